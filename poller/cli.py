@@ -1,0 +1,175 @@
+"""The words an operator types."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Coroutine
+from enum import IntEnum
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import structlog
+import typer
+import uvloop
+
+from poller import __version__
+from poller.daemon import Daemon
+from poller.errors import BadConfiguration, PollerError, StorageLocked
+from poller.log import configure
+from poller.settings import Settings, load, schema
+from poller.stop import Stop
+
+log = structlog.get_logger("poller")
+
+
+class Exit(IntEnum):
+    """What the program's exit codes mean (78 is EX_CONFIG of sysexits(3))."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    BAD_CONFIGURATION = 78
+
+
+Config = Annotated[
+    Path, typer.Option("--config", "-c", metavar="FILE", help="The configuration.", show_default=False)
+]
+app = typer.Typer(
+    name="poller",
+    help="Live-stream screenshots out of Tencent Cloud Live and into your pipeline, without losing one.",
+    epilog="Exit codes: 0 done, 1 failed, 2 usage, 78 bad configuration.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # they print local variables, and with them keys
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main(stop: Stop) -> NoReturn:
+    """Run the command line; leaves by SystemExit."""
+    app(obj=stop)
+    raise SystemExit(Exit.DONE)
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Say which version this is, and exit.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"poller {__version__}")
+        raise typer.Exit(Exit.DONE)
+
+
+@app.command()
+def run(context: typer.Context, config: Config) -> None:
+    """Poll and deliver until SIGTERM."""
+    settings = _settings(config)
+
+    async def serve(stop: Stop) -> int:
+        async with Daemon(settings) as daemon:
+            await daemon.run(stop)
+        return Exit.DONE
+
+    raise typer.Exit(_in_loop(serve(context.obj), context.obj))
+
+
+@app.command()
+def drain(
+    context: typer.Context,
+    config: Config,
+    timeout: Annotated[str, typer.Option(metavar="DURATION", help="Give up after so long.")] = "5m",
+) -> None:
+    """Poll until the queue is empty, deliver it all, exit: 0 only if every delivery was done."""
+    settings = _settings(config)
+    seconds = _duration(timeout)
+
+    async def serve(stop: Stop) -> int:
+        async with Daemon(settings) as daemon:
+            return Exit.DONE if await daemon.drain(stop, seconds) else Exit.FAILED
+
+    raise typer.Exit(_in_loop(serve(context.obj), context.obj))
+
+
+@app.command()
+def check(
+    context: typer.Context,
+    config: Config,
+    connect: Annotated[
+        bool, typer.Option("--connect", help="Also open every part and close it again, without polling.")
+    ] = False,
+) -> None:
+    """Validate a configuration; nothing is polled."""
+    settings = _settings(config)
+    if connect:
+        code = _in_loop(_connect(settings), context.obj)
+        if code != Exit.DONE:
+            raise typer.Exit(code)
+    typer.echo(f"{config}: good")
+
+
+@app.command(name="schema")
+def print_schema() -> None:
+    """Print the configuration's JSON Schema, for editors."""
+    typer.echo(json.dumps(schema(), indent=2, ensure_ascii=False))
+
+
+# ---------------------------------------------------------------- how commands run
+
+
+def _settings(config: Path) -> Settings:
+    try:
+        settings = load(config)
+    except BadConfiguration as error:
+        for finding in error.findings:
+            typer.echo(finding, err=True)
+        raise typer.Exit(Exit.BAD_CONFIGURATION) from None
+    configure(settings.log.level, settings.log.format)
+    return settings
+
+
+async def _connect(settings: Settings) -> int:
+    try:
+        async with Daemon(settings):
+            return Exit.DONE
+    except StorageLocked as error:
+        typer.echo(f"running: {error}", err=True)
+        return Exit.DONE
+
+
+def _in_loop(work: Coroutine[Any, Any, int], stop: Stop) -> int:
+    """Run to the end; the supervisor's last word when it fails is one line in the log."""
+    if stop.count:
+        work.close()
+        return Exit.DONE
+
+    async def supervised() -> int:
+        stop.listen_in_loop()
+        return await work
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        try:
+            return runner.run(supervised())
+        except* (PollerError, OSError) as group:
+            for error in _leaves(group):
+                log.error("failed", error=type(error).__name__, reason=str(error))
+        except* Exception as group:
+            for error in _leaves(group):
+                log.error("failed", error=type(error).__name__, exc_info=error)
+    return Exit.FAILED
+
+
+def _leaves(group: BaseExceptionGroup[Any]) -> list[BaseException]:
+    found: list[BaseException] = []
+    for error in group.exceptions:
+        found.extend(_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
+    return found
+
+
+def _duration(text: str) -> float:
+    from pydantic import TypeAdapter, ValidationError
+
+    from poller.settings import Duration
+
+    try:
+        return TypeAdapter(Duration).validate_json(json.dumps(text))
+    except ValidationError:
+        raise typer.BadParameter("a duration is written 250ms, 30s, 5m, 12h or 3d") from None

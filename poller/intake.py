@@ -1,0 +1,341 @@
+"""The pump from a source to the spool: poll, keep, read, commit; it never waits for a sink."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+import structlog
+
+from poller.clock import Clock
+from poller.errors import NotSent, StorageError, StorageFull
+from poller.journal import Journal
+from poller.metrics import Metrics
+from poller.model import Page, PollOutcome, Reading, Reject
+from poller.ports import Source, Spool
+
+log = structlog.get_logger("intake")
+
+FAILURES = frozenset({PollOutcome.FAILED, PollOutcome.UNCERTAIN, PollOutcome.THROTTLED, PollOutcome.REFUSED})
+LONGEST_FAILURE_DELAY = 60.0
+REFUSED_DELAY = 5.0
+COMMIT_TOGETHER = 16
+FULL_AGAIN = 1.0
+BEAT = 10.0
+"""Seconds after which a wait that is meant to be long still says that the loop lives."""
+
+Result = TypeVar("Result")
+
+
+class Pace(msgspec.Struct, frozen=True, kw_only=True):
+    """How fast to poll next: seconds to wait, and how many polls may be outstanding."""
+
+    min_delay: float
+    max_delay: float
+    max_in_flight: int
+    delay: float = 0.0
+    lanes: int = 1
+    failures: int = 0
+    expired: bool = False
+
+
+def paced(pace: Pace, reading: Reading, jitter: Callable[[], float] = random.random) -> Pace:
+    """The pace after a reading. Full: at once, one more lane. Partial: one lane, `min_delay`. Empty: doubling to
+    `max_delay`. Failing: from `max_delay` (not allowed: at least 5 s) doubling to 60 s, with full jitter above
+    `min_delay`. A signature called expired: once more at once. A whole answer resets."""
+    outcome = reading.outcome
+    if outcome in FAILURES:
+        return _after_failure(pace, reading, jitter)
+    calm = msgspec.structs.replace(pace, failures=0, expired=False, lanes=1)
+    if outcome is PollOutcome.FULL:
+        return msgspec.structs.replace(calm, delay=0.0, lanes=min(pace.lanes + 1, pace.max_in_flight))
+    if outcome is PollOutcome.PARTIAL:
+        return msgspec.structs.replace(calm, delay=pace.min_delay)
+    doubled = max(pace.min_delay, 0.0 if pace.failures else pace.delay * 2)
+    return msgspec.structs.replace(calm, delay=min(doubled, pace.max_delay))
+
+
+def _after_failure(pace: Pace, reading: Reading, jitter: Callable[[], float]) -> Pace:
+    if reading.expired and not pace.expired:
+        return msgspec.structs.replace(pace, lanes=1, delay=0.0, expired=True)
+    first = pace.max_delay
+    if reading.outcome is PollOutcome.REFUSED:
+        first = max(first, REFUSED_DELAY)
+    ceiling = min(first * 2.0 ** min(pace.failures, 32), LONGEST_FAILURE_DELAY)
+    delay = pace.min_delay + jitter() * max(0.0, ceiling - pace.min_delay)
+    return msgspec.structs.replace(pace, lanes=1, delay=delay, failures=pace.failures + 1)
+
+
+class Intake:
+    """Drains one source. `run` ends after `stop`, when every poll in flight is answered and committed."""
+
+    def __init__(
+        self,
+        source: Source,
+        spool: Spool,
+        journal: Journal,
+        *,
+        metrics: Metrics,
+        clock: Clock,
+        beat: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.source = source
+        self._spool = spool
+        self._journal = journal
+        self._metrics = metrics
+        self._clock = clock
+        self._beat = beat
+        self._memory = b""
+        self._pace = Pace(
+            min_delay=source.min_delay, max_delay=source.max_delay, max_in_flight=source.max_in_flight
+        )
+        self._commits: asyncio.Queue[Commit | None] = asyncio.Queue()
+        self._stopping = False
+        self._lanes: set[asyncio.Task[None]] = set()
+        self._spool_takes = asyncio.Event()
+        self._spool_takes.set()
+        self._fatal: StorageError | None = None
+        self._log = log.bind(source=source.name, account=source.account)
+        self._failing = False
+        self.trouble: str | None = None
+        """Why polling is paused; None while it is not."""
+        self.last_answer: float | None = None
+        """When the last good answer came, on the monotonic clock."""
+        self.emptied = asyncio.Event()
+        """Set by a whole answer that held no message."""
+
+    def stop(self) -> None:
+        """Begin no more polls; those in flight are waited for."""
+        self._stopping = True
+        for lane in self._lanes:
+            lane.cancel()  # ends a wait; a poll in flight is shielded
+
+    # ------------------------------------------------------------ the pump
+
+    async def run(self, left_over: Sequence[tuple[int, Page]] = ()) -> None:
+        """Poll until `stop`; raises `StorageError` when journal or spool fail for good.
+
+        First the spool is proven to take what it is given, and what the journal held from before
+        (`left_over`: this source's pages, oldest first) is read in.
+        """
+        if not await self._recover(left_over):
+            return
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._commit_forever())
+            try:
+                async with asyncio.TaskGroup() as lanes:
+                    self._open_lane(lanes, self._lead(lanes))
+            finally:
+                self._commits.put_nowait(None)
+        if self._fatal is not None:
+            raise self._fatal
+
+    async def _recover(self, left_over: Sequence[tuple[int, Page]]) -> bool:
+        if not await self._until_taken(self._spool.prove):
+            return False
+        self._memory = await self._spool.memory(self.source.name)
+        for number, page in left_over:
+            reading = self._read(page)
+            if not await self._append([reading]):
+                return False
+            self._journal.release(number)
+            self._log.info("page_recovered", events=len(reading.events), rejects=len(reading.rejects))
+        return not self._stopping
+
+    def _open_lane(self, lanes: asyncio.TaskGroup, polls: Coroutine[Any, Any, None]) -> None:
+        lane = lanes.create_task(polls)
+        self._lanes.add(lane)
+        lane.add_done_callback(self._lanes.discard)
+
+    async def _lead(self, lanes: asyncio.TaskGroup) -> None:
+        while not self._stopping:
+            await self.step()
+            while len(self._lanes) < self._pace.lanes and not self._stopping:
+                self._open_lane(lanes, self._follow())
+            if self._pace.delay > 0 and not self._stopping:
+                await asyncio.sleep(self._pace.delay)
+
+    async def _follow(self) -> None:
+        while self._pace.lanes > 1 and not self._stopping:
+            await self.step()
+
+    async def step(self) -> Reading:
+        """One poll: wait until it may be made, then make it, keep it, read it and hand it to the commit."""
+        await self._patiently(self._spool_takes.wait)
+        await self._patiently(self._journal.room)
+        try:
+            await self._patiently(self.source.ready)
+        except BaseException:
+            self._journal.cancel_room()
+            raise
+        reading = await _to_the_end(self._poll())
+        self._pace = paced(self._pace, reading)
+        self._tell(reading)
+        return reading
+
+    async def _patiently(self, wait: Callable[[], Awaitable[object]]) -> None:
+        """Wait for something that may take long, and go on telling that the loop lives."""
+        while True:
+            self._beat()
+            try:
+                async with asyncio.timeout(BEAT):
+                    await wait()
+                    return
+            except TimeoutError:
+                continue
+
+    async def _poll(self) -> Reading:
+        try:
+            page = await self.source.fetch()
+        except NotSent as error:
+            self._journal.cancel_room()
+            return self._nothing_read(str(error))
+        number = await self._keep(page)
+        reading = self._read(page)
+        self._commits.put_nowait((number, reading))
+        return reading
+
+    async def _keep(self, page: Page) -> int | None:
+        if not page.body:
+            self._journal.cancel_room()
+            return None
+        try:
+            return await self._journal.keep(page)
+        except StorageError as error:
+            # the page is still in memory: the spool may take it, then the process ends
+            self._log.error("journal_failed", reason=str(error))
+            self._fatal = error
+            self.stop()
+            return None
+
+    def _read(self, page: Page) -> Reading:
+        try:
+            reading = self.source.read(page, self._memory)
+        except Exception as error:  # a bug must not become a crash loop
+            self._log.exception("read_failed", error=type(error).__name__)
+            reason = f"reading raised {type(error).__name__}"
+            reject = Reject(
+                received_at=page.received_at, reason=reason, encoding=page.encoding, body=page.body
+            )
+            return self._nothing_read(reason, reject)
+        self._memory = reading.memory
+        return reading
+
+    def _nothing_read(self, detail: str, *rejects: Reject) -> Reading:
+        return Reading(
+            events=(), rejects=rejects, outcome=PollOutcome.FAILED, detail=detail, memory=self._memory
+        )
+
+    def _tell(self, reading: Reading) -> None:
+        outcome = reading.outcome
+        self._metrics.polls.labels(self.source.account, self.source.name, outcome.value).inc()
+        if outcome in FAILURES:
+            self._log.warning("poll_failed", outcome=outcome.value, detail=reading.detail)
+            self._failing = True
+            return
+        self.last_answer = self._clock.monotonic()
+        if outcome is PollOutcome.EMPTY:
+            self.emptied.set()
+        if self._failing:
+            self._failing = False
+            self._log.info("polling_again", outcome=outcome.value)
+
+    # ------------------------------------------------------------ the commit
+
+    async def _commit_forever(self) -> None:
+        while (first := await self._commits.get()) is not None:
+            group, ends = [first], False
+            while len(group) < COMMIT_TOGETHER and not self._commits.empty() and not ends:
+                if (more := self._commits.get_nowait()) is None:
+                    ends = True
+                else:
+                    group.append(more)
+            await _to_the_end(self._commit(group))
+            if ends:
+                return
+
+    async def _commit(self, group: list["Commit"]) -> None:
+        readings = [reading for _, reading in group if reading.events or reading.rejects]
+        if readings and not await self._append(readings):
+            return
+        for number, _ in group:
+            if number is not None:
+                self._journal.release(number)
+
+    async def _append(self, readings: list[Reading]) -> bool:
+        """Commit readings; a full spool is waited for. False when we stop first: the journal has them."""
+        new = 0
+
+        async def append() -> None:
+            nonlocal new
+            new = await self._spool.append(self.source.name, readings)
+
+        if taken := await self._until_taken(append):
+            self._count(readings, new)
+        return taken
+
+    async def _until_taken(self, write: Callable[[], Awaitable[None]]) -> bool:
+        while True:
+            try:
+                await write()
+            except StorageFull as error:
+                self._pause_for(str(error))
+                if self._stopping:
+                    return False
+                await asyncio.sleep(FULL_AGAIN)  # nothing tells us when a disk has room again
+                self._beat()
+            else:
+                self._resume()
+                return True
+
+    def _pause_for(self, trouble: str) -> None:
+        if self.trouble is None:
+            self._log.error("polling_paused", reason=trouble)
+        self.trouble = trouble
+        self._spool_takes.clear()
+
+    def _resume(self) -> None:
+        if self.trouble is not None:
+            self._log.info("polling_resumed")
+        self.trouble = None
+        self._spool_takes.set()
+
+    def _count(self, readings: list[Reading], new: int) -> None:
+        events = rejects = 0
+        for reading in readings:
+            events += len(reading.events)
+            rejects += len(reading.rejects)
+            for reject in reading.rejects:
+                self._log.warning("quarantined", reason=reject.reason, bytes=len(reject.body))
+        if events:
+            kind = next(event.kind for reading in readings for event in reading.events)
+            self._metrics.events.labels(kind).inc(new)
+            self._metrics.known_events.labels(kind).inc(events - new)
+        if rejects:
+            self._metrics.quarantined.inc(rejects)
+        self._log.debug("committed", events=events, new=new, rejects=rejects)
+
+
+Commit = tuple[int | None, Reading]
+"""A reading to commit, and the journal's number of its page (None when the journal does not hold it)."""
+
+
+async def _to_the_end(work: Coroutine[Any, Any, Result]) -> Result:
+    """Await work that must not be cancelled half-way: a cancellation is held back until it is done.
+
+    Cancelling a poll in flight loses its messages, because the platform gives them out only once.
+    """
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            if task.done():
+                break
+            cancelled = error
+    if cancelled is not None:
+        task.result()
+        raise cancelled
+    return task.result()

@@ -1,0 +1,42 @@
+"""What the daemon counts; the names are part of the operator's contract."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from poller.model import PollOutcome
+
+
+class Metrics:
+    """All counters and gauges of one daemon, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        counter, gauge = self._counter, self._gauge
+        self.polls = counter("polls", "Polls by what they came to.", "account", "source", "outcome")
+        self.events = counter("events", "New events, by kind.", "kind")
+        self.known_events = counter("known_events", "Events whose id was seen before.", "kind")
+        self.deliveries = counter("deliveries", "Settled deliveries by outcome.", "sink", "outcome")
+        self.quarantined = counter("quarantined", "Bytes that could not be read, by the piece.")
+        self.backlog = gauge("backlog_events", "Events owed to a sink.", "sink")
+        self.oldest = gauge("oldest_undelivered_seconds", "Age of the oldest event owed to a sink.", "sink")
+        self.dead_letters = gauge("dead_letters", "Deliveries that were given up.", "sink")
+        self.sink_paused = gauge("sink_paused", "1 while a sink is paused and probed, or disabled.", "sink")
+        self.spool_bytes = gauge("spool_bytes", "Bytes the spool holds.")
+        self.journal_bytes = gauge("journal_bytes", "Bytes of pages not yet in the spool.")
+        self.clock_skew = gauge("clock_skew_seconds", "The platform's clock minus ours.", "account")
+
+    def declare_source(self, account: str, source: str) -> None:
+        """Let every outcome of a source be seen as 0 from the start."""
+        for outcome in PollOutcome:
+            self.polls.labels(account, source, outcome.value)
+
+    def declare_sink(self, sink: str) -> None:
+        """Let every outcome of a sink be seen as 0 from the start."""
+        for outcome in ("done", "retry", "dead"):
+            self.deliveries.labels(sink, outcome)
+        self.sink_paused.labels(sink).set(0)
+
+    def _counter(self, name: str, says: str, *labels: str) -> Counter:
+        return Counter(f"poller_{name}", says, labels, registry=self.registry)
+
+    def _gauge(self, name: str, says: str, *labels: str) -> Gauge:
+        return Gauge(f"poller_{name}", says, labels, registry=self.registry)

@@ -1,0 +1,265 @@
+"""The records everything hangs on: pages and what was read in them, events, deliveries, outcomes."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+
+import msgspec
+
+TYPE_PREFIX = "com.qcloud.live."
+SOURCE_PREFIX = "/qcloud/live/"
+_COMMON = frozenset({"stream_id", "url", "received_at", "message"})
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+# ---------------------------------------------------------------- in: pages and readings
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """One answer as it came, nothing decoded.
+
+    `status` is 0 when not even the headers arrived. `encoding` is the answer's Content-Encoding.
+    `whole` is false when the answer was cut or bounded: whole messages in it still count.
+    """
+
+    source: str
+    received_at: datetime
+    status: int
+    encoding: str
+    whole: bool
+    body: bytes
+
+
+class PollOutcome(StrEnum):
+    """What a poll came to; the values are the metric's labels."""
+
+    FULL = "full"
+    PARTIAL = "partial"
+    EMPTY = "empty"
+    REFUSED = "refused"
+    THROTTLED = "throttled"
+    FAILED = "failed"
+    UNCERTAIN = "uncertain"
+
+
+class Reject(msgspec.Struct, frozen=True, kw_only=True):
+    """Bytes that could not be read, and why; they end in quarantine."""
+
+    received_at: datetime
+    reason: str
+    encoding: str
+    body: bytes
+
+
+class Reading(msgspec.Struct, frozen=True, kw_only=True):
+    """All that a source read in one page.
+
+    `detail` is the platform's own word for an outcome that is not good (for the log, redacted).
+    `expired` says that the platform called the signature expired: worth one more poll at once.
+    `memory` is the source's own state after this page, committed together with the events.
+    """
+
+    events: tuple["Event", ...]
+    rejects: tuple[Reject, ...]
+    outcome: PollOutcome
+    detail: str = ""
+    expired: bool = False
+    memory: bytes = b""
+
+
+# ---------------------------------------------------------------- events
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One thing that happened on the platform.
+
+    `occurred_at` falls back to `received_at` where nothing says better. `fields` are the kind's own
+    (a screenshot's `file_name`, `width`, …). `message` is the platform's JSON object as it came.
+    `encoded` is the public form (one CloudEvents 1.0 JSON object without a newline), made once.
+    """
+
+    id: str
+    kind: str
+    account: str
+    stream_id: str
+    occurred_at: datetime
+    received_at: datetime
+    url: str | None
+    fields: Mapping[str, object]
+    message: msgspec.Raw
+    encoded: bytes
+
+
+def identity(kind: str, account: str, key: str) -> str:
+    """An event's id: 32 hex digits, BLAKE2b-128 of kind, account and what fixes the event (its path)."""
+    text = f"{kind}\0{account}\0{key}".encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(text, digest_size=16).hexdigest()
+
+
+def new_event(
+    *,
+    id: str,
+    kind: str,
+    account: str,
+    stream_id: str,
+    occurred_at: datetime | None,
+    received_at: datetime,
+    url: str | None,
+    fields: Mapping[str, object],
+    message: msgspec.Raw,
+) -> Event:
+    """Build an event and its public form; `message` is one valid JSON value without a newline."""
+    when = occurred_at or received_at
+    data: dict[str, object] = {"stream_id": stream_id, "url": url, "received_at": received_at, **fields}
+    data["message"] = message
+    public = _Public(
+        id=id,
+        source=SOURCE_PREFIX + account,
+        type=TYPE_PREFIX + kind,
+        subject=_CONTROL.sub(" ", stream_id) or None,
+        time=when,
+        data=data,
+    )
+    return Event(
+        id=id,
+        kind=kind,
+        account=account,
+        stream_id=stream_id,
+        occurred_at=when,
+        received_at=received_at,
+        url=url,
+        fields=fields,
+        message=message,
+        encoded=_encoder.encode(public),
+    )
+
+
+def parse_event(encoded: bytes) -> Event:
+    """Read an event back from its public form; `msgspec.DecodeError` when it is not one."""
+    public = _decoder.decode(encoded)
+    data = public.data
+    return Event(
+        id=public.id,
+        kind=public.type.removeprefix(TYPE_PREFIX),
+        account=public.source.removeprefix(SOURCE_PREFIX),
+        stream_id=msgspec.json.decode(data["stream_id"], type=str),
+        occurred_at=public.time,
+        received_at=msgspec.json.decode(data["received_at"], type=datetime),
+        url=msgspec.json.decode(data["url"], type=str | None),
+        fields={name: msgspec.json.decode(raw) for name, raw in data.items() if name not in _COMMON},
+        message=data["message"],
+        encoded=encoded,
+    )
+
+
+class _Public(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="specversion", tag="1.0"):
+    id: str
+    source: str
+    type: str
+    subject: str | None
+    time: datetime
+    data: dict[str, object]
+
+
+class _Published(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="specversion", tag="1.0"):
+    id: str
+    source: str
+    type: str
+    time: datetime
+    data: dict[str, msgspec.Raw]
+    subject: str | None = None
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(_Published)
+
+
+# ---------------------------------------------------------------- out: deliveries and outcomes
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """An event owed to one sink; `attempt` counts from 1."""
+
+    event: Event
+    sink: str
+    attempt: int
+
+
+class Batch(msgspec.Struct, frozen=True, kw_only=True):
+    """Deliveries carried together; a retry carries the same members under the same `id`.
+
+    `id` is the event's own for one delivery, else a hash of the members' ids. `first_attempt_at` is
+    None before the first attempt. `ticket` belongs to the spool that gave the batch out.
+    """
+
+    id: str
+    sink: str
+    deliveries: tuple[Delivery, ...]
+    attempt: int = 1
+    first_attempt_at: datetime | None = None
+    ticket: object = None
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """The events, in the order in which they are owed."""
+        return tuple(delivery.event for delivery in self.deliveries)
+
+
+def batch_id(event_ids: list[str]) -> str:
+    """The id of a batch with these members, in this order; holds no dot (Standard Webhooks asks so)."""
+    if len(event_ids) == 1:
+        return event_ids[0]
+    return hashlib.blake2b("".join(event_ids).encode(), digest_size=16).hexdigest()
+
+
+class Done(msgspec.Struct, frozen=True):
+    """Delivered."""
+
+
+class Retry(msgspec.Struct, frozen=True, kw_only=True):
+    """Carry again after so many seconds."""
+
+    after: float
+    reason: str
+
+
+class Dead(msgspec.Struct, frozen=True, kw_only=True):
+    """Give up: a dead letter, kept for the operator."""
+
+    reason: str
+
+
+Outcome = Done | Retry | Dead
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """One failed attempt of a delivery: when, and what the sink said."""
+
+    at: datetime
+    reason: str
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """A delivery that was given up, with its history (the last ten attempts, oldest first)."""
+
+    event: Event
+    sink: str
+    attempts: int
+    first_attempt_at: datetime
+    died_at: datetime
+    reason: str
+    history: tuple[Attempt, ...]
+
+
+class Backlog(msgspec.Struct, frozen=True, kw_only=True):
+    """What one sink is owed: events not yet settled (retries included), and the age of the oldest.
+
+    `oldest` is when the oldest of them was received, None when nothing is owed.
+    """
+
+    events: int
+    retrying: int
+    dead: int
+    oldest: datetime | None

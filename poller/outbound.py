@@ -1,0 +1,232 @@
+"""Going out over HTTP: which addresses may be connected to, TLS from files, sessions that add nothing.
+
+A name or a literal is judged where it can no longer change: at the connect, by the address itself. So neither
+spelling (`http://0x7f.1/`, `http://[::ffff:127.0.0.1]/`) nor a name that resolves differently the second time
+gets past it.
+"""
+
+import errno
+import ipaddress
+import socket
+import ssl
+from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from pathlib import Path
+from typing import Any, Protocol
+
+import aiohttp
+
+from poller import __version__
+from poller.errors import PollerError
+
+USER_AGENT = f"poller/{__version__}"
+CONNECT_TIMEOUT = 10.0
+
+Network = IPv4Network | IPv6Network
+AddrInfo = tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[Any, ...]]
+
+
+# ---------------------------------------------------------------- addresses
+
+# IANA's IPv4 special-purpose registry (reachable or not), multicast, and one cloud's metadata address.
+_SPECIAL_V4 = tuple(
+    IPv4Network(block)
+    for block in (
+        "0.0.0.0/8",
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "168.63.129.16/32",  # Azure answers here with a machine's own secrets
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.0.0.0/24",
+        "192.0.2.0/24",
+        "192.31.196.0/24",
+        "192.52.193.0/24",
+        "192.88.99.0/24",
+        "192.168.0.0/16",
+        "192.175.48.0/24",
+        "198.18.0.0/15",
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "224.0.0.0/4",
+        "240.0.0.0/4",
+    )
+)
+# Everything global in IPv6 lies here; so NAT64, unique local, link- and site-local, multicast and
+# IPv4-compatible addresses need no entry below.
+_GLOBAL_V6 = IPv6Network("2000::/3")
+_SPECIAL_V6 = tuple(
+    IPv6Network(block)
+    for block in (
+        "2001::/23",  # protocol assignments: Teredo, ORCHID, benchmarking, AMT
+        "2001:db8::/32",
+        "2002::/16",  # 6to4
+        "2620:4f:8000::/48",
+        "3ffe::/16",
+        "3fff::/20",
+    )
+)
+
+
+class AddressRefused(PollerError, OSError):
+    """A connect to an address that is not global unicast and not in `allow_cidr`; `address` is the one.
+
+    Its text is the same for every address on purpose: when all addresses of a name are refused, the connector
+    then raises this very error and not a mixture (as `ClientConnectorError.os_error`).
+    """
+
+    def __init__(self, address: str) -> None:
+        super().__init__(errno.EACCES, "an address that is not public is refused; allow_cidr can permit it")
+        self.address = address
+
+
+class AddressGuard:
+    """Lets connects through to global unicast addresses and to `allow_cidr`, to nothing else.
+
+    An IPv4-mapped IPv6 address is judged as its IPv4 address. Addresses that embed an IPv4 address for a
+    gateway (6to4, Teredo, NAT64) are refused unless `allow_cidr` holds the IPv6 address itself.
+    """
+
+    def __init__(self, allow_cidr: Sequence[Network] = ()) -> None:
+        self._allowed = tuple(allow_cidr)
+
+    def allows(self, host: str) -> bool:
+        """Whether this address may be connected to; false for what is not an address in canonical form."""
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            return False
+        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        return is_public(address) or any(address in network for network in self._allowed)
+
+    def socket_factory(self, addr_info: AddrInfo) -> socket.socket:
+        """Open the socket for one connect; for `TCPConnector(socket_factory=…)`; raises `AddressRefused`."""
+        family, kind, proto, _, target = addr_info
+        if not self.allows(str(target[0])):
+            raise AddressRefused(str(target[0]))
+        return socket.socket(family=family, type=kind, proto=proto)
+
+
+def is_public(address: IPv4Address | IPv6Address) -> bool:
+    """Whether an address is global unicast and nobody's gateway into another network."""
+    if isinstance(address, IPv4Address):
+        return not any(address in block for block in _SPECIAL_V4)
+    return address in _GLOBAL_V6 and not any(address in block for block in _SPECIAL_V6)
+
+
+# ---------------------------------------------------------------- TLS
+
+
+class TlsFiles(Protocol):
+    """The files of a `tls:` section: who is trusted, and who we are."""
+
+    @property
+    def ca_file(self) -> Path | None: ...
+    @property
+    def cert_file(self) -> Path | None: ...
+    @property
+    def key_file(self) -> Path | None: ...
+
+
+def ssl_context(tls: TlsFiles | None) -> ssl.SSLContext | None:
+    """The context for a `tls:` section, None for no section; `OSError` (as `ssl.SSLError` is) for a bad file.
+
+    `ca_file` replaces the system's authorities. `cert_file` alone holds certificate and key.
+    """
+    if tls is None:
+        return None
+    context = ssl.create_default_context(cafile=tls.ca_file)
+    if tls.cert_file is not None:
+        # Without a password OpenSSL would ask for one on the terminal and wait.
+        context.load_cert_chain(tls.cert_file, tls.key_file, password="")
+    return context
+
+
+# ---------------------------------------------------------------- sessions
+
+
+def connector(
+    guard: AddressGuard | None,
+    *,
+    ssl: ssl.SSLContext | None = None,
+    limit: int = 100,
+    limit_per_host: int = 0,
+) -> aiohttp.TCPConnector:
+    """A connector of which every connect passes the guard; `limit` 0 means any number of connections.
+
+    None for the guard is right in one case: an explicit proxy. Every connect then goes to the proxy, which
+    the operator wrote and which may be private; the proxy resolves the names, so it has to guard them.
+    """
+    return aiohttp.TCPConnector(
+        socket_factory=None if guard is None else guard.socket_factory,
+        resolver=aiohttp.ThreadedResolver(),
+        ssl=True if ssl is None else ssl,
+        limit=limit,
+        limit_per_host=limit_per_host,
+    )
+
+
+def session(
+    guard: AddressGuard,
+    *,
+    ssl: ssl.SSLContext | None = None,
+    proxy: str | None = None,
+    limit: int = 100,
+    limit_per_host: int = 0,
+    headers: Mapping[str, str] | None = None,
+) -> aiohttp.ClientSession:
+    """A session without cookies, environment, decompression or a deadline for the whole (the caller has one).
+
+    Made within a running loop. Each request still has to say `allow_redirects=False`. aiohttp repeats GET and
+    HEAD by itself when a kept connection dies, POST never.
+    """
+    return aiohttp.ClientSession(
+        connector=connector(None if proxy else guard, ssl=ssl, limit=limit, limit_per_host=limit_per_host),
+        proxy=proxy,
+        trust_env=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
+        headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **(headers or {})},
+    )
+
+
+# ---------------------------------------------------------------- what went wrong
+
+
+def reason(error: aiohttp.ClientError | OSError) -> str:
+    """What a failed request came to, in a few words without URL, query or header."""
+    match error:
+        case aiohttp.ClientConnectorError(os_error=AddressRefused() as refused):
+            return f"{refused.address} is not a public address; allow_cidr can permit it"
+        case aiohttp.ClientConnectorCertificateError():
+            return f"TLS: {getattr(error.certificate_error, 'verify_message', '') or 'bad certificate'}"
+        case aiohttp.ClientHttpProxyError():
+            return f"the proxy answered HTTP {error.status}"
+        case aiohttp.ClientOSError(__cause__=ssl.SSLError() as alert):  # TLS 1.3 tells it after the handshake
+            return f"TLS: {_kind(alert)}"
+    for kind, text in _REASONS:
+        if isinstance(error, kind):
+            return text.format(_kind(error))
+    return f"not HTTP: {type(error).__name__}"
+
+
+# The first that fits counts: these classes are one another's subclasses.
+_REASONS: tuple[tuple[type[Exception], str], ...] = (
+    (aiohttp.ClientConnectorDNSError, "name not resolved"),
+    (aiohttp.ClientSSLError, "TLS: {}"),
+    (aiohttp.ClientConnectorError, "cannot connect: {}"),
+    (aiohttp.ServerTimeoutError, "connecting took too long"),
+    (aiohttp.ServerDisconnectedError, "connection closed without an answer"),
+    (aiohttp.InvalidURL, "the URL cannot be used"),
+    (OSError, "connection lost: {}"),
+)
+
+
+def _kind(error: Exception) -> str:
+    cause = getattr(error, "os_error", error)
+    if isinstance(cause, ssl.SSLError):
+        return str(getattr(cause, "reason", None) or "handshake failed")
+    return errno.errorcode.get(getattr(cause, "errno", None) or 0, "no address could be reached")

@@ -1,0 +1,95 @@
+"""Finds adapters by their entry points, and imports none but the one that is asked for."""
+
+import re
+from collections.abc import Iterable
+from importlib.metadata import EntryPoint, entry_points
+from typing import Final, Literal
+
+from poller.errors import PollerError
+
+Group = Literal["poller.sources", "poller.spools", "poller.sinks"]
+
+SOURCES: Final = "poller.sources"
+SPOOLS: Final = "poller.spools"
+SINKS: Final = "poller.sinks"
+
+
+class UnknownType(PollerError):
+    """No installed distribution offers an adapter of this type."""
+
+
+class BrokenPlugin(PollerError):
+    """The adapter is installed and cannot be used; the text says why, and what would mend it."""
+
+
+def types(group: Group) -> list[str]:
+    """The types installed in a group, sorted; imports nothing."""
+    return sorted({point.name for point in entry_points(group=group)})
+
+
+def adapter(group: Group, type: str) -> type:
+    """The class behind a type's entry point, with its attribute `Settings`.
+
+    Raises `UnknownType`, or `BrokenPlugin` when it cannot be imported, when two distributions offer
+    different ones, or when what it names is not an adapter class.
+    """
+    point = _entry_point(group, type)
+    try:
+        found = point.load()
+    except _IMPORT_ERRORS as error:
+        reason = f"{error.__class__.__name__}: {error}"
+        raise BrokenPlugin(
+            f"the {type} plug-in cannot be imported ({reason}){_hint(point, error)}"
+        ) from error
+    if not isinstance(found, _CLASS) or not isinstance(getattr(found, "Settings", None), _CLASS):
+        raise BrokenPlugin(f"the {type} plug-in names {point.value}, which is no class with its own Settings")
+    return found
+
+
+_CLASS: Final = type
+_IMPORT_ERRORS: Final = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    NameError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
+
+
+def _entry_point(group: Group, type: str) -> EntryPoint:
+    points = list(entry_points(group=group, name=type))
+    if not points:
+        raise UnknownType(f"there is no {type} in {group}")
+    if len({point.value for point in points}) > 1:
+        owners = ", ".join(sorted({point.dist.name for point in points if point.dist is not None}))
+        raise BrokenPlugin(f"several distributions offer a {type}: {owners}; uninstall all but one")
+    return points[0]
+
+
+def _hint(point: EntryPoint, error: BaseException) -> str:
+    """What to install: the extra that brings the missing module, or the one named after the plug-in."""
+    if point.dist is None or not isinstance(error, ImportError):
+        return ""
+    extras = set(point.dist.metadata.get_all("Provides-Extra") or ())
+    missing = (error.name or "").partition(".")[0]
+    found = {*point.extras, *_extras_of(point.dist.requires or (), missing)} & extras
+    extra = next(iter(sorted(found)), point.name if point.name in extras else None)
+    return f", install {point.dist.name}[{extra}]" if extra else ""
+
+
+def _extras_of(requires: Iterable[str], module: str) -> set[str]:
+    names = (
+        (re.match(r"[A-Za-z0-9._-]+", line), re.search(r"extra\s*==\s*['\"]([^'\"]+)", line))
+        for line in requires
+    )
+    return {extra.group(1) for name, extra in names if name and extra and _same(name.group(), module)}
+
+
+def _same(distribution: str, module: str) -> bool:
+    return re.sub(r"[-_.]+", "_", distribution).lower() == module.lower()

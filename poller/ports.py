@@ -1,0 +1,170 @@
+"""The three sockets plug-ins fit into: Source, Spool, Sink, with every promise spelled out.
+
+Every port is an async context manager: entering connects (and raises when it cannot), leaving closes.
+Each is entered once, used by one event loop, and left once. Constructors only store.
+
+Adapters are found by the entry points `poller.sources`, `poller.spools`, `poller.sinks`. An adapter class
+has an attribute `Settings` (a `poller.settings.Section`) and is built as `Adapter(name, settings, accounts)`;
+`accounts` maps the names under `accounts:` to `poller.qcloud.account.Account` (a spool gets none: `{}`).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Protocol, Self
+
+from poller.model import Backlog, Batch, DeadLetter, Event, Outcome, Page, Reading, Reject
+
+Wants = Callable[[Event], bool]
+"""Whether a sink wants an event; pure and cheap."""
+
+
+class Port(Protocol):
+    """What all ports share: entering connects, leaving closes."""
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
+
+
+class Source(Port, Protocol):
+    """Where events come from. The intake calls `ready`, `fetch`, `read`, in this order, for each poll."""
+
+    name: str
+    account: str
+    min_delay: float
+    """Seconds between two polls of which the first was not full."""
+    max_delay: float
+    """The longest pause, in seconds, while nothing is there and nothing is wrong."""
+    max_in_flight: int
+    """How many polls may be outstanding at once."""
+
+    async def ready(self) -> None:
+        """Wait until a poll is allowed (throttle). May be cancelled at any time; nothing is lost by it."""
+        ...
+
+    async def fetch(self) -> Page:
+        """One request, I/O only. Never cancelled: it must end by its own deadlines (60 s at the most).
+
+        Returns the answer as it came, also a cut or a bad one (`whole`, `status`), also when only silence
+        came back. Raises `NotSent` when, and only when, nothing left this machine. No layer below may
+        repeat it: one call is at most one request.
+        """
+        ...
+
+    def read(self, page: Page, memory: bytes) -> Reading:
+        """What is in a page: pure, without clock or I/O, the same again for the same arguments.
+
+        Never raises for anything the platform could send; what cannot be read is a `Reject`. If it raises
+        all the same (a bug), the intake quarantines the whole page.
+        """
+        ...
+
+
+class Spool(Port, Protocol):
+    """The durable log between in and out, with one position per sink.
+
+    One process owns a spool. Entering raises `StorageLocked` when another one does. A call that raises
+    `StorageError` has changed nothing. Ids are remembered for 30 days.
+    """
+
+    async def prove(self) -> None:
+        """Write something durably, or raise `StorageError`: asked before the first poll and after trouble."""
+        ...
+
+    async def attach(self, sink: str, wants: Wants) -> None:
+        """Make a sink known before its first `claim`. A new sink starts at now, a known one where it was.
+
+        Deliveries claimed but not settled before (by a crash) are owed again. A sink that is not attached
+        holds nothing back.
+        """
+        ...
+
+    async def memory(self, source: str) -> bytes:
+        """The source's memory as last committed; empty at first."""
+        ...
+
+    async def append(self, source: str, readings: Sequence[Reading]) -> int:
+        """Commit events, rejects and the last reading's memory in one transaction; returns how many events
+        were new (an id seen before changes nothing).
+
+        When it returns, all of it is as durable as the engine gets, and waiting claims wake. `StorageFull`
+        when there is no room. Not to be cancelled by the caller; a cancelled call may have committed.
+        """
+        ...
+
+    async def claim(self, sink: str, limit: int, linger: float = 0.0) -> Batch:
+        """Wait until something is owed to the sink and take up to `limit` of it.
+
+        A batch that is due for its retry comes first, with the members it had. With `linger` it waits so
+        many seconds more for the batch to fill. What was claimed is not given out again until it is settled.
+        May be cancelled at any time: a cancelled claim has taken nothing.
+        """
+        ...
+
+    async def settle(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
+        """Say what became of each delivery of a claimed batch, in its order.
+
+        Holds for this process at once, also while the disk is full, and becomes durable within a second or
+        on leaving: after a crash, the deliveries settled last may be carried again. Those to retry are due
+        together, after the longest `after` among them, as one batch.
+        """
+        ...
+
+    async def split(self, batch: Batch) -> tuple[Batch, ...]:
+        """Exchange a claimed batch of two or more for two claimed halves, each to be settled on its own."""
+        ...
+
+    async def backlog(self, sink: str) -> Backlog:
+        """What an attached sink is owed."""
+        ...
+
+    async def recent(self, limit: int) -> list[Event]:
+        """The newest events, newest first, settled or not, as far back as they are retained."""
+        ...
+
+    async def dead(self, limit: int, sink: str | None = None) -> list[DeadLetter]:
+        """Dead letters, newest first."""
+        ...
+
+    async def quarantined(self, limit: int) -> list[Reject]:
+        """What could not be read, newest first."""
+        ...
+
+    async def quarantine_size(self) -> int:
+        """How many rejects are kept."""
+        ...
+
+    async def prune(self) -> bool:
+        """Forget, in one short step, some of what is settled by every attached sink and older than the
+        engine's `retain`. True when there is more to do."""
+        ...
+
+    async def size(self) -> int:
+        """Bytes held."""
+        ...
+
+
+class Sink(Port, Protocol):
+    """A way out. It speaks by returning (all of the batch is safe on the other side) or by raising."""
+
+    name: str
+
+    async def deliver(self, batch: Batch) -> None:
+        """Carry a batch out; called for up to `concurrency` batches at once.
+
+        Raises `TryLater`, `Rejected`, `Gone` for all of it, `PartlyFailed` when only some failed; any other
+        exception means "again, with backoff". Cancelled when the sink's `timeout` passes or the daemon's
+        grace ends; either way the batch is carried again, so the same `Event.id` may come twice, and must
+        do no harm. It never retries by itself.
+        """
+        ...
+
+
+class Adapter(Protocol):
+    """What an entry point names: a class with its settings class, built with a name, settings, accounts."""
+
+    Settings: type[object]
+
+    def __call__(self, name: str, settings: object, accounts: Mapping[str, object]) -> Port: ...

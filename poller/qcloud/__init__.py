@@ -1,0 +1,1 @@
+"""The platform's wire, client side: signing, the HTTP client, tolerant replies, file names, picture URLs."""

@@ -1,0 +1,132 @@
+"""An account on the platform: its signed calls, its throttle, its clock skew, its picture URLs."""
+
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from types import TracebackType
+from typing import Self
+
+import structlog
+from asyncio_throttle.throttler import Throttler
+
+from poller.qcloud import skew as skews
+from poller.qcloud.client import Answer, Client, Deadlines
+from poller.qcloud.redaction import blank
+from poller.qcloud.signing import signed_query
+from poller.qcloud.urls import bucket_base, bucket_hosts, host_of, locate
+from poller.settings import AccountSettings, Rate, TlsSettings
+
+log = structlog.get_logger("qcloud")
+
+
+class Account:
+    """One customer of the platform, shared by its sources; entered once, before them."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: AccountSettings,
+        *,
+        now: Callable[[], float] = time.time,
+        deadlines: Deadlines = Deadlines(),  # noqa: B008 - frozen
+    ) -> None:
+        self.name = name
+        self.key = settings.key_value
+        self.picture_base, self.picture_hosts = _pictures(settings)
+        self._settings = settings
+        self._now = now
+        self._deadlines = deadlines
+        self._skew = skews.Skew()
+        self._client: Client | None = None
+        self._acquire = _throttle(settings.rate)
+
+    async def __aenter__(self) -> Self:
+        tls = self._settings.tls
+        client = Client(
+            self._settings.endpoint,
+            tls=None if tls is None else _context(tls),
+            proxy=self._settings.proxy,
+            deadlines=self._deadlines,
+        )
+        self._client = await client.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._client is not None:
+            await self._client.__aexit__(kind, error, trace)
+
+    @property
+    def skew(self) -> float:
+        """Seconds by which the platform's clock is ahead of ours, as far as measured."""
+        return self._skew.seconds
+
+    async def ready(self) -> None:
+        """Wait until one more attempt is allowed. May be cancelled."""
+        await self._acquire()
+
+    async def call(self, interface: str, inputs: Mapping[str, str]) -> Answer:
+        """Send one signed call (see `Client.get`); our key and signature are blanked in its answer."""
+        assert self._client is not None, "enter the account first"
+        sent = self._now()
+        query = signed_query(
+            key=self.key,
+            app_id_param=self._settings.app_id_param,
+            app_id=self._settings.app_id,
+            now=sent + self._skew.correction,
+        )
+        answer = await self._client.get({**query, "interface": interface, **inputs})
+        self._learn(skews.measured(self._skew, sent=sent, received=self._now(), date=answer.date))
+        return _without(answer, query["sign"], self.key)
+
+    def picture_url(self, name: str) -> str | None:
+        """The URL of a picture; None for a bare name where the account has no `cos`."""
+        return locate(name, self.picture_base).url
+
+    def _learn(self, skew: skews.Skew) -> None:
+        before, self._skew = self._skew.state, skew
+        if skew.state != before:
+            say = log.info if skew.state == skews.RIGHT else log.warning
+            say("clock_skew", account=self.name, seconds=round(skew.seconds, 1), state=skew.state)
+
+
+def _without(answer: Answer, *secrets: str) -> Answer:
+    body = answer.body
+    for secret in secrets:
+        body = blank(body, secret)
+    if body is answer.body:
+        return answer
+    return Answer(
+        status=answer.status, encoding=answer.encoding, whole=answer.whole, body=body, date=answer.date
+    )
+
+
+def _pictures(settings: AccountSettings) -> tuple[str | None, frozenset[str]]:
+    """What bare names are appended to, and the hosts that pictures may come from."""
+    cos = settings.cos
+    if cos is None:
+        return None, frozenset()
+    if cos.base_url is not None:
+        base = cos.base_url if cos.base_url.endswith("/") else cos.base_url + "/"
+        host = host_of(base)
+        return base, frozenset({host} if host else ())
+    assert cos.bucket is not None
+    assert cos.app_id is not None
+    return bucket_base(cos.bucket, cos.app_id), bucket_hosts(cos.bucket, cos.app_id)
+
+
+def _context(tls: TlsSettings) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=tls.ca_file)
+    if tls.cert_file is not None:
+        context.load_cert_chain(tls.cert_file, tls.key_file)
+    return context
+
+
+def _throttle(rate: Rate) -> Callable[[], Awaitable[None]]:
+    # It looks again at intervals; a long period needs no fine ones.
+    interval = min(max(rate.period / 100, 0.01), 0.25)
+    acquire: Callable[[], Awaitable[None]] = Throttler(
+        rate_limit=rate.limit, period=rate.period, retry_interval=interval
+    ).acquire
+    return acquire

@@ -1,0 +1,111 @@
+"""Where a picture can be fetched, and the path that identifies it. Pure."""
+
+import re
+from urllib.parse import quote, unquote
+
+import msgspec
+
+_PLAIN = re.compile(r"[A-Za-z0-9_.~-][A-Za-z0-9_.~/-]*\Z")
+_ABSOLUTE = re.compile(r"\s*https?://[^/?#\s]", re.IGNORECASE)
+_RELATIVE = re.compile(
+    r"\s*//(?:(?:[a-z0-9-]+\.)+[a-z]{2,}|[0-9]+(?:\.[0-9]+){3}|\[[0-9a-f:.]+\])(?::[0-9]+)?/", re.IGNORECASE
+)
+_AUTHORITY = re.compile(r"([^:/]*://)([^/?#]*)")
+_HOST = re.compile(r"(?:[^@/?#]*@)?(\[[^\]]*\]|[^:/?#]+)")
+_NOT_IN_AUTHORITY = re.compile(r"%(?![0-9A-Fa-f]{2})|[^A-Za-z0-9_.~!$&'()*+,;=:@\[\]%-]")
+_NOT_LEGAL = re.compile(r"%(?![0-9A-Fa-f]{2})|[^A-Za-z0-9_.~!$&'()*+,;=:@/?%-]")
+
+# The regions in the names of the object store's hosts (Tencent Cloud, COS, "Regions and Access Endpoints").
+_REGIONS = (
+    "ap-bangkok",
+    "ap-beijing",
+    "ap-beijing-1",
+    "ap-beijing-fsi",
+    "ap-chengdu",
+    "ap-chongqing",
+    "ap-guangzhou",
+    "ap-hongkong",
+    "ap-jakarta",
+    "ap-mumbai",
+    "ap-nanjing",
+    "ap-seoul",
+    "ap-shanghai",
+    "ap-shanghai-fsi",
+    "ap-shenzhen-fsi",
+    "ap-singapore",
+    "ap-tokyo",
+    "eu-frankfurt",
+    "eu-moscow",
+    "na-ashburn",
+    "na-siliconvalley",
+    "na-toronto",
+    "sa-saopaulo",
+)
+
+
+class Located(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A picture's address: `url` (None without a base to build on), decoded `path`, `query` as it stood."""
+
+    url: str | None
+    path: str
+    query: str = ""
+
+
+def bucket_base(bucket: str, app_id: int | str) -> str:
+    """Return what every picture's URL of a bucket begins with (the 2016 v1.1 document)."""
+    return f"http://{bucket}-{app_id}.file.myqcloud.com/"
+
+
+def bucket_hosts(bucket: str, app_id: int | str) -> frozenset[str]:
+    """Return the hosts a bucket's pictures are served from: the 2016 one, and one for each region."""
+    label = f"{bucket}-{app_id}".lower()
+    regional = {f"{label}.cos.{region}.myqcloud.com" for region in _REGIONS}
+    return frozenset({f"{label}.file.myqcloud.com"} | regional)
+
+
+def host_of(url: str) -> str | None:
+    """Return the lower-case host of an http(s) URL, brackets off; None when it has none."""
+    start = url.find("//")
+    match = _HOST.match(url, start + 2) if start >= 0 else None
+    return match.group(1).strip("[]").lower() if match else None
+
+
+def locate(name: str, base: str | None) -> Located:
+    """Work out a picture's URL and path from what the platform calls it.
+
+    A full URL is kept, with only what is illegal in it encoded; anything else is a literal path below `base`
+    (which ends with a slash), where `?` begins a query only if a `=` follows it.
+    """
+    if _PLAIN.match(name):
+        return Located(url=None if base is None else base + name, path=name)
+    if _ABSOLUTE.match(name):
+        return _full(name.strip(), base)
+    if _RELATIVE.match(name):
+        return _full("http:" + name.strip(), base)
+    return _bare(name.lstrip("/"), base)
+
+
+def _full(name: str, base: str | None) -> Located:
+    authority = _AUTHORITY.match(name)
+    assert authority is not None
+    start = authority.group(1).lower() + _NOT_IN_AUTHORITY.sub(_encode, authority.group(2))
+    rest = _NOT_LEGAL.sub(_encode, name[authority.end() :])
+    url = start + rest
+    path, _, query = rest.partition("?")
+    if base is not None and url.startswith(base):
+        path = url[len(base) :].partition("?")[0]
+    return Located(url=url, path=unquote(path).lstrip("/"), query=query)
+
+
+def _bare(name: str, base: str | None) -> Located:
+    path, mark, query = name.partition("?")
+    if "=" not in query:
+        path, mark, query = name, "", ""
+    url = None if base is None else base + quote(path, safe="/", errors="replace")
+    if url is not None and mark:
+        url += "?" + _NOT_LEGAL.sub(_encode, query)
+    return Located(url=url, path=path, query=query)
+
+
+def _encode(match: re.Match[str]) -> str:
+    return quote(match.group(), safe="", errors="replace")

@@ -1,0 +1,51 @@
+"""What becomes of a delivery that failed: one pure function."""
+
+import random
+from collections.abc import Callable
+
+import msgspec
+
+from poller.errors import Rejected, SinkError, TryLater
+from poller.model import Dead, Done, Outcome, Retry
+
+
+class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """How long to wait and when to give up; all in seconds.
+
+    `longest_wait` bounds what a `Retry-After` may ask for. `jitter` gives a factor from 0 to 1.
+    """
+
+    give_up_after: float
+    first_wait: float = 1.0
+    longest_backoff: float = 300.0
+    longest_wait: float = 3600.0
+    jitter: Callable[[], float] = random.random
+
+
+def judge(error: Exception | None, attempt: int, age: float, policy: RetryPolicy) -> Outcome:
+    """Make one outcome of an attempt: its error, its number from 1, and the seconds since the first one."""
+    if error is None:
+        return Done()
+    reason = describe(error)
+    if isinstance(error, Rejected):
+        return Dead(reason=reason)
+    if age >= policy.give_up_after:
+        return Dead(reason=f"given up after {attempt} attempts: {reason}")
+    if isinstance(error, TryLater) and error.after is not None:
+        return Retry(after=min(max(error.after, 0.0), policy.longest_wait), reason=reason)
+    return Retry(after=backoff(attempt, policy), reason=reason)
+
+
+def backoff(attempt: int, policy: RetryPolicy) -> float:
+    """Seconds before the next attempt: exponential, with full jitter (AWS Architecture Blog, 2015)."""
+    ceiling = min(policy.longest_backoff, policy.first_wait * 2.0 ** min(attempt - 1, 32))
+    return policy.jitter() * ceiling
+
+
+def describe(error: Exception) -> str:
+    """An error in one short line. A foreign exception's text may hold a URL, so only its type is told."""
+    if isinstance(error, SinkError):
+        return error.reason[:300]
+    if isinstance(error, TimeoutError):
+        return "timed out"
+    return type(error).__name__

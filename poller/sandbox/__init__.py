@@ -1,0 +1,28 @@
+"""The platform in a box: queue, pictures and live streams, independent of the client's code."""
+
+from poller.sandbox.faults import API_FAULTS, COS_FAULTS, UPLOAD_FAULTS, Fault
+from poller.sandbox.options import Answers, BadOption, Customer, Naming, Options, era
+from poller.sandbox.oracle import Oracle, Removed
+from poller.sandbox.poison import POISONS
+from poller.sandbox.sandbox import Sandbox, main, serve
+from poller.sandbox.synthetic import Load
+
+__all__ = [
+    "API_FAULTS",
+    "COS_FAULTS",
+    "POISONS",
+    "UPLOAD_FAULTS",
+    "Answers",
+    "BadOption",
+    "Customer",
+    "Fault",
+    "Load",
+    "Naming",
+    "Options",
+    "Oracle",
+    "Removed",
+    "Sandbox",
+    "era",
+    "main",
+    "serve",
+]

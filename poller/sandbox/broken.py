@@ -1,0 +1,181 @@
+"""How an answer reaches the client, whole or broken: the bytes, the cut, the reset."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import struct
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+
+from poller.sandbox.faults import Fault
+
+HTML = b"<html>\r\n<head><title>%s</title></head>\r\n<body><center><h1>%s</h1></center></body>\r\n</html>\r\n"
+TEXT = b"request failed.no returnData"
+CHUNK = 64 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What would be said if nothing went wrong. `framing` is how the body's end is told."""
+
+    body: bytes
+    headers: Mapping[str, str]
+    status: int = 200
+    framing: str = "length"
+
+
+class AlreadySent(web.StreamResponse):
+    """Tells aiohttp that the bytes went out by hand."""
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        return None
+
+
+async def send(request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
+    """Sends the answer whole."""
+    if answer.framing == "length" or request.method == "HEAD":
+        return web.Response(body=answer.body, status=answer.status, headers=answer.headers)
+    if answer.framing == "chunked":
+        return await _by_hand(request, _head(answer), _chunked(answer.body) + b"0\r\n\r\n")
+    return await _by_hand(request, _head(answer), answer.body)
+
+
+async def send_broken(
+    request: web.BaseRequest, answer: Answer, fault: Fault, rng: random.Random
+) -> web.StreamResponse:
+    """Sends the answer as the fault has it; a fault unknown here leaves it whole."""
+    match fault.name:
+        case "cut" | "cut_chunked" | "cut_close":
+            return await _cut(request, answer, fault, rng)
+        case "reset_before" | "reset_after" | "reset_headers" | "close" | "hang":
+            return await _give_up(request, answer, fault)
+        case "drip":
+            return await _drip(request, answer, fault.seconds)
+        case "endless":
+            return await _endless(request, answer, fault.size)
+    if fault.name == "bomb":
+        answer = await asyncio.to_thread(_bomb, answer, fault.size)
+    return await send(request, _instead(answer, fault, location=request.path_qs))
+
+
+def _instead(answer: Answer, fault: Fault, location: str) -> Answer:
+    """The whole answer that is sent: another one, if the fault is of that kind."""
+    date = {name: value for name, value in answer.headers.items() if name == "Date"}
+    html = {**date, "Content-Type": "text/html"}
+    match fault.name:
+        case "status" if fault.takes:
+            answer = replace(answer, status=fault.status)
+        case "status" | "not_found":
+            title = b"%d" % fault.status
+            answer = Answer(body=HTML % (title, title), headers=html, status=fault.status)
+        case "redirect":
+            # To itself: a client that follows it asks, and takes, a second time.
+            answer = Answer(body=b"", headers={**html, "Location": location}, status=fault.status)
+        case "html":
+            answer = Answer(body=HTML % (b"Welcome", b"Welcome"), headers=html)
+        case "text":
+            answer = Answer(body=TEXT, headers=html)
+        case "wrong_type":
+            answer = replace(answer, headers={**answer.headers, "Content-Type": "text/html"})
+    return answer
+
+
+async def _cut(
+    request: web.BaseRequest, answer: Answer, fault: Fault, rng: random.Random
+) -> web.StreamResponse:
+    """Head and a part of the body, then an orderly end of the connection."""
+    length = len(answer.body)
+    offset = fault.offset if fault.offset is not None else rng.randrange(length) if length else 0
+    part = answer.body[:offset]
+    if fault.name == "cut_chunked":
+        return await _by_hand(request, _head(replace(answer, framing="chunked")), _chunked(part))
+    framing = "close" if fault.name == "cut_close" else "length"
+    return await _by_hand(request, _head(replace(answer, framing=framing)), part)
+
+
+async def _give_up(request: web.BaseRequest, answer: Answer, fault: Fault) -> web.StreamResponse:
+    """No body at all, and perhaps no head."""
+    if fault.name == "hang":
+        await asyncio.Event().wait()  # ends when the client goes or the sandbox closes
+    if fault.name == "close":
+        return await _by_hand(request, b"", b"")
+    if fault.name == "reset_headers" and request.transport is not None:
+        request.transport.write(_head(replace(answer, framing="length")))
+        await asyncio.sleep(0.02)  # a reset overtakes what still waits to be sent
+    reset(request)
+    return AlreadySent()
+
+
+async def _drip(request: web.BaseRequest, answer: Answer, seconds: float) -> web.StreamResponse:
+    """The whole answer, byte by byte."""
+    response = web.StreamResponse(status=answer.status, headers=answer.headers)
+    response.content_length = len(answer.body)
+    await response.prepare(request)
+    for at in range(len(answer.body)):
+        await response.write(answer.body[at : at + 1])
+        await asyncio.sleep(seconds)
+    return response
+
+
+async def _endless(request: web.BaseRequest, answer: Answer, size: int) -> web.StreamResponse:
+    """The answer's beginning and then blanks, as fast as the client reads."""
+    response = web.StreamResponse(status=answer.status, headers=answer.headers)
+    await response.prepare(request)
+    await response.write(answer.body[:1])
+    for _ in range(0, size, CHUNK):
+        await response.write(b" " * CHUNK)
+    return response
+
+
+async def _by_hand(request: web.BaseRequest, head: bytes, body: bytes) -> web.StreamResponse:
+    """Writes these bytes and ends the connection in an orderly way."""
+    if request.transport is not None:
+        request.transport.write(head + body)
+        request.transport.close()
+    return AlreadySent()
+
+
+def reset(request: web.BaseRequest) -> None:
+    """Ends the connection by RST, throwing away what is not sent yet."""
+    if request.transport is None:
+        return
+    sock = request.transport.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    request.transport.abort()
+
+
+def _head(answer: Answer) -> bytes:
+    lines = [f"HTTP/1.1 {answer.status} OK", *(f"{name}: {value}" for name, value in answer.headers.items())]
+    if answer.framing == "length":
+        lines.append(f"Content-Length: {len(answer.body)}")
+    elif answer.framing == "chunked":
+        lines.append("Transfer-Encoding: chunked")
+    return "\r\n".join([*lines, "Connection: close", "", ""]).encode("latin-1")
+
+
+def _chunked(body: bytes, size: int = 1000) -> bytes:
+    pieces = (body[start : start + size] for start in range(0, len(body), size))
+    return b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces)
+
+
+def _bomb(answer: Answer, size: int) -> Answer:
+    return Answer(body=bomb(size), headers={**answer.headers, "Content-Encoding": "gzip"})
+
+
+@lru_cache(maxsize=2)
+def bomb(size: int) -> bytes:
+    """A gzip stream, a small part of what it unpacks to."""
+    packer = zlib.compressobj(1, zlib.DEFLATED, 31)
+    block = b" " * (1 << 20)
+    packed = [packer.compress(block[: min(len(block), size - at)]) for at in range(0, size, len(block))]
+    return b"".join([*packed, packer.flush()])

@@ -1,0 +1,119 @@
+"""The control port: look into the sandbox, and make things happen in it, by HTTP and JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from poller.sandbox.faults import Faults
+from poller.sandbox.options import BadOption
+from poller.sandbox.synthetic import Load
+
+if TYPE_CHECKING:
+    from poller.sandbox.sandbox import Sandbox
+
+Verb = Callable[["Sandbox", dict[str, Any]], Awaitable[dict[str, object]]]
+
+
+class ControlPort:
+    """Answers JSON with JSON; a request that makes no sense gets 400 and says why."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """One HTTP request of any kind."""
+        verb = VERBS.get((request.method, request.path))
+        if verb is None:
+            known = [" ".join(one) for one in VERBS]
+            return web.json_response({"error": "not found", "known": known}, status=404)
+        try:
+            text = await request.read()
+            wish = json.loads(text) if text else {}
+            if not isinstance(wish, dict):
+                raise BadOption("the body is not a JSON object")
+            return web.json_response(await verb(self._sandbox, wish))
+        except (BadOption, TypeError, ValueError) as error:
+            return web.json_response({"error": str(error)}, status=400)
+
+
+async def _state(sandbox: Sandbox, wish: dict[str, Any]) -> dict[str, object]:
+    return sandbox.state()
+
+
+async def _enqueue(sandbox: Sandbox, wish: dict[str, Any]) -> dict[str, object]:
+    """A load of made-up messages, or `poison` kinds, or `raw` texts."""
+    queue = sandbox.platform.queue(wish.get("customer"))
+    if "poison" in wish:
+        queue.enqueue_poison(wish["poison"])
+    elif "raw" in wish:
+        for text in wish["raw"]:
+            queue.enqueue_raw(text.encode("utf-8", "surrogatepass"))
+    else:
+        sandbox.enqueue(Load(**wish))
+    return {"last_n": queue.last_n, "depth": queue.depth}
+
+
+async def _faults(sandbox: Sandbox, wish: dict[str, Any]) -> dict[str, object]:
+    """`target`; `clear`; `rates` replace the probabilities; `next` orders one-shot faults; `seed`."""
+    target = wish.get("target", "api")
+    faults: Faults | None = sandbox.faults.get(target)
+    if faults is None:
+        raise BadOption(f"target: {target!r} is none of {', '.join(sandbox.faults)}")
+    if wish.get("clear"):
+        faults.clear()
+    if "seed" in wish:
+        faults.seed(wish["seed"])
+    if "rates" in wish:
+        faults.set_rates(wish["rates"])
+    for order in wish.get("next", []):
+        params = {name: _param(value) for name, value in order.items() if name != "fault"}
+        faults.order(order["fault"], **params)
+    return {"ordered": faults.ordered, "rates": faults.rates, "fired": dict(faults.fired)}
+
+
+async def _streams(sandbox: Sandbox, wish: dict[str, Any]) -> dict[str, object]:
+    """`start` and `stop` are lists of stream ids; `video` a file, `customer` an app id for those started."""
+    for stream_id in wish.get("stop", []):
+        sandbox.streams.stop(stream_id)
+    file = Path(wish["video"]) if "video" in wish else None
+    for stream_id in wish.get("start", []):
+        await sandbox.streams.start(stream_id, app_id=wish.get("customer"), file=file)
+    return {"streams": sandbox.streams.state()}
+
+
+async def _clock(sandbox: Sandbox, wish: dict[str, Any]) -> dict[str, object]:
+    sandbox.clock.offset = float(wish["offset"])
+    return {"offset": sandbox.clock.offset}
+
+
+async def _answers(sandbox: Sandbox, wish: dict[str, Any]) -> dict[str, object]:
+    """Changes the named fields of the answer form."""
+    sandbox.platform.set_form(replace(sandbox.platform.form, **wish))
+    return asdict(sandbox.platform.form)
+
+
+async def _cos(sandbox: Sandbox, wish: dict[str, Any]) -> dict[str, object]:
+    low, high = (float(one) for one in wish["upload_delay"])
+    sandbox.pictures.delay = (low, high)
+    return {"upload_delay": [low, high]}
+
+
+def _param(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+VERBS: Mapping[tuple[str, str], Verb] = {
+    ("GET", "/state"): _state,
+    ("POST", "/enqueue"): _enqueue,
+    ("POST", "/faults"): _faults,
+    ("POST", "/streams"): _streams,
+    ("POST", "/clock"): _clock,
+    ("POST", "/answers"): _answers,
+    ("POST", "/cos"): _cos,
+}

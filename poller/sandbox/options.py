@@ -1,0 +1,159 @@
+"""Every setting of the sandbox, as frozen records."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+Grammar = Literal["A", "B"]
+Era = Literal["2016", "2017", "2018"]
+
+
+class BadOption(ValueError):
+    """An option, or a request to the control port, that makes no sense; the text says why."""
+
+
+def check_choices(record: Any) -> None:
+    """Refuses a value that its field's Literal does not list."""
+    hints = get_type_hints(type(record))
+    for item in fields(record):
+        hint, value = hints[item.name], getattr(record, item.name)
+        if get_origin(hint) is Literal and value not in get_args(hint):
+            choices = ", ".join(get_args(hint))
+            raise BadOption(f"{item.name}: {value!r} is none of {choices}")
+        if isinstance(hint, type) and not isinstance(value, hint):
+            raise BadOption(f"{item.name}: {value!r} is not of type {hint.__name__}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Customer:
+    """One customer of the platform: who it is, its key, where its pictures lie."""
+
+    app_id: int = 1234
+    key: str = "5d41402abc4b2a76b9719d911017c592"
+    bucket: str = "shots"
+    cos_app_id: int = 1250000000
+
+    @property
+    def host_label(self) -> str:
+        """The first label of the picture host, which is also the bucket's name in a path."""
+        return f"{self.bucket}-{self.cos_app_id}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """The form in which Live_Queue_Get answers, wherever the platform's was seen to vary or is unknown."""
+
+    output: Literal["object", "array", "list"] = "object"
+    """`output` is an object, an array of that one object, or the bare list of messages."""
+    empty: Literal["object", "array", "null", "missing", "10003"] = "object"
+    """What `output` is when nothing is there; `10003` is the documented code, without any output."""
+    count: Literal["int", "string", "wrong"] = "int"
+    ret: Literal["int", "string"] = "int"
+    extra: bool = False
+    """Whether `retcode` and `errmsg` stand beside `ret` and `message`."""
+    success: str = "return successfully!"
+    fields: Literal["pic_url", "create_time", "pic_full_url"] = "pic_url"
+    """`create_time` adds it to `pic_url`; `pic_full_url` also puts that in the place of `pic_url`."""
+    url: Literal["bare", "slash", "full", "query"] = "bare"
+    """How `pic_url` is written. `pic_full_url` is always a full URL."""
+    content_type: str = "application/json; charset=utf-8"
+    encoding: Literal["utf-8", "utf-8-bom", "utf-16"] = "utf-8"
+    gzip: bool = False
+    """Compressed, whether or not the client asked for it."""
+    pretty: bool = False
+    framing: Literal["length", "chunked", "close"] = "length"
+    refused: int = 1
+    """The `ret` of refusals whose number is unknown (`cmd is invalid`, `sign invalid`, `time expired`)."""
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Naming:
+    """How a picture is named. `folder` goes before the name; `{date}` in it is the date in UTC+8."""
+
+    grammar: Grammar = "A"
+    folder: str = ""
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Everything that can be set when a sandbox starts."""
+
+    directory: Path
+    """Holds `removed.ndjson` (the oracle), `cos/` (pictures) and `clips/`; made if missing."""
+    listen: str = "127.0.0.1:0"
+    """HOST:PORT of the query interface; port 0 takes a free one."""
+    cos_listen: str | None = None
+    """HOST:PORT of the picture server; by default a free port of the same host."""
+    control_listen: str | None = None
+    """HOST:PORT of the control port; by default a free port of the same host."""
+    customers: tuple[Customer, ...] = (Customer(),)
+    """The first one owns the live streams, unless the control port says otherwise."""
+    id_params: tuple[str, ...] = ("cmd", "appid")
+    """By which parameters a customer may say who it is."""
+    answers: Answers = Answers()
+    naming: Naming = Naming()
+    streams: int = 0
+    """How many live streams start with the sandbox."""
+    stream_name: str = "live_{n}"
+    """Their stream ids; `{n}` counts from 1."""
+    videos: tuple[Path, ...] = ()
+    """Files with H.264 video that the streams show in a loop, in turn; none: a clip encoded here."""
+    interval: float = 10.0
+    """Seconds between two pictures of a stream, at multiples of the absolute system clock."""
+    width: int = 300
+    upload_delay: tuple[float, float] = (0.0, 15.0)
+    """Seconds from the shot until the picture can be fetched, evenly random between the two."""
+    faults: Mapping[str, float] = field(default_factory=dict)
+    """Faults of the query interface, each with its probability per call."""
+    cos_faults: Mapping[str, float] = field(default_factory=dict)
+    """Faults of the picture server, each with its probability per request."""
+    upload_faults: Mapping[str, float] = field(default_factory=dict)
+    """Faults of the upload (`lost`, `late`), each with its probability per picture."""
+    seed: int = 0
+    """Fixes every random choice."""
+    clock_offset: float = 0.0
+    """Seconds by which the platform's clock (`Date`, and the judging of `t`) is ahead of ours."""
+    rate_limit: float | None = None
+    """Calls a second and customer beyond which the answer is 1202, too frequent."""
+    queue_limit: int = 1_000_000
+    """Messages a customer's queue holds; beyond it the oldest are dropped, and counted."""
+
+    def __post_init__(self) -> None:
+        if self.interval <= 0:
+            raise BadOption(f"interval: {self.interval} is not above 0")
+        if self.interval < 1 and self.naming.grammar == "B":
+            raise BadOption("interval: grammar B cannot tell two pictures of one second apart")
+        if not self.customers:
+            raise BadOption("customers: at least one is needed")
+        for name in ("listen", "cos_listen", "control_listen"):
+            split_address(getattr(self, name) or "x:0", name)
+
+
+def split_address(text: str, option: str = "listen") -> tuple[str, int]:
+    """`HOST:PORT` (also `[::1]:PORT`) as a pair."""
+    match = re.fullmatch(r"\[?([^\]]+?)\]?:(\d{1,5})", text)
+    if match is None or int(match[2]) > 65535:
+        raise BadOption(f"{option}: {text!r} is not HOST:PORT")
+    return match[1], int(match[2])
+
+
+def era(year: Era) -> tuple[Answers, Naming]:
+    """How the platform answered and named in that year, as far as is known."""
+    if year == "2016":
+        return Answers(count="string"), Naming()
+    if year == "2017":
+        return Answers(fields="create_time", url="slash"), Naming(grammar="B", folder="{date}")
+    if year == "2018":
+        answers = Answers(fields="pic_full_url", extra=True)
+        return answers, Naming(grammar="B", folder="{date}")
+    raise BadOption(f"era: {year!r} is none of 2016, 2017, 2018")

@@ -1,0 +1,253 @@
+"""Reads the configuration: every finding at once, with its place in the file, and no secret in any of them.
+
+`load` is what the program calls; adapters build their `Settings` on the sections and types named here.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar, cast
+
+from pydantic import Field, ValidationError
+
+from poller import plugins
+from poller.errors import BadConfiguration
+from poller.settings_fields import (
+    Cidr,
+    FilePath,
+    Kind,
+    Listen,
+    Name,
+    Pattern,
+    ReadableFile,
+    Secret,
+    SecretFile,
+    Url,
+)
+from poller.settings_findings import close, findings_of, value_place
+from poller.settings_schema import schema
+from poller.settings_sections import (
+    AccountSettings,
+    AdminSettings,
+    BatchSettings,
+    CosSettings,
+    JournalSettings,
+    LogSettings,
+    Only,
+    Section,
+    Settings,
+    SinkSettings,
+    SourceSettings,
+    SpoolSettings,
+    TlsSettings,
+    VodSettings,
+)
+from poller.settings_units import Duration, Rate, Size, duration_between, size_between
+from poller.settings_yaml import BROKEN, START, Finding, MappingNode, Node, parse, place_at, values
+from poller.settings_yaml import Path as Trail
+
+__all__ = [
+    "AccountSettings",
+    "AdminSettings",
+    "BatchSettings",
+    "Cidr",
+    "CosSettings",
+    "Duration",
+    "FilePath",
+    "JournalSettings",
+    "Kind",
+    "Listen",
+    "LogSettings",
+    "Name",
+    "Only",
+    "Pattern",
+    "Rate",
+    "ReadableFile",
+    "Secret",
+    "SecretFile",
+    "Section",
+    "Settings",
+    "SinkSettings",
+    "Size",
+    "SourceSettings",
+    "SpoolSettings",
+    "TlsSettings",
+    "Url",
+    "VodSettings",
+    "duration_between",
+    "load",
+    "schema",
+    "size_between",
+]
+
+S = TypeVar("S", bound=Section)
+
+MAX_FILE: Final = 2**20
+BASES: Final[Mapping[plugins.Group, type[Section]]] = {
+    plugins.SOURCES: SourceSettings,
+    plugins.SPOOLS: SpoolSettings,
+    plugins.SINKS: SinkSettings,
+}
+
+
+def load(path: str | os.PathLike[str], environ: Mapping[str, str] = os.environ) -> Settings:
+    """The settings in a file; `BadConfiguration` with every finding when they cannot be used.
+
+    Reads the file and the secrets' files, and imports the adapters it names; nothing else happens.
+    """
+    file = Path(path)
+    settings, findings = _load(file, environ)
+    if settings is None or findings:
+        ordered = sorted(findings, key=lambda finding: (finding.place.line, finding.place.column))
+        raise BadConfiguration(list(dict.fromkeys(finding.line(str(file)) for finding in ordered)))
+    return settings
+
+
+def _load(file: Path, environ: Mapping[str, str]) -> tuple[Settings | None, list[Finding]]:
+    text, unreadable = _read(file)
+    if unreadable is not None:
+        return None, [unreadable]
+    node, findings = parse(text)
+    if node is None and not findings:
+        return None, [_whole("the file is empty")]
+    if node is None:
+        return None, findings
+    content, more = values(node, environ)
+    findings += more
+    if content is None:
+        return None, [*findings, _whole("the file is empty")]
+    if not isinstance(node, MappingNode):
+        return None, [*findings, _whole("the file's top level is not a mapping (accounts:, sources:, …)")]
+    reading = _Reading(
+        node=node, content=cast(dict[str, object], content), folder=file.parent, findings=findings
+    )
+    return reading.settings(), findings
+
+
+def _whole(text: str) -> Finding:
+    return Finding(place=START, path=(), text=text)
+
+
+def _read(file: Path) -> tuple[str, Finding | None]:
+    try:
+        with file.open("rb") as stream:
+            content = stream.read(MAX_FILE + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a path"
+        return "", _whole(f"cannot be read: {reason}")
+    if len(content) > MAX_FILE:
+        return "", _whole("larger than 1 MiB: this is no configuration")
+    try:
+        return content.decode("utf-8-sig"), None
+    except UnicodeDecodeError as error:
+        before = content.removeprefix(b"\xef\xbb\xbf")[: error.start].decode("utf-8", "replace")
+        wrong = "not UTF-8 text from here on: save the file as UTF-8"
+        return "", Finding(place=place_at(before, len(before)), path=(), text=wrong)
+
+
+class _File(Section):
+    """The file as far as the core knows it; adapters' sections are theirs to read."""
+
+    accounts: dict[Name, AccountSettings] = Field(min_length=1)
+    sources: dict[Name, dict[str, Any]] = Field(min_length=1)
+    spool: dict[str, Any]
+    journal: JournalSettings = JournalSettings()
+    sinks: dict[Name, dict[str, Any]] = Field(min_length=1)
+    admin: AdminSettings | None = None
+    log: LogSettings = LogSettings()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Reading:
+    """One file being read; what is wrong goes to `findings`."""
+
+    node: Node
+    content: dict[str, object]
+    folder: Path
+    findings: list[Finding]
+
+    def settings(self) -> Settings | None:
+        """All sections read, each on its own, so that each says what is wrong with it."""
+        core = self._section(_File, self.content, ())
+        sources = self._adapters(plugins.SOURCES, "sources")
+        sinks = self._adapters(plugins.SINKS, "sinks")
+        spool = self._adapter(plugins.SPOOLS, self.content.get("spool"), ("spool",))
+        self._check_accounts()
+        if core is None or spool is None or self.findings:
+            return None
+        return Settings(
+            accounts=core.accounts,
+            sources=cast(dict[str, SourceSettings], sources),
+            spool=cast(SpoolSettings, spool),
+            journal=core.journal,
+            sinks=cast(dict[str, SinkSettings], sinks),
+            admin=core.admin,
+            log=core.log,
+        )
+
+    def _adapters(self, group: plugins.Group, key: str) -> dict[str, Section | None]:
+        named = self.content.get(key)
+        entries = named.items() if isinstance(named, dict) else ()
+        return {name: self._adapter(group, value, (key, name)) for name, value in entries}
+
+    def _adapter(self, group: plugins.Group, value: object, path: Trail) -> Section | None:
+        """One adapter's settings, read by its own class; nothing where `_File` has said it already."""
+        if not isinstance(value, dict):
+            return None
+        kind = value.get("type", None)
+        if kind == BROKEN:
+            return None
+        if not isinstance(kind, str):
+            word = "is missing" if "type" not in value else "is the name of an adapter"
+            self._find((*path, "type"), f"{word}: {_one_of(plugins.types(group))}")
+            return None
+        model = self._model(group, kind, path)
+        return self._section(model, value, path) if model is not None else None
+
+    def _model(self, group: plugins.Group, kind: str, path: Trail) -> type[Section] | None:
+        try:
+            found: object = cast(Any, plugins.adapter(group, kind)).Settings
+        except plugins.UnknownType:
+            known = plugins.types(group)
+            self._find(
+                (*path, "type"), f"no such adapter is installed{close(kind, known) or ': ' + _one_of(known)}"
+            )
+            return None
+        except plugins.BrokenPlugin as error:
+            self._find((*path, "type"), str(error))
+            return None
+        base = BASES[group]
+        if isinstance(found, type) and issubclass(found, base):
+            return found
+        self._find(
+            (*path, "type"), f"the {kind} plug-in's Settings are not built on poller.settings.{base.__name__}"
+        )
+        return None
+
+    def _section(self, model: type[S], value: object, path: Trail) -> S | None:
+        try:
+            return model.model_validate_json(json.dumps(value), strict=True, context={"folder": self.folder})
+        except ValidationError as error:
+            self.findings.extend(findings_of(error, model, self.node, path))
+            return None
+
+    def _check_accounts(self) -> None:
+        known = self.content.get("accounts")
+        sources = self.content.get("sources")
+        if not isinstance(known, dict) or not isinstance(sources, dict):
+            return
+        for name, source in sources.items():
+            account = source.get("account") if isinstance(source, dict) else None
+            if isinstance(account, str) and account != BROKEN and account not in known:
+                text = f"no such account under accounts{close(account, known) or ': ' + _one_of(known)}"
+                self._find(("sources", name, "account"), text)
+
+    def _find(self, path: Trail, text: str) -> None:
+        self.findings.append(Finding(place=value_place(self.node, path), path=path, text=text))
+
+
+def _one_of(names: Iterable[str]) -> str:
+    found = sorted(names)
+    return f"one of {', '.join(found)}" if found else "none is installed"

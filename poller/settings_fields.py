@@ -1,0 +1,243 @@
+"""How people write addresses, networks, URLs, names, paths and secrets, and what becomes of them."""
+
+import ipaddress
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    SecretStr,
+    ValidationInfo,
+    WithJsonSchema,
+)
+
+from poller.settings_units import VARIABLE, Written, is_number, wrong
+
+MAX_SECRET: Final = 65536
+
+# ---------------------------------------------------------------- listening addresses
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Listen(Written):
+    """Where to listen; written `127.0.0.1:9464` or `"[::1]:9464"`; port 0 takes any free one."""
+
+    PATTERN = r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}"
+    EXAMPLES = ("127.0.0.1:9464", "[::1]:9464")
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        """Refuses a port without its host: whom to listen to is to be said."""
+        form = 'an address is written 127.0.0.1:9464 or "[::1]:9464"'
+        match = re.fullmatch(cls.PATTERN, value) if isinstance(value, str) else None
+        if not isinstance(value, str) or match is None:
+            raise wrong(f"{form}, with host and port", echo=True)
+        host, _, port = value.rpartition(":")
+        if int(port) > 65535:
+            raise wrong("a port is at most 65535", echo=True)
+        if host.startswith("[") or re.fullmatch(r"[0-9.]+", host):
+            _address(host.strip("[]"), form)
+        return cls(host=host.strip("[]"), port=int(port))
+
+
+def _address(text: str, form: str) -> None:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        raise wrong(f"not an IP address: {form}", echo=True) from None
+
+
+# ---------------------------------------------------------------- networks, URLs, names
+
+
+def _network(value: object) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    if isinstance(value, ipaddress.IPv4Network | ipaddress.IPv6Network):
+        return value
+    form = "a network is written 10.0.0.0/8, 127.0.0.1 or fd00::/8"
+    if not isinstance(value, str) or "%" in value:
+        raise wrong(form, echo=True)
+    try:
+        return ipaddress.ip_network(value)
+    except ValueError as error:
+        hint = "; bits are set behind the prefix" if "host bits" in str(error) else ""
+        raise wrong(form + hint, echo=True) from None
+
+
+Cidr = Annotated[
+    ipaddress.IPv4Network | ipaddress.IPv6Network,
+    PlainValidator(_network),
+    PlainSerializer(str, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "examples": ["10.0.0.0/8", "127.0.0.1", "fd00::/8"]}),
+]
+"""An IP network, written `10.0.0.0/8`, or an address of its own."""
+
+
+def _url(value: object) -> str:
+    if not isinstance(value, str) or not re.match(r"https?://", value):
+        raise wrong("a URL begins with http:// or https://")
+    if re.search(r"[\s\x00-\x20\x7f\\]", value):
+        raise wrong("a URL holds no blanks, control characters or backslashes: percent-encode them")
+    try:
+        parts = urlsplit(value)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise wrong("the URL's host or port is not valid") from None
+    if "@" in parts.netloc:
+        raise wrong("a URL takes no user or password: they would show in logs")
+    if not host or parts.netloc.endswith(":") or parts.port == 0:
+        raise wrong("the URL needs a host, and a port from 1 to 65535 if any")
+    if "#" in value:
+        raise wrong("a URL takes no fragment (#): it would never be sent")
+    return value
+
+
+Url = Annotated[
+    str,
+    PlainValidator(_url),
+    WithJsonSchema(
+        {"type": "string", "pattern": r"^(https?://[^\s#@]+|.*\$\{.*)$", "examples": ["https://example.com/"]}
+    ),
+]
+"""An http or https URL with a host, without user, password or fragment."""
+
+
+def _name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value):
+        raise wrong("a name is 1 to 64 letters, digits, _ or -")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_name)]
+"""The name of an account, a source or a sink."""
+
+
+def _identifier(value: object) -> int | str:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    if isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value):
+        return value
+    raise wrong("an id is a number, or 1 to 64 letters, digits, _ or -", echo=True)
+
+
+Identifier = Annotated[
+    int | str,
+    PlainValidator(_identifier),
+    WithJsonSchema({"type": ["integer", "string"], "pattern": rf"^([A-Za-z0-9_-]{{1,64}}|.*{VARIABLE}.*)$"}),
+]
+"""A number or a word by which the platform knows a customer."""
+
+Kind = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$", examples=["screenshot"])]
+"""A kind of event."""
+
+Pattern = Annotated[str, Field(min_length=1, max_length=256, examples=["room-*", "show-[0-9]"])]
+"""A shell glob."""
+
+# ---------------------------------------------------------------- paths and secrets
+
+
+def _path(value: object, info: ValidationInfo) -> Path:
+    """The path, made absolute from the folder of the file it is written in."""
+    if isinstance(value, Path):
+        value = str(value)
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise wrong("a path is text that is not empty")
+    if value.startswith("~"):
+        raise wrong("a path takes no ~: write the folder out, or use ${HOME}")
+    folder = (info.context or {}).get("folder", Path())
+    return Path(folder).absolute() / value
+
+
+def _readable(value: object, info: ValidationInfo) -> Path:
+    path = _path(value, info)
+    _contents(path)
+    return path
+
+
+def _contents(path: Path) -> bytes:
+    with _reading():
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise wrong("is not a regular file")
+        with path.open("rb") as file:
+            content = file.read(MAX_SECRET + 1)
+    if not content.strip():
+        raise wrong("the file is empty")
+    return content
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, UnicodeEncodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a path"
+        raise wrong(f"the file cannot be read: {reason}") from None
+
+
+_PATH_SCHEMA: Final = WithJsonSchema({"type": "string", "minLength": 1})
+
+FilePath = Annotated[
+    Path, PlainValidator(_path), PlainSerializer(str, return_type=str, when_used="json"), _PATH_SCHEMA
+]
+"""A path, relative to the folder of the configuration file; absolute once read."""
+
+ReadableFile = Annotated[
+    Path, PlainValidator(_readable), PlainSerializer(str, return_type=str, when_used="json"), _PATH_SCHEMA
+]
+"""A path to a file that can be read and is not empty when the settings are."""
+
+
+def _secret(value: object) -> str:
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
+    if is_number(value):
+        return str(value)
+    if not isinstance(value, str):
+        raise wrong("a secret is text: put it in quotes")
+    if not value.strip():
+        raise wrong("a secret cannot be empty")
+    return value
+
+
+def _secret_file(value: object, info: ValidationInfo) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    content = _contents(_path(value, info))
+    if len(content) > MAX_SECRET:
+        raise wrong(f"the file holds more than {MAX_SECRET} bytes: it is no secret")
+    try:
+        return content.decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise wrong("the file is not UTF-8 text") from None
+
+
+Secret = Annotated[
+    SecretStr, BeforeValidator(_secret), WithJsonSchema({"type": ["string", "integer"], "minLength": 1})
+]
+"""Text that is never shown: `get_secret_value()` gives it."""
+
+SecretFile = Annotated[SecretStr, BeforeValidator(_secret_file), _PATH_SCHEMA]
+"""The path of a file that holds a secret; its value is the secret, read once, without its last newline."""

@@ -1,0 +1,91 @@
+"""Files before they have their names: written and fsynced in one folder of their own, then renamed.
+
+One folder for all, so that what a crash left is found by listing it, however many pictures there are.
+It blocks: it runs in threads.
+"""
+
+import fcntl
+import os
+from contextlib import suppress
+from itertools import islice
+from secrets import token_hex
+from types import TracebackType
+from typing import Final, Self
+
+FOLDER: Final = ".incoming"
+ENDING: Final = ".part"
+MOST_LEFTOVERS: Final = 100_000
+
+_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Drafts:
+    """A few files on their way; leaving removes those that were not published."""
+
+    def __init__(self, incoming: int) -> None:
+        self._incoming = incoming
+        self._open: dict[str, int] = {}
+        self._named: set[str] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        for descriptor in self._open.values():
+            os.close(descriptor)
+        for draft in self._named:
+            with suppress(OSError):
+                os.unlink(draft, dir_fd=self._incoming)
+
+    def write(self, content: bytes) -> str:
+        """Write a new file under a random name, which is returned; not durable yet."""
+        draft = f".{token_hex(16)}{ENDING}"
+        descriptor = os.open(draft, _FLAGS, 0o666, dir_fd=self._incoming)
+        self._named.add(draft)
+        self._open[draft] = descriptor
+        rest = memoryview(content)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+        return draft
+
+    def sync(self) -> None:
+        """Make all that was written durable; after an error none of it may be published."""
+        # All are written before the first is waited for: the disk takes them together.
+        while self._open:
+            _, descriptor = self._open.popitem()
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def publish(self, draft: str, folder: int, name: str) -> None:
+        """Give a synced file its place, instead of what is there (a link is replaced, not followed)."""
+        os.rename(draft, name, src_dir_fd=self._incoming, dst_dir_fd=folder)
+        self._named.discard(draft)
+
+
+def open_incoming(root: int) -> int:
+    """Return the folder's descriptor; what a crash left in it is gone if nobody else uses it.
+
+    Every user holds a shared lock on the folder, so whoever gets an exclusive one is alone. Where the file
+    system has no such locks, the leftovers stay.
+    """
+    with suppress(FileExistsError):
+        os.mkdir(FOLDER, dir_fd=root)
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    incoming = os.open(FOLDER, flags, dir_fd=root)
+    with suppress(OSError):
+        fcntl.flock(incoming, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _clean(incoming)
+    with suppress(OSError):
+        fcntl.flock(incoming, fcntl.LOCK_SH)
+    return incoming
+
+
+def _clean(incoming: int) -> None:
+    with os.scandir(incoming) as found:
+        names = [entry.name for entry in islice(found, MOST_LEFTOVERS) if entry.name.endswith(ENDING)]
+    for name in names:
+        os.unlink(name, dir_fd=incoming)

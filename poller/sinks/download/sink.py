@@ -1,0 +1,140 @@
+"""The sink `download`: fetches the pictures of a batch at once, checks them, and stores them durably."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from functools import partial
+from types import TracebackType
+from typing import ParamSpec, Protocol, Self, TypeVar
+
+from poller.errors import PartlyFailed, SinkError, TryLater
+from poller.model import Batch, Event
+from poller.outbound import AddressGuard, session
+from poller.sinks.download.fetch import Fetcher, HostTrouble, Lease, Memory
+from poller.sinks.download.hosts import HostList, host_list, vet
+from poller.sinks.download.paths import Layout, Place, parse_template
+from poller.sinks.download.settings import DownloadSettings
+from poller.sinks.download.store import File, PathTrouble, Store
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+LEAST_MEMORY = 64 * 2**20
+LONGEST_FETCH = 60.0
+SHARE_OF_TIMEOUT = 0.75
+"""A picture that drips fails alone, while the others of its batch can still be stored."""
+
+
+class HasPictureHosts(Protocol):
+    """What the sink wants of an account."""
+
+    @property
+    def picture_hosts(self) -> frozenset[str]: ...
+
+
+class Download:
+    """Stores pictures below a directory. The same event again gets the same file again."""
+
+    Settings = DownloadSettings
+
+    def __init__(
+        self, name: str, settings: DownloadSettings, accounts: Mapping[str, HasPictureHosts]
+    ) -> None:
+        self.name = name
+        self._settings = settings
+        own = frozenset((host, None) for account in accounts.values() for host in account.picture_hosts)
+        given = settings.allow_hosts
+        self._hosts = HostList(exact=own) if given is None else host_list(given)
+        self._lone = len(accounts) <= 1
+        self._memory = Memory(max(LEAST_MEMORY, 4 * settings.max_bytes))
+        self._store = Store(settings.directory)
+        self._open = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        settings = self._settings
+        async with AsyncExitStack() as opening:
+            self._threads = ThreadPoolExecutor(settings.concurrency, f"download-{self.name}")
+            opening.push_async_callback(asyncio.to_thread, self._close_store)
+            await self._in_thread(self._store.open)
+            guarded = session(
+                AddressGuard(settings.allow_cidr),
+                limit=0,
+                limit_per_host=settings.per_host,
+                headers={"Accept": "image/jpeg"},
+            )
+            self._fetcher = Fetcher(
+                await opening.enter_async_context(guarded),
+                max_bytes=settings.max_bytes,
+                max_pixels=settings.max_pixels,
+                timeout=min(LONGEST_FETCH, SHARE_OF_TIMEOUT * settings.timeout),
+            )
+            self._layout = Layout(
+                parts=parse_template(settings.template), lone=self._lone, folds=self._store.folds
+            )
+            self._open = opening.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        await self._open.aclose()
+
+    async def deliver(self, batch: Batch) -> None:
+        """Store the pictures of all events; returns when all of them are durable.
+
+        Cancelled, it leaves only whole pictures: a thread that has begun to store goes on to its end.
+        """
+        events = batch.events
+        with self._memory.lease() as lease:
+            now = datetime.now(UTC)
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._fetch(event, lease, now)) for event in events]
+            failures: dict[str, SinkError] = {}
+            files: list[File] = []
+            for event, task in zip(events, tasks, strict=True):
+                match task.result():
+                    case SinkError() as error:
+                        failures[event.id] = error
+                    case made:
+                        files.extend(made)
+            if files:
+                failures |= await self._in_thread(self._store.keep, files)
+        _report(failures, events)
+
+    async def _fetch(self, event: Event, lease: Lease, now: datetime) -> list[File] | SinkError:
+        try:
+            target = vet(event.url, self._hosts)
+            picture = await self._fetcher.fetch(event, target, lease, now)
+        except SinkError as error:
+            return error
+        return self._files(event, self._layout.place(event, target.path), picture)
+
+    def _files(self, event: Event, place: Place, picture: bytes) -> list[File]:
+        # The sidecar comes first, so that a picture implies its sidecar.
+        contents = {place.name: picture}
+        if self._settings.sidecar:
+            contents = {f"{place.name}.json": event.encoded + b"\n", **contents}
+        return [
+            File(event_id=event.id, folders=place.folders, name=name, content=content)
+            for name, content in contents.items()
+        ]
+
+    async def _in_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *args, **kwargs))
+
+    def _close_store(self) -> None:
+        # A cancelled delivery leaves its thread behind; the store's descriptors must outlive it.
+        self._threads.shutdown()
+        self._store.close()
+
+
+def _report(failures: Mapping[str, SinkError], events: Sequence[Event]) -> None:
+    """Raise what became of a batch: nothing, some of it, or all of it for one common reason."""
+    troubles = [error for error in failures.values() if isinstance(error, HostTrouble | PathTrouble)]
+    if troubles and len(troubles) == len({event.id for event in events}):
+        waits = [error.after for error in troubles if error.after is not None]
+        raise TryLater(troubles[0].reason, after=max(waits, default=None))
+    if failures:
+        raise PartlyFailed(failures)

@@ -1,0 +1,239 @@
+"""The sink `webhook`: a POST for one event or a batch, signed as Standard Webhooks says."""
+
+import asyncio
+import base64
+import re
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from types import TracebackType
+from typing import Annotated, Self
+
+import aiohttp
+from pydantic import AfterValidator, Field, SecretStr, model_validator
+from standardwebhooks import Webhook as Signer
+
+from poller.errors import BadConfiguration, Gone, Rejected, SinkError, TryLater
+from poller.model import Batch
+from poller.outbound import AddressGuard, reason, session, ssl_context
+from poller.settings import (
+    Cidr,
+    Duration,
+    Secret,
+    SecretFile,
+    SinkSettings,
+    TlsSettings,
+    Url,
+    duration_between,
+)
+from poller.settings_units import wrong
+
+REJECTIONS = frozenset({400, 405, 413, 415, 422})
+MAX_ANSWER = 64 * 1024
+ANSWER_WITHIN = 1.0
+"""Seconds for the rest of an answer whose status is known; only the connection's reuse hangs on it."""
+MAX_RETRY_AFTER = 86_400.0
+
+_ONE = "application/cloudevents+json"
+_MANY = "application/cloudevents-batch+json"
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_SPEAKABLE = re.compile(r"[\t\x20-\x7e\x80-\U0010ffff]*")
+_OURS = re.compile(
+    r"accept-encoding|connection|content-.*|expect|host|keep-alive|proxy-.*|te|trailer|transfer-encoding"
+    r"|upgrade|user-agent|webhook-.*",
+    re.IGNORECASE,
+)
+
+
+# ---------------------------------------------------------------- settings
+
+
+def _signing(secret: SecretStr) -> SecretStr:
+    for line in secret.get_secret_value().splitlines():
+        prefix, _, key = line.partition("_")
+        try:
+            size = len(base64.b64decode(key + "=" * (-len(key) % 4), validate=True))
+        except ValueError:
+            size = 0
+        if prefix != "whsec" or size < 24:
+            raise wrong("a Standard Webhooks secret is whsec_ and then 24 bytes or more as base64")
+    return secret
+
+
+def _extra(headers: Mapping[str, SecretStr]) -> Mapping[str, SecretStr]:
+    names = [name.lower() for name in headers]
+    for name, value in headers.items():
+        if not _TOKEN.fullmatch(name):
+            raise wrong("a header's name is letters, digits and -")
+        if _OURS.fullmatch(name):
+            raise wrong(f"the header {name} is the sink's own: remove it")
+        if names.count(name.lower()) > 1:
+            raise wrong(f"the header {name} is given twice")
+        if not _SPEAKABLE.fullmatch(value.get_secret_value()):
+            raise wrong(f"the header {name} holds a line break or a control character")
+    return headers
+
+
+SigningSecret = Annotated[Secret, AfterValidator(_signing)]
+
+
+class WebhookSettings(SinkSettings):
+    """Settings of a sink of type `webhook`."""
+
+    url: Url = Field(description="Where events are posted.")
+    secret: SigningSecret | None = Field(
+        default=None,
+        description="The Standard Webhooks secret (whsec_…) that signs; better ${NAME} than it.",
+    )
+    secret_file: Annotated[SecretFile, AfterValidator(_signing)] | None = Field(
+        default=None, description="A file that holds the secret; during rotation two, one a line."
+    )
+    secrets: tuple[SigningSecret, ...] = Field(
+        default=(), description="Several secrets, each of which signs: the new and the old during rotation."
+    )
+    headers: Annotated[Mapping[str, Secret], AfterValidator(_extra)] = Field(
+        default={},
+        description="More headers to send, such as Authorization; their values are never shown.",
+    )
+    allow_cidr: tuple[Cidr, ...] = Field(
+        default=(), description="Networks that may be posted to although they are not public."
+    )
+    tls: TlsSettings | None = Field(default=None, description="Certificates for an https URL.")
+    proxy: Url | None = Field(
+        default=None,
+        description="An HTTP proxy, which then resolves and guards instead of allow_cidr.",
+    )
+    timeout: Annotated[Duration, duration_between("1ms", "1h")] = Field(
+        default=15.0, description="How long one POST may take before it counts as failed."
+    )
+    concurrency: int = Field(default=4, ge=1, le=256, description="How many POSTs run at once.")
+
+    @model_validator(mode="after")
+    def _one_way_to_sign(self) -> Self:
+        ways = [name for name in ("secret", "secret_file", "secrets") if name in self.model_fields_set]
+        for name in ways:
+            if not getattr(self, name):
+                raise wrong("a secret cannot be empty: remove it to post without a signature", at=name)
+        if len(ways) > 1:
+            raise wrong(f"does not go with {ways[0]}: remove one (secrets takes several)", at=ways[1])
+        return self
+
+    def signing(self) -> tuple[str, ...]:
+        """Every secret that signs, in the order in which they are given."""
+        given = [self.secret, self.secret_file, *self.secrets]
+        lines = [secret.get_secret_value().splitlines() for secret in given if secret is not None]
+        return tuple(line for secret in lines for line in secret)
+
+
+# ---------------------------------------------------------------- the sink
+
+
+class Webhook:
+    """Posts events to a URL; the answer's status alone says what became of them."""
+
+    Settings = WebhookSettings
+
+    def __init__(self, name: str, settings: WebhookSettings, accounts: Mapping[str, object]) -> None:
+        self.name = name
+        self._settings = settings
+        self._one_by_one = settings.batch.max_events == 1
+        self._signers = tuple(Signer(secret) for secret in settings.signing())
+        self._open = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        settings = self._settings
+        try:
+            context = ssl_context(settings.tls)
+        except OSError as error:
+            raise BadConfiguration([f"sinks.{self.name}.tls: {error.strerror or 'unusable file'}"]) from None
+        self._session = await self._open.enter_async_context(
+            session(
+                AddressGuard(settings.allow_cidr),
+                ssl=context,
+                proxy=settings.proxy,
+                limit=settings.concurrency,
+                headers={name: value.get_secret_value() for name, value in settings.headers.items()},
+            )
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        await self._open.aclose()
+
+    async def deliver(self, batch: Batch) -> None:
+        """Post the batch once; returns on a 2xx."""
+        single = self._one_by_one and len(batch.deliveries) == 1
+        body = batch.deliveries[0].event.encoded if single else _array(batch)
+        headers = self._headers(batch.id, body, _ONE if single else _MANY)
+        try:
+            answer = await self._session.post(
+                self._settings.url, data=body, headers=headers, allow_redirects=False
+            )
+        except (aiohttp.ClientError, OSError) as error:
+            raise TryLater(reason(error)) from None
+        await _finish(answer)
+        if not 200 <= answer.status < 300:
+            raise refusal(answer.status, answer.headers.get("Retry-After"), datetime.now(UTC))
+
+    def _headers(self, batch_id: str, body: bytes, content_type: str) -> dict[str, str]:
+        now = datetime.now(UTC)
+        headers = {
+            "Content-Type": content_type,
+            "webhook-id": batch_id,
+            "webhook-timestamp": str(int(now.timestamp())),
+        }
+        if self._signers:
+            text = body.decode()
+            headers["webhook-signature"] = " ".join(
+                signer.sign(batch_id, now, text) for signer in self._signers
+            )
+        return headers
+
+
+def _array(batch: Batch) -> bytes:
+    return b"[" + b",".join([delivery.event.encoded for delivery in batch.deliveries]) + b"]"
+
+
+async def _finish(answer: aiohttp.ClientResponse) -> None:
+    """Read a short rest of the answer, so that its connection can be used again; else close that."""
+    left = MAX_ANSWER
+    try:
+        if answer.content.is_eof():
+            return
+        async with asyncio.timeout(ANSWER_WITHIN):
+            while left > 0 and (piece := await answer.content.readany()):
+                left -= len(piece)
+    except (TimeoutError, aiohttp.ClientError, OSError):
+        pass
+    finally:
+        answer.release()  # with an answer read to its end the connection is kept, else closed
+
+
+# ---------------------------------------------------------------- what an answer means
+
+
+def refusal(status: int, retry_after: str | None, now: datetime) -> SinkError:
+    """What a status that is not 2xx means for the batch; a `Retry-After` counts where it is tried again."""
+    if status in REJECTIONS:
+        return Rejected(f"HTTP {status}")
+    if status == 410:
+        return Gone("HTTP 410")
+    text = f"HTTP {status}: redirect refused" if 300 <= status < 400 else f"HTTP {status}"
+    return TryLater(text, after=None if retry_after is None else wait_seconds(retry_after, now))
+
+
+def wait_seconds(retry_after: str, now: datetime) -> float | None:
+    """Seconds that a `Retry-After` asks for, at most a day; None for zero, the past and the unreadable."""
+    text = retry_after.strip()
+    if re.fullmatch(r"[0-9]{1,300}(\.[0-9]{1,300})?", text):
+        seconds = float(text)
+    else:
+        try:
+            date = parsedate_to_datetime(text)
+        except (ValueError, TypeError, IndexError, OverflowError):
+            return None
+        seconds = ((date if date.tzinfo else date.replace(tzinfo=UTC)) - now).total_seconds()
+    return min(seconds, MAX_RETRY_AFTER) if seconds > 0 else None

@@ -1,0 +1,1 @@
+"""Spools: one file or folder is one engine."""

@@ -1,0 +1,111 @@
+"""Claiming and settling as every engine of ours does it; an engine adds where the log is kept."""
+
+import asyncio
+from bisect import bisect_left
+from collections.abc import Sequence
+from typing import Protocol
+
+from poller.clock import Clock
+from poller.model import Batch, Outcome
+from poller.spools.desk import Changes, Desk, Member
+from poller.spools.tail import Chunk, Tail
+
+
+class Engine(Protocol):
+    """What an engine keeps: the log beyond memory, and changes."""
+
+    async def load(self, start: int) -> list[Member]:
+        """Some members from `start` on, in order; empty only when the log holds none of them."""
+        ...
+
+    def write(self, changes: Changes) -> None:
+        """Make changes durable soon; never raises."""
+        ...
+
+
+class Claims:
+    """The desks of all attached sinks over one log. `head` is the number the next event will get."""
+
+    def __init__(self, engine: Engine, tail: Tail, clock: Clock) -> None:
+        self.head = 1
+        self.tail = tail
+        self.desks: dict[str, Desk] = {}
+        self._engine = engine
+        self._clock = clock
+        self._loaded: dict[str, list[Member]] = {}
+
+    def publish(self, chunk: Chunk) -> None:
+        """Hand fresh events, already durable, to the couriers."""
+        self.tail.push(chunk)
+        self.head = max(self.head, chunk.end)
+        for desk in self.desks.values():
+            desk.bell.set()
+
+    def floor(self) -> int:
+        """The number below which every attached sink has settled everything."""
+        return min((desk.position for desk in self.desks.values()), default=self.head)
+
+    async def claim(self, sink: str, limit: int, linger: float) -> Batch:
+        """See `Spool.claim`."""
+        desk = self.desks[sink]
+        waited = False
+        while True:
+            desk.bell.clear()
+            if (batch := desk.take_retry()) is not None:
+                return batch
+            if desk.next >= self.head or not desk.may_take_fresh():
+                await _rung(desk, desk.seconds_to_retry())
+            elif linger > 0 and not waited and self.head - desk.next < limit:
+                waited = await self._fill(desk, limit, linger)
+            elif (batch := desk.take_fresh(await self._members(desk, limit), limit)) is not None:
+                return batch
+
+    async def _fill(self, desk: Desk, limit: int, linger: float) -> bool:
+        try:
+            async with asyncio.timeout(linger):
+                while self.head - desk.next < limit:
+                    desk.bell.clear()
+                    await desk.bell.wait()
+        except TimeoutError:
+            pass
+        return True
+
+    async def _members(self, desk: Desk, limit: int) -> list[Member]:
+        start = desk.next
+        if (members := self.tail.members(start, limit)) is not None:
+            return members
+        loaded = self._loaded.pop(desk.sink, [])
+        if not loaded or not loaded[0][0] <= start <= loaded[-1][0]:
+            loaded = await self._engine.load(start)
+            if desk.next != start:  # another claim took them while we read
+                self._loaded[desk.sink] = loaded
+                return []
+            if not loaded:  # pruned while this sink was away
+                desk.next = self.head
+                return []
+        place = bisect_left(loaded, start, key=_number)
+        if len(loaded) - place > limit:
+            self._loaded[desk.sink] = loaded
+        return loaded[place : place + limit]
+
+    async def settle(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
+        """See `Spool.settle`."""
+        self._engine.write(self.desks[batch.sink].settle(batch, outcomes))
+
+    async def split(self, batch: Batch) -> tuple[Batch, ...]:
+        """See `Spool.split`."""
+        halves, changes = self.desks[batch.sink].split(batch)
+        self._engine.write(changes)
+        return halves
+
+
+async def _rung(desk: Desk, seconds: float | None) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await desk.bell.wait()
+    except TimeoutError:
+        pass
+
+
+def _number(member: Member) -> int:
+    return member[0]

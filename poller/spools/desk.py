@@ -1,0 +1,267 @@
+"""One sink's side of a spool: what it is owed, what is in hand, what waits for a retry. Shared by engines.
+
+A desk decides and never waits: `take_*` and `settle` are plain functions. What must be written comes back
+as `Changes`; an engine without a disk drops them.
+"""
+
+import asyncio
+import heapq
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import assert_never
+
+import msgspec
+
+from poller.clock import Clock
+from poller.model import Attempt, Batch, Dead, DeadLetter, Delivery, Done, Event, Outcome, Retry, batch_id
+from poller.ports import Wants
+
+MOST_RETRYING = 10_000
+"""Events that may wait for a retry; beyond it nothing fresh is taken, so that exceptions stay few."""
+KEPT_HISTORY = 10
+
+Member = tuple[int, Event]
+"""An event with its number in the log."""
+
+
+class Waiting(msgspec.Struct, frozen=True, kw_only=True):
+    """A batch that waits for its retry; `failed` counts the attempts made."""
+
+    id: str
+    members: tuple[Member, ...]
+    failed: int
+    first_attempt_at: datetime
+    due: datetime
+    history: tuple[Attempt, ...]
+
+
+class Changes(msgspec.Struct, frozen=True, kw_only=True):
+    """What a settlement changes, to be written in one transaction."""
+
+    sink: str
+    position: int
+    put: tuple[Waiting, ...] = ()
+    dropped: tuple[str, ...] = ()
+    dead: tuple[DeadLetter, ...] = ()
+
+
+class _Span:
+    """A stretch of the log that was claimed together; `open` counts the batches it is in."""
+
+    __slots__ = ("open", "start")
+
+    def __init__(self, start: int) -> None:
+        self.start = start
+        self.open = 1
+
+
+class _Ticket(msgspec.Struct, frozen=True):
+    numbers: tuple[int, ...]
+    span: _Span | None
+    waiting: str | None
+    history: tuple[Attempt, ...]
+
+
+class Desk:
+    """The claims of one sink. `next` is the first number not yet claimed, `position` the first not settled."""
+
+    def __init__(
+        self, sink: str, wants: Wants, position: int, waiting: Iterable[Waiting], clock: Clock
+    ) -> None:
+        self.sink = sink
+        self.next = position
+        self.bell = asyncio.Event()
+        self._wants = wants
+        self._clock = clock
+        self._spans: dict[int, _Span] = {}
+        self._due: list[tuple[float, int, Waiting]] = []
+        self._order = 0
+        self.retrying = 0
+        self._in_hand = 0
+        self._skip: set[int] = set()
+        for batch in waiting:
+            self._skip.update(number for number, _ in batch.members if number >= position)
+            self._queue(batch)
+
+    @property
+    def position(self) -> int:
+        """Where a restart would begin."""
+        return min(self._spans, default=self.next)
+
+    def owed(self, head: int) -> int:
+        """How many events are not settled, `head` being the log's next number."""
+        return head - self.next + self._in_hand + self.retrying
+
+    def oldest_waiting(self) -> datetime | None:
+        """When the oldest event that waits for a retry was received."""
+        return min((e.received_at for _, _, w in self._due for _, e in w.members), default=None)
+
+    def seconds_to_retry(self) -> float | None:
+        """Until the next retry is due; 0 when one is."""
+        if not self._due:
+            return None
+        return max(0.0, self._due[0][0] - self._clock.monotonic())
+
+    def may_take_fresh(self) -> bool:
+        """Whether few enough events wait for a retry."""
+        return self.retrying < MOST_RETRYING
+
+    # ------------------------------------------------------------ taking
+
+    def take_retry(self) -> Batch | None:
+        """The batch whose retry is due for the longest time."""
+        if self.seconds_to_retry() != 0.0:
+            return None
+        _, _, waiting = heapq.heappop(self._due)
+        numbers = tuple(number for number, _ in waiting.members)
+        self.retrying -= len(numbers)
+        return self._batch(
+            waiting.id,
+            [event for _, event in waiting.members],
+            _Ticket(numbers, None, waiting.id, waiting.history),
+            waiting.failed + 1,
+            waiting.first_attempt_at,
+        )
+
+    def take_fresh(self, log: Sequence[Member], limit: int) -> Batch | None:
+        """Up to `limit` wanted events of a stretch of the log that begins at `next`; passes the unwanted."""
+        start, taken = self.next, []
+        for number, event in log:
+            if len(taken) == limit:
+                break
+            self.next = number + 1
+            if number in self._skip:
+                self._skip.discard(number)
+            elif self._wants(event):
+                taken.append((number, event))
+        if not taken:
+            return None
+        span = _Span(start)
+        self._spans[start] = span
+        events = [event for _, event in taken]
+        ticket = _Ticket(tuple(number for number, _ in taken), span, None, ())
+        return self._batch(batch_id([event.id for event in events]), events, ticket, 1, None)
+
+    def _batch(
+        self, id: str, events: list[Event], ticket: _Ticket, attempt: int, first: datetime | None
+    ) -> Batch:
+        self._in_hand += len(events)
+        sink = self.sink
+        deliveries = tuple([Delivery(event=event, sink=sink, attempt=attempt) for event in events])
+        return Batch(
+            id=id, sink=sink, deliveries=deliveries, attempt=attempt, first_attempt_at=first, ticket=ticket
+        )
+
+    def split(self, batch: Batch) -> tuple[tuple[Batch, Batch], Changes]:
+        """Two halves of a batch in hand, and what to write before either is settled."""
+        ticket = _ticket(batch)
+        middle = len(batch.deliveries) // 2
+        halves = (
+            self._part(batch, ticket, slice(0, middle)),
+            self._part(batch, ticket, slice(middle, None)),
+        )
+        if ticket.span is not None:  # still below the position's guard
+            ticket.span.open += 1
+            return halves, Changes(sink=self.sink, position=self.position)
+        put = tuple(self._unsettled(half) for half in halves)
+        assert ticket.waiting is not None
+        return halves, Changes(sink=self.sink, position=self.position, put=put, dropped=(ticket.waiting,))
+
+    def _part(self, batch: Batch, ticket: _Ticket, part: slice) -> Batch:
+        deliveries = batch.deliveries[part]
+        id = batch_id([delivery.event.id for delivery in deliveries])
+        waiting = id if ticket.waiting is not None else None
+        return msgspec.structs.replace(
+            batch,
+            id=id,
+            deliveries=deliveries,
+            ticket=_Ticket(ticket.numbers[part], ticket.span, waiting, ticket.history),
+        )
+
+    def _unsettled(self, half: Batch) -> Waiting:
+        ticket = _ticket(half)
+        now = self._clock.now()
+        return Waiting(
+            id=half.id,
+            members=tuple(zip(ticket.numbers, half.events, strict=True)),
+            failed=half.attempt - 1,
+            first_attempt_at=half.first_attempt_at or now,
+            due=now,
+            history=ticket.history,
+        )
+
+    # ------------------------------------------------------------ settling
+
+    def settle(self, batch: Batch, outcomes: Sequence[Outcome]) -> Changes:
+        """Apply the outcomes of a batch in hand, and say what to write."""
+        ticket = _ticket(batch)
+        now = self._clock.now()
+        again: list[Member] = []
+        dead: list[DeadLetter] = []
+        waits: list[Retry] = []
+        for number, delivery, outcome in zip(ticket.numbers, batch.deliveries, outcomes, strict=True):
+            match outcome:
+                case Done():
+                    pass
+                case Retry():
+                    again.append((number, delivery.event))
+                    waits.append(outcome)
+                case Dead(reason=reason):
+                    dead.append(self._dead_letter(batch, ticket, delivery.event, reason, now))
+                case _:
+                    assert_never(outcome)
+        self._put_down(batch, ticket)
+        put = (self._wait(batch, ticket, tuple(again), waits, now),) if again else ()
+        dropped = (ticket.waiting,) if ticket.waiting and ticket.waiting not in {w.id for w in put} else ()
+        return Changes(sink=self.sink, position=self.position, put=put, dropped=dropped, dead=tuple(dead))
+
+    def _put_down(self, batch: Batch, ticket: _Ticket) -> None:
+        self._in_hand -= len(batch.deliveries)
+        if ticket.span is not None:
+            ticket.span.open -= 1
+            if ticket.span.open == 0:
+                del self._spans[ticket.span.start]
+
+    def _wait(
+        self, batch: Batch, ticket: _Ticket, again: tuple[Member, ...], waits: list[Retry], now: datetime
+    ) -> Waiting:
+        longest = max(waits, key=lambda retry: retry.after)
+        waiting = Waiting(
+            id=batch_id([event.id for _, event in again]),
+            members=again,
+            failed=batch.attempt,
+            first_attempt_at=batch.first_attempt_at or now,
+            due=now + timedelta(seconds=longest.after),
+            history=_extended(ticket.history, now, longest.reason),
+        )
+        self._queue(waiting)
+        return waiting
+
+    def _queue(self, waiting: Waiting) -> None:
+        wait = (waiting.due - self._clock.now()).total_seconds()
+        self._order += 1
+        heapq.heappush(self._due, (self._clock.monotonic() + max(0.0, wait), self._order, waiting))
+        self.retrying += len(waiting.members)
+        self.bell.set()
+
+    def _dead_letter(
+        self, batch: Batch, ticket: _Ticket, event: Event, reason: str, now: datetime
+    ) -> DeadLetter:
+        return DeadLetter(
+            event=event,
+            sink=self.sink,
+            attempts=batch.attempt,
+            first_attempt_at=batch.first_attempt_at or now,
+            died_at=now,
+            reason=reason,
+            history=_extended(ticket.history, now, reason),
+        )
+
+
+def _ticket(batch: Batch) -> _Ticket:
+    assert isinstance(batch.ticket, _Ticket), "not a batch of this spool"
+    return batch.ticket
+
+
+def _extended(history: tuple[Attempt, ...], at: datetime, reason: str) -> tuple[Attempt, ...]:
+    return (*history, Attempt(at=at, reason=reason))[-KEPT_HISTORY:]

@@ -1,0 +1,136 @@
+"""A spool in memory: for tests, and for those who accept that a stop loses what is not delivered."""
+
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Literal, Self
+
+from pydantic import Field
+
+from poller.clock import Clock
+from poller.errors import StorageFull
+from poller.model import Backlog, Batch, DeadLetter, Event, Outcome, Reading, Reject
+from poller.ports import Wants
+from poller.settings import SpoolSettings
+from poller.spools.claims import Claims
+from poller.spools.desk import Changes, Desk, Member
+from poller.spools.tail import Chunk, Tail
+
+KEPT_SETTLED = 1_000
+KEPT_REJECTS = 1_000
+
+
+class MemorySpool:
+    """Keeps what is not settled, and the newest thousand events for a look."""
+
+    class Settings(SpoolSettings):
+        """Settings of the memory spool."""
+
+        type: Literal["memory"]
+        max_events: int = Field(100_000, ge=1, description="Polling pauses when so many events wait.")
+
+    def __init__(
+        self, name: str, settings: Settings, accounts: Mapping[str, object], clock: Clock | None = None
+    ) -> None:
+        self.name = name
+        self._settings = settings
+        self._clock = clock or Clock()
+        self._claims = Claims(self, Tail(None), self._clock)
+        self._held = 0
+        self._seen: set[str] = set()
+        self._memories: dict[str, bytes] = {}
+        self._dead: list[DeadLetter] = []
+        self._rejects: dict[tuple[str, Reject], None] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        return None
+
+    async def prove(self) -> None:
+        """See `Spool.prove`."""
+        if self._held >= self._settings.max_events:
+            raise StorageFull(f"spool {self.name}: {self._held} events wait")
+
+    async def attach(self, sink: str, wants: Wants) -> None:
+        """See `Spool.attach`."""
+        self._claims.desks[sink] = Desk(sink, wants, self._claims.head, (), self._clock)
+
+    async def memory(self, source: str) -> bytes:
+        """See `Spool.memory`."""
+        return self._memories.get(source, b"")
+
+    async def append(self, source: str, readings: Sequence[Reading]) -> int:
+        """See `Spool.append`."""
+        await self.prove()
+        fresh = {e.id: e for reading in readings for e in reading.events if e.id not in self._seen}
+        self._seen.update(fresh)
+        for reading in readings:
+            self._rejects.update(dict.fromkeys((source, reject) for reject in reading.rejects))
+            self._memories[source] = reading.memory
+        for old in list(self._rejects)[:-KEPT_REJECTS]:
+            del self._rejects[old]
+        if fresh:
+            self._held += len(fresh)
+            self._claims.publish(Chunk(self._claims.head, tuple(fresh.values())))
+        return len(fresh)
+
+    async def claim(self, sink: str, limit: int, linger: float = 0.0) -> Batch:
+        """See `Spool.claim`."""
+        return await self._claims.claim(sink, limit, linger)
+
+    async def settle(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
+        """See `Spool.settle`."""
+        await self._claims.settle(batch, outcomes)
+        self._held -= self._claims.tail.forget_before(self._claims.floor() - KEPT_SETTLED)
+
+    async def split(self, batch: Batch) -> tuple[Batch, ...]:
+        """See `Spool.split`."""
+        return await self._claims.split(batch)
+
+    async def load(self, start: int) -> list[Member]:
+        """All of the log is in memory: what is not there any more was settled."""
+        return []
+
+    def write(self, changes: Changes) -> None:
+        """Only dead letters outlive their settlement."""
+        self._dead.extend(changes.dead)
+
+    async def backlog(self, sink: str) -> Backlog:
+        """See `Spool.backlog`."""
+        desk = self._claims.desks[sink]
+        oldest = [desk.oldest_waiting()]
+        if first := self._claims.tail.members(desk.position, 1):
+            oldest.append(first[0][1].received_at)
+        return Backlog(
+            events=desk.owed(self._claims.head),
+            retrying=desk.retrying,
+            dead=sum(letter.sink == sink for letter in self._dead),
+            oldest=min((at for at in oldest if at is not None), default=None),
+        )
+
+    async def recent(self, limit: int) -> list[Event]:
+        """See `Spool.recent`."""
+        return self._claims.tail.newest(limit)
+
+    async def dead(self, limit: int, sink: str | None = None) -> list[DeadLetter]:
+        """See `Spool.dead`."""
+        return [letter for letter in reversed(self._dead) if sink in (None, letter.sink)][:limit]
+
+    async def quarantined(self, limit: int) -> list[Reject]:
+        """See `Spool.quarantined`."""
+        return [reject for _, reject in reversed(self._rejects)][:limit]
+
+    async def quarantine_size(self) -> int:
+        """See `Spool.quarantine_size`."""
+        return len(self._rejects)
+
+    async def prune(self) -> bool:
+        """What is settled is forgotten at once; only ids are left, and they stay while the process lives."""
+        return False
+
+    async def size(self) -> int:
+        """See `Spool.size`."""
+        return self._claims.tail.bytes

@@ -1,0 +1,304 @@
+"""A spool in one SQLite file: WAL, synchronous=FULL, one writing connection in its own thread, a lock file.
+
+Before 3.51.3 SQLite's WAL may reset wrongly under two writers (its release notes), hence one connection writes and
+checkpoints, readers open the file `mode=ro`, and the lock keeps other processes out.
+"""
+
+import asyncio
+import fcntl
+import os
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self, TypeVar
+
+from pydantic import Field
+
+from poller.clock import Clock
+from poller.errors import StorageError, StorageLocked
+from poller.model import Backlog, Batch, DeadLetter, Event, Outcome, Reading, Reject
+from poller.ports import Wants
+from poller.settings import FilePath, SpoolSettings
+from poller.spools.claims import Claims
+from poller.spools.desk import Changes, Desk, Member
+from poller.spools.sqlite.schema import dead_of, events_of, moment, reject_of
+from poller.spools.sqlite.writer import Writer
+from poller.spools.tail import Tail
+from poller.worker import GroupThread
+
+TAIL_BYTES = 8 * 1024 * 1024
+LOAD_PAGES = 8
+FLUSH_DELAY = 0.1
+FLUSH_AGAIN = 1.0
+
+Result = TypeVar("Result")
+Read = Callable[[sqlite3.Connection], object]
+
+
+class SqliteSpool:
+    """The default spool."""
+
+    class Settings(SpoolSettings):
+        """Settings of the SQLite spool."""
+
+        type: Literal["sqlite"]
+        path: FilePath = Field(description="The spool file; its folder is made if it is missing.")
+
+    def __init__(
+        self, name: str, settings: Settings, accounts: Mapping[str, object], clock: Clock | None = None
+    ) -> None:
+        self.name = name
+        self._settings = settings
+        self._clock = clock or Clock()
+        self._path = settings.path
+        self._lock = -1
+        self._writer = Writer(self._path, self._clock)
+        self._writes: GroupThread[Callable[[Writer], object], object] = GroupThread("spool-writer", self._writer.run)
+        self._reads: GroupThread[Read, object] = GroupThread("spool-reader", self._read_all)
+        self._reader: sqlite3.Connection | None = None
+        self._claims = Claims(self, Tail(TAIL_BYTES), self._clock)
+        self._flush: asyncio.TimerHandle | None = None
+        self._dead: dict[str, int] = {}
+
+    # ------------------------------------------------------------ opening and closing
+
+    async def __aenter__(self) -> Self:
+        await asyncio.get_running_loop().run_in_executor(None, self._open)
+        self._claims.head = self._writer.next
+        self._writes.start()
+        self._reads.start()
+        self._dead = dict(await self._read(_count_dead))
+        return self
+
+    def _open(self) -> None:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = _locked(self._path)
+            if not self._path.exists():
+                os.close(os.open(self._path, os.O_CREAT | os.O_WRONLY, 0o600))
+            self._writer.open()
+            _sync_folder(self._path.parent)
+        except OSError as error:
+            raise StorageError(f"spool {self._path}: {error.strerror}") from error
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        if self._flush is not None:
+            self._flush.cancel()
+        await self._reads.stop()  # before the writer: the last connection to close checkpoints
+        await self._writes.stop()
+        if self._reader is not None:
+            self._reader.close()
+        await asyncio.get_running_loop().run_in_executor(None, self._writer.close)
+        os.close(self._lock)
+
+    # ------------------------------------------------------------ in
+
+    async def prove(self) -> None:
+        """See `Spool.prove`."""
+        await self._write(Writer.prove)
+
+    async def attach(self, sink: str, wants: Wants) -> None:
+        """See `Spool.attach`."""
+        position, waiting = await self._write(partial(Writer.attach, sink=sink))
+        self._claims.desks[sink] = Desk(sink, wants, position, waiting, self._clock)
+
+    async def memory(self, source: str) -> bytes:
+        """See `Spool.memory`."""
+        return await self._write(partial(Writer.memory, source=source))
+
+    async def append(self, source: str, readings: Sequence[Reading]) -> int:
+        """See `Spool.append`."""
+        chunks = await self._write(partial(Writer.append, source=source, readings=list(readings)))
+        for chunk in chunks:
+            self._claims.publish(chunk)
+        return sum(len(chunk.events) for chunk in chunks)
+
+    # ------------------------------------------------------------ out
+
+    async def claim(self, sink: str, limit: int, linger: float = 0.0) -> Batch:
+        """See `Spool.claim`."""
+        return await self._claims.claim(sink, limit, linger)
+
+    async def settle(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
+        """See `Spool.settle`."""
+        await self._claims.settle(batch, outcomes)
+
+    async def split(self, batch: Batch) -> tuple[Batch, ...]:
+        """See `Spool.split`."""
+        return await self._claims.split(batch)
+
+    async def load(self, start: int) -> list[Member]:
+        """Members from `start` on, from the file."""
+        return await self._read(partial(_load, start))
+
+    def write(self, changes: Changes) -> None:
+        """Let changes ride on the next commit, or on one of their own a tenth of a second later."""
+        if changes.dead:
+            self._dead[changes.sink] = self._dead.get(changes.sink, 0) + len(changes.dead)
+        self._writer.dirty.append(changes)
+        self._flush_in(FLUSH_DELAY)
+
+    def _flush_in(self, seconds: float) -> None:
+        if self._flush is None:
+            self._flush = asyncio.get_running_loop().call_later(seconds, self._flush_now)
+
+    def _flush_now(self) -> None:
+        self._flush = None
+        if self._writer.dirty:
+            self._writes.submit(_no_more).add_done_callback(self._flushed)
+
+    def _flushed(self, future: "asyncio.Future[object]") -> None:
+        if not future.cancelled() and future.exception() is not None:
+            self._flush_in(FLUSH_AGAIN)  # a full disk: what is settled stays settled, and is written later
+
+    # ------------------------------------------------------------ looking
+
+    async def backlog(self, sink: str) -> Backlog:
+        """See `Spool.backlog`."""
+        desk = self._claims.desks[sink]
+        received = [desk.oldest_waiting()]
+        position = desk.position
+        if position < self._claims.head:
+            if first := self._claims.tail.members(position, 1):
+                received.append(first[0][1].received_at)
+            else:
+                received.append(await self._read(partial(_received_at, position)))
+        return Backlog(
+            events=desk.owed(self._claims.head),
+            retrying=desk.retrying,
+            dead=self._dead.get(sink, 0),
+            oldest=min((at for at in received if at is not None), default=None),
+        )
+
+    async def recent(self, limit: int) -> list[Event]:
+        """See `Spool.recent`."""
+        return await self._read(partial(_recent, limit))
+
+    async def dead(self, limit: int, sink: str | None = None) -> list[DeadLetter]:
+        """See `Spool.dead`."""
+        await self._write(_no_more)  # so that what was just settled is seen
+        return await self._read(partial(_dead, limit, sink))
+
+    async def quarantined(self, limit: int) -> list[Reject]:
+        """See `Spool.quarantined`."""
+        return await self._read(partial(_quarantined, limit))
+
+    async def quarantine_size(self) -> int:
+        """See `Spool.quarantine_size`."""
+        return await self._read(_quarantine_size)
+
+    async def prune(self) -> bool:
+        """See `Spool.prune`."""
+        return await self._write(
+            partial(Writer.prune, floor=self._claims.floor(), retain=self._settings.retain)
+        )
+
+    async def size(self) -> int:
+        """See `Spool.size`."""
+        return sum(_size(self._path.with_name(self._path.name + end)) for end in ("", "-wal"))
+
+    # ------------------------------------------------------------ threads
+
+    async def _write(self, job: Callable[[Writer], Result]) -> Result:
+        result: Result = await self._writes.submit(job)  # type: ignore[assignment]
+        return result
+
+    async def _read(self, job: Callable[[sqlite3.Connection], Result]) -> Result:
+        result: Result = await self._reads.submit(job)  # type: ignore[assignment]
+        return result
+
+    def _read_all(self, jobs: list[Read]) -> list[object | Exception]:
+        return [self._read_one(job) for job in jobs]
+
+    def _read_one(self, job: Read) -> object | Exception:
+        try:
+            if self._reader is None:
+                self._reader = sqlite3.connect(f"{self._path.as_uri()}?mode=ro", uri=True, check_same_thread=False)
+            return job(self._reader)
+        except (sqlite3.Error, ValueError) as error:
+            return StorageError(f"spool {self._path.name}: {error}")
+
+
+def _no_more(writer: Writer) -> None:
+    """A job that only takes the due changes along."""
+
+
+def _load(start: int, reader: sqlite3.Connection) -> list[Member]:
+    rows = reader.execute(
+        "SELECT first, events FROM page WHERE first >= coalesce("
+        "(SELECT max(first) FROM page WHERE first <= ?), 0) ORDER BY first LIMIT ?",
+        (start, LOAD_PAGES),
+    )
+    members = [member for first, blob in rows for member in enumerate(events_of(blob), first)]
+    return [member for member in members if member[0] >= start]
+
+
+def _received_at(number: int, reader: sqlite3.Connection) -> datetime | None:
+    row = reader.execute(
+        "SELECT received_at FROM page WHERE last >= ? ORDER BY first LIMIT 1", (number,)
+    ).fetchone()
+    return moment(row[0]) if row else None
+
+
+def _recent(limit: int, reader: sqlite3.Connection) -> list[Event]:
+    found: list[Event] = []
+    for (blob,) in reader.execute("SELECT events FROM page ORDER BY first DESC"):
+        found.extend(reversed(events_of(blob)))
+        if len(found) >= limit:
+            break
+    return found[:limit]
+
+
+def _dead(limit: int, sink: str | None, reader: sqlite3.Connection) -> list[DeadLetter]:
+    rows = reader.execute(
+        "SELECT sink, attempts, first_attempt_at, died_at, reason, history, event FROM dead"
+        " WHERE ?1 IS NULL OR sink = ?1 ORDER BY n DESC LIMIT ?2",
+        (sink, limit),
+    )
+    return [dead_of(row) for row in rows]
+
+
+def _count_dead(reader: sqlite3.Connection) -> list[tuple[str, int]]:
+    return reader.execute("SELECT sink, count(*) FROM dead GROUP BY sink").fetchall()
+
+
+def _quarantined(limit: int, reader: sqlite3.Connection) -> list[Reject]:
+    rows = reader.execute(
+        "SELECT received_at, reason, encoding, body FROM quarantine ORDER BY received_at DESC, rowid DESC LIMIT ?",
+        (limit,),
+    )
+    return [reject_of(row) for row in rows]
+
+
+def _quarantine_size(reader: sqlite3.Connection) -> int:
+    return int(reader.execute("SELECT count(*) FROM quarantine").fetchone()[0])
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _locked(path: Path) -> int:
+    fd = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        raise StorageLocked(f"spool {path}: another poller owns it") from None
+    return fd
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,146 @@
+"""The spool file's tables, and the rows they hold.
+
+`page` is the log: the events of one reading, numbered first..last, as lines of CloudEvents JSON.
+`seen` remembers ids as 64-bit hashes under the file's own secret factor, so that nobody outside can make two
+ids collide; `seen_page` lists them by age, to be forgotten. `sink` holds one position each; `waiting` the
+batches that wait for a retry; `dead` what was given up; `quarantine` what could not be read.
+"""
+
+import sqlite3
+from datetime import UTC, datetime
+
+import msgspec
+
+from poller.errors import StorageError
+from poller.model import Attempt, DeadLetter, Event, Reject, parse_event
+from poller.spools.desk import Waiting
+
+APPLICATION_ID = 0x504F4C4C  # "POLL"
+VERSION = 1
+
+SCHEMA = """
+CREATE TABLE page (
+    first INTEGER PRIMARY KEY, last INTEGER NOT NULL, received_at REAL NOT NULL, events BLOB NOT NULL
+);
+CREATE TABLE seen (key INTEGER PRIMARY KEY);
+CREATE TABLE seen_page (n INTEGER PRIMARY KEY, at REAL NOT NULL, keys BLOB NOT NULL);
+CREATE TABLE sink (name TEXT PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE waiting (
+    sink TEXT NOT NULL, id TEXT NOT NULL, failed INTEGER NOT NULL, first_attempt_at REAL NOT NULL,
+    due REAL NOT NULL, history BLOB NOT NULL, numbers BLOB NOT NULL, events BLOB NOT NULL,
+    PRIMARY KEY (sink, id)
+) WITHOUT ROWID;
+CREATE TABLE dead (
+    n INTEGER PRIMARY KEY AUTOINCREMENT, sink TEXT NOT NULL, event_id TEXT NOT NULL, attempts INTEGER NOT NULL,
+    first_attempt_at REAL NOT NULL, died_at REAL NOT NULL, reason TEXT NOT NULL, history BLOB NOT NULL,
+    event BLOB NOT NULL, UNIQUE (sink, event_id)
+);
+CREATE TABLE quarantine (
+    id BLOB PRIMARY KEY, source TEXT NOT NULL, received_at REAL NOT NULL, reason TEXT NOT NULL,
+    encoding TEXT NOT NULL, body BLOB NOT NULL
+);
+CREATE INDEX quarantine_age ON quarantine (received_at);
+CREATE TABLE source (name TEXT PRIMARY KEY, memory BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+"""
+
+_history = msgspec.json.Decoder(tuple[Attempt, ...])
+_numbers = msgspec.json.Decoder(tuple[int, ...])
+Row = tuple[object, ...]
+
+
+def prepare(connection: sqlite3.Connection, secret: bytes) -> None:
+    """Create the tables in an empty file, or check that the file is one of ours; raises `StorageError`."""
+    application, version = (
+        connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
+    )
+    if (application, version) == (0, 0) and not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION};"
+            f"INSERT INTO meta VALUES ('factor', x'{secret.hex()}'); COMMIT;"
+        )
+    elif application != APPLICATION_ID:
+        raise StorageError("not a spool file: the database belongs to another program")
+    elif version != VERSION:
+        raise StorageError(f"schema {version}, this program knows {VERSION}: use the version that wrote it")
+
+
+def epoch(at: datetime) -> float:
+    """Seconds since 1970."""
+    return at.timestamp()
+
+
+def moment(seconds: float) -> datetime:
+    """The aware UTC time of an epoch."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def lines(events: tuple[Event, ...] | list[Event]) -> bytes:
+    """Events as they are stored: their public forms, one a line."""
+    return b"\n".join([event.encoded for event in events])
+
+
+def events_of(blob: bytes) -> list[Event]:
+    """The events of `lines`."""
+    return [parse_event(line) for line in blob.split(b"\n")]
+
+
+def waiting_row(sink: str, waiting: Waiting) -> Row:
+    """A row of `waiting`."""
+    return (
+        sink,
+        waiting.id,
+        waiting.failed,
+        epoch(waiting.first_attempt_at),
+        epoch(waiting.due),
+        msgspec.json.encode(waiting.history),
+        msgspec.json.encode([number for number, _ in waiting.members]),
+        lines([event for _, event in waiting.members]),
+    )
+
+
+def waiting_of(row: tuple[str, int, float, float, bytes, bytes, bytes]) -> Waiting:
+    """A batch from its row, without the sink."""
+    id, failed, first_attempt_at, due, history, numbers, events = row
+    return Waiting(
+        id=id,
+        members=tuple(zip(_numbers.decode(numbers), events_of(events), strict=True)),
+        failed=failed,
+        first_attempt_at=moment(first_attempt_at),
+        due=moment(due),
+        history=_history.decode(history),
+    )
+
+
+def dead_row(letter: DeadLetter) -> Row:
+    """A row of `dead`, without its number."""
+    return (
+        letter.sink,
+        letter.event.id,
+        letter.attempts,
+        epoch(letter.first_attempt_at),
+        epoch(letter.died_at),
+        letter.reason,
+        msgspec.json.encode(letter.history),
+        letter.event.encoded,
+    )
+
+
+def dead_of(row: tuple[str, int, float, float, str, bytes, bytes]) -> DeadLetter:
+    """A dead letter from its row."""
+    sink, attempts, first_attempt_at, died_at, reason, history, event = row
+    return DeadLetter(
+        event=parse_event(event),
+        sink=sink,
+        attempts=attempts,
+        first_attempt_at=moment(first_attempt_at),
+        died_at=moment(died_at),
+        reason=reason,
+        history=_history.decode(history),
+    )
+
+
+def reject_of(row: tuple[float, str, str, bytes]) -> Reject:
+    """A reject from its row."""
+    received_at, reason, encoding, body = row
+    return Reject(received_at=moment(received_at), reason=reason, encoding=encoding, body=body)

@@ -1,0 +1,240 @@
+"""The one connection that writes. Everything here runs in its thread, inside one transaction per group."""
+
+import hashlib
+import os
+import sqlite3
+import struct
+from collections import deque
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from poller.clock import Clock
+from poller.errors import StorageError, StorageFull
+from poller.model import Event, Reading, Reject
+from poller.spools.desk import Changes, Waiting
+from poller.spools.sqlite.schema import dead_row, epoch, lines, prepare, waiting_of, waiting_row
+from poller.spools.tail import Chunk
+
+IDS_REMEMBERED = timedelta(days=30)
+QUARANTINE_KEPT = timedelta(days=30)
+PRUNE_STEP = 32
+SEEN_AT_ONCE = 500
+SYNCHRONOUS = "FULL"
+_MASK = (1 << 64) - 1
+_SIGN = 1 << 63
+
+_PUT_WAITING = "INSERT OR REPLACE INTO waiting VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_PUT_DEAD = (
+    "INSERT OR REPLACE INTO dead (sink, event_id, attempts, first_attempt_at, died_at, reason, history, event)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+)
+
+Result = TypeVar("Result")
+Job = Callable[["Writer"], Result]
+
+
+class Writer:
+    """Owns the connection and the log's next number."""
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self._path = path
+        self._clock = clock
+        self._broken: StorageError | None = None
+        self._factor = 0
+        self.next = 1
+        self.dirty: deque[Changes] = deque()
+        self.connection: sqlite3.Connection
+
+    def open(self) -> None:
+        """Open or create the file; raises `StorageError`."""
+        try:
+            self.connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+            self.connection.execute("PRAGMA page_size=8192")
+            self.connection.execute("PRAGMA journal_mode=WAL")
+            self.connection.execute(f"PRAGMA synchronous={SYNCHRONOUS}")
+            self.connection.execute("PRAGMA journal_size_limit=67108864")
+            prepare(self.connection, os.urandom(16))
+            self._read_state()
+        except sqlite3.Error as error:
+            raise _storage_error(self._path, error) from error
+
+    def _read_state(self) -> None:
+        factor = self.connection.execute("SELECT value FROM meta WHERE name='factor'").fetchone()[0]
+        self._factor = int.from_bytes(factor, "big") | 1
+        last = self.connection.execute("SELECT max(last) FROM page").fetchone()[0] or 0
+        position = self.connection.execute("SELECT max(position) FROM sink").fetchone()[0] or 1
+        self.next = max(last + 1, position)
+
+    def close(self) -> None:
+        """Write what is due and close."""
+        if self._broken is None:
+            self.run([_nothing])
+        self.connection.close()
+
+    def run(self, jobs: list[Job[object]]) -> list[object | Exception]:
+        """Run jobs in one transaction; if one fails, each in a transaction of its own."""
+        if self._broken is not None:
+            return [self._broken for _ in jobs]
+        try:
+            return self._together(jobs)
+        except (sqlite3.Error, UnicodeError, OverflowError) as error:
+            if len(jobs) > 1 and not isinstance(error, sqlite3.OperationalError):
+                return [result for job in jobs for result in self.run([job])]
+            return [self._failure(error) for _ in jobs]
+
+    def _together(self, jobs: list[Job[object]]) -> list[object | Exception]:
+        start, flushed = self.next, list(self.dirty)
+        try:
+            self.connection.execute("BEGIN IMMEDIATE")
+            self._apply(flushed)
+            results: list[object | Exception] = [job(self) for job in jobs]
+            self.connection.execute("COMMIT")
+        except BaseException:
+            self.next = start
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
+            raise
+        for _ in flushed:
+            self.dirty.popleft()
+        return results
+
+    def _failure(self, error: Exception) -> StorageError:
+        failure = _storage_error(self._path, error)
+        if isinstance(error, sqlite3.OperationalError) and not isinstance(failure, StorageFull):
+            self._broken = failure  # what a failed fsync left behind cannot be known: reopen, replay
+        return failure
+
+    # ------------------------------------------------------------ jobs
+
+    def append(self, source: str, readings: list[Reading]) -> list[Chunk]:
+        """Write the readings' new events, rejects and memory."""
+        chunks = []
+        for reading in readings:
+            if reading.events and (fresh := self._fresh(reading.events)):
+                chunks.append(self._write_page(fresh))
+            for reject in reading.rejects:
+                self._write_reject(source, reject)
+        memory = readings[-1].memory
+        if memory:
+            self.connection.execute("INSERT OR REPLACE INTO source VALUES (?, ?)", (source, memory))
+        return chunks
+
+    def _fresh(self, events: tuple[Event, ...]) -> tuple[Event, ...]:
+        """The events whose ids were not seen, now remembered; the first of twins within the page."""
+        factor = self._factor
+        by_key: dict[int, Event] = {}
+        for event in events:
+            # multiply-shift hashing (Dietzfelbinger et al., 1997): two ids collide with odds of 2**-63
+            by_key.setdefault((int(event.id, 16) * factor >> 64 & _MASK) - _SIGN, event)
+        new = self._remember(list(by_key))
+        if len(new) == len(events):
+            return events
+        unseen = set(new)
+        return tuple([event for key, event in by_key.items() if key in unseen])
+
+    def _remember(self, keys: list[int]) -> list[int]:
+        new: list[int] = []
+        for start in range(0, len(keys), SEEN_AT_ONCE):
+            some = keys[start : start + SEEN_AT_ONCE]
+            marks = ",".join(["(?)"] * len(some))
+            rows = self.connection.execute(
+                f"INSERT OR IGNORE INTO seen VALUES {marks} RETURNING key",  # noqa: S608 - only marks
+                some,
+            ).fetchall()
+            new.extend([key for (key,) in rows])
+        if new:
+            packed = struct.pack(f">{len(new)}q", *new)
+            at = epoch(self._clock.now())
+            self.connection.execute("INSERT INTO seen_page (at, keys) VALUES (?, ?)", (at, packed))
+        return new
+
+    def _write_page(self, events: tuple[Event, ...]) -> Chunk:
+        chunk = Chunk(self.next, events)
+        received_at = epoch(events[0].received_at)
+        self.connection.execute(
+            "INSERT INTO page VALUES (?, ?, ?, ?)", (chunk.first, chunk.end - 1, received_at, lines(events))
+        )
+        self.next = chunk.end
+        return chunk
+
+    def _write_reject(self, source: str, reject: Reject) -> None:
+        identity = hashlib.blake2b(msgspec.msgpack.encode((source, reject)), digest_size=16).digest()
+        row = (identity, source, epoch(reject.received_at), reject.reason, reject.encoding, reject.body)
+        self.connection.execute("INSERT OR IGNORE INTO quarantine VALUES (?, ?, ?, ?, ?, ?)", row)
+
+    def _apply(self, due: list[Changes]) -> None:
+        execute = self.connection.execute
+        for changes in due:
+            for id in changes.dropped:
+                execute("DELETE FROM waiting WHERE sink = ? AND id = ?", (changes.sink, id))
+            for waiting in changes.put:
+                execute(_PUT_WAITING, waiting_row(changes.sink, waiting))
+            for letter in changes.dead:
+                execute(_PUT_DEAD, dead_row(letter))
+        for sink, position in {changes.sink: changes.position for changes in due}.items():
+            execute("UPDATE sink SET position = ? WHERE name = ?", (position, sink))
+
+    def attach(self, sink: str) -> tuple[int, list[Waiting]]:
+        """A sink's position (a new one: now) and its waiting batches."""
+        self.connection.execute("INSERT OR IGNORE INTO sink VALUES (?, ?)", (sink, self.next))
+        position = self.connection.execute("SELECT position FROM sink WHERE name = ?", (sink,)).fetchone()[0]
+        rows = self.connection.execute(
+            "SELECT id, failed, first_attempt_at, due, history, numbers, events FROM waiting WHERE sink = ?", (sink,)
+        )
+        return position, [waiting_of(row) for row in rows]
+
+    def prove(self) -> None:
+        """Write something that was not there before."""
+        now = str(epoch(self._clock.now()))
+        self.connection.execute("INSERT OR REPLACE INTO meta VALUES ('proved', ?)", (now,))
+
+    def memory(self, source: str) -> bytes:
+        """A source's memory."""
+        row = self.connection.execute("SELECT memory FROM source WHERE name = ?", (source,)).fetchone()
+        return bytes(row[0]) if row else b""
+
+    def prune(self, floor: int, retain: float) -> bool:
+        """One bounded step; true when it found as much as it may take."""
+        now = epoch(self._clock.now())
+        full = self._prune_pages(floor, now - retain)
+        full |= self._prune_seen(now - IDS_REMEMBERED.total_seconds())
+        oldest = now - QUARANTINE_KEPT.total_seconds()
+        self.connection.execute(
+            "DELETE FROM quarantine WHERE id IN (SELECT id FROM quarantine WHERE received_at < ? LIMIT ?)",
+            (oldest, PRUNE_STEP),
+        )
+        return full
+
+    def _prune_pages(self, floor: int, before: float) -> bool:
+        rows = self.connection.execute(
+            "SELECT first, last, received_at FROM page ORDER BY first LIMIT ?", (PRUNE_STEP,)
+        ).fetchall()
+        old = [(first,) for first, last, at in rows if last < floor and at < before]
+        self.connection.executemany("DELETE FROM page WHERE first = ?", old)
+        return len(old) == PRUNE_STEP
+
+    def _prune_seen(self, before: float) -> bool:
+        rows = self.connection.execute(
+            "SELECT n, keys FROM seen_page WHERE at < ? ORDER BY n LIMIT ?", (before, PRUNE_STEP)
+        ).fetchall()
+        for n, packed in rows:
+            gone = struct.iter_unpack(">q", packed)
+            self.connection.executemany("DELETE FROM seen WHERE key = ?", gone)
+            self.connection.execute("DELETE FROM seen_page WHERE n = ?", (n,))
+        return len(rows) == PRUNE_STEP
+
+
+def _nothing(writer: Writer) -> None:
+    """A job that only takes the due changes along."""
+
+
+def _storage_error(path: Path, error: Exception) -> StorageError:
+    code = getattr(error, "sqlite_errorcode", None)
+    text = f"spool {path.name}: {error}"
+    if code is not None and code & 0xFF == sqlite3.SQLITE_FULL:
+        return StorageFull(text)
+    return StorageError(text)

@@ -1,0 +1,88 @@
+"""The newest stretch of a log, in memory, so that fresh events reach the couriers without a read."""
+
+from bisect import bisect_right
+
+import msgspec
+
+from poller.model import Event
+from poller.spools.desk import Member
+
+
+class Chunk(msgspec.Struct, frozen=True):
+    """Events that were appended together, numbered from `first` on."""
+
+    first: int
+    events: tuple[Event, ...]
+
+    @property
+    def end(self) -> int:
+        """The number after the last one."""
+        return self.first + len(self.events)
+
+
+class Tail:
+    """Chunks in order, bounded by the bytes of their public forms (None: not bounded)."""
+
+    def __init__(self, most_bytes: int | None) -> None:
+        self._most = most_bytes
+        self._chunks: list[Chunk] = []
+        self._firsts: list[int] = []
+        self._sizes: list[int] = []
+        self.bytes = 0
+
+    def push(self, chunk: Chunk) -> None:
+        """Add the newest chunk; forgets the oldest ones beyond the bound."""
+        place = bisect_right(self._firsts, chunk.first)  # commits may be told slightly out of order
+        size = sum([len(event.encoded) for event in chunk.events])
+        self._firsts.insert(place, chunk.first)
+        self._chunks.insert(place, chunk)
+        self._sizes.insert(place, size)
+        self.bytes += size
+        if self._most is not None and self.bytes > self._most:
+            self._forget(self._excess(self._most))
+
+    def forget_before(self, number: int) -> int:
+        """Drop whole chunks that end at or before a number; returns how many events went."""
+        count = 0
+        while count < len(self._chunks) and self._chunks[count].end <= number:
+            count += 1
+        gone = sum(len(chunk.events) for chunk in self._chunks[:count])
+        self._forget(count)
+        return gone
+
+    def members(self, start: int, limit: int) -> list[Member] | None:
+        """Up to `limit` consecutive members from `start` on; None when `start` is not held."""
+        place = bisect_right(self._firsts, start) - 1
+        if place < 0 or self._chunks[place].end <= start:
+            return None
+        found: list[Member] = []
+        while place < len(self._chunks) and len(found) < limit:
+            chunk = self._chunks[place]
+            if chunk.first > start:
+                break
+            wanted = chunk.events[start - chunk.first : start - chunk.first + limit - len(found)]
+            found.extend(enumerate(wanted, start))
+            start += len(wanted)
+            place += 1
+        return found
+
+    def newest(self, limit: int) -> list[Event]:
+        """The newest events, newest first."""
+        found: list[Event] = []
+        for chunk in reversed(self._chunks):
+            found.extend(reversed(chunk.events))
+            if len(found) >= limit:
+                break
+        return found[:limit]
+
+    def _excess(self, most: int) -> int:
+        # halve at once: forgetting one chunk at a time would move the lists at every push
+        count, left = 0, self.bytes
+        while count < len(self._sizes) - 1 and left > most // 2:
+            left -= self._sizes[count]
+            count += 1
+        return count
+
+    def _forget(self, count: int) -> None:
+        self.bytes -= sum(self._sizes[:count])
+        del self._chunks[:count], self._firsts[:count], self._sizes[:count]

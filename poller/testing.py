@@ -1,0 +1,537 @@
+"""The ports' contracts as tests: subclass one in your own pytest file, say how to build the adapter, and run it.
+
+```python
+class TestMySink(SinkContract):
+    @asynccontextmanager
+    async def world(self, folder):
+        ...
+        yield SinkWorld(sink=sink, arrived=..., breaks=..., mends=...)
+```
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from poller.clock import Clock
+from poller.errors import StorageLocked
+from poller.model import (
+    Batch,
+    Dead,
+    Delivery,
+    Done,
+    Event,
+    PollOutcome,
+    Reading,
+    Reject,
+    Retry,
+    batch_id,
+    identity,
+    new_event,
+)
+from poller.ports import Sink, Spool
+
+START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+class ToldClock(Clock):
+    """A clock that stands still until it is told to move."""
+
+    def __init__(self) -> None:
+        self._passed = 0.0
+
+    def now(self) -> datetime:
+        """The start, and what has passed since."""
+        return START + timedelta(seconds=self._passed)
+
+    def monotonic(self) -> float:
+        """Seconds passed."""
+        return self._passed
+
+    def pass_time(self, seconds: float) -> None:
+        """Move on."""
+        self._passed += seconds
+
+
+def some_event(number: int, *, stream: str = "room", url: str | None = None, account: str = "main") -> Event:
+    """An event like the platform's; the same number is the same event."""
+    name = f"{stream}_1700000000_1700000000_{number * 10}_300_169.jpg"
+    return new_event(
+        id=identity("screenshot", account, name),
+        kind="screenshot",
+        account=account,
+        stream_id=stream,
+        occurred_at=START + timedelta(seconds=10 * number),
+        received_at=START + timedelta(seconds=10 * number + 1),
+        url=url or f"http://shots-1250000000.file.myqcloud.com/{name}",
+        fields={"file_name": name, "width": 300, "height": 169},
+        message=msgspec.Raw(b'{"stream_id":"%s","pic_url":"%s"}' % (stream.encode(), name.encode())),
+    )
+
+
+def some_reading(
+    *numbers: int, rejects: Sequence[Reject] = (), memory: bytes = b"", stream: str = "room"
+) -> Reading:
+    """A reading with these events."""
+    return Reading(
+        events=tuple(some_event(number, stream=stream) for number in numbers),
+        rejects=tuple(rejects),
+        outcome=PollOutcome.PARTIAL,
+        memory=memory,
+    )
+
+
+def some_batch(*events: Event, sink: str = "sink", attempt: int = 1) -> Batch:
+    """A batch as a courier would hand it to a sink."""
+    return Batch(
+        id=batch_id([event.id for event in events]),
+        sink=sink,
+        deliveries=tuple(Delivery(event=event, sink=sink, attempt=attempt) for event in events),
+        attempt=attempt,
+    )
+
+
+def anything(event: Event) -> bool:
+    """A sink that wants every event."""
+    return True
+
+
+def _done(batch: Batch) -> list[Done]:
+    return [Done()] * len(batch.deliveries)
+
+
+async def _claims_nothing(spool: Spool, sink: str) -> bool:
+    claim = asyncio.ensure_future(spool.claim(sink, 10))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    if claim.done():
+        return False
+    claim.cancel()
+    return True
+
+
+class SpoolContract:
+    """What every spool promises. `open` builds one over `folder`; the same folder is the same spool."""
+
+    def open(self, folder: Path, clock: Clock) -> Spool:
+        """Build a spool, not entered."""
+        raise NotImplementedError
+
+    def _run(self, folder: Path, story: Callable[[Spool, ToldClock], Awaitable[None]]) -> None:
+        clock = ToldClock()
+
+        async def told() -> None:
+            async with self.open(folder, clock) as spool:
+                await story(spool, clock)
+
+        asyncio.run(asyncio.wait_for(told(), 30))
+
+    def test_what_is_appended_is_claimed_in_order(self, tmp_path: Path) -> None:
+        """Events come out in the order in which they went in, in batches of up to the limit."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            assert await spool.append("source", [some_reading(1, 2), some_reading(3, 4, 5)]) == 5
+            first, second = await spool.claim("a", 3), await spool.claim("a", 3)
+            assert first.events == tuple(some_event(n) for n in (1, 2, 3))
+            assert second.events == tuple(some_event(n) for n in (4, 5))
+            assert {d.attempt for d in first.deliveries} == {1}
+            assert first.id != second.id
+            assert first.first_attempt_at is None
+
+        self._run(tmp_path, story)
+
+    def test_an_id_seen_before_changes_nothing(self, tmp_path: Path) -> None:
+        """Twins in one reading, in one append and in a later one are stored once."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            assert await spool.append("source", [some_reading(1, 1, 2), some_reading(2, 3)]) == 3
+            assert await spool.append("source", [some_reading(3, 2, 1)]) == 0
+            assert [e.id for e in (await spool.claim("a", 10)).events] == [some_event(n).id for n in (1, 2, 3)]
+            assert await _claims_nothing(spool, "a")
+
+        self._run(tmp_path, story)
+
+    def test_a_new_sink_starts_at_now(self, tmp_path: Path) -> None:
+        """What was appended before a sink was known is not owed to it."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("old", anything)
+            await spool.append("source", [some_reading(1)])
+            await spool.attach("new", anything)
+            await spool.append("source", [some_reading(2)])
+            assert (await spool.claim("new", 10)).events == (some_event(2),)
+            assert (await spool.claim("old", 10)).events == (some_event(1), some_event(2))
+
+        self._run(tmp_path, story)
+
+    def test_a_claim_wakes_when_something_is_appended(self, tmp_path: Path) -> None:
+        """A waiting claim gets the next event, without polling."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            claim = asyncio.ensure_future(spool.claim("a", 10))
+            await asyncio.sleep(0)
+            await spool.append("source", [some_reading(7)])
+            assert (await claim).events == (some_event(7),)
+
+        self._run(tmp_path, story)
+
+    def test_a_cancelled_claim_has_taken_nothing(self, tmp_path: Path) -> None:
+        """After a cancelled wait, the event goes to the next claim."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            assert await _claims_nothing(spool, "a")
+            await spool.append("source", [some_reading(1)])
+            assert (await spool.claim("a", 10)).events == (some_event(1),)
+
+        self._run(tmp_path, story)
+
+    def test_a_claim_that_lingers_fills_its_batch(self, tmp_path: Path) -> None:
+        """With `linger`, a batch that is not full waits for more, and goes when it is full."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            await spool.append("source", [some_reading(1)])
+            claim = asyncio.ensure_future(spool.claim("a", 2, 20.0))
+            await asyncio.sleep(0.01)
+            assert not claim.done()
+            await spool.append("source", [some_reading(2)])
+            assert (await claim).events == (some_event(1), some_event(2))
+            await spool.append("source", [some_reading(3)])
+            assert (await spool.claim("a", 2, 0.01)).events == (some_event(3),)
+
+        self._run(tmp_path, story)
+
+    def test_what_is_done_is_not_owed_any_more(self, tmp_path: Path) -> None:
+        """Settled deliveries leave the backlog, whatever order batches are settled in."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            await spool.append("source", [some_reading(*range(10))])
+            batches = [await spool.claim("a", 3) for _ in range(4)]
+            assert (await spool.backlog("a")).events == 10
+            for batch in reversed(batches):
+                await spool.settle(batch, _done(batch))
+            backlog = await spool.backlog("a")
+            assert (backlog.events, backlog.retrying, backlog.oldest) == (0, 0, None)
+            assert await _claims_nothing(spool, "a")
+
+        self._run(tmp_path, story)
+
+    def test_a_retry_comes_back_when_it_is_due_with_the_same_members(self, tmp_path: Path) -> None:
+        """The batch keeps its id and members; its attempt counts on."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            await spool.append("source", [some_reading(1, 2)])
+            batch = await spool.claim("a", 2)
+            await spool.settle(batch, [Retry(after=60, reason="no")] * 2)
+            assert await _claims_nothing(spool, "a")
+            assert (await spool.backlog("a")).retrying == 2
+            clock.pass_time(60)
+            await spool.append("source", [some_reading(3)])
+            again = await spool.claim("a", 1)
+            assert (again.id, again.events, again.attempt) == (batch.id, batch.events, 2)
+            assert again.first_attempt_at == START
+            assert {d.attempt for d in again.deliveries} == {2}
+
+        self._run(tmp_path, story)
+
+    def test_a_partial_failure_keeps_only_what_failed(self, tmp_path: Path) -> None:
+        """Of a batch, the done are done, the dead are dead letters, the rest comes again together."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            await spool.append("source", [some_reading(1, 2, 3, 4)])
+            batch = await spool.claim("a", 4)
+            retry = Retry(after=5, reason="again")
+            await spool.settle(batch, [Done(), retry, Dead(reason="never"), retry])
+            (letter,) = await spool.dead(10)
+            assert (letter.event, letter.sink, letter.reason) == (some_event(3), "a", "never")
+            clock.pass_time(5)
+            again = await spool.claim("a", 10)
+            assert again.events == (some_event(2), some_event(4))
+            assert (await spool.backlog("a")).dead == 1
+
+        self._run(tmp_path, story)
+
+    def test_a_dead_letter_tells_its_history(self, tmp_path: Path) -> None:
+        """Every failed attempt is there with its reason, oldest first."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            await spool.append("source", [some_reading(1)])
+            await spool.settle(await spool.claim("a", 1), [Retry(after=3, reason="first")])
+            clock.pass_time(3)
+            await spool.settle(await spool.claim("a", 1), [Dead(reason="second")])
+            (letter,) = await spool.dead(10, "a")
+            assert [(a.at, a.reason) for a in letter.history] == [
+                (START, "first"),
+                (START + timedelta(seconds=3), "second"),
+            ]
+            assert (letter.attempts, letter.first_attempt_at) == (2, START)
+            assert letter.died_at == START + timedelta(seconds=3)
+            assert await spool.dead(10, "b") == []
+
+        self._run(tmp_path, story)
+
+    def test_a_split_batch_is_settled_half_by_half(self, tmp_path: Path) -> None:
+        """Halves are batches of their own, fresh or from a retry."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            await spool.append("source", [some_reading(1, 2, 3)])
+            for halves in (1, 2):
+                batch = await spool.claim("a", 10)
+                parts = await spool.split(batch)
+                assert sum((part.events for part in parts), ()) == batch.events
+                assert len(parts) == 2
+                await spool.settle(parts[0], _done(parts[0]))
+                await spool.settle(parts[1], [Retry(after=0, reason="no")] * len(parts[1].deliveries))
+                assert (await spool.backlog("a")).events == 3 - halves
+            last = await spool.claim("a", 10)
+            assert (last.events, last.attempt, last.id) == ((some_event(3),), 3, some_event(3).id)
+
+        self._run(tmp_path, story)
+
+    def test_sinks_do_not_hold_each_other_back(self, tmp_path: Path) -> None:
+        """One sink's claims and failures change nothing for another."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("stuck", anything)
+            await spool.attach("quick", anything)
+            for number in range(20):
+                await spool.append("source", [some_reading(number)])
+                batch = await spool.claim("quick", 10)
+                await spool.settle(batch, _done(batch))
+            assert (await spool.backlog("quick")).events == 0
+            assert (await spool.backlog("stuck")).events == 20
+            assert (await spool.backlog("stuck")).oldest == some_event(0).received_at
+
+        self._run(tmp_path, story)
+
+    def test_a_sink_gets_only_what_it_wants(self, tmp_path: Path) -> None:
+        """Unwanted events are passed, and are not owed."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("odd", lambda event: event.occurred_at.second % 20 == 15)
+            await spool.append("source", [some_reading(*range(6))])
+            batch = await spool.claim("odd", 10)
+            assert batch.events == tuple(some_event(n) for n in (1, 3, 5))
+            await spool.settle(batch, _done(batch))
+            assert (await spool.backlog("odd")).events == 0
+
+        self._run(tmp_path, story)
+
+    def test_rejects_are_kept_once_and_newest_first(self, tmp_path: Path) -> None:
+        """Quarantine holds the bytes and the reason; reading a page in twice adds nothing."""
+        rejects = [
+            Reject(received_at=START + timedelta(seconds=n), reason=f"r{n}", encoding="", body=bytes([n, 255]))
+            for n in range(3)
+        ]
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.append("source", [some_reading(1, rejects=rejects)])
+            await spool.append("source", [some_reading(1, rejects=rejects)])
+            assert await spool.quarantined(10) == rejects[::-1]
+            assert await spool.quarantine_size() == 3
+
+        self._run(tmp_path, story)
+
+    def test_a_sources_memory_is_the_last_one_committed(self, tmp_path: Path) -> None:
+        """Each source has its own memory."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            assert await spool.memory("one") == b""
+            await spool.append("one", [some_reading(1, memory=b"x"), some_reading(2, memory=b"y")])
+            await spool.append("two", [some_reading(3, memory=b"z")])
+            assert (await spool.memory("one"), await spool.memory("two")) == (b"y", b"z")
+
+        self._run(tmp_path, story)
+
+    def test_recent_events_come_newest_first(self, tmp_path: Path) -> None:
+        """Also those that are settled already."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            await spool.append("source", [some_reading(1, 2), some_reading(3)])
+            batch = await spool.claim("a", 10)
+            await spool.settle(batch, _done(batch))
+            assert await spool.recent(2) == [some_event(3), some_event(2)]
+
+        self._run(tmp_path, story)
+
+    def test_pruning_never_touches_what_is_owed(self, tmp_path: Path) -> None:
+        """However old it is."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            await spool.append("source", [some_reading(1)])
+            batch = await spool.claim("a", 1)
+            await spool.append("source", [some_reading(2)])
+            clock.pass_time(20 * 86400)
+            while await spool.prune():
+                pass
+            await spool.settle(batch, [Retry(after=1, reason="no")])
+            clock.pass_time(20 * 86400)
+            while await spool.prune():
+                pass
+            assert (await spool.claim("a", 5)).events == (some_event(1),)
+            assert (await spool.claim("a", 5)).events == (some_event(2),)
+
+        self._run(tmp_path, story)
+
+
+class DurableSpoolContract(SpoolContract):
+    """What a spool promises besides if it outlives its process."""
+
+    def test_a_reopened_spool_owes_what_was_not_settled(self, tmp_path: Path) -> None:
+        """Positions, retries, dead letters and ids survive; what was only claimed is owed again."""
+        clock = ToldClock()
+
+        async def before() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything)
+                await spool.append("source", [some_reading(*range(8), memory=b"m")])
+                for outcome in (Done(), Retry(after=10, reason="no"), Dead(reason="bad")):
+                    batch = await spool.claim("a", 2)
+                    await spool.settle(batch, [outcome] * 2)
+                await spool.claim("a", 1)
+
+        async def after() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything)
+                assert await spool.memory("source") == b"m"
+                assert (await spool.backlog("a")).events == 4
+                assert (await spool.claim("a", 10)).events == (some_event(6), some_event(7))
+                clock.pass_time(10)
+                assert (await spool.claim("a", 10)).events == (some_event(2), some_event(3))
+                assert [letter.event for letter in await spool.dead(9)] == [some_event(5), some_event(4)]
+                assert await spool.append("source", [some_reading(*range(8))]) == 0
+
+        asyncio.run(before())
+        asyncio.run(asyncio.wait_for(after(), 30))
+
+    def test_a_second_owner_is_refused(self, tmp_path: Path) -> None:
+        """One process owns a spool."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            with pytest.raises(StorageLocked):
+                async with self.open(tmp_path, clock):
+                    pass
+
+        self._run(tmp_path, story)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SinkWorld:
+    """A sink, entered, and the world on its other side."""
+
+    sink: Sink
+    arrived: Callable[[], Sequence[str]]
+    """The ids of the events that have safely arrived, in order, twins included."""
+    breaks: Callable[[], Any]
+    """Makes the other side fail (may be a coroutine function)."""
+    mends: Callable[[], Any]
+    """Makes it work again (may be a coroutine function)."""
+    event: Callable[[int], Event] = some_event
+    """Makes the events that this world can take."""
+
+
+async def _called(action: Callable[[], Any]) -> None:
+    result = action()
+    if asyncio.iscoroutine(result):
+        await result
+
+
+class SinkContract:
+    """What every sink promises. `world` builds one, enters it, and leaves it again."""
+
+    batch_of = 5
+    """How many events to try at once; 1 for a sink that takes them one by one."""
+
+    def world(self, folder: Path) -> AbstractAsyncContextManager[SinkWorld] | AsyncIterator[SinkWorld]:
+        """Decorate yours with `contextlib.asynccontextmanager`."""
+        raise NotImplementedError
+
+    def _run(self, folder: Path, story: Callable[[SinkWorld], Awaitable[None]]) -> None:
+        async def told() -> None:
+            world: Any = self.world(folder)
+            async with world as entered:
+                await story(entered)
+
+        asyncio.run(asyncio.wait_for(told(), 60))
+
+    def _batch(self, world: SinkWorld, start: int = 0) -> Batch:
+        return some_batch(*(world.event(start + n) for n in range(self.batch_of)), sink=world.sink.name)
+
+    def test_a_delivered_batch_has_arrived(self, tmp_path: Path) -> None:
+        """When `deliver` returns, all of it is safe on the other side."""
+
+        async def story(world: SinkWorld) -> None:
+            batch = self._batch(world)
+            await world.sink.deliver(batch)
+            assert sorted(world.arrived()) == sorted(event.id for event in batch.events)
+
+        self._run(tmp_path, story)
+
+    def test_the_same_event_twice_does_no_harm(self, tmp_path: Path) -> None:
+        """At least once means that twins come."""
+
+        async def story(world: SinkWorld) -> None:
+            batch = self._batch(world)
+            await world.sink.deliver(batch)
+            await world.sink.deliver(batch)
+            assert {event.id for event in batch.events} == set(world.arrived())
+
+        self._run(tmp_path, story)
+
+    def test_a_broken_world_makes_it_raise_and_it_works_when_mended(self, tmp_path: Path) -> None:
+        """It never returns for what did not arrive, and does not need a restart."""
+
+        async def story(world: SinkWorld) -> None:
+            await _called(world.breaks)
+            batch = self._batch(world)
+            with pytest.raises(Exception) as raised:  # noqa: PT011 - any exception means "again"
+                async with asyncio.timeout(20):
+                    await world.sink.deliver(batch)
+            assert not isinstance(raised.value, TimeoutError)
+            await _called(world.mends)
+            await world.sink.deliver(batch)
+            assert {event.id for event in batch.events} <= set(world.arrived())
+
+        self._run(tmp_path, story)
+
+    def test_a_cancelled_delivery_leaves_the_sink_usable(self, tmp_path: Path) -> None:
+        """The courier cancels what takes too long."""
+
+        async def story(world: SinkWorld) -> None:
+            cancelled = asyncio.ensure_future(world.sink.deliver(self._batch(world)))
+            await asyncio.sleep(0)
+            cancelled.cancel()
+            await asyncio.gather(cancelled, return_exceptions=True)
+            batch = self._batch(world, start=100)
+            await world.sink.deliver(batch)
+            assert {event.id for event in batch.events} <= set(world.arrived())
+
+        self._run(tmp_path, story)
+
+    def test_batches_may_be_carried_at_once(self, tmp_path: Path) -> None:
+        """`concurrency` batches, and none is lost."""
+
+        async def story(world: SinkWorld) -> None:
+            batches = [self._batch(world, start=10 * n) for n in range(4)]
+            await asyncio.gather(*(world.sink.deliver(batch) for batch in batches))
+            assert {e.id for batch in batches for e in batch.events} <= set(world.arrived())
+
+        self._run(tmp_path, story)

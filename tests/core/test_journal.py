@@ -1,0 +1,269 @@
+"""The journal: what was kept comes back, what was released does not, and nothing on the disk can fool it."""
+
+import asyncio
+import errno
+import os
+import subprocess
+import sys
+import textwrap
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from poller.errors import StorageError, StorageLocked
+from poller.journal import BLOCK, LARGEST_PAGE, Journal
+from poller.model import Page
+
+SIZE = 16 * 1024 * 1024
+WHEN = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def page(body: bytes, source: str = "shots") -> Page:
+    return Page(source=source, received_at=WHEN, status=200, encoding="", whole=True, body=body)
+
+
+async def kept(journal: Journal, body: bytes) -> int:
+    await journal.room()
+    return await journal.keep(page(body))
+
+
+def left_over(path: Path, size: int = SIZE) -> list[bytes]:
+    async def read() -> list[bytes]:
+        async with Journal(path, size) as journal:
+            return [found.body for _, found in journal.left_over()]
+
+    return asyncio.run(read())
+
+
+def test_pages_that_were_not_released_come_back_in_order(tmp_path: Path) -> None:
+    async def write() -> None:
+        async with Journal(tmp_path / "journal", SIZE) as journal:
+            numbers = [await kept(journal, b"%d" % n * 5000) for n in range(9)]
+            for number in (numbers[0], numbers[1], numbers[4]):
+                journal.release(number)
+
+    asyncio.run(write())
+    # the fifth was released out of order, behind pages that are still needed: it may come again
+    assert left_over(tmp_path / "journal") == [b"%d" % n * 5000 for n in range(2, 9)]
+
+
+def test_a_page_comes_back_whole_with_everything_around_it(tmp_path: Path) -> None:
+    full = Page(source="other", received_at=WHEN, status=502, encoding="gzip", whole=False, body=bytes(range(256)))
+
+    async def write() -> None:
+        async with Journal(tmp_path / "journal", SIZE) as journal:
+            await journal.room()
+            await journal.keep(full)
+
+    async def read() -> list[Page]:
+        async with Journal(tmp_path / "journal", SIZE) as journal:
+            return [found for _, found in journal.left_over()]
+
+    asyncio.run(write())
+    assert asyncio.run(read()) == [full]
+
+
+def test_a_released_journal_is_empty_after_a_restart(tmp_path: Path) -> None:
+    async def write() -> None:
+        async with Journal(tmp_path / "journal", SIZE) as journal:
+            for number in [await kept(journal, b"x" * 9000) for _ in range(5)]:
+                journal.release(number)
+            assert journal.bytes_held == 0
+
+    asyncio.run(write())
+    assert left_over(tmp_path / "journal") == []
+
+
+def test_the_ring_goes_round_many_times_and_never_mixes_pages(tmp_path: Path) -> None:
+    async def write() -> None:
+        async with Journal(tmp_path / "journal", SIZE) as journal:
+            held: list[int] = []
+            for n in range(400):
+                held.append(await kept(journal, b"%06d" % n * 20_000))
+                if len(held) > 7:
+                    journal.release(held.pop(0))
+
+    asyncio.run(write())
+    assert left_over(tmp_path / "journal") == [b"%06d" % n * 20_000 for n in range(393, 400)]
+
+
+def test_its_space_is_all_there_from_the_start(tmp_path: Path) -> None:
+    async def write() -> None:
+        async with Journal(tmp_path / "journal", SIZE) as journal:
+            before = os.stat(journal.path)
+            assert before.st_blocks * 512 >= SIZE
+            for _ in range(3):
+                await kept(journal, b"y" * 100_000)
+            assert os.stat(journal.path).st_size == before.st_size
+
+    asyncio.run(write())
+
+
+def test_room_is_waited_for_until_a_page_is_released(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with Journal(tmp_path / "journal", SIZE) as journal:
+            numbers = []
+            while True:
+                try:
+                    async with asyncio.timeout(0.05):
+                        await journal.room()
+                except TimeoutError:
+                    break
+                numbers.append(await journal.keep(page(b"z" * 3_000_000)))
+            assert len(numbers) >= 2
+            waiting = asyncio.ensure_future(journal.room())
+            await asyncio.sleep(0)
+            assert not waiting.done()
+            for number in numbers:
+                journal.release(number)
+            await waiting
+
+    asyncio.run(story())
+
+
+def test_as_many_polls_as_got_room_can_be_kept_at_their_largest(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with Journal(tmp_path / "journal", 2 * SIZE) as journal:
+            for turn in range(4):
+                granted = 0
+                while True:
+                    try:
+                        async with asyncio.timeout(0.02):
+                            await journal.room()
+                            granted += 1
+                    except TimeoutError:
+                        break
+                assert granted >= 5
+                largest = b"q" * (LARGEST_PAGE - 1024)
+                pages = [page(largest if n else b"small" * (turn + 1)) for n in range(granted)]
+                for number in await asyncio.gather(*map(journal.keep, pages)):
+                    journal.release(number)
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "zeroed"])
+def test_a_damaged_frame_is_left_out_and_hurts_no_neighbour(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "journal"
+
+    async def write() -> None:
+        async with Journal(path, SIZE) as journal:
+            for n in range(3):
+                await kept(journal, b"%d" % n * 6000)
+
+    asyncio.run(write())
+    with path.open("r+b") as file:
+        file.seek(BLOCK + 2 * BLOCK + 100)  # inside the second frame: each takes two blocks
+        if damage == "flipped":
+            byte = file.read(1)
+            file.seek(-1, os.SEEK_CUR)
+            file.write(bytes([byte[0] ^ 1]))
+        else:
+            file.write(bytes(50 if damage == "zeroed" else 4000))
+    assert left_over(path) == [b"0" * 6000, b"2" * 6000]
+
+
+def test_a_page_cannot_forge_a_frame(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+
+    async def write() -> None:
+        async with Journal(path, SIZE) as journal:
+            await kept(journal, b"first")
+            frame = path.read_bytes()[BLOCK : 2 * BLOCK]
+            # what a stranger could know: everything but the random mark
+            forged = bytes(16) + frame[16:]
+            await kept(journal, (bytes(BLOCK) + forged) * 3)
+
+    asyncio.run(write())
+    with path.open("r+b") as file:  # the frame around it is overwritten, its inside is not
+        file.seek(2 * BLOCK)
+        file.write(bytes(BLOCK))
+    assert left_over(path) == [b"first"]
+
+
+def test_an_unreadable_journal_is_moved_aside_and_not_deleted(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    path.write_bytes(b"this is no journal" * 1000)
+    assert left_over(path) == []
+    (aside,) = tmp_path.glob("journal.unreadable-*")
+    assert aside.read_bytes().startswith(b"this is no journal")
+
+
+def test_another_size_takes_effect_once_the_journal_is_empty(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+
+    async def write(release: bool) -> None:
+        async with Journal(path, SIZE) as journal:
+            number = await kept(journal, b"keep me")
+            if release:
+                for old, _ in journal.left_over():
+                    journal.release(old)
+                journal.release(number)
+
+    asyncio.run(write(False))
+    assert left_over(path, 2 * SIZE) == [b"keep me"]
+    assert path.stat().st_size == SIZE
+    asyncio.run(write(True))
+    assert left_over(path, 2 * SIZE) == []
+    assert path.stat().st_size == 2 * SIZE
+
+
+def test_a_second_process_is_refused(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with Journal(tmp_path / "journal", SIZE):
+            with pytest.raises(StorageLocked):
+                async with Journal(tmp_path / "journal", SIZE):
+                    pass
+
+    asyncio.run(story())
+
+
+def test_a_failed_write_is_told_and_never_believed_again(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with Journal(tmp_path / "journal", SIZE) as journal:
+            number = await kept(journal, b"good")
+            good, journal._fd = journal._fd, os.open(journal.path, os.O_RDONLY)  # every write now fails
+            await journal.room()
+            with pytest.raises(StorageError):
+                await journal.keep(page(b"bad"))
+            os.close(journal._fd)
+            journal._fd = good
+            with pytest.raises(StorageError):
+                await journal.room()
+            assert number == 1
+
+    asyncio.run(story())
+    assert left_over(tmp_path / "journal") == [b"good"]
+
+
+def test_a_kept_page_survives_kill_9(tmp_path: Path) -> None:
+    program = textwrap.dedent("""
+        import asyncio, os, signal, sys
+        from pathlib import Path
+        from datetime import datetime, UTC
+        from poller.journal import Journal
+        from poller.model import Page
+        async def main():
+            journal = await Journal(Path(sys.argv[1]), 16 << 20).__aenter__()
+            for n in range(20):
+                await journal.room()
+                page = Page(source="s", received_at=datetime.now(UTC), status=200, encoding="", whole=True,
+                            body=b"%d" % n * 3000)
+                number = await journal.keep(page)
+                if n < 5:
+                    journal.release(number)
+            os.kill(os.getpid(), signal.SIGKILL)
+        asyncio.run(main())
+    """)
+    killed = subprocess.run([sys.executable, "-c", program, str(tmp_path / "journal")], check=False)
+    assert killed.returncode == -9
+    assert left_over(tmp_path / "journal")[-15:] == [b"%d" % n * 3000 for n in range(5, 20)]
+
+
+def test_no_space_for_it_is_an_error_at_the_start(tmp_path: Path) -> None:
+    folder = tmp_path / "file"
+    folder.write_text("not a folder")
+    with pytest.raises(StorageError) as raised:
+        left_over(folder / "journal")
+    assert os.strerror(errno.ENOTDIR) in str(raised.value)
