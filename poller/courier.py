@@ -190,7 +190,7 @@ class Courier:
                     retry = outcome
                 case Dead(reason=reason):
                     dead += 1
-                    self._log.error("dead_letter", event=delivery.event.id, reason=reason, attempt=batch.attempt)
+                    self._log.error("dead_letter", event_id=delivery.event.id, reason=reason, attempt=batch.attempt)
                 case _:
                     assert_never(outcome)
         again = len(outcomes) - done - dead

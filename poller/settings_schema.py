@@ -23,7 +23,7 @@ def schema() -> dict[str, Any]:
         "Configuration",
         __base__=Settings,
         sources=(dict[Name, sources], _field("sources")),  # type: ignore[valid-type]  # built from what is installed
-        spool=(_adapters(plugins.SPOOLS, SpoolSettings), _field("spool")),
+        spool=(_adapters(plugins.SPOOLS, SpoolSettings), Field(description=_field("spool").description)),
         sinks=(dict[Name, sinks], _field("sinks")),  # type: ignore[valid-type]  # the same
     )
     found = model.model_json_schema(schema_generator=_Generator)
@@ -57,7 +57,10 @@ def _adapter(group: plugins.Group, name: str, base: type[Section]) -> list[type[
     if not (isinstance(found, type) and issubclass(found, base)):
         return []
     word = (Literal[name], Field(description=base.model_fields["type"].description))
-    model = cast(type[Section], create_model(f"{name}_{group}", __base__=found, type=cast(Any, word)))
+    model = cast(
+        type[Section],
+        create_model(f"{group.rpartition('.')[2]}_{name}", __base__=found, type=cast(Any, word)),
+    )
     model.__doc__ = found.__doc__
     return [model]
 

@@ -216,9 +216,7 @@ class Rate(Written):
         if not isinstance(value, str):
             raise wrong(_RATE_FORM, echo=True)
         if re.fullmatch(r"[0-9]*\.[0-9]+/.*", value):
-            raise wrong(
-                "a rate counts whole ones: one every two seconds is written 1/2s, not 0.5/s", echo=True
-            )
+            raise wrong("a rate counts whole ones: for one every two seconds write 1/2s", echo=True)
         match = _RATE.fullmatch(value)
         if match is None:
             raise wrong(_RATE_FORM, echo=True)

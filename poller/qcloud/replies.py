@@ -171,7 +171,7 @@ def _accounts_for(found: list[msgspec.Raw], text: bytes) -> bool:
     names, full = text.count(b'"pic_url"'), text.count(b'"pic_full_url"')
     if max(names, full) > len(found) or names + full < len(found):
         return False
-    if text.count(b"[") > 2 and any(bytes(raw)[:1] != b"{" for raw in found):
+    if text.count(b"[") > 1 and any(bytes(raw)[:1] != b"{" for raw in found):
         return False
     return bool(found) or not (b"pic_" in text or b"stream_id" in text)
 
@@ -214,7 +214,8 @@ def _piecewise(opened: Opened) -> Answer:
     call = _CALL.match(text)
     inner = call.group(1) if call else text
     parts = split(inner)
-    messages, rejects = _each(list(parts.messages), _may_hold_secret(inner))
+    found = [*parts.messages, *_strays(parts.rest)]
+    messages, rejects = _each(found, _may_hold_secret(inner))
     ret, said, readable = _words(parts.rest)
     if not readable and not parts.messages and not said:
         said = inner[:_LONGEST_TEXT].decode("utf-8", "replace")
@@ -223,13 +224,22 @@ def _piecewise(opened: Opened) -> Answer:
     return Answer(
         messages=messages,
         rejects=rejects + _leftovers(parts, cut),
-        size=len(parts.messages),
+        size=len(found),
         ret=ret,
         said=said,
         readable=readable,
         cut=cut,
         text=text,
     )
+
+
+def _strays(rest: bytes) -> list[bytes]:
+    """What else stood in the places of messages: scalars, which are no messages but must not vanish."""
+    try:
+        listed = _listed(_decode(rest))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return []
+    return [bytes(raw) for raw in listed if bytes(raw)[:1] not in (b"n", b"[", b"{")]
 
 
 def _leftovers(parts: Split, cut: bool) -> tuple[tuple[str, bytes], ...]:
@@ -261,9 +271,10 @@ def _out_of_string(raw: bytes) -> bytes:
     if raw[:1] != b'"':
         return raw
     try:
-        return msgspec.json.decode(raw, type=str).encode()
+        content = msgspec.json.decode(raw, type=str).encode()
     except (msgspec.DecodeError, UnicodeDecodeError):
         return raw
+    return content if content[:1] == b"{" else raw
 
 
 def _words(rest: bytes) -> tuple[int | None, str, bool]:

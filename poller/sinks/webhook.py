@@ -146,7 +146,8 @@ class Webhook:
         try:
             context = ssl_context(settings.tls)
         except OSError as error:
-            raise BadConfiguration([f"sinks.{self.name}.tls: {error.strerror or 'unusable file'}"]) from None
+            text = f"sinks.{self.name}.tls: not usable PEM files, or an encrypted key ({error.strerror})"
+            raise BadConfiguration([text]) from None
         self._session = await self._open.enter_async_context(
             session(
                 AddressGuard(settings.allow_cidr),

@@ -261,9 +261,9 @@ def test_a_kept_page_survives_kill_9(tmp_path: Path) -> None:
     assert left_over(tmp_path / "journal")[-15:] == [b"%d" % n * 3000 for n in range(5, 20)]
 
 
-def test_no_space_for_it_is_an_error_at_the_start(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_an_error_at_the_start(tmp_path: Path) -> None:
     folder = tmp_path / "file"
     folder.write_text("not a folder")
     with pytest.raises(StorageError) as raised:
         left_over(folder / "journal")
-    assert os.strerror(errno.ENOTDIR) in str(raised.value)
+    assert os.strerror(errno.EEXIST) in str(raised.value)

@@ -113,6 +113,7 @@ def test_the_schema_tells_the_adapters_apart_by_type_and_leaves_out_the_broken_o
     sinks = found["properties"]["sinks"]["additionalProperties"]["discriminator"]["mapping"]
     assert {"stdout", "webhook", "download", "strange_complete"} <= set(sinks)
     assert not {"strange_broker", "strange_bare", "strange_foreign"} & set(sinks)
+    assert {"memory", "sqlite"} <= set(found["properties"]["spool"]["discriminator"]["mapping"])
     assert set(found["required"]) == {"accounts", "sources", "spool", "sinks"}
     json.dumps(found, allow_nan=False)
 

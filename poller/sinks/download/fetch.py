@@ -36,32 +36,51 @@ class Memory:
 
     @contextmanager
     def lease(self) -> Iterator["Lease"]:
-        """A share that grows as it is taken, and is given back at the end."""
+        """What one batch holds; given back at the end."""
         lease = Lease(self)
         try:
             yield lease
         finally:
-            self._free += lease.taken
+            lease.give_back()
 
-    def take(self, size: int) -> bool:
-        """Take so many bytes if there is room; never waits, so leases cannot wait for each other."""
-        fits = size <= self._free
-        self._free -= size if fits else 0
-        return fits
+    def take(self, size: int) -> None:
+        """Take so many bytes, or raise `TryLater`: nobody waits, so no two can wait for each other."""
+        if size > self._free:
+            raise TryLater("too many large pictures at once", after=NOT_YET)
+        self._free -= size
+
+    def give(self, size: int) -> None:
+        """Give so many bytes back."""
+        self._free += size
 
 
 class Lease:
-    """One batch's share of the memory."""
+    """Some of the memory."""
 
     def __init__(self, memory: Memory) -> None:
         self.taken = 0
         self._memory = memory
 
     def take(self, size: int) -> None:
-        """Take so many bytes more; `TryLater` when there is no room."""
-        if not self._memory.take(size):
-            raise TryLater("too many large pictures at once", after=NOT_YET)
-        self.taken += size
+        """Take so many bytes more; for less than one nothing happens."""
+        if size > 0:
+            self._memory.take(size)
+            self.taken += size
+
+    def give_back(self) -> None:
+        """Give back all that was taken."""
+        self._memory.give(self.taken)
+        self.taken = 0
+
+    @contextmanager
+    def share(self) -> Iterator["Lease"]:
+        """What one picture takes: the batch's if all goes well, else given back at once, for the others."""
+        share = Lease(self._memory)
+        try:
+            yield share
+            self.taken, share.taken = self.taken + share.taken, 0
+        finally:
+            share.give_back()
 
 
 class Fetcher:
@@ -102,16 +121,18 @@ class Fetcher:
         length = response.content_length
         if length is not None and length > self._max_bytes:
             raise Rejected(f"the picture has {length} bytes; max_bytes is {self._max_bytes}")
-        pieces, size = [], 0
-        async for piece in response.content.iter_any():
-            size += len(piece)
-            if size > self._max_bytes:
-                raise TryLater(f"the picture does not end within max_bytes ({self._max_bytes})")
-            lease.take(len(piece))
-            pieces.append(piece)
-        if length is not None and size != length:
-            raise TryLater(f"{size} bytes came, {length} were announced")
-        return b"".join(pieces)
+        with lease.share() as share:
+            share.take(length or 0)
+            pieces, size = [], 0
+            async for piece in response.content.iter_any():
+                size += len(piece)
+                if size > self._max_bytes:
+                    raise TryLater(f"the picture does not end within max_bytes ({self._max_bytes})")
+                share.take(size - share.taken)
+                pieces.append(piece)
+            if length is not None and size != length:
+                raise TryLater(f"{size} bytes came, {length} were announced")
+            return b"".join(pieces)
 
 
 def refusal(response: aiohttp.ClientResponse, event: Event, now: datetime) -> TryLater | Rejected:

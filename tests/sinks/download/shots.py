@@ -1,4 +1,4 @@
-"""What the download sink's tests share: a JPEG, events, a server that answers as told, a sink in a directory."""
+"""What the download sink's tests share: a JPEG, events, a server that answers as told, a sink."""
 
 import asyncio
 import random
@@ -50,17 +50,19 @@ def shot(
     received: datetime | None = None,
 ) -> Event:
     """A screenshot whose name fixes it, unless another key is given."""
-    return new_event(
-        id=identity("screenshot", account, key or name),
+    event = new_event(
+        id=identity("screenshot", account, name if key is None else key),
         kind="screenshot",
         account=account,
-        stream_id=stream,
+        stream_id="",
         occurred_at=at,
         received_at=received or at,
-        url=url,
-        fields={"file_name": name},
+        url=None,
+        fields={},
         message=msgspec.Raw(b"{}"),
     )
+    # Put in afterwards, because halves of characters have no public form.
+    return msgspec.structs.replace(event, url=url, stream_id=stream, fields={"file_name": name})
 
 
 def batch(*events: Event) -> Batch:

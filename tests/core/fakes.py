@@ -1,0 +1,148 @@
+"""Fakes of our own ports: a source that answers from a script, a sink that does as it is told."""
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from poller.clock import Clock
+from poller.errors import NotSent
+from poller.journal import Journal
+from poller.model import Batch, Page, PollOutcome, Reading, Reject
+from poller.ports import Spool
+from poller.spools.memory import MemorySpool
+from poller.spools.sqlite import SqliteSpool
+from poller.testing import START, some_event
+
+JOURNAL_SIZE = 32 * 1024 * 1024
+Answer = dict[str, object]
+"""What the fake platform says: `events` (numbers), `outcome`, `bad` (a reject), `raises`, `not_sent`, `hold`."""
+
+
+class ScriptedSource:
+    """Answers polls from a script, then with empty answers; counts what it was asked."""
+
+    account = "main"
+
+    def __init__(
+        self, script: Sequence[Answer] = (), *, min_delay: float = 0.0, max_delay: float = 0.0, lanes: int = 1
+    ) -> None:
+        self.name = "shots"
+        self.min_delay = min_delay
+        self.max_delay = max_delay
+        self.max_in_flight = lanes
+        self.script = list(script)
+        self.fetches = 0
+        self.answered = 0
+        self.in_flight = 0
+        self.most_in_flight = 0
+        self.hold: asyncio.Event | None = None
+        self.begun = asyncio.Event()
+        self.cancelled = 0
+        self.exhausted = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        return None
+
+    async def ready(self) -> None:
+        return None
+
+    async def fetch(self) -> Page:
+        self.fetches += 1
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        self.begun.set()
+        answer = self.script.pop(0) if self.script else {"outcome": "empty"}
+        try:
+            if self.hold is not None:
+                await self.hold.wait()
+            else:
+                await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        finally:
+            self.in_flight -= 1
+        if answer.get("not_sent"):
+            raise NotSent("refused")
+        self.answered += 1
+        if not self.script:
+            self.exhausted.set()
+        body = b"" if answer.get("silent") else json.dumps(answer).encode()
+        return Page(source=self.name, received_at=START, status=200, encoding="", whole=True, body=body)
+
+    def read(self, page: Page, memory: bytes) -> Reading:
+        answer = json.loads(page.body or b'{"outcome": "uncertain"}')
+        if answer.get("raises"):
+            raise KeyError("a bug in the reader")
+        rejects = (
+            [Reject(received_at=START, reason="bad", encoding="", body=answer["bad"].encode())] if "bad" in answer else []
+        )
+        return Reading(
+            events=tuple(some_event(n) for n in answer.get("events", ())),
+            rejects=tuple(rejects),
+            outcome=PollOutcome(answer.get("outcome", "partial")),
+            expired=bool(answer.get("expired")),
+            memory=memory + b"." if answer.get("remember") else memory,
+        )
+
+
+class ToldSink:
+    """Delivers into a list, or raises what `says` returns for a batch."""
+
+    def __init__(self, name: str = "sink", says: Callable[[Batch], Exception | None] = lambda batch: None) -> None:
+        self.name = name
+        self.says = says
+        self.batches: list[Batch] = []
+        self.delivered: list[str] = []
+        self.in_flight = 0
+        self.most_in_flight = 0
+        self.hold: asyncio.Event | None = None
+        self.begun = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        return None
+
+    async def deliver(self, batch: Batch) -> None:
+        self.batches.append(batch)
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        self.begun.set()
+        try:
+            if self.hold is not None:
+                await self.hold.wait()
+            else:
+                await asyncio.sleep(0)
+        finally:
+            self.in_flight -= 1
+        if (error := self.says(batch)) is not None:
+            raise error
+        self.delivered.extend(event.id for event in batch.events)
+
+
+def memory_spool(clock: Clock | None = None, max_events: int = 100_000) -> MemorySpool:
+    return MemorySpool("spool", MemorySpool.Settings(type="memory", max_events=max_events), {}, clock)
+
+
+def sqlite_spool(folder: Path, clock: Clock | None = None, retain: float = 86400.0) -> SqliteSpool:
+    settings = SqliteSpool.Settings(type="sqlite", path=folder / "spool.db", retain=retain)
+    return SqliteSpool("spool", settings, {}, clock)
+
+
+async def opened(stack: AsyncExitStack, folder: Path, spool: Spool) -> tuple[Spool, Journal]:
+    """A spool and a journal, entered."""
+    await stack.enter_async_context(spool)
+    return spool, await stack.enter_async_context(Journal(folder / "journal", JOURNAL_SIZE))

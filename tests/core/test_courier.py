@@ -1,0 +1,310 @@
+"""The pump from the spool to one sink."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from poller.clock import Clock
+from poller.courier import FAILURES_TO_PAUSE, Courier, Terms
+from poller.errors import Gone, PartlyFailed, Rejected, TryLater
+from poller.metrics import Metrics
+from poller.model import Batch
+from poller.ports import Spool
+from poller.retry import RetryPolicy
+from poller.testing import ToldClock, anything, some_event, some_reading
+from tests.core.fakes import ToldSink, memory_spool
+
+IDS = [some_event(n).id for n in range(200)]
+
+
+def terms(**changes: Any) -> Terms:
+    given: dict[str, Any] = {
+        "policy": RetryPolicy(give_up_after=3 * 86400.0, jitter=lambda: 1.0),
+        "timeout": 5.0,
+        "concurrency": 1,
+        "max_events": 100,
+        "max_wait": 0.0,
+    }
+    return Terms(**(given | changes))
+
+
+
+Story = Callable[[Courier, Spool, ToldClock], Awaitable[None]]
+
+
+def tell(sink: ToldSink, story: Story, *, events: int = 0, **changes: Any) -> Metrics:
+    metrics = Metrics()
+
+    async def told() -> None:
+        clock = ToldClock()
+        async with memory_spool(clock) as spool:
+            await spool.attach(sink.name, anything)
+            if events:
+                await spool.append("source", [some_reading(*range(events))])
+            await story(Courier(sink, spool, terms(**changes), metrics=metrics, clock=clock), spool, clock)
+
+    asyncio.run(asyncio.wait_for(told(), 30))
+    return metrics
+
+
+def deliveries(metrics: Metrics, outcome: str) -> float:
+    labels = {"sink": "sink", "outcome": outcome}
+    return metrics.registry.get_sample_value("poller_deliveries_total", labels) or 0.0
+
+
+def test_a_batch_is_carried_and_settled() -> None:
+    sink = ToldSink()
+
+    async def story(courier: Courier, spool: Spool, clock: ToldClock) -> None:
+        assert await courier.step() == 3
+        assert (await spool.backlog("sink")).events == 0
+
+    metrics = tell(sink, story, events=3)
+    assert sink.delivered == IDS[:3]
+    assert deliveries(metrics, "done") == 3
+
+
+def test_any_exception_means_again_with_the_same_batch() -> None:
+    sink = ToldSink(says=lambda batch: KeyError("oops") if batch.attempt < 3 else None)
+
+    async def story(courier: Courier, spool: Spool, clock: ToldClock) -> None:
+        for _ in range(3):
+            await courier.step()
+            clock.pass_time(10)
+        assert (await spool.backlog("sink")).events == 0
+
+    metrics = tell(sink, story, events=4)
+    assert len({batch.id for batch in sink.batches}) == 1
+    assert [batch.attempt for batch in sink.batches] == [1, 2, 3]
+    assert (deliveries(metrics, "retry"), deliveries(metrics, "done")) == (8, 4)
+
+
+def test_a_refused_batch_is_split_until_only_the_guilty_event_dies() -> None:
+    guilty = {IDS[13], IDS[77]}
+    sink = ToldSink(says=lambda b: Rejected("HTTP 422") if guilty & {e.id for e in b.events} else None)
+
+    async def story(courier: Courier, spool: Spool, clock: ToldClock) -> None:
+        while (await spool.backlog("sink")).events:
+            await courier.step()
+        assert {letter.event.id for letter in await spool.dead(10)} == guilty
+
+    metrics = tell(sink, story, events=100)
+    assert sorted(sink.delivered) == sorted(set(IDS[:100]) - guilty)
+    assert deliveries(metrics, "dead") == 2
+
+
+def test_of_a_partial_failure_only_the_failed_come_again() -> None:
+    def says(batch: Batch) -> Exception | None:
+        if batch.attempt > 1:
+            return None
+        return PartlyFailed({IDS[1]: TryLater("not yet", after=2.0), IDS[2]: Rejected("gone")})
+
+    sink = ToldSink(says=says)
+
+    async def story(courier: Courier, spool: Spool, clock: ToldClock) -> None:
+        await courier.step()
+        assert (await spool.backlog("sink")).retrying == 1
+        clock.pass_time(2)
+        await courier.step()
+        assert [letter.event.id for letter in await spool.dead(10)] == [IDS[2]]
+        assert (await spool.backlog("sink")).events == 0
+
+    tell(sink, story, events=4)
+    assert [e.id for e in sink.batches[1].events] == [IDS[1]]
+
+
+def test_a_batch_past_its_age_is_split_and_each_event_gets_a_last_chance() -> None:
+    """One message that kills the receiver must not take ninety-nine along."""
+    sink = ToldSink(says=lambda b: TryLater("HTTP 500") if IDS[2] in {e.id for e in b.events} else None)
+
+    async def story(courier: Courier, spool: Spool, clock: ToldClock) -> None:
+        await courier.step()
+        clock.pass_time(3 * 86400.0 + 1)
+        while (await spool.backlog("sink")).events:
+            await courier.step()
+            clock.pass_time(61)
+        (letter,) = await spool.dead(10)
+        assert letter.event.id == IDS[2]
+        assert "given up" in letter.reason
+
+    tell(sink, story, events=8)
+    assert sorted(sink.delivered) == sorted(set(IDS[:8]) - {IDS[2]})
+
+
+def test_a_day_of_outage_kills_nothing() -> None:
+    down = True
+    sink = ToldSink(says=lambda batch: TryLater("refused") if down else None)
+
+    async def story(courier: Courier, spool: Spool, clock: ToldClock) -> None:
+        nonlocal down
+        for _ in range(200):
+            clock.pass_time(432)
+            await courier.step()
+        assert courier.paused
+        assert (await spool.backlog("sink")).events == 150
+        assert (await spool.backlog("sink")).retrying <= 20 * (FAILURES_TO_PAUSE + 1)
+        down = False
+        while (await spool.backlog("sink")).events:
+            clock.pass_time(301)
+            await courier.step()
+        assert not courier.paused
+        assert await spool.dead(1) == []
+
+    tell(sink, story, events=150, max_events=1)
+    assert sorted(sink.delivered) == sorted(IDS[:150])
+
+
+def test_a_sink_that_keeps_failing_is_probed_by_one_carrier_only() -> None:
+    sink = ToldSink(says=lambda batch: TryLater("refused"))
+
+    async def story(courier: Courier, spool: Spool, clock: ToldClock) -> None:
+        for _ in range(FAILURES_TO_PAUSE):
+            await courier.step()
+        assert courier.paused
+        sink.begun.clear()
+        running = asyncio.ensure_future(courier.run())
+        clock.pass_time(3600)
+        sink.hold = asyncio.Event()
+        sink.most_in_flight = 0
+        await sink.begun.wait()
+        await asyncio.sleep(0.05)
+        assert sink.most_in_flight == 1
+        courier.stop()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    metrics = tell(sink, story, events=50, max_events=1, concurrency=4)
+    assert metrics.registry.get_sample_value("poller_sink_paused", {"sink": "sink"}) == 1
+
+
+def test_what_a_retry_after_asks_for_holds_for_the_whole_sink() -> None:
+    sink = ToldSink(says=lambda batch: TryLater("HTTP 429", after=30.0) if len(sink.batches) == 1 else None)
+
+    async def story(courier: Courier, spool: Spool, clock: ToldClock) -> None:
+        await courier.step()
+        waiting = asyncio.ensure_future(courier.step())
+        await asyncio.sleep(0.05)
+        assert len(sink.batches) == 1
+        waiting.cancel()
+        clock.pass_time(30)
+        await courier.step()
+
+    tell(sink, story, events=2, max_events=1)
+    assert len(sink.batches) == 2
+
+
+def test_gone_disables_the_sink_and_keeps_its_deliveries() -> None:
+    sink = ToldSink(says=lambda batch: Gone("HTTP 410"))
+
+    async def story(courier: Courier, spool: Spool, clock: ToldClock) -> None:
+        await courier.run()  # ends by itself
+        assert courier.disabled == "HTTP 410"
+        backlog = await spool.backlog("sink")
+        assert (backlog.events, backlog.dead) == (5, 0)
+
+    tell(sink, story, events=5)
+    assert len(sink.batches) == 1
+
+
+def test_a_delivery_that_takes_too_long_comes_again() -> None:
+    sink = ToldSink()
+
+    async def story(courier: Courier, spool: Spool, clock: ToldClock) -> None:
+        sink.hold = asyncio.Event()
+        await courier.step()
+        sink.hold = None
+        clock.pass_time(10)
+        await courier.step()
+
+    metrics = tell(sink, story, events=1, timeout=0.05)
+    assert sink.delivered == IDS[:1]
+    assert deliveries(metrics, "retry") == 1
+
+
+def test_batches_are_carried_at_once_up_to_the_concurrency() -> None:
+    sink = ToldSink()
+
+    async def story(courier: Courier, spool: Spool, clock: ToldClock) -> None:
+        sink.hold = asyncio.Event()
+        running = asyncio.ensure_future(courier.run())
+        while sink.in_flight < 4:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.02)
+        assert sink.in_flight == 4
+        sink.hold.set()
+        while (await spool.backlog("sink")).events:
+            await courier.settled.wait()
+            courier.settled.clear()
+        courier.stop()
+        await running
+
+    tell(sink, story, events=12, concurrency=4, max_events=1)
+    assert sorted(sink.delivered) == sorted(IDS[:12])
+
+
+def test_stopping_lets_a_delivery_finish_and_claims_no_more() -> None:
+    sink = ToldSink()
+
+    async def story(courier: Courier, spool: Spool, clock: ToldClock) -> None:
+        sink.hold = asyncio.Event()
+        running = asyncio.ensure_future(courier.run())
+        await sink.begun.wait()
+        courier.stop()
+        await asyncio.sleep(0.02)
+        assert not running.done()
+        sink.hold.set()
+        await running
+        assert (await spool.backlog("sink")).events == 2
+
+    tell(sink, story, events=3, max_events=1)
+    assert sink.delivered == IDS[:1]
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_the_rate_bounds_attempts_in_any_period(concurrency: int) -> None:
+    sink = ToldSink()
+    started: list[float] = []
+
+    async def story(courier: Courier, spool: Spool, clock: ToldClock) -> None:
+        real = Clock()
+
+        def says(batch: Batch) -> None:
+            started.append(real.monotonic())
+
+        sink.says = says
+        running = asyncio.ensure_future(courier.run())
+        while (await spool.backlog("sink")).events:
+            await courier.settled.wait()
+            courier.settled.clear()
+        courier.stop()
+        await running
+
+    tell(sink, story, events=9, max_events=1, rate=(3, 0.3), concurrency=concurrency)
+    assert all(started[n + 3] - started[n] >= 0.29 for n in range(len(started) - 3))
+
+
+def test_a_sink_that_fails_changes_nothing_for_another(tmp_path: Path) -> None:
+    bad, good = ToldSink("bad", lambda batch: TryLater("refused")), ToldSink("good")
+
+    async def story() -> None:
+        async with memory_spool() as spool:
+            couriers = [Courier(s, spool, terms(), metrics=Metrics(), clock=Clock()) for s in (bad, good)]
+            for sink in (bad, good):
+                await spool.attach(sink.name, anything)
+            running = [asyncio.ensure_future(courier.run()) for courier in couriers]
+            for number in range(0, 200, 10):
+                await spool.append("source", [some_reading(*range(number, number + 10))])
+                await couriers[1].settled.wait()
+                couriers[1].settled.clear()
+            while (await spool.backlog("good")).events:
+                await asyncio.sleep(0.001)
+            assert (await spool.backlog("bad")).events == 200
+            for courier in couriers:
+                courier.stop()
+            await asyncio.gather(*running)
+
+    asyncio.run(asyncio.wait_for(story(), 20))
+    assert good.delivered == IDS

@@ -1,0 +1,366 @@
+"""The pump from a source to the spool."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from poller.clock import Clock
+from poller.errors import StorageError, StorageFull
+from poller.intake import Intake, Pace, paced
+from poller.journal import Journal
+from poller.metrics import Metrics
+from poller.model import Page, PollOutcome, Reading
+from poller.ports import Spool
+from poller.testing import START, anything, some_event, some_reading
+from tests.core.fakes import ScriptedSource, memory_spool, opened, sqlite_spool
+
+SHOTS = Pace(min_delay=0.25, max_delay=5.0, max_in_flight=4)
+
+
+def reading(outcome: str, expired: bool = False) -> Reading:
+    return Reading(events=(), rejects=(), outcome=PollOutcome(outcome), expired=expired)
+
+
+def walked(*outcomes: str, jitter: float = 1.0) -> list[tuple[float, int]]:
+    pace, steps = SHOTS, []
+    for outcome in outcomes:
+        pace = paced(pace, reading(outcome.removesuffix("!"), outcome.endswith("!")), lambda: jitter)
+        steps.append((pace.delay, pace.lanes))
+    return steps
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "steps"),
+    [
+        (["full"] * 5, [(0, 2), (0, 3), (0, 4), (0, 4), (0, 4)]),
+        (["full", "full", "partial", "full"], [(0, 2), (0, 3), (0.25, 1), (0, 2)]),
+        (["empty"] * 6, [(0.25, 1), (0.5, 1), (1, 1), (2, 1), (4, 1), (5, 1)]),
+        (["empty", "empty", "partial", "empty"], [(0.25, 1), (0.5, 1), (0.25, 1), (0.5, 1)]),
+        (["failed"] * 6, [(5, 1), (10, 1), (20, 1), (40, 1), (60, 1), (60, 1)]),
+        (["throttled", "uncertain", "empty", "failed"], [(5, 1), (10, 1), (0.25, 1), (5, 1)]),
+        (["full", "full", "failed"], [(0, 2), (0, 3), (5, 1)]),
+        (["refused!", "refused!", "empty"], [(0, 1), (5, 1), (0.25, 1)]),
+        (["refused", "refused"], [(5, 1), (10, 1)]),
+    ],
+)
+def test_the_pace_follows_what_the_platform_says(outcomes: list[str], steps: list[tuple[float, int]]) -> None:
+    assert walked(*outcomes) == steps
+
+
+def test_a_failing_poll_waits_with_full_jitter_and_never_under_the_least_delay() -> None:
+    assert walked("failed", "failed", jitter=0.0) == [(0.25, 1), (0.25, 1)]
+    assert walked("failed", jitter=0.5) == [(0.25 + 0.5 * 4.75, 1)]
+
+
+def test_not_allowed_waits_five_seconds_also_where_the_source_is_quick() -> None:
+    quick = Pace(min_delay=0.01, max_delay=0.1, max_in_flight=1)
+    assert paced(quick, reading("refused"), lambda: 1.0).delay == 5.0
+    assert paced(quick, reading("failed"), lambda: 1.0).delay == pytest.approx(0.1)
+
+
+Story = Callable[[Intake, Spool, Journal], Awaitable[None]]
+
+
+def tell(folder: Path, source: ScriptedSource, story: Story, spool: Spool | None = None) -> Metrics:
+    metrics = Metrics()
+
+    async def told() -> None:
+        async with AsyncExitStack() as stack:
+            own, journal = await opened(stack, folder, spool or sqlite_spool(folder))
+            await own.attach("sink", anything)
+            intake = Intake(source, own, journal, metrics=metrics, clock=Clock())
+            await story(intake, own, journal)
+
+    asyncio.run(asyncio.wait_for(told(), 30))
+    return metrics
+
+
+def polls(metrics: Metrics, outcome: str) -> float:
+    return metrics.registry.get_sample_value(
+        "poller_polls_total", {"account": "main", "source": "shots", "outcome": outcome}
+    ) or 0.0
+
+
+async def until_exhausted(intake: Intake, source: ScriptedSource) -> None:
+    running = asyncio.ensure_future(intake.run())
+    await source.exhausted.wait()
+    intake.stop()
+    await running
+
+
+def test_every_message_of_every_answer_reaches_the_spool(tmp_path: Path) -> None:
+    source = ScriptedSource([{"events": [1, 2, 3], "outcome": "full"}, {"events": [4]}, {"events": [5, 6]}])
+
+    async def story(intake: Intake, spool: Spool, journal: Journal) -> None:
+        await until_exhausted(intake, source)
+        assert (await spool.claim("sink", 10)).events == tuple(some_event(n) for n in range(1, 7))
+        assert journal.bytes_held == 0
+
+    metrics = tell(tmp_path, source, story)
+    assert polls(metrics, "full") == 1
+    assert metrics.registry.get_sample_value("poller_events_total", {"kind": "screenshot"}) == 6
+
+
+def test_a_bug_in_the_reader_ends_in_quarantine_and_polling_goes_on(tmp_path: Path) -> None:
+    source = ScriptedSource([{"raises": True, "events": [1]}, {"events": [2]}])
+
+    async def story(intake: Intake, spool: Spool, journal: Journal) -> None:
+        await until_exhausted(intake, source)
+        (reject,) = await spool.quarantined(10)
+        assert b'"events": [1]' in reject.body
+        assert "KeyError" in reject.reason
+        assert (await spool.claim("sink", 10)).events == (some_event(2),)
+        assert journal.bytes_held == 0
+
+    metrics = tell(tmp_path, source, story)
+    assert polls(metrics, "failed") == 1
+    assert metrics.registry.get_sample_value("poller_quarantined_total") == 1
+
+
+def test_stopping_waits_for_the_poll_in_flight_and_commits_its_answer(tmp_path: Path) -> None:
+    source = ScriptedSource([{"events": [1, 2]}])
+
+    async def story(intake: Intake, spool: Spool, journal: Journal) -> None:
+        source.hold = asyncio.Event()
+        running = asyncio.ensure_future(intake.run())
+        await source.begun.wait()
+        intake.stop()
+        await asyncio.sleep(0.05)
+        assert not running.done()
+        source.hold.set()
+        await running
+        assert source.cancelled == 0
+        assert (await spool.claim("sink", 10)).events == (some_event(1), some_event(2))
+
+    tell(tmp_path, source, story)
+
+
+def test_a_cancelled_intake_still_keeps_the_answer_of_the_poll_in_flight(tmp_path: Path) -> None:
+    """What a crash of another part does: everything is cancelled, and the answer is in the journal at least."""
+    source = ScriptedSource([{"events": [1, 2]}])
+
+    async def story(intake: Intake, spool: Spool, journal: Journal) -> None:
+        source.hold = asyncio.Event()
+        running = asyncio.ensure_future(intake.run())
+        await source.begun.wait()
+        for _ in range(3):
+            running.cancel()
+            await asyncio.sleep(0.01)
+        source.hold.set()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert source.cancelled == 0
+        assert source.answered == 1
+
+    tell(tmp_path, source, story)
+
+    async def again(intake: Intake, spool: Spool, journal: Journal) -> None:
+        if left_over := journal.left_over():
+            await intake._recover(left_over)
+        assert (await spool.claim("sink", 10)).events == (some_event(1), some_event(2))
+
+    tell(tmp_path, ScriptedSource(), again)
+
+
+def test_full_answers_open_lanes_up_to_the_limit(tmp_path: Path) -> None:
+    source = ScriptedSource(
+        [{"events": [n], "outcome": "full"} for n in range(60)], lanes=3, min_delay=0.01, max_delay=0.01
+    )
+
+    async def story(intake: Intake, spool: Spool, journal: Journal) -> None:
+        await until_exhausted(intake, source)
+        assert {e.id for e in (await spool.claim("sink", 100)).events} == {some_event(n).id for n in range(60)}
+
+    tell(tmp_path, source, story)
+    assert source.most_in_flight == 3
+
+
+def test_pages_left_in_the_journal_are_read_in_before_the_first_poll(tmp_path: Path) -> None:
+    body = b'{"events": [8, 9], "remember": true}'
+    left = [(n, Page(source="shots", received_at=START, status=200, encoding="", whole=True, body=body)) for n in (1, 2)]
+    source = ScriptedSource([{"events": [1], "remember": True}])
+
+    async def story(intake: Intake, spool: Spool, journal: Journal) -> None:
+        numbers = []
+        for _, page in left:
+            await journal.room()
+            numbers.append(await journal.keep(page))
+        running = asyncio.ensure_future(intake.run(list(zip(numbers, [p for _, p in left], strict=True))))
+        await source.exhausted.wait()
+        intake.stop()
+        await running
+        batch = await spool.claim("sink", 10)
+        assert batch.events == (some_event(8), some_event(9), some_event(1))
+        assert await spool.memory("shots") == b"..."
+        assert journal.bytes_held == 0
+
+    tell(tmp_path, source, story)
+
+
+class FullSpool:
+    """A real spool whose disk is full while `full` is set."""
+
+    def __init__(self, spool: Spool, error: type[StorageError] = StorageFull) -> None:
+        self._spool = spool
+        self._error = error
+        self.full = False
+        self.refused = asyncio.Event()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._spool, name)
+
+    async def __aenter__(self) -> "FullSpool":
+        await self._spool.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._spool.__aexit__(None, None, None)
+
+    def _check(self) -> None:
+        if self.full:
+            self.refused.set()
+            raise self._error("spool: disk full")
+
+    async def prove(self) -> None:
+        self._check()
+        await self._spool.prove()
+
+    async def append(self, source: str, readings: Sequence[Reading]) -> int:
+        self._check()
+        return await self._spool.append(source, readings)
+
+
+def test_nothing_is_polled_before_the_spool_is_proven_and_polling_begins_by_itself(tmp_path: Path) -> None:
+    source = ScriptedSource([{"events": [1]}])
+    spool = FullSpool(sqlite_spool(tmp_path))
+
+    async def story(intake: Intake, own: Spool, journal: Journal) -> None:
+        spool.full = True
+        running = asyncio.ensure_future(intake.run())
+        await spool.refused.wait()
+        await asyncio.sleep(0.05)
+        assert source.fetches == 0
+        assert intake.trouble == "spool: disk full"
+        spool.full = False
+        await source.exhausted.wait()
+        assert intake.trouble is None
+        intake.stop()
+        await running
+
+    tell(tmp_path, source, story, spool)  # type: ignore[arg-type]
+
+
+def test_a_disk_that_fills_between_get_and_commit_loses_nothing_and_pauses_polling(tmp_path: Path) -> None:
+    source = ScriptedSource([{"events": [1, 2]}, {"events": [3]}])
+    spool = FullSpool(sqlite_spool(tmp_path))
+
+    async def story(intake: Intake, own: Spool, journal: Journal) -> None:
+        source.hold = asyncio.Event()
+        running = asyncio.ensure_future(intake.run())
+        await source.begun.wait()
+        spool.full = True
+        source.hold.set()
+        await spool.refused.wait()
+        fetches = source.fetches
+        await asyncio.sleep(0.1)
+        assert source.fetches <= fetches + 1  # one lane may have begun before the commit failed
+        assert journal.bytes_held > 0
+        spool.full = False
+        await source.exhausted.wait()
+        intake.stop()
+        await running
+        assert {e.id for e in (await own.claim("sink", 10)).events} == {some_event(n).id for n in (1, 2, 3)}
+
+    tell(tmp_path, source, story, spool)  # type: ignore[arg-type]
+
+
+def test_stopping_on_a_full_disk_leaves_the_page_to_the_journal(tmp_path: Path) -> None:
+    source = ScriptedSource([{"events": [1, 2]}])
+    spool = FullSpool(sqlite_spool(tmp_path))
+
+    async def story(intake: Intake, own: Spool, journal: Journal) -> None:
+        source.hold = asyncio.Event()
+        running = asyncio.ensure_future(intake.run())
+        await source.begun.wait()
+        spool.full = True
+        source.hold.set()
+        await spool.refused.wait()
+        intake.stop()
+        await running
+        assert journal.bytes_held > 0
+
+    tell(tmp_path, source, story, spool)  # type: ignore[arg-type]
+
+    async def again(intake: Intake, own: Spool, journal: Journal) -> None:
+        assert await intake._recover(journal.left_over())
+        assert (await own.claim("sink", 10)).events == (some_event(1), some_event(2))
+
+    tell(tmp_path, ScriptedSource(), again)
+
+
+def test_a_broken_spool_ends_the_process_and_the_page_waits_in_the_journal(tmp_path: Path) -> None:
+    source = ScriptedSource([{"events": [1, 2]}])
+    spool = FullSpool(sqlite_spool(tmp_path), StorageError)
+
+    async def story(intake: Intake, own: Spool, journal: Journal) -> None:
+        source.hold = asyncio.Event()
+        running = asyncio.ensure_future(intake.run())
+        await source.begun.wait()
+        spool.full = True
+        source.hold.set()
+        with pytest.raises(ExceptionGroup) as raised:
+            await running
+        assert raised.group_contains(StorageError)
+        assert journal.bytes_held > 0
+
+    tell(tmp_path, source, story, spool)  # type: ignore[arg-type]
+
+
+def test_a_journal_that_fails_hands_its_page_to_the_spool_and_ends_the_process(tmp_path: Path) -> None:
+    source = ScriptedSource([{"events": [1, 2]}])
+
+    async def story(intake: Intake, spool: Spool, journal: Journal) -> None:
+        async def fails(page: Page) -> int:
+            journal.cancel_room()
+            raise StorageError("journal: fsync failed")
+
+        journal.keep = fails  # type: ignore[method-assign]
+        with pytest.raises(StorageError):
+            await intake.run()
+        assert (await spool.claim("sink", 10)).events == (some_event(1), some_event(2))
+
+    tell(tmp_path, source, story)
+    assert source.fetches == 1
+
+
+def test_what_never_left_this_machine_is_a_failure_and_takes_no_room(tmp_path: Path) -> None:
+    source = ScriptedSource([{"not_sent": True}, {"silent": True}, {"events": [1]}])
+
+    async def story(intake: Intake, spool: Spool, journal: Journal) -> None:
+        for _ in range(3):
+            await intake.step()
+        assert journal._reserved == 0
+
+    metrics = tell(tmp_path, source, story)
+    assert (polls(metrics, "failed"), polls(metrics, "uncertain"), polls(metrics, "partial")) == (1, 1, 1)
+
+
+def test_a_slow_consumer_pauses_polling_on_a_spool_in_memory(tmp_path: Path) -> None:
+    source = ScriptedSource([{"events": [n], "outcome": "full"} for n in range(50)])
+
+    async def story(intake: Intake, spool: Spool, journal: Journal) -> None:
+        running = asyncio.ensure_future(intake.run())
+        while intake.trouble is None:
+            await asyncio.sleep(0.01)
+        assert source.fetches < 50
+        intake.stop()
+        await running
+
+    tell(tmp_path, source, story, memory_spool(max_events=5))
+
+
+def test_the_readings_of_one_page_are_some_reading() -> None:
+    assert some_reading(1).events == (some_event(1),)

@@ -1,0 +1,362 @@
+"""One call is one request, whatever the connection does; what came of a cut answer is kept."""
+
+import asyncio
+import gzip
+import ssl
+import tracemalloc
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from socket import SO_LINGER, SOL_SOCKET
+
+import pytest
+import trustme
+
+from poller.errors import NotSent
+from poller.qcloud.client import LARGEST_BODY, Answer, Client, Deadlines
+
+Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter, int], Awaitable[None]]
+QUICK = Deadlines(connect=1.0, progress=0.2, whole=1.0)
+BODY = b'{"ret":0,"output":{"count":0,"data":[]}}'
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
+SECRET = "c0ffeec0ffeec0ffeec0ffeec0ffee00"
+
+
+class Server:
+    """Counts the requests it has read whole; `talk` says how it answers the n-th (from 0)."""
+
+    def __init__(self, talk: Talk) -> None:
+        self.talk = talk
+        self.connections = 0
+        self.requests: list[bytes] = []
+        self.port = 0
+
+    def url(self, scheme: str = "http") -> str:
+        return f"{scheme}://127.0.0.1:{self.port}/common_access"
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            while True:
+                self.requests.append(await reader.readuntil(b"\r\n\r\n"))
+                await self.talk(reader, writer, len(self.requests) - 1)
+                await writer.drain()
+                if writer.is_closing():
+                    return
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def serving(talk: Talk, tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
+    server = Server(talk)
+    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=tls)
+    server.port = listening.sockets[0].getsockname()[1]
+    try:
+        yield server
+    finally:
+        listening.close()
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    writer.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    writer.transport.abort()
+
+
+def saying(answer: bytes, then: Callable[[asyncio.StreamWriter], None] | None = None) -> Talk:
+    async def talk(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
+        writer.write(answer)
+        await writer.drain()
+        if then is not None:
+            then(writer)
+
+    return talk
+
+
+def close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+
+
+async def hang(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter, _number: int) -> None:
+    await reader.read()
+
+
+HALF = b"HTTP/1.1 200 OK\r\nContent-Length: 40\r\n\r\n" + BODY[:20]
+FAULTS: dict[str, tuple[Talk, int, bytes]] = {
+    "reset after the request was read": (saying(b"", reset), 0, b""),
+    "closed without an answer": (saying(b"", close), 0, b""),
+    "reset in the status line": (saying(b"HTTP/1.1 2", reset), 0, b""),
+    "closed in the headers": (saying(b"HTTP/1.1 200 OK\r\nContent-", close), 0, b""),
+    "closed in the body": (saying(HALF, close), 200, BODY[:20]),
+    "closed in a chunk": (
+        saying(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n28\r\n" + BODY[:20], close),
+        200,
+        BODY[:20],
+    ),
+    "closed before the last chunk": (
+        saying(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n28\r\n%b\r\n" % BODY, close),
+        200,
+        BODY,
+    ),
+    "closed where a close means the end": (saying(b"HTTP/1.1 200 OK\r\n\r\n" + BODY[:20], close), 200, BODY[:20]),
+    "silence": (hang, 0, b""),
+    "silence in the body": (saying(HALF), 200, BODY[:20]),
+    "no HTTP": (saying(b"SSH-2.0-OpenSSH_9.2\r\n\r\n", close), 0, b""),
+    "a header without end": (saying(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000, close), 0, b""),
+    "two lengths": (saying(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx", close), 0, b""),
+    "a length that is none": (saying(b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\nx", close), 0, b""),
+    "interim answers only": (saying(b"HTTP/1.1 100 Continue\r\n\r\n" * 9, close), 0, b""),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_request_whose_connection_fails_is_never_sent_again(fault: str) -> None:
+    talk, status, body = FAULTS[fault]
+
+    async def run() -> None:
+        async with serving(talk) as server, Client(server.url(), deadlines=QUICK) as client:
+            for number in range(1, 4):
+                answer = await client.get({"sign": SECRET})
+                assert (answer.status, answer.whole, answer.body) == (status, False, body)
+                assert len(server.requests) == number
+
+    asyncio.run(run())
+
+
+def test_a_reset_before_the_request_is_read_is_not_repeated_either() -> None:
+    async def run() -> None:
+        connections = 0
+
+        async def refuse(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal connections
+            connections += 1
+            reset(writer)
+
+        listening = await asyncio.start_server(refuse, "127.0.0.1", 0)
+        port = listening.sockets[0].getsockname()[1]
+        async with Client(f"http://127.0.0.1:{port}/", deadlines=QUICK) as client:
+            answer = await client.get({})
+        assert (answer.status, connections) == (0, 1)
+        listening.close()
+
+    asyncio.run(run())
+
+
+def test_a_kept_connection_that_dies_with_the_next_request_costs_that_one_only() -> None:
+    async def talk(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+        if number % 2:
+            reset(writer)
+        else:
+            writer.write(OK)
+
+    async def run() -> None:
+        async with serving(talk) as server, Client(server.url(), deadlines=QUICK) as client:
+            answers = [await client.get({}) for _ in range(6)]
+            assert [answer.status for answer in answers] == [200, 0, 200, 0, 200, 0]
+            assert (len(server.requests), server.connections) == (6, 3)
+
+    asyncio.run(run())
+
+
+def test_a_connection_closed_between_two_polls_is_replaced() -> None:
+    async def run() -> None:
+        closed = asyncio.Event()
+
+        async def talk(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
+            writer.write(OK)
+            await writer.drain()
+            writer.close()
+            await writer.wait_closed()
+            closed.set()
+
+        async with serving(talk) as server, Client(server.url(), deadlines=QUICK) as client:
+            for number in range(1, 4):
+                answer = await client.get({})
+                await closed.wait()
+                closed.clear()
+                assert answer.status in (200, 0)
+                assert len(server.requests) <= number
+            assert server.connections <= 3
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_an_answer_and_is_not_followed(status: int) -> None:
+    redirect = b"HTTP/1.1 %d X\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n" % status
+
+    async def run() -> None:
+        async with serving(saying(redirect)) as server, Client(server.url(), deadlines=QUICK) as client:
+            answer = await client.get({})
+            assert (answer.status, answer.whole, len(server.requests)) == (status, True, 1)
+
+    asyncio.run(run())
+
+
+def ask(answer: bytes, then: Callable[[asyncio.StreamWriter], None] | None = None) -> Answer:
+    async def run() -> Answer:
+        async with serving(saying(answer, then)) as server, Client(server.url(), deadlines=QUICK) as client:
+            return await client.get({})
+
+    return asyncio.run(run())
+
+
+def test_whole_answers_come_whole() -> None:
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n28\r\n%b\r\n0\r\n\r\n" % BODY
+    for answer in (
+        ask(OK),
+        ask(chunked),
+        ask(b"HTTP/1.0 200 OK\r\n\r\n" + BODY, close),
+        ask(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hints\r\nX: y\r\n\r\n" + OK),
+    ):
+        assert (answer.status, answer.whole, answer.body) == (200, True, BODY)
+    page = ask(b"HTTP/1.1 502 Bad Gateway\r\n\r\n<html>", close)
+    assert (page.status, page.whole, page.body) == (502, True, b"<html>")
+
+
+def test_a_compressed_body_comes_as_it_was_sent() -> None:
+    packed = gzip.compress(BODY)
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: GZIP\r\nDate: now\r\nContent-Length: %d\r\n\r\n"
+    answer = ask(head % len(packed) + packed)
+    assert answer == Answer(status=200, encoding="gzip", whole=True, body=packed, date="now")
+
+
+@pytest.mark.parametrize("cut", range(0, len(BODY), 3))
+def test_all_that_came_of_a_cut_body_is_kept(cut: int) -> None:
+    for end in (close, reset) if cut == 0 else (close,):
+        answer = ask(b"HTTP/1.1 200 OK\r\nContent-Length: 40\r\n\r\n" + BODY[:cut], end)
+        assert (answer.body, answer.whole) == (BODY[:cut], False)
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_an_endless_body_is_left_at_four_mebibytes(chunked: bool) -> None:
+    head = b"HTTP/1.1 200 OK\r\n" + (b"Transfer-Encoding: chunked\r\n\r\n" if chunked else b"\r\n")
+    piece = b"x" * 65536
+    piece = b"10000\r\n%b\r\n" % piece if chunked else piece
+
+    async def talk(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
+        writer.write(head)
+        while not writer.is_closing():
+            writer.write(piece)
+            await writer.drain()
+
+    async def run() -> None:
+        async with serving(talk) as server, Client(server.url()) as client:
+            tracemalloc.start()
+            answer = await client.get({})
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            assert (len(answer.body), answer.whole) == (LARGEST_BODY, False)
+            assert peak < 4 * LARGEST_BODY
+
+    asyncio.run(run())
+
+
+def test_a_dripping_answer_ends_at_the_deadline_for_the_whole() -> None:
+    async def talk(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n")
+        while not writer.is_closing():
+            writer.write(b"x")
+            await writer.drain()
+            await asyncio.sleep(0.02)  # the drip
+
+    async def run() -> None:
+        deadlines = Deadlines(connect=0.2, progress=0.2, whole=0.4)
+        async with serving(talk) as server, Client(server.url(), deadlines=deadlines) as client:
+            answer = await client.get({})
+            assert answer.status == 200
+            assert not answer.whole
+            assert answer.body.startswith(b"xx")
+
+    asyncio.run(run())
+
+
+def test_nobody_there_and_no_such_name_are_not_sent() -> None:
+    async def run() -> None:
+        async with serving(saying(OK)) as server:
+            url = server.url()
+        for endpoint in (url, "http://no-such-host.invalid/"):
+            async with Client(endpoint, deadlines=QUICK) as client:
+                with pytest.raises(NotSent) as caught:
+                    await client.get({"sign": SECRET})
+                assert SECRET not in str(caught.value) + repr(caught.value)
+                assert caught.value.__context__ is None
+
+    asyncio.run(run())
+
+
+def test_an_untrusted_certificate_sends_nothing_and_a_trusted_one_does(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    served = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(served)
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+
+    async def run() -> None:
+        async with serving(saying(OK), served) as server:
+            async with Client(server.url("https"), deadlines=QUICK) as client:
+                with pytest.raises(NotSent):
+                    await client.get({"sign": SECRET})
+            assert server.requests == []
+            async with Client(server.url("https"), tls=trusting, deadlines=QUICK) as client:
+                assert (await client.get({})).body == BODY
+
+    asyncio.run(run())
+
+
+def test_plain_speech_to_a_tls_port_and_tls_to_a_plain_one_send_nothing_twice() -> None:
+    async def run() -> None:
+        async with serving(saying(OK)) as server, Client(server.url("https"), deadlines=QUICK) as client:
+            with pytest.raises(NotSent):
+                await client.get({"sign": SECRET})
+
+    asyncio.run(run())
+
+
+def test_a_server_that_never_finishes_its_handshake_is_left_at_the_connect_deadline() -> None:
+    async def run() -> None:
+        async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read()
+            writer.close()
+
+        listening = await asyncio.start_server(silent, "127.0.0.1", 0)
+        port = listening.sockets[0].getsockname()[1]
+        deadlines = Deadlines(connect=0.2, progress=1.0, whole=2.0)
+        async with Client(f"https://127.0.0.1:{port}/", deadlines=deadlines) as client:
+            with pytest.raises(NotSent, match="in time"):
+                await client.get({})
+        listening.close()
+
+    asyncio.run(run())
+
+
+def test_proxies_of_the_environment_are_ignored_and_the_account_s_own_is_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def run() -> None:
+        async with serving(saying(OK)) as server, serving(saying(OK)) as proxy:
+            for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+                monkeypatch.setenv(name, proxy.url())
+            async with Client(server.url(), deadlines=QUICK) as client:
+                await client.get({})
+            assert (len(server.requests), len(proxy.requests)) == (1, 0)
+            async with Client("http://far.invalid/x", proxy=proxy.url(), deadlines=QUICK) as client:
+                assert (await client.get({})).status == 200
+            assert proxy.requests[0].startswith(b"GET http://far.invalid/x")
+
+    asyncio.run(run())
+
+
+def test_a_request_asks_for_plain_bytes_from_no_cache() -> None:
+    async def run() -> None:
+        async with serving(saying(OK)) as server, Client(server.url() + "?fixed=1", deadlines=QUICK) as client:
+            await client.get({"Param.n.bid": "100"})
+            head = server.requests[0].decode()
+            assert head.startswith("GET /common_access?fixed=1&Param.n.bid=100 HTTP/1.1\r\n")
+            assert "Accept-Encoding: identity\r\n" in head
+            assert "Cache-Control: no-store\r\n" in head
+            assert "Cookie" not in head
+
+    asyncio.run(run())
