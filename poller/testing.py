@@ -422,6 +422,27 @@ class DurableSpoolContract(SpoolContract):
         asyncio.run(before())
         asyncio.run(asyncio.wait_for(after(), 30))
 
+    def test_half_of_a_split_retry_is_owed_after_a_restart(self, tmp_path: Path) -> None:
+        """Settling one half must not take the other one off the disk."""
+        clock = ToldClock()
+
+        async def before() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything)
+                await spool.append("source", [some_reading(1, 2)])
+                await spool.settle(await spool.claim("a", 2), [Retry(after=0, reason="no")] * 2)
+                first, _ = await spool.split(await spool.claim("a", 2))
+                await spool.settle(first, _done(first))
+
+        async def after() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything)
+                again = await spool.claim("a", 10)
+                assert (again.events, again.attempt) == ((some_event(2),), 2)
+
+        asyncio.run(before())
+        asyncio.run(asyncio.wait_for(after(), 30))
+
     def test_a_second_owner_is_refused(self, tmp_path: Path) -> None:
         """One process owns a spool."""
 

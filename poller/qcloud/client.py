@@ -33,7 +33,10 @@ _NOTHING_SENT = (
 
 
 class Deadlines(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds: until connected (name, TCP and TLS), between two signs of life, and for the whole call."""
+    """Seconds: until connected (name, TCP and TLS), between two signs of life, and for the whole call.
+
+    Each is shorter than the next: a call that ends at `whole` counts as sent.
+    """
 
     connect: float = 5.0
     progress: float = 30.0

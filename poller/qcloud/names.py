@@ -34,8 +34,9 @@ UNKNOWN = Shot()
 
 def parse_name(name: str) -> Shot:
     """Read a file name (folders before it allowed); `UNKNOWN` when it follows neither grammar."""
-    if name.count("_") >= 5:
-        shot = _grammar_a(name)
+    parts = name.rsplit("_", 5)
+    if len(parts) == 6:
+        shot = _grammar_a(name, parts)
         if shot is not None:
             return shot
     b = _B.search(name)
@@ -44,9 +45,9 @@ def parse_name(name: str) -> Shot:
     return UNKNOWN
 
 
-def _grammar_a(name: str) -> Shot | None:
+def _grammar_a(name: str, parts: list[str]) -> Shot | None:
     # {stream}_{push}_{task}_{offset}_{width}_{height}.jpg: the 2016 v1.1 document.
-    stream, push, task, offset, width, height = name.rsplit("_", 5)
+    stream, push, task, offset, width, height = parts
     if len(name) - len(stream) > _LONGEST_TAIL or not (offset.isdigit() and offset.isascii()):
         return None
     common = _common(push, task, width, height)
@@ -88,7 +89,7 @@ def _is_number(text: str) -> bool:
 
 
 def _plausible(epoch: int) -> bool:
-    # The years 2001 to 2100, or the 0 the platform writes for "unknown": `cat_1_2_3_4_5.jpg` is no screenshot.
+    # The years 2001 to 2100, or the 0 the platform also writes: `cat_1_2_3_4_5.jpg` is no screenshot.
     return epoch == 0 or 1_000_000_000 <= epoch < 4_102_444_800
 
 

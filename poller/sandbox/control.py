@@ -38,8 +38,8 @@ class ControlPort:
             if not isinstance(wish, dict):
                 raise BadOption("the body is not a JSON object")
             return web.json_response(await verb(self._sandbox, wish))
-        except (BadOption, TypeError, ValueError) as error:
-            return web.json_response({"error": str(error)}, status=400)
+        except (KeyError, TypeError, ValueError) as error:
+            return web.json_response({"error": f"{type(error).__name__}: {error}"}, status=400)
 
 
 async def _state(sandbox: Sandbox, wish: dict[str, Any]) -> dict[str, object]:

@@ -62,17 +62,18 @@ class Pictures:
     def put(self, bucket: str, path: str, content: bytes) -> None:
         """Stores a picture at once."""
         self._write(self.file(bucket, path), content)
+        self._landed(1)
 
     def put_many(self, bucket: str, paths: list[str], content: bytes) -> None:
         """Stores the same picture under many paths, which share files."""
         shared = self.file(bucket, ".shared")
         for number, path in enumerate(paths):
             if number % LINKS == 0:
-                self.put(bucket, ".shared", content)
+                self._write(shared, content)
             file = self.file(bucket, path)
             file.unlink(missing_ok=True)
             os.link(shared, file)
-            self.stored += 1
+        self._landed(len(paths))
 
     def content(self, bucket: str, path: str) -> bytes | None:
         """The picture's bytes, or None while it is not there."""
@@ -91,11 +92,14 @@ class Pictures:
     def _arrive(self, serial: int) -> None:
         _, file, content = self._on_the_way.pop(serial)
         self._write(file, content)
+        self._landed(1)
+
+    def _landed(self, number: int) -> None:
+        self.stored += number
+        self._bell.ring()
 
     def _write(self, file: Path, content: bytes) -> None:
         file.parent.mkdir(exist_ok=True)
         half = file.with_name(".part")
         half.write_bytes(content)
         half.rename(file)
-        self.stored += 1
-        self._bell.ring()

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from pathlib import Path
+from types import TracebackType
 from typing import Self
 
 import uvloop
@@ -23,7 +24,7 @@ from poller.sandbox.control import ControlPort
 from poller.sandbox.cos import PictureServer
 from poller.sandbox.faults import API_FAULTS, COS_FAULTS, UPLOAD_FAULTS, Faults
 from poller.sandbox.listening import Answering, listening
-from poller.sandbox.options import Options, split_address
+from poller.sandbox.options import BadOption, Options, split_address
 from poller.sandbox.oracle import Oracle, RemovedLog
 from poller.sandbox.pictures import Pictures
 from poller.sandbox.platform import Platform
@@ -75,8 +76,17 @@ class Sandbox:
             self._stack = stack.pop_all()
         return self
 
-    async def __aexit__(self, *exc: object) -> None:
-        await self._stack.aclose()
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None or isinstance(error, asyncio.CancelledError):
+            # The cancellation may be the task group's own, because a stream died; it must see it.
+            await self._stack.__aexit__(kind, error, trace)
+        else:
+            await self._stack.aclose()  # or the group would wrap the user's own exception
 
     @property
     def bell(self) -> Bell:
@@ -171,7 +181,7 @@ def main(options: Options) -> int:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(until_signalled())
-    except OSError as error:
+    except (BadOption, OSError) as error:
         print(f"sandbox: {error}", file=sys.stderr)  # noqa: T201 - a program's last word
-        return 1
+        return 2 if isinstance(error, BadOption) else 1
     return 0

@@ -139,6 +139,11 @@ class Streams:
         queue = self._platform.queue(stream.app_id)
         queue.enqueue([Said(stream_id=stream.stream_id, path=path, create_time=int(tick))])
         self._platform.bell.ring()
+        bucket = queue.customer.host_label
+        # Once the message is out its picture must come, even if the stream is stopped meanwhile.
+        await asyncio.shield(self._group.create_task(self._cut(stream, tick, bucket, path)))
+
+    async def _cut(self, stream: LiveStream, tick: float, bucket: str, path: str) -> None:
         cut = partial(picture, stream.video, tick - stream.push, self._rules.width)
         jpeg = await asyncio.get_running_loop().run_in_executor(self._worker, cut)
-        self._pictures.upload(queue.customer.host_label, path, jpeg, spent=time.time() - tick)
+        self._pictures.upload(bucket, path, jpeg, spent=time.time() - tick)

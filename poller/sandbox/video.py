@@ -11,8 +11,10 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from poller.sandbox.options import BadOption
 
-class NoVideo(Exception):
+
+class NoVideo(BadOption):
     """The file holds no video that a picture can be cut from."""
 
 

@@ -26,8 +26,8 @@ from poller.settings import (
     TlsSettings,
     Url,
     duration_between,
+    wrong,
 )
-from poller.settings_units import wrong
 
 REJECTIONS = frozenset({400, 405, 413, 415, 422})
 MAX_ANSWER = 64 * 1024

@@ -22,8 +22,7 @@ from poller.qcloud.names import Shot, parse_name
 from poller.qcloud.redaction import redact
 from poller.qcloud.replies import Answer, judge_answer, open_answer
 from poller.qcloud.urls import Located, locate
-from poller.settings import Duration, SourceSettings, duration_between
-from poller.settings_units import wrong
+from poller.settings import Duration, SourceSettings, duration_between, wrong
 
 KIND = "screenshot"
 INTERFACE = "Live_Queue_Get"

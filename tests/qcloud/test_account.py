@@ -23,7 +23,7 @@ from poller.settings import AccountSettings
 from poller.sources.screenshot_queue import ScreenshotQueue
 
 KEY = "5ecre75ecre75ecre75ecre75ecre700"
-QUICK = Deadlines(connect=1.0, progress=0.3, whole=1.0)
+QUICK = Deadlines(connect=0.5, progress=0.6, whole=2.0)
 EMPTY = '{"ret":0,"output":{"count":0,"data":[]}}'
 
 Answering = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -139,7 +139,10 @@ def test_a_local_clock_that_is_set_right_is_said_too() -> None:
 
     with capture_logs() as logs:
         asyncio.run(run())
-    assert [(entry["state"], entry["log_level"]) for entry in logs] == [("corrected", "warning"), ("right", "info")]
+    assert [(entry["state"], entry["log_level"]) for entry in logs] == [
+        ("corrected", "warning"),
+        ("right", "info"),
+    ]
 
 
 def test_an_answer_that_echoes_our_signature_or_key_is_blanked_before_it_is_kept() -> None:
@@ -186,7 +189,9 @@ async def _cut(request: web.Request) -> web.StreamResponse:
 
 
 @pytest.mark.parametrize("answering", [_error_page, _refused, _dies, _cut])
-def test_no_key_and_no_signature_comes_out_anywhere(answering: Answering, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_key_and_no_signature_comes_out_anywhere(
+    answering: Answering, caplog: pytest.LogCaptureFixture
+) -> None:
     signatures: list[str] = []
 
     async def answer(request: web.Request) -> web.StreamResponse:
@@ -199,8 +204,12 @@ def test_no_key_and_no_signature_comes_out_anywhere(answering: Answering, caplog
             return repr(page) + repr(source.read(page, b"")) + repr(source) + repr(main)
 
     with caplog.at_level(logging.DEBUG, "asyncio"), capture_logs() as logs:
-        said = asyncio.run(run()) + repr(logs) + "".join(
-            record.getMessage() for record in caplog.records if not record.name.startswith("aiohttp")
+        said = (
+            asyncio.run(run())
+            + repr(logs)
+            + "".join(
+                record.getMessage() for record in caplog.records if not record.name.startswith("aiohttp")
+            )
         )
     assert len(signatures) == 1
     assert KEY not in said
@@ -247,7 +256,11 @@ def test_an_account_s_certificates_are_used(tmp_path: Path) -> None:
     issued = authority.issue_cert("client.example")
     issued.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
     issued.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
-    tls = {"ca_file": tmp_path / "ca.pem", "cert_file": tmp_path / "cert.pem", "key_file": tmp_path / "key.pem"}
+    tls = {
+        "ca_file": tmp_path / "ca.pem",
+        "cert_file": tmp_path / "cert.pem",
+        "key_file": tmp_path / "key.pem",
+    }
 
     async def run() -> None:
         import ssl  # noqa: PLC0415 - only this test serves TLS

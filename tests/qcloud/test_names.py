@@ -29,7 +29,19 @@ def shot_a(stream: str, offset: int = 120, width: int = 300, height: int = 169) 
     )
 
 
-STREAMS = ["a", "5000_live", "3891_@v_tls#3pfnm5fw35qt", "_", "__", "1_2_3_4_5_6", "直播", "a b", "x-y", "%40", "a.jpg"]
+STREAMS = [
+    "a",
+    "5000_live",
+    "3891_@v_tls#3pfnm5fw35qt",
+    "_",
+    "__",
+    "1_2_3_4_5_6",
+    "直播",
+    "a b",
+    "x-y",
+    "%40",
+    "a.jpg",
+]
 STREAMS += [f"8888_{PUSH}_{TASK}_10_300_169", "-screenshot-", "\u202egpj", "a'b\"c", "\0", "a" * 300]
 
 
@@ -41,7 +53,12 @@ def test_grammar_a_is_read_from_the_right(stream: str, folder: str) -> None:
 
 def test_a_task_that_began_at_zero_is_unknown_and_a_width_need_not_be_300() -> None:
     shot = parse_name(f"s_{PUSH}_0_120_1280_720.JPEG")
-    assert (shot.task_started_at, shot.width, shot.height, shot.push_started_at) == (None, 1280, 720, at(PUSH))
+    assert (shot.task_started_at, shot.width, shot.height, shot.push_started_at) == (
+        None,
+        1280,
+        720,
+        at(PUSH),
+    )
 
 
 def test_grammar_b_has_its_clock_in_beijing_time() -> None:
@@ -119,7 +136,23 @@ def test_any_text_is_a_name(name: str) -> None:
 
 def test_hostile_names_by_the_thousand_raise_nothing_and_invent_no_stream() -> None:
     pick = random.Random(7)
-    parts = ["_", "/", "-", ".jpg", "screenshot", "..", "9" * 12, "0", "-1", "x", "٣", "\0", "2016-09-12", "300", "10"]
+    parts = [
+        "_",
+        "/",
+        "-",
+        ".jpg",
+        "screenshot",
+        "..",
+        "9" * 12,
+        "0",
+        "-1",
+        "x",
+        "٣",
+        "\0",
+        "2016-09-12",
+        "300",
+        "10",
+    ]
     for _ in range(5000):
         name = "".join(pick.choices(parts, k=pick.randint(1, 18)))
         shot = parse_name(name)

@@ -10,13 +10,24 @@ NOW = 1_471_850_000.0
 
 
 def after(skew: Skew, ahead: float, *, at: float = NOW, trip: float = 0.1) -> Skew:
-    return measured(skew, sent=at, received=at + trip, date=formatdate(int(at + trip / 2 + ahead), usegmt=True))
+    return measured(
+        skew, sent=at, received=at + trip, date=formatdate(int(at + trip / 2 + ahead), usegmt=True)
+    )
 
 
 @pytest.mark.parametrize(
     ("ahead", "state"),
-    [(0.0, RIGHT), (3.0, RIGHT), (7.0, CORRECTED), (-7.0, CORRECTED), (600.0, CORRECTED), (-3500.0, CORRECTED)]
-    + [(7200.0, BEYOND), (-7200.0, BEYOND), (1e8, BEYOND)],
+    [
+        (0.0, RIGHT),
+        (3.0, RIGHT),
+        (7.0, CORRECTED),
+        (-7.0, CORRECTED),
+        (600.0, CORRECTED),
+        (-3500.0, CORRECTED),
+        (7200.0, BEYOND),
+        (-7200.0, BEYOND),
+        (100000000.0, BEYOND),
+    ],
 )
 def test_one_answer_tells_how_far_the_clock_is_off(ahead: float, state: str) -> None:
     skew = after(Skew(), ahead)
@@ -53,8 +64,17 @@ def test_a_clock_at_the_threshold_does_not_flap() -> None:
 
 @pytest.mark.parametrize(
     "date",
-    [None, "", "yesterday", "Mon, 99 Foo 2016 00:00:00 GMT", "9" * 5000, "Mon, 22 Aug 99999 07:16:27 GMT", "\0"]
-    + ["0", "Mon, 22 Aug 2016 25:61:61 GMT"],
+    [
+        None,
+        "",
+        "yesterday",
+        "Mon, 99 Foo 2016 00:00:00 GMT",
+        "9" * 5000,
+        "Mon, 22 Aug 99999 07:16:27 GMT",
+        "\x00",
+        "0",
+        "Mon, 22 Aug 2016 25:61:61 GMT",
+    ],
 )
 def test_a_date_that_is_none_changes_nothing(date: str | None) -> None:
     assert epoch_of(date) is None

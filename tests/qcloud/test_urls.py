@@ -37,7 +37,7 @@ BARE = [
     ("a\0.jpg", "a%00.jpg", "a\0.jpg"),
     ("a\r\nHost: x", "a%0D%0AHost%3A%20x", "a\r\nHost: x"),
     ("a\\b.jpg", "a%5Cb.jpg", "a\\b.jpg"),
-    ("a<b>\".jpg", "a%3Cb%3E%22.jpg", 'a<b>".jpg'),
+    ('a<b>".jpg', "a%3Cb%3E%22.jpg", 'a<b>".jpg'),
     ("a:b.jpg", "a%3Ab.jpg", "a:b.jpg"),
     ("ftp://x/y.jpg", "ftp%3A//x/y.jpg", "ftp://x/y.jpg"),
     ("file:///etc/passwd", "file%3A///etc/passwd", "file:///etc/passwd"),
@@ -53,7 +53,11 @@ BARE = [
 ]
 
 FULL = [
-    (COS + "2019-12-05/t-screenshot-10-32-54-960x540.jpg", None, "2019-12-05/t-screenshot-10-32-54-960x540.jpg"),
+    (
+        COS + "2019-12-05/t-screenshot-10-32-54-960x540.jpg",
+        None,
+        "2019-12-05/t-screenshot-10-32-54-960x540.jpg",
+    ),
     ("https://h.example/a.jpg", None, "a.jpg"),
     ("HTTP://h.example/a.jpg", "http://h.example/a.jpg", "a.jpg"),
     ("//h.example/a.jpg", "http://h.example/a.jpg", "a.jpg"),
@@ -81,7 +85,7 @@ FULL = [
 ]
 
 
-@pytest.mark.parametrize(("name", "below", "path"), BARE, ids=lambda text: repr(text))
+@pytest.mark.parametrize(("name", "below", "path"), BARE, ids=repr)
 def test_a_bare_name_is_a_literal_path_below_the_base(name: str, below: str, path: str) -> None:
     place = locate(name, BASE)
     assert (place.url, place.path) == (HOST + below, path)
@@ -89,14 +93,16 @@ def test_a_bare_name_is_a_literal_path_below_the_base(name: str, below: str, pat
     assert locate(name, None).path == path
 
 
-@pytest.mark.parametrize(("name", "url", "path"), FULL, ids=lambda text: repr(text))
+@pytest.mark.parametrize(("name", "url", "path"), FULL, ids=repr)
 def test_a_full_url_is_kept_but_for_what_is_illegal_in_it(name: str, url: str | None, path: str) -> None:
     for base in (BASE, None):
         place = locate(name, base)
         assert (place.url, place.path) == (url or name, path)
 
 
-@pytest.mark.parametrize("name", ["a.jpg", "3891_@v_tls#3p.jpg", "a b.jpg", "直播/1.jpg", "100%.jpg", "a%40b.jpg"])
+@pytest.mark.parametrize(
+    "name", ["a.jpg", "3891_@v_tls#3p.jpg", "a b.jpg", "直播/1.jpg", "100%.jpg", "a%40b.jpg"]
+)
 def test_a_picture_is_the_same_by_its_name_and_by_its_full_url(name: str) -> None:
     bare = locate(name, BASE)
     assert bare.url is not None

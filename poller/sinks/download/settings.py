@@ -14,8 +14,8 @@ from poller.settings import (
     Size,
     duration_between,
     size_between,
+    wrong,
 )
-from poller.settings_units import wrong
 from poller.sinks.download.hosts import host_list
 from poller.sinks.download.paths import parse_template
 

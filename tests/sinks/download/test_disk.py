@@ -232,7 +232,8 @@ from poller.sinks.download.store import File, Store
 store = Store(Path(sys.argv[1]))
 store.open()
 print("READY", file=sys.stderr, flush=True)
-files = [File(event_id=str(n), folders=("day", f"cam{n % 2}"), name=f"{n}.jpg", content=b"x") for n in range(4)]
+folders = [("day", "cam0"), ("day", "cam1")] * 2
+files = [File(event_id=str(n), folders=folders[n], name=f"{n}.jpg", content=b"x") for n in range(4)]
 store.keep(files)
 print("RETURNED", file=sys.stderr, flush=True)
 store.keep(files[:1])
@@ -357,7 +358,8 @@ def test_a_full_disk_fails_the_batch_as_a_whole_and_heals(small_disk: Path) -> N
 def test_a_disk_that_became_read_only_fails_the_batch_as_a_whole(small_disk: Path) -> None:
     async def main() -> None:
         async with serving(lambda path: ok(jpeg())) as server, download(small_disk) as sink:
-            await asyncio.to_thread(subprocess.run, ["mount", "-o", "remount,ro", small_disk], check=True)
+            mount = await asyncio.create_subprocess_exec("mount", "-o", "remount,ro", small_disk)
+            assert await mount.wait() == 0
             error = await attempt(sink, shot(NAME, server.url(NAME)))
             assert type(error) is TryLater
             assert "Read-only" in str(error)

@@ -13,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from poller.settings_fields import (
+from poller.settings.fields import (
     FilePath,
     Identifier,
     Kind,
@@ -25,7 +25,7 @@ from poller.settings_fields import (
     SecretFile,
     Url,
 )
-from poller.settings_units import Duration, Rate, Size, duration_between, size_between, wrong
+from poller.settings.units import Duration, Rate, Size, duration_between, size_between, wrong
 
 
 class Section(BaseModel):
@@ -238,6 +238,10 @@ class AdminSettings(Section):
     """The port an operator looks at."""
 
     listen: Listen = Field(default=Listen(host="127.0.0.1", port=9464), description="Where to listen.")
+    sink_age_limit: Annotated[Duration, duration_between("1s", "365d")] = Field(
+        default=900.0,
+        description="A sink whose oldest event waits longer than this makes /readyz say so.",
+    )
     token: Secret | None = Field(
         default=None, description="What a request must bring; better ${NAME} than itself."
     )

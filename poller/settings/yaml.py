@@ -10,7 +10,7 @@ from typing import Final
 
 import yaml
 
-from poller.settings_scalars import HALF, expand, trap, typed
+from poller.settings.scalars import HALF, expand, trap, typed
 
 BROKEN: Final = "\N{REPLACEMENT CHARACTER} not usable: a finding says why"
 """Stands in `values` for what is not usable; whoever refuses it need not say so again."""

@@ -8,9 +8,9 @@ from pydantic import Field, create_model
 from pydantic.json_schema import GenerateJsonSchema
 
 from poller import plugins
-from poller.settings_fields import Name
-from poller.settings_sections import Section, Settings, SinkSettings, SourceSettings, SpoolSettings
-from poller.settings_units import Written, written_duration, written_size
+from poller.settings.fields import Name
+from poller.settings.sections import Section, Settings, SinkSettings, SourceSettings, SpoolSettings
+from poller.settings.units import Written, written_duration, written_size
 
 WRITTEN: Final = {"duration": written_duration, "size": written_size}
 

@@ -21,7 +21,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from poller.settings_units import VARIABLE, Written, is_number, wrong
+from poller.settings.units import VARIABLE, Written, is_number, wrong
 
 MAX_SECRET: Final = 65536
 

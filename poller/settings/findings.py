@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from poller.settings_yaml import (
+from poller.settings.yaml import (
     BROKEN,
     START,
     Finding,

@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 
 from poller import plugins
 from poller.errors import BadConfiguration
-from poller.settings_fields import (
+from poller.settings.fields import (
     Cidr,
     FilePath,
     Kind,
@@ -26,9 +26,9 @@ from poller.settings_fields import (
     SecretFile,
     Url,
 )
-from poller.settings_findings import close, findings_of, value_place
-from poller.settings_schema import schema
-from poller.settings_sections import (
+from poller.settings.findings import close, findings_of, value_place
+from poller.settings.schema import schema
+from poller.settings.sections import (
     AccountSettings,
     AdminSettings,
     BatchSettings,
@@ -44,9 +44,9 @@ from poller.settings_sections import (
     TlsSettings,
     VodSettings,
 )
-from poller.settings_units import Duration, Rate, Size, duration_between, size_between
-from poller.settings_yaml import BROKEN, START, Finding, MappingNode, Node, parse, place_at, values
-from poller.settings_yaml import Path as Trail
+from poller.settings.units import Duration, Rate, Size, duration_between, size_between, wrong
+from poller.settings.yaml import BROKEN, START, Finding, MappingNode, Node, parse, place_at, values
+from poller.settings.yaml import Path as Trail
 
 __all__ = [
     "AccountSettings",
@@ -80,6 +80,7 @@ __all__ = [
     "load",
     "schema",
     "size_between",
+    "wrong",
 ]
 
 S = TypeVar("S", bound=Section)

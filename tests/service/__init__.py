@@ -1,0 +1,1 @@
+"""The program as a service: its unit, its notifications, its signals, its exit codes."""

@@ -1,0 +1,125 @@
+"""SIGTERM and SIGINT at every early moment, and more than once."""
+
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from .running import Process, daemon, notifications, queue, spooled, until, write_config
+
+START_UP = 1.5
+"""Seconds over which the moments of the signal are spread, from the moment it is heard."""
+
+
+def test_sigterm_at_any_moment_of_start_up_exits_0_and_loses_nothing(tmp_path: Path, soak: bool) -> None:
+    moments, polled = 100 if soak else 20, 0
+    for i in range(moments):
+        folder = tmp_path / str(i)
+        folder.mkdir()
+        with queue() as platform:
+            platform.give, platform.delay = 3, 0.1
+            config = write_config(folder, platform.endpoint)
+            with daemon(config) as process:
+                until(process.hears_sigterm)
+                time.sleep(START_UP * i / moments)
+                assert process.stop() == 0, f"after {START_UP * i / moments:.3f} s: {process.stderr}"
+                assert "Traceback" not in process.stderr
+            polled += bool(platform.requests)
+            assert platform.answered == len(platform.requests), "a poll was not read to its end"
+            if platform.removed:
+                assert spooled(config) == set(platform.removed)
+    assert polled, "no signal came late enough to meet a poll"
+
+
+def test_sigterm_before_the_programs_first_lines_kills_and_nothing_was_begun(
+    tmp_path: Path, soak: bool
+) -> None:
+    moments, killed = 50 if soak else 8, 0
+    with queue() as platform:
+        config = write_config(tmp_path, platform.endpoint)
+        for i in range(moments):
+            with daemon(config) as process:
+                time.sleep(0.1 * i / moments)
+                heard = process.hears_sigterm()
+                code = process.stop()
+                assert code == 0 or (code == -signal.SIGTERM and not heard), process.stderr
+                killed += code != 0
+                assert process.stderr == "" or code == 0
+                if code != 0:
+                    assert sorted(path.name for path in tmp_path.glob("spool*")) == []
+                for path in tmp_path.glob("spool*"):
+                    path.unlink()
+    assert killed, "every signal came too late to see what it does before it is heard"
+    assert platform.requests == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_polls_are_in_flight_exits_0_and_every_message_taken_is_kept(
+    tmp_path: Path, number: signal.Signals, soak: bool
+) -> None:
+    taken = 0
+    for i in range(30 if soak else 4):
+        folder = tmp_path / str(i)
+        folder.mkdir()
+        with queue() as platform:
+            platform.give, platform.delay = 100, 0.05
+            config = write_config(folder, platform.endpoint)
+            with daemon(config) as process:
+                until(lambda p=platform: len(p.requests) >= 4)  # type: ignore[misc]
+                time.sleep(0.013 * i)
+                assert process.stop(number) == 0, process.stderr
+            assert platform.answered == len(platform.requests)
+            assert spooled(config) == set(platform.removed)
+            taken += len(platform.removed)
+    assert taken > 1000
+
+
+def test_a_second_signal_does_not_end_a_poll(tmp_path: Path) -> None:
+    with queue() as platform:
+        platform.give = 3
+        platform.open.clear()
+        config = write_config(tmp_path, platform.endpoint)
+        with daemon(config) as process:
+            assert platform.hanging.acquire(timeout=30)
+            for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
+                process.child.send_signal(number)
+                time.sleep(0.2)
+            assert process.child.poll() is None
+            platform.open.set()
+            assert process.wait() == 0, process.stderr
+        assert spooled(config) == set(platform.removed) != set()
+
+
+def test_signals_without_end_until_the_process_is_gone_lose_nothing_and_exit_0(
+    tmp_path: Path, soak: bool
+) -> None:
+    for i in range(20 if soak else 3):
+        folder = tmp_path / str(i)
+        folder.mkdir()
+        with queue() as platform:
+            platform.give, platform.delay = 3, 0.05
+            config = write_config(folder, platform.endpoint)
+            with daemon(config) as process:
+                until(lambda p=platform: p.answered >= 2)  # type: ignore[misc]
+                assert hammer(process) == 0, process.stderr
+            assert platform.answered == len(platform.requests)
+            assert spooled(config) == set(platform.removed)
+
+
+def hammer(process: Process) -> int:
+    while process.child.poll() is None:
+        process.child.send_signal(signal.SIGTERM)
+        time.sleep(0.002)
+    return process.wait()
+
+
+def test_the_stop_is_told_in_the_log_and_to_the_service_manager_once(tmp_path: Path) -> None:
+    with queue() as platform, notifications() as told:
+        config = write_config(tmp_path, platform.endpoint)
+        with daemon(config, NOTIFY_SOCKET=told.address) as process:
+            until(lambda: platform.answered)
+            assert process.stop() == 0
+        assert [word for word in told.during(0.1) if word == "STOPPING=1"] == ["STOPPING=1"]
+        assert len(re.findall(r'"event": "stopped"', process.stderr)) == 1
