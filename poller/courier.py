@@ -1,7 +1,7 @@
 """The pump from the spool to one sink: claim, carry, judge, settle; nobody else retries."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import assert_never
 
 import msgspec
@@ -51,7 +51,9 @@ class Courier:
         self._terms = terms
         self._metrics = metrics
         self._clock = clock
-        self._throttle = Throttler(*terms.rate) if terms.rate else None
+        self._throttle: Callable[[], Awaitable[None]] | None = (
+            Throttler(*terms.rate).acquire if terms.rate else None
+        )
         self._gate = asyncio.Lock()
         self._not_before = 0.0
         self._failures = 0
@@ -101,7 +103,7 @@ class Courier:
             await asyncio.sleep(wait)
         batch = await self._spool.claim(self.name, self._terms.max_events, self._terms.max_wait)
         if self._throttle is not None:
-            await self._throttle.acquire()
+            await self._throttle()
         carrier = asyncio.current_task()
         if carrier in self._carriers:
             self._carriers[carrier] = True
@@ -119,10 +121,14 @@ class Courier:
             return 0
         outcomes = self._judge(batch, error)
         self._breathe(error)
-        if len(batch.deliveries) > 1 and isinstance(outcomes[0], Dead) and not isinstance(error, PartlyFailed):
+        if (
+            len(batch.deliveries) > 1
+            and isinstance(outcomes[0], Dead)
+            and not isinstance(error, PartlyFailed)
+        ):
             return await self._halve(batch, outcomes[0].reason)
         await self._spool.settle(batch, outcomes)
-        self._tell(batch, outcomes)
+        self._tell(batch, outcomes, expected=_expected(error))
         self.settled.set()
         return len(outcomes)
 
@@ -179,7 +185,7 @@ class Courier:
         self._metrics.sink_paused.labels(self.name).set(1)
         self.stop()
 
-    def _tell(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
+    def _tell(self, batch: Batch, outcomes: Sequence[Outcome], *, expected: bool) -> None:
         done = dead = 0
         retry: Retry | None = None
         for delivery, outcome in zip(batch.deliveries, outcomes, strict=True):
@@ -190,7 +196,9 @@ class Courier:
                     retry = outcome
                 case Dead(reason=reason):
                     dead += 1
-                    self._log.error("dead_letter", event_id=delivery.event.id, reason=reason, attempt=batch.attempt)
+                    self._log.error(
+                        "dead_letter", event_id=delivery.event.id, reason=reason, attempt=batch.attempt
+                    )
                 case _:
                     assert_never(outcome)
         again = len(outcomes) - done - dead
@@ -201,8 +209,9 @@ class Courier:
         if retry is None:
             self._log.debug("delivered", batch=batch.id, events=done, attempt=batch.attempt)
         else:
-            self._log.warning(
-                "delivery_failed",
+            say = self._log.debug if expected else self._log.warning
+            say(
+                "delivery_postponed" if expected else "delivery_failed",
                 batch=batch.id,
                 attempt=batch.attempt,
                 done=done,
@@ -210,3 +219,10 @@ class Courier:
                 reason=retry.reason,
                 retry_in=round(retry.after, 3),
             )
+
+
+def _expected(error: Exception | None) -> bool:
+    """Whether a sink only said when to come again, event by event: a picture that is not uploaded yet."""
+    return isinstance(error, PartlyFailed) and all(
+        isinstance(failure, TryLater) and failure.after is not None for failure in error.failures.values()
+    )

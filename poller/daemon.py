@@ -147,12 +147,16 @@ class Daemon:
         couriers = [group.create_task(courier.run()) for courier in self.couriers]
         keeper = group.create_task(self._keep_house())
         systemd.notify("READY=1")
-        log.info("running", sources=len(intakes), sinks=len(couriers), left_over=sum(map(len, left_over.values())))
+        log.info(
+            "running", sources=len(intakes), sinks=len(couriers), left_over=sum(map(len, left_over.values()))
+        )
         await until()
         systemd.notify("STOPPING=1")
         log.info("stopping")
-        for part in (*self.intakes, *self.couriers):
-            part.stop()
+        for intake in self.intakes:
+            intake.stop()
+        for courier in self.couriers:
+            courier.stop()
         keeper.cancel()
         await self._grace(couriers, stop)
         await asyncio.wait(intakes)
@@ -299,7 +303,11 @@ def _journal_path(settings: Settings) -> Path:
     if settings.journal.path is not None:
         return settings.journal.path
     spool = getattr(settings.spool, "path", None)
-    return spool.with_name(spool.name + ".journal") if isinstance(spool, Path) else Path("poller.journal").absolute()
+    return (
+        spool.with_name(spool.name + ".journal")
+        if isinstance(spool, Path)
+        else Path("poller.journal").absolute()
+    )
 
 
 def wants(only: Only | None) -> Wants:

@@ -177,7 +177,7 @@ class Journal:
 
     # ------------------------------------------------------------ in the thread
 
-    def _write(self, jobs: list[_Write | None]) -> list[None | Exception]:
+    def _write(self, jobs: list[_Write | None]) -> list[Exception | None]:
         writes = [job for job in jobs if job is not None]
         try:
             for write in writes:
@@ -222,7 +222,9 @@ class Journal:
             return None
         if len(head) == _HEADER.size:
             magic, mark, size, released, checksum = _HEADER.unpack(head)
-            if magic == _HEADER_MAGIC and checksum == zlib.crc32(_HEADER.pack(magic, mark, size, released, 0)):
+            if magic == _HEADER_MAGIC and checksum == zlib.crc32(
+                _HEADER.pack(magic, mark, size, released, 0)
+            ):
                 self._mark = mark
                 self._next_number = released + 1
                 self._released = released

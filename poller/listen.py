@@ -42,7 +42,9 @@ class Listener:
 
 class _Server(web.Server):
     def __init__(self, answer: Answer, deadline: float) -> None:
-        super().__init__(answer, access_log=None, keepalive_timeout=0, max_line_size=4096, max_field_size=4096)
+        super().__init__(
+            answer, access_log=None, keepalive_timeout=0, max_line_size=4096, max_field_size=4096
+        )
         self.deadline = deadline
 
     def __call__(self) -> web.RequestHandler:

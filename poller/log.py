@@ -34,4 +34,7 @@ def _console(colors: bool) -> list[Any]:
 
 def _json() -> list[Any]:
     frames = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
-    return [structlog.processors.ExceptionRenderer(frames), structlog.processors.JSONRenderer(sort_keys=False)]
+    return [
+        structlog.processors.ExceptionRenderer(frames),
+        structlog.processors.JSONRenderer(sort_keys=False),
+    ]

@@ -155,7 +155,9 @@ class SpoolContract:
             await spool.attach("a", anything)
             assert await spool.append("source", [some_reading(1, 1, 2), some_reading(2, 3)]) == 3
             assert await spool.append("source", [some_reading(3, 2, 1)]) == 0
-            assert [e.id for e in (await spool.claim("a", 10)).events] == [some_event(n).id for n in (1, 2, 3)]
+            assert [e.id for e in (await spool.claim("a", 10)).events] == [
+                some_event(n).id for n in (1, 2, 3)
+            ]
             assert await _claims_nothing(spool, "a")
 
         self._run(tmp_path, story)
@@ -336,7 +338,9 @@ class SpoolContract:
     def test_rejects_are_kept_once_and_newest_first(self, tmp_path: Path) -> None:
         """Quarantine holds the bytes and the reason; reading a page in twice adds nothing."""
         rejects = [
-            Reject(received_at=START + timedelta(seconds=n), reason=f"r{n}", encoding="", body=bytes([n, 255]))
+            Reject(
+                received_at=START + timedelta(seconds=n), reason=f"r{n}", encoding="", body=bytes([n, 255])
+            )
             for n in range(3)
         ]
 

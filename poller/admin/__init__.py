@@ -29,9 +29,7 @@ def answers(registry: CollectorRegistry, refresh: Refresh, reasons: Reasons, tok
             return web.Response(status=401, headers={"WWW-Authenticate": "Bearer"}, text="token needed\n")
         if request.path == "/metrics":
             await refresh()
-            return web.Response(
-                body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
-            )
+            return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
         if request.path == "/readyz":
             return _readiness(await reasons())
         return _text(404, "try /metrics, /healthz or /readyz")

@@ -75,9 +75,8 @@ def _said_already(detail: ErrorDetails, root: Node, prefix: Path) -> bool:
         return True
     node = find(root, _real(root, prefix + detail["loc"]))
     if detail["type"] == "too_short" and isinstance(node, MappingNode | SequenceNode):
-        return (
-            len(node.entries if isinstance(node, MappingNode) else node.items) >= detail["ctx"]["min_length"]
-        )
+        least: int = detail["ctx"]["min_length"]
+        return len(node.entries if isinstance(node, MappingNode) else node.items) >= least
     return False
 
 

@@ -125,7 +125,8 @@ class Desk:
 
     def take_fresh(self, log: Sequence[Member], limit: int) -> Batch | None:
         """Up to `limit` wanted events of a stretch of the log that begins at `next`; passes the unwanted."""
-        start, taken = self.next, []
+        start = self.next
+        taken: list[Member] = []
         for number, event in log:
             if len(taken) == limit:
                 break

@@ -84,7 +84,9 @@ class ScriptedSource:
         if answer.get("raises"):
             raise KeyError("a bug in the reader")
         rejects = (
-            [Reject(received_at=START, reason="bad", encoding="", body=answer["bad"].encode())] if "bad" in answer else []
+            [Reject(received_at=START, reason="bad", encoding="", body=answer["bad"].encode())]
+            if "bad" in answer
+            else []
         )
         return Reading(
             events=tuple(some_event(n) for n in answer.get("events", ())),
@@ -98,7 +100,9 @@ class ScriptedSource:
 class ToldSink:
     """Delivers into a list, or raises what `says` returns for a batch."""
 
-    def __init__(self, name: str = "sink", says: Callable[[Batch], Exception | None] = lambda batch: None) -> None:
+    def __init__(
+        self, name: str = "sink", says: Callable[[Batch], Exception | None] = lambda batch: None
+    ) -> None:
         self.name = name
         self.says = says
         self.batches: list[Batch] = []

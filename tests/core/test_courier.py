@@ -31,7 +31,6 @@ def terms(**changes: Any) -> Terms:
     return Terms(**(given | changes))
 
 
-
 Story = Callable[[Courier, Spool, ToldClock], Awaitable[None]]
 
 

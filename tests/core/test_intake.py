@@ -79,9 +79,12 @@ def tell(folder: Path, source: ScriptedSource, story: Story, spool: Spool | None
 
 
 def polls(metrics: Metrics, outcome: str) -> float:
-    return metrics.registry.get_sample_value(
-        "poller_polls_total", {"account": "main", "source": "shots", "outcome": outcome}
-    ) or 0.0
+    return (
+        metrics.registry.get_sample_value(
+            "poller_polls_total", {"account": "main", "source": "shots", "outcome": outcome}
+        )
+        or 0.0
+    )
 
 
 async def until_exhausted(intake: Intake, source: ScriptedSource) -> None:
@@ -172,7 +175,9 @@ def test_full_answers_open_lanes_up_to_the_limit(tmp_path: Path) -> None:
 
     async def story(intake: Intake, spool: Spool, journal: Journal) -> None:
         await until_exhausted(intake, source)
-        assert {e.id for e in (await spool.claim("sink", 100)).events} == {some_event(n).id for n in range(60)}
+        assert {e.id for e in (await spool.claim("sink", 100)).events} == {
+            some_event(n).id for n in range(60)
+        }
 
     tell(tmp_path, source, story)
     assert source.most_in_flight == 3
@@ -180,7 +185,10 @@ def test_full_answers_open_lanes_up_to_the_limit(tmp_path: Path) -> None:
 
 def test_pages_left_in_the_journal_are_read_in_before_the_first_poll(tmp_path: Path) -> None:
     body = b'{"events": [8, 9], "remember": true}'
-    left = [(n, Page(source="shots", received_at=START, status=200, encoding="", whole=True, body=body)) for n in (1, 2)]
+    left = [
+        (n, Page(source="shots", received_at=START, status=200, encoding="", whole=True, body=body))
+        for n in (1, 2)
+    ]
     source = ScriptedSource([{"events": [1], "remember": True}])
 
     async def story(intake: Intake, spool: Spool, journal: Journal) -> None:

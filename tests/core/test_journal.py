@@ -49,7 +49,9 @@ def test_pages_that_were_not_released_come_back_in_order(tmp_path: Path) -> None
 
 
 def test_a_page_comes_back_whole_with_everything_around_it(tmp_path: Path) -> None:
-    full = Page(source="other", received_at=WHEN, status=502, encoding="gzip", whole=False, body=bytes(range(256)))
+    full = Page(
+        source="other", received_at=WHEN, status=502, encoding="gzip", whole=False, body=bytes(range(256))
+    )
 
     async def write() -> None:
         async with Journal(tmp_path / "journal", SIZE) as journal:

@@ -17,7 +17,11 @@ def test_an_events_id_is_that_of_its_path() -> None:
     id = identity("screenshot", "main", "a/b.jpg")
     assert re.fullmatch("[0-9a-f]{32}", id)
     assert id == identity("screenshot", "main", "a/b.jpg")
-    others = [("recording", "main", "a/b.jpg"), ("screenshot", "other", "a/b.jpg"), ("screenshot", "main", "a/c.jpg")]
+    others = [
+        ("recording", "main", "a/b.jpg"),
+        ("screenshot", "other", "a/b.jpg"),
+        ("screenshot", "main", "a/c.jpg"),
+    ]
     assert len({id, *(identity(*other) for other in others)}) == 4
 
 
@@ -43,7 +47,8 @@ def test_an_event_is_read_back_from_its_public_form() -> None:
 
 
 @pytest.mark.parametrize(
-    ("stream", "subject"), [("a\x00b\nc\x7fd\x85", "a b c d "), ("", None), ("直播#1", "直播#1"), ("\u202e", "\u202e")]
+    ("stream", "subject"),
+    [("a\x00b\nc\x7fd\x85", "a b c d "), ("", None), ("直播#1", "直播#1"), ("\u202e", "\u202e")],
 )
 def test_control_characters_are_cleaned_from_the_subject_only(stream: str, subject: str | None) -> None:
     event = new_event(

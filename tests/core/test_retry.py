@@ -29,7 +29,9 @@ POLICY = RetryPolicy(give_up_after=3 * DAY, jitter=lambda: 1.0)
         (ValueError("http://host/?sign=abc"), 1, 0.0, Retry(after=1.0, reason="ValueError")),
     ],
 )
-def test_an_attempt_has_one_outcome(error: Exception | None, attempt: int, age: float, outcome: Outcome) -> None:
+def test_an_attempt_has_one_outcome(
+    error: Exception | None, attempt: int, age: float, outcome: Outcome
+) -> None:
     assert judge(error, attempt, age, POLICY) == outcome
 
 

@@ -173,7 +173,13 @@ class _Rig:
 
     def _order(self, life: int) -> str:
         first = life * PAGES_PER_LIFE
-        order = {"folder": str(self._folder), "pictures": self._pictures, "first": first, "latency": 0.002, "spoil": self._spoil}
+        order = {
+            "folder": str(self._folder),
+            "pictures": self._pictures,
+            "first": first,
+            "latency": 0.002,
+            "spoil": self._spoil,
+        }
         return json.dumps(order)
 
     # ------------------------------------------------------------ looking
@@ -205,7 +211,15 @@ class _Rig:
             else:
                 self._found.pictures_bad += 1
                 self._found.pictures_empty += not content
-                print('BAD', len(content), len(picture(path.name)), content[:8], content[-3:], content.count(0), content.find(bytes(500)))
+                print(
+                    "BAD",
+                    len(content),
+                    len(picture(path.name)),
+                    content[:8],
+                    content[-3:],
+                    content.count(0),
+                    content.find(bytes(500)),
+                )
         self._found.pictures_lost += len(self._said.delivered - stored)
         return stored
 

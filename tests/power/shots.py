@@ -24,7 +24,9 @@ PAGES_PER_STREAM = 3
 """Few, so that new folders come all the time."""
 LANES = 4
 JOURNAL_SIZE = 32 * 1024 * 1024
-TERMS = Terms(policy=RetryPolicy(give_up_after=3600.0), timeout=30.0, concurrency=2, max_events=16, max_wait=0.0)
+TERMS = Terms(
+    policy=RetryPolicy(give_up_after=3600.0), timeout=30.0, concurrency=2, max_events=16, max_wait=0.0
+)
 
 
 def names(page: int) -> list[str]:
@@ -110,7 +112,12 @@ def journal_path(folder: Path) -> Path:
 def download_settings(folder: Path) -> DownloadSettings:
     """Pictures beside the spool, from this machine."""
     return DownloadSettings.model_validate(
-        {"type": "download", "directory": pictures_path(folder), "allow_cidr": ["127.0.0.0/8"], "sidecar": False}
+        {
+            "type": "download",
+            "directory": pictures_path(folder),
+            "allow_cidr": ["127.0.0.0/8"],
+            "sidecar": False,
+        }
     )
 
 

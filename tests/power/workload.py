@@ -147,6 +147,7 @@ def spoil_work(how: str) -> None:
             setattr(os, "fdatasync", never)  # noqa: B010
         case "pictures not synced":
             setattr(os, "fsync", folders_only)  # noqa: B010
+            setattr(os, "posix_fadvise", lambda *_: None)  # noqa: B010 - begins to write, and syncs nothing
         case "folders not synced":
             setattr(os, "fsync", files_only)  # noqa: B010
 

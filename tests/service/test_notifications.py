@@ -46,9 +46,7 @@ def test_the_watchdog_is_fed_while_polls_are_answered(tmp_path: Path) -> None:
 def test_the_watchdog_is_not_fed_to_another_process(tmp_path: Path) -> None:
     with queue() as platform, notifications() as told:
         config = write_config(tmp_path, platform.endpoint, max_delay="250ms")
-        with daemon(
-            config, NOTIFY_SOCKET=told.address, WATCHDOG_USEC="1000000", WATCHDOG_PID="1"
-        ) as process:
+        with daemon(config, NOTIFY_SOCKET=told.address, WATCHDOG_USEC="1000000", WATCHDOG_PID="1") as process:
             told.until("READY=1")
             assert told.during(1.5) == []
             assert process.stop() == 0, process.stderr

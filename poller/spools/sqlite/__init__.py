@@ -56,7 +56,9 @@ class SqliteSpool:
         self._path = settings.path
         self._lock = -1
         self._writer = Writer(self._path, self._clock)
-        self._writes: GroupThread[Callable[[Writer], object], object] = GroupThread("spool-writer", self._writer.run)
+        self._writes: GroupThread[Callable[[Writer], object], object] = GroupThread(
+            "spool-writer", self._writer.run
+        )
         self._reads: GroupThread[Read, object] = GroupThread("spool-reader", self._read_all)
         self._reader: sqlite3.Connection | None = None
         self._claims = Claims(self, Tail(TAIL_BYTES), self._clock)
@@ -218,7 +220,9 @@ class SqliteSpool:
     def _read_one(self, job: Read) -> object | Exception:
         try:
             if self._reader is None:
-                self._reader = sqlite3.connect(f"{self._path.as_uri()}?mode=ro", uri=True, check_same_thread=False)
+                self._reader = sqlite3.connect(
+                    f"{self._path.as_uri()}?mode=ro", uri=True, check_same_thread=False
+                )
             return job(self._reader)
         except (sqlite3.Error, ValueError) as error:
             return StorageError(f"spool {self._path.name}: {error}")

@@ -55,10 +55,9 @@ def prepare(connection: sqlite3.Connection, secret: bytes) -> None:
         connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
     )
     if (application, version) == (0, 0) and not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
-        connection.executescript(
-            f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION};"
-            f"INSERT INTO meta VALUES ('factor', x'{secret.hex()}'); COMMIT;"
-        )
+        factor = f"INSERT INTO meta VALUES ('factor', x'{secret.hex()}');"  # noqa: S608 - hex of our own
+        pragmas = f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION};"
+        connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} {pragmas} {factor} COMMIT;")
     elif application != APPLICATION_ID:
         raise StorageError("not a spool file: the database belongs to another program")
     elif version != VERSION:

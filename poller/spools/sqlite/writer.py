@@ -183,7 +183,8 @@ class Writer:
         self.connection.execute("INSERT OR IGNORE INTO sink VALUES (?, ?)", (sink, self.next))
         position = self.connection.execute("SELECT position FROM sink WHERE name = ?", (sink,)).fetchone()[0]
         rows = self.connection.execute(
-            "SELECT id, failed, first_attempt_at, due, history, numbers, events FROM waiting WHERE sink = ?", (sink,)
+            "SELECT id, failed, first_attempt_at, due, history, numbers, events FROM waiting WHERE sink = ?",
+            (sink,),
         )
         return position, [waiting_of(row) for row in rows]
 

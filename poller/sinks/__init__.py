@@ -1,0 +1,1 @@
+"""Sinks: one file or folder is one way out."""

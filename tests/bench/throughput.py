@@ -1,0 +1,94 @@
+"""Events per CPU-second: queue, journal and spool, webhook in batches of 100; beside a bare loop in the same run.
+
+    python -m tests.bench.throughput [--events 100000] [--rounds 5] [--concurrency 1] [--lanes 1] [--directory DIR]
+
+A sandbox and a cheap webhook run as processes of their own. Each round drains the same load twice, once with the
+bare loop (`tests.bench.bare`), once with `poller drain`, in an order that changes. What a program's start and end
+cost is measured by draining an empty queue and subtracted. CPU is what `wait4` says of the process: all of its
+threads, user and system. The figure is the median of the rounds' ratios; the promise is at most 2.
+`--directory` says where spool and journal are (a disk by default; /dev/shm shows what the disk costs).
+"""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.bench import rig
+from tests.bench.rig import Platform, Spent
+
+Way = Callable[[], Spent]
+
+
+def ways(api: str, hook: str, options: argparse.Namespace) -> dict[str, Way]:
+    """The two ways to drain the queue."""
+
+    def bare() -> Spent:
+        command = [sys.executable, "-m", "tests.bench.bare", api, hook, str(options.lanes)]
+        return rig.spent_by(command, stdout=subprocess.DEVNULL)
+
+    def daemon() -> Spent:
+        with rig.scratch(options.directory) as folder:
+            config = rig.configuration(folder, api, {"hook": rig.webhook(hook, options.concurrency)})
+            return rig.spent_by([sys.executable, "-m", "poller", "drain", "-c", str(config)], stderr=subprocess.DEVNULL)
+
+    return {"bare": bare, "daemon": daemon}
+
+
+def drained(queue: Platform, way: Way, events: int) -> Spent:
+    """Fill the queue, drain it, and see that it is drained."""
+    if events:
+        queue.enqueue(events)
+    spent = way()
+    assert spent.code == 0, spent
+    assert queue.depth() == 0
+    return spent
+
+
+def main() -> None:
+    options = _options()
+    with rig.scratch() as folder, rig.platform(folder / "platform") as queue, rig.receiver() as hook:
+        both = ways(queue.api, hook, options)
+        start = {name: rig.median([drained(queue, way, 0).cpu for _ in range(3)]) for name, way in both.items()}
+        rows: list[list[object]] = []
+        for number in range(options.rounds):
+            order = list(both)[:: 1 if number % 2 else -1]
+            spent = {name: drained(queue, both[name], options.events) for name in order}
+            rows.append(_row(number + 1, spent, start, options.events))
+            print(rows[-1], file=sys.stderr)
+    rows.append(["median", *[rig.median([float(str(row[column])) for row in rows]) for column in range(1, 8)]])
+    head = ["round", "bare us/event", "daemon us/event", "ratio", "daemon user", "daemon system"]
+    print(f"{options.events:,} events a round; start and end: {start['bare']:.2f} and {start['daemon']:.2f} s of CPU")
+    print(rig.table([*head, "bare events/s", "daemon events/s"], rows))
+
+
+def _row(number: int, spent: dict[str, Spent], start: dict[str, float], events: int) -> list[object]:
+    each = {name: (one.cpu - start[name]) / events * 1e6 for name, one in spent.items()}
+    ours = spent["daemon"]
+    walls = [events / spent[name].wall for name in ("bare", "daemon")]
+    share = ours.system / ours.cpu
+    ratio = each["daemon"] / each["bare"]
+    return [
+        number,
+        each["bare"],
+        each["daemon"],
+        ratio,
+        each["daemon"] * (1 - share),
+        each["daemon"] * share,
+        *walls,
+    ]
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--events", type=int, default=100_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--concurrency", type=int, default=1, help="batches that the webhook carries at once")
+    parser.add_argument("--lanes", type=int, default=1, help="loops that the bare one runs at once")
+    parser.add_argument("--directory", type=Path, default=None)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

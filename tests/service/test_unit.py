@@ -1,0 +1,232 @@
+"""The unit `systemd/poller.service`: understood by systemd, closed to the rest, in step with the code."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from poller.cli import Exit
+from poller.daemon import GRACE, POLLED_LATELY
+from poller.intake import BEAT, LONGEST_FAILURE_DELAY
+from poller.qcloud.client import Deadlines
+
+from ..sinks.download.shots import jpeg
+from .running import daemon, notifications, queue, tool, until, write_config
+
+ROOT: Final = Path(__file__).parent.parent.parent
+UNIT: Final = ROOT / "systemd" / "poller.service"
+USERS: Final = ROOT / "systemd" / "poller.sysusers"
+PROGRAM: Final = "/opt/poller/bin/poller"
+EXPOSURE: Final = 15
+"""In the tool's own units, tenths: 1.5."""
+
+
+def settings(text: str) -> Mapping[str, Sequence[str]]:
+    """What a unit's lines say, by name; a name may come more than once."""
+    found = defaultdict[str, list[str]](list)
+    for name, value in re.findall(r"^([A-Za-z]+)=(.*)$", text, re.MULTILINE):
+        found[name].append(value)
+    return found
+
+
+SET: Final = settings(UNIT.read_text())
+
+
+def seconds(name: str) -> float:
+    (value,) = SET[name]
+    assert re.fullmatch(r"[0-9]+s", value), f"{name}={value}: say it in seconds"
+    return float(value[:-1])
+
+
+def analyze(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [tool("systemd-analyze"), *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def copied(tmp_path: Path, *more: str) -> str:
+    """The unit with a program that is there, and more lines for its service."""
+    file = tmp_path / UNIT.name
+    text = UNIT.read_text().replace(f"ExecStart={PROGRAM} ", f"ExecStart={sys.executable} ")
+    file.write_text(text.replace("[Install]", "\n".join([*more, "[Install]"])))
+    return str(file)
+
+
+# ---------------------------------------------------------------- what systemd thinks of it
+
+
+def test_systemd_has_nothing_to_say_about_the_unit(tmp_path: Path) -> None:
+    done = analyze("verify", "--man=no", copied(tmp_path))
+    assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
+
+
+@pytest.mark.parametrize("line", ["Frobnicate=yes", "RestartSec=soon", "ProtectSystem=strikt"])
+def test_the_check_of_the_unit_sees_mistakes(tmp_path: Path, line: str) -> None:
+    done = analyze("verify", "--man=no", copied(tmp_path, line))
+    assert UNIT.name in done.stdout + done.stderr
+
+
+def exposure(file: str) -> tuple[int, str]:
+    done = analyze("security", "--offline=yes", f"--threshold={EXPOSURE}", "--no-pager", file)
+    return done.returncode, done.stdout
+
+
+def test_the_exposure_is_at_most_one_and_a_half(tmp_path: Path) -> None:
+    code, text = exposure(copied(tmp_path))
+    assert code == 0, text
+    found = re.search(r"exposure level for poller\.service: ([0-9.]+)", text)
+    assert found is not None
+    assert 0 < float(found.group(1)) <= EXPOSURE / 10
+
+
+def test_the_measure_of_exposure_sees_what_is_opened(tmp_path: Path) -> None:
+    opened = ("CapabilityBoundingSet=CAP_SYS_ADMIN", "ProtectSystem=no", "User=root")
+    code, text = exposure(copied(tmp_path, *opened))
+    assert code != 0, text
+
+
+def test_systemd_understands_the_user_that_the_unit_runs_as() -> None:
+    command = [tool("systemd-sysusers"), "--dry-run", str(USERS)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    if "already exists" not in done.stderr:
+        assert f"Creating user '{SET['User'][0]}'" in done.stderr, done.stderr
+
+
+# ---------------------------------------------------------------- in step with the code
+
+
+def test_the_clocks_are_in_order() -> None:
+    limits = Deadlines()
+    order = [
+        limits.connect,
+        limits.progress,
+        limits.whole,
+        seconds("TimeoutStopSec"),
+        seconds("WatchdogSec"),
+    ]
+    assert order == [5.0, 30.0, 60.0, 90.0, 180.0]
+
+
+def test_the_sinks_grace_and_a_poll_both_end_well_before_the_service_manager_kills() -> None:
+    assert max(GRACE, Deadlines().whole) + 20 <= seconds("TimeoutStopSec")
+
+
+def test_a_source_that_fails_as_slowly_as_can_be_is_not_taken_for_a_hang() -> None:
+    assert Deadlines().whole + LONGEST_FAILURE_DELAY + BEAT < seconds("WatchdogSec")
+    assert seconds("WatchdogSec") >= POLLED_LATELY
+
+
+def test_what_does_not_get_better_by_itself_is_not_tried_again() -> None:
+    assert SET["Restart"] == ["on-failure"]
+    assert set(SET["RestartPreventExitStatus"][0].split()) == {
+        str(int(Exit.BAD_CONFIGURATION)),
+        str(int(Exit.USAGE)),
+    }
+    # RestartPreventExitStatus= looks at the main process alone: a check before it would loop.
+    assert "ExecStartPre" not in SET
+
+
+def test_the_command_of_the_unit_is_one_that_the_program_knows(tmp_path: Path) -> None:
+    (command,) = SET["ExecStart"]
+    program, *words = command.split()
+    assert program == PROGRAM
+    config = words.pop()
+    assert config == "/etc/poller/poller.yaml"
+    call = [sys.executable, "-m", "poller", *words, str(tmp_path / "nowhere.yaml")]
+    done = subprocess.run(call, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == Exit.BAD_CONFIGURATION, done.stderr
+
+
+def test_the_example_reads_its_secrets_where_the_unit_puts_them() -> None:
+    credentials = re.findall(r"^#?LoadCredential=([a-z_]+):", UNIT.read_text(), re.MULTILINE)
+    example = (ROOT / "config.example.yaml").read_text()
+    read = set(re.findall(r"/run/credentials/poller\.service/([a-z_]+)", example))
+    assert read == set(credentials)
+    assert "live_key" in SET["LoadCredential"][0]
+
+
+def test_the_example_writes_only_where_the_unit_lets_it() -> None:
+    example = (ROOT / "config.example.yaml").read_text()
+    written = re.findall(r"^\s*#?(?:path|directory): (\S+)", example, re.MULTILINE)
+    assert len(written) == 3
+    assert SET["StateDirectory"] == ["poller"]
+    assert all(path.startswith("/var/lib/poller/") for path in written)
+
+
+# ---------------------------------------------------------------- the daemon inside such walls
+
+
+MDWE: Final = (
+    "import ctypes, os, sys; libc = ctypes.CDLL(None, use_errno=True); "
+    "sys.exit(77) if libc.prctl(65, 1, 0, 0, 0) else os.execv(sys.argv[1], sys.argv[1:])"
+)
+"""prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN): the kernel's own form of `MemoryDenyWriteExecute=`."""
+
+
+def test_the_daemon_needs_no_memory_that_is_both_written_and_executed(tmp_path: Path) -> None:
+    assert SET["MemoryDenyWriteExecute"] == ["yes"]
+    known = subprocess.run([sys.executable, "-c", MDWE, sys.executable, "-c", ""], timeout=60, check=False)
+    if known.returncode == 77:
+        pytest.skip("this kernel is older than PR_SET_MDWE (6.3)")
+    with queue() as platform:
+        platform.give = 3
+        config = write_config(tmp_path, platform.endpoint)
+        with daemon(config, sys.executable, "-c", MDWE) as process:
+            until(lambda: process.stdout.count("\n") >= 6)
+            assert process.stop() == 0, process.stderr
+
+
+@cache
+def calls(name: str) -> frozenset[str]:
+    """All system calls of one of systemd's groups."""
+    done = analyze("syscall-filter", "--no-pager", name)
+    assert done.returncode == 0, done.stderr
+    words = [line.strip() for line in done.stdout.splitlines()[1:] if not line.strip().startswith("#")]
+    inner = (calls(word) if word.startswith("@") else {word} for word in words if word)
+    return frozenset().union(*inner)
+
+
+def allowed() -> frozenset[str]:
+    found = frozenset[str]()
+    for line in SET["SystemCallFilter"]:
+        groups = [calls(name) for name in line.removeprefix("~").split()]
+        found = found.difference(*groups) if line.startswith("~") else found.union(*groups)
+    return found
+
+
+def test_every_system_call_of_the_daemon_is_one_that_the_unit_allows(tmp_path: Path) -> None:
+    trace, pictures = tmp_path / "trace", tmp_path / "pictures"
+    with queue() as platform, notifications() as told:
+        platform.give, platform.picture = 3, jpeg()
+        config = write_config(tmp_path, platform.endpoint)
+        base = platform.endpoint.removesuffix("common_access")
+        content = json.loads(config.read_text())
+        content["accounts"]["main"]["cos"] = {"base_url": base}
+        content["admin"] = {"listen": "127.0.0.1:0"}
+        content["sinks"] |= {
+            "archive": {"type": "download", "directory": str(pictures), "allow_cidr": ["127.0.0.1"]},
+            "hook": {"type": "webhook", "url": f"{base}hook", "allow_cidr": ["127.0.0.1"]},
+        }
+        config.write_text(json.dumps(content))
+        environ = {"NOTIFY_SOCKET": told.address, "WATCHDOG_USEC": "1000000"}
+        with daemon(config, tool("strace"), "-f", "-qq", "-o", str(trace), **environ) as process:
+            until(lambda: process.stdout.count("\n") >= 6 and platform.posts >= 6)
+            until(lambda: any(pictures.rglob("s*.jpg")))
+            tracer = process.child.pid
+            (child,) = Path(f"/proc/{tracer}/task/{tracer}/children").read_text().split()
+            os.kill(int(child), signal.SIGTERM)
+            assert process.wait() == 0, process.stderr
+    used = set(re.findall(r"^[0-9]+ +([a-z_0-9]+)\(", trace.read_text(), re.MULTILINE))
+    assert {"fdatasync", "connect"} <= used, "nothing was traced"
+    if os.geteuid() == 0:
+        used.discard("fchown")  # SQLite hands its files to the database's owner, as root only
+    assert sorted(used - allowed()) == []
