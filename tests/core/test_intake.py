@@ -196,7 +196,8 @@ def test_pages_left_in_the_journal_are_read_in_before_the_first_poll(tmp_path: P
         for _, page in left:
             await journal.room()
             numbers.append(await journal.keep(page))
-        running = asyncio.ensure_future(intake.run(list(zip(numbers, [p for _, p in left], strict=True))))
+        left_over = [(number, page) for number, (_, page) in zip(numbers, left, strict=True)]
+        running = asyncio.ensure_future(intake.run(left_over))
         await source.exhausted.wait()
         intake.stop()
         await running

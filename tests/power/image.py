@@ -29,7 +29,19 @@ class Image:
         self.root.mkdir(parents=True)
         _command("truncate", "-s", SIZE, str(self._file))
         _command("mkfs.ext4", "-q", "-F", "-N", INODES, str(self._file))
-        self.mount()
+        # However this process ends, its mount does not stay behind.
+        self._janitor = subprocess.Popen(
+            ["sh", "-c", 'read _; umount --lazy "$0"', str(self.root)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            self.mount()
+        except BaseException:
+            self._janitor.communicate(timeout=DEADLINE)
+            raise
         return self
 
     def __exit__(
@@ -40,6 +52,7 @@ class Image:
             if kind is None:
                 _command("e2fsck", "-f", "-n", str(self._file))
         finally:
+            self._janitor.communicate(timeout=DEADLINE)
             self._file.unlink()
 
     def mount(self) -> None:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
@@ -24,18 +24,37 @@ from poller.clock import Clock
 from poller.intake import Intake
 from poller.journal import Journal
 from poller.metrics import Metrics
-from poller.model import Page
 from poller.spools.sqlite import SqliteSpool
 from tests.power import shots
 from tests.power.image import Image
 from tests.power.pictures import PictureServer, picture
 
 REPOSITORY = Path(__file__).parents[2]
-LONGEST_START = 60.0
+LONGEST_WAIT = 60.0
 LONGEST_LOOK = 120.0
 PAGES_PER_LIFE = 100_000
 CUTS_PER_IMAGE = 10
+LINGERS = (0.0, 0.3)
+"""Seconds that the process is left to find out: what it does then must do no harm either."""
 EVERYTHING = 10**9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mood:
+    """How a life goes: when so many pages were kept in it, the power has up to `longest` seconds left."""
+
+    pages: int
+    longest: float
+    latency: float = 0.002
+    """Seconds that the platform takes to answer."""
+
+
+OPENING = Mood(pages=0, longest=0.25)
+"""Cut while the files are made or opened, or while the journal of the life before is read in."""
+FULL_SPEED = Mood(pages=40, longest=0.6)
+LULL = Mood(pages=1, longest=0.6, latency=0.25)
+"""Cut while little happens, so that nobody else's sync covers up for a missing one."""
+ALL_MOODS = (OPENING, FULL_SPEED, OPENING, FULL_SPEED, LULL)
 
 
 @dataclass
@@ -65,22 +84,23 @@ class Said:
 
 @dataclass
 class Found:
-    """What a run came to, added up over its cuts; acknowledged things are counted once, losses where found."""
+    """What a run came to, added up over its cuts. Acknowledged things are counted once, losses at every look."""
 
+    seed: int
     cuts: int = 0
     at_work: int = 0
-    """Cuts before which the process had acknowledged something in the same life."""
+    """Cuts before which the process had kept something in the same life."""
     kept: int = 0
     appended: int = 0
     delivered: int = 0
     recovered: int = 0
-    """Pages that only the journal had."""
+    """Pages that only the journal had, read in from there."""
     set_aside: int = 0
     """Files that the poller itself could not read any more."""
     pages_lost: int = 0
-    """Pages kept, and after recovery not wholly in the spool."""
+    """Pages kept or appended, and not in the spool although the journal was read in."""
     events_lost: int = 0
-    """Events appended, and not in the spool although the journal had not been read in yet."""
+    """Events appended, and not in the spool before the journal was read in."""
     pictures_lost: int = 0
     """Pictures delivered, and not there."""
     pictures_bad: int = 0
@@ -91,18 +111,14 @@ class Found:
     """Events in the spool that are neither owed nor stored."""
     unknown_again: int = 0
     """Events appended, and taken for new when they came again."""
+    examples: dict[str, str] = field(default_factory=dict)
+    """The first of each kind of loss."""
 
-    @property
-    def losses(self) -> int:
-        """Everything that must not happen."""
-        return (
-            self.pages_lost
-            + self.events_lost
-            + self.pictures_lost
-            + self.pictures_bad
-            + self.forgotten
-            + self.unknown_again
-        )
+    def lose(self, kind: str, lost: Collection[object]) -> None:
+        """Count losses of one kind."""
+        setattr(self, kind, getattr(self, kind) + len(lost))
+        for first in list(lost)[:1]:
+            self.examples.setdefault(kind, f"cut {self.cuts}: {first}")
 
     def __str__(self) -> str:
         return " ".join(f"{each.name}={getattr(self, each.name)}" for each in fields(self))
@@ -112,28 +128,24 @@ def run(
     folder: Path,
     *,
     cuts: int,
+    moods: Sequence[Mood] = ALL_MOODS,
     spoil: str = "",
-    seed: int = 0,
     until: Callable[[Found], bool] = lambda found: False,
-    longest_life: float = 1.0,
 ) -> Found:
-    """Cut `cuts` times, ten times per image, or until something was found."""
-    rng, found = random.Random(seed), Found()
+    """Cut the power so many times, ten times per image, or until something was found; the moods take turns."""
+    found = Found(seed=time.time_ns())
+    rng = random.Random(found.seed)
+    started = time.monotonic()
     with PictureServer() as server:
         while found.cuts < cuts and not until(found):
             with Image(folder / f"image-{found.cuts}") as image:
                 rig = _Rig(image, server.url, folder / "copy", spoil, found)
                 for life in range(min(CUTS_PER_IMAGE, cuts - found.cuts)):
-                    rig.live_and_die(life, _moment(rng, life, longest_life), linger=rng.choice((0.0, 0.5)))
+                    rig.live_and_die(life, moods[found.cuts % len(moods)], rng)
                     if until(found):
                         break
-    print(f"\npower cuts, {spoil or 'as it is'}: {found}")
+    print(f"\npower cuts, {spoil or 'nothing spoiled'}, {time.monotonic() - started:.0f} s: {found}")
     return found
-
-
-def _moment(rng: random.Random, life: int, longest: float) -> float:
-    """Seconds from the opening of the files to the cut; now and then so few that they are still opening."""
-    return rng.uniform(0.0, 0.15) if rng.random() < 0.2 else rng.uniform(0.15, longest)
 
 
 class _Rig:
@@ -148,16 +160,18 @@ class _Rig:
         self._found = found
         self._said = Said()
 
-    def live_and_die(self, life: int, moment: float, linger: float) -> None:
-        """Work until the power is cut; mount again; look. What errors make of the process is its own affair."""
-        with _Workload(self._order(life), self._image.root.parent / "stderr") as workload:
-            workload.wait_for_opening()
-            workload.work_for(moment)
-            # Only what was said before counts: a sync in flight may come back as done although the ioctl undid it.
+    def live_and_die(self, life: int, mood: Mood, rng: random.Random) -> None:
+        """Work until the power is cut; mount again; look."""
+        with _Workload(self._order(life, mood.latency), self._image.root.parent / "stderr") as workload:
+            workload.wait_for("opening")
+            workload.wait_for("kept", mood.pages)
+            workload.work_for(rng.uniform(0.0, mood.longest))
+            # Only what was said before counts: seen in a bare loop too, a sync in flight at the cut may return 0
+            # after it, with nothing on the disk. After a real cut nobody is there to be told.
             began = time.monotonic()
             self._image.cut()
             assert self._image.is_dead(), "the power was not cut"
-            workload.end(linger)
+            workload.end(rng.choice(LINGERS))
         self._image.unmount()
         self._image.mount()
         self._count(workload.said(before=began))
@@ -171,83 +185,76 @@ class _Rig:
         self._found.delivered += len(said.delivered - self._said.delivered)
         self._said.add(said)
 
-    def _order(self, life: int) -> str:
-        first = life * PAGES_PER_LIFE
-        order = {
-            "folder": str(self._folder),
-            "pictures": self._pictures,
-            "first": first,
-            "latency": 0.002,
-            "spoil": self._spoil,
-        }
-        return json.dumps(order)
+    def _order(self, life: int, latency: float) -> str:
+        return json.dumps(
+            {
+                "folder": str(self._folder),
+                "pictures": self._pictures,
+                "first": life * PAGES_PER_LIFE,
+                "latency": latency,
+                "spoil": self._spoil,
+            }
+        )
 
     # ------------------------------------------------------------ looking
 
     def _look(self) -> None:
-        """Look at the files as they are, and at a copy of the journal and the spool, which stay untouched:
+        """Look at the pictures where they are, and at the rest in a copy.
 
-        reading the journal in is left to the next life, whose power is cut as well.
+        So the originals stay as the cut left them, and it is the next life that reads the journal in, under
+        the threat of a cut.
         """
         shutil.rmtree(self._copy, ignore_errors=True)
         self._copy.mkdir()
-        for name in ("spool.db", "spool.db-wal", shots.journal_path(self._copy).name):
+        journal = shots.journal_path(self._folder).name
+        for name in ("spool.db", "spool.db-wal", "spool.db-journal", journal):
             if (self._folder / name).exists():
                 shutil.copyfile(self._folder / name, self._copy / name)
         stored = self._look_at_pictures()
         asyncio.run(asyncio.wait_for(self._look_at_copy(stored), LONGEST_LOOK))
-        aside = [*self._folder.glob("*.unreadable-*"), *self._copy.glob("*.unreadable-*")]
-        self._found.set_aside += len(aside)
-        for path in self._folder.glob("*.unreadable-*"):
-            path.unlink()
+        self._found.lose("set_aside", [path.name for path in self._copy.glob("*.unreadable-*")])
 
     def _look_at_pictures(self) -> set[str]:
         """The pictures that are there and right."""
-        stored = set()
+        stored, bad, empty = set(), [], []
         for path in shots.pictures_path(self._folder).glob("[!.]*/*/*"):
             content = path.read_bytes()
             if content == picture(path.name):
                 stored.add(path.name)
             else:
-                self._found.pictures_bad += 1
-                self._found.pictures_empty += not content
-                print(
-                    "BAD",
-                    len(content),
-                    len(picture(path.name)),
-                    content[:8],
-                    content[-3:],
-                    content.count(0),
-                    content.find(bytes(500)),
-                )
-        self._found.pictures_lost += len(self._said.delivered - stored)
+                bad.append(path)
+                empty += [path] if not content else []
+        self._found.lose("pictures_bad", bad)
+        self._found.lose("pictures_empty", empty)
+        self._found.lose("pictures_lost", self._said.delivered - stored)
         return stored
 
     async def _look_at_copy(self, stored: set[str]) -> None:
-        source = shots.DryQueue(
-            shots.SOURCE, shots.queue_settings(), {shots.ACCOUNT: shots.account(self._pictures)}
-        )
+        accounts = {shots.ACCOUNT: shots.account(self._pictures)}
+        source = shots.DryQueue(shots.SOURCE, shots.queue_settings(), accounts)
         async with (
             shots.spool_of(self._copy, _LateClock()) as spool,
             Journal(shots.journal_path(self._copy), shots.JOURNAL_SIZE) as journal,
         ):
             there = await _names(spool)
-            self._found.events_lost += sum(len(missing(page, there)) for page in self._said.appended)
             await spool.attach(shots.SINK, shots.wants)
             await _recover(source, spool, journal)
             recovered = await _names(spool)
-            self._found.recovered += len({shots.page_of(name) for name in recovered - there})
-            acknowledged = self._said.kept | self._said.appended
-            self._found.pages_lost += sum(1 for page in acknowledged if missing(page, recovered))
-            self._found.forgotten += len(recovered - stored - await _owed(spool))
-            known = [page for page in self._said.appended if not missing(page, there)]
+            owed = await _owed(spool)
+            self._look_at_names(there, recovered)
+            self._found.lose("forgotten", recovered - stored - owed)
+            known = [page for page in self._said.appended if shots.names(page)[0] in there]
             again = [source.read(shots.page(page), b"") for page in known]
-            if again:
-                self._found.unknown_again += await spool.append(shots.SOURCE, again)
+            self._found.unknown_again += await spool.append(shots.SOURCE, again) if again else 0
+
+    def _look_at_names(self, there: set[str], recovered: set[str]) -> None:
+        said, found = self._said, self._found
+        found.recovered += len({shots.page_of(name) for name in recovered - there})
+        found.lose("events_lost", [name for page in said.appended for name in _missing(page, there)])
+        found.lose("pages_lost", [page for page in said.kept | said.appended if _missing(page, recovered)])
 
 
-def missing(page: int, there: set[str]) -> list[str]:
-    """What of a page is not there."""
+def _missing(page: int, there: set[str]) -> list[str]:
     return [name for name in shots.names(page) if name not in there]
 
 
@@ -289,7 +296,8 @@ class _Workload:
     def __init__(self, order: str, errors: Path) -> None:
         self._order = order
         self._errors = errors
-        self._opening = threading.Event()
+        self._news = threading.Condition()
+        self._ended = False
         self._heard: list[tuple[float, str, list[Any]]] = []
 
     def __enter__(self) -> Self:
@@ -310,9 +318,15 @@ class _Workload:
         self._process.wait()
         self._listener.join()
 
-    def wait_for_opening(self) -> None:
-        """Until it is about to open its files."""
-        assert self._opening.wait(LONGEST_START), self._errors.read_text()
+    def wait_for(self, word: str, times: int = 1) -> None:
+        """Until it has said this so many times."""
+
+        def said() -> bool:
+            return self._ended or sum(1 for _, each, _ in self._heard if each == word) >= times
+
+        with self._news:
+            assert self._news.wait_for(said, LONGEST_WAIT), f"the workload never came to {word}"
+        assert not self._ended, f"the workload ended by itself: {self._errors.read_text()}"
 
     def work_for(self, seconds: float) -> None:
         """Let it work; it must not end by itself."""
@@ -344,6 +358,9 @@ class _Workload:
             for line in lines:
                 if line.endswith(b"\n"):
                     at, word, *said = json.loads(line)
-                    self._heard.append((at, word, said))
-                    if word == "opening":
-                        self._opening.set()
+                    with self._news:
+                        self._heard.append((at, word, said))
+                        self._news.notify()
+        with self._news:
+            self._ended = True
+            self._news.notify()

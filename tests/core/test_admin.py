@@ -1,0 +1,153 @@
+"""The admin port and the deadlines of listening ports, over real sockets."""
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import Awaitable, Callable
+
+import pytest
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Counter
+
+from poller import admin
+from poller.listen import MOST_CONNECTIONS, Listener
+
+Story = Callable[[int], Awaitable[None]]
+
+
+def tell(
+    story: Story, *, token: str | None = None, reasons: list[str] | None = None, deadline: float = 5.0
+) -> None:
+    registry = CollectorRegistry()
+    Counter("poller_polls", "Polls.", registry=registry).inc(3)
+
+    async def nothing() -> None:
+        return None
+
+    async def why() -> list[str]:
+        return reasons or []
+
+    async def told() -> None:
+        answer = admin.answers(registry, nothing, why, token)
+        async with Listener("127.0.0.1", 0, answer, deadline=deadline) as listener:
+            await story(listener.port)
+
+    asyncio.run(asyncio.wait_for(told(), 30))
+
+
+async def asked(port: int, path: str, *headers: str, method: str = "GET") -> tuple[int, str]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    lines = [f"{method} {path} HTTP/1.1", "Host: localhost", *headers, "", ""]
+    writer.write("\r\n".join(lines).encode())
+    raw = await reader.read()
+    writer.close()
+    head, _, body = raw.decode().partition("\r\n\r\n")
+    return int(head.split()[1]), body
+
+
+def test_metrics_are_in_the_prometheus_form() -> None:
+    async def story(port: int) -> None:
+        status, body = await asked(port, "/metrics")
+        assert status == 200
+        assert "poller_polls_total 3.0" in body
+
+    tell(story)
+
+
+@pytest.mark.parametrize(("reasons", "status"), [([], 200), (["spool: disk full", "sink hook: late"], 503)])
+def test_readiness_says_which_and_why(reasons: list[str], status: int) -> None:
+    async def story(port: int) -> None:
+        got, body = await asked(port, "/readyz")
+        assert got == status
+        assert json.loads(body) == {"ready": status == 200, "reasons": reasons}
+        assert await asked(port, "/healthz") == (200, "alive\n")
+
+    tell(story, reasons=reasons)
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/readyz", "/nothing"])
+def test_with_a_token_only_who_brings_it_sees_more_than_health(path: str) -> None:
+    async def story(port: int) -> None:
+        assert (await asked(port, "/healthz"))[0] == 200
+        for header in (
+            [],
+            ["Authorization: Bearer wrong"],
+            ["Authorization: secret-token"],
+            ["Authorization: \xff"],
+        ):
+            status, body = await asked(port, path, *header)
+            assert status == 401
+            assert "secret-token" not in body
+        assert (await asked(port, path, "Authorization: Bearer secret-token"))[0] in (200, 404)
+
+    tell(story, token="secret-token")
+
+
+def test_other_paths_and_methods_are_refused() -> None:
+    async def story(port: int) -> None:
+        assert (await asked(port, "/"))[0] == 404
+        assert (await asked(port, "/metrics", "Content-Length: 0", method="POST"))[0] == 405
+
+    tell(story)
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"GET /metrics HTTP/1.1\r\n", b"POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\nab"]
+)
+def test_a_client_that_drips_is_cut_at_the_deadline(sent: bytes) -> None:
+    async def story(port: int) -> None:
+        began = time.monotonic()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(sent)
+
+        async def drip() -> None:
+            while True:
+                await asyncio.sleep(0.05)
+                writer.write(b"X" if b"Content" in sent else b"X-A: b\r\n")
+                await writer.drain()
+
+        dripping = asyncio.ensure_future(drip())
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        dripping.cancel()
+        await asyncio.gather(dripping, return_exceptions=True)
+        assert time.monotonic() - began < 5
+        assert (await asked(port, "/healthz"))[0] == 200
+
+    tell(story, deadline=0.4)
+
+
+def test_a_flood_of_idle_connections_is_bounded_and_others_are_served_after_the_deadline() -> None:
+    async def story(port: int) -> None:
+        flood = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MOST_CONNECTIONS + 20)]
+        cut = 0
+        for reader, _ in flood:
+            try:
+                async with asyncio.timeout(5):
+                    assert await reader.read() == b""
+            except ConnectionError:
+                pass
+            cut += 1
+        assert cut == len(flood)
+        assert (await asked(port, "/healthz"))[0] == 200
+        for _, writer in flood:
+            writer.close()
+
+    tell(story, deadline=0.5)
+
+
+def test_an_answer_that_takes_too_long_is_cut_as_well() -> None:
+    async def hangs(request: web.BaseRequest) -> web.StreamResponse:
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    async def told() -> None:
+        async with Listener("127.0.0.1", 0, hangs, deadline=0.2) as listener:
+            reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+            writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
+            writer.close()
+
+    asyncio.run(asyncio.wait_for(told(), 20))
