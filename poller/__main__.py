@@ -9,9 +9,13 @@ def main() -> None:
     """Run the command line; exits with one of `poller.cli.Exit`."""
     stop = Stop()
     stop.listen()
-    from poller import cli  # noqa: PLC0415 - after the signals, because it takes a second
+    from poller import cli  # noqa: PLC0415 - after the signals, because it takes half a second
 
-    sys.exit(cli.main(stop))
+    try:
+        cli.main(stop)
+    except SystemExit as end:
+        stop.ignore()
+        sys.exit(end.code)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,6 @@ Config = Annotated[
 ]
 app = typer.Typer(
     name="poller",
-    help="Live-stream screenshots out of Tencent Cloud Live and into your pipeline, without losing one.",
     epilog="Exit codes: 0 done, 1 failed, 2 usage, 78 bad configuration.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,  # they print local variables, and with them keys
@@ -50,13 +49,20 @@ def main(stop: Stop) -> NoReturn:
     raise SystemExit(Exit.DONE)
 
 
-@app.callback()
-def _options(
-    version: Annotated[bool, typer.Option("--version", help="Say which version this is, and exit.")] = False,
-) -> None:
-    if version:
+def _version(asked: bool) -> None:
+    if asked:
         typer.echo(f"poller {__version__}")
         raise typer.Exit(Exit.DONE)
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Say which version this is, and exit."),
+    ] = False,
+) -> None:
+    """Live-stream screenshots out of Tencent Cloud Live and into your pipeline, without losing one."""
 
 
 @app.command()
@@ -86,7 +92,7 @@ def drain(
         async with Daemon(settings) as daemon:
             return Exit.DONE if await daemon.drain(stop, seconds) else Exit.FAILED
 
-    raise typer.Exit(_in_loop(serve(context.obj), context.obj))
+    raise typer.Exit(_in_loop(serve(context.obj), context.obj, unstarted=Exit.FAILED))
 
 
 @app.command()
@@ -135,11 +141,11 @@ async def _connect(settings: Settings) -> int:
         return Exit.DONE
 
 
-def _in_loop(work: Coroutine[Any, Any, int], stop: Stop) -> int:
+def _in_loop(work: Coroutine[Any, Any, int], stop: Stop, unstarted: Exit = Exit.DONE) -> int:
     """Run to the end; the supervisor's last word when it fails is one line in the log."""
     if stop.count:
         work.close()
-        return Exit.DONE
+        return unstarted
 
     async def supervised() -> int:
         stop.listen_in_loop()

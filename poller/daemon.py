@@ -4,7 +4,7 @@ import asyncio
 import fnmatch
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -49,6 +49,7 @@ class Daemon:
         self._watchdog = _Watchdog(self._clock)
         self.accounts: dict[str, Account] = {}
         self.intakes: list[Intake] = []
+        self._polling: list[asyncio.Task[None]] = []
         self.couriers: list[Courier] = []
         self.spool: Spool
         self.journal: Journal
@@ -141,9 +142,10 @@ class Daemon:
             await self._run(group, drained, stop)
         return done and not any(courier.dead for courier in self.couriers)
 
-    async def _run(self, group: asyncio.TaskGroup, until: Any, stop: Stop) -> None:
+    async def _run(self, group: asyncio.TaskGroup, until: Callable[[], Awaitable[None]], stop: Stop) -> None:
         left_over = await self._sorted_pages()
         intakes = [group.create_task(i.run(left_over.get(i.source.name, ()))) for i in self.intakes]
+        self._polling = intakes
         couriers = [group.create_task(courier.run()) for courier in self.couriers]
         keeper = group.create_task(self._keep_house())
         systemd.notify("READY=1")
@@ -193,6 +195,9 @@ class Daemon:
     async def _all_delivered(self) -> None:
         for intake in self.intakes:
             await intake.emptied.wait()
+        for intake in self.intakes:
+            intake.stop()
+        await asyncio.wait(self._polling)  # another lane may still hold a page that is owed then
         while True:
             self._settled.clear()
             owed = [(await self.spool.backlog(courier.name)).events for courier in self.couriers]
@@ -278,8 +283,8 @@ class _Watchdog:
         self._every = None if seconds is None else seconds / 4
         self._told = 0.0
 
-    def beater(self, source: str) -> Any:
-        """What a poll loop calls at every turn."""
+    def beater(self, source: str) -> Callable[[], None]:
+        """What a poll loop calls at every turn, and at least every 60 s: that is the longest poll."""
         self._beats[source] = self._clock.monotonic()
 
         def beat() -> None:

@@ -153,12 +153,18 @@ class Intake:
             await self.step()
             while len(self._lanes) < self._pace.lanes and not self._stopping:
                 self._open_lane(lanes, self._follow())
-            if self._pace.delay > 0 and not self._stopping:
-                await asyncio.sleep(self._pace.delay)
+            await self._rest(self._pace.delay)
 
     async def _follow(self) -> None:
         while self._pace.lanes > 1 and not self._stopping:
             await self.step()
+
+    async def _rest(self, seconds: float) -> None:
+        """Pause between polls; a long pause still tells that the loop lives."""
+        until = self._clock.monotonic() + seconds
+        while not self._stopping and (left := until - self._clock.monotonic()) > 0:
+            self._beat()
+            await asyncio.sleep(min(left, BEAT))
 
     async def step(self) -> Reading:
         """One poll: wait until it may be made, then make it, keep it, read it and hand it to the commit."""

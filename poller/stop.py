@@ -1,32 +1,46 @@
-"""The wish to stop, heard from the first line of the program on; imports nothing heavy."""
+"""The wish to stop, heard from the first line of the program to the last; imports nothing heavy."""
 
-import asyncio
 import signal
 from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Stop:
-    """Counts SIGTERM and SIGINT. The first ends polling, the second the sinks' grace; neither ends a poll."""
+    """Counts SIGTERM and SIGINT. The first ends polling, the second the sinks' grace; neither ends a poll.
+
+    The handlers stay Python's own also while an event loop runs: a loop gives signals back to their
+    default action when it closes, and a third SIGTERM would then kill what is already stopping well.
+    """
 
     def __init__(self) -> None:
         self.count = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._first: asyncio.Event | None = None
         self._second: asyncio.Event | None = None
 
     def listen(self) -> None:
-        """Hear signals from now on, before there is an event loop."""
+        """Hear signals from now on."""
         for number in SIGNALS:
             signal.signal(number, self._heard)
 
     def listen_in_loop(self) -> None:
         """Let signals wake the running event loop."""
+        import asyncio  # noqa: PLC0415 - a tenth of a second in which signals are heard already
+
         self._first, self._second = asyncio.Event(), asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in SIGNALS:
-            loop.add_signal_handler(number, self.now)
+        self._loop = asyncio.get_running_loop()
         self._wake()
+
+    @staticmethod
+    def ignore() -> None:
+        """Hear nothing more: all is done, only the interpreter's own end is left."""
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
 
     def now(self) -> None:
         """One more wish to stop."""
@@ -44,7 +58,9 @@ class Stop:
         await self._second.wait()
 
     def _heard(self, number: int, frame: FrameType | None) -> None:
-        self.now()
+        self.count += 1
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake)
 
     def _wake(self) -> None:
         if self._first is not None and self.count >= 1:

@@ -4,7 +4,8 @@
 
 Each lane polls with the account's own signed calls, reads each page with the source's own `read` (which encodes the
 events), and posts each page's events as one signed batch with the webhook's own session and headers, one after
-the other, until an answer holds no message. One lane if not told otherwise. No journal, no spool, no retries, no metrics, no throttle.
+the other, until an answer holds no message. One lane if not told otherwise. No journal, no spool, no retries,
+no metrics, no throttle.
 """
 
 import asyncio

@@ -31,7 +31,9 @@ def ways(api: str, hook: str, options: argparse.Namespace) -> dict[str, Way]:
     def daemon() -> Spent:
         with rig.scratch(options.directory) as folder:
             config = rig.configuration(folder, api, {"hook": rig.webhook(hook, options.concurrency)})
-            return rig.spent_by([sys.executable, "-m", "poller", "drain", "-c", str(config)], stderr=subprocess.DEVNULL)
+            return rig.spent_by(
+                [sys.executable, "-m", "poller", "drain", "-c", str(config)], stderr=subprocess.DEVNULL
+            )
 
     return {"bare": bare, "daemon": daemon}
 
@@ -50,16 +52,22 @@ def main() -> None:
     options = _options()
     with rig.scratch() as folder, rig.platform(folder / "platform") as queue, rig.receiver() as hook:
         both = ways(queue.api, hook, options)
-        start = {name: rig.median([drained(queue, way, 0).cpu for _ in range(3)]) for name, way in both.items()}
+        start = {
+            name: rig.median([drained(queue, way, 0).cpu for _ in range(3)]) for name, way in both.items()
+        }
         rows: list[list[object]] = []
         for number in range(options.rounds):
             order = list(both)[:: 1 if number % 2 else -1]
             spent = {name: drained(queue, both[name], options.events) for name in order}
             rows.append(_row(number + 1, spent, start, options.events))
             print(rows[-1], file=sys.stderr)
-    rows.append(["median", *[rig.median([float(str(row[column])) for row in rows]) for column in range(1, 8)]])
+    rows.append(
+        ["median", *[rig.median([float(str(row[column])) for row in rows]) for column in range(1, 8)]]
+    )
     head = ["round", "bare us/event", "daemon us/event", "ratio", "daemon user", "daemon system"]
-    print(f"{options.events:,} events a round; start and end: {start['bare']:.2f} and {start['daemon']:.2f} s of CPU")
+    print(
+        f"{options.events:,} events a round; start and end: {start['bare']:.2f} and {start['daemon']:.2f} s of CPU"
+    )
     print(rig.table([*head, "bare events/s", "daemon events/s"], rows))
 
 
@@ -81,7 +89,9 @@ def _row(number: int, spent: dict[str, Spent], start: dict[str, float], events: 
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--events", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--concurrency", type=int, default=1, help="batches that the webhook carries at once")

@@ -41,18 +41,19 @@ EVERYTHING = 10**9
 
 @dataclass(frozen=True, kw_only=True)
 class Mood:
-    """How a life goes: when so many pages were kept in it, the power has up to `longest` seconds left."""
+    """How a life goes: after so many pages kept and batches delivered the power has up to `longest` seconds left."""
 
     pages: int
+    batches: int
     longest: float
     latency: float = 0.002
     """Seconds that the platform takes to answer."""
 
 
-OPENING = Mood(pages=0, longest=0.25)
+OPENING = Mood(pages=0, batches=0, longest=0.25)
 """Cut while the files are made or opened, or while the journal of the life before is read in."""
-FULL_SPEED = Mood(pages=40, longest=0.6)
-LULL = Mood(pages=1, longest=0.6, latency=0.25)
+FULL_SPEED = Mood(pages=40, batches=8, longest=0.6)
+LULL = Mood(pages=1, batches=1, longest=0.6, latency=0.25)
 """Cut while little happens, so that nobody else's sync covers up for a missing one."""
 ALL_MOODS = (OPENING, FULL_SPEED, OPENING, FULL_SPEED, LULL)
 
@@ -165,6 +166,7 @@ class _Rig:
         with _Workload(self._order(life, mood.latency), self._image.root.parent / "stderr") as workload:
             workload.wait_for("opening")
             workload.wait_for("kept", mood.pages)
+            workload.wait_for("delivered", mood.batches)
             workload.work_for(rng.uniform(0.0, mood.longest))
             # Only what was said before counts: seen in a bare loop too, a sync in flight at the cut may return 0
             # after it, with nothing on the disk. After a real cut nobody is there to be told.

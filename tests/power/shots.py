@@ -23,7 +23,9 @@ PER_PAGE = 20
 PAGES_PER_STREAM = 3
 """Few, so that new folders come all the time."""
 LANES = 4
-JOURNAL_SIZE = 32 * 1024 * 1024
+JOURNAL_SIZE = 24 * 1024 * 1024
+"""Room for the lanes and little more, so that the ring comes round every few lives."""
+LARGEST_PADDING = 200_000
 TERMS = Terms(
     policy=RetryPolicy(give_up_after=3600.0), timeout=30.0, concurrency=2, max_events=16, max_wait=0.0
 )
@@ -46,9 +48,10 @@ def name_of(event: Event) -> str:
 
 
 def page(number: int) -> Page:
-    """A page as the platform would send it."""
+    """A page as the platform would send it, and padding, so that pages differ in size."""
     messages = [{"stream_id": name.split("_")[0], "pic_url": name} for name in names(number)]
-    return answered({"output": {"count": len(messages), "data": messages}})
+    padding = "x" * (number * 7919 % LARGEST_PADDING)
+    return answered({"output": {"count": len(messages), "data": messages}, "padding": padding})
 
 
 def answered(said: dict[str, object]) -> Page:

@@ -75,6 +75,13 @@ class Queue:
         data = [{"stream_id": name.split("_")[0], "pic_url": name} for name in names]
         return json.dumps({"ret": 0, "message": "ok", "output": {"count": len(data), "data": data}}).encode()
 
+    def all_read_to_the_end(self) -> None:
+        """Assert that every answer went out whole; the last one's thread may still have to say so."""
+        end = time.monotonic() + 2.0
+        while self.answered < len(self.requests) and time.monotonic() < end:
+            time.sleep(0.01)
+        assert self.answered == len(self.requests), "a poll was not read to its end"
+
     def count(self) -> None:
         """One more answer went out whole."""
         with self._lock:

@@ -10,11 +10,21 @@ import pytest
 from .running import Process, daemon, notifications, queue, spooled, until, write_config
 
 START_UP = 1.5
-"""Seconds over which the moments of the signal are spread, from the moment it is heard."""
+"""Seconds over which the moments of the signal are spread, after it is heard; more on a slow machine."""
+
+
+def time_to_the_first_answer(folder: Path) -> float:
+    """Seconds from the moment at which signals are heard."""
+    with queue() as platform, daemon(write_config(folder, platform.endpoint)) as process:
+        until(process.hears_sigterm)
+        began = time.monotonic()
+        until(lambda: platform.answered)
+        return time.monotonic() - began
 
 
 def test_sigterm_at_any_moment_of_start_up_exits_0_and_loses_nothing(tmp_path: Path, soak: bool) -> None:
     moments, polled = 100 if soak else 20, 0
+    span = max(START_UP, 1.5 * time_to_the_first_answer(tmp_path))
     for i in range(moments):
         folder = tmp_path / str(i)
         folder.mkdir()
@@ -23,11 +33,11 @@ def test_sigterm_at_any_moment_of_start_up_exits_0_and_loses_nothing(tmp_path: P
             config = write_config(folder, platform.endpoint)
             with daemon(config) as process:
                 until(process.hears_sigterm)
-                time.sleep(START_UP * i / moments)
-                assert process.stop() == 0, f"after {START_UP * i / moments:.3f} s: {process.stderr}"
+                time.sleep(span * i / moments)
+                assert process.stop() == 0, f"after {span * i / moments:.3f} s: {process.stderr}"
                 assert "Traceback" not in process.stderr
             polled += bool(platform.requests)
-            assert platform.answered == len(platform.requests), "a poll was not read to its end"
+            platform.all_read_to_the_end()
             if platform.removed:
                 assert spooled(config) == set(platform.removed)
     assert polled, "no signal came late enough to meet a poll"
@@ -70,7 +80,7 @@ def test_a_signal_while_polls_are_in_flight_exits_0_and_every_message_taken_is_k
                 until(lambda p=platform: len(p.requests) >= 4)
                 time.sleep(0.013 * i)
                 assert process.stop(number) == 0, process.stderr
-            assert platform.answered == len(platform.requests)
+            platform.all_read_to_the_end()
             assert spooled(config) == set(platform.removed)
             taken += len(platform.removed)
     assert taken > 1000
@@ -103,13 +113,10 @@ def test_signals_without_end_until_the_process_is_gone_lose_nothing(tmp_path: Pa
                 until(lambda p=platform: p.answered >= 2)
                 hammer(process)
                 assert '"stopped"' in process.stderr
-            assert platform.answered == len(platform.requests)
+            platform.all_read_to_the_end()
             assert spooled(config) == set(platform.removed)
 
 
-@pytest.mark.xfail(
-    strict=False, reason="closing the loop gives signals back to the system while the process still lives"
-)
 def test_signals_without_end_until_the_process_is_gone_exit_0(tmp_path: Path) -> None:
     with queue() as platform:
         config = write_config(tmp_path, platform.endpoint)

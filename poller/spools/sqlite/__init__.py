@@ -225,7 +225,7 @@ class SqliteSpool:
                 )
             return job(self._reader)
         except (sqlite3.Error, ValueError) as error:
-            return StorageError(f"spool {self._path.name}: {error}")
+            return StorageError(f"spool {self._path}: {error}")
 
 
 def _no_more(writer: Writer) -> None:

@@ -235,7 +235,7 @@ def _nothing(writer: Writer) -> None:
 
 def _storage_error(path: Path, error: Exception) -> StorageError:
     code = getattr(error, "sqlite_errorcode", None)
-    text = f"spool {path.name}: {error}"
+    text = f"spool {path}: {error}"
     if code is not None and code & 0xFF == sqlite3.SQLITE_FULL:
         return StorageFull(text)
     return StorageError(text)

@@ -1,0 +1,114 @@
+"""The command line, as an operator meets it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from poller import __version__
+
+GOOD = """
+accounts:
+  main: {endpoint: "http://127.0.0.1:9/common_access", app_id: 1234, key: abc, cos: {bucket: shots, app_id: 1}}
+sources: {shots: {type: screenshot_queue, account: main}}
+spool: {type: sqlite, path: spool.db}
+journal: {size: 16MiB}
+sinks: {console: {type: stdout}}
+"""
+
+
+def poller(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "poller", *words], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def written(folder: Path, text: str = GOOD) -> str:
+    (folder / "poller.yaml").write_text(text)
+    return str(folder / "poller.yaml")
+
+
+def test_help_names_every_command() -> None:
+    shown = poller("--help")
+    assert shown.returncode == 0
+    for word in ("run", "drain", "check", "schema", "demo", "sandbox", "--version", "--install-completion", "78"):
+        assert word in shown.stdout
+
+
+def test_the_version_is_told() -> None:
+    assert poller("--version").stdout == f"poller {__version__}\n"
+
+
+def test_a_wrong_word_is_a_usage_error() -> None:
+    assert poller("fly").returncode == 2
+    assert poller("run").returncode == 2
+    assert poller("drain", "-c", "x.yaml", "--timeout", "soon").returncode in (2, 78)
+
+
+def test_completion_is_offered_for_the_shell() -> None:
+    environment = os.environ | {"_POLLER_COMPLETE": "complete_bash", "COMP_WORDS": "poller d", "COMP_CWORD": "1"}
+    command = [str(Path(sys.executable).with_name("poller"))]
+    shown = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert shown.stdout.split() == ["drain", "demo"]
+
+
+def test_check_says_that_a_file_is_good_and_opens_nothing(tmp_path: Path) -> None:
+    config = written(tmp_path)
+    shown = poller("check", "-c", config)
+    assert (shown.returncode, shown.stdout) == (0, f"{config}: good\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["poller.yaml"]
+
+
+def test_check_connect_opens_every_part_and_polls_nothing(tmp_path: Path) -> None:
+    shown = poller("check", "-c", written(tmp_path), "--connect")
+    assert shown.returncode == 0, shown.stderr
+    assert (tmp_path / "spool.db").exists()
+    assert (tmp_path / "spool.db.journal").stat().st_size >= 15 * 2**20
+
+
+def test_check_connect_says_what_cannot_be_opened(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    shown = poller("check", "-c", written(tmp_path, GOOD.replace("spool.db", "file/spool.db")), "--connect")
+    assert shown.returncode == 1
+    assert "spool" in shown.stderr
+    assert "Traceback" not in shown.stderr
+
+
+def test_a_bad_configuration_is_told_line_by_line(tmp_path: Path) -> None:
+    config = written(tmp_path, GOOD.replace("stdout", "sdtout").replace("key: abc", "kee: abc"))
+    shown = poller("run", "-c", config)
+    assert shown.returncode == 78
+    lines = shown.stderr.splitlines()
+    assert len(lines) >= 2
+    assert all(line.startswith(config + ":") for line in lines)
+    assert any("did you mean stdout" in line for line in lines)
+    assert not (tmp_path / "spool.db").exists()
+
+
+def test_the_schema_is_json_that_knows_every_adapter() -> None:
+    shown = poller("schema")
+    schema = json.loads(shown.stdout)
+    text = json.dumps(schema)
+    for word in ("screenshot_queue", "sqlite", "memory", "stdout", "webhook", "download", "allow_cidr"):
+        assert word in text
+
+
+def test_the_demo_ends_by_ctrl_c_with_its_summary() -> None:
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "poller", "demo", "--interval", "1", "--streams", "2"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert demo.stderr is not None
+    shots = 0
+    shown = ""
+    for line in demo.stderr:
+        shown += line
+        shots += "live_" in line and "300x169" in line
+        if shots == 4:
+            demo.send_signal(signal.SIGINT)
+            shots += 1
+    assert demo.wait(60) == 0, shown
+    assert "lost" in shown

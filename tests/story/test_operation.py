@@ -1,0 +1,213 @@
+"""What an operator meets: a wrong clock, a second daemon, a full disk, a bad configuration."""
+
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.settings.bad_configurations import CANARY, CASES, ENVIRON, Case, lay
+
+from .rig import Process, story
+from .town import Town, as_root, counting_port, town, until
+
+# ---------------------------------------------------------------- the clock
+
+
+def test_a_clock_wrong_by_ten_minutes_is_corrected_and_said_once(tmp_path: Path) -> None:
+    with town(tmp_path, clock_offset=600.0) as place, story(place, tmp_path) as told:
+        place.enqueue(500)
+        process = told.run()
+        until(lambda: place.hook.files.total() == 500)
+        _ten_polls(place)
+        assert [line["state"] for line in process.said("clock_skew")] == ["corrected"]
+        assert 595 < process.metric("clock_skew_seconds") < 605
+        assert place.counts.refused == 1, "only the first poll, before anything was measured"
+        _set(place, -600.0)
+        place.enqueue(500)
+        until(lambda: place.hook.files.total() == 1000)
+        until(lambda: -605 < process.metric("clock_skew_seconds") < -595)
+        _ten_polls(place)
+        assert len(process.said("clock_skew")) <= 2
+        assert place.counts.refused == 1
+        assert process.get("/readyz")[0] == 200
+        assert process.stop() == 0
+        assert told.books().lost() == []
+
+
+def test_a_clock_wrong_by_two_hours_is_an_alarm_and_not_followed(tmp_path: Path) -> None:
+    with town(tmp_path, clock_offset=7200.0) as place, story(place, tmp_path) as told:
+        place.enqueue(1000)
+        process = told.run()
+        until(lambda: place.counts.polls >= 2)
+        until(lambda: process.said("poll_failed"))
+        assert [line["state"] for line in process.said("clock_skew")] == ["beyond"]
+        assert process.said("clock_skew")[0]["level"] == "warning"
+        assert 7190 < process.metric("clock_skew_seconds") < 7210
+        assert process.metric("polls_total", outcome="refused") >= 1
+        assert process.get("/readyz")[0] == 503
+        assert place.counts.removed == 0
+        _set(place, 0.0)
+        until(lambda: place.hook.files.total() == 1000)
+        assert process.said("clock_skew")[-1]["state"] == "right"
+        assert process.stop() == 0
+
+
+def _set(place: Town, offset: float) -> None:
+    place.ask(lambda: setattr(place.sandbox.clock, "offset", offset))
+
+
+def _ten_polls(place: Town) -> None:
+    target = place.counts.polls + 10
+    until(lambda: place.counts.polls >= target)
+
+
+# ---------------------------------------------------------------- a second daemon
+
+
+def test_a_second_daemon_on_one_spool_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:
+    with town(tmp_path) as place, story(place, tmp_path) as told:
+        first = told.run()
+        place.enqueue(500)
+        until(lambda: place.hook.files.total() == 500)
+        second, third = told.start(), told.start("drain")
+        for process in (second, third):
+            assert process.wait() == 1
+            reason = process.said("failed")[0]["reason"]
+            assert str(told.spool_file) in reason
+            assert "another poller owns it" in reason
+            assert "Traceback" not in process.stderr
+        place.enqueue(500)
+        until(lambda: place.hook.files.total() == 1000)
+        assert first.stop() == 0
+        assert [len(printed) for printed in told.printed()] == [1000, 0, 0]
+
+
+# ---------------------------------------------------------------- a full disk
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
+    """A file system of 40 MiB in memory."""
+    disk = folder / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(disk)], check=True)
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+@pytest.mark.root
+def test_a_full_disk_pauses_polling_and_nothing_else_and_ends_by_itself(tmp_path: Path) -> None:
+    if not as_root():
+        pytest.skip("needs root: mounts a small tmpfs")
+    with town(tmp_path) as place, small_disk(tmp_path) as disk:
+        spool = {"type": "sqlite", "path": str(disk / "spool.db")}
+        with story(place, tmp_path, spool=spool, journal={"size": "16MiB"}) as told:
+            place.turn(500)
+            process = told.run()
+            _fill(disk)
+            place.enqueue(20_000)
+            until(lambda: process.said("polling_paused"), what="for the disk to be full")
+            assert "full" in process.said("polling_paused")[0]["reason"]
+            status, why = process.get("/readyz")
+            assert status == 503
+            assert "polling is paused" in why
+            _polling_rests(place)
+            place.turn(200)
+            owed = process.metric("backlog_events", sink="hook")
+            until(lambda: process.metric("backlog_events", sink="hook") == 0)
+            delivered = place.hook.files.total()
+            assert delivered >= owed
+            assert process.said("polling_resumed") == []
+            removed = place.counts.removed
+            assert 0 < delivered <= removed < 20_000
+            (disk / "ballast").unlink()
+            until(lambda: process.said("polling_resumed"), 30, "for polling to resume")
+            until(lambda: place.depth == 0 and process.metric("backlog_events") == 0)
+            until(lambda: process.get("/readyz")[0] == 200)
+            assert process.stop() == 0
+            books = told.books()
+            assert len(books.removed) == 20_000
+            assert books.lost() == []
+            assert place.hook.files == dict.fromkeys(books.spooled, 1)
+            print(f"\nfull disk: paused after {removed} of 20000, {delivered} delivered meanwhile, lost=0")
+
+
+def _fill(disk: Path) -> None:
+    """Leave a megabyte."""
+    with (disk / "ballast").open("wb", buffering=0) as ballast:
+        try:
+            while True:
+                ballast.write(bytes(1 << 16))
+        except OSError:
+            ballast.truncate(ballast.tell() - (1 << 20))
+
+
+def _polling_rests(place: Town) -> None:
+    """No poll for a second; those in flight at first may come in."""
+    calm, polls = time.monotonic(), place.counts.polls
+    end = calm + 30
+    while time.monotonic() - calm < 1.0:
+        if place.counts.polls != polls:
+            calm, polls = time.monotonic(), place.counts.polls
+        assert time.monotonic() < end, "polling went on"
+        time.sleep(0.01)
+
+
+# ---------------------------------------------------------------- bad configurations
+
+ORDINARY = 8
+
+
+def test_a_bad_configuration_exits_78_at_the_right_line_and_connects_nowhere(
+    tmp_path: Path, soak: bool
+) -> None:
+    chosen = CASES if soak else CASES[:: len(CASES) // ORDINARY][:ORDINARY]
+    commands = ("run", "drain")
+    with counting_port() as (port, callers), ThreadPoolExecutor(2) as pool:
+        runs = []
+        for number, case in enumerate(chosen):
+            for command in commands if soak else (commands[number % 2],):
+                folder = tmp_path / f"{command}-{number}"
+                folder.mkdir()
+                runs.append(pool.submit(_refused, case, folder, command, port))
+        problems = [problem for run in runs for problem in run.result()]
+        assert problems == []
+        assert callers == []
+        print(f"\nbad configurations: {len(runs)} processes, 0 polls")
+
+
+def _refused(case: Case, folder: Path, command: str, port: int) -> list[str]:
+    """What is wrong with how this case was refused."""
+    endpoint = f"    endpoint: http://127.0.0.1:{port}/common_access\n".encode()
+    moved = case.text.startswith(b"accounts:\n  main:\n    app_id")
+    if moved:  # the platform is reachable, so that a poll would be seen
+        case = replace(
+            case,
+            text=case.text.replace(b"  main:\n", b"  main:\n" + endpoint, 1),
+            expected=tuple((line + (line > 2), column, said) for line, column, said in case.expected),
+        )
+    process = Process(lay(case, folder), command, **ENVIRON)
+    try:
+        code = process.wait()
+    finally:
+        process.kill()
+    found, problems = process.stderr, []
+    if code != 78:
+        problems.append(f"{case.name}: exit {code}: {found[-500:]}")
+    if process.stdout_file.read_bytes():
+        problems.append(f"{case.name}: something on stdout")
+    if CANARY in found:
+        problems.append(f"{case.name}: a secret in {found}")
+    for line, column, said in case.expected:
+        if not any(f"poller.yaml:{line}:{column}: " in text and said in text for text in found.splitlines()):
+            problems.append(f"{case.name}: not at {line}:{column}: {said}: {found}")
+    return problems
+
+
