@@ -218,7 +218,7 @@ class Journal:
 
     def _read_header(self) -> int | None:
         head = os.pread(self._fd, _HEADER.size, 0)
-        if not head:
+        if not any(head):  # empty, or a first start that did not come to its end: no page was ever in it
             return None
         if len(head) == _HEADER.size:
             magic, mark, size, released, checksum = _HEADER.unpack(head)
@@ -235,7 +235,8 @@ class Journal:
 
     def _move_aside(self) -> None:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-        os.rename(self.path, self.path.with_name(f"{self.path.name}.unreadable-{stamp}"))
+        aside = f"{self.path.name}.unreadable-{stamp}-{os.urandom(4).hex()}"
+        os.rename(self.path, self.path.with_name(aside))
         os.close(self._fd)
         self._fd = _locked(self.path)
 

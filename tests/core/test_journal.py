@@ -188,8 +188,18 @@ def test_an_unreadable_journal_is_moved_aside_and_not_deleted(tmp_path: Path) ->
     path = tmp_path / "journal"
     path.write_bytes(b"this is no journal" * 1000)
     assert left_over(path) == []
-    (aside,) = tmp_path.glob("journal.unreadable-*")
-    assert aside.read_bytes().startswith(b"this is no journal")
+    path.write_bytes(b"nor is this" * 1000)
+    assert left_over(path) == []
+    aside = [file.read_bytes()[:12] for file in tmp_path.glob("journal.unreadable-*")]
+    assert sorted(aside) == [b"nor is thisn", b"this is no j"]
+
+
+def test_a_first_start_that_was_cut_short_is_begun_again(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    path.write_bytes(bytes(SIZE // 2))
+    assert left_over(path) == []
+    assert [file.name for file in tmp_path.iterdir()] == ["journal"]
+    assert path.stat().st_size == SIZE
 
 
 def test_another_size_takes_effect_once_the_journal_is_empty(tmp_path: Path) -> None:
