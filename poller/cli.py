@@ -59,7 +59,9 @@ def _version(asked: bool) -> None:
 def _options(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_version, is_eager=True, help="Say which version this is, and exit."),
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Say which version this is, and exit."
+        ),
     ] = False,
 ) -> None:
     """Live-stream screenshots out of Tencent Cloud Live and into your pipeline, without losing one."""

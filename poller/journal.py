@@ -10,7 +10,6 @@ an fsync of its own, because a page that is read in twice changes nothing (event
 """
 
 import asyncio
-import fcntl
 import os
 import struct
 import zlib
@@ -22,7 +21,8 @@ from typing import Self
 
 import msgspec
 
-from poller.errors import StorageError, StorageFull, StorageLocked
+from poller.errors import StorageError, StorageFull
+from poller.files import make_folder, own, sync_folder
 from poller.model import Page
 from poller.worker import GroupThread
 
@@ -204,8 +204,8 @@ class Journal:
 
     def _open(self) -> None:
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._fd = _locked(self.path)
+            make_folder(self.path.parent)
+            self._fd = self._own()
             released = self._read_header()
             if released is not None:
                 self._scan(released)
@@ -238,7 +238,10 @@ class Journal:
         aside = f"{self.path.name}.unreadable-{stamp}-{os.urandom(4).hex()}"
         os.rename(self.path, self.path.with_name(aside))
         os.close(self._fd)
-        self._fd = _locked(self.path)
+        self._fd = self._own()
+
+    def _own(self) -> int:
+        return own(self.path, f"journal {self.path}")
 
     def _create(self) -> None:
         """Write every byte, so that no later write needs space; the mark goes last."""
@@ -249,11 +252,7 @@ class Journal:
             _pwrite_all(self._fd, zeros[: self._size - offset], offset)
         self._head = BLOCK
         os.fsync(self._fd)
-        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(self.path.parent)
 
     def _scan(self, released: int) -> None:
         size = os.fstat(self._fd).st_size
@@ -301,16 +300,6 @@ def _pwrite_all(fd: int, chunk: bytes, offset: int) -> None:
         written = os.pwrite(fd, view, offset)
         view = view[written:]
         offset += written
-
-
-def _locked(path: Path) -> int:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        raise StorageLocked(f"journal {path}: another process uses it") from None
-    return fd
 
 
 def _ignore(future: "asyncio.Future[None]") -> None:

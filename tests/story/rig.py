@@ -1,7 +1,7 @@
 """The daemon as a process, and its books: what was removed from the queue must be found again.
 
-    removed   =  spooled ∪ quarantined ∪ uncertain
-    spooled   ⊆  delivered ∪ dead-lettered ∪ pending          (per sink)
+What was removed is in the spool, in quarantine, or was in a poll whose answer did not arrive whole; what is in
+the spool is delivered, dead or pending, for each sink.
 """
 
 import json
@@ -32,7 +32,14 @@ from .town import PATIENCE, Town, until
 class Process:
     """A daemon that was started, with its output."""
 
-    def __init__(self, config: Path, command: str, *arguments: str, life: int = 0, **environ: str) -> None:
+    def __init__(
+        self,
+        config: Path,
+        command: str,
+        *arguments: str,
+        life: int = 0,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
         self.stderr_file = config.with_name(f"{command}-{life}.stderr")
         self.stdout_file = config.with_name(f"{command}-{life}.stdout")
         with self.stderr_file.open("ab") as stderr, self.stdout_file.open("ab") as stdout:
@@ -41,7 +48,7 @@ class Process:
                 stdout=stdout,
                 stderr=stderr,
                 stdin=subprocess.DEVNULL,
-                env={**os.environ, **environ},
+                env={**os.environ, **(environ or {})},
             )
         self._port = 0
 
@@ -129,7 +136,7 @@ class Story:
         self.lives += 1
         for receiver in self.town.receivers.values():
             receiver.life = self.lives
-        process = Process(self.config, command, *arguments, life=self.lives, **environ)
+        process = Process(self.config, command, *arguments, life=self.lives, environ=environ)
         self.processes.append(process)
         return process
 

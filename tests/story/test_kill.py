@@ -2,6 +2,7 @@
 
 import random
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ PER_ROUND = {"up": 20, "down": 6}
 """Kills on one spool; with the webhook down few, because waits for a retry grow and the end waits for them."""
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("hook", "ordinary", "full"), [("up", 5, 134), ("down", 3, 66)])
 def test_a_killed_daemon_loses_at_most_the_polls_in_flight(
     tmp_path: Path, soak: bool, hook: str, ordinary: int, full: int
@@ -68,7 +70,7 @@ def _balanced(told: Story, place: Town, polls: list[int]) -> tuple[int, int, int
     for poll, messages in lost.items():
         assert len(messages) == len(taken[poll]), "a poll is lost whole or not at all"
         assert messages[0].fault is None
-    for before, after in zip(polls, polls[1:], strict=False):
+    for before, after in pairwise(polls):
         gone = [poll for poll in lost if before < poll <= after]
         assert len(gone) <= LANES, f"one kill lost {len(gone)} polls"
     assert all(poll <= polls[-1] for poll in lost), "lost without a kill"

@@ -5,7 +5,6 @@ checkpoints, readers open the file `mode=ro`, and the lock keeps other processes
 """
 
 import asyncio
-import fcntl
 import os
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +17,8 @@ from typing import Literal, Self, TypeVar
 from pydantic import Field
 
 from poller.clock import Clock
-from poller.errors import StorageError, StorageLocked
+from poller.errors import StorageError
+from poller.files import make_folder, own, sync_folder
 from poller.model import Backlog, Batch, DeadLetter, Event, Outcome, Reading, Reject
 from poller.ports import Wants
 from poller.settings import FilePath, SpoolSettings
@@ -77,12 +77,12 @@ class SqliteSpool:
 
     def _open(self) -> None:
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = _locked(self._path)
+            make_folder(self._path.parent)
+            self._lock = own(self._path.with_name(self._path.name + ".lock"), f"spool {self._path}")
             if not self._path.exists():
                 os.close(os.open(self._path, os.O_CREAT | os.O_WRONLY, 0o600))
             self._writer.open()
-            _sync_folder(self._path.parent)
+            sync_folder(self._path.parent)
         except OSError as error:
             raise StorageError(f"spool {self._path}: {error.strerror}") from error
 
@@ -288,21 +288,3 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except FileNotFoundError:
         return 0
-
-
-def _locked(path: Path) -> int:
-    fd = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        raise StorageLocked(f"spool {path}: another poller owns it") from None
-    return fd
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

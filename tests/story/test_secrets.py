@@ -1,0 +1,148 @@
+"""Canaries: after a run through all faults at log level debug, no secret is found anywhere."""
+
+import hashlib
+import json
+import random
+import re
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from poller.sandbox import API_FAULTS, COS_FAULTS, Customer
+
+from .rig import Process, story
+from .town import Town, town, until
+
+KEY = "canary0key0b7c1d2e3f4a5b6c7d8e9f"
+HOOK_SECRET = "Y2FuYXJ5LWhvb2stc2VjcmV0LTAxMjM0NTY3ODlhYmNkZWY="
+HEADER = "canary-header-8d1f7a"
+TOKEN = "canary-token-3c9b2e"
+CANARIES = {"key": KEY, "hook": HOOK_SECRET, "header": HEADER, "token": TOKEN}
+SECRETS = {
+    "CANARY_KEY": KEY,
+    "CANARY_HOOK": f"whsec_{HOOK_SECRET}",
+    "CANARY_HEADER": HEADER,
+    "CANARY_TOKEN": TOKEN,
+}
+SLOW = {"hang", "latency", "drip"}
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_no_secret_is_found_anywhere_after_a_run_through_all_faults(
+    tmp_path: Path, form: str, soak: bool
+) -> None:
+    if form == "console" and not soak:
+        pytest.skip("full counts only: --soak")
+    rng, begun = random.Random(form), time.time()
+    with town(tmp_path, customers=(Customer(key=KEY),), clock_offset=30.0) as place:
+        folder = tmp_path / "daemon"
+        with story(
+            place,
+            folder,
+            account={"key": "${CANARY_KEY}"},
+            source={"max_delay": "10ms"},
+            sinks=_sinks(place, folder),
+            admin={"listen": "127.0.0.1:0", "token": "${CANARY_TOKEN}"},
+            log={"level": "debug", "format": form},
+        ) as told:
+            _trouble(place, rng)
+            process = told.start(**SECRETS)
+            until(lambda: place.sandbox.faults["api"].ordered == 0 and place.depth == 0)
+            place.turn(200)
+            until(lambda: place.hook.files.total() >= 1000)
+            pages = _pages(process) if form == "json" else []
+            command_line = Path(f"/proc/{process.child.pid}/cmdline").read_bytes()
+            assert process.stop() == 0, process.stderr[-3000:]
+            assert told.start("drain", "--timeout", "1s", **SECRETS).wait() in (0, 1)
+            assert len(told.books().spooled) >= 1000
+        assert any(headers.get("X-Canary") == HEADER for headers in place.hook.headers), "they were in use"
+        assert place.counts.refused < place.counts.polls / 2, "the key was in use"
+        places = {"command line": command_line, "pages": "\n".join(pages).encode(), **_files(folder)}
+        assert b"pictured " + b"*" * len(KEY) in places["spool.db"], "the platform did echo the key"
+        assert any("stderr" in name for name in places)
+        signs = _signs(begun - 120, time.time() + 240)
+        assert _found(places, CANARIES.values()) == []
+        assert _found(places, signs) == []
+        size = sum(map(len, places.values()))
+        print(f"\ncanaries ({form}): {len(places)} places, {size} bytes, {len(signs)} signatures, none found")
+
+
+def _sinks(place: Town, folder: Path) -> dict[str, object]:
+    return {
+        "console": {"type": "stdout"},
+        "hook": {
+            "type": "webhook",
+            "url": place.hook.url,
+            "allow_cidr": ["127.0.0.0/8"],
+            "batch": {"max_events": 100},
+            "secret": "${CANARY_HOOK}",
+            "headers": {"X-Canary": "${CANARY_HEADER}"},
+            "timeout": "1s",
+        },
+        "archive": {
+            "type": "download",
+            "directory": str(folder / "pictures"),
+            "allow_cidr": ["127.0.0.0/8"],
+            "only": {"kinds": ["screenshot"], "streams": ["pictured*"]},
+            "sidecar": True,
+            "timeout": "2s",
+        },
+    }
+
+
+def _trouble(place: Town, rng: random.Random) -> None:
+    """Every fault there is, a platform that echoes what it was sent, and a webhook that is down at first."""
+    place.turn(500)
+    names = [name for name in API_FAULTS if name not in SLOW] * 2
+    rng.shuffle(names)
+    for name in names:
+        params = {"size": 6 << 20} if name in ("endless", "bomb") else {}
+        place.order(name, **params)
+        place.order("latency", seconds=0.0)
+    place.ask(
+        lambda: place.sandbox.faults["cos"].set_rates(
+            {name: 0.05 for name in COS_FAULTS if name not in SLOW | {"endless", "bomb"}}
+        )
+    )
+    place.enqueue(100 * 2 * len(names), streams=4)
+    echo = {"stream_id": f"pictured {KEY}", "pic_url": f"{KEY}.jpg", "errmsg": KEY}
+    ill = f'{{"stream_id":"{KEY}","pic_url":["{KEY}"],"key":"{KEY}"}}'
+    queue = place.sandbox.platform.queue()
+    place.ask(lambda: queue.enqueue_raw(json.dumps(echo).encode()))
+    place.ask(lambda: queue.enqueue_raw(ill.encode()))
+    place.ask(lambda: queue.enqueue_raw(f'{{"torn":"{KEY}",'.encode()))
+
+
+def _pages(process: Process) -> list[str]:
+    refused, _ = process.get("/metrics")
+    assert refused == 401
+    found = [process.get(path, TOKEN) for path in ("/metrics", "/readyz", "/healthz", "/nothing")]
+    assert found[0][0] == 200
+    return [body for _, body in found]
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    """All that the daemon wrote, by name; the configuration holds no secret either."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    } | {"names": "\n".join(str(path) for path in folder.rglob("*")).encode("utf-8", "replace")}
+
+
+def _signs(first: float, last: float) -> list[str]:
+    """Every signature that the key can have made, the skew included."""
+    return [hashlib.md5(f"{KEY}{t}".encode()).hexdigest() for t in range(int(first), int(last))]
+
+
+def _found(places: dict[str, bytes], words: Iterable[str]) -> list[tuple[str, str]]:
+    wanted = {word.encode() for word in words}
+    found = []
+    for name, content in places.items():
+        text = content.replace(b"\0", b"")  # so that UTF-16 is seen too
+        if len(wanted) > len(CANARIES):
+            present = wanted & set(re.findall(rb"(?=([0-9a-f]{32}))", text))
+        else:
+            present = {word for word in wanted if word in text}
+        found += [(name, word.decode()) for word in present]
+    return found
