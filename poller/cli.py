@@ -6,20 +6,17 @@ import json
 from collections.abc import Coroutine
 from enum import IntEnum
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
-import structlog
 import typer
-import uvloop
 
 from poller import __version__
-from poller.daemon import Daemon
 from poller.errors import BadConfiguration, PollerError, StorageLocked
-from poller.log import configure
-from poller.settings import Settings, load, schema
 from poller.stop import Stop
 
-log = structlog.get_logger("poller")
+if TYPE_CHECKING:
+    from poller.daemon import Daemon
+    from poller.settings import Settings
 
 
 class Exit(IntEnum):
@@ -73,7 +70,7 @@ def run(context: typer.Context, config: Config) -> None:
     settings = _settings(config)
 
     async def serve(stop: Stop) -> int:
-        async with Daemon(settings) as daemon:
+        async with _daemon(settings) as daemon:
             await daemon.run(stop)
         return Exit.DONE
 
@@ -91,7 +88,7 @@ def drain(
     seconds = _duration(timeout)
 
     async def serve(stop: Stop) -> int:
-        async with Daemon(settings) as daemon:
+        async with _daemon(settings) as daemon:
             return Exit.DONE if await daemon.drain(stop, seconds) else Exit.FAILED
 
     raise typer.Exit(_in_loop(serve(context.obj), context.obj, unstarted=Exit.FAILED))
@@ -117,13 +114,18 @@ def check(
 @app.command(name="schema")
 def print_schema() -> None:
     """Print the configuration's JSON Schema, for editors."""
+    from poller.settings import schema
+
     typer.echo(json.dumps(schema(), indent=2, ensure_ascii=False))
 
 
 # ---------------------------------------------------------------- how commands run
 
 
-def _settings(config: Path) -> Settings:
+def _settings(config: Path) -> "Settings":
+    from poller.log import configure
+    from poller.settings import load
+
     try:
         settings = load(config)
     except BadConfiguration as error:
@@ -134,9 +136,15 @@ def _settings(config: Path) -> Settings:
     return settings
 
 
-async def _connect(settings: Settings) -> int:
+def _daemon(settings: "Settings") -> "Daemon":
+    from poller.daemon import Daemon  # half a second that --help and completion need not wait
+
+    return Daemon(settings)
+
+
+async def _connect(settings: "Settings") -> int:
     try:
-        async with Daemon(settings):
+        async with _daemon(settings):
             return Exit.DONE
     except StorageLocked as error:
         typer.echo(f"running: {error}", err=True)
@@ -145,9 +153,13 @@ async def _connect(settings: Settings) -> int:
 
 def _in_loop(work: Coroutine[Any, Any, int], stop: Stop, unstarted: Exit = Exit.DONE) -> int:
     """Run to the end; the supervisor's last word when it fails is one line in the log."""
+    import structlog
+    import uvloop
+
     if stop.count:
         work.close()
         return unstarted
+    log = structlog.get_logger("poller")
 
     async def supervised() -> int:
         stop.listen_in_loop()

@@ -55,6 +55,7 @@ class Courier:
             Throttler(*terms.rate).acquire if terms.rate else None
         )
         self._gate = asyncio.Lock()
+        self._turnstile = asyncio.Lock()
         self._not_before = 0.0
         self._failures = 0
         self._stopping = False
@@ -103,7 +104,8 @@ class Courier:
             await asyncio.sleep(wait)
         batch = await self._spool.claim(self.name, self._terms.max_events, self._terms.max_wait)
         if self._throttle is not None:
-            await self._throttle()
+            async with self._turnstile:  # asyncio-throttle polls: one waiter, not one per carrier
+                await self._throttle()
         carrier = asyncio.current_task()
         if carrier in self._carriers:
             self._carriers[carrier] = True

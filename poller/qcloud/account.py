@@ -1,5 +1,6 @@
 """An account on the platform: its signed calls, its throttle, its clock skew, its picture URLs."""
 
+import asyncio
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -39,6 +40,7 @@ class Account:
         self._skew = skews.Skew()
         self._client: Client | None = None
         self._acquire = _throttle(settings.rate)
+        self._turnstile = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         tls = self._settings.tls
@@ -64,7 +66,8 @@ class Account:
 
     async def ready(self) -> None:
         """Wait until one more attempt is allowed. May be cancelled."""
-        await self._acquire()
+        async with self._turnstile:  # asyncio-throttle polls: one waiter, not one per lane
+            await self._acquire()
 
     async def call(self, interface: str, inputs: Mapping[str, str]) -> Answer:
         """Send one signed call (see `Client.get`); our key and signature are blanked in its answer."""

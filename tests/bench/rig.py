@@ -79,19 +79,20 @@ def platform(directory: Path) -> Iterator[Platform]:
     """The sandbox as a process, without live streams."""
     command = [sys.executable, "-m", "poller", "sandbox", "--directory", str(directory)]
     command += ["--streams", "0", "--upload-delay", "0-0"]
-    with _process(command) as where:
+    with process(command) as where:
         yield Platform(api=_url(where["api"]), cos=_url(where["cos"]), control=_url(where["control"]))
 
 
 @contextmanager
 def receiver() -> Iterator[str]:
     """A webhook that answers 200 to whatever comes, as a process; its URL."""
-    with _process([sys.executable, "-m", "tests.bench.rig"]) as where:
+    with process([sys.executable, "-m", "tests.bench.rig"]) as where:
         yield f"http://127.0.0.1:{where['port']}/hook"
 
 
 @contextmanager
-def _process(command: Sequence[str]) -> Iterator[dict[str, Any]]:
+def process(command: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """A program that says in its first line, as JSON, where it listens; ended by SIGTERM."""
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:

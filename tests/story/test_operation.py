@@ -13,7 +13,7 @@ import pytest
 from tests.settings.bad_configurations import CANARY, CASES, ENVIRON, Case, lay
 
 from .rig import Process, story
-from .town import Town, as_root, counting_port, town, until
+from .town import Town, counting_port, needs_root, town, until
 
 # ---------------------------------------------------------------- the clock
 
@@ -83,6 +83,7 @@ def test_a_second_daemon_on_one_spool_is_refused_and_the_first_goes_on(tmp_path:
             assert "Traceback" not in process.stderr
         place.enqueue(500)
         until(lambda: place.hook.files.total() == 1000)
+        until(lambda: len(told.printed(torn=True)[0]) == 1000)
         assert first.stop() == 0
         assert [len(printed) for printed in told.printed()] == [1000, 0, 0]
 
@@ -104,8 +105,7 @@ def small_disk(folder: Path) -> Iterator[Path]:
 
 @pytest.mark.root
 def test_a_full_disk_pauses_polling_and_nothing_else_and_ends_by_itself(tmp_path: Path) -> None:
-    if not as_root():
-        pytest.skip("needs root: mounts a small tmpfs")
+    needs_root("mounts a small tmpfs")
     with town(tmp_path) as place, small_disk(tmp_path) as disk:
         spool = {"type": "sqlite", "path": str(disk / "spool.db")}
         with story(place, tmp_path, spool=spool, journal={"size": "16MiB"}) as told:

@@ -81,12 +81,11 @@ def _stored(directory: Path) -> int:
     return len(list(directory.glob("*.jpg")))
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("answer", [401, 503])
 def test_a_sink_that_refuses_for_a_while_gets_everything_when_it_wants_again(
-    tmp_path: Path, answer: int, soak: bool
+    tmp_path: Path, answer: int
 ) -> None:
-    if not soak:
-        pytest.skip("full counts only: --soak")
     with town(tmp_path) as place, story(place, tmp_path) as told:
         place.turn(answer)
         place.enqueue(1000)

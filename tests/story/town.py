@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple, Self, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
+import pytest
 import uvloop
 from aiohttp import web
 
@@ -340,5 +341,9 @@ def counting_port() -> Iterator[tuple[int, list[object]]]:
             thread.join(5)
 
 
-def as_root() -> bool:
-    return os.geteuid() == 0
+def needs_root(why: str) -> None:
+    """Skip at home, fail in CI, unless we are root."""
+    if os.geteuid() != 0 and os.environ.get("CI") == "true":
+        pytest.fail(f"needs root: {why}")
+    if os.geteuid() != 0:
+        pytest.skip(f"needs root: {why}")
