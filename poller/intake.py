@@ -21,6 +21,8 @@ FAILURES = frozenset({PollOutcome.FAILED, PollOutcome.UNCERTAIN, PollOutcome.THR
 LONGEST_FAILURE_DELAY = 60.0
 REFUSED_DELAY = 5.0
 COMMIT_TOGETHER = 16
+GATHER = 0.05
+"""Seconds between two commits while a backlog is drained: pages that share a commit cost the spool half as much."""
 FULL_AGAIN = 1.0
 BEAT = 10.0
 """Seconds after which a wait that is meant to be long still says that the loop lives."""
@@ -260,6 +262,8 @@ class Intake:
             await _to_the_end(self._commit(group))
             if ends:
                 return
+            if self._pace.lanes > 1 and self._commits.qsize() < COMMIT_TOGETHER:
+                await asyncio.sleep(GATHER)  # nothing is in hand; the journal has what comes meanwhile
 
     async def _commit(self, group: list["Commit"]) -> None:
         readings = [reading for _, reading in group if reading.events or reading.rejects]

@@ -7,7 +7,7 @@ drips its headers or never reads its answer is cut, and costs nothing until then
 import asyncio
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from aiohttp import web
 
@@ -55,12 +55,12 @@ class _Connection(web.RequestHandler):
     _cut: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        abort = cast(asyncio.Transport, transport).abort  # uvloop's transports are no subclass of it
         server: Any = self._manager
         if len(server.connections) >= MOST_CONNECTIONS:
-            transport.abort()
+            abort()
         super().connection_made(transport)
-        self._cut = asyncio.get_running_loop().call_later(server.deadline, transport.abort)
+        self._cut = asyncio.get_running_loop().call_later(server.deadline, abort)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         if self._cut is not None:

@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from collections import defaultdict
 from datetime import UTC, datetime
@@ -130,7 +131,7 @@ def curl(directory: Path, server: str, count: int) -> rig.Spent:
         )
     )
     command = ["curl", "--silent", "--parallel", "--parallel-max", "16", "--config", str(wishes)]
-    return rig.spent_by(command)
+    return rig.spent_by(command, stderr=subprocess.DEVNULL)
 
 
 def main() -> None:

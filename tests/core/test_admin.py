@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 import pytest
+import uvloop
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter
 
@@ -33,7 +34,8 @@ def tell(
         async with Listener("127.0.0.1", 0, answer, deadline=deadline) as listener:
             await story(listener.port)
 
-    asyncio.run(asyncio.wait_for(told(), 30))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # what the program runs on
+        runner.run(asyncio.wait_for(told(), 30))
 
 
 async def asked(port: int, path: str, *headers: str, method: str = "GET") -> tuple[int, str]:
@@ -150,4 +152,5 @@ def test_an_answer_that_takes_too_long_is_cut_as_well() -> None:
                 assert await reader.read() == b""
             writer.close()
 
-    asyncio.run(asyncio.wait_for(told(), 20))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(asyncio.wait_for(told(), 20))

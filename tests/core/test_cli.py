@@ -33,7 +33,17 @@ def written(folder: Path, text: str = GOOD) -> str:
 def test_help_names_every_command() -> None:
     shown = poller("--help")
     assert shown.returncode == 0
-    for word in ("run", "drain", "check", "schema", "demo", "sandbox", "--version", "--install-completion", "78"):
+    for word in (
+        "run",
+        "drain",
+        "check",
+        "schema",
+        "demo",
+        "sandbox",
+        "--version",
+        "--install-completion",
+        "78",
+    ):
         assert word in shown.stdout
 
 
@@ -48,7 +58,11 @@ def test_a_wrong_word_is_a_usage_error() -> None:
 
 
 def test_completion_is_offered_for_the_shell() -> None:
-    environment = os.environ | {"_POLLER_COMPLETE": "complete_bash", "COMP_WORDS": "poller d", "COMP_CWORD": "1"}
+    environment = os.environ | {
+        "_POLLER_COMPLETE": "complete_bash",
+        "COMP_WORDS": "poller d",
+        "COMP_CWORD": "1",
+    }
     command = [str(Path(sys.executable).with_name("poller"))]
     shown = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert shown.stdout.split() == ["drain", "demo"]
