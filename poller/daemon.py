@@ -134,8 +134,10 @@ class Daemon:
             first = asyncio.ensure_future(stop.first())
             empty = asyncio.ensure_future(self._all_delivered())
             await asyncio.wait({first, empty}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-            done = empty.done()
             first.cancel()
+            if empty.done():
+                empty.result()  # a spool that failed has not delivered
+                done = True
             empty.cancel()
 
         async with asyncio.TaskGroup() as group:
@@ -204,7 +206,7 @@ class Daemon:
             if not any(owed) and not self.journal.bytes_held:
                 return
             try:
-                async with asyncio.timeout(1.0):  # a commit of the last page settles nothing yet
+                async with asyncio.timeout(1.0):  # events that no sink wants are passed without a settlement
                     await self._settled.wait()
             except TimeoutError:
                 continue
