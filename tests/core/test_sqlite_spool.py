@@ -1,0 +1,235 @@
+"""What the SQLite spool does beyond the contract: pruning, catching up, refusing files, a disk that fails."""
+
+import asyncio
+import sqlite3
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+import poller.spools.sqlite as engine
+from poller.errors import StorageError, StorageFull
+from poller.model import Done, Retry
+from poller.spools.sqlite import SqliteSpool
+from poller.spools.sqlite.schema import VERSION
+from poller.spools.sqlite.writer import PRUNE_STEP
+from poller.testing import ToldClock, anything, some_event, some_reading
+from tests.core.fakes import sqlite_spool
+
+DAY = 86400.0
+Story = Callable[[SqliteSpool, ToldClock], Awaitable[None]]
+
+
+def tell(folder: Path, story: Story, *, retain: float = DAY, clock: ToldClock | None = None) -> None:
+    clock = clock or ToldClock()
+
+    async def told() -> None:
+        async with sqlite_spool(folder, clock, retain) as spool:
+            await spool.attach("a", anything)
+            await story(spool, clock)
+
+    asyncio.run(asyncio.wait_for(told(), 60))
+
+
+async def deliver_all(spool: SqliteSpool, sink: str = "a") -> list[str]:
+    ids: list[str] = []
+    while (await spool.backlog(sink)).events:
+        batch = await spool.claim(sink, 100)
+        ids += [event.id for event in batch.events]
+        await spool.settle(batch, [Done()] * len(batch.deliveries))
+    return ids
+
+
+def rows(folder: Path, table: str) -> int:
+    with sqlite3.connect(folder / "spool.db") as db:
+        return int(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+
+
+def test_settled_pages_are_pruned_after_retain_in_bounded_steps(tmp_path: Path) -> None:
+    pages = 2 * PRUNE_STEP + 5
+
+    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+        for number in range(pages):
+            await spool.append("source", [some_reading(number)])
+        await deliver_all(spool)
+        clock.pass_time(1000 * DAY)  # some_event's times are far behind the told clock's by then
+        steps = 1
+        while await spool.prune():
+            steps += 1
+        assert steps == 3
+        assert await spool.recent(10) == []
+
+    tell(tmp_path, story)
+    assert rows(tmp_path, "page") == 0
+
+
+def test_settled_pages_stay_for_retain(tmp_path: Path) -> None:
+    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+        await spool.append("source", [some_reading(1, 2)])
+        await deliver_all(spool)
+        clock.pass_time(DAY / 2)
+        assert not await spool.prune()
+        assert await spool.recent(10) == [some_event(2), some_event(1)]
+
+    tell(tmp_path, story)
+
+
+def test_ids_are_remembered_for_thirty_days_whatever_is_retained(tmp_path: Path) -> None:
+    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+        await spool.append("source", [some_reading(1, 2)])
+        await deliver_all(spool)
+        clock.pass_time(29 * DAY)
+        while await spool.prune():
+            pass
+        assert await spool.recent(10) == []
+        assert await spool.append("source", [some_reading(1, 2)]) == 0
+        clock.pass_time(2 * DAY)
+        while await spool.prune():
+            pass
+        assert await spool.append("source", [some_reading(1, 2)]) == 2
+        assert len(await deliver_all(spool)) == 2
+
+    tell(tmp_path, story, retain=0.0)
+    assert rows(tmp_path, "seen") == 2
+
+
+def test_numbers_go_on_after_everything_was_pruned_and_the_file_reopened(tmp_path: Path) -> None:
+    """A position must never point behind events that are yet to come."""
+    clock = ToldClock()
+
+    async def empty(spool: SqliteSpool, clock: ToldClock) -> None:
+        await spool.append("source", [some_reading(*range(50))])
+        await deliver_all(spool)
+        clock.pass_time(DAY)
+        while await spool.prune():
+            pass
+
+    async def again(spool: SqliteSpool, clock: ToldClock) -> None:
+        await spool.append("source", [some_reading(100)])
+        assert await deliver_all(spool) == [some_event(100).id]
+
+    tell(tmp_path, empty, retain=0.0, clock=clock)
+    assert rows(tmp_path, "page") == 0
+    tell(tmp_path, again, retain=0.0, clock=clock)
+
+
+def test_a_sink_that_fell_behind_reads_the_file_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "TAIL_BYTES", 20_000)
+
+    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+        for start in range(0, 1000, 20):
+            await spool.append("source", [some_reading(*range(start, start + 20))])
+        first = await spool.claim("a", 7)
+        await spool.settle(first, [Done()] * 7)
+        rest = await deliver_all(spool)
+        assert [e.id for e in first.events] + rest == [some_event(n).id for n in range(1000)]
+
+    tell(tmp_path, story)
+
+
+def test_carriers_that_catch_up_at_once_get_every_event_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "TAIL_BYTES", 5_000)
+
+    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+        for start in range(0, 600, 10):
+            await spool.append("source", [some_reading(*range(start, start + 10))])
+        got: list[str] = []
+
+        async def carrier(limit: int) -> None:
+            while True:
+                batch = await spool.claim("a", limit)
+                got.extend(event.id for event in batch.events)
+                await asyncio.sleep(0)
+                await spool.settle(batch, [Done()] * len(batch.deliveries))
+
+        carriers = [asyncio.ensure_future(carrier(limit)) for limit in (1, 3, 7, 50)]
+        while (await spool.backlog("a")).events:
+            await asyncio.sleep(0.01)
+        for task in carriers:
+            task.cancel()
+        await asyncio.gather(*carriers, return_exceptions=True)
+        assert sorted(got) == sorted(some_event(n).id for n in range(600))
+
+    tell(tmp_path, story)
+
+
+def test_another_programs_database_is_refused(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "spool.db") as db:
+        db.execute("CREATE TABLE theirs (a)")
+    with pytest.raises(StorageError, match="another program"):
+        tell(tmp_path, lambda spool, clock: asyncio.sleep(0))
+
+
+def test_a_file_of_a_later_schema_is_refused(tmp_path: Path) -> None:
+    tell(tmp_path, lambda spool, clock: asyncio.sleep(0))
+    with sqlite3.connect(tmp_path / "spool.db") as db:
+        db.execute(f"PRAGMA user_version={VERSION + 1}")
+    with pytest.raises(StorageError, match="use the version that wrote it"):
+        tell(tmp_path, lambda spool, clock: asyncio.sleep(0))
+
+
+def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "spool.db").write_bytes(b"these are not the bytes of a database" * 100)
+    with pytest.raises(StorageError, match=r"spool\.db"):
+        tell(tmp_path, lambda spool, clock: asyncio.sleep(0))
+
+
+def test_the_file_is_read_by_its_owner_alone_and_survives_as_plain_lines(tmp_path: Path) -> None:
+    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+        await spool.append("source", [some_reading(1, 2)])
+
+    tell(tmp_path, story)
+    assert (tmp_path / "spool.db").stat().st_mode & 0o777 == 0o600
+    with sqlite3.connect(tmp_path / "spool.db") as db:
+        (blob,) = db.execute("SELECT events FROM page").fetchone()
+        (sync,) = db.execute("PRAGMA journal_mode").fetchone()
+    assert blob.split(b"\n") == [some_event(1).encoded, some_event(2).encoded]
+    assert sync == "wal"
+
+
+def test_every_commit_is_synced(tmp_path: Path) -> None:
+    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+        assert spool._writer.connection.execute("PRAGMA synchronous").fetchone() == (2,)
+
+    tell(tmp_path, story)
+
+
+def test_while_the_disk_is_full_deliveries_are_settled_and_written_later(tmp_path: Path) -> None:
+    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+        await spool.append("source", [some_reading(*range(10))])
+        connection = spool._writer.connection
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count={pages}")  # SQLite's own way to be full
+        with pytest.raises(StorageFull):
+            await spool.append("source", [some_reading(*range(100, 3000))])
+        batch = await spool.claim("a", 4)
+        await spool.settle(batch, [Done()] * 3 + [Retry(after=0, reason="no")])
+        again = await spool.claim("a", 4)
+        assert again.events == (some_event(3),)
+        await spool.settle(again, [Done()])
+        assert (await spool.backlog("a")).events == 6
+        connection.execute("PRAGMA max_page_count=1073741823")
+        assert await spool.append("source", [some_reading(*range(100, 3000))]) == 2900
+
+    tell(tmp_path, story)
+
+    async def reopened(spool: SqliteSpool, clock: ToldClock) -> None:
+        assert (await spool.backlog("a")).events == 6 + 2900
+
+    tell(tmp_path, reopened)
+
+
+def test_one_bad_append_does_not_spoil_another_in_the_same_commit(tmp_path: Path) -> None:
+    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+        good = [spool.append("source", [some_reading(n)]) for n in range(5)]
+        bad = spool._write(lambda writer: writer.connection.execute("SELECT ?", (2**70,)))
+        results = await asyncio.gather(*good[:3], bad, *good[3:], return_exceptions=True)
+        assert [r for r in results if not isinstance(r, Exception)] == [1] * 5
+        assert sum(isinstance(r, StorageError) for r in results) == 1
+        assert len(await deliver_all(spool)) == 5
+
+    tell(tmp_path, story)
