@@ -75,9 +75,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
 class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One thing that happened on the platform.
 
-    `occurred_at` falls back to `received_at` where nothing says better. `fields` are the kind's own
-    (a screenshot's `file_name`, `width`, …). `message` is the platform's JSON object as it came.
-    `encoded` is the public form (one CloudEvents 1.0 JSON object without a newline), made once.
+    `occurred_at` falls back to `received_at` where nothing says better. `encoded` is the public form (one
+    CloudEvents 1.0 JSON object without a newline), made once; `fields` and `message` are read from it.
     """
 
     id: str
@@ -87,9 +86,18 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     occurred_at: datetime
     received_at: datetime
     url: str | None
-    fields: Mapping[str, object]
-    message: msgspec.Raw
     encoded: bytes
+
+    @property
+    def fields(self) -> dict[str, object]:
+        """The kind's own fields (a screenshot's `file_name`, `width`, …), as JSON has them; decoded anew."""
+        parts = _parts.decode(self.encoded).data
+        return {name: msgspec.json.decode(raw) for name, raw in parts.items() if name not in _COMMON}
+
+    @property
+    def message(self) -> bytes:
+        """The platform's JSON object as it came."""
+        return bytes(_parts.decode(self.encoded).data["message"])
 
 
 def identity(kind: str, account: str, key: str) -> str:
@@ -130,8 +138,6 @@ def new_event(
         occurred_at=when,
         received_at=received_at,
         url=url,
-        fields=fields,
-        message=message,
         encoded=_encoder.encode(public),
     )
 
@@ -139,17 +145,14 @@ def new_event(
 def parse_event(encoded: bytes) -> Event:
     """Read an event back from its public form; `msgspec.DecodeError` when it is not one."""
     public = _decoder.decode(encoded)
-    data = public.data
     return Event(
         id=public.id,
         kind=public.type.removeprefix(TYPE_PREFIX),
         account=public.source.removeprefix(SOURCE_PREFIX),
-        stream_id=msgspec.json.decode(data["stream_id"], type=str),
+        stream_id=public.data.stream_id,
         occurred_at=public.time,
-        received_at=msgspec.json.decode(data["received_at"], type=datetime),
-        url=msgspec.json.decode(data["url"], type=str | None),
-        fields={name: msgspec.json.decode(raw) for name, raw in data.items() if name not in _COMMON},
-        message=data["message"],
+        received_at=public.data.received_at,
+        url=public.data.url,
         encoded=encoded,
     )
 
@@ -163,17 +166,27 @@ class _Public(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="sp
     data: dict[str, object]
 
 
+class _Common(msgspec.Struct, frozen=True, gc=False):
+    stream_id: str
+    url: str | None
+    received_at: datetime
+
+
 class _Published(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="specversion", tag="1.0"):
     id: str
     source: str
     type: str
     time: datetime
+    data: _Common
+
+
+class _Parts(msgspec.Struct, frozen=True, gc=False):
     data: dict[str, msgspec.Raw]
-    subject: str | None = None
 
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(_Published)
+_parts = msgspec.json.Decoder(_Parts)
 
 
 # ---------------------------------------------------------------- out: deliveries and outcomes

@@ -2,7 +2,7 @@
 
     python -m tests.bench.idle [--seconds 30]
 
-A sandbox with an empty queue, `poller run` with the webhook and the admin port, five seconds to settle, then the
+A sandbox with an empty queue, `poller run` with a webhook, five seconds to settle, then the
 process's CPU time (utime and stime of /proc/PID/stat, all threads) over the time given. The promise is at most 1 %.
 The bare line is the same with one GET every five seconds and nothing else around it, in this process.
 """

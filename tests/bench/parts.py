@@ -108,7 +108,7 @@ def reading(found: Measured, given: list[Page]) -> list[Reading]:
                 received_at=event.received_at,
                 url=event.url,
                 fields=event.fields,
-                message=event.message,
+                message=msgspec.Raw(event.message),
             )
     return readings
 

@@ -62,7 +62,7 @@ def shot(
         message=msgspec.Raw(b"{}"),
     )
     # Put in afterwards, because halves of characters have no public form.
-    return msgspec.structs.replace(event, url=url, stream_id=stream, fields={"file_name": name})
+    return msgspec.structs.replace(event, url=url, stream_id=stream)
 
 
 def batch(*events: Event) -> Batch:
