@@ -4,7 +4,9 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--soak", action="store_true", help="the full counts: half an hour of kills, power cuts and faults")
+    parser.addoption(
+        "--soak", action="store_true", help="full counts: half an hour of kills, cuts and faults"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
