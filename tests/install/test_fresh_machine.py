@@ -48,6 +48,7 @@ def lost_nothing(shown: str) -> bool:
     )
 
 
+@pytest.mark.timeout(1200)
 @pytest.mark.usefixtures("minutes")
 def test_the_readmes_first_command_runs_the_demo_in_a_fresh_clone(tmp_path: Path) -> None:
     clone = tmp_path / "clone"
@@ -65,6 +66,7 @@ def test_the_gate_runs_the_readmes_second_command() -> None:
     assert gate.rstrip().endswith('exec bash -euc "$tests"')
 
 
+@pytest.mark.timeout(1200)
 @pytest.mark.usefixtures("minutes")
 def test_the_wheel_installed_in_a_fresh_environment_runs_the_demo(tmp_path: Path) -> None:
     clone = tmp_path / "clone"
