@@ -25,8 +25,8 @@ def test_a_message_becomes_an_event_with_all_that_its_name_says() -> None:
         "file_name": message(12)["pic_url"],
         "width": 300,
         "height": 169,
-        "push_started_at": push,
-        "task_started_at": push,
+        "push_started_at": "2016-08-22T07:16:27Z",
+        "task_started_at": "2016-08-22T07:16:27Z",
         "offset": 120,
     }
 
