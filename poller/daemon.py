@@ -53,7 +53,6 @@ class Daemon:
         self.couriers: list[Courier] = []
         self.spool: Spool
         self.journal: Journal
-        self.admin_port: int | None = None
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -115,7 +114,6 @@ class Daemon:
         )
         where = self.settings.admin.listen
         listener = await stack.enter_async_context(Listener(where.host, where.port, answer))
-        self.admin_port = listener.port
         log.info("admin_listens", host=where.host, port=listener.port)
 
     # ------------------------------------------------------------ running

@@ -7,9 +7,12 @@ gets past it.
 
 import errno
 import ipaddress
+import re
 import socket
 import ssl
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +24,7 @@ from poller.errors import PollerError
 
 USER_AGENT = f"poller/{__version__}"
 CONNECT_TIMEOUT = 10.0
+MAX_RETRY_AFTER = 86_400.0
 
 Network = IPv4Network | IPv6Network
 AddrInfo = tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[Any, ...]]
@@ -230,3 +234,20 @@ def _kind(error: Exception) -> str:
     if isinstance(cause, ssl.SSLError):
         return str(getattr(cause, "reason", None) or "handshake failed")
     return errno.errorcode.get(getattr(cause, "errno", None) or 0, "no address could be reached")
+
+
+# ---------------------------------------------------------------- when to come again
+
+
+def wait_seconds(retry_after: str, now: datetime) -> float | None:
+    """Seconds that a `Retry-After` asks for, at most a day; None for zero, the past and the unreadable."""
+    text = retry_after.strip()
+    if re.fullmatch(r"[0-9]{1,300}(\.[0-9]{1,300})?", text):
+        seconds = float(text)
+    else:
+        try:
+            date = parsedate_to_datetime(text)
+        except (ValueError, TypeError, IndexError, OverflowError):
+            return None
+        seconds = ((date if date.tzinfo else date.replace(tzinfo=UTC)) - now).total_seconds()
+    return min(seconds, MAX_RETRY_AFTER) if seconds > 0 else None

@@ -8,7 +8,7 @@ has an attribute `Settings` (a `poller.settings.Section`) and is built as `Adapt
 `accounts` maps the names under `accounts:` to `poller.qcloud.account.Account` (a spool gets none: `{}`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -107,7 +107,8 @@ class Spool(Port, Protocol):
         """Say what became of each delivery of a claimed batch, in its order.
 
         Holds for this process at once, also while the disk is full, and becomes durable within a second or
-        on leaving: after a crash, the deliveries settled last may be carried again. Those to retry are due
+        on leaving: after a crash, the deliveries settled last may be carried again; after any end, also those that
+        were settled while a batch claimed before them was still in hand. Those to retry are due
         together, after the longest `after` among them, as one batch.
         """
         ...
@@ -160,11 +161,3 @@ class Sink(Port, Protocol):
         do no harm. It never retries by itself.
         """
         ...
-
-
-class Adapter(Protocol):
-    """What an entry point names: a class with its settings class, built with a name, settings, accounts."""
-
-    Settings: type[object]
-
-    def __call__(self, name: str, settings: object, accounts: Mapping[str, object]) -> Port: ...

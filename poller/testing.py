@@ -426,6 +426,29 @@ class DurableSpoolContract(SpoolContract):
         asyncio.run(before())
         asyncio.run(asyncio.wait_for(after(), 30))
 
+    def test_a_retry_behind_a_batch_in_hand_is_owed_once_after_a_restart(self, tmp_path: Path) -> None:
+        """The place in the log and the waiting batch are one debt."""
+        clock = ToldClock()
+
+        async def before() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything)
+                await spool.append("source", [some_reading(1, 2)])
+                await spool.claim("a", 1)
+                await spool.settle(await spool.claim("a", 1), [Retry(after=5, reason="no")])
+
+        async def after() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything)
+                assert (await spool.backlog("a")).events == 2
+                assert (await spool.claim("a", 10)).events == (some_event(1),)
+                clock.pass_time(5)
+                assert (await spool.claim("a", 10)).events == (some_event(2),)
+                assert (await spool.backlog("a")).events == 2
+
+        asyncio.run(before())
+        asyncio.run(asyncio.wait_for(after(), 30))
+
     def test_half_of_a_split_retry_is_owed_after_a_restart(self, tmp_path: Path) -> None:
         """Settling one half must not take the other one off the disk."""
         clock = ToldClock()

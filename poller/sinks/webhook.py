@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Annotated, Self
 
@@ -16,7 +15,7 @@ from standardwebhooks import Webhook as Signer
 
 from poller.errors import BadConfiguration, Gone, Rejected, SinkError, TryLater
 from poller.model import Batch
-from poller.outbound import AddressGuard, reason, session, ssl_context
+from poller.outbound import AddressGuard, reason, session, ssl_context, wait_seconds
 from poller.settings import (
     Cidr,
     Duration,
@@ -33,7 +32,6 @@ REJECTIONS = frozenset({400, 405, 413, 415, 422})
 MAX_ANSWER = 64 * 1024
 ANSWER_WITHIN = 1.0
 """Seconds for the rest of an answer whose status is known; only the connection's reuse hangs on it."""
-MAX_RETRY_AFTER = 86_400.0
 
 _ONE = "application/cloudevents+json"
 _MANY = "application/cloudevents-batch+json"
@@ -224,17 +222,3 @@ def refusal(status: int, retry_after: str | None, now: datetime) -> SinkError:
         return Gone("HTTP 410")
     text = f"HTTP {status}: redirect refused" if 300 <= status < 400 else f"HTTP {status}"
     return TryLater(text, after=None if retry_after is None else wait_seconds(retry_after, now))
-
-
-def wait_seconds(retry_after: str, now: datetime) -> float | None:
-    """Seconds that a `Retry-After` asks for, at most a day; None for zero, the past and the unreadable."""
-    text = retry_after.strip()
-    if re.fullmatch(r"[0-9]{1,300}(\.[0-9]{1,300})?", text):
-        seconds = float(text)
-    else:
-        try:
-            date = parsedate_to_datetime(text)
-        except (ValueError, TypeError, IndexError, OverflowError):
-            return None
-        seconds = ((date if date.tzinfo else date.replace(tzinfo=UTC)) - now).total_seconds()
-    return min(seconds, MAX_RETRY_AFTER) if seconds > 0 else None

@@ -90,7 +90,8 @@ class Desk:
 
     def owed(self, head: int) -> int:
         """How many events are not settled, `head` being the log's next number."""
-        return head - self.next + self._in_hand + self.retrying
+        # what waits for a retry and lies ahead of `next` as well is owed once
+        return head - self.next - len(self._skip) + self._in_hand + self.retrying
 
     def oldest_waiting(self) -> datetime | None:
         """When the oldest event that waits for a retry was received."""

@@ -10,7 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from poller.errors import Gone, Rejected, SinkError, TryLater
-from poller.sinks.webhook import MAX_RETRY_AFTER, refusal, wait_seconds
+from poller.outbound import MAX_RETRY_AFTER, wait_seconds
+from poller.sinks.webhook import refusal
 
 from .hooks import carried, carry, sink
 from .servers import Request, batch, saying, serving

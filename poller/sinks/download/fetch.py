@@ -1,7 +1,6 @@
 """One picture over HTTP: bounded in bytes, in memory and in time, never followed elsewhere."""
 
 import asyncio
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -10,7 +9,7 @@ import aiohttp
 
 from poller.errors import Rejected, TryLater
 from poller.model import Event
-from poller.outbound import reason
+from poller.outbound import reason, wait_seconds
 from poller.sinks.download.hosts import Target
 from poller.sinks.download.pictures import check_checksum, check_picture
 
@@ -145,7 +144,7 @@ def refusal(response: aiohttp.ClientResponse, event: Event, now: datetime) -> Tr
     if 300 <= status < 400:
         return TryLater(f"HTTP {status}: redirect refused")
     if status >= 500 or status in BUSY:
-        return HostTrouble(f"HTTP {status}", after=_seconds(response.headers.get("Retry-After", "")))
+        return HostTrouble(f"HTTP {status}", after=wait_seconds(response.headers.get("Retry-After", ""), now))
     return TryLater(f"HTTP {status}")
 
 
@@ -157,7 +156,3 @@ def expected_by(event: Event) -> datetime:
     shot = event.occurred_at
     latest = shot if event.received_at < shot <= event.received_at + FAR_AHEAD else event.received_at
     return latest + UPLOAD + MARGIN
-
-
-def _seconds(retry_after: str) -> float | None:
-    return float(retry_after) if re.fullmatch("[0-9]{1,9}", retry_after) else None

@@ -25,7 +25,7 @@ from poller.settings import FilePath, SpoolSettings
 from poller.spools.claims import Claims
 from poller.spools.desk import Changes, Desk, Member
 from poller.spools.sqlite.schema import dead_of, events_of, moment, reject_of
-from poller.spools.sqlite.writer import Writer
+from poller.spools.sqlite.writer import Writer, flush
 from poller.spools.tail import Tail
 from poller.worker import GroupThread
 
@@ -152,7 +152,7 @@ class SqliteSpool:
     def _flush_now(self) -> None:
         self._flush = None
         if self._writer.dirty:
-            self._writes.submit(_no_more).add_done_callback(self._flushed)
+            self._writes.submit(flush).add_done_callback(self._flushed)
 
     def _flushed(self, future: "asyncio.Future[object]") -> None:
         if not future.cancelled() and future.exception() is not None:
@@ -183,7 +183,7 @@ class SqliteSpool:
 
     async def dead(self, limit: int, sink: str | None = None) -> list[DeadLetter]:
         """See `Spool.dead`."""
-        await self._write(_no_more)  # so that what was just settled is seen
+        await self._write(flush)  # so that what was just settled is seen
         return await self._read(partial(_dead, limit, sink))
 
     async def quarantined(self, limit: int) -> list[Reject]:
@@ -226,10 +226,6 @@ class SqliteSpool:
             return job(self._reader)
         except (sqlite3.Error, ValueError) as error:
             return StorageError(f"spool {self._path}: {error}")
-
-
-def _no_more(writer: Writer) -> None:
-    """A job that only takes the due changes along."""
 
 
 def _load(start: int, reader: sqlite3.Connection) -> list[Member]:

@@ -75,7 +75,7 @@ class Writer:
     def close(self) -> None:
         """Write what is due and close."""
         if self._broken is None:
-            self.run([_nothing])
+            self.run([flush])
         self.connection.close()
 
     def run(self, jobs: list[Job[object]]) -> list[object | Exception]:
@@ -232,7 +232,7 @@ class Writer:
         return len(rows) == PRUNE_STEP
 
 
-def _nothing(writer: Writer) -> None:
+def flush(writer: Writer) -> None:
     """A job that only takes the due changes along."""
 
 

@@ -222,6 +222,13 @@ def test_a_busy_host_says_when_to_come_again(tmp_path: Path) -> None:
     assert error.after == 7.0
 
 
+def test_a_busy_host_may_name_a_date_and_no_wait_is_without_bounds(tmp_path: Path) -> None:
+    header = "Retry-After: Fri, 31 Dec 9999 23:59:59 GMT"
+    error = delivered(tmp_path, lambda path: ok(b"", header, status="503 Slow Down"), "a.jpg", "b.jpg")
+    assert isinstance(error, TryLater)
+    assert error.after == 86_400.0
+
+
 # ---------------------------------------------------------------- not yet, and never
 
 
