@@ -3,9 +3,9 @@
 from poller.sandbox.faults import API_FAULTS, COS_FAULTS, UPLOAD_FAULTS, Fault
 from poller.sandbox.options import Answers, BadOption, Customer, Naming, Options, era
 from poller.sandbox.oracle import Oracle, Removed
-from poller.sandbox.poison import POISONS
+from poller.sandbox.query.poison import POISONS
 from poller.sandbox.sandbox import Sandbox, main, serve
-from poller.sandbox.synthetic import Load
+from poller.sandbox.query.synthetic import Load
 
 __all__ = [
     "API_FAULTS",

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from poller.sandbox.faults import Faults
 from poller.sandbox.options import BadOption
-from poller.sandbox.synthetic import Load
+from poller.sandbox.query.synthetic import Load
 
 if TYPE_CHECKING:
     from poller.sandbox.sandbox import Sandbox

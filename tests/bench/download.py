@@ -25,7 +25,7 @@ import msgspec
 import uvloop
 
 from poller.model import Batch, Delivery, Event, batch_id, new_event
-from poller.sandbox.video import plain_jpeg
+from poller.sandbox.media.cutting import plain_jpeg
 from poller.sinks.download import Download
 from poller.sinks.download.settings import DownloadSettings
 from tests.bench import rig

@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from poller.model import Event, identity, new_event
-from poller.sandbox.video import plain_jpeg
+from poller.sandbox.media.cutting import plain_jpeg
 from poller.sinks.download import Download
 from poller.sinks.stdout import Stdout
 from poller.sinks.webhook import Webhook

@@ -10,7 +10,7 @@ from typing import Self
 
 from aiohttp import web
 
-from poller.sandbox.video import plain_jpeg
+from poller.sandbox.media.cutting import plain_jpeg
 
 
 @cache

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from poller.sandbox import Customer, Load, Options, Sandbox
-from poller.sandbox.query import signature
+from poller.sandbox.query.reading import signature
 
 from .asking import ask, loaded, play, signed, tell
 

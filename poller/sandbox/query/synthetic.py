@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from poller.sandbox.answers import Said
+from poller.sandbox.query.answers import Said
 from poller.sandbox.names import Shot, path_of
 from poller.sandbox.options import BadOption, Customer, Naming
-from poller.sandbox.pictures import Pictures
-from poller.sandbox.platform import Platform
+from poller.sandbox.cos.store import Pictures
+from poller.sandbox.query.queues import Platform
 
 DAYS_BACK = 60
 BATCH = 10_000  # bounds the memory that a million messages need while they are made

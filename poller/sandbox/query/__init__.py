@@ -1,0 +1,1 @@
+"""The three signed interfaces, and the queues behind the destructive one."""

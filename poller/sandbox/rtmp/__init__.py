@@ -1,0 +1,1 @@
+"""Publish-only RTMP: bytes from any pusher in, media messages out."""
