@@ -4,8 +4,8 @@ from poller.sandbox.faults import API_FAULTS, COS_FAULTS, UPLOAD_FAULTS, Fault
 from poller.sandbox.options import Answers, BadOption, Customer, Naming, Options, era
 from poller.sandbox.oracle import Oracle, Removed
 from poller.sandbox.query.poison import POISONS
-from poller.sandbox.sandbox import Sandbox, main, serve
 from poller.sandbox.query.synthetic import Load
+from poller.sandbox.sandbox import Sandbox, main, serve
 
 __all__ = [
     "API_FAULTS",

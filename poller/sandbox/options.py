@@ -36,6 +36,17 @@ class Customer:
     key: str = "5d41402abc4b2a76b9719d911017c592"
     bucket: str = "shots"
     cos_app_id: int = 1250000000
+    biz_id: int = 0
+    """Names the place of its recordings: http://(biz id).vod.myqcloud.com/. By default 200024490 more than `app_id`."""
+    push_key: str | None = None
+    """Where set, a push needs `txTime` (hex epoch) and `txSecret` = md5(push key + stream + txTime)."""
+    secret_id: str = "AKIDsandbox"
+    secret_key: str = "sandbox"
+    """With these two, uploads into the bucket are signed."""
+
+    def __post_init__(self) -> None:
+        if not self.biz_id:
+            object.__setattr__(self, "biz_id", 200024490 + self.app_id)
 
     @property
     def host_label(self) -> str:
@@ -45,12 +56,20 @@ class Customer:
 
 @dataclass(frozen=True, kw_only=True)
 class Answers:
-    """The form in which Live_Queue_Get answers, wherever the platform's was seen to vary or is unknown."""
+    """The form in which the interfaces answer, wherever the platform's was seen to vary or is unknown."""
 
     output: Literal["object", "array", "list"] = "object"
-    """`output` is an object, an array of that one object, or the bare list of messages."""
+    """Of Live_Queue_Get: an object, an array of that one object, or the bare list of messages."""
+    file_list: Literal["object", "array"] = "object"
+    """`output` of Live_Tape_GetFilelist: an object, or an array of that one object."""
+    status: Literal["array", "object"] = "array"
+    """`output` of Live_Channel_GetStatus: an array of one object, or that object."""
     empty: Literal["object", "array", "null", "missing", "10003"] = "object"
-    """What `output` is when nothing is there; `10003` is the documented code, without any output."""
+    """What `output` is when no message or segment is there; `10003` is the documented code, without any output."""
+    rows: Literal["spec", "later"] = "spec"
+    """A segment's row: `vid`, `start_time`, `end_time`; or all that was seen later, strings and nulls."""
+    place: Literal["vid", "url", "both"] = "both"
+    """Of a later row, what is filled: `vid`, `record_file_url`, or both."""
     count: Literal["int", "string", "wrong"] = "int"
     ret: Literal["int", "string"] = "int"
     extra: bool = False
@@ -94,10 +113,14 @@ class Options:
     """HOST:PORT of the query interface; port 0 takes a free one."""
     cos_listen: str | None = None
     """HOST:PORT of the picture server; by default a free port of the same host."""
+    vod_listen: str | None = None
+    """HOST:PORT of the recordings' server; by default a free port of the same host."""
+    rtmp_listen: str | None = None
+    """HOST:PORT to push to; by default a free port of the same host."""
     control_listen: str | None = None
-    """HOST:PORT of the control port; by default a free port of the same host."""
+    """HOST:PORT of the control port, which trusts whoever reaches it; by default a free port of 127.0.0.1."""
     customers: tuple[Customer, ...] = (Customer(),)
-    """The first one owns the live streams, unless the control port says otherwise."""
+    """A push belongs to the one whose `biz_id` it names (`?bizid=`, or the host's first label), else to the first."""
     id_params: tuple[str, ...] = ("cmd", "appid")
     """By which parameters a customer may say who it is."""
     answers: Answers = Answers()
@@ -111,6 +134,14 @@ class Options:
     interval: float = 10.0
     """Seconds between two pictures of a stream, at multiples of the absolute system clock."""
     width: int = 300
+    exact: bool = False
+    """Whether a picture is the frame of its moment, which costs decoding a GOP, or the keyframe before it."""
+    segment: float = 1800.0
+    """Seconds that no recorded segment exceeds."""
+    silence: float = 6.0
+    """Seconds after which a pusher that says nothing is taken for gone."""
+    retain: float = 15 * 86400.0
+    """Seconds that pictures, recordings and what is known of channels are kept."""
     upload_delay: tuple[float, float] = (0.0, 15.0)
     """Seconds from the shot until the picture can be fetched, evenly random between the two."""
     faults: Mapping[str, float] = field(default_factory=dict)
@@ -129,13 +160,17 @@ class Options:
     """Messages a customer's queue holds; beyond it the oldest are dropped, and counted."""
 
     def __post_init__(self) -> None:
-        if self.interval <= 0:
-            raise BadOption(f"interval: {self.interval} is not above 0")
         if self.interval < 1 and self.naming.grammar == "B":
             raise BadOption("interval: grammar B cannot tell two pictures of one second apart")
         if not self.customers:
             raise BadOption("customers: at least one is needed")
-        for name in ("listen", "cos_listen", "control_listen"):
+        for name in ("interval", "segment", "silence", "retain"):
+            if not getattr(self, name) > 0:
+                raise BadOption(f"{name}: {getattr(self, name)!r} is not above 0")
+        for name in ("app_id", "biz_id", "host_label"):
+            if len({getattr(one, name) for one in self.customers}) < len(self.customers):
+                raise BadOption(f"customers: two have the same {name}")
+        for name in ("listen", "cos_listen", "vod_listen", "rtmp_listen", "control_listen"):
             split_address(getattr(self, name) or "x:0", name)
 
 
@@ -152,8 +187,9 @@ def era(year: Era) -> tuple[Answers, Naming]:
     if year == "2016":
         return Answers(count="string"), Naming()
     if year == "2017":
-        return Answers(fields="create_time", url="slash"), Naming(grammar="B", folder="{date}")
+        answers = Answers(fields="create_time", url="slash", rows="later")
+        return answers, Naming(grammar="B", folder="{date}")
     if year == "2018":
-        answers = Answers(fields="pic_full_url", extra=True)
+        answers = Answers(fields="pic_full_url", extra=True, rows="later")
         return answers, Naming(grammar="B", folder="{date}")
     raise BadOption(f"era: {year!r} is none of 2016, 2017, 2018")

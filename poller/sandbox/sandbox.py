@@ -16,21 +16,21 @@ from typing import Self
 
 import uvloop
 
-from poller.sandbox.query.interface import PATH, QueryInterface
 from poller.sandbox.bell import Bell
-from poller.sandbox.media.clip import clip
 from poller.sandbox.clock import Clock
 from poller.sandbox.control import ControlPort
 from poller.sandbox.cos.server import PictureServer
+from poller.sandbox.cos.store import Pictures
 from poller.sandbox.faults import API_FAULTS, COS_FAULTS, UPLOAD_FAULTS, Faults
 from poller.sandbox.listening import Answering, listening
+from poller.sandbox.media.clip import clip
+from poller.sandbox.media.cutting import plain_jpeg
 from poller.sandbox.options import BadOption, Options, split_address
 from poller.sandbox.oracle import Oracle, RemovedLog
-from poller.sandbox.cos.store import Pictures
+from poller.sandbox.query.interface import PATH, QueryInterface
 from poller.sandbox.query.queues import Platform
-from poller.sandbox.streams import Screenshots, Streams
 from poller.sandbox.query.synthetic import Load, Synthetic
-from poller.sandbox.media.cutting import plain_jpeg
+from poller.sandbox.streams import Screenshots, Streams
 
 
 class Sandbox:

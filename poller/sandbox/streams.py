@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from poller.sandbox.query.answers import Said
+from poller.sandbox.cos.store import Pictures
+from poller.sandbox.media.cutting import Video, look_at, picture
 from poller.sandbox.names import Shot, path_of
 from poller.sandbox.options import BadOption, Naming
-from poller.sandbox.cos.store import Pictures
+from poller.sandbox.query.answers import Said
 from poller.sandbox.query.queues import Platform
-from poller.sandbox.media.cutting import Video, look_at, picture
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,9 +18,9 @@ from av.video.frame import VideoFrame
 
 from poller.sandbox import BadOption, Naming, Options, Sandbox
 from poller.sandbox.media.clip import clip, encode, picture_of
+from poller.sandbox.media.cutting import NoVideo, height_for, look_at, picture
 from poller.sandbox.names import Shot, path_of
 from poller.sandbox.streams import Screenshots
-from poller.sandbox.media.cutting import NoVideo, height_for, look_at, picture
 
 from .asking import ask, play, tell
 

@@ -15,9 +15,9 @@ from fastcrc import crc64
 
 from poller.sandbox.broken import Answer, send, send_broken
 from poller.sandbox.clock import Clock
+from poller.sandbox.cos.store import Pictures
 from poller.sandbox.faults import Fault, Faults
 from poller.sandbox.options import Customer
-from poller.sandbox.cos.store import Pictures
 
 NO_SUCH_KEY = """<?xml version='1.0' encoding='utf-8' ?>
 <Error>

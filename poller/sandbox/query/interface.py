@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from aiohttp import web
 
-from poller.sandbox.query.answers import encode, page, refusal
 from poller.sandbox.broken import HTML, Answer, send, send_broken
 from poller.sandbox.faults import Fault, Faults
 from poller.sandbox.options import Answers, Customer
-from poller.sandbox.query.queues import Message, Platform, Queue
+from poller.sandbox.query.answers import encode, page, refusal
 from poller.sandbox.query.poison import POISONS
+from poller.sandbox.query.queues import Message, Platform, Queue
 from poller.sandbox.query.reading import (
     BAD_PARAMETER,
     TOO_FREQUENT,

@@ -7,11 +7,11 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from poller.sandbox.query.answers import Said, message_body, pic_url
 from poller.sandbox.bell import Bell
 from poller.sandbox.clock import Clock
 from poller.sandbox.options import Answers, BadOption, Customer
 from poller.sandbox.oracle import Oracle, RemovedLog
+from poller.sandbox.query.answers import Said, message_body, pic_url
 from poller.sandbox.query.poison import POISONS, names_a_path, poisonous
 
 _COMPACT = json.JSONEncoder(separators=(",", ":")).encode

@@ -1,0 +1,46 @@
+"""What the ingest expects of the platform behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class Refused(Exception):
+    """This push is not let in; the text is told to the pusher (never a secret)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What a pusher asks for: `rtmp://host/app/stream?query`.
+
+    The stream is percent-decoded, without its query; the query's parameters are decoded too, the first of a name
+    counts. `repr` leaves the query out, because it holds the push secret.
+    """
+
+    host: str
+    app: str
+    stream: str
+    query: Mapping[str, str]
+    peer: str
+
+    def __repr__(self) -> str:
+        return f"Wish({self.app}/{self.stream} from {self.peer})"
+
+
+class Push(Protocol):
+    """One push that was let in. Called from the event loop, never again after `end`."""
+
+    def tag(self, kind: int, timestamp: int, body: bytes) -> None:
+        """A whole media message: 8 audio, 9 video, 18 script data (without `@setDataFrame`). Must not raise."""
+
+    def end(self, why: str) -> None:
+        """The push is over: `unpublished`, `closed`, `reset`, `silent`, `broken`, `kicked`, `stopped`."""
+
+
+class Stage(Protocol):
+    """Who decides on pushes."""
+
+    def publish(self, wish: Wish) -> Push:
+        """Lets a push begin. Raises Refused: a name that is live already, a wrong secret, a bad name."""
