@@ -17,14 +17,17 @@ from typing import Self
 import uvloop
 
 from poller.sandbox.bell import Bell
+from poller.sandbox.channels import Channels
 from poller.sandbox.clock import Clock
 from poller.sandbox.control import ControlPort
 from poller.sandbox.cos.server import PictureServer
 from poller.sandbox.cos.store import Pictures
+from poller.sandbox.database import Database
 from poller.sandbox.faults import API_FAULTS, COS_FAULTS, UPLOAD_FAULTS, Faults
 from poller.sandbox.listening import Answering, listening
 from poller.sandbox.media.clip import clip
 from poller.sandbox.media.cutting import plain_jpeg
+from poller.sandbox.media.recordings import Recordings
 from poller.sandbox.options import BadOption, Options, split_address
 from poller.sandbox.oracle import Oracle, RemovedLog
 from poller.sandbox.query.interface import PATH, QueryInterface
@@ -46,6 +49,9 @@ class Sandbox:
             "cos": Faults(COS_FAULTS, options.cos_faults, random.Random(f"{options.seed} cos")),
             "upload": Faults(UPLOAD_FAULTS, options.upload_faults, random.Random(f"{options.seed} upload")),
         }
+        self.database = Database(options.directory)
+        self.channels = Channels(self.database)
+        self.recordings = Recordings(self.database, options.directory / "vod")
         self._log = RemovedLog(options.directory)
         self.platform = Platform(
             options.customers, self._log, self.clock, options.answers, options.queue_limit
@@ -66,6 +72,8 @@ class Sandbox:
         options = self.options
         options.directory.mkdir(parents=True, exist_ok=True)
         async with AsyncExitStack() as stack:
+            stack.enter_context(self.database)
+            self.channels.resume()
             stack.enter_context(self._log)
             self.platform.resume(self.oracle)
             stack.enter_context(self.pictures)
