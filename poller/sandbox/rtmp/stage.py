@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -42,5 +42,9 @@ class Push(Protocol):
 class Stage(Protocol):
     """Who decides on pushes."""
 
-    def publish(self, wish: Wish) -> Push:
-        """Lets a push begin. Raises Refused: a name that is live already, a wrong secret, a bad name."""
+    def publish(self, wish: Wish, close: Callable[[], None]) -> Push:
+        """Lets a push begin. Raises Refused: a name that is live already, a wrong secret, a bad name.
+
+        `close()`, called from the event loop at any time, drops the pusher's connection: no tag follows, and a turn
+        of the loop later the push ends with `kicked`. Once the push is over it does nothing.
+        """

@@ -1,0 +1,71 @@
+"""The server: every connection to one address, for as long as a `with` block lasts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from poller.sandbox.options import split_address
+from poller.sandbox.rtmp.connection import Common, Connection
+from poller.sandbox.rtmp.stage import Stage
+
+
+class Ingest:
+    """A server's counts, and where it listens. Made by `ingesting`."""
+
+    def __init__(self, stage: Stage, *, silence: float, max_connections: int = 256) -> None:
+        self.url = ""
+        """Where to push to: the stream follows behind a slash."""
+        self._stage = stage
+        self._silence = silence
+        self._common = Common(max_connections)
+
+    @property
+    def connections(self) -> int:
+        """How many there are now."""
+        return len(self._common.connections)
+
+    @property
+    def refused(self) -> int:
+        """How many were beyond the limit, or asked for what they were not given."""
+        return self._common.refused
+
+    @property
+    def broken(self) -> int:
+        """How many were ended because of what they sent, or did not read."""
+        return self._common.broken
+
+    def connection(self) -> Connection:
+        """What a new connection is met by."""
+        return Connection(self._stage, self._silence, self._common)
+
+    async def stop(self) -> None:
+        """Ends every push with `stopped`, and every connection; new ones are turned away."""
+        common = self._common
+        common.stopping = True
+        common.empty.clear()
+        for connection in list(common.connections):
+            connection.drop("stopped")
+        if common.connections:
+            await common.empty.wait()
+
+
+@contextlib.asynccontextmanager
+async def ingesting(
+    address: str, stage: Stage, *, silence: float, max_connections: int = 256
+) -> AsyncIterator[Ingest]:
+    """Takes pushes at HOST:PORT.
+
+    silence: seconds within which a connection must come to publish, and then be heard of
+    """
+    host, port = split_address(address)
+    ingest = Ingest(stage, silence=silence, max_connections=max_connections)
+    server = await asyncio.get_running_loop().create_server(ingest.connection, host, port)
+    name, number = server.sockets[0].getsockname()[:2]
+    ingest.url = f"rtmp://[{name}]:{number}/live" if ":" in name else f"rtmp://{name}:{number}/live"
+    try:
+        yield ingest
+    finally:
+        server.close()
+        await ingest.stop()
