@@ -1,9 +1,11 @@
-"""The recorded segments of all channels: which there are, and where they lie."""
+"""The recorded segments of all channels: which there are, where they lie, and under which URLs."""
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from dataclasses import dataclass
+from hashlib import md5
 from pathlib import Path
 
 from poller.sandbox.database import Database
@@ -22,6 +24,27 @@ class Recording:
     end_time: float
     size: int
 
+    @property
+    def path_spec(self) -> str:
+        """Its path in its customer's place, as the 2016 document has it."""
+        return f"{self.vid}.f0.flv"
+
+    @property
+    def path_later(self) -> str:
+        """Its path as later platforms were seen to write it."""
+        folder = md5(str(self.app_id).encode(), usedforsecurity=False).hexdigest()[:8]
+        return f"{folder}vodgzp{self.app_id}/{self.file_id}/f0.flv"
+
+
+def spec_url(recording: Recording, customer: Customer) -> str:
+    """Where the customer fetches it, as the 2016 document has it."""
+    return f"http://{customer.biz_id}.vod.myqcloud.com/{recording.path_spec}"
+
+
+def later_url(recording: Recording, customer: Customer) -> str:
+    """The `record_file_url` of later platforms."""
+    return f"http://{customer.app_id}.vod2.myqcloud.com/{recording.path_later}"
+
 
 class Recordings:
     """The list of segments, durable; the files lie in one directory, `(vid).flv`, and `(vid).part` until closed."""
@@ -31,7 +54,11 @@ class Recordings:
         self.directory = directory
 
     def begin(self, customer: Customer, stream_id: str, start_time: float) -> str:
-        """A segment begins; returns its vid. It is listed once it has ended."""
+        """A segment begins; returns its vid. It is listed once it has ended.
+
+        Raises OSError or sqlite3.OperationalError, as all that writes here.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
         vid = f"{customer.biz_id}_{secrets.token_hex(16)}"
         file_id = str(10**18 + secrets.randbelow(9 * 10**18))
         self._database.execute(
@@ -41,10 +68,13 @@ class Recordings:
         return vid
 
     def end(self, vid: str, end_time: float) -> None:
-        """The segment is whole: its file is put in place, and it is listed from now on."""
-        part = self.part(vid)
-        size = part.stat().st_size
-        part.rename(self.file(vid))
+        """The segment is whole: its file is put in place, and it is listed from now on. May be tried again.
+
+        Raises FileNotFoundError where its file is gone.
+        """
+        with contextlib.suppress(FileNotFoundError):  # a first try may have come to here
+            self.part(vid).rename(self.file(vid))
+        size = self.file(vid).stat().st_size
         self._database.execute(
             "UPDATE recording SET end_time = ?, size = ? WHERE vid = ?", (end_time, size, vid)
         )

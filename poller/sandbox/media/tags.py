@@ -25,7 +25,7 @@ class Packet(Enum):
     FRAME = "frame"
     """A frame that needs earlier ones; every audio frame too."""
     OTHER = "other"
-    """End of sequence, commands, metadata inside the stream: nothing to decode."""
+    """End of sequence, commands, metadata inside the stream, further tracks: nothing for a plain decoder."""
 
 
 class Payload(NamedTuple):
@@ -49,9 +49,20 @@ _AUDIO = {
     0: "pcm", 1: "adpcm_swf", 2: "mp3", 3: "pcm_s16le", 4: "nellymoser", 5: "nellymoser", 6: "nellymoser",
     7: "pcm_alaw", 8: "pcm_mulaw", 10: "aac", 11: "speex", 14: "mp3",
 }  # fmt: skip
-# Enhanced RTMP v1 (Veovera Software Organization): the codec by its four characters.
-_FOUR = {b"avc1": "h264", b"hvc1": "hevc", b"av01": "av1", b"vp09": "vp9"}
+_ENHANCED_AUDIO = 9
+# Enhanced RTMP v2 (Veovera Software Organization): the codec by its four characters.
+_FOUR = {
+    b"avc1": "h264", b"hvc1": "hevc", b"vvc1": "vvc", b"av01": "av1", b"vp08": "vp8", b"vp09": "vp9",
+    b"mp4a": "aac", b".mp3": "mp3", b"Opus": "opus", b"fLaC": "flac", b"ac-3": "ac3", b"ec-3": "eac3",
+}  # fmt: skip
+_DELAYED = ("h264", "hevc", "vvc")
+_START, _CODED, _CODED_AT_ONCE, _MODIFIED = 0, 1, 3, 7
 _FRAMES = {1: Packet.KEYFRAME, 2: Packet.FRAME, 3: Packet.FRAME, 4: Packet.KEYFRAME}
+
+
+def look(kind: int, body: bytes) -> Payload:
+    """An audio or a video message's payload."""
+    return video(body) if kind == VIDEO else audio(body)
 
 
 def video(body: bytes) -> Payload:
@@ -59,7 +70,7 @@ def video(body: bytes) -> Payload:
     if not body:
         return Payload("unknown", Packet.OTHER, 0, 0)
     if body[0] & 0x80:
-        return _enhanced(body)
+        return _enhanced_video(body)
     codec = _VIDEO.get(body[0] & 15, f"unknown ({body[0] & 15})")
     frame = _FRAMES.get(body[0] >> 4, Packet.OTHER)
     if codec not in ("h264", "hevc"):
@@ -73,6 +84,8 @@ def audio(body: bytes) -> Payload:
     """An audio message's payload."""
     if not body:
         return Payload("unknown", Packet.OTHER, 0, 0)
+    if body[0] >> 4 == _ENHANCED_AUDIO:
+        return _enhanced_audio(body)
     codec = _AUDIO.get(body[0] >> 4, f"unknown ({body[0] >> 4})")
     if codec != "aac":
         return Payload(codec, Packet.FRAME, 0, 1)
@@ -81,16 +94,38 @@ def audio(body: bytes) -> Payload:
     return Payload(codec, Packet.FRAME if body[1] else Packet.HEADER, 0, 2)
 
 
-def _enhanced(body: bytes) -> Payload:
-    codec = _FOUR.get(body[1:5], f"unknown ({body[1:5].hex()})")
-    frame, kind = _FRAMES.get(body[0] >> 4 & 7, Packet.OTHER), body[0] & 15
-    if kind == 0 and len(body) > 5:
-        return Payload(codec, Packet.HEADER, 0, 5)
-    if kind == 1 and codec in ("h264", "hevc") and len(body) >= 8:
-        return Payload(codec, frame, _signed(body[5:8]), 8)
-    if kind in (1, 3) and len(body) > 5:
-        return Payload(codec, frame, 0, 5)
+def _enhanced_video(body: bytes) -> Payload:
+    packet, codec, at = _four(body)
+    frame = _FRAMES.get(body[0] >> 4 & 7, Packet.OTHER)
+    if packet == _START and len(body) > at:
+        return Payload(codec, Packet.HEADER, 0, at)
+    if packet == _CODED and codec in _DELAYED and len(body) >= at + 3:
+        return Payload(codec, frame, _signed(body[at : at + 3]), at + 3)
+    if packet in (_CODED, _CODED_AT_ONCE) and len(body) > at:
+        return Payload(codec, frame, 0, at)
     return Payload(codec, Packet.OTHER, 0, len(body))
+
+
+def _enhanced_audio(body: bytes) -> Payload:
+    packet, codec, at = _four(body)
+    if packet in (_START, _CODED) and len(body) > at:
+        return Payload(codec, Packet.FRAME if packet else Packet.HEADER, 0, at)
+    return Payload(codec, Packet.OTHER, 0, len(body))
+
+
+def _four(body: bytes) -> tuple[int, str, int]:
+    """The packet type, the codec, and where what follows the four characters begins."""
+    packet, at = body[0] & 15, 1
+    # ModEx: an extension's length less 1 (255: in the next two bytes), the extension, its type and the next packet's.
+    while packet == _MODIFIED and at < len(body):
+        size, at = body[at] + 1, at + 1
+        if size == 256:
+            size, at = int.from_bytes(body[at : at + 2], "big") + 1, at + 2
+        at += size
+        packet = body[at] & 15 if at < len(body) else _MODIFIED
+        at += 1
+    four = body[at : at + 4]
+    return packet, _FOUR.get(four, f"unknown ({four.hex()})"), at + 4
 
 
 def _signed(three: bytes) -> int:
