@@ -1,6 +1,5 @@
 """The picture server: there once uploaded, with checksum, and breakable."""
 
-import os
 from hashlib import md5
 from pathlib import Path
 from typing import Any
@@ -164,12 +163,3 @@ def test_an_upload_may_be_lost_or_late(tmp_path: Path) -> None:
         assert (sandbox.pictures.lost, sandbox.pictures.content(BUCKET, "lost")) == (1, None)
 
     play(tmp_path, scene)
-
-
-def test_what_is_on_its_way_at_the_end_arrives(tmp_path: Path) -> None:
-    async def scene(sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
-        await tell(sandbox, session, "cos", upload_delay=[100, 100])
-        sandbox.pictures.upload(BUCKET, NAME, JPEG)
-
-    play(tmp_path, scene)
-    assert os.path.getsize(tmp_path / "cos" / BUCKET / NAME) == len(JPEG)

@@ -1,36 +1,53 @@
-"""The picture server: GET and HEAD, by host name or by path, as an object store answers."""
+"""The picture server: reads, lists and takes objects as Tencent's object store does, and breaks on demand."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
+import time
+from base64 import b64decode
 from collections.abc import Sequence
 from dataclasses import replace
+from email.utils import formatdate
+from functools import lru_cache
 from hashlib import md5
-from urllib.parse import unquote, urlsplit
-from xml.sax.saxutils import escape
+from urllib.parse import parse_qsl
 
 from aiohttp import web
 from fastcrc import crc64
 
 from poller.sandbox.broken import Answer, send, send_broken
 from poller.sandbox.clock import Clock
-from poller.sandbox.cos.store import Pictures
+from poller.sandbox.cos import conditions, listing, signature
+from poller.sandbox.cos.errors import Refused
+from poller.sandbox.cos.place import Place, place_of
+from poller.sandbox.cos.store import Pictures, Stored
 from poller.sandbox.faults import Fault, Faults
 from poller.sandbox.options import Customer
 
-NO_SUCH_KEY = """<?xml version='1.0' encoding='utf-8' ?>
-<Error>
-\t<Code>NoSuchKey</Code>
-\t<Message>The specified key does not exist.</Message>
-\t<Resource>/{path}</Resource>
-</Error>
-"""
 CHECKSUM = "x-cos-hash-crc64ecma"
+LARGEST = 64 * 1024 * 1024
+LONGEST_KEY = 850  # bytes; https://www.tencentcloud.com/document/product/436/13324
+VERBS = ("GET", "HEAD", "PUT", "DELETE")
+
+# With these the store never did what it was asked to.
+UNDONE = frozenset({"not_found", "status", "redirect", "reset_before", "close", "hang", "html"})
+# They ask for something else than the object, or for another way of storing it. None of it is there.
+NO_QUERIES = frozenset(
+    """
+    accelerate acl append cors delete domain encryption inventory lifecycle location logging object-lock
+    origin partNumber policy referer replication restore select symlink tagging torrent uploadId uploads
+    versionId versioning versions website
+    """.split()  # noqa: SIM905 - as a list it would fill a page
+)
+NO_HEADERS = ("x-cos-copy-source", "x-cos-forbid-overwrite", "Content-Encoding")
+
+Query = list[tuple[str, str]]
 
 
 class PictureServer:
-    """Serves pictures; a bucket is named by the host's first label or the path's first folder."""
+    """Serves a store. Everyone may read; a signature that is there must be right, and writing needs one."""
 
     def __init__(
         self,
@@ -44,55 +61,193 @@ class PictureServer:
         self._pictures = pictures
         self._faults = faults
         self._clock = clock
-        self._buckets = [customer.host_label for customer in customers]
+        self._customers = customers
+        self._buckets = {customer.host_label: customer for customer in customers}
         self._rng = rng
+        self._number = itertools.count(1)
+        self._run = f"{int(time.time()):x}"
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """One HTTP request of any kind."""
         self.requests += 1
-        if request.method not in ("GET", "HEAD"):
-            return web.Response(status=405, headers={"Allow": "GET, HEAD"})
-        fault = self._faults.draw()
+        fault = self._faults.draw() if request.method in VERBS else None
         if fault is not None and fault.name == "latency":
             await asyncio.sleep(fault.seconds)
-        answer = self._found(request)
+        if fault is not None and fault.name in UNDONE and request.method in ("PUT", "DELETE"):
+            answer = Answer(body=b"", headers=self._headers())
+        else:
+            answer = await self._judged(request)
         if fault is None:
             return await send(request, answer)
         return await send_broken(request, _altered(answer, fault), fault, self._rng)
 
-    def _found(self, request: web.BaseRequest) -> Answer:
-        host, path = _place(request)
-        for bucket, key in self._candidates(host, path):
-            content = self._pictures.content(bucket, key)
-            if content is not None:
-                return self._picture(content)
-        body = NO_SUCH_KEY.format(path=escape(path)).encode("utf-8", "replace")
-        return Answer(body=body, headers=self._headers("application/xml"), status=404)
+    async def _judged(self, request: web.BaseRequest) -> Answer:
+        """What is to be said, be it a refusal."""
+        headers = self._headers()
+        try:
+            place = place_of(request.raw_path, request.host, self._buckets)
+            answer = await self._done(request, place)
+        except Refused as refused:
+            resource = request.raw_path.partition("?")[0]
+            body = refused.xml(resource, headers["x-cos-request-id"])
+            headers |= {"Content-Type": "application/xml", **refused.headers}
+            return Answer(body=body, headers=headers, status=refused.status)
+        return Answer(body=answer.body, headers={**headers, **answer.headers}, status=answer.status)
 
-    def _candidates(self, host: str, path: str) -> list[tuple[str, str]]:
-        """Where the picture may be: a bucket that is named rules out the others."""
-        label = host.partition(".")[0]
-        if label in self._buckets:
-            return [(label, path)]
-        first, _, rest = path.partition("/")
-        if first in self._buckets:
-            return [(first, rest)]
-        return [(bucket, path) for bucket in self._buckets]
+    async def _done(self, request: web.BaseRequest, place: Place) -> Answer:
+        if request.method in ("POST", "OPTIONS"):
+            raise Refused("NotImplemented")
+        if request.method not in VERBS:
+            raise Refused("MethodNotAllowed", headers={"Allow": ", ".join(VERBS)})
+        query = parse_qsl(place.query, keep_blank_values=True)
+        writing = request.method in ("PUT", "DELETE")
+        self._check(request, place, query, needed=writing)
+        if not NO_QUERIES.isdisjoint(name for name, _ in query):
+            raise Refused("NotImplemented")
+        if not writing:
+            return self._read(request, place) if place.key else self._listed(place, query)
+        bucket = self._writable(request, place)
+        if request.method == "PUT":
+            return await self._put(request, bucket, place.key)
+        self._pictures.delete(bucket, place.key)
+        return Answer(body=b"", headers={}, status=204)
 
-    def _picture(self, content: bytes) -> Answer:
-        headers = self._headers("image/jpeg") | {
-            "ETag": f'"{md5(content, usedforsecurity=False).hexdigest()}"',
-            CHECKSUM: str(crc64.xz(content)),
+    def _check(self, request: web.BaseRequest, place: Place, query: Query, *, needed: bool) -> None:
+        """Raises Refused unless whoever signed may do this; `needed`: unsigned is refused as well."""
+        signed = signature.read(request.headers.get("Authorization", ""), query)
+        if signed is None:
+            if needed:
+                raise Refused("AccessDenied")
+            return
+        owners = [one for one in self._customers if one.secret_id == signed.secret_id]
+        if not owners:
+            raise Refused("InvalidAccessKeyId")
+        owner = next((one for one in owners if one.host_label == place.bucket), owners[0])
+        signature.check(signed, owner.secret_key, _readings(request, place, query), self._clock.now())
+        if place.bucket not in (None, owner.host_label):
+            raise Refused("AccessDenied")
+
+    # ---------------------------------------------------------------- reading
+
+    def _read(self, request: web.BaseRequest, place: Place) -> Answer:
+        """A bucket that is named rules out the others."""
+        buckets = self._buckets if place.bucket is None else (place.bucket,)
+        for bucket in buckets:
+            stored = self._pictures.find(bucket, place.key)
+            if stored is not None and (answer := self._object(request, stored)) is not None:
+                return answer
+        raise Refused("NoSuchKey")
+
+    def _object(self, request: web.BaseRequest, stored: Stored) -> Answer | None:
+        """An object as it is asked for; None if its file was taken away."""
+        headers = _described(stored)
+        if conditions.not_modified(request.headers, stored):
+            return Answer(body=b"", headers=headers, status=304)
+        part = conditions.part(request.headers, stored) if request.method == "GET" else None
+        content = self._pictures.bytes_of(stored, part)
+        if content is None:
+            return None
+        if part is None:
+            return Answer(body=content, headers=headers)
+        headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{stored.size}"
+        return Answer(body=content, headers=headers, status=206)
+
+    def _listed(self, place: Place, query: Query) -> Answer:
+        """A bucket's contents."""
+        bucket = place.bucket
+        if bucket is None:
+            raise Refused("NoSuchBucket")
+        wish = listing.wish_of(dict(query))
+        found = listing.page(wish, lambda key: self._pictures.since(bucket, key))
+        return Answer(body=listing.xml(bucket, wish, found), headers={"Content-Type": "application/xml"})
+
+    # ---------------------------------------------------------------- writing
+
+    def _writable(self, request: web.BaseRequest, place: Place) -> str:
+        """The bucket in which the object named can be written. Buckets themselves are as the options have them."""
+        if place.bucket is None:
+            raise Refused("NoSuchBucket")
+        if not place.key or any(name in request.headers for name in NO_HEADERS):
+            raise Refused("NotImplemented")
+        if len(place.key.encode()) > LONGEST_KEY:
+            raise Refused("KeyTooLong")
+        return place.bucket
+
+    async def _put(self, request: web.BaseRequest, bucket: str, key: str) -> Answer:
+        """Stores what comes, and its type; user metadata and access lists are not kept."""
+        content = await _body(request)
+        asked = request.headers.get("Content-MD5")
+        if asked is not None and _digest(asked) != md5(content, usedforsecurity=False).digest():
+            raise Refused("BadDigest")
+        type = request.headers.get("Content-Type", "application/octet-stream")
+        stored = self._pictures.put(bucket, key, content, type)
+        return Answer(body=b"", headers={"ETag": f'"{stored.etag}"', CHECKSUM: stored.crc64})
+
+    def _headers(self) -> dict[str, str]:
+        return {
+            "Date": self._clock.date(),
+            "Server": "tencent-cos",
+            "x-cos-request-id": f"{self._run}_{next(self._number):x}",
         }
-        return Answer(body=content, headers=headers)
 
-    def _headers(self, content_type: str) -> dict[str, str]:
-        return {"Date": self._clock.date(), "Content-Type": content_type, "Server": "tencent-cos"}
+
+def _readings(request: web.BaseRequest, place: Place, query: Query) -> list[signature.Asked]:
+    """What the signer may have meant: with the bucket in the path or without, a port in the host or none."""
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    hosts = dict.fromkeys((headers.get("host", ""), headers.get("host", "").partition(":")[0]))
+    paths = dict.fromkeys((f"/{place.key}", f"/{place.path}"))
+    return [
+        signature.Asked(method=request.method, path=path, params=query, headers={**headers, "host": host})
+        for path in paths
+        for host in hosts
+    ]
+
+
+async def _body(request: web.BaseRequest) -> bytes:
+    if request.content_length is None and "Transfer-Encoding" not in request.headers:
+        raise Refused("MissingContentLength")
+    if (request.content_length or 0) > LARGEST:
+        raise Refused("EntityTooLarge")
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
+    content = bytearray()
+    async for piece in request.content.iter_any():
+        content += piece
+        if len(content) > LARGEST:
+            raise Refused("EntityTooLarge")
+    return bytes(content)
+
+
+def _digest(text: str) -> bytes:
+    """A Content-MD5."""
+    try:
+        digest = b64decode(text, validate=True)
+    except ValueError:
+        digest = b""
+    if len(digest) != 16:
+        raise Refused("InvalidDigest")
+    return digest
+
+
+def _described(stored: Stored) -> dict[str, str]:
+    return {
+        "Content-Type": stored.type,
+        "ETag": f'"{stored.etag}"',
+        CHECKSUM: stored.crc64,
+        "Last-Modified": _http_date(int(stored.ready_at)),
+        "Accept-Ranges": "bytes",
+    }
+
+
+@lru_cache(maxsize=1024)
+def _http_date(second: int) -> str:
+    return formatdate(second, usegmt=True)
 
 
 def _altered(answer: Answer, fault: Fault) -> Answer:
     """The picture as the fault leaves it."""
-    if answer.status != 200:
+    if answer.status != 200 or CHECKSUM not in answer.headers:
         return answer
     if fault.name == "wrong_checksum":
         return replace(answer, headers={**answer.headers, CHECKSUM: "1"})
@@ -101,12 +256,3 @@ def _altered(answer: Answer, fault: Fault) -> Answer:
         half = answer.body[: len(answer.body) // 2]
         return replace(answer, body=half, headers={**answer.headers, CHECKSUM: str(crc64.xz(half))})
     return answer
-
-
-def _place(request: web.BaseRequest) -> tuple[str, str]:
-    """Host and decoded path; a proxy's client writes both into the request line."""
-    target = request.raw_path
-    if target.startswith("/"):
-        return request.host, unquote(target[1:].partition("?")[0], errors="replace")
-    parts = urlsplit(target)
-    return parts.netloc, unquote(parts.path.removeprefix("/"), errors="replace")
