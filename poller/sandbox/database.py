@@ -12,17 +12,20 @@ from poller.sandbox.options import BadOption
 
 FILE = "platform.db"
 VERSION = 1
+LOG_PAGES = 4000
+"""Pages of 4 KiB that the write-ahead log grows to, before a fsync or two make it part of the file."""
 
 SCHEMA = """
 CREATE TABLE customer (
     app_id INTEGER PRIMARY KEY,
     last_n INTEGER NOT NULL DEFAULT 0,      -- the number of the newest message
-    polls  INTEGER NOT NULL DEFAULT 0
+    polls  INTEGER NOT NULL DEFAULT 0,      -- calls that took numbers; after a kill perhaps more than there were
+    taken  INTEGER NOT NULL DEFAULT 0       -- how many of the first page's first messages are gone
 );
 CREATE TABLE message_page (                 -- messages that were enqueued together
     app_id INTEGER NOT NULL,
     place  INTEGER NOT NULL,                -- order in the queue; what jumps it has smaller numbers
-    taken  INTEGER NOT NULL DEFAULT 0,      -- how many of the page's first messages are gone
+    count  INTEGER NOT NULL,
     body   BLOB NOT NULL,
     PRIMARY KEY (app_id, place)
 );
@@ -76,6 +79,9 @@ class Database:
             connection.execute("PRAGMA locking_mode=EXCLUSIVE")
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=NORMAL")
+            connection.execute(f"PRAGMA wal_autocheckpoint={LOG_PAGES}")
+            # Debian's SQLite overwrites by default what is deleted, and every message is.
+            connection.execute("PRAGMA secure_delete=OFF")
             self._prepare(connection)
         except sqlite3.OperationalError as error:
             connection.close()

@@ -66,6 +66,12 @@ API_FAULTS: Mapping[str, Fault] = {
     )
 }
 
+QUERY_FAULTS: Mapping[str, Fault] = {
+    name: fault
+    for name, fault in API_FAULTS.items()
+    if name not in ("duplicate", "duplicate_later", "reorder", "poison")  # these need a queue
+}
+
 COS_FAULTS: Mapping[str, Fault] = {
     fault.name: fault
     for fault in (

@@ -49,6 +49,42 @@ def signed(customer: Customer | None = None, /, **changes: str | None) -> str:
     return "&".join(f"{name}={quote(value)}" for name, value in query.items() if value is not None)
 
 
+def listing(customer: Customer | None = None, /, **changes: str | None) -> str:
+    """The query string of a Live_Tape_GetFilelist for channel `show`, with defaults for the rest."""
+    return _about("Live_Tape_GetFilelist", customer, changes)
+
+
+def asking_status(customer: Customer | None = None, /, **changes: str | None) -> str:
+    """The query string of a Live_Channel_GetStatus for channel `show`."""
+    return _about("Live_Channel_GetStatus", customer, changes)
+
+
+def _about(interface: str, customer: Customer | None, changes: dict[str, str | None]) -> str:
+    no_queue = {"Param__n__bid": None, "Param__n__count": None}
+    asked = {"interface": interface, "Param__s__channel_id": "show", **no_queue, **changes}
+    return signed(customer, **asked) if customer else signed(**asked)
+
+
+def record(
+    sandbox: Sandbox,
+    customer: Customer,
+    count: int,
+    *,
+    stream_id: str = "show",
+    start: float = 1471850187.0,
+    step: float = 60.0,
+) -> list[str]:
+    """Files so many small segments of 30 s, one after the other; returns their vids."""
+    vids = []
+    for number in range(count):
+        begun = start + number * step
+        vid = sandbox.recordings.begin(customer, stream_id, begun)
+        sandbox.recordings.part(vid).write_bytes(b"FLV" + bytes(number % 50))
+        sandbox.recordings.end(vid, begun + 30)
+        vids.append(vid)
+    return vids
+
+
 async def ask(sandbox: Sandbox, session: aiohttp.ClientSession, query: str | None = None) -> Any:
     """The answer to a query, decoded."""
     return json.loads(await ask_bytes(sandbox, session, query))

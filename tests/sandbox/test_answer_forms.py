@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 
 from poller.sandbox import Answers, BadOption, Load, Naming, Sandbox, era
+from poller.sandbox.query.messages import Said
 
 from .asking import ask, loaded, play, raw, signed, tell
 
@@ -188,6 +189,23 @@ def test_the_form_may_change_while_messages_wait(tmp_path: Path) -> None:
         assert [one.n for one in sandbox.oracle.removed()] == [1, 2, 3]
 
     play(tmp_path, scene)
+
+
+@pytest.mark.parametrize("fields", ["pic_url", "create_time", "pic_full_url"])
+def test_a_hostile_name_is_written_as_json_and_as_a_url(tmp_path: Path, fields: str) -> None:
+    said = Said(stream_id='直播 "1"\n@#', path="a b/直播#1@.jpg", create_time=1471850187)
+
+    async def scene(sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
+        sandbox.platform.queue().enqueue([said, said])
+        await tell(sandbox, session, "answers", pretty=True)
+        message = (await ask(sandbox, session))["output"]["data"][1]
+        assert message["stream_id"] == said.stream_id
+        quoted = "http://shots-1250000000.file.myqcloud.com/a%20b/%E7%9B%B4%E6%92%AD%231%40.jpg"
+        place = {"pic_full_url": quoted} if fields == "pic_full_url" else {"pic_url": said.path}
+        assert place.items() <= message.items()
+        assert sandbox.oracle.removed()[0].path == said.path
+
+    play(tmp_path, scene, answers=Answers(fields=fields))  # type: ignore[arg-type]
 
 
 def test_each_era_has_its_form() -> None:

@@ -4,16 +4,17 @@ import json
 import random
 import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
-from poller.sandbox import API_FAULTS, POISONS, BadOption, Load, Sandbox
+from poller.sandbox import API_FAULTS, POISONS, QUERY_FAULTS, BadOption, Customer, Load, Sandbox
 from poller.sandbox.faults import Faults
 
-from .asking import ask, ask_bytes, loaded, play, raw, signed, tell
+from .asking import ask, ask_bytes, asking_status, listing, loaded, play, raw, record, signed, tell
 
 
 def broken(directory: Path, fault: str, *, taken: int, **params: Any) -> tuple[bytes, bytes, Any]:
@@ -267,6 +268,55 @@ def test_a_senseless_fault_is_refused(tmp_path: Path, wish: dict[str, Any]) -> N
             assert (await response.json())["error"]
 
     play(tmp_path, scene)
+
+
+def asked_broken(directory: Path, query: str, fault: str, **params: Any) -> tuple[bytes, bytes, Any]:
+    """What one ordered fault makes of a list or a status, after checking that it fired and touched no queue."""
+    got: list[tuple[bytes, bytes, Any]] = []
+
+    async def scene(sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
+        record(sandbox, Customer(), 5)
+        sandbox.channels.begin(1234, "show")
+        sandbox.enqueue(Load(count=20))
+        sandbox.faults["query"].order(fault, **params)
+        assert len((await ask(sandbox, session))["output"]["data"]) == 20, "the queue has faults of its own"
+        got.append(await raw(str(sandbox.endpoints["api"]), query))
+        assert sandbox.faults["query"].fired == {fault: 1}
+        assert (await ask(sandbox, session, query))["ret"] == 0
+
+    play(directory, scene)
+    return got[0]
+
+
+@pytest.mark.parametrize("query", [listing, asking_status])
+def test_lists_and_statuses_break_too(tmp_path: Path, query: Callable[[], str]) -> None:
+    def broken_by(fault: str, **params: Any) -> tuple[bytes, bytes, Any]:
+        return asked_broken(tmp_path / fault, query(), fault, **params)
+
+    head, body, _ = broken_by("cut", offset=10)
+    assert len(body) == 10 < stated_length(head)
+    assert isinstance(broken_by("reset_before")[2], ConnectionResetError)
+    assert broken_by("status", status=503)[0].startswith(b"HTTP/1.1 503")
+    assert json.loads(broken_by("wrong_ret", ret=1201)[1])["ret"] == 1201
+    assert json.loads(broken_by("too_frequent")[1])["ret"] == 1202
+    assert json.loads(broken_by("latency", seconds=0.01)[1])["output"]
+    assert broken_by("html")[1].startswith(b"<html>")
+    assert b"Location: /common_access?cmd=1234&" in broken_by("redirect")[0]
+
+
+def test_faults_of_the_queue_alone_are_none_of_lists() -> None:
+    assert API_FAULTS.keys() - QUERY_FAULTS.keys() == {"duplicate", "duplicate_later", "reorder", "poison"}
+
+
+def test_lists_break_by_probability_and_by_the_control_port(tmp_path: Path) -> None:
+    async def scene(sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
+        assert (await ask_bytes(sandbox, session, listing())).startswith(b"<html>")
+        assert (await ask(sandbox, session))["ret"] == 0
+        await tell(sandbox, session, "faults", target="query", rates={"too_frequent": 1.0})
+        assert (await ask(sandbox, session, asking_status()))["ret"] == 1202
+        assert sandbox.state()["refused"] == 1
+
+    play(tmp_path, scene, query_faults={"html": 1.0})
 
 
 def test_an_option_may_name_a_fault_that_is_none(tmp_path: Path) -> None:

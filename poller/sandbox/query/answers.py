@@ -1,53 +1,46 @@
-"""What the query interface says, in every form it was seen or suspected to say it."""
+"""What the interfaces say, in every form they were seen or suspected to say it."""
 
 from __future__ import annotations
 
 import gzip
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
-from urllib.parse import quote
+from collections.abc import Mapping, Sequence
 
-from poller.sandbox.options import Answers, Customer
+import msgspec
+
+from poller.sandbox.channels import Status
+from poller.sandbox.options import Answers
+from poller.sandbox.query.messages import Message, Said
+
+__all__ = ["Said", "encode", "file_list", "page", "refusal", "status"]
 
 NO_ROWS = 10003
-_COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-_PRETTY = json.JSONEncoder(ensure_ascii=False, indent=2).encode
+Row = Mapping[str, str | None]
+_compact = msgspec.json.Encoder().encode
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Said:
-    """What one message says of a picture, before it takes a form."""
-
-    stream_id: str
-    path: str
-    create_time: int
-
-
-def pic_url(said: Said, form: Answers, customer: Customer) -> str:
-    """The picture's place as this form writes it."""
-    if form.fields != "pic_full_url" and form.url in ("bare", "slash"):
-        return f"/{said.path}" if form.url == "slash" else said.path
-    full = f"http://{customer.host_label}.file.myqcloud.com/{quote(said.path, safe='/-_.~')}"
-    if form.fields == "pic_full_url" or form.url == "full":
-        return full
-    return f"{full}?t={said.create_time}&tt={said.create_time + 970}"
+def page(messages: Sequence[Message], form: Answers, ret: int = 0) -> bytes:
+    """The text of a Live_Queue_Get's answer, before it is encoded for the wire."""
+    data = _array([message.body for message in messages], form)
+    if not messages:
+        return _nothing(_rows("count", 0, "data", data, form), form, ret)
+    if form.output == "list":
+        return _envelope(form, ret, form.success, data)
+    output = _rows("count", len(messages), "data", data, form)
+    return _envelope(form, ret, form.success, _boxed(output, form.output == "array"))
 
 
-def message_body(said: Said, form: Answers, customer: Customer) -> bytes:
-    """One element of `data`, encoded."""
-    key = "pic_full_url" if form.fields == "pic_full_url" else "pic_url"
-    message: dict[str, object] = {"stream_id": said.stream_id, key: pic_url(said, form, customer)}
-    if form.fields != "pic_url":
-        message["create_time"] = said.create_time
-    return _dump(message, form)
+def file_list(total: int, rows: Sequence[Row], form: Answers, ret: int = 0) -> bytes:
+    """The text of a Live_Tape_GetFilelist's answer; beyond the last page it still tells the total."""
+    output = _rows("all_count", total, "file_list", _array([_one(row, form) for row in rows], form), form)
+    if not total:
+        return _nothing(output, form, ret)
+    return _envelope(form, ret, form.success, _boxed(output, form.file_list == "array"))
 
 
-def page(bodies: Sequence[bytes], form: Answers, ret: int = 0) -> bytes:
-    """The text of an answer with these messages, before it is encoded for the wire."""
-    if not bodies:
-        return _empty_page(form, ret)
-    return _envelope(form, ret, form.success, _output(bodies, form))
+def status(state: Status, form: Answers, ret: int = 0) -> bytes:
+    """The text of a Live_Channel_GetStatus' answer: the original rate, received by RTMP, and the state."""
+    output = _one({"rate_type": 0, "recv_type": 1, "status": int(state)}, form)
+    return _envelope(form, ret, form.success, _boxed(output, form.status == "array"))
 
 
 def refusal(ret: int, message: str, form: Answers) -> bytes:
@@ -64,26 +57,35 @@ def encode(text: bytes, form: Answers) -> bytes:
     return gzip.compress(text, 1) if form.gzip else text
 
 
-def _empty_page(form: Answers, ret: int) -> bytes:
+def _nothing(output: bytes, form: Answers, ret: int) -> bytes:
+    """An answer without any row; `output` is its form where that is an object."""
     if form.empty == "10003":
         return _envelope(form, ret or NO_ROWS, "no rows", b"")
-    outputs = {"object": _output([], form), "array": b"[]", "null": b"null", "missing": b""}
+    outputs = {"object": output, "array": b"[]", "null": b"null", "missing": b""}
     return _envelope(form, ret, form.success, outputs[form.empty])
 
 
-def _output(bodies: Sequence[bytes], form: Answers) -> bytes:
-    between = b",\n" if form.pretty else b","
-    data = b"[" + between.join(bodies) + b"]"
-    if form.output == "list" and bodies:
-        return data
-    number = len(bodies) + 7 if form.count == "wrong" else len(bodies)
+def _rows(counter: str, number: int, key: str, rows: bytes, form: Answers) -> bytes:
+    number += 7 if form.count == "wrong" and number else 0
     count = b'"%d"' % number if form.count == "string" else b"%d" % number
-    whole = b'{"count":' + count + b',"data":' + data + b"}"
-    return b"[" + whole + b"]" if form.output == "array" and bodies else whole
+    return b'{"%s":%s,"%s":%s}' % (counter.encode(), count, key.encode(), rows)
+
+
+def _boxed(output: bytes, boxed: bool) -> bytes:
+    return b"[" + output + b"]" if boxed else output
+
+
+def _array(rows: Sequence[bytes], form: Answers) -> bytes:
+    return b"[" + (b",\n" if form.pretty else b",").join(rows) + b"]"
+
+
+def _one(value: Mapping[str, object], form: Answers) -> bytes:
+    text = _compact(value)
+    return msgspec.json.format(text, indent=2) if form.pretty else text
 
 
 def _envelope(form: Answers, ret: int, message: str, output: bytes) -> bytes:
-    text = json.dumps(message, ensure_ascii=False).encode()
+    text = _compact(message)
     fields = [b'"ret":"%d"' % ret if form.ret == "string" else b'"ret":%d' % ret, b'"message":' + text]
     if form.extra:
         fields += [b'"retcode":%d' % ret, b'"errmsg":' + text]
@@ -92,7 +94,3 @@ def _envelope(form: Answers, ret: int, message: str, output: bytes) -> bytes:
     if form.pretty:
         return b"{\n  " + b",\n  ".join(fields) + b"\n}\n"
     return b"{" + b",".join(fields) + b"}"
-
-
-def _dump(value: object, form: Answers) -> bytes:
-    return (_PRETTY if form.pretty else _COMPACT)(value).encode()

@@ -1,34 +1,34 @@
-"""The platform's queues: one per customer, destructive, oldest first, every message numbered."""
+"""The platform's queues: one per customer, destructive, oldest first, every message numbered, all durable."""
 
 from __future__ import annotations
 
-import json
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import Self
 
 from poller.sandbox.bell import Bell
 from poller.sandbox.clock import Clock
+from poller.sandbox.database import Database
 from poller.sandbox.options import Answers, BadOption, Customer
-from poller.sandbox.oracle import Oracle, RemovedLog
-from poller.sandbox.query.answers import Said, message_body, pic_url
+from poller.sandbox.oracle import RemovedLog
+from poller.sandbox.query.messages import Facts, Message, Said, facts_of, written
+from poller.sandbox.query.pages import Pages
 from poller.sandbox.query.poison import POISONS, names_a_path, poisonous
 
-_COMPACT = json.JSONEncoder(separators=(",", ":")).encode
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Message:
-    """One message, ready to be sent (`body`) and to be logged (`head`, a JSON object without its end)."""
-
-    n: int
-    body: bytes
-    head: bytes
+_AHEAD = 1000
+"""Poll numbers are reserved so many at a time, which costs a write less per poll and wastes some after a kill."""
 
 
 @dataclass(kw_only=True)
 class Counts:
-    """What happened to one customer's queue."""
+    """What happened to one customer since the start; `polls` (of Live_Queue_Get) goes on after a restart.
+
+    lists:    calls of Live_Tape_GetFilelist
+    statuses: calls of Live_Channel_GetStatus
+    refused:  calls of any interface that were answered with an error
+    """
 
     enqueued: int = 0
     dropped: int = 0
@@ -36,20 +36,26 @@ class Counts:
     refused: int = 0
     dequeues: int = 0
     removed: int = 0
+    lists: int = 0
+    statuses: int = 0
 
 
 class Queue:
-    """One customer's queue."""
+    """One customer's queue: durable, and in memory too, where each message is written already."""
 
-    def __init__(self, customer: Customer, log: RemovedLog, clock: Clock, form: Answers, limit: int) -> None:
+    def __init__(
+        self, customer: Customer, pages: Pages, log: RemovedLog, clock: Clock, *, form: Answers, limit: int
+    ) -> None:
         self.customer = customer
         self.counts = Counts()
+        self.limit = limit
+        self._pages = pages
         self._log = log
         self._clock = clock
         self._form = form
-        self._limit = limit
         self._messages: deque[Message] = deque()
         self._n = 0
+        self._reserved = 0
 
     @property
     def depth(self) -> int:
@@ -60,108 +66,142 @@ class Queue:
         """The number of the newest message."""
         return self._n
 
-    def resume(self, n: int, polls: int) -> None:
-        """Goes on numbering after those of an earlier run."""
-        self._n, self.counts.polls = n, polls
+    def resume(self) -> None:
+        """Goes on where an earlier run ended, however it ended."""
+        self._n, self.counts.polls = self._pages.resume()
+        self._reserved = self.counts.polls
+        self._messages.extend(self._written(self._pages.messages()))
+        self._drop()
+
+    def save(self) -> None:
+        """Gives back the poll numbers that were reserved."""
+        self._pages.remember(self.counts.polls)
+
+    def next_poll(self) -> int:
+        """The number of a poll that begins now; none is given twice, not even after a kill."""
+        self.counts.polls += 1
+        if self.counts.polls > self._reserved:
+            self._reserved = self.counts.polls + _AHEAD
+            self._pages.remember(self._reserved)
+        return self.counts.polls
 
     def enqueue(self, said: Iterable[Said]) -> int:
-        """Appends a message for each; returns how many."""
-        before = self._n
-        self._append([self._message(one) for one in said])
-        return self._n - before
+        """Appends a message for each; returns how many. They are durable when this returns."""
+        facts = [
+            Facts(n=n, stream_id=one.stream_id, path=one.path, create_time=one.create_time)
+            for n, one in enumerate(said, self._n + 1)
+        ]
+        self._append(facts)
+        return len(facts)
 
     def enqueue_raw(self, body: bytes, path: str | None = None, poison: str = "raw") -> None:
         """Appends one message of any bytes at all; they become an element of `data` as they are."""
-        self._append([self._raw(body, path, poison)])
+        self._append([Facts(n=self._n + 1, stream_id=None, path=path, poison=poison, raw=body)])
 
     def enqueue_poison(self, kinds: Sequence[str], *, first: bool = False) -> None:
         """Adds one message of each kind, at the queue's end or at its head."""
         unknown = set(kinds) - set(POISONS)
         if unknown:
             raise BadOption(f"poison: no {', '.join(sorted(unknown))}; there are {', '.join(POISONS)}")
-        messages = [self._poison(kind) for kind in kinds]
-        if first:
-            self.counts.enqueued += len(messages)
-            self._messages.extendleft(reversed(messages))
-        else:
-            self._append(messages)
+        facts = [self._poison(n, kind) for n, kind in enumerate(kinds, self._n + 1)]
+        if not first:
+            self._append(facts)
+        elif facts:
+            self._pages.prepend(facts, facts[-1].n)
+            self._messages.extendleft(reversed(self._written(facts)))
+            self._enqueued(facts)
 
     def take(self, count: int, *, poll: int, fault: str | None = None) -> list[Message]:
         """Removes up to `count` messages; the log knows of it before the caller does.
 
-        `poll` is the serial number of the call among this customer's.
+        The log comes before the database: a death between the two gives messages a second time rather than never,
+        and the log then names them twice, with two polls. `poll` is the call's number among this customer's.
         """
         self.counts.dequeues += 1
-        waiting = self._messages
-        taken = [waiting.popleft() for _ in range(min(count, len(waiting)))]
+        taken = list(islice(self._messages, count))
         if taken:
-            self.counts.removed += len(taken)
             heads = [message.head for message in taken]
             self._log.write(heads, poll=poll, fault=fault, at=self._clock.now())
+            self._remove(len(taken))
+            self.counts.removed += len(taken)
         return taken
 
     def give_again(self, messages: Sequence[Message]) -> None:
         """Puts messages that were taken at the end, so that they are given a second time."""
-        self._messages.extend(messages)
+        if messages:
+            self._pages.append([facts_of(message) for message in messages], self._n)
+            self._messages.extend(messages)
 
     def set_form(self, form: Answers) -> None:
         """From now on, and for what waits already, messages are written in this form."""
         self._form = form
-        self._messages = deque(self._rewritten(message) for message in self._messages)
+        self._messages = deque(self._written(facts_of(message) for message in self._messages))
 
-    def _append(self, messages: Sequence[Message]) -> None:
-        self.counts.enqueued += len(messages)
-        self._messages.extend(messages)
-        while len(self._messages) > self._limit:
+    def set_limit(self, limit: int) -> None:
+        """From now on the queue holds at most so many; the oldest beyond it are dropped, and counted."""
+        self.limit = limit
+        self._drop()
+
+    def _append(self, facts: Sequence[Facts]) -> None:
+        if facts:
+            self._pages.append(facts, facts[-1].n)
+            self._messages.extend(self._written(facts))
+            self._enqueued(facts)
+            self._drop()
+
+    def _enqueued(self, facts: Sequence[Facts]) -> None:
+        self._n = facts[-1].n
+        self.counts.enqueued += len(facts)
+
+    def _drop(self) -> None:
+        excess = self.depth - self.limit
+        if excess > 0:
+            self._remove(excess)
+            self.counts.dropped += excess
+
+    def _remove(self, count: int) -> None:
+        self._pages.remove(count)
+        for _ in range(count):
             self._messages.popleft()
-            self.counts.dropped += 1
 
-    def _message(self, said: Said) -> Message:
-        self._n += 1
-        return self._written(self._n, said)
+    def _written(self, facts: Iterable[Facts]) -> list[Message]:
+        return [written(one, self._form, self.customer) for one in facts]
 
-    def _written(self, n: int, said: Said) -> Message:
-        facts = _facts(said) | {"pic_url": pic_url(said, self._form, self.customer)}
-        return Message(n=n, body=message_body(said, self._form, self.customer), head=self._head(n, facts))
-
-    def _rewritten(self, message: Message) -> Message:
-        facts = json.loads(message.head + b"}")
-        if "poison" in facts:
-            return message
-        said = Said(stream_id=facts["stream_id"], path=facts["path"], create_time=facts["create_time"])
-        return self._written(message.n, said)
-
-    def _poison(self, kind: str) -> Message:
-        path = f"poison_{self.customer.app_id}_{self._n + 1}.jpg"
-        return self._raw(poisonous(kind, path), path if names_a_path(kind) else None, kind)
-
-    def _raw(self, body: bytes, path: str | None, poison: str) -> Message:
-        self._n += 1
-        facts = {"stream_id": None, "path": path, "pic_url": path, "poison": poison}
-        return Message(n=self._n, body=body, head=self._head(self._n, facts))
-
-    def _head(self, n: int, facts: Mapping[str, object]) -> bytes:
-        text = _COMPACT({"n": n, "customer": self.customer.app_id, **facts})
-        return text[:-1].encode()
+    def _poison(self, n: int, kind: str) -> Facts:
+        path = f"poison_{self.customer.app_id}_{n}.jpg"
+        named = path if names_a_path(kind) else None
+        return Facts(n=n, stream_id=None, path=named, poison=kind, raw=poisonous(kind, path))
 
 
 class Platform:
-    """All customers' queues, and the log they share."""
+    """All customers' queues, and the log they share. Entered once the database and the log are open."""
 
     def __init__(
-        self, customers: Sequence[Customer], log: RemovedLog, clock: Clock, form: Answers, limit: int
+        self,
+        customers: Sequence[Customer],
+        database: Database,
+        log: RemovedLog,
+        clock: Clock,
+        *,
+        form: Answers,
+        limit: int,
     ) -> None:
         self.clock = clock
         self.form = form
         self.bell = Bell()
-        self.queues = {one.app_id: Queue(one, log, clock, form, limit) for one in customers}
+        self.queues = {
+            one.app_id: Queue(one, Pages(database, one.app_id), log, clock, form=form, limit=limit)
+            for one in customers
+        }
 
-    def resume(self, oracle: Oracle) -> None:
-        """Goes on after the numbers found in the log of an earlier run."""
-        for app_id, queue in self.queues.items():
-            removed = oracle.removed(app_id)
-            if removed:
-                queue.resume(max(one.n for one in removed), max(one.poll for one in removed))
+    def __enter__(self) -> Self:
+        for queue in self.queues.values():
+            queue.resume()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for queue in self.queues.values():
+            queue.save()
 
     def queue(self, app_id: int | None = None) -> Queue:
         """The queue of that customer, by default of the first."""
@@ -172,6 +212,7 @@ class Platform:
         return self.queues[app_id]
 
     def set_form(self, form: Answers) -> None:
+        """From now on answers take this form, also with messages that wait already."""
         self.form = form
         for queue in self.queues.values():
             queue.set_form(form)
@@ -182,11 +223,6 @@ class Platform:
             str(app_id): asdict(queue.counts) | {"depth": queue.depth, "last_n": queue.last_n}
             for app_id, queue in self.queues.items()
         }
-        names = ("enqueued", "dropped", "polls", "refused", "dequeues", "removed", "depth")
+        names = [*asdict(Counts()), "depth"]
         totals: dict[str, object] = {name: sum(one[name] for one in each.values()) for name in names}
         return totals | {"customers": each}
-
-
-def _facts(said: Said) -> dict[str, object]:
-    """`dataclasses.asdict` copies deeply, which costs more than all else when 10,000 are enqueued."""
-    return {"stream_id": said.stream_id, "path": said.path, "create_time": said.create_time}

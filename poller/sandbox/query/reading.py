@@ -6,12 +6,15 @@ import hmac
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from hashlib import md5
 
+from poller.sandbox.names import BEIJING
 from poller.sandbox.options import Customer
 
 TOO_FREQUENT = 1202
 BAD_PARAMETER = 1204
+NEVER_PUSHED = 20601
 BID_SCREENSHOTS = "100"
 
 
@@ -63,8 +66,72 @@ def asked_count(query: Mapping[str, str]) -> int:
     if query.get("Param.n.bid") != BID_SCREENSHOTS:
         raise Refused("Param.n.bid is invalid", BAD_PARAMETER)
     text = query.get("Param.n.count", query.get("Param.ncount", "1"))
-    if not re.fullmatch(r"[0-9]{1,3}", text) or not 1 <= int(text) <= 100:
-        raise Refused("Param.n.count is invalid", BAD_PARAMETER)
+    return _number("Param.n.count", text, 100)
+
+
+def asked_channel(query: Mapping[str, str]) -> str:
+    """Which channel is meant. `Param.n.channel_id` is the document's own slip."""
+    channel_id = query.get("Param.s.channel_id", query.get("Param.n.channel_id", ""))
+    if not channel_id:
+        raise Refused("Param.s.channel_id is invalid", BAD_PARAMETER)
+    return channel_id
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """Which segments Live_Tape_GetFilelist is asked for: those that start in a time (epoch, both ends included)."""
+
+    channel_id: str
+    offset: int
+    limit: int
+    newest_first: bool
+    since: float
+    until: float
+
+
+def asked_files(query: Mapping[str, str]) -> Files:
+    """Reads the parameters of Live_Tape_GetFilelist, those of the document and those that came later."""
+    channel_id = asked_channel(query)
+    page_no = _number("Param.n.page_no", query.get("Param.n.page_no", "1"), 10**9 - 1)
+    limit = _number("Param.n.page_size", query.get("Param.n.page_size", "10"), 100)
+    sort = query.get("Param.s.sort_type", "asc")
+    if sort not in ("asc", "desc"):
+        raise Refused("Param.s.sort_type is invalid", BAD_PARAMETER)
+    since, until = _window(query)
+    return Files(
+        channel_id=channel_id,
+        offset=(page_no - 1) * limit,
+        limit=limit,
+        newest_first=sort == "desc",
+        since=since,
+        until=until,
+    )
+
+
+def _window(query: Mapping[str, str]) -> tuple[float, float]:
+    """Both ends or none; they lie on one day of Beijing, and so less than 24 hours apart."""
+    names = ("Param.s.start_time", "Param.s.end_time")
+    if not any(name in query for name in names):
+        return 0.0, 1e12
+    start, end = (_moment(name, query.get(name, "")) for name in names)
+    if end < start or start.date() != end.date():
+        raise Refused("Param.s.end_time is invalid", BAD_PARAMETER)
+    # Dates show whole seconds: the last one is meant up to its end.
+    return start.timestamp(), end.timestamp() + 0.999999
+
+
+def _moment(name: str, text: str) -> datetime:
+    if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}", text):
+        raise Refused(f"{name} is invalid", BAD_PARAMETER)
+    try:
+        return datetime.fromisoformat(text).replace(tzinfo=BEIJING)
+    except ValueError:
+        raise Refused(f"{name} is invalid", BAD_PARAMETER) from None
+
+
+def _number(name: str, text: str, most: int) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= most:
+        raise Refused(f"{name} is invalid", BAD_PARAMETER)
     return int(text)
 
 

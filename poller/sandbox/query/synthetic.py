@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from poller.sandbox.cos.store import Pictures
 from poller.sandbox.names import Shot, path_of
 from poller.sandbox.options import BadOption, Customer, Naming
-from poller.sandbox.query.answers import Said
+from poller.sandbox.query.messages import Said
 from poller.sandbox.query.queues import Platform
 
 DAYS_BACK = 60

@@ -1,0 +1,22 @@
+"""Live_Channel_GetStatus: whether a channel is live, interrupted or disabled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+from poller.sandbox.channels import Channels
+from poller.sandbox.options import Answers, Customer
+from poller.sandbox.query.answers import refusal, status
+from poller.sandbox.query.reading import NEVER_PUSHED, asked_channel
+from poller.sandbox.query.saying import Telling
+
+
+def told_status(channels: Channels, query: Mapping[str, str], customer: Customer) -> Telling:
+    """What is to be said of the channel asked for, which another customer's looks like none. Raises Refused."""
+    state = channels.status(customer.app_id, asked_channel(query))
+    return _never_pushed if state is None else partial(status, state)
+
+
+def _never_pushed(form: Answers, ret: int) -> bytes:
+    return refusal(ret or NEVER_PUSHED, "the stream was never pushed", form)

@@ -1,0 +1,67 @@
+"""How each interface's words become an answer, whole or as a fault has it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+
+from aiohttp import web
+
+from poller.sandbox.broken import Answer, send, send_broken
+from poller.sandbox.faults import Fault, Faults
+from poller.sandbox.options import Answers
+from poller.sandbox.query.answers import encode, refusal
+from poller.sandbox.query.queues import Platform
+from poller.sandbox.query.reading import TOO_FREQUENT, Refused
+
+Telling = Callable[[Answers, int], bytes]
+"""An answer's text, once the form and the `ret` of success are known."""
+
+
+class Saying:
+    """Says something in the form that is in force, with the platform's clock."""
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+
+    @property
+    def form(self) -> Answers:
+        return self._platform.form
+
+    def answer(self, text: bytes) -> Answer:
+        """The text as the whole answer of HTTP."""
+        form = self._platform.form
+        headers = {"Date": self._platform.clock.date(), "Content-Type": form.content_type}
+        if form.gzip:
+            headers["Content-Encoding"] = "gzip"
+        return Answer(body=encode(text, form), headers=headers, framing=form.framing)
+
+    def refusal(self, refused: Refused) -> Answer:
+        form = self._platform.form
+        ret = form.refused if refused.ret is None else refused.ret
+        return self.answer(refusal(ret, refused.message, form))
+
+    async def tell(
+        self, request: web.BaseRequest, telling: Telling, faults: Faults, rng: random.Random
+    ) -> web.StreamResponse:
+        """Answers a call that changed nothing, unless something is to go wrong."""
+        fault = faults.draw()
+        if fault is None:
+            return await send(request, self.answer(telling(self.form, 0)))
+        await before(fault)
+        answer = self.answer(telling(self.form, ret_of(fault)))
+        return await send_broken(request, answer, fault, rng)
+
+
+async def before(fault: Fault) -> None:
+    """What the fault does before the call has any effect. Raises Refused."""
+    if fault.name == "latency":
+        await asyncio.sleep(fault.seconds)
+    if fault.name == "too_frequent":
+        raise Refused("too frequent", TOO_FREQUENT)
+
+
+def ret_of(fault: Fault) -> int:
+    """The `ret` that the answer bears although nothing is amiss with it."""
+    return fault.ret if fault.name == "wrong_ret" else 0
