@@ -1,7 +1,6 @@
 """The words an operator types."""
 
 import asyncio
-import importlib
 import json
 from collections.abc import Coroutine
 from enum import IntEnum
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from poller import __version__
+from poller.cli_sandbox import sandbox, the_platform
 from poller.errors import BadConfiguration, PollerError, StorageLocked
 from poller.stop import Stop
 
@@ -197,74 +197,7 @@ def _duration(text: str) -> float:
 
 # ---------------------------------------------------------------- the platform in a box
 
-
-@app.command()
-def sandbox(
-    directory: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where it keeps pictures and its log.", show_default=False)
-    ],
-    listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where the interface listens.")] = (
-        "127.0.0.1:0"
-    ),
-    streams: Annotated[int, typer.Option(min=0, help="Live streams to start with.")] = 4,
-    video: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="FILE", help="H.264 video for the streams; may be repeated.", show_default=False
-        ),
-    ] = None,
-    interval: Annotated[
-        float, typer.Option(metavar="SECONDS", help="Between two pictures of a stream.")
-    ] = 10.0,
-    upload_delay: Annotated[
-        str, typer.Option(metavar="MIN-MAX", help="Seconds until a picture can be fetched.")
-    ] = "0-15",
-    era: Annotated[str, typer.Option(metavar="YEAR", help="How it answers: 2016, 2017 or 2018.")] = "2016",
-    fault: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=P", help="A fault of the interface and its probability.", show_default=False
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Fixes every random choice.")] = 0,
-    clock_offset: Annotated[float, typer.Option(metavar="SECONDS", help="How far its clock is ahead.")] = 0.0,
-) -> None:
-    """The platform in a box; one JSON line on stdout says where each part listens."""
-    platform = _platform()
-    try:
-        answers, naming = platform.era(era)
-        low, _, high = upload_delay.partition("-")
-        options = platform.Options(
-            directory=directory,
-            listen=listen,
-            streams=streams,
-            videos=tuple(video or ()),
-            interval=interval,
-            upload_delay=(float(low), float(high or low)),
-            answers=answers,
-            naming=naming,
-            faults=dict(_fault(text) for text in fault or ()),
-            seed=seed,
-            clock_offset=clock_offset,
-        )
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
-    raise typer.Exit(platform.main(options))
-
-
-def _platform() -> Any:
-    try:
-        return importlib.import_module("poller.sandbox")
-    except ModuleNotFoundError as error:
-        if error.name != "av":
-            raise
-        typer.echo("the sandbox needs PyAV: pip install 'live-screenshot-poller[sandbox]'", err=True)
-        raise typer.Exit(Exit.FAILED) from None
-
-
-def _fault(text: str) -> tuple[str, float]:
-    name, _, probability = text.partition("=")
-    return name, float(probability or 1.0)
+app.command()(sandbox)
 
 
 @app.command()
@@ -277,12 +210,25 @@ def demo(
     interval: Annotated[
         float, typer.Option(metavar="SECONDS", help="Between two pictures of a stream.")
     ] = 5.0,
+    video: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="H.264 video to push; may be repeated. Default: a test pattern.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
-    """Sandbox, live streams and daemon on this machine, nothing to configure."""
-    _platform()
+    """Sandbox, live streams pushed over RTMP, and the daemon; on this machine, nothing to configure."""
+    the_platform()
     from poller import demo as parts
 
-    shown = parts.Demo(streams=streams, interval=interval, seconds=_duration(for_) if for_ else None)
+    shown = parts.Demo(
+        streams=streams,
+        interval=interval,
+        seconds=_duration(for_) if for_ else None,
+        videos=tuple(video or ()),
+    )
 
     async def show() -> int:
         return Exit.DONE if await parts.show(shown, context.obj) else Exit.FAILED

@@ -1,29 +1,37 @@
 """`poller demo`: the platform in a box, four live streams and the daemon, on this machine, in one temporary folder.
 
-Everything runs as its user would run it: `poller sandbox` and `poller run` are processes of their own.
+Everything runs as its user would run it: `poller sandbox`, `poller run` and a pusher for each stream are processes of
+their own. One pusher is killed on the way and comes back, as when a cable is pulled and put back.
 """
 
 import asyncio
 import json
 import sys
 import tempfile
+import time
 import urllib.request
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import DEVNULL, PIPE, Process
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from poller.qcloud.signing import sign
+from poller.sandbox.media.clip import clip
 from poller.spools.sqlite import SqliteSpool
 from poller.stop import Stop
 
 KEY = "5d41402abc4b2a76b9719d911017c592"  # the platform's own documented example
 BUCKET = "shots-1250000000"
 UP_WITHIN = 60.0
+PULL_AFTER = 9.0
+"""Seconds until the plug is pulled, and then until it is put back."""
+OUT_FOR = 4.0
 DRAIN_WITHIN = "60s"
 
 CONFIGURATION = """\
@@ -46,11 +54,15 @@ sinks:
 
 @dataclass(frozen=True, kw_only=True)
 class Demo:
-    """What to show: how many streams, a picture every so many seconds, and until when (None: Ctrl-C)."""
+    """What to show: how many streams, a picture every so many seconds, and until when (None: Ctrl-C).
+
+    The streams show the videos in turn; none: a test pattern.
+    """
 
     streams: int = 4
     interval: float = 5.0
     seconds: float | None = None
+    videos: tuple[Path, ...] = ()
     directory: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="poller-demo-")))
 
 
@@ -76,41 +88,55 @@ class Summary:
         return self.lost == self.dead == 0 and self.printed == self.pictures == self.spooled
 
 
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """A recorded segment, as the platform lists it. `start` and `end` are times of day in UTC+8."""
+
+    stream_id: str
+    start: str
+    end: str
+
+
 async def show(demo: Demo, stop: Stop) -> bool:
     """Run the demo; true if nothing was lost and everything was delivered."""
     console = Console(stderr=True, highlight=False)
     folder = demo.directory
     console.print(f"Everything is under [bold]{escape(str(folder))}[/]")
     async with AsyncExitStack() as stack:
-        console.print("Starting the platform in a box; its streams show clips that it encodes now …")
+        console.print("Starting the platform in a box, and encoding what the streams show …")
         box, places = await _sandbox(stack, demo)
         config = folder / "poller.yaml"
         config.write_text(CONFIGURATION.format(api=places["api"], cos=places["cos"], key=KEY, bucket=BUCKET))
-        _say_where(console, demo, folder)
+        pushers = await _pushers(stack, demo, places["rtmp"])
+        _say_where(console, demo, folder, places["rtmp"])
         daemon = await _started(stack, folder, "run", "-c", str(config))
         printed: set[str] = set()
         reading = asyncio.ensure_future(_print_events(console, daemon, folder, printed))
+        plug = asyncio.ensure_future(_pull_a_plug(console, stack, demo, pushers, places["rtmp"]))
         await _until_the_end(demo, stop, daemon, box)
-        await _post(places["control"], "/streams", {"stop": [f"live_{n + 1}" for n in range(demo.streams)]})
+        plug.cancel()
+        await asyncio.gather(*map(_ended, pushers))
         console.print("The streams have ended; what is still on its way is fetched and delivered …")
         await _ended(daemon)
         await reading
         drain = await _started(stack, folder, "drain", "-c", str(config), "--timeout", DRAIN_WITHIN)
         await _print_events(console, drain, folder, printed)
         await drain.wait()
+        segments = await _segments(places["api"], demo)
     summary = await _summary(folder, printed)
-    _print_summary(console, summary, folder)
+    _print_summary(console, summary, segments, folder)
     return summary.good
 
 
-def _say_where(console: Console, demo: Demo, folder: Path) -> None:
+def _say_where(console: Console, demo: Demo, folder: Path, rtmp: str) -> None:
     console.print(
-        f"{demo.streams} streams are live, a picture of each every {demo.interval:g} s"
+        f"{demo.streams} streams are pushed to {rtmp}, a picture of each every {demo.interval:g} s"
         " (the real platform: 10 s). The daemon drains their queue:"
     )
     for what, where in (
         ("configuration", "poller.yaml"),
         ("pictures", "pictures/"),
+        ("recordings", "platform/vod/"),
         ("events", "events.ndjson"),
         ("logs", "run.log, sandbox.log"),
     ):
@@ -125,7 +151,7 @@ async def _sandbox(stack: AsyncExitStack, demo: Demo) -> tuple[Process, dict[str
         demo.directory,
         "sandbox",
         *("--directory", str(demo.directory / "platform")),
-        *("--streams", str(demo.streams)),
+        *("--streams", "0"),
         *("--interval", str(demo.interval)),
         *("--upload-delay", "0-3"),
     )
@@ -135,6 +161,47 @@ async def _sandbox(stack: AsyncExitStack, demo: Demo) -> tuple[Process, dict[str
     if not line:
         raise OSError(f"the sandbox did not start; see {demo.directory / 'sandbox.log'}")
     return box, json.loads(line)
+
+
+async def _pushers(stack: AsyncExitStack, demo: Demo, rtmp: str) -> list[Process]:
+    """One for each stream, in order."""
+    files = await asyncio.gather(*(asyncio.to_thread(_shown, demo, n + 1) for n in range(demo.streams)))
+    pushes = (_pusher(stack, demo, file, f"{rtmp}/live_{n}") for n, file in enumerate(files, start=1))
+    return list(await asyncio.gather(*pushes))
+
+
+def _shown(demo: Demo, number: int) -> Path:
+    """What the stream of that number shows."""
+    if demo.videos:
+        return demo.videos[(number - 1) % len(demo.videos)]
+    return clip(demo.directory / "clips" / f"{number}.mp4", number)
+
+
+async def _pusher(stack: AsyncExitStack, demo: Demo, file: Path, url: str) -> Process:
+    log = stack.enter_context((demo.directory / "push.log").open("ab"))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "poller.sandbox.push", str(file)),
+        stdin=PIPE,
+        stdout=DEVNULL,
+        stderr=log,
+        start_new_session=True,
+    )
+    stack.push_async_callback(_ended, process)
+    assert process.stdin is not None
+    process.stdin.write(url.encode() + b"\n")
+    return process
+
+
+async def _pull_a_plug(
+    console: Console, stack: AsyncExitStack, demo: Demo, pushers: list[Process], rtmp: str
+) -> None:
+    """The first stream is interrupted and comes back; its recording is in two segments therefore."""
+    await asyncio.sleep(PULL_AFTER)
+    pushers[0].kill()
+    console.print("[yellow]The plug of live_1 is pulled.[/]")
+    await asyncio.sleep(OUT_FOR)
+    pushers.append(await _pusher(stack, demo, _shown(demo, 1), f"{rtmp}/live_1"))
+    console.print("[yellow]And put back.[/]")
 
 
 async def _started(stack: AsyncExitStack, folder: Path, *words: str) -> Process:
@@ -174,9 +241,24 @@ async def _print_events(console: Console, daemon: Process, folder: Path, printed
             )
 
 
-async def _post(control: str, path: str, body: dict[str, Any]) -> None:
-    request = urllib.request.Request(control + path, json.dumps(body).encode(), method="POST")  # noqa: S310 - ours
-    await asyncio.to_thread(lambda: urllib.request.urlopen(request, timeout=10).close())  # noqa: S310
+async def _segments(api: str, demo: Demo) -> list[Segment]:
+    """All that was recorded, asked for as a customer asks."""
+    found: list[Segment] = []
+    for number in range(1, demo.streams + 1):
+        t = int(time.time()) + 60
+        query = {"cmd": 1234, "interface": "Live_Tape_GetFilelist", "Param.s.channel_id": f"live_{number}"}
+        url = f"{api}?{urlencode({**query, 'Param.n.page_size': 100, 't': t, 'sign': sign(KEY, t)})}"
+        answer = await asyncio.to_thread(_get, url)
+        found += [
+            Segment(stream_id=f"live_{number}", start=row["start_time"][11:], end=row["end_time"][11:])
+            for row in answer["output"]["file_list"]
+        ]
+    return found
+
+
+def _get(url: str) -> Any:
+    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - ours
+        return json.load(answer)
 
 
 async def _summary(folder: Path, printed: set[str]) -> Summary:
@@ -196,7 +278,7 @@ async def _summary(folder: Path, printed: set[str]) -> Summary:
     )
 
 
-def _print_summary(console: Console, summary: Summary, folder: Path) -> None:
+def _print_summary(console: Console, summary: Summary, segments: list[Segment], folder: Path) -> None:
     table = Table(title="What became of every message", title_justify="left", show_header=False)
     for what, count in (
         ("taken off the queue", summary.taken),
@@ -207,6 +289,10 @@ def _print_summary(console: Console, summary: Summary, folder: Path) -> None:
         ("lost", summary.lost),
     ):
         table.add_row(what, str(count))
+    recorded = Table(title="What was recorded (UTC+8)", title_justify="left", show_header=False)
+    for one in segments:
+        recorded.add_row(one.stream_id, f"{one.start} to {one.end}")
     console.print()
     console.print(table)
+    console.print(recorded)
     console.print(f"Look at them: {escape(str(folder / 'pictures'))}")

@@ -1,7 +1,7 @@
 """The platform in a box: queue, pictures and live streams, independent of the client's code."""
 
-from poller.sandbox.faults import API_FAULTS, COS_FAULTS, UPLOAD_FAULTS, Fault
-from poller.sandbox.options import Answers, BadOption, Customer, Naming, Options, era
+from poller.sandbox.faults import API_FAULTS, COS_FAULTS, QUERY_FAULTS, UPLOAD_FAULTS, Fault
+from poller.sandbox.options import Answers, BadOption, Customer, Naming, Options, era, formed
 from poller.sandbox.oracle import Oracle, Removed
 from poller.sandbox.query.poison import POISONS
 from poller.sandbox.query.synthetic import Load
@@ -11,6 +11,7 @@ __all__ = [
     "API_FAULTS",
     "COS_FAULTS",
     "POISONS",
+    "QUERY_FAULTS",
     "UPLOAD_FAULTS",
     "Answers",
     "BadOption",
@@ -23,6 +24,7 @@ __all__ = [
     "Removed",
     "Sandbox",
     "era",
+    "formed",
     "main",
     "serve",
 ]

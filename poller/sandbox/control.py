@@ -59,6 +59,16 @@ async def _enqueue(sandbox: Sandbox, wish: dict[str, Any]) -> dict[str, object]:
     return {"last_n": queue.last_n, "depth": queue.depth}
 
 
+async def _queue(sandbox: Sandbox, wish: dict[str, Any]) -> dict[str, object]:
+    """`limit`: how many messages the customer's queue holds from now on."""
+    queue, limit = sandbox.platform.queue(wish.get("customer")), wish["limit"]
+    if type(limit) is not int or limit < 1:
+        raise BadOption(f"limit: {limit!r} is no number above 0")
+    queue.set_limit(limit)
+    sandbox.bell.ring()
+    return {"limit": queue.limit, "depth": queue.depth, "dropped": queue.counts.dropped}
+
+
 async def _faults(sandbox: Sandbox, wish: dict[str, Any]) -> dict[str, object]:
     """`target`; `clear`; `rates` replace the probabilities; `next` orders one-shot faults; `seed`."""
     target = wish.get("target", "api")
@@ -78,13 +88,26 @@ async def _faults(sandbox: Sandbox, wish: dict[str, Any]) -> dict[str, object]:
 
 
 async def _streams(sandbox: Sandbox, wish: dict[str, Any]) -> dict[str, object]:
-    """`start` and `stop` are lists of stream ids; `video` a file, `customer` an app id for those started."""
+    """What becomes of the streams named: the sandbox's own are started and ended, anybody's are dropped.
+
+    `start`, `stop` (in an orderly way) and `unplug` (without a word) are the sandbox's own pushers; `kick` drops a
+    pusher's connection; `disable` kicks and refuses from then on, until `enable`. `video` is a file for those started,
+    `customer` the app id of all.
+    """
+    customer = sandbox.platform.queue(wish.get("customer")).customer
     for stream_id in wish.get("stop", []):
-        sandbox.streams.stop(stream_id)
+        await sandbox.pushers.stop(stream_id, customer)
+    for stream_id in wish.get("unplug", []):
+        sandbox.pushers.unplug(stream_id, customer)
+    for verb in ("disable", "enable"):
+        for stream_id in wish.get(verb, []):
+            sandbox.channels.disable(customer.app_id, stream_id, disabled=verb == "disable")
+    for stream_id in (*wish.get("kick", []), *wish.get("disable", [])):
+        sandbox.live.kick(customer.app_id, stream_id)
     file = Path(wish["video"]) if "video" in wish else None
     for stream_id in wish.get("start", []):
-        await sandbox.streams.start(stream_id, app_id=wish.get("customer"), file=file)
-    return {"streams": sandbox.streams.state()}
+        await sandbox.pushers.start(stream_id, customer, file=file)
+    return {"streams": [push.state() for push in sandbox.live.pushes]}
 
 
 async def _clock(sandbox: Sandbox, wish: dict[str, Any]) -> dict[str, object]:
@@ -111,6 +134,7 @@ def _param(value: Any) -> Any:
 VERBS: Mapping[tuple[str, str], Verb] = {
     ("GET", "/state"): _state,
     ("POST", "/enqueue"): _enqueue,
+    ("POST", "/queue"): _queue,
     ("POST", "/faults"): _faults,
     ("POST", "/streams"): _streams,
     ("POST", "/clock"): _clock,

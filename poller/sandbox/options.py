@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -45,6 +45,7 @@ class Customer:
     """With these two, uploads into the bucket are signed."""
 
     def __post_init__(self) -> None:
+        check_choices(self)
         if not self.biz_id:
             object.__setattr__(self, "biz_id", 200024490 + self.app_id)
 
@@ -145,7 +146,9 @@ class Options:
     upload_delay: tuple[float, float] = (0.0, 15.0)
     """Seconds from the shot until the picture can be fetched, evenly random between the two."""
     faults: Mapping[str, float] = field(default_factory=dict)
-    """Faults of the query interface, each with its probability per call."""
+    """Faults of Live_Queue_Get, each with its probability per call."""
+    query_faults: Mapping[str, float] = field(default_factory=dict)
+    """Faults of the other two interfaces, each with its probability per call."""
     cos_faults: Mapping[str, float] = field(default_factory=dict)
     """Faults of the picture server, each with its probability per request."""
     upload_faults: Mapping[str, float] = field(default_factory=dict)
@@ -193,3 +196,26 @@ def era(year: Era) -> tuple[Answers, Naming]:
         answers = Answers(fields="pic_full_url", extra=True, rows="later")
         return answers, Naming(grammar="B", folder="{date}")
     raise BadOption(f"era: {year!r} is none of 2016, 2017, 2018")
+
+
+def formed(answers: Answers, changes: Iterable[tuple[str, str]]) -> Answers:
+    """The form with some of its fields set from text. Raises BadOption."""
+    found: dict[str, Any] = {}
+    known = {item.name: getattr(answers, item.name) for item in fields(Answers)}
+    for name, text in changes:
+        if name not in known:
+            raise BadOption(f"{name!r} is none of the answers' {', '.join(known)}")
+        found[name] = _like(known[name], name, text)
+    return replace(answers, **found)
+
+
+def _like(example: object, name: str, text: str) -> object:
+    if isinstance(example, bool):
+        if text not in ("true", "false"):
+            raise BadOption(f"{name}: {text!r} is none of true, false")
+        return text == "true"
+    if isinstance(example, int):
+        if not re.fullmatch(r"-?[0-9]{1,9}", text):
+            raise BadOption(f"{name}: {text!r} is no number")
+        return int(text)
+    return text

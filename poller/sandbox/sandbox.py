@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import random
 import signal
 import sys
@@ -23,17 +24,23 @@ from poller.sandbox.control import ControlPort
 from poller.sandbox.cos.server import PictureServer
 from poller.sandbox.cos.store import Pictures
 from poller.sandbox.database import Database
-from poller.sandbox.faults import API_FAULTS, COS_FAULTS, UPLOAD_FAULTS, Faults
+from poller.sandbox.faults import API_FAULTS, COS_FAULTS, QUERY_FAULTS, UPLOAD_FAULTS, Faults
 from poller.sandbox.listening import Answering, listening
+from poller.sandbox.live import Live
+from poller.sandbox.media import recorder
 from poller.sandbox.media.clip import clip
 from poller.sandbox.media.cutting import plain_jpeg
 from poller.sandbox.media.recordings import Recordings
 from poller.sandbox.options import BadOption, Options, split_address
 from poller.sandbox.oracle import Oracle, RemovedLog
+from poller.sandbox.pushers import Pushers
 from poller.sandbox.query.interface import PATH, QueryInterface
 from poller.sandbox.query.queues import Platform
 from poller.sandbox.query.synthetic import Load, Synthetic
-from poller.sandbox.streams import Screenshots, Streams
+from poller.sandbox.retention import Retention
+from poller.sandbox.rtmp.ingest import Ingest, ingesting
+from poller.sandbox.screenshots import Rules, Screenshots
+from poller.sandbox.vod import RecordingServer
 
 
 class Sandbox:
@@ -46,6 +53,7 @@ class Sandbox:
         self.clock = Clock(options.clock_offset)
         self.faults = {
             "api": Faults(API_FAULTS, options.faults, random.Random(f"{options.seed} api")),
+            "query": Faults(QUERY_FAULTS, options.query_faults, random.Random(f"{options.seed} query")),
             "cos": Faults(COS_FAULTS, options.cos_faults, random.Random(f"{options.seed} cos")),
             "upload": Faults(UPLOAD_FAULTS, options.upload_faults, random.Random(f"{options.seed} upload")),
         }
@@ -54,34 +62,44 @@ class Sandbox:
         self.recordings = Recordings(self.database, options.directory / "vod")
         self._log = RemovedLog(options.directory)
         self.platform = Platform(
-            options.customers, self._log, self.clock, options.answers, options.queue_limit
+            options.customers,
+            self.database,
+            self._log,
+            self.clock,
+            form=options.answers,
+            limit=options.queue_limit,
         )
         self.pictures = Pictures(
+            self.database,
             options.directory / "cos",
-            options.upload_delay,
-            self.faults["upload"],
-            random.Random(f"{options.seed} delay"),
-            self.platform.bell,
+            delay=options.upload_delay,
+            faults=self.faults["upload"],
+            rng=random.Random(f"{options.seed} delay"),
+            bell=self.platform.bell,
         )
         self._synthetic = Synthetic(self.platform, self.pictures, options.naming, plain_jpeg)
+        self.live = Live(
+            options.customers,
+            self.channels,
+            self.recordings,
+            self.platform.bell,
+            segment=options.segment,
+            exact=options.exact,
+        )
         self._stack = AsyncExitStack()
-        self.streams: Streams
+        self.screenshots: Screenshots
+        self.pushers: Pushers
+        self.ingest: Ingest
         self.picture_server: PictureServer
 
     async def __aenter__(self) -> Self:
-        options = self.options
-        options.directory.mkdir(parents=True, exist_ok=True)
-        async with AsyncExitStack() as stack:
-            stack.enter_context(self.database)
-            self.channels.resume()
-            stack.enter_context(self._log)
-            self.platform.resume(self.oracle)
-            stack.enter_context(self.pictures)
-            self.streams = await self._open_streams(stack)
-            await self._listen(stack)
-            for number in range(1, options.streams + 1):
-                await self.streams.start(options.stream_name.format(n=number))
-            self._stack = stack.pop_all()
+        stack = AsyncExitStack()
+        try:
+            await self._open(stack)
+        except BaseException:
+            await stack.aclose()  # it does not see the exception, which its task group would wrap
+            raise
+        self._stack = stack
         return self
 
     async def __aexit__(
@@ -91,7 +109,7 @@ class Sandbox:
         trace: TracebackType | None,
     ) -> None:
         if error is None or isinstance(error, asyncio.CancelledError):
-            # The cancellation may be the task group's own, because a stream died; it must see it.
+            # The cancellation may be the task group's own, because a part of it failed; it must see it.
             await self._stack.__aexit__(kind, error, trace)
         else:
             await self._stack.aclose()  # or the group would wrap the user's own exception
@@ -116,20 +134,54 @@ class Sandbox:
         return self.platform.state() | {
             "pictures": counts | {"requests": self.picture_server.requests},
             "faults": {target: dict(faults.fired) for target, faults in self.faults.items()},
-            "streams": self.streams.state(),
+            "streams": [push.state() for push in self.live.pushes],
+            "screenshots": self.screenshots.state(),
+            "ingest": {name: getattr(self.ingest, name) for name in ("connections", "refused", "broken")},
             "clock_offset": self.clock.offset,
         }
 
-    async def _open_streams(self, stack: AsyncExitStack) -> Streams:
+    async def _open(self, stack: AsyncExitStack) -> None:
+        self.options.directory.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(self.database)
+        self.channels.resume()
+        recorder.resume(self.recordings)
+        stack.enter_context(self._log)
+        stack.enter_context(self.platform)
+        stack.enter_context(self.pictures)
+        self.screenshots = await self._photograph(stack)
+        await self._listen(stack)
+        await self._push(stack)
+
+    async def _photograph(self, stack: AsyncExitStack) -> Screenshots:
         options = self.options
         worker = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="pictures"))
         group = await stack.enter_async_context(asyncio.TaskGroup())
-        rules = Screenshots(interval=options.interval, width=options.width, naming=options.naming)
-        streams = Streams(
-            self.platform, self.pictures, rules, group=group, worker=worker, source=self._source
+        screenshots = Screenshots(
+            self.platform,
+            self.pictures,
+            Rules(interval=options.interval, width=options.width, naming=options.naming),
+            lambda: self.live.pushes,
+            group=group,
+            worker=worker,
         )
-        stack.callback(streams.stop_all)  # the group waits for its tasks, so they end first
-        return streams
+        retention = Retention(
+            options.retain, (self.pictures.forget, self.channels.forget, self._log.forget, self._forget)
+        )
+        for task in (group.create_task(screenshots.run()), group.create_task(retention.run())):
+            # The group waits for what it has begun: pictures being cut still come.
+            stack.callback(task.cancel)
+        return screenshots
+
+    def _forget(self, before: float) -> None:
+        recorder.forget(self.recordings, before)
+
+    async def _push(self, stack: AsyncExitStack) -> None:
+        """The sandbox's own streams, which are pushed as anybody's are."""
+        options = self.options
+        self.pushers = Pushers(self.live, self.bell, url=self.ingest.url, source=self._source)
+        stack.push_async_callback(self.pushers.stop_all)
+        names = [options.stream_name.format(n=number) for number in range(1, options.streams + 1)]
+        await asyncio.gather(*(self.pushers.start(name, options.customers[0]) for name in names))
 
     def _source(self, number: int) -> Path:
         """What the stream of that number shows."""
@@ -144,7 +196,9 @@ class Sandbox:
         free = f"[{host}]:0" if ":" in host else f"{host}:0"
         api = QueryInterface(
             self.platform,
-            self.faults["api"],
+            self.channels,
+            self.recordings,
+            self.faults,
             id_params=options.id_params,
             rate_limit=options.rate_limit,
             rng=random.Random(f"{options.seed} answers"),
@@ -157,15 +211,20 @@ class Sandbox:
             random.Random(f"{options.seed} pictures"),
         )
 
+        self.recording_server = RecordingServer(self.recordings, self.clock, options.customers)
+        self.ingest = await stack.enter_async_context(
+            ingesting(options.rtmp_listen or free, self.live, silence=options.silence)
+        )
+
         async def opened(address: str | None, answer: Answering) -> str:
             return await stack.enter_async_context(listening(address or free, answer))
 
         self.endpoints = {
             "api": await opened(options.listen, api.answer) + PATH,
             "cos": await opened(options.cos_listen, self.picture_server.answer),
-            "vod": None,
-            "rtmp": None,
-            "control": await opened(options.control_listen, ControlPort(self).answer),
+            "vod": await opened(options.vod_listen, self.recording_server.answer),
+            "rtmp": self.ingest.url,
+            "control": await opened(options.control_listen or "127.0.0.1:0", ControlPort(self).answer),
         }
 
 
@@ -178,7 +237,8 @@ async def serve(options: Options, stop: asyncio.Event) -> None:
 
 
 def main(options: Options) -> int:
-    """Runs a sandbox as a program until SIGTERM or SIGINT; returns the exit code."""
+    """Runs a sandbox as a program until SIGTERM or SIGINT; returns the exit code. Its log goes to stderr."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
 
     async def until_signalled() -> None:
         stop = asyncio.Event()

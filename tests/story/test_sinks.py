@@ -68,7 +68,7 @@ def test_pictures_survive_kill_9_whole(tmp_path: Path, soak: bool) -> None:
             names = {path.name: path for path in directory.iterdir() if path.is_file()}
             assert set(names) == set(books.spooled)
             bucket = next(iter(place.sandbox.platform.queues.values())).customer.host_label
-            whole = place.sandbox.pictures.content(bucket, books.spooled[0])
+            whole = place.ask(lambda: place.sandbox.pictures.content(bucket, books.spooled[0]))
             assert whole
             assert all(path.read_bytes() == whole for path in names.values())
             assert len(books.lost_polls()) <= 4 * kills

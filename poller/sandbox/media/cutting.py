@@ -1,87 +1,87 @@
-"""Cutting pictures out of real video: H.264 in, a JPEG of the right shape out."""
+"""Cutting pictures out of live video: encoded frames in, a JPEG of the right shape out."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
+from typing import Final
 
 import av
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
-from av.video.stream import VideoStream
 
-from poller.sandbox.options import BadOption
+from poller.sandbox.media.footage import Footage
+
+MILLISECOND: Final = Fraction(1, 1000)
+DECODERS: Final = {"h264": "h264", "hevc": "hevc", "av1": "libdav1d", "vp9": "vp9"}
+MAX_PIXELS: Final = 8192 * 4320
+"""Of a frame: a header of a few bytes may claim any size."""
+MAX_HEIGHT: Final = 65500
+"""Of a JPEG, as FFmpeg writes it."""
 
 
-class NoVideo(BadOption):
-    """The file holds no video that a picture can be cut from."""
+class NoPicture(Exception):
+    """Nothing could be decoded; the text says why."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Video:
-    """A file that a stream shows in a loop. `start` and `duration` are in seconds."""
+class Picture:
+    """A JPEG and its size in pixels."""
 
-    path: Path
+    jpeg: bytes
     width: int
     height: int
-    aspect: Fraction
-    start: float
-    duration: float
 
-    def shot_height(self, width: int) -> int:
-        """How high a picture of that width is."""
-        return height_for(width, self.width, self.height, self.aspect)
+
+def cut(footage: Footage, width: int) -> Picture:
+    """The frame shown at the footage's end, that wide. Costs the decoding of all of it. Raises NoPicture."""
+    try:
+        frame, aspect = last_frame(footage)
+        height = height_for(width, frame.width, frame.height, aspect)
+        if height > MAX_HEIGHT:
+            raise NoPicture(f"{footage.codec}: no JPEG is {height} pixels high")
+        return Picture(jpeg=jpeg(frame, width, height), width=width, height=height)
+    except (av.FFmpegError, ValueError) as error:
+        raise NoPicture(f"{footage.codec}: {type(error).__name__}") from error
+
+
+def last_frame(footage: Footage) -> tuple[VideoFrame, Fraction]:
+    """The frame on the screen at the footage's end, and one sample's width to its height. Raises NoPicture."""
+    if footage.codec not in DECODERS:
+        raise NoPicture(f"no pictures out of {footage.codec}")
+    decoder = av.CodecContext.create(DECODERS[footage.codec], "r")
+    assert isinstance(decoder, VideoCodecContext)
+    decoder.extradata = footage.header or None
+    decoder.thread_count = 1  # many streams share the machine
+    decoder.options = {"max_pixels": str(MAX_PIXELS)}
+    shown: VideoFrame | None = None
+    for frame in _decoded(decoder, footage):
+        # Frames come in the order of showing; those after the newest decoding time are not shown yet.
+        if shown is None or (frame.pts or 0) <= footage.now:
+            shown = frame
+    if shown is None:
+        raise NoPicture(f"{footage.codec}: no frame")
+    if shown.is_corrupt:
+        raise NoPicture(f"{footage.codec}: a damaged frame")
+    return shown, decoder.sample_aspect_ratio or Fraction(1)
+
+
+def _decoded(decoder: VideoCodecContext, footage: Footage) -> Iterator[VideoFrame]:
+    """The frames that can be decoded; those that need what came before the first keyframe cannot."""
+    for one in footage.frames:
+        packet = av.Packet(one.content)
+        packet.dts, packet.pts, packet.time_base = one.dts, one.pts, MILLISECOND
+        with contextlib.suppress(av.FFmpegError):  # the next may be better
+            yield from decoder.decode(packet)
+    yield from decoder.decode(None)
 
 
 def height_for(width: int, video_width: int, video_height: int, aspect: Fraction) -> int:
     """The height that keeps the shape, to the nearest pixel; `aspect` is one sample's width to its height."""
     exact = Fraction(width * video_height) / (video_width * aspect)
     return max(1, int(exact + Fraction(1, 2)))
-
-
-def look_at(path: Path) -> Video:
-    """Reads what there is to know of a file. Raises NoVideo."""
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise NoVideo(f"{path}: no video stream")
-            stream = container.streams.video[0]
-            unit = stream.time_base or Fraction(1, 90000)
-            length = float(stream.duration * unit) if stream.duration else (container.duration or 0) / 1e6
-            return Video(
-                path=path,
-                width=stream.width,
-                height=stream.height,
-                aspect=stream.sample_aspect_ratio or Fraction(1),
-                start=float((stream.start_time or 0) * unit),
-                duration=length,
-            )
-    except (av.FFmpegError, OSError) as error:
-        raise NoVideo(f"{path}: {error}") from error
-
-
-def picture(video: Video, moment: float, width: int) -> bytes:
-    """A JPEG of the frame shown `moment` seconds after the loop first began. Takes up to a GOP's time."""
-    position = moment % video.duration if video.duration > 0 else 0.0
-    return jpeg(frame_at(video, position), width, video.shot_height(width))
-
-
-def frame_at(video: Video, position: float) -> VideoFrame:
-    """The frame that is on the screen at that position of the file."""
-    with av.open(str(video.path)) as container:
-        stream = container.streams.video[0]
-        stream.codec_context.thread_count = 1  # many streams share two cores
-        wanted = video.start + position
-        _seek(stream, wanted)
-        shown: VideoFrame | None = None
-        for frame in container.decode(stream):
-            if shown is not None and frame.time is not None and frame.time > wanted:
-                break
-            shown = frame
-    if shown is None:
-        raise NoVideo(f"{video.path}: no frame at {position:.3f} s")
-    return shown
 
 
 def jpeg(frame: VideoFrame, width: int, height: int) -> bytes:
@@ -102,10 +102,3 @@ def plain_jpeg(width: int, height: int) -> bytes:
     for plane in frame.planes:
         plane.update(bytes([128]) * plane.buffer_size)
     return jpeg(frame, width, height)
-
-
-def _seek(stream: VideoStream, seconds: float) -> None:
-    container = stream.container
-    assert isinstance(container, av.container.InputContainer)
-    unit = stream.time_base or Fraction(1, 90000)
-    container.seek(int(seconds / unit), stream=stream, backward=True)

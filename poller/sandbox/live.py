@@ -1,0 +1,166 @@
+"""What is pushed at this moment: who may push, and where each push's media goes."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import re
+import sqlite3
+import time
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import md5
+
+from poller.sandbox.bell import Bell
+from poller.sandbox.channels import Channels, Status
+from poller.sandbox.media.footage import Latest
+from poller.sandbox.media.recorder import Recorder
+from poller.sandbox.media.recordings import Recordings
+from poller.sandbox.media.tags import VIDEO
+from poller.sandbox.options import Customer
+from poller.sandbox.rtmp.stage import Refused, Wish
+
+STREAM_ID = re.compile(r"[A-Za-z0-9_@#-]{1,128}")  # what was seen (WIRE.md, section 3)
+log = logging.getLogger("poller.sandbox")
+
+
+class LivePush:
+    """One push that lasts: recorded, and ready to be photographed.
+
+    push:     the epoch of its start
+    pictures: how many were taken
+    troubled: whether the last attempt at one failed
+    """
+
+    def __init__(
+        self,
+        customer: Customer,
+        stream_id: str,
+        *,
+        recorder: Recorder,
+        latest: Latest,
+        close: Callable[[], None],
+        ended: Callable[[LivePush, str], None],
+    ) -> None:
+        self.customer = customer
+        self.stream_id = stream_id
+        self.push = int(time.time())
+        self.latest = latest
+        self.close = close
+        self.pictures = 0
+        self.troubled = False
+        self._recorder = recorder
+        self._ended = ended
+
+    def tag(self, kind: int, timestamp: int, body: bytes) -> None:
+        """See `stage.Push`."""
+        self._recorder.tag(kind, timestamp, body)
+        if kind == VIDEO:
+            self.latest.add(timestamp, body)
+
+    def end(self, why: str) -> None:
+        """See `stage.Push`."""
+        self._recorder.end()
+        self._ended(self, why)
+
+    def state(self) -> dict[str, object]:
+        return {
+            "stream_id": self.stream_id,
+            "customer": self.customer.app_id,
+            "push": self.push,
+            "pictures": self.pictures,
+        }
+
+
+class Live:
+    """All pushes; the ingest's stage."""
+
+    def __init__(
+        self,
+        customers: Sequence[Customer],
+        channels: Channels,
+        recordings: Recordings,
+        bell: Bell,
+        *,
+        segment: float,
+        exact: bool,
+    ) -> None:
+        self._customers = {str(one.biz_id): one for one in customers}
+        self._first = customers[0]
+        self._channels = channels
+        self._recordings = recordings
+        self._bell = bell
+        self._segment = segment
+        self._exact = exact
+        self._pushes: dict[tuple[int, str], LivePush] = {}
+
+    @property
+    def pushes(self) -> list[LivePush]:
+        """In the order in which they began."""
+        return list(self._pushes.values())
+
+    def find(self, app_id: int, stream_id: str) -> LivePush | None:
+        return self._pushes.get((app_id, stream_id))
+
+    def kick(self, app_id: int, stream_id: str) -> None:
+        """Drops that push's connection, if it is live."""
+        push = self.find(app_id, stream_id)
+        if push is not None:
+            push.close()
+
+    def publish(self, wish: Wish, close: Callable[[], None]) -> LivePush:
+        """See `stage.Stage`."""
+        customer = self._owner(wish)
+        try:
+            self._check(customer, wish)
+            self._channels.begin(customer.app_id, wish.stream)
+        except sqlite3.OperationalError as error:
+            log.error("push refused: %s", error)
+            raise Refused("the platform is out of order") from None
+        push = LivePush(
+            customer,
+            wish.stream,
+            recorder=Recorder(self._recordings, customer, wish.stream, limit=self._segment),
+            latest=Latest(whole=self._exact),
+            close=close,
+            ended=self._end,
+        )
+        self._pushes[customer.app_id, wish.stream] = push
+        log.info("push began: %s of %d from %s", wish.stream, customer.app_id, wish.peer)
+        self._bell.ring()
+        return push
+
+    def _end(self, push: LivePush, why: str) -> None:
+        app_id = push.customer.app_id
+        del self._pushes[app_id, push.stream_id]
+        try:
+            self._channels.end(app_id, push.stream_id)
+        except sqlite3.OperationalError as error:  # a full disk; the next start of the sandbox puts it right
+            log.error("the end of %s is not on record: %s", push.stream_id, error)
+        log.info("push ended: %s of %d, %s", push.stream_id, app_id, why)
+        self._bell.ring()
+
+    def _owner(self, wish: Wish) -> Customer:
+        named = wish.query.get("bizid") or wish.host.partition(".")[0]
+        return self._customers.get(named, self._first)
+
+    def _check(self, customer: Customer, wish: Wish) -> None:
+        if not STREAM_ID.fullmatch(wish.stream):
+            raise Refused("a stream id has 1 to 128 letters, digits and _ - @ #")
+        if customer.push_key is not None:
+            check_secret(customer.push_key, wish.stream, wish.query, time.time())
+        if self._channels.status(customer.app_id, wish.stream) is Status.DISABLED:
+            raise Refused("this stream is disabled")
+        if (customer.app_id, wish.stream) in self._pushes:
+            raise Refused("this stream is live already")
+
+
+def check_secret(key: str, stream_id: str, query: Mapping[str, str], now: float) -> None:
+    """Raises Refused where `txSecret` is wrong or `txTime` (hex epoch) is missing or has passed."""
+    until, secret = query.get("txTime", ""), query.get("txSecret", "")
+    if not re.fullmatch(r"[0-9A-Fa-f]{1,12}", until):
+        raise Refused("txTime is no time")
+    right = md5(f"{key}{stream_id}{until}".encode(), usedforsecurity=False).hexdigest()
+    if not hmac.compare_digest(right.encode(), secret.encode("utf-8", "replace")):
+        raise Refused("txSecret is wrong")
+    if int(until, 16) < now:
+        raise Refused("txTime has passed")

@@ -1,0 +1,255 @@
+"""The platform in a box on the command line, as a program beside others."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from hashlib import md5
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+
+KEY = "5d41402abc4b2a76b9719d911017c592"
+IN_TURN = """
+import json, sys
+from typer.testing import CliRunner
+from poller.cli import app
+for words in json.load(sys.stdin):
+    done = CliRunner().invoke(app, ["sandbox", "--directory", sys.argv[1], *words])
+    print(json.dumps([done.exit_code, " ".join(done.output.split())]))
+"""
+
+
+def refused(*words: str) -> subprocess.CompletedProcess[str]:
+    """A sandbox that ends by itself."""
+    command = [sys.executable, "-m", "poller", "sandbox", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+@contextmanager
+def box(folder: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
+    """A sandbox, and where it says it listens."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "poller", "sandbox", "--directory", str(folder), *words],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        yield process, json.loads(process.stdout.readline())
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def got(url: str, wish: dict[str, Any] | None = None) -> bytes:
+    """The answer's body; with a wish it is a POST of that."""
+    body = None if wish is None else json.dumps(wish).encode()
+    with urllib.request.urlopen(urllib.request.Request(url, body), timeout=10) as response:
+        return bytes(response.read())
+
+
+def asked(places: dict[str, str], interface: str, app_id: int = 1234, key: str = KEY, **words: str) -> Any:
+    """What that interface answers."""
+    t = str(int(time.time()) + 60)
+    sign = md5(f"{key}{t}".encode()).hexdigest()
+    query = {"cmd": str(app_id), "interface": interface, "t": t, "sign": sign}
+    query |= {name.replace("__", "."): value for name, value in words.items()}
+    return json.loads(got(f"{places['api']}?{urlencode(query)}"))
+
+
+def recorded(places: dict[str, str], app_id: int = 1234, key: str = KEY) -> Any:
+    """The list of the first stream's segments."""
+    return asked(places, "Live_Tape_GetFilelist", app_id, key, Param__s__channel_id="live_1")["output"]
+
+
+def queued(places: dict[str, str], **who: Any) -> list[dict[str, Any]]:
+    """The messages of the queue, once there are some."""
+    found: list[dict[str, Any]] = []
+
+    def some() -> bool:
+        answer = asked(places, "Live_Queue_Get", Param__n__bid="100", Param__n__count="100", **who)
+        found.extend(answer["output"]["data"])
+        return bool(found)
+
+    until(some)
+    return found
+
+
+def until(true: Callable[[], bool], deadline: float = 30.0) -> None:
+    """Polls another process, which rings no bell."""
+    end = time.monotonic() + deadline
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def is_there(url: str) -> bool:
+    try:
+        return bool(got(url))
+    except urllib.error.HTTPError:
+        return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_sandbox_says_where_it_listens_and_ends_on_a_signal(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    with box(tmp_path, "--streams", "1", "--interval", "500ms") as (process, places):
+        assert set(places) == {"api", "cos", "vod", "rtmp", "control", "directory"}
+        assert places["directory"] == str(tmp_path)
+        (stream,) = json.loads(got(f"{places['control']}/state"))["streams"]
+        assert stream["stream_id"] == "live_1"
+        assert queued(places)[0]["stream_id"] == "live_1"
+        process.send_signal(number)
+        assert process.wait(30) == 0
+        assert process.stdout is not None
+        assert process.stdout.read() == "", "one line, and no more"
+
+
+def test_the_options_reach_the_platform(tmp_path: Path) -> None:
+    customers = tmp_path / "customers.yaml"
+    customers.write_text(
+        "- {app_id: 7, key: one, bucket: first, biz_id: 70}\n"
+        "- {app_id: 8, key: two, bucket: second, push_key: secret}\n"
+    )
+    words = ("--customers", str(customers), "--streams", "1", "--interval", "1s", "--upload-delay", "0-100ms")
+    more = ("--era", "2018", "--answer", "ret=string", "--segment", "1s", "--exact")
+    with box(tmp_path / "box", *words, *more) as (_, places):
+        (first, *_) = queued(places, app_id=7, key="one")
+        assert "pic_full_url" in first
+        assert "-screenshot-" in first["pic_full_url"]
+        path = first["pic_full_url"].split("/", 3)[3]
+        until(lambda: is_there(f"{places['cos']}/first-1250000000/{path}"))
+        nothing = asked(places, "Live_Queue_Get", 8, "two", Param__n__bid="100")
+        assert (nothing["ret"], nothing["output"]["data"]) == ("0", [])
+        until(lambda: recorded(places, 7, "one")["all_count"] >= 2)
+        row = recorded(places, 7, "one")["file_list"][0]
+        assert row["record_file_url"].startswith("http://7.vod2.")
+
+
+def test_a_sandbox_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
+    with box(tmp_path, "--streams", "1", "--interval", "500ms", "--upload-delay", "0") as (process, places):
+        taken = queued(places)
+        until(lambda: json.loads(got(f"{places['control']}/state"))["depth"] > 0)
+        until(lambda: any(file.stat().st_size > 10_000 for file in (tmp_path / "vod").glob("*")))
+        process.kill()
+        process.wait()
+    until(lambda: not any(str(tmp_path) in line for line in command_lines()), 30)
+    with box(tmp_path, "--streams", "0") as (process, places):
+        waiting = queued(places)
+        for one in (*taken, *waiting):
+            assert got(f"{places['cos']}/shots-1250000000/{one['pic_url']}")[:2] == b"\xff\xd8"
+        assert not {one["pic_url"] for one in taken} & {one["pic_url"] for one in waiting}
+        said = asked(places, "Live_Channel_GetStatus", Param__s__channel_id="live_1")
+        assert said["output"][0]["status"] == 0
+        (row,) = recorded(places)["file_list"]
+        assert got(f"{places['vod']}/{row['vid']}.f0.flv")[:3] == b"FLV"
+
+
+def command_lines() -> list[str]:
+    """Of every process."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            found.append(entry.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+        except OSError:
+            continue  # it is gone
+    return found
+
+
+def test_a_second_sandbox_of_a_directory_is_refused(tmp_path: Path) -> None:
+    with box(tmp_path, "--streams", "0"):
+        second = refused("--directory", str(tmp_path), "--streams", "0")
+    assert (second.returncode, second.stdout) == (2, "")
+    assert second.stderr == f"sandbox: {tmp_path}: another sandbox is running there\n"
+
+
+def test_an_option_of_the_sandbox_that_makes_no_sense_is_a_usage_error(tmp_path: Path) -> None:
+    odd = tmp_path / "customers.yaml"
+    odd.write_text("- {app_id: 1, kee: x}")
+    twice = tmp_path / "twice.yaml"
+    twice.write_text("- {app_id: 1}\n- {app_id: 1}")
+    cases = [
+        (["--interval", "soon"], "'soon' is no duration"),
+        (["--interval", "0"], "interval: 0.0 is not above 0"),
+        (["--interval", "inf"], "'inf' is no duration"),
+        (["--interval", "5 weeks"], "is no duration"),
+        (["--interval", "0.5", "--era", "2018"], "grammar B cannot tell"),
+        (["--upload-delay", "15-1"], "'15-1' is not MIN-MAX"),
+        (["--upload-delay", "1s-x"], "'x' is no duration"),
+        (["--segment", "0s"], "segment: 0.0 is not above 0"),
+        (["--retain", "-1d"], "retain"),
+        (["--fault", "latency=often"], "'latency=often' is not NAME=P"),
+        (["--answer", "colour=red"], "'colour' is none of the answers' output, file_list"),
+        (["--answer", "gzip"], "'gzip' is not NAME=VALUE"),
+        (["--answer", "gzip=perhaps"], "is none of true, false"),
+        (["--empty", "nothing"], "is none of object, array, null, missing, 10003"),
+        (["--era", "1999"], "is none of 2016, 2017, 2018"),
+        (["--listen", "nowhere"], "'nowhere' is not HOST:PORT"),
+        (["--rtmp-listen", "127.0.0.1:99999"], "is not HOST:PORT"),
+        (["--customers", "/nowhere.yaml"], "No such file"),
+        (["--customers", str(odd)], "kee"),
+        (["--customers", str(twice)], "two have the same app_id"),
+        (["--streams", "-1"], "streams"),
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", IN_TURN, str(tmp_path / "box")],
+        input=json.dumps([words for words, _ in cases]),
+        env=os.environ | {"COLUMNS": "1000", "TERM": "dumb"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    for (words, why), line in zip(cases, done.stdout.splitlines(), strict=True):
+        code, said = json.loads(line)
+        assert (code, why in said) == (2, True), (words, code, said)
+    assert not (tmp_path / "box").exists()
+
+
+@pytest.mark.parametrize("option", ["--fault", "--cos-fault", "--upload-fault"])
+def test_a_fault_that_is_not_known_lists_those_that_are(tmp_path: Path, option: str) -> None:
+    shown = refused("--directory", str(tmp_path), option, "gremlins=0.5")
+    assert shown.returncode == 2
+    known = {"--fault": "too_frequent", "--cos-fault": "wrong_checksum", "--upload-fault": "lost"}[option]
+    assert "'gremlins' is none of the faults" in shown.stderr
+    assert known in shown.stderr
+    assert "Traceback" not in shown.stderr
+
+
+def test_without_pyav_the_sandbox_says_what_to_install(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['av'] = None; from poller.__main__ import main; "
+        f"sys.argv = ['poller', 'sandbox', '--directory', {str(tmp_path / 'box')!r}]; main()"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert shown.returncode == 1
+    assert "live-screenshot-poller[sandbox]" in shown.stderr
+    assert "Traceback" not in shown.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("--video", "/nowhere.mp4"), 2, "sandbox: /nowhere.mp4: "),
+        (("--streams", "0", "--rtmp-listen", "192.0.2.1:1935"), 1, "sandbox: [Errno 99] "),
+    ],
+)
+def test_a_sandbox_that_cannot_start_says_why_in_one_line(
+    tmp_path: Path, words: tuple[str, ...], code: int, said: str
+) -> None:
+    done = refused("--directory", str(tmp_path), *words)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr.startswith(said)
+    assert done.stderr.count("\n") == 1
