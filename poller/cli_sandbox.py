@@ -118,7 +118,7 @@ def sandbox(
         str, typer.Option(metavar="DURATION", help="How long all is kept.", rich_help_panel=MEDIA)
     ] = "15d",
     era: Annotated[
-        str, typer.Option(metavar="YEAR", help="2016, 2017 or 2018.", rich_help_panel=FORMS)
+        str, typer.Option(metavar="YEAR", help="2016, 2017, 2018 or today.", rich_help_panel=FORMS)
     ] = "2016",
     empty: Annotated[
         str | None,
@@ -162,6 +162,10 @@ def sandbox(
             metavar="NAME=P", help="Of a picture's upload.", show_default=False, rich_help_panel=FAULTS
         ),
     ] = None,
+    callback_fault: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=P", help="Of a notification.", show_default=False, rich_help_panel=FAULTS),
+    ] = None,
     queue_limit: Annotated[
         int,
         typer.Option(min=1, help="Messages a queue holds; the oldest are dropped.", rich_help_panel=FAULTS),
@@ -200,6 +204,7 @@ def sandbox(
             query_faults={name: p for name, p in faults.items() if name in platform.QUERY_FAULTS},
             cos_faults=dict(_fault(text) for text in cos_fault or ()),
             upload_faults=dict(_fault(text) for text in upload_fault or ()),
+            callback_faults=dict(_fault(text) for text in callback_fault or ()),
             queue_limit=queue_limit,
             clock_offset=clock_offset,
             seed=seed,

@@ -1,6 +1,14 @@
 """The platform in a box: queue, pictures and live streams, independent of the client's code."""
 
-from poller.sandbox.faults import API_FAULTS, COS_FAULTS, QUERY_FAULTS, UPLOAD_FAULTS, Fault
+from poller.sandbox.callbacks.notified import Notified, notified
+from poller.sandbox.faults import (
+    API_FAULTS,
+    CALLBACK_FAULTS,
+    COS_FAULTS,
+    QUERY_FAULTS,
+    UPLOAD_FAULTS,
+    Fault,
+)
 from poller.sandbox.options import Answers, BadOption, Customer, Naming, Options, era, formed
 from poller.sandbox.oracle import Oracle, Removed
 from poller.sandbox.query.poison import POISONS
@@ -9,6 +17,7 @@ from poller.sandbox.sandbox import Sandbox, main, serve
 
 __all__ = [
     "API_FAULTS",
+    "CALLBACK_FAULTS",
     "COS_FAULTS",
     "POISONS",
     "QUERY_FAULTS",
@@ -19,6 +28,7 @@ __all__ = [
     "Fault",
     "Load",
     "Naming",
+    "Notified",
     "Options",
     "Oracle",
     "Removed",
@@ -26,5 +36,6 @@ __all__ = [
     "era",
     "formed",
     "main",
+    "notified",
     "serve",
 ]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from poller.sandbox.faults import Faults
-from poller.sandbox.options import BadOption
+from poller.sandbox.options import BadOption, check_pace, check_url
 from poller.sandbox.query.synthetic import Load
 
 if TYPE_CHECKING:
@@ -127,6 +127,23 @@ async def _cos(sandbox: Sandbox, wish: dict[str, Any]) -> dict[str, object]:
     return {"upload_delay": [low, high]}
 
 
+async def _callbacks(sandbox: Sandbox, wish: dict[str, Any]) -> dict[str, object]:
+    """`url`: where the customer's go from now on; `send`: any JSON object, as one of them; `pace`: of all repeats."""
+    app_id = sandbox.platform.queue(wish.get("customer")).customer.app_id
+    line = sandbox.callbacks.line(app_id)
+    if "pace" in wish:
+        sandbox.callbacks.manner.pace = check_pace(wish["pace"])
+    if "url" in wish:
+        line.url = check_url(wish["url"], "url")
+    if "send" in wish:
+        if not isinstance(wish["send"], dict):
+            raise BadOption("send: is no JSON object")
+        if line.url is None:
+            raise BadOption("customer: it has no callback_url")
+        sandbox.callbacks.send(app_id, wish["send"])
+    return {**line.state()}
+
+
 def _param(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
@@ -140,4 +157,5 @@ VERBS: Mapping[tuple[str, str], Verb] = {
     ("POST", "/clock"): _clock,
     ("POST", "/answers"): _answers,
     ("POST", "/cos"): _cos,
+    ("POST", "/callbacks"): _callbacks,
 }

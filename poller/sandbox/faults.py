@@ -16,7 +16,7 @@ class Fault:
     """One thing that goes wrong.
 
     takes:   whether the call still removes its messages from the queue
-    seconds: how long a delay lasts, or how long a drip waits between bytes
+    seconds: how long a delay lasts, how long a drip waits between bytes, or how long ago a stale `t` was
     offset:  after how many bytes of the body a cut comes; None: anywhere
     status:  the HTTP status sent
     ret:     the `ret` sent by wrong_ret
@@ -99,6 +99,24 @@ COS_FAULTS: Mapping[str, Fault] = {
 UPLOAD_FAULTS: Mapping[str, Fault] = {
     "lost": Fault(name="lost"),
     "late": Fault(name="late", seconds=60.0),
+}
+
+
+CALLBACK_FAULTS: Mapping[str, Fault] = {
+    fault.name: fault
+    for fault in (
+        # It comes at another time than it should, or not at all.
+        Fault(name="lost"),
+        Fault(name="late", seconds=30.0),
+        Fault(name="out_of_order"),
+        # Its first attempt is not to be trusted, nor are repeats of the same bytes.
+        Fault(name="stale", seconds=7200.0),
+        Fault(name="unsigned"),
+        Fault(name="wrong_sign"),
+        # It was answered and comes once more: the same bytes, or with a fresh `t`.
+        Fault(name="replay"),
+        Fault(name="twice"),
+    )
 }
 
 

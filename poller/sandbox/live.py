@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import logging
 import re
+import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,7 @@ class LivePush:
     """One push that lasts: recorded, and ready to be photographed.
 
     push:     the epoch of its start
+    sequence: names it among all pushes
     pictures: how many were taken
     troubled: whether the last attempt at one failed
     """
@@ -34,7 +36,7 @@ class LivePush:
     def __init__(
         self,
         customer: Customer,
-        stream_id: str,
+        wish: Wish,
         *,
         recorder: Recorder,
         latest: Latest,
@@ -42,14 +44,22 @@ class LivePush:
         ended: Callable[[LivePush, str], None],
     ) -> None:
         self.customer = customer
-        self.stream_id = stream_id
+        self.wish = wish
+        self.stream_id = wish.stream
         self.push = int(time.time())
+        self.sequence = str(10**17 + secrets.randbelow(9 * 10**17))
         self.latest = latest
         self.close = close
         self.pictures = 0
         self.troubled = False
         self._recorder = recorder
         self._ended = ended
+        self._began = time.monotonic()
+
+    @property
+    def lasted(self) -> float:
+        """Seconds since it began."""
+        return time.monotonic() - self._began
 
     def tag(self, kind: int, timestamp: int, body: bytes) -> None:
         """See `stage.Push`."""
@@ -83,7 +93,10 @@ class Live:
         *,
         segment: float,
         exact: bool,
+        began: Callable[[LivePush], None],
+        ended: Callable[[LivePush, str], None],
     ) -> None:
+        """`began` and `ended` are told of every push; the latter also why."""
         self._customers = {str(one.biz_id): one for one in customers}
         self._first = customers[0]
         self._channels = channels
@@ -91,6 +104,8 @@ class Live:
         self._bell = bell
         self._segment = segment
         self._exact = exact
+        self._began = began
+        self._ended = ended
         self._pushes: dict[tuple[int, str], LivePush] = {}
 
     @property
@@ -118,7 +133,7 @@ class Live:
             raise Refused("the platform is out of order") from None
         push = LivePush(
             customer,
-            wish.stream,
+            wish,
             recorder=Recorder(self._recordings, customer, wish.stream, limit=self._segment),
             latest=Latest(whole=self._exact),
             close=close,
@@ -126,6 +141,7 @@ class Live:
         )
         self._pushes[customer.app_id, wish.stream] = push
         log.info("push began: %s of %d from %s", wish.stream, customer.app_id, wish.peer)
+        self._began(push)
         self._bell.ring()
         return push
 
@@ -137,6 +153,7 @@ class Live:
         except sqlite3.OperationalError as error:  # a full disk; the next start of the sandbox puts it right
             log.error("the end of %s is not on record: %s", push.stream_id, error)
         log.info("push ended: %s of %d, %s", push.stream_id, app_id, why)
+        self._ended(push, why)
         self._bell.ring()
 
     def _owner(self, wish: Wish) -> Customer:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit
 
 Grammar = Literal["A", "B"]
-Era = Literal["2016", "2017", "2018"]
+Year = Literal["2016", "2017", "2018", "today"]
 
 
 class BadOption(ValueError):
@@ -43,9 +45,17 @@ class Customer:
     secret_id: str = "AKIDsandbox"
     secret_key: str = "sandbox"
     """With these two, uploads into the bucket are signed."""
+    callback_url: str | None = field(default=None, repr=False)
+    """Where its notifications are posted to; its path may be a secret. None: nowhere."""
+    callback_key: str | None = field(default=None, repr=False)
+    """Signs them. None: they carry neither `t` nor `sign`."""
 
     def __post_init__(self) -> None:
         check_choices(self)
+        if self.callback_url is not None:
+            check_url(self.callback_url, "callback_url")
+        if not isinstance(self.callback_key, str | None):
+            raise BadOption("callback_key: is no text")
         if not self.biz_id:
             object.__setattr__(self, "biz_id", 200024490 + self.app_id)
 
@@ -88,6 +98,8 @@ class Answers:
     framing: Literal["length", "chunked", "close"] = "length"
     refused: int = 1
     """The `ret` of refusals whose number is unknown (`cmd is invalid`, `sign invalid`, `time expired`)."""
+    callbacks: Year = "2016"
+    """The year in whose form notifications are written, and by whose rule they are repeated."""
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -153,6 +165,16 @@ class Options:
     """Faults of the picture server, each with its probability per request."""
     upload_faults: Mapping[str, float] = field(default_factory=dict)
     """Faults of the upload (`lost`, `late`), each with its probability per picture."""
+    callback_faults: Mapping[str, float] = field(default_factory=dict)
+    """Faults of the notifications, each with its probability per notification."""
+    callback_pace: float = 1.0
+    """By what the pauses between repeats of a notification are multiplied."""
+    callback_timeout: float = 20.0
+    """Seconds within which a notification must be answered."""
+    callback_fresh: float = 0.5
+    """The probability that a repeat carries a fresh `t` and `sign`; else it is the same bytes again."""
+    callback_limit: int = 10_000
+    """Notifications that wait for a customer; beyond it the oldest are dropped, and counted."""
     seed: int = 0
     """Fixes every random choice."""
     clock_offset: float = 0.0
@@ -167,9 +189,12 @@ class Options:
             raise BadOption("interval: grammar B cannot tell two pictures of one second apart")
         if not self.customers:
             raise BadOption("customers: at least one is needed")
-        for name in ("interval", "segment", "silence", "retain"):
+        for name in ("interval", "segment", "silence", "retain", "callback_timeout", "callback_limit"):
             if not getattr(self, name) > 0:
                 raise BadOption(f"{name}: {getattr(self, name)!r} is not above 0")
+        if not 0 <= self.callback_fresh <= 1:
+            raise BadOption(f"callback_fresh: {self.callback_fresh!r} is no probability")
+        check_pace(self.callback_pace)
         for name in ("app_id", "biz_id", "host_label"):
             if len({getattr(one, name) for one in self.customers}) < len(self.customers):
                 raise BadOption(f"customers: two have the same {name}")
@@ -185,17 +210,36 @@ def split_address(text: str, option: str = "listen") -> tuple[str, int]:
     return match[1], int(match[2])
 
 
-def era(year: Era) -> tuple[Answers, Naming]:
+def check_url(text: object, option: str) -> str:
+    """The text, if it is an HTTP URL; else BadOption, which does not repeat it."""
+    try:
+        parts = urlsplit(text) if isinstance(text, str) else None
+        good = parts is not None and parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise BadOption(f"{option}: not an http or https URL")
+    return str(text)
+
+
+def check_pace(pace: object) -> float:
+    """The number, if pauses can be multiplied by it."""
+    if not isinstance(pace, int | float) or not 0 <= pace < math.inf:
+        raise BadOption(f"callback_pace: {pace!r} is no number from 0 on")
+    return pace
+
+
+def era(year: Year) -> tuple[Answers, Naming]:
     """How the platform answered and named in that year, as far as is known."""
     if year == "2016":
         return Answers(count="string"), Naming()
     if year == "2017":
-        answers = Answers(fields="create_time", url="slash", rows="later")
+        answers = Answers(fields="create_time", url="slash", rows="later", callbacks="2017")
         return answers, Naming(grammar="B", folder="{date}")
-    if year == "2018":
-        answers = Answers(fields="pic_full_url", extra=True, rows="later")
+    if year in ("2018", "today"):  # of today's queries nothing else is known
+        answers = Answers(fields="pic_full_url", extra=True, rows="later", callbacks=year)
         return answers, Naming(grammar="B", folder="{date}")
-    raise BadOption(f"era: {year!r} is none of 2016, 2017, 2018")
+    raise BadOption(f"era: {year!r} is none of 2016, 2017, 2018, today")
 
 
 def formed(answers: Answers, changes: Iterable[tuple[str, str]]) -> Answers:

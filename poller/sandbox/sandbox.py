@@ -18,19 +18,27 @@ from typing import Self
 import uvloop
 
 from poller.sandbox.bell import Bell
+from poller.sandbox.callbacks.callbacks import Callbacks
 from poller.sandbox.channels import Channels
 from poller.sandbox.clock import Clock
 from poller.sandbox.control import ControlPort
 from poller.sandbox.cos.server import PictureServer
 from poller.sandbox.cos.store import Pictures
 from poller.sandbox.database import Database
-from poller.sandbox.faults import API_FAULTS, COS_FAULTS, QUERY_FAULTS, UPLOAD_FAULTS, Faults
+from poller.sandbox.faults import (
+    API_FAULTS,
+    CALLBACK_FAULTS,
+    COS_FAULTS,
+    QUERY_FAULTS,
+    UPLOAD_FAULTS,
+    Faults,
+)
 from poller.sandbox.listening import Answering, listening
 from poller.sandbox.live import Live
 from poller.sandbox.media import recorder
 from poller.sandbox.media.clip import clip
 from poller.sandbox.media.cutting import plain_jpeg
-from poller.sandbox.media.recordings import Recordings
+from poller.sandbox.media.recordings import Recording, Recordings
 from poller.sandbox.options import BadOption, Options, split_address
 from poller.sandbox.oracle import Oracle, RemovedLog
 from poller.sandbox.pushers import Pushers
@@ -56,10 +64,12 @@ class Sandbox:
             "query": Faults(QUERY_FAULTS, options.query_faults, random.Random(f"{options.seed} query")),
             "cos": Faults(COS_FAULTS, options.cos_faults, random.Random(f"{options.seed} cos")),
             "upload": Faults(UPLOAD_FAULTS, options.upload_faults, random.Random(f"{options.seed} upload")),
+            "callback": Faults(
+                CALLBACK_FAULTS, options.callback_faults, random.Random(f"{options.seed} callback")
+            ),
         }
         self.database = Database(options.directory)
         self.channels = Channels(self.database)
-        self.recordings = Recordings(self.database, options.directory / "vod")
         self._log = RemovedLog(options.directory)
         self.platform = Platform(
             options.customers,
@@ -69,6 +79,14 @@ class Sandbox:
             form=options.answers,
             limit=options.queue_limit,
         )
+        self.callbacks = Callbacks(
+            options,
+            clock=self.clock,
+            bell=self.platform.bell,
+            faults=self.faults["callback"],
+            year=lambda: self.platform.form.callbacks,
+        )
+        self.recordings = Recordings(self.database, options.directory / "vod", self._recorded)
         self.pictures = Pictures(
             self.database,
             options.directory / "cos",
@@ -85,6 +103,8 @@ class Sandbox:
             self.platform.bell,
             segment=options.segment,
             exact=options.exact,
+            began=self.callbacks.began,
+            ended=self.callbacks.ended,
         )
         self._stack = AsyncExitStack()
         self.screenshots: Screenshots
@@ -137,12 +157,14 @@ class Sandbox:
             "streams": [push.state() for push in self.live.pushes],
             "screenshots": self.screenshots.state(),
             "ingest": {name: getattr(self.ingest, name) for name in ("connections", "refused", "broken")},
+            "callbacks": self.callbacks.state(),
             "clock_offset": self.clock.offset,
         }
 
     async def _open(self, stack: AsyncExitStack) -> None:
         self.options.directory.mkdir(parents=True, exist_ok=True)
         stack.enter_context(self.database)
+        await stack.enter_async_context(self.callbacks)
         self.channels.resume()
         recorder.resume(self.recordings)
         stack.enter_context(self._log)
@@ -161,16 +183,28 @@ class Sandbox:
             self.pictures,
             Rules(interval=options.interval, width=options.width, naming=options.naming),
             lambda: self.live.pushes,
+            pictured=self.callbacks.pictured,
             group=group,
             worker=worker,
         )
         retention = Retention(
-            options.retain, (self.pictures.forget, self.channels.forget, self._log.forget, self._forget)
+            options.retain,
+            (
+                self.pictures.forget,
+                self.channels.forget,
+                self._log.forget,
+                self.callbacks.forget,
+                self._forget,
+            ),
         )
         for task in (group.create_task(screenshots.run()), group.create_task(retention.run())):
             # The group waits for what it has begun: pictures being cut still come.
             stack.callback(task.cancel)
         return screenshots
+
+    def _recorded(self, recording: Recording) -> None:
+        push = self.live.find(recording.app_id, recording.stream_id)
+        self.callbacks.recorded(recording, push)
 
     def _forget(self, before: float) -> None:
         recorder.forget(self.recordings, before)

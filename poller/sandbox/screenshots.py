@@ -67,9 +67,11 @@ class Screenshots:
         rules: Rules,
         pushes: Callable[[], list[LivePush]],
         *,
+        pictured: Callable[[LivePush, Shot, str, int], Callable[[], None]] = lambda *picture: lambda: None,
         group: asyncio.TaskGroup,
         worker: Executor,
     ) -> None:
+        """`pictured` is told of a picture's path and size; what it returns is called when it can be fetched."""
         self.failed = 0
         self.skipped = 0
         self.worst = 0.0
@@ -78,6 +80,7 @@ class Screenshots:
         self._pictures = pictures
         self._rules = rules
         self._pushes = pushes
+        self._pictured = pictured
         self._group = group
         self._worker = worker
         self._last = math.floor(time.time() / rules.interval)
@@ -132,7 +135,8 @@ class Screenshots:
         path = path_of(shot, self._rules.naming)
         spent = time.time() - tick
         # The upload is on record first: a message that is out has its picture, whatever happens next.
-        self._pictures.upload(push.customer.host_label, path, picture.jpeg, spent=spent)
+        arrived = self._pictured(push, shot, path, len(picture.jpeg))
+        self._pictures.upload(push.customer.host_label, path, picture.jpeg, spent=spent, arrived=arrived)
         queue = self._platform.queue(push.customer.app_id)
         queue.enqueue([Said(stream_id=push.stream_id, path=path, create_time=shot.at)])
         push.pictures += 1

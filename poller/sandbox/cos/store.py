@@ -7,7 +7,7 @@ import contextlib
 import os
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b, md5
@@ -106,15 +106,26 @@ class Pictures:
     def on_the_way(self) -> int:
         return len(self._timers)
 
-    def upload(self, bucket: str, path: str, content: bytes, *, spent: float = 0.0) -> None:
-        """Begins the upload of a picture; `spent` seconds of its delay are over already."""
+    def upload(
+        self,
+        bucket: str,
+        path: str,
+        content: bytes,
+        *,
+        spent: float = 0.0,
+        arrived: Callable[[], None] | None = None,
+    ) -> None:
+        """Begins the upload of a picture; `spent` seconds of its delay are over already.
+
+        `arrived` is called once it can be fetched, but not by a later run of the sandbox.
+        """
         fault = self._faults.draw()
         if fault is not None and fault.name == "lost":
             self.lost += 1
             return
         delay = self._rng.uniform(*self.delay) + (fault.seconds if fault is not None else 0.0)
         stored = _described(bucket, path, content, "image/jpeg", time.time() + max(0.0, delay - spent))
-        self._arrive_at(self._begin(stored, content), stored.ready_at)
+        self._arrive_at(self._begin(stored, content), stored.ready_at, arrived)
 
     def put(self, bucket: str, path: str, content: bytes, type: str = "image/jpeg") -> Stored:
         """Stores an object at once."""
@@ -200,15 +211,15 @@ class Pictures:
         self._database.execute(_PUT, (*coming.row, *_row(stored)))
         return coming
 
-    def _arrive_at(self, coming: _Coming, ready_at: float) -> None:
+    def _arrive_at(self, coming: _Coming, ready_at: float, arrived: Callable[[], None] | None = None) -> None:
         left = ready_at - time.time()
         if left <= 0:
-            self._arrive(coming)
+            self._arrive(coming, arrived)
             return
         loop = asyncio.get_running_loop()
-        self._timers[coming.number] = loop.call_later(left, self._arrive, coming)
+        self._timers[coming.number] = loop.call_later(left, self._arrive, coming, arrived)
 
-    def _arrive(self, coming: _Coming) -> None:
+    def _arrive(self, coming: _Coming, arrived: Callable[[], None] | None = None) -> None:
         """The file before the row, again: killed between the two, we come here once more at the next start."""
         self._timers.pop(coming.number, None)
         self._folder(coming.bucket)
@@ -218,6 +229,8 @@ class Pictures:
             "UPDATE OR REPLACE object SET bucket = ?, key = ? WHERE bucket = ? AND key = ?",
             (coming.bucket, coming.key, *coming.row),
         )
+        if arrived is not None:
+            arrived()
         self._landed(1)
 
     def _landed(self, number: int) -> None:

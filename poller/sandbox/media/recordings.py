@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import md5
 from pathlib import Path
@@ -49,9 +50,16 @@ def later_url(recording: Recording, customer: Customer) -> str:
 class Recordings:
     """The list of segments, durable; the files lie in one directory, `(vid).flv`, and `(vid).part` until closed."""
 
-    def __init__(self, database: Database, directory: Path) -> None:
+    def __init__(
+        self,
+        database: Database,
+        directory: Path,
+        ended: Callable[[Recording], None] = lambda recording: None,
+    ) -> None:
+        """`ended` is told of every segment once it is listed."""
         self._database = database
         self.directory = directory
+        self._ended = ended
 
     def begin(self, customer: Customer, stream_id: str, start_time: float) -> str:
         """A segment begins; returns its vid. It is listed once it has ended.
@@ -78,6 +86,8 @@ class Recordings:
         self._database.execute(
             "UPDATE recording SET end_time = ?, size = ? WHERE vid = ?", (end_time, size, vid)
         )
+        if listed := self.find(vid=vid):
+            self._ended(listed)
 
     def drop(self, vid: str) -> None:
         """Forgets a segment and its file."""

@@ -1,0 +1,1 @@
+"""The notifications that the platform pushes to its customers over HTTP."""
