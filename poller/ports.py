@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
+from poller.catalogue import Stream
 from poller.model import Backlog, Batch, DeadLetter, Event, Outcome, Page, Reading, Reject
 
 Wants = Callable[[Event], bool]
@@ -87,7 +88,8 @@ class Spool(Port, Protocol):
 
     async def append(self, source: str, readings: Sequence[Reading]) -> int:
         """Commit events, rejects and the last reading's memory in one transaction; returns how many events
-        were new (an id seen before changes nothing).
+        were new (an id seen before changes nothing; nor does a change of a channel's state that another
+        source has told).
 
         When it returns, all of it is as durable as the engine gets, and waiting claims wake. `StorageFull`
         when there is no room. Not to be cancelled by the caller; a cancelled call may have committed.
@@ -119,6 +121,13 @@ class Spool(Port, Protocol):
 
     async def backlog(self, sink: str) -> Backlog:
         """What an attached sink is owed."""
+        ...
+
+    def streams(self) -> list[Stream]:
+        """What is known of each stream, derived from all events committed so far (`poller.catalogue`).
+
+        Survives a restart; a stream is forgotten 30 days after its last event. Cheap, and never waits.
+        """
         ...
 
     async def recent(self, limit: int) -> list[Event]:

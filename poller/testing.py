@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from poller.catalogue import Stream
 from poller.clock import Clock
 from poller.errors import StorageLocked
 from poller.model import (
@@ -73,6 +74,22 @@ def some_event(number: int, *, stream: str = "room", url: str | None = None, acc
         url=url or f"http://shots-1250000000.file.myqcloud.com/{name}",
         fields={"file_name": name, "width": 300, "height": 169},
         message=msgspec.Raw(b'{"stream_id":"%s","pic_url":"%s"}' % (stream.encode(), name.encode())),
+    )
+
+
+def some_change(number: int, state: str, *, stream: str = "room", seen_by: str = "channel_status") -> Event:
+    """A change of a channel's state, at the moment of `some_event` of that number."""
+    at = START + timedelta(seconds=10 * number)
+    return new_event(
+        id=identity("channel", "main", f"{stream}{number}{state}{seen_by}"),
+        kind="channel",
+        account="main",
+        stream_id=stream,
+        occurred_at=at,
+        received_at=at,
+        url=None,
+        fields={"state": state, "seen_by": seen_by},
+        message=msgspec.Raw(b"{}"),
     )
 
 
@@ -363,6 +380,31 @@ class SpoolContract:
 
         self._run(tmp_path, story)
 
+    def test_the_catalogue_tells_what_is_known_of_each_stream(self, tmp_path: Path) -> None:
+        """Derived from events, once each; a change of state that another source has told is not stored again."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            await spool.append(
+                "source", [some_reading(1, 2), some_reading(2, 3), some_reading(9, stream="hall")]
+            )
+            told = {stream.stream_id: stream for stream in spool.streams()}
+            room = told["room"]
+            assert room.first_seen == some_event(1).received_at
+            assert room.last_seen == some_event(3).received_at
+            assert (room.last_screenshot, room.cadence) == (some_event(3).occurred_at, 10.0)
+            assert (told["hall"].last_screenshot, told["hall"].cadence) == (some_event(9).occurred_at, None)
+            changes = [some_change(4, "live"), some_change(5, "live"), some_change(6, "interrupted")]
+            readings = [
+                Reading(events=(change,), rejects=(), outcome=PollOutcome.PARTIAL) for change in changes
+            ]
+            assert await spool.append("status", readings) == 2
+            (room,) = (stream for stream in spool.streams() if stream.stream_id == "room")
+            assert (room.state, room.state_since) == ("interrupted", changes[2].occurred_at)
+            assert await spool.recent(2) == [changes[2], changes[0]]
+
+        self._run(tmp_path, story)
+
     def test_recent_events_come_newest_first(self, tmp_path: Path) -> None:
         """Also those that are settled already."""
 
@@ -425,6 +467,26 @@ class DurableSpoolContract(SpoolContract):
 
         asyncio.run(before())
         asyncio.run(asyncio.wait_for(after(), 30))
+
+    def test_a_reopened_spool_knows_its_streams(self, tmp_path: Path) -> None:
+        """The catalogue survives."""
+        clock = ToldClock()
+        known: list[Stream] = []
+
+        async def before() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.append("source", [some_reading(1, 2), some_reading(5, stream="hall")])
+                clock.pass_time(60)
+                await spool.append("source", [some_reading(3)])
+                known.extend(spool.streams())
+
+        async def after() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                assert sorted(spool.streams(), key=str) == sorted(known, key=str)
+                assert len(known) == 2
+
+        asyncio.run(before())
+        asyncio.run(after())
 
     def test_a_retry_behind_a_batch_in_hand_is_owed_once_after_a_restart(self, tmp_path: Path) -> None:
         """The place in the log and the waiting batch are one debt."""

@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field
 
+from poller.catalogue import Catalogue, Stream
 from poller.clock import Clock
 from poller.errors import StorageFull
 from poller.model import Backlog, Batch, DeadLetter, Event, Outcome, Reading, Reject
@@ -37,6 +38,7 @@ class MemorySpool:
         self._claims = Claims(self, Tail(None), self._clock)
         self._held = 0
         self._seen: set[str] = set()
+        self._catalogue = Catalogue()
         self._memories: dict[str, bytes] = {}
         self._dead: list[DeadLetter] = []
         self._rejects: dict[tuple[str, Reject], None] = {}
@@ -67,15 +69,17 @@ class MemorySpool:
         await self.prove()
         fresh = {e.id: e for reading in readings for e in reading.events if e.id not in self._seen}
         self._seen.update(fresh)
+        news = tuple(event for event in fresh.values() if self._catalogue.note(event))
+        self._catalogue.keep()
         for reading in readings:
             self._rejects.update(dict.fromkeys((source, reject) for reject in reading.rejects))
             self._memories[source] = reading.memory
         for old in list(self._rejects)[:-KEPT_REJECTS]:
             del self._rejects[old]
-        if fresh:
-            self._held += len(fresh)
-            self._claims.publish(Chunk(self._claims.head, tuple(fresh.values())))
-        return len(fresh)
+        if news:
+            self._held += len(news)
+            self._claims.publish(Chunk(self._claims.head, news))
+        return len(news)
 
     async def claim(self, sink: str, limit: int, linger: float = 0.0) -> Batch:
         """See `Spool.claim`."""
@@ -110,6 +114,10 @@ class MemorySpool:
             dead=sum(letter.sink == sink for letter in self._dead),
             oldest=min((at for at in oldest if at is not None), default=None),
         )
+
+    def streams(self) -> list[Stream]:
+        """See `Spool.streams`."""
+        return self._catalogue.streams()
 
     async def recent(self, limit: int) -> list[Event]:
         """See `Spool.recent`."""

@@ -16,6 +16,7 @@ from typing import Literal, Self, TypeVar
 
 from pydantic import Field
 
+from poller.catalogue import Stream
 from poller.clock import Clock
 from poller.errors import StorageError
 from poller.files import make_folder, own, sync_folder
@@ -159,6 +160,10 @@ class SqliteSpool:
             self._flush_in(FLUSH_AGAIN)  # a full disk: what is settled stays settled, and is written later
 
     # ------------------------------------------------------------ looking
+
+    def streams(self) -> list[Stream]:
+        """See `Spool.streams`."""
+        return self._writer.catalogue.streams()
 
     async def backlog(self, sink: str) -> Backlog:
         """See `Spool.backlog`."""

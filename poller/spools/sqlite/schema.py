@@ -3,7 +3,8 @@
 `page` is the log: the events of one reading, numbered first..last, as lines of CloudEvents JSON.
 `seen` remembers ids as 64-bit hashes under the file's own secret factor, so that nobody outside can make two
 ids collide; `seen_page` lists them by age, to be forgotten. `sink` holds one position each; `waiting` the
-batches that wait for a retry; `dead` what was given up; `quarantine` what could not be read.
+batches that wait for a retry; `dead` what was given up; `quarantine` what could not be read. `stream` is the
+catalogue as it was at the event whose number `meta` holds under `catalogue`; what came later is read from `page`.
 """
 
 import sqlite3
@@ -41,6 +42,9 @@ CREATE TABLE quarantine (
 );
 CREATE INDEX quarantine_age ON quarantine (received_at);
 CREATE TABLE source (name TEXT PRIMARY KEY, memory BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE stream (
+    account TEXT NOT NULL, stream_id TEXT NOT NULL, known BLOB NOT NULL, PRIMARY KEY (account, stream_id)
+) WITHOUT ROWID;
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 """
 

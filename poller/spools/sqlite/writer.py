@@ -12,17 +12,29 @@ from typing import TypeVar
 
 import msgspec
 
+from poller.catalogue import Catalogue, Stream
 from poller.clock import Clock
 from poller.errors import StorageError, StorageFull
 from poller.model import Event, Reading, Reject
 from poller.spools.desk import Changes, Waiting
-from poller.spools.sqlite.schema import dead_row, epoch, lines, prepare, waiting_of, waiting_row
+from poller.spools.sqlite.schema import (
+    dead_row,
+    epoch,
+    events_of,
+    lines,
+    prepare,
+    waiting_of,
+    waiting_row,
+)
 from poller.spools.tail import Chunk
 
 IDS_REMEMBERED = timedelta(days=30)
 QUARANTINE_KEPT = timedelta(days=30)
 PRUNE_STEP = 32
 SEEN_AT_ONCE = 500
+STREAMS_KEPT = timedelta(days=30)
+CATALOGUE_EVERY = 5.0
+"""Seconds between two writings of the catalogue; what it lacks after a crash is read from the log."""
 SYNCHRONOUS = "FULL"
 _MASK = (1 << 64) - 1
 _SIGN = 1 << 63
@@ -33,6 +45,8 @@ _PUT_DEAD = (
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
 
+_known = msgspec.msgpack.Decoder(Stream)
+_packed = msgspec.msgpack.Encoder().encode
 Result = TypeVar("Result")
 Job = Callable[["Writer"], Result]
 
@@ -47,6 +61,8 @@ class Writer:
         self._factor = 0
         self.next = 1
         self.dirty: deque[Changes] = deque()
+        self.catalogue = Catalogue()
+        self._save_at = 0.0
         self.connection: sqlite3.Connection
 
     def open(self) -> None:
@@ -71,10 +87,29 @@ class Writer:
         last = self.connection.execute("SELECT max(last) FROM page").fetchone()[0] or 0
         position = self.connection.execute("SELECT max(position) FROM sink").fetchone()[0] or 1
         self.next = max(last + 1, position)
+        self._read_catalogue()
+
+    def _read_catalogue(self) -> None:
+        rows = self.connection.execute("SELECT known FROM stream")
+        self.catalogue = Catalogue(_known.decode(known) for (known,) in rows)
+        saved = self._catalogue_saved()
+        pages = self.connection.execute(
+            "SELECT first, events FROM page WHERE last >= ? ORDER BY first", (saved,)
+        )
+        for first, events in pages:
+            for event in events_of(events)[max(0, saved - first) :]:
+                self.catalogue.note(event)
+        self.catalogue.keep()
+
+    def _catalogue_saved(self) -> int:
+        """The first event number that the written catalogue lacks."""
+        row = self.connection.execute("SELECT value FROM meta WHERE name='catalogue'").fetchone()
+        return int(row[0]) if row else 0
 
     def close(self) -> None:
         """Write what is due and close."""
         if self._broken is None:
+            self._save_at = 0.0
             self.run([flush])
         self.connection.close()
 
@@ -94,16 +129,32 @@ class Writer:
         try:
             self.connection.execute("BEGIN IMMEDIATE")
             self._apply(flushed)
+            saved = self._save_catalogue()
             results: list[object | Exception] = [job(self) for job in jobs]
             self.connection.execute("COMMIT")
         except BaseException:
             self.next = start
+            self.catalogue.discard()
             if self.connection.in_transaction:
                 self.connection.execute("ROLLBACK")
             raise
+        if saved:
+            self._save_at = self._clock.monotonic() + CATALOGUE_EVERY
+            self.catalogue.unsaved.clear()
+        self.catalogue.keep()
         for _ in flushed:
             self.dirty.popleft()
         return results
+
+    def _save_catalogue(self) -> bool:
+        """Now and then, before the transaction's own events: the catalogue is that of all numbers below `next`."""
+        catalogue = self.catalogue
+        if not catalogue.unsaved or self._clock.monotonic() < self._save_at:
+            return False
+        rows = [(*key, _packed(stream)) for key in catalogue.unsaved if (stream := catalogue.find(key))]
+        self.connection.executemany("INSERT OR REPLACE INTO stream VALUES (?, ?, ?)", rows)
+        self.connection.execute("INSERT OR REPLACE INTO meta VALUES ('catalogue', ?)", (str(self.next),))
+        return True
 
     def _failure(self, error: Exception) -> StorageError:
         failure = _storage_error(self._path, error)
@@ -117,7 +168,7 @@ class Writer:
         """Write the readings' new events, rejects and memory."""
         chunks = []
         for reading in readings:
-            if reading.events and (fresh := self._fresh(reading.events)):
+            if reading.events and (fresh := self._news(self._fresh(reading.events))):
                 chunks.append(self._write_page(fresh))
             for reject in reading.rejects:
                 self._write_reject(source, reject)
@@ -125,6 +176,10 @@ class Writer:
         if memory:
             self.connection.execute("INSERT OR REPLACE INTO source VALUES (?, ?)", (source, memory))
         return chunks
+
+    def _news(self, events: tuple[Event, ...]) -> tuple[Event, ...]:
+        """The events that tell something, taken into the catalogue."""
+        return tuple([event for event in events if self.catalogue.note(event)])
 
     def _fresh(self, events: tuple[Event, ...]) -> tuple[Event, ...]:
         """The events whose ids were not seen, now remembered; the first of twins within the page."""
@@ -211,12 +266,18 @@ class Writer:
             "DELETE FROM quarantine WHERE id IN (SELECT id FROM quarantine WHERE received_at < ? LIMIT ?)",
             (oldest, PRUNE_STEP),
         )
+        self._prune_streams()
         return full
+
+    def _prune_streams(self) -> None:
+        gone = self.catalogue.forget(self._clock.now() - STREAMS_KEPT)
+        self.connection.executemany("DELETE FROM stream WHERE account = ? AND stream_id = ?", gone)
 
     def _prune_pages(self, floor: int, before: float) -> bool:
         rows = self.connection.execute(
             "SELECT first, last, received_at FROM page ORDER BY first LIMIT ?", (PRUNE_STEP,)
         ).fetchall()
+        floor = min(floor, self._catalogue_saved())  # what the catalogue lacks is read from the log
         old = [(first,) for first, last, at in rows if last < floor and at < before]
         self.connection.executemany("DELETE FROM page WHERE first = ?", old)
         return len(old) == PRUNE_STEP

@@ -1,0 +1,140 @@
+"""The catalogue of streams: what is known of each, derived from events alone."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from poller.model import Event
+
+MOST: Final = 100_000
+"""Streams that are kept; further ones are not noted until old ones are forgotten."""
+_LEAST, _MOST_STEP = 0.5, 2.0
+Key = tuple[str, str]
+
+
+class Stream(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What is known of one stream of an account. Times are aware UTC; None where nothing was heard.
+
+    first_seen, last_seen:       when the first and the last of its events were received
+    state, state_since, seen_by: its last known state, when that began, and which source said so
+    last_screenshot:             when the newest picture was taken
+    cadence:                     the usual seconds between two pictures
+    last_segment:                when the newest recorded segment ended
+    """
+
+    account: str
+    stream_id: str
+    first_seen: datetime
+    last_seen: datetime
+    state: str | None = None
+    state_since: datetime | None = None
+    seen_by: str = ""
+    last_screenshot: datetime | None = None
+    cadence: float | None = None
+    last_segment: datetime | None = None
+
+
+def noted(stream: Stream | None, event: Event) -> Stream:
+    """What is known of a stream after an event of it."""
+    if stream is None:
+        at = event.received_at
+        stream = Stream(account=event.account, stream_id=event.stream_id, first_seen=at, last_seen=at)
+    changes: dict[str, object] = {"last_seen": max(stream.last_seen, event.received_at)}
+    if event.kind == "screenshot":
+        changes |= _pictured(stream, event.occurred_at)
+    elif event.kind == "recording":
+        changes["last_segment"] = max(stream.last_segment or event.occurred_at, event.occurred_at)
+    elif event.kind == "channel" and _is_newest(stream, event):
+        fields = event.fields
+        changes |= {"state": fields.get("state"), "state_since": event.occurred_at}
+        changes["seen_by"] = str(fields.get("seen_by", ""))
+    return msgspec.structs.replace(stream, **changes)
+
+
+def is_news(stream: Stream | None, event: Event) -> bool:
+    """Whether an event tells something: a change of state that another source has told already does not.
+
+    What the platform pushes is always news, as it tells each push with its own start and end, unless a poll has
+    seen the same change before it came. What a poll sees is news if the state is another.
+    """
+    if event.kind != "channel" or stream is None or stream.state is None:
+        return True
+    fields = event.fields
+    if fields.get("state") != stream.state:
+        return True
+    if fields.get("seen_by") == "channel_status":
+        return False
+    told = stream.seen_by == "channel_status" and _before(event.occurred_at, stream.state_since)
+    return not told
+
+
+def _pictured(stream: Stream, taken_at: datetime) -> dict[str, object]:
+    last = stream.last_screenshot
+    if last is None:
+        return {"last_screenshot": taken_at}
+    gap = (taken_at - last).total_seconds()
+    if gap <= 0:
+        return {}
+    cadence = stream.cadence
+    if cadence is not None:
+        # A missing picture or an interruption is one long gap: it moves the estimate by a fifth at the most.
+        gap = cadence * min(max(gap / cadence, _LEAST), _MOST_STEP) ** 0.25
+    return {"last_screenshot": taken_at, "cadence": round(gap, 3)}
+
+
+def _is_newest(stream: Stream, event: Event) -> bool:
+    return stream.state_since is None or event.occurred_at >= stream.state_since
+
+
+def _before(moment: datetime, other: datetime | None) -> bool:
+    return other is not None and moment <= other
+
+
+class Catalogue:
+    """All streams, in memory. Changes are a draft until `keep`; the engine says when they are durable.
+
+    Used by one thread; `streams` may be called from any.
+    """
+
+    def __init__(self, streams: Iterable[Stream] = ()) -> None:
+        self._streams: dict[Key, Stream] = {(one.account, one.stream_id): one for one in streams}
+        self._draft: dict[Key, Stream] = {}
+        self.unsaved: set[Key] = set()
+        """What was kept since the engine last saved."""
+
+    def note(self, event: Event) -> bool:
+        """Takes an event into account; False if it tells nothing and should be left out."""
+        key = (event.account, event.stream_id)
+        known = self._draft.get(key) or self._streams.get(key)
+        if not is_news(known, event):
+            return False
+        if known is not None or len(self._streams) + len(self._draft) < MOST:
+            self._draft[key] = noted(known, event)
+        return True
+
+    def keep(self) -> None:
+        """The events noted since are committed."""
+        self._streams.update(self._draft)
+        self.unsaved.update(self._draft)
+        self._draft.clear()
+
+    def discard(self) -> None:
+        """They are not."""
+        self._draft.clear()
+
+    def find(self, key: Key) -> Stream | None:
+        return self._streams.get(key)
+
+    def forget(self, before: datetime) -> list[Key]:
+        """Drops the streams that were last seen before that; returns which."""
+        gone = [key for key, stream in self._streams.items() if stream.last_seen < before]
+        for key in gone:
+            del self._streams[key]
+            self.unsaved.discard(key)
+        return gone
+
+    def streams(self) -> list[Stream]:
+        """All of them."""
+        return list(self._streams.values())

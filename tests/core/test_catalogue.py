@@ -1,0 +1,108 @@
+"""The catalogue of streams: what an event teaches, and what is no news."""
+
+import asyncio
+import shutil
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from poller.catalogue import Catalogue, Stream, is_news, noted
+from poller.model import Event
+from poller.spools.sqlite import SqliteSpool
+from poller.testing import START, some_change, some_event, some_reading
+
+CALLBACKS = "callbacks"
+
+
+def after(*events: Event) -> Stream:
+    """What is known after these events."""
+    stream = None
+    for event in events:
+        stream = noted(stream, event)
+    assert stream is not None
+    return stream
+
+
+def test_a_missing_picture_hardly_moves_the_cadence_and_a_new_one_is_learned() -> None:
+    steady = after(*(some_event(number) for number in range(10)))
+    assert steady.cadence == 10.0
+    gap = noted(steady, some_event(11))
+    assert gap.cadence is not None
+    assert 10 < gap.cadence < 12
+    slower = steady
+    for number in range(10, 100, 3):
+        slower = noted(slower, some_event(number))
+    assert slower.cadence == pytest.approx(30, abs=0.5)
+
+
+def test_a_picture_that_comes_late_changes_nothing_but_that_it_was_seen() -> None:
+    known = after(some_event(1), some_event(2), some_event(9))
+    late = noted(known, some_event(5))
+    assert (late.last_screenshot, late.cadence) == (known.last_screenshot, known.cadence)
+    assert late.last_seen == known.last_seen
+
+
+def test_an_older_change_of_state_does_not_overrule_a_newer_one() -> None:
+    known = after(some_change(5, "interrupted", seen_by=CALLBACKS), some_change(4, "live", seen_by=CALLBACKS))
+    assert (known.state, known.state_since) == ("interrupted", START + timedelta(seconds=50))
+
+
+@pytest.mark.parametrize(
+    ("known", "event", "news"),
+    [
+        (None, some_change(1, "live"), True),
+        (some_event(1), some_change(2, "live"), True),
+        (some_change(1, "live"), some_change(2, "live"), False),
+        (some_change(1, "live"), some_change(2, "interrupted"), True),
+        # The platform pushed it first: the poll that sees it later tells nothing.
+        (some_change(1, "live", seen_by=CALLBACKS), some_change(2, "live"), False),
+        # The poll saw it first, and the notification of that very change comes late.
+        (some_change(3, "live"), some_change(2, "live", seen_by=CALLBACKS), False),
+        # Another push, of which no poll saw the end of the one before.
+        (some_change(3, "live"), some_change(4, "live", seen_by=CALLBACKS), True),
+        (some_change(3, "live", seen_by=CALLBACKS), some_change(4, "live", seen_by=CALLBACKS), True),
+        (some_change(3, "live"), some_event(4), True),
+    ],
+)
+def test_a_change_is_told_once_whichever_source_saw_it_first(
+    known: Event | None, event: Event, news: bool
+) -> None:
+    assert is_news(None if known is None else after(known), event) is news
+
+
+def test_what_was_not_committed_is_forgotten() -> None:
+    catalogue = Catalogue()
+    catalogue.note(some_change(1, "live"))
+    catalogue.discard()
+    assert catalogue.streams() == []
+    assert catalogue.note(some_change(2, "live"))
+    catalogue.keep()
+    assert not catalogue.note(some_change(3, "live"))
+
+
+def test_streams_that_were_not_seen_for_long_are_forgotten() -> None:
+    catalogue = Catalogue()
+    catalogue.note(some_event(1, stream="old"))
+    catalogue.note(some_event(100, stream="new"))
+    catalogue.keep()
+    assert catalogue.forget(START + timedelta(seconds=500)) == [("main", "old")]
+    assert [stream.stream_id for stream in catalogue.streams()] == ["new"]
+
+
+def test_a_spool_that_was_killed_knows_its_streams_from_the_log(tmp_path: Path) -> None:
+    """What is copied from under a running spool is what a kill leaves."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    settings = [SqliteSpool.Settings(type="sqlite", path=folder / "spool.db") for folder in (first, second)]
+
+    async def story() -> None:
+        async with SqliteSpool("spool", settings[0], {}) as spool:
+            for number in range(50):
+                await spool.append("source", [some_reading(number, number + 100, stream=f"room{number % 7}")])
+            shutil.copytree(first, second)
+            known = spool.streams()
+        async with SqliteSpool("spool", settings[1], {}) as copy:
+            assert sorted(copy.streams(), key=str) == sorted(known, key=str)
+            assert len(known) == 7
+
+    asyncio.run(story())
