@@ -41,10 +41,10 @@ def noted(stream: Stream | None, event: Event) -> Stream:
     if stream is None:
         at = event.received_at
         stream = Stream(account=event.account, stream_id=event.stream_id, first_seen=at, last_seen=at)
-    changes: dict[str, object] = {"last_seen": max(stream.last_seen, event.received_at)}
     if event.kind == "screenshot":
-        changes |= _pictured(stream, event.occurred_at)
-    elif event.kind == "recording":
+        return _pictured(stream, event)
+    changes: dict[str, object] = {"last_seen": max(stream.last_seen, event.received_at)}
+    if event.kind == "recording":
         changes["last_segment"] = max(stream.last_segment or event.occurred_at, event.occurred_at)
     elif event.kind == "channel" and _is_newest(stream, event):
         fields = event.fields
@@ -70,18 +70,33 @@ def is_news(stream: Stream | None, event: Event) -> bool:
     return not told
 
 
-def _pictured(stream: Stream, taken_at: datetime) -> dict[str, object]:
-    last = stream.last_screenshot
-    if last is None:
-        return {"last_screenshot": taken_at}
-    gap = (taken_at - last).total_seconds()
-    if gap <= 0:
-        return {}
+def _pictured(stream: Stream, event: Event) -> Stream:
+    """The same for a screenshot; written for speed, because nearly every event is one."""
+    seen, last, taken_at = event.received_at, stream.last_screenshot, event.occurred_at
     cadence = stream.cadence
-    if cadence is not None:
-        # A missing picture or an interruption is one long gap: it moves the estimate by a fifth at the most.
-        gap = cadence * min(max(gap / cadence, _LEAST), _MOST_STEP) ** 0.25
-    return {"last_screenshot": taken_at, "cadence": round(gap, 3)}
+    if last is None:
+        last = taken_at
+    elif taken_at > last:
+        cadence, last = _tempo(cadence, (taken_at - last).total_seconds()), taken_at
+    return Stream(
+        account=stream.account,
+        stream_id=stream.stream_id,
+        first_seen=stream.first_seen,
+        last_seen=seen if seen > stream.last_seen else stream.last_seen,
+        state=stream.state,
+        state_since=stream.state_since,
+        seen_by=stream.seen_by,
+        last_screenshot=last,
+        cadence=cadence,
+        last_segment=stream.last_segment,
+    )
+
+
+def _tempo(cadence: float | None, gap: float) -> float:
+    """The usual gap after one more. A missing picture or an interruption is one long gap: it moves it by a fifth."""
+    if cadence is None or gap == cadence:
+        return gap
+    return round(cadence * min(max(gap / cadence, _LEAST), _MOST_STEP) ** 0.25, 3)
 
 
 def _is_newest(stream: Stream, event: Event) -> bool:
@@ -108,7 +123,7 @@ class Catalogue:
         """Takes an event into account; False if it tells nothing and should be left out."""
         key = (event.account, event.stream_id)
         known = self._draft.get(key) or self._streams.get(key)
-        if not is_news(known, event):
+        if event.kind == "channel" and not is_news(known, event):
             return False
         if known is not None or len(self._streams) + len(self._draft) < MOST:
             self._draft[key] = noted(known, event)
