@@ -96,7 +96,8 @@ def _tempo(cadence: float | None, gap: float) -> float:
     """The usual gap after one more. A missing picture or an interruption is one long gap: it moves it by a fifth."""
     if cadence is None or gap == cadence:
         return gap
-    return round(cadence * min(max(gap / cadence, _LEAST), _MOST_STEP) ** 0.25, 3)
+    step: float = min(max(gap / cadence, _LEAST), _MOST_STEP) ** 0.25
+    return round(cadence * step, 3)
 
 
 def _is_newest(stream: Stream, event: Event) -> bool:
