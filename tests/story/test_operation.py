@@ -193,7 +193,7 @@ def _moved(said: str) -> str:
 def _refused(case: Case, folder: Path, command: str, port: int) -> list[str]:
     """What is wrong with how this case was refused."""
     endpoint = f"    endpoint: http://127.0.0.1:{port}/common_access\n".encode()
-    moved = case.text.startswith(b"accounts:\n  main:\n    app_id")
+    moved = case.text.startswith(b"accounts:\n  main:\n    app_id") and b"endpoint:" not in case.text
     if moved:  # the platform is reachable, so that a poll would be seen
         case = replace(
             case,
