@@ -99,7 +99,11 @@ def check(
     context: typer.Context,
     config: Config,
     connect: Annotated[
-        bool, typer.Option("--connect", help="Also open every part and close it again, without polling.")
+        bool,
+        typer.Option(
+            "--connect",
+            help="Also open every part and close it again, and ask the platform whether each key is right.",
+        ),
     ] = False,
 ) -> None:
     """Validate a configuration; nothing is polled."""
@@ -145,10 +149,25 @@ def _daemon(settings: "Settings") -> "Daemon":
 async def _connect(settings: "Settings") -> int:
     try:
         async with _daemon(settings):
-            return Exit.DONE
+            pass
     except StorageLocked as error:
         typer.echo(f"running: {error}", err=True)
-        return Exit.DONE
+    return await _ask_platform(settings)
+
+
+async def _ask_platform(settings: "Settings") -> int:
+    """Say for each account whether its key is right; an account that is refused fails the check."""
+    from poller.qcloud.account import Account
+    from poller.qcloud.standing import Standing, asked
+
+    code = Exit.DONE
+    for name, account_settings in settings.accounts.items():
+        async with Account(name, account_settings) as account:
+            found = await asked(account)
+        typer.echo(f"account {name}: {found}", err=found.standing is not Standing.RIGHT)
+        if found.standing is Standing.REFUSED:
+            code = Exit.FAILED
+    return code
 
 
 def _in_loop(work: Coroutine[Any, Any, int], stop: Stop, unstarted: Exit = Exit.DONE) -> int:

@@ -21,7 +21,7 @@ from poller.journal import Journal
 from poller.listen import Listener
 from poller.metrics import Metrics
 from poller.model import Event, Page, PollOutcome, Reading, Reject
-from poller.ports import Sink, Source, Spool, Wants
+from poller.ports import Follows, Sink, Source, Spool, Wants
 from poller.qcloud.account import Account
 from poller.retry import RetryPolicy
 from poller.settings import Only, Settings, SinkSettings
@@ -80,6 +80,8 @@ class Daemon:
             await self._open_sink(stack, name, sink)
         for name, source in settings.sources.items():
             built = cast(Source, _built(plugins.SOURCES, name, source, self.accounts))
+            if isinstance(built, Follows):
+                built.follow(self.spool.streams)
             self._add_intake(await stack.enter_async_context(built))
         if settings.admin is not None:
             await self._open_admin(stack)
@@ -124,7 +126,10 @@ class Daemon:
             await self._run(group, stop.first, stop)
 
     async def drain(self, stop: Stop, timeout: float) -> bool:
-        """Poll until every queue is empty and deliver it all; true if every delivery was done in time."""
+        """Poll until every queue is empty and deliver it all; true if every delivery was done in time.
+
+        Sources that take nothing away are not waited for: what they find meanwhile is delivered too.
+        """
         done = False
 
         async def drained() -> None:
@@ -194,7 +199,8 @@ class Daemon:
 
     async def _all_delivered(self) -> None:
         for intake in self.intakes:
-            await intake.emptied.wait()
+            if intake.source.destructive:  # the others are never empty: what they leave, the next run finds
+                await intake.emptied.wait()
         for intake in self.intakes:
             intake.stop()
         await asyncio.wait(self._polling)  # another lane may still hold a page that is owed then
@@ -243,6 +249,8 @@ class Daemon:
             name = intake.source.name
             if intake.trouble is not None:
                 found.append(f"source {name}: polling is paused: {intake.trouble}")
+            elif not intake.source.destructive and not intake.failing:
+                continue  # it asks when something is due, which may take hours
             elif intake.last_answer is None:
                 found.append(f"source {name}: no good answer yet")
             elif (age := self._clock.monotonic() - intake.last_answer) > POLLED_LATELY:

@@ -88,7 +88,7 @@ class Intake:
         self._metrics = metrics
         self._clock = clock
         self._beat = beat
-        self._memory = b""
+        self._memory: dict[str, bytes] = {}
         self._pace = Pace(
             min_delay=source.min_delay, max_delay=source.max_delay, max_in_flight=source.max_in_flight
         )
@@ -106,6 +106,11 @@ class Intake:
         """When the last good answer came, on the monotonic clock."""
         self.emptied = asyncio.Event()
         """Set by a whole answer that held no message."""
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last poll brought no good answer."""
+        return self._failing
 
     def stop(self) -> None:
         """Begin no more polls; those in flight are waited for."""
@@ -136,7 +141,7 @@ class Intake:
     async def _recover(self, left_over: Sequence[tuple[int, Page]]) -> bool:
         if not await self._until_taken(self._spool.prove):
             return False
-        self._memory = await self._spool.memory(self.source.name)
+        self._memory = dict(await self._spool.memory(self.source.name))
         for number, page in left_over:
             reading = self._read(page)
             if not await self._append([reading]):
@@ -171,11 +176,12 @@ class Intake:
     async def step(self) -> Reading:
         """One poll: wait until it may be made, then make it, keep it, read it and hand it to the commit."""
         await self._patiently(self._spool_takes.wait)
-        await self._patiently(self._journal.room)
+        if self.source.destructive:
+            await self._patiently(self._journal.room)
         try:
             await self._patiently(self.source.ready)
         except BaseException:
-            self._journal.cancel_room()
+            self._cancel_room()
             raise
         reading = await _to_the_end(self._poll())
         self._pace = paced(self._pace, reading)
@@ -197,16 +203,23 @@ class Intake:
         try:
             page = await self.source.fetch()
         except NotSent as error:
-            self._journal.cancel_room()
+            self._cancel_room()
             return self._nothing_read(str(error))
         number = await self._keep(page)
+        before = self._memory.get(page.about, b"")
         reading = self._read(page)
-        self._commits.put_nowait((number, reading))
+        news = bool(reading.events or reading.rejects or reading.memory != before)
+        if news or number is not None:
+            self._commits.put_nowait((number, reading if news else None))
         return reading
 
-    async def _keep(self, page: Page) -> int | None:
-        if not page.body:
+    def _cancel_room(self) -> None:
+        if self.source.destructive:
             self._journal.cancel_room()
+
+    async def _keep(self, page: Page) -> int | None:
+        if not page.body or not self.source.destructive:
+            self._cancel_room()
             return None
         try:
             return await self._journal.keep(page)
@@ -219,20 +232,25 @@ class Intake:
 
     def _read(self, page: Page) -> Reading:
         try:
-            reading = self.source.read(page, self._memory)
+            reading = self.source.read(page, self._memory.get(page.about, b""))
         except Exception as error:  # a bug must not become a crash loop
             self._log.exception("read_failed", error=type(error).__name__)
             reason = f"reading raised {type(error).__name__}"
             reject = Reject(
                 received_at=page.received_at, reason=reason, encoding=page.encoding, body=page.body
             )
-            return self._nothing_read(reason, reject)
-        self._memory = reading.memory
+            return self._nothing_read(reason, reject, about=page.about)
+        self._memory[page.about] = reading.memory
         return reading
 
-    def _nothing_read(self, detail: str, *rejects: Reject) -> Reading:
+    def _nothing_read(self, detail: str, *rejects: Reject, about: str = "") -> Reading:
         return Reading(
-            events=(), rejects=rejects, outcome=PollOutcome.FAILED, detail=detail, memory=self._memory
+            events=(),
+            rejects=rejects,
+            outcome=PollOutcome.FAILED,
+            detail=detail,
+            memory=self._memory.get(about, b""),
+            about=about,
         )
 
     def _tell(self, reading: Reading) -> None:
@@ -266,7 +284,7 @@ class Intake:
                 await asyncio.sleep(GATHER)  # nothing is in hand; the journal has what comes meanwhile
 
     async def _commit(self, group: list["Commit"]) -> None:
-        readings = [reading for _, reading in group if reading.events or reading.rejects]
+        readings = [reading for _, reading in group if reading is not None]
         if readings and not await self._append(readings):
             return
         for number, _ in group:
@@ -327,8 +345,9 @@ class Intake:
         self._log.debug("committed", events=events, new=new, rejects=rejects)
 
 
-Commit = tuple[int | None, Reading]
-"""A reading to commit, and the journal's number of its page (None when the journal does not hold it)."""
+Commit = tuple[int | None, Reading | None]
+"""The journal's number of a page (None when the journal does not hold it), and its reading (None when that changes
+nothing)."""
 
 
 async def _to_the_end(work: Coroutine[Any, Any, Result]) -> Result:

@@ -22,6 +22,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
 
     `status` is 0 when not even the headers arrived. `encoding` is the answer's Content-Encoding.
     `whole` is false when the answer was cut or bounded: whole messages in it still count.
+    `about` is what was asked for, such as a channel; empty where a source asks for one thing only.
     """
 
     source: str
@@ -30,6 +31,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     encoding: str
     whole: bool
     body: bytes
+    about: str = ""
 
 
 class PollOutcome(StrEnum):
@@ -58,7 +60,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
 
     `detail` is the platform's own word for an outcome that is not good (for the log, redacted).
     `expired` says that the platform called the signature expired: worth one more poll at once.
-    `memory` is the source's own state after this page, committed together with the events.
+    `memory` is the source's own state after this page, as to what the page is `about`; it is committed together
+    with the events.
     """
 
     events: tuple["Event", ...]
@@ -67,6 +70,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = ""
     expired: bool = False
     memory: bytes = b""
+    about: str = ""
 
 
 # ---------------------------------------------------------------- events

@@ -8,9 +8,9 @@ has an attribute `Settings` (a `poller.settings.Section`) and is built as `Adapt
 `accounts` maps the names under `accounts:` to `poller.qcloud.account.Account` (a spool gets none: `{}`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 from poller.catalogue import Stream
 from poller.model import Backlog, Batch, DeadLetter, Event, Outcome, Page, Reading, Reject
@@ -40,9 +40,15 @@ class Source(Port, Protocol):
     """The longest pause, in seconds, while nothing is there and nothing is wrong."""
     max_in_flight: int
     """How many polls may be outstanding at once."""
+    destructive: bool
+    """Whether an answer that is lost is lost for good. If so, each page goes through the journal, and `drain` waits
+    until one was empty; else the source asks again, and neither is done."""
 
     async def ready(self) -> None:
-        """Wait until a poll is allowed (throttle). May be cancelled at any time; nothing is lost by it."""
+        """Wait until a poll is due and allowed (throttle). May be cancelled at any time; nothing is lost by it.
+
+        Each return is followed by one `fetch`; several lanes may wait here at once.
+        """
         ...
 
     async def fetch(self) -> Page:
@@ -57,9 +63,21 @@ class Source(Port, Protocol):
     def read(self, page: Page, memory: bytes) -> Reading:
         """What is in a page: pure, without clock or I/O, the same again for the same arguments.
 
+        `memory` is what the last reading about the same (`Page.about`) left, empty at first; the reading names the
+        same `about`. A source that asks for one thing after the other says `FULL` for each good answer: "again at
+        once, and on more lanes"; its `ready` waits until the next one is due.
         Never raises for anything the platform could send; what cannot be read is a `Reject`. If it raises
         all the same (a bug), the intake quarantines the whole page.
         """
+        ...
+
+
+@runtime_checkable
+class Follows(Protocol):
+    """What a source has besides if it follows channels."""
+
+    def follow(self, streams: Callable[[], Sequence[Stream]]) -> None:
+        """Take the catalogue (`Spool.streams`), once, before the source is entered."""
         ...
 
 
@@ -82,12 +100,13 @@ class Spool(Port, Protocol):
         """
         ...
 
-    async def memory(self, source: str) -> bytes:
-        """The source's memory as last committed; empty at first."""
+    async def memory(self, source: str) -> Mapping[str, bytes]:
+        """The source's memories as last committed, by what they are about. Empty ones are left out; one that has not
+        changed for 60 days may be forgotten."""
         ...
 
     async def append(self, source: str, readings: Sequence[Reading]) -> int:
-        """Commit events, rejects and the last reading's memory in one transaction; returns how many events
+        """Commit events, rejects and the last memory about each thing in one transaction; returns how many events
         were new (an id seen before changes nothing; nor does a change of a channel's state that another
         source has told).
 

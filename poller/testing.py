@@ -94,7 +94,7 @@ def some_change(number: int, state: str, *, stream: str = "room", seen_by: str =
 
 
 def some_reading(
-    *numbers: int, rejects: Sequence[Reject] = (), memory: bytes = b"", stream: str = "room"
+    *numbers: int, rejects: Sequence[Reject] = (), memory: bytes = b"", stream: str = "room", about: str = ""
 ) -> Reading:
     """A reading with these events."""
     return Reading(
@@ -102,6 +102,7 @@ def some_reading(
         rejects=tuple(rejects),
         outcome=PollOutcome.PARTIAL,
         memory=memory,
+        about=about,
     )
 
 
@@ -370,13 +371,18 @@ class SpoolContract:
         self._run(tmp_path, story)
 
     def test_a_sources_memory_is_the_last_one_committed(self, tmp_path: Path) -> None:
-        """Each source has its own memory."""
+        """Each source has its own, and one for each thing it asks about; an empty one is none."""
 
         async def story(spool: Spool, clock: ToldClock) -> None:
-            assert await spool.memory("one") == b""
+            assert await spool.memory("one") == {}
             await spool.append("one", [some_reading(1, memory=b"x"), some_reading(2, memory=b"y")])
             await spool.append("two", [some_reading(3, memory=b"z")])
-            assert (await spool.memory("one"), await spool.memory("two")) == (b"y", b"z")
+            assert (await spool.memory("one"), await spool.memory("two")) == ({"": b"y"}, {"": b"z"})
+            more = [some_reading(memory=about.encode(), about=about) for about in ("a", "b", "a b")]
+            await spool.append("one", more)
+            assert await spool.memory("one") == {"": b"y", "a": b"a", "b": b"b", "a b": b"a b"}
+            await spool.append("one", [some_reading(about="b"), some_reading(memory=b"A", about="a")])
+            assert await spool.memory("one") == {"": b"y", "a": b"A", "a b": b"a b"}
 
         self._run(tmp_path, story)
 
@@ -457,7 +463,7 @@ class DurableSpoolContract(SpoolContract):
         async def after() -> None:
             async with self.open(tmp_path, clock) as spool:
                 await spool.attach("a", anything)
-                assert await spool.memory("source") == b"m"
+                assert await spool.memory("source") == {"": b"m"}
                 assert (await spool.backlog("a")).events == 4
                 assert (await spool.claim("a", 10)).events == (some_event(6), some_event(7))
                 clock.pass_time(10)

@@ -1,4 +1,4 @@
-"""An account on the platform: its signed calls, its throttle, its clock skew, its picture URLs."""
+"""An account on the platform: its signed calls, its throttle, its clock skew, its pictures' and recordings' URLs."""
 
 import asyncio
 import ssl
@@ -34,6 +34,7 @@ class Account:
         self.name = name
         self.key = settings.key_value
         self.picture_base, self.picture_hosts = _pictures(settings)
+        self.recording_base = _recordings(settings)
         self._settings = settings
         self._now = now
         self._deadlines = deadlines
@@ -87,6 +88,10 @@ class Account:
         """The URL of a picture; None for a bare name where the account has no `cos`."""
         return locate(name, self.picture_base).url
 
+    def recording_url(self, vid: str) -> str | None:
+        """The URL of a recorded segment by its vid (the 2016 v1.1 document); None where the account has no `vod`."""
+        return locate(f"{vid}.f0.flv", self.recording_base).url
+
     def _learn(self, skew: skews.Skew) -> None:
         before, self._skew = self._skew.state, skew
         if skew.state != before:
@@ -117,6 +122,16 @@ def _pictures(settings: AccountSettings) -> tuple[str | None, frozenset[str]]:
     assert cos.bucket is not None
     assert cos.app_id is not None
     return bucket_base(cos.bucket, cos.app_id), bucket_hosts(cos.bucket, cos.app_id)
+
+
+def _recordings(settings: AccountSettings) -> str | None:
+    """What the names of recordings are appended to."""
+    vod = settings.vod
+    if vod is None:
+        return None
+    if vod.base_url is not None:
+        return vod.base_url if vod.base_url.endswith("/") else vod.base_url + "/"
+    return f"http://{vod.biz_id}.vod.myqcloud.com/"
 
 
 def _context(tls: TlsSettings) -> ssl.SSLContext:

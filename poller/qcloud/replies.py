@@ -18,6 +18,7 @@ _CALL = re.compile(rb"\A[\s\0]*+[\w.$]{1,64}\s*+\((.*)\)\s*;?[\s\0]*\Z", re.DOTA
 _RET = re.compile(rb'"ret"\s*:\s*"?(-?[0-9]{1,9})(?:\.0*)?"?\s*[,}]')
 _RETCODE = re.compile(rb'"retcode"\s*:\s*"?(-?[0-9]{1,9})(?:\.0*)?"?\s*[,}]')
 _SAID = re.compile(rb'"(?:message|errmsg)"\s*:\s*"((?:[^"\\]++|\\.)*+)"', re.DOTALL)
+_OUTPUT = re.compile(rb'"output"\s*:\s*')
 _LONGEST_TEXT = 4096
 _ORDINARY_LENGTH = 700
 
@@ -80,7 +81,12 @@ class _Said(msgspec.Struct, gc=False):
     data: msgspec.Raw | None = None
 
 
+class _Boxed(msgspec.Struct, gc=False):
+    output: msgspec.Raw = msgspec.Raw(b"")
+
+
 _decode = msgspec.json.Decoder(_Envelope).decode
+_decode_boxed = msgspec.json.Decoder(_Boxed).decode
 _decode_output = msgspec.json.Decoder(_Output).decode
 _decode_said = msgspec.json.Decoder(_Said).decode
 
@@ -91,6 +97,30 @@ def open_answer(body: bytes, encoding: str = "") -> Answer:
     if not opened.text.strip():
         return Answer(cut=not opened.whole)
     return _at_once(opened) or _piecewise(opened)
+
+
+def open_output(body: bytes, encoding: str = "") -> tuple[Answer, bytes]:
+    """Open an answer that holds no queue messages: the platform's word, and its `output` (empty without one).
+
+    Never raises, whatever the bytes are; the output is one JSON value as it came, or begins like one if it was cut.
+    """
+    opened = open_body(body, encoding)
+    call = _CALL.match(opened.text)
+    text = call.group(1) if call else opened.text
+    ret, said, readable = _words(text)
+    if not readable and not said:
+        said = text[:_LONGEST_TEXT].decode("utf-8", "replace")
+    cut = not opened.whole or (text.lstrip()[:1] in (b"{", b"[") and not is_json(text))
+    answer = Answer(ret=ret, said=said, readable=readable, cut=cut, text=opened.text)
+    return answer, _output_of(text)
+
+
+def _output_of(text: bytes) -> bytes:
+    try:
+        return bytes(_decode_boxed(text).output)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        found = _OUTPUT.search(text)
+        return text[found.end() :] if found else b""
 
 
 def is_complete(body: bytes, encoding: str = "") -> bool:

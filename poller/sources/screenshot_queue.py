@@ -56,6 +56,7 @@ class ScreenshotQueue:
     """Drains the screenshot queue of one account; the account is entered before and left after it."""
 
     Settings = ScreenshotQueueSettings
+    destructive = True
 
     def __init__(self, name: str, settings: ScreenshotQueueSettings, accounts: Mapping[str, Account]) -> None:
         self.name = name
@@ -107,6 +108,7 @@ class ScreenshotQueue:
             detail=verdict.detail,
             expired=verdict.expired,
             memory=memory,
+            about=page.about,
         )
 
     def _events(

@@ -39,7 +39,7 @@ class MemorySpool:
         self._held = 0
         self._seen: set[str] = set()
         self._catalogue = Catalogue()
-        self._memories: dict[str, bytes] = {}
+        self._memories: dict[str, dict[str, bytes]] = {}
         self._dead: list[DeadLetter] = []
         self._rejects: dict[tuple[str, Reject], None] = {}
 
@@ -60,9 +60,9 @@ class MemorySpool:
         """See `Spool.attach`."""
         self._claims.desks[sink] = Desk(sink, wants, self._claims.head, (), self._clock)
 
-    async def memory(self, source: str) -> bytes:
+    async def memory(self, source: str) -> Mapping[str, bytes]:
         """See `Spool.memory`."""
-        return self._memories.get(source, b"")
+        return {about: memory for about, memory in self._memories.get(source, {}).items() if memory}
 
     async def append(self, source: str, readings: Sequence[Reading]) -> int:
         """See `Spool.append`."""
@@ -73,7 +73,7 @@ class MemorySpool:
         self._catalogue.keep()
         for reading in readings:
             self._rejects.update(dict.fromkeys((source, reject) for reject in reading.rejects))
-            self._memories[source] = reading.memory
+            self._memories.setdefault(source, {})[reading.about] = reading.memory
         for old in list(self._rejects)[:-KEPT_REJECTS]:
             del self._rejects[old]
         if news:

@@ -26,6 +26,7 @@ class ScriptedSource:
     """Answers polls from a script, then with empty answers; counts what it was asked."""
 
     account = "main"
+    destructive = True
 
     def __init__(
         self, script: Sequence[Answer] = (), *, min_delay: float = 0.0, max_delay: float = 0.0, lanes: int = 1
@@ -77,7 +78,15 @@ class ScriptedSource:
         if not self.script:
             self.exhausted.set()
         body = b"" if answer.get("silent") else json.dumps(answer).encode()
-        return Page(source=self.name, received_at=START, status=200, encoding="", whole=True, body=body)
+        return Page(
+            source=self.name,
+            received_at=START,
+            status=200,
+            encoding="",
+            whole=True,
+            body=body,
+            about=str(answer.get("about", "")),
+        )
 
     def read(self, page: Page, memory: bytes) -> Reading:
         answer = json.loads(page.body or b'{"outcome": "uncertain"}')
@@ -94,6 +103,7 @@ class ScriptedSource:
             outcome=PollOutcome(answer.get("outcome", "partial")),
             expired=bool(answer.get("expired")),
             memory=memory + b"." if answer.get("remember") else memory,
+            about=page.about,
         )
 
 

@@ -15,7 +15,7 @@ from poller.metrics import Metrics
 from poller.model import Page, PollOutcome, Reading
 from poller.ports import Spool
 from poller.testing import START, anything, some_event, some_reading
-from tests.core.fakes import ScriptedSource, memory_spool, opened, sqlite_spool
+from tests.core.fakes import Answer, ScriptedSource, memory_spool, opened, sqlite_spool
 
 SHOTS = Pace(min_delay=0.25, max_delay=5.0, max_in_flight=4)
 
@@ -203,7 +203,7 @@ def test_pages_left_in_the_journal_are_read_in_before_the_first_poll(tmp_path: P
         await running
         batch = await spool.claim("sink", 10)
         assert batch.events == (some_event(8), some_event(9), some_event(1))
-        assert await spool.memory("shots") == b"..."
+        assert await spool.memory("shots") == {"": b"..."}
         assert journal.bytes_held == 0
 
     tell(tmp_path, source, story)
@@ -373,3 +373,41 @@ def test_a_slow_consumer_pauses_polling_on_a_spool_in_memory(tmp_path: Path) -> 
 
 def test_the_readings_of_one_page_are_some_reading() -> None:
     assert some_reading(1).events == (some_event(1),)
+
+
+def test_a_reading_that_changes_only_a_memory_is_committed(tmp_path: Path) -> None:
+    source = ScriptedSource([{"remember": True, "outcome": "empty"}, {"about": "hall", "remember": True}])
+
+    async def story(intake: Intake, spool: Spool, journal: Journal) -> None:
+        await until_exhausted(intake, source)
+        assert await spool.memory("shots") == {"": b".", "hall": b"."}
+        assert journal.bytes_held == 0
+
+    tell(tmp_path, source, story)
+
+    more = ScriptedSource([{"remember": True}, {"about": "hall", "remember": True}, {"remember": True}])
+
+    async def again(intake: Intake, spool: Spool, journal: Journal) -> None:
+        await until_exhausted(intake, more)
+        assert await spool.memory("shots") == {"": b"...", "hall": b".."}
+
+    tell(tmp_path, more, again)
+
+
+def test_pages_that_can_be_asked_for_again_do_not_go_through_the_journal(tmp_path: Path) -> None:
+    script: list[Answer] = [{"events": [n]} for n in range(40)]
+    source = ScriptedSource([*script, {"not_sent": True}, {"silent": True}])
+    source.destructive = False
+
+    async def story(intake: Intake, spool: Spool, journal: Journal) -> None:
+        for _ in range(7):  # no room is left: 32 MiB hold seven of the largest pages
+            if not journal._fits(journal._reserved + 1):
+                break
+            await journal.room()
+        before = journal._next_number
+        async with asyncio.timeout(10):
+            await until_exhausted(intake, source)
+        assert journal._next_number == before
+        assert (await spool.claim("sink", 100)).events == tuple(some_event(n) for n in range(40))
+
+    tell(tmp_path, source, story)

@@ -233,3 +233,16 @@ def test_one_bad_append_does_not_spoil_another_in_the_same_commit(tmp_path: Path
         assert len(await deliver_all(spool)) == 5
 
     tell(tmp_path, story)
+
+
+def test_a_memory_about_what_is_gone_for_long_is_forgotten(tmp_path: Path) -> None:
+    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+        await spool.append("source", [some_reading(memory=b"a"), some_reading(memory=b"b", about="old")])
+        await spool.append("source", [some_reading(memory=b"c", about="changing")])
+        clock.pass_time(50 * DAY)
+        await spool.append("source", [some_reading(memory=b"d", about="changing")])
+        clock.pass_time(11 * DAY)
+        await spool.prune()
+        assert await spool.memory("source") == {"": b"a", "changing": b"d"}
+
+    tell(tmp_path, story)

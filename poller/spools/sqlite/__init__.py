@@ -110,7 +110,7 @@ class SqliteSpool:
         position, waiting = await self._write(partial(Writer.attach, sink=sink))
         self._claims.desks[sink] = Desk(sink, wants, position, waiting, self._clock)
 
-    async def memory(self, source: str) -> bytes:
+    async def memory(self, source: str) -> Mapping[str, bytes]:
         """See `Spool.memory`."""
         return await self._write(partial(Writer.memory, source=source))
 

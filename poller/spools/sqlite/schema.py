@@ -3,7 +3,8 @@
 `page` is the log: the events of one reading, numbered first..last, as lines of CloudEvents JSON.
 `seen` remembers ids as 64-bit hashes under the file's own secret factor, so that nobody outside can make two
 ids collide; `seen_page` lists them by age, to be forgotten. `sink` holds one position each; `waiting` the
-batches that wait for a retry; `dead` what was given up; `quarantine` what could not be read. `stream` is the
+batches that wait for a retry; `dead` what was given up; `quarantine` what could not be read. `source` holds each
+source's memories, by what they are about, and when they last changed. `stream` is the
 catalogue as it was at the event whose number `meta` holds under `catalogue`; what came later is read from `page`.
 """
 
@@ -41,7 +42,10 @@ CREATE TABLE quarantine (
     encoding TEXT NOT NULL, body BLOB NOT NULL
 );
 CREATE INDEX quarantine_age ON quarantine (received_at);
-CREATE TABLE source (name TEXT PRIMARY KEY, memory BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE source (
+    name TEXT NOT NULL, about TEXT NOT NULL, memory BLOB NOT NULL, changed_at REAL NOT NULL,
+    PRIMARY KEY (name, about)
+) WITHOUT ROWID;
 CREATE TABLE stream (
     account TEXT NOT NULL, stream_id TEXT NOT NULL, known BLOB NOT NULL, PRIMARY KEY (account, stream_id)
 ) WITHOUT ROWID;

@@ -33,6 +33,8 @@ QUARANTINE_KEPT = timedelta(days=30)
 PRUNE_STEP = 32
 SEEN_AT_ONCE = 500
 STREAMS_KEPT = timedelta(days=30)
+MEMORY_KEPT = timedelta(days=60)
+"""Twice as long as a stream is known: what a source remembers about one that is gone is of no use."""
 CATALOGUE_EVERY = 5.0
 """Seconds between two writings of the catalogue; what it lacks after a crash is read from the log."""
 SYNCHRONOUS = "FULL"
@@ -40,6 +42,10 @@ _MASK = (1 << 64) - 1
 _SIGN = 1 << 63
 
 _PUT_WAITING = "INSERT OR REPLACE INTO waiting VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_PUT_MEMORY = (
+    "INSERT INTO source VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE"
+    " SET memory = excluded.memory, changed_at = excluded.changed_at WHERE memory IS NOT excluded.memory"
+)
 _PUT_DEAD = (
     "INSERT OR REPLACE INTO dead (sink, event_id, attempts, first_attempt_at, died_at, reason, history, event)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
@@ -172,10 +178,16 @@ class Writer:
                 chunks.append(self._write_page(fresh))
             for reject in reading.rejects:
                 self._write_reject(source, reject)
-        memory = readings[-1].memory
-        if memory:
-            self.connection.execute("INSERT OR REPLACE INTO source VALUES (?, ?)", (source, memory))
+        self._write_memories(source, {reading.about: reading.memory for reading in readings})
         return chunks
+
+    def _write_memories(self, source: str, memories: dict[str, bytes]) -> None:
+        at = epoch(self._clock.now())
+        for about, memory in memories.items():
+            if memory:
+                self.connection.execute(_PUT_MEMORY, (source, about, memory, at))
+            else:
+                self.connection.execute("DELETE FROM source WHERE name = ? AND about = ?", (source, about))
 
     def _news(self, events: tuple[Event, ...]) -> tuple[Event, ...]:
         """The events that tell something, taken into the catalogue."""
@@ -251,10 +263,10 @@ class Writer:
         now = str(epoch(self._clock.now()))
         self.connection.execute("INSERT OR REPLACE INTO meta VALUES ('proved', ?)", (now,))
 
-    def memory(self, source: str) -> bytes:
-        """A source's memory."""
-        row = self.connection.execute("SELECT memory FROM source WHERE name = ?", (source,)).fetchone()
-        return bytes(row[0]) if row else b""
+    def memory(self, source: str) -> dict[str, bytes]:
+        """A source's memories."""
+        rows = self.connection.execute("SELECT about, memory FROM source WHERE name = ?", (source,))
+        return {about: bytes(memory) for about, memory in rows}
 
     def prune(self, floor: int, retain: float) -> bool:
         """One bounded step; true when it found as much as it may take."""
@@ -272,6 +284,8 @@ class Writer:
     def _prune_streams(self) -> None:
         gone = self.catalogue.forget(self._clock.now() - STREAMS_KEPT)
         self.connection.executemany("DELETE FROM stream WHERE account = ? AND stream_id = ?", gone)
+        before = epoch(self._clock.now() - MEMORY_KEPT)
+        self.connection.execute("DELETE FROM source WHERE about <> '' AND changed_at < ?", (before,))
 
     def _prune_pages(self, floor: int, before: float) -> bool:
         rows = self.connection.execute(

@@ -1,0 +1,60 @@
+"""Which channels a source follows: those that are listed, or every stream that other sources have seen."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from poller.catalogue import Stream
+from poller.settings import Duration, SourceSettings, duration_between, wrong
+
+Channel = Annotated[str, StringConstraints(min_length=1, max_length=512)]
+
+
+class FollowingSettings(SourceSettings):
+    """What every source has that follows channels."""
+
+    channels: Annotated[
+        tuple[Channel, ...] | None, Field(min_length=1, description="The channels to ask about.")
+    ] = None
+    follow: Literal["seen"] | None = Field(
+        default=None, description="Instead of channels: every stream that the account's other sources saw."
+    )
+    forget_after: Annotated[Duration, duration_between("1m", "30d")] = Field(
+        default=604_800.0,
+        description="With follow: a stream that is not live is left out so long after its last event.",
+    )
+    max_in_flight: int = Field(
+        default=4, ge=1, le=64, description="How many calls may be outstanding at once."
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.channels is None and self.follow is None:
+            raise wrong("needs channels, or follow: seen")
+        if self.channels is not None and self.follow is not None:
+            raise wrong("does not go with channels: remove one", at="follow")
+        return self
+
+
+class Following:
+    """The channels a source follows at the moment, each with what the catalogue knows of it."""
+
+    def __init__(self, settings: FollowingSettings) -> None:
+        self._account = settings.account
+        self._listed = settings.channels
+        self._forget_after = timedelta(seconds=settings.forget_after)
+        self._streams: Callable[[], Sequence[Stream]] = tuple
+
+    def follow(self, streams: Callable[[], Sequence[Stream]]) -> None:
+        """See `Follows.follow`."""
+        self._streams = streams
+
+    def known(self, now: datetime) -> Mapping[str, Stream | None]:
+        """Each channel that is followed now, with what is known of it."""
+        of_account = {s.stream_id: s for s in self._streams() if s.account == self._account and s.stream_id}
+        if self._listed is not None:
+            return {channel: of_account.get(channel) for channel in self._listed}
+        oldest = now - self._forget_after
+        return {id: s for id, s in of_account.items() if s.last_seen >= oldest or s.state == "live"}

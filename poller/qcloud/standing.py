@@ -1,0 +1,56 @@
+"""Whether an account's key is right, asked without taking anything away."""
+
+from enum import StrEnum
+
+import msgspec
+
+from poller.errors import NotSent
+from poller.model import PollOutcome
+from poller.qcloud.account import Account
+from poller.qcloud.channels import INTERFACE, right_key
+from poller.qcloud.replies import judge_answer, open_output
+
+_NOBODYS_CHANNEL = "poller-check"
+
+
+class Standing(StrEnum):
+    """How the platform takes an account's calls."""
+
+    RIGHT = "the key is right"
+    REFUSED = "refused"
+    UNREACHABLE = "not reachable"
+    UNCLEAR = "no clear answer"
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """A standing, and the platform's or the network's word for it (redacted)."""
+
+    standing: Standing
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.standing}: {self.detail}" if self.detail else str(self.standing)
+
+
+async def asked(account: Account) -> Finding:
+    """Ask for the status of a channel that nobody has; the account is entered. One call, two if its clock was wrong."""
+    found, expired = await _asked_once(account)
+    if expired:  # the answer told the platform's time: sign by it
+        found, _ = await _asked_once(account)
+    return found
+
+
+async def _asked_once(account: Account) -> tuple[Finding, bool]:
+    try:
+        reply = await account.call(INTERFACE, {"Param.s.channel_id": _NOBODYS_CHANNEL})
+    except NotSent as error:
+        return Finding(Standing.UNREACHABLE, str(error)), False
+    answer, _ = open_output(reply.body, reply.encoding)
+    verdict = judge_answer(answer, status=reply.status, whole=reply.whole, asked=1)
+    if reply.status == 0:
+        return Finding(Standing.UNREACHABLE, verdict.detail), False
+    if verdict.outcome is PollOutcome.REFUSED:
+        return Finding(Standing.REFUSED, verdict.detail), verdict.expired
+    if right_key(answer):
+        return Finding(Standing.RIGHT), False
+    return Finding(Standing.UNCLEAR, verdict.detail), False

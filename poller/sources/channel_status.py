@@ -1,0 +1,282 @@
+"""The channels' states: `Live_Channel_GetStatus` for each channel in turn; a change of state is an event."""
+
+import asyncio
+import heapq
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Annotated, Self
+
+import msgspec
+from pydantic import Field
+
+from poller.catalogue import Stream
+from poller.following import Following, FollowingSettings
+from poller.model import Event, Page, Reading, identity, new_event
+from poller.qcloud.account import Account
+from poller.qcloud.channels import INTERFACE, INTERRUPTED, LIVE, NEVER, Told, read_status
+from poller.qcloud.replies import Verdict
+from poller.settings import Duration, duration_between
+
+KIND = "channel"
+SEEN_BY = "channel_status"
+LOOK = 5.0
+"""Seconds between two looks at the catalogue for channels that came or went."""
+GRAIN = 0.05
+"""Seconds of the shortest sleep between calls: to ask several at once costs less than to wake for each."""
+SOONER = 4.0
+"""A channel that may have been interrupted is asked again after this part of the interval."""
+LATEST = 1.0
+"""Seconds by which calls may be late and are still made up for."""
+
+
+class ChannelStatusSettings(FollowingSettings):
+    """The states of the account's channels."""
+
+    interval: Annotated[Duration, duration_between("100ms", "1d")] = Field(
+        default=60.0, description="How often each channel is asked; the calls are spread evenly over it."
+    )
+    confirm: int = Field(
+        default=3, ge=1, le=10, description="How many answers in a row make a channel interrupted."
+    )
+
+
+class Round:
+    """Whom to ask next: every channel once in an interval, evenly, and doubtful ones sooner. Told the time."""
+
+    def __init__(self, interval: float) -> None:
+        self._interval = interval
+        self._ring: OrderedDict[str, None] = OrderedDict()
+        self._next = 0.0
+        self._soon: list[tuple[float, str]] = []
+        self._next_soon = 0.0
+        self._waiting: set[str] = set()
+        self.asking: set[str] = set()
+
+    @property
+    def _step(self) -> float:
+        return self._interval / max(1, len(self._ring))
+
+    def follow(self, channels: Iterable[str], now: float) -> None:
+        """These, and no others; a new one is asked before those that were asked already."""
+        wanted = dict.fromkeys(channels)
+        if not self._ring:
+            self._next = now
+        for gone in [channel for channel in self._ring if channel not in wanted]:
+            del self._ring[gone]
+        for new in [channel for channel in wanted if channel not in self._ring]:
+            self._ring[new] = None
+            self._ring.move_to_end(new, last=False)
+        self._next = min(self._next, now + self._step)
+
+    def doubt(self, channel: str, now: float) -> None:
+        """Ask this one again soon, instead of when its turn comes."""
+        self._waiting.add(channel)
+        heapq.heappush(self._soon, (now + self._interval / SOONER, channel))
+
+    def wait(self, now: float) -> float | None:
+        """Seconds until somebody is due; None while nobody is followed."""
+        if not self._ring:
+            return None
+        due = self._next
+        if self._soon:
+            due = min(due, max(self._soon[0][0], self._next_soon))
+        return max(0.0, due - now)
+
+    def take(self, now: float) -> str | None:
+        """Who is due now, if somebody is. Doubtful ones get at most two calls for each one of the round."""
+        if self._soon and max(self._soon[0][0], self._next_soon) <= now:
+            self._next_soon = max(self._next_soon, now - LATEST) + self._step / 2
+            _, channel = heapq.heappop(self._soon)
+            self._waiting.discard(channel)
+            if channel in self._ring:
+                return channel
+        if self._ring and self._next <= now:
+            self._next = max(self._next, now - LATEST) + self._step
+            return self._turn()
+        return None
+
+    def _turn(self) -> str | None:
+        for _ in range(len(self._ring)):
+            channel = next(iter(self._ring))
+            self._ring.move_to_end(channel)
+            if channel not in self._waiting and channel not in self.asking:
+                return channel
+        return None
+
+
+class Known(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """A channel's memory: its state as told, and since when (epoch) so many answers in a row spoke against it."""
+
+    state: str = ""
+    against: int = 0
+    since: float = 0.0
+
+
+_packed = msgspec.json.Encoder().encode
+_unpacked = msgspec.json.Decoder(Known).decode
+
+
+def learned(known: Known, state: str, at: float, confirm: int) -> tuple[Known, float | None]:
+    """What is known after an answer, and when the state changed if it did.
+
+    The first state is a change too. A channel is interrupted when `confirm` answers in a row say so, from the first
+    of them on; one that was never pushed is in no state, and one that is unknown now was interrupted before.
+    """
+    if state == NEVER:
+        if known.state in ("", NEVER):
+            return Known(state=NEVER), None
+        state = INTERRUPTED
+    if state == known.state:
+        return Known(state=state), None
+    if state != INTERRUPTED:
+        return Known(state=state), at
+    since = known.since or at
+    if known.against + 1 < confirm:
+        return Known(state=known.state, against=known.against + 1, since=since), None
+    return Known(state=state), since
+
+
+class ChannelStatus:
+    """Asks for the state of each channel; the account is entered before and left after it."""
+
+    Settings = ChannelStatusSettings
+    destructive = False
+    min_delay = 0.0
+    max_delay = 1.0
+
+    def __init__(self, name: str, settings: ChannelStatusSettings, accounts: Mapping[str, Account]) -> None:
+        self.name = name
+        self.account = settings.account
+        self.max_in_flight = settings.max_in_flight
+        self._confirm = settings.confirm
+        self._account = accounts[settings.account]
+        self._following = Following(settings)
+        self._round = Round(settings.interval)
+        self._looked = float("-inf")
+        self._turnstile = asyncio.Lock()
+        self._taken: deque[str] = deque()
+        self._against: dict[str, int] = {}
+        """Channels that were live when we last heard, and how many answers in a row have said otherwise since."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def follow(self, streams: Callable[[], Sequence[Stream]]) -> None:
+        """See `Follows.follow`."""
+        self._following.follow(streams)
+
+    async def ready(self) -> None:
+        """Wait until a channel is due and the account's throttle allows the call."""
+        async with self._turnstile:
+            while True:
+                await self._until_due()
+                await self._account.ready()
+                # From here on nothing is awaited: a channel that is taken is asked.
+                if (channel := self._round.take(time.monotonic())) is not None:
+                    self._round.asking.add(channel)
+                    self._taken.append(channel)
+                    return
+
+    async def _until_due(self) -> None:
+        while True:
+            now = time.monotonic()
+            if now - self._looked >= LOOK:
+                self._looked = now
+                self._look(now)
+            wait = self._round.wait(now)
+            if wait == 0.0:
+                return
+            await asyncio.sleep(LOOK if wait is None else min(max(wait, GRAIN), LOOK))
+
+    def _look(self, now: float) -> None:
+        known = self._following.known(datetime.now(UTC))
+        self._round.follow(known, now)
+        for channel, stream in known.items():
+            if stream is not None and stream.state == LIVE:
+                self._against.setdefault(channel, 0)
+        for gone in self._against.keys() - known.keys():
+            del self._against[gone]
+
+    async def fetch(self) -> Page:
+        """Ask about the channel that was due for the longest time."""
+        channel = self._taken.popleft()
+        try:
+            answer = await self._account.call(INTERFACE, {"Param.s.channel_id": channel})
+        finally:
+            self._round.asking.discard(channel)
+        page = Page(
+            source=self.name,
+            received_at=datetime.now(UTC),
+            status=answer.status,
+            encoding=answer.encoding,
+            whole=answer.whole,
+            body=answer.body,
+            about=channel,
+        )
+        self._plan(channel, page)
+        return page
+
+    def _plan(self, channel: str, page: Page) -> None:
+        """Ask sooner where a live channel seems to be interrupted."""
+        told, _ = _read(page)
+        if told is None:
+            return
+        if told.state == LIVE:
+            self._against[channel] = 0
+        elif channel in self._against:
+            self._against[channel] += 1
+            if told.state in (INTERRUPTED, NEVER) and self._against[channel] < self._confirm:
+                self._round.doubt(channel, time.monotonic())
+            else:
+                del self._against[channel]
+
+    def read(self, page: Page, memory: bytes) -> Reading:
+        """A change of state since the last answers about this channel."""
+        told, verdict = _read(page)
+        events: tuple[Event, ...] = ()
+        if told is not None:
+            known = _unpacked(memory) if memory else Known()
+            at = page.received_at.timestamp()
+            known, changed = learned(known, told.state, at, self._confirm)
+            memory = _packed(known)
+            if changed is not None:
+                events = (self._event(page, told, known.state, changed),)
+        return Reading(
+            events=events,
+            rejects=(),
+            outcome=verdict.outcome,
+            detail=verdict.detail,
+            expired=verdict.expired,
+            memory=memory,
+            about=page.about,
+        )
+
+    def _event(self, page: Page, told: Told, state: str, changed: float) -> Event:
+        return new_event(
+            id=identity(KIND, self.account, f"{page.about}\0{state}\0{changed:.6f}"),
+            kind=KIND,
+            account=self.account,
+            stream_id=page.about,
+            occurred_at=datetime.fromtimestamp(changed, UTC),
+            received_at=page.received_at,
+            url=None,
+            fields={
+                "state": state,
+                "seen_by": SEEN_BY,
+                "rate_type": told.rate_type,
+                "recv_type": told.recv_type,
+            },
+            message=msgspec.Raw(told.message),
+        )
+
+
+def _read(page: Page) -> tuple[Told | None, Verdict]:
+    return read_status(page.body, page.encoding, status=page.status, whole=page.whole)

@@ -1,0 +1,243 @@
+"""Recorded segments: `Live_Tape_GetFilelist` for each channel, above all when it has just ended.
+
+The platform asks not to be called hard here, and a segment may be listed minutes after its end (WIRE.md, section 5).
+"""
+
+import asyncio
+import hashlib
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Annotated, Self
+
+import msgspec
+from pydantic import Field
+
+from poller.catalogue import Stream
+from poller.following import Following, FollowingSettings
+from poller.model import Event, Page, Reading, Reject, identity, new_event
+from poller.qcloud.account import Account
+from poller.qcloud.files import INTERFACE, FileList, Segment, read_files
+from poller.qcloud.redaction import redact
+from poller.qcloud.urls import locate
+from poller.settings import Duration, Rate, duration_between
+from poller.sources.visits import PAGE_SIZE, Times, Visits
+
+KIND = "recording"
+LOOK = 2.0
+"""Seconds between two looks at the catalogue for channels that ended."""
+TOLD_FOR = 29 * 86_400.0
+"""A segment that ended longer ago is not told: the spool remembers ids for 30 days, and it may have been told."""
+REMEMBERED = 200
+"""The most segments that are remembered for a channel; the spool's own memory of ids stands behind it."""
+NEAR = 86_400.0
+"""Seconds before the newest end within which segments are remembered."""
+_LARGEST_REJECT = 64 * 1024
+
+
+class RecordingsSettings(FollowingSettings):
+    """The recorded segments of the account's channels."""
+
+    after_end: Annotated[
+        tuple[Annotated[Duration, duration_between("10ms", "1d")], ...],
+        Field(
+            min_length=1,
+            description="Pauses before each call after a channel's end, until a segment that reaches it is listed.",
+        ),
+    ] = (15.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+    while_live: Annotated[Duration, duration_between("1s", "30d")] = Field(
+        default=3600.0, description="How often a live channel is asked: half-hour segments end meanwhile."
+    )
+    otherwise: Annotated[Duration, duration_between("1s", "30d")] = Field(
+        default=86_400.0, description="How often any other channel is asked."
+    )
+    rate: Rate = Field(
+        default=Rate(limit=2, period=1.0),
+        description="The most calls of this source, beside the account's own rate.",
+    )
+    later_inputs: bool = Field(
+        default=False,
+        description="Whether to ask for the newest first (Param.s.sort_type), which a platform of 2016 may refuse.",
+    )
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """A channel's memory: the newest end (epoch) and, by a hash of 64 bits, what ended near it, with its end."""
+
+    newest: float = 0.0
+    ends: dict[int, float] = {}
+
+
+_packed = msgspec.msgpack.Encoder().encode
+_unpacked = msgspec.msgpack.Decoder(Seen).decode
+
+
+def remembered(seen: Seen, ends: Mapping[int, float]) -> Seen:
+    """The memory with more segments in it, as small as it was."""
+    newest = max([seen.newest, *ends.values()])
+    near = {key: end for key, end in {**seen.ends, **ends}.items() if end > newest - NEAR}
+    kept = sorted(near.items(), key=lambda item: (-item[1], item[0]))[:REMEMBERED]
+    return Seen(newest=newest, ends=dict(sorted(kept)))
+
+
+class Recordings:
+    """Lists the finished segments of each channel; the account is entered before and left after it."""
+
+    Settings = RecordingsSettings
+    destructive = False
+    min_delay = 0.0
+    max_delay = 1.0
+
+    def __init__(self, name: str, settings: RecordingsSettings, accounts: Mapping[str, Account]) -> None:
+        self.name = name
+        self.account = settings.account
+        self.max_in_flight = settings.max_in_flight
+        self._account = accounts[settings.account]
+        self._following = Following(settings)
+        times = Times(
+            after_end=settings.after_end, while_live=settings.while_live, otherwise=settings.otherwise
+        )
+        self._visits = Visits(times)
+        self._gap = settings.rate.period / settings.rate.limit
+        self._not_before = 0.0
+        self._more = {"Param.s.sort_type": "desc"} if settings.later_inputs else {}
+        self._looked = float("-inf")
+        self._turnstile = asyncio.Lock()
+        self._taken: deque[tuple[str, int]] = deque()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def follow(self, streams: Callable[[], Sequence[Stream]]) -> None:
+        """See `Follows.follow`."""
+        self._following.follow(streams)
+
+    async def ready(self) -> None:
+        """Wait until a channel is due, and this source's rate and the account's throttle allow the call."""
+        async with self._turnstile:
+            while True:
+                await self._until_due()
+                await self._account.ready()
+                # From here on nothing is awaited: a channel that is taken is asked.
+                now = time.monotonic()
+                if (taken := self._visits.take(now)) is not None:
+                    self._not_before = now + self._gap
+                    self._taken.append(taken)
+                    return
+
+    async def _until_due(self) -> None:
+        while True:
+            now = time.monotonic()
+            if now - self._looked >= LOOK:
+                self._looked = now
+                wall = datetime.now(UTC)
+                self._visits.follow(self._following.known(wall), now, wall.timestamp())
+            wait = self._visits.wait(now)
+            if wait is not None:
+                wait = max(wait, self._not_before - now)
+                if wait <= 0.0:
+                    return
+            await asyncio.sleep(LOOK if wait is None else min(wait, LOOK))
+
+    async def fetch(self) -> Page:
+        """Ask for a page of the list of the channel that was due for the longest time."""
+        channel, number = self._taken.popleft()
+        inputs = {
+            "Param.s.channel_id": channel,
+            "Param.n.page_no": str(number),
+            "Param.n.page_size": str(PAGE_SIZE),
+        }
+        listed: FileList | None = None
+        try:
+            answer = await self._account.call(INTERFACE, inputs | self._more)
+            listed, _ = read_files(answer.body, answer.encoding, status=answer.status, whole=answer.whole)
+        finally:
+            self._visits.answered(channel, number, listed, time.monotonic())
+        return Page(
+            source=self.name,
+            received_at=datetime.now(UTC),
+            status=answer.status,
+            encoding=answer.encoding,
+            whole=answer.whole,
+            body=answer.body,
+            about=channel,
+        )
+
+    def read(self, page: Page, memory: bytes) -> Reading:
+        """The finished segments that were not seen yet; a row that is none is a reject, once."""
+        listed, verdict = read_files(page.body, page.encoding, status=page.status, whole=page.whole)
+        seen = _unpacked(memory) if memory else Seen()
+        at = page.received_at.timestamp()
+        events: list[Event] = []
+        rejects: list[Reject] = []
+        ends: dict[int, float] = {}
+        for segment in listed.segments if listed else ():
+            key, end = _hash(_key(segment)), 0.0 if segment.end is None else segment.end.timestamp()
+            if end > at - TOLD_FOR and key not in seen.ends:
+                ends[key] = end
+                events.append(self._event(segment, page))
+        for reason, row in listed.rejects if listed else ():
+            if (key := _hash(row.hex())) not in seen.ends:
+                ends[key] = max(seen.newest, *ends.values(), 1.0)
+                rejects.append(self._reject(reason, row, page))
+        return Reading(
+            events=tuple(events),
+            rejects=tuple(rejects),
+            outcome=verdict.outcome,
+            detail=verdict.detail,
+            expired=verdict.expired,
+            memory=_packed(remembered(seen, ends)) if ends else memory,
+            about=page.about,
+        )
+
+    def _event(self, segment: Segment, page: Page) -> Event:
+        url = locate(segment.url, None).url if segment.url else None
+        if url is None and segment.vid:
+            url = self._account.recording_url(segment.vid)
+        return new_event(
+            id=identity(KIND, self.account, _key(segment)),
+            kind=KIND,
+            account=self.account,
+            stream_id=segment.stream_id or page.about,
+            occurred_at=segment.end,
+            received_at=page.received_at,
+            url=url,
+            fields={
+                "vid": segment.vid or None,
+                "file_id": segment.file_id or None,
+                "start_time": segment.start,
+                "end_time": segment.end,
+                "duration": _duration(segment),
+                "file_format": segment.file_format or None,
+                "file_size": segment.file_size,
+            },
+            message=msgspec.Raw(segment.message),
+        )
+
+    def _reject(self, reason: str, row: bytes, page: Page) -> Reject:
+        body = redact(row[:_LARGEST_REJECT], self._account.key)
+        return Reject(received_at=page.received_at, reason=reason, encoding="", body=body)
+
+
+def _key(segment: Segment) -> str:
+    """What fixes the segment (DESIGN.md, "Event id")."""
+    return segment.file_id or segment.vid or locate(segment.url, None).path
+
+
+def _hash(text: str) -> int:
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big")
+
+
+def _duration(segment: Segment) -> float | None:
+    """As told, else from start to end, in seconds."""
+    if segment.duration is not None or segment.start is None or segment.end is None:
+        return segment.duration
+    return max(0.0, (segment.end - segment.start).total_seconds())
