@@ -50,6 +50,7 @@ def test_sigterm_before_the_programs_first_lines_kills_and_nothing_was_begun(
     with queue() as platform:
         config = write_config(tmp_path, platform.endpoint)
         for i in range(moments):
+            asked = len(platform.requests)
             with daemon(config) as process:
                 time.sleep(0.1 * i / moments)
                 heard = process.hears_sigterm()
@@ -59,10 +60,10 @@ def test_sigterm_before_the_programs_first_lines_kills_and_nothing_was_begun(
                 assert process.stderr == "" or code == 0
                 if code != 0:
                     assert sorted(path.name for path in tmp_path.glob("spool*")) == []
+                    assert len(platform.requests) == asked
                 for path in tmp_path.glob("spool*"):
                     path.unlink()
     assert killed, "every signal came too late to see what it does before it is heard"
-    assert platform.requests == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
