@@ -4,7 +4,7 @@ import asyncio
 import fnmatch
 import re
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -21,8 +21,9 @@ from poller.journal import Journal
 from poller.listen import Listener
 from poller.metrics import Metrics
 from poller.model import Event, Page, PollOutcome, Reading, Reject
-from poller.ports import Follows, Sink, Source, Spool, Wants
+from poller.ports import Follows, PushedSource, Sink, Source, Spool, Wants
 from poller.qcloud.account import Account
+from poller.reception import Reception
 from poller.retry import RetryPolicy
 from poller.settings import Only, Settings, SinkSettings
 from poller.stop import Stop
@@ -49,6 +50,7 @@ class Daemon:
         self._watchdog = _Watchdog(self._clock)
         self.accounts: dict[str, Account] = {}
         self.intakes: list[Intake] = []
+        self.receptions: list[Reception] = []
         self._polling: list[asyncio.Task[None]] = []
         self.couriers: list[Courier] = []
         self.spool: Spool
@@ -79,10 +81,7 @@ class Daemon:
         for name, sink in settings.sinks.items():
             await self._open_sink(stack, name, sink)
         for name, source in settings.sources.items():
-            built = cast(Source, _built(plugins.SOURCES, name, source, self.accounts))
-            if isinstance(built, Follows):
-                built.follow(self.spool.streams)
-            self._add_intake(await stack.enter_async_context(built))
+            await self._open_source(stack, _built(plugins.SOURCES, name, source, self.accounts))
         if settings.admin is not None:
             await self._open_admin(stack)
 
@@ -101,6 +100,23 @@ class Daemon:
                 settled=self._settled,
             )
         )
+
+    async def _open_source(self, stack: AsyncExitStack, built: object) -> None:
+        if isinstance(built, Follows):
+            built.follow(self.spool.streams)
+        if isinstance(built, PushedSource):
+            reception = self._add_reception(built)
+            built.attach(reception)
+            await stack.enter_async_context(built)
+        else:
+            self._add_intake(await stack.enter_async_context(cast(Source, built)))
+
+    def _add_reception(self, source: PushedSource) -> Reception:
+        self.metrics.declare_pushed_source(source.name)
+        beat = self._watchdog.beater(source.name)
+        reception = Reception(source, self.spool, metrics=self.metrics, beat=beat)
+        self.receptions.append(reception)
+        return reception
 
     def _add_intake(self, source: Source) -> None:
         self.metrics.declare_source(source.account, source.name)
@@ -121,14 +137,15 @@ class Daemon:
     # ------------------------------------------------------------ running
 
     async def run(self, stop: Stop) -> None:
-        """Poll and deliver until `stop`; then wait for polls in flight, and give sinks their grace."""
+        """Poll, receive and deliver until `stop`; then wait for polls in flight, and give sinks their grace."""
         async with asyncio.TaskGroup() as group:
-            await self._run(group, stop.first, stop)
+            await self._run(group, stop.first, stop, self.receptions)
 
     async def drain(self, stop: Stop, timeout: float) -> bool:
         """Poll until every queue is empty and deliver it all; true if every delivery was done in time.
 
-        Sources that take nothing away are not waited for: what they find meanwhile is delivered too.
+        Sources that take nothing away are not waited for: what they find meanwhile is delivered too. Nothing that is
+        pushed is taken: its senders repeat, and there would be no end.
         """
         done = False
 
@@ -144,29 +161,41 @@ class Daemon:
             empty.cancel()
 
         async with asyncio.TaskGroup() as group:
-            await self._run(group, drained, stop)
+            await self._run(group, drained, stop, ())
         return done and not any(courier.dead for courier in self.couriers)
 
-    async def _run(self, group: asyncio.TaskGroup, until: Callable[[], Awaitable[None]], stop: Stop) -> None:
+    async def _run(
+        self,
+        group: asyncio.TaskGroup,
+        until: Callable[[], Awaitable[None]],
+        stop: Stop,
+        receptions: Sequence[Reception],
+    ) -> None:
         left_over = await self._sorted_pages()
         intakes = [group.create_task(i.run(left_over.get(i.source.name, ()))) for i in self.intakes]
         self._polling = intakes
+        receiving = [group.create_task(reception.run()) for reception in receptions]
         couriers = [group.create_task(courier.run()) for courier in self.couriers]
         keeper = group.create_task(self._keep_house())
         systemd.notify("READY=1")
         log.info(
-            "running", sources=len(intakes), sinks=len(couriers), left_over=sum(map(len, left_over.values()))
+            "running",
+            sources=len(intakes) + len(receiving),
+            sinks=len(couriers),
+            left_over=sum(map(len, left_over.values())),
         )
         await until()
         systemd.notify("STOPPING=1")
         log.info("stopping")
         for intake in self.intakes:
             intake.stop()
+        for reception in receptions:
+            reception.stop()
         for courier in self.couriers:
             courier.stop()
         keeper.cancel()
         await self._grace(couriers, stop)
-        await asyncio.wait(intakes)
+        await _ended([*intakes, *receiving])
         log.info("stopped")
 
     async def _grace(self, couriers: list[asyncio.Task[None]], stop: Stop) -> None:
@@ -203,7 +232,7 @@ class Daemon:
                 await intake.emptied.wait()
         for intake in self.intakes:
             intake.stop()
-        await asyncio.wait(self._polling)  # another lane may still hold a page that is owed then
+        await _ended(self._polling)  # another lane may still hold a page that is owed then
         while True:
             self._settled.clear()
             owed = [(await self.spool.backlog(courier.name)).events for courier in self.couriers]
@@ -255,6 +284,9 @@ class Daemon:
                 found.append(f"source {name}: no good answer yet")
             elif (age := self._clock.monotonic() - intake.last_answer) > POLLED_LATELY:
                 found.append(f"source {name}: no good answer for {age:.0f} s")
+        for reception in self.receptions:
+            if reception.trouble is not None:
+                found.append(f"source {reception.source.name}: takes nothing: {reception.trouble}")
         return found
 
     async def _spool_reasons(self) -> list[str]:
@@ -310,6 +342,11 @@ class _Watchdog:
 def _built(group: plugins.Group, name: str, settings: Any, accounts: Mapping[str, Account]) -> object:
     adapter: Any = plugins.adapter(group, settings.type)
     return adapter(name, settings, accounts)
+
+
+async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:
+    if tasks:
+        await asyncio.wait(tasks)
 
 
 def _journal_path(settings: Settings) -> Path:

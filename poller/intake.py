@@ -12,8 +12,9 @@ from poller.clock import Clock
 from poller.errors import NotSent, StorageError, StorageFull
 from poller.journal import Journal
 from poller.metrics import Metrics
-from poller.model import Page, PollOutcome, Reading, Reject
+from poller.model import Page, PollOutcome, Reading
 from poller.ports import Source, Spool
+from poller.scribe import Scribe
 
 log = structlog.get_logger("intake")
 
@@ -88,6 +89,7 @@ class Intake:
         self._metrics = metrics
         self._clock = clock
         self._beat = beat
+        self._scribe = Scribe(source, spool, metrics)
         self._memory: dict[str, bytes] = {}
         self._pace = Pace(
             min_delay=source.min_delay, max_delay=source.max_delay, max_in_flight=source.max_in_flight
@@ -204,7 +206,7 @@ class Intake:
             page = await self.source.fetch()
         except NotSent as error:
             self._cancel_room()
-            return self._nothing_read(str(error))
+            return Reading(events=(), rejects=(), outcome=PollOutcome.FAILED, detail=str(error))
         number = await self._keep(page)
         before = self._memory.get(page.about, b"")
         reading = self._read(page)
@@ -231,27 +233,10 @@ class Intake:
             return None
 
     def _read(self, page: Page) -> Reading:
-        try:
-            reading = self.source.read(page, self._memory.get(page.about, b""))
-        except Exception as error:  # a bug must not become a crash loop
-            self._log.exception("read_failed", error=type(error).__name__)
-            reason = f"reading raised {type(error).__name__}"
-            reject = Reject(
-                received_at=page.received_at, reason=reason, encoding=page.encoding, body=page.body
-            )
-            return self._nothing_read(reason, reject, about=page.about)
+        memory = self._memory.get(page.about, b"")
+        reading = self._scribe.read(page, lambda: self.source.read(page, memory), memory)
         self._memory[page.about] = reading.memory
         return reading
-
-    def _nothing_read(self, detail: str, *rejects: Reject, about: str = "") -> Reading:
-        return Reading(
-            events=(),
-            rejects=rejects,
-            outcome=PollOutcome.FAILED,
-            detail=detail,
-            memory=self._memory.get(about, b""),
-            about=about,
-        )
 
     def _tell(self, reading: Reading) -> None:
         outcome = reading.outcome
@@ -293,15 +278,7 @@ class Intake:
 
     async def _append(self, readings: list[Reading]) -> bool:
         """Commit readings; a full spool is waited for. False when we stop first: the journal has them."""
-        new = 0
-
-        async def append() -> None:
-            nonlocal new
-            new = await self._spool.append(self.source.name, readings)
-
-        if taken := await self._until_taken(append):
-            self._count(readings, new)
-        return taken
+        return await self._until_taken(lambda: self._scribe.write(readings))
 
     async def _until_taken(self, write: Callable[[], Awaitable[None]]) -> bool:
         while True:
@@ -328,21 +305,6 @@ class Intake:
             self._log.info("polling_resumed")
         self.trouble = None
         self._spool_takes.set()
-
-    def _count(self, readings: list[Reading], new: int) -> None:
-        events = rejects = 0
-        for reading in readings:
-            events += len(reading.events)
-            rejects += len(reading.rejects)
-            for reject in reading.rejects:
-                self._log.warning("quarantined", reason=reject.reason, bytes=len(reject.body))
-        if events:
-            kind = next(event.kind for reading in readings for event in reading.events)
-            self._metrics.events.labels(kind).inc(new)
-            self._metrics.known_events.labels(kind).inc(events - new)
-        if rejects:
-            self._metrics.quarantined.inc(rejects)
-        self._log.debug("committed", events=events, new=new, rejects=rejects)
 
 
 Commit = tuple[int | None, Reading | None]

@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from poller.model import PollOutcome
+from poller.model import PollOutcome, PushOutcome
 
 
 class Metrics:
@@ -12,6 +12,9 @@ class Metrics:
         self.registry = CollectorRegistry()
         counter, gauge = self._counter, self._gauge
         self.polls = counter("polls", "Polls by what they came to.", "account", "source", "outcome")
+        self.callbacks = counter(
+            "callbacks", "What was pushed to us, by what became of it.", "source", "outcome"
+        )
         self.events = counter("events", "New events, by kind.", "kind")
         self.known_events = counter("known_events", "Events whose id was seen before.", "kind")
         self.deliveries = counter("deliveries", "Settled deliveries by outcome.", "sink", "outcome")
@@ -28,6 +31,11 @@ class Metrics:
         """Let every outcome of a source be seen as 0 from the start."""
         for outcome in PollOutcome:
             self.polls.labels(account, source, outcome.value)
+
+    def declare_pushed_source(self, source: str) -> None:
+        """Let every outcome of a pushed source be seen as 0 from the start."""
+        for outcome in PushOutcome:
+            self.callbacks.labels(source, outcome.value)
 
     def declare_sink(self, sink: str) -> None:
         """Let every outcome of a sink be seen as 0 from the start."""

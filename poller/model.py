@@ -46,6 +46,20 @@ class PollOutcome(StrEnum):
     UNCERTAIN = "uncertain"
 
 
+class PushOutcome(StrEnum):
+    """What became of something that was pushed to us; the values are the metric's labels.
+
+    `known` came before and was taken then; `refused_signature` was not signed, wrongly, or for another time;
+    `unavailable` could not be committed, so that its sender has to repeat it.
+    """
+
+    ACCEPTED = "accepted"
+    KNOWN = "known"
+    REFUSED_SIGNATURE = "refused_signature"
+    REFUSED = "refused"
+    UNAVAILABLE = "unavailable"
+
+
 class Reject(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes that could not be read, and why; they end in quarantine."""
 

@@ -1,4 +1,4 @@
-"""The three sockets plug-ins fit into: Source, Spool, Sink, with every promise spelled out.
+"""The three sockets plug-ins fit into: Source (or PushedSource), Spool, Sink, with every promise spelled out.
 
 Every port is an async context manager: entering connects (and raises when it cannot), leaving closes.
 Each is entered once, used by one event loop, and left once. Constructors only store.
@@ -8,12 +8,13 @@ has an attribute `Settings` (a `poller.settings.Section`) and is built as `Adapt
 `accounts` maps the names under `accounts:` to `poller.qcloud.account.Account` (a spool gets none: `{}`).
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
 
 from poller.catalogue import Stream
-from poller.model import Backlog, Batch, DeadLetter, Event, Outcome, Page, Reading, Reject
+from poller.model import Backlog, Batch, DeadLetter, Event, Outcome, Page, PushOutcome, Reading, Reject
 
 Wants = Callable[[Event], bool]
 """Whether a sink wants an event; pure and cheap."""
@@ -81,6 +82,54 @@ class Follows(Protocol):
         ...
 
 
+class Entrance(Protocol):
+    """What the core gives a pushed source: where its pages go in, and where it tells of the rest."""
+
+    async def accept(self, page: Page) -> None:
+        """Read a page and commit what it holds; returns only when that is as durable as the spool gets.
+
+        The page must hold nothing that may not be stored: if `read` raises (a bug), it is quarantined whole.
+        Raises `StorageError` when there was no commit: the spool is full or failed, did not answer within
+        seconds, or we are about to start or to stop; while that lasts, at once. Then the sender has to be
+        told to repeat. What it repeats may have been committed all the same, and is stored once. May be called
+        many times at once, which shares commits, and may be cancelled, which leaves open whether it committed.
+        """
+        ...
+
+    def turn_away(self, outcome: PushOutcome, reason: str = "") -> None:
+        """Count what came and became no page. A reason is logged: it must hold nothing of what came."""
+        ...
+
+
+@runtime_checkable
+class PushedSource(Port, Protocol):
+    """Where events come from by themselves: somebody sends, and repeats what was not taken.
+
+    So a page needs no journal: whoever is told that it was taken is told after the commit. The core calls
+    `attach`, enters it (its port is open then), calls `close`, and leaves it.
+    """
+
+    name: str
+    account: str
+
+    @property
+    def address(self) -> str:
+        """Where it listens, for people; holds no secret."""
+        ...
+
+    def attach(self, entrance: Entrance) -> None:
+        """Say where pages go; called once, before entering."""
+        ...
+
+    async def close(self) -> None:
+        """Take nothing more; returns when what was being taken is answered. May be called twice."""
+        ...
+
+    def read(self, page: Page) -> Reading:
+        """What is in a page: pure, like `Source.read`, but without a memory."""
+        ...
+
+
 class Spool(Port, Protocol):
     """The durable log between in and out, with one position per sink.
 
@@ -105,10 +154,10 @@ class Spool(Port, Protocol):
         changed for 60 days may be forgotten."""
         ...
 
-    async def append(self, source: str, readings: Sequence[Reading]) -> int:
+    async def append(self, source: str, readings: Sequence[Reading]) -> Counter[str]:
         """Commit events, rejects and the last memory about each thing in one transaction; returns how many events
-        were new (an id seen before changes nothing; nor does a change of a channel's state that another
-        source has told).
+        of each kind were new (an id seen before changes nothing; nor does a change of a channel's state that
+        another source has told).
 
         When it returns, all of it is as durable as the engine gets, and waiting claims wake. `StorageFull`
         when there is no room. Not to be cancelled by the caller; a cancelled call may have committed.

@@ -12,6 +12,7 @@ from poller.qcloud.channels import whole as whole_number
 from poller.qcloud.messages import Unreadable, compact, created_at
 from poller.qcloud.redaction import redact_message
 from poller.qcloud.replies import Verdict, judge_answer, open_output
+from poller.qcloud.urls import locate
 
 INTERFACE: Final = "Live_Tape_GetFilelist"
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{}]', re.DOTALL)
@@ -59,6 +60,19 @@ class _Output(msgspec.Struct, gc=False):
 _outputs = msgspec.json.Decoder(list[_Output] | _Output | None).decode
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _scalar = msgspec.json.Decoder(str | int | float | None).decode
+
+
+def recording_key(file_id: str | None, vid: str | None, url: str | None) -> str:
+    """What fixes a recorded segment, listed or pushed (DESIGN.md, "Event id"); empty when nothing is said.
+
+    `file_id`, else `vid`, else the URL's path.
+    """
+    return file_id or vid or (locate(url, None).path if url else "")
+
+
+def named(id: str | None) -> str:
+    """An id; empty for the 0 that the platform writes where it has none."""
+    return "" if id in (None, "0") else str(id)
 
 
 def read_files(body: bytes, encoding: str, *, status: int, whole: bool) -> tuple[FileList | None, Verdict]:
@@ -127,8 +141,8 @@ def read_row(raw: bytes) -> Segment:
     row = {name: _text(value) for name, value in members.items()}
     url = row.get("record_file_url", "")
     segment = Segment(
-        vid=row.get("vid", ""),
-        file_id=row.get("file_id", "") or row.get("record_file_id", ""),
+        vid=named(row.get("vid")),
+        file_id=named(row.get("file_id")) or named(row.get("record_file_id")),
         url=url if re.match(r"https?://[^/]", url, re.IGNORECASE) else "",
         stream_id=row.get("stream_id", ""),
         start=_date(row.get("start_time", "")),

@@ -19,7 +19,7 @@ from poller.catalogue import Stream
 from poller.following import Following, FollowingSettings
 from poller.model import Event, Page, Reading, Reject, identity, new_event
 from poller.qcloud.account import Account
-from poller.qcloud.files import INTERFACE, FileList, Segment, read_files
+from poller.qcloud.files import INTERFACE, FileList, Segment, read_files, recording_key
 from poller.qcloud.redaction import redact
 from poller.qcloud.urls import locate
 from poller.settings import Duration, Rate, duration_between
@@ -227,8 +227,7 @@ class Recordings:
 
 
 def _key(segment: Segment) -> str:
-    """What fixes the segment (DESIGN.md, "Event id")."""
-    return segment.file_id or segment.vid or locate(segment.url, None).path
+    return recording_key(segment.file_id, segment.vid, segment.url)
 
 
 def _hash(text: str) -> int:

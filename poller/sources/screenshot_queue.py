@@ -5,26 +5,16 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Annotated, Self
 
-import msgspec
 from pydantic import Field, model_validator
 
-from poller.model import Event, Page, Reading, Reject, identity, new_event
+from poller.model import Event, Page, Reading, Reject
 from poller.qcloud.account import Account
-from poller.qcloud.messages import (
-    Message,
-    Scalar,
-    Unreadable,
-    created_at,
-    read_message,
-    whole_number,
-)
-from poller.qcloud.names import Shot, parse_name
+from poller.qcloud.messages import Unreadable
 from poller.qcloud.redaction import redact
 from poller.qcloud.replies import Answer, judge_answer, open_answer
-from poller.qcloud.urls import Located, locate
+from poller.qcloud.screenshots import screenshot_event
 from poller.settings import Duration, SourceSettings, duration_between, wrong
 
-KIND = "screenshot"
 INTERFACE = "Live_Queue_Get"
 _LARGEST_ERROR_PAGE = 64 * 1024
 _LARGEST_REJECT = 4 * 1024 * 1024
@@ -116,63 +106,16 @@ class ScreenshotQueue:
     ) -> tuple[list[Event], tuple[tuple[str, bytes], ...]]:
         events: list[Event] = []
         unread: list[tuple[str, bytes]] = []
+        account, base = self.account, self._account.picture_base
         for raw in answer.messages:
             try:
-                events.append(self._event(raw, received_at))
+                event = screenshot_event(raw, account=account, picture_base=base, received_at=received_at)
+                events.append(event)
             except Unreadable as error:
                 unread.append((str(error), bytes(raw)))
         return events, tuple(unread)
-
-    def _event(self, raw: bytes | msgspec.Raw, received_at: datetime) -> Event:
-        message = read_message(raw)
-        name = message.pic_url or message.pic_full_url
-        if not name:
-            raise Unreadable("names no picture")
-        place = locate(name, self._account.picture_base)
-        shot = parse_name(place.path)
-        full = message.pic_full_url
-        url = place.url if not full or full is name else locate(full, self._account.picture_base).url
-        created = None if message.create_time is None else created_at(message.create_time)
-        stream = message.stream_id
-        return new_event(
-            id=identity(KIND, self.account, _key(place, shot, message.create_time)),
-            kind=KIND,
-            account=self.account,
-            stream_id=str(stream) if stream not in (None, "") else shot.stream or "",
-            occurred_at=created or shot.taken_at,
-            received_at=received_at,
-            url=url,
-            fields=_fields(place, shot, message, created),
-            message=raw if isinstance(raw, msgspec.Raw) else msgspec.Raw(raw),
-        )
 
     def _reject(self, reason: str, raw: bytes, page: Page) -> Reject:
         # The bytes are decompressed and UTF-8 by now as far as they could be: no encoding to undo.
         body = redact(raw[:_LARGEST_REJECT], self._account.key)
         return Reject(received_at=page.received_at, reason=reason, encoding="", body=body)
-
-
-def _key(place: Located, shot: Shot, create_time: Scalar) -> str:
-    """What fixes the event (DESIGN.md, "Event id"): the path, and more where the name fixes no moment."""
-    if shot.fixed:
-        return place.path
-    return f"{place.path}\0{place.query if create_time is None else create_time}"
-
-
-def _fields(place: Located, shot: Shot, message: Message, created: datetime | None) -> dict[str, object]:
-    width, height = shot.width, shot.height
-    if width is None or height is None:
-        width, height = whole_number(message.width), whole_number(message.height)
-    fields: dict[str, object] = {
-        "file_name": place.path,
-        "width": width,
-        "height": height,
-        "push_started_at": shot.push_started_at,
-        "task_started_at": shot.task_started_at,
-        "offset": shot.offset,
-    }
-    if created is not None:
-        fields["create_time"] = created
-    if message.file_size is not None:
-        fields["file_size"] = whole_number(message.file_size)
-    return fields

@@ -1,5 +1,6 @@
 """A spool in memory: for tests, and for those who accept that a stop loses what is not delivered."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Literal, Self
@@ -64,7 +65,7 @@ class MemorySpool:
         """See `Spool.memory`."""
         return {about: memory for about, memory in self._memories.get(source, {}).items() if memory}
 
-    async def append(self, source: str, readings: Sequence[Reading]) -> int:
+    async def append(self, source: str, readings: Sequence[Reading]) -> Counter[str]:
         """See `Spool.append`."""
         await self.prove()
         fresh = {e.id: e for reading in readings for e in reading.events if e.id not in self._seen}
@@ -79,7 +80,7 @@ class MemorySpool:
         if news:
             self._held += len(news)
             self._claims.publish(Chunk(self._claims.head, news))
-        return len(news)
+        return Counter(event.kind for event in news)
 
     async def claim(self, sink: str, limit: int, linger: float = 0.0) -> Batch:
         """See `Spool.claim`."""

@@ -1,6 +1,7 @@
 """The pump from a source to the spool."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -237,7 +238,7 @@ class FullSpool:
         self._check()
         await self._spool.prove()
 
-    async def append(self, source: str, readings: Sequence[Reading]) -> int:
+    async def append(self, source: str, readings: Sequence[Reading]) -> Counter[str]:
         self._check()
         return await self._spool.append(source, readings)
 

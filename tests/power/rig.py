@@ -247,7 +247,7 @@ class _Rig:
             self._found.lose("forgotten", recovered - stored - owed)
             known = [page for page in self._said.appended if shots.names(page)[0] in there]
             again = [source.read(shots.page(page), b"") for page in known]
-            self._found.unknown_again += await spool.append(shots.SOURCE, again) if again else 0
+            self._found.unknown_again += (await spool.append(shots.SOURCE, again)).total()
 
     def _look_at_names(self, there: set[str], recovered: set[str]) -> None:
         said, found = self._said, self._found

@@ -12,6 +12,7 @@ import os
 import stat
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -72,7 +73,7 @@ class TellingJournal(Journal):
 class TellingSpool(SqliteSpool):
     """Says what was appended."""
 
-    async def append(self, source: str, readings: Sequence[Reading]) -> int:
+    async def append(self, source: str, readings: Sequence[Reading]) -> Counter[str]:
         """Append, then say so."""
         new = await super().append(source, readings)
         say("appended", shots.pages_in(readings))

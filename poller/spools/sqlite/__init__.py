@@ -7,6 +7,7 @@ checkpoints, readers open the file `mode=ro`, and the lock keeps other processes
 import asyncio
 import os
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
@@ -114,12 +115,12 @@ class SqliteSpool:
         """See `Spool.memory`."""
         return await self._write(partial(Writer.memory, source=source))
 
-    async def append(self, source: str, readings: Sequence[Reading]) -> int:
+    async def append(self, source: str, readings: Sequence[Reading]) -> Counter[str]:
         """See `Spool.append`."""
         chunks = await self._write(partial(Writer.append, source=source, readings=list(readings)))
         for chunk in chunks:
             self._claims.publish(chunk)
-        return sum(len(chunk.events) for chunk in chunks)
+        return Counter(event.kind for chunk in chunks for event in chunk.events)
 
     # ------------------------------------------------------------ out
 

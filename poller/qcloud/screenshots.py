@@ -1,0 +1,65 @@
+"""A message about a screenshot, as an event: the same picture is the same event, whichever way it came. Pure."""
+
+from datetime import datetime
+
+import msgspec
+
+from poller.model import Event, identity, new_event
+from poller.qcloud.messages import Message, Scalar, Unreadable, created_at, read_message, whole_number
+from poller.qcloud.names import Shot, parse_name
+from poller.qcloud.urls import Located, locate
+
+KIND = "screenshot"
+
+
+def screenshot_event(
+    raw: bytes | msgspec.Raw, *, account: str, picture_base: str | None, received_at: datetime
+) -> Event:
+    """Read one message (a JSON object in one line); `Unreadable` when it names no picture."""
+    message = read_message(raw)
+    name = message.pic_url or message.pic_full_url
+    if not name:
+        raise Unreadable("names no picture")
+    place = locate(name, picture_base)
+    shot = parse_name(place.path)
+    full = message.pic_full_url
+    url = place.url if not full or full is name else locate(full, picture_base).url
+    created = None if message.create_time is None else created_at(message.create_time)
+    stream = message.stream_id
+    return new_event(
+        id=identity(KIND, account, _key(place, shot, message.create_time)),
+        kind=KIND,
+        account=account,
+        stream_id=str(stream) if stream not in (None, "") else shot.stream or "",
+        occurred_at=created or shot.taken_at,
+        received_at=received_at,
+        url=url,
+        fields=_fields(place, shot, message, created),
+        message=raw if isinstance(raw, msgspec.Raw) else msgspec.Raw(raw),
+    )
+
+
+def _key(place: Located, shot: Shot, create_time: Scalar) -> str:
+    """What fixes the event: the path, and more where the name fixes no moment."""
+    if shot.fixed:
+        return place.path
+    return f"{place.path}\0{place.query if create_time is None else create_time}"
+
+
+def _fields(place: Located, shot: Shot, message: Message, created: datetime | None) -> dict[str, object]:
+    width, height = shot.width, shot.height
+    if width is None or height is None:
+        width, height = whole_number(message.width), whole_number(message.height)
+    fields: dict[str, object] = {
+        "file_name": place.path,
+        "width": width,
+        "height": height,
+        "push_started_at": shot.push_started_at,
+        "task_started_at": shot.task_started_at,
+        "offset": shot.offset,
+    }
+    if created is not None:
+        fields["create_time"] = created
+    if message.file_size is not None:
+        fields["file_size"] = whole_number(message.file_size)
+    return fields

@@ -1,0 +1,110 @@
+"""The body of a notification: opened within limits, its signature judged, its secrets masked. Pure."""
+
+import hmac
+import json
+import math
+import re
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from poller.qcloud.messages import Unreadable, depth
+from poller.qcloud.redaction import redact_value
+from poller.qcloud.signing import sign
+
+LARGEST = 256 * 1024
+"""Bytes of a body; those that were seen have a few hundred."""
+AHEAD = 600.0
+"""Seconds by which `t` is ahead when a notification is sent (the platform's documents)."""
+UNEVEN = 300.0
+"""Seconds allowed for clocks that nobody measured."""
+LATE = 3600.0
+"""Seconds after `t` in which a repeat is still taken: the platform repeats for some minutes."""
+
+_DEEPEST = 64
+_LONGEST_NUMBER = 300
+_T = re.compile(r"[0-9]{10}")
+_BOM = b"\xef\xbb\xbf"
+
+Fields = dict[str, Any]
+"""A notification's members, decoded."""
+
+
+def open_body(body: bytes) -> Fields:
+    """Decode a body; `Unreadable` when it is no JSON object, or one that no two readers would read alike."""
+    text = body.removeprefix(_BOM)
+    if depth(text) > _DEEPEST:
+        raise Unreadable("too deep")
+    try:
+        found = json.loads(
+            text.decode(),
+            object_pairs_hook=_unique,
+            parse_constant=_constant,
+            parse_int=_integer,
+            parse_float=_float,
+        )
+    except UnicodeDecodeError:
+        raise Unreadable("not UTF-8") from None
+    except RecursionError:
+        raise Unreadable("too deep") from None
+    except ValueError:
+        raise Unreadable("not JSON") from None
+    if not isinstance(found, dict):
+        raise Unreadable("not an object")
+    return found
+
+
+def is_signed(fields: Fields) -> bool:
+    """Whether a notification claims a signature, good or bad."""
+    return "t" in fields or "sign" in fields
+
+
+def flaw(fields: Fields, keys: Sequence[str], now: float) -> str | None:
+    """What is wrong with a signature, None when it is good; `now` is the platform's clock, an epoch.
+
+    The signature covers neither body nor URL and MD5 can be lengthened, so that `t` has to be ten digits
+    and nothing else. Every key is compared, each in constant time.
+    """
+    t, given = fields.get("t"), fields.get("sign")
+    digits = str(t) if type(t) is int else t
+    if not isinstance(digits, str) or not _T.fullmatch(digits):
+        return "t is not ten digits"
+    ahead = int(digits) - now
+    if ahead > AHEAD + UNEVEN:
+        return f"t is {ahead:.0f} s ahead"
+    if ahead < -LATE:
+        return f"t was {-ahead:.0f} s ago"
+    if not isinstance(given, str):
+        return "no signature"
+    shown = given.encode("utf-8", "surrogatepass")
+    matches = [hmac.compare_digest(sign(key, int(digits)).encode(), shown) for key in keys]
+    return None if any(matches) else "wrong signature"
+
+
+def masked(fields: Fields, secrets: Sequence[str]) -> bytes:
+    """The notification as one line of JSON, with nothing in it that opens a stream or signs something."""
+    text = json.dumps(redact_value(fields, *secrets), ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "replace")  # lone surrogates are no text
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> Fields:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise Unreadable("a name stands twice")
+    return found
+
+
+def _constant(name: str) -> NoReturn:
+    raise Unreadable(f"holds {name}")
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > _LONGEST_NUMBER:
+        raise Unreadable("a number is too long")
+    return int(digits)
+
+
+def _float(digits: str) -> float:
+    value = float(digits) if len(digits) <= _LONGEST_NUMBER else math.inf
+    if math.isinf(value):
+        raise Unreadable("a number is too long")
+    return value

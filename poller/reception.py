@@ -1,0 +1,185 @@
+"""The pump from a pushed source to the spool: its sender is answered after the commit, or told to repeat."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+import structlog
+
+from poller.errors import StorageError, StorageFull
+from poller.metrics import Metrics
+from poller.model import Page, PushOutcome, Reading
+from poller.ports import PushedSource, Spool
+from poller.scribe import Scribe
+
+log = structlog.get_logger("reception")
+
+COMMIT_TOGETHER = 64
+COMMIT_WITHIN = 5.0
+"""Seconds after which a sender is told to repeat, rather than left waiting for a commit."""
+FULL_AGAIN = 1.0
+BEAT = 10.0
+"""Seconds after which a wait that is meant to be long still says that the loop lives."""
+
+
+class Reception:
+    """Takes what one source is pushed. It is the source's `Entrance`."""
+
+    def __init__(
+        self,
+        source: PushedSource,
+        spool: Spool,
+        *,
+        metrics: Metrics,
+        beat: Callable[[], None] = lambda: None,
+        commit_within: float = COMMIT_WITHIN,
+    ) -> None:
+        self.source = source
+        self._spool = spool
+        self._scribe = Scribe(source, spool, metrics)
+        self._metrics = metrics
+        self._beat = beat
+        self._commit_within = commit_within
+        self._waiting: list[Waiting] = []
+        self._bell = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._told = False
+        self._log = log.bind(source=source.name, account=source.account)
+        self.trouble: str | None = "not begun"
+        """Why nothing is taken; None while everything is."""
+
+    def stop(self) -> None:
+        """Take no more; what is being taken is committed and answered."""
+        self._stopping.set()
+
+    # ------------------------------------------------------------ the entrance
+
+    async def accept(self, page: Page) -> None:
+        """See `Entrance.accept`."""
+        try:
+            await self._committed(page)
+        except StorageError:
+            self._tally(PushOutcome.UNAVAILABLE)
+            raise
+        self._tally(PushOutcome.ACCEPTED)
+
+    def turn_away(self, outcome: PushOutcome, reason: str = "") -> None:
+        """See `Entrance.turn_away`."""
+        self._tally(outcome)
+        if reason:
+            self._log.warning("callback_refused", reason=reason)
+
+    async def _committed(self, page: Page) -> None:
+        if self.trouble is not None:
+            raise StorageFull(self.trouble)
+        commit: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((page, commit))
+        self._bell.set()
+        try:
+            async with asyncio.timeout(self._commit_within):
+                await commit
+        except TimeoutError:
+            self._pause(f"no commit within {self._commit_within:g} s")
+            raise StorageError(str(self.trouble)) from None
+
+    def _tally(self, outcome: PushOutcome) -> None:
+        self._metrics.callbacks.labels(self.source.name, outcome.value).inc()
+
+    # ------------------------------------------------------------ the pump
+
+    async def run(self) -> None:
+        """Take what comes until `stop`; raises `StorageError` when the spool fails for good."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._write_forever())
+            await self._until_stopped()
+            await self.source.close()
+            self._ended.set()
+            self._bell.set()
+
+    async def _until_stopped(self) -> None:
+        while not self._stopping.is_set():
+            self._beat()
+            await _at_most(BEAT, self._stopping)
+
+    async def _write_forever(self) -> None:
+        if not await self._begin():
+            return
+        self._log.info("receiving", at=self.source.address)
+        while True:
+            self._bell.clear()
+            if self._waiting:
+                turn, self._waiting = self._waiting[:COMMIT_TOGETHER], self._waiting[COMMIT_TOGETHER:]
+                await self._write(turn)
+            elif self._ended.is_set():
+                return
+            elif self.trouble is not None:
+                await _at_most(FULL_AGAIN, self._ended)  # nothing tells us when a disk has room again
+                await self._prove()
+            else:
+                await self._bell.wait()
+
+    async def _begin(self) -> bool:
+        """Nothing is taken before the spool is proven; false when we stop first."""
+        while not await self._prove():
+            await _at_most(FULL_AGAIN, self._ended)
+            if self._ended.is_set():
+                return False
+        return True
+
+    async def _prove(self) -> bool:
+        try:
+            await self._spool.prove()
+        except StorageFull as error:
+            self._pause(str(error))
+            return False
+        self.trouble = None  # whether it takes a page as well, the next one shows
+        return True
+
+    async def _write(self, turn: list["Waiting"]) -> None:
+        turn = [(page, commit) for page, commit in turn if not commit.done()]
+        try:
+            await self._scribe.write([self._read(page) for page, _ in turn])
+        except StorageError as error:
+            self._pause(str(error))
+            self._fail(turn, error)
+            if not isinstance(error, StorageFull):
+                raise
+            return
+        self._resume()
+        for _, commit in turn:
+            if not commit.done():
+                commit.set_result(None)
+
+    def _read(self, page: Page) -> Reading:
+        return self._scribe.read(page, lambda: self.source.read(page))
+
+    def _fail(self, turn: list["Waiting"], error: StorageError) -> None:
+        """Nobody who waits is left waiting."""
+        waiting, self._waiting = [*turn, *self._waiting], []
+        for _, commit in waiting:
+            if not commit.done():
+                commit.set_exception(type(error)(str(error)))
+
+    def _pause(self, trouble: str) -> None:
+        if not self._told:
+            self._log.error("receiving_paused", reason=trouble)
+        self._told = True
+        self.trouble = trouble
+        self._bell.set()
+
+    def _resume(self) -> None:
+        if self._told:
+            self._log.info("receiving_resumed")
+        self._told = False
+        self.trouble = None
+
+
+Waiting = tuple[Page, "asyncio.Future[None]"]
+"""A page, and what its sender waits for."""
+
+
+async def _at_most(seconds: float, event: asyncio.Event) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()

@@ -1,0 +1,62 @@
+"""What both pumps into the spool share: reading a page so that a bug costs nothing, committing, counting."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import structlog
+
+from poller.metrics import Metrics
+from poller.model import Page, PollOutcome, Reading, Reject
+from poller.ports import Spool
+
+log = structlog.get_logger("scribe")
+
+
+class Named(Protocol):
+    """What polled and pushed sources have in common."""
+
+    name: str
+    account: str
+
+
+class Scribe:
+    """Writes one source's readings down."""
+
+    def __init__(self, source: Named, spool: Spool, metrics: Metrics) -> None:
+        self._name = source.name
+        self._spool = spool
+        self._metrics = metrics
+        self._log = log.bind(source=source.name, account=source.account)
+
+    def read(self, page: Page, read: Callable[[], Reading], memory: bytes = b"") -> Reading:
+        """What is in a page; if `read` raises, all of it is a reject, and the source's memory stays as it was."""
+        try:
+            return read()
+        except Exception as error:  # a bug must not become a crash loop
+            self._log.exception("read_failed", error=type(error).__name__)
+            reason = f"reading raised {type(error).__name__}"
+            reject = Reject(
+                received_at=page.received_at, reason=reason, encoding=page.encoding, body=page.body
+            )
+            return Reading(
+                events=(),
+                rejects=(reject,),
+                outcome=PollOutcome.FAILED,
+                detail=reason,
+                memory=memory,
+                about=page.about,
+            )
+
+    async def write(self, readings: Sequence[Reading]) -> None:
+        """Commit readings in one transaction and count what was in them, or raise `StorageError`."""
+        new = await self._spool.append(self._name, readings)
+        came = Counter(event.kind for reading in readings for event in reading.events)
+        for kind, count in came.items():
+            self._metrics.events.labels(kind).inc(new[kind])
+            self._metrics.known_events.labels(kind).inc(count - new[kind])
+        rejects = [reject for reading in readings for reject in reading.rejects]
+        for reject in rejects:
+            self._log.warning("quarantined", reason=reject.reason, bytes=len(reject.body))
+        self._metrics.quarantined.inc(len(rejects))
+        self._log.debug("committed", events=came.total(), new=new.total(), rejects=len(rejects))

@@ -1,0 +1,221 @@
+"""The receiver: one POST is one notification, checked at the cheapest first, and answered after its commit."""
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Protocol, Self
+
+from aiohttp import web
+
+from poller.clock import Clock
+from poller.errors import PollerError, StorageError
+from poller.listen import Listener
+from poller.model import Page, PollOutcome, PushOutcome, Reading
+from poller.ports import Entrance
+from poller.qcloud.messages import Unreadable
+from poller.qcloud.notifications import notification_event
+from poller.qcloud.signed_bodies import LARGEST, LATE, Fields, flaw, is_signed, masked, open_body
+from poller.qcloud.skew import CORRECTABLE
+from poller.sources.callbacks.callers import Address, Refusals, Replays, caller, holds
+from poller.sources.callbacks.settings import CallbacksSettings
+
+DEADLINE = 15.0
+"""Seconds for a whole request; the platform waits 20 for the answer."""
+MOST_CONNECTIONS = 256
+GRACE = 8.0
+SHORTEST_MASKED = 8
+"""Characters of a key that is masked wherever it stands; a shorter one would be found by chance."""
+TAKEN = b'{"code":0}'
+
+
+class OfAccount(Protocol):
+    """What the receiver wants of an account."""
+
+    key: str
+    picture_base: str | None
+
+    @property
+    def skew(self) -> float: ...
+
+
+class TurnedAway(PollerError):
+    """A request that is not taken: the status to answer, and why; the reason holds nothing of what came."""
+
+    def __init__(self, status: int, reason: str = "", outcome: PushOutcome = PushOutcome.REFUSED) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+        self.outcome = outcome
+
+
+class Callbacks:
+    """Receives the notifications of one account."""
+
+    Settings = CallbacksSettings
+
+    def __init__(
+        self,
+        name: str,
+        settings: CallbacksSettings,
+        accounts: Mapping[str, OfAccount],
+        clock: Clock | None = None,
+    ) -> None:
+        assert settings.path is not None, "the settings see to it"
+        self.name = name
+        self.account = settings.account
+        self._account = accounts[settings.account]
+        self._settings = settings
+        self._path = settings.path.get_secret_value().encode()
+        self._keys = settings.good_keys()
+        secrets = (*self._keys, self._account.key, settings.path.get_secret_value())
+        self._secrets = [secret for secret in secrets if len(secret) >= SHORTEST_MASKED]
+        self._clock = clock or Clock()
+        self._refusals = Refusals()
+        self._replays = Replays()
+        self._listener = Listener(
+            settings.listen.host,
+            settings.listen.port,
+            self._answer,
+            deadline=DEADLINE,
+            most=MOST_CONNECTIONS,
+            grace=GRACE,
+        )
+        self._entrance: Entrance
+
+    @property
+    def address(self) -> str:
+        """Host and port."""
+        host = self._listener.host
+        return f"[{host}]:{self._listener.port}" if ":" in host else f"{host}:{self._listener.port}"
+
+    def attach(self, entrance: Entrance) -> None:
+        """See `PushedSource.attach`."""
+        self._entrance = entrance
+
+    async def __aenter__(self) -> Self:
+        await self._listener.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """See `PushedSource.close`."""
+        await self._listener.close()
+
+    def read(self, page: Page) -> Reading:
+        """One notification is one event."""
+        event = notification_event(
+            page.body,
+            account=self.account,
+            picture_base=self._account.picture_base,
+            received_at=page.received_at,
+        )
+        return Reading(events=(event,), rejects=(), outcome=PollOutcome.PARTIAL)
+
+    # ------------------------------------------------------------ one request
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        if not self._is_ours(request):
+            self._entrance.turn_away(PushOutcome.REFUSED)
+            return web.Response(status=404)
+        who = caller(
+            request.remote, request.headers.getall("X-Forwarded-For", ()), self._settings.trusted_proxies
+        )
+        try:
+            await self._take(request, who)
+        except TurnedAway as error:
+            return self._turned_away(error, who)
+        except StorageError:
+            return web.Response(status=503, headers={"Retry-After": "5"})
+        return web.Response(body=TAKEN, content_type="application/json")
+
+    async def _take(self, request: web.BaseRequest, who: Address | None) -> None:
+        """Check a request in the order of what a check costs, and return after its commit."""
+        self._check_caller(who)
+        body = await _body(request)
+        fields = _opened(body)
+        received_at = self._clock.now()
+        now = received_at.timestamp() + self._skew()
+        self._check_signature(fields, now)
+        digest = _digest(fields, body)
+        if self._replays.holds(digest, now):
+            self._entrance.turn_away(PushOutcome.KNOWN)
+            return
+        page = Page(
+            source=self.name,
+            received_at=received_at,
+            status=200,
+            encoding="",
+            whole=True,
+            body=masked(fields, self._secrets),
+        )
+        await self._entrance.accept(page)
+        self._replays.add(digest, _lives_until(fields, now), now)
+
+    def _is_ours(self, request: web.BaseRequest) -> bool:
+        path = request.path.encode("utf-8", "surrogateescape")
+        return request.method == "POST" and hmac.compare_digest(path, self._path)
+
+    def _check_caller(self, who: Address | None) -> None:
+        allowed = self._settings.allow_from
+        if allowed and (who is None or not holds(allowed, who)):
+            raise TurnedAway(403, "not in allow_from")
+
+    def _check_signature(self, fields: Fields, now: float) -> None:
+        if not is_signed(fields):
+            found = None if self._settings.unsigned == "allow" else "not signed"
+        else:
+            found = flaw(fields, self._keys, now)
+        if found is not None:
+            raise TurnedAway(403, found, PushOutcome.REFUSED_SIGNATURE)
+
+    def _skew(self) -> float:
+        """Seconds by which the platform's clock is ahead; 0 where its word is not to be believed."""
+        skew = self._account.skew
+        return skew if abs(skew) <= CORRECTABLE else 0.0
+
+    def _turned_away(self, error: TurnedAway, who: Address | None) -> web.Response:
+        # What is limited is what we tell, not who may call: behind one proxy address the platform
+        # may stand beside others, and a good signature is taken whatever bad ones came before it.
+        told = self._refusals.told(who, self._clock.monotonic())
+        self._entrance.turn_away(error.outcome, f"{error.reason}, from {who or 'unknown'}" if told else "")
+        limited = not told and error.outcome is PushOutcome.REFUSED_SIGNATURE
+        return web.Response(status=429 if limited else error.status)
+
+
+async def _body(request: web.BaseRequest) -> bytes:
+    if (request.content_length or 0) > LARGEST:
+        raise TurnedAway(413, "larger than 256 KiB")
+    packed = request.headers.get("Content-Encoding", "identity").lower() != "identity"
+    if request.content_type.lower() != "application/json" or packed:
+        raise TurnedAway(415, "not application/json, or packed")
+    body = bytearray()
+    try:
+        async for piece in request.content.iter_any():
+            body += piece
+            if len(body) > LARGEST:
+                raise TurnedAway(413, "larger than 256 KiB")
+    except (ConnectionError, web.RequestPayloadError):
+        raise TurnedAway(400, "cut") from None
+    return bytes(body)
+
+
+def _opened(body: bytes) -> Fields:
+    try:
+        return open_body(body)
+    except Unreadable as error:
+        raise TurnedAway(400, str(error)) from None
+
+
+def _digest(fields: Fields, body: bytes) -> bytes:
+    signature = f"{fields.get('sign')}\0{fields.get('t')}\0".encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(signature + body, digest_size=16).digest()
+
+
+def _lives_until(fields: Fields, now: float) -> float:
+    """When a signature is refused for its age, and what it signed need not be known any more."""
+    return (int(fields["t"]) if "t" in fields else now) + LATE
