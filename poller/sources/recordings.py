@@ -23,7 +23,7 @@ from poller.qcloud.files import INTERFACE, FileList, Segment, read_files, record
 from poller.qcloud.redaction import redact
 from poller.qcloud.urls import locate
 from poller.settings import Duration, Rate, duration_between
-from poller.sources.visits import PAGE_SIZE, Times, Visits
+from poller.sources.visits import PAGE_SIZE, Call, Times, Visits
 
 KIND = "recording"
 LOOK = 2.0
@@ -56,10 +56,6 @@ class RecordingsSettings(FollowingSettings):
     rate: Rate = Field(
         default=Rate(limit=2, period=1.0),
         description="The most calls of this source, beside the account's own rate.",
-    )
-    later_inputs: bool = Field(
-        default=False,
-        description="Whether to ask for the newest first (Param.s.sort_type), which a platform of 2016 may refuse.",
     )
 
 
@@ -102,10 +98,9 @@ class Recordings:
         self._visits = Visits(times)
         self._gap = settings.rate.period / settings.rate.limit
         self._not_before = 0.0
-        self._more = {"Param.s.sort_type": "desc"} if settings.later_inputs else {}
         self._looked = float("-inf")
         self._turnstile = asyncio.Lock()
-        self._taken: deque[tuple[str, int]] = deque()
+        self._taken: deque[Call] = deque()
 
     async def __aenter__(self) -> Self:
         return self
@@ -148,18 +143,20 @@ class Recordings:
 
     async def fetch(self) -> Page:
         """Ask for a page of the list of the channel that was due for the longest time."""
-        channel, number = self._taken.popleft()
+        call = self._taken.popleft()
         inputs = {
-            "Param.s.channel_id": channel,
-            "Param.n.page_no": str(number),
+            "Param.s.channel_id": call.channel,
+            "Param.n.page_no": str(call.page),
             "Param.n.page_size": str(PAGE_SIZE),
         }
+        if call.newest_first:
+            inputs["Param.s.sort_type"] = "desc"
         listed: FileList | None = None
         try:
-            answer = await self._account.call(INTERFACE, inputs | self._more)
+            answer = await self._account.call(INTERFACE, inputs)
             listed, _ = read_files(answer.body, answer.encoding, status=answer.status, whole=answer.whole)
         finally:
-            self._visits.answered(channel, number, listed, time.monotonic())
+            self._visits.answered(call, listed, time.monotonic())
         return Page(
             source=self.name,
             received_at=datetime.now(UTC),
@@ -167,7 +164,7 @@ class Recordings:
             encoding=answer.encoding,
             whole=answer.whole,
             body=answer.body,
-            about=channel,
+            about=call.channel,
         )
 
     def read(self, page: Page, memory: bytes) -> Reading:

@@ -18,6 +18,8 @@ OVERLAP: Final = 3600.0
 """A list that is newest first is read until so many seconds before the newest segment of the last time."""
 AGAIN: Final = 60.0
 """Seconds after a call that failed, doubling up to `otherwise`; the intake's own pause comes before."""
+FIRST_IN_A_ROW: Final = 4
+"""Calls for channels that have ended, which go first, before another channel that is due gets its turn."""
 
 
 class Times(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,16 +30,29 @@ class Times(msgspec.Struct, frozen=True, kw_only=True):
     otherwise: float
 
 
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """What to ask for: a page (from 1) of a channel's list, the newest segment first or as the platform likes."""
+
+    channel: str
+    page: int
+    newest_first: bool = False
+
+
 class _Visit:
-    """One channel: when it is due and for which page, and whether its end is being waited for."""
+    """One channel: when it is due and for which page, and whether its end is being waited for.
+
+    `long`: its list has more than a page. `doubted`: it was not answered when asked with the newest first.
+    """
 
     __slots__ = (
         "asking",
+        "doubted",
         "due",
         "ended",
         "failures",
         "last_end",
         "live",
+        "long",
         "newest",
         "page",
         "read_to",
@@ -49,6 +64,8 @@ class _Visit:
         self.due = due
         self.page = 1
         self.asking = False
+        self.long = False
+        self.doubted = False
         self.failures = 0
         self.live = False
         self.newest = 0.0
@@ -59,13 +76,18 @@ class _Visit:
         self.sure = False
 
 
+_Due = tuple[float, int, str]
+
+
 class Visits:
     """Whom to ask next, and for which page. `now` is monotonic, `wall` is epoch seconds."""
 
     def __init__(self, times: Times) -> None:
         self._times = times
         self._visits: dict[str, _Visit] = {}
-        self._heap: list[tuple[float, int, str]] = []
+        self._ended: list[_Due] = []
+        self._others: list[_Due] = []
+        self._in_a_row = 0
         self._order = 0
 
     def follow(self, known: Mapping[str, Stream | None], now: float, wall: float) -> None:
@@ -97,31 +119,37 @@ class Visits:
 
     def wait(self, now: float) -> float | None:
         """Seconds until somebody is due; None while nobody is."""
-        while self._heap and not self._is_true(self._heap[0]):
-            heapq.heappop(self._heap)
-        return max(0.0, self._heap[0][0] - now) if self._heap else None
+        dues = [heap[0][0] for heap in (self._ended, self._others) if self._prune(heap)]
+        return max(0.0, min(dues) - now) if dues else None
 
-    def take(self, now: float) -> tuple[str, int] | None:
-        """The channel and the page that are due, if any."""
-        if self.wait(now) != 0.0:
+    def take(self, now: float) -> Call | None:
+        """What is due, if anything is: channels that have ended go before the others."""
+        ended, others = (
+            bool(self._prune(heap)) and heap[0][0] <= now for heap in (self._ended, self._others)
+        )
+        if not ended and not others:
             return None
-        channel = heapq.heappop(self._heap)[2]
+        first = ended and not (others and self._in_a_row >= FIRST_IN_A_ROW)
+        self._in_a_row = self._in_a_row + 1 if first else 0
+        channel = heapq.heappop(self._ended if first else self._others)[2]
         visit = self._visits[channel]
         visit.asking = True
-        return channel, visit.page
+        return Call(channel=channel, page=visit.page, newest_first=visit.long and not visit.doubted)
 
-    def answered(self, channel: str, number: int, listed: FileList | None, now: float) -> None:
+    def answered(self, call: Call, listed: FileList | None, now: float) -> None:
         """What became of a call; None if there was no good answer."""
-        visit = self._visits.get(channel)
+        visit = self._visits.get(call.channel)
         if visit is None:
             return
         visit.asking = False
         if listed is None:
             visit.due = now + min(AGAIN * 2.0 ** min(visit.failures, 32), max(AGAIN, self._times.otherwise))
             visit.failures += 1
-        elif number == visit.page:  # else the channel ended meanwhile, and is due from the first page on
+            # a platform of 2016 may refuse `sort_type`: the next call goes without; if that fails too, it was not that
+            visit.page, visit.doubted = 1, call.newest_first
+        elif call.page == visit.page:  # else the channel ended meanwhile, and is due from the first page on
             self._read(visit, listed, now)
-        self._push(channel, visit)
+        self._push(call.channel, visit)
 
     def _read(self, visit: _Visit, listed: FileList, now: float) -> None:
         visit.failures = 0
@@ -131,6 +159,7 @@ class Visits:
             visit.page += 1
             visit.due = now
             return
+        visit.long = visit.long or visit.page > 1 if listed.total is None else listed.total > PAGE_SIZE
         visit.page, visit.read_to = 1, visit.newest
         visit.due = now + self._pause(visit)
 
@@ -153,11 +182,21 @@ class Visits:
         if visit.asking:
             return
         self._order += 1
-        heapq.heappush(self._heap, (visit.due, self._order, channel))
+        heapq.heappush(
+            self._others if visit.ended is None else self._ended, (visit.due, self._order, channel)
+        )
 
-    def _is_true(self, entry: tuple[float, int, str]) -> bool:
+    def _prune(self, heap: list[_Due]) -> list[_Due]:
+        """The heap without what is not true any more at its top."""
+        while heap and not self._is_true(heap[0], ended=heap is self._ended):
+            heapq.heappop(heap)
+        return heap
+
+    def _is_true(self, entry: _Due, *, ended: bool) -> bool:
         visit = self._visits.get(entry[2])
-        return visit is not None and not visit.asking and visit.due == entry[0]
+        if visit is None or visit.asking:
+            return False
+        return visit.due == entry[0] and (visit.ended is not None) == ended
 
 
 def _goes_on(visit: _Visit, listed: FileList, ends: list[float]) -> bool:

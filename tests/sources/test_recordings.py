@@ -16,7 +16,7 @@ from poller.qcloud.files import FileList, Segment
 from poller.sandbox import Answers, Customer, Sandbox
 from poller.settings import AccountSettings
 from poller.sources.recordings import REMEMBERED, Recordings, RecordingsSettings, Seen, remembered
-from poller.sources.visits import PAGE_SIZE, Times, Visits
+from poller.sources.visits import PAGE_SIZE, Call, Times, Visits
 from tests.sandbox.asking import record
 
 from .platform import configured, play, running, told, until, until_told
@@ -134,9 +134,9 @@ def calls(visits: Visits, listed: FileList | None, begin: float, end: float) -> 
     found, now = [], begin
     while (wait := visits.wait(now)) is not None and now + wait <= end:
         now += wait
-        taken = visits.take(now)
-        assert taken is not None
-        visits.answered(*taken, listed, now)
+        call = visits.take(now)
+        assert call is not None
+        visits.answered(call, listed, now)
         found.append(now)
     return found
 
@@ -176,22 +176,55 @@ def test_a_call_that_fails_is_made_again_less_and_less_often() -> None:
     assert calls(visits, None, 0.0, 1000.0) == [0.0, 60.0, 180.0, 420.0, 900.0]
 
 
-def test_all_pages_are_asked_for_and_newest_first_only_up_to_what_is_known() -> None:
+def taken(visits: Visits, now: float = 0.0) -> Call:
+    call = visits.take(now)
+    assert call is not None
+    return call
+
+
+def newest_first(count: int, *, page: int = 1, newest: float = 100_000.0) -> FileList:
+    """A page of a list of half hours."""
+    numbers = range((page - 1) * PAGE_SIZE, min(count, page * PAGE_SIZE))
+    return FileList(segments=tuple(segment(newest - 1800.0 * n) for n in numbers), total=count)
+
+
+def test_all_pages_are_asked_for_and_of_a_long_list_then_only_what_is_new() -> None:
     visits = Visits(TIMES)
     visits.follow({"room": None}, 0.0, EPOCH)
-    pages = []
-    for rows in (PAGE_SIZE, PAGE_SIZE, 50):
-        channel, number = visits.take(0.0) or ("", 0)
-        pages.append(number)
-        ends = [
-            100_000.0 - 1800.0 * n for n in range((number - 1) * PAGE_SIZE, (number - 1) * PAGE_SIZE + rows)
-        ]
-        visits.answered(channel, number, FileList(segments=tuple(map(segment, ends)), total=250), 0.0)
-    assert (pages, visits.take(0.0)) == ([1, 2, 3], None)
-    assert visits.take(90_000.0) == ("room", 1)
-    newest = FileList(segments=tuple(segment(101_800.0 - 1800.0 * n) for n in range(PAGE_SIZE)), total=251)
-    visits.answered("room", 1, newest, 90_000.0)
+    for page in (1, 2, 3):
+        call = taken(visits)
+        assert call == Call(channel="room", page=page), "the order is the platform's own"
+        visits.answered(call, newest_first(250, page=page), 0.0)
+    assert visits.take(0.0) is None
+    call = taken(visits, 90_000.0)
+    assert call == Call(channel="room", page=1, newest_first=True)
+    visits.answered(call, newest_first(251, newest=101_800.0), 90_000.0)
     assert visits.take(90_000.0) is None, "one page was enough"
+    visits.answered(taken(visits, 180_000.0), newest_first(60), 180_000.0)
+    assert not taken(visits, 270_000.0).newest_first, "the list is short now"
+
+
+def test_a_platform_that_refuses_to_sort_is_asked_without_and_an_outage_is_not_taken_for_that() -> None:
+    visits = Visits(TIMES)
+    visits.follow({"room": None}, 0.0, EPOCH)
+    for page in (1, 2):
+        visits.answered(taken(visits), newest_first(150, page=page), 0.0)
+    asked = []
+    for n, good in enumerate((False, False, False, True, True, True), start=1):
+        call = taken(visits, 100_000.0 * n)
+        asked.append(call.newest_first)
+        visits.answered(call, newest_first(150, page=call.page) if good else None, 100_000.0 * n)
+    assert asked == [True, False, True, False, False, False]
+
+
+def test_a_channel_that_has_ended_goes_before_thousands_that_are_asked_at_the_start() -> None:
+    visits = Visits(TIMES)
+    crowd = {f"quiet-{n}": None for n in range(5000)}
+    visits.follow({**crowd, **{f"ended-{n}": stream("interrupted", 0.0) for n in range(8)}}, 0.0, EPOCH)
+    asked = [taken(visits, 15.0 + n / 2).channel.partition("-")[0] for n in range(12)]
+    assert asked == [*["ended"] * 4, "quiet", *["ended"] * 4, *["quiet"] * 3], (
+        "and the others are not forgotten"
+    )
 
 
 # ---------------------------------------------------------------- beside the sandbox
@@ -204,7 +237,7 @@ STATES = {"type": "channel_status", "interval": "100ms"}
     ("form", "more"),
     [
         ({}, {}),
-        ({"rows": "later"}, {"later_inputs": True}),
+        ({"rows": "later"}, {}),
         ({"rows": "later", "place": "url", "file_list": "array", "ret": "string"}, {}),
         ({"rows": "later", "place": "vid", "count": "string", "extra": True}, {}),
     ],
