@@ -107,6 +107,14 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     encoded: bytes
 
     @property
+    def ids(self) -> tuple[str, ...]:
+        """Its id, and that by which it may have come before: of a recording also that of its `vid` alone."""
+        vid = self.fields.get("vid") if self.kind == "recording" else None
+        if not isinstance(vid, str) or not vid:
+            return (self.id,)
+        return tuple(dict.fromkeys((self.id, identity(self.kind, self.account, vid))))
+
+    @property
     def fields(self) -> dict[str, object]:
         """The kind's own fields (a screenshot's `file_name`, `width`, …), as JSON has them; decoded anew."""
         parts = _parts.decode(self.encoded).data

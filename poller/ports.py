@@ -156,8 +156,8 @@ class Spool(Port, Protocol):
 
     async def append(self, source: str, readings: Sequence[Reading]) -> Counter[str]:
         """Commit events, rejects and the last memory about each thing in one transaction; returns how many events
-        of each kind were new (an id seen before changes nothing; nor does a change of a channel's state that
-        another source has told).
+        of each kind were new. An event of which one of its `ids` was seen before changes nothing; nor does a change
+        of a channel's state that another source has told.
 
         When it returns, all of it is as durable as the engine gets, and waiting claims wake. `StorageFull`
         when there is no room. Not to be cancelled by the caller; a cancelled call may have committed.

@@ -93,6 +93,21 @@ def some_change(number: int, state: str, *, stream: str = "room", seen_by: str =
     )
 
 
+def some_recording(file_id: str | None, vid: str | None) -> Event:
+    """A recorded segment that was told with these; its id is that of the first of them."""
+    return new_event(
+        id=identity("recording", "main", file_id or vid or ""),
+        kind="recording",
+        account="main",
+        stream_id="room",
+        occurred_at=START,
+        received_at=START,
+        url=None,
+        fields={"vid": vid, "file_id": file_id},
+        message=msgspec.Raw(b"{}"),
+    )
+
+
 def some_reading(
     *numbers: int, rejects: Sequence[Reject] = (), memory: bytes = b"", stream: str = "room", about: str = ""
 ) -> Reading:
@@ -383,6 +398,23 @@ class SpoolContract:
             assert await spool.memory("one") == {"": b"y", "a": b"a", "b": b"b", "a b": b"a b"}
             await spool.append("one", [some_reading(about="b"), some_reading(memory=b"A", about="a")])
             assert await spool.memory("one") == {"": b"y", "a": b"A", "a b": b"a b"}
+
+        self._run(tmp_path, story)
+
+    def test_a_recording_is_stored_once_whether_it_was_told_by_its_file_or_by_its_vid(
+        self, tmp_path: Path
+    ) -> None:
+        """A list of 2016 names only the vid, the notification of the same segment both."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            async def new(*told: Event) -> int:
+                reading = Reading(events=told, rejects=(), outcome=PollOutcome.PARTIAL)
+                return (await spool.append("tapes", [reading])).total()
+
+            assert await new(some_recording("f1", "v1")) == 1
+            assert await new(some_recording(None, "v1"), some_recording(None, "v2")) == 1
+            assert await new(some_recording("f2", "v2"), some_recording("f1", "v1")) == 0
+            assert await new(some_recording("f3", None), some_recording("f4", None)) == 2
 
         self._run(tmp_path, story)
 

@@ -68,9 +68,8 @@ class MemorySpool:
     async def append(self, source: str, readings: Sequence[Reading]) -> Counter[str]:
         """See `Spool.append`."""
         await self.prove()
-        fresh = {e.id: e for reading in readings for e in reading.events if e.id not in self._seen}
-        self._seen.update(fresh)
-        news = tuple(event for event in fresh.values() if self._catalogue.note(event))
+        events = [event for reading in readings for event in reading.events]
+        news = tuple(event for event in events if self._is_fresh(event) and self._catalogue.note(event))
         self._catalogue.keep()
         for reading in readings:
             self._rejects.update(dict.fromkeys((source, reject) for reject in reading.rejects))
@@ -81,6 +80,11 @@ class MemorySpool:
             self._held += len(news)
             self._claims.publish(Chunk(self._claims.head, news))
         return Counter(event.kind for event in news)
+
+    def _is_fresh(self, event: Event) -> bool:
+        fresh = self._seen.isdisjoint(event.ids)
+        self._seen.update(event.ids)
+        return fresh
 
     async def claim(self, sink: str, limit: int, linger: float = 0.0) -> Batch:
         """See `Spool.claim`."""

@@ -195,6 +195,8 @@ class Writer:
 
     def _fresh(self, events: tuple[Event, ...]) -> tuple[Event, ...]:
         """The events whose ids were not seen, now remembered; the first of twins within the page."""
+        if any(event.kind == "recording" for event in events):
+            return tuple([event for event in events if self._is_fresh(event.ids)])
         factor = self._factor
         by_key: dict[int, Event] = {}
         for event in events:
@@ -205,6 +207,11 @@ class Writer:
             return events
         unseen = set(new)
         return tuple([event for key, event in by_key.items() if key in unseen])
+
+    def _is_fresh(self, ids: tuple[str, ...]) -> bool:
+        """Whether none of an event's ids was seen; all of them are remembered now."""
+        keys = [(int(id, 16) * self._factor >> 64 & _MASK) - _SIGN for id in ids]
+        return len(self._remember(keys)) == len(ids)
 
     def _remember(self, keys: list[int]) -> list[int]:
         new: list[int] = []
