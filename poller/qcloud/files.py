@@ -70,6 +70,13 @@ def recording_key(file_id: str | None, vid: str | None, url: str | None) -> str:
     return file_id or vid or (locate(url, None).path if url else "")
 
 
+def lasted(told: float | None, start: datetime | None, end: datetime | None) -> float | None:
+    """A segment's seconds: as told, which need not be end - start; else that."""
+    if told is not None or start is None or end is None:
+        return told
+    return max(0.0, (end - start).total_seconds())
+
+
 def named(id: str | None) -> str:
     """An id; empty for the 0 that the platform writes where it has none."""
     return "" if id in (None, "0") else str(id)

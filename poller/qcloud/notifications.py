@@ -9,7 +9,7 @@ import msgspec
 
 from poller.model import Event, identity, new_event
 from poller.qcloud.channels import INTERRUPTED, LIVE
-from poller.qcloud.files import named, recording_key
+from poller.qcloud.files import lasted, named, recording_key
 from poller.qcloud.messages import Unreadable, created_at
 from poller.qcloud.screenshots import screenshot_event
 from poller.qcloud.urls import locate
@@ -127,17 +127,18 @@ def _recording(notice: Notice) -> Event | None:
     key = recording_key(file_id, vid, link)
     if not key:
         return None
+    start, end = notice.moment("start_time"), notice.moment("end_time")
     return notice.event(
         RECORDING,
         key=key,
-        at=notice.moment("end_time", "event_time"),
+        at=end or notice.moment("event_time"),
         url=None if link is None else locate(link, None).url,
         fields={
             "vid": vid or None,
             "file_id": file_id or None,
-            "start_time": notice.moment("start_time"),
-            "end_time": notice.moment("end_time"),
-            "duration": notice.number("duration"),
+            "start_time": start,
+            "end_time": end,
+            "duration": lasted(notice.number("duration"), start, end),
             "file_format": notice.word("file_format"),
             "file_size": notice.number("file_size"),
         },

@@ -19,7 +19,7 @@ from poller.catalogue import Stream
 from poller.following import Following, FollowingSettings
 from poller.model import Event, Page, Reading, Reject, identity, new_event
 from poller.qcloud.account import Account
-from poller.qcloud.files import INTERFACE, FileList, Segment, read_files, recording_key
+from poller.qcloud.files import INTERFACE, FileList, Segment, lasted, read_files, recording_key
 from poller.qcloud.redaction import redact
 from poller.qcloud.urls import locate
 from poller.settings import Duration, Rate, duration_between
@@ -211,7 +211,7 @@ class Recordings:
                 "file_id": segment.file_id or None,
                 "start_time": segment.start,
                 "end_time": segment.end,
-                "duration": _duration(segment),
+                "duration": lasted(segment.duration, segment.start, segment.end),
                 "file_format": segment.file_format or None,
                 "file_size": segment.file_size,
             },
@@ -230,10 +230,3 @@ def _key(segment: Segment) -> str:
 def _hash(text: str) -> int:
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big")
-
-
-def _duration(segment: Segment) -> float | None:
-    """As told, else from start to end, in seconds."""
-    if segment.duration is not None or segment.start is None or segment.end is None:
-        return segment.duration
-    return max(0.0, (segment.end - segment.start).total_seconds())

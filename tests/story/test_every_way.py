@@ -11,8 +11,8 @@ from typing import Any, Literal
 import pytest
 
 from poller.sandbox import Answers, Customer, notified
-from poller.sandbox.options import Year
 from poller.sandbox.media.recordings import Recording
+from poller.sandbox.options import Year
 
 from .rig import story
 from .town import Town, town, until

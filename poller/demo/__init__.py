@@ -6,6 +6,8 @@ their own. One pusher is killed on the way and comes back, as when a cable is pu
 
 import asyncio
 import json
+import secrets
+import socket
 import sys
 import tempfile
 import time
@@ -14,21 +16,19 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlencode
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
-from poller.qcloud.signing import sign
+from poller.demo.summary import line_of, print_summary, summed_up
 from poller.sandbox.media.clip import clip
-from poller.spools.sqlite import SqliteSpool
 from poller.stop import Stop
 
 KEY = "5d41402abc4b2a76b9719d911017c592"  # the platform's own documented example
 BUCKET = "shots-1250000000"
 UP_WITHIN = 60.0
+TOLD_WITHIN = 20.0
+"""Seconds for the platform to say its last word about streams that have ended."""
 PULL_AFTER = 9.0
 """Seconds until the plug is pulled, and then until it is put back."""
 OUT_FOR = 4.0
@@ -42,13 +42,21 @@ accounts:
     app_id: 1234
     key: {key}
     cos: {{base_url: "{cos}/{bucket}"}}
+    vod: {{base_url: "{vod}/"}}
 sources:
   screenshots: {{type: screenshot_queue, account: demo, max_delay: 1s}}
+  notifications: {{type: callbacks, account: demo, listen: "127.0.0.1:{port}", path: "/{path}", key: {key}}}
+  states: {{type: channel_status, account: demo, follow: seen, interval: 2s}}
+  recordings: {{type: recordings, account: demo, follow: seen, while_live: 10s, after_end: [1s, 2s, 4s]}}
 spool: {{type: sqlite, path: spool.db}}
 journal: {{size: 16MiB}}
 sinks:
   console: {{type: stdout}}
   archive: {{type: download, directory: pictures, allow_cidr: [127.0.0.0/8]}}
+"""
+CUSTOMER = """\
+# The sandbox's customer: as by default, and with notifications pushed to the daemon.
+- {{app_id: 1234, key: {key}, callback_url: "http://127.0.0.1:{port}/{path}", callback_key: {key}}}
 """
 
 
@@ -66,37 +74,6 @@ class Demo:
     directory: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="poller-demo-")))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Summary:
-    """What became of every message that was taken off the queue."""
-
-    taken: int
-    spooled: int
-    quarantined: int
-    printed: int
-    pictures: int
-    dead: int
-
-    @property
-    def lost(self) -> int:
-        """Taken, and neither an event nor in quarantine."""
-        return self.taken - self.spooled - self.quarantined
-
-    @property
-    def good(self) -> bool:
-        """Whether all of it arrived everywhere."""
-        return self.lost == self.dead == 0 and self.printed == self.pictures == self.spooled
-
-
-@dataclass(frozen=True, kw_only=True)
-class Segment:
-    """A recorded segment, as the platform lists it. `start` and `end` are times of day in UTC+8."""
-
-    stream_id: str
-    start: str
-    end: str
-
-
 async def show(demo: Demo, stop: Stop) -> bool:
     """Run the demo; true if nothing was lost and everything was delivered."""
     console = Console(stderr=True, highlight=False)
@@ -104,9 +81,11 @@ async def show(demo: Demo, stop: Stop) -> bool:
     console.print(f"Everything is under [bold]{escape(str(folder))}[/]")
     async with AsyncExitStack() as stack:
         console.print("Starting the platform in a box, and encoding what the streams show …")
+        door = {"key": KEY, "port": _free_port(), "path": secrets.token_urlsafe(24)}
+        (folder / "customers.yaml").write_text(CUSTOMER.format(**door))
         box, places = await _sandbox(stack, demo)
         config = folder / "poller.yaml"
-        config.write_text(CONFIGURATION.format(api=places["api"], cos=places["cos"], key=KEY, bucket=BUCKET))
+        config.write_text(CONFIGURATION.format(**places, **door, bucket=BUCKET))
         pushers = await _pushers(stack, demo, places["rtmp"])
         _say_where(console, demo, folder, places["rtmp"])
         daemon = await _started(stack, folder, "run", "-c", str(config))
@@ -117,21 +96,21 @@ async def show(demo: Demo, stop: Stop) -> bool:
         plug.cancel()
         await asyncio.gather(*map(_ended, pushers))
         console.print("The streams have ended; what is still on its way is fetched and delivered …")
+        await asyncio.to_thread(_until_told, places["control"])
         await _ended(daemon)
         await reading
         drain = await _started(stack, folder, "drain", "-c", str(config), "--timeout", DRAIN_WITHIN)
         await _print_events(console, drain, folder, printed)
         await drain.wait()
-        segments = await _segments(places["api"], demo)
-    summary = await _summary(folder, printed)
-    _print_summary(console, summary, segments, folder)
+    summary = await summed_up(folder, printed)
+    print_summary(console, summary, folder)
     return summary.good
 
 
 def _say_where(console: Console, demo: Demo, folder: Path, rtmp: str) -> None:
     console.print(
         f"{demo.streams} streams are pushed to {rtmp}, a picture of each every {demo.interval:g} s"
-        " (the real platform: 10 s). The daemon drains their queue:"
+        " (the real platform: 10 s). The daemon drains their queue, is called back, and asks for states and recordings:"
     )
     for what, where in (
         ("configuration", "poller.yaml"),
@@ -151,6 +130,7 @@ async def _sandbox(stack: AsyncExitStack, demo: Demo) -> tuple[Process, dict[str
         demo.directory,
         "sandbox",
         *("--directory", str(demo.directory / "platform")),
+        *("--customers", str(demo.directory / "customers.yaml")),
         *("--streams", "0"),
         *("--interval", str(demo.interval)),
         *("--upload-delay", "0-3"),
@@ -161,6 +141,22 @@ async def _sandbox(stack: AsyncExitStack, demo: Demo) -> tuple[Process, dict[str
     if not line:
         raise OSError(f"the sandbox did not start; see {demo.directory / 'sandbox.log'}")
     return box, json.loads(line)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
+def _until_told(control: str) -> None:
+    """Until the queue is empty, every picture is up and every notification answered; or that takes too long."""
+    until = time.monotonic() + TOLD_WITHIN
+    while time.monotonic() < until:
+        with urllib.request.urlopen(f"{control}/state", timeout=10) as answer:  # noqa: S310 - ours
+            state = json.load(answer)
+        if not (state["depth"] or state["pictures"]["on_the_way"] or state["callbacks"]["waiting"]):
+            return
+        time.sleep(0.2)
 
 
 async def _pushers(stack: AsyncExitStack, demo: Demo, rtmp: str) -> list[Process]:
@@ -234,65 +230,4 @@ async def _print_events(console: Console, daemon: Process, folder: Path, printed
             events.write(line)
             event = json.loads(line)
             printed.add(event["id"])
-            shot = event["data"]
-            console.print(
-                f"[dim]{event['time'][11:19]}[/] {escape(shot['stream_id'])}"
-                f"  {shot['width']}x{shot['height']}  [dim]{escape(shot['file_name'])}[/]"
-            )
-
-
-async def _segments(api: str, demo: Demo) -> list[Segment]:
-    """All that was recorded, asked for as a customer asks."""
-    found: list[Segment] = []
-    for number in range(1, demo.streams + 1):
-        t = int(time.time()) + 60
-        query = {"cmd": 1234, "interface": "Live_Tape_GetFilelist", "Param.s.channel_id": f"live_{number}"}
-        url = f"{api}?{urlencode({**query, 'Param.n.page_size': 100, 't': t, 'sign': sign(KEY, t)})}"
-        answer = await asyncio.to_thread(_get, url)
-        found += [
-            Segment(stream_id=f"live_{number}", start=row["start_time"][11:], end=row["end_time"][11:])
-            for row in answer["output"]["file_list"]
-        ]
-    return found
-
-
-def _get(url: str) -> Any:
-    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - ours
-        return json.load(answer)
-
-
-async def _summary(folder: Path, printed: set[str]) -> Summary:
-    removed = (folder / "platform" / "removed.ndjson").read_text().splitlines()
-    settings = SqliteSpool.Settings(type="sqlite", path=folder / "spool.db")
-    async with SqliteSpool("spool", settings, {}) as spool:
-        spooled = await spool.recent(1_000_000)
-        dead = await spool.dead(1_000_000)
-        quarantined = await spool.quarantine_size()
-    return Summary(
-        taken=len({json.loads(line)["n"] for line in removed}),
-        spooled=len(spooled),
-        quarantined=quarantined,
-        printed=len(printed),
-        pictures=sum(1 for _ in (folder / "pictures").rglob("*.jpg")),
-        dead=len(dead),
-    )
-
-
-def _print_summary(console: Console, summary: Summary, segments: list[Segment], folder: Path) -> None:
-    table = Table(title="What became of every message", title_justify="left", show_header=False)
-    for what, count in (
-        ("taken off the queue", summary.taken),
-        ("spooled", summary.spooled),
-        ("delivered to stdout", summary.printed),
-        ("delivered as pictures", summary.pictures),
-        ("dead", summary.dead),
-        ("lost", summary.lost),
-    ):
-        table.add_row(what, str(count))
-    recorded = Table(title="What was recorded (UTC+8)", title_justify="left", show_header=False)
-    for one in segments:
-        recorded.add_row(one.stream_id, f"{one.start} to {one.end}")
-    console.print()
-    console.print(table)
-    console.print(recorded)
-    console.print(f"Look at them: {escape(str(folder / 'pictures'))}")
+            console.print(f"[dim]{event['time'][11:19]}[/] {line_of(event)}", soft_wrap=True)
