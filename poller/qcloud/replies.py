@@ -72,17 +72,21 @@ class _Envelope(msgspec.Struct, gc=False):
     data: list[msgspec.Raw] | None = None
 
 
+_NOT_THERE = msgspec.Raw(b"")
+"""msgspec 0.22 decodes nothing but null into `Raw | None`."""
+
+
 class _Said(msgspec.Struct, gc=False):
-    ret: msgspec.Raw | None = None
-    retcode: msgspec.Raw | None = None
-    message: msgspec.Raw | None = None
-    errmsg: msgspec.Raw | None = None
-    output: msgspec.Raw | None = None
-    data: msgspec.Raw | None = None
+    ret: msgspec.Raw = _NOT_THERE
+    retcode: msgspec.Raw = _NOT_THERE
+    message: msgspec.Raw = _NOT_THERE
+    errmsg: msgspec.Raw = _NOT_THERE
+    output: msgspec.Raw = _NOT_THERE
+    data: msgspec.Raw = _NOT_THERE
 
 
 class _Boxed(msgspec.Struct, gc=False):
-    output: msgspec.Raw = msgspec.Raw(b"")
+    output: msgspec.Raw = _NOT_THERE
 
 
 _decode = msgspec.json.Decoder(_Envelope).decode
@@ -315,7 +319,7 @@ def _words(rest: bytes) -> tuple[int | None, str, bool]:
         return _words_of_broken(rest)
     ret, retcode = _code(_value(said.ret)), _code(_value(said.retcode))
     words = "; ".join(str(word) for word in (_value(said.message), _value(said.errmsg)) if word)
-    readable = ret is not None or said.output is not None or said.data is not None
+    readable = ret is not None or bool(said.output) or bool(said.data)
     return ret or (ret if retcode is None else retcode), words[:_LONGEST_TEXT], readable
 
 
@@ -325,9 +329,7 @@ def _words_of_broken(rest: bytes) -> tuple[int | None, str, bool]:
     return (int(ret.group(1)) if ret else None), "; ".join(words)[:_LONGEST_TEXT], ret is not None
 
 
-def _value(raw: msgspec.Raw | None) -> int | float | str | None:
-    if raw is None:
-        return None
+def _value(raw: msgspec.Raw) -> int | float | str | None:
     try:
         value: int | float | str | None = msgspec.json.decode(raw, type=int | float | str | None)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
