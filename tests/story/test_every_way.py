@@ -22,6 +22,8 @@ PATH = "/platform/q7Zt0mWn4vXkE2cLsB9dYr"
 STREAMS = ("live_1", "live_2")
 FAULTS = ("out_of_order", "stale", "unsigned", "wrong_sign", "replay", "twice")
 """All that the platform makes good by itself; `lost` and `late` only take longer or are seen by other ways."""
+VOD = {"vod": {"biz_id": Customer().biz_id}}
+"""So that a segment of which a list names only the `vid` has a URL."""
 SOURCES = {
     "shots": {"type": "screenshot_queue", "account": "main", "min_delay": "10ms", "max_delay": "50ms"},
     "pushed": {
@@ -92,7 +94,7 @@ def test_what_happens_on_the_platform_is_told_once_whichever_way_it_came(
             callback_pace=0.002,
             seed=4,
         ) as place,
-        story(place, tmp_path, sources=SOURCES, sinks={"console": {"type": "stdout"}}) as told,
+        story(place, tmp_path, account=VOD, sources=SOURCES, sinks={"console": {"type": "stdout"}}) as told,
     ):
         process = told.run()
         until(lambda: process.said("receiving"))

@@ -1,0 +1,120 @@
+"""What a changed configuration file changes in a running daemon: only that."""
+
+import json
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from poller.reload import Parts, Plan, plan
+from poller.settings import load
+
+KEY = "5d41402abc4b2a76b9719d911017c592"
+NOTHING = Parts()
+Change = Callable[[dict[str, Any], Path], object]
+
+
+def configuration(folder: Path) -> dict[str, Any]:
+    (folder / "hook_secret").write_text("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    return {
+        "accounts": {
+            "main": {"app_id": 1, "key": KEY, "cos": {"bucket": "shots", "app_id": 1}},
+            "other": {"app_id": 2, "key": KEY, "cos": {"bucket": "shots", "app_id": 2}},
+        },
+        "sources": {
+            "shots": {"type": "screenshot_queue", "account": "main"},
+            "more": {"type": "screenshot_queue", "account": "other"},
+        },
+        "spool": {"type": "sqlite", "path": "spool.db"},
+        "sinks": {
+            "console": {"type": "stdout"},
+            "hook": {
+                "type": "webhook",
+                "url": "https://hooks.example.com/",
+                "secret_file": str(folder / "hook_secret"),
+            },
+        },
+    }
+
+
+def planned(folder: Path, change: Change) -> Plan:
+    file, before = folder / "poller.yaml", configuration(folder)
+    file.write_text(json.dumps(before))
+    old = load(file)
+    after = deepcopy(before)
+    change(after, folder)
+    file.write_text(json.dumps(after))
+    return plan(old, load(file))
+
+
+CHANGES: dict[str, tuple[Change, Plan]] = {
+    "nothing": (lambda new, folder: None, Plan(sources=NOTHING, sinks=NOTHING)),
+    "a default that is written out": (
+        lambda new, folder: new["sources"]["shots"].update(max_delay="5s"),
+        Plan(sources=NOTHING, sinks=NOTHING),
+    ),
+    "a source's pace": (
+        lambda new, folder: new["sources"]["shots"].update(max_delay="7s"),
+        Plan(sources=Parts(restart=("shots",)), sinks=NOTHING),
+    ),
+    "a new sink": (
+        lambda new, folder: new["sinks"].update(archive={"type": "download", "directory": "pictures"}),
+        Plan(sources=NOTHING, sinks=Parts(start=("archive",))),
+    ),
+    "a sink that left": (
+        lambda new, folder: new["sinks"].pop("console"),
+        Plan(sources=NOTHING, sinks=Parts(stop=("console",))),
+    ),
+    "a secret behind the same path": (
+        lambda new, folder: (folder / "hook_secret").write_text("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"),
+        Plan(sources=NOTHING, sinks=Parts(restart=("hook",))),
+    ),
+    "an account's key": (
+        lambda new, folder: new["accounts"]["other"].update(key=KEY[::-1]),
+        Plan(sources=Parts(restart=("more",)), sinks=Parts(restart=("console", "hook")), accounts=("other",)),
+    ),
+    "another kind of sink under the same name": (
+        lambda new, folder: new["sinks"].update(hook={"type": "stdout"}),
+        Plan(sources=NOTHING, sinks=Parts(restart=("hook",))),
+    ),
+    "what only a restart heeds": (
+        lambda new, folder: new.update(
+            spool={"type": "sqlite", "path": "other.db"},
+            journal={"size": "32MiB"},
+            admin={"listen": "127.0.0.1:9464"},
+        ),
+        Plan(sources=NOTHING, sinks=NOTHING, unheeded=("spool", "journal", "admin")),
+    ),
+    "the log": (
+        lambda new, folder: new.update(log={"level": "debug"}),
+        Plan(sources=NOTHING, sinks=NOTHING, log=True),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_only_what_changed_is_touched(tmp_path: Path, name: str) -> None:
+    change, expected = CHANGES[name]
+    found = planned(tmp_path, change)
+    assert found == expected
+    assert found.empty == (expected == Plan(sources=NOTHING, sinks=NOTHING))
+
+
+def test_the_plan_is_told_a_line_for_each_change_without_a_value(tmp_path: Path) -> None:
+    def change(new: dict[str, Any], folder: Path) -> None:
+        new["accounts"]["other"]["key"] = "9f86d081884c7d659a2feaa0c55ad015"
+        del new["sinks"]["console"]
+        new["sinks"]["second"] = {"type": "stdout"}
+        new["journal"] = {"size": "32MiB"}
+
+    lines = planned(tmp_path, change).lines()
+    assert lines == [
+        "account other: changed",
+        "source more: restart",
+        "sink second: start",
+        "sink hook: restart",
+        "sink console: stop",
+        "journal: changed, needs a restart of the daemon",
+    ]
