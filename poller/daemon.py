@@ -15,7 +15,7 @@ import structlog
 from poller import admin, plugins, systemd
 from poller.clock import Clock
 from poller.courier import Courier, Terms
-from poller.errors import StorageError
+from poller.errors import StorageError, StorageFull
 from poller.intake import Intake
 from poller.journal import Journal
 from poller.listen import Listener
@@ -222,7 +222,11 @@ class Daemon:
                 body=page.body,
             )
             reading = Reading(events=(), rejects=(reject,), outcome=PollOutcome.PARTIAL)
-            await self.spool.append(page.source, [reading])
+            try:
+                await self.spool.append(page.source, [reading])
+            except StorageFull as error:  # the sinks must run for that to end
+                log.warning("page_stays_in_journal", source=page.source, reason=str(error))
+                continue
             self.journal.release(number)
         return pages
 

@@ -1,5 +1,6 @@
 """What an operator meets: a wrong clock, a second daemon, a full disk, a bad configuration."""
 
+import os
 import re
 import subprocess
 import time
@@ -108,14 +109,14 @@ def small_disk(folder: Path) -> Iterator[Path]:
 def test_a_full_disk_pauses_polling_and_nothing_else_and_ends_by_itself(tmp_path: Path) -> None:
     needs_root("mounts a small tmpfs")
     with town(tmp_path) as place, small_disk(tmp_path) as disk:
-        spool = {"type": "sqlite", "path": str(disk / "spool.db")}
+        spool = {"type": "sqlite", "path": str(disk / "spool.db"), "min_free": "0B"}
         with story(place, tmp_path, spool=spool, journal={"size": "16MiB"}) as told:
             place.turn(500)
             process = told.run()
             _fill(disk)
             place.enqueue(20_000)
             until(lambda: process.said("polling_paused"), what="for the disk to be full")
-            assert "full" in process.said("polling_paused")[0]["reason"]
+            assert "disk is full" in process.said("polling_paused")[0]["reason"]
             status, why = process.get("/readyz")
             assert status == 503
             assert "polling is paused" in why
@@ -141,14 +142,73 @@ def test_a_full_disk_pauses_polling_and_nothing_else_and_ends_by_itself(tmp_path
             print(f"\nfull disk: paused after {removed} of 20000, {delivered} delivered meanwhile, lost=0")
 
 
-def _fill(disk: Path) -> None:
-    """Leave a megabyte."""
+@pytest.mark.root
+def test_what_was_in_flight_when_the_disk_filled_is_in_the_journals_own_space(tmp_path: Path) -> None:
+    """Not a byte is left, polls come in, the daemon is killed: what it had received is there when there is room."""
+    needs_root("mounts a small tmpfs")
+    with town(tmp_path) as place, small_disk(tmp_path) as disk:
+        spool = {"type": "sqlite", "path": str(disk / "spool.db"), "min_free": "0B"}
+        with story(
+            place, tmp_path, endpoint=place.wire.endpoint, spool=spool, journal={"size": "16MiB"}
+        ) as told:
+            process = told.run()
+            _fill(disk, leave=0)
+            place.wire.delay = 0.1
+            place.enqueue(10_000)
+            until(lambda: process.said("polling_paused"), what="for the disk to be full")
+            _polling_rests(place)
+            until(lambda: place.wire.in_flight == 0)
+            held = process.metric("journal_bytes")
+            assert held > 0, "nothing was in flight"
+            assert os.statvfs(disk).f_bavail == 0
+            removed = place.counts.removed
+            process.kill()
+            place.wire.delay = 0.0
+            (disk / "ballast").unlink()
+            again = told.run()
+            assert again.said("running")[0]["left_over"] > 0
+            until(lambda: place.depth == 0 and again.metric("journal_bytes") == 0)
+            until(lambda: again.metric("backlog_events") == 0)
+            assert again.stop() == 0
+            books = told.books()
+            assert len(books.removed) == 10_000
+            assert books.lost() == []
+            print(f"\nkilled on a full disk: {removed} removed, {held:.0f} blocks in the journal, lost=0")
+
+
+@pytest.mark.root
+def test_a_disk_below_min_free_is_told_before_anything_is_polled_and_its_end_is_noticed(
+    tmp_path: Path,
+) -> None:
+    needs_root("mounts a small tmpfs")
+    with town(tmp_path) as place, small_disk(tmp_path) as disk:
+        spool = {"type": "sqlite", "path": str(disk / "spool.db"), "min_free": "12MiB"}
+        with story(place, tmp_path, spool=spool, journal={"size": "16MiB"}) as told:
+            (disk / "ballast").write_bytes(bytes(16 << 20))
+            place.enqueue(1000)
+            process = told.run()
+            until(lambda: process.said("polling_paused"))
+            (line,) = process.said("polling_paused")
+            assert "min_free is 12 MiB" in line["reason"]
+            status, why = process.get("/readyz")
+            assert (status, "min_free is 12 MiB" in why) == (503, True)
+            assert place.counts.polls == 0
+            (disk / "ballast").unlink()
+            until(lambda: place.hook.files.total() == 1000)
+            assert len(process.said("polling_paused")) == len(process.said("polling_resumed")) == 1
+            until(lambda: process.get("/readyz")[0] == 200)
+            assert process.stop() == 0
+            assert told.books().lost() == []
+
+
+def _fill(disk: Path, leave: int = 1 << 20) -> None:
+    """Leave so many bytes."""
     with (disk / "ballast").open("wb", buffering=0) as ballast:
         try:
             while True:
                 ballast.write(bytes(1 << 16))
         except OSError:
-            ballast.truncate(ballast.tell() - (1 << 20))
+            ballast.truncate(ballast.tell() - leave)
 
 
 def _polling_rests(place: Town) -> None:

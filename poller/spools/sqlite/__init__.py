@@ -13,7 +13,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self, TypeVar
+from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import Field
 
@@ -23,9 +23,10 @@ from poller.errors import StorageError
 from poller.files import make_folder, own, sync_folder
 from poller.model import Backlog, Batch, DeadLetter, Event, Outcome, Reading, Reject
 from poller.ports import Wants
-from poller.settings import FilePath, SpoolSettings
+from poller.settings import FilePath, Size, SpoolSettings, size_between
 from poller.spools.claims import Claims
 from poller.spools.desk import Changes, Desk, Member
+from poller.spools.sqlite.marks import Marks
 from poller.spools.sqlite.schema import dead_of, events_of, moment, reject_of
 from poller.spools.sqlite.writer import Writer, flush
 from poller.spools.tail import Tail
@@ -48,6 +49,14 @@ class SqliteSpool:
 
         type: Literal["sqlite"]
         path: FilePath = Field(description="The spool file; its folder is made if it is missing.")
+        max_bytes: Annotated[Size, size_between("64MiB", "16TiB")] = Field(
+            default=10 * 2**30,
+            description="Polling pauses when the file uses so much, and goes on under nine tenths of it.",
+        )
+        min_free: Annotated[Size, size_between("0B", "16TiB")] = Field(
+            default=256 * 2**20,
+            description="Polling pauses when the disk has less room than this, and goes on with a tenth more.",
+        )
 
     def __init__(
         self, name: str, settings: Settings, accounts: Mapping[str, object], clock: Clock | None = None
@@ -57,7 +66,8 @@ class SqliteSpool:
         self._clock = clock or Clock()
         self._path = settings.path
         self._lock = -1
-        self._writer = Writer(self._path, self._clock)
+        marks = Marks(self._path, settings.max_bytes, settings.min_free)
+        self._writer = Writer(self._path, self._clock, marks)
         self._writes: GroupThread[Callable[[Writer], object], object] = GroupThread(
             "spool-writer", self._writer.run
         )

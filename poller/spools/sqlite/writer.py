@@ -1,6 +1,7 @@
 """The one connection that writes. Everything here runs in its thread, inside one transaction per group."""
 
 import hashlib
+import math
 import os
 import sqlite3
 import struct
@@ -17,6 +18,7 @@ from poller.clock import Clock
 from poller.errors import StorageError, StorageFull
 from poller.model import Event, Reading, Reject
 from poller.spools.desk import Changes, Waiting
+from poller.spools.sqlite.marks import Marks
 from poller.spools.sqlite.schema import (
     dead_row,
     epoch,
@@ -31,6 +33,9 @@ from poller.spools.tail import Chunk
 IDS_REMEMBERED = timedelta(days=30)
 QUARANTINE_KEPT = timedelta(days=30)
 PRUNE_STEP = 32
+EARLY_STEP = 4
+EARLY_STEPS = 64
+"""Steps of early pruning in one turn, so that nobody waits for long; small ones, to take no more than is needed."""
 SEEN_AT_ONCE = 500
 STREAMS_KEPT = timedelta(days=30)
 MEMORY_KEPT = timedelta(days=60)
@@ -60,9 +65,11 @@ Job = Callable[["Writer"], Result]
 class Writer:
     """Owns the connection and the log's next number."""
 
-    def __init__(self, path: Path, clock: Clock) -> None:
+    def __init__(self, path: Path, clock: Clock, marks: Marks) -> None:
         self._path = path
         self._clock = clock
+        self._marks = marks
+        self._attached: set[str] = set()
         self._broken: StorageError | None = None
         self._factor = 0
         self.next = 1
@@ -82,6 +89,8 @@ class Writer:
             # ids lie at random places: with a million of them, a third less CPU an event than by default
             self.connection.execute("PRAGMA cache_size=-16384")
             self.connection.execute("PRAGMA wal_autocheckpoint=4000")
+            # Debian's SQLite overwrites what is deleted unless told not to
+            self.connection.execute("PRAGMA secure_delete=OFF")
             prepare(self.connection, os.urandom(16))
             self._read_state()
         except sqlite3.Error as error:
@@ -121,14 +130,48 @@ class Writer:
 
     def run(self, jobs: list[Job[object]]) -> list[object | Exception]:
         """Run jobs in one transaction; if one fails, each in a transaction of its own."""
+        if self._broken is None and self._marks.due(self._clock.monotonic()):
+            self._look()
+        return self._run(jobs)
+
+    def _run(self, jobs: list[Job[object]]) -> list[object | Exception]:
         if self._broken is not None:
             return [self._broken for _ in jobs]
         try:
             return self._together(jobs)
-        except (sqlite3.Error, UnicodeError, OverflowError) as error:
+        except (sqlite3.Error, UnicodeError, OverflowError, StorageFull) as error:
             if len(jobs) > 1 and not isinstance(error, sqlite3.OperationalError):
-                return [result for job in jobs for result in self.run([job])]
+                return [result for job in jobs for result in self._run([job])]
             return [self._failure(error) for _ in jobs]
+
+    def _look(self) -> None:
+        """Measure; above a high mark, give back the WAL's space, then what is settled, until below the low one."""
+        marks, now, before = self._marks, self._clock.monotonic(), self._marks.full
+        try:
+            marks.look(self.connection, now)
+            if marks.full is not None:
+                self._empty_wal()
+                marks.full = before
+                marks.look(self.connection, now)
+            for _ in range(EARLY_STEPS):
+                if marks.full is None:
+                    return
+                self._save_at = 0.0  # what the catalogue lacks could not be pruned
+                (more,) = self._together([Writer.prune_early])
+                marks.look(self.connection, now)
+                if not more:
+                    return
+        except (sqlite3.Error, OSError) as error:
+            self._failure(error)
+
+    def _empty_wal(self) -> None:
+        self.connection.execute("PRAGMA busy_timeout=0")  # a reader that holds it is not waited for
+        self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        self.connection.execute("PRAGMA busy_timeout=5000")
+
+    def _admit(self) -> None:
+        if self._marks.full is not None:
+            raise StorageFull(f"spool {self._path}: {self._marks.full}")
 
     def _together(self, jobs: list[Job[object]]) -> list[object | Exception]:
         start, flushed = self.next, list(self.dirty)
@@ -163,6 +206,8 @@ class Writer:
         return True
 
     def _failure(self, error: Exception) -> StorageError:
+        if isinstance(error, StorageError):
+            return error
         failure = _storage_error(self._path, error)
         if isinstance(error, sqlite3.OperationalError) and not isinstance(failure, StorageFull):
             self._broken = failure  # what a failed fsync left behind cannot be known: reopen, replay
@@ -172,6 +217,7 @@ class Writer:
 
     def append(self, source: str, readings: list[Reading]) -> list[Chunk]:
         """Write the readings' new events, rejects and memory."""
+        self._admit()
         chunks = []
         for reading in readings:
             if reading.events and (fresh := self._news(self._fresh(reading.events))):
@@ -231,10 +277,11 @@ class Writer:
 
     def _write_page(self, events: tuple[Event, ...]) -> Chunk:
         chunk = Chunk(self.next, events)
-        received_at = epoch(events[0].received_at)
+        received_at, blob = epoch(events[0].received_at), lines(events)
         self.connection.execute(
-            "INSERT INTO page VALUES (?, ?, ?, ?)", (chunk.first, chunk.end - 1, received_at, lines(events))
+            "INSERT INTO page VALUES (?, ?, ?, ?)", (chunk.first, chunk.end - 1, received_at, blob)
         )
+        self._marks.written += len(blob)
         self.next = chunk.end
         return chunk
 
@@ -257,6 +304,7 @@ class Writer:
 
     def attach(self, sink: str) -> tuple[int, list[Waiting]]:
         """A sink's position (a new one: now) and its waiting batches."""
+        self._attached.add(sink)
         self.connection.execute("INSERT OR IGNORE INTO sink VALUES (?, ?)", (sink, self.next))
         position = self.connection.execute("SELECT position FROM sink WHERE name = ?", (sink,)).fetchone()[0]
         rows = self.connection.execute(
@@ -267,6 +315,7 @@ class Writer:
 
     def prove(self) -> None:
         """Write something that was not there before."""
+        self._admit()
         now = str(epoch(self._clock.now()))
         self.connection.execute("INSERT OR REPLACE INTO meta VALUES ('proved', ?)", (now,))
 
@@ -288,20 +337,26 @@ class Writer:
         self._prune_streams()
         return full
 
+    def prune_early(self) -> bool:
+        """One step of forgetting what every attached sink has settled, however young it is."""
+        positions = dict(self.connection.execute("SELECT name, position FROM sink"))
+        floor = min((positions[sink] for sink in self._attached), default=0)
+        return self._prune_pages(floor, math.inf, EARLY_STEP)
+
     def _prune_streams(self) -> None:
         gone = self.catalogue.forget(self._clock.now() - STREAMS_KEPT)
         self.connection.executemany("DELETE FROM stream WHERE account = ? AND stream_id = ?", gone)
         before = epoch(self._clock.now() - MEMORY_KEPT)
         self.connection.execute("DELETE FROM source WHERE about <> '' AND changed_at < ?", (before,))
 
-    def _prune_pages(self, floor: int, before: float) -> bool:
+    def _prune_pages(self, floor: int, before: float, step: int = PRUNE_STEP) -> bool:
         rows = self.connection.execute(
-            "SELECT first, last, received_at FROM page ORDER BY first LIMIT ?", (PRUNE_STEP,)
+            "SELECT first, last, received_at FROM page ORDER BY first LIMIT ?", (step,)
         ).fetchall()
         floor = min(floor, self._catalogue_saved())  # what the catalogue lacks is read from the log
         old = [(first,) for first, last, at in rows if last < floor and at < before]
         self.connection.executemany("DELETE FROM page WHERE first = ?", old)
-        return len(old) == PRUNE_STEP
+        return len(old) == step
 
     def _prune_seen(self, before: float) -> bool:
         rows = self.connection.execute(
@@ -321,6 +376,6 @@ def flush(writer: Writer) -> None:
 def _storage_error(path: Path, error: Exception) -> StorageError:
     code = getattr(error, "sqlite_errorcode", None)
     text = f"spool {path}: {error}"
-    if code is not None and code & 0xFF == sqlite3.SQLITE_FULL:
+    if code is not None and (code & 0xFF == sqlite3.SQLITE_FULL or code == sqlite3.SQLITE_IOERR_SHMSIZE):
         return StorageFull(text)
     return StorageError(text)

@@ -1,0 +1,80 @@
+"""When the spool file takes no more: high and low water marks for its size, and for what its disk has left."""
+
+import os
+import sqlite3
+from pathlib import Path
+
+import msgspec
+
+LOOK_EVERY = 1.0
+LOOK_AFTER = 4 * 1024 * 1024
+"""Seconds, and bytes of events, after which the levels are measured anew."""
+
+
+class Levels(msgspec.Struct, frozen=True, kw_only=True):
+    """Bytes: `used` of the file's pages that hold something and of its WAL, `room` that can still be written.
+
+    An SQLite file does not shrink; its free pages are room as much as the disk's are.
+    """
+
+    used: int
+    room: int
+
+
+def reason(levels: Levels, max_bytes: int, min_free: int, full: bool) -> str | None:
+    """Why nothing more is taken, None when it is; once `full`, the low marks count: a tenth nearer to empty."""
+    low, clear = max_bytes * 9 // 10, min_free * 11 // 10
+    most, least = (low, clear) if full else (max_bytes, min_free)
+    if levels.used > most:
+        return (
+            f"full: {_mib(levels.used)} in use, max_bytes is {_mib(max_bytes)}, taken again under"
+            f" {_mib(low)}: let the sinks deliver, or raise max_bytes"
+        )
+    if levels.room < least:
+        return (
+            f"the disk is nearly full: {_mib(levels.room)} left, min_free is {_mib(min_free)}, taken again above"
+            f" {_mib(clear)}: make room on the disk, or lower min_free"
+        )
+    return None
+
+
+def _mib(size: float) -> str:
+    return f"{size / 2**20:.0f} MiB"
+
+
+class Marks:
+    """Says when to measure, and whether the spool is full, with the gap between the marks."""
+
+    def __init__(self, path: Path, max_bytes: int, min_free: int) -> None:
+        self._path = path
+        self._wal = path.with_name(path.name + "-wal")
+        self._max_bytes = max_bytes
+        self._min_free = min_free
+        self._look_at = 0.0
+        self.written = 0
+        """Bytes of events since the last look."""
+        self.full: str | None = None
+        """Why nothing more is taken; None when it is."""
+
+    def due(self, now: float) -> bool:
+        """Whether to measure: in every turn while full, else now and then."""
+        return self.full is not None or now >= self._look_at or self.written >= LOOK_AFTER
+
+    def look(self, connection: sqlite3.Connection, now: float) -> None:
+        """Measure and judge; costs some ten microseconds."""
+        self._look_at = now + LOOK_EVERY
+        self.written = 0
+        levels = measured(connection, self._path, self._wal)
+        self.full = reason(levels, self._max_bytes, self._min_free, self.full is not None)
+
+
+def measured(connection: sqlite3.Connection, path: Path, wal: Path) -> Levels:
+    """The levels now."""
+    pages, free, size = (
+        connection.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("page_count", "freelist_count", "page_size")
+    )
+    disk = os.statvfs(path.parent)
+    log = wal.stat().st_size if wal.exists() else 0
+    growth = max(0, pages * size - path.stat().st_size)  # what the next checkpoint will move out of the WAL
+    return Levels(used=(pages - free) * size + log, room=disk.f_bavail * disk.f_frsize + free * size - growth)

@@ -1,0 +1,241 @@
+"""The spool's water marks: when it takes no more, what it gives back by itself, and when it takes again."""
+
+import asyncio
+import os
+import subprocess
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from poller.errors import StorageFull
+from poller.model import Done, PollOutcome, Reading, Retry
+from poller.spools.sqlite import SqliteSpool
+from poller.spools.sqlite.marks import Levels, reason
+from poller.testing import ToldClock, anything, some_event
+from tests.story.town import needs_root
+
+MIB = 2**20
+MOST = 64 * MIB
+BIG = "http://shots.example.com/" + "x" * 100_000
+"""The URL of an event of a tenth of a MiB."""
+
+
+@pytest.mark.parametrize(
+    ("used", "room", "full", "says"),
+    [
+        (100, 100, False, None),
+        (101, 100, False, "max_bytes"),
+        (101, 100, True, "max_bytes"),
+        (91, 100, False, None),
+        (91, 100, True, "max_bytes"),
+        (90, 100, True, None),
+        (0, 50, False, None),
+        (0, 49, False, "min_free"),
+        (0, 54, True, "min_free"),
+        (0, 54, False, None),
+        (0, 55, True, None),
+    ],
+)
+def test_the_marks(used: int, room: int, full: bool, says: str | None) -> None:
+    """In MiB: `max_bytes` 100 and 90, `min_free` 50 and 55."""
+    told = reason(Levels(used=used * MIB, room=room * MIB), 100 * MIB, 50 * MIB, full)
+    assert (told is None) if says is None else (told is not None and f"{says} is" in told)
+
+
+def test_without_min_free_the_disk_is_used_to_its_end() -> None:
+    assert reason(Levels(used=0, room=0), MIB, 0, False) is None
+    assert reason(Levels(used=0, room=0), MIB, 0, True) is None
+
+
+Story = Callable[[SqliteSpool, ToldClock], Awaitable[None]]
+
+
+def tell(folder: Path, story: Story, *, max_bytes: int = MOST, min_free: int = 0) -> None:
+    clock = ToldClock()
+    settings = SqliteSpool.Settings(
+        type="sqlite", path=folder / "spool.db", max_bytes=max_bytes, min_free=min_free
+    )
+
+    async def told() -> None:
+        async with SqliteSpool("spool", settings, {}, clock) as spool:
+            for sink in ("quick", "slow"):
+                await spool.attach(sink, anything)
+            await story(spool, clock)
+
+    asyncio.run(asyncio.wait_for(told(), 120))
+
+
+async def append(spool: SqliteSpool, clock: ToldClock, number: int) -> None:
+    clock.pass_time(1.0)
+    events = tuple(some_event(20 * number + n, url=BIG) for n in range(20))
+    await spool.append("source", [Reading(events=events, rejects=(), outcome=PollOutcome.FULL)])
+
+
+async def fill(spool: SqliteSpool, clock: ToldClock, start: int = 0) -> int:
+    """Append until it is refused; returns how many appends were taken."""
+    for number in range(start, start + 100):
+        try:
+            await append(spool, clock, number)
+        except StorageFull:
+            with pytest.raises(StorageFull, match=r"spool.db: full: \d+ MiB in use, max_bytes is 64 MiB"):
+                await spool.prove()
+            return number - start
+    pytest.fail("never full")
+
+
+async def deliver(spool: SqliteSpool, sink: str, count: int = 100_000) -> list[str]:
+    """Deliver up to so many events, and let that be written."""
+    ids: list[str] = []
+    desk = spool._claims.desks[sink]
+    while len(ids) < count and (desk.next < spool._claims.head or desk.seconds_to_retry() == 0):
+        batch = await spool.claim(sink, min(20, count - len(ids)))
+        ids += [event.id for event in batch.events]
+        await spool.settle(batch, [Done()] * len(batch.deliveries))
+    await spool.dead(1)
+    return ids
+
+
+def test_above_max_bytes_nothing_is_taken_until_the_slowest_sink_has_brought_it_under_the_low_mark(
+    tmp_path: Path,
+) -> None:
+    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+        taken = await fill(spool, clock)
+        assert 25 <= taken <= 35  # 2 MiB each
+        assert (tmp_path / "spool.db").stat().st_size < MOST + 6 * MIB
+        with pytest.raises(StorageFull):
+            await spool.prove()
+        await deliver(spool, "quick")
+        with pytest.raises(StorageFull):
+            await spool.prove()
+        await deliver(spool, "slow", 20)  # 2 MiB: under max_bytes, above the low mark
+        with pytest.raises(StorageFull):
+            await append(spool, clock, 1000)
+        await deliver(spool, "slow", 120)
+        await spool.prove()
+        await append(spool, clock, 1000)
+        left = await deliver(spool, "slow")
+        assert left == [some_event(n).id for n in (*range(140, taken * 20), *range(20_000, 20_020))]
+
+    tell(tmp_path, story)
+
+
+def test_what_is_settled_is_pruned_early_rather_than_polling_paused(tmp_path: Path) -> None:
+    """`retain` is what stays when there is room; sinks that keep up never make polling pause."""
+
+    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+        for number in range(80):
+            await append(spool, clock, number)
+            for sink in ("quick", "slow"):
+                await deliver(spool, sink)
+        kept = await spool.recent(10_000)
+        assert kept[0].id == some_event(1599).id
+        assert 20 * 20 < len(kept) < 35 * 20
+        assert (tmp_path / "spool.db").stat().st_size < MOST + 6 * MIB
+
+    tell(tmp_path, story)
+
+
+def test_early_pruning_never_takes_what_waits_for_a_retry_or_is_in_hand(tmp_path: Path) -> None:
+    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+        await append(spool, clock, 0)
+        batch = await spool.claim("slow", 20)
+        await spool.settle(batch, [Retry(after=3600, reason="no")] * 20)
+        await append(spool, clock, 1)
+        in_hand = await spool.claim("slow", 10)
+        await deliver(spool, "quick")
+        await fill(spool, clock, 2)
+        await deliver(spool, "slow")
+        await deliver(spool, "quick")
+        with pytest.raises(StorageFull):  # all of it lies behind the batch in hand
+            await spool.prove()
+        await spool.settle(in_hand, [Done()] * 10)
+        await spool.dead(1)
+        await spool.prove()
+        clock.pass_time(3600)
+        assert await deliver(spool, "slow") == [some_event(n).id for n in range(20)]
+
+    tell(tmp_path, story)
+
+
+def test_while_it_is_full_settlements_are_written(tmp_path: Path) -> None:
+    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+        await fill(spool, clock)
+        await deliver(spool, "quick", 100)
+        full = [asyncio.ensure_future(append(spool, clock, 500)) for _ in range(3)]
+        batch = await spool.claim("quick", 20)
+        await spool.settle(batch, [Done()] * 20)
+        await spool.dead(1)
+        results = await asyncio.gather(*full, return_exceptions=True)
+        assert {type(result) for result in results} == {StorageFull}
+        position = spool._writer.connection.execute("SELECT position FROM sink WHERE name = 'quick'")
+        assert position.fetchone() == (121,)
+
+    tell(tmp_path, story)
+
+
+def test_a_disk_with_less_than_min_free_is_refused_before_the_first_poll(tmp_path: Path) -> None:
+    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+        with pytest.raises(StorageFull, match="min_free is"):
+            await spool.prove()
+
+    tell(tmp_path, story, min_free=16 * 2**40)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 MiB in memory."""
+    needs_root("mounts a small tmpfs")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(disk)], check=True)
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def checkpoint(spool: SqliteSpool) -> None:
+    """Leave nothing in the WAL, so that what the disk has left is known."""
+    spool._writer.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+@pytest.mark.root
+def test_a_disk_that_others_fill_is_noticed_and_so_is_room_on_it(small_disk: Path) -> None:
+    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+        for number in range(10):
+            await append(spool, clock, number)
+        ballast = small_disk / "ballast"
+        checkpoint(spool)
+        free = os.statvfs(small_disk).f_bavail * 4096
+        ballast.write_bytes(bytes(free - 7 * MIB))
+        with pytest.raises(StorageFull, match=r"nearly full: \d MiB left, min_free is 8 MiB"):
+            await append(spool, clock, 10)
+        os.truncate(ballast, free - 8 * MIB - 16384)
+        clock.pass_time(1.0)
+        with pytest.raises(StorageFull):  # above the high mark, not yet above the low one
+            await append(spool, clock, 10)
+        os.truncate(ballast, free - 12 * MIB)
+        await append(spool, clock, 10)
+
+    tell(small_disk, story, min_free=8 * MIB)
+
+
+@pytest.mark.root
+def test_pages_of_the_file_that_are_free_are_room(small_disk: Path) -> None:
+    """An SQLite file never shrinks: what its sinks have settled must be enough to go on."""
+
+    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+        for number in range(15):
+            await append(spool, clock, number)
+        checkpoint(spool)
+        free = os.statvfs(small_disk).f_bavail * 4096
+        (small_disk / "ballast").write_bytes(bytes(free - 7 * MIB))
+        with pytest.raises(StorageFull):
+            await append(spool, clock, 20)
+        for sink in ("quick", "slow"):
+            await deliver(spool, sink)
+        for number in range(20, 24):
+            await append(spool, clock, number)
+
+    tell(small_disk, story, min_free=16 * MIB)
