@@ -21,7 +21,7 @@ from poller.journal import Journal
 from poller.listen import Listener
 from poller.metrics import Metrics
 from poller.model import Event, Page, PollOutcome, Reading, Reject
-from poller.ports import Follows, PushedSource, Sink, Source, Spool, Wants
+from poller.ports import BeginsAnew, Follows, PushedSource, Sink, Source, Spool, Wants
 from poller.qcloud.account import Account
 from poller.reception import Reception
 from poller.retry import RetryPolicy
@@ -74,6 +74,7 @@ class Daemon:
         self.spool = await stack.enter_async_context(
             cast(Spool, _built(plugins.SPOOLS, "spool", settings.spool, {}))
         )
+        self._tell_damage()
         journal = Journal(_journal_path(settings), settings.journal.size)
         self.journal = await stack.enter_async_context(journal)
         for name, account in settings.accounts.items():
@@ -84,6 +85,16 @@ class Daemon:
             await self._open_source(stack, _built(plugins.SOURCES, name, source, self.accounts))
         if settings.admin is not None:
             await self._open_admin(stack)
+
+    def _tell_damage(self) -> None:
+        if isinstance(self.spool, BeginsAnew) and (damage := self.spool.damage) is not None:
+            log.error(
+                "spool_began_anew",
+                reason=damage.reason,
+                moved_to=str(damage.file),
+                means="undelivered events are in that file; ids are forgotten, so that duplicates may come",
+                remedy=f"stop, then: poller spool salvage {damage.file} -c FILE",
+            )
 
     async def _open_sink(self, stack: AsyncExitStack, name: str, settings: SinkSettings) -> None:
         built = cast(Sink, _built(plugins.SINKS, name, settings, self.accounts))
@@ -253,7 +264,7 @@ class Daemon:
             try:
                 while await self.spool.prune():
                     await asyncio.sleep(0.05)  # between two steps, for those who wait for a commit
-            except StorageError as error:
+            except StorageFull as error:
                 log.warning("pruning_failed", reason=str(error))
             await asyncio.sleep(HOUSEKEEPING)
 
@@ -268,6 +279,8 @@ class Daemon:
             metrics.oldest.labels(courier.name).set(max(0.0, age))
             metrics.dead_letters.labels(courier.name).set(backlog.dead)
         metrics.spool_bytes.set(await self.spool.size())
+        if isinstance(self.spool, BeginsAnew):
+            metrics.spool_files_aside.set(len(self.spool.files_aside()))
         metrics.journal_bytes.set(self.journal.bytes_held)
         for name, account in self.accounts.items():
             metrics.clock_skew.labels(name).set(account.skew)

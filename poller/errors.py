@@ -33,6 +33,10 @@ class StorageFull(StorageError):
     """No space for it now; the same call may succeed later."""
 
 
+class StorageCorrupt(StorageError):
+    """The file is damaged: the next start moves it aside and begins a new one."""
+
+
 class StorageLocked(StorageError):
     """Another process owns the file."""
 

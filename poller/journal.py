@@ -64,6 +64,8 @@ class Journal:
         self._head = BLOCK
         self._reserved = 0
         self._failed: StorageError | None = None
+        self._broken: OSError | None = None
+        """The thread's first failure: after it, nothing is written, because no later fsync could be believed."""
         self._room = asyncio.Event()
         self._left_over: list[tuple[int, Page]] = []
         self._header_due = False
@@ -81,7 +83,7 @@ class Journal:
         """Close, with what is released written durably."""
         await self._thread.stop()
         if self._fd >= 0:
-            if self._failed is None:
+            if self._failed is None and self._broken is None:
                 self._write_header()
                 os.fdatasync(self._fd)
             os.close(self._fd)
@@ -178,6 +180,8 @@ class Journal:
     # ------------------------------------------------------------ in the thread
 
     def _write(self, jobs: list[_Write | None]) -> list[Exception | None]:
+        if self._broken is not None:
+            return [self._broken for _ in jobs]
         writes = [job for job in jobs if job is not None]
         try:
             for write in writes:
@@ -186,6 +190,7 @@ class Journal:
             if writes:
                 os.fdatasync(self._fd)
         except OSError as error:
+            self._broken = error
             return [error for _ in jobs]
         return [None for _ in jobs]
 

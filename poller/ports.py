@@ -10,8 +10,11 @@ has an attribute `Settings` (a `poller.settings.Section`) and is built as `Adapt
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
+
+import msgspec
 
 from poller.catalogue import Stream
 from poller.model import Backlog, Batch, DeadLetter, Event, Outcome, Page, PushOutcome, Reading, Reject
@@ -221,6 +224,25 @@ class Spool(Port, Protocol):
 
     async def size(self) -> int:
         """Bytes held."""
+        ...
+
+
+class Damage(msgspec.Struct, frozen=True, kw_only=True):
+    """A spool file that was found damaged: where it lies now, and what was wrong."""
+
+    file: Path
+    reason: str
+
+
+@runtime_checkable
+class BeginsAnew(Protocol):
+    """What a spool has besides if it moves a damaged file aside and begins a new one, rather than not start."""
+
+    damage: Damage | None
+    """What entering found; None when all was well."""
+
+    def files_aside(self) -> Sequence[Path]:
+        """The damaged files that nobody has taken away yet."""
         ...
 
 

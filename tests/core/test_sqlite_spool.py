@@ -173,12 +173,6 @@ def test_a_file_of_a_later_schema_is_refused(tmp_path: Path) -> None:
         tell(tmp_path, lambda spool, clock: asyncio.sleep(0))
 
 
-def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "spool.db").write_bytes(b"these are not the bytes of a database" * 100)
-    with pytest.raises(StorageError, match=r"spool\.db"):
-        tell(tmp_path, lambda spool, clock: asyncio.sleep(0))
-
-
 def test_the_file_is_read_by_its_owner_alone_and_survives_as_plain_lines(tmp_path: Path) -> None:
     async def story(spool: SqliteSpool, clock: ToldClock) -> None:
         await spool.append("source", [some_reading(1, 2)])

@@ -15,20 +15,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Literal, Self, TypeVar
 
+import msgspec
 from pydantic import Field
 
 from poller.catalogue import Stream
 from poller.clock import Clock
-from poller.errors import StorageError
+from poller.errors import StorageCorrupt, StorageError
 from poller.files import make_folder, own, sync_folder
 from poller.model import Backlog, Batch, DeadLetter, Event, Outcome, Reading, Reject
-from poller.ports import Wants
+from poller.ports import Damage, Wants
 from poller.settings import FilePath, Size, SpoolSettings, size_between
 from poller.spools.claims import Claims
 from poller.spools.desk import Changes, Desk, Member
+from poller.spools.sqlite.aside import files_aside, is_condemned, move_aside
 from poller.spools.sqlite.marks import Marks
 from poller.spools.sqlite.schema import dead_of, events_of, moment, reject_of
-from poller.spools.sqlite.writer import Writer, flush
+from poller.spools.sqlite.writer import Writer, flush, storage_error
 from poller.spools.tail import Tail
 from poller.worker import GroupThread
 
@@ -66,6 +68,8 @@ class SqliteSpool:
         self._clock = clock or Clock()
         self._path = settings.path
         self._lock = -1
+        self.damage: Damage | None = None
+        """See `BeginsAnew.damage`."""
         marks = Marks(self._path, settings.max_bytes, settings.min_free)
         self._writer = Writer(self._path, self._clock, marks)
         self._writes: GroupThread[Callable[[Writer], object], object] = GroupThread(
@@ -91,12 +95,22 @@ class SqliteSpool:
         try:
             make_folder(self._path.parent)
             self._lock = own(self._path.with_name(self._path.name + ".lock"), f"spool {self._path}")
-            if not self._path.exists():
-                os.close(os.open(self._path, os.O_CREAT | os.O_WRONLY, 0o600))
-            self._writer.open()
+            if is_condemned(self._path):
+                self.damage = move_aside(self._path, self._clock.now())
+            try:
+                self._open_file()
+            except StorageCorrupt as error:
+                self.damage = move_aside(self._path, self._clock.now(), str(error))
+                self._writer.abandon()  # after the move: closing may write into the file, and delete a WAL
+                self._open_file()
             sync_folder(self._path.parent)
         except OSError as error:
             raise StorageError(f"spool {self._path}: {error.strerror}") from error
+
+    def _open_file(self) -> None:
+        if not self._path.exists():
+            os.close(os.open(self._path, os.O_CREAT | os.O_WRONLY, 0o600))
+        self._writer.open()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
@@ -140,6 +154,8 @@ class SqliteSpool:
 
     async def settle(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
         """See `Spool.settle`."""
+        if self._writer.broken is not None:
+            raise self._writer.broken  # it will never be written: the process ends, the next one carries it again
         await self._claims.settle(batch, outcomes)
 
     async def split(self, batch: Batch) -> tuple[Batch, ...]:
@@ -220,6 +236,10 @@ class SqliteSpool:
         """See `Spool.size`."""
         return sum(_size(self._path.with_name(self._path.name + end)) for end in ("", "-wal"))
 
+    def files_aside(self) -> list[Path]:
+        """See `BeginsAnew.files_aside`."""
+        return files_aside(self._path)
+
     # ------------------------------------------------------------ threads
 
     async def _write(self, job: Callable[[Writer], Result]) -> Result:
@@ -240,8 +260,8 @@ class SqliteSpool:
                     f"{self._path.as_uri()}?mode=ro", uri=True, check_same_thread=False
                 )
             return job(self._reader)
-        except (sqlite3.Error, ValueError) as error:
-            return StorageError(f"spool {self._path}: {error}")
+        except (sqlite3.Error, ValueError, msgspec.MsgspecError) as error:
+            return storage_error(self._path, error, self._clock.now())
 
 
 def _load(start: int, reader: sqlite3.Connection) -> list[Member]:

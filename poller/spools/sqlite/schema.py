@@ -16,6 +16,7 @@ import msgspec
 from poller.errors import StorageError
 from poller.model import Attempt, DeadLetter, Event, Reject, parse_event
 from poller.spools.desk import Waiting
+from poller.spools.sqlite.migrations import STEPS, migrate
 
 APPLICATION_ID = 0x504F4C4C  # "POLL"
 VERSION = 1
@@ -57,19 +58,28 @@ _numbers = msgspec.json.Decoder(tuple[int, ...])
 Row = tuple[object, ...]
 
 
-def prepare(connection: sqlite3.Connection, secret: bytes) -> None:
-    """Create the tables in an empty file, or check that the file is one of ours; raises `StorageError`."""
+def recognised(connection: sqlite3.Connection) -> int:
+    """The schema of a spool file, 0 for an empty file; `StorageError` for what is not ours, or of a later schema."""
     application, version = (
-        connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
+        int(connection.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("application_id", "user_version")
     )
     if (application, version) == (0, 0) and not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+        return 0
+    if application != APPLICATION_ID:
+        raise StorageError("not a spool file: the database belongs to another program")
+    if version > VERSION:
+        raise StorageError(f"schema {version}, this program knows {VERSION}: use the version that wrote it")
+    return version
+
+
+def prepare(connection: sqlite3.Connection, version: int, secret: bytes) -> None:
+    """Create the tables in an empty file, or bring those of an earlier schema up to date."""
+    if version == 0:
         factor = f"INSERT INTO meta VALUES ('factor', x'{secret.hex()}');"  # noqa: S608 - hex of our own
         pragmas = f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION};"
         connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} {pragmas} {factor} COMMIT;")
-    elif application != APPLICATION_ID:
-        raise StorageError("not a spool file: the database belongs to another program")
-    elif version != VERSION:
-        raise StorageError(f"schema {version}, this program knows {VERSION}: use the version that wrote it")
+    else:
+        migrate(connection, version, STEPS)
 
 
 def epoch(at: datetime) -> float:

@@ -7,7 +7,8 @@ import sqlite3
 import struct
 from collections import deque
 from collections.abc import Callable
-from datetime import timedelta
+from contextlib import suppress
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,9 +16,10 @@ import msgspec
 
 from poller.catalogue import Catalogue, Stream
 from poller.clock import Clock
-from poller.errors import StorageError, StorageFull
+from poller.errors import StorageCorrupt, StorageError, StorageFull
 from poller.model import Event, Reading, Reject
 from poller.spools.desk import Changes, Waiting
+from poller.spools.sqlite.aside import CORRUPT, condemn
 from poller.spools.sqlite.marks import Marks
 from poller.spools.sqlite.schema import (
     dead_row,
@@ -25,6 +27,7 @@ from poller.spools.sqlite.schema import (
     events_of,
     lines,
     prepare,
+    recognised,
     waiting_of,
     waiting_row,
 )
@@ -70,7 +73,8 @@ class Writer:
         self._clock = clock
         self._marks = marks
         self._attached: set[str] = set()
-        self._broken: StorageError | None = None
+        self.broken: StorageError | None = None
+        """Why nothing is written any more; it stays so until the file is opened anew."""
         self._factor = 0
         self.next = 1
         self.dirty: deque[Changes] = deque()
@@ -82,6 +86,7 @@ class Writer:
         """Open or create the file; raises `StorageError`."""
         try:
             self.connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+            version = recognised(self.connection)
             self.connection.execute("PRAGMA page_size=8192")
             self.connection.execute("PRAGMA journal_mode=WAL")
             self.connection.execute(f"PRAGMA synchronous={SYNCHRONOUS}")
@@ -91,14 +96,21 @@ class Writer:
             self.connection.execute("PRAGMA wal_autocheckpoint=4000")
             # Debian's SQLite overwrites what is deleted unless told not to
             self.connection.execute("PRAGMA secure_delete=OFF")
-            prepare(self.connection, os.urandom(16))
+            prepare(self.connection, version, os.urandom(16))
             self._read_state()
-        except sqlite3.Error as error:
-            raise _storage_error(self._path, error) from error
+        except (sqlite3.Error, msgspec.MsgspecError) as error:
+            raise storage_error(self._path, error, self._clock.now()) from error
+
+    def abandon(self) -> None:
+        """Let go of a file that could not be opened."""
+        with suppress(sqlite3.Error):
+            self.connection.close()
 
     def _read_state(self) -> None:
-        factor = self.connection.execute("SELECT value FROM meta WHERE name='factor'").fetchone()[0]
-        self._factor = int.from_bytes(factor, "big") | 1
+        factor = self.connection.execute("SELECT value FROM meta WHERE name='factor'").fetchone()
+        if factor is None:
+            raise StorageCorrupt(f"spool {self._path}: its table meta lacks a row")
+        self._factor = int.from_bytes(factor[0], "big") | 1
         last = self.connection.execute("SELECT max(last) FROM page").fetchone()[0] or 0
         position = self.connection.execute("SELECT max(position) FROM sink").fetchone()[0] or 1
         self.next = max(last + 1, position)
@@ -123,23 +135,23 @@ class Writer:
 
     def close(self) -> None:
         """Write what is due and close."""
-        if self._broken is None:
+        if self.broken is None:
             self._save_at = 0.0
             self.run([flush])
         self.connection.close()
 
     def run(self, jobs: list[Job[object]]) -> list[object | Exception]:
         """Run jobs in one transaction; if one fails, each in a transaction of its own."""
-        if self._broken is None and self._marks.due(self._clock.monotonic()):
+        if self.broken is None and self._marks.due(self._clock.monotonic()):
             self._look()
         return self._run(jobs)
 
     def _run(self, jobs: list[Job[object]]) -> list[object | Exception]:
-        if self._broken is not None:
-            return [self._broken for _ in jobs]
+        if self.broken is not None:
+            return [self.broken for _ in jobs]
         try:
             return self._together(jobs)
-        except (sqlite3.Error, UnicodeError, OverflowError, StorageFull) as error:
+        except (sqlite3.Error, UnicodeError, OverflowError, StorageFull, msgspec.MsgspecError) as error:
             if len(jobs) > 1 and not isinstance(error, sqlite3.OperationalError):
                 return [result for job in jobs for result in self._run([job])]
             return [self._failure(error) for _ in jobs]
@@ -208,9 +220,10 @@ class Writer:
     def _failure(self, error: Exception) -> StorageError:
         if isinstance(error, StorageError):
             return error
-        failure = _storage_error(self._path, error)
-        if isinstance(error, sqlite3.OperationalError) and not isinstance(failure, StorageFull):
-            self._broken = failure  # what a failed fsync left behind cannot be known: reopen, replay
+        failure = storage_error(self._path, error, self._clock.now())
+        unknown = isinstance(error, sqlite3.OperationalError) and not isinstance(failure, StorageFull)
+        if unknown or isinstance(failure, StorageCorrupt):
+            self.broken = failure  # what a failed fsync left behind cannot be known: reopen, replay
         return failure
 
     # ------------------------------------------------------------ jobs
@@ -373,9 +386,13 @@ def flush(writer: Writer) -> None:
     """A job that only takes the due changes along."""
 
 
-def _storage_error(path: Path, error: Exception) -> StorageError:
+def storage_error(path: Path, error: Exception, now: datetime) -> StorageError:
+    """What an engine's error means to whoever asked; a file that is damaged is condemned."""
     code = getattr(error, "sqlite_errorcode", None)
     text = f"spool {path}: {error}"
     if code is not None and (code & 0xFF == sqlite3.SQLITE_FULL or code == sqlite3.SQLITE_IOERR_SHMSIZE):
         return StorageFull(text)
+    if isinstance(error, msgspec.MsgspecError) or (code is not None and code & 0xFF in CORRUPT):
+        condemn(path, now, text)
+        return StorageCorrupt(text)
     return StorageError(text)

@@ -1,0 +1,74 @@
+"""A damaged spool file is moved aside, whole, and never deleted.
+
+Whoever meets the damage condemns the file: a mark beside it says so. The next start moves it before it opens
+anything; if that is cut short, the start after it goes on under the same name. The WAL goes first, because SQLite
+deletes one that has no database.
+"""
+
+import os
+import sqlite3
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+
+from poller.files import sync_folder
+from poller.ports import Damage
+
+ENDS = ("-wal", "-shm", "")
+CORRUPT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+
+def _beside(path: Path, end: str) -> Path:
+    return path.with_name(path.name + end)
+
+
+def _mark(path: Path) -> Path:
+    return _beside(path, ".damaged")
+
+
+def condemn(path: Path, now: datetime, reason: str) -> None:
+    """Mark a file to be moved by the next start; as far as the disk takes it. A mark that is there stays."""
+    with suppress(OSError):
+        fd = os.open(_mark(path), os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, f"{_name(path, now)}\n{reason}\n".encode())
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        sync_folder(path.parent)
+
+
+def _name(path: Path, now: datetime) -> str:
+    name = stem = f"{path.name}.corrupt-{now:%Y%m%dT%H%M%SZ}"
+    count = 1
+    while any(path.with_name(name + end).exists() for end in ENDS):
+        count += 1
+        name = f"{stem}.{count}"
+    return name
+
+
+def is_condemned(path: Path) -> bool:
+    """Whether a mark says that the file must be moved before it is opened."""
+    return _mark(path).exists()
+
+
+def move_aside(path: Path, now: datetime, reason: str = "") -> Damage:
+    """Move a file, with its WAL, under the name in its mark; `OSError` when that cannot be done."""
+    condemn(path, now, reason)
+    name, _, said = _mark(path).read_text(errors="replace").partition("\n")
+    if not name.startswith(path.name + ".corrupt-") or "/" in name:  # a mark that was cut short
+        name, said = _name(path, now), reason
+    aside = path.with_name(name)
+    for end in ENDS:
+        if _beside(path, end).exists():
+            os.rename(_beside(path, end), _beside(aside, end))
+    sync_folder(path.parent)
+    _mark(path).unlink()
+    sync_folder(path.parent)
+    return Damage(file=aside, reason=said.strip() or "damaged")
+
+
+def files_aside(path: Path) -> list[Path]:
+    """The files that were moved aside and still lie beside the spool, oldest first."""
+    found = path.parent.glob(f"{path.name}.corrupt-*")
+    return sorted(file for file in found if not file.name.endswith(("-wal", "-shm")))
