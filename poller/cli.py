@@ -11,6 +11,7 @@ import typer
 
 from poller import __version__
 from poller.cli_sandbox import sandbox, the_platform
+from poller.cli_spool import spool_commands
 from poller.errors import BadConfiguration, PollerError, StorageLocked
 from poller.stop import Stop
 
@@ -213,6 +214,8 @@ def _duration(text: str) -> float:
     except ValidationError:
         raise typer.BadParameter("a duration is written 250ms, 30s, 5m, 12h or 3d") from None
 
+
+app.add_typer(spool_commands(_settings, _in_loop), name="spool")
 
 # ---------------------------------------------------------------- the platform in a box
 

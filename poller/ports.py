@@ -9,7 +9,8 @@ has an attribute `Settings` (a `poller.settings.Section`) and is built as `Adapt
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
@@ -243,6 +244,46 @@ class BeginsAnew(Protocol):
 
     def files_aside(self) -> Sequence[Path]:
         """The damaged files that nobody has taken away yet."""
+        ...
+
+
+class Examined(msgspec.Struct, frozen=True, kw_only=True):
+    """What an examination of a spool file found: what is in it, and all that is wrong."""
+
+    summary: str
+    findings: tuple[str, ...]
+
+
+class Salvaged(msgspec.Struct, frozen=True, kw_only=True):
+    """Some of what was read in a damaged file; a reject with its source; in `damage`, what could not be read."""
+
+    events: tuple[Event, ...] = ()
+    dead: tuple[DeadLetter, ...] = ()
+    rejects: tuple[tuple[str, Reject], ...] = ()
+    damage: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class KeptInFile(Protocol):
+    """What a spool has besides if it is one file. All but `restore` is called without entering the spool, only reads,
+    and raises `StorageError` for a file that is not there or not ours."""
+
+    def examine(self) -> Examined:
+        """Read all of the spool's file, as of one moment; also beside a running daemon."""
+        ...
+
+    def export(self, kinds: frozenset[str], since: datetime | None) -> Iterator[bytes]:
+        """The public forms of the retained events of these kinds (empty: all), received since then, oldest first; also
+        beside a running daemon."""
+        ...
+
+    def salvage(self, file: Path, sinks: Sequence[str]) -> Iterator[Salvaged]:
+        """What can be read of another file, however damaged: the events that these sinks had not settled (no sinks: all
+        events; also where that cannot be told), dead letters, rejects."""
+        ...
+
+    async def restore(self, salvaged: Sequence[Salvaged]) -> int:
+        """Commit it to this spool, entered, as new; what is known changes nothing. Returns how many events were new."""
         ...
 
 

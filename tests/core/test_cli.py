@@ -40,6 +40,7 @@ def test_help_names_every_command() -> None:
         "schema",
         "demo",
         "sandbox",
+        "spool",
         "--version",
         "--install-completion",
         "78",

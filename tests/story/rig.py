@@ -150,6 +150,11 @@ class Story:
         """Empty the queue and deliver all; returns the exit code."""
         return self.start("drain", "--timeout", timeout).wait(300)
 
+    def look_after(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """One `poller spool` command."""
+        command = [sys.executable, "-m", "poller", "spool", *words, "-c", str(self.config)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+
     def end(self) -> None:
         for process in self.processes:
             process.kill()

@@ -1,5 +1,6 @@
 """A damaged spool, and syncs that fail under the daemon: it goes on, or ends and comes back; nothing is lost."""
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -29,6 +30,25 @@ def test_a_damaged_spool_is_moved_aside_said_once_and_polling_goes_on(tmp_path: 
         assert again.said("spool_began_anew") == []
         assert again.metric("spool_files_aside") == 1, "until somebody has taken it away"
         assert again.stop() == 0
+
+
+def test_check_and_export_work_beside_a_running_daemon_and_salvage_says_why_not(tmp_path: Path) -> None:
+    with town(tmp_path) as place, story(place, tmp_path) as told:
+        process = told.run()
+        place.enqueue(1000)
+        until(lambda: place.hook.files.total() == 1000)
+        with place.feeding():
+            checked = told.look_after("check")
+            exported = told.look_after("export")
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+        assert ": good: " in checked.stdout
+        assert len(exported.stdout.splitlines()) >= 1000
+        assert all(json.loads(line)["specversion"] == "1.0" for line in exported.stdout.splitlines())
+        refused = told.look_after("salvage", str(told.config))
+        assert refused.returncode == 1
+        assert "another poller owns it: stop it first" in refused.stderr
+        assert process.stop() == 0
+        assert told.books().lost() == []
 
 
 @pytest.mark.parametrize("file", ["spool.db-wal", "spool.db.journal"])

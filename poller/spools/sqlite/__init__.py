@@ -8,7 +8,7 @@ import asyncio
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -23,12 +23,14 @@ from poller.clock import Clock
 from poller.errors import StorageCorrupt, StorageError
 from poller.files import make_folder, own, sync_folder
 from poller.model import Backlog, Batch, DeadLetter, Event, Outcome, Reading, Reject
-from poller.ports import Damage, Wants
+from poller.ports import Damage, Examined, Salvaged, Wants
 from poller.settings import FilePath, Size, SpoolSettings, size_between
 from poller.spools.claims import Claims
 from poller.spools.desk import Changes, Desk, Member
 from poller.spools.sqlite.aside import files_aside, is_condemned, move_aside
+from poller.spools.sqlite.examine import examine, export
 from poller.spools.sqlite.marks import Marks
+from poller.spools.sqlite.salvage import salvage
 from poller.spools.sqlite.schema import dead_of, events_of, moment, reject_of
 from poller.spools.sqlite.writer import Writer, flush, storage_error
 from poller.spools.tail import Tail
@@ -239,6 +241,28 @@ class SqliteSpool:
     def files_aside(self) -> list[Path]:
         """See `BeginsAnew.files_aside`."""
         return files_aside(self._path)
+
+    # ------------------------------------------------------------ the file, without owning it
+
+    def examine(self) -> Examined:
+        """See `KeptInFile.examine`."""
+        return examine(self._path)
+
+    def export(self, kinds: frozenset[str], since: datetime | None) -> Iterator[bytes]:
+        """See `KeptInFile.export`."""
+        return export(self._path, kinds, since)
+
+    def salvage(self, file: Path, sinks: Sequence[str]) -> Iterator[Salvaged]:
+        """See `KeptInFile.salvage`."""
+        return salvage(file, sinks)
+
+    async def restore(self, salvaged: Sequence[Salvaged]) -> int:
+        """See `KeptInFile.restore`."""
+        chunk = await self._write(partial(Writer.restore, salvaged=salvaged))
+        if chunk is None:
+            return 0
+        self._claims.publish(chunk)
+        return len(chunk.events)
 
     # ------------------------------------------------------------ threads
 

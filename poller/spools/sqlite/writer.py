@@ -6,7 +6,7 @@ import os
 import sqlite3
 import struct
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,6 +18,7 @@ from poller.catalogue import Catalogue, Stream
 from poller.clock import Clock
 from poller.errors import StorageCorrupt, StorageError, StorageFull
 from poller.model import Event, Reading, Reject
+from poller.ports import Salvaged
 from poller.spools.desk import Changes, Waiting
 from poller.spools.sqlite.aside import CORRUPT, condemn
 from poller.spools.sqlite.marks import Marks
@@ -58,6 +59,8 @@ _PUT_DEAD = (
     "INSERT OR REPLACE INTO dead (sink, event_id, attempts, first_attempt_at, died_at, reason, history, event)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
+
+_KEEP_DEAD = _PUT_DEAD.replace("REPLACE", "IGNORE")
 
 _known = msgspec.msgpack.Decoder(Stream)
 _packed = msgspec.msgpack.Encoder().encode
@@ -239,6 +242,19 @@ class Writer:
                 self._write_reject(source, reject)
         self._write_memories(source, {reading.about: reading.memory for reading in readings})
         return chunks
+
+    def restore(self, salvaged: Sequence[Salvaged]) -> Chunk | None:
+        """Write what came out of another file; unlike in `append`, an old change of state is no less an event."""
+        self._admit()
+        for part in salvaged:
+            for letter in part.dead:
+                self.connection.execute(_KEEP_DEAD, dead_row(letter))
+            for source, reject in part.rejects:
+                self._write_reject(source, reject)
+        fresh = self._fresh(tuple(event for part in salvaged for event in part.events))
+        for event in fresh:
+            self.catalogue.note(event)
+        return self._write_page(fresh) if fresh else None
 
     def _write_memories(self, source: str, memories: dict[str, bytes]) -> None:
         at = epoch(self._clock.now())

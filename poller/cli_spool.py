@@ -1,0 +1,212 @@
+"""`poller spool`: looks after a spool file."""
+
+import base64
+import os
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, NoReturn
+
+import typer
+
+from poller.errors import StorageError, StorageFull, StorageLocked
+from poller.stop import Stop
+
+if TYPE_CHECKING:
+    from poller.ports import KeptInFile, Salvaged
+    from poller.settings import Settings
+
+TOGETHER = 1_000
+"""Events that are restored in one commit."""
+
+InLoop = Callable[[Coroutine[Any, Any, int], Stop], int]
+Config = Annotated[
+    Path, typer.Option("--config", "-c", metavar="FILE", help="The configuration.", show_default=False)
+]
+Kinds = Annotated[
+    list[str] | None,
+    typer.Option("--kind", metavar="KIND", help="Only this kind, such as screenshot; may be repeated."),
+]
+Since = Annotated[
+    str | None,
+    typer.Option(metavar="AGE|TIME", help="Only what was received since: 2h, 3d, or 2026-01-31T12:00:00Z."),
+]
+
+
+def spool_commands(settings_of: Callable[[Path], "Settings"], in_loop: InLoop) -> typer.Typer:
+    """The three commands, given how a configuration is read and how work is run."""
+    commands = typer.Typer(help="Look after a spool file.", no_args_is_help=True)
+
+    @commands.command()
+    def check(config: Config) -> None:
+        """Read all of the spool and say what is wrong with it; also beside a running daemon. Changes nothing."""
+        settings = settings_of(config)
+        try:
+            examined = _spool(settings).examine()
+        except StorageError as error:
+            _fail(str(error))
+        for finding in examined.findings:
+            typer.echo(finding)
+        path = getattr(settings.spool, "path", "spool")
+        typer.echo(f"{path}: {'damaged' if examined.findings else 'good'}: {examined.summary}")
+        raise typer.Exit(1 if examined.findings else 0)
+
+    @commands.command()
+    def export(config: Config, kind: Kinds = None, since: Since = None) -> None:
+        """Print the events it holds as CloudEvents, one a line; also beside a running daemon. Changes nothing."""
+        moment = None if since is None else _moment(since)
+        try:
+            _print(_spool(settings_of(config)).export(frozenset(kind or ()), moment), sys.stdout.buffer)
+        except StorageError as error:
+            _fail(str(error))
+
+    @commands.command()
+    def salvage(
+        context: typer.Context,
+        file: Annotated[Path, typer.Argument(metavar="FILE", help="A damaged or old spool file.")],
+        config: Config,
+        to: Annotated[
+            Path | None,
+            typer.Option(metavar="FILE", help="Write JSON lines to this new file, and nothing to the spool."),
+        ] = None,
+    ) -> None:
+        """Bring back what can be read: what was not delivered goes into the configured spool, to be delivered."""
+        settings = settings_of(config)
+        found = _Found()
+        work = _to_file(settings, file, to, found) if to else _to_spool(settings, file, found)
+        raise typer.Exit(in_loop(work, context.obj))
+
+    return commands
+
+
+def _spool(settings: "Settings") -> "KeptInFile":
+    from poller import plugins
+    from poller.ports import KeptInFile
+
+    adapter: Any = plugins.adapter(plugins.SPOOLS, settings.spool.type)
+    spool = adapter("spool", settings.spool, {})
+    if not isinstance(spool, KeptInFile):
+        _fail(f"a spool of type {settings.spool.type} has no file to look after")
+    return spool
+
+
+def _fail(text: str) -> NoReturn:
+    typer.echo(text, err=True)
+    raise typer.Exit(1)
+
+
+def _moment(text: str) -> datetime:
+    from pydantic import TypeAdapter, ValidationError
+
+    from poller.settings import Duration
+
+    try:
+        age: float = TypeAdapter(Duration).validate_python(text)
+        return datetime.now(UTC) - timedelta(seconds=age)
+    except (ValidationError, OverflowError):
+        pass
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter("an age is written 2h or 3d, a time 2026-01-31T12:00:00Z") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _print(lines: Iterator[bytes], out: BinaryIO) -> None:
+    try:
+        for line in lines:
+            out.write(line + b"\n")
+        out.flush()
+    except BrokenPipeError:  # whoever read has enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+
+
+# ---------------------------------------------------------------- salvage
+
+
+class _Found:
+    """Counts what was salvaged, and tells what could not be."""
+
+    def __init__(self) -> None:
+        self.events = self.dead = self.rejects = self.damage = 0
+
+    def add(self, part: "Salvaged") -> None:
+        self.events += len(part.events)
+        self.dead += len(part.dead)
+        self.rejects += len(part.rejects)
+        self.damage += len(part.damage)
+        for line in part.damage:
+            typer.echo(f"not readable: {line}", err=True)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.events} events, {self.dead} dead letters, {self.rejects} rejects; {self.damage} damages"
+        )
+
+
+async def _to_spool(settings: "Settings", file: Path, found: _Found) -> int:
+    if file.resolve() == getattr(settings.spool, "path", file).resolve():
+        typer.echo(
+            f"{file} is the configured spool itself: the next start moves it aside if it is damaged", err=True
+        )
+        return 1
+    spool: Any = _spool(settings)
+    new = 0
+    async with AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(spool)
+        except StorageLocked as error:
+            typer.echo(f"{error}: stop it first, or use --to", err=True)
+            return 1
+        for sink in settings.sinks:
+            await spool.attach(sink, lambda event: True)
+        try:
+            for parts in _groups(spool.salvage(file, tuple(settings.sinks)), found):
+                new += await spool.restore(parts)
+        except StorageFull as error:
+            typer.echo(f"{error}\n{new} events were salvaged so far: make room and run it again", err=True)
+            return 1
+    typer.echo(f"{file}: {found}; {new} of the events are new and will be delivered")
+    return 0
+
+
+def _groups(parts: "Iterator[Salvaged]", found: _Found) -> "Iterator[list[Salvaged]]":
+    group: list[Salvaged] = []
+    size = 0
+    for part in parts:
+        found.add(part)
+        group.append(part)
+        size += 1 + len(part.events)
+        if size >= TOGETHER:
+            yield group
+            group, size = [], 0
+    yield group
+
+
+async def _to_file(settings: "Settings", file: Path, to: Path, found: _Found) -> int:
+    fd = os.open(to, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    with os.fdopen(fd, "wb") as out:
+        for part in _spool(settings).salvage(file, ()):
+            found.add(part)
+            for line in _lines(part):
+                out.write(line + b"\n")
+        out.flush()
+        os.fsync(fd)
+    typer.echo(f"{file}: {found}; written to {to}")
+    return 0
+
+
+def _lines(part: "Salvaged") -> Iterator[bytes]:
+    import msgspec
+
+    yield from (event.encoded for event in part.events)
+    for letter in part.dead:
+        told = msgspec.to_builtins(letter) | {"event": msgspec.Raw(letter.event.encoded)}
+        yield msgspec.json.encode({"dead_letter": told})
+    for source, reject in part.rejects:
+        body = base64.b64encode(reject.body).decode()
+        yield msgspec.json.encode(
+            {"quarantine": msgspec.to_builtins(reject) | {"source": source, "body": body}}
+        )

@@ -1,0 +1,129 @@
+"""Looks at a spool file without owning it, also beside a running daemon: is it whole, and what is in it."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from poller.errors import StorageError
+from poller.model import parse_event
+from poller.ports import Examined
+from poller.spools.sqlite.schema import dead_of, epoch, events_of, recognised, waiting_of
+
+MOST_FINDINGS = 100
+EXPORT_PAGES = 64
+
+
+def opened(path: Path) -> sqlite3.Connection:
+    """A connection that only reads; `StorageError` for what is not there or not ours."""
+    if not path.exists():
+        raise StorageError(f"spool {path}: there is no such file")
+    connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None)
+    try:
+        if recognised(connection) == 0:
+            raise StorageError("it is empty: no daemon has used it yet")
+    except (sqlite3.Error, StorageError) as error:
+        connection.close()
+        raise StorageError(f"spool {path}: {error}") from error
+    return connection
+
+
+def examine(path: Path) -> Examined:
+    """Everything that is wrong with a file, as of one moment; reads all of it."""
+    with closing(opened(path)) as db:
+        db.execute("BEGIN")
+        found: list[str] = []
+        summary = "unreadable"
+        try:
+            found += [
+                row[0] for row in db.execute(f"PRAGMA integrity_check({MOST_FINDINGS})") if row[0] != "ok"
+            ]
+            found += _invariants(db)
+            summary = _summary(db)
+        except sqlite3.Error as error:
+            found.append(str(error))
+        return Examined(summary=summary, findings=tuple(found[:MOST_FINDINGS]))
+
+
+def _summary(db: sqlite3.Connection) -> str:
+    events, pages = db.execute("SELECT coalesce(sum(last - first + 1), 0), count(*) FROM page").fetchone()
+    counts = [f"{events} events in {pages} pages"]
+    for table, word in (
+        ("dead", "dead letters"),
+        ("quarantine", "in quarantine"),
+        ("seen", "ids remembered"),
+    ):
+        counts.append(f"{db.execute(f'SELECT count(*) FROM {table}').fetchone()[0]} {word}")  # noqa: S608 - ours
+    return ", ".join(counts)
+
+
+def _invariants(db: sqlite3.Connection) -> Iterator[str]:
+    positions = dict(db.execute("SELECT name, position FROM sink ORDER BY name"))
+    head = 0
+    for first, last, blob in db.execute("SELECT first, last, events FROM page ORDER BY first"):
+        if head and first < head:
+            yield f"page {first}: its numbers overlap those before"
+        if head and first > head and any(position < first for position in positions.values()):
+            yield f"page {first}: numbers {head} to {first - 1}, which a sink has yet to get, are missing"
+        yield from _page(first, last, blob)
+        head = last + 1
+    for sink, position in positions.items():
+        if head and not 1 <= position <= head:
+            yield f"sink {sink}: its position {position} is outside of 1 to {head}"
+    yield from _rows(db)
+
+
+def _page(first: int, last: int, blob: bytes) -> Iterator[str]:
+    try:
+        count = len(events_of(blob))
+    except (msgspec.MsgspecError, ValueError) as error:
+        yield f"page {first}: an event does not read back: {error}"
+        return
+    if count != last - first + 1:
+        yield f"page {first}: {count} events under the numbers {first} to {last}"
+
+
+def _rows(db: sqlite3.Connection) -> Iterator[str]:
+    for sink, id, *row in db.execute(
+        "SELECT sink, id, failed, first_attempt_at, due, history, numbers, events FROM waiting"
+    ):
+        try:
+            waiting_of((id, *row))
+        except (msgspec.MsgspecError, ValueError) as error:
+            yield f"sink {sink}: the waiting batch {id} does not read back: {error}"
+    for n, *letter in db.execute(
+        "SELECT n, sink, attempts, first_attempt_at, died_at, reason, history, event FROM dead"
+    ):
+        try:
+            dead_of(tuple(letter))
+        except (msgspec.MsgspecError, ValueError) as error:
+            yield f"dead letter {n}: does not read back: {error}"
+
+
+def export(path: Path, kinds: frozenset[str], since: datetime | None) -> Iterator[bytes]:
+    """The public forms of the events in a file, oldest first; of these kinds (none given: all), received since then.
+
+    Reads some pages at a time: a reader that stayed would keep the WAL from being emptied.
+    """
+    after, least = -1, 0.0 if since is None else epoch(since)
+    with closing(opened(path)) as db:
+        while True:
+            rows = db.execute(
+                "SELECT first, received_at, events FROM page WHERE first > ? ORDER BY first LIMIT ?",
+                (after, EXPORT_PAGES),
+            ).fetchall()
+            if not rows:
+                return
+            after = rows[-1][0]
+            for _, received_at, blob in rows:
+                if received_at >= least:
+                    yield from _lines(blob, kinds)
+
+
+def _lines(blob: bytes, kinds: frozenset[str]) -> Iterator[bytes]:
+    for line in blob.split(b"\n"):
+        if not kinds or parse_event(line).kind in kinds:
+            yield line

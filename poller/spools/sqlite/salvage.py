@@ -1,0 +1,254 @@
+"""Reads what can be read of a spool file that is damaged or old; the file itself is only read.
+
+SQLite gives up at the first bad page it meets. So a table is read upwards to the damage and downwards to it, and
+what lies between in halves, so that a bad page costs what is on it. If the first page is gone, and with it where the
+tables are, a copy gets that of a new file: every file of ours was made by the same statements in the same order.
+"""
+
+import heapq
+import os
+import shutil
+import sqlite3
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import msgspec
+
+from poller.errors import StorageError
+from poller.model import DeadLetter, Event, Reject, parse_event
+from poller.ports import Salvaged
+from poller.spools.sqlite.schema import VERSION, dead_of, prepare, recognised, reject_of
+
+PAGE = 8192
+MOST_TRIES = 20_000
+"""Attempts to find something between two damaged places; a second or two of work."""
+NUMBERS_A_PAGE = 64
+"""A generous guess, for a table whose end cannot be read."""
+
+
+Row = tuple[object, ...]
+_READ_BACK = (msgspec.MsgspecError, ValueError, TypeError)
+
+
+class Table(msgspec.Struct, frozen=True):
+    """A table with an integer key, which is the first of the columns."""
+
+    name: str
+    key: str
+    columns: str
+
+
+PAGES = Table("page", "first", "first, last, received_at, events")
+DEAD = Table("dead", "n", "n, sink, attempts, first_attempt_at, died_at, reason, history, event")
+QUARANTINE = Table("quarantine", "rowid", "rowid, source, received_at, reason, encoding, body")
+
+
+def salvage(file: Path, sinks: Sequence[str]) -> Iterator[Salvaged]:
+    """What a file holds: events that one of these sinks is owed (no sinks named: every event), dead letters, rejects.
+
+    Where positions cannot be read, every event is owed. Events come in order but around damage. What could
+    not be read is told in `damage`. Raises `StorageError` for a file that is not there or not ours.
+    """
+    if not file.exists():
+        raise StorageError(f"{file}: there is no such file")
+    with TemporaryDirectory(dir=file.parent, prefix=".salvage-") as scratch:
+        told: tuple[str, ...] = ()
+        try:
+            db = _opened(file)
+        except sqlite3.DatabaseError as error:
+            db = _with_new_first_page(file, Path(scratch))
+            told = (f"the first page: {error}; the tables were found without it",)
+        with closing(db):
+            yield Salvaged(damage=told)
+            yield from _everything(db, sinks)
+
+
+def _opened(file: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+    try:
+        if recognised(db) == 0:
+            raise StorageError("there is nothing in it")
+        db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except StorageError as error:
+        db.close()
+        raise StorageError(f"{file}: {error}") from error
+    except sqlite3.Error:
+        db.close()
+        raise
+    return db
+
+
+def _with_new_first_page(file: Path, scratch: Path) -> sqlite3.Connection:
+    new, copy = scratch / "new.db", scratch / "copy.db"
+    with closing(sqlite3.connect(new, isolation_level=None)) as db:
+        db.execute(f"PRAGMA page_size={PAGE}")
+        prepare(db, 0, os.urandom(16))
+    shutil.copyfile(file, copy)
+    wal = file.with_name(file.name + "-wal")
+    if wal.exists():
+        shutil.copyfile(wal, scratch / "copy.db-wal")
+    first = bytearray(new.read_bytes()[:PAGE])
+    first[18:20] = b"\x02\x02"  # WAL mode, both ways
+    first[28:32] = (file.stat().st_size // PAGE).to_bytes(4, "big")  # the size in pages
+    with copy.open("r+b") as stream:
+        stream.write(first)
+    try:
+        db = sqlite3.connect(copy, isolation_level=None)
+        db.execute("SELECT count(*) FROM page WHERE first < 0").fetchone()
+    except sqlite3.DatabaseError as error:
+        raise StorageError(
+            f"{file}: nothing in it can be read as a spool of schema {VERSION}: {error}"
+        ) from error
+    return db
+
+
+def _everything(db: sqlite3.Connection, sinks: Sequence[str]) -> Iterator[Salvaged]:
+    try:
+        positions = dict(db.execute("SELECT name, position FROM sink"))
+    except sqlite3.DatabaseError as error:
+        positions = {}
+        yield Salvaged(damage=(f"table sink: {error}: every event counts as owed",))
+    known = [positions[sink] for sink in sinks if sink in positions]
+    yield from _events(db, min(known, default=0))
+    yield from _waiting(db, sinks)
+    yield from _letters(db)
+    yield from _rejects(db)
+
+
+def _events(db: sqlite3.Connection, floor: int) -> Iterator[Salvaged]:
+    lost: list[str] = []
+    for first, last, _, blob in readable(db, PAGES, lost):
+        if int(str(last)) < floor:
+            continue
+        events, bad = _parsed(blob)
+        skip = max(0, floor - int(str(first))) if not bad else 0
+        damage = (f"page {first}: {bad} events do not read back",) if bad else ()
+        yield Salvaged(events=tuple(events[skip:]), damage=damage)
+    yield Salvaged(damage=tuple(lost))
+
+
+def _parsed(blob: object) -> tuple[list[Event], int]:
+    """The events of a row, line by line, and how many lines are none."""
+    if not isinstance(blob, bytes):
+        return [], 1
+    events, lines = [], blob.split(b"\n")
+    for line in lines:
+        try:
+            events.append(parse_event(line))
+        except _READ_BACK:
+            continue
+    return events, len(lines) - len(events)
+
+
+def _waiting(db: sqlite3.Connection, sinks: Sequence[str]) -> Iterator[Salvaged]:
+    met: set[tuple[str, str]] = set()
+    for order in ("", "DESC"):
+        try:
+            # no integer key to halve: from both ends
+            for sink, id, blob in db.execute(
+                f"SELECT sink, id, events FROM waiting ORDER BY sink {order}, id {order}"  # noqa: S608 - ours
+            ):
+                if (sink, id) in met:
+                    return
+                met.add((sink, id))
+                if not sinks or sink in sinks:
+                    events, bad = _parsed(blob)
+                    damage = (f"waiting batch {id}: {bad} events do not read back",) if bad else ()
+                    yield Salvaged(events=tuple(events), damage=damage)
+        except sqlite3.DatabaseError as error:
+            yield Salvaged(damage=(f"table waiting: {error}",))
+        else:
+            return
+
+
+def _letters(db: sqlite3.Connection) -> Iterator[Salvaged]:
+    lost: list[str] = []
+    for n, *row in readable(db, DEAD, lost):
+        try:
+            letter: DeadLetter = dead_of(tuple(row))  # type: ignore[arg-type]
+        except _READ_BACK as error:
+            lost.append(f"dead letter {n}: {error}")
+        else:
+            yield Salvaged(dead=(letter,))
+    yield Salvaged(damage=tuple(lost))
+
+
+def _rejects(db: sqlite3.Connection) -> Iterator[Salvaged]:
+    lost: list[str] = []
+    for _, source, *row in readable(db, QUARANTINE, lost):
+        try:
+            reject: Reject = reject_of(tuple(row))  # type: ignore[arg-type]
+        except _READ_BACK as error:
+            lost.append(f"reject: {error}")
+        else:
+            yield Salvaged(rejects=((str(source), reject),))
+    yield Salvaged(damage=tuple(lost))
+
+
+# ---------------------------------------------------------------- around damage
+
+
+def readable(db: sqlite3.Connection, table: Table, lost: list[str]) -> Iterator[Row]:
+    """Each row of a table that can be read, once; the keys between which there may have been more go to `lost`."""
+    gaps, given_up = [(0, 0, _highest(db, table))], list[tuple[int, int]]()
+    tries = 0
+    while gaps:
+        _, low, high = heapq.heappop(gaps)  # the widest first: that is where most may be
+        for order in ("ASC", "DESC"):
+            last, error = yield from _until_damage(db, table, low, high, order)
+            if order == "ASC" and last is not None:
+                low = last + 1
+            elif last is not None:
+                high = last - 1
+            if error is None or low > high:
+                break
+        else:
+            tries += 1
+            if low == high or tries > MOST_TRIES:
+                given_up.append((low, high))
+            else:
+                middle = (low + high) // 2
+                for part in ((low, middle), (middle + 1, high)):
+                    heapq.heappush(gaps, (part[0] - part[1], *part))
+    lost += [f"table {table.name}: {table.key} {low} to {high}" for low, high in _joined(given_up)]
+
+
+def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    joined: list[tuple[int, int]] = []
+    for low, high in sorted(ranges):
+        if joined and low <= joined[-1][1] + 1:
+            joined[-1] = (joined[-1][0], high)
+        else:
+            joined.append((low, high))
+    return joined
+
+
+def _until_damage(
+    db: sqlite3.Connection, table: Table, low: int, high: int, order: str
+) -> Generator[Row, None, tuple[int | None, sqlite3.DatabaseError | None]]:
+    query = (
+        f"SELECT {table.columns} FROM {table.name} WHERE {table.key} BETWEEN ? AND ?"  # noqa: S608 - all ours
+        f" ORDER BY {table.key} {order}"
+    )
+    last: int | None = None
+    try:
+        for row in db.execute(query, (low, high)):
+            last = row[0]
+            yield row
+    except sqlite3.DatabaseError as error:
+        return last, error
+    return last, None
+
+
+def _highest(db: sqlite3.Connection, table: Table) -> int:
+    try:
+        return int(db.execute(f"SELECT max({table.key}) FROM {table.name}").fetchone()[0] or 0)  # noqa: S608 - ours
+    except sqlite3.DatabaseError:
+        pages = int(db.execute("PRAGMA page_count").fetchone()[0])
+        try:
+            known = int(db.execute("SELECT max(position) FROM sink").fetchone()[0] or 0)
+        except sqlite3.DatabaseError:
+            known = 0
+        return known + pages * NUMBERS_A_PAGE
