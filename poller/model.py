@@ -281,7 +281,10 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
-    """A delivery that was given up, with its history (the last ten attempts, oldest first)."""
+    """A delivery that was given up, with its history (the last ten attempts, oldest first).
+
+    `number` is the spool's own, growing and never used again; 0 before it is stored.
+    """
 
     event: Event
     sink: str
@@ -290,6 +293,56 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     died_at: datetime
     reason: str
     history: tuple[Attempt, ...]
+    number: int = 0
+
+
+class Quarantined(msgspec.Struct, frozen=True, kw_only=True):
+    """A reject as it is kept; `number` is the spool's own, growing and never used again."""
+
+    number: int
+    source: str
+    reject: Reject
+
+
+class Choice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which dead letters, or which rejects in quarantine, are meant; what is left out does not restrict.
+
+    `of` is the sink or the source, `reason` a part of the reason, `stream` a dead letter's stream id. `ids` are
+    event ids, or the numbers of rejects in decimal digits. `before` and `since` are about when a letter died, or
+    a reject was received. `below` is a number: the place to read on from.
+    """
+
+    of: str | None = None
+    reason: str | None = None
+    stream: str | None = None
+    ids: frozenset[str] | None = None
+    before: datetime | None = None
+    since: datetime | None = None
+    below: int | None = None
+
+    def letter(self, letter: DeadLetter) -> bool:
+        """Whether it means this dead letter."""
+        if self.stream is not None and letter.event.stream_id != self.stream:
+            return False
+        return self._takes(letter.number, letter.sink, letter.event.id, letter.died_at, letter.reason)
+
+    def reject(self, kept: Quarantined) -> bool:
+        """Whether it means this reject; `stream` is not asked."""
+        reject = kept.reject
+        return self._takes(kept.number, kept.source, str(kept.number), reject.received_at, reject.reason)
+
+    def _takes(self, number: int, of: str, id: str, at: datetime, reason: str) -> bool:
+        return (
+            (self.of is None or self.of == of)
+            and (self.ids is None or id in self.ids)
+            and (self.reason is None or self.reason in reason)
+            and (self.before is None or at < self.before)
+            and (self.since is None or at >= self.since)
+            and (self.below is None or number < self.below)
+        )
+
+
+EVERYTHING = Choice()
 
 
 class Backlog(msgspec.Struct, frozen=True, kw_only=True):

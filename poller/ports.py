@@ -18,7 +18,20 @@ from typing import Protocol, Self, runtime_checkable
 import msgspec
 
 from poller.catalogue import Stream
-from poller.model import Backlog, Batch, DeadLetter, Event, Outcome, Page, PushOutcome, Reading, Reject
+from poller.model import (
+    EVERYTHING,
+    Backlog,
+    Batch,
+    Choice,
+    DeadLetter,
+    Event,
+    Outcome,
+    Page,
+    PushOutcome,
+    Quarantined,
+    Reading,
+    Reject,
+)
 
 Wants = Callable[[Event], bool]
 """Whether a sink wants an event; pure and cheap."""
@@ -206,21 +219,61 @@ class Spool(Port, Protocol):
         """The newest events, newest first, settled or not, as far back as they are retained."""
         ...
 
-    async def dead(self, limit: int, sink: str | None = None) -> list[DeadLetter]:
-        """Dead letters, newest first."""
+    async def dead(self, limit: int, chosen: Choice = EVERYTHING) -> list[DeadLetter]:
+        """Dead letters, newest first, up to `limit`; what was settled just now is among them."""
         ...
 
-    async def quarantined(self, limit: int) -> list[Reject]:
-        """What could not be read, newest first."""
+    async def retry_dead(self, sink: str, numbers: Sequence[int], together: int) -> int:
+        """Owe an attached sink these dead letters again, oldest first, in batches of up to `together`; returns
+        how many.
+
+        When it returns they are owed as durably as the engine gets, their attempts counted anew, their history kept;
+        a crash on the way leaves each one dead or owed. Takes no more than may wait for a retry: the rest stays dead.
+        Numbers that are not (or not any more) a dead letter of this sink are passed over. Not to be cancelled by
+        the caller.
+        """
+        ...
+
+    async def purge_dead(self, numbers: Sequence[int]) -> int:
+        """Forget these dead letters; returns how many there were."""
+        ...
+
+    async def quarantined(self, limit: int, chosen: Choice = EVERYTHING) -> list[Quarantined]:
+        """What could not be read, newest first, up to `limit`."""
+        ...
+
+    async def read_again(self, source: str, readings: Mapping[int, Reading]) -> Counter[str]:
+        """Exchange rejects of a source, by their number, for what was read in them now, in one transaction; returns
+        how many events of each kind were new.
+
+        Like `append`, but the source's memories stay as they are, and a number that is not in quarantine any more
+        changes nothing. Not to be cancelled by the caller.
+        """
+        ...
+
+    async def purge_quarantine(self, numbers: Sequence[int]) -> int:
+        """Forget these rejects; returns how many there were."""
         ...
 
     async def quarantine_size(self) -> int:
         """How many rejects are kept."""
         ...
 
+    async def pause(self, sink: str, paused: bool) -> None:
+        """Remember, as durably as the engine gets, whether the operator paused an attached sink.
+
+        Only remembered here: it is the courier that claims nothing then.
+        """
+        ...
+
+    async def paused(self) -> frozenset[str]:
+        """The sinks that the operator paused, also those that are not attached."""
+        ...
+
     async def prune(self) -> bool:
         """Forget, in one short step, some of what is settled by every attached sink and older than the
-        engine's `retain`. True when there is more to do."""
+        engine's `retain`, of the dead letters older than `retain_dead`, and of quarantine older than
+        `retain_quarantine`. True when there is more to do."""
         ...
 
     async def size(self) -> int:

@@ -25,6 +25,7 @@ from poller.clock import Clock
 from poller.errors import StorageLocked
 from poller.model import (
     Batch,
+    Choice,
     Dead,
     Delivery,
     Done,
@@ -148,6 +149,28 @@ async def _claims_nothing(spool: Spool, sink: str) -> bool:
         return False
     claim.cancel()
     return True
+
+
+_FOUR = (*(some_event(n) for n in range(3)), some_event(3, stream="hall"))
+
+
+async def _two_sinks_with_dead_letters(spool: Spool, clock: ToldClock) -> None:
+    """`_FOUR` dead for `a`: two for one reason, ten seconds later two for another; then the first dead for `b`."""
+    await spool.attach("a", anything)
+    await spool.attach("b", anything)
+    await spool.append("source", [Reading(events=_FOUR, rejects=(), outcome=PollOutcome.PARTIAL)])
+    for reason in ("HTTP 422", "too old"):
+        batch = await spool.claim("a", 2)
+        await spool.settle(batch, [Dead(reason=reason)] * 2)
+        clock.pass_time(10)
+    batch = await spool.claim("b", 4)
+    await spool.settle(batch, [Dead(reason="gone"), Done(), Done(), Done()])
+
+
+def _reject(number: int) -> Reject:
+    """One that came so many seconds after the start."""
+    at = START + timedelta(seconds=number)
+    return Reject(received_at=at, reason=f"reason {number}", encoding="", body=b"%d\xff" % number)
 
 
 class SpoolContract:
@@ -309,14 +332,14 @@ class SpoolContract:
             await spool.settle(await spool.claim("a", 1), [Retry(after=3, reason="first")])
             clock.pass_time(3)
             await spool.settle(await spool.claim("a", 1), [Dead(reason="second")])
-            (letter,) = await spool.dead(10, "a")
+            (letter,) = await spool.dead(10, Choice(of="a"))
             assert [(a.at, a.reason) for a in letter.history] == [
                 (START, "first"),
                 (START + timedelta(seconds=3), "second"),
             ]
             assert (letter.attempts, letter.first_attempt_at) == (2, START)
             assert letter.died_at == START + timedelta(seconds=3)
-            assert await spool.dead(10, "b") == []
+            assert await spool.dead(10, Choice(of="b")) == []
 
         self._run(tmp_path, story)
 
@@ -380,8 +403,142 @@ class SpoolContract:
         async def story(spool: Spool, clock: ToldClock) -> None:
             await spool.append("source", [some_reading(1, rejects=rejects)])
             await spool.append("source", [some_reading(1, rejects=rejects)])
-            assert await spool.quarantined(10) == rejects[::-1]
+            kept = await spool.quarantined(10)
+            assert [one.reject for one in kept] == rejects[::-1]
+            assert {one.source for one in kept} == {"source"}
             assert await spool.quarantine_size() == 3
+
+        self._run(tmp_path, story)
+
+    def test_dead_letters_are_chosen_by_what_is_known_of_them(self, tmp_path: Path) -> None:
+        """By sink, part of the reason, stream, event, age and place; all that is asked for must hold."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await _two_sinks_with_dead_letters(spool, clock)
+            ids = [event.id for event in _FOUR]
+            for chosen, meant in (
+                (Choice(of="a"), [3, 2, 1, 0]),
+                (Choice(of="nobody"), []),
+                (Choice(of="a", reason="o o"), [3, 2]),
+                (Choice(of="a", stream="hall"), [3]),
+                (Choice(of="a", ids=frozenset((ids[0], "0" * 32))), [0]),
+                (Choice(of="a", before=START + timedelta(seconds=10)), [1, 0]),
+                (Choice(of="a", since=START + timedelta(seconds=10)), [3, 2]),
+                (Choice(of="a", reason="o o", stream="room"), [2]),
+            ):
+                found = await spool.dead(100, chosen)
+                assert [ids.index(letter.event.id) for letter in found] == meant, chosen
+            newest, *rest = await spool.dead(100)
+            assert await spool.dead(100, Choice(below=newest.number)) == rest
+            assert len(rest) == 4
+            assert await spool.dead(2) == [newest, rest[0]]
+
+        self._run(tmp_path, story)
+
+    def test_a_dead_letter_that_is_retried_is_owed_again(self, tmp_path: Path) -> None:
+        """At once, to its sink only, in batches of the size asked for, its attempts counted anew, its history kept."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await _two_sinks_with_dead_letters(spool, clock)
+            numbers = [letter.number for letter in await spool.dead(100, Choice(of="a"))]
+            others = [letter.number for letter in await spool.dead(100, Choice(of="b"))]
+            assert await spool.retry_dead("a", [*numbers[1:], *others, 10**9], 2) == 3
+            assert [letter.number for letter in await spool.dead(100)] == [*others, numbers[0]]
+            assert (await spool.backlog("a")).events == (await spool.backlog("a")).retrying == 3
+            assert ((await spool.backlog("a")).dead, (await spool.backlog("b")).dead) == (1, 1)
+            assert await spool.retry_dead("a", numbers[1:], 2) == 0
+            first, second = await spool.claim("a", 10), await spool.claim("a", 10)
+            assert (first.events, second.events) == ((some_event(0), some_event(1)), (some_event(2),))
+            assert (first.attempt, first.first_attempt_at) == (1, clock.now())
+            await spool.settle(first, _done(first))
+            await spool.settle(second, [Dead(reason="still")])
+            letter = (await spool.dead(1))[0]
+            assert [attempt.reason for attempt in letter.history] == ["too old", "still"]
+            assert letter.number > max(numbers)
+            assert (await spool.backlog("a")).events == 0
+
+        self._run(tmp_path, story)
+
+    def test_a_purged_dead_letter_is_gone(self, tmp_path: Path) -> None:
+        """That one and no other; twice does nothing."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await _two_sinks_with_dead_letters(spool, clock)
+            first, *rest = await spool.dead(100)
+            assert await spool.purge_dead([first.number, rest[0].number]) == 2
+            assert await spool.purge_dead([first.number]) == 0
+            assert await spool.dead(100) == rest[1:]
+            assert ((await spool.backlog("a")).dead, (await spool.backlog("b")).dead) == (3, 0)
+
+        self._run(tmp_path, story)
+
+    def test_rejects_are_chosen_by_what_is_known_of_them(self, tmp_path: Path) -> None:
+        """By source, part of the reason, number, age and place; and purged by their numbers."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.append("one", [some_reading(rejects=[_reject(n) for n in range(3)])])
+            await spool.append("two", [some_reading(rejects=[_reject(0)])])
+            newest, third, second, first = await spool.quarantined(100)
+            assert (newest.source, third.source, third.reject) == ("two", "one", _reject(2))
+            for chosen, meant in (
+                (Choice(of="one"), [third, second, first]),
+                (Choice(reason="n 1"), [second]),
+                (Choice(ids=frozenset((str(first.number), "x"))), [first]),
+                (Choice(of="one", before=START + timedelta(seconds=1)), [first]),
+                (Choice(since=START + timedelta(seconds=1)), [third, second]),
+                (Choice(below=second.number), [first]),
+            ):
+                assert await spool.quarantined(100, chosen) == meant, chosen
+            assert await spool.purge_quarantine([first.number, second.number, 10**9]) == 2
+            assert await spool.quarantined(100) == [newest, third]
+
+        self._run(tmp_path, story)
+
+    def test_what_is_read_again_takes_the_rejects_place(self, tmp_path: Path) -> None:
+        """Its events are owed, its own rejects kept, the source's memory untouched; once, whoever asks twice."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            await spool.append("one", [some_reading(1, memory=b"m", rejects=[_reject(n) for n in range(2)])])
+            second, first = await spool.quarantined(100)
+            readings = {first.number: some_reading(1, 2, rejects=[_reject(7)])}
+            assert (await spool.read_again("two", readings)).total() == 0
+            assert (await spool.read_again("one", readings)).total() == 1
+            assert (await spool.read_again("one", {first.number: some_reading(3)})).total() == 0
+            assert [one.reject for one in await spool.quarantined(100)] == [_reject(7), second.reject]
+            assert (await spool.claim("a", 10)).events == (some_event(1), some_event(2))
+            assert await spool.memory("one") == {"": b"m"}
+
+        self._run(tmp_path, story)
+
+    def test_dead_letters_and_quarantine_are_kept_for_30_days(self, tmp_path: Path) -> None:
+        """By default, each from its own moment."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await _two_sinks_with_dead_letters(spool, clock)
+            await spool.append("one", [some_reading(rejects=[_reject(n) for n in range(0, 100, 10)])])
+            clock.pass_time(30 * 86400 - 15)
+            while await spool.prune():
+                pass
+            assert [letter.event for letter in await spool.dead(100, Choice(of="a"))] == [_FOUR[3], _FOUR[2]]
+            assert (await spool.backlog("a")).dead == 2
+            assert {one.reject for one in await spool.quarantined(100)} == {
+                _reject(n) for n in range(10, 100, 10)
+            }
+
+        self._run(tmp_path, story)
+
+    def test_a_pause_by_the_operator_is_remembered(self, tmp_path: Path) -> None:
+        """Until it is taken back."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            await spool.attach("b", anything)
+            await spool.pause("a", True)
+            await spool.pause("a", True)
+            assert await spool.paused() == {"a"}
+            await spool.pause("a", False)
+            assert await spool.paused() == frozenset()
 
         self._run(tmp_path, story)
 
@@ -566,6 +723,36 @@ class DurableSpoolContract(SpoolContract):
                 await spool.attach("a", anything)
                 again = await spool.claim("a", 10)
                 assert (again.events, again.attempt) == ((some_event(2),), 2)
+
+        asyncio.run(before())
+        asyncio.run(asyncio.wait_for(after(), 30))
+
+    def test_a_retried_dead_letter_is_owed_and_not_dead_after_a_restart(self, tmp_path: Path) -> None:
+        """So are purged ones gone, a pause in force, and what was read again not in quarantine."""
+        clock = ToldClock()
+
+        async def before() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await _two_sinks_with_dead_letters(spool, clock)
+                letters = await spool.dead(100, Choice(of="a"))
+                assert await spool.retry_dead("a", [letter.number for letter in letters[1:]], 2) == 3
+                assert await spool.purge_dead([letters[0].number]) == 1
+                await spool.pause("b", True)
+                await spool.append("one", [some_reading(rejects=[_reject(0)])])
+                (kept,) = await spool.quarantined(100)
+                await spool.read_again("one", {kept.number: some_reading(9)})
+
+        async def after() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything)
+                await spool.attach("b", anything)
+                assert [letter.sink for letter in await spool.dead(100)] == ["b"]
+                assert (await spool.backlog("a")).events == 4
+                first = await spool.claim("a", 10)
+                assert first.events in ((some_event(0), some_event(1)), (some_event(2),))
+                assert await spool.paused() == {"b"}
+                assert await spool.quarantine_size() == 0
+                assert (await spool.claim("b", 10)).events == (some_event(9),)
 
         asyncio.run(before())
         asyncio.run(asyncio.wait_for(after(), 30))

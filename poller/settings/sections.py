@@ -108,6 +108,12 @@ class SpoolSettings(Section):
     retain: Annotated[Duration, duration_between("0s", "365d")] = Field(
         default=86_400.0, description="How long settled events are kept, from when they were received."
     )
+    retain_dead: Annotated[Duration, duration_between("0s", "3650d")] = Field(
+        default=2_592_000.0, description="How long dead letters are kept, from when they were given up."
+    )
+    retain_quarantine: Annotated[Duration, duration_between("0s", "3650d")] = Field(
+        default=2_592_000.0, description="How long what could not be read is kept, from when it was received."
+    )
 
 
 class JournalSettings(Section):

@@ -107,6 +107,14 @@ class Desk:
         """Whether few enough events wait for a retry."""
         return self.retrying < MOST_RETRYING
 
+    def room_to_retry(self) -> int:
+        """How many more events may wait for a retry."""
+        return max(0, MOST_RETRYING - self.retrying)
+
+    def owe(self, waiting: Waiting) -> None:
+        """Take a batch that is owed already as far as the disk is concerned."""
+        self._queue(waiting)
+
     # ------------------------------------------------------------ taking
 
     def take_retry(self) -> Batch | None:
@@ -258,6 +266,24 @@ class Desk:
             reason=reason,
             history=_extended(ticket.history, now, reason),
         )
+
+
+def revived(letters: Sequence[DeadLetter], together: int, now: datetime) -> list[Waiting]:
+    """The batches in which dead letters of one sink are owed again, due now; their place in the log is gone (0)."""
+    found = []
+    for start in range(0, len(letters), together):
+        some = letters[start : start + together]
+        history = tuple(sorted((a for letter in some for a in letter.history), key=lambda one: one.at))
+        waiting = Waiting(
+            id=batch_id([letter.event.id for letter in some]),
+            members=tuple((0, letter.event) for letter in some),
+            failed=0,
+            first_attempt_at=now,
+            due=now,
+            history=history[-KEPT_HISTORY:],
+        )
+        found.append(waiting)
+    return found
 
 
 def _ticket(batch: Batch) -> _Ticket:

@@ -1,24 +1,39 @@
 """A spool in memory: for tests, and for those who accept that a stop loses what is not delivered."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from itertools import count, islice
 from types import TracebackType
 from typing import Literal, Self
 
+import msgspec
 from pydantic import Field
 
 from poller.catalogue import Catalogue, Stream
 from poller.clock import Clock
 from poller.errors import StorageFull
-from poller.model import Backlog, Batch, DeadLetter, Event, Outcome, Reading, Reject
+from poller.model import (
+    EVERYTHING,
+    Backlog,
+    Batch,
+    Choice,
+    DeadLetter,
+    Event,
+    Outcome,
+    Quarantined,
+    Reading,
+    Reject,
+)
 from poller.ports import Wants
 from poller.settings import SpoolSettings
 from poller.spools.claims import Claims
-from poller.spools.desk import Changes, Desk, Member
+from poller.spools.desk import Changes, Desk, Member, revived
 from poller.spools.tail import Chunk, Tail
 
 KEPT_SETTLED = 1_000
 KEPT_REJECTS = 1_000
+PRUNE_STEP = 256
 
 
 class MemorySpool:
@@ -41,8 +56,10 @@ class MemorySpool:
         self._seen: set[str] = set()
         self._catalogue = Catalogue()
         self._memories: dict[str, dict[str, bytes]] = {}
-        self._dead: list[DeadLetter] = []
-        self._rejects: dict[tuple[str, Reject], None] = {}
+        self._numbers = count(1)
+        self._dead: dict[int, DeadLetter] = {}
+        self._rejects: dict[tuple[str, Reject], int] = {}
+        self._paused: set[str] = set()
 
     async def __aenter__(self) -> Self:
         return self
@@ -68,12 +85,18 @@ class MemorySpool:
     async def append(self, source: str, readings: Sequence[Reading]) -> Counter[str]:
         """See `Spool.append`."""
         await self.prove()
+        for reading in readings:
+            self._memories.setdefault(source, {})[reading.about] = reading.memory
+        return self._take(source, readings)
+
+    def _take(self, source: str, readings: Iterable[Reading]) -> Counter[str]:
+        readings = tuple(readings)
         events = [event for reading in readings for event in reading.events]
         news = tuple(event for event in events if self._is_fresh(event) and self._catalogue.note(event))
         self._catalogue.keep()
         for reading in readings:
-            self._rejects.update(dict.fromkeys((source, reject) for reject in reading.rejects))
-            self._memories.setdefault(source, {})[reading.about] = reading.memory
+            for reject in reading.rejects:
+                self._rejects.setdefault((source, reject), next(self._numbers))
         for old in list(self._rejects)[:-KEPT_REJECTS]:
             del self._rejects[old]
         if news:
@@ -105,7 +128,9 @@ class MemorySpool:
 
     def write(self, changes: Changes) -> None:
         """Only dead letters outlive their settlement."""
-        self._dead.extend(changes.dead)
+        for letter in changes.dead:
+            number = next(self._numbers)
+            self._dead[number] = msgspec.structs.replace(letter, number=number)
 
     async def backlog(self, sink: str) -> Backlog:
         """See `Spool.backlog`."""
@@ -116,7 +141,7 @@ class MemorySpool:
         return Backlog(
             events=desk.owed(self._claims.head),
             retrying=desk.retrying,
-            dead=sum(letter.sink == sink for letter in self._dead),
+            dead=sum(letter.sink == sink for letter in self._dead.values()),
             oldest=min((at for at in oldest if at is not None), default=None),
         )
 
@@ -128,21 +153,67 @@ class MemorySpool:
         """See `Spool.recent`."""
         return self._claims.tail.newest(limit)
 
-    async def dead(self, limit: int, sink: str | None = None) -> list[DeadLetter]:
+    async def dead(self, limit: int, chosen: Choice = EVERYTHING) -> list[DeadLetter]:
         """See `Spool.dead`."""
-        return [letter for letter in reversed(self._dead) if sink in (None, letter.sink)][:limit]
+        return list(islice(filter(chosen.letter, reversed(self._dead.values())), limit))
 
-    async def quarantined(self, limit: int) -> list[Reject]:
+    async def retry_dead(self, sink: str, numbers: Sequence[int], together: int) -> int:
+        """See `Spool.retry_dead`."""
+        desk = self._claims.desks[sink]
+        letters = [self._dead[number] for number in sorted(set(numbers)) if number in self._dead]
+        letters = [letter for letter in letters if letter.sink == sink][: desk.room_to_retry()]
+        for waiting in revived(letters, together, self._clock.now()):
+            desk.owe(waiting)
+        return await self.purge_dead([letter.number for letter in letters])
+
+    async def purge_dead(self, numbers: Sequence[int]) -> int:
+        """See `Spool.purge_dead`."""
+        return sum(self._dead.pop(number, None) is not None for number in numbers)
+
+    async def quarantined(self, limit: int, chosen: Choice = EVERYTHING) -> list[Quarantined]:
         """See `Spool.quarantined`."""
-        return [reject for _, reject in reversed(self._rejects)][:limit]
+        return list(islice(filter(chosen.reject, reversed(self._quarantine())), limit))
+
+    def _quarantine(self) -> list[Quarantined]:
+        return [
+            Quarantined(number=number, source=source, reject=reject)
+            for (source, reject), number in self._rejects.items()
+        ]
+
+    async def read_again(self, source: str, readings: Mapping[int, Reading]) -> Counter[str]:
+        """See `Spool.read_again`."""
+        await self.prove()
+        there = {kept.number for kept in self._quarantine() if kept.source == source}
+        await self.purge_quarantine([number for number in readings if number in there])
+        return self._take(source, [reading for number, reading in readings.items() if number in there])
+
+    async def purge_quarantine(self, numbers: Sequence[int]) -> int:
+        """See `Spool.purge_quarantine`."""
+        gone = [key for key, number in self._rejects.items() if number in set(numbers)]
+        for key in gone:
+            del self._rejects[key]
+        return len(gone)
 
     async def quarantine_size(self) -> int:
         """See `Spool.quarantine_size`."""
         return len(self._rejects)
 
+    async def pause(self, sink: str, paused: bool) -> None:
+        """See `Spool.pause`; it lasts as long as the process."""
+        (self._paused.add if paused else self._paused.discard)(sink)
+
+    async def paused(self) -> frozenset[str]:
+        """See `Spool.paused`."""
+        return frozenset(self._paused)
+
     async def prune(self) -> bool:
         """What is settled is forgotten at once; only ids are left, and they stay while the process lives."""
-        return False
+        now, settings = self._clock.now(), self._settings
+        dead = Choice(before=now - timedelta(seconds=settings.retain_dead))
+        rejects = Choice(before=now - timedelta(seconds=settings.retain_quarantine))
+        await self.purge_dead([letter.number for letter in await self.dead(PRUNE_STEP, dead)])
+        await self.purge_quarantine([kept.number for kept in await self.quarantined(PRUNE_STEP, rejects)])
+        return bool(await self.dead(1, dead) or await self.quarantined(1, rejects))
 
     async def size(self) -> int:
         """See `Spool.size`."""

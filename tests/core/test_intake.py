@@ -113,7 +113,7 @@ def test_a_bug_in_the_reader_ends_in_quarantine_and_polling_goes_on(tmp_path: Pa
 
     async def story(intake: Intake, spool: Spool, journal: Journal) -> None:
         await until_exhausted(intake, source)
-        (reject,) = await spool.quarantined(10)
+        reject = (await spool.quarantined(10))[0].reject
         assert b'"events": [1]' in reject.body
         assert "KeyError" in reject.reason
         assert (await spool.claim("sink", 10)).events == (some_event(2),)

@@ -293,7 +293,7 @@ def test_a_bug_in_the_reader_ends_in_quarantine_and_its_sender_does_not_repeat_i
     async def story(reception: Reception, spool: WatchedSpool, source: Pushed) -> None:
         await ready(reception)
         await asyncio.gather(reception.accept(page(1)), reception.accept(page(2, raises=True)))
-        (reject,) = await spool.inner.quarantined(10)
+        reject = (await spool.inner.quarantined(10))[0].reject
         assert reject.body == page(2, raises=True).body
         assert "KeyError" in reject.reason
         assert await spool.inner.recent(10) == [some_event(1)]

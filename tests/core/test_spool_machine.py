@@ -18,7 +18,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from poller.model import Batch, Dead, Done, Outcome, Retry
+from poller.model import Batch, Choice, Dead, Done, Outcome, Retry
 from poller.spools.sqlite import SqliteSpool
 from poller.testing import ToldClock, anything, some_event, some_reading
 from tests.core.fakes import sqlite_spool
@@ -82,7 +82,7 @@ class SpoolMachine(RuleBasedStateMachine):
             batch = self._do(self.spool.claim(sink, 7))
             seen.update(event.id for event in batch.events)
             self._do(self.spool.settle(batch, [Done()] * len(batch.deliveries)))
-        dead = {letter.event.id for letter in self._do(self.spool.dead(10_000, sink))}
+        dead = {letter.event.id for letter in self._do(self.spool.dead(10_000, Choice(of=sink)))}
         assert seen | self.done[sink] | dead == self.appended[sink]
         assert self.dead[sink] - dead <= (seen | self.done[sink] if self.crashed else set())
         if not self.crashed and not self.repeats:
@@ -139,6 +139,14 @@ class SpoolMachine(RuleBasedStateMachine):
         self._settled(first, [Done()] * len(first.deliveries))
         self.in_hand.add((second.sink, second.id))
         return (life, second)
+
+    @rule(sink=st.sampled_from(SINKS), limit=st.integers(1, 4), together=st.integers(1, 3))
+    def retry_dead(self, sink: str, limit: int, together: int) -> None:
+        """The newest dead letters are owed again, whatever comes."""
+        letters = self._do(self.spool.dead(limit, Choice(of=sink)))
+        count = self._do(self.spool.retry_dead(sink, [letter.number for letter in letters], together))
+        assert count == len(letters)
+        self.dead[sink] -= {letter.event.id for letter in letters}
 
     @rule()
     def look(self) -> None:

@@ -60,7 +60,7 @@ def test_a_file_of_an_earlier_schema_opens_with_all_that_is_in_it(tmp_path: Path
             assert [letter.event for letter in await spool.dead(9)] == [
                 some_event(n) for n in range(54, 49, -1)
             ]
-            assert [reject.body for reject in await spool.quarantined(9)] == [b"\xff{"]
+            assert [kept.reject.body for kept in await spool.quarantined(9)] == [b"\xff{"]
             assert await spool.memory("shots") == {"": b"so far"}
             assert (await spool.append("shots", [some_reading(*range(300))])).total() == 0
             (stream,) = spool.streams()

@@ -22,7 +22,17 @@ from poller.catalogue import Stream
 from poller.clock import Clock
 from poller.errors import StorageCorrupt, StorageError
 from poller.files import make_folder, own, sync_folder
-from poller.model import Backlog, Batch, DeadLetter, Event, Outcome, Reading, Reject
+from poller.model import (
+    EVERYTHING,
+    Backlog,
+    Batch,
+    Choice,
+    DeadLetter,
+    Event,
+    Outcome,
+    Quarantined,
+    Reading,
+)
 from poller.ports import Damage, Examined, Salvaged, Wants
 from poller.settings import FilePath, Size, SpoolSettings, size_between
 from poller.spools.claims import Claims
@@ -31,9 +41,17 @@ from poller.spools.sqlite.aside import files_aside, is_condemned, move_aside
 from poller.spools.sqlite.examine import examine, export
 from poller.spools.sqlite.marks import Marks
 from poller.spools.sqlite.salvage import salvage
-from poller.spools.sqlite.schema import dead_of, events_of, moment, reject_of
+from poller.spools.sqlite.schema import (
+    DEAD_COLUMNS,
+    QUARANTINE_COLUMNS,
+    dead_of,
+    events_of,
+    moment,
+    quarantined_of,
+    where,
+)
 from poller.spools.sqlite.writer import Writer, flush, storage_error
-from poller.spools.tail import Tail
+from poller.spools.tail import Chunk, Tail
 from poller.worker import GroupThread
 
 TAIL_BYTES = 8 * 1024 * 1024
@@ -143,7 +161,17 @@ class SqliteSpool:
 
     async def append(self, source: str, readings: Sequence[Reading]) -> Counter[str]:
         """See `Spool.append`."""
-        chunks = await self._write(partial(Writer.append, source=source, readings=list(readings)))
+        return self._publish(
+            await self._write(partial(Writer.append, source=source, readings=list(readings)))
+        )
+
+    async def read_again(self, source: str, readings: Mapping[int, Reading]) -> Counter[str]:
+        """See `Spool.read_again`."""
+        return self._publish(
+            await self._write(partial(Writer.read_again, source=source, readings=dict(readings)))
+        )
+
+    def _publish(self, chunks: list[Chunk]) -> Counter[str]:
         for chunk in chunks:
             self._claims.publish(chunk)
         return Counter(event.kind for chunk in chunks for event in chunk.events)
@@ -174,6 +202,41 @@ class SqliteSpool:
             self._dead[changes.sink] = self._dead.get(changes.sink, 0) + len(changes.dead)
         self._writer.dirty.append(changes)
         self._flush_in(FLUSH_DELAY)
+
+    async def retry_dead(self, sink: str, numbers: Sequence[int], together: int) -> int:
+        """See `Spool.retry_dead`."""
+        desk = self._claims.desks[sink]
+        retry = partial(
+            Writer.retry_dead,
+            sink=sink,
+            numbers=list(numbers),
+            together=together,
+            room=desk.room_to_retry(),
+        )
+        found = await self._write(retry)
+        for waiting in found:
+            desk.owe(waiting)
+        count = sum(len(waiting.members) for waiting in found)
+        self._not_dead(Counter({sink: count}))
+        return count
+
+    async def purge_dead(self, numbers: Sequence[int]) -> int:
+        """See `Spool.purge_dead`."""
+        gone = await self._write(partial(Writer.purge_dead, numbers=list(numbers)))
+        self._not_dead(gone)
+        return gone.total()
+
+    def _not_dead(self, gone: Counter[str]) -> None:
+        for sink, count in gone.items():
+            self._dead[sink] = self._dead.get(sink, 0) - count
+
+    async def pause(self, sink: str, paused: bool) -> None:
+        """See `Spool.pause`."""
+        await self._write(partial(Writer.pause, sink=sink, paused=paused))
+
+    async def paused(self) -> frozenset[str]:
+        """See `Spool.paused`."""
+        return await self._read(_paused)
 
     def _flush_in(self, seconds: float) -> None:
         if self._flush is None:
@@ -215,14 +278,18 @@ class SqliteSpool:
         """See `Spool.recent`."""
         return await self._read(partial(_recent, limit))
 
-    async def dead(self, limit: int, sink: str | None = None) -> list[DeadLetter]:
+    async def dead(self, limit: int, chosen: Choice = EVERYTHING) -> list[DeadLetter]:
         """See `Spool.dead`."""
         await self._write(flush)  # so that what was just settled is seen
-        return await self._read(partial(_dead, limit, sink))
+        return await self._read(partial(_dead_letters, limit, chosen))
 
-    async def quarantined(self, limit: int) -> list[Reject]:
+    async def quarantined(self, limit: int, chosen: Choice = EVERYTHING) -> list[Quarantined]:
         """See `Spool.quarantined`."""
-        return await self._read(partial(_quarantined, limit))
+        return await self._read(partial(_quarantined, limit, chosen))
+
+    async def purge_quarantine(self, numbers: Sequence[int]) -> int:
+        """See `Spool.purge_quarantine`."""
+        return await self._write(partial(Writer.purge_quarantine, numbers=list(numbers)))
 
     async def quarantine_size(self) -> int:
         """See `Spool.quarantine_size`."""
@@ -230,9 +297,16 @@ class SqliteSpool:
 
     async def prune(self) -> bool:
         """See `Spool.prune`."""
-        return await self._write(
-            partial(Writer.prune, floor=self._claims.floor(), retain=self._settings.retain)
+        step = partial(
+            Writer.prune,
+            floor=self._claims.floor(),
+            retain=self._settings.retain,
+            dead=self._settings.retain_dead,
+            quarantine=self._settings.retain_quarantine,
         )
+        more, letters = await self._write(step)
+        self._not_dead(letters)
+        return more
 
     async def size(self) -> int:
         """See `Spool.size`."""
@@ -314,25 +388,30 @@ def _recent(limit: int, reader: sqlite3.Connection) -> list[Event]:
     return found[:limit]
 
 
-def _dead(limit: int, sink: str | None, reader: sqlite3.Connection) -> list[DeadLetter]:
+def _dead_letters(limit: int, chosen: Choice, reader: sqlite3.Connection) -> list[DeadLetter]:
+    condition, arguments = where(chosen, of="sink", id="event_id", at="died_at", stream="stream_id")
     rows = reader.execute(
-        "SELECT sink, attempts, first_attempt_at, died_at, reason, history, event FROM dead"
-        " WHERE ?1 IS NULL OR sink = ?1 ORDER BY n DESC LIMIT ?2",
-        (sink, limit),
+        f"SELECT {DEAD_COLUMNS} FROM dead WHERE {condition} ORDER BY n DESC LIMIT ?",  # noqa: S608 - our own words
+        (*arguments, limit),
     )
     return [dead_of(row) for row in rows]
+
+
+def _paused(reader: sqlite3.Connection) -> frozenset[str]:
+    return frozenset(name for (name,) in reader.execute("SELECT name FROM sink WHERE paused"))
 
 
 def _count_dead(reader: sqlite3.Connection) -> list[tuple[str, int]]:
     return reader.execute("SELECT sink, count(*) FROM dead GROUP BY sink").fetchall()
 
 
-def _quarantined(limit: int, reader: sqlite3.Connection) -> list[Reject]:
+def _quarantined(limit: int, chosen: Choice, reader: sqlite3.Connection) -> list[Quarantined]:
+    condition, arguments = where(chosen, of="source", id="CAST(n AS TEXT)", at="received_at")
     rows = reader.execute(
-        "SELECT received_at, reason, encoding, body FROM quarantine ORDER BY received_at DESC, rowid DESC LIMIT ?",
-        (limit,),
+        f"SELECT {QUARANTINE_COLUMNS} FROM quarantine WHERE {condition} ORDER BY n DESC LIMIT ?",  # noqa: S608
+        (*arguments, limit),
     )
-    return [reject_of(row) for row in rows]
+    return [quarantined_of(row) for row in rows]
 
 
 def _quarantine_size(reader: sqlite3.Connection) -> int:

@@ -17,9 +17,17 @@ from tempfile import TemporaryDirectory
 import msgspec
 
 from poller.errors import StorageError
-from poller.model import DeadLetter, Event, Reject, parse_event
+from poller.model import DeadLetter, Event, parse_event
 from poller.ports import Salvaged
-from poller.spools.sqlite.schema import VERSION, dead_of, prepare, recognised, reject_of
+from poller.spools.sqlite.schema import (
+    DEAD_COLUMNS,
+    QUARANTINE_COLUMNS,
+    VERSION,
+    dead_of,
+    prepare,
+    quarantined_of,
+    recognised,
+)
 
 PAGE = 8192
 MOST_TRIES = 20_000
@@ -41,8 +49,8 @@ class Table(msgspec.Struct, frozen=True):
 
 
 PAGES = Table("page", "first", "first, last, received_at, events")
-DEAD = Table("dead", "n", "n, sink, attempts, first_attempt_at, died_at, reason, history, event")
-QUARANTINE = Table("quarantine", "rowid", "rowid, source, received_at, reason, encoding, body")
+DEAD = Table("dead", "n", f"n, {DEAD_COLUMNS}")
+QUARANTINE = Table("quarantine", "n", QUARANTINE_COLUMNS)
 
 
 def salvage(file: Path, sinks: Sequence[str]) -> Iterator[Salvaged]:
@@ -177,13 +185,13 @@ def _letters(db: sqlite3.Connection) -> Iterator[Salvaged]:
 
 def _rejects(db: sqlite3.Connection) -> Iterator[Salvaged]:
     lost: list[str] = []
-    for _, source, *row in readable(db, QUARANTINE, lost):
+    for row in readable(db, QUARANTINE, lost):
         try:
-            reject: Reject = reject_of(tuple(row))  # type: ignore[arg-type]
+            kept = quarantined_of(row)  # type: ignore[arg-type]
         except _READ_BACK as error:
-            lost.append(f"reject: {error}")
+            lost.append(f"reject {row[0]}: {error}")
         else:
-            yield Salvaged(rejects=((str(source), reject),))
+            yield Salvaged(rejects=((kept.source, kept.reject),))
     yield Salvaged(damage=tuple(lost))
 
 

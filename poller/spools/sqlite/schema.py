@@ -2,10 +2,11 @@
 
 `page` is the log: the events of one reading, numbered first..last, as lines of CloudEvents JSON.
 `seen` remembers ids as 64-bit hashes under the file's own secret factor, so that nobody outside can make two
-ids collide; `seen_page` lists them by age, to be forgotten. `sink` holds one position each; `waiting` the
-batches that wait for a retry; `dead` what was given up; `quarantine` what could not be read. `source` holds each
-source's memories, by what they are about, and when they last changed. `stream` is the
-catalogue as it was at the event whose number `meta` holds under `catalogue`; what came later is read from `page`.
+ids collide; `seen_page` lists them by age, to be forgotten. `sink` holds one position each, and whether
+the operator paused it; `waiting` the batches that wait for a retry; `dead` what was given up; `quarantine` what
+could not be read. `source` holds each source's memories, by what they are about, and when they last changed.
+`stream` is the catalogue as it was at the event whose number `meta` holds under `catalogue`; what came later is
+read from `page`.
 """
 
 import sqlite3
@@ -14,7 +15,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from poller.errors import StorageError
-from poller.model import Attempt, DeadLetter, Event, Reject, parse_event
+from poller.model import Attempt, Choice, DeadLetter, Event, Quarantined, Reject, parse_event
 from poller.spools.desk import Waiting
 from poller.spools.sqlite.migrations import STEPS, migrate
 
@@ -27,7 +28,9 @@ CREATE TABLE page (
 );
 CREATE TABLE seen (key INTEGER PRIMARY KEY);
 CREATE TABLE seen_page (n INTEGER PRIMARY KEY, at REAL NOT NULL, keys BLOB NOT NULL);
-CREATE TABLE sink (name TEXT PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE sink (
+    name TEXT PRIMARY KEY, position INTEGER NOT NULL, paused INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
 CREATE TABLE waiting (
     sink TEXT NOT NULL, id TEXT NOT NULL, failed INTEGER NOT NULL, first_attempt_at REAL NOT NULL,
     due REAL NOT NULL, history BLOB NOT NULL, numbers BLOB NOT NULL, events BLOB NOT NULL,
@@ -36,11 +39,12 @@ CREATE TABLE waiting (
 CREATE TABLE dead (
     n INTEGER PRIMARY KEY AUTOINCREMENT, sink TEXT NOT NULL, event_id TEXT NOT NULL, attempts INTEGER NOT NULL,
     first_attempt_at REAL NOT NULL, died_at REAL NOT NULL, reason TEXT NOT NULL, history BLOB NOT NULL,
-    event BLOB NOT NULL, UNIQUE (sink, event_id)
+    event BLOB NOT NULL, stream_id TEXT NOT NULL, UNIQUE (sink, event_id)
 );
+CREATE INDEX dead_age ON dead (died_at);
 CREATE TABLE quarantine (
-    id BLOB PRIMARY KEY, source TEXT NOT NULL, received_at REAL NOT NULL, reason TEXT NOT NULL,
-    encoding TEXT NOT NULL, body BLOB NOT NULL
+    n INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL UNIQUE, source TEXT NOT NULL,
+    received_at REAL NOT NULL, reason TEXT NOT NULL, encoding TEXT NOT NULL, body BLOB NOT NULL
 );
 CREATE INDEX quarantine_age ON quarantine (received_at);
 CREATE TABLE source (
@@ -140,12 +144,17 @@ def dead_row(letter: DeadLetter) -> Row:
         letter.reason,
         msgspec.json.encode(letter.history),
         letter.event.encoded,
+        letter.event.stream_id,
     )
 
 
-def dead_of(row: tuple[str, int, float, float, str, bytes, bytes]) -> DeadLetter:
-    """A dead letter from its row."""
-    sink, attempts, first_attempt_at, died_at, reason, history, event = row
+DEAD_COLUMNS = "sink, attempts, first_attempt_at, died_at, reason, history, event, n"
+DeadRow = tuple[str, int, float, float, str, bytes, bytes, int]
+
+
+def dead_of(row: DeadRow) -> DeadLetter:
+    """A dead letter from its row (`DEAD_COLUMNS`)."""
+    sink, attempts, first_attempt_at, died_at, reason, history, event, number = row
     return DeadLetter(
         event=parse_event(event),
         sink=sink,
@@ -154,10 +163,34 @@ def dead_of(row: tuple[str, int, float, float, str, bytes, bytes]) -> DeadLetter
         died_at=moment(died_at),
         reason=reason,
         history=_history.decode(history),
+        number=number,
     )
 
 
-def reject_of(row: tuple[float, str, str, bytes]) -> Reject:
+QUARANTINE_COLUMNS = "n, source, received_at, reason, encoding, body"
+
+
+def quarantined_of(row: tuple[int, str, float, str, str, bytes]) -> Quarantined:
     """A reject from its row."""
-    received_at, reason, encoding, body = row
-    return Reject(received_at=moment(received_at), reason=reason, encoding=encoding, body=body)
+    number, source, received_at, reason, encoding, body = row
+    reject = Reject(received_at=moment(received_at), reason=reason, encoding=encoding, body=body)
+    return Quarantined(number=number, source=source, reject=reject)
+
+
+def where(
+    chosen: Choice, *, of: str, id: str, at: str, stream: str | None = None
+) -> tuple[str, list[object]]:
+    """A choice as a condition on these columns, with its arguments."""
+    ids = None if chosen.ids is None else msgspec.json.encode(sorted(chosen.ids)).decode()
+    parts: list[tuple[str, object]] = [
+        (f"{of} = ?", chosen.of),
+        (f"{id} IN (SELECT value FROM json_each(?))", ids),  # noqa: S608 - our own words
+        ("instr(reason, ?) > 0", chosen.reason),
+        (f"{at} < ?", None if chosen.before is None else epoch(chosen.before)),
+        (f"{at} >= ?", None if chosen.since is None else epoch(chosen.since)),
+        ("n < ?", chosen.below),
+    ]
+    if stream is not None:
+        parts.append((f"{stream} = ?", chosen.stream))
+    given = [(condition, argument) for condition, argument in parts if argument is not None]
+    return " AND ".join(["1", *(condition for condition, _ in given)]), [argument for _, argument in given]

@@ -5,8 +5,8 @@ import math
 import os
 import sqlite3
 import struct
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,10 +19,12 @@ from poller.clock import Clock
 from poller.errors import StorageCorrupt, StorageError, StorageFull
 from poller.model import Event, Reading, Reject
 from poller.ports import Salvaged
-from poller.spools.desk import Changes, Waiting
+from poller.spools.desk import Changes, Waiting, revived
 from poller.spools.sqlite.aside import CORRUPT, condemn
 from poller.spools.sqlite.marks import Marks
 from poller.spools.sqlite.schema import (
+    DEAD_COLUMNS,
+    dead_of,
     dead_row,
     epoch,
     events_of,
@@ -35,7 +37,6 @@ from poller.spools.sqlite.schema import (
 from poller.spools.tail import Chunk
 
 IDS_REMEMBERED = timedelta(days=30)
-QUARANTINE_KEPT = timedelta(days=30)
 PRUNE_STEP = 32
 EARLY_STEP = 4
 EARLY_STEPS = 64
@@ -56,8 +57,8 @@ _PUT_MEMORY = (
     " SET memory = excluded.memory, changed_at = excluded.changed_at WHERE memory IS NOT excluded.memory"
 )
 _PUT_DEAD = (
-    "INSERT OR REPLACE INTO dead (sink, event_id, attempts, first_attempt_at, died_at, reason, history, event)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT OR REPLACE INTO dead (sink, event_id, attempts, first_attempt_at, died_at, reason, history, event,"
+    " stream_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 
 _KEEP_DEAD = _PUT_DEAD.replace("REPLACE", "IGNORE")
@@ -234,13 +235,17 @@ class Writer:
     def append(self, source: str, readings: list[Reading]) -> list[Chunk]:
         """Write the readings' new events, rejects and memory."""
         self._admit()
+        chunks = self._write_readings(source, readings)
+        self._write_memories(source, {reading.about: reading.memory for reading in readings})
+        return chunks
+
+    def _write_readings(self, source: str, readings: Sequence[Reading]) -> list[Chunk]:
         chunks = []
         for reading in readings:
             if reading.events and (fresh := self._news(self._fresh(reading.events))):
                 chunks.append(self._write_page(fresh))
             for reject in reading.rejects:
                 self._write_reject(source, reject)
-        self._write_memories(source, {reading.about: reading.memory for reading in readings})
         return chunks
 
     def restore(self, salvaged: Sequence[Salvaged]) -> Chunk | None:
@@ -317,7 +322,11 @@ class Writer:
     def _write_reject(self, source: str, reject: Reject) -> None:
         identity = hashlib.blake2b(msgspec.msgpack.encode((source, reject)), digest_size=16).digest()
         row = (identity, source, epoch(reject.received_at), reject.reason, reject.encoding, reject.body)
-        self.connection.execute("INSERT OR IGNORE INTO quarantine VALUES (?, ?, ?, ?, ?, ?)", row)
+        self.connection.execute(
+            "INSERT OR IGNORE INTO quarantine (id, source, received_at, reason, encoding, body)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            row,
+        )
 
     def _apply(self, due: list[Changes]) -> None:
         execute = self.connection.execute
@@ -334,7 +343,9 @@ class Writer:
     def attach(self, sink: str) -> tuple[int, list[Waiting]]:
         """A sink's position (a new one: now) and its waiting batches."""
         self._attached.add(sink)
-        self.connection.execute("INSERT OR IGNORE INTO sink VALUES (?, ?)", (sink, self.next))
+        self.connection.execute(
+            "INSERT OR IGNORE INTO sink (name, position) VALUES (?, ?)", (sink, self.next)
+        )
         position = self.connection.execute("SELECT position FROM sink WHERE name = ?", (sink,)).fetchone()[0]
         rows = self.connection.execute(
             "SELECT id, failed, first_attempt_at, due, history, numbers, events FROM waiting WHERE sink = ?",
@@ -353,18 +364,66 @@ class Writer:
         rows = self.connection.execute("SELECT about, memory FROM source WHERE name = ?", (source,))
         return {about: bytes(memory) for about, memory in rows}
 
-    def prune(self, floor: int, retain: float) -> bool:
-        """One bounded step; true when it found as much as it may take."""
+    def retry_dead(self, sink: str, numbers: Sequence[int], together: int, room: int) -> list[Waiting]:
+        """Dead letters become batches that wait for their retry; at most `room` events, oldest first."""
+        marks = json_numbers(numbers)
+        rows = self.connection.execute(
+            f"SELECT {DEAD_COLUMNS} FROM dead WHERE sink = ? AND n IN (SELECT value FROM json_each(?))"  # noqa: S608
+            " ORDER BY n LIMIT ?",
+            (sink, marks, room),
+        )
+        letters = [dead_of(row) for row in rows]
+        found = revived(letters, together, self._clock.now())
+        for waiting in found:
+            self.connection.execute(_PUT_WAITING, waiting_row(sink, waiting))
+        self.purge_dead([letter.number for letter in letters])
+        return found
+
+    def purge_dead(self, numbers: Sequence[int]) -> Counter[str]:
+        """Delete dead letters; says how many of each sink there were."""
+        rows = self.connection.execute(
+            "DELETE FROM dead WHERE n IN (SELECT value FROM json_each(?)) RETURNING sink",
+            (json_numbers(numbers),),
+        )
+        return Counter(sink for (sink,) in rows.fetchall())
+
+    def read_again(self, source: str, readings: Mapping[int, Reading]) -> list[Chunk]:
+        """Write readings in exchange for the rejects that they were read in."""
+        rows = self.connection.execute(
+            "DELETE FROM quarantine WHERE source = ? AND n IN (SELECT value FROM json_each(?)) RETURNING n",
+            (source, json_numbers(list(readings))),
+        )
+        return self._write_readings(source, [readings[n] for (n,) in rows.fetchall()])
+
+    def purge_quarantine(self, numbers: Sequence[int]) -> int:
+        """Delete rejects; says how many there were."""
+        return self.connection.execute(
+            "DELETE FROM quarantine WHERE n IN (SELECT value FROM json_each(?))", (json_numbers(numbers),)
+        ).rowcount
+
+    def pause(self, sink: str, paused: bool) -> None:
+        """Write down whether the operator paused a sink."""
+        self.connection.execute("UPDATE sink SET paused = ? WHERE name = ?", (paused, sink))
+
+    def prune(self, floor: int, retain: float, dead: float, quarantine: float) -> tuple[bool, Counter[str]]:
+        """One bounded step; true when it found as much as it may take, and how many dead letters of each sink went.
+
+        The rest is how long to keep each, in seconds.
+        """
         now = epoch(self._clock.now())
         full = self._prune_pages(floor, now - retain)
         full |= self._prune_seen(now - IDS_REMEMBERED.total_seconds())
-        oldest = now - QUARANTINE_KEPT.total_seconds()
-        self.connection.execute(
-            "DELETE FROM quarantine WHERE id IN (SELECT id FROM quarantine WHERE received_at < ? LIMIT ?)",
-            (oldest, PRUNE_STEP),
-        )
+        letters = self.purge_dead(self._older("dead", "died_at", now - dead))
+        rejects = self.purge_quarantine(self._older("quarantine", "received_at", now - quarantine))
         self._prune_streams()
-        return full
+        return full or PRUNE_STEP in (letters.total(), rejects), letters
+
+    def _older(self, table: str, column: str, before: float) -> list[int]:
+        rows = self.connection.execute(
+            f"SELECT n FROM {table} WHERE {column} < ? ORDER BY {column} LIMIT ?",  # noqa: S608 - our own words
+            (before, PRUNE_STEP),
+        )
+        return [n for (n,) in rows]
 
     def prune_early(self) -> bool:
         """One step of forgetting what every attached sink has settled, however young it is."""
@@ -396,6 +455,11 @@ class Writer:
             self.connection.executemany("DELETE FROM seen WHERE key = ?", gone)
             self.connection.execute("DELETE FROM seen_page WHERE n = ?", (n,))
         return len(rows) == PRUNE_STEP
+
+
+def json_numbers(numbers: Sequence[int]) -> str:
+    """Numbers as one argument for `json_each`."""
+    return msgspec.json.encode(list(numbers)).decode()
 
 
 def flush(writer: Writer) -> None:
