@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from enum import IntEnum, StrEnum
 from typing import assert_never
 
 import msgspec
@@ -32,8 +34,40 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     rate: tuple[int, float] | None = None
 
 
+class SinkState(StrEnum):
+    """What a sink is in, for people: `paused` is by the operator, or after failures and probed now and then."""
+
+    SERVING = "serving"
+    PAUSED = "paused"
+    DISABLED = "disabled"
+
+
+BY_THE_OPERATOR = "by the operator"
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """A sink's state and, when it is not served, why."""
+
+    state: SinkState
+    why: str = ""
+
+
+SERVING = Standing(state=SinkState.SERVING)
+
+
+class _Hand(IntEnum):
+    """What a carrier does: a pause must not drop a batch that is claimed, nor a stop one that is carried."""
+
+    WAITING = 0
+    CLAIMED = 1
+    CARRYING = 2
+
+
 class Courier:
-    """Serves one sink with `concurrency` carriers. After five failures in a row it pauses and probes."""
+    """Serves one sink with `concurrency` carriers. After five failures in a row it pauses and probes.
+
+    While the operator paused it, or the sink said that it wants nothing more, nothing is claimed.
+    """
 
     def __init__(
         self,
@@ -59,10 +93,17 @@ class Courier:
         self._not_before = 0.0
         self._failures = 0
         self._stopping = False
-        self._carriers: dict[asyncio.Task[None], bool] = {}
+        self._carriers: dict[asyncio.Task[None], _Hand] = {}
+        self._shift: object = None
+        self._bell = asyncio.Event()
+        self._held = False
+        self._pausing = ""
+        self._told = SERVING
         self._log = log.bind(sink=sink.name)
         self.disabled: str | None = None
-        """Why the sink gets nothing until a restart; None while it is served."""
+        """Why the sink gets nothing until a restart or `resume`; None while it is served."""
+        self.last_error: tuple[datetime, str] | None = None
+        """When the last attempt failed, and how; a refusal of an event is none. Kept after it went well again."""
         self.settled = settled or asyncio.Event()
         """Set at every settlement; whoever waits for one clears it first."""
         self.dead = 0
@@ -73,22 +114,63 @@ class Courier:
         """Whether so many attempts failed in a row that the sink is only probed."""
         return self._failures >= FAILURES_TO_PAUSE
 
+    @property
+    def held(self) -> bool:
+        """Whether the operator paused it."""
+        return self._held
+
+    @property
+    def standing(self) -> Standing:
+        """The sink's state, for people."""
+        if self.disabled is not None:
+            return Standing(state=SinkState.DISABLED, why=self.disabled)
+        if self._held:
+            return Standing(state=SinkState.PAUSED, why=BY_THE_OPERATOR)
+        if self.paused:
+            return Standing(state=SinkState.PAUSED, why=self._pausing)
+        return SERVING
+
     def stop(self) -> None:
         """Claim no more; what is being carried goes on until it ends or is cancelled."""
         self._stopping = True
-        for carrier, carrying in self._carriers.items():
-            if not carrying:
+        self._end_shift(_Hand.CARRYING)
+
+    def hold(self) -> None:
+        """The operator's pause: claim no more until `resume`; what is in hand is still carried."""
+        self._held = True
+        self._end_shift(_Hand.CLAIMED)
+        self._tell_standing()
+
+    def resume(self) -> None:
+        """End the operator's pause, and the sink's own: it is served at once, as if nothing had failed."""
+        self._held, self.disabled = False, None
+        self._failures, self._not_before = 0, 0.0
+        self._end_shift(_Hand.CLAIMED)  # who sleeps until the next probe need not
+        self._tell_standing()
+
+    def _end_shift(self, below: _Hand) -> None:
+        self._shift = None
+        for carrier, hand in self._carriers.items():
+            if hand < below:
                 carrier.cancel()
+        self._bell.set()
 
     async def run(self) -> None:
-        """Serve until `stop`."""
-        async with asyncio.TaskGroup() as group:
-            for _ in range(self._terms.concurrency):
-                carrier = group.create_task(self._serve())
-                self._carriers[carrier] = False
+        """Serve until `stop`, in shifts: a pause ends one, and the next begins when its carriers are home."""
+        while not self._stopping:
+            self._bell.clear()
+            if self._held or self.disabled is not None:
+                await self._bell.wait()
+                continue
+            self._shift = shift = object()
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self._terms.concurrency):
+                    carrier = group.create_task(self._serve(shift))
+                    self._carriers[carrier] = _Hand.WAITING
+            self._carriers.clear()
 
-    async def _serve(self) -> None:
-        while not self._stopping and self.disabled is None:
+    async def _serve(self, shift: object) -> None:
+        while self._shift is shift:
             await self.step()
 
     async def step(self) -> int:
@@ -103,23 +185,27 @@ class Courier:
         while (wait := self._not_before - self._clock.monotonic()) > 0:
             await asyncio.sleep(wait)
         batch = await self._spool.claim(self.name, self._terms.max_events, self._terms.max_wait)
-        if self._throttle is not None:
-            async with self._turnstile:  # asyncio-throttle polls: one waiter, not one per carrier
-                await self._throttle()
-        carrier = asyncio.current_task()
-        if carrier in self._carriers:
-            self._carriers[carrier] = True
+        self._has(_Hand.CLAIMED)
         try:
+            if self._throttle is not None:
+                async with self._turnstile:  # asyncio-throttle polls: one waiter, not one per carrier
+                    await self._throttle()
+            self._has(_Hand.CARRYING)
             return await self.carry(batch)
         finally:
-            if carrier in self._carriers:
-                self._carriers[carrier] = False
+            self._has(_Hand.WAITING)
+
+    def _has(self, hand: _Hand) -> None:
+        carrier = asyncio.current_task()
+        if carrier in self._carriers:
+            self._carriers[carrier] = hand
 
     async def carry(self, batch: Batch) -> int:
         """Deliver a claimed batch and settle it."""
         error = await self._deliver(batch)
         if isinstance(error, Gone):
             self._disable(error)
+            await self._spool.settle(batch, [Retry(after=0.0, reason=error.reason)] * len(batch.deliveries))
             return 0
         outcomes = self._judge(batch, error)
         self._breathe(error)
@@ -163,12 +249,11 @@ class Courier:
     def _breathe(self, error: Exception | None) -> None:
         """Count what the sink as a whole did: a partial failure or a refusal shows that it lives."""
         if error is None or isinstance(error, PartlyFailed | Rejected):
-            if self.paused:
-                self._log.info("sink_resumed", failures=self._failures)
-                self._metrics.sink_paused.labels(self.name).set(0)
             self._failures = 0
+            self._tell_standing()
             return
         self._failures += 1
+        self.last_error = (self._clock.now(), describe(error))
         wait = 0.0
         if self.paused:
             policy = msgspec.structs.replace(self._terms.policy, longest_backoff=LONGEST_PROBE_WAIT)
@@ -177,15 +262,29 @@ class Courier:
             wait = max(wait, min(error.after, self._terms.policy.longest_wait))
         self._not_before = max(self._not_before, self._clock.monotonic() + wait)
         if self._failures == FAILURES_TO_PAUSE:
-            self._log.error("sink_paused", reason=describe(error), failures=self._failures)
-            self._metrics.sink_paused.labels(self.name).set(1)
+            self._pausing = f"probed after {FAILURES_TO_PAUSE} failures in a row: {describe(error)}"
+        self._tell_standing()
 
     def _disable(self, error: Gone) -> None:
-        if self.disabled is None:
-            self._log.error("sink_disabled", reason=error.reason)
         self.disabled = error.reason
-        self._metrics.sink_paused.labels(self.name).set(1)
-        self.stop()
+        self.last_error = (self._clock.now(), error.reason)
+        self._end_shift(_Hand.CLAIMED)
+        self._tell_standing()
+
+    def _tell_standing(self) -> None:
+        """One log line at each change of state, and the metric."""
+        now, before = self.standing, self._told
+        if now == before:
+            return
+        self._told = now
+        self._metrics.sink_paused.labels(self.name).set(now.state is not SinkState.SERVING)
+        if now.state is SinkState.SERVING:
+            self._log.info("sink_resumed", before=before.why)
+        elif now.why == BY_THE_OPERATOR:
+            self._log.warning("sink_paused", reason=now.why)
+        else:
+            word = "sink_disabled" if now.state is SinkState.DISABLED else "sink_paused"
+            self._log.error(word, reason=now.why)
 
     def _tell(self, batch: Batch, outcomes: Sequence[Outcome], *, expected: bool) -> None:
         done = dead = 0

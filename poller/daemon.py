@@ -14,7 +14,7 @@ import structlog
 
 from poller import admin, plugins, systemd
 from poller.clock import Clock
-from poller.courier import Courier, Terms
+from poller.courier import Courier, SinkState, Terms
 from poller.errors import StorageError, StorageFull
 from poller.intake import Intake
 from poller.journal import Journal
@@ -101,16 +101,17 @@ class Daemon:
         sink = await stack.enter_async_context(built)
         await self.spool.attach(name, wants(settings.only))
         self.metrics.declare_sink(name)
-        self.couriers.append(
-            Courier(
-                sink,
-                self.spool,
-                terms(settings),
-                metrics=self.metrics,
-                clock=self._clock,
-                settled=self._settled,
-            )
+        courier = Courier(
+            sink,
+            self.spool,
+            terms(settings),
+            metrics=self.metrics,
+            clock=self._clock,
+            settled=self._settled,
         )
+        if name in await self.spool.paused():
+            courier.hold()
+        self.couriers.append(courier)
 
     async def _open_source(self, stack: AsyncExitStack, built: object) -> None:
         if isinstance(built, Follows):
@@ -139,7 +140,7 @@ class Daemon:
     async def _open_admin(self, stack: AsyncExitStack) -> None:
         assert self.settings.admin is not None
         answer = admin.answers(
-            self.metrics.registry, self._refresh, self.reasons, self.settings.admin.token_value
+            self.metrics.registry, self._refresh, self.reasons, self.settings.admin.token_value, self.notes
         )
         where = self.settings.admin.listen
         listener = await stack.enter_async_context(Listener(where.host, where.port, answer))
@@ -289,6 +290,15 @@ class Daemon:
         """Why the daemon is not ready; empty when it is."""
         return [*self._source_reasons(), *await self._spool_reasons(), *await self._sink_reasons()]
 
+    def notes(self) -> list[str]:
+        """What is not as usual, and no reason by itself: sinks that are paused, until they are too far behind."""
+        standings = [(courier.name, courier.standing) for courier in self.couriers]
+        return [
+            f"sink {name}: {standing.state}: {standing.why}"
+            for name, standing in standings
+            if standing.state is SinkState.PAUSED
+        ]
+
     def _source_reasons(self) -> list[str]:
         found = []
         for intake in self.intakes:
@@ -324,7 +334,7 @@ class Daemon:
             age = (now - backlog.oldest).total_seconds() if backlog.oldest else 0.0
             if courier.disabled is not None:
                 found.append(f"sink {courier.name}: disabled: {courier.disabled}")
-            elif age > limit:
+            elif age > limit and not courier.held:  # who paused it knows
                 state = "paused and probed, " if courier.paused else ""
                 found.append(f"sink {courier.name}: {state}its oldest event waits for {age:.0f} s")
         return found

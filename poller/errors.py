@@ -65,7 +65,8 @@ class Rejected(SinkError):
 
 
 class Gone(SinkError):
-    """The other side wants nothing more, ever: the sink is disabled until a restart, its deliveries kept."""
+    """The other side wants nothing more, ever: the sink is disabled until a restart or `poller resume`, its
+    deliveries kept."""
 
 
 class PartlyFailed(SinkError):

@@ -22,7 +22,9 @@ class Metrics:
         self.backlog = gauge("backlog_events", "Events owed to a sink.", "sink")
         self.oldest = gauge("oldest_undelivered_seconds", "Age of the oldest event owed to a sink.", "sink")
         self.dead_letters = gauge("dead_letters", "Deliveries that were given up.", "sink")
-        self.sink_paused = gauge("sink_paused", "1 while a sink is paused and probed, or disabled.", "sink")
+        self.sink_paused = gauge(
+            "sink_paused", "1 while a sink is paused (by itself or the operator) or disabled.", "sink"
+        )
         self.spool_bytes = gauge("spool_bytes", "Bytes the spool holds.")
         self.spool_files_aside = gauge("spool_files_aside", "Damaged spool files that were moved aside.")
         self.journal_bytes = gauge("journal_bytes", "Bytes of pages not yet in the spool.")

@@ -11,10 +11,14 @@ from poller.listen import Answer
 
 Refresh = Callable[[], Awaitable[None]]
 Reasons = Callable[[], Awaitable[list[str]]]
+Notes = Callable[[], list[str]]
 
 
-def answers(registry: CollectorRegistry, refresh: Refresh, reasons: Reasons, token: str | None) -> Answer:
-    """Answer the three paths. `refresh` updates the gauges, `reasons` says why the daemon is not ready.
+def answers(
+    registry: CollectorRegistry, refresh: Refresh, reasons: Reasons, token: str | None, notes: Notes = list
+) -> Answer:
+    """Answer the three paths. `refresh` updates the gauges, `reasons` says why the daemon is not ready, `notes` what
+    people should know although it is no reason.
 
     With a token, `/metrics` and `/readyz` want `Authorization: Bearer TOKEN`; `/healthz` says nothing that
     would need one.
@@ -31,14 +35,14 @@ def answers(registry: CollectorRegistry, refresh: Refresh, reasons: Reasons, tok
             await refresh()
             return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
         if request.path == "/readyz":
-            return _readiness(await reasons())
+            return _readiness(await reasons(), notes())
         return _text(404, "try /metrics, /healthz or /readyz")
 
     return answer
 
 
-def _readiness(reasons: list[str]) -> web.Response:
-    body = msgspec.json.encode({"ready": not reasons, "reasons": reasons}) + b"\n"
+def _readiness(reasons: list[str], notes: list[str]) -> web.Response:
+    body = msgspec.json.encode({"ready": not reasons, "reasons": reasons, "notes": notes}) + b"\n"
     return web.Response(status=503 if reasons else 200, body=body, content_type="application/json")
 
 

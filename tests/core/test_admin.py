@@ -62,7 +62,7 @@ def test_readiness_says_which_and_why(reasons: list[str], status: int) -> None:
     async def story(port: int) -> None:
         got, body = await asked(port, "/readyz")
         assert got == status
-        assert json.loads(body) == {"ready": status == 200, "reasons": reasons}
+        assert json.loads(body) == {"ready": status == 200, "reasons": reasons, "notes": []}
         assert await asked(port, "/healthz") == (200, "alive\n")
 
     tell(story, reasons=reasons)

@@ -1,14 +1,16 @@
 """The pump from the spool to one sink."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from poller.clock import Clock
-from poller.courier import FAILURES_TO_PAUSE, Courier, Terms
+from poller.courier import FAILURES_TO_PAUSE, Courier, SinkState, Standing, Terms
 from poller.errors import Gone, PartlyFailed, Rejected, TryLater
 from poller.metrics import Metrics
 from poller.model import Batch
@@ -47,6 +49,34 @@ def tell(sink: ToldSink, story: Story, *, events: int = 0, **changes: Any) -> Me
 
     asyncio.run(asyncio.wait_for(told(), 30))
     return metrics
+
+
+@asynccontextmanager
+async def running(courier: Courier) -> AsyncIterator[None]:
+    """Run a courier as long as the block; then it stops, and is not waited for longer than a moment."""
+    run = asyncio.ensure_future(courier.run())
+    try:
+        yield
+    finally:
+        courier.stop()
+        await asyncio.wait({run}, timeout=1)
+        run.cancel()
+        await asyncio.gather(run, return_exceptions=True)
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not true():
+            await asyncio.sleep(0.001)
+
+
+def states(log: list[MutableMapping[str, Any]]) -> list[tuple[str, str | None]]:
+    """The lines about the sink's state."""
+    return [(line["event"], line.get("reason")) for line in log if line["event"].startswith("sink_")]
+
+
+def paused(metrics: Metrics) -> float | None:
+    return metrics.registry.get_sample_value("poller_sink_paused", {"sink": "sink"})
 
 
 def deliveries(metrics: Metrics, outcome: str) -> float:
@@ -199,13 +229,140 @@ def test_gone_disables_the_sink_and_keeps_its_deliveries() -> None:
     sink = ToldSink(says=lambda batch: Gone("HTTP 410"))
 
     async def story(courier: Courier, spool: Spool, clock: ToldClock) -> None:
-        await courier.run()  # ends by itself
-        assert courier.disabled == "HTTP 410"
-        backlog = await spool.backlog("sink")
-        assert (backlog.events, backlog.dead) == (5, 0)
+        async with running(courier):
+            await until(lambda: courier.disabled is not None)
+            assert courier.standing == Standing(state=SinkState.DISABLED, why="HTTP 410")
+            await spool.append("source", [some_reading(5)])
+            await asyncio.sleep(0.05)
+            backlog = await spool.backlog("sink")
+            assert (backlog.events, backlog.dead) == (6, 0)
 
-    tell(sink, story, events=5)
+    with capture_logs() as log:
+        metrics = tell(sink, story, events=5)
     assert len(sink.batches) == 1
+    assert states(log) == [("sink_disabled", "HTTP 410")]
+    assert paused(metrics) == 1
+
+
+def test_resume_ends_a_disabled_state_and_what_was_in_hand_is_carried() -> None:
+    sink = ToldSink(says=lambda batch: Gone("HTTP 410") if len(sink.batches) == 1 else None)
+
+    async def story(courier: Courier, spool: Spool, clock: ToldClock) -> None:
+        async with running(courier):
+            await until(lambda: courier.disabled is not None)
+            courier.resume()
+            await until(lambda: len(sink.delivered) == 5)
+            assert courier.standing.state is SinkState.SERVING
+
+    with capture_logs() as log:
+        metrics = tell(sink, story, events=5)
+    assert [word for word, _ in states(log)] == ["sink_disabled", "sink_resumed"]
+    assert paused(metrics) == 0
+
+
+def test_a_pause_by_the_operator_finishes_what_is_in_hand_and_claims_no_more() -> None:
+    sink = ToldSink()
+    sink.hold = release = asyncio.Event()
+
+    async def story(courier: Courier, spool: Spool, clock: ToldClock) -> None:
+        async with running(courier):
+            await until(lambda: sink.in_flight == 3)
+            courier.hold()
+            courier.hold()
+            sink.hold = None
+            release.set()
+            await until(lambda: len(sink.delivered) == 3)
+            await spool.append("source", [some_reading(*range(100, 110))])
+            await asyncio.sleep(0.05)
+            assert len(sink.delivered) == 3
+            assert (await spool.backlog("sink")).events == 17
+            courier.resume()
+            await until(lambda: len(sink.delivered) == 20)
+            assert sink.most_in_flight == 3, "all carriers work again"
+
+    with capture_logs() as log:
+        metrics = tell(sink, story, events=10, max_events=1, concurrency=3)
+    assert states(log) == [("sink_paused", "by the operator"), ("sink_resumed", None)]
+    assert len(set(sink.delivered)) == 20
+    assert paused(metrics) == 0
+
+
+def test_all_carriers_come_back_when_one_was_busy_through_pause_and_resume() -> None:
+    sink = ToldSink()
+    sink.hold = asyncio.Event()
+
+    async def story(courier: Courier, spool: Spool, clock: ToldClock) -> None:
+        async with running(courier):
+            assert sink.hold is not None
+            await spool.append("source", [some_reading(0)])
+            await until(lambda: sink.in_flight == 1)
+            courier.hold()
+            courier.resume()
+            sink.hold.set()
+            sink.hold = asyncio.Event()
+            await spool.append("source", [some_reading(*range(1, 10))])
+            await until(lambda: sink.in_flight == 3)
+            sink.hold.set()
+            sink.hold = None
+
+    tell(sink, story, max_events=1, concurrency=3)
+
+
+def test_a_pause_does_not_drop_a_batch_that_waits_for_the_rate() -> None:
+    sink = ToldSink()
+
+    async def story(courier: Courier, spool: Spool, clock: ToldClock) -> None:
+        async with running(courier):
+            await until(lambda: len(sink.delivered) == 1)  # the second one is claimed, and waits a second
+            courier.hold()
+            await until(lambda: len(sink.delivered) == 2)
+            assert (await spool.backlog("sink")).events == 3
+
+    tell(sink, story, events=5, max_events=1, rate=(1, 0.5))
+
+
+def test_resume_ends_a_sinks_own_pause_at_once() -> None:
+    down = True
+    sink = ToldSink(says=lambda batch: TryLater("HTTP 500") if down else None)
+
+    async def story(courier: Courier, spool: Spool, clock: ToldClock) -> None:
+        nonlocal down
+        for _ in range(FAILURES_TO_PAUSE):
+            await courier.step()
+        why = "probed after 5 failures in a row: HTTP 500"
+        assert courier.standing == Standing(state=SinkState.PAUSED, why=why)
+        assert courier.last_error == (clock.now(), "HTTP 500")
+        async with running(courier):
+            await asyncio.sleep(0)
+            down = False
+            courier.resume()
+            await until(lambda: bool(sink.delivered))
+
+    with capture_logs() as log:
+        metrics = tell(sink, story, events=50, max_events=1)
+    assert [word for word, _ in states(log)] == ["sink_paused", "sink_resumed"]
+    assert paused(metrics) == 0
+
+
+def test_each_change_of_a_sinks_state_is_one_line_in_the_log() -> None:
+    down = True
+    sink = ToldSink(says=lambda batch: TryLater("HTTP 503") if down else None)
+
+    async def story(courier: Courier, spool: Spool, clock: ToldClock) -> None:
+        nonlocal down
+        for _ in range(2):
+            down = True
+            for _ in range(FAILURES_TO_PAUSE + 3):
+                await courier.step()
+                clock.pass_time(61)
+            down = False
+            for _ in range(3):
+                await courier.step()
+                clock.pass_time(61)
+
+    with capture_logs() as log:
+        tell(sink, story, events=100, max_events=1)
+    assert [word for word, _ in states(log)] == ["sink_paused", "sink_resumed"] * 2
 
 
 def test_a_delivery_that_takes_too_long_comes_again() -> None:
