@@ -6,7 +6,7 @@ from poller.stop import Stop
 
 
 def main() -> None:
-    """Run the command line; exits with one of `poller.cli.Exit`."""
+    """Run the command line; exits with one of `poller.command.Exit`."""
     stop = Stop()
     stop.listen()
     from poller import cli  # noqa: PLC0415 - after the signals, because it takes half a second

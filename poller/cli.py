@@ -1,18 +1,17 @@
 """The words an operator types."""
 
-import asyncio
 import json
-from collections.abc import Coroutine
-from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from poller import __version__
+from poller.cli_operate import dead, pause, quarantine, resume, status
 from poller.cli_sandbox import sandbox, the_platform
-from poller.cli_spool import spool_commands
-from poller.errors import BadConfiguration, PollerError, StorageLocked
+from poller.cli_spool import spool
+from poller.command import Config, Exit, duration, in_loop, settings_of
+from poller.errors import StorageLocked
 from poller.stop import Stop
 
 if TYPE_CHECKING:
@@ -20,18 +19,6 @@ if TYPE_CHECKING:
     from poller.settings import Settings
 
 
-class Exit(IntEnum):
-    """What the program's exit codes mean (78 is EX_CONFIG of sysexits(3))."""
-
-    DONE = 0
-    FAILED = 1
-    USAGE = 2
-    BAD_CONFIGURATION = 78
-
-
-Config = Annotated[
-    Path, typer.Option("--config", "-c", metavar="FILE", help="The configuration.", show_default=False)
-]
 app = typer.Typer(
     name="poller",
     epilog="Exit codes: 0 done, 1 failed, 2 usage, 78 bad configuration.",
@@ -68,14 +55,14 @@ def _options(
 @app.command()
 def run(context: typer.Context, config: Config) -> None:
     """Poll and deliver until SIGTERM."""
-    settings = _settings(config)
+    settings = settings_of(config)
 
     async def serve(stop: Stop) -> int:
         async with _daemon(settings) as daemon:
             await daemon.run(stop)
         return Exit.DONE
 
-    raise typer.Exit(_in_loop(serve(context.obj), context.obj))
+    raise typer.Exit(in_loop(serve(context.obj), context.obj))
 
 
 @app.command()
@@ -85,14 +72,14 @@ def drain(
     timeout: Annotated[str, typer.Option(metavar="DURATION", help="Give up after so long.")] = "5m",
 ) -> None:
     """Poll until the queue is empty, deliver it all, exit: 0 only if every delivery was done."""
-    settings = _settings(config)
-    seconds = _duration(timeout)
+    settings = settings_of(config)
+    seconds = duration(timeout)
 
     async def serve(stop: Stop) -> int:
         async with _daemon(settings) as daemon:
             return Exit.DONE if await daemon.drain(stop, seconds) else Exit.FAILED
 
-    raise typer.Exit(_in_loop(serve(context.obj), context.obj, unstarted=Exit.FAILED))
+    raise typer.Exit(in_loop(serve(context.obj), context.obj, unstarted=Exit.FAILED))
 
 
 @app.command()
@@ -108,9 +95,9 @@ def check(
     ] = False,
 ) -> None:
     """Validate a configuration; nothing is polled."""
-    settings = _settings(config)
+    settings = settings_of(config)
     if connect:
-        code = _in_loop(_connect(settings), context.obj)
+        code = in_loop(_connect(settings), context.obj)
         if code != Exit.DONE:
             raise typer.Exit(code)
     typer.echo(f"{config}: good")
@@ -125,20 +112,6 @@ def print_schema() -> None:
 
 
 # ---------------------------------------------------------------- how commands run
-
-
-def _settings(config: Path) -> "Settings":
-    from poller.log import configure
-    from poller.settings import load
-
-    try:
-        settings = load(config)
-    except BadConfiguration as error:
-        for finding in error.findings:
-            typer.echo(finding, err=True)
-        raise typer.Exit(Exit.BAD_CONFIGURATION) from None
-    configure(settings.log.level, settings.log.format)
-    return settings
 
 
 def _daemon(settings: "Settings") -> "Daemon":
@@ -171,51 +144,14 @@ async def _ask_platform(settings: "Settings") -> int:
     return code
 
 
-def _in_loop(work: Coroutine[Any, Any, int], stop: Stop, unstarted: Exit = Exit.DONE) -> int:
-    """Run to the end; the supervisor's last word when it fails is one line in the log."""
-    import structlog
-    import uvloop
+# ---------------------------------------------------------------- what an operator does
 
-    if stop.count:
-        work.close()
-        return unstarted
-    log = structlog.get_logger("poller")
+for command in (status, pause, resume):
+    app.command()(command)
+app.add_typer(dead)
+app.add_typer(quarantine)
+app.add_typer(spool)
 
-    async def supervised() -> int:
-        stop.listen_in_loop()
-        return await work
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        try:
-            return runner.run(supervised())
-        except* (PollerError, OSError) as group:
-            for error in _leaves(group):
-                log.error("failed", error=type(error).__name__, reason=str(error))
-        except* Exception as group:
-            for error in _leaves(group):
-                log.error("failed", error=type(error).__name__, exc_info=error)
-    return Exit.FAILED
-
-
-def _leaves(group: BaseExceptionGroup[Any]) -> list[BaseException]:
-    found: list[BaseException] = []
-    for error in group.exceptions:
-        found.extend(_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
-    return found
-
-
-def _duration(text: str) -> float:
-    from pydantic import TypeAdapter, ValidationError
-
-    from poller.settings import Duration
-
-    try:
-        return TypeAdapter(Duration).validate_json(json.dumps(text))
-    except ValidationError:
-        raise typer.BadParameter("a duration is written 250ms, 30s, 5m, 12h or 3d") from None
-
-
-app.add_typer(spool_commands(_settings, _in_loop), name="spool")
 
 # ---------------------------------------------------------------- the platform in a box
 
@@ -248,11 +184,11 @@ def demo(
     shown = parts.Demo(
         streams=streams,
         interval=interval,
-        seconds=_duration(for_) if for_ else None,
+        seconds=duration(for_) if for_ else None,
         videos=tuple(video or ()),
     )
 
     async def show() -> int:
         return Exit.DONE if await parts.show(shown, context.obj) else Exit.FAILED
 
-    raise typer.Exit(_in_loop(show(), context.obj))
+    raise typer.Exit(in_loop(show(), context.obj))

@@ -3,7 +3,7 @@
 import base64
 import os
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, NoReturn
 
 import typer
 
+from poller.command import Config, in_loop, settings_of
 from poller.errors import StorageError, StorageFull, StorageLocked
-from poller.stop import Stop
 
 if TYPE_CHECKING:
     from poller.ports import KeptInFile, Salvaged
@@ -21,10 +21,6 @@ if TYPE_CHECKING:
 TOGETHER = 1_000
 """Events that are restored in one commit."""
 
-InLoop = Callable[[Coroutine[Any, Any, int], Stop], int]
-Config = Annotated[
-    Path, typer.Option("--config", "-c", metavar="FILE", help="The configuration.", show_default=False)
-]
 Kinds = Annotated[
     list[str] | None,
     typer.Option("--kind", metavar="KIND", help="Only this kind, such as screenshot; may be repeated."),
@@ -35,50 +31,49 @@ Since = Annotated[
 ]
 
 
-def spool_commands(settings_of: Callable[[Path], "Settings"], in_loop: InLoop) -> typer.Typer:
-    """The three commands, given how a configuration is read and how work is run."""
-    commands = typer.Typer(help="Look after a spool file.", no_args_is_help=True)
+spool = typer.Typer(name="spool", help="Look after a spool file.", no_args_is_help=True)
 
-    @commands.command()
-    def check(config: Config) -> None:
-        """Read all of the spool and say what is wrong with it; also beside a running daemon. Changes nothing."""
-        settings = settings_of(config)
-        try:
-            examined = _spool(settings).examine()
-        except StorageError as error:
-            _fail(str(error))
-        for finding in examined.findings:
-            typer.echo(finding)
-        path = getattr(settings.spool, "path", "spool")
-        typer.echo(f"{path}: {'damaged' if examined.findings else 'good'}: {examined.summary}")
-        raise typer.Exit(1 if examined.findings else 0)
 
-    @commands.command()
-    def export(config: Config, kind: Kinds = None, since: Since = None) -> None:
-        """Print the events it holds as CloudEvents, one a line; also beside a running daemon. Changes nothing."""
-        moment = None if since is None else _moment(since)
-        try:
-            _print(_spool(settings_of(config)).export(frozenset(kind or ()), moment), sys.stdout.buffer)
-        except StorageError as error:
-            _fail(str(error))
+@spool.command()
+def check(config: Config) -> None:
+    """Read all of the spool and say what is wrong with it; also beside a running daemon. Changes nothing."""
+    settings = settings_of(config)
+    try:
+        examined = _spool(settings).examine()
+    except StorageError as error:
+        _fail(str(error))
+    for finding in examined.findings:
+        typer.echo(finding)
+    path = getattr(settings.spool, "path", "spool")
+    typer.echo(f"{path}: {'damaged' if examined.findings else 'good'}: {examined.summary}")
+    raise typer.Exit(1 if examined.findings else 0)
 
-    @commands.command()
-    def salvage(
-        context: typer.Context,
-        file: Annotated[Path, typer.Argument(metavar="FILE", help="A damaged or old spool file.")],
-        config: Config,
-        to: Annotated[
-            Path | None,
-            typer.Option(metavar="FILE", help="Write JSON lines to this new file, and nothing to the spool."),
-        ] = None,
-    ) -> None:
-        """Bring back what can be read: what was not delivered goes into the configured spool, to be delivered."""
-        settings = settings_of(config)
-        found = _Found()
-        work = _to_file(settings, file, to, found) if to else _to_spool(settings, file, found)
-        raise typer.Exit(in_loop(work, context.obj))
 
-    return commands
+@spool.command()
+def export(config: Config, kind: Kinds = None, since: Since = None) -> None:
+    """Print the events it holds as CloudEvents, one a line; also beside a running daemon. Changes nothing."""
+    moment = None if since is None else _moment(since)
+    try:
+        _print(_spool(settings_of(config)).export(frozenset(kind or ()), moment), sys.stdout.buffer)
+    except StorageError as error:
+        _fail(str(error))
+
+
+@spool.command()
+def salvage(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A damaged or old spool file.")],
+    config: Config,
+    to: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write JSON lines to this new file, and nothing to the spool."),
+    ] = None,
+) -> None:
+    """Bring back what can be read: what was not delivered goes into the configured spool, to be delivered."""
+    settings = settings_of(config)
+    found = _Found()
+    work = _to_file(settings, file, to, found) if to else _to_spool(settings, file, found)
+    raise typer.Exit(in_loop(work, context.obj))
 
 
 def _spool(settings: "Settings") -> "KeptInFile":

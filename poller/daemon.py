@@ -6,14 +6,16 @@ import re
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
 import structlog
 
-from poller import admin, plugins, systemd
+from poller import admin, control, plugins, systemd
 from poller.clock import Clock
+from poller.control import ControlServer, Works
 from poller.courier import Courier, SinkState, Terms
 from poller.errors import StorageError, StorageFull
 from poller.intake import Intake
@@ -85,6 +87,9 @@ class Daemon:
             await self._open_source(stack, _built(plugins.SOURCES, name, source, self.accounts))
         if settings.admin is not None:
             await self._open_admin(stack)
+        await stack.enter_async_context(
+            ControlServer(control_path(settings), partial(control.answer, self._works()))
+        )
 
     def _tell_damage(self) -> None:
         if isinstance(self.spool, BeginsAnew) and (damage := self.spool.damage) is not None:
@@ -145,6 +150,22 @@ class Daemon:
         where = self.settings.admin.listen
         listener = await stack.enter_async_context(Listener(where.host, where.port, answer))
         log.info("admin_listens", host=where.host, port=listener.port)
+
+    def _works(self) -> Works:
+        sources: dict[str, Source | PushedSource] = {one.source.name: one.source for one in self.intakes}
+        sources |= {one.source.name: one.source for one in self.receptions}
+        return Works(
+            settings=self.settings,
+            spool=self.spool,
+            clock=self._clock,
+            metrics=self.metrics,
+            source=sources.get,
+            running=True,
+            intakes=self.intakes,
+            receptions=self.receptions,
+            couriers=self.couriers,
+            journal=self.journal,
+        )
 
     # ------------------------------------------------------------ running
 
@@ -385,6 +406,12 @@ def _journal_path(settings: Settings) -> Path:
         if isinstance(spool, Path)
         else Path("poller.journal").absolute()
     )
+
+
+def control_path(settings: Settings) -> Path:
+    """Where a daemon with these settings listens for its operator: beside the spool, or the journal without one."""
+    spool = getattr(settings.spool, "path", None)
+    return control.socket_path(spool if isinstance(spool, Path) else _journal_path(settings))
 
 
 def wants(only: Only | None) -> Wants:

@@ -102,6 +102,8 @@ class Intake:
         self._fatal: StorageError | None = None
         self._log = log.bind(source=source.name, account=source.account)
         self._failing = False
+        self.failure = ""
+        """What the last poll came to that brought no good answer."""
         self.trouble: str | None = None
         """Why polling is paused; None while it is not."""
         self.last_answer: float | None = None
@@ -244,6 +246,7 @@ class Intake:
         if outcome in FAILURES:
             self._log.warning("poll_failed", outcome=outcome.value, detail=reading.detail)
             self._failing = True
+            self.failure = f"{outcome.value}: {reading.detail}"
             return
         self.last_answer = self._clock.monotonic()
         if outcome is PollOutcome.EMPTY:

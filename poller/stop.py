@@ -42,6 +42,12 @@ class Stop:
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
 
+    @staticmethod
+    def give_back() -> None:
+        """Let signals end the process again: a command that may be killed at any moment."""
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+
     def now(self) -> None:
         """One more wish to stop."""
         self.count += 1

@@ -41,6 +41,11 @@ def test_help_names_every_command() -> None:
         "demo",
         "sandbox",
         "spool",
+        "status",
+        "pause",
+        "resume",
+        "dead",
+        "quarantine",
         "--version",
         "--install-completion",
         "78",
@@ -66,7 +71,7 @@ def test_completion_is_offered_for_the_shell() -> None:
     }
     command = [str(Path(sys.executable).with_name("poller"))]
     shown = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
-    assert shown.stdout.split() == ["drain", "demo"]
+    assert shown.stdout.split() == ["drain", "demo", "dead"]
 
 
 def test_check_says_that_a_file_is_good_and_opens_nothing(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Final
 
 import pytest
 
-from poller.cli import Exit
+from poller.command import Exit
 from poller.daemon import GRACE, POLLED_LATELY
 from poller.intake import BEAT, LONGEST_FAILURE_DELAY
 from poller.qcloud.client import Deadlines

@@ -1,0 +1,172 @@
+"""One request of an operator: asked of the running daemon, or done on the spool file when none runs, and printed."""
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import typer
+
+from poller.command import Exit, duration, settings_of
+from poller.errors import PollerError, StorageLocked
+from poller.stop import Stop
+
+if TYPE_CHECKING:
+    from poller.control import Request, Row
+    from poller.settings import Settings
+
+STARTING = 5.0
+"""Seconds for which a daemon may own the spool and not listen: it starts, or stops."""
+AGAIN = 0.2
+
+
+def request(
+    verb: str,
+    *,
+    sink: str = "",
+    limit: int = 100,
+    of: str | None = None,
+    stream: str | None = None,
+    reason: str | None = None,
+    older: str | None = None,
+    newer: str | None = None,
+    ids: list[str] | None = None,
+) -> "Request":
+    """What the words of a command come to; ages are durations."""
+    from poller.control import Request, Verb
+    from poller.model import Choice
+
+    chosen = Choice(
+        of=of,
+        stream=stream,
+        reason=reason,
+        ids=frozenset(ids) if ids else None,
+        before=_moment(older),
+        since=_moment(newer),
+    )
+    return Request(verb=Verb(verb), chosen=chosen, limit=limit, sink=sink)
+
+
+def chosen_request(verb: str, everything: bool, **chosen: Any) -> "Request":
+    """The same, where nothing chosen must not mean all of it by mistake: a usage error without `everything`."""
+    if not everything and not any(value is not None and value != [] for value in chosen.values()):
+        raise typer.BadParameter("say which, by ids or options, or --all")
+    return request(verb, **chosen)
+
+
+def _moment(age: str | None) -> datetime | None:
+    return None if age is None else datetime.now(UTC) - timedelta(seconds=duration(age))
+
+
+# ---------------------------------------------------------------- what is printed
+
+
+def list_rows(stop: Stop, config: Path, asked: "Request", json: bool, columns: Sequence[str]) -> None:
+    """Print the rows as a table; exit 1 if there is none."""
+    rows = _rows(stop, config, asked)
+    found = _print_json(rows) if json else _print_table(list(rows), columns)
+    _end(found)
+
+
+def show_rows(stop: Stop, config: Path, asked: "Request", json: bool) -> None:
+    """Print each row whole; exit 1 if there is none."""
+    rows = _rows(stop, config, asked)
+    _end(_print_json(rows) if json else _print_fields(rows))
+
+
+def act(stop: Stop, config: Path, asked: "Request", json: bool, counted: str | None = None) -> None:
+    """Do it and print what came of it; exit 1 if what is `counted` is 0."""
+    rows = list(_rows(stop, config, asked))
+    _print_json(iter(rows)) if json else _print_fields(iter(rows))
+    _end(all(row.get(counted, 1) for row in rows) if counted else True)
+
+
+def ask_status(stop: Stop, config: Path, json: bool) -> None:
+    """Print how everything is."""
+    rows = list(_rows(stop, config, request("status")))
+    if json:
+        _print_json(iter(rows))
+        return
+    from poller.tables import print_status
+
+    for row in rows:
+        print_status(row)
+
+
+def _print_json(rows: Iterator["Row"]) -> bool:
+    found = False
+    for row in rows:
+        typer.echo(msgspec.json.encode(row))
+        found = True
+    return found
+
+
+def _print_table(rows: Sequence["Row"], columns: Sequence[str]) -> bool:
+    from poller.tables import print_table
+
+    if rows:
+        print_table(rows, columns)
+    return bool(rows)
+
+
+def _print_fields(rows: Iterator["Row"]) -> bool:
+    from poller.tables import print_fields
+
+    found = False
+    for row in rows:
+        if found:
+            typer.echo("")
+        print_fields(row)
+        found = True
+    return found
+
+
+def _end(good: bool) -> None:
+    if not good:
+        typer.echo("nothing matched or could be done", err=True)
+        raise typer.Exit(Exit.FAILED)
+
+
+# ---------------------------------------------------------------- whom it is asked of
+
+
+def _rows(stop: Stop, config: Path, asked: "Request") -> Iterator["Row"]:
+    """The answer's rows; a failure is one line on stderr, and exit 1."""
+    settings = settings_of(config)
+    stop.give_back()  # nothing here needs an orderly end: each step is durable on its own
+    try:
+        yield from _asked(settings, asked)
+    except (PollerError, OSError) as error:
+        typer.echo(f"poller: {error}", err=True)
+        raise typer.Exit(Exit.FAILED) from None
+
+
+def _asked(settings: "Settings", asked: "Request") -> Iterator["Row"]:
+    from poller.control import ControlError, NotRunning, ask
+    from poller.daemon import control_path
+
+    path, until = control_path(settings), time.monotonic() + STARTING
+    while True:
+        try:
+            yield from ask(path, asked)
+            return
+        except NotRunning:
+            pass
+        try:
+            yield from asyncio.run(_done_at_rest(settings, asked))
+            return
+        except StorageLocked as error:
+            if time.monotonic() > until:
+                raise ControlError(f"{error}, and does not listen at {path}") from None
+        time.sleep(AGAIN)
+
+
+async def _done_at_rest(settings: "Settings", asked: "Request") -> list["Row"]:
+    from poller.at_rest import at_rest
+    from poller.control import answer
+
+    async with at_rest(settings) as works:
+        return [row async for row in answer(works, asked) if row is not None]

@@ -1,0 +1,50 @@
+"""The spool of a daemon that does not run: opened under its lock, for as long as one command needs it."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+from poller import plugins
+from poller.clock import Clock
+from poller.control import ControlError, Works
+from poller.daemon import wants
+from poller.metrics import Metrics
+from poller.ports import PushedSource, Source, Spool
+from poller.qcloud.account import Account
+from poller.settings import Settings
+
+
+@asynccontextmanager
+async def at_rest(settings: Settings) -> AsyncIterator[Works]:
+    """The works without a daemon. Raises `StorageLocked` when one runs; never makes a spool that was not there."""
+    path = getattr(settings.spool, "path", None)
+    if path is None:
+        raise ControlError("no daemon runs, and a spool without a file can only be asked through one")
+    if not path.exists():
+        raise ControlError(f"no daemon runs, and there is no spool {path} yet")
+    spool = cast(Spool, _adapter(plugins.SPOOLS, settings.spool.type)("spool", settings.spool, {}))
+    async with spool:
+        for name, sink in settings.sinks.items():
+            await spool.attach(name, wants(sink.only))
+        yield Works(
+            settings=settings,
+            spool=spool,
+            clock=Clock(),
+            metrics=Metrics(),
+            source=lambda name: _source(settings, name),
+        )
+
+
+def _source(settings: Settings, name: str) -> Source | PushedSource | None:
+    """A source that is only read with, so neither it nor its account is entered."""
+    if name not in settings.sources:
+        return None
+    source = settings.sources[name]
+    accounts: Mapping[str, Account] = {
+        account: Account(account, given) for account, given in settings.accounts.items()
+    }
+    return cast(Source | PushedSource, _adapter(plugins.SOURCES, source.type)(name, source, accounts))
+
+
+def _adapter(group: plugins.Group, type: str) -> Any:
+    return plugins.adapter(group, type)

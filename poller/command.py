@@ -1,0 +1,90 @@
+"""What the commands share: exit codes, reading the configuration, running to the end."""
+
+import asyncio
+import json
+from collections.abc import Coroutine
+from enum import IntEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from poller.errors import BadConfiguration, PollerError
+from poller.stop import Stop
+
+if TYPE_CHECKING:
+    from poller.settings import Settings
+
+
+class Exit(IntEnum):
+    """What the program's exit codes mean (78 is EX_CONFIG of sysexits(3))."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    BAD_CONFIGURATION = 78
+
+
+Config = Annotated[
+    Path, typer.Option("--config", "-c", metavar="FILE", help="The configuration.", show_default=False)
+]
+
+
+def settings_of(config: Path) -> "Settings":
+    """The settings in a file, and logging set up as they say; every finding on stderr and exit 78 if there are none."""
+    from poller.log import configure
+    from poller.settings import load
+
+    try:
+        settings = load(config)
+    except BadConfiguration as error:
+        for finding in error.findings:
+            typer.echo(finding, err=True)
+        raise typer.Exit(Exit.BAD_CONFIGURATION) from None
+    configure(settings.log.level, settings.log.format)
+    return settings
+
+
+def in_loop(work: Coroutine[Any, Any, int], stop: Stop, unstarted: Exit = Exit.DONE) -> int:
+    """Run to the end; the supervisor's last word when it fails is one line in the log."""
+    import structlog
+    import uvloop
+
+    if stop.count:
+        work.close()
+        return unstarted
+    log = structlog.get_logger("poller")
+
+    async def supervised() -> int:
+        stop.listen_in_loop()
+        return await work
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        try:
+            return runner.run(supervised())
+        except* (PollerError, OSError) as group:
+            for error in _leaves(group):
+                log.error("failed", error=type(error).__name__, reason=str(error))
+        except* Exception as group:
+            for error in _leaves(group):
+                log.error("failed", error=type(error).__name__, exc_info=error)
+    return Exit.FAILED
+
+
+def _leaves(group: BaseExceptionGroup[Any]) -> list[BaseException]:
+    found: list[BaseException] = []
+    for error in group.exceptions:
+        found.extend(_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
+    return found
+
+
+def duration(text: str) -> float:
+    """Seconds, as the configuration writes them; a usage error otherwise."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from poller.settings import Duration
+
+    try:
+        return TypeAdapter(Duration).validate_json(json.dumps(text))
+    except ValidationError:
+        raise typer.BadParameter("a duration is written 250ms, 30s, 5m, 12h or 3d") from None

@@ -1,0 +1,21 @@
+"""What an operator asks and orders: the verbs, and the socket on which a running daemon hears them."""
+
+from poller.control.client import NotRunning, ask
+from poller.control.place import socket_path
+from poller.control.requests import ControlError, Request, Row, Verb
+from poller.control.server import ControlServer
+from poller.control.verbs import answer
+from poller.control.works import Works
+
+__all__ = [
+    "ControlError",
+    "ControlServer",
+    "NotRunning",
+    "Request",
+    "Row",
+    "Verb",
+    "Works",
+    "answer",
+    "ask",
+    "socket_path",
+]

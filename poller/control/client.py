@@ -1,0 +1,59 @@
+"""Asks a running daemon."""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from poller.control.place import reachable
+from poller.control.requests import ControlError, Request, Row, encode, read_line
+from poller.errors import PollerError
+
+SILENCE = 60.0
+"""Seconds without a word after which a daemon is taken to hang."""
+
+
+class NotRunning(PollerError):
+    """Nobody listens: no daemon runs, or it has not opened its socket yet."""
+
+
+def ask(path: Path, request: Request) -> Iterator[Row]:
+    """The rows of the answer, as they come. Raises `NotRunning` before anything was asked, else `ControlError`."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(SILENCE)
+        _connect(connection, path)
+        try:
+            connection.sendall(encode(request) + b"\n")
+            yield from _rows(connection)
+        except TimeoutError:
+            raise ControlError(f"the daemon says nothing for {SILENCE:.0f} s") from None
+        except (OSError, msgspec.DecodeError) as error:
+            raise ControlError(f"the daemon's answer was cut: {error}") from None
+
+
+def _connect(connection: socket.socket, path: Path) -> None:
+    try:
+        with reachable(path) as address:
+            connection.connect(address)
+    except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
+        raise NotRunning(f"no daemon listens at {path}") from None
+    except PermissionError:
+        raise ControlError(f"{path}: no permission: run this as the daemon's user, or as root") from None
+    except OSError as error:
+        raise ControlError(f"{path}: {error.strerror or 'no answer'}") from None
+
+
+def _rows(connection: socket.socket) -> Iterator[Row]:
+    with connection.makefile("rb") as lines:
+        for text in lines:
+            if not text.strip():
+                continue
+            line = read_line(text)
+            if line.error is not None:
+                raise ControlError(line.error)
+            if line.end:
+                return
+            if line.row is not None:
+                yield line.row
+    raise ControlError("the daemon's answer was cut: it may have ended")

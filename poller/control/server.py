@@ -1,0 +1,123 @@
+"""The socket: who may open the file may ask (mode 0600). One question a connection, under deadlines and bounds."""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+import structlog
+
+from poller.control.place import reachable
+from poller.control.requests import LARGEST_REQUEST, Line, Request, Row, encode, read_request
+from poller.errors import PollerError
+
+log = structlog.get_logger("control")
+
+READ_WITHIN = 5.0
+WRITE_WITHIN = 10.0
+MOST_CONNECTIONS = 16
+
+Answer = Callable[[Request], AsyncGenerator[Row | None, None]]
+"""Yields rows; None says that the work goes on. What it does between two yields is never cancelled."""
+
+
+class ControlServer:
+    """Listens at a path; whoever enters it owns the file beside which the socket lies, so one that is there is stale.
+
+    Where no socket can be made (some file systems), that is logged, and the daemon runs without.
+    """
+
+    def __init__(self, path: Path, answer: Answer) -> None:
+        self.path = path
+        self._answer = answer
+        self._server: asyncio.Server | None = None
+        self._reading: set[asyncio.Task[None]] = set()
+        self._open: set[asyncio.Task[None]] = set()
+        self._closing = False
+
+    async def __aenter__(self) -> Self:
+        try:
+            listening = self._bound()
+        except OSError as error:
+            log.error("control_failed", path=str(self.path), reason=error.strerror)
+            return self
+        self._server = await asyncio.start_unix_server(self._serve, sock=listening, limit=LARGEST_REQUEST)
+        return self
+
+    def _bound(self) -> socket.socket:
+        self.path.unlink(missing_ok=True)
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            with reachable(self.path) as address:
+                listening.bind(address)
+            os.chmod(self.path, 0o600)  # nobody can connect before `listen`
+            listening.listen(MOST_CONNECTIONS)
+            listening.setblocking(False)
+        except OSError:
+            listening.close()
+            raise
+        return listening
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        self._closing = True
+        if self._server is None:
+            return
+        self._server.close()
+        for task in self._reading:
+            task.cancel()
+        if self._open:
+            await asyncio.wait(self._open)
+        self.path.unlink(missing_ok=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        if self._closing or len(self._open) >= MOST_CONNECTIONS:
+            writer.transport.abort()
+            return
+        self._open.add(task)
+        try:
+            await self._talk(task, reader, writer)
+        except (OSError, TimeoutError):
+            writer.transport.abort()  # who asked is gone, or does not read
+        finally:
+            self._open.discard(task)
+            writer.close()
+
+    async def _talk(
+        self, task: asyncio.Task[None], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self._reading.add(task)
+        try:
+            async with asyncio.timeout(READ_WITHIN):
+                request = read_request(await reader.readline())
+        except (ValueError, msgspec.DecodeError) as error:
+            # a text of the library's about the form, which holds nothing of what was sent
+            await _say(writer, Line(error=f"not a request of this version: {error}"))
+            return
+        finally:
+            self._reading.discard(task)
+        try:
+            async with aclosing(self._answer(request)) as rows:
+                async for row in rows:
+                    await _say(writer, None if row is None else Line(row=row))
+                    if self._closing:
+                        await _say(writer, Line(error="the daemon is stopping; what was done is done"))
+                        return
+        except PollerError as error:
+            await _say(writer, Line(error=str(error)))
+        else:
+            await _say(writer, Line(end=True))
+
+
+async def _say(writer: asyncio.StreamWriter, line: Line | None) -> None:
+    writer.write(b"\n" if line is None else encode(line) + b"\n")
+    async with asyncio.timeout(WRITE_WITHIN):
+        await writer.drain()

@@ -1,0 +1,38 @@
+"""What verbs work on: the parts of a running daemon, or a spool that nobody runs on."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from poller.clock import Clock
+from poller.control.requests import ControlError
+from poller.courier import Courier
+from poller.intake import Intake
+from poller.journal import Journal
+from poller.metrics import Metrics
+from poller.ports import PushedSource, Source, Spool
+from poller.reception import Reception
+from poller.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Works:
+    """The parts. Without a daemon there are no pumps and no journal; the spool is open and knows its sinks."""
+
+    settings: Settings
+    spool: Spool
+    clock: Clock
+    metrics: Metrics
+    source: Callable[[str], Source | PushedSource | None]
+    """The source of that name, for its `read`; None if it is not configured."""
+    running: bool = False
+    intakes: Sequence[Intake] = ()
+    receptions: Sequence[Reception] = ()
+    couriers: Sequence[Courier] = ()
+    journal: Journal | None = None
+
+    def courier(self, sink: str) -> Courier | None:
+        """The sink's courier; None when no daemon runs. Raises `ControlError` for a sink that is not configured."""
+        if sink not in self.settings.sinks:
+            known = ", ".join(sorted(self.settings.sinks))
+            raise ControlError(f"no sink {sink} is configured; there are: {known}")
+        return next((courier for courier in self.couriers if courier.name == sink), None)
