@@ -11,7 +11,7 @@ import msgspec
 from poller.errors import StorageError
 from poller.model import parse_event
 from poller.ports import Examined
-from poller.spools.sqlite.schema import dead_of, epoch, events_of, recognised, waiting_of
+from poller.spools.sqlite.schema import DEAD_COLUMNS, dead_of, epoch, events_of, recognised, waiting_of
 
 MOST_FINDINGS = 100
 EXPORT_PAGES = 64
@@ -94,9 +94,7 @@ def _rows(db: sqlite3.Connection) -> Iterator[str]:
             waiting_of((id, *row))
         except (msgspec.MsgspecError, ValueError) as error:
             yield f"sink {sink}: the waiting batch {id} does not read back: {error}"
-    for n, *letter in db.execute(
-        "SELECT n, sink, attempts, first_attempt_at, died_at, reason, history, event FROM dead"
-    ):
+    for n, *letter in db.execute(f"SELECT n, {DEAD_COLUMNS} FROM dead"):  # noqa: S608 - our own words
         try:
             dead_of(tuple(letter))
         except (msgspec.MsgspecError, ValueError) as error:
