@@ -94,7 +94,7 @@ class Courier:
         self._failures = 0
         self._stopping = False
         self._carriers: dict[asyncio.Task[None], _Hand] = {}
-        self._shift: object = None
+        self._on_shift = False
         self._bell = asyncio.Event()
         self._held = False
         self._pausing = ""
@@ -149,7 +149,7 @@ class Courier:
         self._tell_standing()
 
     def _end_shift(self, below: _Hand) -> None:
-        self._shift = None
+        self._on_shift = False
         for carrier, hand in self._carriers.items():
             if hand < below:
                 carrier.cancel()
@@ -162,15 +162,15 @@ class Courier:
             if self._held or self.disabled is not None:
                 await self._bell.wait()
                 continue
-            self._shift = shift = object()
+            self._on_shift = True
             async with asyncio.TaskGroup() as group:
                 for _ in range(self._terms.concurrency):
-                    carrier = group.create_task(self._serve(shift))
+                    carrier = group.create_task(self._serve())
                     self._carriers[carrier] = _Hand.WAITING
             self._carriers.clear()
 
-    async def _serve(self, shift: object) -> None:
-        while self._shift is shift:
+    async def _serve(self) -> None:
+        while self._on_shift:
             await self.step()
 
     async def step(self) -> int:
