@@ -1,0 +1,35 @@
+# poller as a container; README.md, "As a container", says how to run it, compose.yaml shows it.
+#
+#   docker build -t poller .
+#   docker build -t poller --secret id=pip,src=/etc/pip.conf .     # behind a package mirror
+#   podman build -t poller --format docker .                       # OCI's own format has no health checks
+
+FROM docker.io/library/python:3.11.14-slim-bookworm AS build
+WORKDIR /src
+COPY pyproject.toml README.md LICENSE ./
+COPY poller ./poller
+# Without a pip of its own: what is copied below is the program, and nothing that could install another.
+RUN python -m venv --without-pip /opt/poller
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+    python -m pip --python /opt/poller/bin/python install --no-cache-dir --disable-pip-version-check .
+
+FROM docker.io/library/python:3.11.14-slim-bookworm
+LABEL org.opencontainers.image.title="poller" \
+      org.opencontainers.image.description="Live-stream screenshots out of Tencent Cloud Live and into your pipeline, without losing one." \
+      org.opencontainers.image.licenses="Apache-2.0"
+# The numbers are fixed, because files that are mounted are owned by numbers.
+RUN python -m pip uninstall --yes --quiet --root-user-action=ignore setuptools wheel pip \
+    && install -d -o 10001 -g 10001 -m 0750 /var/lib/poller
+COPY --from=build /opt/poller /opt/poller
+
+# Where the health check asks: the configuration's `admin.listen`, which may say ${POLLER_ADMIN}.
+ENV POLLER_ADMIN=127.0.0.1:9464
+USER 10001:10001
+WORKDIR /var/lib/poller
+VOLUME /var/lib/poller
+# A poll in flight is waited for after it, up to 60 s: stop with a grace period of 90 s.
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=30s --timeout=10s --start-period=2m --retries=3 \
+    CMD ["/opt/poller/bin/python", "-I", "-c", "import os, sys; from http.client import HTTPConnection; c = HTTPConnection(os.environ['POLLER_ADMIN'], timeout=8); c.request('GET', '/healthz'); sys.exit(c.getresponse().status != 200)"]
+ENTRYPOINT ["/opt/poller/bin/poller"]
+CMD ["run", "--config", "/etc/poller/poller.yaml"]
