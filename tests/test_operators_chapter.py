@@ -1,0 +1,156 @@
+"""README, "When it wakes you": every alarm there is has its line, and every line's alarm exists."""
+
+import ast
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+
+from poller.metrics import Metrics
+from poller.model import PollOutcome, PushOutcome
+
+ROOT: Final = Path(__file__).parent.parent
+CHAPTER: Final = re.split(r"^## ", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+ASIDE: Final = ("sandbox", "demo.py", "testing.py")
+"""What an operator does not run."""
+ALARMING: Final = frozenset({"warning", "error", "exception", "critical"})
+
+
+def chapter() -> str:
+    (found,) = (part for part in CHAPTER if part.startswith("When it wakes you\n"))
+    return found
+
+
+def ways_to_say(name: str) -> bool:
+    return name in ALARMING or name == "say"
+
+
+def strings(node: ast.AST) -> Iterator[str]:
+    """The texts that an argument may be: a constant, or one of a conditional's two."""
+    match node:
+        case ast.Constant(value=str(text)):
+            yield text
+        case ast.IfExp(body=body, orelse=other):
+            yield from strings(body)
+            yield from strings(other)
+
+
+def log_events() -> Mapping[str, str]:
+    """All events that the daemon logs as a warning or worse (`say` is either), and where."""
+    found: dict[str, str] = {}
+    for file in sorted((ROOT / "poller").rglob("*.py")):
+        if file.relative_to(ROOT / "poller").parts[0] in ASIDE:
+            continue
+        for node in ast.walk(ast.parse(file.read_text())):
+            match node:
+                case ast.Call(func=ast.Attribute(attr=name) | ast.Name(id=name), args=[first, *_]) if (
+                    ways_to_say(name)
+                ):
+                    found |= dict.fromkeys(strings(first), file.name)
+    return {event: file for event, file in found.items() if re.fullmatch(r"[a-z]+(_[a-z]+)*", event)}
+
+
+def reasons() -> list[str]:
+    """The fixed words of all reasons that `/readyz` can give, with `…` for what is filled in."""
+    tree = ast.parse((ROOT / "poller" / "daemon.py").read_text())
+    found = []
+    for method in ast.walk(tree):
+        if isinstance(method, ast.AsyncFunctionDef | ast.FunctionDef) and method.name.endswith("_reasons"):
+            for node in ast.walk(method):
+                if isinstance(node, ast.JoinedStr):
+                    found.append(
+                        "".join(str(v.value) if isinstance(v, ast.Constant) else "…" for v in node.values)
+                    )
+    return [re.sub(r"^(source|sink) …: (…(?=its))?", "", reason) for reason in found if reason.count(" ") > 0]
+
+
+def exposed() -> Mapping[str, frozenset[str]]:
+    """The metrics' names as Prometheus sees them, with their labels."""
+    found = {}
+    for name, part in vars(Metrics()).items():
+        if name != "registry":
+            (family,) = part.describe()
+            found[family.name + ("_total" if family.type == "counter" else "")] = frozenset(part._labelnames)
+    return found
+
+
+def rules() -> list[dict[str, Any]]:
+    text = chapter().partition("<!-- alert rules -->\n```yaml\n")[2].partition("```")[0]
+    (group,) = yaml.safe_load(text)["groups"]
+    assert group["name"] == "poller"
+    found = group["rules"]
+    assert isinstance(found, list)
+    return found
+
+
+def test_every_warning_and_error_of_the_log_has_its_line() -> None:
+    events = log_events()
+    assert {"failed", "poll_failed", "delivery_failed", "clock_skew", "read_failed"} <= set(events)
+    missing = {f"{event} ({file})" for event, file in events.items() if f"`{event}`" not in chapter()}
+    assert not missing, "add to README.md, 'When it wakes you': what it means, what is safe, what to do"
+
+
+def test_every_reason_not_to_be_ready_has_its_line() -> None:
+    found = reasons()
+    assert len(found) >= 8, found
+    said = re.sub(r"[0-9]+(?= s`)", "…", chapter())
+    missing = [reason for reason in found if f"`{reason}`" not in said]
+    assert not missing, "add to README.md, 'When it wakes you': what it means, what is safe, what to do"
+
+
+def test_every_metric_has_its_place() -> None:
+    missing = {
+        full
+        for name, labels in exposed().items()
+        if not re.search(full := rf"`{name}{_labels(labels)}`", chapter())
+    }
+    assert not missing, "add to README.md, 'When it wakes you'"
+
+
+def _labels(labels: frozenset[str]) -> str:
+    return (
+        r"\{(?=[a-z,]*\})" + "".join(rf"(?=[a-z,]*\b{one}\b)" for one in sorted(labels)) + r"[a-z,]+\}"
+        if labels
+        else ""
+    )
+
+
+def test_the_chapter_names_nothing_that_is_not_there() -> None:
+    metrics = set(re.findall(r"`(poller_\w+)(?:\{[a-z,]*\})?`", chapter()))
+    assert metrics <= set(exposed())
+    every = "".join(file.read_text() for file in (ROOT / "poller").rglob("*.py"))
+    table = chapter().partition("<!-- alarms -->")[2].partition("\n\n")[0]
+    rows = [row.split(" | ")[0] for row in table.splitlines()[3:]]
+    assert len(rows) > 10
+    events = {
+        e for row in rows for part in re.findall(r"log ([^;|]+)", row) for e in re.findall(r"`(\w+)`", part)
+    }
+    assert len(events) > 10
+    assert {event for event in events if f'"{event}"' not in every} == set()
+
+
+@pytest.mark.parametrize("rule", rules(), ids=lambda rule: str(rule["alert"]))
+def test_an_alert_rule_asks_for_what_there_is(rule: dict[str, Any]) -> None:
+    assert set(rule) - {"for"} == {"alert", "expr"}
+    metrics, outcomes = (
+        exposed(),
+        {str(one) for one in (*PollOutcome, *PushOutcome)} | {"done", "retry", "dead"},
+    )
+    asked = re.findall(r"\b(poller_\w+|up)(?:\{([^}]*)\})?", rule["expr"])
+    assert asked
+    for name, matchers in asked:
+        labels = metrics[name] if name != "up" else {"job"}
+        for label, values in re.findall(r'(\w+)=~?"([^"]*)"', matchers):
+            assert label in labels
+            assert label != "outcome" or set(values.split("|")) <= outcomes
+    for group in re.findall(r"by \(([^)]*)\)", rule["expr"]):
+        assert all(set(group.split(", ")) <= metrics[name] for name, _ in asked)
+
+
+def test_there_is_an_alert_for_every_trouble_that_is_counted() -> None:
+    asked = {name for rule in rules() for name, _ in re.findall(r"\b(poller_\w+)(\{)?", rule["expr"])}
+    for_dashboards = {"poller_events_total", "poller_known_events_total", "poller_deliveries_total"}
+    assert asked == set(exposed()) - for_dashboards
