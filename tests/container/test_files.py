@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from poller.cli import Exit
+from poller.command import Exit
 from poller.daemon import GRACE
 from poller.qcloud.client import Deadlines
 
