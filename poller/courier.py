@@ -15,7 +15,7 @@ from poller.errors import Gone, PartlyFailed, Rejected, TryLater
 from poller.metrics import Metrics
 from poller.model import Batch, Dead, Done, Outcome, Retry
 from poller.ports import Sink, Spool
-from poller.retry import RetryPolicy, backoff, describe, judge
+from poller.retry import RetryPolicy, backoff, describe, in_order, judge
 
 log = structlog.get_logger("courier")
 
@@ -24,7 +24,10 @@ LONGEST_PROBE_WAIT = 60.0
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
-    """How a sink wants to be served; times in seconds. `rate` is batches per period, None for no limit."""
+    """How a sink wants to be served; times in seconds. `rate` is batches per period, None for no limit.
+
+    `ordered` says that each stream's events arrive in order (`Spool.attach`).
+    """
 
     policy: RetryPolicy
     timeout: float
@@ -32,6 +35,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     max_events: int
     max_wait: float
     rate: tuple[int, float] | None = None
+    ordered: bool = False
 
 
 class SinkState(StrEnum):
@@ -234,10 +238,11 @@ class Courier:
         failures = error.failures if isinstance(error, PartlyFailed) else None
         if failures is None:
             return [judge(error, batch.attempt, age, self._terms.policy)] * len(batch.deliveries)
-        return [
+        outcomes = [
             judge(failures.get(delivery.event.id), batch.attempt, age, self._terms.policy)
             for delivery in batch.deliveries
         ]
+        return in_order(batch.deliveries, outcomes) if self._terms.ordered else outcomes
 
     async def _halve(self, batch: Batch, reason: str) -> int:
         """One bad event must not take its batch along: halves are carried on their own, at once."""

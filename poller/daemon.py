@@ -104,7 +104,7 @@ class Daemon:
     async def _open_sink(self, stack: AsyncExitStack, name: str, settings: SinkSettings) -> None:
         built = cast(Sink, _built(plugins.SINKS, name, settings, self.accounts))
         sink = await stack.enter_async_context(built)
-        await self.spool.attach(name, wants(settings.only))
+        await self.spool.attach(name, wants(settings.only), ordered=settings.order == "stream")
         self.metrics.declare_sink(name)
         courier = Courier(
             sink,
@@ -439,4 +439,5 @@ def terms(settings: SinkSettings) -> Terms:
         max_events=settings.batch.max_events,
         max_wait=settings.batch.max_wait,
         rate=None if rate is None else (rate.limit, rate.period),
+        ordered=settings.order == "stream",
     )

@@ -121,6 +121,11 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return {name: msgspec.json.decode(raw) for name, raw in parts.items() if name not in _COMMON}
 
     @property
+    def stream(self) -> tuple[str, str] | None:
+        """The stream it belongs to, by account and id; None for what belongs to none."""
+        return (self.account, self.stream_id) if self.stream_id else None
+
+    @property
     def message(self) -> bytes:
         """The platform's JSON object as it came."""
         return bytes(_parts.decode(self.encoded).data["message"])

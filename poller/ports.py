@@ -158,11 +158,24 @@ class Spool(Port, Protocol):
         """Write something durably, or raise `StorageError`: asked before the first poll and after trouble."""
         ...
 
-    async def attach(self, sink: str, wants: Wants) -> None:
+    async def attach(self, sink: str, wants: Wants, ordered: bool = False) -> None:
         """Make a sink known before its first `claim`. A new sink starts at now, a known one where it was.
 
         Deliveries claimed but not settled before (by a crash) are owed again. A sink that is not attached
         holds nothing back.
+
+        For an `ordered` sink, the events of each stream (`Event.stream`) go out in the order of the log:
+
+        - While a batch with events of a stream is in hand or waits for its retry, no later event of that stream is
+          given out; other streams go on. Within a batch they are in order. A `Dead` releases the stream.
+        - A `Done` behind a `Retry` of the same stream in the same batch counts as that `Retry`: the sink gets both
+          again, in order. So an event may come twice, but none is settled as done before an earlier one of its
+          stream is done or dead. Halves of a split batch that share a stream go out one after the other.
+        - After a restart, a stream may begin again at an earlier event, and goes on from there in order; what a later
+          event that waits for its retry had behind it does not come again.
+        - Events that wait behind others of their stream count with those that wait for a retry: beyond 10,000 of both
+          nothing fresh is taken until some are settled.
+        - Events of no stream have no order. What waited or was in hand when the sink became ordered may come late.
         """
         ...
 

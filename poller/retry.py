@@ -1,12 +1,12 @@
 """What becomes of a delivery that failed: one pure function."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from poller.errors import Rejected, SinkError, TryLater
-from poller.model import Dead, Done, Outcome, Retry
+from poller.model import Dead, Delivery, Done, Outcome, Retry
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +34,22 @@ def judge(error: Exception | None, attempt: int, age: float, policy: RetryPolicy
     if isinstance(error, TryLater) and error.after is not None:
         return Retry(after=min(max(error.after, 0.0), policy.longest_wait), reason=reason)
     return Retry(after=backoff(attempt, policy), reason=reason)
+
+
+def in_order(deliveries: Sequence[Delivery], outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """The outcomes of a batch for a sink that keeps streams in order: behind a retry, nothing of its stream is done."""
+    waits: dict[tuple[str, str], Retry] = {}
+    kept: list[Outcome] = []
+    for delivery, outcome in zip(deliveries, outcomes, strict=True):
+        stream = delivery.event.stream
+        if stream is None or isinstance(outcome, Dead):
+            kept.append(outcome)
+        elif isinstance(outcome, Retry):
+            waits.setdefault(stream, outcome)
+            kept.append(outcome)
+        else:
+            kept.append(waits.get(stream, outcome))
+    return kept
 
 
 def backoff(attempt: int, policy: RetryPolicy) -> float:

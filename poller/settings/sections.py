@@ -72,6 +72,10 @@ class SinkSettings(Section):
 
     type: str = Field(description="Which adapter carries the events out.")
     only: Only | None = Field(default=None, description="Which events this sink takes; all, if left out.")
+    order: Literal["none", "stream"] = Field(
+        default="none",
+        description="With stream, the events of each stream arrive in order, also under retries.",
+    )
     timeout: Annotated[Duration, duration_between("1ms", "1h")] = Field(
         default=30.0, description="How long one delivery may take before it counts as failed."
     )

@@ -53,17 +53,28 @@ class Claims:
             desk.bell.clear()
             if (batch := desk.take_retry()) is not None:
                 return batch
-            if desk.next >= self.head or not desk.may_take_fresh():
+            fresh = desk.next < self.head and desk.may_take_fresh()
+            if not fresh and not desk.ready:
                 await _rung(desk, desk.seconds_to_retry())
-            elif linger > 0 and not waited and self.head - desk.next < limit:
+            elif linger > 0 and not waited and self._at_hand(desk) < limit:
                 waited = await self._fill(desk, limit, linger)
-            elif (batch := desk.take_fresh(await self._members(desk, limit), limit)) is not None:
-                return batch
+            else:
+                log = await self._members(desk, limit) if fresh else []
+                if (batch := desk.take_fresh(log, limit)) is not None:
+                    return batch
+
+    def _at_hand(self, desk: Desk) -> int:
+        return desk.ready + self.head - desk.next
+
+    def leave(self) -> None:
+        """Write what an orderly stop should not forget."""
+        for desk in self.desks.values():
+            self._engine.write(desk.leave())
 
     async def _fill(self, desk: Desk, limit: int, linger: float) -> bool:
         try:
             async with asyncio.timeout(linger):
-                while self.head - desk.next < limit:
+                while self._at_hand(desk) < limit:
                     desk.bell.clear()
                     await desk.bell.wait()
         except TimeoutError:

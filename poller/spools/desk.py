@@ -55,10 +55,12 @@ class _Span:
         self.open = 1
 
 
-class _Ticket(msgspec.Struct, frozen=True):
+class Ticket(msgspec.Struct, frozen=True):
+    """What a desk remembers of a batch in hand; `rows` are the waiting batches that hold it after a crash."""
+
     numbers: tuple[int, ...]
     span: _Span | None
-    waiting: str | None
+    rows: tuple[str, ...]
     history: tuple[Attempt, ...]
 
 
@@ -77,6 +79,8 @@ class Desk:
         self._due: list[tuple[float, int, Waiting]] = []
         self._order = 0
         self.retrying = 0
+        self.ready = 0
+        """Events taken from the log before that may go out now."""
         self._in_hand = 0
         self._skip: set[int] = set()
         for batch in waiting:
@@ -115,6 +119,10 @@ class Desk:
         """Take a batch that is owed already as far as the disk is concerned."""
         self._queue(waiting)
 
+    def leave(self) -> Changes:
+        """What to write in an orderly stop, so that less comes again."""
+        return Changes(sink=self.sink, position=self.position)
+
     # ------------------------------------------------------------ taking
 
     def take_retry(self) -> Batch | None:
@@ -127,7 +135,7 @@ class Desk:
         return self._batch(
             waiting.id,
             [event for _, event in waiting.members],
-            _Ticket(numbers, None, waiting.id, waiting.history),
+            Ticket(numbers, None, (waiting.id,), waiting.history),
             waiting.failed + 1,
             waiting.first_attempt_at,
         )
@@ -149,11 +157,11 @@ class Desk:
         span = _Span(start)
         self._spans[start] = span
         events = [event for _, event in taken]
-        ticket = _Ticket(tuple(number for number, _ in taken), span, None, ())
+        ticket = Ticket(tuple(number for number, _ in taken), span, (), ())
         return self._batch(batch_id([event.id for event in events]), events, ticket, 1, None)
 
     def _batch(
-        self, id: str, events: list[Event], ticket: _Ticket, attempt: int, first: datetime | None
+        self, id: str, events: list[Event], ticket: Ticket, attempt: int, first: datetime | None
     ) -> Batch:
         self._in_hand += len(events)
         sink = self.sink
@@ -164,7 +172,7 @@ class Desk:
 
     def split(self, batch: Batch) -> tuple[tuple[Batch, Batch], Changes]:
         """Two halves of a batch in hand, and what to write before either is settled."""
-        ticket = _ticket(batch)
+        ticket = ticket_of(batch)
         middle = len(batch.deliveries) // 2
         halves = (
             self._part(batch, ticket, slice(0, middle)),
@@ -174,22 +182,21 @@ class Desk:
             ticket.span.open += 1
             return halves, Changes(sink=self.sink, position=self.position)
         put = tuple(self._unsettled(half) for half in halves)
-        assert ticket.waiting is not None
-        return halves, Changes(sink=self.sink, position=self.position, put=put, dropped=(ticket.waiting,))
+        return halves, Changes(sink=self.sink, position=self.position, put=put, dropped=ticket.rows)
 
-    def _part(self, batch: Batch, ticket: _Ticket, part: slice) -> Batch:
+    def _part(self, batch: Batch, ticket: Ticket, part: slice) -> Batch:
         deliveries = batch.deliveries[part]
         id = batch_id([delivery.event.id for delivery in deliveries])
-        waiting = id if ticket.waiting is not None else None
+        rows = (id,) if ticket.rows else ()
         return msgspec.structs.replace(
             batch,
             id=id,
             deliveries=deliveries,
-            ticket=_Ticket(ticket.numbers[part], ticket.span, waiting, ticket.history),
+            ticket=Ticket(ticket.numbers[part], ticket.span, rows, ticket.history),
         )
 
     def _unsettled(self, half: Batch) -> Waiting:
-        ticket = _ticket(half)
+        ticket = ticket_of(half)
         now = self._clock.now()
         return Waiting(
             id=half.id,
@@ -204,7 +211,7 @@ class Desk:
 
     def settle(self, batch: Batch, outcomes: Sequence[Outcome]) -> Changes:
         """Apply the outcomes of a batch in hand, and say what to write."""
-        ticket = _ticket(batch)
+        ticket = ticket_of(batch)
         now = self._clock.now()
         again: list[Member] = []
         dead: list[DeadLetter] = []
@@ -222,10 +229,11 @@ class Desk:
                     assert_never(outcome)
         self._put_down(batch, ticket)
         put = (self._wait(batch, ticket, tuple(again), waits, now),) if again else ()
-        dropped = (ticket.waiting,) if ticket.waiting and ticket.waiting not in {w.id for w in put} else ()
+        kept = {waiting.id for waiting in put}
+        dropped = tuple([row for row in ticket.rows if row not in kept])
         return Changes(sink=self.sink, position=self.position, put=put, dropped=dropped, dead=tuple(dead))
 
-    def _put_down(self, batch: Batch, ticket: _Ticket) -> None:
+    def _put_down(self, batch: Batch, ticket: Ticket) -> None:
         self._in_hand -= len(batch.deliveries)
         if ticket.span is not None:
             ticket.span.open -= 1
@@ -233,7 +241,7 @@ class Desk:
                 del self._spans[ticket.span.start]
 
     def _wait(
-        self, batch: Batch, ticket: _Ticket, again: tuple[Member, ...], waits: list[Retry], now: datetime
+        self, batch: Batch, ticket: Ticket, again: tuple[Member, ...], waits: list[Retry], now: datetime
     ) -> Waiting:
         longest = max(waits, key=lambda retry: retry.after)
         waiting = Waiting(
@@ -255,7 +263,7 @@ class Desk:
         self.bell.set()
 
     def _dead_letter(
-        self, batch: Batch, ticket: _Ticket, event: Event, reason: str, now: datetime
+        self, batch: Batch, ticket: Ticket, event: Event, reason: str, now: datetime
     ) -> DeadLetter:
         return DeadLetter(
             event=event,
@@ -286,8 +294,9 @@ def revived(letters: Sequence[DeadLetter], together: int, now: datetime) -> list
     return found
 
 
-def _ticket(batch: Batch) -> _Ticket:
-    assert isinstance(batch.ticket, _Ticket), "not a batch of this spool"
+def ticket_of(batch: Batch) -> Ticket:
+    """The ticket of a batch that a desk gave out."""
+    assert isinstance(batch.ticket, Ticket), "not a batch of this spool"
     return batch.ticket
 
 

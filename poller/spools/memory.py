@@ -29,6 +29,7 @@ from poller.ports import Wants
 from poller.settings import SpoolSettings
 from poller.spools.claims import Claims
 from poller.spools.desk import Changes, Desk, Member, revived
+from poller.spools.ordered import OrderedDesk
 from poller.spools.tail import Chunk, Tail
 
 KEPT_SETTLED = 1_000
@@ -74,9 +75,10 @@ class MemorySpool:
         if self._held >= self._settings.max_events:
             raise StorageFull(f"spool {self.name}: {self._held} events wait")
 
-    async def attach(self, sink: str, wants: Wants) -> None:
+    async def attach(self, sink: str, wants: Wants, ordered: bool = False) -> None:
         """See `Spool.attach`."""
-        self._claims.desks[sink] = Desk(sink, wants, self._claims.head, (), self._clock)
+        kind = OrderedDesk if ordered else Desk
+        self._claims.desks[sink] = kind(sink, wants, self._claims.head, (), self._clock)
 
     async def memory(self, source: str) -> Mapping[str, bytes]:
         """See `Spool.memory`."""

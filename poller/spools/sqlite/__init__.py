@@ -37,6 +37,7 @@ from poller.ports import Damage, Examined, Salvaged, Wants
 from poller.settings import FilePath, Size, SpoolSettings, size_between
 from poller.spools.claims import Claims
 from poller.spools.desk import Changes, Desk, Member
+from poller.spools.ordered import OrderedDesk
 from poller.spools.sqlite.aside import files_aside, is_condemned, move_aside
 from poller.spools.sqlite.examine import examine, export
 from poller.spools.sqlite.marks import Marks
@@ -50,7 +51,7 @@ from poller.spools.sqlite.schema import (
     quarantined_of,
     where,
 )
-from poller.spools.sqlite.writer import Writer, flush, storage_error
+from poller.spools.sqlite.writer import Writer, flush, ordered_since, storage_error
 from poller.spools.tail import Chunk, Tail
 from poller.worker import GroupThread
 
@@ -135,6 +136,7 @@ class SqliteSpool:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
+        self._claims.leave()
         if self._flush is not None:
             self._flush.cancel()
         await self._reads.stop()  # before the writer: the last connection to close checkpoints
@@ -150,10 +152,15 @@ class SqliteSpool:
         """See `Spool.prove`."""
         await self._write(Writer.prove)
 
-    async def attach(self, sink: str, wants: Wants) -> None:
+    async def attach(self, sink: str, wants: Wants, ordered: bool = False) -> None:
         """See `Spool.attach`."""
         position, waiting = await self._write(partial(Writer.attach, sink=sink))
-        self._claims.desks[sink] = Desk(sink, wants, position, waiting, self._clock)
+        since = await self._write(partial(ordered_since, sink=sink, ordered=ordered))
+        self._claims.desks[sink] = (
+            Desk(sink, wants, position, waiting, self._clock)
+            if since is None
+            else OrderedDesk(sink, wants, position, waiting, self._clock, since=since)
+        )
 
     async def memory(self, source: str) -> Mapping[str, bytes]:
         """See `Spool.memory`."""

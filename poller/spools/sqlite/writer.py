@@ -466,6 +466,17 @@ def flush(writer: Writer) -> None:
     """A job that only takes the due changes along."""
 
 
+def ordered_since(writer: Writer, sink: str, ordered: bool) -> int | None:
+    """The number from which on an ordered sink has been served in order; None for a sink that is not."""
+    name = f"ordered {sink}"
+    if not ordered:
+        writer.connection.execute("DELETE FROM meta WHERE name = ?", (name,))
+        return None
+    writer.connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (name, str(writer.next)))
+    row = writer.connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+    return int(row[0])
+
+
 def storage_error(path: Path, error: Exception, now: datetime) -> StorageError:
     """What an engine's error means to whoever asked; a file that is damaged is condemned."""
     code = getattr(error, "sqlite_errorcode", None)

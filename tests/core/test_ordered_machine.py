@@ -1,0 +1,224 @@
+"""An ordered sink under random use, crashes and switches included, beside a model of what it may get next."""
+
+import asyncio
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, multiple, precondition, rule
+
+from poller.model import Batch, Dead, Done, Event, Outcome, PollOutcome, Reading, Retry
+from poller.spools.sqlite import SqliteSpool
+from poller.testing import ToldClock, anything, some_event
+from tests.core.fakes import sqlite_spool
+
+STREAMS = ("room", "hall", "room", "")
+STEPS_OF_A_LIFE = 6
+RETRY = Retry(after=5.0, reason="no")
+
+
+def event_of(number: int) -> Event:
+    return some_event(number, stream=STREAMS[number % len(STREAMS)])
+
+
+class OrderedMachine(RuleBasedStateMachine):
+    """A sink that is told of every batch. `ever` is what it took or was told dead, over all lives; `reached` is how
+    far each stream got in this life."""
+
+    batches = Bundle("batches")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.folder = Path(tempfile.mkdtemp())
+        self.clock = ToldClock()
+        self.place: dict[str, int] = {}
+        self.logs: dict[str, list[str]] = {stream: [] for stream in STREAMS}
+        self.ever: set[str] = set()
+        self.reached: dict[str, int] = {}
+        self.in_hand: dict[str, Batch] = {}
+        self.lives = 0
+        self.ordered = True
+        self.promised = True
+        self.spool: SqliteSpool
+        self._open()
+
+    def teardown(self) -> None:
+        self._drain()
+        self._do(self.spool.__aexit__(None, None, None))
+        self.loop.close()
+        shutil.rmtree(self.folder)
+
+    def _do(self, work: Any) -> Any:
+        return self.loop.run_until_complete(asyncio.wait_for(work, 5))
+
+    def _open(self) -> None:
+        async def enter() -> None:
+            self.spool = sqlite_spool(self.folder, self.clock)
+            await self.spool.__aenter__()
+            await self.spool.attach("a", anything, ordered=self.ordered)
+
+        self.lives += 1
+        self.steps = 0
+        self.reached.clear()
+        self.in_hand.clear()
+        self._do(enter())
+
+    def _try_claim(self, limit: int) -> Batch | None:
+        async def claim() -> Batch | None:
+            waiting = asyncio.ensure_future(self.spool.claim("a", limit))
+            for _ in range(4):
+                await asyncio.sleep(0)
+                await self.spool.quarantine_size()  # whatever the claim reads is read before
+            if waiting.done():
+                return waiting.result()
+            waiting.cancel()
+            return None
+
+        batch: Batch | None = self._do(claim())
+        if batch is not None:
+            self._may_get(batch)
+            self.in_hand[batch.id] = batch
+        return batch
+
+    def _may_get(self, batch: Batch) -> None:
+        if not self.promised:
+            return
+        streams = {event.stream_id for event in batch.events} - {""}
+        for other in self.in_hand.values():
+            assert not streams & {event.stream_id for event in other.events}, (
+                "two batches of a stream in hand"
+            )
+        for stream in streams:
+            numbers = [self.place[event.id] for event in batch.events if event.stream_id == stream]
+            assert numbers == sorted(numbers)
+            assert numbers[0] > self.reached.get(stream, -1), "it comes again behind a later one"
+            earlier = self.logs[stream][: numbers[0]]
+            assert set(earlier) <= self.ever, "an earlier event of the stream was neither taken nor dead"
+
+    def _settle(self, batch: Batch, outcomes: list[Outcome]) -> None:
+        self._do(self.spool.settle(batch, outcomes))
+        self.in_hand.pop(batch.id, None)
+        waits: set[str] = set()
+        for event, outcome in zip(batch.events, outcomes, strict=True):
+            stream = event.stream_id
+            if isinstance(outcome, Retry) and stream and self.ordered:
+                waits.add(stream)
+            elif isinstance(outcome, Dead) or (isinstance(outcome, Done) and stream not in waits):
+                self.ever.add(event.id)
+                if stream not in waits:
+                    self.reached[stream] = max(self.reached.get(stream, -1), self.place[event.id])
+
+    def _drain(self) -> None:
+        """Nothing is owed for ever, and what was neither taken nor dead comes out."""
+        for held in list(self.in_hand.values()):
+            self._settle(held, [RETRY] * len(held.deliveries))
+        while self._do(self.spool.backlog("a")).events:
+            batch = self._try_claim(7)
+            if batch is None:
+                self.clock.pass_time(6)
+                batch = self._try_claim(7)
+            assert batch is not None, "owed, and never given out"
+            self._settle(batch, [Done()] * len(batch.deliveries))
+        assert self.ever == set(self.place)
+
+    @rule(numbers=st.lists(st.integers(0, 200), min_size=8, max_size=20))
+    def append(self, numbers: list[int]) -> None:
+        self.steps += 1
+        events = tuple(map(event_of, numbers))
+        self._do(
+            self.spool.append("source", [Reading(events=events, rejects=(), outcome=PollOutcome.PARTIAL)])
+        )
+        for event in events:
+            if event.id not in self.place:
+                self.place[event.id] = len(self.logs[event.stream_id])
+                self.logs[event.stream_id].append(event.id)
+
+    @rule(target=batches, limits=st.lists(st.integers(1, 4), min_size=2, max_size=5))
+    def claim(self, limits: list[int]) -> Any:
+        self.steps += 1
+        batches = [batch for limit in limits if (batch := self._try_claim(limit)) is not None]
+        return multiple(*[(self.lives, batch) for batch in batches])
+
+    @rule(taken=consumes(batches), choices=st.lists(st.sampled_from("drx"), min_size=6, max_size=6))
+    def settle(self, taken: tuple[int, Batch], choices: list[str]) -> None:
+        self.steps += 1
+        life, batch = taken
+        if life == self.lives:
+            words: dict[str, Outcome] = {"d": Done(), "r": RETRY, "x": Dead(reason="bad")}
+            self._settle(batch, [words[choices[n % 6]] for n in range(len(batch.deliveries))])
+
+    @rule(taken=consumes(batches))
+    def refuse(self, taken: tuple[int, Batch]) -> None:
+        """As the courier does: both halves come again at once."""
+        self.steps += 1
+        life, batch = taken
+        if life != self.lives:
+            return
+        if len(batch.deliveries) < 2:
+            self._settle(batch, [Dead(reason="bad")])
+            return
+        del self.in_hand[batch.id]
+        for half in self._do(self.spool.split(batch)):
+            self._settle(half, [Retry(after=0.0, reason="refused")] * len(half.deliveries))
+
+    @rule(target=batches, taken=consumes(batches))
+    def split(self, taken: tuple[int, Batch]) -> Any:
+        """The first half is done, the second stays in hand."""
+        self.steps += 1
+        life, batch = taken
+        if life != self.lives or len(batch.deliveries) < 2:
+            return taken
+        del self.in_hand[batch.id]
+        first, second = self._do(self.spool.split(batch))
+        self._settle(first, [Done()] * len(first.deliveries))
+        self.in_hand[second.id] = second
+        return (life, second)
+
+    @rule(taken=consumes(batches))
+    def the_sink_takes_it_and_nobody_hears(self, taken: tuple[int, Batch]) -> None:
+        """It stays in hand; the next crash or stop finds it so."""
+        self.steps += 1
+        life, batch = taken
+        if life == self.lives and all(
+            set(self.logs[e.stream_id][: self.place[e.id]]) <= self.ever for e in batch.events
+        ):
+            self.ever.update(event.id for event in batch.events[:1])
+
+    @rule()
+    def time_passes(self) -> None:
+        """And what is due is written."""
+        self.clock.pass_time(6)
+        self._do(self.spool.dead(1))
+
+    @precondition(lambda self: self.steps >= STEPS_OF_A_LIFE)
+    @rule(end=st.sampled_from(["stop", "crash", "stop", "crash", "switch"]))
+    def end(self, end: str) -> None:
+        """A switch to unordered or back: the order of what there is now is not promised any more."""
+        if end == "crash":
+            self._crash()
+        self._do(self.spool.__aexit__(None, None, None))
+        if end == "crash":
+            shutil.rmtree(self.folder)
+            self.folder = self.copy
+        if end == "switch":
+            self.ordered = not self.ordered
+            self.promised = False
+        self._open()
+
+    def _crash(self) -> None:
+        """Go on with the files as they are now, as after `kill -9`: no flush, no close."""
+        self.copy = Path(tempfile.mkdtemp())
+        for file in self.folder.iterdir():
+            if file.suffix != ".lock":
+                shutil.copy(file, self.copy / file.name)
+        self.spool._writer.dirty.clear()
+
+
+OrderedMachine.TestCase.settings = settings(
+    max_examples=40, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+)
+TestOrderedMachine = OrderedMachine.TestCase
