@@ -38,6 +38,8 @@ def judge(error: Exception | None, attempt: int, age: float, policy: RetryPolicy
 
 def in_order(deliveries: Sequence[Delivery], outcomes: Sequence[Outcome]) -> list[Outcome]:
     """The outcomes of a batch for a sink that keeps streams in order: behind a retry, nothing of its stream is done."""
+    if not any(isinstance(outcome, Retry) for outcome in outcomes):
+        return list(outcomes)
     waits: dict[tuple[str, str], Retry] = {}
     kept: list[Outcome] = []
     for delivery, outcome in zip(deliveries, outcomes, strict=True):

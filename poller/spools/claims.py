@@ -59,7 +59,7 @@ class Claims:
             elif linger > 0 and not waited and self._at_hand(desk) < limit:
                 waited = await self._fill(desk, limit, linger)
             else:
-                log = await self._members(desk, limit) if fresh else []
+                log = await self._members(desk, limit) if fresh and desk.ready < limit else []
                 if (batch := desk.take_fresh(log, limit)) is not None:
                     return batch
 
@@ -84,6 +84,7 @@ class Claims:
     async def _members(self, desk: Desk, limit: int) -> list[Member]:
         start = desk.next
         if (members := self.tail.members(start, limit)) is not None:
+            self._loaded.pop(desk.sink, None)
             return members
         loaded = self._loaded.pop(desk.sink, [])
         if not loaded or not loaded[0][0] <= start <= loaded[-1][0]:
@@ -94,9 +95,8 @@ class Claims:
             if not loaded:  # pruned while this sink was away
                 desk.next = self.head
                 return []
+        self._loaded[desk.sink] = loaded  # also the last of it, which may not be taken whole
         place = bisect_left(loaded, start, key=_number)
-        if len(loaded) - place > limit:
-            self._loaded[desk.sink] = loaded
         return loaded[place : place + limit]
 
     async def settle(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:

@@ -39,6 +39,7 @@ class OrderedDesk(Desk):
     ) -> None:
         # a holder's rank is the lowest number of its batch: a total order, so nobody waits in a circle
         self._held: dict[Key, list[int]] = {}
+        self._keys: dict[str, set[Key]] = {}
         self._stuck: dict[Key, list[tuple[float, int, Waiting]]] = {}
         self._waits: set[Key] = set()
         self._parked: dict[Key, deque[Member]] = {}
@@ -51,6 +52,7 @@ class OrderedDesk(Desk):
         self._since = since
         waiting = sorted(waiting, key=lambda batch: batch.members[0][0])
         self._settled_below = _lowest(waiting)
+        self._replayed_to = max(self._settled_below.values(), default=0)
         batches, parked = _told_apart(waiting)
         super().__init__(sink, wants, position, batches, clock)
         for number, event in parked:
@@ -96,8 +98,8 @@ class OrderedDesk(Desk):
         """The batch whose retry is due for the longest time and whose streams no earlier batch holds."""
         while self.seconds_to_retry() == 0.0:
             waiting = self._due[0][2]
-            keys = _streams(event for _, event in waiting.members)
             rank = waiting.members[0][0]
+            keys = self._keys[waiting.id]
             holder = next((key for key in keys if self._held[key][0] != rank), None)
             if holder is None:
                 self._waits -= keys
@@ -110,41 +112,42 @@ class OrderedDesk(Desk):
         taken, own = self._take_ready(limit)
         rows = tuple([event.id for number, event in taken if number in self._saved])
         self._saved.difference_update([number for number, _ in taken])
+        self._take_from(log, limit, taken, own)
+        if not taken:
+            return None
+        taken.sort(key=_number)
+        self._compact()
+        events = [event for _, event in taken]
+        id = batch_id([event.id for event in events])
+        numbers = tuple([number for number, _ in taken])
+        self._hold(id, own, numbers[0])
+        return self._batch(id, events, Ticket(numbers, None, rows, ()), 1, None)
+
+    def _take_from(self, log: Sequence[Member], limit: int, taken: list[Member], own: set[Key]) -> None:
+        skip = self._skip
         for number, event in log:
             if len(taken) == limit:
                 break
             self.next = number + 1
-            if not self._owes(number, event):
+            if number in skip:
+                skip.discard(number)
+                continue
+            key = event.stream
+            if not self._wants(event) or (number < self._replayed_to and self._was_settled(number, key)):
                 continue
             self._taken.append(number)
             self._unsaved.add(number)
-            key = event.stream
-            if key is None or key in own or key not in self._held:
+            if key is None:
                 taken.append((number, event))
-                if key is not None:
-                    own.add(key)
+            elif key in own or key not in self._held:
+                taken.append((number, event))
+                own.add(key)
             else:
                 self._park(key, (number, event))
-        if not taken:
-            return None
-        taken.sort(key=_number)
-        numbers = tuple([number for number, _ in taken])
-        self._hold(own, numbers[0])
-        self._compact()
-        events = [event for _, event in taken]
-        return self._batch(
-            batch_id([event.id for event in events]), events, Ticket(numbers, None, rows, ()), 1, None
-        )
 
-    def _owes(self, number: int, event: Event) -> bool:
-        if number in self._skip:
-            self._skip.discard(number)
-            return False
-        if not self._wants(event):
-            return False
-        # a later event of its stream waits for a retry: this one was settled before that was given out
-        stream = event.stream
-        return stream is None or number < self._since or number >= self._settled_below.get(stream, 0)
+    def _was_settled(self, number: int, key: Key | None) -> bool:
+        """Whether a later event of its stream waits for a retry: then this one was settled before that went out."""
+        return key is not None and self._since <= number < self._settled_below.get(key, 0)
 
     def _take_ready(self, limit: int) -> tuple[list[Member], set[Key]]:
         taken: list[Member] = []
@@ -178,12 +181,13 @@ class OrderedDesk(Desk):
 
     # ------------------------------------------------------------ holding streams
 
-    def _hold(self, keys: Iterable[Key], rank: int) -> None:
+    def _hold(self, id: str, keys: set[Key], rank: int) -> None:
+        self._keys[id] = keys
         for key in keys:
             insort(self._held.setdefault(key, []), rank)
 
-    def _release(self, keys: Iterable[Key], rank: int) -> None:
-        for key in keys:
+    def _release(self, id: str, rank: int) -> None:
+        for key in self._keys.pop(id):
             ranks = self._held[key]
             ranks.remove(rank)
             if not ranks:
@@ -201,7 +205,7 @@ class OrderedDesk(Desk):
 
     def _queue(self, waiting: Waiting) -> None:
         keys = _streams(event for _, event in waiting.members)
-        self._hold(keys, waiting.members[0][0])
+        self._hold(waiting.id, keys, waiting.members[0][0])
         self._waits |= keys
         super()._queue(waiting)
 
@@ -215,9 +219,9 @@ class OrderedDesk(Desk):
             self._part(batch, ticket, slice(0, middle)),
             self._part(batch, ticket, slice(middle, None)),
         )
-        self._release(_streams(batch.events), ticket.numbers[0])
+        self._release(batch.id, ticket.numbers[0])
         for half in halves:
-            self._hold(_streams(half.events), ticket_of(half).numbers[0])
+            self._hold(half.id, _streams(half.events), ticket_of(half).numbers[0])
         self._unsaved.difference_update(ticket.numbers)
         put = tuple(self._unsettled(half) for half in halves)
         return halves, Changes(sink=self.sink, position=self.position, put=put, dropped=ticket.rows)
@@ -230,7 +234,7 @@ class OrderedDesk(Desk):
 
     def settle(self, batch: Batch, outcomes: Sequence[Outcome]) -> Changes:
         """Apply the outcomes of a batch in hand, and say what to write."""
-        keys = _streams(batch.events)
+        keys = self._keys[batch.id]
         changes = super().settle(batch, in_order(batch.deliveries, outcomes))
         # never behind a batch that only the position remembers: after a crash it would pass for settled
         put = (*changes.put, *self._save((self._to_save | keys) & self._waits))
@@ -241,7 +245,7 @@ class OrderedDesk(Desk):
     def _put_down(self, batch: Batch, ticket: Ticket) -> None:
         super()._put_down(batch, ticket)
         self._unsaved.difference_update(ticket.numbers)
-        self._release(_streams(batch.events), ticket.numbers[0])
+        self._release(batch.id, ticket.numbers[0])
 
     def _save(self, keys: Iterable[Key]) -> tuple[Waiting, ...]:
         """What is parked for these streams, as waiting batches of one that nobody has tried yet."""
