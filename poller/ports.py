@@ -171,8 +171,8 @@ class Spool(Port, Protocol):
         - A `Done` behind a `Retry` of the same stream in the same batch counts as that `Retry`: the sink gets both
           again, in order. So an event may come twice, but none is settled as done before an earlier one of its
           stream is done or dead. Halves of a split batch that share a stream go out one after the other.
-        - After a restart, a stream may begin again at an earlier event, and goes on from there in order; what a later
-          event that waits for its retry had behind it does not come again.
+        - After a restart, a stream may begin again at an earlier event, and goes on from there in order; what was
+          settled before an event that waits for its retry does not come again.
         - Events that wait behind others of their stream count with those that wait for a retry: beyond 10,000 of both
           nothing fresh is taken until some are settled.
         - Events of no stream have no order. What waited or was in hand when the sink became ordered may come late.
