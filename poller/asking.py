@@ -27,6 +27,7 @@ def request(
     verb: str,
     *,
     sink: str = "",
+    dry: bool = False,
     limit: int = 100,
     of: str | None = None,
     stream: str | None = None,
@@ -47,7 +48,7 @@ def request(
         before=_moment(older),
         since=_moment(newer),
     )
-    return Request(verb=Verb(verb), chosen=chosen, limit=limit, sink=sink)
+    return Request(verb=Verb(verb), chosen=chosen, limit=limit, sink=sink, dry=dry)
 
 
 def chosen_request(verb: str, everything: bool, **chosen: Any) -> "Request":
@@ -145,8 +146,8 @@ def _rows(stop: Stop, config: Path, asked: "Request") -> Iterator["Row"]:
 
 
 def _asked(settings: "Settings", asked: "Request") -> Iterator["Row"]:
+    from poller.assembly import control_path
     from poller.control import ControlError, NotRunning, ask
-    from poller.daemon import control_path
 
     path, until = control_path(settings), time.monotonic() + STARTING
     while True:

@@ -5,9 +5,9 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 from poller import plugins
+from poller.assembly import wants
 from poller.clock import Clock
 from poller.control import ControlError, Works
-from poller.daemon import wants
 from poller.metrics import Metrics
 from poller.ports import PushedSource, Source, Spool
 from poller.qcloud.account import Account
@@ -25,7 +25,7 @@ async def at_rest(settings: Settings) -> AsyncIterator[Works]:
     spool = cast(Spool, _adapter(plugins.SPOOLS, settings.spool.type)("spool", settings.spool, {}))
     async with spool:
         for name, sink in settings.sinks.items():
-            await spool.attach(name, wants(sink.only))
+            await spool.attach(name, wants(sink.only), ordered=sink.order == "stream")
         yield Works(
             settings=settings,
             spool=spool,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from poller import __version__
-from poller.cli_operate import dead, pause, quarantine, resume, status
+from poller.cli_operate import dead, pause, quarantine, reload, resume, status
 from poller.cli_sandbox import sandbox, the_platform
 from poller.cli_spool import spool
 from poller.command import Config, Exit, duration, in_loop, settings_of
@@ -54,11 +54,12 @@ def _options(
 
 @app.command()
 def run(context: typer.Context, config: Config) -> None:
-    """Poll and deliver until SIGTERM."""
+    """Poll and deliver until SIGTERM; SIGHUP reads the configuration again."""
+    context.obj.hear_reloads()
     settings = settings_of(config)
 
     async def serve(stop: Stop) -> int:
-        async with _daemon(settings) as daemon:
+        async with _daemon(settings, config) as daemon:
             await daemon.run(stop)
         return Exit.DONE
 
@@ -114,10 +115,10 @@ def print_schema() -> None:
 # ---------------------------------------------------------------- how commands run
 
 
-def _daemon(settings: "Settings") -> "Daemon":
+def _daemon(settings: "Settings", file: Path | None = None) -> "Daemon":
     from poller.daemon import Daemon  # half a second that --help and completion need not wait
 
-    return Daemon(settings)
+    return Daemon(settings, file=file)
 
 
 async def _connect(settings: "Settings") -> int:
@@ -146,7 +147,7 @@ async def _ask_platform(settings: "Settings") -> int:
 
 # ---------------------------------------------------------------- what an operator does
 
-for command in (status, pause, resume):
+for command in (status, pause, resume, reload):
     app.command()(command)
 app.add_typer(dead)
 app.add_typer(quarantine)

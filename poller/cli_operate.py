@@ -68,6 +68,16 @@ def resume(context: typer.Context, config: Config, sink: SinkName, json: Json = 
     act(context.obj, config, request("resume", sink=sink), json)
 
 
+def reload(
+    context: typer.Context,
+    config: Config,
+    dry: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
+    json: Json = False,
+) -> None:
+    """Let the running daemon heed its changed configuration: only what changed restarts; a bad file changes nothing."""
+    act(context.obj, config, request("reload", dry=dry), json)
+
+
 @dead.command("list", epilog=EPILOG)
 def dead_list(
     context: typer.Context,

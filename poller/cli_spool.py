@@ -155,8 +155,8 @@ async def _to_spool(settings: "Settings", file: Path, found: _Found) -> int:
         except StorageLocked as error:
             typer.echo(f"{error}: stop it first, or use --to", err=True)
             return 1
-        for sink in settings.sinks:
-            await spool.attach(sink, lambda event: True)
+        for name, sink in settings.sinks.items():
+            await spool.attach(name, lambda event: True, ordered=sink.order == "stream")
         try:
             for parts in _groups(spool.salvage(file, tuple(settings.sinks)), found):
                 new += await spool.restore(parts)

@@ -1,33 +1,32 @@
 """The only place where the parts meet: built from settings, started, and stopped in order."""
 
 import asyncio
-import fnmatch
-import re
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Self, cast
 
 import structlog
 
-from poller import admin, control, plugins, systemd
+from poller import admin, control, health, plugins, systemd
+from poller.assembly import built, control_path, journal_path, terms, wants
 from poller.clock import Clock
-from poller.control import ControlServer, Works
-from poller.courier import Courier, SinkState, Terms
-from poller.errors import StorageError, StorageFull
+from poller.control import ControlServer, Request, Row, Works
+from poller.courier import Courier
+from poller.errors import PollerError, StorageFull
 from poller.intake import Intake
 from poller.journal import Journal
 from poller.listen import Listener
 from poller.metrics import Metrics
-from poller.model import Event, Page, PollOutcome, Reading, Reject
-from poller.ports import BeginsAnew, Follows, PushedSource, Sink, Source, Spool, Wants
+from poller.model import Page, PollOutcome, Reading, Reject
+from poller.ports import BeginsAnew, Follows, PushedSource, Sink, Source, Spool
 from poller.qcloud.account import Account
 from poller.reception import Reception
-from poller.retry import RetryPolicy
-from poller.settings import Only, Settings, SinkSettings
+from poller.reload import Plan, plan
+from poller.served import Part, Served
+from poller.settings import Settings, SinkSettings, SourceSettings, load
 from poller.stop import Stop
 
 log = structlog.get_logger("daemon")
@@ -35,28 +34,50 @@ log = structlog.get_logger("daemon")
 GRACE = 20.0
 """Seconds that sinks get to finish what they hold."""
 HOUSEKEEPING = 30.0
-POLLED_LATELY = 180.0
-"""Without a good answer for so many seconds, a source is not ready."""
-PROVE_WITHIN = 5.0
 
 
 class Daemon:
-    """All parts of one configuration. Entering opens every one of them, leaving closes them, the spool last."""
+    """All parts of one configuration. Entering opens every one of them, leaving closes them, the spool last.
 
-    def __init__(self, settings: Settings, *, clock: Clock | None = None) -> None:
+    `file` is where the configuration is read again from at a reload; without it there is none.
+    """
+
+    def __init__(self, settings: Settings, *, file: Path | None = None, clock: Clock | None = None) -> None:
         self.settings = settings
         self.metrics = Metrics()
+        self._file = file
         self._clock = clock or Clock()
         self._stack = AsyncExitStack()
         self._settled = asyncio.Event()
-        self._watchdog = _Watchdog(self._clock)
-        self.accounts: dict[str, Account] = {}
-        self.intakes: list[Intake] = []
-        self.receptions: list[Reception] = []
-        self._polling: list[asyncio.Task[None]] = []
-        self.couriers: list[Courier] = []
+        self._watchdog = systemd.Watchdog(self._clock.monotonic)
+        self._accounts: dict[str, Served[Account]] = {}
+        self._sources: dict[str, Served[Intake | Reception]] = {}
+        self._sinks: dict[str, Served[Courier]] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._changing = asyncio.Lock()
+        self._stopping = False
         self.spool: Spool
         self.journal: Journal
+
+    @property
+    def intakes(self) -> list[Intake]:
+        """The pumps of sources that ask."""
+        return [one.part for one in self._sources.values() if isinstance(one.part, Intake)]
+
+    @property
+    def receptions(self) -> list[Reception]:
+        """The pumps of sources that are pushed to."""
+        return [one.part for one in self._sources.values() if isinstance(one.part, Reception)]
+
+    @property
+    def couriers(self) -> list[Courier]:
+        """The pumps of sinks."""
+        return [one.part for one in self._sinks.values()]
+
+    @property
+    def accounts(self) -> dict[str, Account]:
+        """The accounts, entered."""
+        return {name: one.part for name, one in self._accounts.items()}
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -74,22 +95,23 @@ class Daemon:
     async def _open(self, stack: AsyncExitStack) -> None:
         settings = self.settings
         self.spool = await stack.enter_async_context(
-            cast(Spool, _built(plugins.SPOOLS, "spool", settings.spool, {}))
+            cast(Spool, built(plugins.SPOOLS, "spool", settings.spool, {}))
         )
         self._tell_damage()
-        journal = Journal(_journal_path(settings), settings.journal.size)
+        journal = Journal(journal_path(settings), settings.journal.size)
         self.journal = await stack.enter_async_context(journal)
+        stack.push_async_callback(_leave_all, self._accounts)
+        stack.push_async_callback(_leave_all, self._sinks)
+        stack.push_async_callback(_leave_all, self._sources)
         for name, account in settings.accounts.items():
-            self.accounts[name] = await stack.enter_async_context(Account(name, account))
+            self._accounts[name] = await Served.enter(Account(name, account))
         for name, sink in settings.sinks.items():
-            await self._open_sink(stack, name, sink)
+            await self._open_sink(name, sink)
         for name, source in settings.sources.items():
-            await self._open_source(stack, _built(plugins.SOURCES, name, source, self.accounts))
+            await self._open_source(name, source)
         if settings.admin is not None:
             await self._open_admin(stack)
-        await stack.enter_async_context(
-            ControlServer(control_path(settings), partial(control.answer, self._works()))
-        )
+        await stack.enter_async_context(ControlServer(control_path(settings), self._asked))
 
     def _tell_damage(self) -> None:
         if isinstance(self.spool, BeginsAnew) and (damage := self.spool.damage) is not None:
@@ -101,9 +123,9 @@ class Daemon:
                 remedy=f"stop, then: poller spool salvage {damage.file} -c FILE",
             )
 
-    async def _open_sink(self, stack: AsyncExitStack, name: str, settings: SinkSettings) -> None:
-        built = cast(Sink, _built(plugins.SINKS, name, settings, self.accounts))
-        sink = await stack.enter_async_context(built)
+    async def _open_sink(self, name: str, settings: SinkSettings) -> None:
+        sink = cast(Sink, built(plugins.SINKS, name, settings, self.accounts))
+        served = await Served.enter(sink)
         await self.spool.attach(name, wants(settings.only), ordered=settings.order == "stream")
         self.metrics.declare_sink(name)
         courier = Courier(
@@ -116,44 +138,46 @@ class Daemon:
         )
         if name in await self.spool.paused():
             courier.hold()
-        self.couriers.append(courier)
+        self._sinks[name] = served.with_pump(courier)
 
-    async def _open_source(self, stack: AsyncExitStack, built: object) -> None:
-        if isinstance(built, Follows):
-            built.follow(self.spool.streams)
-        if isinstance(built, PushedSource):
-            reception = self._add_reception(built)
-            built.attach(reception)
-            await stack.enter_async_context(built)
+    async def _open_source(self, name: str, settings: SourceSettings) -> None:
+        source = built(plugins.SOURCES, name, settings, self.accounts)
+        if isinstance(source, Follows):
+            source.follow(self.spool.streams)
+        beat = self._watchdog.beater(name)
+        pump: Intake | Reception
+        if isinstance(source, PushedSource):
+            self.metrics.declare_pushed_source(name)
+            pump = Reception(source, self.spool, metrics=self.metrics, beat=beat)
+            source.attach(pump)
         else:
-            self._add_intake(await stack.enter_async_context(cast(Source, built)))
-
-    def _add_reception(self, source: PushedSource) -> Reception:
-        self.metrics.declare_pushed_source(source.name)
-        beat = self._watchdog.beater(source.name)
-        reception = Reception(source, self.spool, metrics=self.metrics, beat=beat)
-        self.receptions.append(reception)
-        return reception
-
-    def _add_intake(self, source: Source) -> None:
-        self.metrics.declare_source(source.account, source.name)
-        beat = self._watchdog.beater(source.name)
-        self.intakes.append(
-            Intake(source, self.spool, self.journal, metrics=self.metrics, clock=self._clock, beat=beat)
-        )
+            source = cast(Source, source)
+            self.metrics.declare_source(source.account, name)
+            pump = Intake(
+                source, self.spool, self.journal, metrics=self.metrics, clock=self._clock, beat=beat
+            )
+        self._sources[name] = (await Served.enter(source)).with_pump(pump)
 
     async def _open_admin(self, stack: AsyncExitStack) -> None:
         assert self.settings.admin is not None
         answer = admin.answers(
-            self.metrics.registry, self._refresh, self.reasons, self.settings.admin.token_value, self.notes
+            self.metrics.registry,
+            lambda: health.refresh(self._works(), self.accounts),
+            lambda: health.reasons(self._works()),
+            self.settings.admin.token_value,
+            lambda: health.notes(self._works()),
         )
         where = self.settings.admin.listen
         listener = await stack.enter_async_context(Listener(where.host, where.port, answer))
         log.info("admin_listens", host=where.host, port=listener.port)
 
+    def _asked(self, request: Request) -> AsyncGenerator[Row | None, None]:
+        return control.answer(self._works(), request)
+
     def _works(self) -> Works:
-        sources: dict[str, Source | PushedSource] = {one.source.name: one.source for one in self.intakes}
-        sources |= {one.source.name: one.source for one in self.receptions}
+        sources: dict[str, Source | PushedSource] = {
+            name: one.part.source for name, one in self._sources.items()
+        }
         return Works(
             settings=self.settings,
             spool=self.spool,
@@ -165,6 +189,7 @@ class Daemon:
             receptions=self.receptions,
             couriers=self.couriers,
             journal=self.journal,
+            reload=self.reload,
         )
 
     # ------------------------------------------------------------ running
@@ -172,7 +197,9 @@ class Daemon:
     async def run(self, stop: Stop) -> None:
         """Poll, receive and deliver until `stop`; then wait for polls in flight, and give sinks their grace."""
         async with asyncio.TaskGroup() as group:
-            await self._run(group, stop.first, stop, self.receptions)
+            hearing = group.create_task(self._hear_reloads(stop))
+            await self._run(group, stop.first, stop)
+            hearing.cancel()
 
     async def drain(self, stop: Stop, timeout: float) -> bool:
         """Poll until every queue is empty and deliver it all; true if every delivery was done in time.
@@ -194,7 +221,7 @@ class Daemon:
             empty.cancel()
 
         async with asyncio.TaskGroup() as group:
-            await self._run(group, drained, stop, ())
+            await self._run(group, drained, stop, pushed=False)
         return done and not any(courier.dead for courier in self.couriers)
 
     async def _run(
@@ -202,38 +229,60 @@ class Daemon:
         group: asyncio.TaskGroup,
         until: Callable[[], Awaitable[None]],
         stop: Stop,
-        receptions: Sequence[Reception],
+        *,
+        pushed: bool = True,
     ) -> None:
         left_over = await self._sorted_pages()
-        intakes = [group.create_task(i.run(left_over.get(i.source.name, ()))) for i in self.intakes]
-        self._polling = intakes
-        receiving = [group.create_task(reception.run()) for reception in receptions]
-        couriers = [group.create_task(courier.run()) for courier in self.couriers]
+        self._group = group
+        for name, source in self._sources.items():
+            if pushed or isinstance(source.part, Intake):
+                self._begin_source(name, left_over.get(name, ()))
+        for sink in self._sinks.values():
+            sink.begin(group, sink.part.run())
         keeper = group.create_task(self._keep_house())
         systemd.notify("READY=1")
         log.info(
             "running",
-            sources=len(intakes) + len(receiving),
-            sinks=len(couriers),
+            sources=len(self._tasks(self._sources)),
+            sinks=len(self._sinks),
             left_over=sum(map(len, left_over.values())),
         )
         await until()
+        await self._wind_up(stop, keeper)
+
+    async def _wind_up(self, stop: Stop, keeper: asyncio.Task[None]) -> None:
         systemd.notify("STOPPING=1")
         log.info("stopping")
-        for intake in self.intakes:
-            intake.stop()
-        for reception in receptions:
-            reception.stop()
-        for courier in self.couriers:
-            courier.stop()
+        self._stopping = True
+        self._stop_parts()
+        async with self._changing:  # a reload that was under way begins nothing more
+            self._stop_parts()
         keeper.cancel()
-        await self._grace(couriers, stop)
-        await _ended([*intakes, *receiving])
+        await self._grace(self._tasks(self._sinks), stop.second())
+        await _ended(self._tasks(self._sources))
         log.info("stopped")
 
-    async def _grace(self, couriers: list[asyncio.Task[None]], stop: Stop) -> None:
-        hurry = asyncio.ensure_future(stop.second())
-        ended = asyncio.ensure_future(asyncio.wait(couriers))
+    def _stop_parts(self) -> None:
+        for source in self._sources.values():
+            source.part.stop()
+        for sink in self._sinks.values():
+            sink.part.stop()
+
+    def _begin_source(self, name: str, left_over: Sequence[tuple[int, Page]] = ()) -> None:
+        assert self._group is not None
+        source = self._sources[name]
+        pump = source.part
+        source.begin(self._group, pump.run(left_over) if isinstance(pump, Intake) else pump.run())
+
+    def _tasks(
+        self, parts: Mapping[str, Served[Intake | Reception]] | Mapping[str, Served[Courier]]
+    ) -> list[asyncio.Task[None]]:
+        return [one.task for one in parts.values() if one.task is not None]
+
+    async def _grace(self, couriers: list[asyncio.Task[None]], hurried: Awaitable[None]) -> None:
+        """Give couriers that were stopped their time, but when we are in a hurry."""
+        hurry = asyncio.ensure_future(hurried)
+        ended = asyncio.ensure_future(_ended(couriers))
         await asyncio.wait({hurry, ended}, timeout=GRACE, return_when=asyncio.FIRST_COMPLETED)
         hurry.cancel()
         for courier in couriers:
@@ -269,7 +318,7 @@ class Daemon:
                 await intake.emptied.wait()
         for intake in self.intakes:
             intake.stop()
-        await _ended(self._polling)  # another lane may still hold a page that is owed then
+        await _ended(self._tasks(self._sources))  # another lane may still hold a page that is owed then
         while True:
             self._settled.clear()
             owed = [(await self.spool.backlog(courier.name)).events for courier in self.couriers]
@@ -290,106 +339,122 @@ class Daemon:
                 log.warning("pruning_failed", reason=str(error))
             await asyncio.sleep(HOUSEKEEPING)
 
-    # ------------------------------------------------------------ what an operator sees
+    # ------------------------------------------------------------ reloading
 
-    async def _refresh(self) -> None:
-        metrics, now = self.metrics, self._clock.now()
-        for courier in self.couriers:
-            backlog = await self.spool.backlog(courier.name)
-            age = (now - backlog.oldest).total_seconds() if backlog.oldest else 0.0
-            metrics.backlog.labels(courier.name).set(backlog.events)
-            metrics.oldest.labels(courier.name).set(max(0.0, age))
-            metrics.dead_letters.labels(courier.name).set(backlog.dead)
-        metrics.spool_bytes.set(await self.spool.size())
-        if isinstance(self.spool, BeginsAnew):
-            metrics.spool_files_aside.set(len(self.spool.files_aside()))
-        metrics.journal_bytes.set(self.journal.bytes_held)
-        for name, account in self.accounts.items():
-            metrics.clock_skew.labels(name).set(account.skew)
+    async def _hear_reloads(self, stop: Stop) -> None:
+        while True:
+            await stop.reload_wanted()
+            try:
+                await self.reload()
+            except PollerError as error:
+                log.error("reload_refused", reason=str(error))
 
-    async def reasons(self) -> list[str]:
-        """Why the daemon is not ready; empty when it is."""
-        return [*self._source_reasons(), *await self._spool_reasons(), *await self._sink_reasons()]
+    async def reload(self, *, dry: bool = False) -> Plan:
+        """Heed the configuration file as it is now: what did not change goes on, positions are kept.
 
-    def notes(self) -> list[str]:
-        """What is not as usual, and no reason by itself: sinks that are paused, until they are too far behind."""
-        standings = [(courier.name, courier.standing) for courier in self.couriers]
-        return [
-            f"sink {name}: {standing.state}: {standing.why}"
-            for name, standing in standings
-            if standing.state is SinkState.PAUSED
-        ]
+        `dry` only says what would be done. Raises `BadConfiguration` and `PollerError` when nothing was changed.
+        """
+        if self._file is None or self._group is None:
+            raise PollerError("there is nothing to reload: this daemon has no configuration file")
+        async with self._changing:
+            settings = await asyncio.to_thread(load, self._file)
+            planned = plan(self.settings, settings)
+            if not dry and not self._stopping:
+                accounts = await self._new_accounts(planned, settings)
+                # a task of the group: a failure in the midst ends the process, whose next start reads the new file
+                await self._group.create_task(self._heed(planned, settings, accounts))
+        return planned
 
-    def _source_reasons(self) -> list[str]:
-        found = []
-        for intake in self.intakes:
-            name = intake.source.name
-            if intake.trouble is not None:
-                found.append(f"source {name}: polling is paused: {intake.trouble}")
-            elif not intake.source.destructive and not intake.failing:
-                continue  # it asks when something is due, which may take hours
-            elif intake.last_answer is None:
-                found.append(f"source {name}: no good answer yet")
-            elif (age := self._clock.monotonic() - intake.last_answer) > POLLED_LATELY:
-                found.append(f"source {name}: no good answer for {age:.0f} s")
-        for reception in self.receptions:
-            if reception.trouble is not None:
-                found.append(f"source {reception.source.name}: takes nothing: {reception.trouble}")
+    async def _heed(self, planned: Plan, new: Settings, accounts: dict[str, Served[Account]]) -> None:
+        systemd.notify_reloading(self._clock.monotonic())
+        log.info("reloading", plan=planned.lines())
+        await self._end_sources(planned)
+        await self._end_sinks(planned)
+        old, self.settings = self.settings, _heeded(self.settings, new, planned)
+        gone = [one for name in planned.accounts if (one := self._accounts.pop(name, None))]
+        self._accounts.update(accounts)
+        for one in gone:
+            await one.leave()
+        if self._stopping:
+            return
+        for name in planned.sinks.beginning:
+            await self._begin_sink_anew(name, old.sinks.get(name))
+        for name in planned.sources.beginning:
+            await self._begin_source_anew(name, old.sources.get(name))
+        systemd.notify("READY=1")
+        log.info("reloaded", unheeded=planned.unheeded)
+
+    async def _new_accounts(self, planned: Plan, new: Settings) -> dict[str, Served[Account]]:
+        """First of all, as it may fail, and then nothing has changed."""
+        found: dict[str, Served[Account]] = {}
+        for name in planned.accounts:
+            if name in new.accounts:
+                try:
+                    found[name] = await Served.enter(Account(name, new.accounts[name]))
+                except OSError as error:
+                    await _leave_all(found)
+                    raise PollerError(f"account {name}: {error}") from error
         return found
 
-    async def _spool_reasons(self) -> list[str]:
+    async def _end_sources(self, planned: Plan) -> None:
+        ending = [self._sources[name] for name in planned.sources.ending]
+        for one in ending:
+            one.part.stop()
+        await _ended([one.task for one in ending if one.task is not None])
+        for name in planned.sources.ending:
+            await self._sources.pop(name).leave()
+            self._watchdog.forget(name)
+
+    async def _end_sinks(self, planned: Plan) -> None:
+        ending = [self._sinks[name] for name in planned.sinks.ending]
+        for one in ending:
+            one.part.stop()
+        never = asyncio.get_running_loop().create_future()
+        await self._grace([one.task for one in ending if one.task is not None], never)
+        for name in planned.sinks.ending:
+            await self._sinks.pop(name).leave()
+        for name in planned.sinks.stop:
+            await self.spool.detach(name)
+            self.metrics.forget_sink(name)
+
+    async def _begin_sink_anew(self, name: str, before: SinkSettings | None) -> None:
+        assert self._group is not None
         try:
-            async with asyncio.timeout(PROVE_WITHIN):
-                await self.spool.prove()
-        except StorageError as error:
-            return [f"spool: {error}"]
-        except TimeoutError:
-            return [f"spool: no write within {PROVE_WITHIN:.0f} s"]
-        return []
-
-    async def _sink_reasons(self) -> list[str]:
-        assert self.settings.admin is not None
-        limit, now, found = self.settings.admin.sink_age_limit, self._clock.now(), []
-        for courier in self.couriers:
-            backlog = await self.spool.backlog(courier.name)
-            age = (now - backlog.oldest).total_seconds() if backlog.oldest else 0.0
-            if courier.disabled is not None:
-                found.append(f"sink {courier.name}: disabled: {courier.disabled}")
-            elif age > limit and not courier.held:  # who paused it knows
-                state = "paused and probed, " if courier.paused else ""
-                found.append(f"sink {courier.name}: {state}its oldest event waits for {age:.0f} s")
-        return found
-
-
-class _Watchdog:
-    """Tells the service manager that we live, as long as every poll loop does."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._beats: dict[str, float] = {}
-        seconds = systemd.watchdog_seconds()
-        self._every = None if seconds is None else seconds / 4
-        self._told = 0.0
-
-    def beater(self, source: str) -> Callable[[], None]:
-        """What a poll loop calls at every turn, and at least every 60 s: that is the longest poll."""
-        self._beats[source] = self._clock.monotonic()
-
-        def beat() -> None:
-            now = self._clock.monotonic()
-            self._beats[source] = now
-            if self._every is None or now - self._told < self._every:
+            await self._open_sink(name, self.settings.sinks[name])
+        except (PollerError, OSError) as error:
+            self._keep_old("sinks", name, before, error)
+            if before is None:
                 return
-            if now - min(self._beats.values()) < self._every * 2:
-                self._told = now
-                systemd.notify("WATCHDOG=1")
+            await self._open_sink(name, before)
+        sink = self._sinks[name]
+        sink.begin(self._group, sink.part.run())
 
-        return beat
+    async def _begin_source_anew(self, name: str, before: SourceSettings | None) -> None:
+        try:
+            await self._open_source(name, self.settings.sources[name])
+        except (PollerError, OSError) as error:
+            self._keep_old("sources", name, before, error)
+            if before is None:
+                return
+            await self._open_source(name, before)
+        self._begin_source(name)
+
+    def _keep_old(self, section: str, name: str, before: object, error: Exception) -> None:
+        """A part that cannot be opened as it is now wanted stays as it was; the next reload tries again."""
+        outcome = "stays away" if before is None else "goes on as it was"
+        log.error(
+            "reload_failed", part=f"{section.removesuffix('s')} {name}", reason=str(error), outcome=outcome
+        )
+        parts = dict(getattr(self.settings, section))
+        del parts[name]
+        if before is not None:
+            parts[name] = before
+        self.settings = self.settings.model_copy(update={section: parts})
 
 
-def _built(group: plugins.Group, name: str, settings: Any, accounts: Mapping[str, Account]) -> object:
-    adapter: Any = plugins.adapter(group, settings.type)
-    return adapter(name, settings, accounts)
+def _heeded(old: Settings, new: Settings, planned: Plan) -> Settings:
+    """The new settings, but for what only a restart heeds: the next reload says so again."""
+    return new.model_copy(update={section: getattr(old, section) for section in planned.unheeded})
 
 
 async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:
@@ -397,47 +462,7 @@ async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:
         await asyncio.wait(tasks)
 
 
-def _journal_path(settings: Settings) -> Path:
-    if settings.journal.path is not None:
-        return settings.journal.path
-    spool = getattr(settings.spool, "path", None)
-    return (
-        spool.with_name(spool.name + ".journal")
-        if isinstance(spool, Path)
-        else Path("poller.journal").absolute()
-    )
-
-
-def control_path(settings: Settings) -> Path:
-    """Where a daemon with these settings listens for its operator: beside the spool, or the journal without one."""
-    spool = getattr(settings.spool, "path", None)
-    return control.socket_path(spool if isinstance(spool, Path) else _journal_path(settings))
-
-
-def wants(only: Only | None) -> Wants:
-    """Whether an event passes a sink's `only`."""
-    if only is None:
-        return lambda event: True
-    kinds = None if only.kinds is None else frozenset(only.kinds)
-    streams = None if only.streams is None else re.compile("|".join(map(fnmatch.translate, only.streams)))
-
-    def wanted(event: Event) -> bool:
-        if kinds is not None and event.kind not in kinds:
-            return False
-        return streams is None or streams.match(event.stream_id) is not None
-
-    return wanted
-
-
-def terms(settings: SinkSettings) -> Terms:
-    """How a sink wants to be served."""
-    rate = settings.rate
-    return Terms(
-        policy=RetryPolicy(give_up_after=settings.give_up_after),
-        timeout=settings.timeout,
-        concurrency=settings.concurrency,
-        max_events=settings.batch.max_events,
-        max_wait=settings.batch.max_wait,
-        rate=None if rate is None else (rate.limit, rate.period),
-        ordered=settings.order == "stream",
-    )
+async def _leave_all(parts: dict[str, Served[Part]]) -> None:
+    while parts:
+        _, one = parts.popitem()
+        await one.leave()

@@ -46,6 +46,12 @@ class Metrics:
             self.deliveries.labels(sink, outcome)
         self.sink_paused.labels(sink).set(0)
 
+    def forget_sink(self, sink: str) -> None:
+        """It is not configured any more: its gauges go, its counters stay."""
+        for gauge in (self.backlog, self.oldest, self.dead_letters, self.sink_paused):
+            if (sink,) in gauge._metrics:
+                gauge.remove(sink)
+
     def _counter(self, name: str, says: str, *labels: str) -> Counter:
         return Counter(f"poller_{name}", says, labels, registry=self.registry)
 

@@ -162,7 +162,8 @@ class Spool(Port, Protocol):
         """Make a sink known before its first `claim`. A new sink starts at now, a known one where it was.
 
         Deliveries claimed but not settled before (by a crash) are owed again. A sink that is not attached
-        holds nothing back.
+        holds nothing back. One that is may be attached anew, to be served otherwise, while nobody claims for it:
+        it stays where it was, and holds back what it did meanwhile.
 
         For an `ordered` sink, the events of each stream (`Event.stream`) go out in the order of the log:
 
@@ -177,6 +178,10 @@ class Spool(Port, Protocol):
           nothing fresh is taken until some are settled.
         - Events of no stream have no order. What waited or was in hand when the sink became ordered may come late.
         """
+        ...
+
+    async def detach(self, sink: str) -> None:
+        """Forget an attached sink, for which nobody claims, until it is attached again; it holds nothing back."""
         ...
 
     async def memory(self, source: str) -> Mapping[str, bytes]:

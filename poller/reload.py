@@ -1,10 +1,14 @@
 """What a changed configuration changes in a running daemon. Pure: told both configurations, it says what to do."""
 
 from collections.abc import Mapping
+from typing import Final
 
 import msgspec
 
 from poller.settings import Settings
+
+UNHEEDED: Final = ("spool", "journal", "admin", "log")
+"""Sections that are built into the whole of a running daemon."""
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,7 +36,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     sources: Parts
     sinks: Parts
     accounts: tuple[str, ...] = ()
-    log: bool = False
     unheeded: tuple[str, ...] = ()
 
     @property
@@ -46,7 +49,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         for word, parts in (("source", self.sources), ("sink", self.sinks)):
             for verb in ("start", "restart", "stop"):
                 found += [f"{word} {name}: {verb}" for name in getattr(parts, verb)]
-        found += ["log: changed"] if self.log else []
         return found + [f"{section}: changed, needs a restart of the daemon" for section in self.unheeded]
 
 
@@ -64,12 +66,7 @@ def plan(old: Settings, new: Settings) -> Plan:
         sources=_parts(old.sources, new.sources, with_account),
         sinks=_parts(old.sinks, new.sinks, all_sinks),
         accounts=accounts,
-        log=old.log != new.log,
-        unheeded=tuple(
-            section
-            for section in ("spool", "journal", "admin")
-            if getattr(old, section) != getattr(new, section)
-        ),
+        unheeded=tuple(section for section in UNHEEDED if getattr(old, section) != getattr(new, section)),
     )
 
 

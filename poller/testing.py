@@ -661,6 +661,44 @@ class SpoolContract:
 
         self._run(tmp_path, story)
 
+    @pytest.mark.parametrize("ordered", [False, True])
+    def test_a_sink_that_is_attached_anew_stays_where_it_was(self, tmp_path: Path, ordered: bool) -> None:
+        """What was done is done, what waits for a retry waits, what was in hand is owed; other events are wanted."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything, ordered=ordered)
+            for number in range(4):
+                await spool.append("source", [some_reading(number, stream=f"room-{number}")])
+            first, second, third = [await spool.claim("a", 1) for _ in range(3)]
+            await spool.settle(first, _done(first))
+            await spool.settle(second, [Retry(after=10, reason="no")])
+            await spool.attach("a", lambda event: event.stream_id != "room-3", ordered=ordered)
+            assert (await spool.claim("a", 9)).events == third.events
+            assert await _claims_nothing(spool, "a")
+            clock.pass_time(10)
+            again = await spool.claim("a", 9)
+            assert (again.events, again.attempt) == (second.events, 2)
+            await spool.settle(again, _done(again))
+            await spool.append("source", [some_reading(9)])
+            assert (await spool.claim("a", 9)).events == (some_event(9),)
+
+        self._run(tmp_path, story)
+
+    def test_a_sink_that_is_detached_is_where_it_was_when_it_comes_back(self, tmp_path: Path) -> None:
+        """It got nothing meanwhile, and misses nothing that is still there."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            await spool.append("source", [some_reading(1, 2)])
+            batch = await spool.claim("a", 1)
+            await spool.settle(batch, _done(batch))
+            await spool.detach("a")
+            await spool.append("source", [some_reading(3)])
+            await spool.attach("a", anything)
+            assert (await spool.claim("a", 9)).events == (some_event(2), some_event(3))
+
+        self._run(tmp_path, story)
+
     def test_a_recording_is_stored_once_whether_it_was_told_by_its_file_or_by_its_vid(
         self, tmp_path: Path
     ) -> None:

@@ -26,6 +26,7 @@ class Verb(StrEnum):
     """What can be asked."""
 
     STATUS = "status"
+    RELOAD = "reload"
     PAUSE = "pause"
     RESUME = "resume"
     DEAD_LIST = "dead list"
@@ -39,12 +40,14 @@ class Verb(StrEnum):
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One question or order. `sink` is what `pause` and `resume` are about, `limit` bounds a list."""
+    """One question or order. `sink` is what `pause` and `resume` are about, `limit` bounds a list; `dry` only asks what
+    `reload` would do."""
 
     verb: Verb
     chosen: Choice = EVERYTHING
     limit: int = 100
     sink: str = ""
+    dry: bool = False
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

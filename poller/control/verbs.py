@@ -1,5 +1,6 @@
 """The verbs: each yields rows. What changes something does so in short steps, each of them durable on its own."""
 
+import asyncio
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import partial
@@ -8,7 +9,7 @@ import msgspec
 import structlog
 
 from poller.control.masking import bytes_shown, masked, public_form
-from poller.control.requests import MOST_ROWS, Request, Row, Verb
+from poller.control.requests import MOST_ROWS, ControlError, Request, Row, Verb
 from poller.control.status import status
 from poller.control.works import Works
 from poller.model import Choice, DeadLetter, Page, Quarantined, Reading
@@ -19,6 +20,7 @@ log = structlog.get_logger("control")
 
 STEP = 200
 """How many a step reads, retries or purges: a commit of a few milliseconds, between which polls commit theirs."""
+STILL_AT_IT = 5.0
 
 Rows = AsyncGenerator[Row | None, None]
 
@@ -33,6 +35,15 @@ def answer(works: Works, request: Request) -> Rows:
 
 async def _status(works: Works, request: Request) -> Rows:
     yield await status(works)
+
+
+async def _reload(works: Works, request: Request) -> Rows:
+    if works.reload is None:
+        raise ControlError("no daemon runs: its next start reads the file")
+    reloading = asyncio.ensure_future(works.reload(dry=request.dry))
+    while not (await asyncio.wait({reloading}, timeout=STILL_AT_IT))[0]:
+        yield None  # a poll in flight is waited for
+    yield {"changes": reloading.result().lines(), "done": not request.dry}
 
 
 async def _pause(works: Works, request: Request, *, paused: bool) -> Rows:
@@ -239,6 +250,7 @@ def _done(works: Works, request: Request, *, why: str = "", **counts: int) -> Ro
 
 _VERBS: dict[Verb, Callable[[Works, Request], Rows]] = {
     Verb.STATUS: _status,
+    Verb.RELOAD: _reload,
     Verb.PAUSE: partial(_pause, paused=True),
     Verb.RESUME: partial(_pause, paused=False),
     Verb.DEAD_LIST: _dead_list,

@@ -1,6 +1,6 @@
 """What verbs work on: the parts of a running daemon, or a spool that nobody runs on."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from poller.clock import Clock
@@ -11,6 +11,7 @@ from poller.journal import Journal
 from poller.metrics import Metrics
 from poller.ports import PushedSource, Source, Spool
 from poller.reception import Reception
+from poller.reload import Plan
 from poller.settings import Settings
 
 
@@ -29,6 +30,8 @@ class Works:
     receptions: Sequence[Reception] = ()
     couriers: Sequence[Courier] = ()
     journal: Journal | None = None
+    reload: Callable[..., Awaitable[Plan]] | None = None
+    """`Daemon.reload`."""
 
     def courier(self, sink: str) -> Courier | None:
         """The sink's courier; None when no daemon runs. Raises `ControlError` for a sink that is not configured."""

@@ -41,6 +41,17 @@ class Claims:
         for desk in self.desks.values():
             desk.bell.set()
 
+    def put_down(self, sink: str) -> None:
+        """Write what an attached sink leaves, before it is attached anew or detached."""
+        if (desk := self.desks.get(sink)) is not None:
+            self._engine.write(desk.leave())
+        self._loaded.pop(sink, None)
+
+    def forget(self, sink: str) -> None:
+        """The sink is not attached any more."""
+        self.put_down(sink)
+        del self.desks[sink]
+
     def floor(self) -> int:
         """The number below which every attached sink has settled everything."""
         return min((desk.position for desk in self.desks.values()), default=self.head)

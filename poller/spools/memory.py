@@ -28,7 +28,7 @@ from poller.model import (
 from poller.ports import Wants
 from poller.settings import SpoolSettings
 from poller.spools.claims import Claims
-from poller.spools.desk import Changes, Desk, Member, revived
+from poller.spools.desk import Changes, Desk, Member, Waiting, revived
 from poller.spools.ordered import OrderedDesk
 from poller.spools.tail import Chunk, Tail
 
@@ -61,6 +61,10 @@ class MemorySpool:
         self._dead: dict[int, DeadLetter] = {}
         self._rejects: dict[tuple[str, Reject], int] = {}
         self._paused: set[str] = set()
+        self._positions: dict[str, int] = {}
+        self._waiting: dict[str, dict[str, Waiting]] = {}
+        self._since: dict[str, int] = {}
+        """From which number on an ordered sink was served in order."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -77,8 +81,19 @@ class MemorySpool:
 
     async def attach(self, sink: str, wants: Wants, ordered: bool = False) -> None:
         """See `Spool.attach`."""
-        kind = OrderedDesk if ordered else Desk
-        self._claims.desks[sink] = kind(sink, wants, self._claims.head, (), self._clock)
+        self._claims.put_down(sink)
+        position = self._positions.setdefault(sink, self._claims.head)
+        waiting = self._waiting.setdefault(sink, {}).values()
+        since = self._since.setdefault(sink, self._claims.head) if ordered else self._since.pop(sink, None)
+        self._claims.desks[sink] = (
+            OrderedDesk(sink, wants, position, waiting, self._clock, since=since or 0)
+            if ordered
+            else Desk(sink, wants, position, waiting, self._clock)
+        )
+
+    async def detach(self, sink: str) -> None:
+        """See `Spool.detach`."""
+        self._claims.forget(sink)
 
     async def memory(self, source: str) -> Mapping[str, bytes]:
         """See `Spool.memory`."""
@@ -129,7 +144,12 @@ class MemorySpool:
         return []
 
     def write(self, changes: Changes) -> None:
-        """Only dead letters outlive their settlement."""
+        """Kept as an engine with a disk would: dead letters, and what a sink needs that is attached anew."""
+        self._positions[changes.sink] = changes.position
+        waiting = self._waiting[changes.sink]
+        for id in changes.dropped:
+            waiting.pop(id, None)
+        waiting.update((batch.id, batch) for batch in changes.put)
         for letter in changes.dead:
             number = next(self._numbers)
             self._dead[number] = msgspec.structs.replace(letter, number=number)
@@ -165,6 +185,7 @@ class MemorySpool:
         letters = [self._dead[number] for number in sorted(set(numbers)) if number in self._dead]
         letters = [letter for letter in letters if letter.sink == sink][: desk.room_to_retry()]
         for waiting in revived(letters, together, self._clock.now()):
+            self._waiting[sink][waiting.id] = waiting
             desk.owe(waiting)
         return await self.purge_dead([letter.number for letter in letters])
 

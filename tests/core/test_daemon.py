@@ -6,7 +6,8 @@ from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
-from poller.daemon import Daemon, wants
+from poller.assembly import wants
+from poller.daemon import Daemon
 from poller.journal import Journal
 from poller.model import Event, Page
 from poller.sandbox import Customer, Load, Options, Sandbox

@@ -84,12 +84,9 @@ CHANGES: dict[str, tuple[Change, Plan]] = {
             spool={"type": "sqlite", "path": "other.db"},
             journal={"size": "32MiB"},
             admin={"listen": "127.0.0.1:9464"},
+            log={"level": "debug"},
         ),
-        Plan(sources=NOTHING, sinks=NOTHING, unheeded=("spool", "journal", "admin")),
-    ),
-    "the log": (
-        lambda new, folder: new.update(log={"level": "debug"}),
-        Plan(sources=NOTHING, sinks=NOTHING, log=True),
+        Plan(sources=NOTHING, sinks=NOTHING, unheeded=("spool", "journal", "admin", "log")),
     ),
 }
 

@@ -15,7 +15,8 @@ from typing import Final
 import pytest
 
 from poller.command import Exit
-from poller.daemon import GRACE, POLLED_LATELY
+from poller.daemon import GRACE
+from poller.health import POLLED_LATELY
 from poller.intake import BEAT, LONGEST_FAILURE_DELAY
 from poller.qcloud.client import Deadlines
 
@@ -55,7 +56,7 @@ def analyze(*words: str) -> subprocess.CompletedProcess[str]:
 def copied(tmp_path: Path, *more: str) -> str:
     """The unit with a program that is there, and more lines for its service."""
     file = tmp_path / UNIT.name
-    text = UNIT.read_text().replace(f"ExecStart={PROGRAM} ", f"ExecStart={sys.executable} ")
+    text = UNIT.read_text().replace(f"={PROGRAM} ", f"={sys.executable} ")
     file.write_text(text.replace("[Install]", "\n".join([*more, "[Install]"])))
     return str(file)
 
@@ -231,3 +232,10 @@ def test_every_system_call_of_the_daemon_is_one_that_the_unit_allows(tmp_path: P
     if os.geteuid() == 0:
         used.discard("fchown")  # SQLite hands its files to the database's owner, as root only
     assert sorted(used - allowed()) == []
+
+
+def test_a_reload_checks_the_file_before_it_signals() -> None:
+    check, signal_it = SET["ExecReload"]
+    start = SET["ExecStart"][0]
+    assert check == start.replace(" run ", " check ")
+    assert signal_it == "/bin/kill -HUP $MAINPID"

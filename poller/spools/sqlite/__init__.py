@@ -154,6 +154,7 @@ class SqliteSpool:
 
     async def attach(self, sink: str, wants: Wants, ordered: bool = False) -> None:
         """See `Spool.attach`."""
+        self._claims.put_down(sink)
         position, waiting = await self._write(partial(Writer.attach, sink=sink))
         since = await self._write(partial(ordered_since, sink=sink, ordered=ordered))
         self._claims.desks[sink] = (
@@ -161,6 +162,11 @@ class SqliteSpool:
             if since is None
             else OrderedDesk(sink, wants, position, waiting, self._clock, since=since)
         )
+
+    async def detach(self, sink: str) -> None:
+        """See `Spool.detach`."""
+        self._claims.forget(sink)
+        await self._write(partial(Writer.detach, sink=sink))
 
     async def memory(self, source: str) -> Mapping[str, bytes]:
         """See `Spool.memory`."""

@@ -225,6 +225,9 @@ class Writer:
         if isinstance(error, StorageError):
             return error
         failure = storage_error(self._path, error, self._clock.now())
+        if isinstance(failure, StorageFull):
+            with suppress(sqlite3.OperationalError):
+                self._empty_wal()  # it may be what fills the disk
         unknown = isinstance(error, sqlite3.OperationalError) and not isinstance(failure, StorageFull)
         if unknown or isinstance(failure, StorageCorrupt):
             self.broken = failure  # what a failed fsync left behind cannot be known: reopen, replay
@@ -352,6 +355,10 @@ class Writer:
             (sink,),
         )
         return position, [waiting_of(row) for row in rows]
+
+    def detach(self, sink: str) -> None:
+        """It holds back nothing any more."""
+        self._attached.discard(sink)
 
     def prove(self) -> None:
         """Write something that was not there before."""

@@ -1,0 +1,68 @@
+"""How settings become parts: which adapter, which events a sink wants, how it is served, where files lie."""
+
+import fnmatch
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from poller import control, plugins
+from poller.courier import Terms
+from poller.model import Event
+from poller.ports import Wants
+from poller.qcloud.account import Account
+from poller.retry import RetryPolicy
+from poller.settings import Only, Settings, SinkSettings
+
+
+def built(group: plugins.Group, name: str, settings: Any, accounts: Mapping[str, Account]) -> object:
+    """An adapter of that kind, not yet entered."""
+    adapter: Any = plugins.adapter(group, settings.type)
+    return adapter(name, settings, accounts)
+
+
+def journal_path(settings: Settings) -> Path:
+    """Where the journal lies: beside the spool, if nothing else is said."""
+    if settings.journal.path is not None:
+        return settings.journal.path
+    spool = getattr(settings.spool, "path", None)
+    return (
+        spool.with_name(spool.name + ".journal")
+        if isinstance(spool, Path)
+        else Path("poller.journal").absolute()
+    )
+
+
+def control_path(settings: Settings) -> Path:
+    """Where a daemon with these settings listens for its operator: beside the spool, or the journal without one."""
+    spool = getattr(settings.spool, "path", None)
+    return control.socket_path(spool if isinstance(spool, Path) else journal_path(settings))
+
+
+def wants(only: Only | None) -> Wants:
+    """Whether an event passes a sink's `only`."""
+    if only is None:
+        return lambda event: True
+    kinds = None if only.kinds is None else frozenset(only.kinds)
+    streams = None if only.streams is None else re.compile("|".join(map(fnmatch.translate, only.streams)))
+
+    def wanted(event: Event) -> bool:
+        if kinds is not None and event.kind not in kinds:
+            return False
+        return streams is None or streams.match(event.stream_id) is not None
+
+    return wanted
+
+
+def terms(settings: SinkSettings) -> Terms:
+    """How a sink wants to be served."""
+    rate = settings.rate
+    return Terms(
+        policy=RetryPolicy(give_up_after=settings.give_up_after),
+        timeout=settings.timeout,
+        concurrency=settings.concurrency,
+        max_events=settings.batch.max_events,
+        max_wait=settings.batch.max_wait,
+        rate=None if rate is None else (rate.limit, rate.period),
+        ordered=settings.order == "stream",
+    )
