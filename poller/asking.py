@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import typer
@@ -83,6 +83,17 @@ def act(stop: Stop, config: Path, asked: "Request", json: bool, counted: str | N
     rows = list(_rows(stop, config, asked))
     _print_json(iter(rows)) if json else _print_fields(iter(rows))
     _end(all(row.get(counted, 1) for row in rows) if counted else True)
+
+
+def ask_reload(stop: Stop, config: Path, json: bool, *, dry: bool) -> None:
+    """Print what changes, a line each."""
+    for row in _rows(stop, config, request("reload", dry=dry)):
+        if json:
+            typer.echo(msgspec.json.encode(row))
+            continue
+        changes = cast(list[str], row["changes"])
+        for change in changes or ["nothing changes"]:
+            typer.echo(change)
 
 
 def ask_status(stop: Stop, config: Path, json: bool) -> None:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from poller.asking import act, ask_status, chosen_request, list_rows, request, show_rows
+from poller.asking import act, ask_reload, ask_status, chosen_request, list_rows, request, show_rows
 from poller.command import Config
 
 EPILOG = "Exit codes: 0 done, 1 nothing matched or failed, 2 usage, 78 bad configuration."
@@ -75,7 +75,7 @@ def reload(
     json: Json = False,
 ) -> None:
     """Let the running daemon heed its changed configuration: only what changed restarts; a bad file changes nothing."""
-    act(context.obj, config, request("reload", dry=dry), json)
+    ask_reload(context.obj, config, json, dry=dry)
 
 
 @dead.command("list", epilog=EPILOG)

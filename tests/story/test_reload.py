@@ -167,7 +167,7 @@ def test_a_part_that_cannot_be_opened_goes_on_as_it_was(tmp_path: Path) -> None:
             assert not process.said("receiving")[1]["at"].endswith(in_use.rpartition(":")[2])
             flowing(place, 20)
             until(lambda: place.hook.files.total() == 20)
-            assert "source pushed: restart" in reload(told, "--dry-run").stdout, "it is still wanted"
+            assert reload(told, "--dry-run").stdout == "source pushed: restart\n", "it is still wanted"
             assert process.stop() == 0, process.stderr
 
 
