@@ -125,8 +125,8 @@ class Daemon:
 
     async def _open_sink(self, name: str, settings: SinkSettings) -> None:
         sink = cast(Sink, built(plugins.SINKS, name, settings, self.accounts))
-        served = await Served.enter(sink)
         await self.spool.attach(name, wants(settings.only), ordered=settings.order == "stream")
+        served = await Served.enter(sink)
         self.metrics.declare_sink(name)
         courier = Courier(
             sink,
@@ -136,9 +136,9 @@ class Daemon:
             clock=self._clock,
             settled=self._settled,
         )
+        self._sinks[name] = served.with_pump(courier)
         if name in await self.spool.paused():
             courier.hold()
-        self._sinks[name] = served.with_pump(courier)
 
     async def _open_source(self, name: str, settings: SourceSettings) -> None:
         source = built(plugins.SOURCES, name, settings, self.accounts)
@@ -424,6 +424,7 @@ class Daemon:
         except (PollerError, OSError) as error:
             self._keep_old("sinks", name, before, error)
             if before is None:
+                await self.spool.detach(name)
                 return
             await self._open_sink(name, before)
         sink = self._sinks[name]
@@ -433,6 +434,7 @@ class Daemon:
         try:
             await self._open_source(name, self.settings.sources[name])
         except (PollerError, OSError) as error:
+            self._watchdog.forget(name)
             self._keep_old("sources", name, before, error)
             if before is None:
                 return

@@ -168,6 +168,11 @@ def test_a_part_that_cannot_be_opened_goes_on_as_it_was(tmp_path: Path) -> None:
             flowing(place, 20)
             until(lambda: place.hook.files.total() == 20)
             assert reload(told, "--dry-run").stdout == "source pushed: restart\n", "it is still wanted"
+            taken.close()
+            changed(told, lambda new: new["sources"].update(also={**new["sources"].pop("pushed")}))
+            hang_up(process, 2)
+            until(lambda: len(process.said("receiving")) == 3)
+            assert process.said("receiving")[2]["at"] == in_use
             assert process.stop() == 0, process.stderr
 
 
