@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from poller import failpoints
 from poller.errors import BadConfiguration, PollerError
 from poller.stop import Stop
 
@@ -32,9 +33,14 @@ Config = Annotated[
 
 def settings_of(config: Path) -> "Settings":
     """The settings in a file, and logging set up as they say; every finding on stderr and exit 78 if there are none."""
+    import structlog
+
     from poller.log import configure
     from poller.settings import load
 
+    if failpoints.refused:
+        typer.echo(failpoints.refused, err=True)
+        raise typer.Exit(Exit.BAD_CONFIGURATION)
     try:
         settings = load(config)
     except BadConfiguration as error:
@@ -42,6 +48,8 @@ def settings_of(config: Path) -> "Settings":
             typer.echo(finding, err=True)
         raise typer.Exit(Exit.BAD_CONFIGURATION) from None
     configure(settings.log.level, settings.log.format)
+    if failpoints.at:
+        structlog.get_logger("poller").warning("fail_point_armed", at=failpoints.at)
     return settings
 
 

@@ -12,6 +12,7 @@ from asyncio_throttle.throttler import Throttler
 
 from poller.clock import Clock
 from poller.errors import Gone, PartlyFailed, Rejected, TryLater
+from poller.failpoints import reached
 from poller.metrics import Metrics
 from poller.model import Batch, Dead, Done, Outcome, Retry
 from poller.ports import Sink, Spool
@@ -190,6 +191,7 @@ class Courier:
             await asyncio.sleep(wait)
         batch = await self._spool.claim(self.name, self._terms.max_events, self._terms.max_wait)
         self._has(_Hand.CLAIMED)
+        reached("batch.claimed")
         try:
             if self._throttle is not None:
                 async with self._turnstile:  # asyncio-throttle polls: one waiter, not one per carrier
@@ -206,7 +208,9 @@ class Courier:
 
     async def carry(self, batch: Batch) -> int:
         """Deliver a claimed batch and settle it."""
+        reached("batch.carrying")
         error = await self._deliver(batch)
+        reached("batch.delivered")
         if isinstance(error, Gone):
             self._disable(error)
             await self._spool.settle(batch, [Retry(after=0.0, reason=error.reason)] * len(batch.deliveries))
@@ -220,6 +224,7 @@ class Courier:
         ):
             return await self._halve(batch, outcomes[0].reason)
         await self._spool.settle(batch, outcomes)
+        reached("batch.settled")
         self._tell(batch, outcomes, expected=_expected(error))
         self.settled.set()
         return len(outcomes)
@@ -247,7 +252,9 @@ class Courier:
     async def _halve(self, batch: Batch, reason: str) -> int:
         """One bad event must not take its batch along: halves are carried on their own, at once."""
         self._log.info("batch_split", batch=batch.id, events=len(batch.deliveries), reason=reason)
-        for half in await self._spool.split(batch):
+        halves = await self._spool.split(batch)
+        reached("batch.split")
+        for half in halves:
             await self._spool.settle(half, [Retry(after=0.0, reason=reason)] * len(half.deliveries))
         return 0
 

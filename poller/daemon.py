@@ -16,6 +16,7 @@ from poller.clock import Clock
 from poller.control import ControlServer, Request, Row, Works
 from poller.courier import Courier
 from poller.errors import PollerError, StorageFull
+from poller.failpoints import reached
 from poller.intake import Intake
 from poller.journal import Journal
 from poller.listen import Listener
@@ -253,6 +254,7 @@ class Daemon:
     async def _wind_up(self, stop: Stop, keeper: asyncio.Task[None]) -> None:
         systemd.notify("STOPPING=1")
         log.info("stopping")
+        reached("stop.begun")
         self._stopping = True
         self._stop_parts()
         async with self._changing:  # a reload that was under way begins nothing more

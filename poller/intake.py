@@ -10,6 +10,7 @@ import structlog
 
 from poller.clock import Clock
 from poller.errors import NotSent, StorageError, StorageFull
+from poller.failpoints import reached
 from poller.journal import Journal
 from poller.metrics import Metrics
 from poller.model import Page, PollOutcome, Reading
@@ -145,12 +146,16 @@ class Intake:
     async def _recover(self, left_over: Sequence[tuple[int, Page]]) -> bool:
         if not await self._until_taken(self._spool.prove):
             return False
+        reached("recovery.proved")
         self._memory = dict(await self._spool.memory(self.source.name))
         for number, page in left_over:
             reading = self._read(page)
+            reached("recovery.read")
             if not await self._append([reading]):
                 return False
+            reached("recovery.committed")
             self._journal.release(number)
+            reached("recovery.released")
             self._log.info("page_recovered", events=len(reading.events), rejects=len(reading.rejects))
         return not self._stopping
 
@@ -209,9 +214,12 @@ class Intake:
         except NotSent as error:
             self._cancel_room()
             return Reading(events=(), rejects=(), outcome=PollOutcome.FAILED, detail=str(error))
+        reached("poll.answered")
         number = await self._keep(page)
+        reached("page.kept")
         before = self._memory.get(page.about, b"")
         reading = self._read(page)
+        reached("page.read")
         news = bool(reading.events or reading.rejects or reading.memory != before)
         if news or number is not None:
             self._commits.put_nowait((number, reading if news else None))
@@ -275,9 +283,11 @@ class Intake:
         readings = [reading for _, reading in group if reading is not None]
         if readings and not await self._append(readings):
             return
+        reached("page.committed")
         for number, _ in group:
             if number is not None:
                 self._journal.release(number)
+        reached("page.released")
 
     async def _append(self, readings: list[Reading]) -> bool:
         """Commit readings; a full spool is waited for. False when we stop first: the journal has them."""

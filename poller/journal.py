@@ -22,6 +22,7 @@ from typing import Self
 import msgspec
 
 from poller.errors import StorageError, StorageFull
+from poller.failpoints import reached
 from poller.files import make_folder, own, sync_folder
 from poller.model import Page
 from poller.worker import GroupThread
@@ -188,7 +189,9 @@ class Journal:
                 self._write_frame(write)
             self._write_header()
             if writes:
+                reached("journal.written")
                 os.fdatasync(self._fd)
+                reached("journal.synced")
         except OSError as error:
             self._broken = error
             return [error for _ in jobs]
@@ -216,6 +219,8 @@ class Journal:
                 self._scan(released)
             if released is None or (not self._live and os.fstat(self._fd).st_size != self._size):
                 self._create()
+                reached("journal.created")
+            reached("journal.scanned")
             self._write_header()
             os.fdatasync(self._fd)
         except OSError as error:

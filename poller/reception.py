@@ -7,6 +7,7 @@ from contextlib import suppress
 import structlog
 
 from poller.errors import StorageError, StorageFull
+from poller.failpoints import reached
 from poller.metrics import Metrics
 from poller.model import Page, PushOutcome, Reading
 from poller.ports import PushedSource, Spool
@@ -138,6 +139,7 @@ class Reception:
 
     async def _write(self, turn: list["Waiting"]) -> None:
         turn = [(page, commit) for page, commit in turn if not commit.done()]
+        reached("push.taken")
         try:
             await self._scribe.write([self._read(page) for page, _ in turn])
         except StorageError as error:
@@ -146,6 +148,7 @@ class Reception:
             if not isinstance(error, StorageFull):
                 raise
             return
+        reached("push.committed")
         self._resume()
         for _, commit in turn:
             if not commit.done():

@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 
 from poller.errors import SinkError, StorageError, TryLater
+from poller.failpoints import reached
 from poller.sinks.download.incoming import Drafts, open_incoming
 
 AT_ONCE: Final = 64
@@ -95,6 +96,7 @@ class Store:
             for first in range(0, len(files), AT_ONCE):
                 self._keep_some(files[first : first + AT_ONCE], failed)
             self._settle({file.folders for file in files if file.event_id not in failed})
+            reached("folders.synced")
         except OSError as error:
             raise TryLater(
                 "the disk is full" if error.errno in _FULL else f"disk: {error.strerror}"
@@ -117,8 +119,11 @@ class Store:
                         drafts.publish(written[index], folder, file.name)
 
             _each(files, failed, write)
+            reached("picture.written")
             drafts.sync()
+            reached("picture.synced")
             _each(files, failed, publish)
+            reached("picture.renamed")
 
     # ---------------------------------------------------------------- folders
 

@@ -21,6 +21,7 @@ from pydantic import Field
 from poller.catalogue import Stream
 from poller.clock import Clock
 from poller.errors import StorageCorrupt, StorageError
+from poller.failpoints import reached
 from poller.files import make_folder, own, sync_folder
 from poller.model import (
     EVERYTHING,
@@ -227,6 +228,7 @@ class SqliteSpool:
             room=desk.room_to_retry(),
         )
         found = await self._write(retry)
+        reached("dead.owed")
         for waiting in found:
             desk.owe(waiting)
         count = sum(len(waiting.members) for waiting in found)

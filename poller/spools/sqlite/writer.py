@@ -17,6 +17,7 @@ import msgspec
 from poller.catalogue import Catalogue, Stream
 from poller.clock import Clock
 from poller.errors import StorageCorrupt, StorageError, StorageFull
+from poller.failpoints import reached
 from poller.model import Event, Reading, Reject
 from poller.ports import Salvaged
 from poller.spools.desk import Changes, Waiting, revived
@@ -139,6 +140,7 @@ class Writer:
 
     def close(self) -> None:
         """Write what is due and close."""
+        reached("spool.closing")
         if self.broken is None:
             self._save_at = 0.0
             self.run([flush])
@@ -183,6 +185,7 @@ class Writer:
     def _empty_wal(self) -> None:
         self.connection.execute("PRAGMA busy_timeout=0")  # a reader that holds it is not waited for
         self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        reached("wal.emptied")
         self.connection.execute("PRAGMA busy_timeout=5000")
 
     def _admit(self) -> None:
@@ -196,7 +199,9 @@ class Writer:
             self._apply(flushed)
             saved = self._save_catalogue()
             results: list[object | Exception] = [job(self) for job in jobs]
+            reached("transaction.written")
             self.connection.execute("COMMIT")
+            reached("transaction.committed")
         except BaseException:
             self.next = start
             self.catalogue.discard()
@@ -219,6 +224,7 @@ class Writer:
         rows = [(*key, _packed(stream)) for key in catalogue.unsaved if (stream := catalogue.find(key))]
         self.connection.executemany("INSERT OR REPLACE INTO stream VALUES (?, ?, ?)", rows)
         self.connection.execute("INSERT OR REPLACE INTO meta VALUES ('catalogue', ?)", (str(self.next),))
+        reached("catalogue.written")
         return True
 
     def _failure(self, error: Exception) -> StorageError:
@@ -240,6 +246,7 @@ class Writer:
         self._admit()
         chunks = self._write_readings(source, readings)
         self._write_memories(source, {reading.about: reading.memory for reading in readings})
+        reached("append.written")
         return chunks
 
     def _write_readings(self, source: str, readings: Sequence[Reading]) -> list[Chunk]:
@@ -340,6 +347,7 @@ class Writer:
                 execute(_PUT_WAITING, waiting_row(changes.sink, waiting))
             for letter in changes.dead:
                 execute(_PUT_DEAD, dead_row(letter))
+            reached("settlements.written")
         for sink, position in {changes.sink: changes.position for changes in due}.items():
             execute("UPDATE sink SET position = ? WHERE name = ?", (position, sink))
 
@@ -383,6 +391,7 @@ class Writer:
         found = revived(letters, together, self._clock.now())
         for waiting in found:
             self.connection.execute(_PUT_WAITING, waiting_row(sink, waiting))
+        reached("dead.moved")
         self.purge_dead([letter.number for letter in letters])
         return found
 
@@ -400,7 +409,9 @@ class Writer:
             "DELETE FROM quarantine WHERE source = ? AND n IN (SELECT value FROM json_each(?)) RETURNING n",
             (source, json_numbers(list(readings))),
         )
-        return self._write_readings(source, [readings[n] for (n,) in rows.fetchall()])
+        numbers = [n for (n,) in rows.fetchall()]
+        reached("quarantine.taken")
+        return self._write_readings(source, [readings[n] for n in numbers])
 
     def purge_quarantine(self, numbers: Sequence[int]) -> int:
         """Delete rejects; says how many there were."""
@@ -451,6 +462,7 @@ class Writer:
         floor = min(floor, self._catalogue_saved())  # what the catalogue lacks is read from the log
         old = [(first,) for first, last, at in rows if last < floor and at < before]
         self.connection.executemany("DELETE FROM page WHERE first = ?", old)
+        reached("prune.written")
         return len(old) == step
 
     def _prune_seen(self, before: float) -> bool:
