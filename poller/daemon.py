@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -11,29 +11,26 @@ from typing import Self, cast
 import structlog
 
 from poller import admin, control, health, plugins, systemd
-from poller.assembly import built, control_path, journal_path, terms, wants
+from poller.assembly import built, control_path, journal_path
+from poller.changeover import Changeover, new_accounts
 from poller.clock import Clock
 from poller.control import ControlServer, Request, Row, Works
-from poller.courier import Courier
+from poller.crew import Crew
 from poller.errors import PollerError, StorageFull
 from poller.failpoints import reached
-from poller.intake import Intake
 from poller.journal import Journal
 from poller.listen import Listener
 from poller.metrics import Metrics
 from poller.model import Page, PollOutcome, Reading, Reject
-from poller.ports import BeginsAnew, Follows, PushedSource, Sink, Source, Spool
+from poller.ports import BeginsAnew, Spool
 from poller.qcloud.account import Account
-from poller.reception import Reception
 from poller.reload import Plan, plan
-from poller.served import Part, Served
-from poller.settings import Settings, SinkSettings, SourceSettings, load
+from poller.served import Served
+from poller.settings import Settings, load
 from poller.stop import Stop
 
 log = structlog.get_logger("daemon")
 
-GRACE = 20.0
-"""Seconds that sinks get to finish what they hold."""
 HOUSEKEEPING = 30.0
 
 
@@ -49,36 +46,12 @@ class Daemon:
         self._file = file
         self._clock = clock or Clock()
         self._stack = AsyncExitStack()
-        self._settled = asyncio.Event()
-        self._watchdog = systemd.Watchdog(self._clock.monotonic)
-        self._accounts: dict[str, Served[Account]] = {}
-        self._sources: dict[str, Served[Intake | Reception]] = {}
-        self._sinks: dict[str, Served[Courier]] = {}
         self._group: asyncio.TaskGroup | None = None
         self._changing = asyncio.Lock()
         self._stopping = False
         self.spool: Spool
         self.journal: Journal
-
-    @property
-    def intakes(self) -> list[Intake]:
-        """The pumps of sources that ask."""
-        return [one.part for one in self._sources.values() if isinstance(one.part, Intake)]
-
-    @property
-    def receptions(self) -> list[Reception]:
-        """The pumps of sources that are pushed to."""
-        return [one.part for one in self._sources.values() if isinstance(one.part, Reception)]
-
-    @property
-    def couriers(self) -> list[Courier]:
-        """The pumps of sinks."""
-        return [one.part for one in self._sinks.values()]
-
-    @property
-    def accounts(self) -> dict[str, Account]:
-        """The accounts, entered."""
-        return {name: one.part for name, one in self._accounts.items()}
+        self.crew: Crew
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -101,15 +74,15 @@ class Daemon:
         self._tell_damage()
         journal = Journal(journal_path(settings), settings.journal.size)
         self.journal = await stack.enter_async_context(journal)
-        stack.push_async_callback(_leave_all, self._accounts)
-        stack.push_async_callback(_leave_all, self._sinks)
-        stack.push_async_callback(_leave_all, self._sources)
+        self.crew = await stack.enter_async_context(
+            Crew(self.spool, self.journal, metrics=self.metrics, clock=self._clock)
+        )
         for name, account in settings.accounts.items():
-            self._accounts[name] = await Served.enter(Account(name, account))
+            await self.crew.open_account(name, account)
         for name, sink in settings.sinks.items():
-            await self._open_sink(name, sink)
+            await self.crew.open_sink(name, sink)
         for name, source in settings.sources.items():
-            await self._open_source(name, source)
+            await self.crew.open_source(name, source)
         if settings.admin is not None:
             await self._open_admin(stack)
         await stack.enter_async_context(ControlServer(control_path(settings), self._asked))
@@ -124,46 +97,11 @@ class Daemon:
                 remedy=f"stop, then: poller spool salvage {damage.file} -c FILE",
             )
 
-    async def _open_sink(self, name: str, settings: SinkSettings) -> None:
-        sink = cast(Sink, built(plugins.SINKS, name, settings, self.accounts))
-        await self.spool.attach(name, wants(settings.only), ordered=settings.order == "stream")
-        served = await Served.enter(sink)
-        self.metrics.declare_sink(name)
-        courier = Courier(
-            sink,
-            self.spool,
-            terms(settings),
-            metrics=self.metrics,
-            clock=self._clock,
-            settled=self._settled,
-        )
-        self._sinks[name] = served.with_pump(courier)
-        if name in await self.spool.paused():
-            courier.hold()
-
-    async def _open_source(self, name: str, settings: SourceSettings) -> None:
-        source = built(plugins.SOURCES, name, settings, self.accounts)
-        if isinstance(source, Follows):
-            source.follow(self.spool.streams)
-        beat = self._watchdog.beater(name)
-        pump: Intake | Reception
-        if isinstance(source, PushedSource):
-            self.metrics.declare_pushed_source(name)
-            pump = Reception(source, self.spool, metrics=self.metrics, beat=beat)
-            source.attach(pump)
-        else:
-            source = cast(Source, source)
-            self.metrics.declare_source(source.account, name)
-            pump = Intake(
-                source, self.spool, self.journal, metrics=self.metrics, clock=self._clock, beat=beat
-            )
-        self._sources[name] = (await Served.enter(source)).with_pump(pump)
-
     async def _open_admin(self, stack: AsyncExitStack) -> None:
         assert self.settings.admin is not None
         answer = admin.answers(
             self.metrics.registry,
-            lambda: health.refresh(self._works(), self.accounts),
+            lambda: health.refresh(self._works(), self.crew.accounts),
             lambda: health.reasons(self._works()),
             self.settings.admin.token_value,
             lambda: health.notes(self._works()),
@@ -176,19 +114,17 @@ class Daemon:
         return control.answer(self._works(), request)
 
     def _works(self) -> Works:
-        sources: dict[str, Source | PushedSource] = {
-            name: one.part.source for name, one in self._sources.items()
-        }
+        crew = self.crew
         return Works(
             settings=self.settings,
             spool=self.spool,
             clock=self._clock,
             metrics=self.metrics,
-            source=sources.get,
+            source=crew.source_parts.get,
             running=True,
-            intakes=self.intakes,
-            receptions=self.receptions,
-            couriers=self.couriers,
+            intakes=crew.intakes,
+            receptions=crew.receptions,
+            couriers=crew.couriers,
             journal=self.journal,
             reload=self.reload,
         )
@@ -223,7 +159,7 @@ class Daemon:
 
         async with asyncio.TaskGroup() as group:
             await self._run(group, drained, stop, pushed=False)
-        return done and not any(courier.dead for courier in self.couriers)
+        return done and not any(courier.dead for courier in self.crew.couriers)
 
     async def _run(
         self,
@@ -235,17 +171,13 @@ class Daemon:
     ) -> None:
         left_over = await self._sorted_pages()
         self._group = group
-        for name, source in self._sources.items():
-            if pushed or isinstance(source.part, Intake):
-                self._begin_source(name, left_over.get(name, ()))
-        for sink in self._sinks.values():
-            sink.begin(group, sink.part.run())
+        self.crew.begin(group, left_over, pushed=pushed)
         keeper = group.create_task(self._keep_house())
         systemd.notify("READY=1")
         log.info(
             "running",
-            sources=len(self._tasks(self._sources)),
-            sinks=len(self._sinks),
+            sources=len(self.crew.sources),
+            sinks=len(self.crew.sinks),
             left_over=sum(map(len, left_over.values())),
         )
         await until()
@@ -256,44 +188,17 @@ class Daemon:
         log.info("stopping")
         reached("stop.begun")
         self._stopping = True
-        self._stop_parts()
+        self.crew.stop()
         async with self._changing:  # a reload that was under way begins nothing more
-            self._stop_parts()
+            self.crew.stop()
         keeper.cancel()
-        await self._grace(self._tasks(self._sinks), stop.second())
-        await _ended(self._tasks(self._sources))
+        await self.crew.sinks_ended(stop.second())
+        await self.crew.sources_ended()
         log.info("stopped")
-
-    def _stop_parts(self) -> None:
-        for source in self._sources.values():
-            source.part.stop()
-        for sink in self._sinks.values():
-            sink.part.stop()
-
-    def _begin_source(self, name: str, left_over: Sequence[tuple[int, Page]] = ()) -> None:
-        assert self._group is not None
-        source = self._sources[name]
-        pump = source.part
-        source.begin(self._group, pump.run(left_over) if isinstance(pump, Intake) else pump.run())
-
-    def _tasks(
-        self, parts: Mapping[str, Served[Intake | Reception]] | Mapping[str, Served[Courier]]
-    ) -> list[asyncio.Task[None]]:
-        return [one.task for one in parts.values() if one.task is not None]
-
-    async def _grace(self, couriers: list[asyncio.Task[None]], hurried: Awaitable[None]) -> None:
-        """Give couriers that were stopped their time, but when we are in a hurry."""
-        hurry = asyncio.ensure_future(hurried)
-        ended = asyncio.ensure_future(_ended(couriers))
-        await asyncio.wait({hurry, ended}, timeout=GRACE, return_when=asyncio.FIRST_COMPLETED)
-        hurry.cancel()
-        for courier in couriers:
-            courier.cancel()
-        await ended
 
     async def _sorted_pages(self) -> Mapping[str, list[tuple[int, Page]]]:
         """What the journal held from before, by source; pages of sources that are gone go to quarantine."""
-        names = {intake.source.name for intake in self.intakes}
+        names = {intake.source.name for intake in self.crew.intakes}
         pages: defaultdict[str, list[tuple[int, Page]]] = defaultdict(list)
         for number, page in self.journal.left_over():
             if page.source in names:
@@ -315,20 +220,20 @@ class Daemon:
         return pages
 
     async def _all_delivered(self) -> None:
-        for intake in self.intakes:
+        for intake in self.crew.intakes:
             if intake.source.destructive:  # the others are never empty: what they leave, the next run finds
                 await intake.emptied.wait()
-        for intake in self.intakes:
+        for intake in self.crew.intakes:
             intake.stop()
-        await _ended(self._tasks(self._sources))  # another lane may still hold a page that is owed then
+        await self.crew.sources_ended()  # another lane may still hold a page that is owed then
         while True:
-            self._settled.clear()
-            owed = [(await self.spool.backlog(courier.name)).events for courier in self.couriers]
+            self.crew.settled.clear()
+            owed = [(await self.spool.backlog(courier.name)).events for courier in self.crew.couriers]
             if not any(owed) and not self.journal.bytes_held:
                 return
             try:
                 async with asyncio.timeout(1.0):  # events that no sink wants are passed without a settlement
-                    await self._settled.wait()
+                    await self.crew.settled.wait()
             except TimeoutError:
                 continue
 
@@ -362,111 +267,14 @@ class Daemon:
             settings = await asyncio.to_thread(load, self._file)
             planned = plan(self.settings, settings)
             if not dry and not self._stopping:
-                accounts = await self._new_accounts(planned, settings)
+                accounts = await new_accounts(planned, settings)
                 # a task of the group: a failure in the midst ends the process, whose next start reads the new file
-                await self._group.create_task(self._heed(planned, settings, accounts))
+                await self._group.create_task(self._change(planned, settings, accounts))
         return planned
 
-    async def _heed(self, planned: Plan, new: Settings, accounts: dict[str, Served[Account]]) -> None:
+    async def _change(self, planned: Plan, new: Settings, accounts: dict[str, Served[Account]]) -> None:
         systemd.notify_reloading(self._clock.monotonic())
-        log.info("reloading", plan=planned.lines())
-        await self._end_sources(planned)
-        await self._end_sinks(planned)
-        old, self.settings = self.settings, _heeded(self.settings, new, planned)
-        gone = [one for name in planned.accounts if (one := self._accounts.pop(name, None))]
-        self._accounts.update(accounts)
-        for one in gone:
-            await one.leave()
-        if self._stopping:
-            return
-        for name in planned.sinks.beginning:
-            await self._begin_sink_anew(name, old.sinks.get(name))
-        for name in planned.sources.beginning:
-            await self._begin_source_anew(name, old.sources.get(name))
+        change = Changeover(self.crew, self.settings, planned)
+        await change.make(new, accounts, lambda: self._stopping)
+        self.settings = change.settings
         systemd.notify("READY=1")
-        log.info("reloaded", unheeded=planned.unheeded)
-
-    async def _new_accounts(self, planned: Plan, new: Settings) -> dict[str, Served[Account]]:
-        """First of all, as it may fail, and then nothing has changed."""
-        found: dict[str, Served[Account]] = {}
-        for name in planned.accounts:
-            if name in new.accounts:
-                try:
-                    found[name] = await Served.enter(Account(name, new.accounts[name]))
-                except OSError as error:
-                    await _leave_all(found)
-                    raise PollerError(f"account {name}: {error}") from error
-        return found
-
-    async def _end_sources(self, planned: Plan) -> None:
-        ending = [self._sources[name] for name in planned.sources.ending]
-        for one in ending:
-            one.part.stop()
-        await _ended([one.task for one in ending if one.task is not None])
-        for name in planned.sources.ending:
-            await self._sources.pop(name).leave()
-            self._watchdog.forget(name)
-
-    async def _end_sinks(self, planned: Plan) -> None:
-        ending = [self._sinks[name] for name in planned.sinks.ending]
-        for one in ending:
-            one.part.stop()
-        never = asyncio.get_running_loop().create_future()
-        await self._grace([one.task for one in ending if one.task is not None], never)
-        for name in planned.sinks.ending:
-            await self._sinks.pop(name).leave()
-        for name in planned.sinks.stop:
-            await self.spool.detach(name)
-            self.metrics.forget_sink(name)
-
-    async def _begin_sink_anew(self, name: str, before: SinkSettings | None) -> None:
-        assert self._group is not None
-        try:
-            await self._open_sink(name, self.settings.sinks[name])
-        except (PollerError, OSError) as error:
-            self._keep_old("sinks", name, before, error)
-            if before is None:
-                await self.spool.detach(name)
-                return
-            await self._open_sink(name, before)
-        sink = self._sinks[name]
-        sink.begin(self._group, sink.part.run())
-
-    async def _begin_source_anew(self, name: str, before: SourceSettings | None) -> None:
-        try:
-            await self._open_source(name, self.settings.sources[name])
-        except (PollerError, OSError) as error:
-            self._watchdog.forget(name)
-            self._keep_old("sources", name, before, error)
-            if before is None:
-                return
-            await self._open_source(name, before)
-        self._begin_source(name)
-
-    def _keep_old(self, section: str, name: str, before: object, error: Exception) -> None:
-        """A part that cannot be opened as it is now wanted stays as it was; the next reload tries again."""
-        outcome = "stays away" if before is None else "goes on as it was"
-        log.error(
-            "reload_failed", part=f"{section.removesuffix('s')} {name}", reason=str(error), outcome=outcome
-        )
-        parts = dict(getattr(self.settings, section))
-        del parts[name]
-        if before is not None:
-            parts[name] = before
-        self.settings = self.settings.model_copy(update={section: parts})
-
-
-def _heeded(old: Settings, new: Settings, planned: Plan) -> Settings:
-    """The new settings, but for what only a restart heeds: the next reload says so again."""
-    return new.model_copy(update={section: getattr(old, section) for section in planned.unheeded})
-
-
-async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:
-    if tasks:
-        await asyncio.wait(tasks)
-
-
-async def _leave_all(parts: dict[str, Served[Part]]) -> None:
-    while parts:
-        _, one = parts.popitem()
-        await one.leave()

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from poller.command import Exit
-from poller.daemon import GRACE
+from poller.crew import GRACE
 from poller.qcloud.client import Deadlines
 
 from ..service.running import daemon, queue, until, write_config

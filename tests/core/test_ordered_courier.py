@@ -152,6 +152,6 @@ def test_order_is_a_setting_of_each_sink(tmp_path: Path) -> None:
                 await asyncio.sleep(0.01)
                 assert claim.done() == second
                 claim.cancel()
-            assert [courier._terms.ordered for courier in daemon.couriers] == [True, False]
+            assert [courier._terms.ordered for courier in daemon.crew.couriers] == [True, False]
 
     asyncio.run(asyncio.wait_for(told(), 30))

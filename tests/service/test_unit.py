@@ -15,7 +15,7 @@ from typing import Final
 import pytest
 
 from poller.command import Exit
-from poller.daemon import GRACE
+from poller.crew import GRACE
 from poller.health import POLLED_LATELY
 from poller.intake import BEAT, LONGEST_FAILURE_DELAY
 from poller.qcloud.client import Deadlines

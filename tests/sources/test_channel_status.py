@@ -240,7 +240,7 @@ def test_a_refused_source_says_so_and_recovers(tmp_path: Path) -> None:
     async def scene(box: Sandbox) -> None:
         config = configured(tmp_path, box, {"states": {**QUICK, "channels": ["a"]}}, key="wrong")
         async with running(config) as daemon:
-            await until(lambda: daemon.intakes[0].failing)
+            await until(lambda: daemon.crew.intakes[0].failing)
             assert await told(daemon, "channel") == []
 
     play(tmp_path, scene)

@@ -300,6 +300,6 @@ def test_a_channel_that_has_nothing_is_no_failure(tmp_path: Path) -> None:
         config = configured(tmp_path, box, {"tapes": {**QUICK, "channels": ["a", "b", "c"]}})
         async with running(config) as daemon:
             await until(lambda: box.platform.queue().counts.lists == 3)
-            assert not daemon.intakes[0].failing
+            assert not daemon.crew.intakes[0].failing
 
     play(tmp_path, scene, answers=Answers(empty="10003"))

@@ -1,0 +1,98 @@
+"""A reload's execution: what ends is ended, what begins is opened, and what did not change goes on."""
+
+from collections.abc import Callable
+
+import structlog
+
+from poller.crew import Crew, leave_all
+from poller.errors import PollerError
+from poller.qcloud.account import Account
+from poller.reload import Plan
+from poller.served import Served
+from poller.settings import Settings, SinkSettings, SourceSettings
+
+log = structlog.get_logger("daemon")
+
+
+async def new_accounts(planned: Plan, new: Settings) -> dict[str, Served[Account]]:
+    """Enter those that change. First of all, as it may fail (`PollerError`), and then nothing has changed."""
+    found: dict[str, Served[Account]] = {}
+    for name in planned.accounts:
+        if name in new.accounts:
+            try:
+                found[name] = await Served.enter(Account(name, new.accounts[name]))
+            except OSError as error:
+                await leave_all(found)
+                raise PollerError(f"account {name}: {error}") from error
+    return found
+
+
+class Changeover:
+    """One change from `settings` to others; afterwards `settings` are those that are in force."""
+
+    def __init__(self, crew: Crew, settings: Settings, planned: Plan) -> None:
+        self.settings = settings
+        self._before = settings
+        self._crew = crew
+        self._planned = planned
+
+    async def make(
+        self, new: Settings, accounts: dict[str, Served[Account]], stopping: Callable[[], bool]
+    ) -> None:
+        """End and begin what the plan says; nothing begins once the daemon is `stopping`."""
+        planned, crew = self._planned, self._crew
+        log.info("reloading", plan=planned.lines())
+        await crew.end_sources(planned.sources.ending)
+        await crew.end_sinks(planned.sinks.ending)
+        for name in planned.sinks.stop:
+            await crew.forget_sink(name)
+        self.settings = _heeded(self._before, new, planned)
+        gone = {name: crew.entered.pop(name) for name in planned.accounts if name in crew.entered}
+        crew.entered.update(accounts)
+        await leave_all(gone)
+        if stopping():
+            return
+        for name in planned.sinks.beginning:
+            await self._begin_sink(name, self._before.sinks.get(name))
+        for name in planned.sources.beginning:
+            await self._begin_source(name, self._before.sources.get(name))
+        log.info("reloaded", unheeded=planned.unheeded)
+
+    async def _begin_sink(self, name: str, before: SinkSettings | None) -> None:
+        try:
+            await self._crew.open_sink(name, self.settings.sinks[name])
+        except (PollerError, OSError) as error:
+            self._keep_old("sinks", name, before, error)
+            if before is None:
+                await self._crew.forget_sink(name)
+                return
+            await self._crew.open_sink(name, before)
+        self._crew.begin_sink(name)
+
+    async def _begin_source(self, name: str, before: SourceSettings | None) -> None:
+        try:
+            await self._crew.open_source(name, self.settings.sources[name])
+        except (PollerError, OSError) as error:
+            self._crew.forget_source(name)
+            self._keep_old("sources", name, before, error)
+            if before is None:
+                return
+            await self._crew.open_source(name, before)
+        self._crew.begin_source(name)
+
+    def _keep_old(self, section: str, name: str, before: object, error: Exception) -> None:
+        """A part that cannot be opened as it is now wanted stays as it was; the next reload tries again."""
+        outcome = "stays away" if before is None else "goes on as it was"
+        log.error(
+            "reload_failed", part=f"{section.removesuffix('s')} {name}", reason=str(error), outcome=outcome
+        )
+        parts = dict(getattr(self.settings, section))
+        del parts[name]
+        if before is not None:
+            parts[name] = before
+        self.settings = self.settings.model_copy(update={section: parts})
+
+
+def _heeded(old: Settings, new: Settings, planned: Plan) -> Settings:
+    """The new settings, but for what only a restart heeds: the next reload says so again."""
+    return new.model_copy(update={section: getattr(old, section) for section in planned.unheeded})

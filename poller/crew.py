@@ -1,0 +1,215 @@
+"""Everything that comes and goes while a daemon runs: accounts, sources and sinks with their pumps."""
+
+import asyncio
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Self, cast
+
+from poller import plugins, systemd
+from poller.assembly import built, terms, wants
+from poller.clock import Clock
+from poller.courier import Courier
+from poller.intake import Intake
+from poller.journal import Journal
+from poller.metrics import Metrics
+from poller.model import Page
+from poller.ports import Follows, PushedSource, Sink, Source, Spool
+from poller.qcloud.account import Account
+from poller.reception import Reception
+from poller.served import Part, Served
+from poller.settings import AccountSettings, SinkSettings, SourceSettings
+
+GRACE = 20.0
+"""Seconds that sinks get to finish what they hold."""
+
+
+class Crew:
+    """The parts by name. Leaving leaves sources first, then sinks, then accounts."""
+
+    def __init__(self, spool: Spool, journal: Journal, *, metrics: Metrics, clock: Clock) -> None:
+        self.sources: dict[str, Served[Intake | Reception]] = {}
+        self.sinks: dict[str, Served[Courier]] = {}
+        self.entered: dict[str, Served[Account]] = {}
+        self.settled = asyncio.Event()
+        """Set at every settlement of any sink."""
+        self._spool = spool
+        self._journal = journal
+        self._metrics = metrics
+        self._clock = clock
+        self._watchdog = systemd.Watchdog(clock.monotonic)
+        self._group: asyncio.TaskGroup | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        await leave_all(self.sources)
+        await leave_all(self.sinks)
+        await leave_all(self.entered)
+
+    @property
+    def intakes(self) -> list[Intake]:
+        """The pumps of sources that ask."""
+        return [one.part for one in self.sources.values() if isinstance(one.part, Intake)]
+
+    @property
+    def receptions(self) -> list[Reception]:
+        """The pumps of sources that are pushed to."""
+        return [one.part for one in self.sources.values() if isinstance(one.part, Reception)]
+
+    @property
+    def couriers(self) -> list[Courier]:
+        """The pumps of sinks."""
+        return [one.part for one in self.sinks.values()]
+
+    @property
+    def accounts(self) -> dict[str, Account]:
+        """The accounts, entered."""
+        return {name: one.part for name, one in self.entered.items()}
+
+    @property
+    def source_parts(self) -> Mapping[str, Source | PushedSource]:
+        """The sources themselves."""
+        return {name: one.part.source for name, one in self.sources.items()}
+
+    # ------------------------------------------------------------ opening
+
+    async def open_account(self, name: str, settings: AccountSettings) -> None:
+        """Enter an account."""
+        self.entered[name] = await Served.enter(Account(name, settings))
+
+    async def open_sink(self, name: str, settings: SinkSettings) -> None:
+        """Attach and enter a sink, with its courier."""
+        sink = cast(Sink, built(plugins.SINKS, name, settings, self.accounts))
+        await self._spool.attach(name, wants(settings.only), ordered=settings.order == "stream")
+        served = await Served.enter(sink)
+        self._metrics.declare_sink(name)
+        courier = Courier(
+            sink,
+            self._spool,
+            terms(settings),
+            metrics=self._metrics,
+            clock=self._clock,
+            settled=self.settled,
+        )
+        self.sinks[name] = served.with_pump(courier)
+        if name in await self._spool.paused():
+            courier.hold()
+
+    async def open_source(self, name: str, settings: SourceSettings) -> None:
+        """Enter a source, with its pump."""
+        source = built(plugins.SOURCES, name, settings, self.accounts)
+        if isinstance(source, Follows):
+            source.follow(self._spool.streams)
+        beat = self._watchdog.beater(name)
+        pump: Intake | Reception
+        if isinstance(source, PushedSource):
+            self._metrics.declare_pushed_source(name)
+            pump = Reception(source, self._spool, metrics=self._metrics, beat=beat)
+            source.attach(pump)
+        else:
+            source = cast(Source, source)
+            self._metrics.declare_source(source.account, name)
+            pump = Intake(
+                source, self._spool, self._journal, metrics=self._metrics, clock=self._clock, beat=beat
+            )
+        self.sources[name] = (await Served.enter(source)).with_pump(pump)
+
+    # ------------------------------------------------------------ running
+
+    def begin(
+        self, group: asyncio.TaskGroup, left_over: Mapping[str, Sequence[tuple[int, Page]]], *, pushed: bool
+    ) -> None:
+        """Let every pump run, and those that come later; `left_over` is what the journal held for a source."""
+        self._group = group
+        for name, source in self.sources.items():
+            if pushed or isinstance(source.part, Intake):
+                self.begin_source(name, left_over.get(name, ()))
+        for name in self.sinks:
+            self.begin_sink(name)
+
+    def begin_source(self, name: str, left_over: Sequence[tuple[int, Page]] = ()) -> None:
+        """Let a source's pump run."""
+        assert self._group is not None
+        source = self.sources[name]
+        pump = source.part
+        source.begin(self._group, pump.run(left_over) if isinstance(pump, Intake) else pump.run())
+
+    def begin_sink(self, name: str) -> None:
+        """Let a sink's courier run."""
+        assert self._group is not None
+        self.sinks[name].begin(self._group, self.sinks[name].part.run())
+
+    def stop(self) -> None:
+        """Nothing more is polled, taken or claimed."""
+        for source in self.sources.values():
+            source.part.stop()
+        for sink in self.sinks.values():
+            sink.part.stop()
+
+    async def sources_ended(self, names: Iterable[str] | None = None) -> None:
+        """Wait for the pumps of these sources, or of all, that were stopped: their polls in flight are waited for."""
+        await _ended(_tasks(self.sources, names))
+
+    async def sinks_ended(self, hurry: Awaitable[None], names: Iterable[str] | None = None) -> None:
+        """Give the couriers of these sinks, or of all, that were stopped their grace, until somebody is in a hurry."""
+        tasks = _tasks(self.sinks, names)
+        hurried = asyncio.ensure_future(hurry)
+        ended = asyncio.ensure_future(_ended(tasks))
+        await asyncio.wait({hurried, ended}, timeout=GRACE, return_when=asyncio.FIRST_COMPLETED)
+        hurried.cancel()
+        for task in tasks:
+            task.cancel()
+        await ended
+
+    # ------------------------------------------------------------ going
+
+    async def end_sources(self, names: Sequence[str]) -> None:
+        """Stop and leave them."""
+        for name in names:
+            self.sources[name].part.stop()
+        await self.sources_ended(names)
+        for name in names:
+            await self.sources.pop(name).leave()
+            self.forget_source(name)
+
+    def forget_source(self, name: str) -> None:
+        """Nobody waits for a sign of life from it any more."""
+        self._watchdog.forget(name)
+
+    async def end_sinks(self, names: Sequence[str]) -> None:
+        """Stop and leave them; what they held is owed again when they are opened anew."""
+        for name in names:
+            self.sinks[name].part.stop()
+        await self.sinks_ended(asyncio.get_running_loop().create_future(), names)
+        for name in names:
+            await self.sinks.pop(name).leave()
+
+    async def forget_sink(self, name: str) -> None:
+        """It is not configured any more, and holds nothing back."""
+        await self._spool.detach(name)
+        self._metrics.forget_sink(name)
+
+
+def _tasks(
+    parts: Mapping[str, Served[Courier]] | Mapping[str, Served[Intake | Reception]],
+    names: Iterable[str] | None,
+) -> list[asyncio.Task[None]]:
+    wanted = None if names is None else set(names)
+    return [
+        one.task for name, one in parts.items() if one.task is not None and (wanted is None or name in wanted)
+    ]
+
+
+async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:
+    if tasks:
+        await asyncio.wait(tasks)
+
+
+async def leave_all(parts: dict[str, Served[Part]]) -> None:
+    """Leave them all, the newest first."""
+    while parts:
+        _, one = parts.popitem()
+        await one.leave()
