@@ -175,7 +175,7 @@ async def courier(found: Measured, readings: list[Reading], folder: Path) -> Non
         await log.attach("hook", lambda event: True)
         for start in range(0, len(readings), 16):
             await log.append("screenshots", readings[start : start + 16])
-        served = Courier(_Willing(), log, _terms(), metrics=Metrics(), clock=Clock())
+        served = Courier(_Willing(), log, terms(), metrics=Metrics(), clock=Clock())
         with timed(found, "courier: step, spool included, sink for nothing", len(readings) * EACH):
             for _ in readings:
                 await served.step()
@@ -194,7 +194,8 @@ class _Willing:
         pass
 
 
-def _terms() -> Terms:
+def terms() -> Terms:
+    """One batch of 100 at a time."""
     policy = RetryPolicy(give_up_after=1e6)
     return Terms(policy=policy, timeout=15.0, concurrency=1, max_events=EACH, max_wait=0.0)
 

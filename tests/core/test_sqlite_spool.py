@@ -12,8 +12,8 @@ import poller.spools.sqlite as engine
 from poller.errors import StorageError, StorageFull
 from poller.model import Done, Retry
 from poller.spools.sqlite import SqliteSpool
+from poller.spools.sqlite.pruning import PRUNE_STEP
 from poller.spools.sqlite.schema import VERSION
-from poller.spools.sqlite.writer import PRUNE_STEP
 from poller.testing import ToldClock, anything, some_event, some_reading
 from tests.core.fakes import sqlite_spool
 
@@ -91,7 +91,7 @@ def test_ids_are_remembered_for_thirty_days_whatever_is_retained(tmp_path: Path)
         assert len(await deliver_all(spool)) == 2
 
     tell(tmp_path, story, retain=0.0)
-    assert rows(tmp_path, "seen") == 2
+    assert rows(tmp_path, "seen_page") == 1
 
 
 def test_numbers_go_on_after_everything_was_pruned_and_the_file_reopened(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from poller.errors import StorageError
 from poller.model import parse_event
 from poller.ports import Examined
 from poller.spools.sqlite.schema import DEAD_COLUMNS, dead_of, epoch, events_of, recognised, waiting_of
+from poller.spools.sqlite.seen import KEY_SIZE
 
 MOST_FINDINGS = 100
 EXPORT_PAGES = 64
@@ -54,9 +55,10 @@ def _summary(db: sqlite3.Connection) -> str:
     for table, word in (
         ("dead", "dead letters"),
         ("quarantine", "in quarantine"),
-        ("seen", "ids remembered"),
     ):
         counts.append(f"{db.execute(f'SELECT count(*) FROM {table}').fetchone()[0]} {word}")  # noqa: S608 - ours
+    keys = db.execute("SELECT coalesce(sum(length(keys)), 0) FROM seen_page").fetchone()[0] // KEY_SIZE
+    counts.append(f"{keys} ids remembered")
     return ", ".join(counts)
 
 
@@ -94,6 +96,8 @@ def _rows(db: sqlite3.Connection) -> Iterator[str]:
             waiting_of((id, *row))
         except (msgspec.MsgspecError, ValueError) as error:
             yield f"sink {sink}: the waiting batch {id} does not read back: {error}"
+    for (n,) in db.execute("SELECT n FROM seen_page WHERE length(keys) % ?", (KEY_SIZE,)):
+        yield f"seen_page {n}: its last key is cut"
     for n, *letter in db.execute(f"SELECT n, {DEAD_COLUMNS} FROM dead"):  # noqa: S608 - our own words
         try:
             dead_of(tuple(letter))

@@ -1,12 +1,12 @@
 """The spool file's tables, and the rows they hold.
 
-`page` is the log: the events of one reading, numbered first..last, as lines of CloudEvents JSON.
-`seen` remembers ids as 64-bit hashes under the file's own secret factor, so that nobody outside can make two
-ids collide; `seen_page` lists them by age, to be forgotten. `sink` holds one position each, and whether
-the operator paused it; `waiting` the batches that wait for a retry; `dead` what was given up; `quarantine` what
-could not be read. `source` holds each source's memories, by what they are about, and when they last changed.
-`stream` is the catalogue as it was at the event whose number `meta` holds under `catalogue`; what came later is
-read from `page`.
+`page` is the log: the events of one reading, numbered first..last, as lines of CloudEvents JSON. `seen_page`
+remembers ids, in order of arrival, as 64-bit hashes under the file's own secret factor, so that nobody outside
+can make two ids collide; `seen` holds them by value, up to the row that `meta` holds under `merged`. `sink`
+holds one position each, and whether the operator paused it; `waiting` the batches that wait for a retry; `dead`
+what was given up; `quarantine` what could not be read. `source` holds each source's memories, by what they are
+about, and when they last changed. `stream` is the catalogue as it was at the event whose number `meta` holds
+under `catalogue`; what came later is read from `page`.
 """
 
 import sqlite3

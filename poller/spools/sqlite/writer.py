@@ -4,11 +4,10 @@ import hashlib
 import math
 import os
 import sqlite3
-import struct
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,6 +22,7 @@ from poller.ports import Salvaged
 from poller.spools.desk import Changes, Waiting, revived
 from poller.spools.sqlite.aside import CORRUPT, condemn
 from poller.spools.sqlite.marks import Marks
+from poller.spools.sqlite.pruning import PRUNE_STEP, older, prune_pages, prune_streams
 from poller.spools.sqlite.schema import (
     DEAD_COLUMNS,
     dead_of,
@@ -35,22 +35,15 @@ from poller.spools.sqlite.schema import (
     waiting_of,
     waiting_row,
 )
+from poller.spools.sqlite.seen import Seen
 from poller.spools.tail import Chunk
 
-IDS_REMEMBERED = timedelta(days=30)
-PRUNE_STEP = 32
 EARLY_STEP = 4
 EARLY_STEPS = 64
 """Steps of early pruning in one turn, so that nobody waits for long; small ones, to take no more than is needed."""
-SEEN_AT_ONCE = 500
-STREAMS_KEPT = timedelta(days=30)
-MEMORY_KEPT = timedelta(days=60)
-"""Twice as long as a stream is known: what a source remembers about one that is gone is of no use."""
 CATALOGUE_EVERY = 5.0
 """Seconds between two writings of the catalogue; what it lacks after a crash is read from the log."""
 SYNCHRONOUS = "FULL"
-_MASK = (1 << 64) - 1
-_SIGN = 1 << 63
 
 _PUT_WAITING = "INSERT OR REPLACE INTO waiting VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _PUT_MEMORY = (
@@ -80,12 +73,12 @@ class Writer:
         self._attached: set[str] = set()
         self.broken: StorageError | None = None
         """Why nothing is written any more; it stays so until the file is opened anew."""
-        self._factor = 0
         self.next = 1
         self.dirty: deque[Changes] = deque()
         self.catalogue = Catalogue()
         self._save_at = 0.0
         self.connection: sqlite3.Connection
+        self.seen: Seen
 
     def open(self) -> None:
         """Open or create the file; raises `StorageError`."""
@@ -115,7 +108,7 @@ class Writer:
         factor = self.connection.execute("SELECT value FROM meta WHERE name='factor'").fetchone()
         if factor is None:
             raise StorageCorrupt(f"spool {self._path}: its table meta lacks a row")
-        self._factor = int.from_bytes(factor[0], "big") | 1
+        self.seen = Seen(self.connection, int.from_bytes(factor[0], "big") | 1)
         last = self.connection.execute("SELECT max(last) FROM page").fetchone()[0] or 0
         position = self.connection.execute("SELECT max(position) FROM sink").fetchone()[0] or 1
         self.next = max(last + 1, position)
@@ -199,12 +192,15 @@ class Writer:
             self._apply(flushed)
             saved = self._save_catalogue()
             results: list[object | Exception] = [job(self) for job in jobs]
+            if self._marks.full is None:
+                self.seen.merge()
             reached("transaction.written")
             self.connection.execute("COMMIT")
             reached("transaction.committed")
         except BaseException:
             self.next = start
             self.catalogue.discard()
+            self.seen.discard()
             if self.connection.in_transaction:
                 self.connection.execute("ROLLBACK")
             raise
@@ -212,6 +208,7 @@ class Writer:
             self._save_at = self._clock.monotonic() + CATALOGUE_EVERY
             self.catalogue.unsaved.clear()
         self.catalogue.keep()
+        self.seen.keep()
         for _ in flushed:
             self.dirty.popleft()
         return results
@@ -279,45 +276,13 @@ class Writer:
             else:
                 self.connection.execute("DELETE FROM source WHERE name = ? AND about = ?", (source, about))
 
+    def _fresh(self, events: tuple[Event, ...]) -> tuple[Event, ...]:
+        """The events whose ids were not seen."""
+        return self.seen.fresh(events, self._clock.now())
+
     def _news(self, events: tuple[Event, ...]) -> tuple[Event, ...]:
         """The events that tell something, taken into the catalogue."""
         return tuple([event for event in events if self.catalogue.note(event)])
-
-    def _fresh(self, events: tuple[Event, ...]) -> tuple[Event, ...]:
-        """The events whose ids were not seen, now remembered; the first of twins within the page."""
-        if any(event.kind == "recording" for event in events):
-            return tuple([event for event in events if self._is_fresh(event.ids)])
-        factor = self._factor
-        by_key: dict[int, Event] = {}
-        for event in events:
-            # multiply-shift hashing (Dietzfelbinger et al., 1997): two ids collide with odds of 2**-63
-            by_key.setdefault((int(event.id, 16) * factor >> 64 & _MASK) - _SIGN, event)
-        new = self._remember(list(by_key))
-        if len(new) == len(events):
-            return events
-        unseen = set(new)
-        return tuple([event for key, event in by_key.items() if key in unseen])
-
-    def _is_fresh(self, ids: tuple[str, ...]) -> bool:
-        """Whether none of an event's ids was seen; all of them are remembered now."""
-        keys = [(int(id, 16) * self._factor >> 64 & _MASK) - _SIGN for id in ids]
-        return len(self._remember(keys)) == len(ids)
-
-    def _remember(self, keys: list[int]) -> list[int]:
-        new: list[int] = []
-        for start in range(0, len(keys), SEEN_AT_ONCE):
-            some = keys[start : start + SEEN_AT_ONCE]
-            marks = ",".join(["(?)"] * len(some))
-            rows = self.connection.execute(
-                f"INSERT OR IGNORE INTO seen VALUES {marks} RETURNING key",  # noqa: S608 - only marks
-                some,
-            ).fetchall()
-            new.extend([key for (key,) in rows])
-        if new:
-            packed = struct.pack(f">{len(new)}q", *new)
-            at = epoch(self._clock.now())
-            self.connection.execute("INSERT INTO seen_page (at, keys) VALUES (?, ?)", (at, packed))
-        return new
 
     def _write_page(self, events: tuple[Event, ...]) -> Chunk:
         chunk = Chunk(self.next, events)
@@ -428,20 +393,15 @@ class Writer:
 
         The rest is how long to keep each, in seconds.
         """
-        now = epoch(self._clock.now())
-        full = self._prune_pages(floor, now - retain)
-        full |= self._prune_seen(now - IDS_REMEMBERED.total_seconds())
-        letters = self.purge_dead(self._older("dead", "died_at", now - dead))
-        rejects = self.purge_quarantine(self._older("quarantine", "received_at", now - quarantine))
-        self._prune_streams()
-        return full or PRUNE_STEP in (letters.total(), rejects), letters
-
-    def _older(self, table: str, column: str, before: float) -> list[int]:
-        rows = self.connection.execute(
-            f"SELECT n FROM {table} WHERE {column} < ? ORDER BY {column} LIMIT ?",  # noqa: S608 - our own words
-            (before, PRUNE_STEP),
+        now, connection = self._clock.now(), self.connection
+        full = self._prune_pages(floor, epoch(now) - retain, PRUNE_STEP)
+        full |= self.seen.prune(now, PRUNE_STEP)
+        letters = self.purge_dead(older(connection, "dead", "died_at", epoch(now) - dead))
+        rejects = self.purge_quarantine(
+            older(connection, "quarantine", "received_at", epoch(now) - quarantine)
         )
-        return [n for (n,) in rows]
+        prune_streams(connection, self.catalogue, now)
+        return full or PRUNE_STEP in (letters.total(), rejects), letters
 
     def prune_early(self) -> bool:
         """One step of forgetting what every attached sink has settled, however young it is."""
@@ -449,31 +409,9 @@ class Writer:
         floor = min((positions[sink] for sink in self._attached), default=0)
         return self._prune_pages(floor, math.inf, EARLY_STEP)
 
-    def _prune_streams(self) -> None:
-        gone = self.catalogue.forget(self._clock.now() - STREAMS_KEPT)
-        self.connection.executemany("DELETE FROM stream WHERE account = ? AND stream_id = ?", gone)
-        before = epoch(self._clock.now() - MEMORY_KEPT)
-        self.connection.execute("DELETE FROM source WHERE about <> '' AND changed_at < ?", (before,))
-
-    def _prune_pages(self, floor: int, before: float, step: int = PRUNE_STEP) -> bool:
-        rows = self.connection.execute(
-            "SELECT first, last, received_at FROM page ORDER BY first LIMIT ?", (step,)
-        ).fetchall()
-        floor = min(floor, self._catalogue_saved())  # what the catalogue lacks is read from the log
-        old = [(first,) for first, last, at in rows if last < floor and at < before]
-        self.connection.executemany("DELETE FROM page WHERE first = ?", old)
-        reached("prune.written")
-        return len(old) == step
-
-    def _prune_seen(self, before: float) -> bool:
-        rows = self.connection.execute(
-            "SELECT n, keys FROM seen_page WHERE at < ? ORDER BY n LIMIT ?", (before, PRUNE_STEP)
-        ).fetchall()
-        for n, packed in rows:
-            gone = struct.iter_unpack(">q", packed)
-            self.connection.executemany("DELETE FROM seen WHERE key = ?", gone)
-            self.connection.execute("DELETE FROM seen_page WHERE n = ?", (n,))
-        return len(rows) == PRUNE_STEP
+    def _prune_pages(self, floor: int, before: float, step: int) -> bool:
+        # what the catalogue lacks is read from the log
+        return prune_pages(self.connection, min(floor, self._catalogue_saved()), before, step)
 
 
 def json_numbers(numbers: Sequence[int]) -> str:

@@ -1,0 +1,150 @@
+"""Which ids were seen: those of the last 30 days, as 64-bit hashes.
+
+A new key is durable at once in `seen_page`, in order of arrival, and kept in memory. The table `seen`, where keys lie
+by value, gets it later, among many and sorted: one by one, each of a million keys would dirty a page of its own.
+`meta` holds under `merged` up to which row of `seen_page` this is done.
+"""
+
+import sqlite3
+import struct
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from poller.model import Event
+from poller.spools.sqlite.schema import epoch
+
+IDS_REMEMBERED = timedelta(days=30)
+MERGE_AT = 50_000
+"""Keys in memory at which a merge begins; some 5 MB."""
+MERGE_STEP = 2_000
+"""Keys merged in one transaction, a few milliseconds; more when more than half of it came with the transaction."""
+LOOKED_UP_AT_ONCE = 500
+KEY_SIZE = 8
+"""Bytes of a key in `seen_page`."""
+_MASK = (1 << 64) - 1
+_SIGN = 1 << 63
+
+
+class Seen:
+    """Works inside the writer's transactions; `keep` or `discard` tells it how each of them ended."""
+
+    def __init__(self, connection: sqlite3.Connection, factor: int) -> None:
+        self._connection = connection
+        self._factor = factor
+        self._merged = _number(connection, "SELECT CAST(value AS INTEGER) FROM meta WHERE name='merged'")
+        rows = connection.execute("SELECT n, keys FROM seen_page WHERE n > ?", (self._merged,)).fetchall()
+        self._young = {key for _, packed in rows for key in _unpacked(packed)}
+        # a number is not used again, not even when all rows are gone: `merged` would mean others
+        self._next = max(self._merged, _number(connection, "SELECT max(n) FROM seen_page")) + 1
+        self._run: list[int] = []
+        self._run_end = 0
+        self._done = 0
+        self._begin_transaction()
+
+    def _begin_transaction(self) -> None:
+        self._start = self._next
+        self._added: list[int] = []
+        self._forgotten: list[int] = []
+        self._stepped = 0
+
+    def keep(self) -> None:
+        """The transaction is durable."""
+        self._done += self._stepped
+        if self._run and self._done >= len(self._run):
+            self._young.difference_update(self._run)
+            self._merged, self._run = self._run_end, []
+        if not self._run and len(self._young) >= MERGE_AT:
+            self._run, self._run_end, self._done = sorted(self._young), self._next - 1, 0
+        self._begin_transaction()
+
+    def discard(self) -> None:
+        """The transaction is undone; the next one is spared a step, in case that was what failed."""
+        self._young.difference_update(self._added)
+        self._young.update(self._forgotten)
+        self._next, self._run = self._start, []
+        self._begin_transaction()
+
+    def fresh(self, events: tuple[Event, ...], now: datetime) -> tuple[Event, ...]:
+        """The events whose ids were not seen, now remembered; the first of twins among them."""
+        if any(event.kind == "recording" for event in events):
+            return tuple([event for event in events if self._is_fresh(event.ids, now)])
+        factor = self._factor
+        by_key: dict[int, Event] = {}
+        for event in events:
+            # multiply-shift hashing (Dietzfelbinger et al., 1997): two ids collide with odds of 2**-63
+            by_key.setdefault((int(event.id, 16) * factor >> 64 & _MASK) - _SIGN, event)
+        new = self._remember(list(by_key), now)
+        if len(new) == len(events):
+            return events
+        unseen = set(new)
+        return tuple([event for key, event in by_key.items() if key in unseen])
+
+    def _is_fresh(self, ids: tuple[str, ...], now: datetime) -> bool:
+        """Whether none of an event's ids was seen; all of them are remembered now."""
+        keys = [(int(id, 16) * self._factor >> 64 & _MASK) - _SIGN for id in ids]
+        return len(self._remember(keys, now)) == len(ids)
+
+    def _remember(self, keys: list[int], now: datetime) -> list[int]:
+        young = self._young
+        new = [key for key in keys if key not in young]
+        if new and (old := self._in_table(new)):
+            new = [key for key in new if key not in old]
+        if new:
+            self._connection.execute(
+                "INSERT INTO seen_page (n, at, keys) VALUES (?, ?, ?)",
+                (self._next, epoch(now), struct.pack(f">{len(new)}q", *new)),
+            )
+            self._next += 1
+            young.update(new)
+            self._added += new
+        return new
+
+    def _in_table(self, keys: Sequence[int]) -> set[int]:
+        found: set[int] = set()
+        for start in range(0, len(keys), LOOKED_UP_AT_ONCE):
+            some = keys[start : start + LOOKED_UP_AT_ONCE]
+            marks = ",".join(["(?)"] * len(some))
+            rows = self._connection.execute(
+                f"WITH asked(k) AS (VALUES {marks}) SELECT k FROM asked CROSS JOIN seen ON key = k",  # noqa: S608
+                some,
+            ).fetchall()
+            found.update([key for (key,) in rows])
+        return found
+
+    def merge(self) -> None:
+        """One step of a merge, if one is due."""
+        if not self._run:
+            return
+        self._stepped = max(MERGE_STEP, 2 * len(self._added))
+        some = self._run[self._done : self._done + self._stepped]
+        self._connection.executemany("INSERT OR IGNORE INTO seen VALUES (?)", zip(some, strict=True))
+        if self._done + self._stepped >= len(self._run):
+            self._connection.execute(
+                "INSERT OR REPLACE INTO meta VALUES ('merged', ?)", (str(self._run_end),)
+            )
+
+    def prune(self, now: datetime, step: int) -> bool:
+        """Forget at most so many rows of old keys; true when there were as many."""
+        before = epoch(now - IDS_REMEMBERED)
+        rows = self._connection.execute(
+            "SELECT n, keys FROM seen_page WHERE at < ? ORDER BY n LIMIT ?", (before, step)
+        ).fetchall()
+        for n, packed in rows:
+            gone = _unpacked(packed)
+            self._connection.executemany("DELETE FROM seen WHERE key = ?", zip(gone, strict=True))
+            self._connection.execute("DELETE FROM seen_page WHERE n = ?", (n,))
+            if n > self._merged:
+                self._young.difference_update(gone)
+                self._forgotten += gone
+                self._run = []  # it holds these keys; a new one begins
+        return len(rows) == step
+
+
+def _number(connection: sqlite3.Connection, query: str) -> int:
+    row = connection.execute(query).fetchone()
+    return int(row[0] or 0) if row else 0
+
+
+def _unpacked(packed: bytes) -> list[int]:
+    whole = len(packed) // KEY_SIZE  # damage that SQLite does not see is no reason not to start
+    return list(struct.unpack(f">{whole}q", packed[: whole * KEY_SIZE]))
