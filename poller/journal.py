@@ -54,7 +54,7 @@ class Journal:
 
     def __init__(self, path: Path, size: int) -> None:
         self.path = path
-        self._size = max(size, 2 * (LARGEST_PAGE + BLOCK)) // BLOCK * BLOCK
+        self._size = max(size, BLOCK + 2 * (LARGEST_PAGE + BLOCK)) // BLOCK * BLOCK
         self._fd = -1
         self._mark = b""
         self._live: OrderedDict[int, _Frame] = OrderedDict()

@@ -868,6 +868,56 @@ class DurableSpoolContract(SpoolContract):
         asyncio.run(before())
         asyncio.run(asyncio.wait_for(after(), 30))
 
+    def test_half_of_a_split_batch_is_owed_after_a_restart(self, tmp_path: Path) -> None:
+        """Settling one half must not take the place in the log past the other one; settling both must."""
+        clock = ToldClock()
+
+        async def before() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything)
+                await spool.attach("b", anything)
+                await spool.append("source", [some_reading(1, 2)])
+                first, _ = await spool.split(await spool.claim("a", 2))
+                await spool.settle(first, _done(first))
+                for half in await spool.split(await spool.claim("b", 2)):
+                    await spool.settle(half, _done(half))
+
+        async def after() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything)
+                await spool.attach("b", anything)
+                assert some_event(2) in (await spool.claim("a", 10)).events
+                assert (await spool.backlog("b")).events == 0
+
+        asyncio.run(before())
+        asyncio.run(asyncio.wait_for(after(), 30))
+
+    def test_a_retried_dead_letter_takes_no_other_events_place(self, tmp_path: Path) -> None:
+        """Also where the first event of all is still in hand at the stop."""
+        clock = ToldClock()
+
+        async def before() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything)
+                await spool.append("source", [some_reading(1, 2)])
+                await spool.claim("a", 1)
+                await spool.settle(await spool.claim("a", 1), [Dead(reason="bad")])
+                (letter,) = await spool.dead(9)
+                assert await spool.retry_dead("a", [letter.number], 10) == 1
+
+        async def after() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything)
+                got: set[str] = set()
+                while (await spool.backlog("a")).events:
+                    batch = await spool.claim("a", 9)
+                    got |= {event.id for event in batch.events}
+                    await spool.settle(batch, _done(batch))
+                assert got == {some_event(1).id, some_event(2).id}
+
+        asyncio.run(before())
+        asyncio.run(asyncio.wait_for(after(), 30))
+
     def test_a_retried_dead_letter_is_owed_and_not_dead_after_a_restart(self, tmp_path: Path) -> None:
         """So are purged ones gone, a pause in force, and what was read again not in quarantine."""
         clock = ToldClock()
@@ -932,6 +982,29 @@ class DurableSpoolContract(SpoolContract):
         asyncio.run(before())
         asyncio.run(asyncio.wait_for(after(), 30))
         asyncio.run(asyncio.wait_for(at_last(), 30))
+
+    def test_an_orderly_stop_writes_what_waited_for_its_turn(self, tmp_path: Path) -> None:
+        """So that what other streams got behind it does not come again."""
+        clock = ToldClock()
+
+        async def before() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything, ordered=True)
+                await spool.append("source", [some_reading(1, 2), some_reading(3, stream="hall")])
+                first = await spool.claim("a", 1)
+                hall = await spool.claim("a", 9)
+                assert hall.events == (some_event(3, stream="hall"),)
+                await spool.settle(hall, _done(hall))
+                await spool.settle(first, _done(first))
+
+        async def after() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything, ordered=True)
+                assert (await spool.backlog("a")).events == 1
+                assert (await spool.claim("a", 9)).events == (some_event(2),)
+
+        asyncio.run(before())
+        asyncio.run(asyncio.wait_for(after(), 30))
 
     def test_halves_of_an_ordered_sinks_batch_stay_in_order_over_a_restart(self, tmp_path: Path) -> None:
         """Also when neither was settled."""
@@ -1021,6 +1094,35 @@ class DurableSpoolContract(SpoolContract):
                 assert sorted(event.id for event in got) == sorted(some_event(n).id for n in (1, 2, 3))
 
         asyncio.run(before())
+        asyncio.run(asyncio.wait_for(after(), 30))
+
+    def test_what_is_owed_is_there_after_pruning_and_a_restart(self, tmp_path: Path) -> None:
+        """Pruning takes only what every sink has settled from the log itself, not merely from memory."""
+        clock = ToldClock()
+
+        async def before() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything)
+                await spool.attach("b", anything)
+                await spool.append("source", [some_reading(1), some_reading(2), some_reading(3)])
+                await spool.settle(await spool.claim("a", 3), [Done()] * 3)
+                await spool.settle(await spool.claim("b", 1), [Done()])
+
+        async def pruned() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything)
+                await spool.attach("b", anything)
+                clock.pass_time(20 * 86400)
+                while await spool.prune():
+                    pass
+
+        async def after() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("b", anything)
+                assert (await spool.claim("b", 9)).events == (some_event(2), some_event(3))
+
+        asyncio.run(before())
+        asyncio.run(pruned())
         asyncio.run(asyncio.wait_for(after(), 30))
 
     def test_a_second_owner_is_refused(self, tmp_path: Path) -> None:

@@ -139,6 +139,21 @@ def test_a_flood_of_idle_connections_is_bounded_and_others_are_served_after_the_
     tell(story, deadline=0.5)
 
 
+def test_connections_beyond_the_bound_are_cut_at_once() -> None:
+    async def story(port: int) -> None:
+        flood = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MOST_CONNECTIONS + 20)]
+        ends = [asyncio.ensure_future(reader.read()) for reader, _ in flood]
+        async with asyncio.timeout(10):
+            while sum(end.done() for end in ends) < 20:
+                await asyncio.wait([end for end in ends if not end.done()], return_when="FIRST_COMPLETED")
+        assert sum(end.done() for end in ends) == 20, "the others have until the deadline"
+        for _, writer in flood:
+            writer.close()
+        await asyncio.gather(*ends, return_exceptions=True)
+
+    tell(story, deadline=60.0)
+
+
 def test_an_answer_that_takes_too_long_is_cut_as_well() -> None:
     async def hangs(request: web.BaseRequest) -> web.StreamResponse:
         await asyncio.sleep(60)

@@ -209,6 +209,38 @@ def test_a_sink_that_keeps_failing_is_probed_by_one_carrier_only() -> None:
     assert metrics.registry.get_sample_value("poller_sink_paused", {"sink": "sink"}) == 1
 
 
+def test_only_failures_in_a_row_pause_a_sink() -> None:
+    answers = [False] * 4 + [True] + [False] * 4 + [False] * 5
+    sink = ToldSink(says=lambda batch: None if answers[len(sink.batches) - 1] else TryLater("HTTP 500"))
+
+    async def story(courier: Courier, spool: Spool, clock: ToldClock) -> None:
+        for number in range(len(answers) - 1):
+            if number == 9:
+                courier.resume()  # counts from the beginning, too
+            await courier.step()
+            assert not courier.paused, f"after {number + 1} answers"
+        await courier.step()
+        assert courier.paused
+
+    tell(sink, story, events=len(answers), max_events=1)
+
+
+def test_what_failed_in_part_for_no_given_time_waits_longer_each_time() -> None:
+    sink = ToldSink(says=lambda batch: PartlyFailed({batch.events[0].id: TryLater("HTTP 500")}))
+
+    async def story(courier: Courier, spool: Spool, clock: ToldClock) -> None:
+        for wait in (1.0, 2.0, 4.0):
+            await courier.step()
+            again = asyncio.ensure_future(spool.claim("sink", 9))
+            clock.pass_time(wait - 0.5)
+            await asyncio.sleep(0.02)
+            assert not again.done()
+            again.cancel()
+            clock.pass_time(0.5)
+
+    tell(sink, story, events=1)
+
+
 def test_what_a_retry_after_asks_for_holds_for_the_whole_sink() -> None:
     sink = ToldSink(says=lambda batch: TryLater("HTTP 429", after=30.0) if len(sink.batches) == 1 else None)
 
@@ -232,6 +264,8 @@ def test_gone_disables_the_sink_and_keeps_its_deliveries() -> None:
         async with running(courier):
             await until(lambda: courier.disabled is not None)
             assert courier.standing == Standing(state=SinkState.DISABLED, why="HTTP 410")
+            assert courier.last_error is not None
+            assert courier.last_error[1] == "HTTP 410"
             await spool.append("source", [some_reading(5)])
             await asyncio.sleep(0.05)
             backlog = await spool.backlog("sink")

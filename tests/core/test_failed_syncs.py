@@ -42,16 +42,20 @@ from poller.errors import StorageError
 from poller.journal import Journal
 from tests.core.test_journal import page
 
+async def keep(journal, n):
+    await asyncio.sleep(0.05 * (n % 2))
+    return await journal.keep(page(b"%d." % n * 3000))
+
 async def main():
     async with Journal(Path(sys.argv[1]) / "journal", 16 << 20) as journal:
-        for number in range(0, 20, 2):  # two at once: the second may be in the thread's queue when the first fails
+        for number in range(0, 20, 2):  # two at once: the second waits in the thread's queue while the first fails
             try:
                 await journal.room()
                 await journal.room()
             except StorageError as error:
                 print("FAILED", number, type(error).__name__, flush=True)
                 continue
-            pages = [journal.keep(page(b"%d." % n * 3000)) for n in (number, number + 1)]
+            pages = [keep(journal, n) for n in (number, number + 1)]
             for n, kept in enumerate(await asyncio.gather(*pages, return_exceptions=True), number):
                 print("FAILED" if isinstance(kept, Exception) else "ACK", n, flush=True)
 asyncio.run(main())
@@ -62,7 +66,7 @@ def run(program: str, folder: Path, file: Path, when: str, error: str) -> tuple[
     """Acknowledged and refused numbers, when some syncs of a file fail (others work)."""
     trace = folder / "trace"
     calls = "fsync,fdatasync"
-    inject = ["-e", f"trace={calls}", "-e", f"inject={calls}:error={error}:when={when}"]
+    inject = ["-e", f"trace={calls}", "-e", f"inject={calls}:error={error}:delay_enter=200000:when={when}"]
     command = ["strace", "-f", "-o", str(trace), "-P", str(file), *inject]
     done = subprocess.run(
         [*command, sys.executable, "-c", program, str(folder)],
@@ -100,10 +104,11 @@ def test_after_a_failed_sync_the_spool_acknowledges_nothing_and_has_what_it_did(
 
 
 def test_after_a_failed_sync_the_journal_acknowledges_nothing_and_has_what_it_did(tmp_path: Path) -> None:
-    acknowledged, refused, told = run(JOURNAL, tmp_path, tmp_path / "journal", "6", "EIO")
+    acknowledged, refused, told = run(JOURNAL, tmp_path, tmp_path / "journal", "7", "EIO")
     assert 2 <= len(acknowledged) < 14, told
     assert acknowledged + refused == [*range(len(acknowledged)), *refused]
     assert min(refused) > max(acknowledged)
+    assert min(refused) % 2 == 0, "the first of two failed, so that the second was in the queue"
 
     async def reopened() -> list[int]:
         async with Journal(tmp_path / "journal", 16 << 20) as journal:

@@ -145,7 +145,7 @@ def test_as_many_polls_as_got_room_can_be_kept_at_their_largest(tmp_path: Path) 
     asyncio.run(story())
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "zeroed"])
+@pytest.mark.parametrize("damage", ["cut", "flipped", "zeroed", "renumbered"])
 def test_a_damaged_frame_is_left_out_and_hurts_no_neighbour(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "journal"
 
@@ -156,8 +156,9 @@ def test_a_damaged_frame_is_left_out_and_hurts_no_neighbour(tmp_path: Path, dama
 
     asyncio.run(write())
     with path.open("r+b") as file:
-        file.seek(BLOCK + 2 * BLOCK + 100)  # inside the second frame: each takes two blocks
-        if damage == "flipped":
+        place = 16 if damage == "renumbered" else 100
+        file.seek(BLOCK + 2 * BLOCK + place)  # inside the second frame: each takes two blocks
+        if damage in ("flipped", "renumbered"):
             byte = file.read(1)
             file.seek(-1, os.SEEK_CUR)
             file.write(bytes([byte[0] ^ 1]))
@@ -166,22 +167,59 @@ def test_a_damaged_frame_is_left_out_and_hurts_no_neighbour(tmp_path: Path, dama
     assert left_over(path) == [b"0" * 6000, b"2" * 6000]
 
 
-def test_a_page_cannot_forge_a_frame(tmp_path: Path) -> None:
+def test_what_is_kept_after_a_restart_leaves_alone_what_was_left_over(tmp_path: Path) -> None:
     path = tmp_path / "journal"
+
+    async def keep(body: bytes) -> None:
+        async with Journal(path, SIZE) as journal:
+            await kept(journal, body)
+
+    for n in range(4):
+        asyncio.run(keep(b"%d" % n * 6000))
+    assert left_over(path) == [b"%d" % n * 6000 for n in range(4)]
+
+
+def test_the_smallest_journal_takes_one_page_after_another(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with Journal(tmp_path / "journal", 1) as journal:
+            for n in range(3):
+                async with asyncio.timeout(10):
+                    await journal.room()
+                number = await journal.keep(page(b"%d" % n))
+                journal.release(number)
+            assert journal.bytes_held == 0
+
+    asyncio.run(story())
+
+
+def test_a_page_cannot_forge_a_frame(tmp_path: Path) -> None:
+    path, other = tmp_path / "journal", tmp_path / "other"
+    assert left_over(other) == []
+    blank = b"#" * 3 * BLOCK
 
     async def write() -> None:
         async with Journal(path, SIZE) as journal:
             await kept(journal, b"first")
-            frame = path.read_bytes()[BLOCK : 2 * BLOCK]
-            # what a stranger could know: everything but the random mark
-            forged = bytes(16) + frame[16:]
-            await kept(journal, (bytes(BLOCK) + forged) * 3)
+            await kept(journal, blank)
+            frame, begin = block(1), path.read_bytes().index(blank[:BLOCK])
+            # what a stranger could know: everything but this file's random mark
+            for mark in (bytes(16), other.read_bytes()[8:24]):
+                forged = b"#" * (-begin % BLOCK) + mark + frame[16:]
+                await kept(journal, forged.ljust(len(blank), b"#"))
+
+    def block(number: int) -> bytes:
+        return path.read_bytes()[number * BLOCK :][:BLOCK]
 
     asyncio.run(write())
-    with path.open("r+b") as file:  # the frame around it is overwritten, its inside is not
-        file.seek(2 * BLOCK)
-        file.write(bytes(BLOCK))
-    assert left_over(path) == [b"first"]
+    ours = path.read_bytes()[8:24]
+    with path.open("r+b") as file:  # the frames around them are overwritten, their insides are not
+        for number in (6, 10):
+            assert block(number)[:16] == ours
+            assert block(number + 1)[16:] == block(1)[16:], "the forged frame lies where frames begin"
+            file.seek(number * BLOCK)
+            file.write(bytes(BLOCK))
+            file.flush()
+    assert left_over(path) == [b"first", blank]
 
 
 def test_an_unreadable_journal_is_moved_aside_and_not_deleted(tmp_path: Path) -> None:

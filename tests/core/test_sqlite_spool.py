@@ -1,9 +1,11 @@
 """What the SQLite spool does beyond the contract: pruning, catching up, refusing files, a disk that fails."""
 
 import asyncio
+import shutil
 import sqlite3
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -193,6 +195,22 @@ def test_every_commit_is_synced(tmp_path: Path) -> None:
     tell(tmp_path, story)
 
 
+def _tried(statement: str, reader: sqlite3.Connection) -> list[object]:
+    return reader.execute(statement).fetchall()
+
+
+def test_the_connection_that_reads_can_neither_write_nor_checkpoint(tmp_path: Path) -> None:
+    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+        await spool.append("source", [some_reading(1)])
+        assert len(await spool.recent(9)) == 1
+        for statement in ("DELETE FROM page", "PRAGMA wal_checkpoint(TRUNCATE)"):
+            with pytest.raises(StorageError):
+                await spool._read(partial(_tried, statement))
+        assert len(await spool.recent(9)) == 1
+
+    tell(tmp_path, story)
+
+
 def test_while_the_disk_is_full_deliveries_are_settled_and_written_later(tmp_path: Path) -> None:
     async def story(spool: SqliteSpool, clock: ToldClock) -> None:
         await spool.append("source", [some_reading(*range(10))])
@@ -216,6 +234,53 @@ def test_while_the_disk_is_full_deliveries_are_settled_and_written_later(tmp_pat
         assert (await spool.backlog("a")).events == 6 + 2900
 
     tell(tmp_path, reopened)
+
+
+def test_a_kill_while_a_stream_waits_repeats_nothing_that_others_got(tmp_path: Path) -> None:
+    """What is parked behind the retry is on disk, so that it does not keep the position back."""
+    clock = ToldClock()
+
+    async def killed() -> None:
+        async with sqlite_spool(tmp_path, clock) as spool:
+            await spool.attach("a", anything, ordered=True)
+            await spool.append("source", [some_reading(1, 2), some_reading(3, stream="hall")])
+            await spool.settle(await spool.claim("a", 1), [Retry(after=10, reason="no")])
+            hall = await spool.claim("a", 9)
+            assert hall.events == (some_event(3, stream="hall"),)
+            await spool.settle(hall, [Done()])
+            await spool.dead(1)  # a commit, with what was settled
+            (tmp_path / "left").mkdir()
+            for file in tmp_path.glob("spool.db*"):
+                shutil.copy(file, tmp_path / "left")
+
+    async def after() -> None:
+        async with sqlite_spool(tmp_path / "left", clock) as spool:
+            await spool.attach("a", anything, ordered=True)
+            assert (await spool.backlog("a")).events == 2
+            clock.pass_time(10)
+            for number in (1, 2):
+                batch = await spool.claim("a", 1)
+                assert batch.events == (some_event(number),)
+                await spool.settle(batch, [Done()])
+            assert (await spool.backlog("a")).events == 0
+
+    asyncio.run(killed())
+    asyncio.run(asyncio.wait_for(after(), 30))
+
+
+def test_a_stream_that_was_seen_lately_is_known_after_pruning(tmp_path: Path) -> None:
+    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+        await spool.append("source", [some_reading(1)])
+        clock.pass_time(29 * DAY)
+        while await spool.prune():
+            pass
+        assert [stream.stream_id for stream in spool.streams()] == ["room"]
+        clock.pass_time(2 * DAY)
+        while await spool.prune():
+            pass
+        assert spool.streams() == []
+
+    tell(tmp_path, story)
 
 
 def test_one_bad_append_does_not_spoil_another_in_the_same_commit(tmp_path: Path) -> None:

@@ -213,6 +213,13 @@ def test_whole_answers_come_whole() -> None:
     assert (page.status, page.whole, page.body) == (502, True, b"<html>")
 
 
+def test_a_cut_body_without_a_length_is_not_whole() -> None:
+    """Its end looks like the end: only the bytes tell."""
+    for end in (1, len(BODY) // 2, len(BODY) - 1):
+        answer = ask(b"HTTP/1.0 200 OK\r\n\r\n" + BODY[:end], close)
+        assert (answer.status, answer.whole, answer.body) == (200, False, BODY[:end])
+
+
 def test_a_compressed_body_comes_as_it_was_sent() -> None:
     packed = gzip.compress(BODY)
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: GZIP\r\nDate: now\r\nContent-Length: %d\r\n\r\n"
