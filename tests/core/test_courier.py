@@ -225,6 +225,63 @@ def test_only_failures_in_a_row_pause_a_sink() -> None:
     tell(sink, story, events=len(answers), max_events=1)
 
 
+def test_a_paused_sink_is_probed_less_and_less_often_up_to_a_minute() -> None:
+    sink = ToldSink(says=lambda batch: TryLater("HTTP 500"))
+
+    async def story(courier: Courier, spool: Spool, clock: ToldClock) -> None:
+        for _ in range(FAILURES_TO_PAUSE):
+            await courier.step()
+        waits = [courier._not_before - clock.monotonic()]
+        for _ in range(8):
+            clock.pass_time(waits[-1])
+            await courier.step()
+            waits.append(courier._not_before - clock.monotonic())
+        assert waits == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+        assert courier.standing.why == "probed after 5 failures in a row: HTTP 500"
+
+    tell(sink, story, events=50, max_events=1)
+
+
+def test_what_became_of_each_attempt_is_told_and_counted() -> None:
+    answers: list[Exception | None] = [
+        PartlyFailed({IDS[0]: Rejected("HTTP 422"), IDS[1]: Rejected("HTTP 422")}),
+        TryLater("HTTP 500", after=0.0),
+        PartlyFailed({IDS[3]: TryLater("not there yet", after=0.0)}),
+        Rejected("HTTP 400"),
+    ]
+    sink = ToldSink(says=lambda batch: answers[len(sink.batches) - 1])
+
+    async def story(courier: Courier, spool: Spool, clock: ToldClock) -> None:
+        for _ in answers:
+            await courier.step()
+        assert courier.dead == 3
+
+    with capture_logs() as log:
+        metrics = tell(sink, story, events=4, max_events=3)
+    dead = {"event": "dead_letter", "log_level": "error", "sink": "sink"}
+    after = {"sink": "sink", "retry_in": 0.0}
+    said = [{name: value for name, value in line.items() if name != "batch"} for line in log]
+    assert said == [
+        {**dead, "event_id": IDS[0], "reason": "HTTP 422", "attempt": 1},
+        {**dead, "event_id": IDS[1], "reason": "HTTP 422", "attempt": 1},
+        {"event": "delivered", "log_level": "debug", "sink": "sink", "events": 1, "attempt": 1},
+        {**after, "event": "delivery_failed", "log_level": "warning", "attempt": 1, "done": 0, "again": 1}
+        | {"reason": "HTTP 500"},
+        {**after, "event": "delivery_postponed", "log_level": "debug", "attempt": 2, "done": 0, "again": 1}
+        | {"reason": "not there yet"},
+        {**dead, "event_id": IDS[3], "reason": "HTTP 400", "attempt": 3},
+        {"event": "delivered", "log_level": "debug", "sink": "sink", "events": 0, "attempt": 3},
+    ]
+    told = [line["batch"] for line in log if "batch" in line]
+    assert told == [batch.id for batch in sink.batches]
+
+    def count(outcome: str) -> float | None:
+        labels = {"sink": "sink", "outcome": outcome}
+        return metrics.registry.get_sample_value("poller_deliveries_total", labels)
+
+    assert (count("done"), count("retry"), count("dead")) == (1, 2, 3)
+
+
 def test_what_failed_in_part_for_no_given_time_waits_longer_each_time() -> None:
     sink = ToldSink(says=lambda batch: PartlyFailed({batch.events[0].id: TryLater("HTTP 500")}))
 
