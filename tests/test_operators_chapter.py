@@ -14,7 +14,7 @@ from poller.model import PollOutcome, PushOutcome
 
 ROOT: Final = Path(__file__).parent.parent
 CHAPTER: Final = re.split(r"^## ", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
-ASIDE: Final = ("sandbox", "demo.py", "testing.py")
+ASIDE: Final = ("sandbox", "demo", "testing")
 """What an operator does not run."""
 ALARMING: Final = frozenset({"warning", "error", "exception", "critical"})
 

@@ -1,0 +1,50 @@
+"""The ports' contracts as tests: subclass one in your own pytest file, say how to build the adapter, and run it.
+
+```python
+class TestMySink(SinkContract):
+    @asynccontextmanager
+    async def world(self, folder):
+        ...
+        yield SinkWorld(sink=sink, arrived=..., breaks=..., mends=...)
+```
+"""
+
+from poller.testing.deliveries import Deliveries
+from poller.testing.durable import Afterwards
+from poller.testing.kept import Kept
+from poller.testing.letters import Letters
+from poller.testing.made import (
+    START,
+    ToldClock,
+    anything,
+    some_batch,
+    some_change,
+    some_event,
+    some_reading,
+    some_recording,
+)
+from poller.testing.ordered import Ordered, OrderedAfterwards
+from poller.testing.sinks import SinkContract, SinkWorld
+
+__all__ = [
+    "START",
+    "DurableSpoolContract",
+    "SinkContract",
+    "SinkWorld",
+    "SpoolContract",
+    "ToldClock",
+    "anything",
+    "some_batch",
+    "some_change",
+    "some_event",
+    "some_reading",
+    "some_recording",
+]
+
+
+class SpoolContract(Deliveries, Ordered, Letters, Kept):
+    """What every spool promises."""
+
+
+class DurableSpoolContract(SpoolContract, Afterwards, OrderedAfterwards):
+    """What a spool promises that outlives its process."""

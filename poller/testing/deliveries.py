@@ -1,0 +1,269 @@
+"""What every spool promises of deliveries."""
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from poller.model import (
+    Choice,
+    Dead,
+    Done,
+    Retry,
+)
+from poller.ports import Spool
+from poller.testing.made import (
+    START,
+    ToldClock,
+    anything,
+    claims_nothing,
+    done,
+    some_event,
+    some_reading,
+)
+from poller.testing.spool import SpoolWorld
+
+
+class Deliveries(SpoolWorld):
+    """What every spool promises of deliveries."""
+
+    def test_what_is_appended_is_claimed_in_order(self, tmp_path: Path) -> None:
+        """Events come out in the order in which they went in, in batches of up to the limit."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            assert (await spool.append("source", [some_reading(1, 2), some_reading(3, 4, 5)])).total() == 5
+            first, second = await spool.claim("a", 3), await spool.claim("a", 3)
+            assert first.events == tuple(some_event(n) for n in (1, 2, 3))
+            assert second.events == tuple(some_event(n) for n in (4, 5))
+            assert {d.attempt for d in first.deliveries} == {1}
+            assert first.id != second.id
+            assert first.first_attempt_at is None
+
+        self._run(tmp_path, story)
+
+    def test_an_id_seen_before_changes_nothing(self, tmp_path: Path) -> None:
+        """Twins in one reading, in one append and in a later one are stored once."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            assert (await spool.append("source", [some_reading(1, 1, 2), some_reading(2, 3)])).total() == 3
+            assert (await spool.append("source", [some_reading(3, 2, 1)])).total() == 0
+            assert [e.id for e in (await spool.claim("a", 10)).events] == [
+                some_event(n).id for n in (1, 2, 3)
+            ]
+            assert await claims_nothing(spool, "a")
+
+        self._run(tmp_path, story)
+
+    def test_a_new_sink_starts_at_now(self, tmp_path: Path) -> None:
+        """What was appended before a sink was known is not owed to it."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("old", anything)
+            await spool.append("source", [some_reading(1)])
+            await spool.attach("new", anything)
+            await spool.append("source", [some_reading(2)])
+            assert (await spool.claim("new", 10)).events == (some_event(2),)
+            assert (await spool.claim("old", 10)).events == (some_event(1), some_event(2))
+
+        self._run(tmp_path, story)
+
+    def test_a_claim_wakes_when_something_is_appended(self, tmp_path: Path) -> None:
+        """A waiting claim gets the next event, without polling."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            claim = asyncio.ensure_future(spool.claim("a", 10))
+            await asyncio.sleep(0)
+            await spool.append("source", [some_reading(7)])
+            assert (await claim).events == (some_event(7),)
+
+        self._run(tmp_path, story)
+
+    def test_a_cancelled_claim_has_taken_nothing(self, tmp_path: Path) -> None:
+        """After a cancelled wait, the event goes to the next claim."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            assert await claims_nothing(spool, "a")
+            await spool.append("source", [some_reading(1)])
+            assert (await spool.claim("a", 10)).events == (some_event(1),)
+
+        self._run(tmp_path, story)
+
+    def test_a_claim_that_lingers_fills_its_batch(self, tmp_path: Path) -> None:
+        """With `linger`, a batch that is not full waits for more, and goes when it is full."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            await spool.append("source", [some_reading(1)])
+            claim = asyncio.ensure_future(spool.claim("a", 2, 20.0))
+            await asyncio.sleep(0.01)
+            assert not claim.done()
+            await spool.append("source", [some_reading(2)])
+            assert (await claim).events == (some_event(1), some_event(2))
+            await spool.append("source", [some_reading(3)])
+            assert (await spool.claim("a", 2, 0.01)).events == (some_event(3),)
+
+        self._run(tmp_path, story)
+
+    def test_what_is_done_is_not_owed_any_more(self, tmp_path: Path) -> None:
+        """Settled deliveries leave the backlog, whatever order batches are settled in."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            await spool.append("source", [some_reading(*range(10))])
+            batches = [await spool.claim("a", 3) for _ in range(4)]
+            assert (await spool.backlog("a")).events == 10
+            for batch in reversed(batches):
+                await spool.settle(batch, done(batch))
+            backlog = await spool.backlog("a")
+            assert (backlog.events, backlog.retrying, backlog.oldest) == (0, 0, None)
+            assert await claims_nothing(spool, "a")
+
+        self._run(tmp_path, story)
+
+    def test_a_retry_comes_back_when_it_is_due_with_the_same_members(self, tmp_path: Path) -> None:
+        """The batch keeps its id and members; its attempt counts on."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            await spool.append("source", [some_reading(1, 2)])
+            batch = await spool.claim("a", 2)
+            await spool.settle(batch, [Retry(after=60, reason="no")] * 2)
+            assert await claims_nothing(spool, "a")
+            assert (await spool.backlog("a")).retrying == 2
+            clock.pass_time(60)
+            await spool.append("source", [some_reading(3)])
+            again = await spool.claim("a", 1)
+            assert (again.id, again.events, again.attempt) == (batch.id, batch.events, 2)
+            assert again.first_attempt_at == START
+            assert {d.attempt for d in again.deliveries} == {2}
+
+        self._run(tmp_path, story)
+
+    def test_a_partial_failure_keeps_only_what_failed(self, tmp_path: Path) -> None:
+        """Of a batch, the done are done, the dead are dead letters, the rest comes again together."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            await spool.append("source", [some_reading(1, 2, 3, 4)])
+            batch = await spool.claim("a", 4)
+            retry = Retry(after=5, reason="again")
+            await spool.settle(batch, [Done(), retry, Dead(reason="never"), retry])
+            (letter,) = await spool.dead(10)
+            assert (letter.event, letter.sink, letter.reason) == (some_event(3), "a", "never")
+            clock.pass_time(5)
+            again = await spool.claim("a", 10)
+            assert again.events == (some_event(2), some_event(4))
+            assert (await spool.backlog("a")).dead == 1
+
+        self._run(tmp_path, story)
+
+    def test_a_dead_letter_tells_its_history(self, tmp_path: Path) -> None:
+        """Every failed attempt is there with its reason, oldest first."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            await spool.append("source", [some_reading(1)])
+            await spool.settle(await spool.claim("a", 1), [Retry(after=3, reason="first")])
+            clock.pass_time(3)
+            await spool.settle(await spool.claim("a", 1), [Dead(reason="second")])
+            (letter,) = await spool.dead(10, Choice(of="a"))
+            assert [(a.at, a.reason) for a in letter.history] == [
+                (START, "first"),
+                (START + timedelta(seconds=3), "second"),
+            ]
+            assert (letter.attempts, letter.first_attempt_at) == (2, START)
+            assert letter.died_at == START + timedelta(seconds=3)
+            assert await spool.dead(10, Choice(of="b")) == []
+
+        self._run(tmp_path, story)
+
+    def test_a_split_batch_is_settled_half_by_half(self, tmp_path: Path) -> None:
+        """Halves are batches of their own, fresh or from a retry."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            await spool.append("source", [some_reading(1, 2, 3)])
+            for halves in (1, 2):
+                batch = await spool.claim("a", 10)
+                parts = await spool.split(batch)
+                assert sum((part.events for part in parts), ()) == batch.events
+                assert len(parts) == 2
+                await spool.settle(parts[0], done(parts[0]))
+                await spool.settle(parts[1], [Retry(after=0, reason="no")] * len(parts[1].deliveries))
+                assert (await spool.backlog("a")).events == 3 - halves
+            last = await spool.claim("a", 10)
+            assert (last.events, last.attempt, last.id) == ((some_event(3),), 3, some_event(3).id)
+
+        self._run(tmp_path, story)
+
+    def test_sinks_do_not_hold_each_other_back(self, tmp_path: Path) -> None:
+        """One sink's claims and failures change nothing for another."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("stuck", anything)
+            await spool.attach("quick", anything)
+            for number in range(20):
+                await spool.append("source", [some_reading(number)])
+                batch = await spool.claim("quick", 10)
+                await spool.settle(batch, done(batch))
+            assert (await spool.backlog("quick")).events == 0
+            assert (await spool.backlog("stuck")).events == 20
+            assert (await spool.backlog("stuck")).oldest == some_event(0).received_at
+
+        self._run(tmp_path, story)
+
+    def test_a_sink_gets_only_what_it_wants(self, tmp_path: Path) -> None:
+        """Unwanted events are passed, and are not owed."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("odd", lambda event: event.occurred_at.second % 20 == 15)
+            await spool.append("source", [some_reading(*range(6))])
+            batch = await spool.claim("odd", 10)
+            assert batch.events == tuple(some_event(n) for n in (1, 3, 5))
+            await spool.settle(batch, done(batch))
+            assert (await spool.backlog("odd")).events == 0
+
+        self._run(tmp_path, story)
+
+    @pytest.mark.parametrize("ordered", [False, True])
+    def test_a_sink_that_is_attached_anew_stays_where_it_was(self, tmp_path: Path, ordered: bool) -> None:
+        """What was done is done, what waits for a retry waits, what was in hand is owed; other events are wanted."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything, ordered=ordered)
+            for number in range(4):
+                await spool.append("source", [some_reading(number, stream=f"room-{number}")])
+            first, second, third = [await spool.claim("a", 1) for _ in range(3)]
+            await spool.settle(first, done(first))
+            await spool.settle(second, [Retry(after=10, reason="no")])
+            await spool.attach("a", lambda event: event.stream_id != "room-3", ordered=ordered)
+            assert (await spool.claim("a", 9)).events == third.events
+            assert await claims_nothing(spool, "a")
+            clock.pass_time(10)
+            again = await spool.claim("a", 9)
+            assert (again.events, again.attempt) == (second.events, 2)
+            await spool.settle(again, done(again))
+            await spool.append("source", [some_reading(9)])
+            assert (await spool.claim("a", 9)).events == (some_event(9),)
+
+        self._run(tmp_path, story)
+
+    def test_a_sink_that_is_detached_is_where_it_was_when_it_comes_back(self, tmp_path: Path) -> None:
+        """It got nothing meanwhile, and misses nothing that is still there."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            await spool.append("source", [some_reading(1, 2)])
+            batch = await spool.claim("a", 1)
+            await spool.settle(batch, done(batch))
+            await spool.detach("a")
+            await spool.append("source", [some_reading(3)])
+            await spool.attach("a", anything)
+            assert (await spool.claim("a", 9)).events == (some_event(2), some_event(3))
+
+        self._run(tmp_path, story)

@@ -1,0 +1,155 @@
+"""What the contracts are told with: a clock that stands still, events, readings, batches."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from poller.clock import Clock
+from poller.model import (
+    Batch,
+    Dead,
+    Delivery,
+    Done,
+    Event,
+    PollOutcome,
+    Reading,
+    Reject,
+    batch_id,
+    identity,
+    new_event,
+)
+from poller.ports import Spool
+
+START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+class ToldClock(Clock):
+    """A clock that stands still until it is told to move."""
+
+    def __init__(self) -> None:
+        self._passed = 0.0
+
+    def now(self) -> datetime:
+        """The start, and what has passed since."""
+        return START + timedelta(seconds=self._passed)
+
+    def monotonic(self) -> float:
+        """Seconds passed."""
+        return self._passed
+
+    def pass_time(self, seconds: float) -> None:
+        """Move on."""
+        self._passed += seconds
+
+
+def some_event(number: int, *, stream: str = "room", url: str | None = None, account: str = "main") -> Event:
+    """An event like the platform's; the same number is the same event."""
+    name = f"{stream}_1700000000_1700000000_{number * 10}_300_169.jpg"
+    return new_event(
+        id=identity("screenshot", account, name),
+        kind="screenshot",
+        account=account,
+        stream_id=stream,
+        occurred_at=START + timedelta(seconds=10 * number),
+        received_at=START + timedelta(seconds=10 * number + 1),
+        url=url or f"http://shots-1250000000.file.myqcloud.com/{name}",
+        fields={"file_name": name, "width": 300, "height": 169},
+        message=msgspec.Raw(b'{"stream_id":"%s","pic_url":"%s"}' % (stream.encode(), name.encode())),
+    )
+
+
+def some_change(number: int, state: str, *, stream: str = "room", seen_by: str = "channel_status") -> Event:
+    """A change of a channel's state, at the moment of `some_event` of that number."""
+    at = START + timedelta(seconds=10 * number)
+    return new_event(
+        id=identity("channel", "main", f"{stream}{number}{state}{seen_by}"),
+        kind="channel",
+        account="main",
+        stream_id=stream,
+        occurred_at=at,
+        received_at=at,
+        url=None,
+        fields={"state": state, "seen_by": seen_by},
+        message=msgspec.Raw(b"{}"),
+    )
+
+
+def some_recording(file_id: str | None, vid: str | None) -> Event:
+    """A recorded segment that was told with these; its id is that of the first of them."""
+    return new_event(
+        id=identity("recording", "main", file_id or vid or ""),
+        kind="recording",
+        account="main",
+        stream_id="room",
+        occurred_at=START,
+        received_at=START,
+        url=None,
+        fields={"vid": vid, "file_id": file_id},
+        message=msgspec.Raw(b"{}"),
+    )
+
+
+def some_reading(
+    *numbers: int, rejects: Sequence[Reject] = (), memory: bytes = b"", stream: str = "room", about: str = ""
+) -> Reading:
+    """A reading with these events."""
+    return Reading(
+        events=tuple(some_event(number, stream=stream) for number in numbers),
+        rejects=tuple(rejects),
+        outcome=PollOutcome.PARTIAL,
+        memory=memory,
+        about=about,
+    )
+
+
+def some_batch(*events: Event, sink: str = "sink", attempt: int = 1) -> Batch:
+    """A batch as a courier would hand it to a sink."""
+    return Batch(
+        id=batch_id([event.id for event in events]),
+        sink=sink,
+        deliveries=tuple(Delivery(event=event, sink=sink, attempt=attempt) for event in events),
+        attempt=attempt,
+    )
+
+
+def anything(event: Event) -> bool:
+    """A sink that wants every event."""
+    return True
+
+
+def done(batch: Batch) -> list[Done]:
+    return [Done()] * len(batch.deliveries)
+
+
+async def claims_nothing(spool: Spool, sink: str) -> bool:
+    claim = asyncio.ensure_future(spool.claim(sink, 10))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    if claim.done():
+        return False
+    claim.cancel()
+    return True
+
+
+FOUR = (*(some_event(n) for n in range(3)), some_event(3, stream="hall"))
+
+
+async def two_sinks_with_dead_letters(spool: Spool, clock: ToldClock) -> None:
+    """`FOUR` dead for `a`: two for one reason, ten seconds later two for another; then the first dead for `b`."""
+    await spool.attach("a", anything)
+    await spool.attach("b", anything)
+    await spool.append("source", [Reading(events=FOUR, rejects=(), outcome=PollOutcome.PARTIAL)])
+    for reason in ("HTTP 422", "too old"):
+        batch = await spool.claim("a", 2)
+        await spool.settle(batch, [Dead(reason=reason)] * 2)
+        clock.pass_time(10)
+    batch = await spool.claim("b", 4)
+    await spool.settle(batch, [Dead(reason="gone"), Done(), Done(), Done()])
+
+
+def some_reject(number: int) -> Reject:
+    """One that came so many seconds after the start."""
+    at = START + timedelta(seconds=number)
+    return Reject(received_at=at, reason=f"reason {number}", encoding="", body=b"%d\xff" % number)

@@ -1,0 +1,280 @@
+"""What every spool promises of ordered sinks."""
+
+import asyncio
+from pathlib import Path
+
+from poller.model import (
+    Dead,
+    Done,
+    Event,
+    Retry,
+)
+from poller.ports import Spool
+from poller.testing.made import (
+    ToldClock,
+    anything,
+    claims_nothing,
+    done,
+    some_event,
+    some_reading,
+)
+from poller.testing.spool import SpoolWorld
+
+
+class Ordered(SpoolWorld):
+    """What every spool promises of ordered sinks."""
+
+    def test_an_ordered_sink_gets_each_stream_in_order_and_streams_in_parallel(self, tmp_path: Path) -> None:
+        """What is in hand or waits for its retry holds its own stream, and no other; a dead letter lets it go."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything, ordered=True)
+            for readings in (some_reading(1, 2, 3), some_reading(4, 5, stream="hall"), some_reading(6)):
+                await spool.append("source", [readings])
+            room, hall = await spool.claim("a", 1), await spool.claim("a", 1)
+            assert (room.events, hall.events) == ((some_event(1),), (some_event(4, stream="hall"),))
+            assert await claims_nothing(spool, "a")
+            await spool.settle(room, [Retry(after=5, reason="no")])
+            await spool.settle(hall, [Done()])
+            hall = await spool.claim("a", 1)
+            assert hall.events == (some_event(5, stream="hall"),)
+            assert await claims_nothing(spool, "a")
+            assert (await spool.backlog("a")).events == 5
+            clock.pass_time(5)
+            room = await spool.claim("a", 9)
+            assert (room.events, room.attempt) == ((some_event(1),), 2)
+            await spool.settle(room, [Dead(reason="bad")])
+            room = await spool.claim("a", 2)
+            assert (room.events, room.attempt) == ((some_event(2), some_event(3)), 1)
+            assert room.first_attempt_at is None
+            claim = asyncio.ensure_future(spool.claim("a", 9))
+            await asyncio.sleep(0.01)
+            await spool.settle(room, done(room))
+            assert (await claim).events == (some_event(6),)
+
+        self._run(tmp_path, story)
+
+    def test_an_ordered_sink_gets_again_what_was_done_behind_a_retry(self, tmp_path: Path) -> None:
+        """Of the same stream and batch; another stream's event stays done, a dead one dead."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything, ordered=True)
+            await spool.append(
+                "source", [some_reading(1, 2), some_reading(3, stream="hall"), some_reading(4, 5)]
+            )
+            batch = await spool.claim("a", 9)
+            retry = Retry(after=0, reason="no")
+            await spool.settle(batch, [Done(), retry, Done(), Dead(reason="bad"), Done()])
+            assert (await spool.claim("a", 9)).events == (some_event(2), some_event(5))
+            assert (await spool.backlog("a")).events == 2
+            assert [letter.event for letter in await spool.dead(9)] == [some_event(4)]
+
+        self._run(tmp_path, story)
+
+    def test_halves_of_an_ordered_sinks_batch_go_out_one_after_the_other(self, tmp_path: Path) -> None:
+        """Where they share a stream, whichever is settled first, and the stream's next event after both."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything, ordered=True)
+            await spool.append("source", [some_reading(*range(1, 5))])
+            halves = await spool.split(await spool.claim("a", 4))
+            await spool.append("source", [some_reading(5)])
+            for half in reversed(halves):
+                await spool.settle(half, [Retry(after=0, reason="no")] * 2)
+            for expected in (halves[0].events, halves[1].events, (some_event(5),)):
+                batch = await spool.claim("a", 9)
+                assert batch.events == expected
+                assert await claims_nothing(spool, "a")
+                await spool.settle(batch, done(batch))
+            assert (await spool.backlog("a")).events == 0
+
+        self._run(tmp_path, story)
+
+    def test_events_of_no_stream_have_no_order(self, tmp_path: Path) -> None:
+        """They hold each other back as little as two streams do."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything, ordered=True)
+            await spool.append("source", [some_reading(1, 2, stream="")])
+            await spool.settle(await spool.claim("a", 1), [Retry(after=5, reason="no")])
+            assert (await spool.claim("a", 9)).events == (some_event(2, stream=""),)
+
+        self._run(tmp_path, story)
+
+    def test_what_waits_for_its_stream_is_bounded(self, tmp_path: Path) -> None:
+        """Behind 10,000 events nothing fresh is taken until the stream is let go; then all come, in order."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything, ordered=True)
+            await spool.append("source", [some_reading(0)])
+            first = await spool.claim("a", 100)
+            for start in range(1, 12_001, 1000):
+                await spool.append("source", [some_reading(*range(start, start + 1000))])
+            assert await claims_nothing(spool, "a")
+            await spool.append("source", [some_reading(1, stream="hall")])
+            assert await claims_nothing(spool, "a")
+            assert (await spool.backlog("a")).events == 12_002
+            await spool.settle(first, [Done()])
+            got: list[Event] = []
+            while (await spool.backlog("a")).events:
+                batch = await spool.claim("a", 100)
+                got += batch.events
+                await spool.settle(batch, done(batch))
+            assert [e.id for e in got if e.stream_id == "room"] == [
+                some_event(n).id for n in range(1, 12_001)
+            ]
+            assert len(got) == 12_001
+
+        self._run(tmp_path, story)
+
+
+class OrderedAfterwards(SpoolWorld):
+    """What durable engines promise of them besides."""
+
+    def test_a_reopened_spool_keeps_an_ordered_sinks_order(self, tmp_path: Path) -> None:
+        """What waits behind a retry waits on disk; an orderly stop gives nobody anything twice."""
+        clock = ToldClock()
+
+        async def before() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything, ordered=True)
+                await spool.append("source", [some_reading(1, 2, 3), some_reading(4, stream="hall")])
+                await spool.settle(await spool.claim("a", 1), [Retry(after=10, reason="no")])
+                hall = await spool.claim("a", 9)
+                assert hall.events == (some_event(4, stream="hall"),)
+                await spool.settle(hall, done(hall))
+
+        async def after() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything, ordered=True)
+                assert (await spool.backlog("a")).events == 3
+                await spool.append("source", [some_reading(5), some_reading(6, stream="hall")])
+                assert (await spool.claim("a", 9)).events == (some_event(6, stream="hall"),)
+                clock.pass_time(10)
+                for expected in ((some_event(1),), tuple(some_event(n) for n in (2, 3, 5))):
+                    batch = await spool.claim("a", 9)
+                    assert batch.events == expected
+                    await spool.settle(batch, done(batch))
+
+        async def at_last() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything, ordered=True)
+                assert (await spool.claim("a", 9)).events == (some_event(6, stream="hall"),)
+                assert (await spool.backlog("a")).events == 1
+
+        asyncio.run(before())
+        asyncio.run(asyncio.wait_for(after(), 30))
+        asyncio.run(asyncio.wait_for(at_last(), 30))
+
+    def test_an_orderly_stop_writes_what_waited_for_its_turn(self, tmp_path: Path) -> None:
+        """So that what other streams got behind it does not come again."""
+        clock = ToldClock()
+
+        async def before() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything, ordered=True)
+                await spool.append("source", [some_reading(1, 2), some_reading(3, stream="hall")])
+                first = await spool.claim("a", 1)
+                hall = await spool.claim("a", 9)
+                assert hall.events == (some_event(3, stream="hall"),)
+                await spool.settle(hall, done(hall))
+                await spool.settle(first, done(first))
+
+        async def after() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything, ordered=True)
+                assert (await spool.backlog("a")).events == 1
+                assert (await spool.claim("a", 9)).events == (some_event(2),)
+
+        asyncio.run(before())
+        asyncio.run(asyncio.wait_for(after(), 30))
+
+    def test_halves_of_an_ordered_sinks_batch_stay_in_order_over_a_restart(self, tmp_path: Path) -> None:
+        """Also when neither was settled."""
+        clock = ToldClock()
+
+        async def before() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything, ordered=True)
+                await spool.append("source", [some_reading(1, 2, 3, 4)])
+                await spool.split(await spool.claim("a", 3))
+
+        async def after() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything, ordered=True)
+                for expected in ((some_event(1),), (some_event(2), some_event(3)), (some_event(4),)):
+                    batch = await spool.claim("a", 9)
+                    assert batch.events == expected
+                    await spool.settle(batch, done(batch))
+
+        asyncio.run(before())
+        asyncio.run(asyncio.wait_for(after(), 30))
+
+    def test_what_a_stop_found_in_hand_of_an_ordered_sink_comes_again(self, tmp_path: Path) -> None:
+        """Before the later events of its stream, which waited for it."""
+        clock = ToldClock()
+
+        async def before() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything, ordered=True)
+                await spool.append("source", [some_reading(1, 2)])
+                await spool.claim("a", 1)
+                assert await claims_nothing(spool, "a")
+
+        async def after() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything, ordered=True)
+                assert (await spool.claim("a", 9)).events == (some_event(1), some_event(2))
+
+        asyncio.run(before())
+        asyncio.run(asyncio.wait_for(after(), 30))
+
+    def test_what_an_ordered_sink_got_never_comes_again_behind_a_later_event(self, tmp_path: Path) -> None:
+        """Although a batch in hand at the stop keeps the place in the log back."""
+        clock = ToldClock()
+
+        async def before() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything, ordered=True)
+                await spool.append("source", [some_reading(1, stream="hall"), some_reading(2, 3, 4)])
+                await spool.claim("a", 1)
+                await spool.settle(await spool.claim("a", 1), [Done()])
+                await spool.settle(await spool.claim("a", 1), [Retry(after=0, reason="no")])
+
+        async def after() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything, ordered=True)
+                got: list[Event] = []
+                while (await spool.backlog("a")).events:
+                    batch = await spool.claim("a", 1)
+                    got += batch.events
+                    await spool.settle(batch, done(batch))
+                assert [event for event in got if event.stream_id == "room"] == [some_event(3), some_event(4)]
+                assert some_event(1, stream="hall") in got
+
+        asyncio.run(before())
+        asyncio.run(asyncio.wait_for(after(), 30))
+
+    def test_a_sink_that_becomes_ordered_loses_nothing(self, tmp_path: Path) -> None:
+        """What was in hand comes again, also where a later event of its stream waits for a retry."""
+        clock = ToldClock()
+
+        async def before() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything)
+                await spool.append("source", [some_reading(1, 2, 3)])
+                await spool.claim("a", 1)
+                await spool.settle(await spool.claim("a", 1), [Retry(after=0, reason="no")])
+
+        async def after() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything, ordered=True)
+                got: list[Event] = []
+                while (await spool.backlog("a")).events:
+                    batch = await spool.claim("a", 1)
+                    got += batch.events
+                    await spool.settle(batch, done(batch))
+                assert sorted(event.id for event in got) == sorted(some_event(n).id for n in (1, 2, 3))
+
+        asyncio.run(before())
+        asyncio.run(asyncio.wait_for(after(), 30))

@@ -1,0 +1,28 @@
+"""A spool opened for a test; what every engine's contract is built on."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from poller.clock import Clock
+from poller.ports import Spool
+from poller.testing.made import (
+    ToldClock,
+)
+
+
+class SpoolWorld:
+    """`open` builds a spool over `folder`; the same folder is the same spool."""
+
+    def open(self, folder: Path, clock: Clock) -> Spool:
+        """Build a spool, not entered."""
+        raise NotImplementedError
+
+    def _run(self, folder: Path, story: Callable[[Spool, ToldClock], Awaitable[None]]) -> None:
+        clock = ToldClock()
+
+        async def told() -> None:
+            async with self.open(folder, clock) as spool:
+                await story(spool, clock)
+
+        asyncio.run(asyncio.wait_for(told(), 30))
