@@ -1,0 +1,64 @@
+"""The fault matrix is whole: every test that it names exists, and every fault of the sandbox is in it."""
+
+import ast
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from poller.sandbox import API_FAULTS, CALLBACK_FAULTS, COS_FAULTS, QUERY_FAULTS, UPLOAD_FAULTS
+
+from .matrix import MATRIX, NOT_APPLICABLE, Row
+
+TESTS = Path(__file__).parents[1]
+ROWS = [one for rows in MATRIX.values() for one in rows]
+TABLES = {
+    "api": API_FAULTS,
+    "query": QUERY_FAULTS,
+    "cos": COS_FAULTS,
+    "upload": UPLOAD_FAULTS,
+    "callback": CALLBACK_FAULTS,
+}
+
+
+def collected(file: Path) -> dict[str, ast.AST]:
+    """The tests in a file, as pytest finds them, by name."""
+    found: dict[str, ast.AST] = {}
+    for node in ast.parse(file.read_text()).body:
+        match node:
+            case ast.FunctionDef(name=name) if name.startswith("test_"):
+                found[name] = node
+    return found
+
+
+@pytest.mark.parametrize("one", ROWS, ids=lambda one: one.fault)
+def test_every_row_names_tests_that_exist_and_says_by_what_it_is_known_that_the_fault_came(one: Row) -> None:
+    assert one.tests, "no test"
+    assert one.promise
+    assert one.fired
+    assert len(set(one.tests)) == len(one.tests)
+    for test in one.tests:
+        file, _, name = test.partition("::")
+        assert name in collected(TESTS / file), test
+
+
+def test_every_fault_of_the_sandbox_is_in_one_row_or_is_said_not_to_apply() -> None:
+    known = {f"{table}:{name}" for table, faults in TABLES.items() for name in faults}
+    named = Counter(fault for one in ROWS for fault in one.sandbox)
+    assert set(named) | set(NOT_APPLICABLE) == known
+    assert set(named.values()) == {1}
+    assert not set(named) & set(NOT_APPLICABLE)
+    assert all(NOT_APPLICABLE.values())
+
+
+def test_a_test_of_one_of_the_sandboxes_faults_looks_at_whether_it_fired() -> None:
+    """By the sandbox's own count; what is about uploads is provoked by a server of the test's own."""
+    for one in ROWS:
+        counted = {fault.partition(":")[0] for fault in one.sandbox} - {"upload"}
+        if counted:
+            files = {test.partition("::")[0] for test in one.tests}
+            assert any("fired" in (TESTS / file).read_text() for file in files), one.fault
+
+
+def test_no_fault_has_two_rows() -> None:
+    assert len({one.fault for one in ROWS}) == len(ROWS)
