@@ -1,5 +1,6 @@
 """Options of the whole test run."""
 
+import random
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--soak", action="store_true", help="full counts: half an hour of kills, cuts and faults"
     )
+    parser.addoption(
+        "--soak-minutes", type=float, default=5.0, help="how long random faults go on with --soak"
+    )
+    parser.addoption("--fault-seed", type=int, default=None, help="repeat a run of random faults by its seed")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -32,3 +37,16 @@ def _no_log_of_another_test() -> Iterator[None]:
     """A command that was run in this process has bound the log to a stream that is closed by now."""
     yield
     structlog.reset_defaults()
+
+
+@pytest.fixture(scope="session")
+def fault_seconds(request: pytest.FixtureRequest, soak: bool) -> float:
+    """How long random faults go on."""
+    return float(request.config.getoption("--soak-minutes")) * 60 if soak else 15.0
+
+
+@pytest.fixture(scope="session")
+def fault_seed(request: pytest.FixtureRequest) -> int:
+    """By what random faults are chosen."""
+    given = request.config.getoption("--fault-seed")
+    return random.randrange(10**6) if given is None else int(given)

@@ -156,6 +156,12 @@ PROCESS: Final = (
         "core/test_reception.py"
         "::test_a_bug_in_the_reader_ends_in_quarantine_and_its_sender_does_not_repeat_it_for_ever",
     ),
+    row(
+        "everything at random, for long",
+        "the books balance",
+        "each kind of fault is counted, and none may be 0",
+        "story/test_random_faults.py::test_after_random_faults_on_all_sides_the_books_balance",
+    ),
 )
 
 STORAGE: Final = (
