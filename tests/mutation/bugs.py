@@ -1,0 +1,695 @@
+"""Deliberate bugs, each with the tests that must turn red when it is in the code.
+
+Whoever changes a line that a bug replaces changes the bug along with it: `test_bugs.py` says so in the ordinary run.
+"""
+
+from typing import NamedTuple
+
+
+class Bug(NamedTuple):
+    """A text of a file, which stands there once, and what takes its place; every one of `tests` must fail then."""
+
+    name: str
+    file: str
+    text: str
+    becomes: str
+    tests: tuple[str, ...]
+
+
+CONTRACT = "tests/contracts/test_spools.py::TestSqliteSpool::"
+
+POLLING = (
+    Bug(
+        "aiohttp repeats a GET whose connection died",
+        "poller/qcloud/client.py",
+        "middlewares=(_once,),",
+        "middlewares=(),",
+        ("tests/qcloud/test_client.py::test_a_request_whose_connection_fails_is_never_sent_again",),
+    ),
+    Bug(
+        "a poll follows redirects",
+        "poller/qcloud/client.py",
+        "allow_redirects=False",
+        "allow_redirects=True",
+        ("tests/qcloud/test_client.py::test_a_redirect_is_an_answer_and_is_not_followed",),
+    ),
+    Bug(
+        "a cut answer without a length counts as whole",
+        "poller/qcloud/client.py",
+        "whole = is_complete(body, encoding)",
+        "pass",
+        ("tests/qcloud/test_client.py::test_a_cut_body_without_a_length_is_not_whole",),
+    ),
+    Bug(
+        "a stop cancels the poll in flight",
+        "poller/intake.py",
+        "await asyncio.shield(task)",
+        "await task",
+        (
+            "tests/core/test_intake.py::test_stopping_waits_for_the_poll_in_flight_and_commits_its_answer",
+            "tests/core/test_intake.py::test_a_cancelled_intake_still_keeps_the_answer_of_the_poll_in_flight",
+        ),
+    ),
+    Bug(
+        "the next poll does not wait until the page is durable",
+        "poller/journal.py",
+        "await self._thread.submit(_Write(frame, payload))",
+        "self._thread.submit(_Write(frame, payload)).add_done_callback(_ignore)",
+        ("tests/core/test_journal.py::test_a_failed_write_is_told_and_never_believed_again",),
+    ),
+    Bug(
+        "polling begins before the spool is proven",
+        "poller/intake.py",
+        "        if not await self._until_taken(self._spool.prove):\n            return False\n",
+        "",
+        (
+            "tests/core/test_intake.py"
+            "::test_nothing_is_polled_before_the_spool_is_proven_and_polling_begins_by_itself",
+        ),
+    ),
+    Bug(
+        "a page is released from the journal before its commit",
+        "poller/intake.py",
+        "        if readings and not await self._append(readings):\n            return\n"
+        "        for number, _ in group:\n            if number is not None:\n"
+        "                self._journal.release(number)\n",
+        "        for number, _ in group:\n            if number is not None:\n"
+        "                self._journal.release(number)\n"
+        "        if readings:\n            await self._append(readings)\n",
+        (
+            "tests/core/test_intake.py::test_stopping_on_a_full_disk_leaves_the_page_to_the_journal",
+            "tests/core/test_intake.py::test_a_broken_spool_ends_the_process_and_the_page_waits_in_the_journal",
+        ),
+    ),
+    Bug(
+        "what the journal held is not read in before the first poll",
+        "poller/intake.py",
+        "for number, page in left_over:",
+        "for number, page in ():",
+        ("tests/core/test_intake.py::test_pages_left_in_the_journal_are_read_in_before_the_first_poll",),
+    ),
+    Bug(
+        "one message that cannot be read takes its batch along",
+        "poller/qcloud/replies.py",
+        "            rejects.append((str(error), raw))",
+        "            return (), tuple((str(error), one) for one in found)",
+        ("tests/sources/test_poison.py::test_a_poisoned_message_hurts_no_neighbour_and_is_kept",),
+    ),
+    Bug(
+        "a clock that is wrong by hours is believed",
+        "poller/qcloud/skew.py",
+        "return 0.0 if self.state == BEYOND else self.seconds",
+        "return self.seconds",
+        (
+            "tests/qcloud/test_account.py"
+            "::test_a_date_two_hours_ahead_is_an_alarm_and_mints_no_long_lived_signature",
+        ),
+    ),
+    Bug(
+        "a bug in a reader ends the process",
+        "poller/scribe.py",
+        "except Exception as error:",
+        "except ArithmeticError as error:",
+        ("tests/core/test_intake.py::test_a_bug_in_the_reader_ends_in_quarantine_and_polling_goes_on",),
+    ),
+)
+
+JOURNAL = (
+    Bug(
+        "a frame's checksum is not compared",
+        "poller/journal.py",
+        "if len(payload) != length or _checksum(number, payload) != checksum:",
+        "if len(payload) != length:",
+        ("tests/core/test_journal.py::test_a_damaged_frame_is_left_out_and_hurts_no_neighbour",),
+    ),
+    Bug(
+        "the journal's mark is the same in every file",
+        "poller/journal.py",
+        "self._mark = os.urandom(16)",
+        'self._mark = b"POLLER JOURNAL 1"',
+        ("tests/core/test_journal.py::test_a_page_cannot_forge_a_frame",),
+    ),
+    Bug(
+        "the journal believes the sync after one that failed",
+        "poller/journal.py",
+        "            self._broken = error\n",
+        "",
+        (
+            "tests/core/test_failed_syncs.py"
+            "::test_after_a_failed_sync_the_journal_acknowledges_nothing_and_has_what_it_did",
+        ),
+    ),
+    Bug(
+        "a page is not synced",
+        "poller/journal.py",
+        "            if writes:\n                os.fdatasync(self._fd)\n",
+        "",
+        (
+            "tests/core/test_failed_syncs.py"
+            "::test_after_a_failed_sync_the_journal_acknowledges_nothing_and_has_what_it_did",
+        ),
+    ),
+    Bug(
+        "the journal's space is not written in advance",
+        "poller/journal.py",
+        "            _pwrite_all(self._fd, zeros[: self._size - offset], offset)\n",
+        "            os.ftruncate(self._fd, self._size)\n",
+        ("tests/core/test_journal.py::test_its_space_is_all_there_from_the_start",),
+    ),
+    Bug(
+        "an unreadable journal is deleted",
+        "poller/journal.py",
+        "os.rename(self.path, self.path.with_name(aside))",
+        "os.unlink(self.path)",
+        ("tests/core/test_journal.py::test_an_unreadable_journal_is_moved_aside_and_not_deleted",),
+    ),
+)
+
+SPOOL = (
+    Bug(
+        "synchronous=NORMAL",
+        "poller/spools/sqlite/writer.py",
+        'SYNCHRONOUS = "FULL"',
+        'SYNCHRONOUS = "NORMAL"',
+        ("tests/core/test_sqlite_spool.py::test_every_commit_is_synced",),
+    ),
+    Bug(
+        "the connection that reads may write and checkpoint",
+        "poller/spools/sqlite/__init__.py",
+        "?mode=ro",
+        "?mode=rw",
+        ("tests/core/test_sqlite_spool.py::test_the_connection_that_reads_can_neither_write_nor_checkpoint",),
+    ),
+    Bug(
+        "the spool believes the commit after a sync that failed",
+        "poller/spools/sqlite/writer.py",
+        "if unknown or isinstance(failure, StorageCorrupt):",
+        "if isinstance(failure, StorageCorrupt):",
+        (
+            "tests/core/test_failed_syncs.py"
+            "::test_after_a_failed_sync_the_spool_acknowledges_nothing_and_has_what_it_did",
+        ),
+    ),
+    Bug(
+        "two processes share a spool",
+        "poller/files.py",
+        "fcntl.LOCK_EX | fcntl.LOCK_NB",
+        "fcntl.LOCK_SH | fcntl.LOCK_NB",
+        (
+            CONTRACT + "test_a_second_owner_is_refused",
+            "tests/core/test_journal.py::test_a_second_process_is_refused",
+        ),
+    ),
+    Bug(
+        "ids are remembered for a day",
+        "poller/spools/sqlite/writer.py",
+        "IDS_REMEMBERED = timedelta(days=30)",
+        "IDS_REMEMBERED = timedelta(days=1)",
+        ("tests/core/test_sqlite_spool.py::test_ids_are_remembered_for_thirty_days_whatever_is_retained",),
+    ),
+    Bug(
+        "a recording's vid is not remembered beside its file",
+        "poller/spools/sqlite/writer.py",
+        "self._is_fresh(event.ids)",
+        "self._is_fresh((event.id,))",
+        (CONTRACT + "test_a_recording_is_stored_once_whether_it_was_told_by_its_file_or_by_its_vid",),
+    ),
+    Bug(
+        "a position passes batches that are in hand",
+        "poller/spools/desk.py",
+        "return min(self._spans, default=self.next)",
+        "return self.next",
+        (CONTRACT + "test_a_reopened_spool_owes_what_was_not_settled",),
+    ),
+    Bug(
+        "what waits for a retry is not written",
+        "poller/spools/sqlite/writer.py",
+        "for waiting in changes.put:",
+        "for waiting in ():",
+        (CONTRACT + "test_a_reopened_spool_owes_what_was_not_settled",),
+    ),
+    Bug(
+        "the halves of a split retry are not written",
+        "poller/spools/desk.py",
+        "        return halves, Changes(sink=self.sink, position=self.position, put=put, dropped=ticket.rows)",
+        "        return halves, Changes(sink=self.sink, position=self.position, dropped=ticket.rows)",
+        (CONTRACT + "test_half_of_a_split_retry_is_owed_after_a_restart",),
+    ),
+    Bug(
+        "a dead letter that is retried stays dead",
+        "poller/spools/sqlite/writer.py",
+        "        self.purge_dead([letter.number for letter in letters])\n        return found",
+        "        return found",
+        (
+            CONTRACT + "test_a_dead_letter_that_is_retried_is_owed_again",
+            CONTRACT + "test_a_retried_dead_letter_is_owed_and_not_dead_after_a_restart",
+        ),
+    ),
+    Bug(
+        "a dead letter is retried only in memory",
+        "poller/spools/sqlite/writer.py",
+        "self.connection.execute(_PUT_WAITING, waiting_row(sink, waiting))",
+        "pass",
+        (CONTRACT + "test_a_retried_dead_letter_is_owed_and_not_dead_after_a_restart",),
+    ),
+    Bug(
+        "pruning takes what a sink is owed",
+        "poller/spools/sqlite/writer.py",
+        "if last < floor and at < before]",
+        "if at < before]",
+        (CONTRACT + "test_what_is_owed_is_there_after_pruning_and_a_restart",),
+    ),
+    Bug(
+        "an ordered desk gives out a stream that is held",
+        "poller/spools/ordered.py",
+        "elif key in own or key not in self._held:",
+        "elif key is not None:",
+        (CONTRACT + "test_an_ordered_sink_gets_each_stream_in_order_and_streams_in_parallel",),
+    ),
+    Bug(
+        "an ordered desk does not write what is parked behind a retry",
+        "poller/spools/ordered.py",
+        "put = (*changes.put, *self._save((self._to_save | keys) & self._waits))",
+        "put = changes.put",
+        (
+            "tests/core/test_sqlite_spool.py"
+            "::test_a_kill_while_a_stream_waits_repeats_nothing_that_others_got",
+        ),
+    ),
+    Bug(
+        "an ordered sink is done with what came behind a retry",
+        "poller/retry.py",
+        "kept.append(waits.get(stream, outcome))",
+        "kept.append(outcome)",
+        (CONTRACT + "test_an_ordered_sink_gets_again_what_was_done_behind_a_retry",),
+    ),
+    Bug(
+        "the disk marks have no gap",
+        "poller/spools/sqlite/marks.py",
+        "(low, clear) if full else (max_bytes, min_free)",
+        "(max_bytes, min_free)",
+        ("tests/core/test_disk_limits.py::test_the_marks",),
+    ),
+    Bug(
+        "a full spool still takes pages",
+        "poller/spools/sqlite/writer.py",
+        "if self._marks.full is not None:",
+        "if False:",
+        (
+            "tests/core/test_disk_limits.py"
+            "::test_a_disk_with_less_than_min_free_is_refused_before_the_first_poll",
+        ),
+    ),
+    Bug(
+        "a damaged spool file is deleted",
+        "poller/spools/sqlite/aside.py",
+        "os.rename(_beside(path, end), _beside(aside, end))",
+        "os.unlink(_beside(path, end))",
+        ("tests/core/test_damaged_spool.py::test_what_is_no_database_is_moved_aside_as_it_is",),
+    ),
+    Bug(
+        "a damaged spool's WAL is left behind",
+        "poller/spools/sqlite/aside.py",
+        'ENDS = ("-wal", "-shm", "")',
+        'ENDS = ("",)',
+        ("tests/core/test_damaged_spool.py::test_its_wal_goes_along",),
+    ),
+    Bug(
+        "salvage gives up at the first bad page",
+        "poller/spools/sqlite/salvage.py",
+        "            if low == high or tries > MOST_TRIES:",
+        "            if True:",
+        ("tests/spools/test_salvage.py::test_rows_around_damage_come_once",),
+    ),
+    Bug(
+        "salvage leaves out what lies behind the damage",
+        "poller/spools/sqlite/salvage.py",
+        "for part in ((low, middle), (middle + 1, high)):",
+        "for part in ((low, middle),):",
+        ("tests/spools/test_salvage.py::test_a_bad_page_costs_only_what_is_on_it",),
+    ),
+    Bug(
+        "a migration's steps are committed one by one",
+        "poller/spools/sqlite/migrations.py",
+        "            step(connection)\n",
+        '            step(connection)\n            connection.execute("COMMIT")\n'
+        '            connection.execute("BEGIN IMMEDIATE")\n',
+        ("tests/spools/test_migrations.py::test_a_step_that_fails_leaves_the_old_file",),
+    ),
+)
+
+SINKS = (
+    Bug(
+        "a stop cancels the delivery in flight",
+        "poller/courier.py",
+        "self._end_shift(_Hand.CARRYING)",
+        "self._end_shift(_Hand.CARRYING + 1)",
+        ("tests/core/test_courier.py::test_stopping_lets_a_delivery_finish_and_claims_no_more",),
+    ),
+    Bug(
+        "every carrier probes a sink that fails",
+        "poller/courier.py",
+        "            async with self._gate:  # one probe at a time\n",
+        "            async with asyncio.Lock():\n",
+        ("tests/core/test_courier.py::test_a_sink_that_keeps_failing_is_probed_by_one_carrier_only",),
+    ),
+    Bug(
+        "a refused batch dies as a whole",
+        "poller/courier.py",
+        "            len(batch.deliveries) > 1\n",
+        "            len(batch.deliveries) > 1000\n",
+        ("tests/core/test_courier.py::test_a_refused_batch_is_split_until_only_the_guilty_event_dies",),
+    ),
+    Bug(
+        "deliveries are given up by count",
+        "poller/retry.py",
+        "if age >= policy.give_up_after:",
+        "if attempt >= 10:",
+        ("tests/core/test_courier.py::test_a_day_of_outage_kills_nothing",),
+    ),
+    Bug(
+        "what a Retry-After asks for has no bounds",
+        "poller/retry.py",
+        "min(max(error.after, 0.0), policy.longest_wait)",
+        "max(error.after, 0.0)",
+        ("tests/core/test_retry.py::test_an_attempt_has_one_outcome",),
+    ),
+    Bug(
+        "the webhook follows redirects",
+        "poller/sinks/webhook.py",
+        "allow_redirects=False",
+        "allow_redirects=True",
+        ("tests/sinks/test_webhook_answers.py::test_a_redirect_is_a_failure_and_its_target_is_not_asked",),
+    ),
+    Bug(
+        "the signature does not cover the batch's brackets",
+        "poller/sinks/webhook.py",
+        "text = body.decode()",
+        'text = body.decode().strip("[]")',
+        ("tests/sinks/test_webhook.py::test_the_library_verifies_what_a_real_server_received",),
+    ),
+    Bug(
+        "a webhook's id is new for each attempt",
+        "poller/sinks/webhook.py",
+        '"webhook-id": batch_id,',
+        '"webhook-id": f"{batch_id}-{now.timestamp():.6f}".replace(".", "-"),',
+        ("tests/sinks/test_webhook.py::test_the_id_is_the_same_on_every_attempt_and_holds_no_dot",),
+    ),
+    Bug(
+        "a webhook that is gone is asked again",
+        "poller/sinks/webhook.py",
+        "if status == 410:",
+        "if status == 411:",
+        ("tests/sinks/test_webhook_answers.py::test_each_status_comes_to_one_thing_and_is_sent_once",),
+    ),
+    Bug(
+        "only names are judged, and addresses in URLs pass",
+        "poller/outbound.py",
+        "    return aiohttp.TCPConnector(\n"
+        "        socket_factory=None if guard is None else guard.socket_factory,\n"
+        "        resolver=aiohttp.ThreadedResolver(),\n",
+        "    class Judging(aiohttp.ThreadedResolver):\n"
+        "        async def resolve(self, *args: Any, **more: Any) -> Any:\n"
+        "            found = await super().resolve(*args, **more)\n"
+        "            kept = [one for one in found if guard is None or guard.allows(one['host'])]\n"
+        "            if not kept:\n"
+        "                raise AddressRefused(found[0]['host'])\n"
+        "            return kept\n\n"
+        "    return aiohttp.TCPConnector(\n"
+        "        resolver=Judging(),\n",
+        ("tests/test_outbound.py::test_no_spelling_of_a_loopback_target_reaches_a_server_there",),
+    ),
+    Bug(
+        "an IPv4 address inside an IPv6 one passes for public",
+        "poller/outbound.py",
+        "    if isinstance(address, IPv4Address):\n        return not any",
+        "    if isinstance(address, IPv6Address) and address.ipv4_mapped is None and address.sixtofour:\n"
+        "        return True\n"
+        "    if isinstance(address, IPv4Address):\n        return not any",
+        ("tests/test_outbound.py::test_an_address_that_is_not_global_unicast_is_refused",),
+    ),
+)
+
+PICTURES = (
+    Bug(
+        "a picture is renamed before its fsync",
+        "poller/sinks/download/store.py",
+        "            drafts.sync()\n            _each(files, failed, publish)",
+        "            _each(files, failed, publish)\n            drafts.sync()",
+        (
+            "tests/sinks/download/test_disk.py"
+            "::test_files_are_synced_before_their_renames_and_folders_after_and_before_returning",
+            "tests/sinks/download/test_disk.py::test_a_file_whose_sync_failed_is_not_published",
+        ),
+    ),
+    Bug(
+        "no fsync of a picture's directory",
+        "poller/sinks/download/store.py",
+        "            self._settle({file.folders for file in files if file.event_id not in failed})\n",
+        "",
+        (
+            "tests/sinks/download/test_disk.py"
+            "::test_files_are_synced_before_their_renames_and_folders_after_and_before_returning",
+        ),
+    ),
+    Bug(
+        "a link in a picture's way is followed",
+        "poller/sinks/download/store.py",
+        "_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC",
+        "_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC",
+        (
+            "tests/sinks/download/test_disk.py"
+            "::test_a_planted_link_to_a_folder_is_not_followed_and_its_neighbours_are_stored",
+        ),
+    ),
+    Bug(
+        "a picture that ends in the right two bytes counts as whole",
+        "poller/sinks/download/pictures.py",
+        "    width, height = _walk(body)\n",
+        '    width, height = (16, 16) if body.endswith(b"\\xff\\xd9") else _walk(body)\n',
+        (
+            "tests/sinks/download/test_pictures.py"
+            "::test_a_thumbnail_with_an_end_of_its_own_does_not_make_a_cut_picture_whole",
+        ),
+    ),
+    Bug(
+        "the store's checksum is not compared",
+        "poller/sinks/download/pictures.py",
+        "if checksum is not None and str(crc64.xz(body)) != checksum.strip():",
+        "if checksum is None:",
+        ("tests/sinks/download/test_pictures.py::test_the_checksum_is_the_stores_crc_in_decimal",),
+    ),
+    Bug(
+        "an endless picture is read to its end",
+        "poller/sinks/download/fetch.py",
+        "if size > self._max_bytes:",
+        "if size > 2**40:",
+        ("tests/sinks/download/test_download.py::test_an_endless_body_is_cut_off",),
+    ),
+    Bug(
+        "a picture that is not there yet is given up at once",
+        "poller/sinks/download/fetch.py",
+        "return latest + UPLOAD + MARGIN",
+        "return latest",
+        (
+            "tests/sinks/download/test_download.py"
+            "::test_a_picture_that_is_not_there_yet_is_asked_for_again_soon",
+        ),
+    ),
+    Bug(
+        "pictures are fetched from any host",
+        "poller/sinks/download/hosts.py",
+        "if port > 65535 or not hosts.holds(host, port):",
+        "if port > 65535:",
+        ("tests/sinks/download/test_hosts.py::test_no_url_whose_host_is_not_allowed_makes_a_request",),
+    ),
+)
+
+CALLBACKS = (
+    Bug(
+        "a notification is answered 200 before its commit",
+        "poller/reception.py",
+        "                await commit\n",
+        "                await asyncio.sleep(0)\n",
+        (
+            "tests/core/test_reception.py::test_a_page_is_in_the_spool_when_its_sender_is_told",
+            "tests/core/test_reception.py"
+            "::test_a_commit_that_takes_too_long_is_no_commit_and_others_do_not_wait_for_it",
+        ),
+    ),
+    Bug(
+        "t need not be ten digits",
+        "poller/qcloud/signed_bodies.py",
+        "_T.fullmatch(digits)",
+        "_T.match(digits)",
+        (
+            "tests/qcloud/test_notifications.py"
+            "::test_a_t_of_any_other_form_or_time_is_refused_whatever_its_signature",
+        ),
+    ),
+    Bug(
+        "a signature never grows old",
+        "poller/qcloud/signed_bodies.py",
+        "if ahead < -LATE:",
+        "if ahead < -1e12:",
+        (
+            "tests/qcloud/test_notifications.py"
+            "::test_a_t_of_any_other_form_or_time_is_refused_whatever_its_signature",
+        ),
+    ),
+    Bug(
+        "a wrong signature is good",
+        "poller/qcloud/signed_bodies.py",
+        'return None if any(matches) else "wrong signature"',
+        "return None if matches else None",
+        ("tests/qcloud/test_notifications.py::test_any_other_signature_is_refused",),
+    ),
+    Bug(
+        "the allow list lets everybody in",
+        "poller/sources/callbacks/receiver.py",
+        "if allowed and (who is None or not holds(allowed, who)):",
+        "if allowed and who is None:",
+        ("tests/sources/test_callbacks.py::test_an_allow_list_holds_for_signed_notifications_too",),
+    ),
+    Bug(
+        "anybody's X-Forwarded-For is believed",
+        "poller/sources/callbacks/callers.py",
+        "while hop is not None and hops and holds(trusted, hop):",
+        "while hop is not None and hops:",
+        ("tests/sources/test_callbacks.py::test_the_caller_is_the_rightmost_hop_that_is_no_trusted_proxy",),
+    ),
+    Bug(
+        "a captured notification is taken again",
+        "poller/sources/callbacks/receiver.py",
+        "if self._replays.holds(digest, now):",
+        "if False:",
+        (
+            "tests/sources/test_callbacks.py"
+            "::test_a_captured_notification_that_is_sent_again_is_answered_and_stored_once",
+        ),
+    ),
+    Bug(
+        "what could not be committed is taken for known",
+        "poller/sources/callbacks/receiver.py",
+        "        await self._entrance.accept(page)\n"
+        "        self._replays.add(digest, _lives_until(fields, now), now)\n",
+        "        self._replays.add(digest, _lives_until(fields, now), now)\n"
+        "        await self._entrance.accept(page)\n",
+        (
+            "tests/sources/test_callbacks.py"
+            "::test_what_could_not_be_committed_is_refused_and_taken_when_it_comes_again",
+        ),
+    ),
+    Bug(
+        "push secrets are kept",
+        "poller/qcloud/redaction.py",
+        'frozenset({"sign", "streamparam", "txsecret", "txtime"})',
+        'frozenset({"sign"})',
+        ("tests/qcloud/test_notifications.py::test_nothing_that_opens_a_stream_or_signs_is_kept",),
+    ),
+)
+
+LISTS = (
+    Bug(
+        "recordings remembers no segment",
+        "poller/sources/recordings.py",
+        "memory=_packed(remembered(seen, ends)) if ends else memory,",
+        "memory=memory,",
+        ("tests/sources/test_recordings.py::test_a_segment_that_was_seen_is_not_told_again",),
+    ),
+    Bug(
+        "recordings' memory grows for ever",
+        "poller/sources/recordings.py",
+        "if end > newest - NEAR}",
+        "}",
+        ("tests/sources/test_recordings.py::test_the_memory_stays_small",),
+    ),
+    Bug(
+        "channel_status tells an interruption after one answer",
+        "poller/sources/channel_status.py",
+        "if known.against + 1 < confirm:",
+        "if known.against + 1 < 1:",
+        (
+            "tests/sources/test_channel_status.py"
+            "::test_a_change_is_told_once_and_an_interruption_after_three_answers",
+        ),
+    ),
+    Bug(
+        "a source's memory is not committed",
+        "poller/spools/sqlite/writer.py",
+        "self.connection.execute(_PUT_MEMORY, (source, about, memory, at))",
+        "pass",
+        (CONTRACT + "test_a_sources_memory_is_the_last_one_committed",),
+    ),
+)
+
+OPERATION = (
+    Bug(
+        "listening ports have no deadline",
+        "poller/listen.py",
+        ".call_later(server.deadline, abort)",
+        ".call_later(server.deadline + 3600.0, abort)",
+        ("tests/core/test_admin.py::test_a_client_that_drips_is_cut_at_the_deadline",),
+    ),
+    Bug(
+        "listening ports take any number of connections",
+        "poller/listen.py",
+        "if len(server.connections) >= server.most:",
+        "if False:",
+        ("tests/core/test_admin.py::test_connections_beyond_the_bound_are_cut_at_once",),
+    ),
+    Bug(
+        "the control socket is open to everybody",
+        "poller/control/server.py",
+        "os.chmod(self.path, 0o600)",
+        "os.chmod(self.path, 0o666)",
+        (
+            "tests/story/test_operate.py"
+            "::test_dead_letters_are_listed_shown_retried_and_purged_while_the_daemon_runs",
+        ),
+    ),
+    Bug(
+        "JSON tracebacks show local variables",
+        "poller/log.py",
+        "show_locals=False",
+        "show_locals=True",
+        ("tests/core/test_log.py::test_a_traceback_shows_no_local_variables[json]",),
+    ),
+    Bug(
+        "console tracebacks show local variables",
+        "poller/log.py",
+        "plain = structlog.dev.plain_traceback",
+        "plain = structlog.dev.RichTracebackFormatter(show_locals=True)",
+        ("tests/core/test_log.py::test_a_traceback_shows_no_local_variables[console]",),
+    ),
+    Bug(
+        "a foreign exception's text is told",
+        "poller/retry.py",
+        "return type(error).__name__",
+        'return f"{type(error).__name__}: {error}"',
+        ("tests/core/test_retry.py::test_a_foreign_exceptions_text_is_not_told",),
+    ),
+    Bug(
+        "an unset variable is empty",
+        "poller/settings/scalars.py",
+        "if name not in environ:",
+        "if not name:",
+        ("tests/settings/test_bad_configurations.py",),
+    ),
+    Bug(
+        "of a key given twice the last one counts",
+        "poller/settings/yaml.py",
+        "            elif key in entries:\n",
+        "            elif key in entries and not value:\n",
+        ("tests/settings/test_bad_configurations.py",),
+    ),
+    Bug(
+        "metrics need no token",
+        "poller/admin/__init__.py",
+        "if not _allowed(request, token):",
+        "if not _allowed(request, None):",
+        ("tests/core/test_admin.py::test_with_a_token_only_who_brings_it_sees_more_than_health",),
+    ),
+)
+
+BUGS = (*POLLING, *JOURNAL, *SPOOL, *SINKS, *PICTURES, *CALLBACKS, *LISTS, *OPERATION)
