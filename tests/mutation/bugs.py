@@ -70,12 +70,11 @@ POLLING = (
     Bug(
         "a page is released from the journal before its commit",
         "poller/intake.py",
-        "        if readings and not await self._append(readings):\n            return\n"
-        "        for number, _ in group:\n            if number is not None:\n"
-        "                self._journal.release(number)\n",
+        "        if readings and not await self._append(readings):\n            return\n",
         "        for number, _ in group:\n            if number is not None:\n"
         "                self._journal.release(number)\n"
-        "        if readings:\n            await self._append(readings)\n",
+        "        group = []\n"
+        "        if readings and not await self._append(readings):\n            return\n",
         (
             "tests/core/test_intake.py::test_stopping_on_a_full_disk_leaves_the_page_to_the_journal",
             "tests/core/test_intake.py::test_a_broken_spool_ends_the_process_and_the_page_waits_in_the_journal",
@@ -142,7 +141,7 @@ JOURNAL = (
     Bug(
         "a page is not synced",
         "poller/journal.py",
-        "            if writes:\n                os.fdatasync(self._fd)\n",
+        '                os.fdatasync(self._fd)\n                reached("journal.synced")\n',
         "",
         (
             "tests/core/test_failed_syncs.py"
@@ -202,16 +201,16 @@ SPOOL = (
     ),
     Bug(
         "ids are remembered for a day",
-        "poller/spools/sqlite/writer.py",
+        "poller/spools/sqlite/seen.py",
         "IDS_REMEMBERED = timedelta(days=30)",
         "IDS_REMEMBERED = timedelta(days=1)",
         ("tests/core/test_sqlite_spool.py::test_ids_are_remembered_for_thirty_days_whatever_is_retained",),
     ),
     Bug(
         "a recording's vid is not remembered beside its file",
-        "poller/spools/sqlite/writer.py",
-        "self._is_fresh(event.ids)",
-        "self._is_fresh((event.id,))",
+        "poller/spools/sqlite/seen.py",
+        "self._is_fresh(event.ids, now)",
+        "self._is_fresh((event.id,), now)",
         (CONTRACT + "test_a_recording_is_stored_once_whether_it_was_told_by_its_file_or_by_its_vid",),
     ),
     Bug(
@@ -254,7 +253,7 @@ SPOOL = (
     ),
     Bug(
         "pruning takes what a sink is owed",
-        "poller/spools/sqlite/writer.py",
+        "poller/spools/sqlite/pruning.py",
         "if last < floor and at < before]",
         "if at < before]",
         (CONTRACT + "test_what_is_owed_is_there_after_pruning_and_a_restart",),
@@ -434,7 +433,7 @@ PICTURES = (
     Bug(
         "a picture is renamed before its fsync",
         "poller/sinks/download/store.py",
-        "            drafts.sync()\n            _each(files, failed, publish)",
+        '            drafts.sync()\n            reached("picture.synced")\n            _each(files, failed, publish)',
         "            _each(files, failed, publish)\n            drafts.sync()",
         (
             "tests/sinks/download/test_disk.py"
