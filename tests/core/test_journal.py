@@ -179,6 +179,21 @@ def test_what_is_kept_after_a_restart_leaves_alone_what_was_left_over(tmp_path: 
     assert left_over(path) == [b"%d" % n * 6000 for n in range(4)]
 
 
+def test_a_page_of_any_length_keeps_clear_of_the_next_one(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    bodies = [
+        b"%03d" % n * 3 + bytes(2 * BLOCK - 140 + n) for n in range(150)
+    ]  # up to a block's end and beyond
+
+    async def write() -> None:
+        async with Journal(path, SIZE) as journal:
+            for body in bodies:
+                await kept(journal, body)
+
+    asyncio.run(write())
+    assert left_over(path) == bodies
+
+
 def test_the_smallest_journal_takes_one_page_after_another(tmp_path: Path) -> None:
     async def story() -> None:
         async with Journal(tmp_path / "journal", 1) as journal:
