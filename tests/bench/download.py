@@ -2,10 +2,11 @@
 
     python -m tests.bench.download [--pictures 2000] [--rounds 3] [--directory DIR ...]
 
-A cheap picture server is a process of its own. Each round fetches all pictures once with the sink, as the courier
-would (batches of 32, two at a time, `per_host` 16: checked, fsynced, renamed), once with curl (written, nothing
-more), and once with the sink in batches of 100. Directories default to a tmpfs and a disk. CPU is user and system
-of the whole process, less what its start costs (none of it for curl, measured with one picture for the sink).
+A cheap picture server is a process of its own. Each round fetches all pictures with the sink, as the courier would
+(two batches at a time, `per_host` 16: checked, fsynced, renamed), once in batches of 32 and once of 100; with curl
+(written, nothing more); and with aria2 and 16 jobs, if it is there. Directories default to a tmpfs and a disk. CPU is
+user and system of the whole process, less what its start costs (none of it for the others, measured with one picture
+for the sink).
 """
 
 import argparse
@@ -134,6 +135,17 @@ def curl(directory: Path, server: str, count: int) -> rig.Spent:
     return rig.spent_by(command, stderr=subprocess.DEVNULL)
 
 
+def aria2(directory: Path, server: str, count: int) -> rig.Spent:
+    """aria2 with the same URLs, 16 at a time over connections that stay open; it too only writes."""
+    wishes = directory / "aria2.txt"
+    wishes.write_text("\n".join(f"{event.url}\n  out={event.id}.jpg" for event in events(count, server)))
+    command = ["aria2c", "--quiet", "--no-conf", "--max-concurrent-downloads=16", "--file-allocation=none"]
+    return rig.spent_by([*command, f"--dir={directory}", f"--input-file={wishes}"], stdout=subprocess.DEVNULL)
+
+
+OTHERS = {"curl": curl, "aria2c": aria2}
+
+
 def main() -> None:
     options = _options()
     if options.store:
@@ -167,11 +179,13 @@ def _round(
             found[str(place), f"download, batches of {each}"].append(
                 (spent.cpu - start.cpu, spent.wall - start.wall)
             )
-        (folder / "curl").mkdir()
-        bare = curl(folder / "curl", server, count)
-        assert bare.code == 0
-        assert len(os.listdir(folder / "curl")) == count + 1
-        found[str(place), "curl"].append((bare.cpu, bare.wall))
+        for name, way in OTHERS.items():
+            if shutil.which(name):
+                (folder / name).mkdir()
+                other = way(folder / name, server, count)
+                assert other.code == 0
+                assert len(os.listdir(folder / name)) == count + 1
+                found[str(place), name].append((other.cpu, other.wall))
 
 
 def _options() -> argparse.Namespace:

@@ -1,6 +1,7 @@
 """Events per CPU-second: queue, journal and spool, webhook in batches of 100; beside a bare loop in the same run.
 
-    python -m tests.bench.throughput [--events 100000] [--rounds 5] [--concurrency 1] [--lanes 1] [--directory DIR]
+    python -m tests.bench.throughput [--events 100000] [--rounds 5] [--concurrency 1] [--lanes 1] [--sinks 1]
+        [--directory DIR]
 
 A sandbox and a cheap webhook run as processes of their own. Each round drains the same load twice, once with the
 bare loop (`tests.bench.bare`), once with `poller drain`, in an order that changes. What a program's start and end
@@ -30,7 +31,8 @@ def ways(api: str, hook: str, options: argparse.Namespace) -> dict[str, Way]:
 
     def daemon() -> Spent:
         with rig.scratch(options.directory) as folder:
-            config = rig.configuration(folder, api, {"hook": rig.webhook(hook, options.concurrency)})
+            sinks = {f"hook{n}": rig.webhook(hook, options.concurrency) for n in range(options.sinks)}
+            config = rig.configuration(folder, api, sinks)
             return rig.spent_by(
                 [sys.executable, "-m", "poller", "drain", "-c", str(config)], stderr=subprocess.DEVNULL
             )
@@ -95,6 +97,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--events", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--concurrency", type=int, default=1, help="batches that the webhook carries at once")
+    parser.add_argument(
+        "--sinks", type=int, default=1, help="webhooks that each get every event (the bare loop: one)"
+    )
     parser.add_argument("--lanes", type=int, default=1, help="loops that the bare one runs at once")
     parser.add_argument("--directory", type=Path, default=None)
     return parser.parse_args()
