@@ -15,8 +15,8 @@ PER_ROUND = {"up": 20, "down": 6}
 """Kills on one spool; with the webhook down few, because waits for a retry grow and the end waits for them."""
 
 
-@pytest.mark.timeout(1800)
-@pytest.mark.parametrize(("hook", "ordinary", "full"), [("up", 5, 134), ("down", 3, 66)])
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize(("hook", "ordinary", "full"), [("up", 5, 670), ("down", 3, 330)])
 def test_a_killed_daemon_loses_at_most_the_polls_in_flight(
     tmp_path: Path, soak: bool, hook: str, ordinary: int, full: int
 ) -> None:
