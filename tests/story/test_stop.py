@@ -16,7 +16,9 @@ IN_HAND = 4 * 100 + 100
 
 
 @pytest.mark.timeout(7200)
-@pytest.mark.parametrize(("manner", "ordinary", "full"), [("once", 3, 200), ("twice", 2, 150), ("slow", 3, 150)])
+@pytest.mark.parametrize(
+    ("manner", "ordinary", "full"), [("once", 3, 200), ("twice", 2, 150), ("slow", 3, 150)]
+)
 def test_a_stopped_daemon_loses_nothing(
     tmp_path: Path, soak: bool, manner: str, ordinary: int, full: int
 ) -> None:
