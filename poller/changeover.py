@@ -6,6 +6,7 @@ import structlog
 
 from poller.crew import Crew, leave_all
 from poller.errors import PollerError
+from poller.failpoints import reached
 from poller.qcloud.account import Account
 from poller.reload import Plan
 from poller.served import Served
@@ -43,6 +44,7 @@ class Changeover:
         planned, crew = self._planned, self._crew
         log.info("reloading", plan=planned.lines())
         await crew.end_sources(planned.sources.ending)
+        reached("reload.sources_ended")
         await crew.end_sinks(planned.sinks.ending)
         for name in planned.sinks.stop:
             await crew.forget_sink(name)
@@ -50,12 +52,14 @@ class Changeover:
         gone = {name: crew.entered.pop(name) for name in planned.accounts if name in crew.entered}
         crew.entered.update(accounts)
         await leave_all(gone)
+        reached("reload.ended")
         if stopping():
             return
         for name in planned.sinks.beginning:
             await self._begin_sink(name, self._before.sinks.get(name))
         for name in planned.sources.beginning:
             await self._begin_source(name, self._before.sources.get(name))
+        reached("reload.begun")
         log.info("reloaded", unheeded=planned.unheeded)
 
     async def _begin_sink(self, name: str, before: SinkSettings | None) -> None:

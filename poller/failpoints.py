@@ -51,6 +51,10 @@ POINTS: Final = frozenset(
         "picture.synced",
         "picture.renamed",
         "folders.synced",
+        # a reload
+        "reload.sources_ended",
+        "reload.ended",
+        "reload.begun",
         # what an operator asks, and the end
         "dead.moved",
         "dead.owed",

@@ -13,7 +13,7 @@ from poller.failpoints import POINTS
 
 from .killed import Ledger, died_at, life
 from .rig import Story, story
-from .test_fail_points_ways import OPERATOR, PICTURE, PUSH
+from .test_fail_points_ways import OPERATOR, PICTURE, PUSH, RELOAD
 from .town import Town, town, until
 
 PAGE: Final = (  # in this order: what one kill leaves in the journal, the next life meets
@@ -58,7 +58,7 @@ SAFE: Final = frozenset(
 
 
 def test_every_point_is_in_one_of_the_stories() -> None:
-    assert Counter([*PAGE, *PICTURE, *PUSH, *OPERATOR]) == Counter(POINTS)
+    assert Counter([*PAGE, *PICTURE, *PUSH, *OPERATOR, *RELOAD]) == Counter(POINTS)
 
 
 def spool_with(told: Story, **more: Any) -> None:

@@ -1,6 +1,8 @@
 """Killed at every step of a picture, a push and an operator's order, and started again: nothing is lost or cut."""
 
+import json
 import random
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -19,6 +21,7 @@ from .town import Town, town, until
 
 PICTURE: Final = ("picture.written", "picture.synced", "picture.renamed", "folders.synced")
 PUSH: Final = ("push.taken", "push.committed")
+RELOAD: Final = ("reload.sources_ended", "reload.ended", "reload.begun")
 OPERATOR: Final = ("batch.split", "dead.moved", "dead.owed", "quarantine.taken")
 
 
@@ -88,6 +91,33 @@ def test_killed_before_and_after_a_pushs_commit_what_was_answered_is_there_once(
         assert Counter(spooled) == Counter(taken)
         assert set(place.hook.files) == set(taken)
         ledger.explain_repeats()
+
+
+# ---------------------------------------------------------------- a reload
+
+
+def test_killed_in_the_midst_of_a_reload_it_loses_nothing_and_heeds_the_new_file(
+    tmp_path: Path, soak: bool
+) -> None:
+    with town(tmp_path) as place, story(place, tmp_path, source={"max_in_flight": 1}) as told:
+        for turn, point in enumerate(RELOAD * (10 if soak else 1), start=1):
+            process = life(told, point)
+            until(lambda process=process: process.said("running"))  # type: ignore[misc]
+            place.enqueue(300)
+            settings = json.loads(told.config.read_text())
+            settings["sources"]["shots"]["count"] = 10 + turn
+            settings["sinks"]["hook"]["concurrency"] = 1 + turn % 4
+            told.config.write_text(json.dumps(settings))
+            process.signal(signal.SIGHUP)
+            died_at(process, point)
+        assert told.drain() == 0
+        books = told.books()
+        books.check_once()
+        assert len(books.lost_polls()) <= turn // len(RELOAD), (
+            "a poll is in flight only once all has begun again"
+        )
+        assert len(books.removed) == 300 * turn
+        assert set(place.hook.files) == set(books.spooled)
 
 
 # ---------------------------------------------------------------- what an operator asks
