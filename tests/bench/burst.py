@@ -188,9 +188,17 @@ def main() -> None:
             rig.receiver() as hook,
         ):
             rows = runner.run(measured(options, queue, hook, folder))
-    print(
-        rig.table(["max_in_flight", "least s", "bare s", "durable s", "to the least", "least", "most"], rows)
-    )
+    head = [
+        "max_in_flight",
+        "least s",
+        "bare",
+        "last answer",
+        "in the spool",
+        "to the least",
+        "least",
+        "most",
+    ]
+    print(rig.table(head, rows))
 
 
 def _options() -> argparse.Namespace:
