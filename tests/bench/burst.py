@@ -8,7 +8,7 @@ the messages appear. Timed is from the moment the first full answer arrives unti
 The least that so many parallel polls need is the polls that are left then, divided among them, times the delay.
 What has arrived is durable in the journal within one sync, in the spool after a commit that several pages share.
 Beside it a bare loop: so many lanes from the start that only poll, and store nothing.
-The promise is 1.5 times the least; every answer that is full lets one more poll be outstanding, so the lanes double.
+The promise is 1.5 times the least. Each full answer to the first lane opens one more.
 """
 
 import argparse
