@@ -2,10 +2,10 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import cast
 
 from poller import plugins
-from poller.assembly import wants
+from poller.assembly import built, wants
 from poller.clock import Clock
 from poller.control import ControlError, Works
 from poller.metrics import Metrics
@@ -22,7 +22,7 @@ async def at_rest(settings: Settings) -> AsyncIterator[Works]:
         raise ControlError("no daemon runs, and a spool without a file can only be asked through one")
     if not path.exists():
         raise ControlError(f"no daemon runs, and there is no spool {path} yet")
-    spool = cast(Spool, _adapter(plugins.SPOOLS, settings.spool.type)("spool", settings.spool, {}))
+    spool = cast(Spool, built(plugins.SPOOLS, "spool", settings.spool, {}))
     async with spool:
         for name, sink in settings.sinks.items():
             await spool.attach(name, wants(sink.only), ordered=sink.order == "stream")
@@ -43,8 +43,4 @@ def _source(settings: Settings, name: str) -> Source | PushedSource | None:
     accounts: Mapping[str, Account] = {
         account: Account(account, given) for account, given in settings.accounts.items()
     }
-    return cast(Source | PushedSource, _adapter(plugins.SOURCES, source.type)(name, source, accounts))
-
-
-def _adapter(group: plugins.Group, type: str) -> Any:
-    return plugins.adapter(group, type)
+    return cast(Source | PushedSource, built(plugins.SOURCES, name, source, accounts))

@@ -78,10 +78,10 @@ def salvage(
 
 def _spool(settings: "Settings") -> "KeptInFile":
     from poller import plugins
+    from poller.assembly import built
     from poller.ports import KeptInFile
 
-    adapter: Any = plugins.adapter(plugins.SPOOLS, settings.spool.type)
-    spool = adapter("spool", settings.spool, {})
+    spool = built(plugins.SPOOLS, "spool", settings.spool, {})
     if not isinstance(spool, KeptInFile):
         _fail(f"a spool of type {settings.spool.type} has no file to look after")
     return spool

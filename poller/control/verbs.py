@@ -2,8 +2,9 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from functools import partial
+from typing import TypeVar
 
 import msgspec
 import structlog
@@ -22,6 +23,7 @@ STEP = 200
 """How many a step reads, retries or purges: a commit of a few milliseconds, between which polls commit theirs."""
 STILL_AT_IT = 5.0
 
+Numbered = TypeVar("Numbered", DeadLetter, Quarantined)
 Rows = AsyncGenerator[Row | None, None]
 
 
@@ -113,17 +115,11 @@ async def _dead_purge(works: Works, request: Request) -> Rows:
     yield _done(works, request, purged=purged)
 
 
-async def _letters(
+def _letters(
     works: Works, chosen: Choice, limit: int | None = None
 ) -> AsyncGenerator[list[DeadLetter], None]:
-    """Downwards by number: a letter that dies again meanwhile has a higher one, and is not met twice."""
-    while limit is None or limit > 0:
-        letters = await works.spool.dead(STEP if limit is None else min(STEP, limit), chosen)
-        if not letters:
-            return
-        yield letters
-        chosen = msgspec.structs.replace(chosen, below=letters[-1].number)
-        limit = None if limit is None else limit - len(letters)
+    """A letter that dies again meanwhile has a higher number, and is not met twice."""
+    return _downwards(works.spool.dead, chosen, limit)
 
 
 def _letter_row(letter: DeadLetter) -> Row:
@@ -217,16 +213,10 @@ async def _quarantine_purge(works: Works, request: Request) -> Rows:
     yield _done(works, request, purged=purged)
 
 
-async def _rejects(
+def _rejects(
     works: Works, chosen: Choice, limit: int | None = None
 ) -> AsyncGenerator[list[Quarantined], None]:
-    while limit is None or limit > 0:
-        some = await works.spool.quarantined(STEP if limit is None else min(STEP, limit), chosen)
-        if not some:
-            return
-        yield some
-        chosen = msgspec.structs.replace(chosen, below=some[-1].number)
-        limit = None if limit is None else limit - len(some)
+    return _downwards(works.spool.quarantined, chosen, limit)
 
 
 def _reject_row(kept: Quarantined) -> Row:
@@ -240,6 +230,19 @@ def _reject_row(kept: Quarantined) -> Row:
 
 
 # ---------------------------------------------------------------- what is common
+
+
+async def _downwards(
+    fetch: Callable[[int, Choice], Awaitable[list[Numbered]]], chosen: Choice, limit: int | None
+) -> AsyncGenerator[list[Numbered], None]:
+    """What is chosen, a step at a time, downwards by number."""
+    while limit is None or limit > 0:
+        some = await fetch(STEP if limit is None else min(STEP, limit), chosen)
+        if not some:
+            return
+        yield some
+        chosen = msgspec.structs.replace(chosen, below=some[-1].number)
+        limit = None if limit is None else limit - len(some)
 
 
 def _done(works: Works, request: Request, *, why: str = "", **counts: int) -> Row:

@@ -7,6 +7,7 @@ connection dies), follow a redirect, decompress, or ask the environment for a pr
 import asyncio
 import ssl
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
@@ -15,6 +16,7 @@ import msgspec
 from yarl import URL
 
 from poller.errors import NotSent, PollerError
+from poller.model import Page
 from poller.qcloud.replies import is_complete
 
 LARGEST_BODY = 4 * 1024 * 1024
@@ -51,6 +53,18 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     whole: bool
     body: bytes
     date: str | None
+
+    def page(self, source: str, about: str = "") -> Page:
+        """The same as a source's page, received now."""
+        return Page(
+            source=source,
+            received_at=datetime.now(UTC),
+            status=self.status,
+            encoding=self.encoding,
+            whole=self.whole,
+            body=self.body,
+            about=about,
+        )
 
 
 NO_ANSWER = Answer(status=0, encoding="", whole=False, body=b"", date=None)

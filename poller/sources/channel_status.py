@@ -212,15 +212,7 @@ class ChannelStatus:
             answer = await self._account.call(INTERFACE, {"Param.s.channel_id": channel})
         finally:
             self._round.asking.discard(channel)
-        page = Page(
-            source=self.name,
-            received_at=datetime.now(UTC),
-            status=answer.status,
-            encoding=answer.encoding,
-            whole=answer.whole,
-            body=answer.body,
-            about=channel,
-        )
+        page = answer.page(self.name, channel)
         self._plan(channel, page)
         return page
 

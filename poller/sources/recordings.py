@@ -157,15 +157,7 @@ class Recordings:
             listed, _ = read_files(answer.body, answer.encoding, status=answer.status, whole=answer.whole)
         finally:
             self._visits.answered(call, listed, time.monotonic())
-        return Page(
-            source=self.name,
-            received_at=datetime.now(UTC),
-            status=answer.status,
-            encoding=answer.encoding,
-            whole=answer.whole,
-            body=answer.body,
-            about=call.channel,
-        )
+        return answer.page(self.name, call.channel)
 
     def read(self, page: Page, memory: bytes) -> Reading:
         """The finished segments that were not seen yet; a row that is none is a reject, once."""

@@ -1,7 +1,7 @@
 """The screenshot queue: `Live_Queue_Get`, whose every answer takes its messages away."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from types import TracebackType
 from typing import Annotated, Self
 
@@ -73,14 +73,7 @@ class ScreenshotQueue:
     async def fetch(self) -> Page:
         """Take up to `count` messages off the queue, with one request at most."""
         answer = await self._account.call(INTERFACE, self._inputs)
-        return Page(
-            source=self.name,
-            received_at=datetime.now(UTC),
-            status=answer.status,
-            encoding=answer.encoding,
-            whole=answer.whole,
-            body=answer.body,
-        )
+        return answer.page(self.name)
 
     def read(self, page: Page, memory: bytes) -> Reading:
         """Open the answer; each message becomes an event, or a reject on its own. `memory` stays as it is."""
