@@ -1,17 +1,15 @@
 """One picture over HTTP: bounded in bytes, in memory and in time, never followed elsewhere."""
 
-import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 
-import aiohttp
-
-from poller.errors import Rejected, TryLater
+from poller.errors import Rejected, SinkError, TryLater
 from poller.model import Event
-from poller.outbound import reason, wait_seconds
+from poller.outbound import wait_seconds
 from poller.sinks.download.hosts import Target
 from poller.sinks.download.pictures import check_checksum, check_picture
+from poller.sinks.download.transfers import BadUrl, TransferFailed, Transfers
 
 UPLOAD = timedelta(seconds=15)
 """Within so much of the shot a picture is uploaded (the 2016 v1.1 document)."""
@@ -20,6 +18,7 @@ NOT_YET = 2.0
 """Seconds until a picture is asked for again that is not there yet."""
 FAR_AHEAD = timedelta(hours=1)
 CHECKSUM = "x-cos-hash-crc64ecma"
+LONGEST_REFUSAL = 64 * 2**10
 BUSY = frozenset({408, 425, 429})
 
 
@@ -83,60 +82,78 @@ class Lease:
 
 
 class Fetcher:
-    """Gets pictures through a session that itself adds nothing and guards its connects."""
+    """Gets pictures, checks them, and says of each that fails whether it may heal."""
 
-    def __init__(
-        self, session: aiohttp.ClientSession, *, max_bytes: int, max_pixels: int, timeout: float
-    ) -> None:
-        self._session = session
+    def __init__(self, transfers: Transfers, *, max_bytes: int, max_pixels: int) -> None:
+        self._transfers = transfers
         self._max_bytes = max_bytes
         self._max_pixels = max_pixels
-        self._timeout = timeout
 
     async def fetch(self, event: Event, target: Target, lease: Lease, now: datetime) -> bytes:
         """The picture, whole and checked; raises `TryLater` or `Rejected`, whose texts name only the host."""
-        try:
-            async with (
-                asyncio.timeout(self._timeout),
-                self._session.get(target.url, allow_redirects=False) as response,
-            ):
-                if response.status != 200:
-                    raise refusal(response, event, now)
-                body = await self._body(response, lease)
-        except TimeoutError:
-            raise HostTrouble(f"{target.host}: timed out") from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise HostTrouble(f"{target.host}: {reason(error)}") from None
-        except ValueError:  # what the client finds wrong with a URL only when it connects
-            raise Rejected("not a URL that can be fetched") from None
-        check_picture(body, max_pixels=self._max_pixels)
-        check_checksum(body, response.headers.get(CHECKSUM))
-        return body
+        with lease.share() as share:
+            arriving = _Arriving(event, share, max_bytes=self._max_bytes, now=now)
+            try:
+                await self._transfers.get(target.url, arriving)
+            except TimeoutError:
+                raise HostTrouble(f"{target.host}: timed out") from None
+            except TransferFailed as error:
+                raise HostTrouble(f"{target.host}: {error}") from None
+            except BadUrl:
+                raise Rejected("not a URL that can be fetched") from None
+            body = arriving.body()
+            check_picture(body, max_pixels=self._max_pixels)
+            check_checksum(body, arriving.checksum)
+            return body
 
-    async def _body(self, response: aiohttp.ClientResponse, lease: Lease) -> bytes:
+
+class _Arriving:
+    """One picture on its way: what comes of it is held against the memory, what must not come ends it."""
+
+    def __init__(self, event: Event, share: Lease, *, max_bytes: int, now: datetime) -> None:
+        self.checksum: str | None = None
+        self._event = event
+        self._share = share
+        self._max_bytes = max_bytes
+        self._now = now
+        self._refused: SinkError | None = None
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def begin(self, status: int, headers: Mapping[str, str], length: int | None) -> None:
+        """Judge the head."""
+        if status != 200:
+            self._refused = refusal(status, headers.get("retry-after", ""), self._event, self._now)
+            return
         # Pictures do not compress; what was compressed all the same could be a bomb.
-        if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+        if headers.get("content-encoding", "identity").lower() != "identity":
             raise TryLater("the picture came compressed, which was not asked for")
-        length = response.content_length
         if length is not None and length > self._max_bytes:
             raise Rejected(f"the picture has {length} bytes; max_bytes is {self._max_bytes}")
-        with lease.share() as share:
-            share.take(length or 0)
-            pieces, size = [], 0
-            async for piece in response.content.iter_any():
-                size += len(piece)
-                if size > self._max_bytes:
-                    raise TryLater(f"the picture does not end within max_bytes ({self._max_bytes})")
-                share.take(size - share.taken)
-                pieces.append(piece)
-            if length is not None and size != length:
-                raise TryLater(f"{size} bytes came, {length} were announced")
-            return b"".join(pieces)
+        self._share.take(length or 0)
+        self.checksum = headers.get(CHECKSUM)
+
+    def take(self, piece: bytes) -> None:
+        """Keep some of the picture; of a refusal so much is thrown away as keeps the connection for the next."""
+        self._size += len(piece)
+        if self._refused is not None:
+            if self._size > LONGEST_REFUSAL:
+                raise self._refused
+            return
+        if self._size > self._max_bytes:
+            raise TryLater(f"the picture does not end within max_bytes ({self._max_bytes})")
+        self._share.take(self._size - self._share.taken)
+        self._pieces.append(piece)
+
+    def body(self) -> bytes:
+        """All that came; raises what a refusal means."""
+        if self._refused is not None:
+            raise self._refused
+        return b"".join(self._pieces)
 
 
-def refusal(response: aiohttp.ClientResponse, event: Event, now: datetime) -> TryLater | Rejected:
+def refusal(status: int, retry_after: str, event: Event, now: datetime) -> TryLater | Rejected:
     """What a status other than 200 means for one picture."""
-    status = response.status
     if status in {403, 404, 410} and now < expected_by(event):
         return TryLater(f"HTTP {status}: not there yet", after=NOT_YET)
     if status in {404, 410}:
@@ -144,7 +161,7 @@ def refusal(response: aiohttp.ClientResponse, event: Event, now: datetime) -> Tr
     if 300 <= status < 400:
         return TryLater(f"HTTP {status}: redirect refused")
     if status >= 500 or status in BUSY:
-        return HostTrouble(f"HTTP {status}", after=wait_seconds(response.headers.get("Retry-After", ""), now))
+        return HostTrouble(f"HTTP {status}", after=wait_seconds(retry_after, now))
     return TryLater(f"HTTP {status}")
 
 

@@ -11,7 +11,6 @@ from typing import Final
 from urllib.parse import unquote
 
 import msgspec
-from yarl import URL
 
 from poller.errors import Rejected
 
@@ -32,7 +31,7 @@ LONGEST_URL: Final = 8192
 class Target(msgspec.Struct, frozen=True, kw_only=True):
     """A URL that may be fetched: as it is sent, its host, and its decoded path without leading slashes."""
 
-    url: URL
+    url: str
     host: str
     path: str
 
@@ -74,7 +73,7 @@ def vet(url: str | None, hosts: HostList) -> Target:
     if port > 65535 or not hosts.holds(host, port):
         raise Rejected(f"{host}:{port} is not among the hosts that pictures may come from (allow_hosts)")
     return Target(
-        url=URL(url.partition("#")[0], encoded=True),
+        url=url.partition("#")[0],
         host=host,
         path=unquote(match["path"] or "", errors="surrogateescape").lstrip("/"),
     )

@@ -11,12 +11,13 @@ from typing import ParamSpec, Protocol, Self, TypeVar
 
 from poller.errors import PartlyFailed, SinkError, TryLater
 from poller.model import Batch, Event
-from poller.outbound import AddressGuard, session
+from poller.outbound import AddressGuard
 from poller.sinks.download.fetch import Fetcher, HostTrouble, Lease, Memory
 from poller.sinks.download.hosts import HostList, host_list, vet
 from poller.sinks.download.paths import Layout, Place, parse_template
 from poller.sinks.download.settings import DownloadSettings
 from poller.sinks.download.store import File, PathTrouble, Store
+from poller.sinks.download.transfers import Transfers
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -58,17 +59,15 @@ class Download:
             self._threads = ThreadPoolExecutor(settings.concurrency, f"download-{self.name}")
             opening.push_async_callback(asyncio.to_thread, self._close_store)
             await self._in_thread(self._store.open)
-            guarded = session(
+            transfers = Transfers(
                 AddressGuard(settings.allow_cidr),
-                limit=0,
-                limit_per_host=settings.per_host,
-                headers={"Accept": "image/jpeg"},
+                per_host=settings.per_host,
+                timeout=min(LONGEST_FETCH, SHARE_OF_TIMEOUT * settings.timeout),
             )
             self._fetcher = Fetcher(
-                await opening.enter_async_context(guarded),
+                await opening.enter_async_context(transfers),
                 max_bytes=settings.max_bytes,
                 max_pixels=settings.max_pixels,
-                timeout=min(LONGEST_FETCH, SHARE_OF_TIMEOUT * settings.timeout),
             )
             self._layout = Layout(
                 parts=parse_template(settings.template), lone=self._lone, folds=self._store.folds
