@@ -4,10 +4,11 @@ import asyncio
 import ipaddress
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -15,6 +16,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from poller.outbound import AddressGuard, AddressRefused, reason, session
+from poller.sinks.download.transfers import BadUrl, TransferFailed, Transfers
+
+Get = Callable[[str, AddressGuard], Coroutine[Any, Any, tuple[Exception | None, int]]]
 
 # PORT stands for the port of a server that listens on 127.0.0.1 and, where there is IPv6, on ::1.
 _SPELLINGS = """
@@ -183,6 +187,23 @@ async def _get(url: str, guard: AddressGuard) -> tuple[Exception | None, int]:
         return None, server.connections
 
 
+class _Ignored:
+    """Takes any answer."""
+
+    def begin(self, status: int, headers: object, length: int | None) -> None: ...
+
+    def take(self, piece: bytes) -> None: ...
+
+
+async def _get_by_libcurl(url: str, guard: AddressGuard) -> tuple[Exception | None, int]:
+    async with _loopback() as server, Transfers(guard, per_host=1, timeout=30) as transfers:
+        try:
+            await transfers.get(url.replace("PORT", str(server.port)), _Ignored())
+        except (TransferFailed, BadUrl, ValueError) as error:
+            return error, server.connections
+        return None, server.connections
+
+
 def _info(host: str) -> tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[object, ...]]:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, 80)
@@ -204,26 +225,37 @@ def test_there_are_enough_spellings_and_addresses() -> None:
     assert len(set(ADDRESSES)) >= 40
 
 
+@pytest.mark.parametrize("get", [_get, _get_by_libcurl])
 @pytest.mark.parametrize("url", SPELLINGS)
-def test_no_spelling_of_a_loopback_target_reaches_a_server_there(url: str) -> None:
-    error, connections = asyncio.run(_get(url, AddressGuard()))
+def test_no_spelling_of_a_loopback_target_reaches_a_server_there(url: str, get: Get) -> None:
+    error, connections = asyncio.run(get(url, AddressGuard()))
     assert error is not None
     assert connections == 0
 
 
 @pytest.mark.parametrize(
-    "url", ["http://127.0.0.1:PORT/", "http://localhost:PORT/", "http://①②⑦.⓪.⓪.①:PORT/"]
+    ("url", "get"),
+    [
+        *[(f"http://{host}:PORT/", _get) for host in ("127.0.0.1", "localhost", "①②⑦.⓪.⓪.①")],
+        *[
+            (f"http://{host}:PORT/", _get_by_libcurl)
+            for host in ("127.0.0.1", "localhost", "0x7f.1", "[::1]")
+        ],
+    ],
 )
-def test_the_same_spellings_reach_the_server_where_they_are_allowed(url: str) -> None:
+def test_the_same_spellings_reach_the_server_where_they_are_allowed(url: str, get: Get) -> None:
+    if "::1" in url and not _has_ipv6():
+        pytest.skip("this machine has no IPv6 loopback")
     guard = AddressGuard([ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")])
-    assert asyncio.run(_get(url, guard)) == (None, 1)
+    assert asyncio.run(get(url, guard)) == (None, 1)
 
 
-def test_no_name_of_the_hosts_file_reaches_a_server_on_loopback() -> None:
+@pytest.mark.parametrize("get", [_get, _get_by_libcurl])
+def test_no_name_of_the_hosts_file_reaches_a_server_on_loopback(get: Get) -> None:
     lines = [line.partition("#")[0].split() for line in Path("/etc/hosts").read_text().splitlines()]
     names = {name for line in lines if line and line[0] in {"127.0.0.1", "::1"} for name in line[1:]}
     for name in names:
-        error, connections = asyncio.run(_get(f"http://{name}:PORT/", AddressGuard()))
+        error, connections = asyncio.run(get(f"http://{name}:PORT/", AddressGuard()))
         assert error is not None, name
         assert connections == 0, name
 

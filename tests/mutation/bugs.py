@@ -481,9 +481,32 @@ PICTURES = (
     Bug(
         "an endless picture is read to its end",
         "poller/sinks/download/fetch.py",
-        "if size > self._max_bytes:",
-        "if size > 2**40:",
+        "if self._size > self._max_bytes:",
+        "if self._size > 2**40:",
         ("tests/sinks/download/test_download.py::test_an_endless_body_is_cut_off",),
+    ),
+    Bug(
+        "pictures are fetched from any address",
+        "poller/sinks/download/transfers.py",
+        "if not self._guard.allows(host):",
+        "if host == '0.0.0.0':",
+        ("tests/test_outbound.py::test_no_spelling_of_a_loopback_target_reaches_a_server_there",),
+    ),
+    Bug(
+        "a picture's turn is waited for while it connects",
+        "poller/sinks/download/transfers.py",
+        "        self._multi = pycurl.AsyncCurlMulti()\n",
+        "        self._multi = pycurl.AsyncCurlMulti()\n"
+        "        self._multi.setopt(pycurl.M_MAX_HOST_CONNECTIONS, self._per_host)\n"
+        "        self._per_host = 10_000\n",
+        ("tests/sinks/download/test_transfers.py::test_waiting_for_a_turn_is_not_taken_for_slow_connecting",),
+    ),
+    Bug(
+        "a picture's URL is spelled anew",
+        "poller/sinks/download/transfers.py",
+        "        self.curl.setopt(pycurl.REQUEST_TARGET, target)",
+        "        self.curl.unsetopt(pycurl.REQUEST_TARGET)",
+        ("tests/sinks/download/test_transfers.py::test_the_url_is_sent_as_it_stands",),
     ),
     Bug(
         "a picture that is not there yet is given up at once",

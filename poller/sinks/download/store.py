@@ -8,11 +8,12 @@ All of it blocks: it runs in threads.
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 import msgspec
 
@@ -105,18 +106,15 @@ class Store:
 
     def _keep_some(self, files: Sequence[File], failed: dict[str, SinkError]) -> None:
         written: dict[int, str] = {}
-        with Drafts(self._incoming) as drafts:
+        with self._open_folders() as folders, Drafts(self._incoming) as drafts:
 
             def write(index: int, file: File) -> None:
-                with self._folder(file.folders) as folder:
-                    there = _holds(folder, file.name, file.content)
-                if not there:
+                if not _holds(folders.open(file.folders), file.name, file.content):
                     written[index] = drafts.write(file.content)
 
             def publish(index: int, file: File) -> None:
                 if index in written:
-                    with self._folder(file.folders) as folder:
-                        drafts.publish(written[index], folder, file.name)
+                    drafts.publish(written[index], folders.open(file.folders), file.name)
 
             _each(files, failed, write)
             reached("picture.written")
@@ -125,37 +123,16 @@ class Store:
             _each(files, failed, publish)
             reached("picture.renamed")
 
-    # ---------------------------------------------------------------- folders
-
-    @contextmanager
-    def _folder(self, folders: Folders) -> Iterator[int]:
-        """The descriptor of a folder, made if missing."""
-        opened: list[int] = []
-        try:
-            for depth, name in enumerate(folders):
-                parent = opened[-1] if opened else self._root
-                opened.append(self._step(parent, name, folders[: depth + 1]))
-            yield opened[-1] if opened else self._root
-        finally:
-            for descriptor in opened:
-                os.close(descriptor)
-
-    def _step(self, parent: int, name: str, folders: Folders) -> int:
-        try:
-            return os.open(name, _FOLDER, dir_fd=parent)
-        except FileNotFoundError:
-            self._settled.discard(folders)
-            with suppress(FileExistsError):
-                os.mkdir(name, dir_fd=parent)
-            return os.open(name, _FOLDER, dir_fd=parent)
+    def _open_folders(self) -> "_Opened":
+        return _Opened(self._root, made=self._settled.discard)
 
     def _settle(self, touched: Iterable[Folders]) -> None:
         """Make the entries of folders durable, and the entries of those folders in their parents."""
         chain = {folders[:depth] for folders in touched for depth in range(1, len(folders) + 1)}
         new = chain - self._settled
-        for folders in {*touched, *(folders[:-1] for folders in new)}:
-            with self._folder(folders) as folder:
-                os.fsync(folder)
+        with self._open_folders() as opened:
+            for folders in {*touched, *(folders[:-1] for folders in new)}:
+                os.fsync(opened.open(folders))
         if len(self._settled) > MOST_REMEMBERED:
             self._settled.clear()
         self._settled.update(new)
@@ -175,6 +152,42 @@ class Store:
         finally:
             os.unlink(lower, dir_fd=self._root)
         return True
+
+
+class _Opened:
+    """Folders below a root, each opened once from its parent's descriptor and made if missing."""
+
+    def __init__(self, root: int, *, made: Callable[[Folders], None]) -> None:
+        self._root = root
+        self._made = made
+        self._open: dict[Folders, int] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        for descriptor in self._open.values():
+            os.close(descriptor)
+
+    def open(self, folders: Folders) -> int:
+        """The descriptor of a folder, which stays open until all are left."""
+        if not folders:
+            return self._root
+        if folders not in self._open:
+            self._open[folders] = self._step(self.open(folders[:-1]), folders)
+        return self._open[folders]
+
+    def _step(self, parent: int, folders: Folders) -> int:
+        name = folders[-1]
+        try:
+            return os.open(name, _FOLDER, dir_fd=parent)
+        except FileNotFoundError:
+            self._made(folders)
+            with suppress(FileExistsError):
+                os.mkdir(name, dir_fd=parent)
+            return os.open(name, _FOLDER, dir_fd=parent)
 
 
 def _each(files: Sequence[File], failed: dict[str, SinkError], step: Callable[[int, File], None]) -> None:
