@@ -64,5 +64,5 @@ def terms(settings: SinkSettings) -> Terms:
         max_events=settings.batch.max_events,
         max_wait=settings.batch.max_wait,
         rate=None if rate is None else (rate.limit, rate.period),
-        ordered=settings.order == "stream",
+        ordered=settings.ordered,
     )

@@ -25,7 +25,7 @@ async def at_rest(settings: Settings) -> AsyncIterator[Works]:
     spool = cast(Spool, built(plugins.SPOOLS, "spool", settings.spool, {}))
     async with spool:
         for name, sink in settings.sinks.items():
-            await spool.attach(name, wants(sink.only), ordered=sink.order == "stream")
+            await spool.attach(name, wants(sink.only), ordered=sink.ordered)
         yield Works(
             settings=settings,
             spool=spool,

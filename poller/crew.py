@@ -83,7 +83,7 @@ class Crew:
     async def open_sink(self, name: str, settings: SinkSettings) -> None:
         """Attach and enter a sink, with its courier."""
         sink = cast(Sink, built(plugins.SINKS, name, settings, self.accounts))
-        await self._spool.attach(name, wants(settings.only), ordered=settings.order == "stream")
+        await self._spool.attach(name, wants(settings.only), ordered=settings.ordered)
         served = await Served.enter(sink)
         self._metrics.declare_sink(name)
         courier = Courier(

@@ -1,12 +1,15 @@
 """The sections of the configuration that the core knows; adapters bring their own, built on these."""
 
+import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Annotated, Literal, Self
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PrivateAttr,
     SerializeAsAny,
     ValidationInfo,
     field_validator,
@@ -87,6 +90,11 @@ class SinkSettings(Section):
     )
     batch: BatchSettings = Field(default=BatchSettings(), description="How many events travel together.")
 
+    @property
+    def ordered(self) -> bool:
+        """Whether the events of each stream must arrive in order."""
+        return self.order == "stream"
+
     @field_validator("batch", "only", mode="after")
     @classmethod
     def _rest_from_the_adapter(cls, value: Section | None, info: ValidationInfo) -> Section | None:
@@ -142,6 +150,8 @@ class TlsSettings(Section):
     )
     cert_file: ReadableFile | None = Field(default=None, description="The client certificate to show.")
     key_file: ReadableFile | None = Field(default=None, description="The client certificate's private key.")
+    _contents: bytes = PrivateAttr(b"")
+    """A digest of the files, so that settings with a renewed certificate behind the same path are not equal."""
 
     @model_validator(mode="after")
     def _both_or_none(self) -> Self:
@@ -149,6 +159,16 @@ class TlsSettings(Section):
             raise wrong("needs key_file beside it", at="cert_file")
         if self.key_file is not None and self.cert_file is None:
             raise wrong("needs cert_file beside it", at="key_file")
+        return self
+
+    @model_validator(mode="after")
+    def _know_contents(self) -> Self:
+        digest = hashlib.blake2b()
+        for path in (self.ca_file, self.cert_file, self.key_file):
+            with suppress(OSError):  # was just read; whoever opens it in earnest says why it cannot be
+                digest.update(b"" if path is None else path.read_bytes())
+            digest.update(b"\0")
+        self._contents = digest.digest()
         return self
 
 

@@ -18,6 +18,7 @@ Change = Callable[[dict[str, Any], Path], object]
 
 def configuration(folder: Path) -> dict[str, Any]:
     (folder / "hook_secret").write_text("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    (folder / "ca.pem").write_text("one authority")
     return {
         "accounts": {
             "main": {"app_id": 1, "key": KEY, "cos": {"bucket": "shots", "app_id": 1}},
@@ -34,6 +35,7 @@ def configuration(folder: Path) -> dict[str, Any]:
                 "type": "webhook",
                 "url": "https://hooks.example.com/",
                 "secret_file": str(folder / "hook_secret"),
+                "tls": {"ca_file": str(folder / "ca.pem")},
             },
         },
     }
@@ -69,6 +71,10 @@ CHANGES: dict[str, tuple[Change, Plan]] = {
     ),
     "a secret behind the same path": (
         lambda new, folder: (folder / "hook_secret").write_text("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"),
+        Plan(sources=NOTHING, sinks=Parts(restart=("hook",))),
+    ),
+    "a renewed certificate behind the same path": (
+        lambda new, folder: (folder / "ca.pem").write_text("its successor"),
         Plan(sources=NOTHING, sinks=Parts(restart=("hook",))),
     ),
     "an account's key": (
