@@ -16,7 +16,7 @@ PER_ROUND = {"up": 20, "down": 6}
 
 
 @pytest.mark.timeout(7200)
-@pytest.mark.parametrize(("hook", "ordinary", "full"), [("up", 5, 670), ("down", 3, 330)])
+@pytest.mark.parametrize(("hook", "ordinary", "full"), [("up", 5, 850), ("down", 3, 150)])
 def test_a_killed_daemon_loses_at_most_the_polls_in_flight(
     tmp_path: Path, soak: bool, hook: str, ordinary: int, full: int
 ) -> None:
