@@ -95,19 +95,27 @@ def test_other_paths_and_methods_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "sent", [b"", b"GET /metrics HTTP/1.1\r\n", b"POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\nab"]
+    ("sent", "drop", "least"),
+    [
+        (b"", b"G", 2),
+        (b"GET /metrics HTTP/1.1\r\n", b"X-A: b\r\n", 2),
+        (b"GET /metrics HTTP/1.1\r\nX-A: ", b"b", 2),
+        (b"POST / HTTP/1.1\r\nContent-Length: 1000\r\n\r\nab", b"X", 0),  # its body is not waited for
+    ],
 )
-def test_a_client_that_drips_is_cut_at_the_deadline(sent: bytes) -> None:
+def test_a_client_that_drips_is_cut_at_the_deadline(sent: bytes, drop: bytes, least: int) -> None:
     async def story(port: int) -> None:
-        began = time.monotonic()
+        began, drops = time.monotonic(), 0
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(sent)
 
         async def drip() -> None:
+            nonlocal drops
             while True:
                 await asyncio.sleep(0.05)
-                writer.write(b"X" if b"Content" in sent else b"X-A: b\r\n")
+                writer.write(drop)
                 await writer.drain()
+                drops += 1
 
         dripping = asyncio.ensure_future(drip())
         with contextlib.suppress(ConnectionError):
@@ -115,6 +123,7 @@ def test_a_client_that_drips_is_cut_at_the_deadline(sent: bytes) -> None:
         dripping.cancel()
         await asyncio.gather(dripping, return_exceptions=True)
         assert time.monotonic() - began < 5
+        assert drops >= least, "it dripped until it was cut"
         assert (await asked(port, "/healthz"))[0] == 200
 
     tell(story, deadline=0.4)

@@ -315,6 +315,7 @@ def test_a_server_that_speaks_no_tls_is_sent_nothing() -> None:
         async with serving(saying(OK)) as server, Client(server.url("https"), deadlines=QUICK) as client:
             with pytest.raises(NotSent):
                 await client.get({"sign": SECRET})
+            assert (server.connections > 0, server.requests) == (True, [])
 
     asyncio.run(run())
 

@@ -41,6 +41,7 @@ def test_sigterm_at_any_moment_of_start_up_exits_0_and_loses_nothing(tmp_path: P
             if platform.removed:
                 assert spooled(config) == set(platform.removed)
     assert polled, "no signal came late enough to meet a poll"
+    assert polled < moments, "no signal came before the first poll"
 
 
 def test_sigterm_before_the_programs_first_lines_kills_and_nothing_was_begun(
@@ -70,7 +71,7 @@ def test_sigterm_before_the_programs_first_lines_kills_and_nothing_was_begun(
 def test_a_signal_while_polls_are_in_flight_exits_0_and_every_message_taken_is_kept(
     tmp_path: Path, number: signal.Signals, soak: bool
 ) -> None:
-    taken = 0
+    taken = met = 0
     for i in range(30 if soak else 4):
         folder = tmp_path / str(i)
         folder.mkdir()
@@ -80,11 +81,13 @@ def test_a_signal_while_polls_are_in_flight_exits_0_and_every_message_taken_is_k
             with daemon(config) as process:
                 until(lambda p=platform: len(p.requests) >= 4)
                 time.sleep(0.013 * i)
+                met += platform.answered < len(platform.requests)
                 assert process.stop(number) == 0, process.stderr
             platform.all_read_to_the_end()
             assert spooled(config) == set(platform.removed)
             taken += len(platform.removed)
     assert taken > 1000
+    assert met, "no signal met a poll in flight"
 
 
 def test_a_second_signal_does_not_end_a_poll(tmp_path: Path) -> None:
@@ -112,7 +115,7 @@ def test_signals_without_end_until_the_process_is_gone_lose_nothing(tmp_path: Pa
             config = write_config(folder, platform.endpoint)
             with daemon(config) as process:
                 until(lambda p=platform: p.answered >= 2)
-                hammer(process)
+                assert hammer(process) > 2, "too few signals before the end"
                 assert '"stopped"' in process.stderr
             platform.all_read_to_the_end()
             assert spooled(config) == set(platform.removed)
@@ -127,10 +130,13 @@ def test_signals_without_end_until_the_process_is_gone_exit_0(tmp_path: Path) ->
 
 
 def hammer(process: Process) -> int:
+    """SIGTERM after SIGTERM for as long as it lives; returns how many, the one that came too late left out."""
+    sent = 0
     while process.child.poll() is None:
         process.child.send_signal(signal.SIGTERM)
+        sent += 1
         time.sleep(0.002)
-    return process.wait()
+    return sent - 1
 
 
 def test_the_stop_is_told_in_the_log_and_to_the_service_manager_once(tmp_path: Path) -> None:

@@ -30,7 +30,9 @@ def test_a_bad_configuration_is_refused_where_it_is_wrong(case: Case, tmp_path: 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_finding_is_one_line_and_holds_no_secret(case: Case, tmp_path: Path) -> None:
-    for line in findings(case, tmp_path):
+    found = findings(case, tmp_path)
+    assert found
+    for line in found:
         assert re.fullmatch(rf"{re.escape(str(tmp_path))}/poller\.yaml:\d+:\d+: [^:]+: \S.*", line)
         assert line.isprintable()
         assert CANARY not in line

@@ -44,6 +44,7 @@ def test_there_is_a_fixture_for_every_schema_and_a_step_from_all_but_the_last() 
 @pytest.mark.parametrize("fixture", FIXTURES, ids=lambda path: path.name)
 def test_a_file_of_an_earlier_schema_opens_with_all_that_is_in_it(tmp_path: Path, fixture: Path) -> None:
     file = laid(tmp_path, fixture)
+    assert fixture.name == f"schema-{version(file)}.db.gz"
 
     async def story() -> None:
         clock = ToldClock()

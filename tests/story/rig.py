@@ -85,10 +85,10 @@ class Process:
         self.signal(signal.SIGTERM)
         return self.wait()
 
-    def kill(self) -> None:
-        """SIGKILL, if it still lives; it is gone afterwards."""
+    def kill(self) -> int:
+        """SIGKILL, if it still lives; it is gone afterwards. Returns how it ended: -9 where the kill met it."""
         self.child.kill()
-        self.child.wait(PATIENCE)
+        return self.child.wait(PATIENCE)
 
     # ------------------------------------------------------------ the admin port
 

@@ -275,6 +275,8 @@ def test_slow_and_strange_clients_hold_up_neither_polls_nor_pushes(tmp_path: Pat
         slow = [socket.create_connection((host, int(port))) for _ in range(100)]
         for number, one in enumerate(slow):
             one.sendall(f"POST {PATH} HTTP/1.1\r\nContent-Length: 9999\r\n".encode()[: 10 + number])
+        open_files = Path(f"/proc/{process.child.pid}/fd")
+        until(lambda: len(list(open_files.iterdir())) > 100, what="for all of them to be let in")
         place.enqueue(3000)
         for number in range(50):
             assert post(address, signed(shot(number))) == OK

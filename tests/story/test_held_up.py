@@ -20,6 +20,8 @@ from .town import Town, town, until
 EVERY = 0.1
 """Seconds between two polls of an empty queue."""
 LETTERS = 600
+FLOOD = 300
+"""Connections to a port: more than any takes at once."""
 STEADY = {"min_delay": "100ms", "max_delay": "100ms"}
 
 
@@ -95,9 +97,10 @@ def test_slow_readers_and_floods_on_every_port_slow_no_poll(tmp_path: Path) -> N
         until(lambda: process.said("receiving"))
         before = _polls_a_second(place)
         readers = [_slow_reader(clients, told) for _ in range(8)]
+        flood = []
         for port in (_port(process), int(process.said("receiving")[0]["at"].rpartition(":")[2])):
-            for number in range(200):
-                _open(clients, port, b"POST / HTTP/1.1\r\nX: "[: 4 + number % 16])
+            for number in range(FLOOD):
+                flood.append(_open(clients, port, b"POST / HTTP/1.1\r\nX: "[: 4 + number % 16]))
         for _ in range(40):
             _open_unix(clients, told)
         during = _polls_a_second(place)
@@ -108,6 +111,8 @@ def test_slow_readers_and_floods_on_every_port_slow_no_poll(tmp_path: Path) -> N
         for reader in readers:
             assert _hung_up(reader), "a slow reader is left at the deadline"
             assert _cut_before_the_end(reader)
+        cut = sum(_hung_up(one) for one in flood)
+        assert cut == 2 * FLOOD, "each is cut at the deadline, or was turned away"
         assert _polls_a_second(place) > before / 2
         assert process.stop() == 0
         assert told.books().lost() == []
@@ -124,11 +129,12 @@ def _port(process: Process) -> int:
     return int(process.said("admin_listens")[0]["port"])
 
 
-def _open(clients: ExitStack, port: int, word: bytes) -> None:
+def _open(clients: ExitStack, port: int, word: bytes) -> socket.socket:
     """A client that begins a request, and no more; more of them than the port takes at once."""
     one = clients.enter_context(closing(socket.create_connection(("127.0.0.1", port))))
     with suppress(OSError):
         one.sendall(word)
+    return one
 
 
 def _open_unix(clients: ExitStack, told: Story) -> None:

@@ -1,6 +1,7 @@
 """`kill -9` at random moments under load: at most the polls in flight are lost, all else is delivered."""
 
 import random
+import signal
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -57,7 +58,7 @@ def _kill(told: Story, place: Town, rng: random.Random) -> bool:
         time.sleep(rng.uniform(0.0, 0.03))
     assert process.alive, process.stderr
     caught = place.wire.in_flight > 0
-    process.kill()
+    assert process.kill() == -signal.SIGKILL
     until(lambda: place.wire.in_flight == 0)
     return caught
 

@@ -150,7 +150,7 @@ def test_a_daemon_killed_in_the_middle_of_a_retry_has_lost_no_letter(tmp_path: P
             begun = rng.random() < 0.8
             until(lambda p=process, b=begun: not b or p.metric("dead_letters", sink="hook") < MANY)  # type: ignore[misc]
             time.sleep(rng.uniform(0.0, 0.01))
-            process.kill()
+            assert process.kill() == -signal.SIGKILL
             _, said = retry.communicate(timeout=60)
             assert b"Traceback" not in said
             books = told.books()
@@ -304,7 +304,7 @@ def test_a_sink_that_fails_for_long_is_seen_everywhere_and_told_once(tmp_path: P
 
 def test_who_talks_nonsense_or_nothing_is_cut_and_holds_nobody_up(tmp_path: Path) -> None:
     with town(tmp_path) as place, story(place, tmp_path) as told:
-        process, path = told.run(), str(tmp_path / "spool.db.sock")
+        process, path, told_off = told.run(), str(tmp_path / "spool.db.sock"), 0
         for nonsense in (b"\n", b"{}\n", b'{"verb":"fly"}\n', b"\xff\n", b"x" * (2 << 20)):
             with closing(socket.socket(socket.AF_UNIX)) as caller:
                 caller.settimeout(20)
@@ -315,6 +315,8 @@ def test_who_talks_nonsense_or_nothing_is_cut_and_holds_nobody_up(tmp_path: Path
                 except OSError:
                     continue
                 assert answer == b"" or b'"error":"not a request' in answer
+                told_off += bool(answer)
+        assert told_off, "none of it was read as a request"
         silent = []
         for _ in range(10):
             caller = socket.socket(socket.AF_UNIX)

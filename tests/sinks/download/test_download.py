@@ -179,7 +179,7 @@ def test_an_endless_body_is_cut_off(tmp_path: Path) -> None:
     assert files(tmp_path) == {}
 
 
-def test_a_picture_that_drips_fails_alone(tmp_path: Path) -> None:
+def test_a_picture_that_hangs_fails_alone(tmp_path: Path) -> None:
     async def main() -> Exception | None:
         never = asyncio.Event()
 
@@ -195,6 +195,36 @@ def test_a_picture_that_drips_fails_alone(tmp_path: Path) -> None:
             return error
 
     assert str(only_failure(asyncio.run(main()))) == "127.0.0.1: timed out"
+    assert set(files(tmp_path)) == {"good.jpg"}
+
+
+def test_a_picture_that_drips_fails_alone(tmp_path: Path) -> None:
+    drops = 0
+
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal drops
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(ok(jpeg())[:-1000])
+        while not writer.is_closing():
+            writer.write(b"\xff")
+            drops += 1
+            await asyncio.sleep(0.02)
+
+    async def main() -> Exception | None:
+        async with (
+            serving(lambda path: ok(jpeg())) as server,
+            await asyncio.start_server(drip, "127.0.0.1", 0) as slow,
+            download(tmp_path, timeout=0.4, **FLAT) as sink,
+        ):
+            port = slow.sockets[0].getsockname()[1]
+            return await attempt(
+                sink,
+                shot("slow.jpg", f"http://127.0.0.1:{port}/slow.jpg"),
+                shot("good.jpg", server.url("good.jpg")),
+            )
+
+    assert str(only_failure(asyncio.run(main()))) == "127.0.0.1: timed out"
+    assert drops >= 5
     assert set(files(tmp_path)) == {"good.jpg"}
 
 

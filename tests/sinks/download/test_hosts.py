@@ -131,7 +131,10 @@ def test_no_url_whose_host_is_not_allowed_makes_a_request(tmp_path: Path) -> Non
                 assert isinstance(error.failures[event.id], Rejected), url
                 assert "secret" not in str(error.failures[event.id])
             assert server.heads == []
-        assert [path.name for path in tmp_path.iterdir()] == [".incoming"]
+            async with download(tmp_path / "own", allow_hosts=["127.0.0.1"]) as allowed:
+                assert await attempt(allowed, shot("good.jpg", server.url("good.jpg"))) is None
+            assert len(server.heads) == 1, "it answers, and counts who asks"
+        assert {path.name for path in tmp_path.iterdir()} == {".incoming", "own"}
 
     asyncio.run(main())
 
