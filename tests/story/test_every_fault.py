@@ -4,6 +4,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from poller.sandbox import API_FAULTS, CALLBACK_FAULTS, COS_FAULTS, QUERY_FAULTS, Customer, notified
 
 from .rig import story
@@ -113,6 +115,31 @@ def test_every_fault_of_the_store_ends_in_a_whole_picture_or_a_dead_letter(tmp_p
         for name, picture in stored.items():
             with urllib.request.urlopen(f"{place.pictures}/{name}") as answer:
                 assert picture == answer.read()
+
+
+@pytest.mark.parametrize("fault", ["late", pytest.param("lost", marks=pytest.mark.soak)])
+def test_an_upload_that_is_late_is_waited_for_and_one_that_never_comes_is_a_dead_letter(
+    tmp_path: Path, fault: str
+) -> None:
+    folder = tmp_path / "pictures"
+    archive = {"type": "download", "directory": str(folder), "template": "{name}"}
+    sinks = {"archive": {**archive, "allow_cidr": ["127.0.0.0/8"]}}
+    with town(tmp_path, interval=1.0) as place, story(place, tmp_path / "daemon", sinks=sinks) as told:
+        uploads = place.sandbox.faults["upload"]
+        place.ask(lambda: uploads.order(fault, 2, **SHORT.get(fault, {})))
+        process = told.run()
+        order(place, "streams", {"start": ["live_1", "live_2"]})
+        until(lambda: len(list(folder.glob("*.jpg"))) >= 4)
+        order(place, "streams", {"stop": ["live_1", "live_2"]})
+        assert uploads.fired == {fault: 2}
+        until(lambda: process.metric("backlog_events") == 0 and place.depth == 0)
+        assert process.metric("deliveries_total", sink="archive", outcome="retry") >= 2
+        assert process.stop() == 0
+        books = told.books()
+        dead = books.dead.get("archive", set())
+        assert len(dead) == (2 if fault == "lost" else 0)
+        assert {file.name for file in folder.glob("*.jpg")} == set(books.spooled) - dead
+        assert len(books.spooled) == len(books.removed) >= 4
 
 
 def test_every_fault_of_callbacks_is_got_over_by_the_platforms_repeats(tmp_path: Path) -> None:

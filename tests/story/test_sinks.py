@@ -1,12 +1,16 @@
 """One sink down while others run at full speed; and pictures that survive `kill -9`."""
 
 import random
+import signal
 import time
 from pathlib import Path
 
 import pytest
 
+from poller.courier import FAILURES_TO_PAUSE
+
 from .rig import story, webhook
+from .test_operate import rows
 from .town import town, until
 
 
@@ -62,7 +66,7 @@ def test_pictures_survive_kill_9_whole(tmp_path: Path, soak: bool) -> None:
                 until(lambda p=process, t=target: _stored(directory) >= t or not p.alive)  # type: ignore[misc]
                 assert process.alive, process.stderr
                 caught += _stored(directory) < place.counts.removed
-                process.kill()
+                assert process.kill() == -signal.SIGKILL
             assert told.drain() == 0, told.processes[-1].stderr[-3000:]
             books = told.books()
             names = {path.name: path for path in directory.iterdir() if path.is_file()}
@@ -79,6 +83,25 @@ def test_pictures_survive_kill_9_whole(tmp_path: Path, soak: bool) -> None:
 
 def _stored(directory: Path) -> int:
     return len(list(directory.glob("*.jpg")))
+
+
+@pytest.mark.parametrize("answer", [401, 403, 404])
+def test_a_burst_of_refusals_pauses_the_sink_and_drops_nothing(tmp_path: Path, answer: int) -> None:
+    with town(tmp_path) as place, story(place, tmp_path) as told:
+        place.turn(answer)
+        place.enqueue(1000)
+        process = told.run()
+        until(lambda: process.said("sink_paused"))
+        assert f"HTTP {answer}" in process.said("sink_paused")[0]["reason"]
+        assert place.hook.attempts >= FAILURES_TO_PAUSE
+        assert place.hook.files.total() == 0
+        place.turn(200)
+        rows(told, "resume", "hook")
+        until(lambda: place.hook.files.total() == 1000)
+        assert process.stop() == 0
+        books = told.books()
+        assert books.dead == {}
+        assert set(place.hook.files) == set(books.spooled)
 
 
 @pytest.mark.soak
