@@ -42,6 +42,10 @@ STATUS: Final = "sinks/test_webhook_answers.py::test_each_status_comes_to_one_th
 HEALS: Final = (
     "sinks/download/test_download.py::test_an_answer_that_may_heal_is_tried_again_and_leaves_nothing"
 )
+UPLOAD: Final = (
+    "story/test_every_fault.py"
+    "::test_an_upload_that_is_late_is_waited_for_and_one_that_never_comes_is_a_dead_letter"
+)
 FLOOD: Final = "story/test_held_up.py::test_slow_readers_and_floods_on_every_port_slow_no_poll"
 ORDER: Final = "sources/test_callbacks.py::test_the_checks_come_in_the_order_of_what_they_cost"
 CHECKS: Final = "sources/test_callbacks.py::test_each_check_refuses_for_its_own_reason"
@@ -56,21 +60,21 @@ PROCESS: Final = (
     row(
         "kill -9 at random moments under load",
         "at most the outstanding polls are lost",
-        "kills that met polls in flight are counted",
+        "exit by SIGKILL; kills that met polls in flight are counted",
         "story/test_kill.py::test_a_killed_daemon_loses_at_most_the_polls_in_flight",
         "core/test_journal.py::test_a_kept_page_survives_kill_9",
     ),
     row(
         "kill -9 at each step of a picture",
         "no cut picture, none is lost",
-        "exit by SIGKILL, and the fail point's own last words",
+        "exit by SIGKILL; the fail point's own last words, or pictures still missing at the kill",
         "story/test_fail_points_ways.py::test_killed_at_every_step_of_a_picture_it_leaves_none_that_is_cut",
         "story/test_sinks.py::test_pictures_survive_kill_9_whole",
     ),
     row(
         "kill -9 around a push's commit",
         "what was answered 200 is there, once",
-        "exit by SIGKILL, and the fail point's own last words",
+        "exit by SIGKILL and the fail point's own last words; or who pushes goes on until nobody answers",
         "story/test_fail_points_ways.py"
         "::test_killed_before_and_after_a_pushs_commit_what_was_answered_is_there_once",
         "story/test_callbacks.py::test_what_was_answered_200_is_there_after_a_kill_that_follows_at_once",
@@ -78,7 +82,7 @@ PROCESS: Final = (
     row(
         "kill -9 in a split or an operator's order",
         "each letter is dead or owed, each reject kept or read",
-        "exit by SIGKILL, and the fail point's own last words",
+        "exit by SIGKILL; the fail point's own last words, or letters that are owed again already",
         "story/test_fail_points_ways.py"
         "::test_killed_in_a_split_or_an_operators_order_it_has_everything_still",
         "story/test_operate.py::test_a_daemon_killed_in_the_middle_of_a_retry_has_lost_no_letter",
@@ -92,15 +96,15 @@ PROCESS: Final = (
     ),
     row(
         "signals twice and without end",
-        "nothing lost, exit 0; no poll is ended",
-        "the second signal is sent before the end",
+        "nothing lost; no poll is ended",
+        "the process lives when the second signal is sent; those without end are counted",
         "service/test_signals.py::test_a_second_signal_does_not_end_a_poll",
         "service/test_signals.py::test_signals_without_end_until_the_process_is_gone_lose_nothing",
     ),
     row(
         "SIGTERM at start-up",
         "nothing lost, exit 0",
-        "moments from the first line of the program on, each with its exit code",
+        "its handler is there at each signal; some come before the first poll, some after",
         "service/test_signals.py::test_sigterm_at_any_moment_of_start_up_exits_0_and_loses_nothing",
     ),
     row(
@@ -129,7 +133,7 @@ PROCESS: Final = (
     row(
         "a spool that cannot be written at the start",
         "nothing is polled: a crash loop removes nothing",
-        "exit code 1; requests at the platform are counted",
+        "exit code 1 and why, or the spool's refusal is waited for; requests are counted",
         "service/test_exit_codes.py::test_a_spool_that_cannot_be_written_exits_1_and_polls_nothing",
         "core/test_intake.py::test_nothing_is_polled_before_the_spool_is_proven_and_polling_begins_by_itself",
     ),
@@ -142,7 +146,7 @@ PROCESS: Final = (
     row(
         "an old or a later spool file",
         "migrated in one transaction, or refused",
-        "the file's version before and after; a kill by SIGKILL between two steps",
+        "the file's version before and after; the step's error; a kill by SIGKILL with its WAL written",
         "spools/test_migrations.py::test_a_file_of_an_earlier_schema_opens_with_all_that_is_in_it",
         "spools/test_migrations.py::test_a_step_that_fails_leaves_the_old_file",
         "spools/test_migrations.py::test_a_kill_in_the_middle_leaves_the_old_file",
@@ -168,7 +172,7 @@ STORAGE: Final = (
     row(
         "a full disk before a poll",
         "no poll, readiness says why, sinks drain on, polling resumes by itself",
-        "`polling_paused` names the disk; the platform's count of polls stands still",
+        "`polling_paused` names the disk, or strace's INJECTED; polls are counted",
         "story/test_operation.py::test_a_full_disk_pauses_polling_and_nothing_else_and_ends_by_itself",
         "story/test_operation.py"
         "::test_a_disk_below_min_free_is_told_before_anything_is_polled_and_its_end_is_noticed",
@@ -177,7 +181,7 @@ STORAGE: Final = (
     row(
         "a full disk between GET and commit",
         "the bytes are in the journal's own space",
-        "no byte is free, and the journal holds pages",
+        "no byte is free, or the spool's refusal is waited for; the journal holds pages",
         "story/test_operation.py::test_what_was_in_flight_when_the_disk_filled_is_in_the_journals_own_space",
         "core/test_intake.py::test_a_disk_that_fills_between_get_and_commit_loses_nothing_and_pauses_polling",
     ),
@@ -207,7 +211,7 @@ STORAGE: Final = (
     row(
         "a corrupted spool",
         "moved aside whole, a new one starts",
-        "the log's `spool_began_anew` and the file's bytes",
+        "`spool_began_anew` in the log, `StorageCorrupt`, or the file that was moved",
         "story/test_damage.py::test_a_damaged_spool_is_moved_aside_said_once_and_polling_goes_on",
         "core/test_damaged_spool.py"
         "::test_damage_met_while_running_ends_the_work_and_the_next_start_moves_the_file",
@@ -225,18 +229,24 @@ STORAGE: Final = (
     row(
         "a damaged journal",
         "the frame is left out, its neighbours live; a file that cannot be read is kept",
-        "the test overwrites the bytes",
+        "the overwritten frame is missing; the file stands aside",
         "core/test_journal.py::test_a_damaged_frame_is_left_out_and_hurts_no_neighbour",
         "core/test_journal.py::test_an_unreadable_journal_is_moved_aside_and_not_deleted",
     ),
     row(
         "the limits in bytes, age and free space",
         "polling pauses at the high mark, goes on under the low one",
-        "what is refused is `StorageFull`",
+        "what is refused is `StorageFull`; what is pruned is counted",
         "core/test_disk_limits.py"
         "::test_above_max_bytes_nothing_is_taken_until_the_slowest_sink_has_brought_it_under_the_low_mark",
         "core/test_disk_limits.py::test_a_disk_that_others_fill_is_noticed_and_so_is_room_on_it",
         "core/test_sqlite_spool.py::test_settled_pages_are_pruned_after_retain_in_bounded_steps",
+    ),
+    row(
+        "a second connection that writes or checkpoints",
+        "refused: one connection does both",
+        "`StorageError` for each statement",
+        "core/test_sqlite_spool.py::test_the_connection_that_reads_can_neither_write_nor_checkpoint",
     ),
 )
 
@@ -244,7 +254,7 @@ UPSTREAM: Final = (
     row(
         "nothing sent: DNS, refused, TLS",
         "back off, nothing counted as lost",
-        "`NotSent` is raised; servers count what they are sent",
+        "`NotSent` is raised, or `failed` counted; servers count connections and requests",
         "qcloud/test_client.py::test_nobody_there_and_no_such_name_are_not_sent",
         "qcloud/test_client.py::test_a_server_that_speaks_no_tls_is_sent_nothing",
         "qcloud/test_client.py::test_an_untrusted_certificate_sends_nothing_and_a_trusted_one_does",
@@ -253,7 +263,7 @@ UPSTREAM: Final = (
     row(
         "sent, and no whole answer",
         "`uncertain`, counted; never sent again",
-        "the sandbox's `fired` equals the metric",
+        "the sandbox's `fired` equals the metric (`hang` with --soak); the answer is not whole",
         MIX,
         API,
         "qcloud/test_client.py::test_a_request_whose_connection_fails_is_never_sent_again",
@@ -262,7 +272,7 @@ UPSTREAM: Final = (
     row(
         "a hang and a drip that do not end",
         "left at a deadline for the whole",
-        "the time it took, and what the server sees",
+        "the answer is not whole though its server goes on; the server is asked, and holds back",
         "qcloud/test_client.py::test_a_dripping_answer_ends_at_the_deadline_for_the_whole",
         "qcloud/test_client.py"
         "::test_a_server_that_never_finishes_its_handshake_is_left_at_the_connect_deadline",
@@ -272,7 +282,7 @@ UPSTREAM: Final = (
     row(
         "cut bodies",
         "whole messages in them are saved, the rest is quarantined, nothing invented",
-        "the sandbox's `fired`; every offset in turn",
+        "the sandbox's `fired`; every offset in turn; what came is not whole",
         MIX,
         API,
         "sources/test_answer_forms.py::test_whole_messages_before_any_cut_are_events_and_the_rest_is_kept",
@@ -283,7 +293,7 @@ UPSTREAM: Final = (
     row(
         "HTML, text, 3xx, 4xx, 5xx, a wrong type",
         "quarantined up to a cap, back off; messages in it are events",
-        "the sandbox's `fired`",
+        "the sandbox's `fired`; the status and the reject",
         API,
         "sources/test_screenshot_queue.py::test_an_error_page_is_kept_up_to_64_kib_and_without_secrets",
         "qcloud/test_client.py::test_a_redirect_is_an_answer_and_is_not_followed",
@@ -292,7 +302,7 @@ UPSTREAM: Final = (
     row(
         "bombs: gzip, depth, digits, an endless body",
         "bounded memory, neighbours live",
-        "the sandbox's `fired`; the size unpacked",
+        "the sandbox's `fired`; what was kept of the bomb and of the endless body",
         API,
         "sources/test_answer_forms.py::test_a_bomb_is_opened_within_bounds",
         "qcloud/test_client.py::test_an_endless_body_is_left_at_four_mebibytes",
@@ -320,7 +330,7 @@ UPSTREAM: Final = (
     row(
         "a wrong clock",
         "measured, corrected up to an hour, said once",
-        "the metric shows the offset that was set",
+        "the metric, or the log, shows the offset that was set",
         "story/test_operation.py::test_a_clock_wrong_by_ten_minutes_is_corrected_and_said_once",
         "story/test_operation.py::test_a_clock_wrong_by_two_hours_is_an_alarm_and_not_followed",
         "qcloud/test_account.py::test_a_date_two_hours_ahead_is_an_alarm_and_mints_no_long_lived_signature",
@@ -342,9 +352,24 @@ UPSTREAM: Final = (
         sandbox="api:latency",
     ),
     row(
+        "a proxy of the environment, or a cache on the way",
+        "no poll goes by the one, or is answered by the other",
+        "both servers count requests; the request's head",
+        "qcloud/test_client.py::test_proxies_of_the_environment_are_ignored_and_the_account_s_own_is_used",
+        "qcloud/test_client.py::test_a_request_asks_for_plain_bytes_from_no_cache",
+    ),
+    row(
+        "a poll's URL in strange hands",
+        "it is good for a minute, and found nowhere",
+        "the platform reads its `t`; every signature of a run is looked for",
+        "qcloud/test_account.py::test_a_poll_is_one_signed_get_of_the_queue",
+        "qcloud/test_account.py::test_a_date_two_hours_ahead_is_an_alarm_and_mints_no_long_lived_signature",
+        "story/test_secrets.py::test_no_secret_is_found_anywhere_after_a_run_through_all_faults",
+    ),
+    row(
         "all of these in the lists and states",
         "got over; each change told once",
-        "the sandbox's `fired`",
+        "the sandbox's `fired` (`hang` with --soak); `poll_failed` in the log",
         QUERY,
         sandbox="query:latency wrong_ret wrong_type cut cut_chunked cut_close reset_after reset_headers close hang drip"
         " reset_before status redirect html text too_frequent endless bomb",
@@ -363,10 +388,12 @@ SINKS: Final = (
     ),
     row(
         "5xx, a reset, a hang, a drip",
-        "again with full jitter",
-        "the server counts the request",
+        "again with full jitter; a body that drips holds up nothing",
+        "the server counts requests and connections; the delivery ends at its deadline",
         STATUS,
         "sinks/test_webhook_connections.py::test_a_reset_is_tried_later_and_sent_once",
+        "sinks/test_webhook_answers.py"
+        "::test_a_2xx_counts_whatever_its_body_does_and_its_connection_is_not_used_again",
         "sinks/test_webhook_connections.py"
         "::test_a_server_that_hangs_is_left_at_the_deadline_and_harms_no_later_delivery",
         "core/test_retry.py::test_backoff_has_full_jitter",
@@ -375,7 +402,7 @@ SINKS: Final = (
     row(
         "an answer without end, or a bomb",
         "bounded",
-        "the server counts the bytes it could send",
+        "the server counts the bytes it sent; the bomb is asked for as it is; headers that are too large",
         "sinks/test_webhook_answers.py::test_a_huge_answer_is_left_after_its_first_part",
         "sinks/test_webhook_answers.py::test_a_compressed_bomb_is_not_unpacked",
         "sinks/test_webhook_answers.py::test_endless_headers_are_a_failure",
@@ -389,11 +416,11 @@ SINKS: Final = (
     row(
         "401, 403, 404 in bursts",
         "the sink pauses and is probed, nothing dropped",
-        "`sink_paused` in the log, attempts at the receiver",
+        "`sink_paused` in the log with its status, attempts at the receiver",
         STATUS,
+        "story/test_sinks.py::test_a_burst_of_refusals_pauses_the_sink_and_drops_nothing",
         "core/test_courier.py::test_a_sink_that_keeps_failing_is_probed_by_one_carrier_only",
         "story/test_operate.py::test_a_sink_that_fails_for_long_is_seen_everywhere_and_told_once",
-        "story/test_sinks.py::test_a_sink_that_refuses_for_a_while_gets_everything_when_it_wants_again",
     ),
     row(
         "410",
@@ -426,7 +453,7 @@ SINKS: Final = (
     row(
         "a full, slow or closed pipe under stdout",
         "whole lines, nothing mixed, the loop goes on",
-        "the pipe is full, or EPIPE",
+        "the pipe is full, EPIPE, or EFBIG",
         "sinks/test_stdout.py::test_a_full_pipe_holds_back_its_delivery_and_not_the_loop",
         "sinks/test_stdout.py::test_a_closed_pipe_is_a_delivery_to_try_later",
         "sinks/test_stdout.py::test_a_line_that_was_cut_by_a_full_disk_is_finished_before_the_next",
@@ -446,14 +473,16 @@ DOWNLOADS: Final = (
     row(
         "an upload that is late",
         "asked for again until it is there",
-        "the first answer is 404",
+        "the sandbox's `fired`; retries are counted",
+        UPLOAD,
         "sinks/download/test_download.py::test_a_picture_that_is_not_there_yet_is_asked_for_again_soon",
         sandbox="upload:late",
     ),
     row(
         "an upload that never comes",
         "a dead letter after the margin; its neighbours are not hurt",
-        "404 after the margin",
+        "404 after the margin; the sandbox's `fired` with --soak",
+        UPLOAD,
         "sinks/download/test_download.py"
         "::test_a_picture_that_is_still_missing_later_is_dead_and_its_neighbours_are_not",
         sandbox="upload:lost",
@@ -470,7 +499,7 @@ DOWNLOADS: Final = (
     row(
         "a wrong type, an endless body, a bomb",
         "never published, bounded memory",
-        "the sandbox's `fired`",
+        "the sandbox's `fired`; the reason told",
         COS,
         HEALS,
         "sinks/download/test_download.py::test_an_endless_body_is_cut_off",
@@ -479,10 +508,11 @@ DOWNLOADS: Final = (
     ),
     row(
         "statuses, redirects, resets, hangs, drips of the store",
-        "tried again; a drip fails alone",
-        "the sandbox's `fired`",
+        "tried again; a hang or a drip fails alone",
+        "the sandbox's `fired`; the reason told; drops are counted",
         COS,
         HEALS,
+        "sinks/download/test_download.py::test_a_picture_that_hangs_fails_alone",
         "sinks/download/test_download.py::test_a_picture_that_drips_fails_alone",
         sandbox="cos:status redirect reset_before reset_headers close hang drip latency",
     ),
@@ -497,7 +527,7 @@ DOWNLOADS: Final = (
     row(
         "a planted link or folder",
         "not followed, not written through",
-        "the link and its target are looked at afterwards",
+        "what is in the way is told; the link and its target are looked at afterwards",
         "sinks/download/test_disk.py"
         "::test_a_planted_link_to_a_folder_is_not_followed_and_its_neighbours_are_stored",
         "sinks/download/test_disk.py::test_what_stands_in_a_files_place_is_replaced_and_not_written_through",
@@ -505,8 +535,10 @@ DOWNLOADS: Final = (
     row(
         "a picture's address that leads inside",
         "only public addresses and the accounts' hosts",
-        "servers on loopback count who connects",
+        "servers count who connects, and are reached where it is allowed",
         "test_outbound.py::test_no_spelling_of_a_loopback_target_reaches_a_server_there",
+        "test_outbound.py::test_the_same_spellings_reach_the_server_where_they_are_allowed",
+        "test_outbound.py::test_an_address_that_is_not_global_unicast_is_refused",
         "test_outbound.py::test_there_are_enough_spellings_and_addresses",
         "sinks/download/test_hosts.py::test_no_url_whose_host_is_not_allowed_makes_a_request",
     ),
@@ -531,13 +563,13 @@ BODIES: Final = (
     row(
         "a body that is cut at once after its headers",
         "all that came is kept",
-        "the server closes after so many bytes",
+        "the answer is not whole, and as long as what was sent",
         "qcloud/test_client.py::test_all_that_came_of_a_cut_body_is_kept",
     ),
     row(
         "a checksum that is wrong",
         "the picture is not published",
-        "the sandbox's `fired`",
+        "the sandbox's `fired`; the reason told",
         COS,
         HEALS,
         "sinks/download/test_pictures.py::test_the_checksum_is_the_stores_crc_in_decimal",
@@ -549,14 +581,14 @@ RECEIVER: Final = (
     row(
         "any other path or method",
         "404 without a hint",
-        "the status answered",
+        "the status answered, or the refusal counted",
         "sources/test_callbacks.py::test_any_other_path_or_method_is_not_there_and_gives_no_hint",
         ORDER,
     ),
     row(
         "too large, a wrong type, cut or no JSON",
         "refused, each for its own reason",
-        "the status answered and the outcome counted",
+        "the reason told; a notification that is cut would be one page more",
         CHECKS,
         "sources/test_callbacks.py::test_an_endless_body_is_cut_off_at_the_limit",
         "sources/test_callbacks.py::test_a_body_that_is_cut_or_broken_is_nobodys_notification",
@@ -565,13 +597,13 @@ RECEIVER: Final = (
     row(
         "a body that comes slowly",
         "cut at the deadline, others are served",
-        "the connection ends",
+        "the connection ends without an answer",
         "sources/test_callbacks.py::test_what_is_sent_slowly_is_cut_and_others_are_served_meanwhile",
     ),
     row(
         "a `t` of another form or time",
         "refused; up to an hour late is taken",
-        "the sandbox's `fired`, and 403",
+        "the sandbox's `fired`; the reason told, or 403",
         CALLBACK,
         "qcloud/test_notifications.py::test_a_t_of_any_other_form_or_time_is_refused_whatever_its_signature",
         "sources/test_callbacks.py::test_the_measured_skew_moves_the_window_as_far_as_it_is_believed",
@@ -580,7 +612,7 @@ RECEIVER: Final = (
     row(
         "a wrong sign or none",
         "403, rate-limited, never logged",
-        "the sandbox's `fired`; `refused_signature` counted",
+        "the sandbox's `fired`; refusals are counted",
         CALLBACK,
         "sources/test_callbacks.py::test_wrong_signatures_are_told_a_few_times_and_never_cost_a_good_one_its_answer",
         "story/test_callbacks.py::test_no_secret_of_a_notification_is_found_anywhere",
@@ -589,7 +621,7 @@ RECEIVER: Final = (
     row(
         "repeats and replays",
         "answered and stored once",
-        "the sandbox's `fired`",
+        "the sandbox's `fired`; what is known already is counted",
         CALLBACK,
         "sources/test_callbacks.py::test_a_captured_notification_that_is_sent_again_is_answered_and_stored_once",
         "story/test_callbacks.py::test_every_kind_of_notification_arrives_once_however_often_it_is_repeated",
@@ -606,7 +638,7 @@ RECEIVER: Final = (
     row(
         "a full, failed or slow spool",
         "503, taken when it comes again",
-        "the status answered; `receiving_paused`",
+        "503 and `receiving_paused`; the commit is held back, or fails",
         "story/test_callbacks.py::test_a_full_spool_refuses_pushes_and_takes_them_again_when_there_is_room",
         "core/test_reception.py"
         "::test_a_commit_that_takes_too_long_is_no_commit_and_others_do_not_wait_for_it",
@@ -623,7 +655,7 @@ RECEIVER: Final = (
     row(
         "a picture's host from a callback",
         "passes the same allow list",
-        "servers count requests",
+        "the refusal names `allow_hosts`",
         "sources/test_callbacks.py::test_a_picture_may_be_fetched_from_the_accounts_hosts_and_from_no_other",
     ),
 )
@@ -632,14 +664,14 @@ PORTS: Final = (
     row(
         "an open port without a token",
         "loopback by default; elsewhere refused without a token",
-        "findings of bad configurations; 401",
+        "findings of bad configurations, each at its place; 401",
         "settings/test_bad_configurations.py::test_a_bad_configuration_is_refused_where_it_is_wrong",
         "core/test_admin.py::test_with_a_token_only_who_brings_it_sees_more_than_health",
     ),
     row(
         "slow-loris and floods on every port",
         "cut at a deadline; polls go on at their pace",
-        "more connections than a port takes; each is seen to end",
+        "more connections than a port takes, each seen to end; drops are counted; the daemon's open files",
         FLOOD,
         "core/test_admin.py::test_a_client_that_drips_is_cut_at_the_deadline",
         "core/test_admin.py"
@@ -650,14 +682,14 @@ PORTS: Final = (
     row(
         "who does not read its answer",
         "cut at a deadline",
-        "the answer ends before its last line",
+        "the answer ends before its last line, or before its first",
         FLOOD,
         "core/test_admin.py::test_an_answer_that_takes_too_long_is_cut_as_well",
     ),
     row(
         "nonsense and silence on the control socket",
         "answered or cut, nobody held up",
-        "what the callers get",
+        "some callers are told off, who says nothing is cut",
         "story/test_operate.py::test_who_talks_nonsense_or_nothing_is_cut_and_holds_nobody_up",
     ),
     row(
@@ -681,14 +713,20 @@ SECRETS: Final = (
     row(
         "a platform that echoes the key or a signature",
         "masked before it is kept",
-        "the answer holds it",
+        "the answer has asterisks in its place; the platform was sent the signature",
         "qcloud/test_account.py::test_an_answer_that_echoes_our_signature_or_key_is_blanked_before_it_is_kept",
         "qcloud/test_account.py::test_no_key_and_no_signature_comes_out_anywhere",
     ),
     row(
+        "a traceback",
+        "shows no local variables",
+        "it is in the log; a deliberate bug shows the secret in it",
+        "core/test_log.py::test_a_traceback_shows_no_local_variables",
+    ),
+    row(
         "an error's own text",
         "tells no URL, query, header or secret",
-        "each failure is provoked",
+        "each failure and each finding has a text",
         "sinks/test_webhook_connections.py::test_no_failure_tells_url_query_headers_or_secret",
         "settings/test_bad_configurations.py::test_a_finding_is_one_line_and_holds_no_secret",
     ),
