@@ -13,16 +13,19 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from poller.sandbox import API_FAULTS, CALLBACK_FAULTS, COS_FAULTS, QUERY_FAULTS, Customer, notified
+from poller.sandbox import API_FAULTS, CALLBACK_FAULTS, COS_FAULTS, QUERY_FAULTS, Answers, Customer, notified
 
+from .repeats import Lives, printed
 from .rig import Books, Process, Story, story, webhook
 from .test_every_fault import SHORT
-from .test_every_way import CALLBACK_KEY, PATH, SOURCES, order, waiting
+from .test_every_way import CALLBACK_KEY, PATH, SOURCES, STREAMS, order, waiting
 from .test_faults import NOT_WHOLE
 from .test_held_up import frozen
 from .test_operate import rows
@@ -53,6 +56,7 @@ class Weather:
         ]  # fmt: skip
         if disk is not None:
             self._kinds.append(self._full_disk)
+        self.lives = Lives(told)
         self.process = told.run()
 
     def blow(self, seconds: float) -> None:
@@ -73,20 +77,24 @@ class Weather:
         assert self.process.alive, self.process.stderr[-3000:]
 
     def _kill(self) -> None:
-        self.process.kill()
+        assert self.process.kill() == -signal.SIGKILL
         self.kills.append(self._place.counts.polls)
+        self.lives.ended("kill")
         self.process = self._told.run()
 
     def _terminate(self) -> None:
         self.process.signal(signal.SIGTERM)
-        if self._rng.random() < 0.3:
+        twice = self._rng.random() < 0.3
+        if twice:
             self.process.signal(signal.SIGTERM)
         assert self.process.wait() == 0, self.process.stderr[-3000:]
+        self.lives.ended("second signal" if twice else "signal")
         self.process = self._told.run()
 
     def _freeze(self) -> None:
+        self.lives.stood_still.add(self._told.lives)
         with frozen(self.process):
-            time.sleep(self._rng.uniform(0.1, 2.0))
+            time.sleep(self._rng.uniform(0.1, 4.0))
 
     def _bad_answers(self) -> None:
         for name in self._rng.sample(sorted(set(API_FAULTS) - LONG), 4):
@@ -99,9 +107,11 @@ class Weather:
 
     def _full_disk(self) -> None:
         assert self._disk is not None
-        _fill(self._disk)
-        self._flow()
-        self._flow()
+        told = len(self.process.said("polling_paused"))
+        _fill(self._disk, leave=0)
+        end = time.monotonic() + 10.0  # it may be in trouble with the platform just then
+        while len(self.process.said("polling_paused")) == told and time.monotonic() < end:
+            self._flow()
         (self._disk / "ballast").unlink()
 
 
@@ -119,6 +129,7 @@ def test_after_random_faults_on_all_sides_the_books_balance(
                 customers=(customer,),
                 interval=1.0,
                 segment=4.0,
+                answers=Answers(fields="create_time", rows="spec", callbacks="2016"),
                 callback_pace=0.002,
                 callback_faults=rates(set(CALLBACK_FAULTS) - LONG, 0.3),
                 cos_faults=rates(set(COS_FAULTS) - LONG - LARGE, 0.1),
@@ -129,14 +140,18 @@ def test_after_random_faults_on_all_sides_the_books_balance(
         disk = stack.enter_context(small_disk(tmp_path)) if may_mount() else None
         told = stack.enter_context(everything(place, tmp_path, disk, port))
         weather = Weather(told, place, disk, rng)
-        order(place, "streams", {"start": ["live_1", "live_2"]})
+        order(place, "streams", {"start": list(STREAMS)})
         weather.blow(fault_seconds)
         fired = calm(place)
-        order(place, "streams", {"stop": ["live_1", "live_2"]})  # what is out of order waits for this one
+        order(place, "streams", {"stop": list(STREAMS)})  # what is out of order waits for this one
         clear(told, place, weather.process)
         assert weather.process.stop() == 0
+        weather.lives.ended("signal")
         summary = balance(told, place, weather, tmp_path)
-    print(f"random faults: {dict(weather.count)} {fired=} {summary}")
+        again = weather.lives.explain()
+        media(told, place)
+        fired |= on_our_side(told, disk)
+    print(f"random faults: {dict(weather.count)} {fired=} {summary} again={dict(again)}")
     assert min(fired.values()) >= 1, fired
 
 
@@ -175,7 +190,7 @@ def everything(place: Town, folder: Path, disk: Path | None, port: int) -> Any:
         sources={**SOURCES, "pushed": pushed},
         sinks={
             "console": {"type": "stdout"},
-            "hook": webhook(place, timeout="1s", only=pictures),
+            "hook": webhook(place, timeout="3s", only=pictures),
             "archive": {**archive, "allow_cidr": ["127.0.0.0/8"], "only": pictures},
         },
         spool={
@@ -206,6 +221,7 @@ def clear(told: Story, place: Town, process: Process) -> None:
     until(lambda: place.depth == 0, what="for the queue to be empty")
     until(lambda: waiting(place) == 0, what="for every notification to be answered")
     until(lambda: process.metric("journal_bytes") == 0, what="for the journal")
+    until(lambda: waiting_for_media(told, place) == set(), what="for every recording and the last states")
     until(lambda: process.metric("backlog_events") == 0, 180, "for every delivery")
 
 
@@ -237,15 +253,59 @@ def balance(told: Story, place: Town, weather: Weather, folder: Path) -> dict[st
     return {"removed": len(books.removed), "lost": len(books.lost()), "kept": len(names), "dead": len(dead)}
 
 
-def printed_names(told: Story) -> set[str]:
-    """The screenshots on every life's stdout; a killed life's last line may be cut short."""
-    found = set()
-    for process in told.processes:
-        for line in process.stdout_file.read_bytes().split(b"\n")[:-1]:
-            event = json.loads(line)
-            if event["type"].endswith(".screenshot"):
-                found.add(event["data"]["file_name"])
+def on_our_side(told: Story, disk: Path | None) -> dict[str, int]:
+    """How often the daemon met a webhook that was down, and a full disk."""
+    met = {"hook": sum(len(process.said("delivery_failed")) for process in told.processes)}
+    if disk is not None:
+        paused = [line["reason"] for process in told.processes for line in process.said("polling_paused")]
+        met["disk"] = sum("disk is full" in reason for reason in paused)
+    return met
+
+
+def happened(told: Story, kind: str) -> dict[str, dict[str, Any]]:
+    """The events of a kind on every life's stdout, by id."""
+    events = [event for process in told.processes for event in printed(process)]
+    return {event["id"]: event for event in events if event["type"].endswith(f".{kind}")}
+
+
+def recorded(place: Town) -> set[str]:
+    """Every recording of the streams, as the platform knows it."""
+    page = place.sandbox.recordings.page
+    found: set[str] = set()
+    for name in STREAMS:
+        for offset in count(0, 100):
+            ask = partial(page, Customer().app_id, name, offset=offset, limit=100)
+            some = place.ask(ask)[1]
+            found.update(one.vid for one in some)
+            if len(some) < 100:
+                break
     return found
+
+
+def states(told: Story, stream: str) -> list[str]:
+    """What was told of a channel, in the order of its time."""
+    mine = [event for event in happened(told, "channel").values() if event["subject"] == stream]
+    return [event["data"]["state"] for event in sorted(mine, key=lambda event: str(event["time"]))]
+
+
+def waiting_for_media(told: Story, place: Town) -> set[str]:
+    """The recordings and streams of which the last is not told yet."""
+    taped = {event["data"]["vid"] for event in happened(told, "recording").values()}
+    return (recorded(place) - taped) | {name for name in STREAMS if "interrupted" not in states(told, name)}
+
+
+def media(told: Story, place: Town) -> None:
+    """Each recording is told once, and each change of a channel."""
+    tapes = [event["data"]["vid"] for event in happened(told, "recording").values()]
+    assert len(set(tapes)) == len(tapes) >= len(STREAMS)
+    assert set(tapes) == recorded(place)
+    for name in STREAMS:
+        assert states(told, name) == ["live", "interrupted"]
+
+
+def printed_names(told: Story) -> set[str]:
+    """The screenshots on every life's stdout."""
+    return {event["data"]["file_name"] for event in happened(told, "screenshot").values()}
 
 
 def quarantine(spool: Path) -> list[tuple[str, bytes]]:
