@@ -9,7 +9,8 @@ import pytest
 
 from poller.sandbox import API_FAULTS, CALLBACK_FAULTS, COS_FAULTS, QUERY_FAULTS, UPLOAD_FAULTS
 
-from .matrix import MATRIX, NOT_APPLICABLE, Row
+from .matrix import MATRIX, NOT_APPLICABLE
+from .row import Row
 
 TESTS = Path(__file__).parents[1]
 ROWS = [one for rows in MATRIX.values() for one in rows]

@@ -1,0 +1,127 @@
+"""Process and host: kills, signals, power loss, what is there at the start."""
+
+from typing import Final
+
+from .row import row
+
+PAGE: Final = (
+    "story/test_fail_points.py::test_killed_at_every_step_of_a_page_it_loses_the_poll_in_flight_at_most"
+)
+
+PROCESS: Final = (
+    row(
+        "kill -9 at each step of a page",
+        "what was committed stays; at most the poll in flight is lost",
+        "exit by SIGKILL, and the fail point's own last words",
+        PAGE,
+    ),
+    row(
+        "kill -9 at random moments under load",
+        "at most the outstanding polls are lost",
+        "exit by SIGKILL; kills that met polls in flight are counted",
+        "story/test_kill.py::test_a_killed_daemon_loses_at_most_the_polls_in_flight",
+        "core/test_journal.py::test_a_kept_page_survives_kill_9",
+    ),
+    row(
+        "kill -9 at each step of a picture",
+        "no cut picture, none is lost",
+        "exit by SIGKILL; the fail point's own last words, or pictures still missing at the kill",
+        "story/test_fail_points_ways.py::test_killed_at_every_step_of_a_picture_it_leaves_none_that_is_cut",
+        "story/test_sinks.py::test_pictures_survive_kill_9_whole",
+    ),
+    row(
+        "kill -9 around a push's commit",
+        "what was answered 200 is there, once",
+        "exit by SIGKILL and the fail point's own last words; or who pushes goes on until nobody answers",
+        "story/test_fail_points_ways.py"
+        "::test_killed_before_and_after_a_pushs_commit_what_was_answered_is_there_once",
+        "story/test_callbacks.py::test_what_was_answered_200_is_there_after_a_kill_that_follows_at_once",
+    ),
+    row(
+        "kill -9 in a split or an operator's order",
+        "each letter is dead or owed, each reject kept or read",
+        "exit by SIGKILL; the fail point's own last words, or letters that are owed again already",
+        "story/test_fail_points_ways.py"
+        "::test_killed_in_a_split_or_an_operators_order_it_has_everything_still",
+        "story/test_operate.py::test_a_daemon_killed_in_the_middle_of_a_retry_has_lost_no_letter",
+    ),
+    row(
+        "SIGTERM, SIGINT under load",
+        "nothing lost, nothing twice, exit 0",
+        "exit code 0 and `stopped` in the log; signals that met polls in flight are counted",
+        "story/test_stop.py::test_a_stopped_daemon_loses_nothing",
+        "service/test_signals.py::test_a_signal_while_polls_are_in_flight_exits_0_and_every_message_taken_is_kept",
+    ),
+    row(
+        "signals twice and without end",
+        "nothing lost; no poll is ended",
+        "the process lives when the second signal is sent; those without end are counted",
+        "service/test_signals.py::test_a_second_signal_does_not_end_a_poll",
+        "service/test_signals.py::test_signals_without_end_until_the_process_is_gone_lose_nothing",
+    ),
+    row(
+        "SIGTERM at start-up",
+        "nothing lost, exit 0",
+        "its handler is there at each signal; some come before the first poll, some after",
+        "service/test_signals.py::test_sigterm_at_any_moment_of_start_up_exits_0_and_loses_nothing",
+    ),
+    row(
+        "SIGSTOP for longer than the deadlines, and SIGCONT",
+        "it goes on; nothing lost, no poll made up for",
+        "the process's state is T and no request comes meanwhile",
+        "story/test_held_up.py::test_a_daemon_that_stood_still_goes_on_and_makes_up_for_no_poll",
+    ),
+    row(
+        "power loss",
+        "nothing committed is lost, no empty picture",
+        "the file system is shut down; the rig sees losses where a sync is left out",
+        "power/test_power_cuts.py::test_a_power_cut_loses_nothing_that_was_acknowledged",
+        "power/test_power_cuts.py::test_the_rig_sees_events_lost_with_synchronous_normal",
+        "power/test_power_cuts.py::test_the_rig_sees_pages_lost_without_fdatasync",
+        "power/test_power_cuts.py::test_the_rig_sees_empty_pictures_without_fsync",
+        "power/test_power_cuts.py::test_the_rig_sees_pictures_lost_without_an_fsync_of_their_folders",
+    ),
+    row(
+        "a second daemon on one spool",
+        "refused with a clear message",
+        "its exit code and its log",
+        "story/test_operation.py::test_a_second_daemon_on_one_spool_is_refused_and_the_first_goes_on",
+        "service/test_exit_codes.py::test_a_second_daemon_on_one_spool_exits_1_says_why_and_polls_nothing",
+    ),
+    row(
+        "a spool that cannot be written at the start",
+        "nothing is polled: a crash loop removes nothing",
+        "exit code 1 and why, or the spool's refusal is waited for; requests are counted",
+        "service/test_exit_codes.py::test_a_spool_that_cannot_be_written_exits_1_and_polls_nothing",
+        "core/test_intake.py::test_nothing_is_polled_before_the_spool_is_proven_and_polling_begins_by_itself",
+    ),
+    row(
+        "a bad configuration",
+        "every finding at its place, nothing polled",
+        "exit code 78; a port counts who connects",
+        "story/test_operation.py::test_a_bad_configuration_exits_78_at_the_right_line_and_connects_nowhere",
+    ),
+    row(
+        "an old or a later spool file",
+        "migrated in one transaction, or refused",
+        "the file's version before and after; the step's error; a kill by SIGKILL with its WAL written",
+        "spools/test_migrations.py::test_a_file_of_an_earlier_schema_opens_with_all_that_is_in_it",
+        "spools/test_migrations.py::test_a_step_that_fails_leaves_the_old_file",
+        "spools/test_migrations.py::test_a_kill_in_the_middle_leaves_the_old_file",
+        "core/test_sqlite_spool.py::test_a_file_of_a_later_schema_is_refused",
+    ),
+    row(
+        "a bug in a reader",
+        "its page ends in quarantine, no crash loop",
+        "the reject names the exception",
+        "core/test_intake.py::test_a_bug_in_the_reader_ends_in_quarantine_and_polling_goes_on",
+        "core/test_reception.py"
+        "::test_a_bug_in_the_reader_ends_in_quarantine_and_its_sender_does_not_repeat_it_for_ever",
+    ),
+    row(
+        "everything at random, for long",
+        "the books balance; nothing comes again without a reason, each recording and state is told once",
+        "each kind of fault is counted, and none may be 0",
+        "story/test_random_faults.py::test_after_random_faults_on_all_sides_the_books_balance",
+    ),
+)

@@ -1,0 +1,87 @@
+"""Storage: disks that are full, slow or broken, and damaged files."""
+
+from typing import Final
+
+from .row import row
+
+STORAGE: Final = (
+    row(
+        "a full disk before a poll",
+        "no poll, readiness says why, sinks drain on, polling resumes by itself",
+        "`polling_paused` names the disk, or strace's INJECTED; polls are counted",
+        "story/test_operation.py::test_a_full_disk_pauses_polling_and_nothing_else_and_ends_by_itself",
+        "story/test_operation.py"
+        "::test_a_disk_below_min_free_is_told_before_anything_is_polled_and_its_end_is_noticed",
+        "story/test_failing_disk.py::test_a_write_for_which_there_is_no_space_pauses_polling_until_there_is",
+    ),
+    row(
+        "a full disk between GET and commit",
+        "the bytes are in the journal's own space",
+        "no byte is free, or the spool's refusal is waited for; the journal holds pages",
+        "story/test_operation.py::test_what_was_in_flight_when_the_disk_filled_is_in_the_journals_own_space",
+        "core/test_intake.py::test_a_disk_that_fills_between_get_and_commit_loses_nothing_and_pauses_polling",
+    ),
+    row(
+        "EIO or ENOSPC in a write of spool or journal",
+        "the process ends, the next one has everything",
+        "strace's INJECTED",
+        "story/test_failing_disk.py"
+        "::test_a_write_that_failed_ends_the_daemon_and_the_next_one_has_everything",
+    ),
+    row(
+        "a failed fsync",
+        "never retried and called durable",
+        "strace's INJECTED",
+        "core/test_failed_syncs.py"
+        "::test_after_a_failed_sync_the_spool_acknowledges_nothing_and_has_what_it_did",
+        "core/test_failed_syncs.py"
+        "::test_after_a_failed_sync_the_journal_acknowledges_nothing_and_has_what_it_did",
+        "story/test_damage.py::test_a_daemon_whose_sync_failed_ends_and_the_next_one_has_everything",
+    ),
+    row(
+        "a slow fsync",
+        "nothing lost or reordered",
+        "strace's DELAYED",
+        "story/test_failing_disk.py::test_a_disk_whose_syncs_take_long_loses_and_reorders_nothing",
+    ),
+    row(
+        "a corrupted spool",
+        "moved aside whole, a new one starts",
+        "`spool_began_anew` in the log, `StorageCorrupt`, or the file that was moved",
+        "story/test_damage.py::test_a_damaged_spool_is_moved_aside_said_once_and_polling_goes_on",
+        "core/test_damaged_spool.py"
+        "::test_damage_met_while_running_ends_the_work_and_the_next_start_moves_the_file",
+        "core/test_damaged_spool.py::test_a_move_that_was_cut_short_goes_on_under_the_same_name",
+        "core/test_damaged_spool.py::test_an_event_that_does_not_read_back_is_damage_and_no_crash_loop",
+    ),
+    row(
+        "bad pages in a spool file",
+        "salvage brings back all else",
+        "the test overwrites the pages, and `check` finds them",
+        "spools/test_salvage.py::test_a_bad_page_costs_only_what_is_on_it",
+        "spools/test_salvage.py::test_check_finds_a_damaged_page",
+        "spools/test_salvage.py::test_without_its_first_page_the_tables_are_found_all_the_same",
+    ),
+    row(
+        "a damaged journal",
+        "the frame is left out, its neighbours live; a file that cannot be read is kept",
+        "the overwritten frame is missing; the file stands aside",
+        "core/test_journal.py::test_a_damaged_frame_is_left_out_and_hurts_no_neighbour",
+        "core/test_journal.py::test_an_unreadable_journal_is_moved_aside_and_not_deleted",
+    ),
+    row(
+        "the limits in bytes, age and free space",
+        "polling pauses at the high mark, goes on under the low one",
+        "what is refused is `StorageFull`; what is pruned is counted",
+        "core/test_disk_limits.py"
+        "::test_above_max_bytes_nothing_is_taken_until_the_slowest_sink_has_brought_it_under_the_low_mark",
+        "core/test_disk_limits.py::test_a_disk_that_others_fill_is_noticed_and_so_is_room_on_it",
+        "core/test_sqlite_spool.py::test_settled_pages_are_pruned_after_retain_in_bounded_steps",
+    ),
+    row(
+        "a second connection that writes or checkpoints",
+        "refused: one connection does both",
+        "`StorageError` for each statement",
+        "core/test_sqlite_spool.py::test_the_connection_that_reads_can_neither_write_nor_checkpoint",
+    ),
+)
