@@ -140,7 +140,7 @@ SECRETS: Final = (
     row(
         "all faults at log level debug",
         "a canary key is found nowhere",
-        "every ordered fault is used up; the platform did echo the key",
+        "each fault of platform and store that was ordered is used up; the platform did echo the key",
         "story/test_secrets.py::test_no_secret_is_found_anywhere_after_a_run_through_all_faults",
         "story/test_callbacks.py::test_no_secret_of_a_notification_is_found_anywhere",
     ),

@@ -46,6 +46,7 @@ def test_no_secret_is_found_anywhere_after_a_run_through_all_faults(tmp_path: Pa
             _trouble(place, rng)
             process = told.start(**SECRETS)
             until(lambda: place.sandbox.faults["api"].ordered == 0 and place.depth == 0)
+            until(lambda: place.sandbox.faults["cos"].ordered == 0, what="for pictures to be asked for")
             place.turn(200)
             until(lambda: place.hook.files.total() >= 1000)
             pages = _pages(process) if form == "json" else []
@@ -81,7 +82,7 @@ def _sinks(place: Town, folder: Path) -> dict[str, object]:
             "type": "download",
             "directory": str(folder / "pictures"),
             "allow_cidr": ["127.0.0.0/8"],
-            "only": {"kinds": ["screenshot"], "streams": ["pictured*"]},
+            "only": {"kinds": ["screenshot"], "streams": ["pictured*", "load_1234_1"]},
             "sidecar": True,
             "timeout": "2s",
         },
@@ -97,12 +98,10 @@ def _trouble(place: Town, rng: random.Random) -> None:
         params = {"size": 6 << 20} if name in ("endless", "bomb") else {}
         place.order(name, **params)
         place.order("latency", seconds=0.0)
-    place.ask(
-        lambda: place.sandbox.faults["cos"].set_rates(
-            {name: 0.05 for name in COS_FAULTS if name not in SLOW | {"endless", "bomb"}}
-        )
-    )
-    place.enqueue(100 * 2 * len(names), streams=4)
+    for name in COS_FAULTS:
+        if name not in SLOW | {"endless", "bomb"}:
+            place.ask(lambda name=name: place.sandbox.faults["cos"].order(name))  # type: ignore[misc]
+    place.enqueue(100 * 2 * len(names), streams=40, pictures=True)
     echo = {"stream_id": f"pictured {KEY}", "pic_url": f"{KEY}.jpg", "errmsg": KEY}
     ill = f'{{"stream_id":"{KEY}","pic_url":["{KEY}"],"key":"{KEY}"}}'
     queue = place.sandbox.platform.queue()
