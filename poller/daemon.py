@@ -22,7 +22,7 @@ from poller.journal import Journal
 from poller.listen import Listener
 from poller.metrics import Metrics
 from poller.model import Page, PollOutcome, Reading, Reject
-from poller.ports import BeginsAnew, Spool
+from poller.ports import BeginsAnew, Pruned, Spool
 from poller.qcloud.account import Account
 from poller.reload import Plan, plan
 from poller.served import Served
@@ -240,11 +240,21 @@ class Daemon:
     async def _keep_house(self) -> None:
         while True:
             try:
-                while await self.spool.prune():
+                while self._pruned(await self.spool.prune()):
                     await asyncio.sleep(0.05)  # between two steps, for those who wait for a commit
             except StorageFull as error:
                 log.warning("pruning_failed", reason=str(error))
             await asyncio.sleep(HOUSEKEEPING)
+
+    def _pruned(self, pruned: Pruned) -> bool:
+        """Tell of what went that nobody has had; true if there is more to prune."""
+        for sink, count in pruned.dead.items():
+            log.warning("dead_letters_expired", sink=sink, count=count)
+        if pruned.rejects:
+            log.warning("quarantine_expired", count=pruned.rejects)
+        self.metrics.expired.labels("dead_letter").inc(sum(pruned.dead.values()))
+        self.metrics.expired.labels("quarantine").inc(pruned.rejects)
+        return pruned.more
 
     # ------------------------------------------------------------ reloading
 

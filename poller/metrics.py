@@ -19,6 +19,11 @@ class Metrics:
         self.known_events = counter("known_events", "Events whose id was seen before.", "kind")
         self.deliveries = counter("deliveries", "Settled deliveries by outcome.", "sink", "outcome")
         self.quarantined = counter("quarantined", "Bytes that could not be read, by the piece.")
+        self.expired = counter(
+            "expired", "What was forgotten for its age without anybody having had it.", "what"
+        )
+        for what in ("dead_letter", "quarantine"):
+            self.expired.labels(what)
         self.backlog = gauge("backlog_events", "Events owed to a sink.", "sink")
         self.oldest = gauge("oldest_undelivered_seconds", "Age of the oldest event owed to a sink.", "sink")
         self.dead_letters = gauge("dead_letters", "Deliveries that were given up.", "sink")

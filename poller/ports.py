@@ -288,15 +288,24 @@ class Spool(Port, Protocol):
         """The sinks that the operator paused, also those that are not attached."""
         ...
 
-    async def prune(self) -> bool:
+    async def prune(self) -> "Pruned":
         """Forget, in one short step, some of what is settled by every attached sink and older than the
         engine's `retain`, of the dead letters older than `retain_dead`, and of quarantine older than
-        `retain_quarantine`. True when there is more to do."""
+        `retain_quarantine`."""
         ...
 
     async def size(self) -> int:
         """Bytes held."""
         ...
+
+
+class Pruned(msgspec.Struct, frozen=True, kw_only=True):
+    """What a step of pruning took that nobody has had: dead letters by sink, and how many pieces of quarantine."""
+
+    dead: Mapping[str, int]
+    rejects: int
+    more: bool
+    """Whether there is more to do."""
 
 
 class Damage(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,7 +25,7 @@ from poller.model import (
     Reading,
     Reject,
 )
-from poller.ports import Wants
+from poller.ports import Pruned, Wants
 from poller.settings import SpoolSettings
 from poller.spools.claims import Claims
 from poller.spools.desk import Changes, Desk, Member, Waiting, revived
@@ -229,14 +229,21 @@ class MemorySpool:
         """See `Spool.paused`."""
         return frozenset(self._paused)
 
-    async def prune(self) -> bool:
+    async def prune(self) -> Pruned:
         """What is settled is forgotten at once; only ids are left, and they stay while the process lives."""
         now, settings = self._clock.now(), self._settings
         dead = Choice(before=now - timedelta(seconds=settings.retain_dead))
         rejects = Choice(before=now - timedelta(seconds=settings.retain_quarantine))
-        await self.purge_dead([letter.number for letter in await self.dead(PRUNE_STEP, dead)])
-        await self.purge_quarantine([kept.number for kept in await self.quarantined(PRUNE_STEP, rejects)])
-        return bool(await self.dead(1, dead) or await self.quarantined(1, rejects))
+        letters = await self.dead(PRUNE_STEP, dead)
+        await self.purge_dead([letter.number for letter in letters])
+        gone = await self.purge_quarantine(
+            [kept.number for kept in await self.quarantined(PRUNE_STEP, rejects)]
+        )
+        return Pruned(
+            dead=Counter(letter.sink for letter in letters),
+            rejects=gone,
+            more=bool(await self.dead(1, dead) or await self.quarantined(1, rejects)),
+        )
 
     async def size(self) -> int:
         """See `Spool.size`."""

@@ -217,7 +217,7 @@ class Afterwards(SpoolWorld):
                 await spool.attach("a", anything)
                 await spool.attach("b", anything)
                 clock.pass_time(20 * 86400)
-                while await spool.prune():
+                while (await spool.prune()).more:
                     pass
 
         async def after() -> None:

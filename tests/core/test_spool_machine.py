@@ -159,7 +159,7 @@ class SpoolMachine(RuleBasedStateMachine):
 
     @rule()
     def prune(self) -> None:
-        while self._do(self.spool.prune()):
+        while self._do(self.spool.prune()).more:
             pass
 
     @rule()

@@ -57,7 +57,7 @@ def test_settled_pages_are_pruned_after_retain_in_bounded_steps(tmp_path: Path) 
         await deliver_all(spool)
         clock.pass_time(1000 * DAY)  # some_event's times are far behind the told clock's by then
         steps = 1
-        while await spool.prune():
+        while (await spool.prune()).more:
             steps += 1
         assert steps == 3
         assert await spool.recent(10) == []
@@ -71,7 +71,7 @@ def test_settled_pages_stay_for_retain(tmp_path: Path) -> None:
         await spool.append("source", [some_reading(1, 2)])
         await deliver_all(spool)
         clock.pass_time(DAY / 2)
-        assert not await spool.prune()
+        assert not (await spool.prune()).more
         assert await spool.recent(10) == [some_event(2), some_event(1)]
 
     tell(tmp_path, story)
@@ -82,12 +82,12 @@ def test_ids_are_remembered_for_thirty_days_whatever_is_retained(tmp_path: Path)
         await spool.append("source", [some_reading(1, 2)])
         await deliver_all(spool)
         clock.pass_time(29 * DAY)
-        while await spool.prune():
+        while (await spool.prune()).more:
             pass
         assert await spool.recent(10) == []
         assert (await spool.append("source", [some_reading(1, 2)])).total() == 0
         clock.pass_time(2 * DAY)
-        while await spool.prune():
+        while (await spool.prune()).more:
             pass
         assert (await spool.append("source", [some_reading(1, 2)])).total() == 2
         assert len(await deliver_all(spool)) == 2
@@ -104,7 +104,7 @@ def test_numbers_go_on_after_everything_was_pruned_and_the_file_reopened(tmp_pat
         await spool.append("source", [some_reading(*range(50))])
         await deliver_all(spool)
         clock.pass_time(DAY)
-        while await spool.prune():
+        while (await spool.prune()).more:
             pass
 
     async def again(spool: SqliteSpool, clock: ToldClock) -> None:
@@ -272,11 +272,11 @@ def test_a_stream_that_was_seen_lately_is_known_after_pruning(tmp_path: Path) ->
     async def story(spool: SqliteSpool, clock: ToldClock) -> None:
         await spool.append("source", [some_reading(1)])
         clock.pass_time(29 * DAY)
-        while await spool.prune():
+        while (await spool.prune()).more:
             pass
         assert [stream.stream_id for stream in spool.streams()] == ["room"]
         clock.pass_time(2 * DAY)
-        while await spool.prune():
+        while (await spool.prune()).more:
             pass
         assert spool.streams() == []
 

@@ -176,6 +176,13 @@ def _printed(text: bytes, torn: bool) -> list[str]:
     return [_lines.decode(line).data.file_name for line in lines]
 
 
+def spool_with(told: Story, **more: Any) -> None:
+    """Change the spool's settings for the lives to come."""
+    settings = json.loads(told.config.read_text())
+    settings["spool"] = {"type": "sqlite", "path": str(told.spool_file), **more}
+    told.config.write_text(json.dumps(settings))
+
+
 @contextmanager
 def story(
     town: Town,

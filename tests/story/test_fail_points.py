@@ -1,18 +1,17 @@
 """Killed at every step of a message's life, and started again: the books balance."""
 
-import json
 import random
 import signal
 from collections import Counter
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
 from poller.failpoints import POINTS
 
 from .killed import Ledger, died_at, life
-from .rig import Story, story
+from .rig import Story, spool_with, story
 from .test_fail_points_ways import OPERATOR, PICTURE, PUSH, RELOAD
 from .town import Town, town, until
 
@@ -59,13 +58,6 @@ SAFE: Final = frozenset(
 
 def test_every_point_is_in_one_of_the_stories() -> None:
     assert Counter([*PAGE, *PICTURE, *PUSH, *OPERATOR, *RELOAD]) == Counter(POINTS)
-
-
-def spool_with(told: Story, **more: Any) -> None:
-    """Change the spool's settings for the lives to come."""
-    settings = json.loads(told.config.read_text())
-    settings["spool"] = {"type": "sqlite", "path": str(told.spool_file), **more}
-    told.config.write_text(json.dumps(settings))
 
 
 # ---------------------------------------------------------------- pages

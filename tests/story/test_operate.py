@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 from poller.cli import app
 from poller.stop import SIGNALS, Stop
 
-from .rig import Process, Story, story
+from .rig import Process, Story, spool_with, story
 from .town import Town, town, until
 
 MANY = 1000
@@ -129,6 +129,21 @@ def test_dead_letters_are_retried_on_the_file_and_delivered_by_the_next_daemon(t
         until(lambda: place.hook.files.total() == 29)
         assert process.stop() == 0
         assert len(place.hook.files) == 29
+
+
+def test_what_is_forgotten_for_its_age_is_told_and_counted(tmp_path: Path) -> None:
+    with town(tmp_path) as place, story(place, tmp_path) as told:
+        assert hook_refuses(told, place, 40).stop() == 0
+        _as_an_older_version_left_it(told.spool_file)
+        spool_with(told, retain_dead="0s", retain_quarantine="0s")
+        process = told.run()
+        until(lambda: process.metric("expired_total", what="dead_letter") == 40)
+        until(lambda: process.metric("expired_total", what="quarantine") == 3)
+        letters = [(line["sink"], line["count"]) for line in process.said("dead_letters_expired")]
+        assert {name for name, _ in letters} == {"hook"}
+        assert sum(count for _, count in letters) == 40
+        assert sum(line["count"] for line in process.said("quarantine_expired")) == 3
+        assert process.stop() == 0
 
 
 @pytest.mark.timeout(600)

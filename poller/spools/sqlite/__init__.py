@@ -34,7 +34,7 @@ from poller.model import (
     Quarantined,
     Reading,
 )
-from poller.ports import Damage, Examined, Salvaged, Wants
+from poller.ports import Damage, Examined, Pruned, Salvaged, Wants
 from poller.settings import FilePath, Size, SpoolSettings, size_between
 from poller.spools.claims import Claims
 from poller.spools.desk import Changes, Desk, Member
@@ -241,7 +241,7 @@ class SqliteSpool:
         self._not_dead(gone)
         return gone.total()
 
-    def _not_dead(self, gone: Counter[str]) -> None:
+    def _not_dead(self, gone: Mapping[str, int]) -> None:
         for sink, count in gone.items():
             self._dead[sink] = self._dead.get(sink, 0) - count
 
@@ -310,7 +310,7 @@ class SqliteSpool:
         """See `Spool.quarantine_size`."""
         return await self._read(_quarantine_size)
 
-    async def prune(self) -> bool:
+    async def prune(self) -> Pruned:
         """See `Spool.prune`."""
         step = partial(
             Writer.prune,
@@ -319,9 +319,9 @@ class SqliteSpool:
             dead=self._settings.retain_dead,
             quarantine=self._settings.retain_quarantine,
         )
-        more, letters = await self._write(step)
-        self._not_dead(letters)
-        return more
+        pruned = await self._write(step)
+        self._not_dead(pruned.dead)
+        return pruned
 
     async def size(self) -> int:
         """See `Spool.size`."""

@@ -18,7 +18,7 @@ from poller.clock import Clock
 from poller.errors import StorageCorrupt, StorageError, StorageFull
 from poller.failpoints import reached
 from poller.model import Event, Reading, Reject
-from poller.ports import Salvaged
+from poller.ports import Pruned, Salvaged
 from poller.spools.desk import Changes, Waiting, revived
 from poller.spools.sqlite.aside import CORRUPT, condemn
 from poller.spools.sqlite.marks import Marks
@@ -388,10 +388,10 @@ class Writer:
         """Write down whether the operator paused a sink."""
         self.connection.execute("UPDATE sink SET paused = ? WHERE name = ?", (paused, sink))
 
-    def prune(self, floor: int, retain: float, dead: float, quarantine: float) -> tuple[bool, Counter[str]]:
-        """One bounded step; true when it found as much as it may take, and how many dead letters of each sink went.
+    def prune(self, floor: int, retain: float, dead: float, quarantine: float) -> Pruned:
+        """One bounded step; there is more when it found as much as it may take.
 
-        The rest is how long to keep each, in seconds.
+        Events go before the number `floor`. The rest is how long to keep each, in seconds.
         """
         now, connection = self._clock.now(), self.connection
         full = self._prune_pages(floor, epoch(now) - retain, PRUNE_STEP)
@@ -401,7 +401,8 @@ class Writer:
             older(connection, "quarantine", "received_at", epoch(now) - quarantine)
         )
         prune_streams(connection, self.catalogue, now)
-        return full or PRUNE_STEP in (letters.total(), rejects), letters
+        full |= PRUNE_STEP in (letters.total(), rejects)
+        return Pruned(dead=letters, rejects=rejects, more=full)
 
     def prune_early(self) -> bool:
         """One step of forgetting what every attached sink has settled, however young it is."""
