@@ -5,7 +5,6 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Protocol
 
-from poller.clock import Clock
 from poller.model import Batch, Outcome
 from poller.spools.desk import Changes, Desk, Member
 from poller.spools.tail import Chunk, Tail
@@ -26,12 +25,11 @@ class Engine(Protocol):
 class Claims:
     """The desks of all attached sinks over one log. `head` is the number the next event will get."""
 
-    def __init__(self, engine: Engine, tail: Tail, clock: Clock) -> None:
+    def __init__(self, engine: Engine, tail: Tail) -> None:
         self.head = 1
         self.tail = tail
         self.desks: dict[str, Desk] = {}
         self._engine = engine
-        self._clock = clock
         self._loaded: dict[str, list[Member]] = {}
 
     def publish(self, chunk: Chunk) -> None:

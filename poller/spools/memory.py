@@ -52,7 +52,7 @@ class MemorySpool:
         self.name = name
         self._settings = settings
         self._clock = clock or Clock()
-        self._claims = Claims(self, Tail(None), self._clock)
+        self._claims = Claims(self, Tail(None))
         self._held = 0
         self._seen: set[str] = set()
         self._catalogue = Catalogue()

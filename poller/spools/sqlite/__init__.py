@@ -99,7 +99,7 @@ class SqliteSpool:
         )
         self._reads: GroupThread[Read, object] = GroupThread("spool-reader", self._read_all)
         self._reader: sqlite3.Connection | None = None
-        self._claims = Claims(self, Tail(TAIL_BYTES), self._clock)
+        self._claims = Claims(self, Tail(TAIL_BYTES))
         self._flush: asyncio.TimerHandle | None = None
         self._dead: dict[str, int] = {}
 
