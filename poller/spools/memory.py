@@ -53,7 +53,6 @@ class MemorySpool:
         self._settings = settings
         self._clock = clock or Clock()
         self._claims = Claims(self, Tail(None))
-        self._held = 0
         self._seen: set[str] = set()
         self._catalogue = Catalogue()
         self._memories: dict[str, dict[str, bytes]] = {}
@@ -76,8 +75,9 @@ class MemorySpool:
 
     async def prove(self) -> None:
         """See `Spool.prove`."""
-        if self._held >= self._settings.max_events:
-            raise StorageFull(f"spool {self.name}: {self._held} events wait")
+        waiting = self._claims.head - self._claims.floor()
+        if waiting >= self._settings.max_events:
+            raise StorageFull(f"spool {self.name}: {waiting} events wait")
 
     async def attach(self, sink: str, wants: Wants, ordered: bool = False) -> None:
         """See `Spool.attach`."""
@@ -116,8 +116,8 @@ class MemorySpool:
                 self._rejects.setdefault((source, reject), next(self._numbers))
         for old in list(self._rejects)[:-KEPT_REJECTS]:
             del self._rejects[old]
+        self._claims.tail.forget_before(self._claims.floor() - KEPT_SETTLED)
         if news:
-            self._held += len(news)
             self._claims.publish(Chunk(self._claims.head, news))
         return Counter(event.kind for event in news)
 
@@ -133,7 +133,6 @@ class MemorySpool:
     async def settle(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
         """See `Spool.settle`."""
         await self._claims.settle(batch, outcomes)
-        self._held -= self._claims.tail.forget_before(self._claims.floor() - KEPT_SETTLED)
 
     async def split(self, batch: Batch) -> tuple[Batch, ...]:
         """See `Spool.split`."""

@@ -41,14 +41,12 @@ class Tail:
         if self._most is not None and self.bytes > self._most:
             self._forget(self._excess(self._most))
 
-    def forget_before(self, number: int) -> int:
-        """Drop whole chunks that end at or before a number; returns how many events went."""
+    def forget_before(self, number: int) -> None:
+        """Drop whole chunks that end at or before a number."""
         count = 0
         while count < len(self._chunks) and self._chunks[count].end <= number:
             count += 1
-        gone = sum(len(chunk.events) for chunk in self._chunks[:count])
         self._forget(count)
-        return gone
 
     def members(self, start: int, limit: int) -> list[Member] | None:
         """Up to `limit` consecutive members from `start` on; None when `start` is not held."""
