@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from poller.clock import Clock
 from poller.model import (
     Choice,
     Dead,
@@ -144,6 +145,18 @@ class Deliveries(SpoolWorld):
 
         self._run(tmp_path, story)
 
+    def test_a_waiting_claim_wakes_when_a_retry_is_due(self, tmp_path: Path) -> None:
+        """By itself: nothing else comes meanwhile."""
+
+        async def story() -> None:
+            async with self.open(tmp_path, Clock()) as spool:
+                await spool.attach("a", anything)
+                await spool.append("source", [some_reading(1)])
+                await spool.settle(await spool.claim("a", 1), [Retry(after=0.05, reason="no")])
+                assert (await spool.claim("a", 1)).attempt == 2
+
+        asyncio.run(asyncio.wait_for(story(), 10))
+
     def test_a_partial_failure_keeps_only_what_failed(self, tmp_path: Path) -> None:
         """Of a batch, the done are done, the dead are dead letters, the rest comes again together."""
 
@@ -265,5 +278,23 @@ class Deliveries(SpoolWorld):
             await spool.append("source", [some_reading(3)])
             await spool.attach("a", anything)
             assert (await spool.claim("a", 9)).events == (some_event(2), some_event(3))
+
+        self._run(tmp_path, story)
+
+    @pytest.mark.parametrize("detached", [False, True])
+    @pytest.mark.parametrize("ordered", [False, True])
+    def test_what_a_sink_passed_is_not_owed_when_it_is_attached_anew(
+        self, tmp_path: Path, ordered: bool, detached: bool
+    ) -> None:
+        """Also where it wants everything now: what it did not want then it has behind it."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", lambda event: False, ordered=ordered)
+            await spool.append("source", [some_reading(1, 2)])
+            assert await claims_nothing(spool, "a")
+            if detached:
+                await spool.detach("a")
+            await spool.attach("a", anything, ordered=ordered)
+            assert (await spool.backlog("a")).events == 0
 
         self._run(tmp_path, story)

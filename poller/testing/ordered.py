@@ -3,6 +3,8 @@
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from poller.model import (
     Dead,
     Done,
@@ -87,6 +89,27 @@ class Ordered(SpoolWorld):
                 assert await claims_nothing(spool, "a")
                 await spool.settle(batch, done(batch))
             assert (await spool.backlog("a")).events == 0
+
+        self._run(tmp_path, story)
+
+    @pytest.mark.parametrize("detached", [False, True])
+    def test_an_ordered_sink_that_is_attached_anew_gets_nothing_twice(
+        self, tmp_path: Path, detached: bool
+    ) -> None:
+        """What waited for its turn comes; what other streams got behind it does not come again."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything, ordered=True)
+            await spool.append("source", [some_reading(1, 2), some_reading(3, stream="hall")])
+            first, hall = await spool.claim("a", 1), await spool.claim("a", 9)
+            assert hall.events == (some_event(3, stream="hall"),)
+            for batch in (hall, first):
+                await spool.settle(batch, done(batch))
+            if detached:
+                await spool.detach("a")
+            await spool.attach("a", anything, ordered=True)
+            assert (await spool.backlog("a")).events == 1
+            assert (await spool.claim("a", 9)).events == (some_event(2),)
 
         self._run(tmp_path, story)
 

@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import sqlite3
 import subprocess
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ import pytest
 from poller.errors import StorageFull
 from poller.model import Done, PollOutcome, Reading, Retry
 from poller.spools.sqlite import SqliteSpool
-from poller.spools.sqlite.marks import Levels, reason
+from poller.spools.sqlite.marks import Levels, Marks, measured, reason
 from poller.testing import ToldClock, anything, some_event
 from tests.story.town import needs_root
 
@@ -46,6 +48,44 @@ def test_the_marks(used: int, room: int, full: bool, says: str | None) -> None:
 def test_without_min_free_the_disk_is_used_to_its_end() -> None:
     assert reason(Levels(used=0, room=0), MIB, 0, False) is None
     assert reason(Levels(used=0, room=0), MIB, 0, True) is None
+
+
+def test_the_levels_are_measured_once_a_second_after_four_mib_and_in_every_turn_while_full(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "spool.db"
+    marks = Marks(path, MOST, 0)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE some (thing)")
+        assert marks.due(0.0)
+        marks.look(connection, 100.0)
+        assert marks.full is None
+        marks.written += 4 * MIB - 1
+        assert not marks.due(100.9)
+        assert marks.due(101.0)
+        marks.written += 1
+        assert marks.due(100.9)
+        marks.look(connection, 200.0)
+        assert not marks.due(200.0)
+        marks.full = "full"
+        assert marks.due(200.0)
+
+
+def test_what_is_used_is_what_pages_hold_and_the_wal_and_what_is_free_is_room(tmp_path: Path) -> None:
+    path, wal = tmp_path / "spool.db", tmp_path / "spool.db-wal"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE some (thing)")
+        connection.execute("INSERT INTO some VALUES (zeroblob(8000000))")
+        before = measured(connection, path, wal)
+        assert 8_000_000 < before.used <= 8_100_000
+        connection.execute("DELETE FROM some")
+        emptied = measured(connection, path, wal)
+        assert emptied.used < 100_000
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA wal_autocheckpoint=0")
+        connection.execute("INSERT INTO some VALUES (zeroblob(4000000))")
+        written = measured(connection, path, wal)
+        assert 8_000_000 < written.used <= 8_200_000  # four in the pages, and four in the WAL
 
 
 Story = Callable[[SqliteSpool, ToldClock], Awaitable[None]]

@@ -306,3 +306,15 @@ def test_a_memory_about_what_is_gone_for_long_is_forgotten(tmp_path: Path) -> No
         assert await spool.memory("source") == {"": b"a", "changing": b"d"}
 
     tell(tmp_path, story)
+
+
+def test_a_sink_that_is_not_attached_holds_back_no_pruning(tmp_path: Path) -> None:
+    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+        await spool.append("source", [some_reading(1)])
+        await spool.detach("a")
+        clock.pass_time(2 * DAY)
+        while await spool.prune():
+            pass
+        assert await spool.recent(9) == []
+
+    tell(tmp_path, story)

@@ -1,0 +1,69 @@
+"""The stretch of the log in memory: what it holds, and that it is bounded."""
+
+from poller.spools.tail import Chunk, Tail
+from poller.testing import some_event
+
+SIZE = len(some_event(10).encoded)
+"""Bytes of each event whose number has two digits."""
+
+
+def pushed(most: int | None, *counts: int) -> Tail:
+    """Chunks of so many events, numbered from 10 on."""
+    tail, first = Tail(most), 10
+    for count in counts:
+        tail.push(Chunk(first, tuple(some_event(n) for n in range(first, first + count))))
+        first += count
+    return tail
+
+
+def held(tail: Tail) -> list[int]:
+    """The numbers that are there."""
+    first = next((n for n in range(10, 100) if tail.members(n, 1)), 100)
+    found = tail.members(first, 1000) or []
+    assert [event for _, event in found] == [some_event(n) for n, _ in found]
+    assert tail.bytes == len(found) * SIZE
+    return [n for n, _ in found]
+
+
+def test_up_to_its_bound_it_holds_everything() -> None:
+    assert held(pushed(4 * SIZE, 1, 1, 1, 1)) == [10, 11, 12, 13]
+    assert held(pushed(None, 40, 40)) == list(range(10, 90))
+
+
+def test_beyond_its_bound_the_older_half_goes_at_once() -> None:
+    assert held(pushed(4 * SIZE, 1, 1, 1, 1, 1)) == [13, 14]
+    assert held(pushed(4 * SIZE, 1, 1, 1, 1, 1, 1, 1)) == [13, 14, 15, 16]
+
+
+def test_the_newest_chunk_stays_however_large_it_is() -> None:
+    assert held(pushed(4 * SIZE, 9)) == list(range(10, 19))
+    assert held(pushed(4 * SIZE, 1, 9)) == list(range(11, 20))
+
+
+def test_whole_chunks_before_a_number_can_be_forgotten() -> None:
+    tail = pushed(None, 2, 2, 2, 2)
+    tail.forget_before(13)
+    assert held(tail) == [12, 13, 14, 15, 16, 17]
+    tail.forget_before(16)
+    assert held(tail) == [16, 17]
+    tail.forget_before(18)
+    assert held(tail) == []
+    assert tail.newest(9) == []
+
+
+def test_chunks_told_out_of_order_lie_in_order() -> None:
+    tail = Tail(None)
+    for first in (12, 10, 14):
+        tail.push(Chunk(first, (some_event(first), some_event(first + 1))))
+    assert held(tail) == list(range(10, 16))
+    assert tail.newest(3) == [some_event(n) for n in (15, 14, 13)]
+
+
+def test_a_stretch_ends_at_a_gap() -> None:
+    tail = Tail(None)
+    for first in (10, 14):
+        tail.push(Chunk(first, (some_event(first), some_event(first + 1))))
+    assert tail.members(10, 9) == [(10, some_event(10)), (11, some_event(11))]
+    assert tail.members(12, 9) is None
+    assert tail.members(15, 9) == [(15, some_event(15))]
+    assert tail.members(9, 9) is None
