@@ -19,6 +19,7 @@ from poller.ports import Wants
 MOST_RETRYING = 10_000
 """Events that may wait for a retry; beyond it nothing fresh is taken, so that exceptions stay few."""
 KEPT_HISTORY = 10
+BELOW_THE_LOG = 2**62
 
 Member = tuple[int, Event]
 """An event with its number in the log."""
@@ -277,14 +278,17 @@ class Desk:
 
 
 def revived(letters: Sequence[DeadLetter], together: int, now: datetime) -> list[Waiting]:
-    """The batches in which dead letters of one sink are owed again, due now; their place in the log is gone (0)."""
+    """The batches in which dead letters of one sink are owed again, due now.
+
+    Their place in the log is gone: they get numbers below all of it, in the order in which they died.
+    """
     found = []
     for start in range(0, len(letters), together):
         some = letters[start : start + together]
         history = tuple(sorted((a for letter in some for a in letter.history), key=lambda one: one.at))
         waiting = Waiting(
             id=batch_id([letter.event.id for letter in some]),
-            members=tuple((0, letter.event) for letter in some),
+            members=tuple((letter.number - BELOW_THE_LOG, letter.event) for letter in some),
             failed=0,
             first_attempt_at=now,
             due=now,

@@ -92,6 +92,13 @@ class OrderedDesk(Desk):
         put = self._save(key for key in self._parked if key in self._waits or key not in self._held)
         return Changes(sink=self.sink, position=self.position, put=put)
 
+    def owe(self, waiting: Waiting) -> None:
+        """Take a batch that is owed already; what was the next of its streams to go out waits for it."""
+        super().owe(waiting)
+        for key in self._keys[waiting.id] & self._ready.keys():
+            del self._ready[key]
+            self.ready -= len(self._parked[key])
+
     # ------------------------------------------------------------ taking
 
     def take_retry(self) -> Batch | None:
@@ -169,9 +176,7 @@ class OrderedDesk(Desk):
         assert key is not None
         self._parked.setdefault(key, deque()).append(member)
         self._count += 1
-        if key in self._ready:
-            self.ready += 1
-        elif key in self._waits:
+        if key in self._waits:
             self._to_save.add(key)
 
     def _compact(self) -> None:
@@ -273,7 +278,7 @@ def _lowest(waiting: Iterable[Waiting]) -> dict[Key, int]:
     lowest: dict[Key, int] = {}
     for batch in waiting:
         for number, event in batch.members:
-            if (key := event.stream) is not None:
+            if (key := event.stream) is not None and number > 0:  # not a dead letter that is owed again
                 lowest[key] = min(number, lowest.get(key, number))
     return lowest
 

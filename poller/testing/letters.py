@@ -15,6 +15,7 @@ from poller.testing.made import (
     START,
     ToldClock,
     anything,
+    claims_nothing,
     done,
     some_event,
     some_reading,
@@ -91,6 +92,29 @@ class Letters(SpoolWorld):
             letter = (await spool.dead(1))[0]
             assert [attempt.reason for attempt in letter.history] == ["too old", "still"]
             assert letter.number > max(numbers)
+            assert (await spool.backlog("a")).events == 0
+
+        self._run(tmp_path, story)
+
+    def test_dead_letters_of_an_ordered_sink_are_retried_in_order(self, tmp_path: Path) -> None:
+        """One after the other, and before what was about to go out of their stream."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything, ordered=True)
+            await spool.append("source", [some_reading(1, 2, 3, 4)])
+            for number in (1, 2):
+                await spool.settle(await spool.claim("a", 1), [Dead(reason=f"bad {number}")])
+            batch = await spool.claim("a", 1)
+            assert await claims_nothing(spool, "a")
+            await spool.settle(batch, done(batch))
+            numbers = [letter.number for letter in await spool.dead(9)]
+            assert await spool.retry_dead("a", numbers, 1) == 2
+            await spool.append("source", [some_reading(5)])
+            for expected in ((some_event(1),), (some_event(2),), (some_event(4), some_event(5))):
+                batch = await spool.claim("a", 9)
+                assert batch.events == expected
+                assert await claims_nothing(spool, "a")
+                await spool.settle(batch, done(batch))
             assert (await spool.backlog("a")).events == 0
 
         self._run(tmp_path, story)

@@ -9,6 +9,7 @@ from poller.model import (
     Dead,
     Done,
     Event,
+    Outcome,
     Retry,
 )
 from poller.ports import Spool
@@ -89,6 +90,30 @@ class Ordered(SpoolWorld):
                 assert await claims_nothing(spool, "a")
                 await spool.settle(batch, done(batch))
             assert (await spool.backlog("a")).events == 0
+
+        self._run(tmp_path, story)
+
+    def test_streams_that_are_let_go_go_out_side_by_side_within_the_limit(self, tmp_path: Path) -> None:
+        """None is held by a batch that has nothing of it, and fresh events only fill up."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything, ordered=True)
+            await spool.append("source", [some_reading(1, 2, 3), some_reading(*range(4, 9), stream="hall")])
+            for number in (1, 2):
+                room, hall = [await spool.claim("a", 1) for _ in range(2)]
+                assert room.events == (some_event(number),)
+                assert hall.events == (some_event(number + 3, stream="hall"),)
+                assert await claims_nothing(spool, "a")
+                for batch in (room, hall):
+                    await spool.settle(batch, done(batch))
+            await spool.append("source", [some_reading(*range(9, 12), stream="yard")])
+            batch = await spool.claim("a", 3)
+            assert batch.events == (some_event(3), *(some_event(n, stream="hall") for n in (6, 7)))
+            await spool.settle(batch, done(batch))
+            assert (await spool.claim("a", 2)).events == (
+                some_event(8, stream="hall"),
+                some_event(9, stream="yard"),
+            )
 
         self._run(tmp_path, story)
 
@@ -252,17 +277,21 @@ class OrderedAfterwards(SpoolWorld):
         asyncio.run(before())
         asyncio.run(asyncio.wait_for(after(), 30))
 
-    def test_what_an_ordered_sink_got_never_comes_again_behind_a_later_event(self, tmp_path: Path) -> None:
-        """Although a batch in hand at the stop keeps the place in the log back."""
+    @pytest.mark.parametrize("first", [Done(), Dead(reason="bad")])
+    def test_what_an_ordered_sink_got_never_comes_again_behind_a_later_event(
+        self, tmp_path: Path, first: Outcome
+    ) -> None:
+        """Although a batch in hand at the stop keeps the place in the log back; nor where a dead letter is retried."""
         clock = ToldClock()
 
         async def before() -> None:
             async with self.open(tmp_path, clock) as spool:
                 await spool.attach("a", anything, ordered=True)
-                await spool.append("source", [some_reading(1, stream="hall"), some_reading(2, 3, 4)])
+                await spool.append("source", [some_reading(1, stream="hall"), some_reading(2, 3, 4, 5)])
                 await spool.claim("a", 1)
-                await spool.settle(await spool.claim("a", 1), [Done()])
-                await spool.settle(await spool.claim("a", 1), [Retry(after=0, reason="no")])
+                for outcome in (first, Done(), Retry(after=0, reason="no")):
+                    await spool.settle(await spool.claim("a", 1), [outcome])
+                await spool.retry_dead("a", [letter.number for letter in await spool.dead(9)], 1)
 
         async def after() -> None:
             async with self.open(tmp_path, clock) as spool:
@@ -272,8 +301,34 @@ class OrderedAfterwards(SpoolWorld):
                     batch = await spool.claim("a", 1)
                     got += batch.events
                     await spool.settle(batch, done(batch))
-                assert [event for event in got if event.stream_id == "room"] == [some_event(3), some_event(4)]
+                again = (2, 4, 5) if isinstance(first, Dead) else (4, 5)
+                room = [event for event in got if event.stream_id == "room"]
+                assert room == [some_event(number) for number in again]
                 assert some_event(1, stream="hall") in got
+
+        asyncio.run(before())
+        asyncio.run(asyncio.wait_for(after(), 30))
+
+    def test_dead_letters_that_are_retried_keep_their_order_over_a_restart(self, tmp_path: Path) -> None:
+        """Before what waits for its turn behind them."""
+        clock = ToldClock()
+
+        async def before() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything, ordered=True)
+                await spool.append("source", [some_reading(1, 2, 3)])
+                await spool.settle(await spool.claim("a", 2), [Dead(reason="bad")] * 2)
+                assert await spool.retry_dead("a", [letter.number for letter in await spool.dead(9)], 1) == 2
+                assert (await spool.claim("a", 9)).events == (some_event(1),)
+
+        async def after() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything, ordered=True)
+                for number in (1, 2, 3):
+                    batch = await spool.claim("a", 9)
+                    assert batch.events == (some_event(number),)
+                    assert await claims_nothing(spool, "a")
+                    await spool.settle(batch, done(batch))
 
         asyncio.run(before())
         asyncio.run(asyncio.wait_for(after(), 30))
