@@ -106,17 +106,17 @@ def tell(folder: Path, story: Story, *, max_bytes: int = MOST, min_free: int = 0
     asyncio.run(asyncio.wait_for(told(), 120))
 
 
-async def append(spool: SqliteSpool, clock: ToldClock, number: int) -> None:
-    clock.pass_time(1.0)
+async def append(spool: SqliteSpool, clock: ToldClock, number: int, seconds: float = 1.0) -> None:
+    clock.pass_time(seconds)
     events = tuple(some_event(20 * number + n, url=BIG) for n in range(20))
     await spool.append("source", [Reading(events=events, rejects=(), outcome=PollOutcome.FULL)])
 
 
-async def fill(spool: SqliteSpool, clock: ToldClock, start: int = 0) -> int:
+async def fill(spool: SqliteSpool, clock: ToldClock, start: int = 0, seconds: float = 1.0) -> int:
     """Append until it is refused; returns how many appends were taken."""
     for number in range(start, start + 100):
         try:
-            await append(spool, clock, number)
+            await append(spool, clock, number, seconds)
         except StorageFull:
             with pytest.raises(StorageFull, match=r"spool.db: full: \d+ MiB in use, max_bytes is 64 MiB"):
                 await spool.prove()
@@ -194,6 +194,25 @@ def test_early_pruning_never_takes_what_waits_for_a_retry_or_is_in_hand(tmp_path
         await spool.prove()
         clock.pass_time(3600)
         assert await deliver(spool, "slow") == [some_event(n).id for n in range(20)]
+
+    tell(tmp_path, story)
+
+
+def test_a_detached_sink_holds_back_no_early_pruning(tmp_path: Path) -> None:
+    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+        await fill(spool, clock)
+        await deliver(spool, "quick")
+        with pytest.raises(StorageFull):
+            await spool.prove()
+        await spool.detach("slow")
+        await spool.prove()
+
+    tell(tmp_path, story)
+
+
+def test_a_burst_that_fills_it_within_a_second_is_noticed(tmp_path: Path) -> None:
+    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+        assert 25 <= await fill(spool, clock, seconds=0.0) <= 37
 
     tell(tmp_path, story)
 
