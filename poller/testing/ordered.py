@@ -309,6 +309,34 @@ class OrderedAfterwards(SpoolWorld):
         asyncio.run(before())
         asyncio.run(asyncio.wait_for(after(), 30))
 
+    def test_what_waits_on_disk_and_lies_ahead_in_the_log_as_well_comes_once(self, tmp_path: Path) -> None:
+        """Where a batch in hand at the stop keeps the place in the log back."""
+        clock = ToldClock()
+
+        async def before() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything, ordered=True)
+                await spool.append("source", [some_reading(1, stream="hall"), some_reading(2, 3)])
+                await spool.claim("a", 1)
+                await spool.settle(await spool.claim("a", 1), [Retry(after=5, reason="no")])
+                assert await claims_nothing(spool, "a")
+
+        async def after() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything, ordered=True)
+                assert (await spool.backlog("a")).events == 3
+                clock.pass_time(5)
+                got: list[Event] = []
+                while (await spool.backlog("a")).events:
+                    batch = await spool.claim("a", 1)
+                    got += batch.events
+                    await spool.settle(batch, done(batch))
+                assert got == [some_event(2), some_event(3), some_event(1, stream="hall")]
+                assert await claims_nothing(spool, "a")
+
+        asyncio.run(before())
+        asyncio.run(asyncio.wait_for(after(), 30))
+
     def test_dead_letters_that_are_retried_keep_their_order_over_a_restart(self, tmp_path: Path) -> None:
         """Before what waits for its turn behind them."""
         clock = ToldClock()

@@ -58,6 +58,7 @@ def test_the_levels_are_measured_once_a_second_after_four_mib_and_in_every_turn_
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE some (thing)")
         assert marks.due(0.0)
+        assert marks.full is None
         marks.look(connection, 100.0)
         assert marks.full is None
         marks.written += 4 * MIB - 1
@@ -86,6 +87,9 @@ def test_what_is_used_is_what_pages_hold_and_the_wal_and_what_is_free_is_room(tm
         connection.execute("INSERT INTO some VALUES (zeroblob(4000000))")
         written = measured(connection, path, wal)
         assert 8_000_000 < written.used <= 8_200_000  # four in the pages, and four in the WAL
+        marks = Marks(path, 8_000_000, 0)
+        marks.look(connection, 0.0)
+        assert marks.full is not None
 
 
 Story = Callable[[SqliteSpool, ToldClock], Awaitable[None]]
@@ -298,3 +302,15 @@ def test_pages_of_the_file_that_are_free_are_room(small_disk: Path) -> None:
             await append(spool, clock, number)
 
     tell(small_disk, story, min_free=16 * MIB)
+
+
+@pytest.mark.root
+def test_what_the_wal_has_yet_to_move_into_the_file_is_no_room(small_disk: Path) -> None:
+    path, wal = small_disk / "spool.db", small_disk / "spool.db-wal"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA wal_autocheckpoint=0")
+        connection.execute("CREATE TABLE some (thing)")
+        connection.execute("INSERT INTO some VALUES (zeroblob(4000000))")
+        left = os.statvfs(small_disk).f_bavail * 4096
+        assert left - 4_100_000 < measured(connection, path, wal).room < left - 4_000_000

@@ -116,18 +116,20 @@ def test_numbers_go_on_after_everything_was_pruned_and_the_file_reopened(tmp_pat
     tell(tmp_path, again, retain=0.0, clock=clock)
 
 
+@pytest.mark.parametrize("each", [1, 20])
 def test_a_sink_that_fell_behind_reads_the_file_in_order(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, each: int
 ) -> None:
-    monkeypatch.setattr(engine, "TAIL_BYTES", 20_000)
+    """Whether its batches are larger or smaller than what is read at a time."""
+    monkeypatch.setattr(engine, "TAIL_BYTES", 1000 * each)
 
     async def story(spool: SqliteSpool, clock: ToldClock) -> None:
-        for start in range(0, 1000, 20):
-            await spool.append("source", [some_reading(*range(start, start + 20))])
+        for start in range(0, 50 * each, each):
+            await spool.append("source", [some_reading(*range(start, start + each))])
         first = await spool.claim("a", 7)
         await spool.settle(first, [Done()] * 7)
         rest = await deliver_all(spool)
-        assert [e.id for e in first.events] + rest == [some_event(n).id for n in range(1000)]
+        assert [e.id for e in first.events] + rest == [some_event(n).id for n in range(50 * each)]
 
     tell(tmp_path, story)
 
@@ -308,13 +310,23 @@ def test_a_memory_about_what_is_gone_for_long_is_forgotten(tmp_path: Path) -> No
     tell(tmp_path, story)
 
 
-def test_a_sink_that_is_not_attached_holds_back_no_pruning(tmp_path: Path) -> None:
+def test_a_sink_that_was_away_while_all_it_had_not_got_was_pruned_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "TAIL_BYTES", 100)
+
     async def story(spool: SqliteSpool, clock: ToldClock) -> None:
-        await spool.append("source", [some_reading(1)])
+        for number in (1, 2):
+            await spool.append("source", [some_reading(number)])
         await spool.detach("a")
         clock.pass_time(2 * DAY)
         while await spool.prune():
             pass
         assert await spool.recent(9) == []
+        await spool.attach("a", anything)
+        claim = asyncio.ensure_future(spool.claim("a", 9))
+        await spool.recent(9)  # so that it has looked into the file before
+        await spool.append("source", [some_reading(3)])
+        assert (await claim).events == (some_event(3),)
 
     tell(tmp_path, story)

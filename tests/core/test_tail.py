@@ -59,6 +59,12 @@ def test_chunks_told_out_of_order_lie_in_order() -> None:
     assert tail.newest(3) == [some_event(n) for n in (15, 14, 13)]
 
 
+def test_a_stretch_is_no_longer_than_asked_for() -> None:
+    tail = pushed(None, 2, 2, 2)
+    for limit in range(1, 7):
+        assert tail.members(10, limit) == [(n, some_event(n)) for n in range(10, 10 + limit)]
+
+
 def test_a_stretch_ends_at_a_gap() -> None:
     tail = Tail(None)
     for first in (10, 14):
