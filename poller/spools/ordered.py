@@ -35,7 +35,7 @@ class OrderedDesk(Desk):
         waiting: Iterable[Waiting],
         clock: Clock,
         *,
-        since: int = 0,
+        since: int,
     ) -> None:
         # a holder's rank is the lowest number of its batch: a total order, so nobody waits in a circle
         self._held: dict[Key, list[int]] = {}

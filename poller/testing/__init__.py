@@ -23,7 +23,8 @@ from poller.testing.made import (
     some_reading,
     some_recording,
 )
-from poller.testing.ordered import Ordered, OrderedAfterwards
+from poller.testing.ordered import Ordered
+from poller.testing.ordered_afterwards import OrderedAfterwards
 from poller.testing.sinks import SinkContract, SinkWorld
 
 __all__ = [

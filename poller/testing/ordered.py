@@ -9,7 +9,6 @@ from poller.model import (
     Dead,
     Done,
     Event,
-    Outcome,
     Retry,
 )
 from poller.ports import Spool
@@ -138,6 +137,24 @@ class Ordered(SpoolWorld):
 
         self._run(tmp_path, story)
 
+    def test_a_stream_that_is_stuck_lets_thousands_of_others_pass(self, tmp_path: Path) -> None:
+        """And goes on where it was."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything, ordered=True)
+            await spool.append("source", [some_reading(1, 2, stream="hall")])
+            stuck = await spool.claim("a", 1)
+            for start in range(0, 3000, 300):
+                await spool.append("source", [some_reading(*range(start, start + 300))])
+                batch = await spool.claim("a", 300)
+                assert len(batch.events) == 300 - (start == 0)
+                await spool.settle(batch, done(batch))
+            assert (await spool.backlog("a")).events == 3
+            await spool.settle(stuck, done(stuck))
+            assert (await spool.claim("a", 9)).events == (some_event(2, stream="hall"), some_event(2999))
+
+        self._run(tmp_path, story)
+
     def test_events_of_no_stream_have_no_order(self, tmp_path: Path) -> None:
         """They hold each other back as little as two streams do."""
 
@@ -174,213 +191,3 @@ class Ordered(SpoolWorld):
             assert len(got) == 12_001
 
         self._run(tmp_path, story)
-
-
-class OrderedAfterwards(SpoolWorld):
-    """What durable engines promise of them besides."""
-
-    def test_a_reopened_spool_keeps_an_ordered_sinks_order(self, tmp_path: Path) -> None:
-        """What waits behind a retry waits on disk; an orderly stop gives nobody anything twice."""
-        clock = ToldClock()
-
-        async def before() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything, ordered=True)
-                await spool.append("source", [some_reading(1, 2, 3), some_reading(4, stream="hall")])
-                await spool.settle(await spool.claim("a", 1), [Retry(after=10, reason="no")])
-                hall = await spool.claim("a", 9)
-                assert hall.events == (some_event(4, stream="hall"),)
-                await spool.settle(hall, done(hall))
-
-        async def after() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything, ordered=True)
-                assert (await spool.backlog("a")).events == 3
-                await spool.append("source", [some_reading(5), some_reading(6, stream="hall")])
-                assert (await spool.claim("a", 9)).events == (some_event(6, stream="hall"),)
-                clock.pass_time(10)
-                for expected in ((some_event(1),), tuple(some_event(n) for n in (2, 3, 5))):
-                    batch = await spool.claim("a", 9)
-                    assert batch.events == expected
-                    await spool.settle(batch, done(batch))
-
-        async def at_last() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything, ordered=True)
-                assert (await spool.claim("a", 9)).events == (some_event(6, stream="hall"),)
-                assert (await spool.backlog("a")).events == 1
-
-        asyncio.run(before())
-        asyncio.run(asyncio.wait_for(after(), 30))
-        asyncio.run(asyncio.wait_for(at_last(), 30))
-
-    def test_an_orderly_stop_writes_what_waited_for_its_turn(self, tmp_path: Path) -> None:
-        """So that what other streams got behind it does not come again."""
-        clock = ToldClock()
-
-        async def before() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything, ordered=True)
-                await spool.append("source", [some_reading(1, 2), some_reading(3, stream="hall")])
-                first = await spool.claim("a", 1)
-                hall = await spool.claim("a", 9)
-                assert hall.events == (some_event(3, stream="hall"),)
-                await spool.settle(hall, done(hall))
-                await spool.settle(first, done(first))
-
-        async def after() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything, ordered=True)
-                assert (await spool.backlog("a")).events == 1
-                assert (await spool.claim("a", 9)).events == (some_event(2),)
-
-        asyncio.run(before())
-        asyncio.run(asyncio.wait_for(after(), 30))
-
-    def test_halves_of_an_ordered_sinks_batch_stay_in_order_over_a_restart(self, tmp_path: Path) -> None:
-        """Also when neither was settled."""
-        clock = ToldClock()
-
-        async def before() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything, ordered=True)
-                await spool.append("source", [some_reading(1, 2, 3, 4)])
-                await spool.split(await spool.claim("a", 3))
-
-        async def after() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything, ordered=True)
-                for expected in ((some_event(1),), (some_event(2), some_event(3)), (some_event(4),)):
-                    batch = await spool.claim("a", 9)
-                    assert batch.events == expected
-                    await spool.settle(batch, done(batch))
-
-        asyncio.run(before())
-        asyncio.run(asyncio.wait_for(after(), 30))
-
-    def test_what_a_stop_found_in_hand_of_an_ordered_sink_comes_again(self, tmp_path: Path) -> None:
-        """Before the later events of its stream, which waited for it."""
-        clock = ToldClock()
-
-        async def before() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything, ordered=True)
-                await spool.append("source", [some_reading(1, 2)])
-                await spool.claim("a", 1)
-                assert await claims_nothing(spool, "a")
-
-        async def after() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything, ordered=True)
-                assert (await spool.claim("a", 9)).events == (some_event(1), some_event(2))
-
-        asyncio.run(before())
-        asyncio.run(asyncio.wait_for(after(), 30))
-
-    @pytest.mark.parametrize("first", [Done(), Dead(reason="bad")])
-    def test_what_an_ordered_sink_got_never_comes_again_behind_a_later_event(
-        self, tmp_path: Path, first: Outcome
-    ) -> None:
-        """Although a batch in hand at the stop keeps the place in the log back; nor where a dead letter is retried."""
-        clock = ToldClock()
-
-        async def before() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything, ordered=True)
-                await spool.append("source", [some_reading(1, stream="hall"), some_reading(2, 3, 4, 5)])
-                await spool.claim("a", 1)
-                for outcome in (first, Done(), Retry(after=0, reason="no")):
-                    await spool.settle(await spool.claim("a", 1), [outcome])
-                await spool.retry_dead("a", [letter.number for letter in await spool.dead(9)], 1)
-
-        async def after() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything, ordered=True)
-                got: list[Event] = []
-                while (await spool.backlog("a")).events:
-                    batch = await spool.claim("a", 1)
-                    got += batch.events
-                    await spool.settle(batch, done(batch))
-                again = (2, 4, 5) if isinstance(first, Dead) else (4, 5)
-                room = [event for event in got if event.stream_id == "room"]
-                assert room == [some_event(number) for number in again]
-                assert some_event(1, stream="hall") in got
-
-        asyncio.run(before())
-        asyncio.run(asyncio.wait_for(after(), 30))
-
-    def test_what_waits_on_disk_and_lies_ahead_in_the_log_as_well_comes_once(self, tmp_path: Path) -> None:
-        """Where a batch in hand at the stop keeps the place in the log back."""
-        clock = ToldClock()
-
-        async def before() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything, ordered=True)
-                await spool.append("source", [some_reading(1, stream="hall"), some_reading(2, 3)])
-                await spool.claim("a", 1)
-                await spool.settle(await spool.claim("a", 1), [Retry(after=5, reason="no")])
-                assert await claims_nothing(spool, "a")
-
-        async def after() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything, ordered=True)
-                assert (await spool.backlog("a")).events == 3
-                clock.pass_time(5)
-                got: list[Event] = []
-                while (await spool.backlog("a")).events:
-                    batch = await spool.claim("a", 1)
-                    got += batch.events
-                    await spool.settle(batch, done(batch))
-                assert got == [some_event(2), some_event(3), some_event(1, stream="hall")]
-                assert await claims_nothing(spool, "a")
-
-        asyncio.run(before())
-        asyncio.run(asyncio.wait_for(after(), 30))
-
-    def test_dead_letters_that_are_retried_keep_their_order_over_a_restart(self, tmp_path: Path) -> None:
-        """Before what waits for its turn behind them."""
-        clock = ToldClock()
-
-        async def before() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything, ordered=True)
-                await spool.append("source", [some_reading(1, 2, 3)])
-                await spool.settle(await spool.claim("a", 2), [Dead(reason="bad")] * 2)
-                assert await spool.retry_dead("a", [letter.number for letter in await spool.dead(9)], 1) == 2
-                assert (await spool.claim("a", 9)).events == (some_event(1),)
-
-        async def after() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything, ordered=True)
-                for number in (1, 2, 3):
-                    batch = await spool.claim("a", 9)
-                    assert batch.events == (some_event(number),)
-                    assert await claims_nothing(spool, "a")
-                    await spool.settle(batch, done(batch))
-
-        asyncio.run(before())
-        asyncio.run(asyncio.wait_for(after(), 30))
-
-    def test_a_sink_that_becomes_ordered_loses_nothing(self, tmp_path: Path) -> None:
-        """What was in hand comes again, also where a later event of its stream waits for a retry."""
-        clock = ToldClock()
-
-        async def before() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything)
-                await spool.append("source", [some_reading(1, 2, 3)])
-                await spool.claim("a", 1)
-                await spool.settle(await spool.claim("a", 1), [Retry(after=0, reason="no")])
-
-        async def after() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything, ordered=True)
-                got: list[Event] = []
-                while (await spool.backlog("a")).events:
-                    batch = await spool.claim("a", 1)
-                    got += batch.events
-                    await spool.settle(batch, done(batch))
-                assert sorted(event.id for event in got) == sorted(some_event(n).id for n in (1, 2, 3))
-
-        asyncio.run(before())
-        asyncio.run(asyncio.wait_for(after(), 30))

@@ -1,0 +1,264 @@
+"""What durable engines promise of ordered sinks besides: opened again, the order holds."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from poller.model import (
+    Dead,
+    Done,
+    Event,
+    Outcome,
+    Retry,
+)
+from poller.testing.made import (
+    ToldClock,
+    anything,
+    claims_nothing,
+    done,
+    some_event,
+    some_reading,
+)
+from poller.testing.spool import SpoolWorld
+
+
+class OrderedAfterwards(SpoolWorld):
+    """What durable engines promise of them besides."""
+
+    def test_a_reopened_spool_keeps_an_ordered_sinks_order(self, tmp_path: Path) -> None:
+        """What waits behind a retry waits on disk; an orderly stop gives nobody anything twice."""
+        clock = ToldClock()
+
+        async def before() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything, ordered=True)
+                await spool.append("source", [some_reading(1, 2, 3), some_reading(4, stream="hall")])
+                await spool.settle(await spool.claim("a", 1), [Retry(after=10, reason="no")])
+                hall = await spool.claim("a", 9)
+                assert hall.events == (some_event(4, stream="hall"),)
+                await spool.settle(hall, done(hall))
+
+        async def after() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything, ordered=True)
+                assert (await spool.backlog("a")).events == 3
+                await spool.append("source", [some_reading(5), some_reading(6, stream="hall")])
+                assert (await spool.claim("a", 9)).events == (some_event(6, stream="hall"),)
+                clock.pass_time(10)
+                for expected in ((some_event(1),), tuple(some_event(n) for n in (2, 3, 5))):
+                    batch = await spool.claim("a", 9)
+                    assert batch.events == expected
+                    await spool.settle(batch, done(batch))
+
+        async def at_last() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything, ordered=True)
+                assert (await spool.claim("a", 9)).events == (some_event(6, stream="hall"),)
+                assert (await spool.backlog("a")).events == 1
+
+        asyncio.run(before())
+        asyncio.run(asyncio.wait_for(after(), 30))
+        asyncio.run(asyncio.wait_for(at_last(), 30))
+
+    def test_an_orderly_stop_writes_what_waited_for_its_turn(self, tmp_path: Path) -> None:
+        """So that what other streams got behind it does not come again."""
+        clock = ToldClock()
+
+        async def before() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything, ordered=True)
+                await spool.append("source", [some_reading(1, 2), some_reading(3, stream="hall")])
+                first = await spool.claim("a", 1)
+                hall = await spool.claim("a", 9)
+                assert hall.events == (some_event(3, stream="hall"),)
+                await spool.settle(hall, done(hall))
+                await spool.settle(first, done(first))
+
+        async def after() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything, ordered=True)
+                assert (await spool.backlog("a")).events == 1
+                assert (await spool.claim("a", 9)).events == (some_event(2),)
+
+        asyncio.run(before())
+        asyncio.run(asyncio.wait_for(after(), 30))
+
+    def test_halves_of_an_ordered_sinks_batch_stay_in_order_over_a_restart(self, tmp_path: Path) -> None:
+        """Also a half of a half; what was settled of them does not come again."""
+        clock = ToldClock()
+
+        async def before() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything, ordered=True)
+                await spool.append("source", [some_reading(*range(1, 6))])
+                first, _ = await spool.split(await spool.claim("a", 4))
+                first, _ = await spool.split(first)
+                await spool.settle(first, done(first))
+
+        async def after() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything, ordered=True)
+                for expected in ((some_event(2),), (some_event(3), some_event(4)), (some_event(5),)):
+                    batch = await spool.claim("a", 9)
+                    assert batch.events == expected
+                    await spool.settle(batch, done(batch))
+
+        asyncio.run(before())
+        asyncio.run(asyncio.wait_for(after(), 30))
+
+    def test_what_a_stop_found_in_hand_of_an_ordered_sink_comes_again(self, tmp_path: Path) -> None:
+        """Before the later events of its stream, which waited for it."""
+        clock = ToldClock()
+
+        async def before() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything, ordered=True)
+                await spool.append("source", [some_reading(1, 2)])
+                await spool.claim("a", 1)
+                assert await claims_nothing(spool, "a")
+
+        async def after() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything, ordered=True)
+                assert (await spool.claim("a", 9)).events == (some_event(1), some_event(2))
+
+        asyncio.run(before())
+        asyncio.run(asyncio.wait_for(after(), 30))
+
+    @pytest.mark.parametrize("first", [Done(), Dead(reason="bad")])
+    def test_what_an_ordered_sink_got_never_comes_again_behind_a_later_event(
+        self, tmp_path: Path, first: Outcome
+    ) -> None:
+        """Although a batch in hand at the stop keeps the place in the log back; nor where a dead letter is retried."""
+        clock = ToldClock()
+
+        async def before() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything, ordered=True)
+                await spool.append("source", [some_reading(1, stream="hall"), some_reading(2, 3, 4, 5)])
+                await spool.claim("a", 1)
+                for outcome in (first, Done(), Retry(after=0, reason="no")):
+                    await spool.settle(await spool.claim("a", 1), [outcome])
+                await spool.retry_dead("a", [letter.number for letter in await spool.dead(9)], 1)
+
+        async def after() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything, ordered=True)
+                got: list[Event] = []
+                while (await spool.backlog("a")).events:
+                    batch = await spool.claim("a", 1)
+                    got += batch.events
+                    await spool.settle(batch, done(batch))
+                again = (2, 4, 5) if isinstance(first, Dead) else (4, 5)
+                room = [event for event in got if event.stream_id == "room"]
+                assert room == [some_event(number) for number in again]
+                assert some_event(1, stream="hall") in got
+
+        asyncio.run(before())
+        asyncio.run(asyncio.wait_for(after(), 30))
+
+    def test_what_waits_on_disk_and_lies_ahead_in_the_log_as_well_comes_once(self, tmp_path: Path) -> None:
+        """Where a batch in hand at the stop keeps the place in the log back."""
+        clock = ToldClock()
+
+        async def before() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything, ordered=True)
+                await spool.append("source", [some_reading(1, stream="hall"), some_reading(2, 3)])
+                await spool.claim("a", 1)
+                await spool.settle(await spool.claim("a", 1), [Retry(after=5, reason="no")])
+                assert await claims_nothing(spool, "a")
+
+        async def after() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything, ordered=True)
+                assert (await spool.backlog("a")).events == 3
+                clock.pass_time(5)
+                got: list[Event] = []
+                while (await spool.backlog("a")).events:
+                    batch = await spool.claim("a", 1)
+                    got += batch.events
+                    await spool.settle(batch, done(batch))
+                assert got == [some_event(2), some_event(3), some_event(1, stream="hall")]
+                assert await claims_nothing(spool, "a")
+
+        asyncio.run(before())
+        asyncio.run(asyncio.wait_for(after(), 30))
+
+    def test_dead_letters_that_are_retried_keep_their_order_over_a_restart(self, tmp_path: Path) -> None:
+        """Before what waits for its turn behind them."""
+        clock = ToldClock()
+
+        async def before() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything, ordered=True)
+                await spool.append("source", [some_reading(1, 2, 3)])
+                await spool.settle(await spool.claim("a", 2), [Dead(reason="bad")] * 2)
+                assert await spool.retry_dead("a", [letter.number for letter in await spool.dead(9)], 1) == 2
+                assert (await spool.claim("a", 9)).events == (some_event(1),)
+
+        async def after() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything, ordered=True)
+                for number in (1, 2, 3):
+                    batch = await spool.claim("a", 9)
+                    assert batch.events == (some_event(number),)
+                    assert await claims_nothing(spool, "a")
+                    await spool.settle(batch, done(batch))
+
+        asyncio.run(before())
+        asyncio.run(asyncio.wait_for(after(), 30))
+
+    def test_what_a_sink_that_became_ordered_got_never_comes_again_behind_a_later_event(
+        self, tmp_path: Path
+    ) -> None:
+        """From the first event on that it got in order."""
+        clock = ToldClock()
+
+        async def before() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything)
+                await spool.append("source", [some_reading(1, stream="hall")])
+                await spool.attach("a", anything, ordered=True)
+                await spool.append("source", [some_reading(2, 3, 4)])
+                await spool.claim("a", 1)
+                for outcome in (Done(), Retry(after=0, reason="no")):
+                    await spool.settle(await spool.claim("a", 1), [outcome])
+
+        async def after() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything, ordered=True)
+                got: list[Event] = []
+                while (await spool.backlog("a")).events:
+                    batch = await spool.claim("a", 1)
+                    got += batch.events
+                    await spool.settle(batch, done(batch))
+                assert got == [some_event(3), some_event(1, stream="hall"), some_event(4)]
+
+        asyncio.run(before())
+        asyncio.run(asyncio.wait_for(after(), 30))
+
+    def test_a_sink_that_becomes_ordered_loses_nothing(self, tmp_path: Path) -> None:
+        """What was in hand comes again, also where a later event of its stream waits for a retry."""
+        clock = ToldClock()
+
+        async def before() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything)
+                await spool.append("source", [some_reading(1, 2, 3)])
+                await spool.claim("a", 1)
+                await spool.settle(await spool.claim("a", 1), [Retry(after=0, reason="no")])
+
+        async def after() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything, ordered=True)
+                got: list[Event] = []
+                while (await spool.backlog("a")).events:
+                    batch = await spool.claim("a", 1)
+                    got += batch.events
+                    await spool.settle(batch, done(batch))
+                assert sorted(event.id for event in got) == sorted(some_event(n).id for n in (1, 2, 3))
+
+        asyncio.run(before())
+        asyncio.run(asyncio.wait_for(after(), 30))
