@@ -76,7 +76,7 @@ class Desk:
         self.bell = asyncio.Event()
         self._wants = wants
         self._clock = clock
-        self._spans: dict[int, _Span] = {}
+        self._spans: set[int] = set()
         self._due: list[tuple[float, int, Waiting]] = []
         self._order = 0
         self.retrying = 0
@@ -155,10 +155,9 @@ class Desk:
                 taken.append((number, event))
         if not taken:
             return None
-        span = _Span(start)
-        self._spans[start] = span
+        self._spans.add(start)
         events = [event for _, event in taken]
-        ticket = Ticket(tuple(number for number, _ in taken), span, (), ())
+        ticket = Ticket(tuple(number for number, _ in taken), _Span(start), (), ())
         return self._batch(batch_id([event.id for event in events]), events, ticket, 1, None)
 
     def _batch(
@@ -239,7 +238,7 @@ class Desk:
         if ticket.span is not None:
             ticket.span.open -= 1
             if ticket.span.open == 0:
-                del self._spans[ticket.span.start]
+                self._spans.remove(ticket.span.start)
 
     def _wait(
         self, batch: Batch, ticket: Ticket, again: tuple[Member, ...], waits: list[Retry], now: datetime
