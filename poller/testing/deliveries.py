@@ -38,7 +38,7 @@ class Deliveries(SpoolWorld):
             first, second = await spool.claim("a", 3), await spool.claim("a", 3)
             assert first.events == tuple(some_event(n) for n in (1, 2, 3))
             assert second.events == tuple(some_event(n) for n in (4, 5))
-            assert {d.attempt for d in first.deliveries} == {1}
+            assert {(d.sink, d.attempt) for d in first.deliveries} == {("a", 1)}
             assert first.id != second.id
             assert first.first_attempt_at is None
 

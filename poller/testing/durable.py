@@ -17,6 +17,7 @@ from poller.ports import Spool
 from poller.testing.made import (
     ToldClock,
     anything,
+    claims_nothing,
     done,
     some_event,
     some_reading,
@@ -109,6 +110,7 @@ class Afterwards(SpoolWorld):
                 await spool.append("source", [some_reading(1, 2)])
                 await spool.settle(await spool.claim("a", 2), [Retry(after=0, reason="no")] * 2)
                 first, _ = await spool.split(await spool.claim("a", 2))
+                assert await spool.dead(9) == []  # so that the split alone is written
                 await spool.settle(first, done(first))
 
         async def after() -> None:
@@ -140,6 +142,32 @@ class Afterwards(SpoolWorld):
                 await spool.attach("b", anything)
                 assert some_event(2) in (await spool.claim("a", 10)).events
                 assert (await spool.backlog("b")).events == 0
+
+        asyncio.run(before())
+        asyncio.run(asyncio.wait_for(after(), 30))
+
+    def test_half_of_a_split_batch_that_waits_for_its_retry_is_owed_once_after_a_restart(
+        self, tmp_path: Path
+    ) -> None:
+        """Although the other half keeps the place in the log before both."""
+        clock = ToldClock()
+
+        async def before() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything)
+                await spool.append("source", [some_reading(1, 2)])
+                first, _ = await spool.split(await spool.claim("a", 2))
+                assert await spool.dead(9) == []  # so that the split alone is written
+                await spool.settle(first, [Retry(after=5, reason="no")])
+
+        async def after() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything)
+                assert (await spool.backlog("a")).events == 2
+                assert (await spool.claim("a", 10)).events == (some_event(2),)
+                clock.pass_time(5)
+                assert (await spool.claim("a", 10)).events == (some_event(1),)
+                assert await claims_nothing(spool, "a")
 
         asyncio.run(before())
         asyncio.run(asyncio.wait_for(after(), 30))

@@ -8,6 +8,7 @@ from poller.model import (
     Choice,
     Dead,
     Reject,
+    Retry,
 )
 from poller.ports import Spool
 from poller.testing.made import (
@@ -116,6 +117,36 @@ class Letters(SpoolWorld):
                 assert await claims_nothing(spool, "a")
                 await spool.settle(batch, done(batch))
             assert (await spool.backlog("a")).events == 0
+
+        self._run(tmp_path, story)
+
+    def test_beyond_ten_thousand_events_that_wait_letters_stay_dead_and_nothing_fresh_is_taken(
+        self, tmp_path: Path
+    ) -> None:
+        """Until some of them are settled."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            for start in range(0, 10_000, 1000):
+                await spool.append("source", [some_reading(*range(start, start + 1000))])
+            await spool.append("source", [some_reading(10_000, 10_001, 10_002)])
+            wait = Retry(after=3600, reason="no")
+            for _ in range(9):
+                await spool.settle(await spool.claim("a", 1000), [wait] * 1000)
+            await spool.settle(await spool.claim("a", 1000), [wait] * 999 + [Dead(reason="bad")])
+            await spool.settle(await spool.claim("a", 1), [Dead(reason="bad")])
+            numbers = [letter.number for letter in await spool.dead(9)]
+            assert await spool.retry_dead("a", numbers, 1) == 1
+            assert await spool.retry_dead("a", numbers, 1) == 0
+            batch = await spool.claim("a", 1)
+            assert batch.events == (some_event(9999),)
+            await spool.settle(batch, [wait])
+            assert await claims_nothing(spool, "a")
+            assert ((await spool.backlog("a")).events, (await spool.backlog("a")).dead) == (10_002, 1)
+            clock.pass_time(3600)
+            batch = await spool.claim("a", 1)
+            assert len(batch.events) == 1000
+            await spool.settle(batch, done(batch))
 
         self._run(tmp_path, story)
 
