@@ -73,10 +73,10 @@ class Writer:
         self._attached: set[str] = set()
         self.broken: StorageError | None = None
         """Why nothing is written any more; it stays so until the file is opened anew."""
-        self.next = 1
         self.dirty: deque[Changes] = deque()
-        self.catalogue = Catalogue()
         self._save_at = 0.0
+        self.next: int
+        self.catalogue: Catalogue
         self.connection: sqlite3.Connection
         self.seen: Seen
 
