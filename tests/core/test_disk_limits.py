@@ -147,6 +147,7 @@ def test_above_max_bytes_nothing_is_taken_until_the_slowest_sink_has_brought_it_
         taken = await fill(spool, clock)
         assert 25 <= taken <= 35  # 2 MiB each
         assert (tmp_path / "spool.db").stat().st_size < MOST + 6 * MIB
+        assert (tmp_path / "spool.db-wal").stat().st_size < MIB, "its space is given back first"
         with pytest.raises(StorageFull):
             await spool.prove()
         await deliver(spool, "quick")
