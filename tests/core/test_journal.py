@@ -247,6 +247,23 @@ def test_an_unreadable_journal_is_moved_aside_and_not_deleted(tmp_path: Path) ->
     assert sorted(aside) == [b"nor is thisn", b"this is no j"]
 
 
+def test_a_journal_whose_first_block_is_damaged_is_moved_aside(tmp_path: Path) -> None:
+    """Which says what is released: a number too high would pass for pages that were handed on."""
+    path = tmp_path / "journal"
+
+    async def write() -> None:
+        async with Journal(path, SIZE) as journal:
+            await kept(journal, b"keep me")
+
+    asyncio.run(write())
+    written = bytearray(path.read_bytes())
+    written[32] ^= 1
+    path.write_bytes(written)
+    assert left_over(path) == []
+    (aside,) = tmp_path.glob("journal.unreadable-*")
+    assert aside.read_bytes() == written
+
+
 def test_a_first_start_that_was_cut_short_is_begun_again(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     path.write_bytes(bytes(SIZE // 2))
