@@ -96,6 +96,20 @@ def test_a_batch_is_carried_and_settled() -> None:
     assert deliveries(metrics, "done") == 3
 
 
+def test_a_batch_that_is_not_full_waits_for_more() -> None:
+    sink = ToldSink()
+
+    async def story(courier: Courier, spool: Spool, clock: ToldClock) -> None:
+        step = asyncio.ensure_future(courier.step())
+        await asyncio.sleep(0.01)
+        assert not sink.batches
+        await spool.append("source", [some_reading(2)])
+        assert await step == 3
+
+    tell(sink, story, events=2, max_events=3, max_wait=20.0)
+    assert [len(batch.events) for batch in sink.batches] == [3]
+
+
 def test_any_exception_means_again_with_the_same_batch() -> None:
     sink = ToldSink(says=lambda batch: KeyError("oops") if batch.attempt < 3 else None)
 
@@ -119,6 +133,8 @@ def test_a_refused_batch_is_split_until_only_the_guilty_event_dies() -> None:
         while (await spool.backlog("sink")).events:
             await courier.step()
         assert {letter.event.id for letter in await spool.dead(10)} == guilty
+        said = {attempt.reason for letter in await spool.dead(10) for attempt in letter.history}
+        assert said == {"HTTP 422"}
 
     metrics = tell(sink, story, events=100)
     assert sorted(sink.delivered) == sorted(set(IDS[:100]) - guilty)
