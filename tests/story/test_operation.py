@@ -94,11 +94,11 @@ def test_a_second_daemon_on_one_spool_is_refused_and_the_first_goes_on(tmp_path:
 
 
 @contextmanager
-def small_disk(folder: Path) -> Iterator[Path]:
-    """A file system of 40 MiB in memory."""
+def small_disk(folder: Path, mebibytes: int = 40) -> Iterator[Path]:
+    """A file system in memory."""
     disk = folder / "disk"
     disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(disk)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "tmpfs", str(disk)], check=True)
     try:
         yield disk
     finally:

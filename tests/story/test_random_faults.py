@@ -137,7 +137,9 @@ def test_after_random_faults_on_all_sides_the_books_balance(
                 seed=fault_seed,
             )
         )
-        disk = stack.enter_context(small_disk(tmp_path)) if may_mount() else None
+        # What is quarantined adds up; on a disk that is full for good no daemon starts.
+        size = 40 + int(fault_seconds * 0.25)
+        disk = stack.enter_context(small_disk(tmp_path, size)) if may_mount() else None
         told = stack.enter_context(everything(place, tmp_path, disk, port))
         weather = Weather(told, place, disk, rng)
         order(place, "streams", {"start": list(STREAMS)})
