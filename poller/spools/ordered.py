@@ -37,9 +37,12 @@ class OrderedDesk(Desk):
         *,
         since: int,
     ) -> None:
-        # a holder's rank is the lowest number of its batch: a total order, so nobody waits in a circle
+        # a holder's rank is the lowest number of its batch: a total order, so nobody waits in a circle; two batches
+        # may have one id (a dead letter that is retried, and the same event again after a crash), never one rank
         self._held: dict[Key, list[int]] = {}
-        self._keys: dict[str, set[Key]] = {}
+        self._keys: dict[int, set[Key]] = {}
+        self._out: set[int] = set()
+        """The ranks of batches in hand: a letter that is retried waits for those too, though its rank is lower."""
         self._stuck: dict[Key, list[tuple[float, int, Waiting]]] = {}
         self._waits: set[Key] = set()
         self._parked: dict[Key, deque[Member]] = {}
@@ -95,7 +98,7 @@ class OrderedDesk(Desk):
     def owe(self, waiting: Waiting) -> None:
         """Take a batch that is owed already; what was the next of its streams to go out waits for it."""
         super().owe(waiting)
-        for key in self._keys[waiting.id] & self._ready.keys():
+        for key in self._keys[waiting.members[0][0]] & self._ready.keys():
             del self._ready[key]
             self.ready -= len(self._parked[key])
 
@@ -106,13 +109,17 @@ class OrderedDesk(Desk):
         while self.seconds_to_retry() == 0.0:
             waiting = self._due[0][2]
             rank = waiting.members[0][0]
-            keys = self._keys[waiting.id]
-            holder = next((key for key in keys if self._held[key][0] != rank), None)
+            keys = self._keys[rank]
+            holder = next((key for key in keys if self._held_before(rank, key)), None)
             if holder is None:
                 self._waits -= keys
+                self._out.add(rank)
                 return super().take_retry()
             self._stuck.setdefault(holder, []).append(heapq.heappop(self._due))
         return None
+
+    def _held_before(self, rank: int, key: Key) -> bool:
+        return self._held[key][0] != rank or not self._out.isdisjoint(self._held[key])
 
     def take_fresh(self, log: Sequence[Member], limit: int) -> Batch | None:
         """Up to `limit` events: those whose stream was let go, then wanted ones of the log from `next` on."""
@@ -127,7 +134,8 @@ class OrderedDesk(Desk):
         events = [event for _, event in taken]
         id = batch_id([event.id for event in events])
         numbers = tuple([number for number, _ in taken])
-        self._hold(id, own, numbers[0])
+        self._hold(numbers[0], own)
+        self._out.add(numbers[0])
         return self._batch(id, events, Ticket(numbers, None, rows, ()), 1, None)
 
     def _take_from(self, log: Sequence[Member], limit: int, taken: list[Member], own: set[Key]) -> None:
@@ -186,13 +194,14 @@ class OrderedDesk(Desk):
 
     # ------------------------------------------------------------ holding streams
 
-    def _hold(self, id: str, keys: set[Key], rank: int) -> None:
-        self._keys[id] = keys
+    def _hold(self, rank: int, keys: set[Key]) -> None:
+        self._keys[rank] = keys
         for key in keys:
             insort(self._held.setdefault(key, []), rank)
 
-    def _release(self, id: str, rank: int) -> None:
-        for key in self._keys.pop(id):
+    def _release(self, rank: int) -> None:
+        self._out.remove(rank)
+        for key in self._keys.pop(rank):
             ranks = self._held[key]
             ranks.remove(rank)
             if not ranks:
@@ -210,7 +219,7 @@ class OrderedDesk(Desk):
 
     def _queue(self, waiting: Waiting) -> None:
         keys = _streams(event for _, event in waiting.members)
-        self._hold(waiting.id, keys, waiting.members[0][0])
+        self._hold(waiting.members[0][0], keys)
         self._waits |= keys
         super()._queue(waiting)
 
@@ -224,9 +233,10 @@ class OrderedDesk(Desk):
             self._part(batch, ticket, slice(0, middle)),
             self._part(batch, ticket, slice(middle, None)),
         )
-        self._release(batch.id, ticket.numbers[0])
+        self._release(ticket.numbers[0])
         for half in halves:
-            self._hold(half.id, _streams(half.events), ticket_of(half).numbers[0])
+            self._hold(ticket_of(half).numbers[0], _streams(half.events))
+            self._out.add(ticket_of(half).numbers[0])
         self._unsaved.difference_update(ticket.numbers)
         put = tuple(self._unsettled(half) for half in halves)
         return halves, Changes(sink=self.sink, position=self.position, put=put, dropped=ticket.rows)
@@ -239,7 +249,7 @@ class OrderedDesk(Desk):
 
     def settle(self, batch: Batch, outcomes: Sequence[Outcome]) -> Changes:
         """Apply the outcomes of a batch in hand, and say what to write."""
-        keys = self._keys[batch.id]
+        keys = self._keys[ticket_of(batch).numbers[0]]
         changes = super().settle(batch, in_order(batch.deliveries, outcomes))
         # never behind a batch that only the position remembers: after a crash it would pass for settled
         put = (*changes.put, *self._save((self._to_save | keys) & self._waits))
@@ -250,7 +260,7 @@ class OrderedDesk(Desk):
     def _put_down(self, batch: Batch, ticket: Ticket) -> None:
         super()._put_down(batch, ticket)
         self._unsaved.difference_update(ticket.numbers)
-        self._release(batch.id, ticket.numbers[0])
+        self._release(ticket.numbers[0])
 
     def _save(self, keys: Iterable[Key]) -> tuple[Waiting, ...]:
         """What is parked for these streams, as waiting batches of one that nobody has tried yet."""

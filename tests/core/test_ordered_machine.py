@@ -26,7 +26,8 @@ def event_of(number: int) -> Event:
 
 class OrderedMachine(RuleBasedStateMachine):
     """A sink that is told of every batch. `ever` is what it took or was told dead, over all lives; `reached` is how
-    far each stream got in this life."""
+    far each stream got in this life; `revived` are dead letters that are owed again, before what waits of their stream.
+    """
 
     batches = Bundle("batches")
 
@@ -38,6 +39,7 @@ class OrderedMachine(RuleBasedStateMachine):
         self.place: dict[str, int] = {}
         self.logs: dict[str, list[str]] = {stream: [] for stream in STREAMS}
         self.ever: set[str] = set()
+        self.revived: set[str] = set()
         self.reached: dict[str, int] = {}
         self.in_hand: dict[str, Batch] = {}
         self.lives = 0
@@ -93,11 +95,21 @@ class OrderedMachine(RuleBasedStateMachine):
                 "two batches of a stream in hand"
             )
         for stream in streams:
-            numbers = [self.place[event.id] for event in batch.events if event.stream_id == stream]
-            assert numbers == sorted(numbers)
-            assert numbers[0] > self.reached.get(stream, -1), "it comes again behind a later one"
-            earlier = self.logs[stream][: numbers[0]]
-            assert set(earlier) <= self.ever, "an earlier event of the stream was neither taken nor dead"
+            events = [event.id for event in batch.events if event.stream_id == stream]
+            again = [id for id in events if id in self.revived]
+            first = [id for id in events if id not in self.revived]
+            assert events == again + first, "a letter that is retried comes before what waits"
+            for ids in (again, first):
+                numbers = [self.place[id] for id in ids]
+                assert numbers == sorted(numbers)
+            log = self.logs[stream]
+            if again:
+                left = self.revived.intersection(log[: self.place[again[0]]])
+                assert not left, "an older letter of the stream is still owed"
+            if first:
+                place = self.place[first[0]]
+                assert place > self.reached.get(stream, -1), "it comes again behind a later one"
+                assert set(log[:place]) <= self.ever.union(again), "an earlier one was neither taken nor dead"
 
     def _settle(self, batch: Batch, outcomes: list[Outcome]) -> None:
         self._do(self.spool.settle(batch, outcomes))
@@ -109,7 +121,9 @@ class OrderedMachine(RuleBasedStateMachine):
                 waits.add(stream)
             elif isinstance(outcome, Dead) or (isinstance(outcome, Done) and stream not in waits):
                 self.ever.add(event.id)
-                if stream not in waits:
+                if event.id in self.revived:
+                    self.revived.remove(event.id)
+                elif stream not in waits:
                     self.reached[stream] = max(self.reached.get(stream, -1), self.place[event.id])
 
     def _drain(self) -> None:
@@ -187,6 +201,17 @@ class OrderedMachine(RuleBasedStateMachine):
             set(self.logs[e.stream_id][: self.place[e.id]]) <= self.ever for e in batch.events
         ):
             self.ever.update(event.id for event in batch.events[:1])
+
+    @rule(some=st.sets(st.integers(0, 7), min_size=1))
+    def retry_dead(self, some: set[int]) -> None:
+        self.steps += 1
+        letters = self._do(self.spool.dead(8))
+        chosen = [letter for index, letter in enumerate(letters) if index in some]
+        numbers = [letter.number for letter in chosen]
+        assert self._do(self.spool.retry_dead("a", numbers, 3)) == len(chosen)
+        for letter in chosen:
+            self.ever.discard(letter.event.id)
+            self.revived.add(letter.event.id)
 
     @rule()
     def time_passes(self) -> None:
