@@ -172,7 +172,8 @@ class Spool(Port, Protocol):
         - A `Done` behind a `Retry` of the same stream in the same batch counts as that `Retry`: the sink gets both
           again, in order. So an event may come twice, but none is settled as done before an earlier one of its
           stream is done or dead. Halves of a split batch that share a stream go out one after the other.
-        - Dead letters that are owed again (`retry_dead`) go out before what waits of their streams, oldest first.
+        - Dead letters that are owed again (`retry_dead`) go out after what is in hand of their streams and before what
+          waits, oldest first.
         - After a restart, a stream may begin again at an earlier event, and goes on from there in order; what was
           settled before an event that waits for its retry does not come again.
         - Events that wait behind others of their stream count with those that wait for a retry: beyond 10,000 of both

@@ -191,3 +191,21 @@ class Ordered(SpoolWorld):
             assert len(got) == 12_001
 
         self._run(tmp_path, story)
+
+    def test_a_letter_that_is_retried_waits_for_what_is_in_hand_of_its_stream(self, tmp_path: Path) -> None:
+        """Never are two batches of a stream in hand."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything, ordered=True)
+            await spool.append("source", [some_reading(1, 2, 3)])
+            await spool.settle(await spool.claim("a", 1), [Dead(reason="bad")])
+            held = await spool.claim("a", 1)
+            assert await spool.retry_dead("a", [letter.number for letter in await spool.dead(9)], 1) == 1
+            assert await claims_nothing(spool, "a")
+            await spool.settle(held, done(held))
+            for number in (1, 3):
+                batch = await spool.claim("a", 9)
+                assert batch.events == (some_event(number),)
+                await spool.settle(batch, done(batch))
+
+        self._run(tmp_path, story)

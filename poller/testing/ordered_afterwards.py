@@ -210,6 +210,38 @@ class OrderedAfterwards(SpoolWorld):
         asyncio.run(before())
         asyncio.run(asyncio.wait_for(after(), 30))
 
+    def test_a_letter_that_is_retried_while_its_event_is_owed_again_stops_nothing(
+        self, tmp_path: Path
+    ) -> None:
+        """After a crash an event may be both; then it comes twice, one after the other."""
+        clock = ToldClock()
+
+        async def before() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything, ordered=True)
+                await spool.append("source", [some_reading(1, stream="hall"), some_reading(2)])
+                await spool.claim("a", 1)
+                await spool.settle(await spool.claim("a", 1), [Dead(reason="bad")])
+
+        async def after() -> None:
+            async with self.open(tmp_path, clock) as spool:
+                await spool.attach("a", anything, ordered=True)
+                hall, room = await spool.claim("a", 1), await spool.claim("a", 1)
+                assert room.events == (some_event(2),)
+                assert await spool.retry_dead("a", [letter.number for letter in await spool.dead(9)], 1) == 1
+                await spool.append("source", [some_reading(3)])
+                await spool.settle(hall, done(hall))
+                for number in (2, 3):
+                    assert await claims_nothing(spool, "a")
+                    await spool.settle(room, done(room))
+                    room = await spool.claim("a", 1)
+                    assert room.events == (some_event(number),)
+                await spool.settle(room, done(room))
+                assert (await spool.backlog("a")).events == 0
+
+        asyncio.run(before())
+        asyncio.run(asyncio.wait_for(after(), 30))
+
     def test_what_a_sink_that_became_ordered_got_never_comes_again_behind_a_later_event(
         self, tmp_path: Path
     ) -> None:
