@@ -136,6 +136,16 @@ async def claims_nothing(spool: Spool, sink: str) -> bool:
 FOUR = (*(some_event(n) for n in range(3)), some_event(3, stream="hall"))
 
 
+async def all_owed(spool: Spool, sink: str, each: int) -> list[Event]:
+    """What a sink gets until it is owed nothing, `each` at most at once, all of it taken."""
+    got: list[Event] = []
+    while (await spool.backlog(sink)).events:
+        batch = await spool.claim(sink, each)
+        got += batch.events
+        await spool.settle(batch, done(batch))
+    return got
+
+
 async def two_sinks_with_dead_letters(spool: Spool, clock: ToldClock) -> None:
     """`FOUR` dead for `a`: two for one reason, ten seconds later two for another; then the first dead for `b`."""
     await spool.attach("a", anything)

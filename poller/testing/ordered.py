@@ -8,12 +8,12 @@ import pytest
 from poller.model import (
     Dead,
     Done,
-    Event,
     Retry,
 )
 from poller.ports import Spool
 from poller.testing.made import (
     ToldClock,
+    all_owed,
     anything,
     claims_nothing,
     done,
@@ -180,11 +180,7 @@ class Ordered(SpoolWorld):
             assert await claims_nothing(spool, "a")
             assert (await spool.backlog("a")).events == 12_002
             await spool.settle(first, [Done()])
-            got: list[Event] = []
-            while (await spool.backlog("a")).events:
-                batch = await spool.claim("a", 100)
-                got += batch.events
-                await spool.settle(batch, done(batch))
+            got = await all_owed(spool, "a", 100)
             assert [e.id for e in got if e.stream_id == "room"] == [
                 some_event(n).id for n in range(1, 12_001)
             ]

@@ -8,12 +8,12 @@ import pytest
 from poller.model import (
     Dead,
     Done,
-    Event,
     Outcome,
     Retry,
 )
 from poller.testing.made import (
     ToldClock,
+    all_owed,
     anything,
     claims_nothing,
     done,
@@ -145,11 +145,7 @@ class OrderedAfterwards(SpoolWorld):
         async def after() -> None:
             async with self.open(tmp_path, clock) as spool:
                 await spool.attach("a", anything, ordered=True)
-                got: list[Event] = []
-                while (await spool.backlog("a")).events:
-                    batch = await spool.claim("a", 1)
-                    got += batch.events
-                    await spool.settle(batch, done(batch))
+                got = await all_owed(spool, "a", 1)
                 again = (2, 4, 5) if isinstance(first, Dead) else (4, 5)
                 room = [event for event in got if event.stream_id == "room"]
                 assert room == [some_event(number) for number in again]
@@ -175,11 +171,7 @@ class OrderedAfterwards(SpoolWorld):
                 await spool.attach("a", anything, ordered=True)
                 assert (await spool.backlog("a")).events == 3
                 clock.pass_time(5)
-                got: list[Event] = []
-                while (await spool.backlog("a")).events:
-                    batch = await spool.claim("a", 1)
-                    got += batch.events
-                    await spool.settle(batch, done(batch))
+                got = await all_owed(spool, "a", 1)
                 assert got == [some_event(2), some_event(3), some_event(1, stream="hall")]
                 assert await claims_nothing(spool, "a")
 
@@ -261,11 +253,7 @@ class OrderedAfterwards(SpoolWorld):
         async def after() -> None:
             async with self.open(tmp_path, clock) as spool:
                 await spool.attach("a", anything, ordered=True)
-                got: list[Event] = []
-                while (await spool.backlog("a")).events:
-                    batch = await spool.claim("a", 1)
-                    got += batch.events
-                    await spool.settle(batch, done(batch))
+                got = await all_owed(spool, "a", 1)
                 assert got == [some_event(3), some_event(1, stream="hall"), some_event(4)]
 
         asyncio.run(before())
@@ -285,11 +273,7 @@ class OrderedAfterwards(SpoolWorld):
         async def after() -> None:
             async with self.open(tmp_path, clock) as spool:
                 await spool.attach("a", anything, ordered=True)
-                got: list[Event] = []
-                while (await spool.backlog("a")).events:
-                    batch = await spool.claim("a", 1)
-                    got += batch.events
-                    await spool.settle(batch, done(batch))
+                got = await all_owed(spool, "a", 1)
                 assert sorted(event.id for event in got) == sorted(some_event(n).id for n in (1, 2, 3))
 
         asyncio.run(before())
