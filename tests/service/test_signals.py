@@ -126,7 +126,8 @@ def test_signals_without_end_until_the_process_is_gone_exit_0(tmp_path: Path) ->
         config = write_config(tmp_path, platform.endpoint)
         with daemon(config) as process:
             until(lambda: platform.answered)
-            assert hammer(process) == 0
+            assert hammer(process) > 2, "too few signals before the end"
+            assert process.child.returncode == 0
 
 
 def hammer(process: Process) -> int:
