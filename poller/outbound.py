@@ -156,9 +156,8 @@ def connector(
     *,
     ssl: ssl.SSLContext | None = None,
     limit: int = 100,
-    limit_per_host: int = 0,
 ) -> aiohttp.TCPConnector:
-    """A connector of which every connect passes the guard; `limit` 0 means any number of connections.
+    """A connector of which every connect passes the guard, with at most `limit` connections.
 
     None for the guard is right in one case: an explicit proxy. Every connect then goes to the proxy, which
     the operator wrote and which may be private; the proxy resolves the names, so it has to guard them.
@@ -168,7 +167,6 @@ def connector(
         resolver=aiohttp.ThreadedResolver(),
         ssl=True if ssl is None else ssl,
         limit=limit,
-        limit_per_host=limit_per_host,
     )
 
 
@@ -178,7 +176,6 @@ def session(
     ssl: ssl.SSLContext | None = None,
     proxy: str | None = None,
     limit: int = 100,
-    limit_per_host: int = 0,
     headers: Mapping[str, str] | None = None,
 ) -> aiohttp.ClientSession:
     """A session without cookies, environment, decompression or a deadline for the whole (the caller has one).
@@ -187,7 +184,7 @@ def session(
     HEAD by itself when a kept connection dies, POST never.
     """
     return aiohttp.ClientSession(
-        connector=connector(None if proxy else guard, ssl=ssl, limit=limit, limit_per_host=limit_per_host),
+        connector=connector(None if proxy else guard, ssl=ssl, limit=limit),
         proxy=proxy,
         trust_env=False,
         cookie_jar=aiohttp.DummyCookieJar(),
