@@ -37,20 +37,22 @@ def judge(error: Exception | None, attempt: int, age: float, policy: RetryPolicy
 
 
 def in_order(deliveries: Sequence[Delivery], outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """The outcomes of a batch for a sink that keeps streams in order: behind a retry, nothing of its stream is done."""
-    if not any(isinstance(outcome, Retry) for outcome in outcomes):
+    """The outcomes of a batch for a sink that keeps streams in order: behind a retry, all of its stream is retried.
+
+    So what is settled of a stream is all that comes before something; a refusal is heard again then.
+    """
+    if Retry not in set(map(type, outcomes)):
         return list(outcomes)
     waits: dict[tuple[str, str], Retry] = {}
     kept: list[Outcome] = []
     for delivery, outcome in zip(deliveries, outcomes, strict=True):
         stream = delivery.event.stream
-        if stream is None or isinstance(outcome, Dead):
+        if stream is None:
             kept.append(outcome)
-        elif isinstance(outcome, Retry):
+            continue
+        if isinstance(outcome, Retry):
             waits.setdefault(stream, outcome)
-            kept.append(outcome)
-        else:
-            kept.append(waits.get(stream, outcome))
+        kept.append(waits.get(stream, outcome))
     return kept
 
 

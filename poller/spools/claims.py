@@ -68,7 +68,8 @@ class Claims:
             elif linger > 0 and not waited and self._at_hand(desk) < limit:
                 waited = await self._fill(desk, limit, linger)
             else:
-                log = await self._members(desk, limit) if fresh and desk.ready < limit else []
+                more = fresh and desk.ready < limit
+                log = await self._members(desk, desk.ahead(limit)) if more else []
                 if (batch := desk.take_fresh(log, limit)) is not None:
                     return batch
 

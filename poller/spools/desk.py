@@ -112,6 +112,10 @@ class Desk:
         """Whether few enough events wait for a retry."""
         return self.retrying < MOST_RETRYING
 
+    def ahead(self, limit: int) -> int:
+        """How much of the log to look at for a batch of up to `limit` events."""
+        return limit
+
     def room_to_retry(self) -> int:
         """How many more events may wait for a retry."""
         return max(0, MOST_RETRYING - self.retrying)

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import takewhile
+from operator import itemgetter
 
 import msgspec
 
@@ -22,6 +23,26 @@ from poller.retry import in_order
 from poller.spools.desk import MOST_RETRYING, Changes, Desk, Member, Ticket, Waiting, ticket_of
 
 Key = tuple[str, str]
+
+BATCHES_AHEAD = 10
+"""So many batches' worth of the log is looked at together: else one batch takes a little of every stream, holds
+them all, and the other carriers wait for it."""
+
+
+class _Line:
+    """What one stream has here: the batches that hold it, and its events that wait behind them or to go out."""
+
+    __slots__ = ("key", "parked", "ranks", "stuck", "waits")
+
+    def __init__(self, key: Key | None) -> None:
+        self.key = key
+        self.ranks: list[int] = []
+        """Of the batches that hold it, in hand or waiting for a retry; the first goes first."""
+        self.waits = False
+        """Whether one of these waits for its retry."""
+        self.stuck: tuple[tuple[float, int, Waiting], ...] = ()
+        """Batches whose retry is due, and that wait for an earlier one."""
+        self.parked: list[Member] = []
 
 
 class OrderedDesk(Desk):
@@ -37,33 +58,31 @@ class OrderedDesk(Desk):
         *,
         since: int,
     ) -> None:
+        self._lines: dict[Key, _Line] = {}
         # a holder's rank is the lowest number of its batch: a total order, so nobody waits in a circle; two batches
         # may have one id (a dead letter that is retried, and the same event again after a crash), never one rank
-        self._held: dict[Key, list[int]] = {}
-        self._keys: dict[int, set[Key]] = {}
+        self._holds: dict[int, list[_Line]] = {}
         self._out: set[int] = set()
         """The ranks of batches in hand: a letter that is retried waits for those too, though its rank is lower."""
-        self._stuck: dict[Key, list[tuple[float, int, Waiting]]] = {}
-        self._waits: set[Key] = set()
-        self._parked: dict[Key, deque[Member]] = {}
+        self._fresh: set[int] = set()
+        """Those of them that no row on disk holds yet: only the position remembers them."""
         self._count = 0
-        self._ready: dict[Key, None] = {}
+        self._ready: dict[_Line, None] = {}
         self._saved: set[int] = set()
-        self._to_save: set[Key] = set()
+        self._to_save: set[_Line] = set()
         self._unsaved: set[int] = set()
         self._taken: deque[int] = deque()
         self._since = since
-        waiting = sorted(waiting, key=lambda batch: batch.members[0][0])
+        waiting = sorted(waiting, key=_first)
         self._settled_below = _lowest(waiting)
         self._replayed_to = max(self._settled_below.values(), default=0)
         batches, parked = _told_apart(waiting)
         super().__init__(sink, wants, position, batches, clock)
-        for number, event in parked:
-            if number >= position:
-                self._skip.add(number)
-            self._saved.add(number)
-            self._park(event.stream, (number, event))
-        self._let_go(list(self._parked))
+        for member in parked:
+            if member[0] >= position:
+                self._skip.add(member[0])
+            self._saved.add(member[0])
+            self._park(member)
 
     @property
     def position(self) -> int:
@@ -79,8 +98,9 @@ class OrderedDesk(Desk):
 
     def oldest_waiting(self) -> datetime | None:
         """When the oldest event that waits, for a retry or for its stream, was received."""
-        stuck = [event for some in self._stuck.values() for _, _, w in some for _, event in w.members]
-        first = [run[0][1] for run in self._parked.values()]
+        lines = self._lines.values()
+        stuck = [event for line in lines for _, _, w in line.stuck for _, event in w.members]
+        first = [line.parked[0][1] for line in (*lines, *self._ready) if line.parked]
         received = [event.received_at for event in (*stuck, *first)]
         if (oldest := super().oldest_waiting()) is not None:
             received.append(oldest)
@@ -90,102 +110,113 @@ class OrderedDesk(Desk):
         """Whether few enough events wait for a retry or for their stream."""
         return self.retrying + self._count < MOST_RETRYING
 
+    def ahead(self, limit: int) -> int:
+        """How much of the log to look at for a batch of up to `limit` events."""
+        return min(BATCHES_AHEAD * limit, MOST_RETRYING - self.retrying - self._count)
+
     def leave(self) -> Changes:
-        """Park on disk what is parked in memory, but not behind a batch that only the position remembers."""
-        put = self._save(key for key in self._parked if key in self._waits or key not in self._held)
+        """Park on disk what is parked in memory."""
+        put = self._save({*self._lines.values(), *self._ready})
         return Changes(sink=self.sink, position=self.position, put=put)
 
     def owe(self, waiting: Waiting) -> None:
         """Take a batch that is owed already; what was the next of its streams to go out waits for it."""
         super().owe(waiting)
-        for key in self._keys[waiting.members[0][0]] & self._ready.keys():
-            del self._ready[key]
-            self.ready -= len(self._parked[key])
+        for line in self._holds[_first(waiting)]:
+            if line in self._ready:
+                del self._ready[line]
+                self.ready -= len(line.parked)
 
     # ------------------------------------------------------------ taking
 
     def take_retry(self) -> Batch | None:
         """The batch whose retry is due for the longest time and whose streams no earlier batch holds."""
         while self.seconds_to_retry() == 0.0:
-            waiting = self._due[0][2]
-            rank = waiting.members[0][0]
-            keys = self._keys[rank]
-            holder = next((key for key in keys if self._held_before(rank, key)), None)
+            rank = _first(self._due[0][2])
+            lines = self._holds[rank]
+            holder = next((line for line in lines if self._held_before(rank, line)), None)
             if holder is None:
-                self._waits -= keys
+                for line in lines:
+                    line.waits = False
                 self._out.add(rank)
                 return super().take_retry()
-            self._stuck.setdefault(holder, []).append(heapq.heappop(self._due))
+            holder.stuck = (*holder.stuck, heapq.heappop(self._due))
         return None
 
-    def _held_before(self, rank: int, key: Key) -> bool:
-        return self._held[key][0] != rank or not self._out.isdisjoint(self._held[key])
+    def _held_before(self, rank: int, line: _Line) -> bool:
+        return line.ranks[0] != rank or not self._out.isdisjoint(line.ranks)
 
     def take_fresh(self, log: Sequence[Member], limit: int) -> Batch | None:
-        """Up to `limit` events: those whose stream was let go, then wanted ones of the log from `next` on."""
-        taken, own = self._take_ready(limit)
-        rows = tuple([event.id for number, event in taken if number in self._saved])
-        self._saved.difference_update([number for number, _ in taken])
-        self._take_from(log, limit, taken, own)
+        """Up to `limit` events of streams that nobody holds; parks a stretch of the log from `next` on before."""
+        self._take_in(log)
+        taken, lines = self._take_ready(limit)
         if not taken:
             return None
         taken.sort(key=_number)
         self._compact()
-        events = [event for _, event in taken]
-        id = batch_id([event.id for event in events])
         numbers = tuple([number for number, _ in taken])
-        self._hold(numbers[0], own)
+        events = [event for _, event in taken]
+        ids = [event.id for event in events]
+        rows: tuple[str, ...] = ()
+        if self._saved:
+            rows = tuple([event.id for number, event in taken if number in self._saved])
+            self._saved.difference_update(numbers)
+        self._hold(numbers[0], lines)
         self._out.add(numbers[0])
-        return self._batch(id, events, Ticket(numbers, None, rows, ()), 1, None)
+        self._fresh.add(numbers[0])
+        return self._batch(batch_id(ids), events, Ticket(numbers, None, rows, ()), 1, None)
 
-    def _take_from(self, log: Sequence[Member], limit: int, taken: list[Member], own: set[Key]) -> None:
+    def _take_in(self, log: Sequence[Member]) -> None:
         skip = self._skip
-        for number, event in log:
-            if len(taken) == limit:
-                break
-            self.next = number + 1
+        numbers: list[int] = []
+        for member in log:
+            number, event = member
             if number in skip:
                 skip.discard(number)
                 continue
-            key = event.stream
-            if not self._wants(event) or (number < self._replayed_to and self._was_settled(number, key)):
+            if not self._wants(event):
                 continue
-            self._taken.append(number)
-            self._unsaved.add(number)
-            if key is None:
-                taken.append((number, event))
-            elif key in own or key not in self._held:
-                taken.append((number, event))
-                own.add(key)
-            else:
-                self._park(key, (number, event))
+            if number < self._replayed_to and self._was_settled(number, event.stream):
+                continue
+            numbers.append(number)
+            self._park(member)
+        if log:
+            self.next = log[-1][0] + 1
+        self._taken.extend(numbers)
+        self._unsaved.update(numbers)
 
     def _was_settled(self, number: int, key: Key | None) -> bool:
         """Whether a later event of its stream waits for a retry: then this one was settled before that went out."""
         return key is not None and self._since <= number < self._settled_below.get(key, 0)
 
-    def _take_ready(self, limit: int) -> tuple[list[Member], set[Key]]:
+    def _take_ready(self, limit: int) -> tuple[list[Member], list[_Line]]:
         taken: list[Member] = []
-        own: set[Key] = set()
-        while self._ready and len(taken) < limit:
-            key = next(iter(self._ready))
-            del self._ready[key]
-            own.add(key)
-            run = self._parked[key]
-            self.ready -= len(run)
-            count = min(len(run), limit - len(taken))
-            taken.extend([run.popleft() for _ in range(count)])
-            self._count -= count
-            if not run:
-                del self._parked[key]
-        return taken, own
+        lines: list[_Line] = []
+        for line in self._ready:
+            room = limit - len(taken)
+            if not room:
+                break
+            lines.append(line)
+            self.ready -= len(line.parked)
+            taken.extend(line.parked[:room])
+            del line.parked[:room]
+        for line in lines:
+            del self._ready[line]
+        self._count -= len(taken)
+        return taken, lines
 
-    def _park(self, key: Key | None, member: Member) -> None:
-        assert key is not None
-        self._parked.setdefault(key, deque()).append(member)
+    def _park(self, member: Member) -> None:
+        key = member[1].stream
+        line = self._lines.get(key) if key else None
+        if line is None:
+            line = self._new_line(key)
+        line.parked.append(member)
         self._count += 1
-        if key in self._waits:
-            self._to_save.add(key)
+        if not line.ranks:
+            self._ready[line] = None
+            self.ready += 1
+        elif line.waits:
+            self._to_save.add(line)
 
     def _compact(self) -> None:
         # one batch in hand for long must not make the others' settled numbers pile up behind it
@@ -194,33 +225,48 @@ class OrderedDesk(Desk):
 
     # ------------------------------------------------------------ holding streams
 
-    def _hold(self, rank: int, keys: set[Key]) -> None:
-        self._keys[rank] = keys
-        for key in keys:
-            insort(self._held.setdefault(key, []), rank)
+    def _new_line(self, key: Key | None) -> _Line:
+        """What belongs to no stream stands in a line of its own and waits for nobody."""
+        line = _Line(key)
+        if key is not None:
+            self._lines[key] = line
+        return line
+
+    def _lines_of(self, events: Iterable[Event]) -> list[_Line]:
+        keys = {key for event in events if (key := event.stream) is not None}
+        return [self._lines.get(key) or self._new_line(key) for key in keys]
+
+    def _hold(self, rank: int, lines: list[_Line]) -> None:
+        self._holds[rank] = lines
+        for line in lines:
+            insort(line.ranks, rank)
 
     def _release(self, rank: int) -> None:
         self._out.remove(rank)
-        for key in self._keys.pop(rank):
-            ranks = self._held[key]
-            ranks.remove(rank)
-            if not ranks:
-                del self._held[key]
+        self._fresh.discard(rank)
+        for line in self._holds.pop(rank):
+            line.ranks.remove(rank)
 
-    def _let_go(self, keys: Iterable[Key]) -> None:
+    def _let_go(self, lines: Iterable[_Line]) -> None:
         """Look again at what waits for these streams."""
-        for key in keys:
-            for entry in self._stuck.pop(key, ()):
+        for line in lines:
+            for entry in line.stuck:
                 heapq.heappush(self._due, entry)
-            if key in self._parked and key not in self._held and key not in self._ready:
-                self._ready[key] = None
-                self.ready += len(self._parked[key])
+            line.stuck = ()
+            if line.ranks:
+                continue
+            if line.parked:
+                self._ready[line] = None
+                self.ready += len(line.parked)
+            elif line.key is not None:
+                del self._lines[line.key]
         self.bell.set()
 
     def _queue(self, waiting: Waiting) -> None:
-        keys = _streams(event for _, event in waiting.members)
-        self._hold(waiting.members[0][0], keys)
-        self._waits |= keys
+        lines = self._lines_of(event for _, event in waiting.members)
+        self._hold(_first(waiting), lines)
+        for line in lines:
+            line.waits = True
         super()._queue(waiting)
 
     # ------------------------------------------------------------ settling
@@ -235,7 +281,7 @@ class OrderedDesk(Desk):
         )
         self._release(ticket.numbers[0])
         for half in halves:
-            self._hold(ticket_of(half).numbers[0], _streams(half.events))
+            self._hold(ticket_of(half).numbers[0], self._lines_of(half.events))
             self._out.add(ticket_of(half).numbers[0])
         self._unsaved.difference_update(ticket.numbers)
         put = tuple(self._unsettled(half) for half in halves)
@@ -249,12 +295,11 @@ class OrderedDesk(Desk):
 
     def settle(self, batch: Batch, outcomes: Sequence[Outcome]) -> Changes:
         """Apply the outcomes of a batch in hand, and say what to write."""
-        keys = self._keys[ticket_of(batch).numbers[0]]
+        lines = self._holds[ticket_of(batch).numbers[0]]
         changes = super().settle(batch, in_order(batch.deliveries, outcomes))
-        # never behind a batch that only the position remembers: after a crash it would pass for settled
-        put = (*changes.put, *self._save((self._to_save | keys) & self._waits))
+        put = (*changes.put, *self._save(line for line in self._to_save.union(lines) if line.waits))
         self._to_save.clear()
-        self._let_go(keys)
+        self._let_go(lines)
         return msgspec.structs.replace(changes, put=put, position=self.position)
 
     def _put_down(self, batch: Batch, ticket: Ticket) -> None:
@@ -262,12 +307,16 @@ class OrderedDesk(Desk):
         self._unsaved.difference_update(ticket.numbers)
         self._release(ticket.numbers[0])
 
-    def _save(self, keys: Iterable[Key]) -> tuple[Waiting, ...]:
-        """What is parked for these streams, as waiting batches of one that nobody has tried yet."""
+    def _save(self, lines: Iterable[_Line]) -> tuple[Waiting, ...]:
+        """What is parked for these streams, as waiting batches of one that nobody has tried yet.
+
+        Never behind a batch that only the position remembers: after a crash that would pass for settled.
+        """
         members: list[Member] = []
-        for key in keys:
-            fresh = takewhile(lambda member: member[0] in self._unsaved, reversed(self._parked.get(key, ())))
-            members.extend(fresh)
+        for line in lines:
+            if not self._fresh.isdisjoint(line.ranks):
+                continue
+            members.extend(takewhile(lambda member: member[0] in self._unsaved, reversed(line.parked)))
         members.sort(key=_number)
         numbers = [number for number, _ in members]
         self._unsaved.difference_update(numbers)
@@ -278,10 +327,6 @@ class OrderedDesk(Desk):
 
 def _untried(member: Member, now: datetime) -> Waiting:
     return Waiting(id=member[1].id, members=(member,), failed=0, first_attempt_at=now, due=now, history=())
-
-
-def _streams(events: Iterable[Event]) -> set[Key]:
-    return {key for event in events if (key := event.stream) is not None}
 
 
 def _lowest(waiting: Iterable[Waiting]) -> dict[Key, int]:
@@ -313,5 +358,8 @@ def _told_apart(waiting: Sequence[Waiting]) -> tuple[list[Waiting], list[Member]
     return batches, parked
 
 
-def _number(member: Member) -> int:
-    return member[0]
+def _first(waiting: Waiting) -> int:
+    return waiting.members[0][0]
+
+
+_number = itemgetter(0)

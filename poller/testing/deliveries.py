@@ -249,12 +249,16 @@ class Deliveries(SpoolWorld):
 
         async def story(spool: Spool, clock: ToldClock) -> None:
             await spool.attach("a", anything, ordered=ordered)
-            for number in range(4):
+            unread = some_reading(3, stream="room-3")  # an ordered sink would have read it ahead
+            for number in range(3):
                 await spool.append("source", [some_reading(number, stream=f"room-{number}")])
+            if not ordered:
+                await spool.append("source", [unread])
             first, second, third = [await spool.claim("a", 1) for _ in range(3)]
             await spool.settle(first, done(first))
             await spool.settle(second, [Retry(after=10, reason="no")])
             await spool.attach("a", lambda event: event.stream_id != "room-3", ordered=ordered)
+            await spool.append("source", [unread])
             assert (await spool.claim("a", 9)).events == third.events
             assert await claims_nothing(spool, "a")
             clock.pass_time(10)

@@ -26,7 +26,8 @@ def event_of(number: int) -> Event:
 
 class OrderedMachine(RuleBasedStateMachine):
     """A sink that is told of every batch. `ever` is what it took or was told dead, over all lives; `reached` is how
-    far each stream got in this life; `revived` are dead letters that are owed again, before what waits of their stream.
+    far each stream got in this life; `revived` are dead letters that are owed again, before what waits of their stream,
+    each with the retry that revived it and its number: those of one retry come in the order in which they died.
     """
 
     batches = Bundle("batches")
@@ -39,10 +40,13 @@ class OrderedMachine(RuleBasedStateMachine):
         self.place: dict[str, int] = {}
         self.logs: dict[str, list[str]] = {stream: [] for stream in STREAMS}
         self.ever: set[str] = set()
-        self.revived: set[str] = set()
+        self.revived: dict[str, tuple[int, int]] = {}
         self.reached: dict[str, int] = {}
-        self.in_hand: dict[str, Batch] = {}
+        self.in_hand: list[
+            Batch
+        ] = []  # not by id: an event may be in two, as a letter and again after a crash
         self.lives = 0
+        self.retries = 0
         self.ordered = True
         self.promised = True
         self.spool: SqliteSpool
@@ -83,29 +87,33 @@ class OrderedMachine(RuleBasedStateMachine):
         batch: Batch | None = self._do(claim())
         if batch is not None:
             self._may_get(batch)
-            self.in_hand[batch.id] = batch
+            self.in_hand.append(batch)
         return batch
 
     def _may_get(self, batch: Batch) -> None:
         if not self.promised:
             return
         streams = {event.stream_id for event in batch.events} - {""}
-        for other in self.in_hand.values():
+        for other in self.in_hand:
             assert not streams & {event.stream_id for event in other.events}, (
                 "two batches of a stream in hand"
             )
         for stream in streams:
             events = [event.id for event in batch.events if event.stream_id == stream]
-            again = [id for id in events if id in self.revived]
-            first = [id for id in events if id not in self.revived]
-            assert events == again + first, "a letter that is retried comes before what waits"
-            for ids in (again, first):
-                numbers = [self.place[id] for id in ids]
-                assert numbers == sorted(numbers)
+            once = list(dict.fromkeys(events))  # a letter may come a second time, from the log after a crash
+            again = [id for id in once if id in self.revived]
+            first = events[len(again) :]
+            assert events[: len(again)] == again, "a letter that is retried comes before what waits"
+            died = [self.revived[id] for id in again]
+            places = [self.place[id] for id in first]
+            assert [number for _, number in died] == sorted(number for _, number in died)
+            assert places == sorted(places)
             log = self.logs[stream]
-            if again:
-                left = self.revived.intersection(log[: self.place[again[0]]])
-                assert not left, "an older letter of the stream is still owed"
+            for together, number in died[:1]:
+                owed = [self.revived[id] for id in log if id in self.revived]
+                assert (together, number) == min(one for one in owed if one[0] == together), (
+                    "an older letter of the stream is still owed"
+                )
             if first:
                 place = self.place[first[0]]
                 assert place > self.reached.get(stream, -1), "it comes again behind a later one"
@@ -113,22 +121,23 @@ class OrderedMachine(RuleBasedStateMachine):
 
     def _settle(self, batch: Batch, outcomes: list[Outcome]) -> None:
         self._do(self.spool.settle(batch, outcomes))
-        self.in_hand.pop(batch.id, None)
+        if batch in self.in_hand:
+            self.in_hand.remove(batch)
         waits: set[str] = set()
         for event, outcome in zip(batch.events, outcomes, strict=True):
             stream = event.stream_id
             if isinstance(outcome, Retry) and stream and self.ordered:
                 waits.add(stream)
-            elif isinstance(outcome, Dead) or (isinstance(outcome, Done) and stream not in waits):
+            elif not isinstance(outcome, Retry) and stream not in waits:
                 self.ever.add(event.id)
                 if event.id in self.revived:
-                    self.revived.remove(event.id)
-                elif stream not in waits:
+                    del self.revived[event.id]
+                else:
                     self.reached[stream] = max(self.reached.get(stream, -1), self.place[event.id])
 
     def _drain(self) -> None:
         """Nothing is owed for ever, and what was neither taken nor dead comes out."""
-        for held in list(self.in_hand.values()):
+        for held in list(self.in_hand):
             self._settle(held, [RETRY] * len(held.deliveries))
         while self._do(self.spool.backlog("a")).events:
             batch = self._try_claim(7)
@@ -175,7 +184,7 @@ class OrderedMachine(RuleBasedStateMachine):
         if len(batch.deliveries) < 2:
             self._settle(batch, [Dead(reason="bad")])
             return
-        del self.in_hand[batch.id]
+        self.in_hand.remove(batch)
         for half in self._do(self.spool.split(batch)):
             self._settle(half, [Retry(after=0.0, reason="refused")] * len(half.deliveries))
 
@@ -186,10 +195,10 @@ class OrderedMachine(RuleBasedStateMachine):
         life, batch = taken
         if life != self.lives or len(batch.deliveries) < 2:
             return taken
-        del self.in_hand[batch.id]
+        self.in_hand.remove(batch)
         first, second = self._do(self.spool.split(batch))
         self._settle(first, [Done()] * len(first.deliveries))
-        self.in_hand[second.id] = second
+        self.in_hand.append(second)
         return (life, second)
 
     @rule(taken=consumes(batches))
@@ -209,9 +218,10 @@ class OrderedMachine(RuleBasedStateMachine):
         chosen = [letter for index, letter in enumerate(letters) if index in some]
         numbers = [letter.number for letter in chosen]
         assert self._do(self.spool.retry_dead("a", numbers, 3)) == len(chosen)
+        self.retries += 1
         for letter in chosen:
             self.ever.discard(letter.event.id)
-            self.revived.add(letter.event.id)
+            self.revived[letter.event.id] = (self.retries, letter.number)
 
     @rule()
     def time_passes(self) -> None:
