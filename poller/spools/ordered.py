@@ -8,7 +8,7 @@ days costs rows, at most as many as may be parked, and no restart repeats what o
 
 import heapq
 from bisect import insort
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import takewhile
@@ -29,20 +29,23 @@ BATCHES_AHEAD = 10
 them all, and the other carriers wait for it."""
 
 
+KEPT_LINES = 10_000
+"""So many streams' lines are kept although nothing waits in them, for the streams' next events."""
+
+
 class _Line:
     """What one stream has here: the batches that hold it, and its events that wait behind them or to go out."""
 
-    __slots__ = ("key", "parked", "ranks", "stuck", "waits")
+    __slots__ = ("parked", "ranks", "stuck", "waits")
 
-    def __init__(self, key: Key | None) -> None:
-        self.key = key
+    def __init__(self, parked: list[Member]) -> None:
+        self.parked = parked
         self.ranks: list[int] = []
         """Of the batches that hold it, in hand or waiting for a retry; the first goes first."""
         self.waits = False
         """Whether one of these waits for its retry."""
         self.stuck: tuple[tuple[float, int, Waiting], ...] = ()
         """Batches whose retry is due, and that wait for an earlier one."""
-        self.parked: list[Member] = []
 
 
 class OrderedDesk(Desk):
@@ -59,6 +62,7 @@ class OrderedDesk(Desk):
         since: int,
     ) -> None:
         self._lines: dict[Key, _Line] = {}
+        self._most_lines = KEPT_LINES
         # a holder's rank is the lowest number of its batch: a total order, so nobody waits in a circle; two batches
         # may have one id (a dead letter that is retried, and the same event again after a crash), never one rank
         self._holds: dict[int, list[_Line]] = {}
@@ -82,13 +86,13 @@ class OrderedDesk(Desk):
             if member[0] >= position:
                 self._skip.add(member[0])
             self._saved.add(member[0])
-            self._park(member)
+            self._park(member[1].stream, [member])
 
     @property
     def position(self) -> int:
         """Where a restart would begin."""
-        taken = self._taken
-        while taken and taken[0] not in self._unsaved:
+        taken, unsaved = self._taken, self._unsaved
+        while taken and taken[0] not in unsaved:
             taken.popleft()
         return taken[0] if taken else self.next
 
@@ -167,7 +171,8 @@ class OrderedDesk(Desk):
         return self._batch(batch_id(ids), events, Ticket(numbers, None, rows, ()), 1, None)
 
     def _take_in(self, log: Sequence[Member]) -> None:
-        skip = self._skip
+        skip, replayed_to = self._skip, self._replayed_to
+        runs: defaultdict[Key | None, list[Member]] = defaultdict(list)
         numbers: list[int] = []
         for member in log:
             number, event = member
@@ -176,10 +181,13 @@ class OrderedDesk(Desk):
                 continue
             if not self._wants(event):
                 continue
-            if number < self._replayed_to and self._was_settled(number, event.stream):
+            key = event.stream
+            if number < replayed_to and self._was_settled(number, key):
                 continue
             numbers.append(number)
-            self._park(member)
+            runs[key].append(member)
+        for key, run in runs.items():
+            self._park(key, run)
         if log:
             self.next = log[-1][0] + 1
         self._taken.extend(numbers)
@@ -205,18 +213,20 @@ class OrderedDesk(Desk):
         self._count -= len(taken)
         return taken, lines
 
-    def _park(self, member: Member) -> None:
-        key = member[1].stream
-        line = self._lines.get(key) if key else None
-        if line is None:
-            line = self._new_line(key)
-        line.parked.append(member)
-        self._count += 1
-        if not line.ranks:
-            self._ready[line] = None
-            self.ready += 1
-        elif line.waits:
-            self._to_save.add(line)
+    def _park(self, key: Key | None, run: list[Member]) -> None:
+        if key is None:  # it waits for nobody: a line for each
+            for member in run:
+                self._ready[_Line([member])] = None
+            self.ready += len(run)
+        else:
+            line = self._line(key)
+            line.parked += run
+            if not line.ranks:
+                self._ready[line] = None
+                self.ready += len(run)
+            elif line.waits:
+                self._to_save.add(line)
+        self._count += len(run)
 
     def _compact(self) -> None:
         # one batch in hand for long must not make the others' settled numbers pile up behind it
@@ -225,16 +235,17 @@ class OrderedDesk(Desk):
 
     # ------------------------------------------------------------ holding streams
 
-    def _new_line(self, key: Key | None) -> _Line:
-        """What belongs to no stream stands in a line of its own and waits for nobody."""
-        line = _Line(key)
-        if key is not None:
-            self._lines[key] = line
+    def _line(self, key: Key) -> _Line:
+        line = self._lines.get(key)
+        if line is None:
+            if len(self._lines) >= self._most_lines:
+                self._lines = {key: line for key, line in self._lines.items() if line.parked or line.ranks}
+                self._most_lines = max(KEPT_LINES, 2 * len(self._lines))
+            line = self._lines[key] = _Line([])
         return line
 
     def _lines_of(self, events: Iterable[Event]) -> list[_Line]:
-        keys = {key for event in events if (key := event.stream) is not None}
-        return [self._lines.get(key) or self._new_line(key) for key in keys]
+        return [self._line(key) for key in {event.stream for event in events} if key is not None]
 
     def _hold(self, rank: int, lines: list[_Line]) -> None:
         self._holds[rank] = lines
@@ -253,13 +264,9 @@ class OrderedDesk(Desk):
             for entry in line.stuck:
                 heapq.heappush(self._due, entry)
             line.stuck = ()
-            if line.ranks:
-                continue
-            if line.parked:
+            if line.parked and not line.ranks:
                 self._ready[line] = None
                 self.ready += len(line.parked)
-            elif line.key is not None:
-                del self._lines[line.key]
         self.bell.set()
 
     def _queue(self, waiting: Waiting) -> None:
