@@ -263,7 +263,14 @@ SPOOL = (
         "poller/spools/ordered.py",
         "if not line.ranks:",
         "if line is not None:",
-        (CONTRACT + "test_an_ordered_sink_gets_each_stream_in_order_and_streams_in_parallel",),
+        (CONTRACT + "test_halves_of_an_ordered_sinks_batch_go_out_one_after_the_other",),
+    ),
+    Bug(
+        "an ordered desk lets a stream go that another batch holds",
+        "poller/spools/ordered.py",
+        "if line.parked and not line.ranks:",
+        "if line.parked:",
+        (CONTRACT + "test_halves_of_an_ordered_sinks_batch_go_out_one_after_the_other",),
     ),
     Bug(
         "an ordered desk does not write what is parked behind a retry",
