@@ -16,7 +16,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from poller.outbound import AddressGuard, AddressRefused, reason, session
-from poller.sinks.download.transfers import BadUrl, TransferFailed, Transfers
+from poller.sinks.download.handle import BadUrl, TransferFailed
+from poller.sinks.download.transfers import Transfers, Wish
 
 Get = Callable[[str, AddressGuard], Coroutine[Any, Any, tuple[Exception | None, int]]]
 
@@ -197,11 +198,9 @@ class _Ignored:
 
 async def _get_by_libcurl(url: str, guard: AddressGuard) -> tuple[Exception | None, int]:
     async with _loopback() as server, Transfers(guard, per_host=1, timeout=30) as transfers:
-        try:
-            await transfers.get(url.replace("PORT", str(server.port)), _Ignored())
-        except (TransferFailed, BadUrl, ValueError) as error:
-            return error, server.connections
-        return None, server.connections
+        [error] = await transfers.get([Wish(url.replace("PORT", str(server.port)), _Ignored())])
+        assert error is None or isinstance(error, TransferFailed | BadUrl)
+        return error, server.connections
 
 
 def _info(host: str) -> tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[object, ...]]:

@@ -501,7 +501,7 @@ PICTURES = (
     ),
     Bug(
         "pictures are fetched from any address",
-        "poller/sinks/download/transfers.py",
+        "poller/sinks/download/handle.py",
         "if not self._guard.allows(host):",
         "if host == '0.0.0.0':",
         ("tests/test_outbound.py::test_no_spelling_of_a_loopback_target_reaches_a_server_there",),
@@ -509,15 +509,15 @@ PICTURES = (
     Bug(
         "a picture's turn is waited for while it connects",
         "poller/sinks/download/transfers.py",
-        "        self._multi = pycurl.AsyncCurlMulti()\n",
-        "        self._multi = pycurl.AsyncCurlMulti()\n"
+        "        self._multi = pycurl.CurlMulti()\n",
+        "        self._multi = pycurl.CurlMulti()\n"
         "        self._multi.setopt(pycurl.M_MAX_HOST_CONNECTIONS, self._per_host)\n"
         "        self._per_host = 10_000\n",
         ("tests/sinks/download/test_transfers.py::test_waiting_for_a_turn_is_not_taken_for_slow_connecting",),
     ),
     Bug(
         "a picture's URL is spelled anew",
-        "poller/sinks/download/transfers.py",
+        "poller/sinks/download/handle.py",
         "        self.curl.setopt(pycurl.REQUEST_TARGET, target)",
         "        self.curl.unsetopt(pycurl.REQUEST_TARGET)",
         ("tests/sinks/download/test_transfers.py::test_the_url_is_sent_as_it_stands",),

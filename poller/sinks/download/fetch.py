@@ -1,15 +1,17 @@
 """One picture over HTTP: bounded in bytes, in memory and in time, never followed elsewhere."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from threading import Lock
 
 from poller.errors import Rejected, SinkError, TryLater
 from poller.model import Event
 from poller.outbound import wait_seconds
+from poller.sinks.download.handle import BadUrl
 from poller.sinks.download.hosts import Target
 from poller.sinks.download.pictures import check_checksum, check_picture
-from poller.sinks.download.transfers import BadUrl, TransferFailed, Transfers
+from poller.sinks.download.transfers import Transfers, Wish
 
 UPLOAD = timedelta(seconds=15)
 """Within so much of the shot a picture is uploaded (the 2016 v1.1 document)."""
@@ -27,95 +29,100 @@ class HostTrouble(TryLater):
 
 
 class Memory:
-    """How many bytes of pictures may be held at once; who finds no room comes again later."""
+    """How many bytes of pictures may be held at once, by all threads; who finds no room comes again later."""
 
     def __init__(self, size: int) -> None:
-        self._free = size
+        self.free = size
+        self.lock = Lock()
 
     @contextmanager
-    def lease(self) -> Iterator["Lease"]:
-        """What one batch holds; given back at the end."""
-        lease = Lease(self)
+    def leases(self, count: int) -> Iterator[list["Lease"]]:
+        """One for each picture of a batch; given back at the end."""
+        leases = [Lease(self) for _ in range(count)]
         try:
-            yield lease
+            yield leases
         finally:
-            lease.give_back()
-
-    def take(self, size: int) -> None:
-        """Take so many bytes, or raise `TryLater`: nobody waits, so no two can wait for each other."""
-        if size > self._free:
-            raise TryLater("too many large pictures at once", after=NOT_YET)
-        self._free -= size
-
-    def give(self, size: int) -> None:
-        """Give so many bytes back."""
-        self._free += size
+            for lease in leases:
+                lease.give_back()
 
 
 class Lease:
-    """Some of the memory."""
+    """Some of the memory, until it is given back."""
 
     def __init__(self, memory: Memory) -> None:
         self.taken = 0
         self._memory = memory
+        self._ended = False
 
     def take(self, size: int) -> None:
-        """Take so many bytes more; for less than one nothing happens."""
-        if size > 0:
-            self._memory.take(size)
+        """Take so many bytes more, or raise `TryLater`: nobody waits, so no two can wait for each other."""
+        if size <= 0:
+            return
+        with self._memory.lock:
+            if self._ended:
+                raise TryLater("nobody waits for it any more")
+            if size > self._memory.free:
+                raise TryLater("too many large pictures at once", after=NOT_YET)
+            self._memory.free -= size
             self.taken += size
 
     def give_back(self) -> None:
-        """Give back all that was taken."""
-        self._memory.give(self.taken)
-        self.taken = 0
-
-    @contextmanager
-    def share(self) -> Iterator["Lease"]:
-        """What one picture takes: the batch's if all goes well, else given back at once, for the others."""
-        share = Lease(self._memory)
-        try:
-            yield share
-            self.taken, share.taken = self.taken + share.taken, 0
-        finally:
-            share.give_back()
+        """Give back all that was taken; nothing more can be."""
+        with self._memory.lock:
+            self._ended = True
+            self._memory.free += self.taken
+            self.taken = 0
 
 
 class Fetcher:
-    """Gets pictures, checks them, and says of each that fails whether it may heal."""
+    """Gets pictures, and says of each that fails whether it may heal."""
 
     def __init__(self, transfers: Transfers, *, max_bytes: int, max_pixels: int) -> None:
         self._transfers = transfers
         self._max_bytes = max_bytes
         self._max_pixels = max_pixels
 
-    async def fetch(self, event: Event, target: Target, lease: Lease, now: datetime) -> bytes:
-        """The picture, whole and checked; raises `TryLater` or `Rejected`, whose texts name only the host."""
-        with lease.share() as share:
-            arriving = _Arriving(event, share, max_bytes=self._max_bytes, now=now)
-            try:
-                await self._transfers.get(target.url, arriving)
-            except TimeoutError:
-                raise HostTrouble(f"{target.host}: timed out") from None
-            except TransferFailed as error:
-                raise HostTrouble(f"{target.host}: {error}") from None
-            except BadUrl:
-                raise Rejected("not a URL that can be fetched") from None
-            body = arriving.body()
-            check_picture(body, max_pixels=self._max_pixels)
-            check_checksum(body, arriving.checksum)
-            return body
+    async def fetch(
+        self, wanted: Sequence[tuple[Event, Target]], leases: Sequence[Lease]
+    ) -> list["Arrived | SinkError"]:
+        """What came of each: to be checked, or `TryLater` or `Rejected`, whose texts name only the host."""
+        now = datetime.now(UTC)
+        arriving = [
+            Arrived(event, lease, max_bytes=self._max_bytes, max_pixels=self._max_pixels, now=now)
+            for (event, _), lease in zip(wanted, leases, strict=True)
+        ]
+        targets = [target for _, target in wanted]
+        errors = await self._transfers.get(list(map(Wish, [target.url for target in targets], arriving)))
+        found: list[Arrived | SinkError] = []
+        for target, lease, arrived, error in zip(targets, leases, arriving, errors, strict=True):
+            if error is not None:
+                lease.give_back()
+            found.append(arrived if error is None else _failure(target.host, error))
+        return found
 
 
-class _Arriving:
-    """One picture on its way: what comes of it is held against the memory, what must not come ends it."""
+def _failure(host: str, error: Exception) -> SinkError:
+    match error:
+        case SinkError():
+            return error
+        case TimeoutError():
+            return HostTrouble(f"{host}: timed out")
+        case BadUrl():
+            return Rejected("not a URL that can be fetched")
+        case _:
+            return HostTrouble(f"{host}: {error}")
 
-    def __init__(self, event: Event, share: Lease, *, max_bytes: int, now: datetime) -> None:
-        self.checksum: str | None = None
+
+class Arrived:
+    """One answer, also on its way: it is held against the memory, and what must not come ends it."""
+
+    def __init__(self, event: Event, lease: Lease, *, max_bytes: int, max_pixels: int, now: datetime) -> None:
         self._event = event
-        self._share = share
+        self._lease = lease
         self._max_bytes = max_bytes
+        self._max_pixels = max_pixels
         self._now = now
+        self._checksum: str | None = None
         self._refused: SinkError | None = None
         self._pieces: list[bytes] = []
         self._size = 0
@@ -130,8 +137,8 @@ class _Arriving:
             raise TryLater("the picture came compressed, which was not asked for")
         if length is not None and length > self._max_bytes:
             raise Rejected(f"the picture has {length} bytes; max_bytes is {self._max_bytes}")
-        self._share.take(length or 0)
-        self.checksum = headers.get(CHECKSUM)
+        self._lease.take(length or 0)
+        self._checksum = headers.get(CHECKSUM)
 
     def take(self, piece: bytes) -> None:
         """Keep some of the picture; of a refusal so much is thrown away as keeps the connection for the next."""
@@ -142,14 +149,17 @@ class _Arriving:
             return
         if self._size > self._max_bytes:
             raise TryLater(f"the picture does not end within max_bytes ({self._max_bytes})")
-        self._share.take(self._size - self._share.taken)
+        self._lease.take(self._size - self._lease.taken)
         self._pieces.append(piece)
 
-    def body(self) -> bytes:
-        """All that came; raises what a refusal means."""
+    def picture(self) -> bytes:
+        """The picture, whole and checked; raises `TryLater` or `Rejected`."""
         if self._refused is not None:
             raise self._refused
-        return b"".join(self._pieces)
+        body = b"".join(self._pieces)
+        check_picture(body, max_pixels=self._max_pixels)
+        check_checksum(body, self._checksum)
+        return body
 
 
 def refusal(status: int, retry_after: str, event: Event, now: datetime) -> TryLater | Rejected:

@@ -6,6 +6,8 @@ It blocks: it runs in threads.
 
 import fcntl
 import os
+from collections.abc import Iterable
+from concurrent.futures import Executor, wait
 from contextlib import suppress
 from itertools import islice
 from secrets import token_hex
@@ -15,15 +17,18 @@ from typing import Final, Self
 FOLDER: Final = ".incoming"
 ENDING: Final = ".part"
 MOST_LEFTOVERS: Final = 100_000
+SYNCS: Final = 8
+"""So many fsyncs of a batch run at once."""
 
 _FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Drafts:
-    """A few files on their way; leaving removes those that were not published."""
+    """A few files on their way; leaving removes those that were not published. `syncs` are threads for fsync."""
 
-    def __init__(self, incoming: int) -> None:
+    def __init__(self, incoming: int, syncs: Executor) -> None:
         self._incoming = incoming
+        self._syncs = syncs
         self._open: dict[str, int] = {}
         self._named: set[str] = set()
 
@@ -56,17 +61,26 @@ class Drafts:
         # for, they share the file system's commits (measured on ext4: 0.59 ms a file instead of 0.91).
         for descriptor in self._open.values():
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        while self._open:
-            _, descriptor = self._open.popitem()
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        # So do those that are waited for at once (on ext4 a fifth more pictures a second).
+        descriptors = list(self._open.values())
+        parts = [part for start in range(SYNCS) if (part := descriptors[start::SYNCS])]
+        running = [self._syncs.submit(_fsync, part) for part in parts]
+        wait(running)
+        for synced in running:
+            synced.result()
+        self._open.clear()
+        for descriptor in descriptors:
+            os.close(descriptor)
 
     def publish(self, draft: str, folder: int, name: str) -> None:
         """Give a synced file its place, instead of what is there (a link is replaced, not followed)."""
         os.rename(draft, name, src_dir_fd=self._incoming, dst_dir_fd=folder)
         self._named.discard(draft)
+
+
+def _fsync(descriptors: Iterable[int]) -> None:
+    for descriptor in descriptors:
+        os.fsync(descriptor)
 
 
 def open_incoming(root: int) -> int:

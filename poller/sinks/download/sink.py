@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
 from functools import partial
 from types import TracebackType
 from typing import ParamSpec, Protocol, Self, TypeVar
@@ -12,8 +11,8 @@ from typing import ParamSpec, Protocol, Self, TypeVar
 from poller.errors import PartlyFailed, SinkError, TryLater
 from poller.model import Batch, Event
 from poller.outbound import AddressGuard
-from poller.sinks.download.fetch import Fetcher, HostTrouble, Lease, Memory
-from poller.sinks.download.hosts import HostList, host_list, vet
+from poller.sinks.download.fetch import Arrived, Fetcher, HostTrouble, Memory
+from poller.sinks.download.hosts import HostList, Target, host_list, vet
 from poller.sinks.download.paths import Layout, Place, parse_template
 from poller.sinks.download.settings import DownloadSettings
 from poller.sinks.download.store import File, PathTrouble, Store
@@ -86,29 +85,36 @@ class Download:
         Cancelled, it leaves only whole pictures: a thread that has begun to store goes on to its end.
         """
         events = batch.events
-        with self._memory.lease() as lease:
-            now = datetime.now(UTC)
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._fetch(event, lease, now)) for event in events]
-            failures: dict[str, SinkError] = {}
-            files: list[File] = []
-            for event, task in zip(events, tasks, strict=True):
-                match task.result():
-                    case SinkError() as error:
-                        failures[event.id] = error
-                    case made:
-                        files.extend(made)
-            if files:
-                failures |= await self._in_thread(self._store.keep, files)
+        failures: dict[str, SinkError] = {}
+        wanted: list[tuple[Event, Target]] = []
+        for event in events:
+            try:
+                wanted.append((event, vet(event.url, self._hosts)))
+            except SinkError as error:
+                failures[event.id] = error
+        with self._memory.leases(len(wanted)) as leases:
+            found = await self._fetcher.fetch(wanted, leases)
+            arrived: list[tuple[Event, Target, Arrived]] = []
+            for (event, target), came in zip(wanted, found, strict=True):
+                if isinstance(came, SinkError):
+                    failures[event.id] = came
+                else:
+                    arrived.append((event, target, came))
+            if arrived:
+                failures |= await self._in_thread(self._keep, arrived)
         _report(failures, events)
 
-    async def _fetch(self, event: Event, lease: Lease, now: datetime) -> list[File] | SinkError:
-        try:
-            target = vet(event.url, self._hosts)
-            picture = await self._fetcher.fetch(event, target, lease, now)
-        except SinkError as error:
-            return error
-        return self._files(event, self._layout.place(event, target.path), picture)
+    def _keep(self, arrived: Sequence[tuple[Event, Target, Arrived]]) -> dict[str, SinkError]:
+        failures: dict[str, SinkError] = {}
+        files: list[File] = []
+        for event, target, came in arrived:
+            try:
+                picture = came.picture()
+            except SinkError as error:
+                failures[event.id] = error
+            else:
+                files += self._files(event, self._layout.place(event, target.path), picture)
+        return failures | self._store.keep(files)
 
     def _files(self, event: Event, place: Place, picture: bytes) -> list[File]:
         # The sidecar comes first, so that a picture implies its sidecar.

@@ -9,6 +9,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
@@ -19,7 +20,7 @@ import msgspec
 
 from poller.errors import SinkError, StorageError, TryLater
 from poller.failpoints import reached
-from poller.sinks.download.incoming import Drafts, open_incoming
+from poller.sinks.download.incoming import SYNCS, Drafts, open_incoming
 
 AT_ONCE: Final = 64
 """Files written before the first of them is fsynced; each holds a descriptor."""
@@ -59,12 +60,13 @@ class PathTrouble(TryLater):
 
 
 class Store:
-    """A directory of pictures; `keep` may run in several threads at once."""
+    """A directory of pictures, opened once; `keep` may run in several threads at once."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._root = -1
         self._incoming = -1
+        self._syncs = ThreadPoolExecutor(2 * SYNCS, "fsync")
         self._settled: set[Folders] = set()  # folders whose own entries are known to be durable
         self.folds = False
 
@@ -80,7 +82,8 @@ class Store:
             raise StorageError(f"cannot store pictures in {self._directory}: {error.strerror}") from None
 
     def close(self) -> None:
-        """Give the descriptors back; no `keep` may run any more."""
+        """Give the descriptors back, and the threads; no `keep` may run any more."""
+        self._syncs.shutdown()
         for descriptor in (self._incoming, self._root):
             if descriptor >= 0:
                 os.close(descriptor)
@@ -106,7 +109,7 @@ class Store:
 
     def _keep_some(self, files: Sequence[File], failed: dict[str, SinkError]) -> None:
         written: dict[int, str] = {}
-        with self._open_folders() as folders, Drafts(self._incoming) as drafts:
+        with self._open_folders() as folders, Drafts(self._incoming, self._syncs) as drafts:
 
             def write(index: int, file: File) -> None:
                 if not _holds(folders.open(file.folders), file.name, file.content):
@@ -140,7 +143,7 @@ class Store:
     def _prove(self) -> bool:
         """Take one file through all the steps; returns whether the disk takes `A` and `a` for the same."""
         lower, upper = f".proof-{(token := token_hex(8))}", f".PROOF-{token}"
-        with Drafts(self._incoming) as drafts:
+        with Drafts(self._incoming, self._syncs) as drafts:
             draft = drafts.write(b"proof")
             drafts.sync()
             drafts.publish(draft, self._root, lower)

@@ -1,50 +1,37 @@
-"""GETs by libcurl on the event loop: many at once over connections that stay open, each connect guarded.
+"""GETs by libcurl in a thread of their own: many at once over connections that stay open, each connect guarded.
 
-libcurl and not aiohttp, because pictures are small and many: 1.2 to 1.9 times as many come a second
-(tests/bench/download.py).
+libcurl and not aiohttp, because pictures are small and many; a thread and not the event loop, because libcurl costs
+a third where it looks at all its transfers together (tests/bench/download.py).
 """
 
 import asyncio
-import errno
+import os
 import re
-import socket
-import ssl
-from collections.abc import Callable, Mapping
+import select
+from collections import defaultdict, deque
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from threading import Thread
 from types import TracebackType
-from typing import Final, Protocol, Self
-from weakref import WeakValueDictionary
+from typing import Final, NamedTuple, Self
 
 import pycurl
 
-from poller.errors import PollerError, SinkError
-from poller.outbound import CONNECT_TIMEOUT, USER_AGENT, AddressGuard
+from poller.outbound import AddressGuard
+from poller.sinks.download.handle import Answer, BadUrl, Handle, TransferFailed, trusted
 
 MOST_IDLE: Final = 256
 """Handles kept for the next transfers; connections are kept apart from them."""
-_CUT: Final = -1
+LONGEST_WAIT: Final = 50
+"""Milliseconds; libcurl does not tell of sockets whose number is above 1023: so long one may go unheard."""
 _URL: Final = re.compile(r"(https?://[^/?#]*)([^#]*)", re.IGNORECASE)
-_STATUS: Final = re.compile(rb"HTTP/[0-9.]+ ([0-9]{3})\b")
-_LENGTH: Final = re.compile(r"[0-9]{1,18}")
 
 
-class TransferFailed(PollerError):
-    """No whole answer came; the text says why in a few words, without URL, query or header."""
+class Wish(NamedTuple):
+    """A URL, to be fetched as it stands, and who takes its answer."""
 
-
-class BadUrl(PollerError):
-    """What libcurl does not take for a URL."""
-
-
-class Answer(Protocol):
-    """Takes an answer as it comes. A `SinkError` raised in either ends the transfer, which raises it."""
-
-    def begin(self, status: int, headers: Mapping[str, str], length: int | None) -> None:
-        """The head: headers by lower-case name, and the announced length of the body in bytes, if any."""
-        ...
-
-    def take(self, piece: bytes) -> None:
-        """Some of the body."""
-        ...
+    url: str
+    answer: Answer
 
 
 class Transfers:
@@ -54,166 +41,219 @@ class Transfers:
     """
 
     def __init__(self, guard: AddressGuard, *, per_host: int, timeout: float) -> None:
-        self._guard = guard
-        self._per_host = per_host
+        self._worker = _Worker(guard, per_host)
         self._timeout = timeout
-        self._trusted = _trusted()
-        self._idle: list[_Transfer] = []
-        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     async def __aenter__(self) -> Self:
-        self._multi = pycurl.AsyncCurlMulti()
+        self._worker.begin()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
-        await self._multi.aclose()
-        while self._idle:
-            self._idle.pop().curl.close()
+        await asyncio.to_thread(self._worker.end)
 
-    async def get(self, url: str, answer: Answer) -> None:
-        """Fetch a URL as it stands, following nothing; returns when the answer has come whole.
+    async def get(self, wishes: Sequence[Wish]) -> list[Exception | None]:
+        """Fetch some URLs, following nothing; says of each how it failed, or None when its answer has come whole.
 
-        `TimeoutError` when that took longer than `timeout` seconds, waiting included; `TransferFailed`,
-        `BadUrl`, or what the answer raised.
+        A failure is a `TimeoutError` when it took longer than `timeout` seconds, waiting included, `TransferFailed`,
+        `BadUrl`, or what the answer raised. Answers are told in another thread, and may be so until shortly
+        after this has ended.
         """
-        found = _URL.match(url)
-        origin, target = found.groups() if found else (url, "")
-        turns = self._turns.setdefault(origin, asyncio.Semaphore(self._per_host))
-        async with asyncio.timeout(self._timeout), turns:
-            await self._transfer(url, target if target.startswith("/") else f"/{target}", answer)
-
-    async def _transfer(self, url: str, target: str, answer: Answer) -> None:
-        transfer = self._idle.pop() if self._idle else _Transfer(self._guard, self._trusted)
-        transfer.prepare(url, target, answer)
+        order = _Order(wishes)
+        self._worker.tell(order)
         try:
-            await self._multi.perform(transfer.curl)
-        except pycurl.error as error:
-            raise transfer.failure(int(error.args[0])) from None
+            async with asyncio.timeout(self._timeout):
+                await order.filled
+        except TimeoutError:
+            pass
         finally:
-            transfer.forget()
-            if len(self._idle) < MOST_IDLE:
-                self._idle.append(transfer)
+            if order.left:
+                order.given_up = True
+                self._worker.tell(order)
+        return [request.error if request.ended else TimeoutError() for request in order.requests]
 
 
-class _Transfer:
-    """One of libcurl's handles, used again and again."""
+class _Request:
+    """A wish under way; it has a handle while it runs."""
 
-    def __init__(self, guard: AddressGuard, trusted: Mapping[int, str]) -> None:
+    def __init__(self, wish: Wish, order: "_Order") -> None:
+        found = _URL.match(wish.url)
+        self.url, self.answer = wish
+        self.origin, target = found.groups() if found else (wish.url, "")
+        self.target = target if target.startswith("/") else f"/{target}"
+        self.order = order
+        self.handle: Handle | None = None
+        self.ended = False
+        self.error: Exception | None = None
+
+
+class _Order:
+    """Wishes that were made together; `left` of them have not ended yet."""
+
+    def __init__(self, wishes: Sequence[Wish]) -> None:
+        self.requests = [_Request(wish, self) for wish in wishes]
+        self.left = len(self.requests)
+        self.given_up = False
+        self.loop = asyncio.get_running_loop()
+        self.filled: asyncio.Future[None] = self.loop.create_future()
+        if not wishes:
+            self.filled.set_result(None)
+
+    def end_one(self, request: _Request, error: Exception | None) -> None:
+        """In the thread: one came to its end."""
+        request.error = error
+        request.ended = True
+        self.left -= 1
+        if not self.left:
+            self.loop.call_soon_threadsafe(self._fill)
+
+    def _fill(self) -> None:
+        if not self.filled.done():
+            self.filled.set_result(None)
+
+
+class _Worker:
+    """The thread: takes orders, and lets libcurl work on all requests together."""
+
+    def __init__(self, guard: AddressGuard, per_host: int) -> None:
         self._guard = guard
-        self.curl = pycurl.Curl()
-        for option, value in {
-            **trusted,
-            pycurl.CONNECTTIMEOUT_MS: int(CONNECT_TIMEOUT * 1000),
-            pycurl.HEADERFUNCTION: self._line,
-            pycurl.HTTPHEADER: ["Accept: image/jpeg", "Accept-Encoding: identity"],
-            pycurl.HTTP_CONTENT_DECODING: 0,
-            pycurl.HTTP_VERSION: pycurl.CURL_HTTP_VERSION_1_1,
-            pycurl.NOSIGNAL: 1,
-            pycurl.OPENSOCKETFUNCTION: self._open_socket,
-            pycurl.PROTOCOLS: pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS,
-            pycurl.PROXY: "",  # none from the environment either
-            pycurl.USERAGENT: USER_AGENT,
-            pycurl.WRITEFUNCTION: self._piece,
-        }.items():
-            self.curl.setopt(option, value)
+        self._per_host = per_host
+        self._trusted = trusted()
+        self._inbox: deque[_Order] = deque()
+        self._ending = False
+        self._idle: list[Handle] = []
+        self._running: dict[pycurl.Curl, _Request] = {}
+        self._lines: defaultdict[str, deque[_Request]] = defaultdict(deque)
+        self._busy: defaultdict[str, int] = defaultdict(int)
 
-    def prepare(self, url: str, target: str, answer: Answer) -> None:
-        """Make ready for the next transfer; the target is the URL's path and query."""
-        self.curl.setopt(pycurl.URL, url)
-        self.curl.setopt(pycurl.REQUEST_TARGET, target)  # libcurl would spell %2f as %2F, and a/../b as b
-        self._answer: Answer | None = answer
-        self._status = 0
-        self._headers: dict[str, str] = {}
-        self._barred: str | None = None
-        self._raised: SinkError | None = None
+    # ------------------------------------------------------------ called from the event loop
 
-    def forget(self) -> None:
-        """Let go of the answer."""
-        self._answer = self._raised = None
+    def begin(self) -> None:
+        """Start the thread."""
+        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._thread = Thread(target=self._run, name="transfers", daemon=True)
+        self._thread.start()
 
-    def failure(self, code: int) -> Exception:
-        """What a failed transfer comes to."""
-        if self._raised is not None:
-            return self._raised
-        if code == pycurl.E_URL_MALFORMAT:
-            return BadUrl("not a URL")
-        return TransferFailed(self._reason(code))
+    def end(self) -> None:
+        """Break off what runs, and wait for the thread."""
+        self._ending = True
+        os.eventfd_write(self._bell, 1)
+        self._thread.join()
+        os.close(self._bell)
 
-    def _reason(self, code: int) -> str:
-        if self._barred is not None:
-            return f"{self._barred} is not a public address; allow_cidr can permit it"
-        if code in _TLS:
-            return f"TLS: {self.curl.errstr()}"
-        number = self.curl.getinfo(pycurl.OS_ERRNO)
-        return _REASONS.get(code, f"not HTTP: {pycurl.easy_strerror(code)}").format(
-            errno.errorcode.get(number, "no address could be reached")
-        )
+    def tell(self, order: _Order) -> None:
+        """Begin with an order, or look at it again because it was given up; `TransferFailed` when it cannot."""
+        if not self._thread.is_alive():
+            raise TransferFailed("fetching has ended")
+        self._inbox.append(order)
+        os.eventfd_write(self._bell, 1)
 
-    # ------------------------------------------------------------ called by libcurl
+    # ------------------------------------------------------------ the thread
 
-    def _open_socket(self, purpose: int, address: pycurl.CurlSockAddr) -> socket.socket | int:
-        host = str(address.addr[0])
-        if not self._guard.allows(host):
-            self._barred = host
-            return pycurl.SOCKET_BAD
-        return socket.socket(address.family, address.socktype, address.protocol)
-
-    def _line(self, line: bytes) -> int | None:
-        """One line of a head (a 100 may come before the real one), or of a chunked body's trailer."""
-        name, colon, value = line.decode("latin-1").partition(":")
-        if line.startswith(b"HTTP/"):
-            found = _STATUS.match(line)
-            self._status, self._headers = int(found[1]) if found else 0, {}
-        elif colon:
-            self._headers[name.lower()] = value.strip()
-        elif self._status >= 200:
-            return self._tell(lambda answer: answer.begin(self._status, self._headers, self._length()))
-        return None
-
-    def _length(self) -> int | None:
-        text = self._headers.get("content-length", "")
-        return int(text) if _LENGTH.fullmatch(text) and "transfer-encoding" not in self._headers else None
-
-    def _piece(self, piece: bytes) -> int | None:
-        if self._status < 200:
-            return _CUT  # a body without a head that could be read
-        return self._tell(lambda answer: answer.take(piece))
-
-    def _tell(self, tell: Callable[[Answer], None]) -> int | None:
-        assert self._answer is not None
+    def _run(self) -> None:
+        self._multi = pycurl.CurlMulti()
         try:
-            tell(self._answer)
-        except SinkError as error:
-            self._raised = error
-            return _CUT
-        return None
+            while not self._ending:
+                while self._inbox:
+                    self._look_at(self._inbox.popleft())
+                if not self._running or not self._work():
+                    self._wait()
+        finally:
+            self._close()
 
+    def _look_at(self, order: _Order) -> None:
+        if not order.given_up:
+            for request in order.requests:
+                self._lines[request.origin].append(request)
+        else:
+            for request in order.requests:
+                if request.handle is not None:
+                    self._put_down(request.handle, request)
+        for origin in {request.origin for request in order.requests}:
+            self._fill(origin)
 
-_TLS: Final = frozenset(
-    {
-        pycurl.E_PEER_FAILED_VERIFICATION,
-        pycurl.E_SSL_CACERT_BADFILE,
-        pycurl.E_SSL_CERTPROBLEM,
-        pycurl.E_SSL_CIPHER,
-        pycurl.E_SSL_CONNECT_ERROR,
-        pycurl.E_SSL_INVALIDCERTSTATUS,
-    }
-)
-_REASONS: Final = {
-    pycurl.E_COULDNT_RESOLVE_HOST: "name not resolved",
-    pycurl.E_COULDNT_CONNECT: "cannot connect: {}",
-    pycurl.E_OPERATION_TIMEDOUT: "connecting took too long",
-    pycurl.E_GOT_NOTHING: "connection closed without an answer",
-    pycurl.E_PARTIAL_FILE: "connection closed in the midst of the answer",
-    pycurl.E_RECV_ERROR: "connection lost: {}",
-    pycurl.E_SEND_ERROR: "connection lost: {}",
-}
+    def _fill(self, origin: str) -> None:
+        """Begin with as many as may run at once."""
+        line = self._lines[origin]
+        while line and self._busy[origin] < self._per_host:
+            request = line.popleft()
+            if not request.order.given_up:
+                self._start(request)
+        if not line:
+            del self._lines[origin]
+            if not self._busy[origin]:
+                del self._busy[origin]
 
+    def _start(self, request: _Request) -> None:
+        handle = self._idle.pop() if self._idle else Handle(self._guard, self._trusted)
+        try:
+            handle.prepare(request.url, request.target, request.answer)
+        except (ValueError, pycurl.error):
+            request.order.end_one(request, BadUrl("not a URL"))
+            return
+        self._multi.add_handle(handle.curl)
+        self._busy[request.origin] += 1
+        self._running[handle.curl] = request
+        request.handle = handle
 
-def _trusted() -> dict[int, str]:
-    """The system's authorities, where Python looks for them too (`SSL_CERT_FILE` and `SSL_CERT_DIR`)."""
-    paths = ssl.get_default_verify_paths()
-    found = {pycurl.CAINFO: paths.cafile, pycurl.CAPATH: paths.capath}
-    return {option: path for option, path in found.items() if path is not None}
+    def _put_down(self, handle: Handle, request: _Request) -> None:
+        self._multi.remove_handle(handle.curl)
+        del self._running[handle.curl]
+        self._busy[request.origin] -= 1
+        request.handle = None
+        handle.forget()
+        if len(self._idle) < MOST_IDLE:
+            self._idle.append(handle)
+
+    def _work(self) -> bool:
+        """Let libcurl do what can be done at once; whether something ended."""
+        self._multi.perform()
+        freed = set()
+        for curl, code in self._done():
+            request = self._running[curl]
+            assert request.handle is not None
+            error = request.handle.failure(code) if code else None
+            self._put_down(request.handle, request)
+            request.order.end_one(request, error)
+            freed.add(request.origin)
+        for origin in freed:
+            self._fill(origin)
+        return bool(freed)
+
+    def _done(self) -> Iterator[tuple[pycurl.Curl, int]]:
+        left = 1
+        while left:
+            left, whole, failed = self._multi.info_read()
+            yield from ((curl, 0) for curl in whole)
+            yield from ((curl, code) for curl, code, _ in failed)
+
+    def _wait(self) -> None:
+        poll = select.poll()
+        poll.register(self._bell, select.POLLIN)
+        if self._running:
+            reading, writing, _ = self._multi.fdset()
+            for socket in {*reading, *writing}:
+                wanted = select.POLLIN if socket in reading else 0
+                poll.register(socket, wanted | (select.POLLOUT if socket in writing else 0))
+            wait = self._multi.timeout()
+            poll.poll(min(wait, LONGEST_WAIT) if wait >= 0 else LONGEST_WAIT)
+        else:
+            poll.poll()
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._bell)
+
+    def _close(self) -> None:
+        """Nobody is left waiting, whatever ended the thread."""
+        self._ending = True
+        orders = {*self._inbox, *(request.order for request in self._running.values())}
+        orders |= {request.order for line in self._lines.values() for request in line}
+        for order in orders:
+            for request in order.requests:
+                if request.handle is not None:
+                    self._put_down(request.handle, request)
+                if not request.ended and not order.given_up:
+                    order.end_one(request, TransferFailed("fetching has ended"))
+        for handle in self._idle:
+            handle.curl.close()
+        self._multi.close()

@@ -1,6 +1,8 @@
 """How pictures are fetched: over connections that stay open, by turns, from whom TLS vouches for."""
 
 import asyncio
+import os
+import resource
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,8 +16,11 @@ import trustme
 
 from poller.errors import PartlyFailed, TryLater
 from poller.outbound import AddressGuard
-from poller.sinks.download import transfers
-from poller.sinks.download.transfers import BadUrl, TransferFailed, Transfers
+from poller.sinks.download import handle
+from poller.sinks.download.fetch import Fetcher, Memory
+from poller.sinks.download.handle import BadUrl, TransferFailed
+from poller.sinks.download.hosts import Target
+from poller.sinks.download.transfers import Transfers, Wish
 
 from .shots import attempt, download, files, jpeg, shot
 
@@ -86,6 +91,13 @@ class Heard:
         self.body += piece
 
 
+async def get(transfers: Transfers, url: str, heard: Heard) -> None:
+    """One GET; raises its failure."""
+    [error] = await transfers.get([Wish(url, heard)])
+    if error is not None:
+        raise error
+
+
 def fetched(
     answer: Answer, path: str = "a.jpg", *, timeout: float = 30.0, tls: ssl.SSLContext | None = None
 ) -> tuple[Heard, Exception | None]:
@@ -98,7 +110,7 @@ def fetched(
             Transfers(LOCAL, per_host=4, timeout=timeout) as getting,
         ):
             try:
-                await getting.get(server.url(path), heard)
+                await get(getting, server.url(path), heard)
             except Exception as error:
                 return heard, error
             return heard, None
@@ -150,7 +162,7 @@ def test_a_kept_connection_that_has_died_is_replaced_unseen(tmp_path: Path) -> N
 def test_waiting_for_a_turn_is_not_taken_for_slow_connecting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transfers, "CONNECT_TIMEOUT", 0.3)
+    monkeypatch.setattr(handle, "CONNECT_TIMEOUT", 0.3)
 
     async def main() -> Exception | None:
         async def answer(path: str) -> bytes:
@@ -185,6 +197,76 @@ def test_a_cancelled_transfer_frees_its_place(tmp_path: Path) -> None:
     asyncio.run(asyncio.wait_for(main(), 60))
 
 
+def test_a_cancelled_delivery_gives_back_its_memory_while_pictures_still_come() -> None:
+    async def main() -> None:
+        memory = Memory(2**30)
+
+        async def answer(path: str) -> bytes:
+            return whole(bytes(2**24))
+
+        async with keeping(answer) as server, Transfers(LOCAL, per_host=8, timeout=30) as getting:
+            fetcher = Fetcher(getting, max_bytes=2**25, max_pixels=2**20)
+            wanted = [
+                (shot(f"{n}.jpg", url := server.url(f"{n}.jpg")), Target(url=url, host="local", path=""))
+                for n in range(8)
+            ]
+            for _ in range(5):
+                with memory.leases(len(wanted)) as leases:
+                    fetching = asyncio.create_task(fetcher.fetch(wanted, leases))
+                    while memory.free == 2**30:
+                        await asyncio.sleep(0)
+                    fetching.cancel()
+                    await asyncio.wait([fetching])
+                await asyncio.sleep(0.02)
+                assert memory.free == 2**30
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+
+
+def test_transfers_that_are_left_end_those_that_wait() -> None:
+    async def main() -> None:
+        asked = asyncio.Event()
+
+        async def answer(path: str) -> bytes:
+            asked.set()
+            await asyncio.Event().wait()
+            return b""
+
+        async with keeping(answer) as server:
+            async with Transfers(LOCAL, per_host=1, timeout=30) as getting:
+                wishes = [Wish(server.url("a"), Heard()) for _ in range(3)]
+                waiting = asyncio.create_task(getting.get(wishes))
+                await asked.wait()
+            assert [str(error) for error in await waiting] == ["fetching has ended"] * 3
+            with pytest.raises(TransferFailed):
+                await getting.get(wishes)
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+
+
+def test_sockets_with_numbers_beyond_libcurls_sets_are_served_too() -> None:
+    async def main() -> list[Exception | None]:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
+        taken = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+        try:
+            async with (
+                keeping(lambda path: whole(bytes(100_000))) as server,
+                Transfers(LOCAL, per_host=4, timeout=30) as getting,
+            ):
+                heard = [Heard() for _ in range(40)]
+                errors = await getting.get([Wish(server.url("a"), each) for each in heard])
+                assert len(server.asked) <= 4
+            assert all(len(each.body) == 100_000 for each in heard)
+            return errors
+        finally:
+            for descriptor in taken:
+                os.close(descriptor)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert asyncio.run(main()) == [None] * 40
+
+
 def test_a_time_limit_ends_a_transfer_that_stands_still() -> None:
     async def answer(path: str) -> bytes:
         await asyncio.Event().wait()
@@ -216,7 +298,7 @@ def test_the_url_is_sent_as_it_stands() -> None:
             Transfers(LOCAL, per_host=1, timeout=30) as getting,
         ):
             for path in paths:
-                await getting.get(server.url(path) + "#part", Heard())
+                await get(getting, server.url(path) + "#part", Heard())
             return [line for asked in server.asked for line in asked]
 
     assert asyncio.run(main()) == [f"GET /{path} HTTP/1.1" for path in paths]
@@ -275,10 +357,10 @@ def test_what_libcurl_does_not_take_for_a_url_is_told_apart() -> None:
         async with Transfers(LOCAL, per_host=1, timeout=5) as getting:
             for url in ("http://[::zz]/", "http://a b/", "http://user@:80:80/"):
                 with pytest.raises(BadUrl):
-                    await getting.get(url, Heard())
+                    await get(getting, url, Heard())
             for url in ("file:///etc/passwd", "gopher://127.0.0.1/", "ftp://127.0.0.1/x"):
                 with pytest.raises(TransferFailed):
-                    await getting.get(url, Heard())
+                    await get(getting, url, Heard())
 
     asyncio.run(main())
 
@@ -294,7 +376,7 @@ def test_a_refused_address_is_named_and_never_connected_to() -> None:
         ):
             for host in ("127.0.0.1", "localhost", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]"):
                 with pytest.raises(TransferFailed, match="is not a public address"):
-                    await getting.get(server.url("a", host), Heard())
+                    await get(getting, server.url("a", host), Heard())
             assert server.asked == []
 
     asyncio.run(main())
@@ -312,8 +394,8 @@ def test_what_the_answer_raises_ends_the_transfer_and_reaches_the_caller() -> No
         ):
             for _ in range(3):
                 with pytest.raises(TryLater, match="enough"):
-                    await getting.get(server.url("a"), Picky())
-            await getting.get(server.url("a"), heard := Heard())
+                    await get(getting, server.url("a"), Picky())
+            await get(getting, server.url("a"), heard := Heard())
             assert len(heard.body) == 2**20
 
     asyncio.run(main())

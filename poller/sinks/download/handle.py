@@ -1,0 +1,159 @@
+"""One of libcurl's easy handles: how a GET is set up, what of its answer is passed on, what its failure means."""
+
+import errno
+import re
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
+
+import pycurl
+
+from poller.errors import PollerError, SinkError
+from poller.outbound import CONNECT_TIMEOUT, USER_AGENT, AddressGuard
+
+_CUT: Final = -1
+_STATUS: Final = re.compile(rb"HTTP/[0-9.]+ ([0-9]{3})\b")
+_LENGTH: Final = re.compile(r"[0-9]{1,18}")
+
+
+class TransferFailed(PollerError):
+    """No whole answer came; the text says why in a few words, without URL, query or header."""
+
+
+class BadUrl(PollerError):
+    """What libcurl does not take for a URL."""
+
+
+class Answer(Protocol):
+    """Takes an answer as it comes. A `SinkError` raised in either ends the transfer, which raises it."""
+
+    def begin(self, status: int, headers: Mapping[str, str], length: int | None) -> None:
+        """The head: headers by lower-case name, and the announced length of the body in bytes, if any."""
+        ...
+
+    def take(self, piece: bytes) -> None:
+        """Some of the body."""
+        ...
+
+
+class Handle:
+    """Used again and again."""
+
+    def __init__(self, guard: AddressGuard, trusted: Mapping[int, str]) -> None:
+        self._guard = guard
+        self.curl = pycurl.Curl()
+        for option, value in {
+            **trusted,
+            pycurl.CONNECTTIMEOUT_MS: int(CONNECT_TIMEOUT * 1000),
+            pycurl.HEADERFUNCTION: self._line,
+            pycurl.HTTPHEADER: ["Accept: image/jpeg", "Accept-Encoding: identity"],
+            pycurl.HTTP_CONTENT_DECODING: 0,
+            pycurl.HTTP_VERSION: pycurl.CURL_HTTP_VERSION_1_1,
+            pycurl.NOSIGNAL: 1,
+            pycurl.OPENSOCKETFUNCTION: self._open_socket,
+            pycurl.PROTOCOLS: pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS,
+            pycurl.PROXY: "",  # none from the environment either
+            pycurl.USERAGENT: USER_AGENT,
+            pycurl.WRITEFUNCTION: self._piece,
+        }.items():
+            self.curl.setopt(option, value)
+
+    def prepare(self, url: str, target: str, answer: Answer) -> None:
+        """Make ready for the next transfer; the target is the URL's path and query."""
+        self.curl.setopt(pycurl.URL, url)
+        self.curl.setopt(pycurl.REQUEST_TARGET, target)  # libcurl would spell %2f as %2F, and a/../b as b
+        self._answer: Answer | None = answer
+        self._status = 0
+        self._headers: dict[str, str] = {}
+        self._barred: str | None = None
+        self._raised: SinkError | None = None
+
+    def forget(self) -> None:
+        """Let go of the answer."""
+        self._answer = self._raised = None
+
+    def failure(self, code: int) -> Exception:
+        """What a failed transfer comes to."""
+        if self._raised is not None:
+            return self._raised
+        if code == pycurl.E_URL_MALFORMAT:
+            return BadUrl("not a URL")
+        return TransferFailed(self._reason(code))
+
+    def _reason(self, code: int) -> str:
+        if self._barred is not None:
+            return f"{self._barred} is not a public address; allow_cidr can permit it"
+        if code in _TLS:
+            return f"TLS: {self.curl.errstr()}"
+        number = self.curl.getinfo(pycurl.OS_ERRNO)
+        return _REASONS.get(code, f"not HTTP: {pycurl.easy_strerror(code)}").format(
+            errno.errorcode.get(number, "no address could be reached")
+        )
+
+    # ------------------------------------------------------------ called by libcurl
+
+    def _open_socket(self, purpose: int, address: pycurl.CurlSockAddr) -> socket.socket | int:
+        host = str(address.addr[0])
+        if not self._guard.allows(host):
+            self._barred = host
+            return pycurl.SOCKET_BAD
+        return socket.socket(address.family, address.socktype, address.protocol)
+
+    def _line(self, line: bytes) -> int | None:
+        """One line of a head (a 100 may come before the real one), or of a chunked body's trailer."""
+        name, colon, value = line.decode("latin-1").partition(":")
+        if line.startswith(b"HTTP/"):
+            found = _STATUS.match(line)
+            self._status, self._headers = int(found[1]) if found else 0, {}
+        elif colon:
+            self._headers[name.lower()] = value.strip()
+        elif self._status >= 200:
+            return self._tell(lambda answer: answer.begin(self._status, self._headers, self._length()))
+        return None
+
+    def _length(self) -> int | None:
+        text = self._headers.get("content-length", "")
+        return int(text) if _LENGTH.fullmatch(text) and "transfer-encoding" not in self._headers else None
+
+    def _piece(self, piece: bytes) -> int | None:
+        if self._status < 200:
+            return _CUT  # a body without a head that could be read
+        return self._tell(lambda answer: answer.take(piece))
+
+    def _tell(self, tell: Callable[[Answer], None]) -> int | None:
+        assert self._answer is not None
+        try:
+            tell(self._answer)
+        except SinkError as error:
+            self._raised = error
+            return _CUT
+        return None
+
+
+_TLS: Final = frozenset(
+    {
+        pycurl.E_PEER_FAILED_VERIFICATION,
+        pycurl.E_SSL_CACERT_BADFILE,
+        pycurl.E_SSL_CERTPROBLEM,
+        pycurl.E_SSL_CIPHER,
+        pycurl.E_SSL_CONNECT_ERROR,
+        pycurl.E_SSL_INVALIDCERTSTATUS,
+    }
+)
+_REASONS: Final = {
+    pycurl.E_COULDNT_RESOLVE_HOST: "name not resolved",
+    pycurl.E_COULDNT_CONNECT: "cannot connect: {}",
+    pycurl.E_OPERATION_TIMEDOUT: "connecting took too long",
+    pycurl.E_GOT_NOTHING: "connection closed without an answer",
+    pycurl.E_PARTIAL_FILE: "connection closed in the midst of the answer",
+    pycurl.E_RECV_ERROR: "connection lost: {}",
+    pycurl.E_SEND_ERROR: "connection lost: {}",
+}
+
+
+def trusted() -> dict[int, str]:
+    """The system's authorities, where Python looks for them too (`SSL_CERT_FILE` and `SSL_CERT_DIR`)."""
+    paths = ssl.get_default_verify_paths()
+    found = {pycurl.CAINFO: paths.cafile, pycurl.CAPATH: paths.capath}
+    return {option: path for option, path in found.items() if path is not None}
