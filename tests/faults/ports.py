@@ -87,6 +87,12 @@ RECEIVER: Final = (
         "sources/test_callbacks.py::test_unsigned_notifications_are_taken_only_where_that_is_allowed_and_from_there",
     ),
     row(
+        "a notification that would drive something",
+        "nothing destructive is driven by a callback",
+        "all are answered 200 and delivered; the queue is as deep as before, and nobody asked it",
+        "story/test_callbacks.py::test_no_notification_makes_the_daemon_read_the_queue",
+    ),
+    row(
         "a picture's host from a callback",
         "passes the same allow list",
         "the refusal names `allow_hosts`",

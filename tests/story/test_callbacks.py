@@ -137,6 +137,24 @@ def test_a_stop_answers_what_it_took_and_then_takes_nothing(tmp_path: Path) -> N
         assert 100 < len(acknowledged) < 1000
 
 
+def test_no_notification_makes_the_daemon_read_the_queue(tmp_path: Path) -> None:
+    """Whoever could push might else empty it at a moment of their choice."""
+    rarely = {"type": "screenshot_queue", "account": "main", "min_delay": "10m", "max_delay": "10m"}
+    sources = {"shots": rarely, "pushed": receiver()}
+    sinks = {"console": {"type": "stdout"}}
+    with town(tmp_path) as place, story(place, tmp_path, sources=sources, sinks=sinks) as told:
+        process = told.run()
+        address = address_of(process)
+        until(lambda: process.metric("polls_total", outcome="empty") == 1)
+        polls = place.counts.polls
+        place.enqueue(100)
+        bodies = [*SAMPLES.values(), *map(shot, range(50))]
+        for body in bodies:
+            assert post(address, signed(body)) == OK
+        until(lambda: len(process.stdout_file.read_text().splitlines()) == len(bodies))
+        assert (place.depth, place.counts.polls) == (100, polls)
+
+
 # ---------------------------------------------------------------- once
 
 
