@@ -9,6 +9,7 @@ from poller.model import (
     Dead,
     Done,
     Retry,
+    batch_id,
 )
 from poller.ports import Spool
 from poller.testing.made import (
@@ -48,6 +49,7 @@ class Ordered(SpoolWorld):
             await spool.settle(room, [Dead(reason="bad")])
             room = await spool.claim("a", 2)
             assert (room.events, room.attempt) == ((some_event(2), some_event(3)), 1)
+            assert room.id == batch_id([some_event(2).id, some_event(3).id])
             assert room.first_attempt_at is None
             claim = asyncio.ensure_future(spool.claim("a", 9))
             await asyncio.sleep(0.01)
@@ -169,6 +171,22 @@ class Ordered(SpoolWorld):
             assert (await spool.backlog("a")).events == 2
             await spool.settle(stuck, done(stuck))
             assert (await spool.claim("a", 9)).events == (some_event(2, stream="hall"),)
+
+        self._run(tmp_path, story)
+
+    def test_an_ordered_sink_passes_what_it_does_not_want(self, tmp_path: Path) -> None:
+        """And loses nothing that comes after it."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", lambda event: event.stream_id != "hall", ordered=True)
+            for number in range(1, 7):
+                await spool.append(
+                    "source", [some_reading(number, stream=("room", "hall", "yard")[number % 3])]
+                )
+            batch = await spool.claim("a", 9)
+            assert [event.stream_id for event in batch.events] == ["yard", "room", "yard", "room"]
+            await spool.settle(batch, done(batch))
+            assert (await spool.backlog("a")).events == 0
 
         self._run(tmp_path, story)
 

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, multiple, precondition, rule
 
 from poller.model import Batch, Dead, Done, Event, Outcome, PollOutcome, Reading, Retry
+from poller.spools import ordered
 from poller.spools.sqlite import SqliteSpool
 from poller.testing import ToldClock, anything, some_event
 from tests.core.fakes import sqlite_spool
 
+KEPT_LINES = ordered.KEPT_LINES
 STREAMS = ("room", "hall", "room", "")
 STEPS_OF_A_LIFE = 6
 RETRY = Retry(after=5.0, reason="no")
@@ -34,6 +36,7 @@ class OrderedMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        ordered.KEPT_LINES = 1  # so that lines are forgotten all the time
         self.loop = asyncio.new_event_loop()
         self.folder = Path(tempfile.mkdtemp())
         self.clock = ToldClock()
@@ -53,6 +56,7 @@ class OrderedMachine(RuleBasedStateMachine):
         self._open()
 
     def teardown(self) -> None:
+        ordered.KEPT_LINES = KEPT_LINES
         self._drain()
         self._do(self.spool.__aexit__(None, None, None))
         self.loop.close()

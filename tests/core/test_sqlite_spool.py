@@ -13,6 +13,7 @@ import pytest
 import poller.spools.sqlite as engine
 from poller.errors import StorageError, StorageFull
 from poller.model import Done, Retry
+from poller.spools import ordered
 from poller.spools.sqlite import SqliteSpool
 from poller.spools.sqlite.pruning import PRUNE_STEP
 from poller.spools.sqlite.schema import VERSION
@@ -343,5 +344,28 @@ def test_a_sink_that_was_away_while_all_it_had_not_got_was_pruned_goes_on(
         await spool.recent(9)  # so that it has looked into the file before
         await spool.append("source", [some_reading(3)])
         assert (await claim).events == (some_event(3),)
+
+    tell(tmp_path, story)
+
+
+def test_what_an_ordered_sink_remembers_of_streams_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ordered, "KEPT_LINES", 10)
+
+    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+        await spool.attach("a", anything, ordered=True)
+        for number in range(1000):
+            await spool.append("source", [some_reading(number, stream=f"room{number}")])
+        desk = spool._claims.desks["a"]
+        assert isinstance(desk, ordered.OrderedDesk)
+        most = delivered = 0
+        while (await spool.backlog("a")).events:
+            batch = await spool.claim("a", 5)
+            delivered += len(batch.deliveries)
+            await spool.settle(batch, [Done()] * len(batch.deliveries))
+            most = max(most, len(desk._lines))
+        assert delivered == 1000
+        assert 50 <= most <= 150, "those read ahead, and as many again"
 
     tell(tmp_path, story)

@@ -44,13 +44,17 @@ class Lives:
 
     def ended(self, how: str) -> None:
         """The life that began last is over, and the next one has not begun."""
+        self._note_receipts()
+        self._delivered["console"].update(event["id"] for event in printed(self._told.processes[-1]))
+        self._how.append(how)
+        # a receipt may be written just after its sender was killed: so the last life's are cut down one life later
+        self._owed[-1] = {sink: ids & self._delivered[sink] for sink, ids in self._owed[-1].items()}
+        self._owed.append({sink: owed(self._told.spool_file, sink) for sink in ("hook", "console")})
+
+    def _note_receipts(self) -> None:
         new = self._told.town.hook.receipts[self._receipts :]
         self._receipts += len(new)
         self._delivered["hook"].update(id for receipt in new for id in receipt.event_ids)
-        self._delivered["console"].update(event["id"] for event in printed(self._told.processes[-1]))
-        self._how.append(how)
-        found = {sink: owed(self._told.spool_file, sink) for sink in ("hook", "console")}
-        self._owed.append({sink: ids & self._delivered[sink] for sink, ids in found.items()})
 
     def explain(self) -> Counter[str]:
         """How many deliveries came again, by what explains them; fails for one that nothing does."""
