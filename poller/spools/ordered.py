@@ -186,6 +186,7 @@ class OrderedDesk(Desk):
                 continue
             numbers.append(number)
             runs[key].append(member)
+        self._forget_lines()
         for key, run in runs.items():
             self._park(key, run)
         if log:
@@ -238,11 +239,14 @@ class OrderedDesk(Desk):
     def _line(self, key: Key) -> _Line:
         line = self._lines.get(key)
         if line is None:
-            if len(self._lines) >= self._most_lines:
-                self._lines = {key: line for key, line in self._lines.items() if line.parked or line.ranks}
-                self._most_lines = max(KEPT_LINES, 2 * len(self._lines))
             line = self._lines[key] = _Line([])
         return line
+
+    def _forget_lines(self) -> None:
+        # only where no line is about to be held: a stream must never have two
+        if len(self._lines) >= self._most_lines:
+            self._lines = {key: line for key, line in self._lines.items() if line.parked or line.ranks}
+            self._most_lines = max(KEPT_LINES, 2 * len(self._lines))
 
     def _lines_of(self, events: Iterable[Event]) -> list[_Line]:
         return [self._line(key) for key in {event.stream for event in events} if key is not None]

@@ -12,12 +12,13 @@ import pytest
 
 import poller.spools.sqlite as engine
 from poller.errors import StorageError, StorageFull
-from poller.model import Done, Retry
+from poller.model import Dead, Done, Retry
 from poller.spools import ordered
 from poller.spools.sqlite import SqliteSpool
 from poller.spools.sqlite.pruning import PRUNE_STEP
 from poller.spools.sqlite.schema import VERSION
 from poller.testing import ToldClock, anything, some_event, some_reading
+from poller.testing.made import claims_nothing
 from tests.core.fakes import sqlite_spool
 
 DAY = 86400.0
@@ -367,5 +368,27 @@ def test_what_an_ordered_sink_remembers_of_streams_is_bounded(
             most = max(most, len(desk._lines))
         assert delivered == 1000
         assert 50 <= most <= 150, "those read ahead, and as many again"
+
+    tell(tmp_path, story)
+
+
+def test_letters_of_new_streams_hold_them_all_however_few_streams_are_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ordered, "KEPT_LINES", 1)
+
+    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+        rooms = ["hall", "room", "yard"]
+        await spool.attach("a", anything, ordered=True)
+        await spool.append("source", [some_reading(n, stream=room) for n, room in enumerate(rooms)])
+        await spool.settle(await spool.claim("a", 3), [Dead(reason="bad")] * 3)
+        await spool.attach("a", anything, ordered=True)
+        numbers = [letter.number for letter in await spool.dead(3)]
+        assert await spool.retry_dead("a", numbers, 3) == 3
+        letters = await spool.claim("a", 3)
+        await spool.append("source", [some_reading(n, stream=room) for n, room in enumerate(rooms, 3)])
+        assert await claims_nothing(spool, "a"), "all three streams are in hand"
+        await spool.settle(letters, [Done()] * 3)
+        assert len((await spool.claim("a", 3)).events) == 3
 
     tell(tmp_path, story)
