@@ -1,7 +1,7 @@
 """The catalogue of streams: what is known of each, derived from events alone."""
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
@@ -11,6 +11,10 @@ from poller.model import Event
 MOST: Final = 100_000
 """Streams that are kept; further ones are not noted until old ones are forgotten."""
 _LEAST, _MOST_STEP = 0.5, 2.0
+POLLS: Final = "channel_status"
+"""The source that sees a change of state when it asks; others are told of it."""
+WHOLE_SECOND: Final = timedelta(seconds=1)
+"""What is told has lost the part of its second, and may be later than what was seen by this much."""
 Key = tuple[str, str]
 
 
@@ -64,9 +68,9 @@ def is_news(stream: Stream | None, event: Event) -> bool:
     fields = event.fields
     if fields.get("state") != stream.state:
         return True
-    if fields.get("seen_by") == "channel_status":
+    if fields.get("seen_by") == POLLS:
         return False
-    told = stream.seen_by == "channel_status" and _before(event.occurred_at, stream.state_since)
+    told = stream.seen_by == POLLS and _before(event.occurred_at, stream.state_since)
     return not told
 
 
@@ -101,7 +105,10 @@ def _tempo(cadence: float | None, gap: float) -> float:
 
 
 def _is_newest(stream: Stream, event: Event) -> bool:
-    return stream.state_since is None or event.occurred_at >= stream.state_since
+    at, since = event.occurred_at, stream.state_since
+    if stream.seen_by == POLLS and event.fields.get("seen_by") != POLLS:
+        at += WHOLE_SECOND
+    return since is None or at >= since
 
 
 def _before(moment: datetime, other: datetime | None) -> bool:

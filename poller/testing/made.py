@@ -60,9 +60,11 @@ def some_event(number: int, *, stream: str = "room", url: str | None = None, acc
     )
 
 
-def some_change(number: int, state: str, *, stream: str = "room", seen_by: str = "channel_status") -> Event:
-    """A change of a channel's state, at the moment of `some_event` of that number."""
-    at = START + timedelta(seconds=10 * number)
+def some_change(
+    number: int, state: str, *, stream: str = "room", seen_by: str = "channel_status", delay: float = 0.0
+) -> Event:
+    """A change of a channel's state, so many seconds after the moment of `some_event` of that number."""
+    at = START + timedelta(seconds=10 * number + delay)
     return new_event(
         id=identity("channel", "main", f"{stream}{number}{state}{seen_by}"),
         kind="channel",

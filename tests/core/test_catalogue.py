@@ -71,6 +71,15 @@ def test_a_change_is_told_once_whichever_source_saw_it_first(
     assert is_news(None if known is None else after(known), event) is news
 
 
+def test_a_poll_and_a_notification_of_the_same_second_do_not_hide_the_end() -> None:
+    """The platform tells whole seconds: an end that is told for :50 may have been at :50.9, after a poll at :50.2."""
+    seen = some_change(5, "live", delay=0.2)
+    told = some_change(5, "interrupted", seen_by=CALLBACKS)
+    assert not is_news(after(seen, told), some_change(5, "interrupted", delay=1.1))
+    long_ago = some_change(4, "interrupted", seen_by=CALLBACKS)
+    assert after(seen, long_ago).state == "live"
+
+
 def test_what_was_not_committed_is_forgotten() -> None:
     catalogue = Catalogue()
     catalogue.note(some_change(1, "live"))

@@ -104,9 +104,10 @@ def test_what_happens_on_the_platform_is_told_once_whichever_way_it_came(
         order(place, "streams", {"start": list(STREAMS)})
         until(lambda: place.depth == 0 and len(spooled(told.spool_file)["screenshot"]) >= 16)
         until(lambda: all(len(segments(place, name)) >= 2 for name in STREAMS))
-        order(
-            place, "faults", {"target": "callback", "rates": {}}
-        )  # what is out of order waits for a next one
+        # The starts were lost: the states tell them, from the next look at the catalogue on.
+        until(lambda: {one["subject"] for one in spooled(told.spool_file)["channel"]} == set(STREAMS))
+        # What is out of order waits for a next one.
+        order(place, "faults", {"target": "callback", "rates": {}})
         order(place, "streams", {"stop": list(STREAMS)})
         until(lambda: waiting(place) == 0, what="for every notification to be answered")
         recorded = {one.vid for name in STREAMS for one in segments(place, name)}
