@@ -336,8 +336,9 @@ async def _to_the_end(work: Coroutine[Any, Any, Result]) -> Result:
         try:
             await asyncio.shield(task)
         except asyncio.CancelledError as error:
-            if task.done():
+            if task.cancelled():
                 break
+            # Also where the work ended in the same moment: who cancels waits for us to end.
             cancelled = error
     if cancelled is not None:
         task.result()

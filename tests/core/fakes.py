@@ -29,12 +29,19 @@ class ScriptedSource:
     destructive = True
 
     def __init__(
-        self, script: Sequence[Answer] = (), *, min_delay: float = 0.0, max_delay: float = 0.0, lanes: int = 1
+        self,
+        script: Sequence[Answer] = (),
+        *,
+        min_delay: float = 0.0,
+        max_delay: float = 0.0,
+        lanes: int = 1,
+        latency: float = 0.0,
     ) -> None:
         self.name = "shots"
         self.min_delay = min_delay
         self.max_delay = max_delay
         self.max_in_flight = lanes
+        self.latency = latency
         self.script = list(script)
         self.fetches = 0
         self.answered = 0
@@ -66,7 +73,7 @@ class ScriptedSource:
             if self.hold is not None:
                 await self.hold.wait()
             else:
-                await asyncio.sleep(0)
+                await asyncio.sleep(self.latency)
         except asyncio.CancelledError:
             self.cancelled += 1
             raise

@@ -171,7 +171,11 @@ def test_a_cancelled_intake_still_keeps_the_answer_of_the_poll_in_flight(tmp_pat
 
 def test_full_answers_open_lanes_up_to_the_limit(tmp_path: Path) -> None:
     source = ScriptedSource(
-        [{"events": [n], "outcome": "full"} for n in range(60)], lanes=3, min_delay=0.01, max_delay=0.01
+        [{"events": [n], "outcome": "full"} for n in range(60)],
+        lanes=3,
+        min_delay=0.01,
+        max_delay=0.01,
+        latency=0.01,
     )
 
     async def story(intake: Intake, spool: Spool, journal: Journal) -> None:
@@ -332,6 +336,39 @@ def test_a_broken_spool_ends_the_process_and_the_page_waits_in_the_journal(tmp_p
         assert (await own.claim("sink", 10)).events == (some_event(1), some_event(2))
 
     tell(tmp_path, ScriptedSource(), again)
+
+
+@pytest.mark.parametrize("steps", range(12))
+def test_a_broken_spool_ends_polling_in_whatever_moment_the_next_poll_is(tmp_path: Path, steps: int) -> None:
+    """Also where that poll ends in the very step of the loop in which polling is broken off."""
+
+    class SlowSource(ScriptedSource):
+        destructive = False
+
+        async def fetch(self) -> Page:
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            return await super().fetch()
+
+    source = SlowSource([{"events": [1, 2]}])
+    spool = FullSpool(sqlite_spool(tmp_path), StorageError)
+    found: list[tuple[int, bool]] = []
+
+    async def story(intake: Intake, own: Spool, journal: Journal) -> None:
+        source.hold = asyncio.Event()
+        running = asyncio.ensure_future(intake.run())
+        await source.begun.wait()
+        spool.full = True
+        source.hold.set()
+        ended, _ = await asyncio.wait({running}, timeout=5)
+        intake.stop()  # the one that polls on
+        found.append((len(ended), source.fetches < 10))
+        with pytest.raises(ExceptionGroup) as raised:
+            await running
+        assert raised.group_contains(StorageError)
+
+    tell(tmp_path, source, story, spool)  # type: ignore[arg-type]
+    assert found == [(1, True)]
 
 
 def test_a_journal_that_fails_hands_its_page_to_the_spool_and_ends_the_process(tmp_path: Path) -> None:

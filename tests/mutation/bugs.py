@@ -51,6 +51,13 @@ POLLING = (
         ),
     ),
     Bug(
+        "polling that is broken off in the step in which a poll ends goes on",
+        "poller/intake.py",
+        "            if task.cancelled():\n",
+        "            if task.done():\n",
+        ("tests/core/test_intake.py::test_a_broken_spool_ends_polling_in_whatever_moment_the_next_poll_is",),
+    ),
+    Bug(
         "the next poll does not wait until the page is durable",
         "poller/journal.py",
         "await self._thread.submit(_Write(frame, payload))",
