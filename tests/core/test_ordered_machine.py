@@ -258,6 +258,6 @@ class OrderedMachine(RuleBasedStateMachine):
 
 
 OrderedMachine.TestCase.settings = settings(
-    max_examples=40, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=40, stateful_step_count=50, suppress_health_check=list(HealthCheck)
 )
 TestOrderedMachine = OrderedMachine.TestCase

@@ -192,7 +192,7 @@ class Model:
 
 
 @given(lives=st.lists(_ACTS, min_size=1, max_size=4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_queue_on_disk_is_the_queue_in_memory(lives: list[list[tuple[str, int]]]) -> None:
     model = Model()
     with tempfile.TemporaryDirectory() as folder:

@@ -173,7 +173,7 @@ def messages(count: int, form: Answers) -> list[Message]:
 
 
 @given(form=_forms, count=st.integers(0, 5))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_the_client_side_reads_every_form_of_the_queue(form: Answers, count: int) -> None:
     body = encode(page(messages(count, form), form), form)
     answer = open_answer(body, "gzip" if form.gzip else "")
@@ -185,7 +185,7 @@ def test_the_client_side_reads_every_form_of_the_queue(form: Answers, count: int
 
 
 @given(form=_forms, message=st.sampled_from(["cmd is invalid", "sign invalid", "time expired"]))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_the_client_side_knows_a_refusal_in_every_form(form: Answers, message: str) -> None:
     answer = open_answer(encode(refusal(1, message, form), form), "gzip" if form.gzip else "")
     verdict = judge_answer(answer, status=200, whole=True, asked=5)
@@ -194,7 +194,7 @@ def test_the_client_side_knows_a_refusal_in_every_form(form: Answers, message: s
 
 
 @given(form=_forms, state=st.sampled_from(Status), total=st.integers(0, 3))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_the_client_side_opens_every_form_of_the_other_two(form: Answers, state: Status, total: int) -> None:
     rows = [{"vid": f"v{n}", "task_id": None} for n in range(total)]
     for text in (file_list(total, rows, form), status(state, form)):

@@ -156,7 +156,7 @@ def _messages(reader: ChunkReader, parts: list[bytes]) -> tuple[list[Message], s
     return found, ""
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.binary(max_size=600),
     st.integers(min_value=1, max_value=50),
@@ -177,7 +177,7 @@ def test_mutated_sessions_mean_the_same_however_they_are_cut(step: int, soak: bo
         assert _messages(ChunkReader(1 << 16), [data]) == _messages(ChunkReader(1 << 16), parts)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.binary(max_size=300))
 def test_any_bytes_are_amf_or_malformed(data: bytes) -> None:
     with contextlib.suppress(Malformed):
@@ -191,13 +191,13 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(VALUES, max_size=5))
 def test_what_is_encoded_is_decoded_by_both_codecs(values: list[object]) -> None:
     assert decode(encode(*values)) == values == decode(amf(*values)) == unamf(encode(*values))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.integers(min_value=1, max_value=4000), max_size=20))
 def test_a_handshake_may_come_in_any_parts(cuts: list[int]) -> None:
     data, shaking, answered = handshake() + b"rest", Handshake(), b""

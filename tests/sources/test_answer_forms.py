@@ -43,7 +43,7 @@ def test_messages_are_read_from_every_form(output: str, envelope: str, coding: s
     status=st.sampled_from([200, 302, 403, 404, 500]),
     first=st.booleans(),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_messages_are_read_from_mixed_forms(
     *, output: str, envelope: str, coding: str, layout: str, count: int, status: int, first: bool
 ) -> None:
@@ -143,7 +143,7 @@ def test_a_cut_that_http_did_not_notice_is_uncertain_too() -> None:
 
 
 @given(cut=st.integers(0, 600), junk=st.binary(max_size=40))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_bytes_written_over_a_page_never_raise_and_never_invent(cut: int, junk: bytes) -> None:
     body = page_of(4, "object")
     reading = read(body[:cut] + junk + body[cut + len(junk) :])
@@ -152,7 +152,7 @@ def test_bytes_written_over_a_page_never_raise_and_never_invent(cut: int, junk: 
 
 
 @given(st.binary(max_size=300))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_any_bytes_are_read_without_an_error(body: bytes) -> None:
     for encoding in ("", "gzip", "deflate", "br"):
         read(body, encoding=encoding)
