@@ -1,6 +1,5 @@
 """What durable engines promise: opened again, nothing is forgotten."""
 
-import asyncio
 from pathlib import Path
 
 import pytest
@@ -32,230 +31,192 @@ class Afterwards(SpoolWorld):
 
     def test_a_reopened_spool_owes_what_was_not_settled(self, tmp_path: Path) -> None:
         """Positions, retries, dead letters and ids survive; what was only claimed is owed again."""
-        clock = ToldClock()
 
-        async def before() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything)
-                await spool.append("source", [some_reading(*range(8), memory=b"m")])
-                for outcome in (Done(), Retry(after=10, reason="no"), Dead(reason="bad")):
-                    batch = await spool.claim("a", 2)
-                    await spool.settle(batch, [outcome] * 2)
-                await spool.claim("a", 1)
+        async def before(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            await spool.append("source", [some_reading(*range(8), memory=b"m")])
+            for outcome in (Done(), Retry(after=10, reason="no"), Dead(reason="bad")):
+                batch = await spool.claim("a", 2)
+                await spool.settle(batch, [outcome] * 2)
+            await spool.claim("a", 1)
 
-        async def after() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything)
-                assert await spool.memory("source") == {"": b"m"}
-                assert (await spool.backlog("a")).events == 4
-                assert (await spool.claim("a", 10)).events == (some_event(6), some_event(7))
-                clock.pass_time(10)
-                assert (await spool.claim("a", 10)).events == (some_event(2), some_event(3))
-                assert [letter.event for letter in await spool.dead(9)] == [some_event(5), some_event(4)]
-                assert (await spool.append("source", [some_reading(*range(8))])).total() == 0
+        async def after(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            assert await spool.memory("source") == {"": b"m"}
+            assert (await spool.backlog("a")).events == 4
+            assert (await spool.claim("a", 10)).events == (some_event(6), some_event(7))
+            clock.pass_time(10)
+            assert (await spool.claim("a", 10)).events == (some_event(2), some_event(3))
+            assert [letter.event for letter in await spool.dead(9)] == [some_event(5), some_event(4)]
+            assert (await spool.append("source", [some_reading(*range(8))])).total() == 0
 
-        asyncio.run(before())
-        asyncio.run(asyncio.wait_for(after(), 30))
+        self._run(tmp_path, before, after)
 
     def test_a_reopened_spool_knows_its_streams(self, tmp_path: Path) -> None:
         """The catalogue survives."""
-        clock = ToldClock()
         known: list[Stream] = []
 
-        async def before() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.append("source", [some_reading(1, 2), some_reading(5, stream="hall")])
-                clock.pass_time(60)
-                await spool.append("source", [some_reading(3)])
-                known.extend(spool.streams())
+        async def before(spool: Spool, clock: ToldClock) -> None:
+            await spool.append("source", [some_reading(1, 2), some_reading(5, stream="hall")])
+            clock.pass_time(60)
+            await spool.append("source", [some_reading(3)])
+            known.extend(spool.streams())
 
-        async def after() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                assert sorted(spool.streams(), key=str) == sorted(known, key=str)
-                assert len(known) == 2
+        async def after(spool: Spool, clock: ToldClock) -> None:
+            assert sorted(spool.streams(), key=str) == sorted(known, key=str)
+            assert len(known) == 2
 
-        asyncio.run(before())
-        asyncio.run(after())
+        self._run(tmp_path, before, after)
 
     def test_a_retry_behind_a_batch_in_hand_is_owed_once_after_a_restart(self, tmp_path: Path) -> None:
         """The place in the log and the waiting batch are one debt."""
-        clock = ToldClock()
 
-        async def before() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything)
-                await spool.append("source", [some_reading(1, 2)])
-                await spool.claim("a", 1)
-                await spool.settle(await spool.claim("a", 1), [Retry(after=5, reason="no")])
+        async def before(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            await spool.append("source", [some_reading(1, 2)])
+            await spool.claim("a", 1)
+            await spool.settle(await spool.claim("a", 1), [Retry(after=5, reason="no")])
 
-        async def after() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything)
-                assert (await spool.backlog("a")).events == 2
-                assert (await spool.claim("a", 10)).events == (some_event(1),)
-                clock.pass_time(5)
-                assert (await spool.claim("a", 10)).events == (some_event(2),)
-                assert (await spool.backlog("a")).events == 2
+        async def after(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            assert (await spool.backlog("a")).events == 2
+            assert (await spool.claim("a", 10)).events == (some_event(1),)
+            clock.pass_time(5)
+            assert (await spool.claim("a", 10)).events == (some_event(2),)
+            assert (await spool.backlog("a")).events == 2
 
-        asyncio.run(before())
-        asyncio.run(asyncio.wait_for(after(), 30))
+        self._run(tmp_path, before, after)
 
     def test_half_of_a_split_retry_is_owed_after_a_restart(self, tmp_path: Path) -> None:
         """Settling one half must not take the other one off the disk."""
-        clock = ToldClock()
 
-        async def before() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything)
-                await spool.append("source", [some_reading(1, 2)])
-                await spool.settle(await spool.claim("a", 2), [Retry(after=0, reason="no")] * 2)
-                first, _ = await spool.split(await spool.claim("a", 2))
-                assert await spool.dead(9) == []  # so that the split alone is written
-                await spool.settle(first, done(first))
+        async def before(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            await spool.append("source", [some_reading(1, 2)])
+            await spool.settle(await spool.claim("a", 2), [Retry(after=0, reason="no")] * 2)
+            first, _ = await spool.split(await spool.claim("a", 2))
+            assert await spool.dead(9) == []  # so that the split alone is written
+            await spool.settle(first, done(first))
 
-        async def after() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything)
-                again = await spool.claim("a", 10)
-                assert (again.events, again.attempt) == ((some_event(2),), 2)
+        async def after(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            again = await spool.claim("a", 10)
+            assert (again.events, again.attempt) == ((some_event(2),), 2)
 
-        asyncio.run(before())
-        asyncio.run(asyncio.wait_for(after(), 30))
+        self._run(tmp_path, before, after)
 
     def test_half_of_a_split_batch_is_owed_after_a_restart(self, tmp_path: Path) -> None:
         """Settling one half must not take the place in the log past the other one; settling both must."""
-        clock = ToldClock()
 
-        async def before() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything)
-                await spool.attach("b", anything)
-                await spool.append("source", [some_reading(1, 2)])
-                first, _ = await spool.split(await spool.claim("a", 2))
-                await spool.settle(first, done(first))
-                for half in await spool.split(await spool.claim("b", 2)):
-                    await spool.settle(half, done(half))
+        async def before(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            await spool.attach("b", anything)
+            await spool.append("source", [some_reading(1, 2)])
+            first, _ = await spool.split(await spool.claim("a", 2))
+            await spool.settle(first, done(first))
+            for half in await spool.split(await spool.claim("b", 2)):
+                await spool.settle(half, done(half))
 
-        async def after() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything)
-                await spool.attach("b", anything)
-                assert some_event(2) in (await spool.claim("a", 10)).events
-                assert (await spool.backlog("b")).events == 0
+        async def after(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            await spool.attach("b", anything)
+            assert some_event(2) in (await spool.claim("a", 10)).events
+            assert (await spool.backlog("b")).events == 0
 
-        asyncio.run(before())
-        asyncio.run(asyncio.wait_for(after(), 30))
+        self._run(tmp_path, before, after)
 
     def test_half_of_a_split_batch_that_waits_for_its_retry_is_owed_once_after_a_restart(
         self, tmp_path: Path
     ) -> None:
         """Although the other half keeps the place in the log before both."""
-        clock = ToldClock()
 
-        async def before() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything)
-                await spool.append("source", [some_reading(1, 2)])
-                first, _ = await spool.split(await spool.claim("a", 2))
-                assert await spool.dead(9) == []  # so that the split alone is written
-                await spool.settle(first, [Retry(after=5, reason="no")])
+        async def before(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            await spool.append("source", [some_reading(1, 2)])
+            first, _ = await spool.split(await spool.claim("a", 2))
+            assert await spool.dead(9) == []  # so that the split alone is written
+            await spool.settle(first, [Retry(after=5, reason="no")])
 
-        async def after() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything)
-                assert (await spool.backlog("a")).events == 2
-                assert (await spool.claim("a", 10)).events == (some_event(2),)
-                clock.pass_time(5)
-                assert (await spool.claim("a", 10)).events == (some_event(1),)
-                assert await claims_nothing(spool, "a")
+        async def after(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            assert (await spool.backlog("a")).events == 2
+            assert (await spool.claim("a", 10)).events == (some_event(2),)
+            clock.pass_time(5)
+            assert (await spool.claim("a", 10)).events == (some_event(1),)
+            assert await claims_nothing(spool, "a")
 
-        asyncio.run(before())
-        asyncio.run(asyncio.wait_for(after(), 30))
+        self._run(tmp_path, before, after)
 
     def test_a_retried_dead_letter_takes_no_other_events_place(self, tmp_path: Path) -> None:
         """Also where the first event of all is still in hand at the stop."""
-        clock = ToldClock()
 
-        async def before() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything)
-                await spool.append("source", [some_reading(1, 2)])
-                await spool.claim("a", 1)
-                await spool.settle(await spool.claim("a", 1), [Dead(reason="bad")])
-                (letter,) = await spool.dead(9)
-                assert await spool.retry_dead("a", [letter.number], 10) == 1
+        async def before(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            await spool.append("source", [some_reading(1, 2)])
+            await spool.claim("a", 1)
+            await spool.settle(await spool.claim("a", 1), [Dead(reason="bad")])
+            (letter,) = await spool.dead(9)
+            assert await spool.retry_dead("a", [letter.number], 10) == 1
 
-        async def after() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything)
-                got: set[str] = set()
-                while (await spool.backlog("a")).events:
-                    batch = await spool.claim("a", 9)
-                    got |= {event.id for event in batch.events}
-                    await spool.settle(batch, done(batch))
-                assert got == {some_event(1).id, some_event(2).id}
+        async def after(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            got: set[str] = set()
+            while (await spool.backlog("a")).events:
+                batch = await spool.claim("a", 9)
+                got |= {event.id for event in batch.events}
+                await spool.settle(batch, done(batch))
+            assert got == {some_event(1).id, some_event(2).id}
 
-        asyncio.run(before())
-        asyncio.run(asyncio.wait_for(after(), 30))
+        self._run(tmp_path, before, after)
 
     def test_a_retried_dead_letter_is_owed_and_not_dead_after_a_restart(self, tmp_path: Path) -> None:
         """So are purged ones gone, a pause in force, and what was read again not in quarantine."""
-        clock = ToldClock()
 
-        async def before() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await two_sinks_with_dead_letters(spool, clock)
-                letters = await spool.dead(100, Choice(of="a"))
-                assert await spool.retry_dead("a", [letter.number for letter in letters[1:]], 2) == 3
-                assert await spool.purge_dead([letters[0].number]) == 1
-                await spool.pause("b", True)
-                await spool.append("one", [some_reading(rejects=[some_reject(0)])])
-                (kept,) = await spool.quarantined(100)
-                await spool.read_again("one", {kept.number: some_reading(9)})
+        async def before(spool: Spool, clock: ToldClock) -> None:
+            await two_sinks_with_dead_letters(spool, clock)
+            letters = await spool.dead(100, Choice(of="a"))
+            assert await spool.retry_dead("a", [letter.number for letter in letters[1:]], 2) == 3
+            assert await spool.purge_dead([letters[0].number]) == 1
+            await spool.pause("b", True)
+            await spool.append("one", [some_reading(rejects=[some_reject(0)])])
+            (kept,) = await spool.quarantined(100)
+            await spool.read_again("one", {kept.number: some_reading(9)})
 
-        async def after() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything)
-                await spool.attach("b", anything)
-                assert [letter.sink for letter in await spool.dead(100)] == ["b"]
-                assert (await spool.backlog("a")).events == 4
-                first = await spool.claim("a", 10)
-                assert first.events in ((some_event(0), some_event(1)), (some_event(2),))
-                assert await spool.paused() == {"b"}
-                assert await spool.quarantine_size() == 0
-                assert (await spool.claim("b", 10)).events == (some_event(9),)
+        async def after(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            await spool.attach("b", anything)
+            assert [letter.sink for letter in await spool.dead(100)] == ["b"]
+            assert (await spool.backlog("a")).events == 4
+            first = await spool.claim("a", 10)
+            assert first.events in ((some_event(0), some_event(1)), (some_event(2),))
+            assert await spool.paused() == {"b"}
+            assert await spool.quarantine_size() == 0
+            assert (await spool.claim("b", 10)).events == (some_event(9),)
 
-        asyncio.run(before())
-        asyncio.run(asyncio.wait_for(after(), 30))
+        self._run(tmp_path, before, after)
 
     def test_what_is_owed_is_there_after_pruning_and_a_restart(self, tmp_path: Path) -> None:
         """Pruning takes only what every sink has settled from the log itself, not merely from memory."""
-        clock = ToldClock()
 
-        async def before() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything)
-                await spool.attach("b", anything)
-                await spool.append("source", [some_reading(1), some_reading(2), some_reading(3)])
-                await spool.settle(await spool.claim("a", 3), [Done()] * 3)
-                await spool.settle(await spool.claim("b", 1), [Done()])
+        async def before(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            await spool.attach("b", anything)
+            await spool.append("source", [some_reading(1), some_reading(2), some_reading(3)])
+            await spool.settle(await spool.claim("a", 3), [Done()] * 3)
+            await spool.settle(await spool.claim("b", 1), [Done()])
 
-        async def pruned() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything)
-                await spool.attach("b", anything)
-                clock.pass_time(20 * 86400)
-                while (await spool.prune()).more:
-                    pass
+        async def pruned(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            await spool.attach("b", anything)
+            clock.pass_time(20 * 86400)
+            while (await spool.prune()).more:
+                pass
 
-        async def after() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("b", anything)
-                assert (await spool.claim("b", 9)).events == (some_event(2), some_event(3))
+        async def after(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("b", anything)
+            assert (await spool.claim("b", 9)).events == (some_event(2), some_event(3))
 
-        asyncio.run(before())
-        asyncio.run(pruned())
-        asyncio.run(asyncio.wait_for(after(), 30))
+        self._run(tmp_path, before, pruned, after)
 
     def test_a_second_owner_is_refused(self, tmp_path: Path) -> None:
         """One process owns a spool."""

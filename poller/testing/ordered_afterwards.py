@@ -1,6 +1,5 @@
 """What durable engines promise of ordered sinks besides: opened again, the order holds."""
 
-import asyncio
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from poller.model import (
     Outcome,
     Retry,
 )
+from poller.ports import Spool
 from poller.testing.made import (
     ToldClock,
     all_owed,
@@ -28,275 +28,229 @@ class OrderedAfterwards(SpoolWorld):
 
     def test_a_reopened_spool_keeps_an_ordered_sinks_order(self, tmp_path: Path) -> None:
         """What waits behind a retry waits on disk; an orderly stop gives nobody anything twice."""
-        clock = ToldClock()
 
-        async def before() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything, ordered=True)
-                await spool.append("source", [some_reading(1, 2, 3), some_reading(4, stream="hall")])
-                await spool.settle(await spool.claim("a", 1), [Retry(after=10, reason="no")])
-                hall = await spool.claim("a", 9)
-                assert hall.events == (some_event(4, stream="hall"),)
-                await spool.settle(hall, done(hall))
+        async def before(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything, ordered=True)
+            await spool.append("source", [some_reading(1, 2, 3), some_reading(4, stream="hall")])
+            await spool.settle(await spool.claim("a", 1), [Retry(after=10, reason="no")])
+            hall = await spool.claim("a", 9)
+            assert hall.events == (some_event(4, stream="hall"),)
+            await spool.settle(hall, done(hall))
 
-        async def after() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything, ordered=True)
-                assert (await spool.backlog("a")).events == 3
-                await spool.append("source", [some_reading(5), some_reading(6, stream="hall")])
-                assert (await spool.claim("a", 9)).events == (some_event(6, stream="hall"),)
-                clock.pass_time(10)
-                for expected in ((some_event(1),), tuple(some_event(n) for n in (2, 3, 5))):
-                    batch = await spool.claim("a", 9)
-                    assert batch.events == expected
-                    await spool.settle(batch, done(batch))
+        async def after(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything, ordered=True)
+            assert (await spool.backlog("a")).events == 3
+            await spool.append("source", [some_reading(5), some_reading(6, stream="hall")])
+            assert (await spool.claim("a", 9)).events == (some_event(6, stream="hall"),)
+            clock.pass_time(10)
+            for expected in ((some_event(1),), tuple(some_event(n) for n in (2, 3, 5))):
+                batch = await spool.claim("a", 9)
+                assert batch.events == expected
+                await spool.settle(batch, done(batch))
 
-        async def at_last() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything, ordered=True)
-                assert (await spool.claim("a", 9)).events == (some_event(6, stream="hall"),)
-                assert (await spool.backlog("a")).events == 1
+        async def at_last(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything, ordered=True)
+            assert (await spool.claim("a", 9)).events == (some_event(6, stream="hall"),)
+            assert (await spool.backlog("a")).events == 1
 
-        asyncio.run(before())
-        asyncio.run(asyncio.wait_for(after(), 30))
-        asyncio.run(asyncio.wait_for(at_last(), 30))
+        self._run(tmp_path, before, after, at_last)
 
     def test_an_orderly_stop_writes_what_waited_for_its_turn(self, tmp_path: Path) -> None:
         """So that what other streams got behind it does not come again."""
-        clock = ToldClock()
 
-        async def before() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything, ordered=True)
-                await spool.append("source", [some_reading(1, 2), some_reading(3, stream="hall")])
-                first = await spool.claim("a", 1)
-                hall = await spool.claim("a", 9)
-                assert hall.events == (some_event(3, stream="hall"),)
-                await spool.settle(hall, done(hall))
-                await spool.settle(first, done(first))
+        async def before(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything, ordered=True)
+            await spool.append("source", [some_reading(1, 2), some_reading(3, stream="hall")])
+            first = await spool.claim("a", 1)
+            hall = await spool.claim("a", 9)
+            assert hall.events == (some_event(3, stream="hall"),)
+            await spool.settle(hall, done(hall))
+            await spool.settle(first, done(first))
 
-        async def after() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything, ordered=True)
-                assert (await spool.backlog("a")).events == 1
-                assert (await spool.claim("a", 9)).events == (some_event(2),)
+        async def after(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything, ordered=True)
+            assert (await spool.backlog("a")).events == 1
+            assert (await spool.claim("a", 9)).events == (some_event(2),)
 
-        asyncio.run(before())
-        asyncio.run(asyncio.wait_for(after(), 30))
+        self._run(tmp_path, before, after)
 
     def test_halves_of_an_ordered_sinks_batch_stay_in_order_over_a_restart(self, tmp_path: Path) -> None:
         """Also a half of a half; what was settled of them does not come again."""
-        clock = ToldClock()
 
-        async def before() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything, ordered=True)
-                await spool.append("source", [some_reading(*range(1, 6))])
-                first, _ = await spool.split(await spool.claim("a", 4))
-                first, _ = await spool.split(first)
-                await spool.settle(first, done(first))
+        async def before(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything, ordered=True)
+            await spool.append("source", [some_reading(*range(1, 6))])
+            first, _ = await spool.split(await spool.claim("a", 4))
+            first, _ = await spool.split(first)
+            await spool.settle(first, done(first))
 
-        async def after() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything, ordered=True)
-                for expected in ((some_event(2),), (some_event(3), some_event(4)), (some_event(5),)):
-                    batch = await spool.claim("a", 9)
-                    assert batch.events == expected
-                    await spool.settle(batch, done(batch))
+        async def after(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything, ordered=True)
+            for expected in ((some_event(2),), (some_event(3), some_event(4)), (some_event(5),)):
+                batch = await spool.claim("a", 9)
+                assert batch.events == expected
+                await spool.settle(batch, done(batch))
 
-        asyncio.run(before())
-        asyncio.run(asyncio.wait_for(after(), 30))
+        self._run(tmp_path, before, after)
 
     def test_what_a_stop_found_in_hand_of_an_ordered_sink_comes_again(self, tmp_path: Path) -> None:
         """Before the later events of its stream, which waited for it."""
-        clock = ToldClock()
 
-        async def before() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything, ordered=True)
-                await spool.append("source", [some_reading(1, 2)])
-                await spool.claim("a", 1)
-                assert await claims_nothing(spool, "a")
+        async def before(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything, ordered=True)
+            await spool.append("source", [some_reading(1, 2)])
+            await spool.claim("a", 1)
+            assert await claims_nothing(spool, "a")
 
-        async def after() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything, ordered=True)
-                assert (await spool.claim("a", 9)).events == (some_event(1), some_event(2))
+        async def after(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything, ordered=True)
+            assert (await spool.claim("a", 9)).events == (some_event(1), some_event(2))
 
-        asyncio.run(before())
-        asyncio.run(asyncio.wait_for(after(), 30))
+        self._run(tmp_path, before, after)
 
     @pytest.mark.parametrize("first", [Done(), Dead(reason="bad")])
     def test_what_an_ordered_sink_got_never_comes_again_behind_a_later_event(
         self, tmp_path: Path, first: Outcome
     ) -> None:
         """Although a batch in hand at the stop keeps the place in the log back; nor where a dead letter is retried."""
-        clock = ToldClock()
 
-        async def before() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything, ordered=True)
-                await spool.append("source", [some_reading(1, stream="hall"), some_reading(2, 3, 4, 5)])
-                await spool.claim("a", 1)
-                for outcome in (first, Done(), Retry(after=0, reason="no")):
-                    await spool.settle(await spool.claim("a", 1), [outcome])
-                await spool.retry_dead("a", [letter.number for letter in await spool.dead(9)], 1)
+        async def before(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything, ordered=True)
+            await spool.append("source", [some_reading(1, stream="hall"), some_reading(2, 3, 4, 5)])
+            await spool.claim("a", 1)
+            for outcome in (first, Done(), Retry(after=0, reason="no")):
+                await spool.settle(await spool.claim("a", 1), [outcome])
+            await spool.retry_dead("a", [letter.number for letter in await spool.dead(9)], 1)
 
-        async def after() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything, ordered=True)
-                got = await all_owed(spool, "a", 1)
-                again = (2, 4, 5) if isinstance(first, Dead) else (4, 5)
-                room = [event for event in got if event.stream_id == "room"]
-                assert room == [some_event(number) for number in again]
-                assert some_event(1, stream="hall") in got
+        async def after(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything, ordered=True)
+            got = await all_owed(spool, "a", 1)
+            again = (2, 4, 5) if isinstance(first, Dead) else (4, 5)
+            room = [event for event in got if event.stream_id == "room"]
+            assert room == [some_event(number) for number in again]
+            assert some_event(1, stream="hall") in got
 
-        asyncio.run(before())
-        asyncio.run(asyncio.wait_for(after(), 30))
+        self._run(tmp_path, before, after)
 
     def test_what_waits_on_disk_and_lies_ahead_in_the_log_as_well_comes_once(self, tmp_path: Path) -> None:
         """Where a batch in hand at the stop keeps the place in the log back."""
-        clock = ToldClock()
 
-        async def before() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything, ordered=True)
-                await spool.append("source", [some_reading(1, stream="hall"), some_reading(2, 3)])
-                await spool.claim("a", 1)
-                await spool.settle(await spool.claim("a", 1), [Retry(after=5, reason="no")])
-                assert await claims_nothing(spool, "a")
+        async def before(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything, ordered=True)
+            await spool.append("source", [some_reading(1, stream="hall"), some_reading(2, 3)])
+            await spool.claim("a", 1)
+            await spool.settle(await spool.claim("a", 1), [Retry(after=5, reason="no")])
+            assert await claims_nothing(spool, "a")
 
-        async def after() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything, ordered=True)
-                assert (await spool.backlog("a")).events == 3
-                clock.pass_time(5)
-                got = await all_owed(spool, "a", 1)
-                assert got == [some_event(2), some_event(3), some_event(1, stream="hall")]
-                assert await claims_nothing(spool, "a")
+        async def after(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything, ordered=True)
+            assert (await spool.backlog("a")).events == 3
+            clock.pass_time(5)
+            got = await all_owed(spool, "a", 1)
+            assert got == [some_event(2), some_event(3), some_event(1, stream="hall")]
+            assert await claims_nothing(spool, "a")
 
-        asyncio.run(before())
-        asyncio.run(asyncio.wait_for(after(), 30))
+        self._run(tmp_path, before, after)
 
     def test_dead_letters_that_are_retried_keep_their_order_over_a_restart(self, tmp_path: Path) -> None:
         """Before what waits for its turn behind them."""
-        clock = ToldClock()
 
-        async def before() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything, ordered=True)
-                await spool.append("source", [some_reading(1, 2, 3)])
-                await spool.settle(await spool.claim("a", 2), [Dead(reason="bad")] * 2)
-                assert await spool.retry_dead("a", [letter.number for letter in await spool.dead(9)], 1) == 2
-                assert (await spool.claim("a", 9)).events == (some_event(1),)
+        async def before(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything, ordered=True)
+            await spool.append("source", [some_reading(1, 2, 3)])
+            await spool.settle(await spool.claim("a", 2), [Dead(reason="bad")] * 2)
+            assert await spool.retry_dead("a", [letter.number for letter in await spool.dead(9)], 1) == 2
+            assert (await spool.claim("a", 9)).events == (some_event(1),)
 
-        async def after() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything, ordered=True)
-                for number in (1, 2, 3):
-                    batch = await spool.claim("a", 9)
-                    assert batch.events == (some_event(number),)
-                    assert await claims_nothing(spool, "a")
-                    await spool.settle(batch, done(batch))
+        async def after(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything, ordered=True)
+            for number in (1, 2, 3):
+                batch = await spool.claim("a", 9)
+                assert batch.events == (some_event(number),)
+                assert await claims_nothing(spool, "a")
+                await spool.settle(batch, done(batch))
 
-        asyncio.run(before())
-        asyncio.run(asyncio.wait_for(after(), 30))
+        self._run(tmp_path, before, after)
 
     def test_a_letter_that_waits_lets_nothing_in_hand_pass_for_settled(self, tmp_path: Path) -> None:
         """What waits behind both is written only where the batch in hand is written as well."""
-        clock = ToldClock()
 
-        async def before() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything, ordered=True)
-                await spool.append("source", [some_reading(1, 2, 3)])
-                await spool.settle(await spool.claim("a", 1), [Dead(reason="bad")])
-                assert (await spool.claim("a", 1)).events == (some_event(2),)
-                assert await claims_nothing(spool, "a")
-                assert await spool.retry_dead("a", [letter.number for letter in await spool.dead(9)], 1) == 1
+        async def before(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything, ordered=True)
+            await spool.append("source", [some_reading(1, 2, 3)])
+            await spool.settle(await spool.claim("a", 1), [Dead(reason="bad")])
+            assert (await spool.claim("a", 1)).events == (some_event(2),)
+            assert await claims_nothing(spool, "a")
+            assert await spool.retry_dead("a", [letter.number for letter in await spool.dead(9)], 1) == 1
 
-        async def after() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything, ordered=True)
-                assert await all_owed(spool, "a", 1) == [some_event(number) for number in (1, 2, 3)]
+        async def after(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything, ordered=True)
+            assert await all_owed(spool, "a", 1) == [some_event(number) for number in (1, 2, 3)]
 
-        asyncio.run(before())
-        asyncio.run(asyncio.wait_for(after(), 30))
+        self._run(tmp_path, before, after)
 
     def test_a_letter_that_is_retried_while_its_event_is_owed_again_stops_nothing(
         self, tmp_path: Path
     ) -> None:
         """After a crash an event may be both; then it comes twice, one after the other."""
-        clock = ToldClock()
 
-        async def before() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything, ordered=True)
-                await spool.append("source", [some_reading(1, stream="hall"), some_reading(2)])
-                await spool.claim("a", 1)
-                await spool.settle(await spool.claim("a", 1), [Dead(reason="bad")])
+        async def before(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything, ordered=True)
+            await spool.append("source", [some_reading(1, stream="hall"), some_reading(2)])
+            await spool.claim("a", 1)
+            await spool.settle(await spool.claim("a", 1), [Dead(reason="bad")])
 
-        async def after() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything, ordered=True)
-                hall, room = await spool.claim("a", 1), await spool.claim("a", 1)
-                assert room.events == (some_event(2),)
-                assert await spool.retry_dead("a", [letter.number for letter in await spool.dead(9)], 1) == 1
-                await spool.append("source", [some_reading(3)])
-                await spool.settle(hall, done(hall))
-                for number in (2, 3):
-                    assert await claims_nothing(spool, "a")
-                    await spool.settle(room, done(room))
-                    room = await spool.claim("a", 1)
-                    assert room.events == (some_event(number),)
+        async def after(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything, ordered=True)
+            hall, room = await spool.claim("a", 1), await spool.claim("a", 1)
+            assert room.events == (some_event(2),)
+            assert await spool.retry_dead("a", [letter.number for letter in await spool.dead(9)], 1) == 1
+            await spool.append("source", [some_reading(3)])
+            await spool.settle(hall, done(hall))
+            for number in (2, 3):
+                assert await claims_nothing(spool, "a")
                 await spool.settle(room, done(room))
-                assert (await spool.backlog("a")).events == 0
+                room = await spool.claim("a", 1)
+                assert room.events == (some_event(number),)
+            await spool.settle(room, done(room))
+            assert (await spool.backlog("a")).events == 0
 
-        asyncio.run(before())
-        asyncio.run(asyncio.wait_for(after(), 30))
+        self._run(tmp_path, before, after)
 
     def test_what_a_sink_that_became_ordered_got_never_comes_again_behind_a_later_event(
         self, tmp_path: Path
     ) -> None:
         """From the first event on that it got in order."""
-        clock = ToldClock()
 
-        async def before() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything)
-                await spool.append("source", [some_reading(1, stream="hall")])
-                await spool.attach("a", anything, ordered=True)
-                await spool.append("source", [some_reading(2, 3, 4)])
-                await spool.claim("a", 1)
-                for outcome in (Done(), Retry(after=0, reason="no")):
-                    await spool.settle(await spool.claim("a", 1), [outcome])
+        async def before(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            await spool.append("source", [some_reading(1, stream="hall")])
+            await spool.attach("a", anything, ordered=True)
+            await spool.append("source", [some_reading(2, 3, 4)])
+            await spool.claim("a", 1)
+            for outcome in (Done(), Retry(after=0, reason="no")):
+                await spool.settle(await spool.claim("a", 1), [outcome])
 
-        async def after() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything, ordered=True)
-                got = await all_owed(spool, "a", 1)
-                assert [event for event in got if event.stream_id == "room"] == [some_event(3), some_event(4)]
-                assert [event for event in got if event.stream_id == "hall"] == [some_event(1, stream="hall")]
+        async def after(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything, ordered=True)
+            got = await all_owed(spool, "a", 1)
+            assert [event for event in got if event.stream_id == "room"] == [some_event(3), some_event(4)]
+            assert [event for event in got if event.stream_id == "hall"] == [some_event(1, stream="hall")]
 
-        asyncio.run(before())
-        asyncio.run(asyncio.wait_for(after(), 30))
+        self._run(tmp_path, before, after)
 
     def test_a_sink_that_becomes_ordered_loses_nothing(self, tmp_path: Path) -> None:
         """What was in hand comes again, also where a later event of its stream waits for a retry."""
-        clock = ToldClock()
 
-        async def before() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything)
-                await spool.append("source", [some_reading(1, 2, 3)])
-                await spool.claim("a", 1)
-                await spool.settle(await spool.claim("a", 1), [Retry(after=0, reason="no")])
+        async def before(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            await spool.append("source", [some_reading(1, 2, 3)])
+            await spool.claim("a", 1)
+            await spool.settle(await spool.claim("a", 1), [Retry(after=0, reason="no")])
 
-        async def after() -> None:
-            async with self.open(tmp_path, clock) as spool:
-                await spool.attach("a", anything, ordered=True)
-                got = await all_owed(spool, "a", 1)
-                assert sorted(event.id for event in got) == sorted(some_event(n).id for n in (1, 2, 3))
+        async def after(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything, ordered=True)
+            got = await all_owed(spool, "a", 1)
+            assert sorted(event.id for event in got) == sorted(some_event(n).id for n in (1, 2, 3))
 
-        asyncio.run(before())
-        asyncio.run(asyncio.wait_for(after(), 30))
+        self._run(tmp_path, before, after)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from poller.clock import Clock
 from poller.ports import Spool
-from poller.testing.made import (
-    ToldClock,
-)
+from poller.testing.made import ToldClock
+
+Story = Callable[[Spool, ToldClock], Awaitable[None]]
 
 
 class SpoolWorld:
@@ -18,11 +18,13 @@ class SpoolWorld:
         """Build a spool, not entered."""
         raise NotImplementedError
 
-    def _run(self, folder: Path, story: Callable[[Spool, ToldClock], Awaitable[None]]) -> None:
+    def _run(self, folder: Path, *stories: Story) -> None:
+        """Tell stories by one clock, each on the spool opened anew."""
         clock = ToldClock()
 
-        async def told() -> None:
+        async def told(story: Story) -> None:
             async with self.open(folder, clock) as spool:
                 await story(spool, clock)
 
-        asyncio.run(asyncio.wait_for(told(), 30))
+        for story in stories:
+            asyncio.run(asyncio.wait_for(told(story), 30))
