@@ -245,7 +245,6 @@ class _Worker:
 
     def _close(self) -> None:
         """Nobody is left waiting, whatever ended the thread."""
-        self._ending = True
         orders = {*self._inbox, *(request.order for request in self._running.values())}
         orders |= {request.order for line in self._lines.values() for request in line}
         for order in orders:
