@@ -12,7 +12,7 @@ from typing import Annotated, Self
 import msgspec
 from pydantic import Field
 
-from poller.catalogue import Stream
+from poller.catalogue import POLLS, Stream
 from poller.following import Following, FollowingSettings
 from poller.model import Event, Page, Reading, identity, new_event
 from poller.qcloud.account import Account
@@ -21,7 +21,6 @@ from poller.qcloud.replies import Verdict
 from poller.settings import Duration, duration_between
 
 KIND = "channel"
-SEEN_BY = "channel_status"
 LOOK = 5.0
 """Seconds between two looks at the catalogue for channels that came or went."""
 GRAIN = 0.05
@@ -262,7 +261,7 @@ class ChannelStatus:
             url=None,
             fields={
                 "state": state,
-                "seen_by": SEEN_BY,
+                "seen_by": POLLS,
                 "rate_type": told.rate_type,
                 "recv_type": told.recv_type,
             },
