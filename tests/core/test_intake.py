@@ -247,6 +247,18 @@ class FullSpool:
         return await self._spool.append(source, readings)
 
 
+async def full_between_get_and_commit(
+    intake: Intake, source: ScriptedSource, spool: FullSpool
+) -> asyncio.Task[None]:
+    """Begin to poll; the spool takes nothing any more by the time the first answer is there."""
+    source.hold = asyncio.Event()
+    running = asyncio.create_task(intake.run())
+    await source.begun.wait()
+    spool.full = True
+    source.hold.set()
+    return running
+
+
 def test_nothing_is_polled_before_the_spool_is_proven_and_polling_begins_by_itself(tmp_path: Path) -> None:
     source = ScriptedSource([{"events": [1]}])
     spool = FullSpool(sqlite_spool(tmp_path))
@@ -272,11 +284,7 @@ def test_a_disk_that_fills_between_get_and_commit_loses_nothing_and_pauses_polli
     spool = FullSpool(sqlite_spool(tmp_path))
 
     async def story(intake: Intake, own: Spool, journal: Journal) -> None:
-        source.hold = asyncio.Event()
-        running = asyncio.ensure_future(intake.run())
-        await source.begun.wait()
-        spool.full = True
-        source.hold.set()
+        running = await full_between_get_and_commit(intake, source, spool)
         await spool.refused.wait()
         fetches = source.fetches
         await asyncio.sleep(0.1)
@@ -296,11 +304,7 @@ def test_stopping_on_a_full_disk_leaves_the_page_to_the_journal(tmp_path: Path) 
     spool = FullSpool(sqlite_spool(tmp_path))
 
     async def story(intake: Intake, own: Spool, journal: Journal) -> None:
-        source.hold = asyncio.Event()
-        running = asyncio.ensure_future(intake.run())
-        await source.begun.wait()
-        spool.full = True
-        source.hold.set()
+        running = await full_between_get_and_commit(intake, source, spool)
         await spool.refused.wait()
         intake.stop()
         await running
@@ -320,11 +324,7 @@ def test_a_broken_spool_ends_the_process_and_the_page_waits_in_the_journal(tmp_p
     spool = FullSpool(sqlite_spool(tmp_path), StorageError)
 
     async def story(intake: Intake, own: Spool, journal: Journal) -> None:
-        source.hold = asyncio.Event()
-        running = asyncio.ensure_future(intake.run())
-        await source.begun.wait()
-        spool.full = True
-        source.hold.set()
+        running = await full_between_get_and_commit(intake, source, spool)
         with pytest.raises(ExceptionGroup) as raised:
             await running
         assert raised.group_contains(StorageError)
@@ -355,11 +355,7 @@ def test_a_broken_spool_ends_polling_in_whatever_moment_the_next_poll_is(tmp_pat
     found: list[tuple[int, bool]] = []
 
     async def story(intake: Intake, own: Spool, journal: Journal) -> None:
-        source.hold = asyncio.Event()
-        running = asyncio.ensure_future(intake.run())
-        await source.begun.wait()
-        spool.full = True
-        source.hold.set()
+        running = await full_between_get_and_commit(intake, source, spool)
         ended, _ = await asyncio.wait({running}, timeout=5)
         intake.stop()  # the one that polls on
         found.append((len(ended), source.fetches < 10))
