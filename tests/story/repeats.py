@@ -40,7 +40,7 @@ class Lives:
         self._delivered: defaultdict[str, set[str]] = defaultdict(set)
         self._receipts = 0
         self.stood_still: set[int] = set()
-        """Lives in which an answer may have come after its deadline: taken there, and a failure here."""
+        """Lives that were frozen: what came in the meantime may be a failure in any of its words."""
 
     def ended(self, how: str) -> None:
         """The life that began last is over, and the next one has not begun."""
@@ -63,13 +63,15 @@ class Lives:
         for receipt in self._told.town.hook.receipts:
             for id in receipt.event_ids:
                 hook[id].append((receipt.life, receipt.id))
-        failed = [{line["batch"] for line in one.said("delivery_failed")} for one in self._told.processes]
+        failed = [_failures(process) for process in self._told.processes]
         for id, seen in hook.items():
             for (earlier, batch), (later, same) in pairwise(seen):
                 if earlier == later:
-                    assert earlier in self.stood_still, f"{id} came twice in life {earlier}"
-                    assert batch == same in failed[earlier - 1], f"{id} came again without a failure"
-                    again["stood still"] += 1
+                    why = failed[earlier - 1][batch]
+                    assert batch == same, f"{id} came twice in life {earlier}, in two batches"
+                    late = why and (earlier in self.stood_still or "timed out" in why)
+                    assert late, f"{id} came twice in life {earlier}: {why or 'no failure'}"
+                    again["answered late"] += 1
                 else:
                     again[self._between("hook", id, earlier, later)] += 1
         console: defaultdict[str, list[int]] = defaultdict(list)
@@ -91,3 +93,11 @@ class Lives:
         for end in range(earlier, later):
             assert id in self._owed[end][sink], f"{sink}: {id} was not owed after life {end}, and came again"
         return how
+
+
+def _failures(process: Process) -> defaultdict[str, set[str]]:
+    """The reasons for which each batch was tried again, as its log says."""
+    reasons: defaultdict[str, set[str]] = defaultdict(set)
+    for line in process.said("delivery_failed"):
+        reasons[line["batch"]].add(line["reason"])
+    return reasons

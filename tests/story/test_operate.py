@@ -277,7 +277,7 @@ def test_a_sink_that_fails_for_long_is_seen_everywhere_and_told_once(tmp_path: P
     ):
         process = told.run()
         place.turn(503)
-        place.enqueue(1200)  # twelve answers: a failure holds back only its own batch, until five fail in a row
+        place.enqueue(1200)  # a failure holds back only its own batch, until five fail in a row
         until(lambda: process.said("sink_paused"))
         until(lambda: process.metric("backlog_events", sink="hook") == 1200, what="for all to be polled")
         why = "probed after 5 failures in a row: HTTP 503"
