@@ -11,6 +11,7 @@ from poller.clock import Clock
 from poller.courier import Courier
 from poller.intake import Intake
 from poller.journal import Journal
+from poller.losses import Losses
 from poller.metrics import Metrics
 from poller.model import Page
 from poller.ports import Follows, PushedSource, Sink, Source, Spool
@@ -26,7 +27,9 @@ GRACE = 20.0
 class Crew:
     """The parts by name. Leaving leaves sources first, then sinks, then accounts."""
 
-    def __init__(self, spool: Spool, journal: Journal, *, metrics: Metrics, clock: Clock) -> None:
+    def __init__(
+        self, spool: Spool, journal: Journal, *, metrics: Metrics, clock: Clock, losses: Losses
+    ) -> None:
         self.sources: dict[str, Served[Intake | Reception]] = {}
         self.sinks: dict[str, Served[Courier]] = {}
         self.entered: dict[str, Served[Account]] = {}
@@ -36,6 +39,7 @@ class Crew:
         self._journal = journal
         self._metrics = metrics
         self._clock = clock
+        self._losses = losses
         self._watchdog = systemd.Watchdog(clock.monotonic)
         self._group: asyncio.TaskGroup | None = None
 
@@ -113,7 +117,13 @@ class Crew:
             source = cast(Source, source)
             self._metrics.declare_source(source.account, name)
             pump = Intake(
-                source, self._spool, self._journal, metrics=self._metrics, clock=self._clock, beat=beat
+                source,
+                self._spool,
+                self._journal,
+                metrics=self._metrics,
+                clock=self._clock,
+                losses=self._losses,
+                beat=beat,
             )
         self.sources[name] = (await Served.enter(source)).with_pump(pump)
 

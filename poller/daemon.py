@@ -20,6 +20,7 @@ from poller.errors import PollerError, StorageFull
 from poller.failpoints import reached
 from poller.journal import Journal
 from poller.listen import Listener
+from poller.losses import Losses
 from poller.metrics import Metrics
 from poller.model import Page, PollOutcome, Reading, Reject
 from poller.ports import BeginsAnew, Pruned, Spool
@@ -45,6 +46,7 @@ class Daemon:
         self.metrics = Metrics()
         self._file = file
         self._clock = clock or Clock()
+        self.losses = Losses(self._clock)
         self._stack = AsyncExitStack()
         self._group: asyncio.TaskGroup | None = None
         self._changing = asyncio.Lock()
@@ -75,7 +77,7 @@ class Daemon:
         journal = Journal(journal_path(settings), settings.journal.size)
         self.journal = await stack.enter_async_context(journal)
         self.crew = await stack.enter_async_context(
-            Crew(self.spool, self.journal, metrics=self.metrics, clock=self._clock)
+            Crew(self.spool, self.journal, metrics=self.metrics, clock=self._clock, losses=self.losses)
         )
         for name, account in settings.accounts.items():
             await self.crew.open_account(name, account)
@@ -89,6 +91,9 @@ class Daemon:
 
     def _tell_damage(self) -> None:
         if isinstance(self.spool, BeginsAnew) and (damage := self.spool.damage) is not None:
+            self.losses.add(
+                "spool", f"the damaged file was moved to {damage.file}: {damage.reason}", damaged=True
+            )
             log.error(
                 "spool_began_anew",
                 reason=damage.reason,
@@ -126,6 +131,7 @@ class Daemon:
             receptions=crew.receptions,
             couriers=crew.couriers,
             journal=self.journal,
+            losses=self.losses,
             reload=self.reload,
         )
 

@@ -60,6 +60,10 @@ class TryLater(SinkError):
         self.after = after
 
 
+class PlaceGone(TryLater):
+    """The sink's own place on this machine (its folder) is gone, or cannot be written: `/readyz` says so at once."""
+
+
 class Rejected(SinkError):
     """The other side will never take this; a batch is split until only the guilty event dies."""
 

@@ -24,6 +24,16 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
+def is_still_at(path: Path, descriptor: int) -> bool:
+    """Whether the open file or folder is the one that lies at the path now (same device and inode)."""
+    opened = os.fstat(descriptor)
+    try:
+        found = os.stat(path)
+    except OSError:
+        return False
+    return (opened.st_dev, opened.st_ino) == (found.st_dev, found.st_ino)
+
+
 def own(path: Path, what: str) -> int:
     """Open a file for this process alone, made if missing; `StorageLocked` when another one has it."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -12,6 +12,7 @@ from poller.clock import Clock
 from poller.errors import NotSent, StorageError, StorageFull
 from poller.failpoints import reached
 from poller.journal import Journal
+from poller.losses import Losses
 from poller.metrics import Metrics
 from poller.model import Page, PollOutcome, Reading
 from poller.ports import Source, Spool
@@ -82,12 +83,14 @@ class Intake:
         *,
         metrics: Metrics,
         clock: Clock,
+        losses: Losses | None = None,
         beat: Callable[[], None] = lambda: None,
     ) -> None:
         self.source = source
         self._spool = spool
         self._journal = journal
         self._metrics = metrics
+        self._losses = losses or Losses(clock)
         self._clock = clock
         self._beat = beat
         self._scribe = Scribe(source, spool, metrics)
@@ -251,6 +254,8 @@ class Intake:
     def _tell(self, reading: Reading) -> None:
         outcome = reading.outcome
         self._metrics.polls.labels(self.source.account, self.source.name, outcome.value).inc()
+        if outcome is PollOutcome.UNCERTAIN and self.source.destructive:
+            self._losses.add(f"source {self.source.name}", f"a poll without a whole answer: {reading.detail}")
         if outcome in FAILURES:
             self._log.warning("poll_failed", outcome=outcome.value, detail=reading.detail)
             self._failing = True

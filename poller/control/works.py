@@ -8,6 +8,7 @@ from poller.control.requests import ControlError
 from poller.courier import Courier
 from poller.intake import Intake
 from poller.journal import Journal
+from poller.losses import Losses
 from poller.metrics import Metrics
 from poller.ports import PushedSource, Source, Spool
 from poller.reception import Reception
@@ -30,6 +31,7 @@ class Works:
     receptions: Sequence[Reception] = ()
     couriers: Sequence[Courier] = ()
     journal: Journal | None = None
+    losses: Losses | None = None
     reload: Callable[..., Awaitable[Plan]] | None = None
     """`Daemon.reload`."""
 
