@@ -11,7 +11,7 @@ import structlog
 from asyncio_throttle.throttler import Throttler
 
 from poller.clock import Clock
-from poller.errors import Gone, PartlyFailed, Rejected, TryLater
+from poller.errors import Gone, PartlyFailed, PlaceGone, Rejected, TryLater
 from poller.failpoints import reached
 from poller.metrics import Metrics
 from poller.model import Batch, Dead, Done, Outcome, Retry
@@ -109,6 +109,10 @@ class Courier:
         """Why the sink gets nothing until a restart or `resume`; None while it is served."""
         self.last_error: tuple[datetime, str] | None = None
         """When the last attempt failed, and how; a refusal of an event is none. Kept after it went well again."""
+        self.failing_since: float | None = None
+        """When attempts began to fail, on the monotonic clock; None since the last one that did not."""
+        self.place_gone: str | None = None
+        """What is wrong with the sink's own folder, if its last attempt failed for that."""
         self.settled = settled or asyncio.Event()
         """Set at every settlement; whoever waits for one clears it first."""
         self.dead = 0
@@ -150,6 +154,7 @@ class Courier:
         """End the operator's pause, and the sink's own: it is served at once, as if nothing had failed."""
         self._held, self.disabled = False, None
         self._failures, self._not_before = 0, 0.0
+        self.failing_since, self.place_gone = None, None
         self._end_shift(_Hand.CLAIMED)  # who sleeps until the next probe need not
         self._tell_standing()
 
@@ -216,6 +221,7 @@ class Courier:
             await self._spool.settle(batch, [Retry(after=0.0, reason=error.reason)] * len(batch.deliveries))
             return 0
         outcomes = self._judge(batch, error)
+        self._note_failure(batch, error)
         self._breathe(error)
         if (
             len(batch.deliveries) > 1
@@ -231,8 +237,9 @@ class Courier:
 
     async def _deliver(self, batch: Batch) -> Exception | None:
         try:
-            async with asyncio.timeout(self._terms.timeout):
-                await self.sink.deliver(batch)
+            with self._metrics.delivery_seconds.labels(self.name).time():
+                async with asyncio.timeout(self._terms.timeout):
+                    await self.sink.deliver(batch)
         except Exception as error:  # whatever a plug-in raises means "again"
             return error
         return None
@@ -258,6 +265,19 @@ class Courier:
             await self._spool.settle(half, [Retry(after=0.0, reason=reason)] * len(half.deliveries))
         return 0
 
+    def _note_failure(self, batch: Batch, error: Exception | None) -> None:
+        """Keep since when the sink fails: all of a batch, and not only for pictures that are not uploaded yet."""
+        failures = error.failures if isinstance(error, PartlyFailed) else {}
+        all_failed = len(failures) == len(batch.deliveries) and not _expected(error)
+        if error is None or isinstance(error, Rejected) or (failures and not all_failed):
+            self.failing_since, self.place_gone = None, None
+            return
+        first = next(iter(failures.values()), error)
+        if self.failing_since is None:
+            self.failing_since = self._clock.monotonic()
+        self.place_gone = first.reason if isinstance(first, PlaceGone) else None
+        self.last_error = (self._clock.now(), describe(first))
+
     def _breathe(self, error: Exception | None) -> None:
         """Count what the sink as a whole did: a partial failure or a refusal shows that it lives."""
         if error is None or isinstance(error, PartlyFailed | Rejected):
@@ -265,7 +285,6 @@ class Courier:
             self._tell_standing()
             return
         self._failures += 1
-        self.last_error = (self._clock.now(), describe(error))
         wait = 0.0
         if self.paused:
             policy = msgspec.structs.replace(self._terms.policy, longest_backoff=LONGEST_PROBE_WAIT)
@@ -316,7 +335,7 @@ class Courier:
                     assert_never(outcome)
         again = len(outcomes) - done - dead
         self.dead += dead
-        for word, count in (("done", done), ("retry", again), ("dead", dead)):
+        for word, count in (("done", done), ("postponed" if expected else "retry", again), ("dead", dead)):
             if count:
                 self._metrics.deliveries.labels(self.name, word).inc(count)
         if retry is None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +18,7 @@ from poller.control import ControlServer, Request, Row, Works
 from poller.crew import Crew
 from poller.errors import PollerError, StorageFull
 from poller.failpoints import reached
+from poller.health import Health
 from poller.journal import Journal
 from poller.listen import Listener
 from poller.losses import Losses
@@ -33,6 +34,8 @@ from poller.stop import Stop
 log = structlog.get_logger("daemon")
 
 HOUSEKEEPING = 30.0
+LOOK_EVERY = 10.0
+"""Seconds between two looks at how all parts are."""
 
 
 class Daemon:
@@ -106,10 +109,8 @@ class Daemon:
         assert self.settings.admin is not None
         answer = admin.answers(
             self.metrics.registry,
-            lambda: health.refresh(self._works(), self.crew.accounts),
-            lambda: health.reasons(self._works()),
+            self.examine,
             self.settings.admin.token_value,
-            lambda: health.notes(self._works()),
         )
         where = self.settings.admin.listen
         listener = await stack.enter_async_context(Listener(where.host, where.port, answer))
@@ -134,6 +135,44 @@ class Daemon:
             losses=self.losses,
             reload=self.reload,
         )
+
+    # ------------------------------------------------------------ health
+
+    async def examine(self) -> Health:
+        """Judge all parts, and set the gauges by what is found."""
+        found = await health.examine(self._works())
+        self._set_gauges(found)
+        self.metrics.spool_bytes.set(await self.spool.size())
+        return found
+
+    def _set_gauges(self, found: Health) -> None:
+        metrics, now = self.metrics, self._clock.now()
+        metrics.ready.set(not found.reasons)
+        for sink, backlog in found.backlogs.items():
+            age = (now - backlog.oldest).total_seconds() if backlog.oldest else 0.0
+            metrics.sink_ready.labels(sink).set(found.sinks[sink].reason is None)
+            metrics.backlog.labels(sink).set(backlog.events)
+            metrics.oldest.labels(sink).set(max(0.0, age))
+            metrics.dead_letters.labels(sink).set(backlog.dead)
+        if isinstance(self.spool, BeginsAnew):
+            metrics.spool_files_aside.set(len(self.spool.files_aside()))
+        metrics.journal_bytes.set(self.journal.bytes_held)
+        for name, account in self.crew.accounts.items():
+            metrics.clock_skew.labels(name).set(account.skew)
+
+    async def _watch_health(self) -> None:
+        """One log line when the daemon stops being ready, when the parts that are to blame change, and when it is ready
+        again."""
+        before: set[str] = set()
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            found = await self.examine()
+            blamed = {": ".join(reason.split(": ")[:2]) for reason in found.reasons}
+            if blamed and blamed != before:
+                log.warning("not_ready", reasons=found.reasons)
+            elif before and not blamed:
+                log.info("ready_again")
+            before = blamed
 
     # ------------------------------------------------------------ running
 
@@ -178,7 +217,7 @@ class Daemon:
         left_over = await self._sorted_pages()
         self._group = group
         self.crew.begin(group, left_over, pushed=pushed)
-        keeper = group.create_task(self._keep_house())
+        keepers = [group.create_task(self._keep_house()), group.create_task(self._watch_health())]
         systemd.notify("READY=1")
         log.info(
             "running",
@@ -187,9 +226,9 @@ class Daemon:
             left_over=sum(map(len, left_over.values())),
         )
         await until()
-        await self._wind_up(stop, keeper)
+        await self._wind_up(stop, keepers)
 
-    async def _wind_up(self, stop: Stop, keeper: asyncio.Task[None]) -> None:
+    async def _wind_up(self, stop: Stop, keepers: Sequence[asyncio.Task[None]]) -> None:
         systemd.notify("STOPPING=1")
         log.info("stopping")
         reached("stop.begun")
@@ -197,7 +236,8 @@ class Daemon:
         self.crew.stop()
         async with self._changing:  # a reload that was under way begins nothing more
             self.crew.stop()
-        keeper.cancel()
+        for keeper in keepers:
+            keeper.cancel()
         await self.crew.sinks_ended(stop.second())
         await self.crew.sources_ended()
         log.info("stopped")

@@ -1,90 +1,193 @@
-"""What an operator sees: why a daemon is not ready, what is not as usual, and the gauges."""
+"""How each part is, judged in one place: `status`, `/readyz`, the gauges and the log say what stands here."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
-from poller.control import Works
-from poller.courier import SinkState
+import msgspec
+
+from poller.clock import Clock
+from poller.courier import Courier, SinkState
 from poller.errors import StorageError
-from poller.ports import BeginsAnew
-from poller.qcloud.account import Account
+from poller.intake import Intake
+from poller.losses import Loss, Losses
+from poller.model import Backlog
+from poller.ports import Spool
+from poller.reception import Reception
 
-POLLED_LATELY = 180.0
-"""Without a good answer for so many seconds, a source is not ready."""
+FAILING_FOR = 60.0
+"""A source or a sink that has failed for so many seconds is a reason not to be ready."""
+SILENT_FOR = 180.0
+"""The same for a queue that gave no good answer, although no poll failed: one poll takes 60 s at most."""
 PROVE_WITHIN = 5.0
 
 
-async def refresh(works: Works, accounts: Mapping[str, Account]) -> None:
-    """Set the gauges to what is now."""
-    metrics, now = works.metrics, works.clock.now()
-    for courier in works.couriers:
-        backlog = await works.spool.backlog(courier.name)
-        age = (now - backlog.oldest).total_seconds() if backlog.oldest else 0.0
-        metrics.backlog.labels(courier.name).set(backlog.events)
-        metrics.oldest.labels(courier.name).set(max(0.0, age))
-        metrics.dead_letters.labels(courier.name).set(backlog.dead)
-    metrics.spool_bytes.set(await works.spool.size())
-    if isinstance(works.spool, BeginsAnew):
-        metrics.spool_files_aside.set(len(works.spool.files_aside()))
-    if works.journal is not None:
-        metrics.journal_bytes.set(works.journal.bytes_held)
-    for name, account in accounts.items():
-        metrics.clock_skew.labels(name).set(account.skew)
+class Condition(msgspec.Struct, frozen=True, kw_only=True):
+    """How one part is. `why` explains a state that is not the usual one.
+
+    `reason` says why the daemon is not ready because of this part. `note` says what people should know although the
+    daemon is ready.
+    """
+
+    state: str
+    why: str = ""
+    reason: str | None = None
+    note: str | None = None
 
 
-async def reasons(works: Works) -> list[str]:
-    """Why the daemon is not ready; empty when it is."""
-    return [*_source_reasons(works), *await _spool_reasons(works), *await _sink_reasons(works)]
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """The condition of all parts, by name, at one moment."""
+
+    sources: Mapping[str, Condition]
+    receivers: Mapping[str, Condition]
+    spool: Condition
+    sinks: Mapping[str, Condition]
+    backlogs: Mapping[str, Backlog]
+    losses: Sequence[Loss]
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why the daemon is not ready; empty when it is."""
+        parts = [*self.sources.values(), *self.receivers.values(), self.spool, *self.sinks.values()]
+        damage = [_damage_reason(loss) for loss in self.losses if loss.damaged]
+        return [*(part.reason for part in parts if part.reason is not None), *damage]
+
+    @property
+    def reasons_for_pushes(self) -> list[str]:
+        """Why nothing that is pushed can be taken: the spool and the receivers alone are judged."""
+        parts = [*self.receivers.values(), self.spool]
+        return [part.reason for part in parts if part.reason is not None]
+
+    @property
+    def notes(self) -> list[str]:
+        """What people should know although it is no reason."""
+        parts = [*self.sources.values(), *self.receivers.values(), *self.sinks.values()]
+        lost = [_loss_note(loss) for loss in self.losses if not loss.damaged]
+        return [*(part.note for part in parts if part.note is not None), *lost]
 
 
-def notes(works: Works) -> list[str]:
-    """What is not as usual, and no reason by itself: sinks that are paused, until they are too far behind."""
-    standings = [(courier.name, courier.standing) for courier in works.couriers]
-    return [
-        f"sink {name}: {standing.state}: {standing.why}"
-        for name, standing in standings
-        if standing.state is SinkState.PAUSED
-    ]
+class Parts(Protocol):
+    """What is judged."""
+
+    @property
+    def spool(self) -> Spool: ...
+    @property
+    def clock(self) -> Clock: ...
+    @property
+    def intakes(self) -> Sequence[Intake]: ...
+    @property
+    def receptions(self) -> Sequence[Reception]: ...
+    @property
+    def couriers(self) -> Sequence[Courier]: ...
+    @property
+    def losses(self) -> Losses | None: ...
+    @property
+    def sink_age_limit(self) -> float: ...
 
 
-def _source_reasons(works: Works) -> list[str]:
-    found = []
-    for intake in works.intakes:
-        name = intake.source.name
-        if intake.trouble is not None:
-            found.append(f"source {name}: polling is paused: {intake.trouble}")
-        elif not intake.source.destructive and not intake.failing:
-            continue  # it asks when something is due, which may take hours
-        elif intake.last_answer is None:
-            found.append(f"source {name}: no good answer yet")
-        elif (age := works.clock.monotonic() - intake.last_answer) > POLLED_LATELY:
-            found.append(f"source {name}: no good answer for {age:.0f} s")
-    for reception in works.receptions:
-        if reception.trouble is not None:
-            found.append(f"source {reception.source.name}: takes nothing: {reception.trouble}")
-    return found
+async def examine(parts: Parts) -> Health:
+    """Judge all parts; writes to the spool, to see whether it takes what it is given."""
+    backlogs = {courier.name: await parts.spool.backlog(courier.name) for courier in parts.couriers}
+    return Health(
+        sources={one.source.name: source_condition(one, parts.clock) for one in parts.intakes},
+        receivers={one.source.name: receiver_condition(one) for one in parts.receptions},
+        spool=await spool_condition(parts.spool),
+        sinks={
+            one.name: sink_condition(one, backlogs[one.name], parts.clock, parts.sink_age_limit)
+            for one in parts.couriers
+        },
+        backlogs=backlogs,
+        losses=[] if parts.losses is None else parts.losses.all(),
+    )
 
 
-async def _spool_reasons(works: Works) -> list[str]:
+# ---------------------------------------------------------------- the judgement of each part
+
+
+def source_condition(intake: Intake, clock: Clock) -> Condition:
+    """A polled source: paused, failing or polling."""
+    if intake.trouble is not None:
+        return Condition(state="paused", why=intake.trouble, reason=_source_reason(intake, clock))
+    if intake.failing:
+        return Condition(state="failing", why=intake.failure, reason=_source_reason(intake, clock))
+    return Condition(state="polling", reason=_source_reason(intake, clock))
+
+
+def _source_reason(intake: Intake, clock: Clock) -> str | None:
+    name, destructive = intake.source.name, intake.source.destructive
+    if intake.trouble is not None:
+        return f"source {name}: polling is paused: {intake.trouble}"
+    if destructive and intake.last_answer is None:
+        return f"source {name}: no good answer yet"
+    if (failing := _seconds_since(intake.failing_since, clock)) > FAILING_FOR:
+        return f"source {name}: failing for {failing:.0f} s: {intake.failure}"
+    if destructive and (silent := _seconds_since(intake.last_answer, clock)) > SILENT_FOR:
+        return f"source {name}: no good answer for {silent:.0f} s"
+    return None  # another source asks when something is due, which may take hours
+
+
+def receiver_condition(reception: Reception) -> Condition:
+    """A source that is pushed to: paused or receiving."""
+    if reception.trouble is None:
+        return Condition(state="receiving")
+    return Condition(state="paused", why=reception.trouble, reason=_receiver_reason(reception))
+
+
+def _receiver_reason(reception: Reception) -> str:
+    return f"source {reception.source.name}: takes nothing: {reception.trouble}"
+
+
+async def spool_condition(spool: Spool) -> Condition:
+    """Whether the spool takes what it is given."""
     try:
         async with asyncio.timeout(PROVE_WITHIN):
-            await works.spool.prove()
+            await spool.prove()
     except StorageError as error:
-        return [f"spool: {error}"]
+        return _spool_reason(str(error))
     except TimeoutError:
-        return [f"spool: no write within {PROVE_WITHIN:.0f} s"]
-    return []
+        return _spool_reason(f"no write within {PROVE_WITHIN:.0f} s")
+    return Condition(state="writable")
 
 
-async def _sink_reasons(works: Works) -> list[str]:
-    assert works.settings.admin is not None
-    limit, now, found = works.settings.admin.sink_age_limit, works.clock.now(), []
-    for courier in works.couriers:
-        backlog = await works.spool.backlog(courier.name)
-        age = (now - backlog.oldest).total_seconds() if backlog.oldest else 0.0
-        if courier.disabled is not None:
-            found.append(f"sink {courier.name}: disabled: {courier.disabled}")
-        elif age > limit and not courier.held:  # who paused it knows
-            state = "paused and probed, " if courier.paused else ""
-            found.append(f"sink {courier.name}: {state}its oldest event waits for {age:.0f} s")
-    return found
+def _spool_reason(why: str) -> Condition:
+    return Condition(state="not writable", why=why, reason=f"spool: {why}")
+
+
+def sink_condition(courier: Courier, backlog: Backlog, clock: Clock, age_limit: float) -> Condition:
+    """A sink: disabled, paused, failing or serving."""
+    standing, reason = courier.standing, _sink_reason(courier, backlog, clock, age_limit)
+    if standing.state is not SinkState.SERVING:
+        note = f"sink {courier.name}: {standing.state}: {standing.why}" if reason is None else None
+        return Condition(state=standing.state.value, why=standing.why, reason=reason, note=note)
+    if courier.failing_since is not None:
+        _, error = courier.last_error or (None, "")
+        return Condition(state="failing", why=error, reason=reason)
+    return Condition(state=standing.state.value, reason=reason)
+
+
+def _sink_reason(courier: Courier, backlog: Backlog, clock: Clock, age_limit: float) -> str | None:
+    name, why = courier.name, courier.standing.why
+    if courier.disabled is not None:
+        return f"sink {name}: disabled: {why}"
+    if courier.held:  # whoever paused it knows
+        return None
+    if courier.place_gone is not None:
+        return f"sink {name}: its folder: {courier.place_gone}"
+    if courier.paused:
+        return f"sink {name}: paused: {why}"
+    if (failing := _seconds_since(courier.failing_since, clock)) > FAILING_FOR:
+        return f"sink {name}: failing for {failing:.0f} s: {(courier.last_error or ('', ''))[1]}"
+    age = (clock.now() - backlog.oldest).total_seconds() if backlog.oldest else 0.0
+    return f"sink {name}: its oldest event waits for {age:.0f} s" if age > age_limit else None
+
+
+def _seconds_since(moment: float | None, clock: Clock) -> float:
+    return 0.0 if moment is None else clock.monotonic() - moment
+
+
+def _damage_reason(loss: Loss) -> str:
+    return f"{loss.where}: damaged, {loss.count} may be lost: {loss.detail}"
+
+
+def _loss_note(loss: Loss) -> str:
+    return f"{loss.where}: {loss.count} may be lost, last at {loss.at:%Y-%m-%dT%H:%M:%SZ}: {loss.detail}"

@@ -105,7 +105,8 @@ class Intake:
         self._spool_takes.set()
         self._fatal: StorageError | None = None
         self._log = log.bind(source=source.name, account=source.account)
-        self._failing = False
+        self.failing_since: float | None = None
+        """When polls began to bring no good answer, on the monotonic clock; None while they do."""
         self.failure = ""
         """What the last poll came to that brought no good answer."""
         self.trouble: str | None = None
@@ -118,7 +119,7 @@ class Intake:
     @property
     def failing(self) -> bool:
         """Whether the last poll brought no good answer."""
-        return self._failing
+        return self.failing_since is not None
 
     def stop(self) -> None:
         """Begin no more polls; those in flight are waited for."""
@@ -212,11 +213,15 @@ class Intake:
                 continue
 
     async def _poll(self) -> Reading:
+        begun = self._clock.monotonic()
         try:
             page = await self.source.fetch()
         except NotSent as error:
             self._cancel_room()
             return Reading(events=(), rejects=(), outcome=PollOutcome.FAILED, detail=str(error))
+        self._metrics.poll_seconds.labels(self.source.account, self.source.name).observe(
+            self._clock.monotonic() - begun
+        )
         reached("poll.answered")
         number = await self._keep(page)
         reached("page.kept")
@@ -258,14 +263,15 @@ class Intake:
             self._losses.add(f"source {self.source.name}", f"a poll without a whole answer: {reading.detail}")
         if outcome in FAILURES:
             self._log.warning("poll_failed", outcome=outcome.value, detail=reading.detail)
-            self._failing = True
+            if self.failing_since is None:
+                self.failing_since = self._clock.monotonic()
             self.failure = f"{outcome.value}: {reading.detail}"
             return
         self.last_answer = self._clock.monotonic()
         if outcome is PollOutcome.EMPTY:
             self.emptied.set()
-        if self._failing:
-            self._failing = False
+        if self.failing:
+            self.failing_since = None
             self._log.info("polling_again", outcome=outcome.value)
 
     # ------------------------------------------------------------ the commit

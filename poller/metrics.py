@@ -1,23 +1,65 @@
 """What the daemon counts; the names are part of the operator's contract."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+import platform
+from collections.abc import Sequence
 
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+
+from poller import __version__
 from poller.model import PollOutcome, PushOutcome
+
+POLL_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+DELIVERY_OUTCOMES = ("done", "postponed", "retry", "dead")
 
 
 class Metrics:
     """All counters and gauges of one daemon, in a registry of their own."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call] # a second series for each counter, which nobody asks for
         self.registry = CollectorRegistry()
-        counter, gauge = self._counter, self._gauge
+        counter, gauge, histogram = self._counter, self._gauge, self._histogram
+        self.build_info = gauge(
+            "build_info", "Always 1; the labels say which version runs.", "version", "python"
+        )
+        self.build_info.labels(__version__, platform.python_version()).set(1)
+        self.ready = gauge("ready", "1 while /readyz has no reason, else 0.")
+        self.sink_ready = gauge(
+            "sink_ready", "1 while /readyz has no reason that is about the sink, else 0.", "sink"
+        )
         self.polls = counter("polls", "Polls by what they came to.", "account", "source", "outcome")
         self.callbacks = counter(
             "callbacks", "What was pushed to us, by what became of it.", "source", "outcome"
         )
         self.events = counter("events", "New events, by kind.", "kind")
         self.known_events = counter("known_events", "Events whose id was seen before.", "kind")
-        self.deliveries = counter("deliveries", "Settled deliveries by outcome.", "sink", "outcome")
+        self.last_event = gauge(
+            "last_event_timestamp_seconds",
+            "When the newest event of a source came, as a Unix time.",
+            "source",
+        )
+        self.picture_lag = histogram(
+            "picture_lag_seconds",
+            "From the moment of a picture to its arrival here, the slowest of each answer.",
+            (0.5, 1, 2, 5, 10, 15, 20, 30, 60, 300, 3600),
+            "account",
+        )
+        self.poll_seconds = histogram(
+            "poll_seconds",
+            "From a poll's request to the end of its answer.",
+            POLL_BUCKETS,
+            "account",
+            "source",
+        )
+        self.delivery_seconds = histogram(
+            "delivery_seconds", "What one attempt to deliver a batch takes.", POLL_BUCKETS, "sink"
+        )
+        self.deliveries = counter(
+            "deliveries",
+            "Deliveries by outcome; a postponed one is about a picture that is not uploaded yet.",
+            "sink",
+            "outcome",
+        )
         self.quarantined = counter("quarantined", "Bytes that could not be read, by the piece.")
         self.expired = counter(
             "expired", "What was forgotten for its age without anybody having had it.", "what"
@@ -47,18 +89,21 @@ class Metrics:
 
     def declare_sink(self, sink: str) -> None:
         """Let every outcome of a sink be seen as 0 from the start."""
-        for outcome in ("done", "retry", "dead"):
+        for outcome in DELIVERY_OUTCOMES:
             self.deliveries.labels(sink, outcome)
         self.sink_paused.labels(sink).set(0)
 
     def forget_sink(self, sink: str) -> None:
         """It is not configured any more: its gauges go, its counters stay."""
-        for gauge in (self.backlog, self.oldest, self.dead_letters, self.sink_paused):
+        for gauge in (self.backlog, self.oldest, self.dead_letters, self.sink_paused, self.sink_ready):
             if (sink,) in gauge._metrics:
                 gauge.remove(sink)
 
     def _counter(self, name: str, says: str, *labels: str) -> Counter:
         return Counter(f"poller_{name}", says, labels, registry=self.registry)
+
+    def _histogram(self, name: str, says: str, buckets: Sequence[float], *labels: str) -> Histogram:
+        return Histogram(f"poller_{name}", says, labels, registry=self.registry, buckets=buckets)
 
     def _gauge(self, name: str, says: str, *labels: str) -> Gauge:
         return Gauge(f"poller_{name}", says, labels, registry=self.registry)

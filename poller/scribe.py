@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Protocol
 
 import structlog
@@ -55,8 +56,23 @@ class Scribe:
         for kind, count in came.items():
             self._metrics.events.labels(kind).inc(new[kind])
             self._metrics.known_events.labels(kind).inc(count - new[kind])
+        self._measure(readings)
         rejects = [reject for reading in readings for reject in reading.rejects]
         for reject in rejects:
             self._log.warning("quarantined", reason=reject.reason, bytes=len(reject.body))
         self._metrics.quarantined.inc(len(rejects))
         self._log.debug("committed", events=came.total(), new=new.total(), rejects=len(rejects))
+
+    def _measure(self, readings: Sequence[Reading]) -> None:
+        """When the newest event came, and how late the slowest picture of each answer was."""
+        for reading in readings:
+            pictures = [event for event in reading.events if event.kind == "screenshot"]
+            if reading.events:
+                self._metrics.last_event.labels(self._name).set(reading.events[-1].received_at.timestamp())
+            if pictures:
+                slowest = min(pictures, key=_occurred_at)
+                lag = (slowest.received_at - slowest.occurred_at).total_seconds()
+                self._metrics.picture_lag.labels(slowest.account).observe(max(0.0, lag))
+
+
+_occurred_at = attrgetter("occurred_at")

@@ -48,6 +48,9 @@ def print_status(row: Row) -> None:
         "trouble": spool["trouble"],
     }
     print_fields({name: value for name, value in parts.items() if value is not None})
+    for name, said in (("not ready", row["reasons"]), ("note", row["notes"])):
+        for text in _texts(said):
+            _print(Text(f"{name}: {shown(text)}"))
     _print(Text(""))
     sources = [{**one, "last_answer": ago(one["last_answer"])} for one in _objects(row["sources"])]
     print_table([{"source": one["name"], **one} for one in sources], SOURCE)
@@ -63,6 +66,10 @@ def _error(sink: Row) -> str | None:
 
 def _object(value: Any) -> dict[str, Any]:
     return dict(value)
+
+
+def _texts(value: Any) -> list[str]:
+    return list(value)
 
 
 def _objects(value: Any) -> list[dict[str, Any]]:

@@ -58,13 +58,13 @@ def reasons() -> list[str]:
     tree = ast.parse((ROOT / "poller" / "health.py").read_text())
     found = []
     for method in ast.walk(tree):
-        if isinstance(method, ast.AsyncFunctionDef | ast.FunctionDef) and method.name.endswith("_reasons"):
+        if isinstance(method, ast.AsyncFunctionDef | ast.FunctionDef) and method.name.endswith("_reason"):
             for node in ast.walk(method):
                 if isinstance(node, ast.JoinedStr):
                     found.append(
                         "".join(str(v.value) if isinstance(v, ast.Constant) else "…" for v in node.values)
                     )
-    return [re.sub(r"^(source|sink) …: (…(?=its))?", "", reason) for reason in found if reason.count(" ") > 0]
+    return [re.sub(r"^(source|sink) …: ", "", reason) for reason in found if reason.count(" ") > 0]
 
 
 def exposed() -> Mapping[str, frozenset[str]]:
@@ -73,7 +73,8 @@ def exposed() -> Mapping[str, frozenset[str]]:
     for name, part in vars(Metrics()).items():
         if name != "registry":
             (family,) = part.describe()
-            found[family.name + ("_total" if family.type == "counter" else "")] = frozenset(part._labelnames)
+            ending = {"counter": "_total", "histogram": "_bucket"}.get(family.type, "")
+            found[family.name + ending] = frozenset(part._labelnames)
     return found
 
 
@@ -152,5 +153,14 @@ def test_an_alert_rule_asks_for_what_there_is(rule: dict[str, Any]) -> None:
 
 def test_there_is_an_alert_for_every_trouble_that_is_counted() -> None:
     asked = {name for rule in rules() for name, _ in re.findall(r"\b(poller_\w+)(\{)?", rule["expr"])}
-    for_dashboards = {"poller_events_total", "poller_known_events_total", "poller_deliveries_total"}
+    for_dashboards = {
+        "poller_events_total",
+        "poller_known_events_total",
+        "poller_deliveries_total",
+        "poller_build_info",
+        "poller_last_event_timestamp_seconds",
+        "poller_picture_lag_seconds_bucket",
+        "poller_poll_seconds_bucket",
+        "poller_delivery_seconds_bucket",
+    }
     assert asked == set(exposed()) - for_dashboards

@@ -7,18 +7,14 @@ import msgspec
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
+from poller.health import Health
 from poller.listen import Answer
 
-Refresh = Callable[[], Awaitable[None]]
-Reasons = Callable[[], Awaitable[list[str]]]
-Notes = Callable[[], list[str]]
+Examine = Callable[[], Awaitable[Health]]
 
 
-def answers(
-    registry: CollectorRegistry, refresh: Refresh, reasons: Reasons, token: str | None, notes: Notes = list
-) -> Answer:
-    """Answer the three paths. `refresh` updates the gauges, `reasons` says why the daemon is not ready, `notes` what
-    people should know although it is no reason.
+def answers(registry: CollectorRegistry, examine: Examine, token: str | None) -> Answer:
+    """Answer the three paths. `examine` judges all parts, and sets the gauges by what it finds.
 
     With a token, `/metrics` and `/readyz` want `Authorization: Bearer TOKEN`; `/healthz` says nothing that
     would need one.
@@ -32,17 +28,21 @@ def answers(
         if not _allowed(request, token):
             return web.Response(status=401, headers={"WWW-Authenticate": "Bearer"}, text="token needed\n")
         if request.path == "/metrics":
-            await refresh()
+            await examine()
             return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
         if request.path == "/readyz":
-            return _readiness(await reasons(), notes())
+            return _readiness(request.query.getall("for", []), await examine())
         return _text(404, "try /metrics, /healthz or /readyz")
 
     return answer
 
 
-def _readiness(reasons: list[str], notes: list[str]) -> web.Response:
-    body = msgspec.json.encode({"ready": not reasons, "reasons": reasons, "notes": notes}) + b"\n"
+def _readiness(asked_for: list[str], health: Health) -> web.Response:
+    """All parts are judged, or for pushes the spool and the receivers alone: one bad sink refuses nobody's push."""
+    if asked_for not in ([], ["pushes"]):
+        return _text(400, "try /readyz or /readyz?for=pushes")
+    reasons = health.reasons_for_pushes if asked_for else health.reasons
+    body = msgspec.json.encode({"ready": not reasons, "reasons": reasons, "notes": health.notes}) + b"\n"
     return web.Response(status=503 if reasons else 200, body=body, content_type="application/json")
 
 

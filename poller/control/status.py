@@ -1,90 +1,71 @@
 """What an operator sees of all parts at one glance."""
 
-import asyncio
 import os
 from datetime import datetime
+
+import msgspec
 
 from poller import __version__
 from poller.control.requests import Row
 from poller.control.works import Works
-from poller.courier import Courier
-from poller.errors import StorageError
+from poller.health import Condition, Health, examine
 from poller.intake import Intake
-from poller.reception import Reception
-
-PROVE_WITHIN = 5.0
+from poller.model import Backlog
 
 
 async def status(works: Works) -> Row:
-    """Sources, spool and sinks as they stand; ages and the like in seconds, None for what is not known."""
-    paused = await works.spool.paused()
+    """Sources, spool and sinks as they stand; ages and the like in seconds, None for what is not known.
+
+    `ready`, `reasons` and `notes` are those of `/readyz`; without a daemon there is nothing that could be ready.
+    """
+    paused, health = await works.spool.paused(), await examine(works)
     path = getattr(works.settings.spool, "path", None)
     return {
         "running": works.running,
         "version": __version__,
         "pid": os.getpid() if works.running else None,
-        "sources": _sources(works),
+        "ready": works.running and not health.reasons,
+        "reasons": health.reasons,
+        "notes": health.notes,
+        "possibly_lost": [msgspec.to_builtins(loss) for loss in health.losses],
+        "sources": _sources(works, health),
         "spool": {
             "type": works.settings.spool.type,
             "path": None if path is None else str(path),
             "bytes": await works.spool.size(),
             "quarantined": await works.spool.quarantine_size(),
-            "trouble": await _spool_trouble(works),
+            "trouble": health.spool.why or None,
         },
         "journal": None if works.journal is None else {"bytes": works.journal.bytes_held},
-        "sinks": [await _sink(works, sink, sink in paused) for sink in works.settings.sinks],
+        "sinks": [await _sink(works, health, sink, sink in paused) for sink in works.settings.sinks],
     }
 
 
-def _sources(works: Works) -> list[Row]:
-    told: dict[str, Row] = {
-        **{intake.source.name: _polled(works, intake) for intake in works.intakes},
-        **{reception.source.name: _pushed(reception) for reception in works.receptions},
-    }
-    unknown: Row = {"state": "stopped", "last_answer": None, "trouble": None}
+def _sources(works: Works, health: Health) -> list[Row]:
+    intakes = {intake.source.name: intake for intake in works.intakes}
+    found = {**health.sources, **health.receivers}
     return [
-        {"name": name, "type": source.type, **told.get(name, unknown)}
+        {"name": name, "type": source.type, **_source(works, intakes.get(name), found.get(name))}
         for name, source in works.settings.sources.items()
     ]
 
 
-def _polled(works: Works, intake: Intake) -> Row:
-    age = None if intake.last_answer is None else works.clock.monotonic() - intake.last_answer
-    state, trouble = "polling", None
-    if intake.trouble is not None:
-        state, trouble = "paused", intake.trouble
-    elif intake.failing:
-        state, trouble = "failing", intake.failure
-    return {"state": state, "last_answer": _rounded(age), "trouble": trouble}
+def _source(works: Works, intake: Intake | None, condition: Condition | None) -> Row:
+    if condition is None:
+        return {"state": "stopped", "last_answer": None, "trouble": None}
+    answered = None if intake is None else intake.last_answer
+    age = None if answered is None else works.clock.monotonic() - answered
+    return {"state": condition.state, "last_answer": _rounded(age), "trouble": condition.why or None}
 
 
-def _pushed(reception: Reception) -> Row:
-    state = "receiving" if reception.trouble is None else "paused"
-    return {"state": state, "last_answer": None, "trouble": reception.trouble}
-
-
-async def _spool_trouble(works: Works) -> str | None:
-    try:
-        async with asyncio.timeout(PROVE_WITHIN):
-            await works.spool.prove()
-    except StorageError as error:
-        return str(error)
-    except TimeoutError:
-        return f"no write within {PROVE_WITHIN:.0f} s"
-    return None
-
-
-async def _sink(works: Works, sink: str, paused: bool) -> Row:
-    backlog = await works.spool.backlog(sink)
-    courier = works.courier(sink)
+async def _sink(works: Works, health: Health, sink: str, paused: bool) -> Row:
+    condition = health.sinks.get(sink)
+    backlog = health.backlogs[sink] if condition else await works.spool.backlog(sink)
     return {
         "name": sink,
         "type": works.settings.sinks[sink].type,
-        **(_stopped(paused) if courier is None else _served(works, courier)),
-        "backlog": backlog.events,
-        "retrying": backlog.retrying,
-        "oldest": _since(works, backlog.oldest),
-        "dead": backlog.dead,
+        **(_stopped(paused) if condition is None else _served(works, sink, condition)),
+        **_pending(works, backlog),
     }
 
 
@@ -98,14 +79,23 @@ def _stopped(paused: bool) -> Row:
     }
 
 
-def _served(works: Works, courier: Courier) -> Row:
-    standing = courier.standing
-    at, error = courier.last_error or (None, None)
+def _served(works: Works, sink: str, condition: Condition) -> Row:
+    courier = works.courier(sink)
+    at, error = (courier and courier.last_error) or (None, None)
     return {
-        "state": standing.state.value,
-        "why": standing.why,
+        "state": condition.state,
+        "why": condition.why,
         "last_error": error,
         "last_error_age": _since(works, at),
+    }
+
+
+def _pending(works: Works, backlog: Backlog) -> Row:
+    return {
+        "backlog": backlog.events,
+        "retrying": backlog.retrying,
+        "oldest": _since(works, backlog.oldest),
+        "dead": backlog.dead,
     }
 
 

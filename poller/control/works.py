@@ -13,7 +13,7 @@ from poller.metrics import Metrics
 from poller.ports import PushedSource, Source, Spool
 from poller.reception import Reception
 from poller.reload import Plan
-from poller.settings import Settings
+from poller.settings import AdminSettings, Settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +34,12 @@ class Works:
     losses: Losses | None = None
     reload: Callable[..., Awaitable[Plan]] | None = None
     """`Daemon.reload`."""
+
+    @property
+    def sink_age_limit(self) -> float:
+        """Seconds after which a sink's oldest event is too old."""
+        admin = self.settings.admin or AdminSettings()
+        return admin.sink_age_limit
 
     def courier(self, sink: str) -> Courier | None:
         """The sink's courier; None when no daemon runs. Raises `ControlError` for a sink that is not configured."""

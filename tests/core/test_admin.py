@@ -12,25 +12,38 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter
 
 from poller import admin
+from poller.health import Condition, Health
 from poller.listen import MOST_CONNECTIONS, Listener
 
 Story = Callable[[int], Awaitable[None]]
 
 
+WELL = Condition(state="well")
+
+
+def judged(*reasons: str) -> Health:
+    """What is found of a sink for each of these reasons, a receiver that says the same as the spool, and a note."""
+    return Health(
+        sources={},
+        receivers={"pushes": Condition(state="receiving", note="source pushes: quiet")},
+        spool=Condition(state="full", reason="spool: disk full") if "spool: disk full" in reasons else WELL,
+        sinks={why: Condition(state="paused", reason=why) for why in reasons if why.startswith("sink")},
+        backlogs={},
+        losses=[],
+    )
+
+
 def tell(
-    story: Story, *, token: str | None = None, reasons: list[str] | None = None, deadline: float = 5.0
+    story: Story, *, token: str | None = None, health: Health | None = None, deadline: float = 5.0
 ) -> None:
     registry = CollectorRegistry()
     Counter("poller_polls", "Polls.", registry=registry).inc(3)
 
-    async def nothing() -> None:
-        return None
-
-    async def why() -> list[str]:
-        return reasons or []
+    async def examine() -> Health:
+        return health or judged()
 
     async def told() -> None:
-        answer = admin.answers(registry, nothing, why, token)
+        answer = admin.answers(registry, examine, token)
         async with Listener("127.0.0.1", 0, answer, deadline=deadline) as listener:
             await story(listener.port)
 
@@ -62,10 +75,34 @@ def test_readiness_says_which_and_why(reasons: list[str], status: int) -> None:
     async def story(port: int) -> None:
         got, body = await asked(port, "/readyz")
         assert got == status
-        assert json.loads(body) == {"ready": status == 200, "reasons": reasons, "notes": []}
+        assert json.loads(body) == {
+            "ready": status == 200,
+            "reasons": reasons,
+            "notes": ["source pushes: quiet"],
+        }
         assert await asked(port, "/healthz") == (200, "alive\n")
 
-    tell(story, reasons=reasons)
+    tell(story, health=judged(*reasons))
+
+
+@pytest.mark.parametrize(
+    ("reasons", "for_pushes"), [(["sink hook: late"], 200), (["spool: disk full", "sink hook: late"], 503)]
+)
+def test_a_bad_sink_refuses_nobodys_push(reasons: list[str], for_pushes: int) -> None:
+    async def story(port: int) -> None:
+        status, body = await asked(port, "/readyz?for=pushes")
+        assert (status, json.loads(body)["reasons"]) == (for_pushes, reasons[:-1])
+        assert (await asked(port, "/readyz"))[0] == 503
+
+    tell(story, health=judged(*reasons))
+
+
+@pytest.mark.parametrize("query", ["for=polls", "for=", "for=pushes&for=pushes", "for=PUSHES"])
+def test_readiness_for_something_unknown_is_a_bad_request(query: str) -> None:
+    async def story(port: int) -> None:
+        assert (await asked(port, f"/readyz?{query}"))[0] == 400
+
+    tell(story)
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/readyz", "/nothing"])

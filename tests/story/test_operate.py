@@ -287,8 +287,13 @@ def test_a_sink_that_fails_for_long_is_seen_everywhere_and_told_once(tmp_path: P
         assert process.metric("sink_paused", sink="hook") == 1
         until(lambda: process.get("/readyz")[0] == 503)
         ready = json.loads(process.get("/readyz")[1])
-        assert ready["notes"] == [f"sink hook: paused: {why}"]
-        assert "sink hook: paused and probed" in ready["reasons"][0]
+        (status,) = rows(told, "status")
+        assert ready["reasons"] == status["reasons"] == [f"sink hook: paused: {why}"]
+        assert (ready["ready"], status["ready"], ready["notes"], status["notes"]) == (False, False, [], [])
+        assert process.get("/readyz?for=pushes")[0] == 200
+        assert process.metric("sink_ready", sink="hook") == process.metric("ready") == 0
+        until(lambda: process.said("not_ready"))
+        assert process.said("not_ready")[0]["reasons"] == ready["reasons"]
         table = poller(told, "status").stdout
         assert why in table
         place.turn(200)

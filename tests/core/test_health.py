@@ -1,0 +1,208 @@
+"""How each part is, judged once, from real couriers, intakes and spools on a manual clock."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from poller.clock import Clock
+from poller.courier import Courier
+from poller.errors import Gone, PartlyFailed, PlaceGone, TryLater
+from poller.health import FAILING_FOR, SILENT_FOR, Condition, examine, sink_condition, source_condition
+from poller.intake import Intake
+from poller.losses import Losses
+from poller.metrics import Metrics
+from poller.ports import Spool
+from poller.reception import Reception
+from poller.testing import ToldClock, anything, some_reading
+from tests.core.fakes import Answer, ScriptedSource, ToldSink, memory_spool, opened
+from tests.core.test_courier import terms
+
+AGE_LIMIT = 900.0
+
+
+class Judged(msgspec.Struct, frozen=True, kw_only=True):
+    """What is examined; only what a test gives."""
+
+    spool: Spool
+    clock: Clock
+    intakes: list[Intake] = []
+    receptions: list[Reception] = []
+    couriers: list[Courier] = []
+    losses: Losses | None = None
+    sink_age_limit: float = AGE_LIMIT
+
+
+def sink_after(errors: list[Exception | None], story: Callable[[Courier, ToldClock], object]) -> Condition:
+    """The condition of a sink whose attempts ended so, after the story."""
+    said = list(errors)
+
+    async def told() -> Condition:
+        clock = ToldClock()
+        async with memory_spool(clock) as spool:
+            await spool.attach("sink", anything)
+            sink = ToldSink(says=lambda batch: said.pop(0))
+            courier = Courier(sink, spool, terms(), metrics=Metrics(), clock=clock)
+            for _ in errors:
+                await spool.append("source", [some_reading(len(sink.batches))])
+                await courier.carry(await spool.claim("sink", 1))
+            story(courier, clock)
+            return sink_condition(courier, await spool.backlog("sink"), clock, AGE_LIMIT)
+
+    return asyncio.run(asyncio.wait_for(told(), 30))
+
+
+@pytest.mark.parametrize("error", [TryLater("HTTP 500"), KeyError("a bug"), TimeoutError(), PartlyFailed({})])
+def test_a_sink_that_fails_is_failing_at_once_and_a_reason_after_a_minute(error: Exception) -> None:
+    if isinstance(error, PartlyFailed):  # all of the batch failed, event by event
+        error = PartlyFailed({event.id: TryLater("refused") for event in some_reading(0).events})
+    now = sink_after([error], lambda courier, clock: None)
+    assert (now.state, now.reason) == ("failing", None)
+    assert now.why
+    later = sink_after([error], lambda courier, clock: clock.pass_time(FAILING_FOR + 1))
+    assert later.reason == f"sink sink: failing for {FAILING_FOR + 1:.0f} s: {later.why}"
+
+
+def test_a_sink_that_delivers_again_is_well() -> None:
+    found = sink_after([TryLater("HTTP 500"), None], lambda courier, clock: clock.pass_time(FAILING_FOR + 1))
+    assert found == Condition(state="serving")
+
+
+def test_a_picture_that_is_not_uploaded_yet_is_no_failure() -> None:
+    error = PartlyFailed({event.id: TryLater("not yet", after=1.0) for event in some_reading(0).events})
+    found = sink_after([error], lambda courier, clock: clock.pass_time(FAILING_FOR + 1))
+    assert found.state == "serving"
+    assert found.reason is None
+
+
+@pytest.mark.parametrize(
+    ("errors", "state", "reason"),
+    [
+        (
+            [TryLater("HTTP 500")] * 5,
+            "paused",
+            "sink sink: paused: probed after 5 failures in a row: HTTP 500",
+        ),
+        ([Gone("HTTP 410")], "disabled", "sink sink: disabled: HTTP 410"),
+        ([PlaceGone("pictures is no folder")], "failing", "sink sink: its folder: pictures is no folder"),
+    ],
+)
+def test_a_sink_that_paused_is_disabled_or_lost_its_folder_is_a_reason_at_once(
+    errors: list[Exception | None], state: str, reason: str
+) -> None:
+    found = sink_after(errors, lambda courier, clock: None)
+    assert (found.state, found.reason, found.note) == (state, reason, None)
+
+
+def test_the_operators_pause_is_a_note_and_no_reason() -> None:
+    for errors in ([], [TryLater("HTTP 500")] * 5, [PlaceGone("gone")]):
+        found = sink_after(list(errors), lambda courier, clock: courier.hold())
+        assert (found.state, found.why, found.reason) == ("paused", "by the operator", None)
+        assert found.note == "sink sink: paused: by the operator"
+
+
+def test_a_sink_that_gets_its_events_too_late_is_a_reason() -> None:
+    async def told() -> Condition:
+        clock = ToldClock()
+        async with memory_spool(clock) as spool:
+            await spool.attach("sink", anything)
+            await spool.append("source", [some_reading(1)])
+            clock.pass_time(AGE_LIMIT + 100)
+            courier = Courier(ToldSink(), spool, terms(), metrics=Metrics(), clock=clock)
+            return sink_condition(courier, await spool.backlog("sink"), clock, AGE_LIMIT)
+
+    found = asyncio.run(told())
+    assert found.state == "serving"
+    assert str(found.reason).startswith("sink sink: its oldest event waits for 9")
+
+
+# ---------------------------------------------------------------- sources
+
+
+def source_after(
+    tmp_path: Path, script: list[Answer], story: Callable[[ToldClock], object], *, destructive: bool = True
+) -> tuple[Condition, Losses]:
+    async def told() -> tuple[Condition, Losses]:
+        clock = ToldClock()
+        losses = Losses(clock)
+        async with AsyncExitStack() as stack:
+            spool, journal = await opened(stack, tmp_path, memory_spool(clock))
+            source = ScriptedSource(script)
+            source.destructive = destructive
+            intake = Intake(source, spool, journal, metrics=Metrics(), clock=clock, losses=losses)
+            for _ in script:
+                await intake.step()
+            story(clock)
+            return source_condition(intake, clock), losses
+
+    return asyncio.run(asyncio.wait_for(told(), 30))
+
+
+FAILED: Answer = {"outcome": "failed"}
+EMPTY: Answer = {"outcome": "empty"}
+
+
+@pytest.mark.parametrize("destructive", [True, False])
+def test_a_source_that_fails_is_failing_at_once_and_a_reason_after_a_minute(
+    tmp_path: Path, destructive: bool
+) -> None:
+    script: list[Answer] = [EMPTY, FAILED, {"not_sent": True}]
+    (now, _) = source_after(tmp_path / "a", script, lambda clock: None, destructive=destructive)
+    assert (now.state, now.reason) == ("failing", None)
+    assert "failed: refused" in now.why
+    (later, _) = source_after(
+        tmp_path / "b", script, lambda clock: clock.pass_time(FAILING_FOR + 1), destructive=destructive
+    )
+    assert later.reason == "source shots: failing for 61 s: failed: refused"
+    (well, _) = source_after(
+        tmp_path / "c",
+        [*script, EMPTY],
+        lambda clock: clock.pass_time(FAILING_FOR + 1),
+        destructive=destructive,
+    )
+    assert well == Condition(state="polling")
+
+
+def test_a_queue_that_never_answered_and_one_that_went_silent_are_reasons(tmp_path: Path) -> None:
+    (never, _) = source_after(tmp_path / "a", [], lambda clock: None)
+    assert never.reason == "source shots: no good answer yet"
+    (silent, _) = source_after(tmp_path / "b", [EMPTY], lambda clock: clock.pass_time(SILENT_FOR + 1))
+    assert silent.reason == "source shots: no good answer for 181 s"
+    (other, _) = source_after(
+        tmp_path / "c", [EMPTY], lambda clock: clock.pass_time(SILENT_FOR + 1), destructive=False
+    )
+    assert other.reason is None
+
+
+# ---------------------------------------------------------------- what may be lost
+
+
+def test_what_this_process_may_have_lost_is_counted_with_when_it_last_was(tmp_path: Path) -> None:
+    _, losses = source_after(tmp_path, [{"silent": True}, {"silent": True}], lambda clock: None)
+    (loss,) = losses.all()
+    assert (loss.where, loss.count, loss.damaged) == ("source shots", 2, False)
+    _, losses = source_after(tmp_path / "b", [{"silent": True}], lambda clock: None, destructive=False)
+    assert losses.all() == []  # it is asked again
+
+
+def test_a_loss_is_a_note_and_damage_stays_a_reason() -> None:
+    async def told() -> None:
+        clock = ToldClock()
+        losses = Losses(clock)
+        losses.add("source shots", "a poll without a whole answer: no answer")
+        async with memory_spool(clock) as spool:
+            found = await examine(Judged(spool=spool, clock=clock, losses=losses))
+            assert found.reasons == []
+            (note,) = found.notes
+            assert note.startswith("source shots: 1 may be lost, last at 20")
+            losses.add("journal", "a damaged frame", count=2, damaged=True)
+            losses.add("journal", "another", damaged=False)
+            found = await examine(Judged(spool=spool, clock=clock, losses=losses))
+            assert found.reasons == ["journal: damaged, 3 may be lost: another"]
+            assert found.reasons_for_pushes == []
+            assert len(found.notes) == 1
+
+    asyncio.run(told())
