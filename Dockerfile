@@ -4,16 +4,21 @@
 #   docker build -t poller --secret id=pip,src=/etc/pip.conf .     # behind a package mirror
 #   podman build -t poller --format docker .                       # OCI's own format has no health checks
 
-FROM docker.io/library/python:3.11.14-slim-bookworm AS build
+FROM docker.io/library/python:3.11.14-slim-bookworm@sha256:65a93d69fa75478d554f4ad27c85c1e69fa184956261b4301ebaf6dbb0a3543d AS build
 WORKDIR /src
-COPY pyproject.toml README.md LICENSE ./
-COPY poller ./poller
 # Without a pip of its own: what is copied below is the program, and nothing that could install another.
 RUN python -m venv --without-pip /opt/poller
+COPY requirements.txt requirements-build.txt ./
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
-    python -m pip --python /opt/poller/bin/python install --no-cache-dir --disable-pip-version-check .
+    python -m pip --python /opt/poller/bin/python install --require-hashes -r requirements.txt \
+    && python -m pip install --require-hashes -r requirements-build.txt
+COPY pyproject.toml README.md LICENSE ./
+COPY poller ./poller
+RUN python -m pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
+    && python -m pip --python /opt/poller/bin/python install --no-deps --no-index /wheels/*.whl
 
-FROM docker.io/library/python:3.11.14-slim-bookworm
+FROM docker.io/library/python:3.11.14-slim-bookworm@sha256:65a93d69fa75478d554f4ad27c85c1e69fa184956261b4301ebaf6dbb0a3543d
 LABEL org.opencontainers.image.title="poller" \
       org.opencontainers.image.description="Live-stream screenshots out of Tencent Cloud Live and into your pipeline, without losing one." \
       org.opencontainers.image.licenses="Apache-2.0"

@@ -11,8 +11,8 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 DOCKERFILE: Final = ROOT / "Dockerfile"
 COMPOSE: Final = ROOT / "compose.yaml"
 IGNORED: Final = ROOT / ".dockerignore"
-BASE: Final = re.compile(r"docker\.io/library/python:3\.[0-9]+\.[0-9]+-slim-[a-z]+")
-"""A base image by a tag that names one release of Python and one of Debian."""
+BASE: Final = re.compile(r"docker\.io/library/python:3\.[0-9]+\.[0-9]+-slim-[a-z]+@sha256:[0-9a-f]{64}")
+"""A base image by a tag that names one release of Python and one of Debian, and by its digest."""
 
 
 class Instruction(NamedTuple):

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,7 +38,7 @@ class Workshop:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.base = stages()[0][0].rest.split()[0]
+        self.base, _, self._digest = stages()[0][0].rest.split()[0].partition("@")
         store = ("--root", str(folder / "store"), "--runroot", str(folder / "run"))
         self._buildah = (tool("buildah"), *store)
         self._podman = (
@@ -58,9 +57,12 @@ class Workshop:
         self._make_base()
         wheels, settings = self._wheels(), self.folder / "pip.conf"
         settings.write_text(f"# {CANARY}\n[global]\nno-index = true\nfind-links = /mnt\n")
+        # The base made here has a digest of its own, so that it is named by its tag alone.
+        dockerfile = self.folder / "Dockerfile"
+        dockerfile.write_text(DOCKERFILE.read_text().replace(f"@{self._digest}", ""))
         self._build(
             IMAGE,
-            DOCKERFILE,
+            dockerfile,
             ROOT,
             f"--secret=id=pip,src={settings}",
             f"--volume={wheels}:/mnt:ro",
@@ -80,11 +82,10 @@ class Workshop:
     def _wheels(self) -> Path:
         """What the build needs of other people's packages."""
         wheels = self.folder / "wheels"
-        project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-        needed = [*project["build-system"]["requires"], *project["project"]["dependencies"]]
+        needed = [f"-r{ROOT / name}" for name in ("requirements.txt", "requirements-build.txt")]
         version = ".".join(self.base.rpartition(":")[2].split(".")[:2])
         pip = (sys.executable, "-m", "pip", "download", "--quiet", f"--dest={wheels}")
-        call(*pip, "--only-binary=:all:", f"--python-version={version}", *needed)
+        call(*pip, "--require-hashes", "--only-binary=:all:", f"--python-version={version}", *needed)
         return wheels
 
     def _build(self, name: str, file: Path, context: Path, *options: str) -> None:
