@@ -131,7 +131,7 @@ async def _connect(settings: "Settings") -> int:
 
 
 async def _ask_platform(settings: "Settings") -> int:
-    """Say for each account whether its key is right; an account that is refused fails the check."""
+    """Say for each account whether its key is right; an account whose key is not known to be right fails it."""
     from poller.qcloud.account import Account
     from poller.qcloud.standing import Standing, asked
 
@@ -140,7 +140,7 @@ async def _ask_platform(settings: "Settings") -> int:
         async with Account(name, account_settings) as account:
             found = await asked(account)
         typer.echo(f"account {name}: {found}", err=found.standing is not Standing.RIGHT)
-        if found.standing is Standing.REFUSED:
+        if found.standing is not Standing.RIGHT:
             code = Exit.FAILED
     return code
 

@@ -10,12 +10,14 @@ import ipaddress
 import re
 import socket
 import ssl
+import unicodedata
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import unquote
 
 import aiohttp
 
@@ -118,6 +120,26 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
     if isinstance(address, IPv4Address):
         return not any(address in block for block in _SPECIAL_V4)
     return address in _GLOBAL_V6 and not any(address in block for block in _SPECIAL_V6)
+
+
+def literal_address(host: str) -> str | None:
+    """The address that a URL's host spells out, or `localhost` means, in canonical form; None for any other name.
+
+    Also as `inet_aton` reads it (`0x7f.1`, `2130706433`), in other scripts' digits and percent-encoded.
+    """
+    name = unicodedata.normalize("NFKC", unquote(host)).rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return "127.0.0.1"
+    try:
+        return str(ipaddress.ip_address(name))
+    except ValueError:
+        pass
+    if not re.fullmatch(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+)){0,3}", name):
+        return None
+    try:
+        return socket.inet_ntoa(socket.inet_aton(name))
+    except OSError:
+        return None
 
 
 # ---------------------------------------------------------------- TLS

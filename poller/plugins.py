@@ -1,7 +1,7 @@
 """Finds adapters by their entry points, and imports none but the one that is asked for."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Final, Literal
 
@@ -12,6 +12,15 @@ Group = Literal["poller.sources", "poller.spools", "poller.sinks"]
 SOURCES: Final = "poller.sources"
 SPOOLS: Final = "poller.spools"
 SINKS: Final = "poller.sinks"
+
+ENTERED: Final = ("__aenter__", "__aexit__")
+NEEDED: Final[Mapping[Group, tuple[str, ...]]] = {
+    SOURCES: ("ready", "fetch", "read"),
+    SPOOLS: ("prove", "attach", "append", "claim", "settle"),
+    SINKS: ("deliver",),
+}
+PUSHED: Final = ("attach", "close", "read")
+"""The same for a source that is pushed to."""
 
 
 class UnknownType(PollerError):
@@ -43,7 +52,16 @@ def adapter(group: Group, type: str) -> type:
         ) from error
     if not isinstance(found, _CLASS) or not isinstance(getattr(found, "Settings", None), _CLASS):
         raise BrokenPlugin(f"the {type} plug-in names {point.value}, which is no class with its own Settings")
+    if missing := _missing(group, found):
+        raise BrokenPlugin(f"the {type} plug-in's class {point.value} has no method {', '.join(missing)}")
     return found
+
+
+def _missing(group: Group, found: type) -> list[str]:
+    """What every adapter of the group must have, and this one has not."""
+    pushed = group == SOURCES and hasattr(found, "attach")
+    needed = (*ENTERED, *(PUSHED if pushed else NEEDED[group]))
+    return [name for name in needed if not callable(getattr(found, name, None))]
 
 
 _CLASS: Final = type

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError
 
 from poller import plugins
 from poller.errors import BadConfiguration
+from poller.settings.contradictions import contradictions
 from poller.settings.fields import (
     Cidr,
     FilePath,
@@ -178,7 +179,7 @@ class _Reading:
         self._check_accounts()
         if core is None or spool is None or self.findings:
             return None
-        return Settings(
+        found = Settings(
             accounts=core.accounts,
             sources=cast(dict[str, SourceSettings], sources),
             spool=cast(SpoolSettings, spool),
@@ -187,6 +188,9 @@ class _Reading:
             admin=core.admin,
             log=core.log,
         )
+        for path, text in contradictions(found):
+            self._find(path, text)
+        return found
 
     def _adapters(self, group: plugins.Group, key: str) -> dict[str, Section | None]:
         named = self.content.get(key)

@@ -135,20 +135,20 @@ Name = Annotated[str, AfterValidator(_name)]
 """The name of an account, a source or a sink."""
 
 
-def _identifier(value: object) -> int | str:
+def _customer_id(value: object) -> int | str:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
-    if isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value):
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,20}", value):
         return value
-    raise wrong("an id is a number, or 1 to 64 letters, digits, _ or -", echo=True)
+    raise wrong("an id is a number, as the platform's console shows it", echo=True)
 
 
-Identifier = Annotated[
+CustomerId = Annotated[
     int | str,
-    PlainValidator(_identifier),
-    WithJsonSchema({"type": ["integer", "string"], "pattern": rf"^([A-Za-z0-9_-]{{1,64}}|.*{VARIABLE}.*)$"}),
+    PlainValidator(_customer_id),
+    WithJsonSchema({"type": ["integer", "string"], "pattern": rf"^([0-9]{{1,20}}|.*{VARIABLE}.*)$"}),
 ]
-"""A number or a word by which the platform knows a customer."""
+"""A number by which the platform knows a customer (`cmd` and `appid` are ints in its documents); also in quotes."""
 
 Kind = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$", examples=["screenshot"])]
 """A kind of event."""

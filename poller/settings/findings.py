@@ -11,6 +11,8 @@ from pydantic_core import ErrorDetails
 
 from poller.settings.yaml import (
     BROKEN,
+    GLUED,
+    NO_BLANK,
     START,
     Finding,
     MappingNode,
@@ -54,6 +56,7 @@ ECHOED: Final = frozenset(
     }
 )
 MAX_ECHO: Final = 40
+MAPPINGS: Final = frozenset({"dict_type", "model_type", "model_attributes_type"})
 _LITERAL: Final = re.compile("'([^']*)'")
 
 
@@ -193,6 +196,8 @@ def _text(detail: ErrorDetails, section: type[BaseModel] | None, node: Node | No
     text = _message(detail, context, section, node)
     if detail["input"] is None and detail["type"] != "extra_forbidden":
         return f"has no value: {text}"
+    if detail["type"] in MAPPINGS and isinstance(node, ScalarNode) and node.plain and GLUED.match(node.text):
+        return f"{text}: {NO_BLANK}"
     if isinstance(node, ScalarNode) and (context.get("echo") or detail["type"] in ECHOED):
         written = node.text if len(node.text) <= MAX_ECHO else node.text[:MAX_ECHO] + "…"
         meant = close(node.text, _LITERAL.findall(context["expected"])) if "expected" in context else ""

@@ -1,9 +1,9 @@
 """The sections of the configuration that the core knows; adapters bring their own, built on these."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -17,8 +17,8 @@ from pydantic import (
 )
 
 from poller.settings.fields import (
+    CustomerId,
     FilePath,
-    Identifier,
     Kind,
     Listen,
     Name,
@@ -90,6 +90,13 @@ class SinkSettings(Section):
     )
     batch: BatchSettings = Field(default=BatchSettings(), description="How many events travel together.")
 
+    def contradictions(self, accounts: Mapping[str, "AccountSettings"]) -> Iterator[tuple[str, str]]:
+        """What cannot work with these accounts, although each setting is right: a setting's name, and what is wrong.
+
+        `accounts` are those whose events may come to this sink, by name.
+        """
+        yield from ()
+
     @property
     def ordered(self) -> bool:
         """Whether the events of each stream must arrive in order."""
@@ -108,6 +115,11 @@ class SinkSettings(Section):
 
 class SourceSettings(Section):
     """What every source has."""
+
+    kinds: ClassVar[frozenset[str] | None] = None
+    """The kinds of event that it gives; None where that is not known."""
+    needs: ClassVar[tuple[str, ...]] = ()
+    """The sections of its account (`cos`, `vod`) without which its events have no URL."""
 
     type: str = Field(description="Which adapter fetches the events.")
     account: str = Field(description="The name of the account, under accounts, that it belongs to.")
@@ -178,7 +190,7 @@ class CosSettings(Section):
     bucket: str | None = Field(
         default=None, pattern=r"^[a-z0-9-]{1,63}$", description="The bucket of the pictures."
     )
-    app_id: Identifier | None = Field(default=None, description="The customer id that the bucket belongs to.")
+    app_id: CustomerId | None = Field(default=None, description="The customer id that the bucket belongs to.")
     base_url: Url | None = Field(default=None, description="What picture names are appended to instead.")
 
     @model_validator(mode="after")
@@ -193,7 +205,7 @@ class CosSettings(Section):
 class VodSettings(Section):
     """Where recordings are: a business's id, or a URL of one's own."""
 
-    biz_id: Identifier | None = Field(
+    biz_id: CustomerId | None = Field(
         default=None, description="The business id, as in BIZ_ID.vod.myqcloud.com."
     )
     base_url: Url | None = Field(default=None, description="What recording names are appended to instead.")
@@ -213,7 +225,7 @@ class AccountSettings(Section):
     endpoint: Url = Field(
         default="http://fcgi.video.qcloud.com/common_access", description="The platform's interface."
     )
-    app_id: Identifier = Field(description="The platform's customer id.")
+    app_id: CustomerId = Field(description="The platform's customer id.")
     app_id_param: Literal["cmd", "appid"] = Field(
         default="cmd", description="What the interface calls the customer id: cmd (2016) or appid (2017 on)."
     )

@@ -225,12 +225,29 @@ def _mark(mark: yaml.Mark) -> Place:
 def _key_trap(node: Node) -> str | None:
     if not isinstance(node, ScalarNode):
         return "a key is one word of text, not a list or a mapping: brackets or braces in it need quotes"
+    if node.plain and GLUED.match(node.text):
+        return NO_BLANK
     if node.plain and node.text == "<<":
         return "merge keys are refused: write the settings out"
     if node.plain and (trap(node.text) or not isinstance(typed(node.text), str)):
         return "a key is text, and this one is read as something else: put it in quotes"
     if "${" in node.text:
         return "variables are replaced in values, not in keys: write the name out"
+    return None
+
+
+NO_BLANK: Final = "a blank is missing after the colon"
+GLUED: Final = re.compile(r"[ \t-]*([A-Za-z_][A-Za-z0-9_-]*):[^\s/:]")
+"""`name:value`, which YAML takes for one word."""
+
+
+def _glued(text: str, line: int) -> Place | None:
+    """Where `name:value` stands on this line (from 0), or on the one with content above it."""
+    lines = text.split("\n")[: line + 1]
+    content = [n for n, one in enumerate(lines) if one.strip() and not one.lstrip().startswith("#")]
+    for number in reversed(content[-2:]):
+        if match := GLUED.match(lines[number]):
+            return Place(line=number + 1, column=match.end(1) + 1)
     return None
 
 
@@ -265,6 +282,8 @@ def _syntax(error: yaml.MarkedYAMLError, text: str) -> tuple[Place, str]:
     for part, remedy in (("an alias", ALIAS), ("an anchor", ANCHOR), ("a tag", TAG)):
         if part in context and error.context_mark is not None:
             return _mark(error.context_mark), remedy
+    if (glued := _glued(text, mark.line)) is not None:
+        return glued, NO_BLANK
     opened = "unexpected end of stream" in problem and error.context_mark is not None
     found = next((remedy for part, remedy in MISTAKES if re.search(part, problem)), f"YAML syntax: {problem}")
     return _mark(error.context_mark if opened and error.context_mark else mark), found

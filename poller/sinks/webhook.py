@@ -3,11 +3,12 @@
 import asyncio
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 
 import aiohttp
 from pydantic import AfterValidator, Field, SecretStr, model_validator
@@ -15,8 +16,9 @@ from standardwebhooks import Webhook as Signer
 
 from poller.errors import BadConfiguration, Gone, Rejected, SinkError, TryLater
 from poller.model import Batch
-from poller.outbound import AddressGuard, reason, session, ssl_context, wait_seconds
+from poller.outbound import AddressGuard, literal_address, reason, session, ssl_context, wait_seconds
 from poller.settings import (
+    AccountSettings,
     Cidr,
     Duration,
     Secret,
@@ -116,6 +118,12 @@ class WebhookSettings(SinkSettings):
         if len(ways) > 1:
             raise wrong(f"does not go with {ways[0]}: remove one (secrets takes several)", at=ways[1])
         return self
+
+    def contradictions(self, accounts: Mapping[str, AccountSettings]) -> Iterator[tuple[str, str]]:
+        """See `SinkSettings.contradictions`."""
+        address = literal_address(urlsplit(self.url).hostname or "")
+        if address is not None and self.proxy is None and not AddressGuard(self.allow_cidr).allows(address):
+            yield "url", f"{address} is not a public address: name it in allow_cidr to permit it"
 
     def signing(self) -> tuple[str, ...]:
         """Every secret that signs, in the order in which they are given."""

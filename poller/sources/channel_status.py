@@ -7,7 +7,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 import msgspec
 from pydantic import Field
@@ -33,6 +33,8 @@ LATEST = 1.0
 
 class ChannelStatusSettings(FollowingSettings):
     """The states of the account's channels."""
+
+    kinds: ClassVar[frozenset[str] | None] = frozenset({"channel"})
 
     interval: Annotated[Duration, duration_between("100ms", "1d")] = Field(
         default=60.0, description="How often each channel is asked; the calls are spread evenly over it."

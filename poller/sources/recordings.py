@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 import msgspec
 from pydantic import Field
@@ -39,6 +39,9 @@ _LARGEST_REJECT = 64 * 1024
 
 class RecordingsSettings(FollowingSettings):
     """The recorded segments of the account's channels."""
+
+    kinds: ClassVar[frozenset[str] | None] = frozenset({"recording"})
+    needs: ClassVar[tuple[str, ...]] = ("vod",)
 
     after_end: Annotated[
         tuple[Annotated[Duration, duration_between("10ms", "1d")], ...],

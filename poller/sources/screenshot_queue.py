@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime
 from types import TracebackType
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -22,6 +22,8 @@ _LARGEST_REJECT = 4 * 1024 * 1024
 
 class ScreenshotQueueSettings(SourceSettings):
     """The account's screenshot queue."""
+
+    kinds: ClassVar[frozenset[str] | None] = frozenset({"screenshot"})
 
     queue_id: int = Field(default=100, ge=0, description="Which queue (Param.n.bid); 100 is screenshots.")
     count: int = Field(default=100, ge=1, le=100, description="The most messages in one answer, 1 to 100.")

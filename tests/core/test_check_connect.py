@@ -88,4 +88,8 @@ def test_the_command_says_it_for_each_account_and_shows_no_key(tmp_path: Path) -
         assert (place.counts.polls, place.depth) == (0, 50), "nothing was drained"
         del config["accounts"]["wrong"]  # type: ignore[attr-defined]
         file.write_text(json.dumps(config))
+        shown = poller("check", "-c", str(file), "--connect")
+        assert (shown.returncode, "good\n" in shown.stdout) == (1, False), "nobody was there to ask"
+        del config["accounts"]["gone"]  # type: ignore[attr-defined]
+        file.write_text(json.dumps(config))
         assert poller("check", "-c", str(file), "--connect").returncode == 0

@@ -20,7 +20,27 @@ from poller.settings import (
 )
 
 
-class Queue:
+class Adapter:
+    async def __aenter__(self): ...
+    async def __aexit__(self, *error): ...
+    async def ready(self): ...
+    async def fetch(self): ...
+    def read(self, page, memory): ...
+    async def prove(self): ...
+    async def append(self, source, readings): ...
+    async def claim(self, sink, limit, linger=0.0): ...
+    async def settle(self, batch, outcomes): ...
+
+
+class Sink(Adapter):
+    async def deliver(self, batch): ...
+
+
+class Spool(Adapter):
+    async def attach(self, sink, wants, ordered=False): ...
+
+
+class Queue(Adapter):
     class Settings(SourceSettings):
         """A queue."""
 
@@ -31,25 +51,25 @@ class Queue:
         max_in_flight: int = Field(default=4, ge=1, le=64)
 
 
-class Memory:
+class Memory(Spool):
     Settings = SpoolSettings
 
 
-class Sqlite:
+class Sqlite(Spool):
     class Settings(SpoolSettings):
         """A file."""
 
         path: FilePath = Field(description="Where the file is.")
 
 
-class Console:
+class Console(Sink):
     class Settings(SinkSettings):
         """Lines."""
 
         batch: BatchSettings = BatchSettings(max_events=100)
 
 
-class Hook:
+class Hook(Sink):
     class Settings(SinkSettings):
         """A POST."""
 
@@ -63,7 +83,7 @@ class Hook:
         proxy: Url | None = None
 
 
-class Pictures:
+class Pictures(Sink):
     class Settings(SinkSettings):
         """Files."""
 
@@ -79,7 +99,16 @@ class Bare:
     """No settings at all."""
 
 
-class Foreign:
+class Mute(Adapter):
+    Settings = SinkSettings
+
+
+class Misspelt(Sink):
+    deliver = "later"
+    Settings = SinkSettings
+
+
+class Foreign(Sink):
     class Settings(Section):
         """Not a sink's."""
 
@@ -101,6 +130,8 @@ strange_number = strange_adapters:__name__
 strange_nothing = strange_adapters:Nothing
 strange_broker = strange_broken:Broker
 strange_raising = strange_raising:Raising
+strange_mute = strange_adapters:Mute
+strange_misspelt = strange_adapters:Misspelt
 strange_complete = strange_adapters:Hook
 """
 METADATA = """Metadata-Version: 2.1

@@ -117,6 +117,27 @@ SYNTAX = [
     case("a tab after a colon", {7: "spool:§\t{type: memory}"}, "a tab"),
     case("a quote that is never closed", {4: "    key: §'abc"}, "never closed"),
     case("a brace that is never closed", {9: "  out: {type: stdout", 10: "log§: {level: info}"}, "syntax"),
+    case(
+        "no blank after a colon, and a line below",
+        {3: "    app_id§:1234"},
+        "a blank is missing after the colon",
+    ),
+    case(
+        "no blank after a colon, and a section below", {4: "    key§:k"}, "a blank is missing after the colon"
+    ),
+    case(
+        "no blank after a colon, then a comment",
+        {3: "    app_id§:1234", 4: "\n    # the key\n    key: k"},
+        "a blank is missing after the colon",
+    ),
+    case("no blank after a section's name", {2: "  main§:x"}, "a blank is missing after the colon"),
+    case("no blank before a brace", {9: "  §out:{type: stdout}"}, "a blank is missing after the colon"),
+    case(
+        "no blank in braces", {7: "spool: {type: memory, §retain:3d}"}, "a blank is missing after the colon"
+    ),
+    case(
+        "no blank in a nested section", {5: "    cos§:bucket\nsources:"}, "a blank is missing after the colon"
+    ),
     case("two colons in one line", {4: "    key: abc§: def"}, "second ': '"),
     case("a value that begins with an at sign", {4: "    key: §@abc"}, "put the value in quotes"),
     case("a value that begins with a backtick", {4: "    key: §`abc`"}, "put the value in quotes"),
@@ -515,4 +536,69 @@ SEVERAL = [
     ),
 ]
 
-CASES = [*FILE, *SYNTAX, *TRAPS, *VARIABLES, *KEYS, *VALUES, *ADMIN, *SECRETS, *SEVERAL]
+TOGETHER = [
+    sink(
+        "a kind that nobody gives",
+        "  out: {type: stdout, only: {kinds: [§screenshots]}}",
+        "did you mean screenshot?",
+    ),
+    sink(
+        "a kind that no source here gives",
+        "  out: {type: stdout, only: {kinds: [screenshot, §recording]}}",
+        "no source here gives events of the kind recording: they give screenshot",
+    ),
+    case(
+        "recordings without a place for them",
+        {6: "  shots: {type: recordings, follow: seen, account: §main}"},
+        "recordings builds URLs by vod, and accounts.main has none",
+    ),
+    case("an app_id of letters", {3: "    app_id: §abc"}, "an id is a number"),
+    case("a cos app_id of letters", {4: "    key: k\n    cos: {bucket: b, app_id: §b}"}, "an id is a number"),
+    case("a vod biz_id of letters", {4: "    key: k\n    vod: {biz_id: §b1}"}, "an id is a number"),
+    case("a spool that is a folder", {7: "spool: {type: sqlite, path: §folder}"}, "is a folder"),
+    case("a journal that is a folder", {10: "journal: {path: §folder}"}, "is a folder"),
+    case(
+        "a journal that is the spool",
+        {7: "spool: {type: sqlite, path: it}", 10: "journal: {path: §it}"},
+        "is the spool's own file",
+    ),
+    sink("pictures in a file", "  out: {type: download, directory: §secret}", "is a file: name a folder"),
+    *(
+        case(
+            f"one port for two listeners: {one} and {other}",
+            {
+                6: "  shots: {type: callbacks, account: main, key: k, path: /a-path-that-nobody-guesses,"
+                f' listen: §"{one}"}}',
+                10: f'admin: {{listen: "{other}", token: t}}',
+            },
+            "admin.listen listens on port 9465 too",
+        )
+        for one, other in (
+            ("127.0.0.1:9465", "127.0.0.1:9465"),
+            ("127.0.0.1:9465", "0.0.0.0:9465"),
+            ("[::]:9465", "127.0.0.1:9465"),
+            ("localhost:9465", "127.0.0.1:9465"),
+        )
+    ),
+    *(
+        sink(f"a webhook to {host}", f"  out: {{type: webhook, url: §'http://{host}/hook'}}", "allow_cidr")
+        for host in (
+            "127.0.0.1:8080",
+            "10.1.2.3",
+            "192.168.0.9",
+            "169.254.169.254",
+            "[::1]",
+            "[fd00::1]",
+            "localhost",
+            "hook.localhost:8080",
+            "0x7f.1",
+            "2130706433",
+            "127.1",
+            "0177.0.0.1",
+            "[::ffff:127.0.0.1]",
+            "LOCALHOST.",
+        )
+    ),
+]
+
+CASES = [*TOGETHER, *FILE, *SYNTAX, *TRAPS, *VARIABLES, *KEYS, *VALUES, *ADMIN, *SECRETS, *SEVERAL]

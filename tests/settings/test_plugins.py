@@ -82,6 +82,8 @@ def test_an_import_that_raises_is_a_finding_of_one_line(tmp_path: Path) -> None:
         ("strange_nothing", "AttributeError"),
         ("strange_bare", "no class with its own Settings"),
         ("strange_number", "no class with its own Settings"),
+        ("strange_mute", "the strange_mute plug-in's class strange_adapters:Mute has no method deliver"),
+        ("strange_misspelt", "has no method deliver"),
         ("strange_foreign", "not built on poller.settings.SinkSettings"),
     ],
 )

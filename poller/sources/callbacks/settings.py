@@ -2,7 +2,7 @@
 
 import ipaddress
 import re
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
@@ -31,6 +31,8 @@ def _path(path: SecretStr) -> SecretStr:
 
 class CallbacksSettings(SourceSettings):
     """A receiver of the platform's notifications."""
+
+    kinds: ClassVar[frozenset[str] | None] = frozenset({"screenshot", "recording", "channel", "other"})
 
     listen: Listen = Field(
         default=Listen(host="127.0.0.1", port=9465),

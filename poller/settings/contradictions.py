@@ -1,0 +1,126 @@
+"""What is right by itself and wrong beside the rest of the file. Pure, but for a look at which paths are folders."""
+
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from poller.settings.fields import Listen
+from poller.settings.sections import Settings, SinkSettings
+from poller.settings.yaml import Path as Trail
+
+Contradiction = tuple[Trail, str]
+"""Where, and what is wrong there."""
+
+ANY_ADDRESS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, never bound to
+LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def contradictions(settings: Settings) -> Iterator[Contradiction]:
+    """Every contradiction, in no particular order."""
+    yield from _starving_sinks(settings)
+    yield from _colliding_ports(settings)
+    yield from _paths(settings)
+    yield from _nowhere_to_look(settings)
+    yield from _sinks_own(settings)
+
+
+# ---------------------------------------------------------------- kinds of event
+
+
+def _starving_sinks(settings: Settings) -> Iterator[Contradiction]:
+    """A kind in `only` that no source gives: its sink would wait for ever."""
+    given = [source.kinds for source in settings.sources.values()]
+    if any(kinds is None for kinds in given):  # a plug-in, which may give anything
+        return
+    here = frozenset[str]().union(*(kinds for kinds in given if kinds is not None))
+    for name, sink in settings.sinks.items():
+        for index, kind in _wanted(sink):
+            if kind not in here:
+                yield ("sinks", name, "only", "kinds", index), _no_such_kind(kind, here)
+
+
+def _wanted(sink: SinkSettings) -> Iterator[tuple[int, str]]:
+    if sink.only is not None and sink.only.kinds is not None:
+        yield from enumerate(sink.only.kinds)
+
+
+def _no_such_kind(kind: str, here: frozenset[str]) -> str:
+    near = difflib.get_close_matches(kind, sorted(here), n=1)
+    meant = f", did you mean {near[0]}?" if near else f": they give {', '.join(sorted(here))}"
+    return f"no source here gives events of the kind {kind}{meant}"
+
+
+# ---------------------------------------------------------------- ports
+
+
+def _colliding_ports(settings: Settings) -> Iterator[Contradiction]:
+    taken: list[tuple[Listen, str]] = []
+    for path, listen in _listeners(settings):
+        where = ".".join(map(str, path))
+        for other, owner in taken:
+            if _collide(listen, other):
+                yield path, f"{owner} listens on port {other.port} too: give each a port of its own"
+        taken.append((listen, where))
+
+
+def _listeners(settings: Settings) -> Iterator[tuple[Trail, Listen]]:
+    if settings.admin is not None:
+        yield ("admin", "listen"), settings.admin.listen
+    for name, source in settings.sources.items():
+        for field in type(source).model_fields:
+            if isinstance(listen := getattr(source, field), Listen):
+                yield ("sources", name, field), listen
+
+
+def _collide(one: Listen, other: Listen) -> bool:
+    hosts = {one.host, other.host}
+    same = len(hosts) == 1 or bool(hosts & ANY_ADDRESS) or ("localhost" in hosts and hosts <= LOOPBACK_NAMES)
+    return one.port == other.port != 0 and same
+
+
+# ---------------------------------------------------------------- paths
+
+
+def _paths(settings: Settings) -> Iterator[Contradiction]:
+    spool, journal = getattr(settings.spool, "path", None), settings.journal.path
+    files = [(("spool", "path"), spool), (("journal", "path"), journal)]
+    for trail, path in files:
+        if isinstance(path, Path) and path.is_dir():
+            yield trail, "is a folder: name a file in it"
+    if isinstance(spool, Path) and journal == spool:
+        yield ("journal", "path"), "is the spool's own file: give the journal another"
+    for name, sink in settings.sinks.items():
+        directory = getattr(sink, "directory", None)
+        if isinstance(directory, Path) and directory.exists() and not directory.is_dir():
+            yield ("sinks", name, "directory"), "is a file: name a folder"
+
+
+# ---------------------------------------------------------------- what a source needs of its account
+
+
+def _nowhere_to_look(settings: Settings) -> Iterator[Contradiction]:
+    for name, source in settings.sources.items():
+        account = settings.accounts.get(source.account)
+        for need in source.needs:
+            if account is not None and getattr(account, need) is None:
+                yield (
+                    ("sources", name, "account"),
+                    f"{source.type} builds URLs by {need}, and accounts.{source.account} has none: add it there",
+                )
+
+
+# ---------------------------------------------------------------- what a sink finds itself
+
+
+def _sinks_own(settings: Settings) -> Iterator[Contradiction]:
+    for name, sink in settings.sinks.items():
+        wanted = {kind for _, kind in _wanted(sink)}
+        accounts = {
+            source.account: settings.accounts[source.account]
+            for source in settings.sources.values()
+            if source.account in settings.accounts
+            and (not wanted or source.kinds is None or wanted & source.kinds)
+        }
+        for setting, text in sink.contradictions(accounts):
+            yield ("sinks", name, setting), text
