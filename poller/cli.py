@@ -10,7 +10,7 @@ from poller import __version__
 from poller.cli_operate import dead, pause, quarantine, reload, resume, status
 from poller.cli_sandbox import sandbox, the_platform
 from poller.cli_spool import spool
-from poller.command import Config, Exit, duration, in_loop, settings_of
+from poller.command import Config, Doubts, Exit, duration, in_loop, settings_of
 from poller.errors import StorageLocked
 from poller.stop import Stop
 
@@ -56,7 +56,7 @@ def _options(
 def run(context: typer.Context, config: Config) -> None:
     """Poll and deliver until SIGTERM; SIGHUP reads the configuration again."""
     context.obj.hear_reloads()
-    settings = settings_of(config)
+    settings = settings_of(config, Doubts.LOG)
 
     async def serve(stop: Stop) -> int:
         async with _daemon(settings, config) as daemon:
@@ -73,7 +73,7 @@ def drain(
     timeout: Annotated[str, typer.Option(metavar="DURATION", help="Give up after so long.")] = "5m",
 ) -> None:
     """Poll until the queue is empty, deliver it all, exit: 0 only if every delivery was done."""
-    settings = settings_of(config)
+    settings = settings_of(config, Doubts.LOG)
     seconds = duration(timeout)
 
     async def serve(stop: Stop) -> int:
@@ -96,7 +96,7 @@ def check(
     ] = False,
 ) -> None:
     """Validate a configuration; nothing is polled."""
-    settings = settings_of(config)
+    settings = settings_of(config, Doubts.REFUSE)
     if connect:
         code = in_loop(_connect(settings), context.obj)
         if code != Exit.DONE:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Coroutine
-from enum import IntEnum
+from enum import Enum, IntEnum, auto
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,28 +26,43 @@ class Exit(IntEnum):
     BAD_CONFIGURATION = 78
 
 
+class Doubts(Enum):
+    """What a command makes of settings that cannot work together."""
+
+    IGNORE = auto()
+    LOG = auto()
+    REFUSE = auto()
+
+
 Config = Annotated[
     Path, typer.Option("--config", "-c", metavar="FILE", help="The configuration.", show_default=False)
 ]
 
 
-def settings_of(config: Path) -> "Settings":
-    """The settings in a file, and logging set up as they say; every finding on stderr and exit 78 if there are none."""
+def settings_of(config: Path, doubts: Doubts = Doubts.IGNORE) -> "Settings":
+    """The settings in a file, and logging set up as they say; every finding on stderr and exit 78 if there are none.
+
+    `doubts` are about what cannot work although each setting is right.
+    """
     import structlog
 
     from poller.log import configure
-    from poller.settings import load
+    from poller.settings import load_with_doubts
 
     if failpoints.refused:
         typer.echo(failpoints.refused, err=True)
         raise typer.Exit(Exit.BAD_CONFIGURATION)
     try:
-        settings = load(config)
+        settings, doubtful = load_with_doubts(config)
+        if doubts is Doubts.REFUSE and doubtful:
+            raise BadConfiguration(doubtful)
     except BadConfiguration as error:
         for finding in error.findings:
             typer.echo(finding, err=True)
         raise typer.Exit(Exit.BAD_CONFIGURATION) from None
     configure(settings.log.level, settings.log.format)
+    for doubt in doubtful if doubts is Doubts.LOG else ():
+        structlog.get_logger("poller").warning("configuration_doubtful", finding=doubt)
     if failpoints.at:
         structlog.get_logger("poller").warning("fail_point_armed", at=failpoints.at)
     return settings

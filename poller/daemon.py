@@ -94,9 +94,7 @@ class Daemon:
 
     def _tell_damage(self) -> None:
         if isinstance(self.spool, BeginsAnew) and (damage := self.spool.damage) is not None:
-            self.losses.add(
-                "spool", f"the damaged file was moved to {damage.file}: {damage.reason}", damaged=True
-            )
+            self.losses.add("spool", f"the damaged file was moved to {damage.file}: {damage.reason}")
             log.error(
                 "spool_began_anew",
                 reason=damage.reason,

@@ -52,13 +52,12 @@ def adapter(group: Group, type: str) -> type:
         ) from error
     if not isinstance(found, _CLASS) or not isinstance(getattr(found, "Settings", None), _CLASS):
         raise BrokenPlugin(f"the {type} plug-in names {point.value}, which is no class with its own Settings")
-    if missing := _missing(group, found):
-        raise BrokenPlugin(f"the {type} plug-in's class {point.value} has no method {', '.join(missing)}")
     return found
 
 
-def _missing(group: Group, found: type) -> list[str]:
-    """What every adapter of the group must have, and this one has not."""
+def missing_methods(group: Group, type: str) -> list[str]:
+    """What every adapter of the group must have, and this one has not; raises as `adapter` does."""
+    found = adapter(group, type)
     pushed = group == SOURCES and hasattr(found, "attach")
     needed = (*ENTERED, *(PUSHED if pushed else NEEDED[group]))
     return [name for name in needed if not callable(getattr(found, name, None))]

@@ -79,6 +79,7 @@ __all__ = [
     "VodSettings",
     "duration_between",
     "load",
+    "load_with_doubts",
     "schema",
     "size_between",
     "wrong",
@@ -99,15 +100,32 @@ def load(path: str | os.PathLike[str], environ: Mapping[str, str] = os.environ) 
 
     Reads the file and the secrets' files, and imports the adapters it names; nothing else happens.
     """
+    return load_with_doubts(path, environ)[0]
+
+
+def load_with_doubts(
+    path: str | os.PathLike[str], environ: Mapping[str, str] = os.environ
+) -> tuple[Settings, list[str]]:
+    """The same, with a line for each thing that cannot work although its setting is right (`contradictions`).
+
+    `check` refuses them. A daemon logs them and starts, so that an upgrade that knows more stops nobody's service.
+    """
     file = Path(path)
-    settings, findings = _load(file, environ)
+    doubts: list[Finding] = []
+    settings, findings = _load(file, environ, doubts)
     if settings is None or findings:
-        ordered = sorted(findings, key=lambda finding: (finding.place.line, finding.place.column))
-        raise BadConfiguration(list(dict.fromkeys(finding.line(str(file)) for finding in ordered)))
-    return settings
+        raise BadConfiguration(_lines(file, findings))
+    return settings, _lines(file, doubts)
 
 
-def _load(file: Path, environ: Mapping[str, str]) -> tuple[Settings | None, list[Finding]]:
+def _lines(file: Path, findings: Iterable[Finding]) -> list[str]:
+    ordered = sorted(findings, key=lambda finding: (finding.place.line, finding.place.column))
+    return list(dict.fromkeys(finding.line(str(file)) for finding in ordered))
+
+
+def _load(
+    file: Path, environ: Mapping[str, str], doubts: list[Finding]
+) -> tuple[Settings | None, list[Finding]]:
     text, unreadable = _read(file)
     if unreadable is not None:
         return None, [unreadable]
@@ -123,7 +141,11 @@ def _load(file: Path, environ: Mapping[str, str]) -> tuple[Settings | None, list
     if not isinstance(node, MappingNode):
         return None, [*findings, _whole("the file's top level is not a mapping (accounts:, sources:, …)")]
     reading = _Reading(
-        node=node, content=cast(dict[str, object], content), folder=file.parent, findings=findings
+        node=node,
+        content=cast(dict[str, object], content),
+        folder=file.parent,
+        findings=findings,
+        doubts=doubts,
     )
     return reading.settings(), findings
 
@@ -163,12 +185,13 @@ class _File(Section):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Reading:
-    """One file being read; what is wrong goes to `findings`."""
+    """One file being read; what is wrong goes to `findings`, and what cannot work all the same to `doubts`."""
 
     node: Node
     content: dict[str, object]
     folder: Path
     findings: list[Finding]
+    doubts: list[Finding]
 
     def settings(self) -> Settings | None:
         """All sections read, each on its own, so that each says what is wrong with it."""
@@ -188,8 +211,8 @@ class _Reading:
             admin=core.admin,
             log=core.log,
         )
-        for path, text in contradictions(found):
-            self._find(path, text)
+        for trail, text in contradictions(found):
+            self.doubts.append(Finding(place=value_place(self.node, trail), path=trail, text=text))
         return found
 
     def _adapters(self, group: plugins.Group, key: str) -> dict[str, Section | None]:

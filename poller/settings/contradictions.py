@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from poller import plugins
 from poller.settings.fields import Listen
 from poller.settings.sections import Settings, SinkSettings
 from poller.settings.yaml import Path as Trail
@@ -23,6 +24,7 @@ def contradictions(settings: Settings) -> Iterator[Contradiction]:
     yield from _paths(settings)
     yield from _nowhere_to_look(settings)
     yield from _sinks_own(settings)
+    yield from _unfinished_plugins(settings)
 
 
 # ---------------------------------------------------------------- kinds of event
@@ -124,3 +126,17 @@ def _sinks_own(settings: Settings) -> Iterator[Contradiction]:
         }
         for setting, text in sink.contradictions(accounts):
             yield ("sinks", name, setting), text
+
+
+# ---------------------------------------------------------------- plug-ins
+
+
+def _unfinished_plugins(settings: Settings) -> Iterator[Contradiction]:
+    used: list[tuple[plugins.Group, Trail, str]] = [
+        *((plugins.SOURCES, ("sources", name), source.type) for name, source in settings.sources.items()),
+        (plugins.SPOOLS, ("spool",), settings.spool.type),
+        *((plugins.SINKS, ("sinks", name), sink.type) for name, sink in settings.sinks.items()),
+    ]
+    for group, trail, kind in used:
+        if missing := plugins.missing_methods(group, kind):
+            yield (*trail, "type"), f"the {kind} plug-in's class has no method {', '.join(missing)}"

@@ -11,7 +11,7 @@ import pytest
 
 from poller import plugins
 from poller.errors import BadConfiguration
-from poller.settings import load, schema
+from poller.settings import load, load_with_doubts, schema
 
 from .adapters import install_strange
 from .bad_configurations import GOOD
@@ -82,13 +82,19 @@ def test_an_import_that_raises_is_a_finding_of_one_line(tmp_path: Path) -> None:
         ("strange_nothing", "AttributeError"),
         ("strange_bare", "no class with its own Settings"),
         ("strange_number", "no class with its own Settings"),
-        ("strange_mute", "the strange_mute plug-in's class strange_adapters:Mute has no method deliver"),
-        ("strange_misspelt", "has no method deliver"),
         ("strange_foreign", "not built on poller.settings.SinkSettings"),
     ],
 )
 def test_what_is_no_adapter_is_refused(kind: str, reason: str, tmp_path: Path) -> None:
     assert reason in refused(kind, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["strange_mute", "strange_misspelt"])
+def test_a_plug_in_without_deliver_is_found_before_anything_runs(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "poller.yaml"
+    path.write_text("\n".join({**GOOD, 9: f"  out: {{type: {kind}}}"}.values()))
+    _, (doubt,) = load_with_doubts(path, {})
+    assert doubt == f"{path}:9:15: sinks.out.type: the {kind} plug-in's class has no method deliver"
 
 
 def test_two_distributions_of_one_type_are_refused(tmp_path: Path) -> None:
