@@ -23,6 +23,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     `status` is 0 when not even the headers arrived. `encoding` is the answer's Content-Encoding.
     `whole` is false when the answer was cut or bounded: whole messages in it still count.
     `about` is what was asked for, such as a channel; empty where a source asks for one thing only.
+    `odd` says what is odd about the answer's head and framing; empty for an ordinary answer.
     """
 
     source: str
@@ -32,6 +33,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     whole: bool
     body: bytes
     about: str = ""
+    odd: str = ""
 
 
 class PollOutcome(StrEnum):
@@ -74,6 +76,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
 
     `detail` is the platform's own word for an outcome that is not good (for the log, redacted).
     `expired` says that the platform called the signature expired: worth one more poll at once.
+    `blank` says that an answer held nothing at all where the platform always says something.
     `memory` is the source's own state after this page, as to what the page is `about`; it is committed together
     with the events.
     """
@@ -83,6 +86,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     outcome: PollOutcome
     detail: str = ""
     expired: bool = False
+    blank: bool = False
     memory: bytes = b""
     about: str = ""
 

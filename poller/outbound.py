@@ -1,4 +1,4 @@
-"""Going out over HTTP: which addresses may be connected to, TLS from files, sessions that add nothing.
+"""Going out over HTTP: which addresses may be connected to, TLS from files, and when to come again.
 
 A name or a literal is judged where it can no longer change: at the connect, by the address itself. So neither
 spelling (`http://0x7f.1/`, `http://[::ffff:127.0.0.1]/`) nor a name that resolves differently the second time
@@ -11,25 +11,23 @@ import re
 import socket
 import ssl
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 from urllib.parse import unquote
-
-import aiohttp
 
 from poller import __version__
 from poller.errors import PollerError
+from poller.resolver import AddrInfo
 
 USER_AGENT = f"poller/{__version__}"
 CONNECT_TIMEOUT = 10.0
 MAX_RETRY_AFTER = 86_400.0
 
 Network = IPv4Network | IPv6Network
-AddrInfo = tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[Any, ...]]
 
 
 # ---------------------------------------------------------------- addresses
@@ -78,8 +76,8 @@ _SPECIAL_V6 = tuple(
 class AddressRefused(PollerError, OSError):
     """A connect to an address that is not global unicast and not in `allow_cidr`; `address` is the one.
 
-    Its text is the same for every address on purpose: when all addresses of a name are refused, the connector
-    then raises this very error and not a mixture (as `ClientConnectorError.os_error`).
+    Its text is the same for every address on purpose: when all addresses of a name are refused, aiohappyeyeballs
+    then raises this very error and not a mixture.
     """
 
     def __init__(self, address: str) -> None:
@@ -108,7 +106,7 @@ class AddressGuard:
         return is_public(address) or any(address in network for network in self._allowed)
 
     def socket_factory(self, addr_info: AddrInfo) -> socket.socket:
-        """Open the socket for one connect; for `TCPConnector(socket_factory=…)`; raises `AddressRefused`."""
+        """Open the socket for one connect; raises `AddressRefused`."""
         family, kind, proto, _, target = addr_info
         if not self.allows(str(target[0])):
             raise AddressRefused(str(target[0]))
@@ -168,91 +166,6 @@ def ssl_context(tls: TlsFiles | None) -> ssl.SSLContext | None:
         # Without a password OpenSSL would ask for one on the terminal and wait.
         context.load_cert_chain(tls.cert_file, tls.key_file, password="")
     return context
-
-
-# ---------------------------------------------------------------- sessions
-
-
-def connector(
-    guard: AddressGuard | None,
-    *,
-    ssl: ssl.SSLContext | None = None,
-    limit: int = 100,
-) -> aiohttp.TCPConnector:
-    """A connector of which every connect passes the guard, with at most `limit` connections.
-
-    None for the guard is right in one case: an explicit proxy. Every connect then goes to the proxy, which
-    the operator wrote and which may be private; the proxy resolves the names, so it has to guard them.
-    """
-    return aiohttp.TCPConnector(
-        socket_factory=None if guard is None else guard.socket_factory,
-        resolver=aiohttp.ThreadedResolver(),
-        ssl=True if ssl is None else ssl,
-        limit=limit,
-    )
-
-
-def session(
-    guard: AddressGuard,
-    *,
-    ssl: ssl.SSLContext | None = None,
-    proxy: str | None = None,
-    limit: int = 100,
-    headers: Mapping[str, str] | None = None,
-) -> aiohttp.ClientSession:
-    """A session without cookies, environment, decompression or a deadline for the whole (the caller has one).
-
-    Made within a running loop. Each request still has to say `allow_redirects=False`. aiohttp repeats GET and
-    HEAD by itself when a kept connection dies, POST never.
-    """
-    return aiohttp.ClientSession(
-        connector=connector(None if proxy else guard, ssl=ssl, limit=limit),
-        proxy=proxy,
-        trust_env=False,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
-        headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **(headers or {})},
-    )
-
-
-# ---------------------------------------------------------------- what went wrong
-
-
-def reason(error: aiohttp.ClientError | OSError) -> str:
-    """What a failed request came to, in a few words without URL, query or header."""
-    match error:
-        case aiohttp.ClientConnectorError(os_error=AddressRefused() as refused):
-            return f"{refused.address} is not a public address; allow_cidr can permit it"
-        case aiohttp.ClientConnectorCertificateError():
-            return f"TLS: {getattr(error.certificate_error, 'verify_message', '') or 'bad certificate'}"
-        case aiohttp.ClientHttpProxyError():
-            return f"the proxy answered HTTP {error.status}"
-        case aiohttp.ClientOSError(__cause__=ssl.SSLError() as alert):  # TLS 1.3 tells it after the handshake
-            return f"TLS: {_kind(alert)}"
-    for kind, text in _REASONS:
-        if isinstance(error, kind):
-            return text.format(_kind(error))
-    return f"not HTTP: {type(error).__name__}"
-
-
-# The first that fits counts: these classes are one another's subclasses.
-_REASONS: tuple[tuple[type[Exception], str], ...] = (
-    (aiohttp.ClientConnectorDNSError, "name not resolved"),
-    (aiohttp.ClientSSLError, "TLS: {}"),
-    (aiohttp.ClientConnectorError, "cannot connect: {}"),
-    (aiohttp.ServerTimeoutError, "connecting took too long"),
-    (aiohttp.ServerDisconnectedError, "connection closed without an answer"),
-    (aiohttp.InvalidURL, "the URL cannot be used"),
-    (OSError, "connection lost: {}"),
-)
-
-
-def _kind(error: Exception) -> str:
-    cause = getattr(error, "os_error", error)
-    if isinstance(cause, ssl.SSLError):
-        return str(getattr(cause, "reason", None) or "handshake failed")
-    return errno.errorcode.get(getattr(cause, "errno", None) or 0, "no address could be reached")
 
 
 # ---------------------------------------------------------------- when to come again

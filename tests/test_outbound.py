@@ -4,18 +4,20 @@ import asyncio
 import ipaddress
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from yarl import URL
 
-from poller.outbound import AddressGuard, AddressRefused, reason, session
+from poller.http_client import Lost, Poster, Route, Unreachable, client_context, reason
+from poller.outbound import AddressGuard, AddressRefused
+from poller.resolver import AddrInfo, Resolver
 from poller.sinks.download.handle import BadUrl, TransferFailed
 from poller.sinks.download.transfers import Transfers, Wish
 
@@ -178,12 +180,22 @@ def _has_ipv6() -> bool:
     return True
 
 
+@contextmanager
+def _poster(url: str, guard: AddressGuard, resolver: Resolver | None = None) -> Iterator[Poster]:
+    route = Route(resolver=resolver or Resolver(), guard=guard, tls=client_context(None))
+    poster = Poster(URL(url), route, limit=1)
+    try:
+        yield poster
+    finally:
+        poster.close()
+
+
 async def _get(url: str, guard: AddressGuard) -> tuple[Exception | None, int]:
-    async with _loopback() as server, session(guard) as client:
+    async with _loopback() as server:
         try:
-            async with client.get(url.replace("PORT", str(server.port)), allow_redirects=False):
-                pass
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+            with _poster(url.replace("PORT", str(server.port)), guard) as poster:
+                await poster.post((), b"")
+        except (Unreachable, Lost, ValueError) as error:
             return error, server.connections
         return None, server.connections
 
@@ -203,9 +215,9 @@ async def _get_by_libcurl(url: str, guard: AddressGuard) -> tuple[Exception | No
         return error, server.connections
 
 
-def _info(host: str) -> tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[object, ...]]:
+def _info(host: str, port: int = 80) -> AddrInfo:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, 80)
+    return family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port)
 
 
 def _opens(guard: AddressGuard, host: str) -> bool:
@@ -261,32 +273,20 @@ def test_no_name_of_the_hosts_file_reaches_a_server_on_loopback(get: Get) -> Non
 
 def test_a_name_with_only_refused_addresses_says_so() -> None:
     error, _ = asyncio.run(_get("http://localhost:PORT/", AddressGuard()))
-    assert isinstance(error, aiohttp.ClientConnectorError)
-    assert isinstance(error.os_error, AddressRefused)
-    assert reason(error).endswith("is not a public address; allow_cidr can permit it")
+    assert isinstance(error, Unreachable)
+    assert str(error).endswith("is not a public address; allow_cidr can permit it")
 
 
 def test_a_name_whose_addresses_are_partly_allowed_goes_to_those() -> None:
-    class TwoFaced(aiohttp.abc.AbstractResolver):
-        async def resolve(
-            self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-        ) -> list[aiohttp.abc.ResolveResult]:
-            return [
-                aiohttp.abc.ResolveResult(
-                    hostname=host, host=address, port=port, family=family, proto=0, flags=0
-                )
-                for address in ("10.0.0.1", "127.0.0.1")
-            ]
-
-        async def close(self) -> None:
-            pass
+    class TwoFaced(Resolver):
+        async def resolve(self, host: str, port: int) -> list[AddrInfo]:
+            return [_info(address, port) for address in ("10.0.0.1", "127.0.0.1")]
 
     async def main() -> int:
         guard = AddressGuard([ipaddress.ip_network("127.0.0.0/8")])
-        async with _loopback() as server, session(guard) as client:
-            client.connector._resolver = TwoFaced()  # type: ignore[union-attr]
-            async with client.get(f"http://two.example:{server.port}/") as answer:
-                return answer.status
+        async with _loopback() as server:
+            with _poster(f"http://two.example:{server.port}/", guard, TwoFaced()) as poster:
+                return (await poster.post((), b"")).status
 
     assert asyncio.run(main()) == 204
 
@@ -367,25 +367,17 @@ def test_an_address_that_is_not_public_passes_only_if_a_network_holds_it(
 # ---------------------------------------------------------------- reasons
 
 
-def _alert() -> aiohttp.ClientOSError:
-    error = aiohttp.ClientOSError(1, "[SSL: …] https://canary")
-    error.__cause__ = ssl.SSLError(1, "[SSL: …] https://canary")
-    return error
-
-
 @pytest.mark.parametrize(
     ("error", "text"),
     [
-        (_alert(), "TLS: handshake failed"),
-        (aiohttp.ClientOSError(104, "canary"), "connection lost: ECONNRESET"),
-        (BrokenPipeError(32, "canary"), "connection lost: EPIPE"),
-        (aiohttp.ServerDisconnectedError("canary"), "connection closed without an answer"),
-        (aiohttp.ConnectionTimeoutError("canary"), "connecting took too long"),
-        (aiohttp.InvalidURL("http://canary"), "the URL cannot be used"),
-        (aiohttp.ClientPayloadError("canary"), "not HTTP: ClientPayloadError"),
+        (ssl.SSLError(1, "[SSL: …] https://canary"), "TLS: handshake failed"),
+        (ConnectionRefusedError(111, "canary"), "cannot connect: ECONNREFUSED"),
+        (OSError("canary: http://canary"), "cannot connect: no address could be reached"),
+        (TimeoutError(110, "canary"), "connecting took too long"),
+        (AddressRefused("10.0.0.1"), "10.0.0.1 is not a public address; allow_cidr can permit it"),
     ],
 )
-def test_a_reason_is_short_and_repeats_nothing_from_outside(error: aiohttp.ClientError, text: str) -> None:
+def test_a_reason_is_short_and_repeats_nothing_from_outside(error: Exception, text: str) -> None:
     assert reason(error) == text
 
 
@@ -411,11 +403,11 @@ def test_a_post_whose_connection_dies_is_sent_once() -> None:
 
         server = await asyncio.start_server(cut, "127.0.0.1", 0)
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-        async with server, session(AddressGuard([ipaddress.ip_network("127.0.0.0/8")])) as client:
-            async with client.post(url):
-                pass
-            with pytest.raises(aiohttp.ServerDisconnectedError):
-                await client.post(url)
+        async with server:
+            with _poster(url, AddressGuard([ipaddress.ip_network("127.0.0.0/8")])) as poster:
+                await poster.post((), b"")
+                with pytest.raises(Lost, match="connection closed without an answer"):
+                    await poster.post((), b"")
         return requests
 
     assert asyncio.run(main()) == 2

@@ -1,12 +1,14 @@
 """An account on the platform: its signed calls, its throttle, its clock skew, its pictures' and recordings' URLs."""
 
 import asyncio
+import re
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Self
 
+import msgspec
 import structlog
 from asyncio_throttle.throttler import Throttler
 
@@ -18,6 +20,9 @@ from poller.qcloud.urls import bucket_base, bucket_hosts, host_of, locate
 from poller.settings import AccountSettings, Rate, TlsSettings
 
 log = structlog.get_logger("qcloud")
+
+_NUMBER = re.compile(r"[0-9]+")
+_MOST_ODD = 100
 
 
 class Account:
@@ -42,6 +47,7 @@ class Account:
         self._client: Client | None = None
         self._acquire = _throttle(settings.rate)
         self._turnstile = asyncio.Lock()
+        self._odd: set[str] = set()
 
     async def __aenter__(self) -> Self:
         tls = self._settings.tls
@@ -82,6 +88,7 @@ class Account:
         )
         answer = await self._client.get({**query, "interface": interface, **inputs})
         self._learn(skews.measured(self._skew, sent=sent, received=self._now(), date=answer.date))
+        self._report_odd(answer)
         return _without(answer, query["sign"], self.key)
 
     def picture_url(self, name: str) -> str | None:
@@ -91,6 +98,15 @@ class Account:
     def recording_url(self, vid: str) -> str | None:
         """The URL of a recorded segment by its vid (the 2016 v1.1 document); None where the account has no `vod`."""
         return locate(f"{vid}.f0.flv", self.recording_base).url
+
+    def _report_odd(self, answer: Answer) -> None:
+        """Log once each way in which answers are odd."""
+        kind = _NUMBER.sub("", answer.odd)
+        if kind and kind not in self._odd and len(self._odd) < _MOST_ODD:
+            self._odd.add(kind)
+            log.warning(
+                "odd_answer", account=self.name, status=answer.status, odd=answer.odd, whole=answer.whole
+            )
 
     def _learn(self, skew: skews.Skew) -> None:
         before, self._skew = self._skew.state, skew
@@ -105,9 +121,7 @@ def _without(answer: Answer, *secrets: str) -> Answer:
         body = blank(body, secret)
     if body is answer.body:
         return answer
-    return Answer(
-        status=answer.status, encoding=answer.encoding, whole=answer.whole, body=body, date=answer.date
-    )
+    return msgspec.structs.replace(answer, body=body)
 
 
 def _pictures(settings: AccountSettings) -> tuple[str | None, frozenset[str]]:

@@ -1,37 +1,38 @@
 """The HTTP client for `common_access`: one call is at most one request on the wire, within its own deadlines.
 
-The queue read is destructive, so nothing below may repeat a request (aiohttp does so by itself when a
-connection dies), follow a redirect, decompress, or ask the environment for a proxy.
+The queue read is destructive, so each call has a connection of its own: one that was kept could die with the request,
+and nobody would know whether the platform had read it. Whatever comes back is kept, however odd its head is.
 """
 
 import asyncio
+import re
 import ssl
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
-import aiohttp
 import msgspec
 from yarl import URL
 
-from poller.errors import NotSent, PollerError
+from poller.errors import NotSent
+from poller.http_answer import AnswerReader, Delimiter, Received
+from poller.http_client import Connection, Request, Route, Unreachable, client_context
 from poller.model import Page
 from poller.qcloud.replies import is_complete
+from poller.resolver import Resolver
 
 LARGEST_BODY = 4 * 1024 * 1024
-_HEADERS = {
-    "Accept-Encoding": "identity",
-    "Cache-Control": "no-store",
-    "User-Agent": "live-screenshot-poller",
-}
-_NOTHING_SENT = (
-    aiohttp.ClientConnectorError,
-    aiohttp.ConnectionTimeoutError,
-    aiohttp.ServerFingerprintMismatch,
-    aiohttp.ClientHttpProxyError,
-    aiohttp.InvalidURL,
+LINGER = 1.0
+"""Seconds without a byte after which an answer has ended that seems complete, or complete to its framing alone."""
+_HEADERS = (
+    ("Accept", "*/*"),
+    ("Accept-Encoding", "identity"),
+    ("Cache-Control", "no-store"),
+    ("Connection", "close"),
+    ("User-Agent", "live-screenshot-poller"),
 )
+_JSON_END = re.compile(rb"[}\])];?\s*\Z")
 
 
 class Deadlines(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,13 +47,17 @@ class Deadlines(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer as it came. `status` is 0 when no headers came, `encoding` the Content-Encoding."""
+    """An answer as it came. `status` is 0 when none came that could be read, `encoding` the Content-Encoding.
+
+    `odd` says what HTTP does not allow, or hardly anybody sends, in the answer's head and framing.
+    """
 
     status: int
     encoding: str
     whole: bool
     body: bytes
     date: str | None
+    odd: str = ""
 
     def page(self, source: str, about: str = "") -> Page:
         """The same as a source's page, received now."""
@@ -64,28 +69,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
             whole=self.whole,
             body=self.body,
             about=about,
+            odd=self.odd,
         )
-
-
-NO_ANSWER = Answer(status=0, encoding="", whole=False, body=b"", date=None)
-
-
-class Unanswered(PollerError):
-    """The connection died after the request may have been sent."""
-
-
-async def _once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """Turn what makes aiohttp repeat a GET into an error of our own, which does not.
-
-    `ClientConnectorError` stays as it is: nothing was sent.
-    """
-    try:
-        return await send(request)
-    except _NOTHING_SENT:
-        raise
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        reason = type(error).__name__
-    raise Unanswered(reason)
 
 
 class Client:
@@ -101,99 +86,90 @@ class Client:
     ) -> None:
         self._endpoint = URL(endpoint)
         self._tls = tls
-        self._proxy = proxy
+        self._proxy = None if proxy is None else URL(proxy)
         self._deadlines = deadlines
-        self._session: aiohttp.ClientSession | None = None
+        self._route: Route | None = None
 
     async def __aenter__(self) -> Self:
-        limits = self._deadlines
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=True if self._tls is None else self._tls),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers=_HEADERS,
-            timeout=aiohttp.ClientTimeout(
-                total=limits.whole, connect=limits.connect, sock_read=limits.progress
-            ),
-            middlewares=(_once,),
-            auto_decompress=False,
-            trust_env=False,
-        )
+        self._route = Route(resolver=Resolver(), tls=client_context(self._tls), proxy=self._proxy)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._session is not None:
-            await self._session.close()
+        self._route = None
 
     async def get(self, query: Mapping[str, str]) -> Answer:
         """Send one GET and return whatever came back, also when that is nothing.
 
         Raises `NotSent` when nothing left this machine. No error holds the URL: it is signed.
         """
-        assert self._session is not None, "enter the client first"
-        reason = ""
+        assert self._route is not None, "enter the client first"
+        end = asyncio.get_running_loop().time() + self._deadlines.whole
+        request = Request(method="GET", url=self._endpoint.update_query(query), headers=_HEADERS)
+        connection = await self._connect(self._route, request.url)
         try:
-            response = await self._session.get(
-                self._endpoint.update_query(query), allow_redirects=False, proxy=self._proxy
-            )
-        except _NOTHING_SENT as error:
-            reason = _why(error)
-        except (Unanswered, aiohttp.ClientError, TimeoutError, OSError):
-            return NO_ANSWER
-        if reason:  # raised out here so that aiohttp's error, which may know the URL, is not its context
-            raise NotSent(f"cannot connect to {self._endpoint.host}: {reason}")
-        try:
-            return await _answer(response)
+            connection.send(request.encode(self._proxy))
+            return _judge(await self._collect(connection, end), closed=connection.ended)
         finally:
-            response.release()
+            connection.close()
+
+    async def _connect(self, route: Route, url: URL) -> Connection:
+        try:
+            async with asyncio.timeout(self._deadlines.connect):
+                connection = await route.connect(url)
+        except TimeoutError:
+            why = "no connection in time"
+        except Unreachable as error:
+            why = str(error)
+        else:
+            if connection.quiet:
+                return connection
+            connection.close()
+            why = "the connection ended before the request"
+        raise NotSent(f"{self._endpoint.host}: {why}")
+
+    async def _collect(self, connection: Connection, end: float) -> Received:
+        """Read until the answer has ended, its connection has, or a deadline is over."""
+        reader, loop = AnswerReader(LARGEST_BODY), asyncio.get_running_loop()
+        while not reader.full and loop.time() < end:
+            complete = _seems_complete(reader)
+            if complete and reader.ended:
+                break
+            wait = LINGER if complete or reader.ended else self._deadlines.progress
+            try:
+                data = await connection.receive(min(wait, end - loop.time()))
+            except TimeoutError:
+                break
+            if not data:
+                break
+            reader.feed(data)
+        return reader.received()
 
 
-async def _answer(response: aiohttp.ClientResponse) -> Answer:
-    # Nothing may be awaited before the body: what has come of a cut one would be gone.
-    body, whole = await _collect(response.content)
-    if not whole:
-        response.close()
-    encoding = response.headers.get("Content-Encoding", "").strip().lower()
-    if whole and response.status == 200 and _ends_with_connection(response):
+def _seems_complete(reader: AnswerReader) -> bool:
+    """Whether the body is one JSON value so far: more may come where a length is missing or wrong."""
+    if not reader.ended and not _JSON_END.search(reader.body, max(0, len(reader.body) - 16)):
+        return False
+    return is_complete(bytes(reader.body), reader.encoding)
+
+
+def _judge(received: Received, *, closed: bool) -> Answer:
+    """Say whether an answer came whole; `closed` tells that the server ended the connection in good order."""
+    encoding = (received.head.get("content-encoding") or received.coding).strip().lower()
+    status, body = received.head.status, received.body
+    if received.cut or received.by is Delimiter.CONFLICT:
+        whole = False
+    elif received.framed or (closed and status not in (0, 200)):
+        whole = True
+    else:
+        # Without a length that can be trusted, a cut looks like the end.
         whole = is_complete(body, encoding)
     return Answer(
-        status=response.status,
+        status=status,
         encoding=encoding[:32],
         whole=whole,
         body=body,
-        date=response.headers.get("Date"),
+        date=received.head.get("date"),
+        odd=", ".join(received.odd)[:200],
     )
-
-
-async def _collect(content: aiohttp.StreamReader) -> tuple[bytes, bool]:
-    """Read all that comes, up to 4 MiB, and say whether its end came."""
-    chunks: list[bytes] = []
-    size = 0
-    try:
-        while chunk := await content.readany():
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > LARGEST_BODY:
-                return b"".join(chunks)[:LARGEST_BODY], False
-    except (aiohttp.ClientError, TimeoutError, OSError):
-        return b"".join(chunks), False
-    return b"".join(chunks), True
-
-
-def _ends_with_connection(response: aiohttp.ClientResponse) -> bool:
-    # Without a length, a cut looks like the end.
-    chunked = "chunked" in response.headers.get("Transfer-Encoding", "").lower()
-    return "Content-Length" not in response.headers and not chunked
-
-
-def _why(error: Exception) -> str:
-    if isinstance(error, aiohttp.ClientHttpProxyError):
-        return f"the proxy answered {error.status}"
-    if isinstance(error, asyncio.TimeoutError):
-        return "no connection in time"
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return "the certificate is not trusted"
-    if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.strerror:
-        return error.os_error.strerror
-    return type(error).__name__

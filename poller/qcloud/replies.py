@@ -133,12 +133,21 @@ def is_complete(body: bytes, encoding: str = "") -> bool:
     return opened.whole and is_json(opened.text)
 
 
-def judge_answer(answer: Answer, *, status: int, whole: bool, asked: int) -> Verdict:
+def judge_answer(answer: Answer, *, status: int, whole: bool, asked: int, odd: str = "") -> Verdict:
     """Class a poll by its HTTP status, what it held and what the platform said.
 
-    An answer that did not come whole is uncertain whatever it says: messages may have gone with its end.
+    An answer that did not come whole is uncertain whatever it says: messages may have gone with its end. `odd` is
+    part of the detail.
     """
-    if status == 0:
+    verdict = _judge(answer, status, whole, asked)
+    if not odd:
+        return verdict
+    detail = f"{verdict.detail or f'HTTP {status}'}, odd head: {odd}"
+    return Verdict(outcome=verdict.outcome, detail=detail, expired=verdict.expired)
+
+
+def _judge(answer: Answer, status: int, whole: bool, asked: int) -> Verdict:
+    if status == 0 and not answer.text:
         return Verdict(outcome=PollOutcome.UNCERTAIN, detail="no answer")
     if not whole or answer.cut:
         return Verdict(outcome=PollOutcome.UNCERTAIN, detail=f"HTTP {status}, answer cut")

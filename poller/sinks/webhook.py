@@ -1,22 +1,22 @@
 """The sink `webhook`: a POST for one event or a batch, signed as Standard Webhooks says."""
 
-import asyncio
 import base64
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Annotated, Self
 from urllib.parse import urlsplit
 
-import aiohttp
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 from standardwebhooks import Webhook as Signer
+from yarl import URL
 
 from poller.errors import BadConfiguration, Gone, Rejected, SinkError, TryLater
+from poller.http_client import Lost, Poster, Route, Unreachable, client_context
 from poller.model import Batch
-from poller.outbound import AddressGuard, literal_address, reason, session, ssl_context, wait_seconds
+from poller.outbound import USER_AGENT, AddressGuard, literal_address, ssl_context, wait_seconds
+from poller.resolver import Resolver
 from poller.settings import (
     AccountSettings,
     Cidr,
@@ -31,9 +31,6 @@ from poller.settings import (
 )
 
 REJECTIONS = frozenset({400, 405, 413, 415, 422})
-MAX_ANSWER = 64 * 1024
-ANSWER_WITHIN = 1.0
-"""Seconds for the rest of an answer whose status is known; only the connection's reuse hangs on it."""
 
 _ONE = "application/cloudevents+json"
 _MANY = "application/cloudevents-batch+json"
@@ -145,7 +142,8 @@ class Webhook:
         self._settings = settings
         self._one_by_one = settings.batch.max_events == 1
         self._signers = tuple(Signer(secret) for secret in settings.signing())
-        self._open = AsyncExitStack()
+        given = {name: value.get_secret_value() for name, value in settings.headers.items()}
+        self._given = given if "accept" in map(str.lower, given) else {"Accept": "*/*", **given}
 
     async def __aenter__(self) -> Self:
         settings = self._settings
@@ -154,21 +152,19 @@ class Webhook:
         except OSError as error:
             text = f"sinks.{self.name}.tls: not usable PEM files, or an encrypted key ({error.strerror})"
             raise BadConfiguration([text]) from None
-        self._session = await self._open.enter_async_context(
-            session(
-                AddressGuard(settings.allow_cidr),
-                ssl=context,
-                proxy=settings.proxy,
-                limit=settings.concurrency,
-                headers={name: value.get_secret_value() for name, value in settings.headers.items()},
-            )
+        route = Route(
+            resolver=Resolver(),
+            guard=AddressGuard(settings.allow_cidr),
+            tls=client_context(context),
+            proxy=None if settings.proxy is None else URL(settings.proxy),
         )
+        self._poster = Poster(URL(settings.url), route, limit=settings.concurrency)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
-        await self._open.aclose()
+        self._poster.close()
 
     async def deliver(self, batch: Batch) -> None:
         """Post the batch once; returns on a 2xx."""
@@ -176,18 +172,20 @@ class Webhook:
         body = batch.deliveries[0].event.encoded if single else _array(batch)
         headers = self._headers(batch.id, body, _ONE if single else _MANY)
         try:
-            answer = await self._session.post(
-                self._settings.url, data=body, headers=headers, allow_redirects=False
-            )
-        except (aiohttp.ClientError, OSError) as error:
-            raise TryLater(reason(error)) from None
-        await _finish(answer)
+            answer = await self._poster.post(headers, body)
+        except (Unreachable, Lost) as error:
+            raise TryLater(str(error)) from None
         if not 200 <= answer.status < 300:
-            raise refusal(answer.status, answer.headers.get("Retry-After"), datetime.now(UTC))
+            raise refusal(answer.status, answer.retry_after, datetime.now(UTC), answer.body)
+        if answer.early:
+            raise TryLater(f"HTTP {answer.status} before the whole request was sent")
 
-    def _headers(self, batch_id: str, body: bytes, content_type: str) -> dict[str, str]:
+    def _headers(self, batch_id: str, body: bytes, content_type: str) -> Iterable[tuple[str, str]]:
         now = datetime.now(UTC)
         headers = {
+            "User-Agent": USER_AGENT,
+            "Accept-Encoding": "identity",
+            **self._given,
             "Content-Type": content_type,
             "webhook-id": batch_id,
             "webhook-timestamp": str(int(now.timestamp())),
@@ -197,33 +195,21 @@ class Webhook:
             headers["webhook-signature"] = " ".join(
                 signer.sign(batch_id, now, text) for signer in self._signers
             )
-        return headers
+        return headers.items()
 
 
 def _array(batch: Batch) -> bytes:
     return b"[" + b",".join([delivery.event.encoded for delivery in batch.deliveries]) + b"]"
 
 
-async def _finish(answer: aiohttp.ClientResponse) -> None:
-    """Read a short rest of the answer, so that its connection can be used again; else close that."""
-    left = MAX_ANSWER
-    try:
-        if answer.content.is_eof():
-            return
-        async with asyncio.timeout(ANSWER_WITHIN):
-            while left > 0 and (piece := await answer.content.readany()):
-                left -= len(piece)
-    except (TimeoutError, aiohttp.ClientError, OSError):
-        pass
-    finally:
-        answer.release()  # with an answer read to its end the connection is kept, else closed
-
-
 # ---------------------------------------------------------------- what an answer means
 
 
-def refusal(status: int, retry_after: str | None, now: datetime) -> SinkError:
-    """What a status that is not 2xx means for the batch; a `Retry-After` counts where it is tried again."""
+def refusal(status: int, retry_after: str | None, now: datetime, body: bytes = b"") -> SinkError:
+    """What a status that is not 2xx means for the batch; a `Retry-After` counts where it is tried again.
+
+    `body` is the beginning of what the receiver said; it may echo the request, so it is never repeated as it is.
+    """
     if status in REJECTIONS:
         return Rejected(f"HTTP {status}")
     if status == 410:

@@ -17,6 +17,8 @@ from poller.settings import Duration, SourceSettings, duration_between, wrong
 
 INTERFACE = "Live_Queue_Get"
 _LARGEST_ERROR_PAGE = 64 * 1024
+_GATEWAY = frozenset({502, 504})
+"""Said by what stands between, when the platform may have answered."""
 _LARGEST_REJECT = 4 * 1024 * 1024
 
 
@@ -81,7 +83,7 @@ class ScreenshotQueue:
         """Open the answer; each message becomes an event, or a reject on its own. `memory` stays as it is."""
         answer = open_answer(page.body, page.encoding)
         events, unread = self._events(answer, page.received_at)
-        verdict = judge_answer(answer, status=page.status, whole=page.whole, asked=self._count)
+        verdict = judge_answer(answer, status=page.status, whole=page.whole, asked=self._count, odd=page.odd)
         unread += answer.rejects
         understood = answer.readable and page.status == 200 and not answer.cut
         if answer.text and not answer.size and not understood:
@@ -92,6 +94,7 @@ class ScreenshotQueue:
             outcome=verdict.outcome,
             detail=verdict.detail,
             expired=verdict.expired,
+            blank=not answer.text.strip() and (page.status < 300 or page.status in _GATEWAY),
             memory=memory,
             about=page.about,
         )

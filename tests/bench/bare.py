@@ -3,7 +3,7 @@
     python -m tests.bench.bare API_URL HOOK_URL [LANES]
 
 Each lane polls with the account's own signed calls, reads each page with the source's own `read` (which encodes the
-events), and posts each page's events as one signed batch with the webhook's own session and headers, one after
+events), and posts each page's events as one signed batch with the webhook's own connections and headers, one after
 the other, until an answer holds no message. One lane if not told otherwise. No journal, no spool, no retries,
 no metrics, no throttle.
 """
@@ -35,8 +35,7 @@ async def drained(api: str, hook: str, lanes: int) -> int:
             total += len(events)
             body = b"[" + b",".join([event.encoded for event in events]) + b"]"
             headers = sink._headers(events[0].id, body, _BATCH)
-            answer = await sink._session.post(hook, data=body, headers=headers, allow_redirects=False)
-            await answer.read()
+            answer = await sink._poster.post(headers, body)
             assert answer.status == 200
         return total
 

@@ -84,8 +84,7 @@ async def bare(options: argparse.Namespace, hook: str, events: list[Event]) -> N
             headers = out._headers(some[0].id, body, "application/cloudevents-batch+json")
             if options.delay:
                 await asyncio.sleep(options.delay)
-            answer = await out._session.post(hook, data=body, headers=headers, allow_redirects=False)
-            await answer.read()
+            await out._poster.post(headers, body)
 
     async with sink(hook, options) as out:
         with _timed(options, ordered=None):

@@ -161,8 +161,7 @@ async def webhook(found: Measured, readings: list[Reading], hook: str) -> None:
         with timed(found, "webhook: bare POST", events):
             for one in readings:
                 body = b"[" + b",".join([event.encoded for event in one.events]) + b"]"
-                answer = await sink._session.post(hook, data=body, allow_redirects=False)
-                await answer.read()
+                await sink._poster.post((), body)
         with timed(found, "webhook: deliver (signed)", events):
             for batch in batches:
                 await sink.deliver(batch)

@@ -32,10 +32,28 @@ SINKS: Final = (
     row(
         "an answer without end, or a bomb",
         "bounded",
-        "the server counts the bytes it sent; the bomb is asked for as it is; headers that are too large",
+        "the server counts the bytes it sent; the bomb is asked for as it is; what comes goes on while it is left",
         "sinks/test_webhook_answers.py::test_a_huge_answer_is_left_after_its_first_part",
         "sinks/test_webhook_answers.py::test_a_compressed_bomb_is_not_unpacked",
-        "sinks/test_webhook_answers.py::test_endless_headers_are_a_failure",
+        "sinks/test_webhook_odd_answers.py"
+        "::test_informational_answers_without_end_are_left_and_starve_nothing",
+        "story/test_polling_goes_on.py::test_polls_go_on_while_receivers_send_informational_answers_without_end",
+    ),
+    row(
+        "an answer that HTTP does not allow",
+        "its status counts, and its connection is not used again",
+        "the server counts requests and connections",
+        "sinks/test_webhook_odd_answers.py"
+        "::test_a_2xx_is_believed_whatever_follows_it_and_its_connection_is_not_used_again",
+        "sinks/test_webhook_odd_answers.py::test_another_status_keeps_its_meaning_under_an_odd_head",
+        "sinks/test_webhook_odd_answers.py::test_what_is_no_status_line_of_http_1_is_no_delivery",
+    ),
+    row(
+        "names of receivers that are never resolved",
+        "polls go on, and their own names are resolved",
+        "the silent name server counts questions",
+        "test_resolver.py::test_names_that_are_never_resolved_delay_no_other_part",
+        "story/test_polling_goes_on.py::test_polls_go_on_while_the_names_of_receivers_are_never_resolved",
     ),
     row(
         "3xx",

@@ -40,6 +40,31 @@ UPSTREAM: Final = (
         "::test_a_poll_that_hangs_starves_the_watchdog_and_is_still_waited_for_at_the_stop",
     ),
     row(
+        "an answer whose head HTTP does not allow",
+        "its bytes are kept, its messages are events, its detail says what is odd",
+        "the server counts dequeues; each form in turn",
+        "qcloud/test_odd_answers.py"
+        "::test_every_message_of_an_answer_comes_out_once_whatever_its_head_looks_like",
+        "story/test_spoiled_answers.py"
+        "::test_no_message_is_lost_behind_a_proxy_that_adds_a_header_of_9000_bytes",
+    ),
+    row(
+        "something between that spoils every answer",
+        "four pages in the first minute, one in each later one (minutes with --soak); a reason in `/readyz`",
+        "the box between counts requests, the platform dequeues",
+        "core/test_intake.py"
+        "::test_where_every_answer_is_spoiled_four_pages_are_lost_in_a_minute_and_one_in_each_later_one",
+        "story/test_spoiled_answers.py"
+        "::test_where_every_answer_is_spoiled_the_queue_is_not_emptied_for_nothing",
+    ),
+    row(
+        "informational answers without end",
+        "left within bounds",
+        "the server counts the bytes it sent",
+        "qcloud/test_odd_answers.py"
+        "::test_an_answer_that_never_begins_is_left_within_bounds_and_delays_nothing_else",
+    ),
+    row(
         "cut bodies",
         "whole messages in them are saved, the rest is quarantined, nothing invented",
         "the sandbox's `fired`; every offset in turn; what came is not whole",

@@ -6,7 +6,6 @@ import ssl
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from socket import SO_LINGER, SOL_SOCKET
 
 import pytest
@@ -60,6 +59,25 @@ async def serving(talk: Talk, tls: ssl.SSLContext | None = None) -> AsyncIterato
         listening.close()
 
 
+@asynccontextmanager
+async def tunnelling() -> AsyncIterator[Server]:
+    """A proxy that connects to where a CONNECT asks it to."""
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+        writer.close()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+        host, _, port = proxy.requests[number].split()[1].decode().rpartition(":")
+        far_reader, far_writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer), return_exceptions=True)
+
+    async with serving(talk) as proxy:
+        yield proxy
+
+
 def reset(writer: asyncio.StreamWriter) -> None:
     writer.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, b"\1\0\0\0\0\0\0\0")
     writer.transport.abort()
@@ -84,11 +102,13 @@ async def hang(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter, _num
 
 
 HALF = b"HTTP/1.1 200 OK\r\nContent-Length: 40\r\n\r\n" + BODY[:20]
+CUT_HEAD = b"HTTP/1.1 200 OK\r\nContent-"
+ENDLESS_HEAD = b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000
 FAULTS: dict[str, tuple[Talk, int, bytes]] = {
     "reset after the request was read": (saying(b"", reset), 0, b""),
     "closed without an answer": (saying(b"", close), 0, b""),
-    "reset in the status line": (saying(b"HTTP/1.1 2", reset), 0, b""),
-    "closed in the headers": (saying(b"HTTP/1.1 200 OK\r\nContent-", close), 0, b""),
+    "reset in the status line": (saying(b"HTTP/1.1 2", reset), 0, b"HTTP/1.1 2"),
+    "closed in the headers": (saying(CUT_HEAD, close), 200, CUT_HEAD),
     "closed in the body": (saying(HALF, close), 200, BODY[:20]),
     "closed in a chunk": (
         saying(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n28\r\n" + BODY[:20], close),
@@ -107,14 +127,14 @@ FAULTS: dict[str, tuple[Talk, int, bytes]] = {
     ),
     "silence": (hang, 0, b""),
     "silence in the body": (saying(HALF), 200, BODY[:20]),
-    "no HTTP": (saying(b"SSH-2.0-OpenSSH_9.2\r\n\r\n", close), 0, b""),
-    "a header without end": (saying(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000, close), 0, b""),
+    "no HTTP": (saying(b"SSH-2.0-OpenSSH_9.2\r\n\r\n", close), 0, b"SSH-2.0-OpenSSH_9.2\r\n\r\n"),
+    "a header without end": (saying(ENDLESS_HEAD, close), 200, ENDLESS_HEAD),
     "two lengths": (
         saying(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx", close),
-        0,
-        b"",
+        200,
+        b"x",
     ),
-    "a length that is none": (saying(b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\nx", close), 0, b""),
+    "a length that is none": (saying(b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\nx", close), 200, b"x"),
     "interim answers only": (saying(b"HTTP/1.1 100 Continue\r\n\r\n" * 9, close), 0, b""),
 }
 
@@ -152,7 +172,7 @@ def test_a_reset_before_the_request_is_read_is_not_repeated_either() -> None:
     asyncio.run(run())
 
 
-def test_a_kept_connection_that_dies_with_the_next_request_costs_that_one_only() -> None:
+def test_a_connection_that_dies_with_its_request_costs_that_one_only() -> None:
     async def talk(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
         if number % 2:
             reset(writer)
@@ -163,19 +183,24 @@ def test_a_kept_connection_that_dies_with_the_next_request_costs_that_one_only()
         async with serving(talk) as server, Client(server.url(), deadlines=QUICK) as client:
             answers = [await client.get({}) for _ in range(6)]
             assert [answer.status for answer in answers] == [200, 0, 200, 0, 200, 0]
-            assert (len(server.requests), server.connections) == (6, 3)
+            assert (len(server.requests), server.connections) == (6, 6)
 
     asyncio.run(run())
 
 
-def test_a_connection_closed_between_two_polls_is_replaced() -> None:
+@pytest.mark.parametrize("then", [None, close, reset])
+def test_no_poll_hangs_on_what_became_of_the_connection_before(
+    then: Callable[[asyncio.StreamWriter], None] | None,
+) -> None:
+    """Also where the answer said that the connection would be kept."""
+    kept = OK.replace(b"\r\n\r\n", b"\r\nConnection: keep-alive\r\n\r\n")
+
     async def run() -> None:
-        async with serving(saying(OK, close)) as server, Client(server.url(), deadlines=QUICK) as client:
+        async with serving(saying(kept, then)) as server, Client(server.url(), deadlines=QUICK) as client:
             for number in range(1, 9):
                 answer = await client.get({})
-                assert answer.status in (200, 0)
-                assert len(server.requests) <= number
-            assert server.connections <= 8
+                assert (answer.status, answer.whole, len(server.requests)) == (200, True, number)
+            assert server.connections == 8
 
     asyncio.run(run())
 
@@ -291,12 +316,21 @@ def test_nobody_there_and_no_such_name_are_not_sent() -> None:
     asyncio.run(run())
 
 
-def test_an_untrusted_certificate_sends_nothing_and_a_trusted_one_does(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def tls() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """A server's context, and that of a client who trusts it."""
     authority = trustme.CA()
     served = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("127.0.0.1").configure_cert(served)
     trusting = ssl.create_default_context()
     authority.configure_trust(trusting)
+    return served, trusting
+
+
+def test_an_untrusted_certificate_sends_nothing_and_a_trusted_one_does(
+    tls: tuple[ssl.SSLContext, ssl.SSLContext],
+) -> None:
+    served, trusting = tls
 
     async def run() -> None:
         async with serving(saying(OK), served) as server:
@@ -350,6 +384,32 @@ def test_proxies_of_the_environment_are_ignored_and_the_account_s_own_is_used(
             async with Client("http://far.invalid/x", proxy=proxy.url(), deadlines=QUICK) as client:
                 assert (await client.get({})).status == 200
             assert proxy.requests[0].startswith(b"GET http://far.invalid/x")
+
+    asyncio.run(run())
+
+
+def test_an_https_endpoint_is_reached_through_a_tunnel_of_the_proxy_and_a_refusal_sends_nothing(
+    tls: tuple[ssl.SSLContext, ssl.SSLContext],
+) -> None:
+    served, trusting = tls
+    refused = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"
+
+    async def run() -> None:
+        async with serving(saying(OK), served) as server, tunnelling() as proxy:
+            url = f"http://user:word@127.0.0.1:{proxy.port}"
+            async with Client(server.url("https"), tls=trusting, proxy=url, deadlines=QUICK) as client:
+                assert (await client.get({"sign": SECRET})).body == BODY
+            head = proxy.requests[0].decode()
+            assert head.startswith(f"CONNECT 127.0.0.1:{server.port} HTTP/1.1\r\n")
+            assert "Proxy-Authorization: Basic dXNlcjp3b3Jk\r\n" in head
+            assert SECRET not in head
+            assert b"Proxy-" not in server.requests[0]
+        for answer in (refused, b"", b"SSH-2.0\r\n\r\n", OK[:20]):
+            async with serving(saying(answer, close)) as proxy:
+                async with Client("https://far.invalid/", proxy=proxy.url(), deadlines=QUICK) as client:
+                    with pytest.raises(NotSent, match="the proxy"):
+                        await client.get({"sign": SECRET})
+                assert len(proxy.requests) == 1
 
     asyncio.run(run())
 

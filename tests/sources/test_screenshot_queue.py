@@ -218,3 +218,26 @@ def test_settings_refuse_a_least_delay_above_the_longest() -> None:
         5.0,
         4,
     )
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "blank"),
+    [
+        (200, b"", True),
+        (200, b" \r\n", True),
+        (204, b"", True),
+        (0, b"", True),
+        (502, b"", True),
+        (504, b"", True),
+        # the rest is said
+        (404, b"", False),
+        (500, b"", False),
+        (200, b"{}", False),
+        (502, b"<html>", False),
+        (200, b'{"ret":0}', False),
+    ],
+)
+def test_an_answer_that_holds_nothing_where_the_platform_says_something_is_blank(
+    status: int, body: bytes, blank: bool
+) -> None:
+    assert read(body, status=status).blank is blank

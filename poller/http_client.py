@@ -1,0 +1,384 @@
+"""One HTTP/1.1 request over one connection: what left this machine is known, and what came back is kept.
+
+Nothing here repeats a request, follows a redirect, decompresses or asks the environment for a proxy. A `Connection`
+gives what came before it was lost, also when it was reset.
+A kept connection that dies with a request costs that request, which its caller may send again.
+"""
+
+import asyncio
+import base64
+import errno
+import ssl
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Final, cast
+
+import msgspec
+from aiohappyeyeballs import start_connection
+from yarl import URL
+
+from poller.errors import PollerError
+from poller.http_answer import AnswerReader
+from poller.outbound import CONNECT_TIMEOUT, AddressGuard, AddressRefused
+from poller.resolver import Resolver
+
+EYEBALLS: Final = 0.25
+"""Seconds until the next address is tried beside one that has not answered (RFC 8305)."""
+READ_AHEAD: Final = 256 * 1024
+LARGEST_ANSWER: Final = 64 * 1024
+"""Bytes of the body of an answer to a POST."""
+REST_WITHIN: Final = 1.0
+"""Seconds for the rest of an answer whose status is known."""
+EXCERPT: Final = 300
+KEPT_OPEN: Final = 15.0
+"""Seconds that a connection is kept open without a request."""
+
+
+class Unreachable(PollerError):
+    """No connection was made: nothing of the request left this machine. Its text holds no URL."""
+
+
+# ---------------------------------------------------------------- connections
+
+
+class Connection(asyncio.Protocol):
+    """A connection to a server, or through a proxy to one. Whoever has it closes it."""
+
+    def __init__(self) -> None:
+        self.closed = False
+        self.error: Exception | None = None
+        """Why the connection was lost, where it did not simply end."""
+        self._transport: asyncio.Transport | None = None
+        self._below: asyncio.Transport | None = None
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._waiter: asyncio.Future[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._pieces.append(bytes(data))
+        self._size += len(data)
+        if self._size > READ_AHEAD and self._transport is not None:
+            self._transport.pause_reading()
+        self._wake()
+
+    def eof_received(self) -> bool:
+        self.closed = True
+        self._wake()
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.closed = True
+        self.error = self.error or error
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def secure(self, context: ssl.SSLContext, host: str) -> None:
+        """Speak TLS from now on; nothing that came before counts. Raises `OSError`."""
+        assert self._transport is not None
+        self._pieces.clear()
+        self._below = self._below or self._transport
+        loop = asyncio.get_running_loop()
+        secured = await loop.start_tls(self._transport, self, context, server_hostname=host)
+        if secured is None:
+            raise ConnectionResetError(errno.ECONNRESET, "lost in the handshake")
+        self._transport = secured
+
+    def send(self, data: bytes) -> None:
+        """Begin to send; `unsent` tells when all of it is with the kernel."""
+        assert self._transport is not None
+        self._transport.write(data)
+
+    @property
+    def unsent(self) -> int:
+        """Bytes of ours that the kernel has not taken yet."""
+        layers = (self._transport, self._below)
+        return sum(layer.get_write_buffer_size() for layer in layers if layer is not None)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the other side ended it, and in good order."""
+        return self.closed and self.error is None
+
+    @property
+    def quiet(self) -> bool:
+        """Whether it is open and nothing has come that was not read."""
+        return not self.closed and not self._pieces
+
+    async def receive(self, seconds: float | None = None) -> bytes:
+        """What came since the last call, waiting for it; empty after the last byte. Raises `TimeoutError`."""
+        if not self._pieces and not self.closed:
+            self._waiter = asyncio.get_running_loop().create_future()
+            async with asyncio.timeout(seconds):
+                await self._waiter
+        if self._size > READ_AHEAD and self._transport is not None and not self.closed:
+            self._transport.resume_reading()
+        data, self._size = b"".join(self._pieces), 0
+        self._pieces.clear()
+        return data
+
+    def close(self) -> None:
+        """End the connection at once."""
+        self.closed = True
+        for layer in (self._transport, self._below):
+            if layer is not None:
+                layer.abort()
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """How a server is reached. Without a guard every address may be connected to.
+
+    With a proxy the guard is not asked: the operator wrote the proxy, which may be private, and it resolves and guards.
+    """
+
+    resolver: Resolver
+    tls: ssl.SSLContext
+    guard: AddressGuard | None = None
+    proxy: URL | None = None
+
+    async def connect(self, url: URL) -> Connection:
+        """A connection on which a request for this URL can be sent. Raises `Unreachable`; may be cancelled."""
+        connection = Connection()
+        try:
+            await self._open(connection, self.proxy or url)
+            if self.proxy is not None and url.scheme == "https":
+                await _tunnel(connection, url, self.proxy)
+                await connection.secure(self.tls, _host(url))
+        except OSError as error:
+            connection.close()
+            why = reason(error)
+        except BaseException:
+            connection.close()
+            raise
+        else:
+            return connection
+        raise Unreachable(why)  # out here, so that no error that knows more is its context
+
+    async def _open(self, connection: Connection, url: URL) -> None:
+        loop = asyncio.get_running_loop()
+        guard = None if self.proxy is not None or self.guard is None else self.guard.socket_factory
+        try:
+            found = await self.resolver.resolve(_host(url), url.port or 80)
+        except OSError:
+            raise _NotResolved("name not resolved") from None
+        raw = await start_connection(
+            found, happy_eyeballs_delay=EYEBALLS, interleave=1, loop=loop, socket_factory=guard
+        )
+        await loop.create_connection(lambda: connection, sock=raw)
+        if url.scheme == "https":
+            await connection.secure(self.tls, _host(url))
+
+
+class _NotResolved(OSError):
+    pass
+
+
+class _ProxyRefused(OSError):
+    pass
+
+
+async def _tunnel(connection: Connection, url: URL, proxy: URL) -> None:
+    """Have the proxy connect to the server of an https URL."""
+    authority = f"{url.host_subcomponent}:{url.port}"
+    connection.send(
+        _encode(f"CONNECT {authority} HTTP/1.1", [("Host", authority), *_credentials(proxy, "Proxy-")])
+    )
+    reader = AnswerReader(0)
+    while not reader.began and not reader.full and (data := await connection.receive()):
+        reader.feed(data)
+    if not 200 <= (reader.status or 0) < 300 or not reader.began:
+        raise _ProxyRefused(
+            f"the proxy answered HTTP {reader.status}" if reader.status else "the proxy did not answer"
+        )
+
+
+def client_context(context: ssl.SSLContext | None) -> ssl.SSLContext:
+    """The TLS context for HTTP/1.1: the one that was given, or the system's."""
+    context = context or ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+# ---------------------------------------------------------------- requests
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """A request, which is encoded as a whole before anything is sent."""
+
+    method: str
+    url: URL
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes | None = None
+
+    def encode(self, proxy: URL | None = None) -> bytes:
+        """Its bytes, for the server itself or for a proxy that takes requests for http URLs."""
+        through = proxy is not None and self.url.scheme == "http"
+        target = self.url.raw_path_qs
+        if through:
+            target = f"http://{self._authority}{target}"
+        headers = [("Host", self._authority), *self.headers]
+        if not any(name.lower() == "authorization" for name, _ in self.headers):
+            headers += _credentials(self.url)
+        if through and proxy is not None:
+            headers += _credentials(proxy, "Proxy-")
+        if self.body is not None:
+            headers.append(("Content-Length", str(len(self.body))))
+        return _encode(f"{self.method} {target} HTTP/1.1", headers) + (self.body or b"")
+
+    @property
+    def _authority(self) -> str:
+        return self.url.host_port_subcomponent or ""
+
+
+def _encode(line: str, headers: Iterable[tuple[str, str]]) -> bytes:
+    lines = [line, *(f"{name}: {value}" for name, value in headers), "", ""]
+    return "\r\n".join(lines).encode()
+
+
+def _credentials(url: URL, prefix: str = "") -> list[tuple[str, str]]:
+    if url.user is None and url.password is None:
+        return []
+    pair = f"{url.user or ''}:{url.password or ''}".encode()
+    return [(f"{prefix}Authorization", f"Basic {base64.b64encode(pair).decode()}")]
+
+
+def _host(url: URL) -> str:
+    return (url.raw_host or "").rstrip(".") if url.scheme == "https" else url.raw_host or ""
+
+
+# ---------------------------------------------------------------- posting
+
+
+class Lost(PollerError):
+    """The connection was lost, or no HTTP came back, after the request may have been sent."""
+
+
+class Posted(msgspec.Struct, frozen=True, kw_only=True):
+    """What came back for a POST. `early` says that the status came before the whole request was written."""
+
+    status: int
+    early: bool
+    retry_after: str | None
+    body: bytes
+
+
+class Poster:
+    """Posts to one URL over at most `limit` connections, which stay open while answers are well formed."""
+
+    def __init__(self, url: URL, route: Route, *, limit: int) -> None:
+        self._url = url
+        self._route = route
+        self._places = asyncio.Semaphore(limit)
+        self._idle: list[tuple[float, Connection]] = []
+
+    def close(self) -> None:
+        """End the connections that are kept."""
+        for _, connection in self._idle:
+            connection.close()
+        self._idle.clear()
+
+    async def post(self, headers: Iterable[tuple[str, str]], body: bytes) -> Posted:
+        """Send one POST once, and return as soon as its status is known and the rest has come or takes too long.
+
+        Raises `Unreachable` or `Lost`. May be cancelled.
+        """
+        request = Request(method="POST", url=self._url, headers=tuple(headers), body=body)
+        async with self._places:
+            connection = self._take_idle() or await self._connect()
+            reader = AnswerReader(LARGEST_ANSWER)
+            try:
+                connection.send(request.encode(self._route.proxy))
+                early = await _read_status(connection, reader)
+                await _read_rest(connection, reader)
+                posted = _posted(reader, early)
+            finally:
+                self._give_back(connection, reader)
+            return posted
+
+    async def _connect(self) -> Connection:
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                return await self._route.connect(self._url)
+        except TimeoutError:
+            raise Unreachable("connecting took too long") from None
+
+    def _take_idle(self) -> Connection | None:
+        while self._idle:
+            since, connection = self._idle.pop()
+            if connection.quiet and time.monotonic() - since < KEPT_OPEN:
+                return connection
+            connection.close()
+        return None
+
+    def _give_back(self, connection: Connection, reader: AnswerReader) -> None:
+        if reader.stays_open and connection.quiet and not connection.unsent:
+            self._idle.append((time.monotonic(), connection))
+        else:
+            connection.close()
+
+
+async def _read_status(connection: Connection, reader: AnswerReader) -> bool:
+    """Read until the final status is known; whether it came before the request was written."""
+    while reader.status is None and not reader.full:
+        data = await connection.receive()
+        if not data:
+            raise Lost(loss(connection))
+        reader.feed(data)
+    return connection.unsent > 0
+
+
+async def _read_rest(connection: Connection, reader: AnswerReader) -> None:
+    """Read a short rest of the answer; only its excerpt and the reuse of the connection depend on it."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(REST_WITHIN):
+            while not reader.ended and not reader.full and (data := await connection.receive()):
+                reader.feed(data)
+
+
+def _posted(reader: AnswerReader, early: bool) -> Posted:
+    status = reader.status
+    received = reader.received()
+    if not status:
+        raise Lost(f"not HTTP: {received.odd[0]}" if received.odd else "not HTTP")
+    return Posted(
+        status=status, early=early, retry_after=received.head.get("retry-after"), body=received.body[:EXCERPT]
+    )
+
+
+# ---------------------------------------------------------------- what went wrong
+
+
+def reason(error: Exception) -> str:
+    """Why there is no connection, in a few words without URL, query or header."""
+    match error:
+        case AddressRefused():
+            return f"{error.address} is not a public address; allow_cidr can permit it"
+        case ssl.SSLCertVerificationError():
+            return f"TLS: {getattr(error, 'verify_message', '') or 'bad certificate'}"
+        case ssl.SSLError():
+            return f"TLS: {getattr(error, 'reason', None) or 'handshake failed'}"
+        case TimeoutError():
+            return "connecting took too long"
+        case _NotResolved() | _ProxyRefused():
+            return str(error)
+    return f"cannot connect: {_number(error) or 'no address could be reached'}"
+
+
+def loss(connection: Connection) -> str:
+    """How a connection was lost before the answer came."""
+    match connection.error:
+        case None:
+            return "connection closed without an answer"
+        case ssl.SSLError():  # TLS 1.3 says it after the handshake
+            return reason(connection.error)
+    return f"connection lost: {_number(connection.error) or 'no reason given'}"
+
+
+def _number(error: Exception) -> str | None:
+    return errno.errorcode.get(getattr(error, "errno", None) or 0)

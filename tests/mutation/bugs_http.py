@@ -1,0 +1,85 @@
+"""Deliberate bugs at the HTTP edge of polls and webhooks."""
+
+from .bugs import Bug
+
+ODD = "tests/qcloud/test_odd_answers.py::"
+FORM = ODD + "test_every_message_of_an_answer_comes_out_once_whatever_its_head_looks_like"
+TAKEN = (
+    "tests/sinks/test_webhook_odd_answers.py"
+    "::test_a_2xx_is_believed_whatever_follows_it_and_its_connection_is_not_used_again"
+)
+
+HTTP = (
+    Bug(
+        "what comes after an answer's length is thrown away",
+        "poller/http_answer.py",
+        "            self._keep(len(self._data))\n        if self._framing.by in",
+        "            pass\n        if self._framing.by in",
+        (FORM,),
+    ),
+    Bug(
+        "where lengths conflict the first one counts",
+        "poller/http_answer.py",
+        "    if len(known) > 1:\n",
+        "    if not known:\n",
+        (FORM, ODD + "test_with_lengths_that_conflict_every_byte_until_the_close_is_kept"),
+    ),
+    Bug(
+        "a head that cannot be read is no answer",
+        "poller/http_answer.py",
+        "        self._note(*([why] if why else []))\n        self._keep(len(self._data))\n",
+        "        self._note(*([why] if why else []))\n        self._data.clear()\n",
+        (FORM,),
+    ),
+    Bug(
+        "what came before a reset is lost",
+        "poller/http_client.py",
+        "        self.error = self.error or error\n",
+        "        self.error = self.error or error\n        if error is not None:\n            self._pieces.clear()\n",
+        (TAKEN,),
+    ),
+    Bug(
+        "a source whose answers come to nothing is polled as often as ever",
+        "poller/intake.py",
+        "return self.nothing_came >= NOTHING_CAME",
+        "return False",
+        (
+            "tests/core/test_intake.py"
+            "::test_where_every_answer_is_spoiled_four_pages_are_lost_in_a_minute_and_one_in_each_later_one",
+        ),
+    ),
+    Bug(
+        "a source that fails polls on while other polls are in flight",
+        "poller/intake.py",
+        "            await self._await_followers()\n",
+        "",
+        ("tests/core/test_intake.py::test_a_source_that_fails_has_one_lane_and_those_in_flight_count",),
+    ),
+    Bug(
+        "a 2xx counts though the request was not sent",
+        "poller/http_client.py",
+        "    return connection.unsent > 0\n",
+        "    return False\n",
+        (
+            "tests/sinks/test_webhook_odd_answers.py"
+            "::test_a_2xx_before_the_whole_request_was_sent_is_no_delivery",
+        ),
+    ),
+    Bug(
+        "informational answers are read for ever",
+        "poller/http_answer.py",
+        "if count + 1 > MOST_INTERIM or total + size > LARGEST_INTERIM:",
+        "if count < 0:",
+        (
+            "tests/qcloud/test_odd_answers.py"
+            "::test_no_more_informational_answers_are_taken_than_anybody_sends",
+        ),
+    ),
+    Bug(
+        "names are looked up in threads that all parts share",
+        "poller/resolver.py",
+        '        Thread(target=self._run, args=(loop, place, answer), name="lookup", daemon=True).start()\n',
+        "        loop.run_in_executor(None, self._run, loop, place, answer)\n",
+        ("tests/test_resolver.py::test_names_that_are_never_resolved_delay_no_other_part",),
+    ),
+)
