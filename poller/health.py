@@ -117,6 +117,8 @@ def _source_reason(intake: Intake, clock: Clock) -> str | None:
     name, destructive = intake.source.name, intake.source.destructive
     if intake.trouble is not None:
         return f"source {name}: polling is paused: {intake.trouble}"
+    if (count := intake.brought_nothing) > 0:
+        return f"source {name}: {count} polls were sent and brought nothing, so it is polled once a minute"
     if destructive and intake.last_answer is None:
         return f"source {name}: no good answer yet"
     if (failing := _seconds_since(intake.failing_since, clock)) > FAILING_FOR:

@@ -23,6 +23,10 @@ log = structlog.get_logger("intake")
 FAILURES = frozenset({PollOutcome.FAILED, PollOutcome.UNCERTAIN, PollOutcome.THROTTLED, PollOutcome.REFUSED})
 LONGEST_FAILURE_DELAY = 60.0
 REFUSED_DELAY = 5.0
+ONCE_A_MINUTE = 60.0
+NOTHING_CAME = 3
+"""So many answers of a destructive source that held no message, though the request was sent, and it is polled once a
+minute until an answer is good: each such poll may have removed messages that nobody will see."""
 COMMIT_TOGETHER = 16
 GATHER = 0.05
 """Seconds between two commits while a backlog is drained: pages that share a commit cost the spool half as much."""
@@ -43,16 +47,24 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     lanes: int = 1
     failures: int = 0
     expired: bool = False
+    destructive: bool = False
+    nothing_came: int = 0
+
+    @property
+    def careful(self) -> bool:
+        """Whether so many answers came to nothing that it polls once a minute."""
+        return self.nothing_came >= NOTHING_CAME
 
 
 def paced(pace: Pace, reading: Reading, jitter: Callable[[], float] = random.random) -> Pace:
     """The pace after a reading. Full: at once, one more lane. Partial: one lane, `min_delay`. Empty: doubling to
     `max_delay`. Failing: from `max_delay` (not allowed: at least 5 s) doubling to 60 s, with full jitter above
-    `min_delay`. A signature called expired: once more at once. A whole answer resets."""
+    `min_delay`. A signature called expired: once more at once. Three polls that were sent and came to nothing: once a
+    minute. A good answer resets."""
     outcome = reading.outcome
     if outcome in FAILURES:
         return _after_failure(pace, reading, jitter)
-    calm = msgspec.structs.replace(pace, failures=0, expired=False, lanes=1)
+    calm = msgspec.structs.replace(pace, failures=0, expired=False, nothing_came=0, lanes=1)
     if outcome is PollOutcome.FULL:
         return msgspec.structs.replace(calm, delay=0.0, lanes=min(pace.lanes + 1, pace.max_in_flight))
     if outcome is PollOutcome.PARTIAL:
@@ -69,7 +81,12 @@ def _after_failure(pace: Pace, reading: Reading, jitter: Callable[[], float]) ->
         first = max(first, REFUSED_DELAY)
     ceiling = min(first * 2.0 ** min(pace.failures, 32), LONGEST_FAILURE_DELAY)
     delay = pace.min_delay + jitter() * max(0.0, ceiling - pace.min_delay)
-    return msgspec.structs.replace(pace, lanes=1, delay=delay, failures=pace.failures + 1)
+    nothing = reading.blank or (reading.outcome is PollOutcome.UNCERTAIN and not reading.events)
+    nothing = nothing and pace.destructive
+    after = msgspec.structs.replace(
+        pace, lanes=1, failures=pace.failures + 1, nothing_came=pace.nothing_came + nothing
+    )
+    return msgspec.structs.replace(after, delay=ONCE_A_MINUTE if after.careful else delay)
 
 
 class Intake:
@@ -96,8 +113,14 @@ class Intake:
         self._scribe = Scribe(source, spool, metrics)
         self._memory: dict[str, bytes] = {}
         self._pace = Pace(
-            min_delay=source.min_delay, max_delay=source.max_delay, max_in_flight=source.max_in_flight
+            min_delay=source.min_delay,
+            max_delay=source.max_delay,
+            max_in_flight=source.max_in_flight,
+            destructive=source.destructive,
         )
+        self._due = 0.0
+        self._polls = 0
+        self._nothing_since = 0
         self._commits: asyncio.Queue[Commit | None] = asyncio.Queue()
         self._stopping = False
         self._lanes: set[asyncio.Task[None]] = set()
@@ -115,6 +138,11 @@ class Intake:
         """When the last good answer came, on the monotonic clock."""
         self.emptied = asyncio.Event()
         """Set by a whole answer that held no message."""
+
+    @property
+    def brought_nothing(self) -> int:
+        """How many polls brought nothing, where it is polled once a minute for that; else 0."""
+        return self._pace.nothing_came if self._pace.careful else 0
 
     @property
     def failing(self) -> bool:
@@ -173,21 +201,40 @@ class Intake:
             await self.step()
             while len(self._lanes) < self._pace.lanes and not self._stopping:
                 self._open_lane(lanes, self._follow())
-            await self._rest(self._pace.delay)
+            await self._await_followers()
+            await self._rest()
 
     async def _follow(self) -> None:
         while self._pace.lanes > 1 and not self._stopping:
-            await self.step()
+            await self._make_ready()
+            if self.source.destructive and self._pace.lanes == 1:  # another lane's poll said so meanwhile
+                self._cancel_room()
+                return
+            await self._step()
 
-    async def _rest(self, seconds: float) -> None:
-        """Pause between polls; a long pause still tells that the loop lives."""
-        until = self._clock.monotonic() + seconds
-        while not self._stopping and (left := until - self._clock.monotonic()) > 0:
+    async def _await_followers(self) -> None:
+        """While a destructive source fails it has one lane: the next poll waits for those that are in flight."""
+        while self.source.destructive and self._pace.failures and not self._stopping:
+            if not (others := self._lanes - {asyncio.current_task()}):
+                return
+            self._beat()
+            await asyncio.wait(others, timeout=BEAT)
+
+    async def _rest(self) -> None:
+        """Pause between polls; a long pause still tells that the loop lives.
+
+        Another lane's poll that fails meanwhile makes the pause longer.
+        """
+        while not self._stopping and (left := self._due - self._clock.monotonic()) > 0:
             self._beat()
             await asyncio.sleep(min(left, BEAT))
 
     async def step(self) -> Reading:
         """One poll: wait until it may be made, then make it, keep it, read it and hand it to the commit."""
+        await self._make_ready()
+        return await self._step()
+
+    async def _make_ready(self) -> None:
         await self._patiently(self._spool_takes.wait)
         if self.source.destructive:
             await self._patiently(self._journal.room)
@@ -196,10 +243,22 @@ class Intake:
         except BaseException:
             self._cancel_room()
             raise
+
+    async def _step(self) -> Reading:
+        self._polls += 1
+        number = self._polls
         reading = await _to_the_end(self._poll())
-        self._pace = paced(self._pace, reading)
+        self._follow_pace(number, reading)
         self._tell(reading)
         return reading
+
+    def _follow_pace(self, number: int, reading: Reading) -> None:
+        if number < self._nothing_since and reading.outcome not in FAILURES:
+            return  # this poll began before one that came to nothing
+        before, self._pace = self._pace, paced(self._pace, reading)
+        self._due = self._clock.monotonic() + self._pace.delay
+        if self._pace.nothing_came > before.nothing_came:
+            self._nothing_since = max(self._nothing_since, number)
 
     async def _patiently(self, wait: Callable[[], Awaitable[object]]) -> None:
         """Wait for something that may take long, and go on telling that the loop lives."""

@@ -450,3 +450,81 @@ def test_pages_that_can_be_asked_for_again_do_not_go_through_the_journal(tmp_pat
         assert (await spool.claim("sink", 100)).events == tuple(some_event(n) for n in range(40))
 
     tell(tmp_path, source, story)
+
+
+# ---------------------------------------------------------------- answers that come to nothing
+
+
+SPOILED = Reading(events=(), rejects=(), outcome=PollOutcome.UNCERTAIN)
+BLANK = Reading(events=(), rejects=(), outcome=PollOutcome.FAILED, blank=True)
+SALVAGED = Reading(events=(some_event(1),), rejects=(), outcome=PollOutcome.UNCERTAIN)
+QUEUE = Pace(min_delay=0.25, max_delay=5.0, max_in_flight=4, destructive=True)
+
+
+def polled_at(
+    readings: Sequence[Reading], jitter: float, pace: Pace = QUEUE, in_flight: int = 1
+) -> list[float]:
+    """When polls are made whose answers come at once, the first `in_flight` of them together."""
+    times, now = [0.0] * in_flight, 0.0
+    for number, reading in enumerate(readings):
+        pace = paced(pace, reading, lambda: jitter)
+        if number >= in_flight - 1:
+            now += pace.delay
+            times.append(now)
+    return times
+
+
+@pytest.mark.parametrize("jitter", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("in_flight", [1, 2, 4])
+def test_where_every_answer_is_spoiled_four_pages_are_lost_in_a_minute_and_one_in_each_later_one(
+    jitter: float, in_flight: int
+) -> None:
+    times = polled_at([SPOILED, BLANK] * 15, jitter, in_flight=in_flight)
+    for minute in range(25):
+        within = [time for time in times if minute * 60 <= time < (minute + 1) * 60]
+        assert len(within) <= (1 if minute else 4), (minute, times)
+    assert len(times) >= 20
+
+
+def test_only_a_good_answer_ends_the_polls_once_a_minute() -> None:
+    pace = QUEUE
+    for outcome in [SPOILED, reading("failed"), SPOILED, reading("refused"), SPOILED]:
+        assert not pace.careful
+        pace = paced(pace, outcome, lambda: 0.0)
+    for outcome in [reading("failed"), reading("throttled"), SALVAGED, SPOILED]:
+        pace = paced(pace, outcome, lambda: 0.0)
+        assert (pace.careful, pace.delay, pace.lanes) == (True, 60.0, 1)
+    pace = paced(pace, reading("empty"), lambda: 0.0)
+    assert (pace.careful, pace.delay) == (False, 0.25)
+
+
+@pytest.mark.parametrize("outcome", [SALVAGED, reading("failed"), reading("throttled"), reading("refused")])
+def test_what_brought_messages_or_the_platform_s_word_is_no_poll_that_came_to_nothing(
+    outcome: Reading,
+) -> None:
+    assert not any(time >= 60 for time in polled_at([outcome] * 8, 0.0))
+
+
+def test_a_source_that_removes_nothing_is_asked_as_often_as_before() -> None:
+    assert not any(time >= 60 for time in polled_at([SPOILED] * 8, 0.0, SHOTS))
+
+
+@pytest.mark.parametrize("latency", [0.0, 0.02])
+def test_a_source_that_fails_has_one_lane_and_those_in_flight_count(tmp_path: Path, latency: float) -> None:
+    good: list[Answer] = [{"events": [n], "outcome": "full"} for n in range(40)]
+    source = ScriptedSource(
+        good + [{"silent": True}] * 20, lanes=4, min_delay=0.001, max_delay=0.001, latency=latency
+    )
+
+    async def story(intake: Intake, spool: Spool, journal: Journal) -> None:
+        running = asyncio.ensure_future(intake.run())
+        while not intake.brought_nothing:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.2)
+        assert len(good) + 3 <= source.fetches <= len(good) + 4
+        assert source.in_flight == 0
+        assert intake.brought_nothing == source.fetches - len(good)
+        intake.stop()
+        await running
+
+    tell(tmp_path, source, story)

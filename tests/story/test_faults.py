@@ -15,6 +15,7 @@ Order = tuple[str, dict[str, Any]]
 CUTS = ("cut", "cut_chunked", "cut_close")
 NOT_WHOLE = {*CUTS, "reset_before", "reset_after", "reset_headers", "close", "hang", "endless", "bomb"}
 WHOLE = ["duplicate", "duplicate_later", "reorder", "wrong_ret", "wrong_type", "poison"]
+GOOD = {"latency", "duplicate", "duplicate_later", "reorder", "poison"}
 TAKES_AND_DIES = ["reset_after", "reset_headers", "close"]
 TAKES_NOTHING = ["reset_before", "status", "redirect", "html", "text", "too_frequent"]
 
@@ -30,6 +31,9 @@ def schedule(rng: random.Random, polls: int) -> list[Order]:
     ]
     for place, order in zip(rng.sample(range(polls), len(rare)), rare, strict=True):
         orders[place] = order
+    for place in range(2, polls):  # three answers in a row that hold nothing would slow polling for minutes
+        if not {order[0] for order in orders[place - 2 : place + 1]} & GOOD:
+            orders[place - (orders[place] in rare)] = "latency", {"seconds": 0.0}
     return orders
 
 
