@@ -64,7 +64,7 @@ def test_who_asks_for_the_same_name_waits_for_the_same_look_up_and_few_names_are
             one.cancel()
         assert len(silent) == MOST_LOOKUPS
 
-    asyncio.run(asyncio.wait_for(run(), 30))
+    asyncio.run(asyncio.wait_for(run(), 10))
 
 
 def test_an_address_is_used_again_for_a_while_and_a_failure_is_not() -> None:

@@ -4,11 +4,6 @@ from .bugs import Bug
 
 ODD = "tests/qcloud/test_odd_answers.py::"
 FORM = ODD + "test_every_message_of_an_answer_comes_out_once_whatever_its_head_looks_like"
-TAKEN = (
-    "tests/sinks/test_webhook_odd_answers.py"
-    "::test_a_2xx_is_believed_whatever_follows_it_and_its_connection_is_not_used_again"
-)
-
 HTTP = (
     Bug(
         "what comes after an answer's length is thrown away",
@@ -32,13 +27,6 @@ HTTP = (
         (FORM,),
     ),
     Bug(
-        "what came before a reset is lost",
-        "poller/http_client.py",
-        "        self.error = self.error or error\n",
-        "        self.error = self.error or error\n        if error is not None:\n            self._pieces.clear()\n",
-        (TAKEN,),
-    ),
-    Bug(
         "a source whose answers come to nothing is polled as often as ever",
         "poller/intake.py",
         "return self.nothing_came >= NOTHING_CAME",
@@ -47,13 +35,6 @@ HTTP = (
             "tests/core/test_intake.py"
             "::test_where_every_answer_is_spoiled_four_pages_are_lost_in_a_minute_and_one_in_each_later_one",
         ),
-    ),
-    Bug(
-        "a source that fails polls on while other polls are in flight",
-        "poller/intake.py",
-        "            await self._await_followers()\n",
-        "",
-        ("tests/core/test_intake.py::test_a_source_that_fails_has_one_lane_and_those_in_flight_count",),
     ),
     Bug(
         "a 2xx counts though the request was not sent",
@@ -76,10 +57,13 @@ HTTP = (
         ),
     ),
     Bug(
-        "names are looked up in threads that all parts share",
+        "any number of names is looked up at once",
         "poller/resolver.py",
-        '        Thread(target=self._run, args=(loop, place, answer), name="lookup", daemon=True).start()\n',
-        "        loop.run_in_executor(None, self._run, loop, place, answer)\n",
-        ("tests/test_resolver.py::test_names_that_are_never_resolved_delay_no_other_part",),
+        "if len(self._pending) >= MOST_LOOKUPS:",
+        "if len(self._pending) < 0:",
+        (
+            "tests/test_resolver.py"
+            "::test_who_asks_for_the_same_name_waits_for_the_same_look_up_and_few_names_are_looked_up_at_once",
+        ),
     ),
 )
