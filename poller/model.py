@@ -76,7 +76,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
 
     `detail` is the platform's own word for an outcome that is not good (for the log, redacted).
     `expired` says that the platform called the signature expired: worth one more poll at once.
-    `blank` says that an answer held nothing at all where the platform always says something.
+    `blank` says that an answer held neither a message nor the platform's word, as when something in between replaced it.
     `memory` is the source's own state after this page, as to what the page is `about`; it is committed together
     with the events.
     """

@@ -94,7 +94,7 @@ class ScreenshotQueue:
             outcome=verdict.outcome,
             detail=verdict.detail,
             expired=verdict.expired,
-            blank=not answer.text.strip() and (page.status < 300 or page.status in _GATEWAY),
+            blank=not answer.readable and not answer.size and (page.status < 300 or page.status in _GATEWAY),
             memory=memory,
             about=page.about,
         )

@@ -232,12 +232,14 @@ def test_settings_refuse_a_least_delay_above_the_longest() -> None:
         # the rest is said
         (404, b"", False),
         (500, b"", False),
-        (200, b"{}", False),
-        (502, b"<html>", False),
+        (200, b"<html>not the platform's</html>", True),
+        (502, b"<html>bad gateway</html>", True),
+        (403, b"<html>forbidden</html>", False),
+        (200, b"{}", True),
         (200, b'{"ret":0}', False),
     ],
 )
-def test_an_answer_that_holds_nothing_where_the_platform_says_something_is_blank(
+def test_an_answer_without_a_message_and_without_the_platform_s_word_is_blank(
     status: int, body: bytes, blank: bool
 ) -> None:
     assert read(body, status=status).blank is blank

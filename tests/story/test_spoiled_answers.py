@@ -67,6 +67,10 @@ async def empty(answer: bytes, writer: asyncio.StreamWriter) -> None:
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 
 
+async def replace(answer: bytes, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 19\r\n\r\n<html>oops</html>\r\n")
+
+
 async def cut(answer: bytes, writer: asyncio.StreamWriter) -> None:
     """Within the first message."""
     head, _, body = answer.partition(b"\r\n\r\n")
@@ -128,7 +132,7 @@ def test_where_every_answer_is_spoiled_the_queue_is_not_emptied_for_nothing(
     """Four pages in the first minute and one in each later one; the daemon says why. Minutes with --soak."""
     with (
         town(tmp_path) as place,
-        box(place, reset, empty, cut, close, cut_head, endless) as between,
+        box(place, reset, replace, empty, cut, close, cut_head, endless) as between,
         story(place, tmp_path, endpoint=between.endpoint) as told,
         place.feeding(),
     ):
