@@ -19,6 +19,7 @@ from pydantic import (
 from poller.settings.fields import (
     CustomerId,
     FilePath,
+    HostName,
     Kind,
     Listen,
     Name,
@@ -234,6 +235,10 @@ class AccountSettings(Section):
     )
     key_file: SecretFile | None = Field(default=None, description="A file that holds the key.")
     cos: CosSettings | None = Field(default=None, description="Where pictures are.")
+    hosts: tuple[HostName, ...] = Field(
+        default=(),
+        description="The account's own domains (of a CDN) that pictures come from, besides those of its bucket.",
+    )
     vod: VodSettings | None = Field(default=None, description="Where recordings are.")
     rate: Rate = Field(
         default=Rate(limit=20, period=1.0),
