@@ -173,6 +173,15 @@ def new_event(
     )
 
 
+def with_url(event: Event, url: str | None) -> Event:
+    """Return the event with another URL; all else in its public form stays as it was, byte for byte."""
+    if url == event.url:
+        return event
+    public = _republisher.decode(event.encoded)
+    public.data["url"] = msgspec.Raw(_encoder.encode(url))
+    return msgspec.structs.replace(event, url=url, encoded=_encoder.encode(public))
+
+
 def parse_event(encoded: bytes) -> Event:
     """Read an event back from its public form; `msgspec.DecodeError` when it is not one."""
     public = _decoder.decode(encoded)
@@ -197,6 +206,15 @@ class _Public(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="sp
     data: dict[str, object]
 
 
+class _Republished(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="specversion", tag="1.0"):
+    id: str
+    source: str
+    type: str
+    subject: msgspec.Raw
+    time: msgspec.Raw
+    data: dict[str, msgspec.Raw]
+
+
 class _Common(msgspec.Struct, frozen=True, gc=False):
     stream_id: str
     url: str | None
@@ -218,6 +236,7 @@ class _Parts(msgspec.Struct, frozen=True, gc=False):
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(_Published)
 _parts = msgspec.json.Decoder(_Parts)
+_republisher = msgspec.json.Decoder(_Republished)
 
 
 # ---------------------------------------------------------------- out: deliveries and outcomes
