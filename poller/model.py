@@ -182,6 +182,11 @@ def with_url(event: Event, url: str | None) -> Event:
     return msgspec.structs.replace(event, url=url, encoded=_encoder.encode(public))
 
 
+def unchanged(event: Event) -> Event:
+    """The event itself."""
+    return event
+
+
 def parse_event(encoded: bytes) -> Event:
     """Read an event back from its public form; `msgspec.DecodeError` when it is not one."""
     public = _decoder.decode(encoded)
