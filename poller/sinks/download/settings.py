@@ -42,7 +42,7 @@ class DownloadSettings(SinkSettings):
     directory: FilePath = Field(description="The folder below which pictures are stored; made if missing.")
     template: Annotated[str, AfterValidator(_template)] = Field(
         default="{date}/{stream}/{name}",
-        description="A picture's path below the directory, from {date} {hour} (of the shot, UTC) {account} "
+        description="A picture's path below the directory, from {date} {hour} {time} (of the shot, UTC) {account} "
         "{kind} {stream} {name} {id}; it holds {name} or {id}.",
     )
     allow_hosts: tuple[Annotated[str, AfterValidator(_host)], ...] | None = Field(
