@@ -388,3 +388,20 @@ def test_an_accounts_own_hosts_are_lower_case_once_read() -> None:
     given = {"app_id": 1, "key": "k", "hosts": ["CDN.Example.COM", "img_1.example", "127.0.0.1", "localhost"]}
     read = AccountSettings.model_validate(given)
     assert read.hosts == ("cdn.example.com", "img_1.example", "127.0.0.1", "localhost")
+
+
+@pytest.mark.parametrize(
+    ("sources", "sinks"),
+    [
+        ("shots: {type: screenshot_queue, account: main}", "out: {type: stdout}"),
+        (
+            "pushed: {type: callbacks, account: main, key: k, path: /a-path-that-nobody-guesses}",
+            "out: {type: download, directory: d, allow_hosts: [cdn.example.com]}",
+        ),
+    ],
+)
+def test_an_account_without_cos_will_do_where_no_bare_name_has_to_be_fetched(
+    tmp_path: Path, sources: str, sinks: str
+) -> None:
+    text = f"accounts: {{main: {{app_id: 1, key: k}}}}\nsources:\n  {sources}\nspool: {{type: memory}}\n"
+    assert load(write(tmp_path, f"{text}sinks:\n  {sinks}\n")).accounts["main"].cos is None

@@ -1,6 +1,6 @@
 """Settings of a sink of type `download`."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field
 
@@ -38,6 +38,8 @@ def _host(entry: str) -> str:
 
 class DownloadSettings(SinkSettings):
     """Where pictures go, where they may come from, and what is too large."""
+
+    fetches_pictures: ClassVar[bool] = True
 
     directory: FilePath = Field(description="The folder below which pictures are stored; made if missing.")
     template: Annotated[str, AfterValidator(_template)] = Field(
