@@ -735,4 +735,7 @@ OPERATION = (
     ),
 )
 
-BUGS = (*POLLING, *JOURNAL, *SPOOL, *SINKS, *PICTURES, *CALLBACKS, *LISTS, *OPERATION)
+from .bugs_pictures import PICTURES_AT_THEIR_PATH  # noqa: E402 - it needs the names above
+
+BUGS: tuple[Bug, ...] = (*POLLING, *JOURNAL, *SPOOL, *SINKS, *PICTURES, *CALLBACKS, *LISTS, *OPERATION)
+BUGS += PICTURES_AT_THEIR_PATH
