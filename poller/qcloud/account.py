@@ -35,6 +35,8 @@ class Account:
         self.name = name
         self.key = settings.key_value
         self.addresses = addresses(settings)
+        self.picture_base = self.addresses.picture_base
+        self.picture_hosts = self.addresses.picture_hosts
         self._settings = settings
         self._now = now
         self._deadlines = deadlines
@@ -83,16 +85,6 @@ class Account:
         answer = await self._client.get({**query, "interface": interface, **inputs})
         self._learn(skews.measured(self._skew, sent=sent, received=self._now(), date=answer.date))
         return _without(answer, query["sign"], self.key)
-
-    @property
-    def picture_base(self) -> str | None:
-        """What bare names of pictures are appended to; None where the account has no `cos`."""
-        return self.addresses.picture_base
-
-    @property
-    def picture_hosts(self) -> frozenset[str]:
-        """The account's own hosts: pictures may come from these."""
-        return self.addresses.picture_hosts
 
     def picture_url(self, name: str) -> str | None:
         """The URL of a picture; None for a bare name where the account has no `cos`."""

@@ -3,7 +3,6 @@
 from .bugs import CONTRACT, Bug
 
 PLACE = "tests/sinks/download/test_place.py::"
-BUCKET = "tests/story/test_wrong_bucket.py::"
 
 PICTURES_AT_THEIR_PATH = (
     Bug(
@@ -67,11 +66,7 @@ PICTURES_AT_THEIR_PATH = (
         "poller/control/verbs.py",
         "retry_dead(sink, numbers, together, rebuild)",
         "retry_dead(sink, numbers, together)",
-        (
-            BUCKET + "test_a_webhook_gets_the_right_url_of_an_event_that_had_none",
-            BUCKET
-            + "test_pictures_of_a_wrongly_named_bucket_are_stored_after_a_retry_on_the_file_of_a_stopped_daemon",
-        ),
+        ("tests/control/test_verbs.py::test_a_letter_is_retried_with_the_url_that_todays_settings_give_it",),
     ),
     Bug(
         "an event is not rebuilt in the spool",
@@ -87,8 +82,7 @@ PICTURES_AT_THEIR_PATH = (
         "if True:",
         (
             "tests/sinks/download/test_download.py"
-            "::test_a_whole_picture_is_stored_whatever_the_head_says_of_its_type_and_coding"
-            "[coded by name only]",
+            "::test_a_whole_picture_is_stored_whatever_the_head_says_of_its_type_and_coding",
         ),
     ),
 )
