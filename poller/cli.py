@@ -91,7 +91,7 @@ def check(
         bool,
         typer.Option(
             "--connect",
-            help="Also open every part and close it again, and ask the platform whether each key is right.",
+            help="Also open every part and close it again, and ask whether each key is right and each bucket there.",
         ),
     ] = False,
 ) -> None:
@@ -127,7 +127,8 @@ async def _connect(settings: "Settings") -> int:
             pass
     except StorageLocked as error:
         typer.echo(f"running: {error}", err=True)
-    return await _ask_platform(settings)
+    asked, probed = await _ask_platform(settings), await _probe_buckets(settings)
+    return asked or probed
 
 
 async def _ask_platform(settings: "Settings") -> int:
@@ -141,6 +142,28 @@ async def _ask_platform(settings: "Settings") -> int:
             found = await asked(account)
         typer.echo(f"account {name}: {found}", err=found.standing is not Standing.RIGHT)
         if found.standing is not Standing.RIGHT:
+            code = Exit.FAILED
+    return code
+
+
+async def _probe_buckets(settings: "Settings") -> int:
+    """Say for each account whether its bucket is there. One that is not fails the check; so does one that cannot be
+    reached, if a sink here fetches pictures."""
+    from poller.outbound import AddressGuard
+    from poller.qcloud.addresses import addresses
+    from poller.qcloud.bucket import Answered, probe
+
+    fetching = [sink for sink in settings.sinks.values() if sink.fetches_pictures]
+    guard = AddressGuard([network for sink in fetching for network in getattr(sink, "allow_cidr", ())])
+    bad = {Answered.NO_BUCKET, Answered.UNREACHABLE} if fetching else {Answered.NO_BUCKET}
+    code = Exit.DONE
+    for name, account in settings.accounts.items():
+        base = addresses(account).picture_base
+        if base is None:
+            continue
+        found = await probe(base, guard)
+        typer.echo(f"account {name}: pictures: {found}", err=found.answered is not Answered.THERE)
+        if found.answered in bad:
             code = Exit.FAILED
     return code
 

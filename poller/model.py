@@ -76,7 +76,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
 
     `detail` is the platform's own word for an outcome that is not good (for the log, redacted).
     `expired` says that the platform called the signature expired: worth one more poll at once.
-    `blank` says that an answer held neither a message nor the platform's word, as when something in between replaced it.
+    `blank` says that an answer held neither a message nor the platform's word: something in between replaced it.
     `memory` is the source's own state after this page, as to what the page is `about`; it is committed together
     with the events.
     """
@@ -177,6 +177,20 @@ def new_event(
     )
 
 
+def with_url(event: Event, url: str | None) -> Event:
+    """Return the event with another URL; all else in its public form stays as it was, byte for byte."""
+    if url == event.url:
+        return event
+    public = _republisher.decode(event.encoded)
+    public.data["url"] = msgspec.Raw(_encoder.encode(url))
+    return msgspec.structs.replace(event, url=url, encoded=_encoder.encode(public))
+
+
+def unchanged(event: Event) -> Event:
+    """The event itself."""
+    return event
+
+
 def parse_event(encoded: bytes) -> Event:
     """Read an event back from its public form; `msgspec.DecodeError` when it is not one."""
     public = _decoder.decode(encoded)
@@ -201,6 +215,15 @@ class _Public(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="sp
     data: dict[str, object]
 
 
+class _Republished(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="specversion", tag="1.0"):
+    id: str
+    source: str
+    type: str
+    subject: msgspec.Raw
+    time: msgspec.Raw
+    data: dict[str, msgspec.Raw]
+
+
 class _Common(msgspec.Struct, frozen=True, gc=False):
     stream_id: str
     url: str | None
@@ -222,6 +245,7 @@ class _Parts(msgspec.Struct, frozen=True, gc=False):
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(_Published)
 _parts = msgspec.json.Decoder(_Parts)
+_republisher = msgspec.json.Decoder(_Republished)
 
 
 # ---------------------------------------------------------------- out: deliveries and outcomes

@@ -31,6 +31,7 @@ from poller.model import (
     Quarantined,
     Reading,
     Reject,
+    unchanged,
 )
 
 Wants = Callable[[Event], bool]
@@ -243,9 +244,14 @@ class Spool(Port, Protocol):
         """Dead letters, newest first, up to `limit`; what was settled just now is among them."""
         ...
 
-    async def retry_dead(self, sink: str, numbers: Sequence[int], together: int) -> int:
+    async def retry_dead(
+        self, sink: str, numbers: Sequence[int], together: int, rebuild: Callable[[Event], Event] = unchanged
+    ) -> int:
         """Owe an attached sink these dead letters again, oldest first, in batches of up to `together`; returns
         how many.
+
+        Each event goes out as `rebuild` returns it: pure, it may only change the event's URL. It is asked once, here,
+        possibly in another thread; later retries of the courier repeat the same bytes.
 
         When it returns they are owed as durably as the engine gets, their attempts counted anew, their history kept;
         a crash on the way leaves each one dead or owed. Takes no more than may wait for a retry: the rest stays dead.

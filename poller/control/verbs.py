@@ -15,6 +15,7 @@ from poller.control.status import status
 from poller.control.works import Works
 from poller.model import Choice, DeadLetter, Page, Quarantined, Reading
 from poller.ports import PushedSource, Source
+from poller.qcloud.rebuilding import rebuilder
 from poller.scribe import Scribe
 
 log = structlog.get_logger("control")
@@ -84,6 +85,7 @@ async def _dead_show(works: Works, request: Request) -> Rows:
 
 async def _dead_retry(works: Works, request: Request) -> Rows:
     retried = gone = full = 0
+    rebuild = rebuilder(works.settings.accounts)
     async for letters in _letters(works, request.chosen):
         by_sink: defaultdict[str, list[int]] = defaultdict(list)
         for letter in letters:
@@ -93,7 +95,7 @@ async def _dead_retry(works: Works, request: Request) -> Rows:
                 gone += len(numbers)
                 continue
             together = works.settings.sinks[sink].batch.max_events
-            count = await works.spool.retry_dead(sink, numbers, together)
+            count = await works.spool.retry_dead(sink, numbers, together, rebuild)
             retried, full = retried + count, full + len(numbers) - count
         yield None
     yield _done(works, request, retried=retried, left=gone + full, why=_why_dead(gone, full))

@@ -13,10 +13,11 @@ import structlog
 from asyncio_throttle.throttler import Throttler
 
 from poller.qcloud import skew as skews
+from poller.qcloud.addresses import addresses
 from poller.qcloud.client import Answer, Client, Deadlines
 from poller.qcloud.redaction import blank
 from poller.qcloud.signing import signed_query
-from poller.qcloud.urls import bucket_base, bucket_hosts, host_of, locate
+from poller.qcloud.urls import locate
 from poller.settings import AccountSettings, Rate, TlsSettings
 
 log = structlog.get_logger("qcloud")
@@ -38,8 +39,9 @@ class Account:
     ) -> None:
         self.name = name
         self.key = settings.key_value
-        self.picture_base, self.picture_hosts = _pictures(settings)
-        self.recording_base = _recordings(settings)
+        self.addresses = addresses(settings)
+        self.picture_base = self.addresses.picture_base
+        self.picture_hosts = self.addresses.picture_hosts
         self._settings = settings
         self._now = now
         self._deadlines = deadlines
@@ -97,7 +99,7 @@ class Account:
 
     def recording_url(self, vid: str) -> str | None:
         """The URL of a recorded segment by its vid (the 2016 v1.1 document); None where the account has no `vod`."""
-        return locate(f"{vid}.f0.flv", self.recording_base).url
+        return self.addresses.recording_url(vid)
 
     def _report_odd(self, answer: Answer) -> None:
         """Log once each way in which answers are odd."""
@@ -122,30 +124,6 @@ def _without(answer: Answer, *secrets: str) -> Answer:
     if body is answer.body:
         return answer
     return msgspec.structs.replace(answer, body=body)
-
-
-def _pictures(settings: AccountSettings) -> tuple[str | None, frozenset[str]]:
-    """What bare names are appended to, and the hosts that pictures may come from."""
-    cos = settings.cos
-    if cos is None:
-        return None, frozenset()
-    if cos.base_url is not None:
-        base = cos.base_url if cos.base_url.endswith("/") else cos.base_url + "/"
-        host = host_of(base)
-        return base, frozenset({host} if host else ())
-    assert cos.bucket is not None
-    assert cos.app_id is not None
-    return bucket_base(cos.bucket, cos.app_id), bucket_hosts(cos.bucket, cos.app_id)
-
-
-def _recordings(settings: AccountSettings) -> str | None:
-    """What the names of recordings are appended to."""
-    vod = settings.vod
-    if vod is None:
-        return None
-    if vod.base_url is not None:
-        return vod.base_url if vod.base_url.endswith("/") else vod.base_url + "/"
-    return f"http://{vod.biz_id}.vod.myqcloud.com/"
 
 
 def _context(tls: TlsSettings) -> ssl.SSLContext:

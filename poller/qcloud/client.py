@@ -19,6 +19,7 @@ from poller.errors import NotSent
 from poller.http_answer import AnswerReader, Delimiter, Received
 from poller.http_client import Connection, Request, Route, Unreachable, client_context
 from poller.model import Page
+from poller.outbound import AddressGuard
 from poller.qcloud.replies import is_complete
 from poller.resolver import Resolver
 
@@ -82,16 +83,20 @@ class Client:
         *,
         tls: ssl.SSLContext | None = None,
         proxy: str | None = None,
+        guard: AddressGuard | None = None,
         deadlines: Deadlines = Deadlines(),  # noqa: B008 - frozen
     ) -> None:
         self._endpoint = URL(endpoint)
         self._tls = tls
         self._proxy = None if proxy is None else URL(proxy)
+        self._guard = guard
         self._deadlines = deadlines
         self._route: Route | None = None
 
     async def __aenter__(self) -> Self:
-        self._route = Route(resolver=Resolver(), tls=client_context(self._tls), proxy=self._proxy)
+        self._route = Route(
+            resolver=Resolver(), tls=client_context(self._tls), guard=self._guard, proxy=self._proxy
+        )
         return self
 
     async def __aexit__(
@@ -127,7 +132,7 @@ class Client:
                 return connection
             connection.close()
             why = "the connection ended before the request"
-        raise NotSent(f"{self._endpoint.host}: {why}")
+        raise NotSent(f"cannot connect to {self._endpoint.host}: {why.removeprefix('cannot connect: ')}")
 
     async def _collect(self, connection: Connection, end: float) -> Received:
         """Read until the answer has ended, its connection has, or a deadline is over."""

@@ -22,8 +22,6 @@ def screenshot_event(
         raise Unreadable("names no picture")
     place = locate(name, picture_base)
     shot = parse_name(place.path)
-    full = message.pic_full_url
-    url = place.url if not full or full is name else locate(full, picture_base).url
     created = None if message.create_time is None else created_at(message.create_time)
     stream = message.stream_id
     return new_event(
@@ -33,10 +31,25 @@ def screenshot_event(
         stream_id=str(stream) if stream not in (None, "") else shot.stream or "",
         occurred_at=created or shot.taken_at,
         received_at=received_at,
-        url=url,
+        url=_url(message, place, picture_base),
         fields=_fields(place, shot, message, created),
         message=raw if isinstance(raw, msgspec.Raw) else msgspec.Raw(raw),
     )
+
+
+def picture_url(raw: bytes, picture_base: str | None) -> str | None:
+    """The URL that the picture of such a message has with this base; `Unreadable` when it names none."""
+    message = read_message(raw)
+    name = message.pic_url or message.pic_full_url
+    if not name:
+        raise Unreadable("names no picture")
+    return _url(message, locate(name, picture_base), picture_base)
+
+
+def _url(message: Message, place: Located, picture_base: str | None) -> str | None:
+    """The full URL if there is one, else that of the name."""
+    full = message.pic_full_url
+    return locate(full, picture_base).url if full and message.pic_url else place.url
 
 
 def _key(place: Located, shot: Shot, create_time: Scalar) -> str:

@@ -15,7 +15,8 @@ _HOST = re.compile(r"(?:[^@/?#]*@)?(\[[^\]]*\]|[^:/?#]+)")
 _NOT_IN_AUTHORITY = re.compile(r"%(?![0-9A-Fa-f]{2})|[^A-Za-z0-9_.~!$&'()*+,;=:@\[\]%-]")
 _NOT_LEGAL = re.compile(r"%(?![0-9A-Fa-f]{2})|[^A-Za-z0-9_.~!$&'()*+,;=:@/?%-]")
 
-# The regions in the names of the object store's hosts (Tencent Cloud, COS, "Regions and Access Endpoints").
+# The default domains of a bucket (Tencent Cloud, COS). The names of the regions, of version 5: "Regions and Access
+# Endpoints".
 _REGIONS = (
     "ap-bangkok",
     "ap-beijing",
@@ -41,6 +42,17 @@ _REGIONS = (
     "na-toronto",
     "sa-saopaulo",
 )
+# Version 4: "Bucket Overview", 2017.
+_V4 = ("cosgz", "cossh", "costj", "coscd", "cossgp", "coshk", "cosca", "cosger")
+_SUFFIXES = frozenset(
+    {
+        "file.myqcloud.com",  # the 2016 v1.1 document
+        "cos.accelerate.myqcloud.com",
+        *(f"{region}.myqcloud.com" for region in _V4),
+        *(f"cos.{region}.myqcloud.com" for region in _REGIONS),
+        *(f"cos.{region}.tencentcos.cn" for region in _REGIONS),
+    }
+)
 
 
 class Located(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -57,10 +69,12 @@ def bucket_base(bucket: str, app_id: int | str) -> str:
 
 
 def bucket_hosts(bucket: str, app_id: int | str) -> frozenset[str]:
-    """Return the hosts a bucket's pictures are served from: the 2016 one, and one for each region."""
+    """Return the hosts a bucket's pictures are served from: each default domain below the bucket's own label.
+
+    Image processing, static websites and the internal network have other domains, which are not among them.
+    """
     label = f"{bucket}-{app_id}".lower()
-    regional = {f"{label}.cos.{region}.myqcloud.com" for region in _REGIONS}
-    return frozenset({f"{label}.file.myqcloud.com"} | regional)
+    return frozenset(f"{label}.{suffix}" for suffix in _SUFFIXES)
 
 
 def host_of(url: str) -> str | None:

@@ -18,6 +18,7 @@ from poller.settings.contradictions import contradictions
 from poller.settings.fields import (
     Cidr,
     FilePath,
+    HostName,
     Kind,
     Listen,
     Name,
@@ -57,6 +58,7 @@ __all__ = [
     "CosSettings",
     "Duration",
     "FilePath",
+    "HostName",
     "JournalSettings",
     "Kind",
     "Listen",

@@ -23,6 +23,7 @@ def contradictions(settings: Settings) -> Iterator[Contradiction]:
     yield from _colliding_ports(settings)
     yield from _paths(settings)
     yield from _nowhere_to_look(settings)
+    yield from _pictures_without_urls(settings)
     yield from _sinks_own(settings)
     yield from _unfinished_plugins(settings)
 
@@ -109,6 +110,22 @@ def _nowhere_to_look(settings: Settings) -> Iterator[Contradiction]:
                 yield (
                     ("sources", name, "account"),
                     f"{source.type} builds URLs by {need}, and accounts.{source.account} has none: add it there",
+                )
+
+
+def _pictures_without_urls(settings: Settings) -> Iterator[Contradiction]:
+    """A sink that fetches pictures which come as bare names, where the account does not say what they belong to."""
+    bare = {source.account for source in settings.sources.values() if source.names_pictures}
+    for name, sink in settings.sinks.items():
+        wanted = {kind for _, kind in _wanted(sink)}
+        if not sink.fetches_pictures or (wanted and "screenshot" not in wanted):
+            continue
+        for account in sorted(bare & settings.accounts.keys()):
+            if settings.accounts[account].cos is None:
+                yield (
+                    ("sinks", name, "type"),
+                    f"{sink.type} fetches pictures by their URLs, and none can be built for accounts.{account}: "
+                    "add cos there (bucket and app_id, or base_url)",
                 )
 
 

@@ -125,6 +125,31 @@ Url = Annotated[
 """An http or https URL with a host, without user, password or fragment."""
 
 
+_LABEL: Final = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+
+
+def _host_name(value: object) -> str:
+    form = "a host is written as in URLs, without scheme, port, path or star: cdn.example.com"
+    if not isinstance(value, str):
+        raise wrong(form)
+    if not value.isascii():
+        raise wrong(f"{form}; a name that is not ASCII as xn--…", echo=True)
+    name = value.lower()
+    if len(name) > 253 or not re.fullmatch(rf"{_LABEL}(?:\.{_LABEL})*", name):
+        raise wrong(form, echo=True)
+    if re.fullmatch(r"[0-9.]+", name):
+        _address(name, form)
+    return name
+
+
+HostName = Annotated[
+    str,
+    PlainValidator(_host_name),
+    WithJsonSchema({"type": "string", "pattern": r"^[A-Za-z0-9._${}-]+$", "examples": ["cdn.example.com"]}),
+]
+"""The name of a host, or an IPv4 address; in lower case once read."""
+
+
 def _name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value):
         raise wrong("a name is 1 to 64 letters, digits, _ or -")

@@ -19,6 +19,7 @@ from pydantic import (
 from poller.settings.fields import (
     CustomerId,
     FilePath,
+    HostName,
     Kind,
     Listen,
     Name,
@@ -90,6 +91,9 @@ class SinkSettings(Section):
     )
     batch: BatchSettings = Field(default=BatchSettings(), description="How many events travel together.")
 
+    fetches_pictures: ClassVar[bool] = False
+    """Whether it fetches pictures by their URLs, and so can do nothing with one that has none."""
+
     def contradictions(self, accounts: Mapping[str, "AccountSettings"]) -> Iterator[tuple[str, str]]:
         """What cannot work with these accounts, although each setting is right: a setting's name, and what is wrong.
 
@@ -120,6 +124,8 @@ class SourceSettings(Section):
     """The kinds of event that it gives; None where that is not known."""
     needs: ClassVar[tuple[str, ...]] = ()
     """The sections of its account (`cos`, `vod`) without which its events have no URL."""
+    names_pictures: ClassVar[bool] = False
+    """Whether its pictures come as bare names, which have a URL only by the `cos` of its account."""
 
     type: str = Field(description="Which adapter fetches the events.")
     account: str = Field(description="The name of the account, under accounts, that it belongs to.")
@@ -234,6 +240,10 @@ class AccountSettings(Section):
     )
     key_file: SecretFile | None = Field(default=None, description="A file that holds the key.")
     cos: CosSettings | None = Field(default=None, description="Where pictures are.")
+    hosts: tuple[HostName, ...] = Field(
+        default=(),
+        description="The account's own domains (of a CDN) that pictures come from, besides those of its bucket.",
+    )
     vod: VodSettings | None = Field(default=None, description="Where recordings are.")
     rate: Rate = Field(
         default=Rate(limit=20, period=1.0),

@@ -26,6 +26,7 @@ class ScreenshotQueueSettings(SourceSettings):
     """The account's screenshot queue."""
 
     kinds: ClassVar[frozenset[str] | None] = frozenset({"screenshot"})
+    names_pictures: ClassVar[bool] = True
 
     queue_id: int = Field(default=100, ge=0, description="Which queue (Param.n.bid); 100 is screenshots.")
     count: int = Field(default=100, ge=1, le=100, description="The most messages in one answer, 1 to 100.")

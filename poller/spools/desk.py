@@ -6,7 +6,7 @@ as `Changes`; an engine without a disk drops them.
 
 import asyncio
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import assert_never
 
@@ -280,8 +280,10 @@ class Desk:
         )
 
 
-def revived(letters: Sequence[DeadLetter], together: int, now: datetime) -> list[Waiting]:
-    """The batches in which dead letters of one sink are owed again, due now.
+def revived(
+    letters: Sequence[DeadLetter], together: int, now: datetime, rebuild: Callable[[Event], Event]
+) -> list[Waiting]:
+    """The batches in which dead letters of one sink are owed again, due now, each event as `rebuild` returns it.
 
     Their place in the log is gone: they get numbers below all of it, in the order in which they died.
     """
@@ -291,7 +293,7 @@ def revived(letters: Sequence[DeadLetter], together: int, now: datetime) -> list
         history = tuple(sorted((a for letter in some for a in letter.history), key=lambda one: one.at))
         waiting = Waiting(
             id=batch_id([letter.event.id for letter in some]),
-            members=tuple((letter.number - BELOW_THE_LOG, letter.event) for letter in some),
+            members=tuple((letter.number - BELOW_THE_LOG, rebuild(letter.event)) for letter in some),
             failed=0,
             first_attempt_at=now,
             due=now,

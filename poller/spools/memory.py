@@ -1,7 +1,7 @@
 """A spool in memory: for tests, and for those who accept that a stop loses what is not delivered."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from itertools import count, islice
 from types import TracebackType
@@ -24,6 +24,7 @@ from poller.model import (
     Quarantined,
     Reading,
     Reject,
+    unchanged,
 )
 from poller.ports import Pruned, Wants
 from poller.settings import SpoolSettings
@@ -178,12 +179,14 @@ class MemorySpool:
         """See `Spool.dead`."""
         return list(islice(filter(chosen.letter, reversed(self._dead.values())), limit))
 
-    async def retry_dead(self, sink: str, numbers: Sequence[int], together: int) -> int:
+    async def retry_dead(
+        self, sink: str, numbers: Sequence[int], together: int, rebuild: Callable[[Event], Event] = unchanged
+    ) -> int:
         """See `Spool.retry_dead`."""
         desk = self._claims.desks[sink]
         letters = [self._dead[number] for number in sorted(set(numbers)) if number in self._dead]
         letters = [letter for letter in letters if letter.sink == sink][: desk.room_to_retry()]
-        for waiting in revived(letters, together, self._clock.now()):
+        for waiting in revived(letters, together, self._clock.now(), rebuild):
             self._waiting[sink][waiting.id] = waiting
             desk.owe(waiting)
         return await self.purge_dead([letter.number for letter in letters])

@@ -14,10 +14,12 @@ from poller.model import (
 )
 from poller.ports import Spool
 from poller.testing.made import (
+    FOUR,
     ToldClock,
     anything,
     claims_nothing,
     done,
+    elsewhere,
     some_event,
     some_reading,
     some_reject,
@@ -166,6 +168,20 @@ class Afterwards(SpoolWorld):
                 got |= {event.id for event in batch.events}
                 await spool.settle(batch, done(batch))
             assert got == {some_event(1).id, some_event(2).id}
+
+        self._run(tmp_path, before, after)
+
+    def test_a_retried_dead_letter_is_as_it_was_rebuilt_after_a_restart(self, tmp_path: Path) -> None:
+        """Its URL of then is forgotten."""
+
+        async def before(spool: Spool, clock: ToldClock) -> None:
+            await two_sinks_with_dead_letters(spool, clock)
+            letters = await spool.dead(100, Choice(of="a"))
+            assert await spool.retry_dead("a", [letter.number for letter in letters], 9, elsewhere) == 4
+
+        async def after(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            assert (await spool.claim("a", 10)).events == tuple(elsewhere(event) for event in FOUR)
 
         self._run(tmp_path, before, after)
 

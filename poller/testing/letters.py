@@ -7,8 +7,10 @@ from pathlib import Path
 from poller.model import (
     Choice,
     Dead,
+    Done,
     Reject,
     Retry,
+    batch_id,
 )
 from poller.ports import Spool
 from poller.testing.made import (
@@ -18,6 +20,7 @@ from poller.testing.made import (
     anything,
     claims_nothing,
     done,
+    elsewhere,
     some_event,
     some_reading,
     some_reject,
@@ -94,6 +97,43 @@ class Letters(SpoolWorld):
             assert [attempt.reason for attempt in letter.history] == ["too old", "still"]
             assert letter.number > max(numbers)
             assert (await spool.backlog("a")).events == 0
+
+        self._run(tmp_path, story)
+
+    def test_a_dead_letter_that_is_retried_goes_out_as_it_was_rebuilt(self, tmp_path: Path) -> None:
+        """Once, when it is queued: for this sink, in its place, and again under a retry; also when it dies anew."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await two_sinks_with_dead_letters(spool, clock)
+            numbers = [letter.number for letter in await spool.dead(100, Choice(of="a"))]
+            assert await spool.retry_dead("a", numbers, 10, elsewhere) == 4
+            rebuilt = tuple(elsewhere(event) for event in FOUR)
+            batch = await spool.claim("a", 10)
+            assert (batch.events, batch.id) == (rebuilt, batch_id([event.id for event in FOUR]))
+            await spool.settle(batch, [Retry(after=0, reason="busy")] * 4)
+            batch = await spool.claim("a", 10)
+            assert batch.events == rebuilt
+            await spool.settle(batch, [Dead(reason="still"), *[Done()] * 3])
+            assert [letter.event for letter in await spool.dead(1)] == [rebuilt[0]]
+            assert [letter.event for letter in await spool.dead(9, Choice(of="b"))] == [FOUR[0]]
+            assert (await spool.recent(4))[::-1] == list(FOUR)
+
+        self._run(tmp_path, story)
+
+    def test_dead_letters_of_an_ordered_sink_are_rebuilt_in_order(self, tmp_path: Path) -> None:
+        """They keep their place before what waits of their stream."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything, ordered=True)
+            await spool.append("source", [some_reading(1, 2, 3)])
+            for number in (1, 2):
+                await spool.settle(await spool.claim("a", 1), [Dead(reason=f"bad {number}")])
+            numbers = [letter.number for letter in await spool.dead(9)]
+            assert await spool.retry_dead("a", numbers, 1, elsewhere) == 2
+            for expected in (elsewhere(some_event(1)), elsewhere(some_event(2)), some_event(3)):
+                batch = await spool.claim("a", 9)
+                assert batch.events == (expected,)
+                await spool.settle(batch, done(batch))
 
         self._run(tmp_path, story)
 

@@ -19,6 +19,7 @@ from poller.model import (
     batch_id,
     identity,
     new_event,
+    with_url,
 )
 from poller.ports import Spool
 
@@ -58,6 +59,11 @@ def some_event(number: int, *, stream: str = "room", url: str | None = None, acc
         fields={"file_name": name, "width": 300, "height": 169},
         message=msgspec.Raw(b'{"stream_id":"%s","pic_url":"%s"}' % (stream.encode(), name.encode())),
     )
+
+
+def elsewhere(event: Event) -> Event:
+    """The event with the URL that it has in another bucket."""
+    return with_url(event, f"http://other.example/{event.id}.jpg")
 
 
 def some_change(

@@ -9,7 +9,7 @@ import pytest
 from poller.clock import Clock
 from poller.control import ControlError, Request, Row, Verb, Works, answer
 from poller.metrics import Metrics
-from poller.model import Choice, Dead, Page, PollOutcome, Reading, Reject
+from poller.model import Choice, Dead, Page, PollOutcome, Reading, Reject, with_url
 from poller.ports import Source
 from poller.settings import Settings, load
 from poller.spools import desk
@@ -87,6 +87,19 @@ def test_more_letters_than_one_step_takes_are_all_retried_in_batches_of_the_sink
         assert await asked(works, Verb.DEAD_RETRY) == [{"retried": 700, "left": 0}]
         assert (await spool.backlog("hook")).retrying == 700
         assert len((await spool.claim("hook", 100)).events) == 3
+
+    tell(tmp_path, story)
+
+
+def test_a_letter_is_retried_with_the_url_that_todays_settings_give_it(tmp_path: Path) -> None:
+    async def story(works: Works, spool: SqliteSpool) -> None:
+        await spool.append("shots", [some_reading(1)])
+        await spool.settle(await spool.claim("hook", 1), [Dead(reason="no")])
+        await asked(works, Verb.DEAD_RETRY)
+        (event,) = (await spool.claim("hook", 1)).events
+        assert event == with_url(
+            some_event(1), f"http://shots-1.file.myqcloud.com/{event.fields['file_name']}"
+        )
 
     tell(tmp_path, story)
 

@@ -106,6 +106,56 @@ DOWNLOADS: Final = (
         "sinks/download/test_disk.py::test_a_file_whose_sync_failed_is_not_published",
     ),
     row(
+        "a folder of pictures replaced, removed or moved away while the sink runs",
+        "pictures lie at the path, also those of the batch under way",
+        "each replacement at each step of a batch",
+        "sinks/download/test_place.py::test_after_a_folder_was_replaced_pictures_lie_at_the_path",
+        "sinks/download/test_place.py::test_a_folder_that_is_replaced_under_a_batch_gets_all_of_its_pictures",
+        "sinks/download/test_place.py::test_a_folder_removed_between_two_pictures_of_a_batch_is_made_again",
+    ),
+    row(
+        "a folder of pictures that is gone, not mounted, not writable",
+        "nothing is fetched, all is kept, the reason is reported; it heals by itself",
+        "the reason; the store's server counts requests",
+        "sinks/download/test_place.py::test_a_folder_that_cannot_be_used_is_said_at_once_and_heals_by_itself",
+        "sinks/download/test_place.py::test_a_folder_whose_permissions_were_taken_is_said_and_heals",
+        "sinks/download/test_place.py"
+        "::test_after_an_unmount_nothing_is_stored_below_the_mount_point_and_a_new_disk_gets_the_pictures",
+    ),
+    row(
+        "a batch of more streams than descriptors",
+        "few folders are open at once, each is synced once",
+        "128 descriptors, 1,000 streams",
+        "sinks/download/test_place.py::test_a_thousand_pictures_of_a_thousand_streams_need_few_descriptors",
+        "sinks/download/test_place.py::test_each_of_many_folders_is_synced_once_before_its_pictures_count",
+    ),
+    row(
+        "a bucket that is named wrongly, or not at all",
+        "check refuses it; a retried dead letter has the right URL",
+        "the dead letters' reason; the pictures afterwards",
+        "story/test_wrong_bucket.py"
+        "::test_pictures_of_a_wrongly_named_bucket_are_stored_after_a_reload_and_a_retry",
+        "story/test_wrong_bucket.py"
+        "::test_pictures_of_a_wrongly_named_bucket_are_stored_after_a_retry_on_the_file_of_a_stopped_daemon",
+        "story/test_wrong_bucket.py::test_a_webhook_gets_the_right_url_of_an_event_that_had_none",
+        "qcloud/test_bucket.py::test_a_bucket_that_is_not_there_fails_the_check_before_a_picture_is_lost",
+    ),
+    row(
+        "a good picture under a head that is wrong about it",
+        "stored by what its bytes prove; a wrong length, checksum or status still refuses",
+        "each form of head; the reason told",
+        "sinks/download/test_download.py"
+        "::test_a_whole_picture_is_stored_whatever_the_head_says_of_its_type_and_coding",
+        HEALS,
+    ),
+    row(
+        "a picture on a default domain of the bucket, or on one that only looks so",
+        "fetched, or refused",
+        "each domain of a table",
+        "qcloud/test_urls.py::test_every_default_domain_of_the_bucket_is_the_accounts_own",
+        "qcloud/test_urls.py::test_a_domain_that_only_looks_like_the_buckets_is_not_its_own",
+    ),
+    row(
         "a picture renamed before it is synced",
         "write, fsync, rename, fsync the folder, then settle",
         "the order of system calls in a trace",

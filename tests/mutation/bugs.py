@@ -423,8 +423,8 @@ PICTURES = (
     Bug(
         "a picture is renamed before its fsync",
         "poller/sinks/download/store.py",
-        '            drafts.sync()\n            reached("picture.synced")\n            _each(files, failed, publish)',
-        "            _each(files, failed, publish)\n            drafts.sync()",
+        '            drafts.sync()\n            reached("picture.synced")\n            self._each(files, publish)',
+        "            self._each(files, publish)\n            drafts.sync()",
         (
             "tests/sinks/download/test_disk.py"
             "::test_files_are_synced_before_their_renames_and_folders_after_and_before_returning",
@@ -434,8 +434,8 @@ PICTURES = (
     Bug(
         "no fsync of a picture's directory",
         "poller/sinks/download/store.py",
-        "            self._settle({file.folders for file in files if file.event_id not in failed})\n",
-        "",
+        "os.fsync(opened.open(folders))",
+        "opened.open(folders)",
         (
             "tests/sinks/download/test_disk.py"
             "::test_files_are_synced_before_their_renames_and_folders_after_and_before_returning",
@@ -443,7 +443,7 @@ PICTURES = (
     ),
     Bug(
         "a link in a picture's way is followed",
-        "poller/sinks/download/store.py",
+        "poller/sinks/download/folders.py",
         "_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC",
         "_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC",
         (
@@ -704,6 +704,18 @@ OPERATION = (
     ),
 )
 
-from .bugs_http import HTTP  # noqa: E402 - it needs `Bug`
+from .bugs_http import HTTP  # noqa: E402 - they need `Bug`
+from .bugs_pictures import PICTURES_AT_THEIR_PATH  # noqa: E402 - they need `Bug`
 
-BUGS = (*POLLING, *JOURNAL, *SPOOL, *SINKS, *PICTURES, *CALLBACKS, *LISTS, *OPERATION, *HTTP)
+BUGS: tuple[Bug, ...] = (
+    *POLLING,
+    *JOURNAL,
+    *SPOOL,
+    *SINKS,
+    *PICTURES,
+    *CALLBACKS,
+    *LISTS,
+    *OPERATION,
+    *HTTP,
+    *PICTURES_AT_THEIR_PATH,
+)

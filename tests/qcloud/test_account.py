@@ -297,6 +297,9 @@ def test_an_account_knows_where_its_pictures_are() -> None:
     own = account("http://x.example/", cos={"base_url": "https://CDN.example:8443/pics"})
     assert own.picture_url("a.jpg") == "https://CDN.example:8443/pics/a.jpg"
     assert own.picture_hosts == frozenset({"cdn.example"})
+    cdn = account("http://x.example/", cos={"bucket": "shots", "app_id": 125}, hosts=["CDN.example.com"])
+    assert cdn.picture_hosts == shots.picture_hosts | {"cdn.example.com"}
+    assert account("http://x.example/", hosts=["a.example"]).picture_hosts == frozenset({"a.example"})
     none = account("http://x.example/")
     assert none.picture_url("a.jpg") is None
     assert none.picture_hosts == frozenset()

@@ -129,9 +129,56 @@ def test_whatever_the_name_its_url_is_legal_and_stays_at_its_host(name: str) -> 
     assert URL(url, encoded=True).host == "shots-1250000000.file.myqcloud.com"
 
 
-def test_the_hosts_of_a_bucket_hold_the_old_and_the_regional_ones() -> None:
-    hosts = bucket_hosts("test", 10000)
-    assert {"test-10000.file.myqcloud.com", "test-10000.cos.ap-shanghai.myqcloud.com"} <= hosts
-    assert host_of(COS) in hosts
+OWN_HOSTS = [
+    "shots-1250000000.file.myqcloud.com",
+    *(
+        f"shots-1250000000.{v4}.myqcloud.com"
+        for v4 in ("cosgz", "cossh", "costj", "coscd", "cossgp", "coshk", "cosca", "cosger")
+    ),
+    "shots-1250000000.cos.ap-shanghai.myqcloud.com",
+    "shots-1250000000.cos.ap-beijing-1.myqcloud.com",
+    "shots-1250000000.cos.na-siliconvalley.myqcloud.com",
+    "shots-1250000000.cos.accelerate.myqcloud.com",
+    "shots-1250000000.cos.ap-guangzhou.tencentcos.cn",
+    "shots-1250000000.cos.eu-frankfurt.tencentcos.cn",
+]
+FOREIGN_HOSTS = [
+    "cossh.myqcloud.com",
+    "myqcloud.com",
+    "other-1250000000.cossh.myqcloud.com",
+    "shots-1250000001.cossh.myqcloud.com",
+    "xshots-1250000000.cossh.myqcloud.com",
+    "x.shots-1250000000.cossh.myqcloud.com",
+    "shots-1250000000.x.cossh.myqcloud.com",
+    "shots-1250000000.cossh.myqcloud.com.evil.example",
+    "shots-1250000000.cossh.evil.example",
+    "shots-1250000000.cosxx.myqcloud.com",
+    "shots-1250000000.cos.nowhere.myqcloud.com",
+    "shots-1250000000.cos.myqcloud.com",
+    "shots-1250000000.cos.ap-shanghai.file.myqcloud.com",
+    "shots-1250000000.cos.ap-shanghai.tencentcos.com",
+    "shots-1250000000.picsh.myqcloud.com",
+    "shots-1250000000.image.myqcloud.com",
+    "shots-1250000000.ci.ap-shanghai.myqcloud.com",
+    "shots-1250000000.pic.ap-shanghai.myqcloud.com",
+    "shots-1250000000.cos-website.ap-shanghai.myqcloud.com",
+    "shots-1250000000.cos-internal.ap-shanghai.tencentcos.cn",
+    "shots-1250000000.cos-internal.accelerate.tencentcos.cn",
+]
+
+
+@pytest.mark.parametrize("host", OWN_HOSTS)
+def test_every_default_domain_of_the_bucket_is_the_accounts_own(host: str) -> None:
+    assert host in bucket_hosts("shots", 1250000000)
+    assert host in bucket_hosts("Shots", "1250000000")
+
+
+@pytest.mark.parametrize("host", FOREIGN_HOSTS)
+def test_a_domain_that_only_looks_like_the_buckets_is_not_its_own(host: str) -> None:
+    assert host not in bucket_hosts("shots", 1250000000)
+
+
+def test_a_host_is_read_out_of_a_url() -> None:
+    assert host_of(COS) in bucket_hosts("test", 10000)
     assert host_of("https://[::1]:80/x") == "::1"
     assert host_of("no url") is None

@@ -85,6 +85,7 @@ def sink(name: str, entry: str, *fragments: str) -> Case:
     return case(name, {9: entry}, *fragments)
 
 
+WITH_COS = "    key: k\n    cos: {bucket: b, app_id: 1}"
 HOOK = "  out: {type: webhook, url: https://example.com/hook, "
 
 FILE = [
@@ -562,7 +563,36 @@ TOGETHER = [
         {7: "spool: {type: sqlite, path: it}", 10: "journal: {path: §it}"},
         "is the spool's own file",
     ),
-    sink("pictures in a file", "  out: {type: download, directory: §secret}", "is a file: name a folder"),
+    case(
+        "pictures in a file",
+        {4: WITH_COS, 9: "  out: {type: download, directory: §secret}"},
+        "is a file: name a folder",
+    ),
+    sink(
+        "pictures of an account that does not say where they are",
+        "  out: {type: §download, directory: d}",
+        "none can be built for accounts.main: add cos there",
+    ),
+    case(
+        "pictures of an account that names only hosts",
+        {4: "    key: k\n    hosts: [cdn.example.com]", 9: "  out: {type: §download, directory: d}"},
+        "none can be built for accounts.main: add cos there",
+    ),
+    sink(
+        "pictures and more of an account that does not say where they are",
+        "  out: {type: §download, directory: d, allow_hosts: [a.example], only: {streams: [a]}}",
+        "none can be built for accounts.main: add cos there",
+    ),
+    case(
+        "pictures of two accounts, of which one does not say where they are",
+        {
+            4: WITH_COS + "\n  second: {app_id: 5, key: k}\n  third: {app_id: 6, key: k}",
+            6: "  shots: {type: screenshot_queue, account: main}\n"
+            "  more: {type: screenshot_queue, account: second}",
+            9: "  out: {type: §download, directory: d}",
+        },
+        "none can be built for accounts.second: add cos there",
+    ),
     *(
         case(
             f"one port for two listeners: {one} and {other}",

@@ -347,3 +347,61 @@ def test_reading_takes_the_environment_of_the_process_by_default(
     monkeypatch.setitem(os.environ, "A_KEY_OF_THIS_TEST", "abc")
     settings = load(write(tmp_path, "\n".join({**GOOD, 4: "    key: ${A_KEY_OF_THIS_TEST}"}.values())))
     assert settings.accounts["main"].key_value == "abc"
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "",
+        "http://cdn.example.com",
+        "//cdn.example.com",
+        "cdn.example.com/",
+        "cdn.example.com/shots",
+        "cdn.example.com:443",
+        "*.example.com",
+        "*",
+        "user@cdn.example.com",
+        "cdn.example.com.",
+        ".example.com",
+        "a..example.com",
+        "-a.example.com",
+        "cdn example.com",
+        "cdn.example.com\n",
+        "bücher.example",
+        "ｃdn.example.com",
+        "\u212aube.example",
+        "127.1",
+        "256.0.0.1",
+        "[::1]",
+        "a" * 64 + ".example",
+        ".".join(["a" * 60] * 5),
+        7,
+        None,
+    ],
+)
+def test_what_is_no_host_name_is_refused_among_an_accounts_own_hosts(host: object) -> None:
+    with pytest.raises(ValidationError, match=r"written as in URLs|not an IP address"):
+        AccountSettings.model_validate({"app_id": 1, "key": "k", "hosts": [host]})
+
+
+def test_an_accounts_own_hosts_are_lower_case_once_read() -> None:
+    given = {"app_id": 1, "key": "k", "hosts": ["CDN.Example.COM", "img_1.example", "127.0.0.1", "localhost"]}
+    read = AccountSettings.model_validate(given)
+    assert read.hosts == ("cdn.example.com", "img_1.example", "127.0.0.1", "localhost")
+
+
+@pytest.mark.parametrize(
+    ("sources", "sinks"),
+    [
+        ("shots: {type: screenshot_queue, account: main}", "out: {type: stdout}"),
+        (
+            "pushed: {type: callbacks, account: main, key: k, path: /a-path-that-nobody-guesses}",
+            "out: {type: download, directory: d, allow_hosts: [cdn.example.com]}",
+        ),
+    ],
+)
+def test_an_account_without_cos_will_do_where_no_bare_name_has_to_be_fetched(
+    tmp_path: Path, sources: str, sinks: str
+) -> None:
+    text = f"accounts: {{main: {{app_id: 1, key: k}}}}\nsources:\n  {sources}\nspool: {{type: memory}}\n"
+    assert load(write(tmp_path, f"{text}sinks:\n  {sinks}\n")).accounts["main"].cos is None

@@ -49,6 +49,7 @@ class Receipt(NamedTuple):
 
 class _Data(msgspec.Struct):
     file_name: str
+    url: str | None = None
 
 
 class _Event(msgspec.Struct):
@@ -70,6 +71,8 @@ class Receiver:
         self.attempts = 0
         self.receipts: list[Receipt] = []
         self.headers: list[dict[str, str]] = []
+        self.urls: dict[str, str | None] = {}
+        """The URL in the newest taken event of each picture's name."""
         self.port = 0
         self._runner = web.ServerRunner(
             web.Server(self._answer, handler_cancellation=True, access_log=None), shutdown_timeout=0.1
@@ -127,6 +130,7 @@ class Receiver:
         if not self.refused_files.isdisjoint(files):
             return web.Response(status=422)
         ids = tuple(event.id for event in events)
+        self.urls |= {event.data.file_name: event.data.url for event in events}
         self.receipts.append(Receipt(request.headers["webhook-id"], self.life, ids, files))
         return web.Response()
 

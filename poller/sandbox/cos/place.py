@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 from poller.sandbox.cos.errors import Refused
 
 _OURS = re.compile(r"(file|cos\.[a-z0-9-]+)\.myqcloud\.com")
+_LABEL = re.compile(r"[a-z0-9-]+-[0-9]{8,}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,7 +35,7 @@ def place_of(target: str, host: str, buckets: Collection[str]) -> Place:
     """Reads a request line's target; a proxy's client writes the host into it as well.
 
     A bucket is named by the host's first label or the path's first folder. Raises Refused where a host of the
-    object store names one that is not there.
+    object store, or a folder that looks like a bucket and its owner, names one that is not there.
     """
     if not target.startswith("/"):
         parts = urlsplit(target)
@@ -49,4 +50,6 @@ def place_of(target: str, host: str, buckets: Collection[str]) -> Place:
     first, _, rest = path.partition("/")
     if first in buckets:
         return Place(host=host, path=path, query=query, bucket=first, key=rest)
+    if _LABEL.fullmatch(first) and "/" in path:
+        raise Refused("NoSuchBucket")
     return Place(host=host, path=path, query=query, bucket=None, key=path)

@@ -19,6 +19,9 @@ MARGIN = timedelta(seconds=30)
 NOT_YET = 2.0
 """Seconds until a picture is asked for again that is not there yet."""
 FAR_AHEAD = timedelta(hours=1)
+WHOLE = frozenset({200, 203})
+"""The statuses of a whole picture; that of 203 came through a proxy which may have changed the head."""
+START = b"\xff\xd8"
 CHECKSUM = "x-cos-hash-crc64ecma"
 LONGEST_REFUSAL = 64 * 2**10
 BUSY = frozenset({408, 425, 429})
@@ -123,18 +126,17 @@ class Arrived:
         self._max_pixels = max_pixels
         self._now = now
         self._checksum: str | None = None
+        self._coded = False
         self._refused: SinkError | None = None
         self._pieces: list[bytes] = []
         self._size = 0
 
     def begin(self, status: int, headers: Mapping[str, str], length: int | None) -> None:
         """Judge the head."""
-        if status != 200:
+        if status not in WHOLE:
             self._refused = refusal(status, headers.get("retry-after", ""), self._event, self._now)
             return
-        # Pictures do not compress; what was compressed all the same could be a bomb.
-        if headers.get("content-encoding", "identity").lower() != "identity":
-            raise TryLater("the picture came compressed, which was not asked for")
+        self._coded = headers.get("content-encoding", "identity").strip().lower() != "identity"
         if length is not None and length > self._max_bytes:
             raise Rejected(f"the picture has {length} bytes; max_bytes is {self._max_bytes}")
         self._lease.take(length or 0)
@@ -151,6 +153,14 @@ class Arrived:
             raise TryLater(f"the picture does not end within max_bytes ({self._max_bytes})")
         self._lease.take(self._size - self._lease.taken)
         self._pieces.append(piece)
+        if self._coded and self._size >= len(START):
+            self._check_plain()
+
+    def _check_plain(self) -> None:
+        """A header may be wrong about a picture that came plain. What is coded is refused: it could be a bomb."""
+        self._coded = False
+        if not b"".join(self._pieces).startswith(START):
+            raise TryLater("the picture came compressed, which was not asked for")
 
     def picture(self) -> bytes:
         """The picture, whole and checked; raises `TryLater` or `Rejected`."""
@@ -163,7 +173,7 @@ class Arrived:
 
 
 def refusal(status: int, retry_after: str, event: Event, now: datetime) -> TryLater | Rejected:
-    """What a status other than 200 means for one picture."""
+    """What a status that brings no whole picture means for one picture."""
     if status in {403, 404, 410} and now < expected_by(event):
         return TryLater(f"HTTP {status}: not there yet", after=NOT_YET)
     if status in {404, 410}:

@@ -12,6 +12,9 @@ import pycurl
 from poller.errors import PollerError, SinkError
 from poller.outbound import CONNECT_TIMEOUT, USER_AGENT, AddressGuard
 
+LONGEST_HEAD: Final = 128 * 2**10
+"""Bytes of an answer's head, with those of the informational answers before it."""
+MOST_INTERIM: Final = 32
 _CUT: Final = -1
 _STATUS: Final = re.compile(rb"HTTP/[0-9.]+ ([0-9]{3})\b")
 _LENGTH: Final = re.compile(r"[0-9]{1,18}")
@@ -67,6 +70,8 @@ class Handle:
         self._status = 0
         self._headers: dict[str, str] = {}
         self._barred: str | None = None
+        self._opened = False
+        self._interim = self._head = 0
         self._raised: SinkError | None = None
 
     def forget(self) -> None:
@@ -82,14 +87,19 @@ class Handle:
         return TransferFailed(self._reason(code))
 
     def _reason(self, code: int) -> str:
-        if self._barred is not None:
+        if self._barred is not None and not self._opened:
             return f"{self._barred} is not a public address; allow_cidr can permit it"
+        if self._endless():
+            return "the head of the answer does not end"
         if code in _TLS:
             return f"TLS: {self.curl.errstr()}"
         number = self.curl.getinfo(pycurl.OS_ERRNO)
         return _REASONS.get(code, f"not HTTP: {pycurl.easy_strerror(code)}").format(
             errno.errorcode.get(number, "no address could be reached")
         )
+
+    def _endless(self) -> bool:
+        return self._head > LONGEST_HEAD or self._interim > MOST_INTERIM
 
     # ------------------------------------------------------------ called by libcurl
 
@@ -98,16 +108,21 @@ class Handle:
         if not self._guard.allows(host):
             self._barred = host
             return pycurl.SOCKET_BAD
+        self._opened = True
         return socket.socket(address.family, address.socktype, address.protocol)
 
     def _line(self, line: bytes) -> int | None:
         """One line of a head (a 100 may come before the real one), or of a chunked body's trailer."""
+        self._head += len(line)
+        self._interim += line.startswith(b"HTTP/")
+        if self._endless():
+            return _CUT
         name, colon, value = line.decode("latin-1").partition(":")
         if line.startswith(b"HTTP/"):
             found = _STATUS.match(line)
             self._status, self._headers = int(found[1]) if found else 0, {}
         elif colon:
-            self._headers[name.lower()] = value.strip()
+            self._headers[name.strip().lower()] = value.strip()
         elif self._status >= 200:
             return self._tell(lambda answer: answer.begin(self._status, self._headers, self._length()))
         return None

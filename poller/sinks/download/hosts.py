@@ -26,6 +26,12 @@ _ENTRY: Final = re.compile(
     re.IGNORECASE,
 )
 LONGEST_URL: Final = 8192
+NO_URL: Final = (
+    "the event has no URL: say where the account's pictures are (cos), then retry this dead letter"
+)
+FOREIGN_REMEDY: Final = (
+    "name it under the account's hosts, or in the sink's allow_hosts, then retry this dead letter"
+)
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,14 +70,14 @@ def host_list(entries: Iterable[str]) -> HostList:
 def vet(url: str | None, hosts: HostList) -> Target:
     """Return what may be fetched, or raise `Rejected`; its text never holds the URL."""
     if url is None:
-        raise Rejected("the event has no URL")
+        raise Rejected(NO_URL)
     match = _URL.fullmatch(url) if len(url) <= LONGEST_URL else None
     if match is None:
         raise Rejected("not a plain http or https URL (user names and unencoded characters are refused too)")
     host = (match["name"] or match["six"]).lower()
     port = int(match["port"] or (443 if match["scheme"].lower() == "https" else 80))
     if port > 65535 or not hosts.holds(host, port):
-        raise Rejected(f"{host}:{port} is not among the hosts that pictures may come from (allow_hosts)")
+        raise Rejected(f"{host}:{port} is not among the hosts that pictures may come from: {FOREIGN_REMEDY}")
     return Target(
         url=url.partition("#")[0],
         host=host,

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable
 from concurrent.futures import Executor, wait
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from secrets import token_hex
 from types import TracebackType
@@ -20,6 +21,8 @@ MOST_LEFTOVERS: Final = 100_000
 SYNCS: Final = 8
 """So many fsyncs of a batch run at once."""
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
 _FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -44,8 +47,8 @@ class Drafts:
             with suppress(OSError):
                 os.unlink(draft, dir_fd=self._incoming)
 
-    def write(self, content: bytes) -> str:
-        """Write a new file under a random name, which is returned; not durable yet."""
+    def write(self, content: bytes, at: datetime | None = None) -> str:
+        """Write a new file under a random name, which is returned; not durable yet. `at` becomes the file's time."""
         draft = f".{token_hex(16)}{ENDING}"
         descriptor = os.open(draft, _FLAGS, 0o666, dir_fd=self._incoming)
         self._named.add(draft)
@@ -53,6 +56,8 @@ class Drafts:
         rest = memoryview(content)
         while rest:
             rest = rest[os.write(descriptor, rest) :]
+        if at is not None:
+            set_time(descriptor, at)
         return draft
 
     def sync(self) -> None:
@@ -81,6 +86,13 @@ class Drafts:
 def _fsync(descriptors: Iterable[int]) -> None:
     for descriptor in descriptors:
         os.fsync(descriptor)
+
+
+def set_time(descriptor: int, at: datetime) -> None:
+    """Give an open file this time as that of its last change, where the file system can keep it."""
+    nanoseconds = (at - _EPOCH) // _MICROSECOND * 1000
+    with suppress(OSError, OverflowError):
+        os.utime(descriptor, ns=(nanoseconds, nanoseconds))
 
 
 def open_incoming(root: int) -> int:

@@ -16,7 +16,7 @@ import msgspec
 from poller.model import Event, identity
 
 USUAL_KIND: Final = "screenshot"
-PLACEHOLDERS: Final = ("date", "hour", "account", "kind", "stream", "name", "id")
+PLACEHOLDERS: Final = ("date", "hour", "time", "account", "kind", "stream", "name", "id")
 OPEN: Final = frozenset({"account", "stream", "name"})
 """The placeholders of any length: two of them in one part could run into each other."""
 LONGEST_PART: Final = 200
@@ -73,6 +73,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
         return {
             "date": f"{when.year:04}-{when.month:02}-{when.day:02}",
             "hour": f"{when.hour:02}",
+            "time": f"{when.year:04}{when.month:02}{when.day:02}T{when.hour:02}{when.minute:02}{when.second:02}",
             "account": self._folder_value(event.account),
             "kind": self._folder_value(event.kind),
             "stream": self._folder_value(event.stream_id),

@@ -1,6 +1,6 @@
 """Settings of a sink of type `download`."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field
 
@@ -39,10 +39,12 @@ def _host(entry: str) -> str:
 class DownloadSettings(SinkSettings):
     """Where pictures go, where they may come from, and what is too large."""
 
+    fetches_pictures: ClassVar[bool] = True
+
     directory: FilePath = Field(description="The folder below which pictures are stored; made if missing.")
     template: Annotated[str, AfterValidator(_template)] = Field(
         default="{date}/{stream}/{name}",
-        description="A picture's path below the directory, from {date} {hour} (of the shot, UTC) {account} "
+        description="A picture's path below the directory, from {date} {hour} {time} (of the shot, UTC) {account} "
         "{kind} {stream} {name} {id}; it holds {name} or {id}.",
     )
     allow_hosts: tuple[Annotated[str, AfterValidator(_host)], ...] | None = Field(

@@ -8,6 +8,8 @@ from functools import partial
 from types import TracebackType
 from typing import ParamSpec, Protocol, Self, TypeVar
 
+import msgspec
+
 from poller.errors import PartlyFailed, SinkError, TryLater
 from poller.model import Batch, Event
 from poller.outbound import AddressGuard
@@ -47,7 +49,7 @@ class Download:
         own = frozenset((host, None) for account in accounts.values() for host in account.picture_hosts)
         given = settings.allow_hosts
         self._hosts = HostList(exact=own) if given is None else host_list(given)
-        self._lone = len(accounts) <= 1
+        self._layout = Layout(parts=parse_template(settings.template), lone=len(accounts) <= 1)
         self._memory = Memory(max(LEAST_MEMORY, 4 * settings.max_bytes))
         self._store = Store(settings.directory)
         self._open = AsyncExitStack()
@@ -68,9 +70,6 @@ class Download:
                 max_bytes=settings.max_bytes,
                 max_pixels=settings.max_pixels,
             )
-            self._layout = Layout(
-                parts=parse_template(settings.template), lone=self._lone, folds=self._store.folds
-            )
             self._open = opening.pop_all()
         return self
 
@@ -80,10 +79,11 @@ class Download:
         await self._open.aclose()
 
     async def deliver(self, batch: Batch) -> None:
-        """Store the pictures of all events; returns when all of them are durable.
+        """Store the pictures of all events; returns when all of them are durable, and lie at the directory's path.
 
         Cancelled, it leaves only whole pictures: a thread that has begun to store goes on to its end.
         """
+        await self._in_thread(self._store.look)
         events = batch.events
         failures: dict[str, SinkError] = {}
         wanted: list[tuple[Event, Target]] = []
@@ -107,13 +107,14 @@ class Download:
     def _keep(self, arrived: Sequence[tuple[Event, Target, Arrived]]) -> dict[str, SinkError]:
         failures: dict[str, SinkError] = {}
         files: list[File] = []
+        layout = msgspec.structs.replace(self._layout, folds=self._store.folds)
         for event, target, came in arrived:
             try:
                 picture = came.picture()
             except SinkError as error:
                 failures[event.id] = error
             else:
-                files += self._files(event, self._layout.place(event, target.path), picture)
+                files += self._files(event, layout.place(event, target.path), picture)
         return failures | self._store.keep(files)
 
     def _files(self, event: Event, place: Place, picture: bytes) -> list[File]:
@@ -122,7 +123,13 @@ class Download:
         if self._settings.sidecar:
             contents = {f"{place.name}.json": event.encoded + b"\n", **contents}
         return [
-            File(event_id=event.id, folders=place.folders, name=name, content=content)
+            File(
+                event_id=event.id,
+                folders=place.folders,
+                name=name,
+                content=content,
+                at=event.occurred_at,
+            )
             for name, content in contents.items()
         ]
 

@@ -8,27 +8,29 @@ All of it blocks: it runs in threads.
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
-from secrets import token_hex
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import msgspec
 
-from poller.errors import SinkError, StorageError, TryLater
+from poller.errors import PlaceGone, SinkError, StorageError, TryLater
 from poller.failpoints import reached
-from poller.sinks.download.incoming import SYNCS, Drafts, open_incoming
+from poller.sinks.download.folders import FolderChanged, Folders, Identity, OpenFolders
+from poller.sinks.download.incoming import SYNCS, Drafts, set_time
+from poller.sinks.download.place import DENIED, Place, Places, trouble
 
 AT_ONCE: Final = 64
 """Files written before the first of them is fsynced; each holds a descriptor."""
 MOST_REMEMBERED: Final = 10_000
 
-_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+TRIES: Final = 3
+"""So often a batch begins anew when a folder is replaced under it."""
+
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _IN_THE_WAY: Final = frozenset(
     {
         errno.EACCES,
@@ -43,8 +45,6 @@ _IN_THE_WAY: Final = frozenset(
 )
 """Errors of one path and not of the disk."""
 
-Folders = tuple[str, ...]
-
 
 class File(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be stored, where, and for which event."""
@@ -53,6 +53,8 @@ class File(msgspec.Struct, frozen=True, kw_only=True):
     folders: Folders
     name: str
     content: bytes
+    at: datetime | None = None
+    """The time that the file shows as its own; that of writing, if None."""
 
 
 class PathTrouble(TryLater):
@@ -60,23 +62,23 @@ class PathTrouble(TryLater):
 
 
 class Store:
-    """A directory of pictures, opened once; `keep` may run in several threads at once."""
+    """A directory of pictures; `keep` may run in several threads at once.
+
+    Its folders are held open, and may be replaced meanwhile: before and after each batch they are compared with what
+    lies at the path.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._root = -1
-        self._incoming = -1
         self._syncs = ThreadPoolExecutor(2 * SYNCS, "fsync")
-        self._settled: set[Folders] = set()  # folders whose own entries are known to be durable
+        self._places = Places(directory, self._syncs)
         self.folds = False
 
     def open(self) -> None:
         """Make the directory if missing, prove it writable, remove what a crash left; `StorageError`."""
         try:
             _make_durably(self._directory)
-            self._root = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            self._incoming = open_incoming(self._root)
-            self.folds = self._prove()
+            self.folds = self._places.open().folds
         except OSError as error:
             self.close()
             raise StorageError(f"cannot store pictures in {self._directory}: {error.strerror}") from None
@@ -84,131 +86,137 @@ class Store:
     def close(self) -> None:
         """Give the descriptors back, and the threads; no `keep` may run any more."""
         self._syncs.shutdown()
-        for descriptor in (self._incoming, self._root):
-            if descriptor >= 0:
-                os.close(descriptor)
-        self._incoming = self._root = -1
+        self._places.close()
+
+    def look(self) -> None:
+        """Open the directory anew if another one lies at its path; `PlaceGone` when none that can be used does."""
+        try:
+            with self._places.current() as place:
+                self.folds = place.folds
+        except OSError as error:
+            raise trouble(self._directory, error) from None
 
     def keep(self, files: Sequence[File]) -> dict[str, SinkError]:
-        """Store files in their order; returns the events that failed. All others are durable then.
+        """Store files in their order; returns the events that failed. All others are durable then, and at the path.
 
-        An event's later files are not stored once one of it failed. `TryLater` when the disk as a whole does
-        not take them (full, read-only, broken); then some files may have been stored, each of them whole.
+        An event's later files are not stored once one of it failed. `PlaceGone` when the directory as a whole does
+        not take them (gone, full, read-only, broken); then some files may have been stored, each of them whole.
         """
-        failed: dict[str, SinkError] = {}
         try:
-            for first in range(0, len(files), AT_ONCE):
-                self._keep_some(files[first : first + AT_ONCE], failed)
-            self._settle({file.folders for file in files if file.event_id not in failed})
-            reached("folders.synced")
+            for _ in range(TRIES):
+                with self._places.current() as place, suppress(FolderChanged):
+                    return _Keeping(place, self._syncs).keep(files)
         except OSError as error:
-            raise TryLater(
-                "the disk is full" if error.errno in _FULL else f"disk: {error.strerror}"
-            ) from None
-        return failed
+            raise trouble(self._directory, error) from None
+        raise PlaceGone(f"the folder {self._directory} changes while pictures are stored in it")
 
-    def _keep_some(self, files: Sequence[File], failed: dict[str, SinkError]) -> None:
+
+class _Keeping:
+    """One batch being stored; `FolderChanged` when a folder was replaced under it, so that all has to begin anew."""
+
+    def __init__(self, place: Place, syncs: Executor) -> None:
+        self._place = place
+        self._syncs = syncs
+        self._failed: dict[str, SinkError] = {}
+
+    def keep(self, files: Sequence[File]) -> dict[str, SinkError]:
+        """See `Store.keep`."""
+        with OpenFolders(self._place.root, made=self._unsettle) as folders:
+            for first in range(0, len(files), AT_ONCE):
+                self._keep_some(files[first : first + AT_ONCE], folders)
+            identities = folders.identities
+        self._settle({file.folders for file in files if file.event_id not in self._failed}, identities)
+        reached("folders.synced")
+        return self._failed
+
+    def _keep_some(self, files: Sequence[File], folders: OpenFolders) -> None:
         written: dict[int, str] = {}
-        with self._open_folders() as folders, Drafts(self._incoming, self._syncs) as drafts:
+        with Drafts(self._place.incoming, self._syncs) as drafts:
 
             def write(index: int, file: File) -> None:
-                if not _holds(folders.open(file.folders), file.name, file.content):
-                    written[index] = drafts.write(file.content)
+                if not _holds(folders.open(file.folders), file):
+                    with self._in_place():
+                        written[index] = drafts.write(file.content, file.at)
 
             def publish(index: int, file: File) -> None:
                 if index in written:
                     drafts.publish(written[index], folders.open(file.folders), file.name)
 
-            _each(files, failed, write)
+            self._each(files, write)
             reached("picture.written")
             drafts.sync()
             reached("picture.synced")
-            _each(files, failed, publish)
+            self._each(files, publish)
             reached("picture.renamed")
 
-    def _open_folders(self) -> "_Opened":
-        return _Opened(self._root, made=self._settled.discard)
+    def _each(self, files: Sequence[File], step: Callable[[int, File], None]) -> None:
+        for index, file in enumerate(files):
+            if file.event_id in self._failed:
+                continue
+            try:
+                step(index, file)
+            except _Blocked as error:
+                raise error.cause from None
+            except (FileNotFoundError, FolderChanged):
+                raise FolderChanged from None
+            except OSError as error:
+                if error.errno not in _IN_THE_WAY or (error.errno in DENIED and not self._writable()):
+                    raise
+                self._failed[file.event_id] = PathTrouble(
+                    f"something is in the way of the file: {error.strerror}"
+                )
 
-    def _settle(self, touched: Iterable[Folders]) -> None:
-        """Make the entries of folders durable, and the entries of those folders in their parents."""
-        chain = {folders[:depth] for folders in touched for depth in range(1, len(folders) + 1)}
-        new = chain - self._settled
-        with self._open_folders() as opened:
-            for folders in {*touched, *(folders[:-1] for folders in new)}:
-                os.fsync(opened.open(folders))
-        if len(self._settled) > MOST_REMEMBERED:
-            self._settled.clear()
-        self._settled.update(new)
-
-    def _prove(self) -> bool:
-        """Take one file through all the steps; returns whether the disk takes `A` and `a` for the same."""
-        lower, upper = f".proof-{(token := token_hex(8))}", f".PROOF-{token}"
-        with Drafts(self._incoming, self._syncs) as drafts:
-            draft = drafts.write(b"proof")
-            drafts.sync()
-            drafts.publish(draft, self._root, lower)
+    @contextmanager
+    def _in_place(self) -> Iterator[None]:
+        """An error of the folder of drafts is never one of a single path."""
         try:
-            os.fsync(self._root)
-            os.stat(upper, dir_fd=self._root, follow_symlinks=False)
+            yield
         except FileNotFoundError:
-            return False
-        finally:
-            os.unlink(lower, dir_fd=self._root)
-        return True
-
-
-class _Opened:
-    """Folders below a root, each opened once from its parent's descriptor and made if missing."""
-
-    def __init__(self, root: int, *, made: Callable[[Folders], None]) -> None:
-        self._root = root
-        self._made = made
-        self._open: dict[Folders, int] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None:
-        for descriptor in self._open.values():
-            os.close(descriptor)
-
-    def open(self, folders: Folders) -> int:
-        """The descriptor of a folder, which stays open until all are left."""
-        if not folders:
-            return self._root
-        if folders not in self._open:
-            self._open[folders] = self._step(self.open(folders[:-1]), folders)
-        return self._open[folders]
-
-    def _step(self, parent: int, folders: Folders) -> int:
-        name = folders[-1]
-        try:
-            return os.open(name, _FOLDER, dir_fd=parent)
-        except FileNotFoundError:
-            self._made(folders)
-            with suppress(FileExistsError):
-                os.mkdir(name, dir_fd=parent)
-            return os.open(name, _FOLDER, dir_fd=parent)
-
-
-def _each(files: Sequence[File], failed: dict[str, SinkError], step: Callable[[int, File], None]) -> None:
-    for index, file in enumerate(files):
-        if file.event_id in failed:
-            continue
-        try:
-            step(index, file)
+            raise
         except OSError as error:
-            if error.errno not in _IN_THE_WAY:
-                raise
-            failed[file.event_id] = PathTrouble(f"something is in the way of the file: {error.strerror}")
+            raise _Blocked(error) from None
+
+    def _writable(self) -> bool:
+        return os.access(".", os.W_OK | os.X_OK, dir_fd=self._place.root, effective_ids=True)
+
+    def _unsettle(self, folders: Folders) -> None:
+        self._place.settled.pop(folders, None)
+
+    def _settle(self, touched: Iterable[Folders], identities: Mapping[Folders, Identity]) -> None:
+        """Make the entries of folders durable, and the entries of those folders in their parents.
+
+        The folders are opened anew from the path, so that what is made durable is what lies there.
+        """
+        settled = self._place.settled
+        chain = {folders[:depth] for folders in touched for depth in range(1, len(folders) + 1)}
+        new = {folders for folders in chain if settled.get(folders) != identities.get(folders)}
+        with OpenFolders(self._place.root, made=None) as opened:
+            opened.identities.update(identities)
+            try:
+                for folders in sorted({*touched, *(folders[:-1] for folders in new)}):
+                    os.fsync(opened.open(folders))
+            except (FileNotFoundError, NotADirectoryError):
+                raise FolderChanged from None
+        if not self._place.is_current():
+            raise FolderChanged
+        if len(settled) > MOST_REMEMBERED:
+            settled.clear()
+        settled.update({folders: identities[folders] for folders in new})
 
 
-def _holds(folder: int, name: str, content: bytes) -> bool:
+class _Blocked(Exception):
+    """Carries an error of the directory past the handling of those of single paths."""
+
+    def __init__(self, cause: OSError) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+
+def _holds(folder: int, wanted: File) -> bool:
     """Whether the folder holds exactly this file already, durable; a link is not it, whatever it leads to."""
+    content = wanted.content
     try:
-        descriptor = os.open(name, _READ, dir_fd=folder)
+        descriptor = os.open(wanted.name, _READ, dir_fd=folder)
     except OSError:
         return False
     try:
@@ -218,6 +226,8 @@ def _holds(folder: int, name: str, content: bytes) -> bool:
         with open(descriptor, "rb", closefd=False) as file:
             if file.read(len(content) + 1) != content:
                 return False
+        if wanted.at is not None:
+            set_time(descriptor, wanted.at)
         os.fsync(descriptor)  # whoever wrote it may not have
         return True
     finally:

@@ -33,6 +33,7 @@ from poller.model import (
     Outcome,
     Quarantined,
     Reading,
+    unchanged,
 )
 from poller.ports import Damage, Examined, Pruned, Salvaged, Wants
 from poller.settings import FilePath, Size, SpoolSettings, size_between
@@ -217,7 +218,9 @@ class SqliteSpool:
         self._writer.dirty.append(changes)
         self._flush_in(FLUSH_DELAY)
 
-    async def retry_dead(self, sink: str, numbers: Sequence[int], together: int) -> int:
+    async def retry_dead(
+        self, sink: str, numbers: Sequence[int], together: int, rebuild: Callable[[Event], Event] = unchanged
+    ) -> int:
         """See `Spool.retry_dead`."""
         desk = self._claims.desks[sink]
         retry = partial(
@@ -226,6 +229,7 @@ class SqliteSpool:
             numbers=list(numbers),
             together=together,
             room=desk.room_to_retry(),
+            rebuild=rebuild,
         )
         found = await self._write(retry)
         reached("dead.owed")

@@ -344,7 +344,9 @@ class Writer:
         rows = self.connection.execute("SELECT about, memory FROM source WHERE name = ?", (source,))
         return {about: bytes(memory) for about, memory in rows}
 
-    def retry_dead(self, sink: str, numbers: Sequence[int], together: int, room: int) -> list[Waiting]:
+    def retry_dead(
+        self, sink: str, numbers: Sequence[int], together: int, room: int, rebuild: Callable[[Event], Event]
+    ) -> list[Waiting]:
         """Dead letters become batches that wait for their retry; at most `room` events, oldest first."""
         marks = json_numbers(numbers)
         rows = self.connection.execute(
@@ -353,7 +355,7 @@ class Writer:
             (sink, marks, room),
         )
         letters = [dead_of(row) for row in rows]
-        found = revived(letters, together, self._clock.now())
+        found = revived(letters, together, self._clock.now(), rebuild)
         for waiting in found:
             self.connection.execute(_PUT_WAITING, waiting_row(sink, waiting))
         reached("dead.moved")

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import pytest
 
-from poller.errors import PartlyFailed, StorageError, TryLater
+from poller.errors import PartlyFailed, PlaceGone, StorageError
 from poller.sinks.download.store import File, Store
 
 from .names import HOSTILE_NAMES
@@ -313,7 +313,7 @@ def test_a_file_whose_sync_failed_is_not_published(tmp_path: Path, error: str) -
     assert "INJECTED" in trace.read_text()
     assert "READY" in result.stderr
     assert "RETURNED" not in result.stderr
-    assert "TryLater" in result.stderr
+    assert "PlaceGone" in result.stderr
     assert files(tmp_path / "pictures") == {}
 
 
@@ -345,7 +345,7 @@ def test_a_full_disk_fails_the_batch_as_a_whole_and_heals(small_disk: Path) -> N
             filler.write_bytes(bytes(2 * 2**20 - 8 * len(jpeg())))
             for _ in range(3):
                 error = await attempt(sink, *events)
-                assert type(error) is TryLater
+                assert type(error) is PlaceGone
                 assert str(error) == "the disk is full"
                 assert list((small_disk / ".incoming").iterdir()) == []
                 assert all(path.read_bytes() == jpeg() for path in small_disk.glob("*.jpg"))
@@ -363,7 +363,7 @@ def test_a_disk_that_became_read_only_fails_the_batch_as_a_whole(small_disk: Pat
             mount = await asyncio.create_subprocess_exec("mount", "-o", "remount,ro", small_disk)
             assert await mount.wait() == 0
             error = await attempt(sink, shot(NAME, server.url(NAME)))
-            assert type(error) is TryLater
+            assert type(error) is PlaceGone
             assert "Read-only" in str(error)
 
     asyncio.run(main())

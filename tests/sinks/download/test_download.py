@@ -130,14 +130,24 @@ def test_large_pictures_beyond_the_memory_are_asked_for_again_later(tmp_path: Pa
         (ok(jpeg()[:-500], length=None), "cut"),
         (ok(jpeg() + b"<?php", length=None), "follows the end"),
         (ok(gzip.compress(jpeg()), "Content-Encoding: gzip"), "compressed"),
-        (ok(jpeg(), "Content-Encoding: br"), "compressed"),
+        (ok(gzip.compress(jpeg()), "Content-Encoding: aws-chunked, gzip"), "compressed"),
+        (ok(b"400;chunk-signature=0\r\n" + jpeg(), "Content-Encoding: aws-chunked"), "compressed"),
+        (ok(gzip.compress(jpeg())), "not a JPEG picture"),
+        (ok(jpeg(), status="206 Partial Content"), "HTTP 206"),
+        (ok(jpeg(), status="201 Created"), "HTTP 201"),
+        (ok(jpeg(), status="202 Accepted"), "HTTP 202"),
+        (ok(jpeg(), status="400 Bad Request"), "HTTP 400"),
+        (ok(jpeg()[:-9], "Content-Encoding: aws-chunked", length=len(jpeg())), "midst of the answer"),
+        (ok(jpeg(), "Content-Encoding: aws-chunked", "x-cos-hash-crc64ecma: 1"), "checksum"),
+        (ok(jpeg(), "x-cos-hash-crc64ecma: 1", status="203 Non-Authoritative Information"), "checksum"),
+        (b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" * 5000 + ok(jpeg()), "does not end"),
+        (ok(jpeg(), *(f"X-{number}: {'a' * 1000}" for number in range(200))), "does not end"),
         (ok(b"", status="302 Found"), "302: redirect refused"),
         (ok(b"", "Location: http://127.0.0.1:1/x", status="301 Moved"), "301: redirect refused"),
         (ok(b"", status="304 Not Modified"), "304"),
         (ok(b"", status="401 Unauthorized"), "401"),
         (ok(b"", status="403 Forbidden"), "403"),
         (ok(jpeg(), status="206 Partial Content"), "206"),
-        (ok(jpeg(), status="203 Whatever"), "203"),
         (ok(b"", status="204 No Content"), "204"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc", "connection|HTTP|payload|Payload"),
         (ok(jpeg()[:-9], length=len(jpeg())), "connection|HTTP|Payload"),
@@ -315,3 +325,78 @@ def test_an_event_without_a_picture_is_rejected(tmp_path: Path) -> None:
             return await attempt(sink, shot(NAME, None))
 
     assert isinstance(only_failure(asyncio.run(main())), Rejected)
+
+
+ODD_HEADS = {
+    "coded by name only": ok(jpeg(), "Content-Encoding: aws-chunked"),
+    "identity": ok(jpeg(), "Content-Encoding: identity"),
+    "gzip, and plain": ok(jpeg(), "Content-Encoding: gzip"),
+    "br, and plain": ok(jpeg(), "Content-Encoding: br"),
+    "two codings, and plain": ok(jpeg(), "content-encoding:  AWS-Chunked , gzip "),
+    "a type for anything": ok(jpeg(), "Content-Type: binary/octet-stream"),
+    "HTML by name": ok(jpeg(), "Content-Type: text/html; charset=utf-8"),
+    "JSON by name": ok(jpeg(), "Content-Type: application/json"),
+    "no type that is one": ok(jpeg(), "Content-Type: ;"),
+    "a proxy's word": ok(jpeg(), status="203 Non-Authoritative Information"),
+    "no reason": ok(jpeg(), status="200"),
+    "the store's own headers": ok(jpeg(), "x-cos-request-id: NjA=", "x-cos-meta-a: b", "x-cos-version-id:"),
+    "one header of 9,000 bytes": ok(jpeg(), f"X-Client: {'a' * 9000}"),
+    "one header of 60,000 bytes": ok(jpeg(), f"X-Client: {'a' * 60_000}"),
+    "a thousand headers": ok(jpeg(), *(f"X-{number}: 1" for number in range(1000))),
+    "a length twice": ok(jpeg(), f"Content-Length: {len(jpeg())}"),
+    "a length as a list": ok(jpeg(), f"Content-Length: {len(jpeg())}, {len(jpeg())}", length=None),
+    "a blank before the colon": ok(jpeg(), "X-Node : 1"),
+    "a length with a blank before its colon": ok(jpeg(), f"Content-Length : {len(jpeg())}", length=None),
+    "a folded header": ok(jpeg(), "X-Node: a\r\n b"),
+    "a header without a name": ok(jpeg(), ": x"),
+    "bytes that are no ASCII": ok(jpeg()).replace(b"Connection", b"X-\xe9: \xff\r\nConnection"),
+    "lines that end in LF": ok(jpeg()).replace(b"\r\n", b"\n", 3),
+    "hints before it": b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" * 20 + ok(jpeg()),
+    "HTTP/1.0": ok(jpeg()).replace(b"HTTP/1.1", b"HTTP/1.0"),
+    "no length": ok(jpeg(), length=None),
+}
+
+
+@pytest.mark.parametrize("answer", ODD_HEADS.values(), ids=ODD_HEADS)
+def test_a_whole_picture_is_stored_whatever_the_head_says_of_its_type_and_coding(
+    tmp_path: Path, answer: bytes
+) -> None:
+    assert delivered(tmp_path, lambda path: answer, NAME) is None
+    assert list(files(tmp_path).values()) == [jpeg()]
+
+
+def test_a_picture_in_two_pieces_proves_itself_by_its_first_bytes(tmp_path: Path) -> None:
+    """Also where the first piece is one byte."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n"
+    pieces = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in (jpeg()[:1], jpeg()[1:]))
+    assert delivered(tmp_path, lambda path: head + pieces + b"0\r\n\r\n", NAME) is None
+    assert list(files(tmp_path).values()) == [jpeg()]
+
+
+def test_a_failed_handshake_is_not_told_as_an_address_that_is_refused(tmp_path: Path) -> None:
+    """localhost is ::1 and 127.0.0.1; only the second may be connected to, and speaks no TLS."""
+
+    async def main() -> Exception | None:
+        async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            writer.close()
+
+        settings = {"allow_hosts": ["localhost"], "allow_cidr": ["127.0.0.0/8"]}
+        async with await asyncio.start_server(plain, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            async with download(tmp_path, **settings) as sink:
+                return await attempt(sink, shot(NAME, f"https://localhost:{port}/{NAME}"))
+
+    error = asyncio.run(main())
+    assert isinstance(error, TryLater)
+    assert "TLS" in str(error)
+    assert "public" not in str(error)
+
+
+def test_an_address_that_is_refused_is_told_where_nothing_was_connected_to(tmp_path: Path) -> None:
+    async def main() -> Exception | None:
+        settings = {"allow_hosts": ["localhost"], "allow_cidr": ["192.0.2.0/24"]}
+        async with download(tmp_path, **settings) as sink:
+            return await attempt(sink, shot(NAME, f"http://localhost:9/{NAME}"))
+
+    assert "is not a public address; allow_cidr can permit it" in str(asyncio.run(main()))

@@ -1,0 +1,67 @@
+"""An event's URL, built anew from its message and the settings: a mistake in the settings is never final. Pure."""
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from poller.model import Event, with_url
+from poller.qcloud import screenshots
+from poller.qcloud.addresses import Addresses, addresses
+from poller.qcloud.messages import Unreadable
+from poller.qcloud.urls import host_of, locate
+from poller.settings import AccountSettings
+
+RECORDING = "recording"
+
+
+class _Links(msgspec.Struct, gc=False):
+    record_file_url: object = None
+    video_url: object = None
+
+
+_links = msgspec.json.Decoder(_Links).decode
+
+
+def rebuilder(accounts: Mapping[str, AccountSettings]) -> Callable[[Event], Event]:
+    """Return `rebuild` for the events of all these accounts; an event of another account stays as it is."""
+    known = {name: addresses(settings) for name, settings in accounts.items()}
+
+    def rebuilt(event: Event) -> Event:
+        return rebuild(event, known[event.account]) if event.account in known else event
+
+    return rebuilt
+
+
+def rebuild(event: Event, where: Addresses) -> Event:
+    """Return the event with the URL that its message gives today; only `url` changes.
+
+    The event stays as it is where no URL can be built, and where a URL on the account's own hosts would give way to
+    one elsewhere. Never raises.
+    """
+    try:
+        url = _url(event, where)
+    except (Unreadable, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return event
+    if url is None or (_own(event.url, where) and not _own(url, where)):
+        return event
+    return with_url(event, url)
+
+
+def _url(event: Event, where: Addresses) -> str | None:
+    if event.kind == screenshots.KIND:
+        return screenshots.picture_url(event.message, where.picture_base)
+    return _recording_url(event, where) if event.kind == RECORDING else None
+
+
+def _recording_url(event: Event, where: Addresses) -> str | None:
+    """The URL that the message names; else that of the vid."""
+    links = _links(event.message)
+    for link in (links.record_file_url, links.video_url):
+        if isinstance(link, str) and (url := locate(link, None).url) is not None:
+            return url
+    vid = event.fields.get("vid")
+    return where.recording_url(vid) if isinstance(vid, str) and vid else None
+
+
+def _own(url: str | None, where: Addresses) -> bool:
+    return url is not None and host_of(url) in where.picture_hosts

@@ -1,0 +1,82 @@
+"""Folders below a directory: each opened from its parent's descriptor, no link followed, only a few open at once.
+
+It blocks: it runs in threads.
+"""
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import Final, Self
+
+Folders = tuple[str, ...]
+Identity = tuple[int, int]
+"""Device and inode."""
+
+MOST_OPEN: Final = 32
+
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class OpenFolders:
+    """The folders below a root that were used last; leaving closes them.
+
+    `made` is called before a missing folder is made; without it a missing folder is a `FileNotFoundError`.
+    """
+
+    def __init__(self, root: int, *, made: Callable[[Folders], None] | None) -> None:
+        self._root = root
+        self._made = made
+        self._open: OrderedDict[Folders, int] = OrderedDict()
+        self.identities: dict[Folders, Identity] = {}
+        """Which folder each path led to when it was opened."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        for descriptor in self._open.values():
+            os.close(descriptor)
+
+    def open(self, folders: Folders) -> int:
+        """The descriptor of a folder; good until the next call."""
+        if not folders:
+            return self._root
+        if folders not in self._open:
+            self._add(folders, self._step(self.open(folders[:-1]), folders))
+        self._open.move_to_end(folders)
+        return self._open[folders]
+
+    def _step(self, parent: int, folders: Folders) -> int:
+        name = folders[-1]
+        try:
+            return os.open(name, _FOLDER, dir_fd=parent)
+        except FileNotFoundError:
+            if self._made is None:
+                raise
+            self._made(folders)
+            with suppress(FileExistsError):
+                os.mkdir(name, dir_fd=parent)
+            return os.open(name, _FOLDER, dir_fd=parent)
+
+    def _add(self, folders: Folders, descriptor: int) -> None:
+        self._open[folders] = descriptor
+        found = identity_of(descriptor)
+        if self.identities.setdefault(folders, found) != found:
+            raise FolderChanged
+        if len(self._open) > MOST_OPEN:
+            _, oldest = self._open.popitem(last=False)
+            os.close(oldest)
+
+
+class FolderChanged(Exception):
+    """A folder is not the one any more that it was a moment ago."""
+
+
+def identity_of(descriptor: int) -> Identity:
+    """Which folder a descriptor has open."""
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino

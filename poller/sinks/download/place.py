@@ -1,0 +1,160 @@
+"""The directory of pictures as it was opened once: its descriptors, and whether it still lies at its path.
+
+It blocks: it runs in threads.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from pathlib import Path
+from secrets import token_hex
+from threading import Lock
+from typing import Final
+
+from poller.errors import PlaceGone, TryLater
+from poller.files import is_still_at
+from poller.sinks.download.folders import Folders, Identity, identity_of
+from poller.sinks.download.incoming import FOLDER, Drafts, open_incoming
+
+FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
+DENIED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+
+
+class Place:
+    """One opening of the directory. Proven writable when it is made; closed when its last user is done."""
+
+    def __init__(self, directory: Path, syncs: Executor) -> None:
+        self.directory = directory
+        self.mount = _mount_of(directory)
+        """The mount point that the directory is, or lies below."""
+        self.settled: dict[Folders, Identity] = {}
+        """Folders whose own entries are known to be durable."""
+        self.users = 0
+        self.root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.incoming = -1
+        try:
+            self.incoming = open_incoming(self.root)
+            self.folds = self._prove(syncs)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        for descriptor in (self.incoming, self.root):
+            if descriptor >= 0:
+                os.close(descriptor)
+
+    def is_current(self) -> bool:
+        """Whether both folders are still the ones at their paths."""
+        if not is_still_at(self.directory, self.root):
+            return False
+        try:
+            found = os.stat(FOLDER, dir_fd=self.root, follow_symlinks=False)
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) == identity_of(self.incoming)
+
+    def _prove(self, syncs: Executor) -> bool:
+        """Take one file through all the steps; returns whether the disk takes `A` and `a` for the same."""
+        lower, upper = f".proof-{(token := token_hex(8))}", f".PROOF-{token}"
+        with Drafts(self.incoming, syncs) as drafts:
+            draft = drafts.write(b"proof")
+            drafts.sync()
+            drafts.publish(draft, self.root, lower)
+        try:
+            os.fsync(self.root)
+            os.stat(upper, dir_fd=self.root, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        finally:
+            os.unlink(lower, dir_fd=self.root)
+        return True
+
+
+class Places:
+    """Opens the directory, and opens it anew when another one lies at its path."""
+
+    def __init__(self, directory: Path, syncs: Executor) -> None:
+        self._directory = directory
+        self._syncs = syncs
+        self._lock = Lock()
+        self._place: Place | None = None
+        self._mount: Path | None = None
+
+    def open(self) -> Place:
+        """Open the directory; `OSError`."""
+        self._place = Place(self._directory, self._syncs)
+        self._mount = self._place.mount
+        return self._place
+
+    def close(self) -> None:
+        """Close it; nobody may use it any more."""
+        if self._place is not None:
+            self._place.close()
+            self._place = None
+
+    @contextmanager
+    def current(self) -> Iterator[Place]:
+        """The directory that lies at the path now, open as long as it is used; `OSError`, or `PlaceGone`."""
+        with self._lock:
+            place = self._renewed()
+            place.users += 1
+        try:
+            yield place
+        finally:
+            with self._lock:
+                place.users -= 1
+                if place.users == 0 and place is not self._place:
+                    place.close()
+
+    def _renewed(self) -> Place:
+        place = self._place
+        if place is not None and place.is_current():
+            return place
+        self._place = None
+        if place is not None and place.users == 0:
+            place.close()
+        if self._mount is not None and _was_unmounted(self._directory, self._mount):
+            # What is stored below an empty mount point nobody sees once the disk is back.
+            raise PlaceGone(
+                f"{self._mount} is not mounted any more: mount it again, or restart to do without"
+            )
+        return self.open()
+
+
+def _mount_of(directory: Path) -> Path:
+    real = directory.resolve()
+    return next(path for path in (real, *real.parents) if path.is_mount() or path == path.parent)
+
+
+def _was_unmounted(directory: Path, mount: Path) -> bool:
+    """Whether the directory lies below a mount point at which nothing is mounted any more."""
+    return directory.resolve().is_relative_to(mount) and not mount.is_mount()
+
+
+def trouble(directory: Path, error: OSError) -> TryLater:
+    """What an error of the directory as a whole means to its sink."""
+    if error.errno in NO_DESCRIPTORS:
+        return TryLater(f"disk: {error.strerror}")
+    if error.errno in FULL:
+        return PlaceGone("the disk is full")
+    if error.errno == errno.ENOENT and not directory.exists():
+        return PlaceGone(f"the folder {directory} is gone: make it again, or mount it")
+    if error.errno in {errno.ENOTDIR, errno.ELOOP}:
+        return PlaceGone(f"{_not_a_folder(directory)} is not a folder: move it away")
+    if error.errno in DENIED:
+        return PlaceGone(f"the folder {directory} cannot be written: {error.strerror}")
+    return PlaceGone(f"disk: {error.strerror}")
+
+
+def _not_a_folder(directory: Path) -> Path:
+    """The directory, or what stands in the place of its own folder below it."""
+    try:
+        return directory / FOLDER if stat.S_ISDIR(os.stat(directory).st_mode) else directory
+    except OSError:
+        return directory

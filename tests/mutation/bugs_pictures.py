@@ -1,0 +1,88 @@
+"""Deliberate bugs about pictures: where they lie, and the URLs of their dead letters."""
+
+from .bugs import CONTRACT, Bug
+
+PLACE = "tests/sinks/download/test_place.py::"
+
+PICTURES_AT_THEIR_PATH = (
+    Bug(
+        "the folder of pictures is opened once for ever",
+        "poller/sinks/download/place.py",
+        "        if place is not None and place.is_current():\n",
+        "        if place is not None:\n",
+        (
+            PLACE + "test_after_a_folder_was_replaced_pictures_lie_at_the_path[moved_and_made_anew]",
+            PLACE + "test_after_a_folder_was_replaced_pictures_lie_at_the_path[without_incoming]",
+        ),
+    ),
+    Bug(
+        "a folder of drafts that was replaced is not noticed",
+        "poller/sinks/download/place.py",
+        "        return (found.st_dev, found.st_ino) == identity_of(self.incoming)",
+        "        return bool(found)",
+        (PLACE + "test_after_a_folder_was_replaced_pictures_lie_at_the_path[another_incoming]",),
+    ),
+    Bug(
+        "a folder that is replaced under a batch counts all the same",
+        "poller/sinks/download/store.py",
+        "        if not self._place.is_current():\n            raise FolderChanged\n",
+        "",
+        (
+            PLACE
+            + "test_a_folder_that_is_replaced_under_a_batch_gets_all_of_its_pictures"
+            + "[moved_and_made_anew-picture.renamed]",
+        ),
+    ),
+    Bug(
+        "a stream's folder that is replaced under a batch counts all the same",
+        "poller/sinks/download/store.py",
+        "            opened.identities.update(identities)\n",
+        "",
+        (
+            PLACE
+            + "test_a_folder_that_is_replaced_under_a_batch_gets_all_of_its_pictures"
+            + "[another_stream_folder-picture.renamed]",
+        ),
+    ),
+    Bug(
+        "pictures are stored below an empty mount point",
+        "poller/sinks/download/place.py",
+        "if self._mount is not None and _was_unmounted(self._directory, self._mount):",
+        "if False:",
+        (
+            PLACE
+            + "test_after_an_unmount_nothing_is_stored_below_the_mount_point_and_a_new_disk_gets_the_pictures",
+        ),
+    ),
+    Bug(
+        "every folder of a batch stays open",
+        "poller/sinks/download/folders.py",
+        "if len(self._open) > MOST_OPEN:",
+        "if len(self._open) > 1000 * MOST_OPEN:",
+        (PLACE + "test_a_thousand_pictures_of_a_thousand_streams_need_few_descriptors",),
+    ),
+    Bug(
+        "a retried dead letter keeps the URL that it had",
+        "poller/control/verbs.py",
+        "retry_dead(sink, numbers, together, rebuild)",
+        "retry_dead(sink, numbers, together)",
+        ("tests/control/test_verbs.py::test_a_letter_is_retried_with_the_url_that_todays_settings_give_it",),
+    ),
+    Bug(
+        "an event is not rebuilt in the spool",
+        "poller/spools/desk.py",
+        "rebuild(letter.event))",
+        "letter.event)",
+        (CONTRACT + "test_a_dead_letter_that_is_retried_goes_out_as_it_was_rebuilt",),
+    ),
+    Bug(
+        "a coded picture is believed by its header",
+        "poller/sinks/download/fetch.py",
+        'if not b"".join(self._pieces).startswith(START):',
+        "if True:",
+        (
+            "tests/sinks/download/test_download.py"
+            "::test_a_whole_picture_is_stored_whatever_the_head_says_of_its_type_and_coding",
+        ),
+    ),
+)
