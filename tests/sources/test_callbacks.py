@@ -429,7 +429,7 @@ def test_a_flood_of_connections_is_bounded(monkeypatch: pytest.MonkeyPatch) -> N
         flood = [await asyncio.open_connection(host, int(port)) for _ in range(60)]
         for reader, writer in flood:
             with contextlib.suppress(ConnectionError):
-                assert await reader.read() == b""
+                assert (await reader.read())[:12] in (b"", b"HTTP/1.1 503")
             writer.close()
         assert await push(to, good()) == OK
 

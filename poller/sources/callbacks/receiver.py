@@ -2,16 +2,19 @@
 
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from types import TracebackType
 from typing import Protocol, Self
 
 from aiohttp import web
 
+from poller.addresses import Address, address, holds, household
 from poller.clock import Clock
 from poller.errors import PollerError, StorageError
-from poller.listen import Listener
+from poller.listen import Listener, Refusal, proceed
 from poller.model import Event, Page, PollOutcome, PushOutcome, Reading
 from poller.ports import Entrance
 from poller.qcloud.messages import Unreadable
@@ -19,12 +22,14 @@ from poller.qcloud.notifications import RECORDING, notification_event
 from poller.qcloud.screenshots import KIND as SHOT
 from poller.qcloud.signed_bodies import LARGEST, LATE, Fields, flaw, is_signed, masked, open_body
 from poller.qcloud.skew import CORRECTABLE
-from poller.sources.callbacks.callers import Address, Refusals, Replays, caller, holds
+from poller.sources.callbacks.callers import Refusals, Replays, caller
 from poller.sources.callbacks.settings import CallbacksSettings
 
 DEADLINE = 15.0
 """Seconds for a whole request; the platform waits 20 for the answer."""
 MOST_CONNECTIONS = 256
+MOST_OF_ONE = 128
+"""Connections of one address; behind a trusted proxy, requests of one that it names."""
 GRACE = 8.0
 SHORTEST_MASKED = 8
 """Characters of a key that is masked wherever it stands; a shorter one would be found by chance."""
@@ -77,12 +82,17 @@ class Callbacks:
         self._clock = clock or Clock()
         self._refusals = Refusals()
         self._replays = Replays()
+        self._present: Counter[str] = Counter()
+        """Requests behind trusted proxies, by whom they come from."""
         self._listener = Listener(
             settings.listen.host,
             settings.listen.port,
             self._answer,
             deadline=DEADLINE,
             most=MOST_CONNECTIONS,
+            each=MOST_OF_ONE,
+            exempt=self._is_proxy,
+            refused=self._refused,
             grace=GRACE,
         )
         self._entrance: Entrance
@@ -135,7 +145,8 @@ class Callbacks:
             request.remote, request.headers.getall("X-Forwarded-For", ()), self._settings.trusted_proxies
         )
         try:
-            await self._take(request, who)
+            with self._present_once(who if self._is_proxy(request.remote) else None):
+                await self._take(request, who)
         except TurnedAway as error:
             return self._turned_away(error, who)
         except StorageError:
@@ -168,6 +179,34 @@ class Callbacks:
             whole=True,
             body=masked(fields, self._secrets),
         )
+
+    @contextmanager
+    def _present_once(self, who: Address | None) -> Iterator[None]:
+        """Hold one of the places of whom a trusted proxy names; the listener counts all others."""
+        if who is None:
+            yield
+            return
+        home = household(who)
+        if self._present[home] >= MOST_OF_ONE:
+            raise TurnedAway(503, "too many requests at once")
+        self._present[home] += 1
+        try:
+            yield
+        finally:
+            self._present[home] -= 1
+            if not self._present[home]:
+                del self._present[home]
+
+    def _is_proxy(self, peer: str | None) -> bool:
+        found = address(peer)
+        return found is not None and holds(self._settings.trusted_proxies, found)
+
+    def _refused(self, refusal: Refusal) -> None:
+        """What was refused before it was a request; the listener itself reports crowds."""
+        who = address(refusal.peer)
+        told = not refusal.crowded and self._refusals.told(who, self._clock.monotonic())
+        reason = f"{refusal.reason}, from {who or 'unknown'}" if told else ""
+        self._entrance.turn_away(PushOutcome.REFUSED, reason)
 
     def _is_ours(self, request: web.BaseRequest) -> bool:
         path = request.path.encode("utf-8", "surrogateescape")
@@ -215,6 +254,7 @@ async def _body(request: web.BaseRequest) -> bytes:
     packed = request.headers.get("Content-Encoding", "identity").lower() != "identity"
     if request.content_type.lower() != "application/json" or packed:
         raise TurnedAway(415, "not application/json, or packed")
+    proceed(request)
     body = bytearray()
     try:
         async for piece in request.content.iter_any():
