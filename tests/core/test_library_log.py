@@ -52,7 +52,11 @@ for _ in range(30):
 def test_what_a_library_says_is_a_few_lines_of_json_without_its_words(name: str) -> None:
     cause = "\n".join(f"    {line}" for line in CAUSES[name].splitlines())
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM.format(cause=cause)], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", PROGRAM.format(cause=cause)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in done.stderr.splitlines()]

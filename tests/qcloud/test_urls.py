@@ -135,3 +135,12 @@ def test_the_hosts_of_a_bucket_hold_the_old_and_the_regional_ones() -> None:
     assert host_of(COS) in hosts
     assert host_of("https://[::1]:80/x") == "::1"
     assert host_of("no url") is None
+
+
+@pytest.mark.parametrize(
+    "name", ["http\u017f://shots.example.com/a.jpg", "http\u017f://x", "//shots.co\u212a/a.jpg"]
+)
+def test_only_ascii_letters_are_a_scheme_or_a_host(name: str) -> None:
+    place = locate(name, "http://shots.example/")
+    assert place.url is not None
+    assert place.url.startswith("http://shots.example/")

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from typing import Any
 
 import pytest
 
@@ -247,7 +248,7 @@ def test_a_second_push_on_a_connection_is_not_taken_without_an_answer(version: b
 # ---------------------------------------------------------------- crowds
 
 
-def crowd(story: Story, monkeypatch: pytest.MonkeyPatch, **settings: object) -> Door:
+def crowd(story: Story, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> Door:
     monkeypatch.setattr(receiver, "MOST_CONNECTIONS", 40)
     monkeypatch.setattr(receiver, "MOST_OF_ONE", 10)
     return tell(story, **settings)

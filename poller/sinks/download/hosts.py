@@ -1,7 +1,7 @@
 """Which URLs may be fetched at all: an allow list of hosts, and one strict reading of what a URL is. Pure.
 
 The URL is sent exactly as it was judged: it has to be ASCII and legal as it stands, so that no second reader
-(resolver, client, proxy) can find another host in it. Case is folded within ASCII: to Unicode, the sign for kelvin is a k.
+(resolver, client, proxy) can find another host in it. Case is folded within ASCII: in Unicode, U+212A is a k too.
 """
 
 import ipaddress
