@@ -12,11 +12,13 @@ from poller.model import Event, identity, new_event
 from poller.qcloud.channels import INTERRUPTED, LIVE
 from poller.qcloud.files import lasted, named, recording_key
 from poller.qcloud.messages import Unreadable, created_at
+from poller.qcloud.screenshots import KIND as SCREENSHOT
 from poller.qcloud.screenshots import screenshot_event
 from poller.qcloud.urls import locate
 
 RECORDING, CHANNEL, OTHER = "recording", "channel", "other"
 MODERATION, RECORDING_STATUS, PUSH_EXCEPTION = "moderation", "recording_status", "push_exception"
+KINDS = frozenset({SCREENSHOT, RECORDING, CHANNEL, MODERATION, RECORDING_STATUS, PUSH_EXCEPTION, OTHER})
 SEEN_BY = "callbacks"
 STOPPED, STARTED, RECORDED, SHOT = 0, 1, 100, 200
 AUDITED, BROKEN_OFF, RECORD_STATUS = 317, 321, 332

@@ -639,15 +639,15 @@ OPERATION = (
     Bug(
         "listening ports have no deadline",
         "poller/listen.py",
-        ".call_later(server.deadline, abort)",
-        ".call_later(server.deadline + 3600.0, abort)",
+        "self._end = self._heard + bounds.deadline",
+        "self._end = self._heard + bounds.deadline + 3600.0",
         ("tests/core/test_admin.py::test_a_client_that_drips_is_cut_at_the_deadline",),
     ),
     Bug(
         "listening ports take any number of connections",
         "poller/listen.py",
-        "if len(server.connections) >= server.most:",
-        "if False:",
+        "elif len(self._present) >= bounds.most:",
+        "elif False:",
         ("tests/core/test_admin.py::test_connections_beyond_the_bound_are_cut_at_once",),
     ),
     Bug(
@@ -705,5 +705,6 @@ OPERATION = (
 )
 
 from .bugs_http import HTTP  # noqa: E402 - it needs `Bug`
+from .bugs_pushes import PUSHES  # noqa: E402 - it needs `Bug`
 
-BUGS = (*POLLING, *JOURNAL, *SPOOL, *SINKS, *PICTURES, *CALLBACKS, *LISTS, *OPERATION, *HTTP)
+BUGS = (*POLLING, *JOURNAL, *SPOOL, *SINKS, *PICTURES, *CALLBACKS, *LISTS, *OPERATION, *HTTP, *PUSHES)
