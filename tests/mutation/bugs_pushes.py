@@ -12,21 +12,14 @@ PUSHES = (
         "poller/spools/sqlite/__init__.py",
         "        if written.confirmed:\n",
         "        if not written:\n",
-        (
-            f"{SQLITE}{CORRECTED}",
-            "tests/story/test_announced.py"
-            "::test_a_picture_that_a_stranger_announced_beforehand_is_downloaded_all_the_same",
-        ),
+        (f"{SQLITE}{CORRECTED}",),
     ),
     Bug(
         "an announcement counts as much as the queue's message",
         "poller/sources/callbacks/receiver.py",
         "provisional = event.kind in (SHOT, RECORDING)",
         "provisional = False",
-        (
-            "tests/story/test_announced.py"
-            "::test_a_picture_that_a_stranger_announced_beforehand_is_downloaded_all_the_same",
-        ),
+        ("tests/sources/test_callbacks.py::test_what_nothing_proves_is_provisional",),
     ),
     Bug(
         "another announcement corrects the first",
@@ -54,10 +47,7 @@ PUSHES = (
         "poller/spools/sqlite/writer.py",
         "            written.confirmed += self.seen.provisional(known)\n",
         "            written.confirmed += self.seen.provisional(known)\n            self.seen.confirm(known)\n",
-        (
-            "tests/story/test_announced.py"
-            "::test_a_kill_while_a_wrong_announcement_is_set_right_costs_no_picture",
-        ),
+        ("tests/core/test_sqlite_spool.py::test_an_event_stays_provisional_until_its_correction_is_written",),
     ),
     Bug(
         "pictures of days to come may be announced",

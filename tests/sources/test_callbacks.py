@@ -454,6 +454,15 @@ def test_a_picture_of_this_minute_is_taken(fields: dict[str, Any]) -> None:
     tell(story)
 
 
+def test_what_nothing_proves_is_provisional() -> None:
+    async def story(to: Callbacks, door: Door) -> None:
+        for fields in (shot(1), RECORDING_2018):
+            assert await push(to, signed(fields, now=EPOCH)) == OK
+        assert [to.read(page).provisional for page in door.pages] == [True, True]
+
+    tell(story)
+
+
 def test_a_shot_is_ahead_by_the_platforms_clock_and_by_ours() -> None:
     async def story(to: Callbacks, door: Door) -> None:
         assert await push(to, good(create_time=int(EPOCH) + 120)) == OK
