@@ -20,7 +20,7 @@ from poller.errors import PollerError, StorageFull
 from poller.failpoints import reached
 from poller.health import Health
 from poller.journal import Journal
-from poller.listen import Listener
+from poller.listen import MOST_CONNECTIONS, Listener
 from poller.losses import Losses
 from poller.metrics import Metrics
 from poller.model import Page, PollOutcome, Reading, Reject
@@ -111,7 +111,9 @@ class Daemon:
             self.settings.admin.token_value,
         )
         where = self.settings.admin.listen
-        listener = await stack.enter_async_context(Listener(where.host, where.port, answer))
+        listener = await stack.enter_async_context(
+            Listener(where.host, where.port, answer, each=MOST_CONNECTIONS // 2)
+        )
         log.info("admin_listens", host=where.host, port=listener.port)
 
     def _asked(self, request: Request) -> AsyncGenerator[Row | None, None]:

@@ -34,6 +34,7 @@ POINTS: Final = frozenset(
         "push.committed",
         # the spool's transactions
         "append.written",
+        "correction.written",
         "settlements.written",
         "catalogue.written",
         "prune.written",

@@ -6,6 +6,8 @@ from typing import Any
 
 import structlog
 
+from poller import library_log
+
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
@@ -23,8 +25,7 @@ def configure(level: str, format: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
-    # libraries log by the standard module; what they say at debug may hold URLs
-    logging.basicConfig(level=logging.ERROR, stream=sys.stderr, format="%(name)s: %(levelname)s", force=True)
+    library_log.install()
 
 
 def _console(colors: bool) -> list[Any]:

@@ -79,6 +79,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     `blank` says that an answer held neither a message nor the platform's word: something in between replaced it.
     `memory` is the source's own state after this page, as to what the page is `about`; it is committed together
     with the events.
+    `provisional` says that nothing proves what these events say: a spool lets the same event from a reading that
+    is not provisional correct them.
     """
 
     events: tuple["Event", ...]
@@ -89,6 +91,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     blank: bool = False
     memory: bytes = b""
     about: str = ""
+    provisional: bool = False
 
 
 # ---------------------------------------------------------------- events
@@ -206,6 +209,21 @@ def parse_event(encoded: bytes) -> Event:
     )
 
 
+def corrected(event: Event, by: Event) -> Event:
+    """The event with the URL and the message of another account of it; the event itself where the URLs are equal.
+
+    Its id, time and stream stay, and so does its place in the log and in its stream's order.
+    """
+    if event.url == by.url:
+        return event
+    public = _members(event.encoded)
+    data = _members(public["data"])
+    data["url"] = msgspec.Raw(_encoder.encode(by.url))
+    data["message"] = msgspec.Raw(by.message)
+    encoded = _encoder.encode({**public, "data": data})
+    return msgspec.structs.replace(event, url=by.url, encoded=encoded)
+
+
 class _Public(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="specversion", tag="1.0"):
     id: str
     source: str
@@ -246,6 +264,7 @@ _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(_Published)
 _parts = msgspec.json.Decoder(_Parts)
 _republisher = msgspec.json.Decoder(_Republished)
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 # ---------------------------------------------------------------- out: deliveries and outcomes

@@ -150,7 +150,7 @@ def read_row(raw: bytes) -> Segment:
     segment = Segment(
         vid=named(row.get("vid")),
         file_id=named(row.get("file_id")) or named(row.get("record_file_id")),
-        url=url if re.match(r"https?://[^/]", url, re.IGNORECASE) else "",
+        url=url if re.match(r"https?://[^/]", url, re.IGNORECASE | re.ASCII) else "",
         stream_id=row.get("stream_id", ""),
         start=_date(row.get("start_time", "")),
         end=_date(row.get("end_time", "")),
@@ -194,7 +194,7 @@ def _size(text: str) -> int | None:
 
 def _format(url: str, written: str) -> str:
     """By the URL's ending, else as written if that is a word: the meaning of the numbers is not documented."""
-    ending = re.search(r"\.(flv|mp4|m3u8|aac|hls)(?:[?#]|$)", url, re.IGNORECASE)
+    ending = re.search(r"\.(flv|mp4|m3u8|aac|hls)(?:[?#]|$)", url, re.IGNORECASE | re.ASCII)
     if ending is not None:
         return ending.group(1).lower()
     return written.lower() if written.isalpha() else ""

@@ -1,9 +1,10 @@
 """What a notification says, as an event (the platform's documents, 2016 to 2025). Pure."""
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgspec
 
@@ -11,15 +12,34 @@ from poller.model import Event, identity, new_event
 from poller.qcloud.channels import INTERRUPTED, LIVE
 from poller.qcloud.files import lasted, named, recording_key
 from poller.qcloud.messages import Unreadable, created_at
+from poller.qcloud.screenshots import KIND as SCREENSHOT
 from poller.qcloud.screenshots import screenshot_event
 from poller.qcloud.urls import locate
 
 RECORDING, CHANNEL, OTHER = "recording", "channel", "other"
+MODERATION, RECORDING_STATUS, PUSH_EXCEPTION = "moderation", "recording_status", "push_exception"
+KINDS = frozenset({SCREENSHOT, RECORDING, CHANNEL, MODERATION, RECORDING_STATUS, PUSH_EXCEPTION, OTHER})
 SEEN_BY = "callbacks"
 STOPPED, STARTED, RECORDED, SHOT = 0, 1, 100, 200
+AUDITED, BROKEN_OFF, RECORD_STATUS = 317, 321, 332
 _STATES = {STARTED: LIVE, STOPPED: INTERRUPTED}
-_STREAM = ("stream_id", "channel_id", "streamId", "channelId")
-_MOMENT = ("event_time", "create_time", "end_time")
+_TYPE = ("event_type", "eventType")
+_STREAM = ("stream_id", "channel_id", "streamId", "channelId", "stream_name", "streamName")
+_MOMENT = (
+    "event_time",
+    "eventTime",
+    "create_time",
+    "createTime",
+    "screenshot_time",
+    "screenshotTime",
+    "report_time",
+    "reportTime",
+    "end_time",
+    "endTime",
+)
+_PICTURE = ("img", "pic_full_url", "picFullUrl", "pic_url", "picUrl")
+_AUDIT = ("img", "type", "score", "suggestion")
+_DECIMAL = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,15})?")
 _LARGEST_NUMBER = 2**63
 _LONGEST_TYPE = 64
 
@@ -56,6 +76,33 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
             if isinstance(value, str | int) and not isinstance(value, bool) and value != "":
                 return str(value)
         return None
+
+    def type(self) -> str | None:
+        """Its `event_type`, however the number is written; else of the audit that is sent without one, by its shape."""
+        told = self.word(*_TYPE) or self._float()
+        if told is not None:
+            digits = told.strip().removesuffix(".0")
+            return str(int(digits)) if digits.isascii() and digits.isdigit() and len(digits) < 20 else told
+        return str(AUDITED) if sum(name in self.fields for name in _AUDIT) >= 3 else None
+
+    def _float(self) -> str | None:
+        values = (self.fields.get(name) for name in _TYPE)
+        return next((str(value) for value in values if isinstance(value, float)), None)
+
+    def labels(self, name: str) -> str | int | list[str | int] | None:
+        """A member that is a text, a whole number or a list of such."""
+        value = self.fields.get(name)
+        if not isinstance(value, list):
+            return value if _is_label(value) else None
+        return [one for one in value if _is_label(one)]
+
+    def decimal(self, *names: str) -> int | float | None:
+        """The first of these members that is a number, or a text that is one."""
+        for name in names:
+            value = self.fields.get(name)
+            if isinstance(value, str) and _DECIMAL.fullmatch(value):
+                return float(value) if "." in value else int(value)
+        return self.number(*names)
 
     def number(self, *names: str) -> int | float | None:
         """The first of these members that is a number, or a text of digits."""
@@ -98,11 +145,10 @@ def notification_event(
 
 
 def _understood(notice: Notice) -> Event | None:
-    event_type = notice.word("event_type")
-    if event_type == str(SHOT):
-        return _screenshot(notice)
-    if event_type == str(RECORDED):
-        return _recording(notice)
+    event_type = notice.type()
+    read = _READERS.get(event_type or "")
+    if read is not None:
+        return read(notice)
     if event_type in (str(STARTED), str(STOPPED)):
         return _channel(notice, int(event_type))
     return None
@@ -165,6 +211,52 @@ def _channel(notice: Notice, event_type: int) -> Event:
             "node": notice.word("node"),
         },
     )
+
+
+def _moderation(notice: Notice) -> Event:
+    """A verdict on a picture; the picture's URL is built as a screenshot's, and whoever fetches it judges its host."""
+    picture = notice.word(*_PICTURE)
+    place = None if picture is None else locate(picture, notice.picture_base)
+    return notice.event(
+        MODERATION,
+        key=notice.content(),
+        at=notice.moment(*_MOMENT),
+        url=None if place is None else place.url,
+        fields={
+            "file_name": None if place is None else place.path,
+            "type": notice.labels("type"),
+            "score": notice.decimal("score"),
+            "suggestion": notice.word("suggestion"),
+        },
+    )
+
+
+def _recording_status(notice: Notice) -> Event:
+    return _plain(notice, RECORDING_STATUS, {"record_event": notice.word("record_event", "recordEvent")})
+
+
+def _push_exception(notice: Notice) -> Event:
+    return _plain(notice, PUSH_EXCEPTION, {})
+
+
+def _plain(notice: Notice, kind: str, fields: Mapping[str, object]) -> Event:
+    """An event of which little is read: the documents differ on the rest, which the message holds."""
+    return notice.event(kind, key=notice.content(), at=notice.moment(*_MOMENT), url=None, fields=fields)
+
+
+def _is_label(value: object) -> TypeGuard[str | int]:
+    if isinstance(value, int):
+        return not isinstance(value, bool) and abs(value) < _LARGEST_NUMBER
+    return isinstance(value, str)
+
+
+_READERS: Mapping[str, Callable[[Notice], Event | None]] = {
+    str(SHOT): _screenshot,
+    str(RECORDED): _recording,
+    str(AUDITED): _moderation,
+    str(RECORD_STATUS): _recording_status,
+    str(BROKEN_OFF): _push_exception,
+}
 
 
 def _other(notice: Notice) -> Event:

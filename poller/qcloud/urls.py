@@ -6,9 +6,9 @@ from urllib.parse import quote, unquote
 import msgspec
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.~-][A-Za-z0-9_.~/-]*\Z")
-_ABSOLUTE = re.compile(r"\s*https?://[^/?#\s]", re.IGNORECASE)
+_ABSOLUTE = re.compile(r"\s*[Hh][Tt][Tt][Pp][Ss]?://[^/?#\s]")
 _RELATIVE = re.compile(
-    r"\s*//(?:(?:[a-z0-9-]+\.)+[a-z]{2,}|[0-9]+(?:\.[0-9]+){3}|\[[0-9a-f:.]+\])(?::[0-9]+)?/", re.IGNORECASE
+    r"\s*//(?:(?:[A-Za-z0-9-]+\.)+[A-Za-z]{2,}|[0-9]+(?:\.[0-9]+){3}|\[[0-9A-Fa-f:.]+\])(?::[0-9]+)?/"
 )
 _AUTHORITY = re.compile(r"([^:/]*://)([^/?#]*)")
 _HOST = re.compile(r"(?:[^@/?#]*@)?(\[[^\]]*\]|[^:/?#]+)")

@@ -39,7 +39,7 @@ _SPEAKABLE = re.compile(r"[\t\x20-\x7e\x80-\U0010ffff]*")
 _OURS = re.compile(
     r"accept-encoding|connection|content-.*|expect|host|keep-alive|proxy-.*|te|trailer|transfer-encoding"
     r"|upgrade|user-agent|webhook-.*",
-    re.IGNORECASE,
+    re.IGNORECASE | re.ASCII,
 )
 
 

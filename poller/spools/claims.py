@@ -5,9 +5,11 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Protocol
 
-from poller.model import Batch, Outcome
-from poller.spools.desk import Changes, Desk, Member
+from poller.model import Batch, Event, Outcome
+from poller.spools.desk import Changes, Desk, Member, members_corrected
 from poller.spools.tail import Chunk, Tail
+
+KEPT_CORRECTIONS = 1_000
 
 
 class Engine(Protocol):
@@ -31,6 +33,8 @@ class Claims:
         self.desks: dict[str, Desk] = {}
         self._engine = engine
         self._loaded: dict[str, list[Member]] = {}
+        self._corrected: dict[str, Event] = {}
+        """The latest corrections: the engine may just be reading what they correct."""
 
     def publish(self, chunk: Chunk) -> None:
         """Hand fresh events, already durable, to the couriers."""
@@ -38,6 +42,27 @@ class Claims:
         self.head = max(self.head, chunk.end)
         for desk in self.desks.values():
             desk.bell.set()
+
+    def correct(self, known: Sequence[Member]) -> None:
+        """Correct events by what is known of them now, wherever they are still to be delivered.
+
+        Those in hand that fail are tried again, also where their URL was right: they may have been announced too early.
+        """
+        by = {event.id: event for _, event in known}
+        for desk in self.desks.values():
+            desk.correct_in_hand(by)
+        differing = [(number, event) for number, event in known if not self.tail.agrees(number, event)]
+        if not differing:
+            return
+        by = {event.id: event for _, event in differing}
+        for number, event in differing:
+            self.tail.correct(number, event)
+            self._corrected[event.id] = event
+        for id in list(self._corrected)[:-KEPT_CORRECTIONS]:
+            del self._corrected[id]
+        self._loaded = {sink: members_corrected(loaded, by) for sink, loaded in self._loaded.items()}
+        for desk in self.desks.values():
+            desk.correct(by)
 
     def put_down(self, sink: str) -> None:
         """Write what an attached sink leaves, before it is attached anew or detached."""
@@ -98,7 +123,7 @@ class Claims:
             return members
         loaded = self._loaded.pop(desk.sink, [])
         if not loaded or not loaded[0][0] <= start <= loaded[-1][0]:
-            loaded = await self._engine.load(start)
+            loaded = members_corrected(await self._engine.load(start), self._corrected)
             if desk.next != start:  # another claim took them while we read
                 self._loaded[desk.sink] = loaded
                 return []

@@ -6,14 +6,26 @@ as `Changes`; an engine without a disk drops them.
 
 import asyncio
 import heapq
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import assert_never
 
 import msgspec
 
 from poller.clock import Clock
-from poller.model import Attempt, Batch, Dead, DeadLetter, Delivery, Done, Event, Outcome, Retry, batch_id
+from poller.model import (
+    Attempt,
+    Batch,
+    Dead,
+    DeadLetter,
+    Delivery,
+    Done,
+    Event,
+    Outcome,
+    Retry,
+    batch_id,
+    corrected,
+)
 from poller.ports import Wants
 
 MOST_RETRYING = 10_000
@@ -23,6 +35,9 @@ BELOW_THE_LOG = 2**62
 
 Member = tuple[int, Event]
 """An event with its number in the log."""
+
+Corrections = Mapping[str, Event]
+"""Events that say better what events with the same ids say (`model.corrected`)."""
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,6 +98,10 @@ class Desk:
         self.ready = 0
         """Events taken from the log before that may go out now."""
         self._in_hand = 0
+        self._carried: dict[int, Batch] = {}
+        """The batches in hand, by the number of their first event."""
+        self._corrections: dict[str, Event] = {}
+        """What came in since about events that are in hand."""
         self._skip: set[int] = set()
         for batch in waiting:
             self._skip.update(number for number, _ in batch.members if number >= position)
@@ -128,6 +147,15 @@ class Desk:
         """What to write in an orderly stop, so that less comes again."""
         return Changes(sink=self.sink, position=self.position)
 
+    def correct(self, by: Corrections) -> None:
+        """Correct events that wait for a retry."""
+        self._due = [(due, order, waiting_corrected(waiting, by)) for due, order, waiting in self._due]
+
+    def correct_in_hand(self, by: Corrections) -> None:
+        """Correct events that are in hand, if they come back."""
+        for batch in self._carried.values():
+            self._corrections.update((e.id, by[e.id]) for e in batch.events if e.id in by)
+
     # ------------------------------------------------------------ taking
 
     def take_retry(self) -> Batch | None:
@@ -170,9 +198,11 @@ class Desk:
         self._in_hand += len(events)
         sink = self.sink
         deliveries = tuple([Delivery(event=event, sink=sink, attempt=attempt) for event in events])
-        return Batch(
+        batch = Batch(
             id=id, sink=sink, deliveries=deliveries, attempt=attempt, first_attempt_at=first, ticket=ticket
         )
+        self._carried[ticket.numbers[0]] = batch
+        return batch
 
     def split(self, batch: Batch) -> tuple[tuple[Batch, Batch], Changes]:
         """Two halves of a batch in hand, and what to write before either is settled."""
@@ -192,12 +222,11 @@ class Desk:
         deliveries = batch.deliveries[part]
         id = batch_id([delivery.event.id for delivery in deliveries])
         rows = (id,) if ticket.rows else ()
-        return msgspec.structs.replace(
-            batch,
-            id=id,
-            deliveries=deliveries,
-            ticket=Ticket(ticket.numbers[part], ticket.span, rows, ticket.history),
+        half = Ticket(ticket.numbers[part], ticket.span, rows, ticket.history)
+        self._carried[half.numbers[0]] = batch = msgspec.structs.replace(
+            batch, id=id, deliveries=deliveries, ticket=half
         )
+        return batch
 
     def _unsettled(self, half: Batch) -> Waiting:
         ticket = ticket_of(half)
@@ -215,6 +244,7 @@ class Desk:
 
     def settle(self, batch: Batch, outcomes: Sequence[Outcome]) -> Changes:
         """Apply the outcomes of a batch in hand, and say what to write."""
+        batch, outcomes = self._revise(batch, outcomes)
         ticket = ticket_of(batch)
         now = self._clock.now()
         again: list[Member] = []
@@ -239,10 +269,43 @@ class Desk:
 
     def _put_down(self, batch: Batch, ticket: Ticket) -> None:
         self._in_hand -= len(batch.deliveries)
+        self._carried.pop(ticket.numbers[0], None)
         if ticket.span is not None:
             ticket.span.open -= 1
             if ticket.span.open == 0:
                 self._spans.remove(ticket.span.start)
+
+    def _revise(self, batch: Batch, outcomes: Sequence[Outcome]) -> tuple[Batch, Sequence[Outcome]]:
+        """A batch and its outcomes as they are in the light of what came in meanwhile.
+
+        What failed is tried again as it is corrected, even if it was refused; what was delivered is delivered.
+        """
+        found = (
+            {
+                delivery.event.id: by
+                for delivery in batch.deliveries
+                if (by := self._corrections.pop(delivery.event.id, None)) is not None
+            }
+            if self._corrections
+            else {}
+        )
+        if not found:
+            return batch, outcomes
+        revised: list[Outcome] = [
+            Retry(after=0.0, reason=outcome.reason)
+            if isinstance(outcome, Dead) and delivery.event.id in found
+            else outcome
+            for delivery, outcome in zip(batch.deliveries, outcomes, strict=True)
+        ]
+        deliveries = tuple(
+            [
+                msgspec.structs.replace(delivery, event=corrected(delivery.event, found[delivery.event.id]))
+                if delivery.event.id in found
+                else delivery
+                for delivery in batch.deliveries
+            ]
+        )
+        return msgspec.structs.replace(batch, deliveries=deliveries), revised
 
     def _wait(
         self, batch: Batch, ticket: Ticket, again: tuple[Member, ...], waits: list[Retry], now: datetime
@@ -301,6 +364,20 @@ def revived(
         )
         found.append(waiting)
     return found
+
+
+def members_corrected(members: Sequence[Member], by: Corrections) -> list[Member]:
+    """Members, each as it is corrected."""
+    if not by:
+        return list(members)
+    return [(number, corrected(e, by[e.id]) if e.id in by else e) for number, e in members]
+
+
+def waiting_corrected(waiting: Waiting, by: Corrections) -> Waiting:
+    """A waiting batch whose members are corrected; its id is theirs and stays."""
+    if not any(event.id in by for _, event in waiting.members):
+        return waiting
+    return msgspec.structs.replace(waiting, members=tuple(members_corrected(waiting.members, by)))
 
 
 def ticket_of(batch: Batch) -> Ticket:

@@ -24,12 +24,13 @@ from poller.model import (
     Quarantined,
     Reading,
     Reject,
+    corrected,
     unchanged,
 )
 from poller.ports import Pruned, Wants
 from poller.settings import SpoolSettings
 from poller.spools.claims import Claims
-from poller.spools.desk import Changes, Desk, Member, Waiting, revived
+from poller.spools.desk import Changes, Desk, Member, Waiting, revived, waiting_corrected
 from poller.spools.ordered import OrderedDesk
 from poller.spools.tail import Chunk, Tail
 
@@ -55,6 +56,8 @@ class MemorySpool:
         self._clock = clock or Clock()
         self._claims = Claims(self, Tail(None))
         self._seen: set[str] = set()
+        self._provisional: dict[str, int] = {}
+        """The numbers of events that only provisional readings brought."""
         self._catalogue = Catalogue()
         self._memories: dict[str, dict[str, bytes]] = {}
         self._numbers = count(1)
@@ -109,18 +112,52 @@ class MemorySpool:
 
     def _take(self, source: str, readings: Iterable[Reading]) -> Counter[str]:
         readings = tuple(readings)
-        events = [event for reading in readings for event in reading.events]
-        news = tuple(event for event in events if self._is_fresh(event) and self._catalogue.note(event))
-        self._catalogue.keep()
+        news, known = list[Event](), list[Member]()
         for reading in readings:
+            self._take_events(reading, news, known)
             for reject in reading.rejects:
                 self._rejects.setdefault((source, reject), next(self._numbers))
+        self._catalogue.keep()
         for old in list(self._rejects)[:-KEPT_REJECTS]:
             del self._rejects[old]
         self._claims.tail.forget_before(self._claims.floor() - KEPT_SETTLED)
         if news:
-            self._claims.publish(Chunk(self._claims.head, news))
+            self._claims.publish(Chunk(self._claims.head, tuple(news)))
+        if known:
+            self._correct(known)
         return Counter(event.kind for event in news)
+
+    def _take_events(self, reading: Reading, news: list[Event], known: list[Member]) -> None:
+        for event in reading.events:
+            if not self._is_fresh(event):
+                if not reading.provisional and event.id in self._provisional:
+                    known.append((self._provisional.pop(event.id), event))
+            elif self._catalogue.note(event):
+                if reading.provisional:
+                    self._provisional[event.id] = self._claims.head + len(news)
+                news.append(event)
+
+    def _correct(self, known: Sequence[Member]) -> None:
+        self._claims.correct(known)
+        by = {event.id: event for _, event in known}
+        for waiting in self._waiting.values():
+            waiting.update({id: waiting_corrected(batch, by) for id, batch in waiting.items()})
+        for number, letter in list(self._dead.items()):
+            if letter.event.id in by and letter.sink in self._claims.desks:
+                event = corrected(letter.event, by[letter.event.id])
+                self._owe(letter.sink, [msgspec.structs.replace(letter, event=event)], 1)
+                del self._dead[number]
+
+    def _owe(
+        self,
+        sink: str,
+        letters: Sequence[DeadLetter],
+        together: int,
+        rebuild: Callable[[Event], Event] = unchanged,
+    ) -> None:
+        for waiting in revived(letters, together, self._clock.now(), rebuild):
+            self._waiting[sink][waiting.id] = waiting
+            self._claims.desks[sink].owe(waiting)
 
     def _is_fresh(self, event: Event) -> bool:
         fresh = self._seen.isdisjoint(event.ids)
@@ -186,9 +223,7 @@ class MemorySpool:
         desk = self._claims.desks[sink]
         letters = [self._dead[number] for number in sorted(set(numbers)) if number in self._dead]
         letters = [letter for letter in letters if letter.sink == sink][: desk.room_to_retry()]
-        for waiting in revived(letters, together, self._clock.now(), rebuild):
-            self._waiting[sink][waiting.id] = waiting
-            desk.owe(waiting)
+        self._owe(sink, letters, together, rebuild)
         return await self.purge_dead([letter.number for letter in letters])
 
     async def purge_dead(self, numbers: Sequence[int]) -> int:

@@ -20,7 +20,18 @@ from poller.clock import Clock
 from poller.model import Batch, Event, Outcome, batch_id
 from poller.ports import Wants
 from poller.retry import in_order
-from poller.spools.desk import MOST_RETRYING, Changes, Desk, Member, Ticket, Waiting, ticket_of
+from poller.spools.desk import (
+    MOST_RETRYING,
+    Changes,
+    Corrections,
+    Desk,
+    Member,
+    Ticket,
+    Waiting,
+    members_corrected,
+    ticket_of,
+    waiting_corrected,
+)
 
 Key = tuple[str, str]
 
@@ -117,6 +128,13 @@ class OrderedDesk(Desk):
     def ahead(self, limit: int) -> int:
         """How much of the log to look at for a batch of up to `limit` events."""
         return min(BATCHES_AHEAD * limit, MOST_RETRYING - self.retrying - self._count)
+
+    def correct(self, by: Corrections) -> None:
+        """Correct events that wait, for a retry or for their stream."""
+        super().correct(by)
+        for line in (*self._lines.values(), *self._ready):
+            line.parked = members_corrected(line.parked, by)
+            line.stuck = tuple([(due, order, waiting_corrected(w, by)) for due, order, w in line.stuck])
 
     def leave(self) -> Changes:
         """Park on disk what is parked in memory."""
@@ -300,12 +318,15 @@ class OrderedDesk(Desk):
 
     def _part(self, batch: Batch, ticket: Ticket, part: slice) -> Batch:
         half = super()._part(batch, ticket, part)
-        return msgspec.structs.replace(
+        half = msgspec.structs.replace(
             half, ticket=Ticket(ticket.numbers[part], None, (half.id,), ticket.history)
         )
+        self._carried[ticket_of(half).numbers[0]] = half
+        return half
 
     def settle(self, batch: Batch, outcomes: Sequence[Outcome]) -> Changes:
         """Apply the outcomes of a batch in hand, and say what to write."""
+        batch, outcomes = self._revise(batch, outcomes)
         lines = self._holds[ticket_of(batch).numbers[0]]
         changes = super().settle(batch, in_order(batch.deliveries, outcomes))
         put = (*changes.put, *self._save(line for line in self._to_save.union(lines) if line.waits))

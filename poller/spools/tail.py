@@ -4,7 +4,7 @@ from bisect import bisect_right
 
 import msgspec
 
-from poller.model import Event
+from poller.model import Event, corrected
 from poller.spools.desk import Member
 
 
@@ -40,6 +40,23 @@ class Tail:
         self.bytes += size
         if self._most is not None and self.bytes > self._most:
             self._forget(self._excess(self._most))
+
+    def agrees(self, number: int, by: Event) -> bool:
+        """Whether the event with that number is held and has this URL."""
+        return any(event.url == by.url for _, event in self.members(number, 1) or ())
+
+    def correct(self, number: int, by: Event) -> None:
+        """Correct the event with that number, where it is held."""
+        place = bisect_right(self._firsts, number) - 1
+        if place < 0 or self._chunks[place].end <= number:
+            return
+        chunk = self._chunks[place]
+        at = number - chunk.first
+        event = corrected(chunk.events[at], by)
+        grown = len(event.encoded) - len(chunk.events[at].encoded)
+        self._chunks[place] = Chunk(chunk.first, (*chunk.events[:at], event, *chunk.events[at + 1 :]))
+        self._sizes[place] += grown
+        self.bytes += grown
 
     def forget_before(self, number: int) -> None:
         """Drop whole chunks that end at or before a number."""

@@ -9,6 +9,7 @@ class TestMySink(SinkContract):
 ```
 """
 
+from poller.testing.corrections import Corrections, CorrectionsAfterwards
 from poller.testing.deliveries import Deliveries
 from poller.testing.durable import Afterwards
 from poller.testing.kept import Kept
@@ -43,9 +44,9 @@ __all__ = [
 ]
 
 
-class SpoolContract(Deliveries, Ordered, Letters, Kept):
+class SpoolContract(Deliveries, Ordered, Letters, Kept, Corrections):
     """What every spool promises."""
 
 
-class DurableSpoolContract(SpoolContract, Afterwards, OrderedAfterwards):
+class DurableSpoolContract(SpoolContract, Afterwards, OrderedAfterwards, CorrectionsAfterwards):
     """What a spool promises that outlives its process."""

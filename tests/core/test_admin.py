@@ -173,7 +173,7 @@ def test_a_flood_of_idle_connections_is_bounded_and_others_are_served_after_the_
         for reader, _ in flood:
             try:
                 async with asyncio.timeout(5):
-                    assert await reader.read() == b""
+                    assert (await reader.read())[:12] in (b"", b"HTTP/1.1 503")
             except ConnectionError:
                 pass
             cut += 1

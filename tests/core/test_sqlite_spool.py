@@ -4,7 +4,7 @@ import asyncio
 import shutil
 import sqlite3
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -12,12 +12,15 @@ import pytest
 
 import poller.spools.sqlite as engine
 from poller.errors import StorageError, StorageFull
-from poller.model import Dead, Done, Retry
+from poller.model import Dead, Done, Event, Retry
 from poller.spools import ordered
+from poller.spools.desk import Waiting
 from poller.spools.sqlite import SqliteSpool
 from poller.spools.sqlite.pruning import PRUNE_STEP
 from poller.spools.sqlite.schema import VERSION
+from poller.spools.sqlite.writer import Writer
 from poller.testing import ToldClock, anything, some_event, some_reading
+from poller.testing.corrections import announced
 from poller.testing.made import claims_nothing
 from tests.core.fakes import sqlite_spool
 
@@ -390,5 +393,31 @@ def test_letters_of_new_streams_hold_them_all_however_few_streams_are_remembered
         assert await claims_nothing(spool, "a"), "all three streams are in hand"
         await spool.settle(letters, [Done()] * 3)
         assert len((await spool.claim("a", 3)).events) == 3
+
+    tell(tmp_path, story)
+
+
+def test_an_event_stays_provisional_until_its_correction_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    correct = Writer.correct
+    failures = iter([True])
+
+    def fails_once(writer: Writer, known: Sequence[tuple[int, Event]]) -> dict[str, list[Waiting]]:
+        found = correct(writer, known)
+        if next(failures, False):
+            raise StorageFull("no room")
+        return found
+
+    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+        await spool.append("pushed", [announced(1)])
+        await spool.settle(await spool.claim("a", 1), [Dead(reason="refused")])
+        monkeypatch.setattr(Writer, "correct", fails_once)
+        with pytest.raises(StorageFull):
+            await spool.append("polled", [some_reading(1)])
+        assert len(await spool.dead(9)) == 1, "all of it was undone"
+        await spool.append("polled", [some_reading(1)])
+        async with asyncio.timeout(5):
+            assert (await spool.claim("a", 1)).events == (some_event(1),)
 
     tell(tmp_path, story)

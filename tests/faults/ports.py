@@ -9,6 +9,7 @@ CALLBACK: Final = (
 )
 FLOOD: Final = "story/test_held_up.py::test_slow_readers_and_floods_on_every_port_slow_no_poll"
 ORDER: Final = "sources/test_callbacks.py::test_the_checks_come_in_the_order_of_what_they_cost"
+HEADS: Final = "sources/test_heads.py"
 CHECKS: Final = "sources/test_callbacks.py::test_each_check_refuses_for_its_own_reason"
 
 RECEIVER: Final = (
@@ -93,6 +94,14 @@ RECEIVER: Final = (
         "story/test_callbacks.py::test_no_notification_makes_the_daemon_read_the_queue",
     ),
     row(
+        "a picture that a stranger announces beforehand, under a wrong URL or too early",
+        "the queue's message corrects it, also over a kill; who delivered it does not get it again",
+        "the announced event is a dead letter before the genuine message comes; exit by SIGKILL at the correction",
+        "story/test_announced.py"
+        "::test_a_picture_that_a_stranger_announced_beforehand_is_downloaded_all_the_same",
+        "story/test_announced.py::test_a_kill_while_a_wrong_announcement_is_set_right_costs_no_picture",
+    ),
+    row(
         "a picture's host from a callback",
         "passes the same allow list",
         "the refusal names `allow_hosts`",
@@ -101,6 +110,37 @@ RECEIVER: Final = (
 )
 
 PORTS: Final = (
+    row(
+        "a head that is large, strange, cut, slow or TLS",
+        "32 KiB are taken; whatever is refused is counted, and logged a few times a minute",
+        "the outcome and the reason reported; 431, 400 or no answer",
+        f"{HEADS}::test_a_push_is_taken_whatever_a_proxy_adds_to_its_head",
+        f"{HEADS}::test_every_head_that_is_no_request_is_refused_counted_and_logged",
+        f"{HEADS}::test_who_never_ends_its_request_is_cut_and_counted",
+        f"{HEADS}::test_who_goes_away_within_its_request_is_counted",
+    ),
+    row(
+        "a sender that waits for `100 Continue`",
+        "told to go on at once, or refused before it sends",
+        "it reads 100 before it sends its body",
+        f"{HEADS}::test_a_sender_that_waits_for_100_continue_is_told_to_go_on_at_once",
+        f"{HEADS}::test_a_sender_that_waits_is_refused_before_it_sends",
+    ),
+    row(
+        "a second request on a connection",
+        "not processed, since nobody would answer it",
+        "both are sent at once; one answer comes",
+        f"{HEADS}::test_a_second_push_on_a_connection_is_not_taken_without_an_answer",
+    ),
+    row(
+        "thousands of connections from one address",
+        "bounded; pushes and /healthz are answered, the log stays short and is JSON",
+        "503 is read more often than the bound; lines of the log are counted",
+        "story/test_floods.py::test_thousands_of_plain_connections_are_a_few_lines_of_json",
+        "story/test_floods.py::test_a_thousand_slow_connections_lock_out_neither_pushes_nor_health",
+        f"{HEADS}::test_behind_a_proxy_each_forwarded_address_has_its_places",
+        "core/test_library_log.py::test_what_a_library_says_is_a_few_lines_of_json_without_its_words",
+    ),
     row(
         "an open port without a token",
         "loopback by default; elsewhere refused without a token",

@@ -639,15 +639,15 @@ OPERATION = (
     Bug(
         "listening ports have no deadline",
         "poller/listen.py",
-        ".call_later(server.deadline, abort)",
-        ".call_later(server.deadline + 3600.0, abort)",
+        "self._end = self._heard + bounds.deadline",
+        "self._end = self._heard + bounds.deadline + 3600.0",
         ("tests/core/test_admin.py::test_a_client_that_drips_is_cut_at_the_deadline",),
     ),
     Bug(
         "listening ports take any number of connections",
         "poller/listen.py",
-        "if len(server.connections) >= server.most:",
-        "if False:",
+        "elif len(self._present) >= bounds.most:",
+        "elif False:",
         ("tests/core/test_admin.py::test_connections_beyond_the_bound_are_cut_at_once",),
     ),
     Bug(
@@ -706,6 +706,7 @@ OPERATION = (
 
 from .bugs_http import HTTP  # noqa: E402 - they need `Bug`
 from .bugs_pictures import PICTURES_AT_THEIR_PATH  # noqa: E402 - they need `Bug`
+from .bugs_pushes import PUSHES  # noqa: E402 - they need `Bug`
 
 BUGS: tuple[Bug, ...] = (
     *POLLING,
@@ -718,4 +719,5 @@ BUGS: tuple[Bug, ...] = (
     *OPERATION,
     *HTTP,
     *PICTURES_AT_THEIR_PATH,
+    *PUSHES,
 )

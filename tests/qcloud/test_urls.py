@@ -182,3 +182,12 @@ def test_a_host_is_read_out_of_a_url() -> None:
     assert host_of(COS) in bucket_hosts("test", 10000)
     assert host_of("https://[::1]:80/x") == "::1"
     assert host_of("no url") is None
+
+
+@pytest.mark.parametrize(
+    "name", ["http\u017f://shots.example.com/a.jpg", "http\u017f://x", "//shots.co\u212a/a.jpg"]
+)
+def test_only_ascii_letters_are_a_scheme_or_a_host(name: str) -> None:
+    place = locate(name, "http://shots.example/")
+    assert place.url is not None
+    assert place.url.startswith("http://shots.example/")

@@ -281,3 +281,27 @@ def test_a_row_of_keys_that_is_cut_is_told_and_keeps_nothing_from_starting(tmp_p
     assert found.findings == ("seen_page 1: its last key is cut",)
     assert "1 ids remembered" in found.summary
     tell(tmp_path, again)
+
+
+# ---------------------------------------------------------------- what is only provisional
+
+
+def test_what_is_provisional_is_remembered_as_long_as_its_id(tmp_path: Path) -> None:
+    clock = ToldClock()
+
+    def provisional() -> int:
+        with closing(sqlite3.connect(tmp_path / "spool.db")) as db:
+            query = "SELECT count(*) FROM meta WHERE name LIKE 'provisional %'"
+            return int(db.execute(query).fetchone()[0])
+
+    async def story(spool: SqliteSpool) -> None:
+        events = tuple(some_event(number) for number in range(5))
+        pushed = Reading(events=events, rejects=(), outcome=PollOutcome.PARTIAL, provisional=True)
+        await spool.append("pushed", [pushed])
+        await spool.append("polled", [some_reading(0, 1, 7)])
+        assert provisional() == 3
+        clock.pass_time(31 * DAY)
+        await spool.prune()
+        assert provisional() == 0
+
+    tell(tmp_path, story, clock)

@@ -185,11 +185,16 @@ def test_a_picture_that_comes_by_the_queue_and_by_callback_is_one_event(tmp_path
         assert told.drain() == 0, "it does not wait for what others push"
 
 
+ONCE = {"other": 1, "moderation": 1, "recording_status": 1, "push_exception": 1}
+
+
 def test_every_kind_of_notification_arrives_once_however_often_it_is_repeated(tmp_path: Path) -> None:
-    image_audit = {"streamId": "room", "channelId": "room", "score": 99}
+    image_audit = {"streamId": "room", "channelId": "room", "score": 99, "type": [1], "img": "/a.jpg"}
     bodies = [
         *SAMPLES.values(),
         {"event_type": 332, "stream_id": "room", "record_event": "ended"},
+        {"event_type": 321, "stream_id": "room", "report_interval": 5},
+        {"event_type": 315, "stream_id": "room"},
         image_audit,
     ]
     with town(tmp_path) as place, receiving(place, tmp_path, sinks={"console": {"type": "stdout"}}) as told:
@@ -203,7 +208,7 @@ def test_every_kind_of_notification_arrives_once_however_often_it_is_repeated(tm
         assert process.stop() == 0
         printed = [json.loads(line) for line in process.stdout_file.read_text().splitlines()]
         kinds = Counter(event["type"].removeprefix("com.qcloud.live.") for event in printed)
-        assert kinds == {"screenshot": 2, "recording": 2, "channel": 2, "other": 2}
+        assert kinds == {"screenshot": 2, "recording": 2, "channel": 2, **ONCE}
         assert len({event["id"] for event in printed}) == len(bodies)
         by_time = {event["time"]: event for event in printed}
         assert by_time["2018-03-22T03:41:58Z"]["data"]["url"] == RECORDING_2018["video_url"]

@@ -1,7 +1,7 @@
 """Which URLs may be fetched at all: an allow list of hosts, and one strict reading of what a URL is. Pure.
 
 The URL is sent exactly as it was judged: it has to be ASCII and legal as it stands, so that no second reader
-(resolver, client, proxy) can find another host in it.
+(resolver, client, proxy) can find another host in it. Case is folded within ASCII: in Unicode, U+212A is a k too.
 """
 
 import ipaddress
@@ -19,11 +19,11 @@ _URL: Final = re.compile(
     rf"(?P<scheme>https?)://(?:(?P<name>{_NAME})|\[(?P<six>[0-9a-f:.]{{2,45}})\])(?::(?P<port>[0-9]{{1,5}}))?"
     r"(?P<path>/(?:[A-Za-z0-9_.~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*)?"
     r"(?:\?(?:[A-Za-z0-9_.~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})*)?(?:\#.*)?",
-    re.IGNORECASE,
+    re.IGNORECASE | re.ASCII,
 )
 _ENTRY: Final = re.compile(
     rf"(?:(?P<any>\*\.)?(?P<name>{_NAME})|\[(?P<six>[0-9a-f:.]+)\])(?::(?P<port>[0-9]{{1,5}}))?",
-    re.IGNORECASE,
+    re.IGNORECASE | re.ASCII,
 )
 LONGEST_URL: Final = 8192
 NO_URL: Final = (

@@ -32,7 +32,7 @@ _KEPT: Final = re.compile(r"[A-Za-z0-9_@#=+,]([A-Za-z0-9_.@#=+,-]*[A-Za-z0-9_@#=
 _SAFE: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.@#=+,")
 _SPELLED: Final = tuple(chr(byte) if byte in _SAFE else f"%{byte:02X}" for byte in range(256))
 _LITERAL: Final = re.compile(r"[A-Za-z0-9_@=+,.-]*")
-_RESERVED: Final = re.compile(r"(CON|PRN|AUX|NUL|COM[0-9]|LPT[0-9])(\..*)?", re.IGNORECASE)
+_RESERVED: Final = re.compile(r"(CON|PRN|AUX|NUL|COM[0-9]|LPT[0-9])(\..*)?", re.IGNORECASE | re.ASCII)
 _HEX: Final = re.compile(r"[0-9a-f]{32}")
 _BEIJING: Final = timedelta(hours=8)
 

@@ -24,7 +24,7 @@ MOST_IDLE: Final = 256
 """Handles kept for the next transfers; connections are kept apart from them."""
 LONGEST_WAIT: Final = 50
 """Milliseconds; libcurl does not tell of sockets whose number is above 1023: so long one may go unheard."""
-_URL: Final = re.compile(r"(https?://[^/?#]*)([^#]*)", re.IGNORECASE)
+_URL: Final = re.compile(r"(https?://[^/?#]*)([^#]*)", re.IGNORECASE | re.ASCII)
 
 
 class Wish(NamedTuple):

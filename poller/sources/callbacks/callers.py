@@ -1,16 +1,17 @@
 """Who pushes: addresses behind proxies, allow lists, and how often a refusal is told. Pure but for two tables."""
 
-import ipaddress
 from collections import OrderedDict
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
+from poller.addresses import Address, Network, address, holds, household
+
+__all__ = ["Address", "Network", "Refusals", "Replays", "address", "caller", "holds"]
 
 MOST_CALLERS = 1024
 TOLD = 10
 """Refusals of one caller that are told in `PERIOD` seconds."""
+TOLD_IN_ALL = 60
+"""Refusals of all callers that are told in `PERIOD` seconds."""
 PERIOD = 60.0
 MOST_REMEMBERED = 20_000
 
@@ -28,47 +29,30 @@ def caller(peer: str | None, forwarded: Sequence[str], trusted: Sequence[Network
     return hop
 
 
-def address(text: str | None) -> Address | None:
-    """Read an address, maybe with a port; an IPv4 address inside an IPv6 one is the IPv4 address."""
-    text = (text or "").strip()
-    if text.startswith("["):
-        text = text[1:].partition("]")[0]
-    elif text.count(":") == 1:
-        text = text.partition(":")[0]
-    try:
-        found = ipaddress.ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    return found.ipv4_mapped or found if isinstance(found, IPv6Address) else found
-
-
-def holds(networks: Sequence[Network], address: Address) -> bool:
-    """Whether an address is in one of the networks."""
-    return any(address in network for network in networks)
-
-
 class Refusals:
     """Counts refusals by caller; a network of IPv6 (/64) is one caller. Bounded: the longest unseen is forgotten."""
 
     def __init__(self) -> None:
         self._since: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        self._all = (0.0, 0)
 
     def told(self, caller: Address | None, now: float) -> bool:
         """Count one more refusal; whether it is among the few that are told."""
-        name = _household(caller)
+        name = household(caller)
         since, count = self._since.pop(name, (now, 0))
         if now - since >= PERIOD:
             since, count = now, 0
         self._since[name] = (since, count + 1)
         while len(self._since) > MOST_CALLERS:
             self._since.popitem(last=False)
-        return count < TOLD
+        return count < TOLD and self._among_all(now)
 
-
-def _household(caller: Address | None) -> str:
-    if isinstance(caller, IPv6Address):
-        return str(ipaddress.ip_network((caller, 64), strict=False))
-    return str(caller)
+    def _among_all(self, now: float) -> bool:
+        since, count = self._all
+        if now - since >= PERIOD:
+            since, count = now, 0
+        self._all = (since, count + 1)
+        return count < TOLD_IN_ALL
 
 
 class Replays:

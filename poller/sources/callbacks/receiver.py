@@ -2,30 +2,39 @@
 
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
 from types import TracebackType
 from typing import Protocol, Self
 
 from aiohttp import web
 
+from poller.addresses import Address, address, holds, household
 from poller.clock import Clock
 from poller.errors import PollerError, StorageError
-from poller.listen import Listener
-from poller.model import Page, PollOutcome, PushOutcome, Reading
+from poller.listen import Listener, Refusal, proceed
+from poller.model import Event, Page, PollOutcome, PushOutcome, Reading
 from poller.ports import Entrance
 from poller.qcloud.messages import Unreadable
-from poller.qcloud.notifications import notification_event
+from poller.qcloud.notifications import RECORDING, notification_event
+from poller.qcloud.screenshots import KIND as SHOT
 from poller.qcloud.signed_bodies import LARGEST, LATE, Fields, flaw, is_signed, masked, open_body
 from poller.qcloud.skew import CORRECTABLE
-from poller.sources.callbacks.callers import Address, Refusals, Replays, caller, holds
+from poller.sources.callbacks.callers import Refusals, Replays, caller
 from poller.sources.callbacks.settings import CallbacksSettings
 
 DEADLINE = 15.0
 """Seconds for a whole request; the platform waits 20 for the answer."""
 MOST_CONNECTIONS = 256
+MOST_OF_ONE = 128
+"""Connections of one address; behind a trusted proxy, requests of one that it names."""
 GRACE = 8.0
 SHORTEST_MASKED = 8
 """Characters of a key that is masked wherever it stands; a shorter one would be found by chance."""
+EARLY = 60.0
+"""Seconds by which a shot may be ahead of us: clocks differ, and nobody announces a picture before it is taken."""
 TAKEN = b'{"code":0}'
 
 
@@ -73,12 +82,17 @@ class Callbacks:
         self._clock = clock or Clock()
         self._refusals = Refusals()
         self._replays = Replays()
+        self._present: Counter[str] = Counter()
+        """Requests behind trusted proxies, by whom they come from."""
         self._listener = Listener(
             settings.listen.host,
             settings.listen.port,
             self._answer,
             deadline=DEADLINE,
             most=MOST_CONNECTIONS,
+            each=MOST_OF_ONE,
+            exempt=self._is_proxy,
+            refused=self._refused,
             grace=GRACE,
         )
         self._entrance: Entrance
@@ -108,13 +122,18 @@ class Callbacks:
 
     def read(self, page: Page) -> Reading:
         """One notification is one event."""
-        event = notification_event(
+        event = self._event(page)
+        # the signature covers no body: the queue and the lists know better
+        provisional = event.kind in (SHOT, RECORDING)
+        return Reading(events=(event,), rejects=(), outcome=PollOutcome.PARTIAL, provisional=provisional)
+
+    def _event(self, page: Page) -> Event:
+        return notification_event(
             page.body,
             account=self.account,
             picture_base=self._account.picture_base,
             received_at=page.received_at,
         )
-        return Reading(events=(event,), rejects=(), outcome=PollOutcome.PARTIAL)
 
     # ------------------------------------------------------------ one request
 
@@ -126,7 +145,8 @@ class Callbacks:
             request.remote, request.headers.getall("X-Forwarded-For", ()), self._settings.trusted_proxies
         )
         try:
-            await self._take(request, who)
+            with self._present_once(who if self._is_proxy(request.remote) else None):
+                await self._take(request, who)
         except TurnedAway as error:
             return self._turned_away(error, who)
         except StorageError:
@@ -145,7 +165,13 @@ class Callbacks:
         if self._replays.holds(digest, now):
             self._entrance.turn_away(PushOutcome.KNOWN)
             return
-        page = Page(
+        page = self._page(received_at, fields)
+        self._check_moment(page, now)
+        await self._entrance.accept(page)
+        self._replays.add(digest, _lives_until(fields, now), now)
+
+    def _page(self, received_at: datetime, fields: Fields) -> Page:
+        return Page(
             source=self.name,
             received_at=received_at,
             status=200,
@@ -153,8 +179,34 @@ class Callbacks:
             whole=True,
             body=masked(fields, self._secrets),
         )
-        await self._entrance.accept(page)
-        self._replays.add(digest, _lives_until(fields, now), now)
+
+    @contextmanager
+    def _present_once(self, who: Address | None) -> Iterator[None]:
+        """Hold one of the places of whom a trusted proxy names; the listener counts all others."""
+        if who is None:
+            yield
+            return
+        home = household(who)
+        if self._present[home] >= MOST_OF_ONE:
+            raise TurnedAway(503, "too many requests at once")
+        self._present[home] += 1
+        try:
+            yield
+        finally:
+            self._present[home] -= 1
+            if not self._present[home]:
+                del self._present[home]
+
+    def _is_proxy(self, peer: str | None) -> bool:
+        found = address(peer)
+        return found is not None and holds(self._settings.trusted_proxies, found)
+
+    def _refused(self, refusal: Refusal) -> None:
+        """What was refused before it was a request; the listener itself reports crowds."""
+        who = address(refusal.peer)
+        told = not refusal.crowded and self._refusals.told(who, self._clock.monotonic())
+        reason = f"{refusal.reason}, from {who or 'unknown'}" if told else ""
+        self._entrance.turn_away(PushOutcome.REFUSED, reason)
 
     def _is_ours(self, request: web.BaseRequest) -> bool:
         path = request.path.encode("utf-8", "surrogateescape")
@@ -172,6 +224,15 @@ class Callbacks:
             found = flaw(fields, self._keys, now)
         if found is not None:
             raise TurnedAway(403, found, PushOutcome.REFUSED_SIGNATURE)
+
+    def _check_moment(self, page: Page, now: float) -> None:
+        """Refuse a picture that cannot have been taken yet: else one could announce those of days to come."""
+        try:
+            ahead = shot_ahead(self._event(page), now)
+        except Exception:  # a bug in a reader: whoever commits the page keeps it and reports it
+            return
+        if ahead > EARLY:
+            raise TurnedAway(403, f"its shot is {ahead:.0f} s ahead")
 
     def _skew(self) -> float:
         """Seconds by which the platform's clock is ahead; 0 where its word is not to be believed."""
@@ -193,6 +254,7 @@ async def _body(request: web.BaseRequest) -> bytes:
     packed = request.headers.get("Content-Encoding", "identity").lower() != "identity"
     if request.content_type.lower() != "application/json" or packed:
         raise TurnedAway(415, "not application/json, or packed")
+    proceed(request)
     body = bytearray()
     try:
         async for piece in request.content.iter_any():
@@ -214,6 +276,17 @@ def _opened(body: bytes) -> Fields:
 def _digest(fields: Fields, body: bytes) -> bytes:
     signature = f"{fields.get('sign')}\0{fields.get('t')}\0".encode("utf-8", "surrogatepass")
     return hashlib.blake2b(signature + body, digest_size=16).digest()
+
+
+def shot_ahead(event: Event, now: float) -> float:
+    """Seconds by which a picture's shot is ahead of `now`; 0 for other kinds.
+
+    A `create_time` counts for more than the name: a published body's name is four hours ahead of it.
+    """
+    if event.kind != SHOT:
+        return 0.0
+    # and of our own clock, in case what moved `now` is not to be believed
+    return event.occurred_at.timestamp() - max(now, event.received_at.timestamp())
 
 
 def _lives_until(fields: Fields, now: float) -> float:

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
+from poller.qcloud.notifications import KINDS
 from poller.settings import Cidr, Listen, Secret, SecretFile, SourceSettings, wrong
 
 _PATH: Final = re.compile(r"(/[A-Za-z0-9._~-]+)+")
@@ -32,7 +33,7 @@ def _path(path: SecretStr) -> SecretStr:
 class CallbacksSettings(SourceSettings):
     """A receiver of the platform's notifications."""
 
-    kinds: ClassVar[frozenset[str] | None] = frozenset({"screenshot", "recording", "channel", "other"})
+    kinds: ClassVar[frozenset[str] | None] = KINDS
 
     listen: Listen = Field(
         default=Listen(host="127.0.0.1", port=9465),

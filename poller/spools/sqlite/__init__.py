@@ -53,8 +53,8 @@ from poller.spools.sqlite.schema import (
     quarantined_of,
     where,
 )
-from poller.spools.sqlite.writer import Writer, flush, ordered_since, storage_error
-from poller.spools.tail import Chunk, Tail
+from poller.spools.sqlite.writer import Writer, Written, flush, ordered_since, storage_error
+from poller.spools.tail import Tail
 from poller.worker import GroupThread
 
 TAIL_BYTES = 8 * 1024 * 1024
@@ -176,20 +176,38 @@ class SqliteSpool:
 
     async def append(self, source: str, readings: Sequence[Reading]) -> Counter[str]:
         """See `Spool.append`."""
-        return self._publish(
+        return await self._publish(
             await self._write(partial(Writer.append, source=source, readings=list(readings)))
         )
 
     async def read_again(self, source: str, readings: Mapping[int, Reading]) -> Counter[str]:
         """See `Spool.read_again`."""
-        return self._publish(
+        return await self._publish(
             await self._write(partial(Writer.read_again, source=source, readings=dict(readings)))
         )
 
-    def _publish(self, chunks: list[Chunk]) -> Counter[str]:
-        for chunk in chunks:
+    async def _publish(self, written: Written) -> Counter[str]:
+        for chunk in written.chunks:
             self._claims.publish(chunk)
-        return Counter(event.kind for chunk in chunks for event in chunk.events)
+        if written.confirmed:
+            await self._correct(written.confirmed)
+        return Counter(event.kind for chunk in written.chunks for event in chunk.events)
+
+    async def _correct(self, known: list[Member]) -> None:
+        """Let events say what is known of them now.
+
+        The desks come first: all that they wrote before is in the file when it is corrected, and all that they write
+        later is correct. Until the file is, its events are provisional, so that the same reading corrects them after
+        a crash.
+        """
+        self._claims.correct(known)
+        found = await self._write(partial(Writer.correct, known=known))
+        self._claims.correct(known)  # for a sink that was attached anew meanwhile
+        for sink, batches in found.items():
+            self._not_dead(Counter({sink: len(batches)}))
+            if (desk := self._claims.desks.get(sink)) is not None:
+                for waiting in batches:
+                    desk.owe(waiting)
 
     # ------------------------------------------------------------ out
 

@@ -3,11 +3,14 @@
 A new key is durable at once in `seen_page`, in order of arrival, and kept in memory. The table `seen`, where keys lie
 by value, gets it later, among many and sorted: one by one, each of a million keys would dirty a page of its own.
 `meta` holds under `merged` up to which row of `seen_page` this is done.
+
+`meta` also holds the number of each event that only provisional readings brought, under `provisional` and its key,
+until another reading confirms it or its id is forgotten.
 """
 
 import sqlite3
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from poller.model import Event
@@ -23,6 +26,7 @@ KEY_SIZE = 8
 """Bytes of a key in `seen_page`."""
 _MASK = (1 << 64) - 1
 _SIGN = 1 << 63
+_PREFIX = "provisional "
 
 
 class Seen:
@@ -81,7 +85,7 @@ class Seen:
 
     def _is_fresh(self, ids: tuple[str, ...], now: datetime) -> bool:
         """Whether none of an event's ids was seen; all of them are remembered now."""
-        keys = [(int(id, 16) * self._factor >> 64 & _MASK) - _SIGN for id in ids]
+        keys = [self._key(id) for id in ids]
         return len(self._remember(keys, now)) == len(ids)
 
     def _remember(self, keys: list[int], now: datetime) -> list[int]:
@@ -98,6 +102,38 @@ class Seen:
             young.update(new)
             self._added += new
         return new
+
+    # ------------------------------------------------------------ what is only provisional
+
+    def note_provisional(self, first: int, events: Sequence[Event]) -> None:
+        """Remember the numbers of fresh events, from `first` on, that nothing confirms yet."""
+        rows = [(_name(self._key(event.id)), str(number)) for number, event in enumerate(events, first)]
+        self._connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
+
+    def provisional(self, events: Iterable[Event]) -> list[tuple[int, Event]]:
+        """Those of the events that only provisional readings brought so far, with the numbers they have."""
+        found = []
+        for event in events:
+            name = _name(self._key(event.id))
+            row = self._connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+            if row is not None:
+                found.append((int(row[0]), event))
+        return found
+
+    def confirm(self, events: Iterable[Event]) -> None:
+        """The events are provisional no more."""
+        self._unname(self._key(event.id) for event in events)
+
+    def _any_provisional(self) -> bool:
+        ends = (_PREFIX, _PREFIX + "~")
+        query = "SELECT 1 FROM meta WHERE name BETWEEN ? AND ? LIMIT 1"
+        return self._connection.execute(query, ends).fetchone() is not None
+
+    def _unname(self, keys: Iterable[int]) -> None:
+        self._connection.executemany("DELETE FROM meta WHERE name = ?", [(_name(key),) for key in keys])
+
+    def _key(self, id: str) -> int:
+        return (int(id, 16) * self._factor >> 64 & _MASK) - _SIGN
 
     def _in_table(self, keys: Sequence[int]) -> set[int]:
         found: set[int] = set()
@@ -129,15 +165,22 @@ class Seen:
         rows = self._connection.execute(
             "SELECT n, keys FROM seen_page WHERE at < ? ORDER BY n LIMIT ?", (before, step)
         ).fetchall()
+        any_provisional = bool(rows) and self._any_provisional()
         for n, packed in rows:
             gone = _unpacked(packed)
             self._connection.executemany("DELETE FROM seen WHERE key = ?", zip(gone, strict=True))
             self._connection.execute("DELETE FROM seen_page WHERE n = ?", (n,))
+            if any_provisional:
+                self._unname(gone)
             if n > self._merged:
                 self._young.difference_update(gone)
                 self._forgotten += gone
                 self._run = []  # it holds these keys; a new one begins
         return len(rows) == step
+
+
+def _name(key: int) -> str:
+    return f"{_PREFIX}{key + _SIGN:016x}"
 
 
 def _number(connection: sqlite3.Connection, query: str) -> int:

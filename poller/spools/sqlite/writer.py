@@ -17,9 +17,9 @@ from poller.catalogue import Catalogue, Stream
 from poller.clock import Clock
 from poller.errors import StorageCorrupt, StorageError, StorageFull
 from poller.failpoints import reached
-from poller.model import Event, Reading, Reject
+from poller.model import DeadLetter, Event, Reading, Reject, corrected, unchanged
 from poller.ports import Pruned, Salvaged
-from poller.spools.desk import Changes, Waiting, revived
+from poller.spools.desk import Changes, Corrections, Member, Waiting, revived
 from poller.spools.sqlite.aside import CORRUPT, condemn
 from poller.spools.sqlite.marks import Marks
 from poller.spools.sqlite.pruning import PRUNE_STEP, older, prune_pages, prune_streams
@@ -61,6 +61,13 @@ _known = msgspec.msgpack.Decoder(Stream)
 _packed = msgspec.msgpack.Encoder().encode
 Result = TypeVar("Result")
 Job = Callable[["Writer"], Result]
+
+
+class Written(msgspec.Struct):
+    """What came of readings: the events that were new, and those that confirm provisional ones, by their numbers."""
+
+    chunks: list[Chunk] = msgspec.field(default_factory=list)
+    confirmed: list[Member] = msgspec.field(default_factory=list)
 
 
 class Writer:
@@ -238,22 +245,89 @@ class Writer:
 
     # ------------------------------------------------------------ jobs
 
-    def append(self, source: str, readings: list[Reading]) -> list[Chunk]:
+    def append(self, source: str, readings: list[Reading]) -> Written:
         """Write the readings' new events, rejects and memory."""
         self._admit()
-        chunks = self._write_readings(source, readings)
+        written = self._write_readings(source, readings)
         self._write_memories(source, {reading.about: reading.memory for reading in readings})
         reached("append.written")
-        return chunks
+        return written
 
-    def _write_readings(self, source: str, readings: Sequence[Reading]) -> list[Chunk]:
-        chunks = []
+    def _write_readings(self, source: str, readings: Sequence[Reading]) -> Written:
+        written = Written()
         for reading in readings:
-            if reading.events and (fresh := self._news(self._fresh(reading.events))):
-                chunks.append(self._write_page(fresh))
+            if reading.events:
+                self._write_events(reading, written)
             for reject in reading.rejects:
                 self._write_reject(source, reject)
-        return chunks
+        return written
+
+    def _write_events(self, reading: Reading, written: Written) -> None:
+        fresh = self._fresh(reading.events)
+        if not reading.provisional and len(fresh) < len(reading.events):
+            unseen = {event.id for event in fresh}
+            known = [event for event in reading.events if event.id not in unseen]
+            written.confirmed += self.seen.provisional(known)
+        if news := self._news(fresh):
+            chunk = self._write_page(news)
+            written.chunks.append(chunk)
+            if reading.provisional:
+                self.seen.note_provisional(chunk.first, news)
+
+    def correct(self, known: Sequence[Member]) -> dict[str, list[Waiting]]:
+        """Correct provisional events in the log and in what waits, by what confirms them; no more provisional.
+
+        The dead letters of attached sinks become batches that wait for their retry, which is due now.
+        """
+        by = {event.id: event for _, event in known}
+        differing = {event.id: event for number, event in known if self._correct_page(number, event)}
+        if differing:
+            self._correct_waiting(differing)
+        found = {sink: self._revive(sink, by) for sink in self._attached}
+        self.seen.confirm(by.values())
+        reached("correction.written")
+        return found
+
+    def _correct_page(self, number: int, by: Event) -> bool:
+        """Correct one event of the log; false where its URL is right already."""
+        row = self.connection.execute(
+            "SELECT first, events FROM page WHERE first <= ? AND last >= ? ORDER BY first DESC LIMIT 1",
+            (number, number),
+        ).fetchone()
+        if row is None:  # pruned, but it may still wait or be dead
+            return True
+        first, events = row[0], events_of(row[1])
+        event = events[number - first]
+        if event.id != by.id:
+            return True
+        if event.url == by.url:
+            return False
+        events[number - first] = corrected(event, by)
+        self.connection.execute("UPDATE page SET events = ? WHERE first = ?", (lines(events), first))
+        return True
+
+    def _correct_waiting(self, by: Corrections) -> None:
+        rows = self.connection.execute("SELECT sink, id, events FROM waiting").fetchall()
+        ids = [id.encode() for id in by]
+        for sink, id, blob in rows:
+            if not any(one in blob for one in ids):
+                continue
+            events = [corrected(e, by[e.id]) if e.id in by else e for e in events_of(blob)]
+            self.connection.execute(
+                "UPDATE waiting SET events = ? WHERE sink = ? AND id = ?", (lines(events), sink, id)
+            )
+
+    def _revive(self, sink: str, by: Corrections) -> list[Waiting]:
+        rows = self.connection.execute(
+            f"SELECT {DEAD_COLUMNS} FROM dead WHERE sink = ?"  # noqa: S608 - our own words
+            " AND event_id IN (SELECT value FROM json_each(?)) ORDER BY n",
+            (sink, msgspec.json.encode(list(by)).decode()),
+        )
+        letters = [dead_of(row) for row in rows]
+        letters = [
+            msgspec.structs.replace(one, event=corrected(one.event, by[one.event.id])) for one in letters
+        ]
+        return self._owe(sink, letters, 1)
 
     def restore(self, salvaged: Sequence[Salvaged]) -> Chunk | None:
         """Write what came out of another file; unlike in `append`, an old change of state is no less an event."""
@@ -354,12 +428,22 @@ class Writer:
             " ORDER BY n LIMIT ?",
             (sink, marks, room),
         )
-        letters = [dead_of(row) for row in rows]
+        return self._owe(sink, [dead_of(row) for row in rows], together, rebuild)
+
+    def _owe(
+        self,
+        sink: str,
+        letters: Sequence[DeadLetter],
+        together: int,
+        rebuild: Callable[[Event], Event] = unchanged,
+    ) -> list[Waiting]:
+        """Dead letters become batches that wait for their retry."""
         found = revived(letters, together, self._clock.now(), rebuild)
         for waiting in found:
             self.connection.execute(_PUT_WAITING, waiting_row(sink, waiting))
-        reached("dead.moved")
-        self.purge_dead([letter.number for letter in letters])
+        if found:
+            reached("dead.moved")
+            self.purge_dead([letter.number for letter in letters])
         return found
 
     def purge_dead(self, numbers: Sequence[int]) -> Counter[str]:
@@ -370,7 +454,7 @@ class Writer:
         )
         return Counter(sink for (sink,) in rows.fetchall())
 
-    def read_again(self, source: str, readings: Mapping[int, Reading]) -> list[Chunk]:
+    def read_again(self, source: str, readings: Mapping[int, Reading]) -> Written:
         """Write readings in exchange for the rejects that they were read in."""
         rows = self.connection.execute(
             "DELETE FROM quarantine WHERE source = ? AND n IN (SELECT value FROM json_each(?)) RETURNING n",

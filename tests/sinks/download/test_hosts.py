@@ -174,6 +174,8 @@ def test_an_event_without_a_url_is_rejected() -> None:
         ("a*.example.com", "whole labels"),
         ("*.*.example.com", "whole labels"),
         ("图.example.com", "ASCII"),
+        ("\u212aube.example.com", "ASCII"),
+        ("*.\u017fhots.example.com", "ASCII|whole labels"),
         ("", "not a host"),
         ("a b", "not a host"),
         ("user@host", "not a host"),
@@ -195,3 +197,17 @@ def test_an_address_that_is_not_public_is_refused_although_its_host_is_allowed(t
             assert server.heads == []
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://boo\u212a.example.com/a.jpg",
+        "http\u017f://book.example.com/a.jpg",
+        "http://book.example.com/a\u212a.jpg",
+        "http://boo\u212a.example.com:80/a.jpg",
+    ],
+)
+def test_a_letter_that_only_unicode_folds_to_ascii_is_none_of_a_url(url: str) -> None:
+    with pytest.raises(Rejected, match="not a plain http"):
+        vet(url, host_list(["book.example.com"]))

@@ -1,0 +1,34 @@
+"""Network addresses of who calls us: read, looked up in networks, and counted by the network of one caller. Pure."""
+
+import ipaddress
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+
+def address(text: str | None) -> Address | None:
+    """Read an address, maybe with a port; an IPv4 address inside an IPv6 one is the IPv4 address."""
+    text = (text or "").strip()
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        found = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return found.ipv4_mapped or found if isinstance(found, IPv6Address) else found
+
+
+def holds(networks: Sequence[Network], address: Address) -> bool:
+    """Whether an address is in one of the networks."""
+    return any(address in network for network in networks)
+
+
+def household(caller: Address | None) -> str:
+    """What counts as one caller: an IPv4 address, or a network of IPv6 (/64)."""
+    if isinstance(caller, IPv6Address):
+        return str(ipaddress.ip_network((caller, 64), strict=False))
+    return str(caller)
