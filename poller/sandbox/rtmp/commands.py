@@ -20,8 +20,9 @@ from poller.sandbox.rtmp.messages import (
 )
 from poller.sandbox.rtmp.stage import Wish
 
-WINDOW_SIZE = 2_500_000
-"""Bytes between two acknowledgements, until the pusher asks for another number."""
+WINDOW_SIZE = 2_000_000_000
+"""Bytes between two acknowledgements, until the pusher asks for another number. So large that few are sent: TCP paces a
+push, and an acknowledgement that meets a closed socket costs what its kernel has not sent yet."""
 
 _CONTROL_CHANNEL, _CALL_CHANNEL, _STREAM_CHANNEL = 2, 3, 5
 _DYNAMIC = 2
