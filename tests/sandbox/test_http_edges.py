@@ -265,7 +265,7 @@ def test_an_object_is_read_on_its_conditions(
 ) -> None:
     async def scene(sandbox: Sandbox, store: Store) -> None:
         sandbox.pictures.put(BUCKET, "a", CONTENT)
-        found, _, body = await store.ask(method, "a", **headers)
+        found, _, body = await store.ask(method, "a", None, "", **headers)
         assert found == status
         assert body == (CONTENT if (status, method) == (200, "GET") else body if status == 412 else b"")
 

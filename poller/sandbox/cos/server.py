@@ -176,7 +176,7 @@ class PictureServer:
     def _meet(self, request: web.BaseRequest, bucket: str, key: str) -> None:
         """Raises Refused unless what is there now meets the request's conditions."""
         stored = self._pictures.find(bucket, key)
-        if not conditions.may_write(request.headers, stored and _served(stored)):
+        if not conditions.may_write(request.headers, _served(stored) if stored else None):
             raise Refused("PreconditionFailed")
 
     async def _put(self, request: web.BaseRequest, bucket: str, key: str) -> Answer:
