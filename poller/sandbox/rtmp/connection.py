@@ -61,6 +61,7 @@ class Connection(asyncio.Protocol):
         self._why = ""
         """Why we ended it, if it was us."""
         self._received = self._acknowledged = 0
+        self._heard = self._loop.time()
         self._unproductive = 0
         """Bytes since the last sign of life."""
         self._taken = 0
@@ -76,7 +77,12 @@ class Connection(asyncio.Protocol):
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MAX_REPLIES)
         name = transport.get_extra_info("peername") or ("?", 0)
         self._session = Session(
-            self._stage, f"{name[0]}:{name[1]}", send=self._send, leave=self._leave, drop=self.drop
+            self._stage,
+            f"{name[0]}:{name[1]}",
+            send=self._send,
+            leave=self._leave,
+            drop=self.drop,
+            quiet=self.quiet,
         )
         if self._common.stopping or len(self._common.connections) >= self._common.max_connections:
             self._common.refused += 1
@@ -90,6 +96,7 @@ class Connection(asyncio.Protocol):
         if self._session.over:
             return
         self._received += len(data)
+        self._heard = self._loop.time()
         self._unproductive += len(data)
         was_live = self._session.live
         try:
@@ -120,6 +127,11 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._break("replies are not read")
+
+    def quiet(self) -> float:
+        """Seconds for which nothing came; 0 where something waits to be read, because our own loop stood still."""
+        alive = self._transport.is_closing() or is_drained(self._transport)
+        return self._loop.time() - self._heard if alive else 0.0
 
     def drop(self, why: str) -> None:
         """Ends the connection at once; the push hears why a turn of the loop later."""
