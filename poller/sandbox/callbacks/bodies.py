@@ -32,7 +32,7 @@ ENDINGS: Mapping[str, tuple[int, str]] = {
     "replaced": (4, "recv() return error"),
     "broken": (7, "rtmp message large than 1M"),
 }
-"""`errcode` and `errmsg` by how a push ended. The pairs are documented; those of `silent` and `replaced` are guesses."""
+"""`errcode` and `errmsg` by how a push ended. The pairs are documented; `silent` and `replaced` are guesses."""
 OTHER_ENDING = (100, "internal error")
 """Other codes are documented as errors of the platform, without numbers."""
 

@@ -21,7 +21,7 @@ from poller.sandbox import conditions, cors
 from poller.sandbox.broken import Answer, send, send_broken
 from poller.sandbox.clock import Clock
 from poller.sandbox.conditions import NoSuchPart, Served
-from poller.sandbox.cos import listing, metadata, signature
+from poller.sandbox.cos import listing, metadata, signature, signature_v4
 from poller.sandbox.cos.errors import Refused
 from poller.sandbox.cos.place import Place, place_of
 from poller.sandbox.cos.store import Pictures, Stored
@@ -119,16 +119,22 @@ class PictureServer:
 
     def _check(self, request: web.BaseRequest, place: Place, query: Query, *, needed: bool) -> None:
         """Raises Refused unless whoever signed may do this; `needed`: unsigned is refused as well."""
-        signed = signature.read(request.headers.get("Authorization", ""), query)
-        if signed is None:
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        amazons = signature_v4.read(headers, query)
+        signed = amazons or signature.read(headers.get("authorization", ""), query)
+        if signed is None or (amazons and needed):  # bodies signed in Amazon's way are not taken
             if needed:
-                raise Refused("AccessDenied")
+                raise Refused("AccessDenied", "Writing needs a signature of COS's own kind.")
             return
         owners = [one for one in self._customers if one.secret_id == signed.secret_id]
         if not owners:
             raise Refused("InvalidAccessKeyId")
         owner = next((one for one in owners if one.host_label == place.bucket), owners[0])
-        signature.check(signed, owner.secret_key, _readings(request, place, query), self._clock.now())
+        readings, now = _readings(request, place, query), self._clock.now()
+        if isinstance(signed, signature.Signature):
+            signature.check(signed, owner.secret_key, readings, now)
+        else:
+            signature_v4.check(signed, owner.secret_key, readings, now)
         if place.bucket not in (None, owner.host_label):
             raise Refused("AccessDenied")
 
