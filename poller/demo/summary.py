@@ -45,7 +45,8 @@ def line_of(event: dict[str, Any]) -> str:
     fields, kind = event["data"], event["type"].rpartition(".")[2]
     match kind:
         case "screenshot":
-            said = f"pictures/{escape(fields['file_name'])}"
+            size = f"{fields['width']}x{fields['height']}"
+            said = f"[dim]{size}[/] pictures/{escape(fields['file_name'])}"
         case "channel":
             state = fields["state"]
             said = f"is [{STATES.get(state, 'bold')}]{state}[/]  [dim]from {fields['seen_by']}[/]"
@@ -54,7 +55,7 @@ def line_of(event: dict[str, Any]) -> str:
             said = f"recorded [cyan]{fields['duration'] or 0:.0f} s[/]  recordings/{escape(name)}"
         case _:
             said = kind
-    return f"[dim]{event['time'][11:19]}[/] {escape(fields['stream_id'])}  {said}"
+    return f"[dim]{event['time'][11:19]}[/] {escape(fields['stream_id'])} {said}"
 
 
 def recording_of(event: dict[str, Any]) -> tuple[str, str] | None:

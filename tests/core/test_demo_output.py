@@ -13,7 +13,11 @@ from poller.demo.summary import Summary, line_of, link, print_summary, recording
 
 AT = "2026-11-28T03:09:51Z"
 EVENTS: dict[str, dict[str, Any]] = {
-    "screenshot": {"file_name": "live_64_1795835391_1795835391_86400_300_169.jpg"},
+    "screenshot": {
+        "file_name": "live_64_1795835391_1795835391_3600_300_169.jpg",
+        "width": 300,
+        "height": 169,
+    },
     "channel": {"state": "interrupted", "seen_by": "channel_status"},
     "recording": {
         "duration": 1800.0,
@@ -46,7 +50,7 @@ def test_an_event_is_one_line_of_80_columns(kind: str) -> None:
     line = shown(line_of(event(kind)))
     assert line.count("\n") == 1
     assert len(line.rstrip("\n")) <= 80
-    assert line.startswith("03:09:51 live_64  ")
+    assert line.startswith("03:09:51 live_64 ")
     assert "http" not in line
 
 
