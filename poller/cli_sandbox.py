@@ -219,9 +219,23 @@ def _customers(platform: Any, file: Path | None) -> Sequence[Any]:
         return (platform.Customer(),)
     try:
         found = yaml.safe_load(file.read_text())
-        return tuple(platform.Customer(**one) for one in found)
-    except (OSError, TypeError, yaml.YAMLError) as error:
-        raise typer.BadParameter(f"{file}: {error}") from None
+    except yaml.MarkedYAMLError as error:  # its own text quotes the line, which may hold a key
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise typer.BadParameter(f"{file}: line {line}: {error.problem}") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no YAML"
+        raise typer.BadParameter(f"{file}: {reason}") from None
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise typer.BadParameter(f"{file}: is no list of customers")
+    return tuple(_customer(platform, file, number, one) for number, one in enumerate(found, 1))
+
+
+def _customer(platform: Any, file: Path, number: int, settings: dict[Any, Any]) -> Any:
+    try:
+        return platform.Customer(**settings)
+    except (TypeError, ValueError) as error:
+        reason = str(error).removeprefix("Customer.__init__() got an ")
+        raise typer.BadParameter(f"{file}: customer {number}: {reason}") from None
 
 
 def the_platform() -> Any:

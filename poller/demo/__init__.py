@@ -20,7 +20,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from poller.demo.summary import line_of, print_summary, summed_up
+from poller.demo.summary import line_of, link, print_summary, recording_of, summed_up
 from poller.sandbox.media.clip import clip
 from poller.stop import Stop
 
@@ -52,7 +52,7 @@ spool: {{type: sqlite, path: spool.db}}
 journal: {{size: 16MiB}}
 sinks:
   console: {{type: stdout}}
-  archive: {{type: download, directory: pictures, allow_cidr: [127.0.0.0/8]}}
+  archive: {{type: download, directory: pictures, template: "{{name}}", allow_cidr: [127.0.0.0/8]}}
 """
 CUSTOMER = """\
 # The sandbox's customer: as by default, and with notifications pushed to the daemon.
@@ -78,6 +78,7 @@ async def show(demo: Demo, stop: Stop) -> bool:
     """Run the demo; true if nothing was lost and everything was delivered."""
     console = Console(stderr=True, highlight=False)
     folder = demo.directory
+    (folder / "recordings").mkdir(exist_ok=True)
     console.print(f"Everything is under [bold]{escape(str(folder))}[/]")
     async with AsyncExitStack() as stack:
         console.print("Starting the platform in a box, and encoding what the streams show …")
@@ -87,7 +88,7 @@ async def show(demo: Demo, stop: Stop) -> bool:
         config = folder / "poller.yaml"
         config.write_text(CONFIGURATION.format(**places, **door, bucket=BUCKET))
         pushers = await _pushers(stack, demo, places["rtmp"])
-        _say_where(console, demo, folder, places["rtmp"])
+        _say_where(console, demo, places["rtmp"])
         daemon = await _started(stack, folder, "run", "-c", str(config))
         printed: set[str] = set()
         reading = asyncio.ensure_future(_print_events(console, daemon, folder, printed))
@@ -107,19 +108,19 @@ async def show(demo: Demo, stop: Stop) -> bool:
     return summary.good
 
 
-def _say_where(console: Console, demo: Demo, folder: Path, rtmp: str) -> None:
-    console.print(
-        f"{demo.streams} streams are pushed to {rtmp}, a picture of each every {demo.interval:g} s"
-        " (the real platform: 10 s). The daemon drains their queue, is called back, and asks for states and recordings:"
-    )
+def _say_where(console: Console, demo: Demo, rtmp: str) -> None:
+    console.print(f"{demo.streams} streams are pushed to {rtmp}")
+    console.print(f"A picture of each every {demo.interval:g} s (the real platform: 10 s)")
+    console.print("The daemon drains their queue, is called back, asks for states and recordings.")
+    console.print("Below that folder are")
     for what, where in (
         ("configuration", "poller.yaml"),
         ("pictures", "pictures/"),
-        ("recordings", "platform/vod/"),
+        ("recordings", "recordings/"),
         ("events", "events.ndjson"),
         ("logs", "run.log, sandbox.log"),
     ):
-        console.print(f"  {what:<14}{escape(str(folder))}/{where}")
+        console.print(f"  {what:<15}{where}")
     console.print("Ctrl-C ends it." if demo.seconds is None else f"It ends in {demo.seconds:g} s.")
     console.print()
 
@@ -230,4 +231,6 @@ async def _print_events(console: Console, daemon: Process, folder: Path, printed
             events.write(line)
             event = json.loads(line)
             printed.add(event["id"])
-            console.print(f"[dim]{event['time'][11:19]}[/] {line_of(event)}", soft_wrap=True)
+            if (recording := recording_of(event)) is not None:
+                link(folder, *recording)
+            console.print(line_of(event), soft_wrap=True)

@@ -3,9 +3,10 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 from rich.markup import escape
@@ -36,19 +37,40 @@ class Summary:
         return arrived and self.lost == self.dead == 0
 
 
+STATES: Final = {"live": "green", "interrupted": "yellow", "disabled": "red"}
+
+
 def line_of(event: dict[str, Any]) -> str:
-    """An event in a few words, as rich's markup."""
+    """An event in one line of 80 columns, as rich's markup. Its path is one below the demo's folder."""
     fields, kind = event["data"], event["type"].rpartition(".")[2]
     match kind:
         case "screenshot":
-            said = f"{fields['width']}x{fields['height']}  [dim]{escape(fields['file_name'])}[/]"
+            size = f"{fields['width']}x{fields['height']}"
+            said = f"[dim]{size}[/] pictures/{escape(fields['file_name'])}"
         case "channel":
-            said = f"is {fields['state']}  [dim]told by {fields['seen_by']}[/]"
+            state = fields["state"]
+            said = f"is [{STATES.get(state, 'bold')}]{state}[/]  [dim]from {fields['seen_by']}[/]"
         case "recording":
-            said = f"was recorded for {fields['duration'] or 0:.0f} s  [dim]{escape(fields['url'] or '')}[/]"
+            name, _ = recording_of(event) or ("", "")
+            said = f"recorded [cyan]{fields['duration'] or 0:.0f} s[/]  recordings/{escape(name)}"
         case _:
             said = kind
-    return f"{escape(fields['stream_id'])}  {said}"
+    return f"[dim]{event['time'][11:19]}[/] {escape(fields['stream_id'])} {said}"
+
+
+def recording_of(event: dict[str, Any]) -> tuple[str, str] | None:
+    """A recording's name, which tells its stream and its start, and that of its file at the platform."""
+    fields = event["data"]
+    if not event["type"].endswith(".recording") or not fields["url"]:
+        return None
+    begin = str(fields["start_time"] or "")[11:19].replace(":", "-")
+    return f"{fields['stream_id']}_{begin}.flv", Path(fields["url"]).name.replace(".f0.", ".")
+
+
+def link(folder: Path, name: str, file: str) -> None:
+    """Let the recording be found by its name."""
+    with suppress(FileExistsError):
+        (folder / "recordings" / name).symlink_to(Path("..", "platform", "vod", file))
 
 
 async def summed_up(folder: Path, printed: set[str]) -> Summary:
@@ -102,7 +124,22 @@ def print_summary(console: Console, summary: Summary, folder: Path) -> None:
         )
     )
     console.print(_table("What was recorded", [(e.stream_id, _from_to(e)) for e in summary.segments]))
-    console.print(f"Look at them: {escape(str(folder / 'pictures'))}")
+    for line in sums(summary):
+        console.print(line)
+    console.print(f"Look at them: {escape(str(folder / 'pictures'))}", soft_wrap=True)
+
+
+def sums(summary: Summary) -> list[str]:
+    """The numbers, added up."""
+    events, shots = summary.events, summary.events["screenshot"]
+    kinds = f"{shots} screenshots + {events['channel']} states + {events['recording']} recordings"
+    rest = max(0, shots - summary.pictures - summary.dead)
+    colour = "green" if summary.good else "red"
+    return [
+        f"{events.total()} events = {kinds}",
+        f"{events.total()} events = {summary.printed} printed + {events.total() - summary.printed} not",
+        f"[{colour}]{shots} screenshots = {summary.pictures} pictures + {summary.dead} dead + {rest} waiting[/]",
+    ]
 
 
 def _table(title: str, rows: Sequence[tuple[str, object]]) -> Table:

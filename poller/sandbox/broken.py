@@ -43,6 +43,9 @@ class AlreadySent(web.StreamResponse):
 
 async def send(request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
     """Sends the answer whole."""
+    if request.method == "HEAD" and answer.status not in (204, 304):
+        headers = {**answer.headers, "Content-Length": str(len(answer.body))}  # aiohttp leaves out a 0
+        return web.Response(body=answer.body, status=answer.status, headers=headers)
     if answer.framing == "length" or request.method == "HEAD":
         return web.Response(body=answer.body, status=answer.status, headers=answer.headers)
     if answer.framing == "chunked":

@@ -11,7 +11,7 @@ from typing import Any, Self
 from poller.sandbox.options import BadOption
 
 FILE = "platform.db"
-VERSION = 1
+VERSION = 2
 LOG_PAGES = 4000
 """Pages of 4 KiB that the write-ahead log grows to, before a fsync or two make it part of the file."""
 
@@ -37,6 +37,7 @@ CREATE TABLE object (                       -- what lies, or will lie, in the ob
     crc64     TEXT NOT NULL,                -- decimal CRC-64/XZ
     type      TEXT NOT NULL,
     ready_at  REAL NOT NULL,                -- epoch; the end of its upload
+    metadata  TEXT NOT NULL DEFAULT '{}',   -- JSON: headers that come back with it
     PRIMARY KEY (bucket, key)
 ) WITHOUT ROWID;
 CREATE TABLE recording (
@@ -58,6 +59,9 @@ CREATE TABLE channel (
     PRIMARY KEY (app_id, stream_id)
 ) WITHOUT ROWID;
 """
+
+
+FROM_1 = "ALTER TABLE object ADD COLUMN metadata TEXT NOT NULL DEFAULT '{}';"
 
 
 class Database:
@@ -120,6 +124,8 @@ class Database:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version == 0:
             connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version={VERSION}; COMMIT;")
+        elif version == 1:
+            connection.executescript(f"BEGIN IMMEDIATE; {FROM_1} PRAGMA user_version={VERSION}; COMMIT;")
         elif version != VERSION:
             raise BadOption(
                 f"{self._path}: made by another version of the sandbox; move it away to begin anew"

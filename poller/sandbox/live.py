@@ -20,6 +20,8 @@ from poller.sandbox.media.tags import VIDEO
 from poller.sandbox.options import Customer
 from poller.sandbox.rtmp.stage import Refused, Wish
 
+TAKEN_OVER_AFTER = 1.0
+"""Seconds of silence after which a push gives way to a new one of its own pusher."""
 STREAM_ID = re.compile(r"[A-Za-z0-9_@#-]{1,128}")  # what was seen (WIRE.md, section 3)
 log = logging.getLogger("poller.sandbox")
 
@@ -55,6 +57,7 @@ class LivePush:
         self._recorder = recorder
         self._ended = ended
         self._began = time.monotonic()
+        self._over = False
 
     @property
     def lasted(self) -> float:
@@ -63,12 +66,17 @@ class LivePush:
 
     def tag(self, kind: int, timestamp: int, body: bytes) -> None:
         """See `stage.Push`."""
+        if self._over:
+            return
         self._recorder.tag(kind, timestamp, body)
         if kind == VIDEO:
             self.latest.add(timestamp, body)
 
     def end(self, why: str) -> None:
-        """See `stage.Push`."""
+        """See `stage.Push`. A second time it does nothing: its connection ends after a push that gave way."""
+        if self._over:
+            return
+        self._over = True
         self._recorder.end()
         self._ended(self, why)
 
@@ -127,6 +135,7 @@ class Live:
         customer = self._owner(wish)
         try:
             self._check(customer, wish)
+            self._clear(customer, wish)
             self._channels.begin(customer.app_id, wish.stream)
         except sqlite3.OperationalError as error:
             log.error("push refused: %s", error)
@@ -167,8 +176,17 @@ class Live:
             check_secret(customer.push_key, wish.stream, wish.query, time.time())
         if self._channels.status(customer.app_id, wish.stream) is Status.DISABLED:
             raise Refused("this stream is disabled")
-        if (customer.app_id, wish.stream) in self._pushes:
+
+    def _clear(self, customer: Customer, wish: Wish) -> None:
+        """Makes room for the push: an earlier one of the same pusher that fell silent ends first, in every respect."""
+        live = self.find(customer.app_id, wish.stream)
+        if live is None:
+            return
+        same = customer.push_key is not None or live.wish.address == wish.address
+        if not same or live.wish.quiet() < TAKEN_OVER_AFTER:
             raise Refused("this stream is live already")
+        live.end("replaced")
+        live.close()
 
 
 def check_secret(key: str, stream_id: str, query: Mapping[str, str], now: float) -> None:

@@ -14,6 +14,12 @@ Grammar = Literal["A", "B"]
 Year = Literal["2016", "2017", "2018", "today"]
 
 
+KEY_BYTES = 32
+"""Of the key that signs queries."""
+EXAMPLE = 3
+"""The `cmd` of the document's own examples. The default customer answers to it as well."""
+
+
 class BadOption(ValueError):
     """An option, or a request to the control port, that makes no sense; the text says why."""
 
@@ -30,20 +36,29 @@ def check_choices(record: Any) -> None:
             raise BadOption(f"{item.name}: {value!r} is not of type {hint.__name__}")
 
 
+def _check_secret(name: str, value: object) -> None:
+    """Refuses what is no text, such as YAML's numbers, without repeating it."""
+    if value is None and name in ("push_key", "callback_key"):
+        return
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise BadOption(f"{name}: is no text; a key of digits alone needs quotes")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Customer:
     """One customer of the platform: who it is, its key, where its pictures lie."""
 
     app_id: int = 1234
-    key: str = "5d41402abc4b2a76b9719d911017c592"
+    key: str = field(default="5d41402abc4b2a76b9719d911017c592", repr=False)
+    """Signs its queries; 32 bytes."""
     bucket: str = "shots"
     cos_app_id: int = 1250000000
     biz_id: int = 0
     """Names the place of its recordings: http://(biz id).vod.myqcloud.com/. By default 200024490 more than `app_id`."""
-    push_key: str | None = None
+    push_key: str | None = field(default=None, repr=False)
     """Where set, a push needs `txTime` (hex epoch) and `txSecret` = md5(push key + stream + txTime)."""
     secret_id: str = "AKIDsandbox"
-    secret_key: str = "sandbox"
+    secret_key: str = field(default="sandbox", repr=False)
     """With these two, uploads into the bucket are signed."""
     callback_url: str | None = field(default=None, repr=False)
     """Where its notifications are posted to; its path may be a secret. None: nowhere."""
@@ -51,11 +66,13 @@ class Customer:
     """Signs them. None: they carry neither `t` nor `sign`."""
 
     def __post_init__(self) -> None:
+        for name in ("key", "push_key", "secret_key", "callback_key"):
+            _check_secret(name, getattr(self, name))
         check_choices(self)
+        if len(self.key.encode()) != KEY_BYTES:
+            raise BadOption(f"key: has {len(self.key.encode())} bytes, not {KEY_BYTES}")
         if self.callback_url is not None:
             check_url(self.callback_url, "callback_url")
-        if not isinstance(self.callback_key, str | None):
-            raise BadOption("callback_key: is no text")
         if not self.biz_id:
             object.__setattr__(self, "biz_id", 200024490 + self.app_id)
 
@@ -82,6 +99,9 @@ class Answers:
     place: Literal["vid", "url", "both"] = "both"
     """Of a later row, what is filled: `vid`, `record_file_url`, or both."""
     count: Literal["int", "string", "wrong"] = "int"
+    """Of Live_Queue_Get: how many messages the answer holds."""
+    all_count: Literal["int", "string", "wrong"] = "int"
+    """Of Live_Tape_GetFilelist: how many segments there are over all pages."""
     ret: Literal["int", "string"] = "int"
     extra: bool = False
     """Whether `retcode` and `errmsg` stand beside `ret` and `message`."""

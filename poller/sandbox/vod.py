@@ -1,18 +1,27 @@
-"""The recordings' place: GET and HEAD of finished segments, with ranges."""
+"""The recordings' place: GET and HEAD of finished segments, with ranges, also for pages of other origins."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
+from email.utils import formatdate
+from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from aiohttp import web
 
+from poller.sandbox import conditions, cors
+from poller.sandbox.broken import Answer, send
 from poller.sandbox.clock import Clock
+from poller.sandbox.conditions import NoSuchPart, Served
 from poller.sandbox.media.recordings import Recording, Recordings
 from poller.sandbox.options import Customer
 
 NOT_FOUND = "<html>\r\n<head><title>404 Not Found</title></head>\r\n<body><h1>404 Not Found</h1></body>\r\n</html>\r\n"
+
+PIECE: Final = 256 * 1024
+"""Bytes that are read and sent at once."""
 
 _HOST = re.compile(r"(\d+)\.((vod2?)\.)?", re.IGNORECASE)
 _SPEC = re.compile(r"(?:(\d+)/)?(\d+_[0-9a-f]{32})\.f0\.flv")
@@ -32,15 +41,22 @@ class RecordingServer:
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """One HTTP request of any kind."""
         self.requests += 1
-        date = {"Date": self._clock.date()}
+        headers = {"Date": self._clock.date(), **cors.SHARED}
+        if request.method == "OPTIONS":
+            return web.Response(status=204, headers=headers | cors.options(request))
         if request.method not in ("GET", "HEAD"):
-            return web.Response(status=405, headers=date | {"Allow": "GET, HEAD"})
+            return web.Response(status=405, headers=headers | {"Allow": cors.READING})
         recording = self._found(*_place(request))
-        if recording is None:
-            return web.Response(status=404, text=NOT_FOUND, content_type="text/html", headers=date)
-        # A file that goes meanwhile is a 404 there too; one that is being sent is open, and sent to its end.
-        file = self._recordings.file(recording.vid)
-        return web.FileResponse(file, headers=date | {"Content-Type": "video/x-flv"})
+        try:
+            file = os.open(self._recordings.file(recording.vid), os.O_RDONLY) if recording else None
+        except FileNotFoundError:  # it went meanwhile; one that is being sent is open, and sent to its end
+            file = None
+        if file is None:
+            return web.Response(status=404, text=NOT_FOUND, content_type="text/html", headers=headers)
+        try:
+            return await _sent(request, file, headers)
+        finally:
+            os.close(file)
 
     def _found(self, host: str, path: str) -> Recording | None:
         """The recording of that place, if it belongs to every customer whom host and path name."""
@@ -73,3 +89,48 @@ def _place(request: web.BaseRequest) -> tuple[str, str]:
         return request.host, unquote(target[1:].partition("?")[0], errors="replace")
     parts = urlsplit(target)
     return parts.netloc, unquote(parts.path.removeprefix("/"), errors="replace")
+
+
+async def _sent(request: web.BaseRequest, file: int, headers: dict[str, str]) -> web.StreamResponse:
+    """The open file, or what of it the request's headers ask for."""
+    about = os.fstat(file)
+    served = Served(
+        etag=f'"{about.st_mtime_ns:x}-{about.st_size:x}"', modified=int(about.st_mtime), size=about.st_size
+    )
+    headers |= {
+        "ETag": served.etag,
+        "Last-Modified": formatdate(served.modified, usegmt=True),
+        "Accept-Ranges": "bytes",
+    }
+    if not conditions.holds(request.headers, served):
+        return await send(request, Answer(body=b"", headers=headers, status=412))
+    if conditions.is_known(request.headers, served):
+        return await send(request, Answer(body=b"", headers=headers, status=304))
+    try:
+        part = conditions.part(request.headers, served) if request.method == "GET" else None
+    except NoSuchPart:
+        headers["Content-Range"] = f"bytes */{served.size}"
+        return await send(request, Answer(body=b"", headers=headers, status=416))
+    headers["Content-Type"] = "video/x-flv"
+    if part is not None:
+        headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{served.size}"
+    return await _streamed(request, file, part, headers, size=served.size)
+
+
+async def _streamed(
+    request: web.BaseRequest, file: int, part: range | None, headers: dict[str, str], *, size: int
+) -> web.StreamResponse:
+    response = web.StreamResponse(status=200 if part is None else 206, headers=headers)
+    start, end = (0, size) if part is None else (part.start, part.stop)
+    response.content_length = end - start
+    if "Expect" in request.headers:  # see `listening`: it is too late for the header afterwards
+        response.force_close()
+    await response.prepare(request)
+    while request.method == "GET" and start < end:
+        piece = os.pread(file, min(PIECE, end - start), start)
+        if not piece:  # somebody cut the file: the length that was announced cannot be kept
+            response.force_close()
+            break
+        start += len(piece)
+        await response.write(piece)
+    return response

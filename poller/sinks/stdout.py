@@ -1,4 +1,4 @@
-"""The sink `stdout`: one CloudEvents object a line, whole lines, one write a batch."""
+"""The sink `stdout`: one CloudEvents object a line, whole lines, one write a batch. On a terminal a line is short."""
 
 import asyncio
 import os
@@ -6,12 +6,12 @@ import select
 import sys
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field
 
 from poller.errors import SinkError, TryLater
-from poller.model import Batch
+from poller.model import Batch, Event
 from poller.settings import BatchSettings, SinkSettings
 from poller.worker import GroupThread
 
@@ -27,6 +27,10 @@ class StdoutBatch(BatchSettings):
 class StdoutSettings(SinkSettings):
     """Settings of a sink of type `stdout`."""
 
+    lines: Literal["auto", "json", "short"] = Field(
+        default="auto",
+        description="How an event is written: json, or short for people; auto: short on a terminal.",
+    )
     batch: StdoutBatch = Field(default=StdoutBatch(), description="How many events are written at once.")
 
 
@@ -44,11 +48,15 @@ class Stdout:
     ) -> None:
         self.name = name
         self._fd = fd
+        self._lines = settings.lines
+        self._short = False
         self._turn = asyncio.Lock()
         self._written: asyncio.Future[None] | None = None
 
     async def __aenter__(self) -> Self:
-        pen = _Pen(_standard_output() if self._fd is None else self._fd)
+        fd = _standard_output() if self._fd is None else self._fd
+        self._short = self._lines == "short" or (self._lines == "auto" and os.isatty(fd))
+        pen = _Pen(fd)
         self._thread: GroupThread[bytes, None] = GroupThread(f"sink {self.name}", pen.write_all, most=1)
         self._thread.start()
         return self
@@ -64,7 +72,8 @@ class Stdout:
 
     async def deliver(self, batch: Batch) -> None:
         """Write the batch; returns when the other side's pipe or file has all of it."""
-        lines = b"".join([delivery.event.encoded + b"\n" for delivery in batch.deliveries])
+        events = [delivery.event for delivery in batch.deliveries]
+        lines = b"".join([short_line(one) if self._short else one.encoded + b"\n" for one in events])
         async with self._turn:
             if self._written is not None:
                 await asyncio.wait({self._written})
@@ -75,6 +84,24 @@ class Stdout:
                 raise TryLater("stdout is closed") from None
             except OSError as error:
                 raise TryLater(f"stdout: {error.strerror}") from None
+
+
+def short_line(event: Event) -> bytes:
+    """An event for people: the time of day in UTC, the stream, the kind, and what is worth knowing of it."""
+    fields = event.fields
+    match event.kind:
+        case "screenshot":
+            said = fields.get("file_name")
+        case "channel":
+            said = fields.get("state")
+        case "recording":
+            said = f"{fields.get('duration') or 0} s"
+        case _:
+            said = ""
+    words = (f"{event.occurred_at:%H:%M:%S}", event.stream_id, event.kind, str(said or ""))
+    # Names come from strangers: what is shown must not steer the terminal, nor look like another line.
+    text = "".join(c if c.isprintable() else "\ufffd" for c in "  ".join(words).rstrip())
+    return f"{text}\n".encode("utf-8", "replace")
 
 
 class _Pen:

@@ -18,6 +18,7 @@ from urllib.parse import urlencode
 import pytest
 
 KEY = "5d41402abc4b2a76b9719d911017c592"
+ONE, TWO = "1" + "a" * 31, "2" + "b" * 31
 IN_TURN = """
 import json, sys
 from typer.testing import CliRunner
@@ -32,6 +33,21 @@ def refused(*words: str) -> subprocess.CompletedProcess[str]:
     """A sandbox that ends by itself."""
     command = [sys.executable, "-m", "poller", "sandbox", *words]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def in_turn(folder: Path, calls: list[list[str]]) -> list[tuple[int, str]]:
+    """Exit code and words of sandboxes that end by themselves, one after the other."""
+    done = subprocess.run(
+        [sys.executable, "-c", IN_TURN, str(folder)],
+        input=json.dumps(calls),
+        env=os.environ | {"COLUMNS": "1000", "TERM": "dumb"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    lines = map(json.loads, done.stdout.splitlines())
+    return [(code, said) for code, said in lines]
 
 
 @contextmanager
@@ -118,22 +134,80 @@ def test_the_sandbox_says_where_it_listens_and_ends_on_a_signal(
 def test_the_options_reach_the_platform(tmp_path: Path) -> None:
     customers = tmp_path / "customers.yaml"
     customers.write_text(
-        "- {app_id: 7, key: one, bucket: first, biz_id: 70}\n"
-        "- {app_id: 8, key: two, bucket: second, push_key: secret}\n"
+        f"- {{app_id: 7, key: {ONE}, bucket: first, biz_id: 70}}\n"
+        f"- {{app_id: 8, key: {TWO}, bucket: second, push_key: secret}}\n"
     )
     words = ("--customers", str(customers), "--streams", "1", "--interval", "1s", "--upload-delay", "0-100ms")
     more = ("--era", "2018", "--answer", "ret=string", "--segment", "1s", "--exact")
     with box(tmp_path / "box", *words, *more) as (_, places):
-        (first, *_) = queued(places, app_id=7, key="one")
+        (first, *_) = queued(places, app_id=7, key=ONE)
         assert "pic_full_url" in first
         assert "-screenshot-" in first["pic_full_url"]
         path = first["pic_full_url"].split("/", 3)[3]
         until(lambda: is_there(f"{places['cos']}/first-1250000000/{path}"))
-        nothing = asked(places, "Live_Queue_Get", 8, "two", Param__n__bid="100")
+        nothing = asked(places, "Live_Queue_Get", 8, TWO, Param__n__bid="100")
         assert (nothing["ret"], nothing["output"]["data"]) == ("0", [])
-        until(lambda: recorded(places, 7, "one")["all_count"] >= 2)
-        row = recorded(places, 7, "one")["file_list"][0]
+        until(lambda: recorded(places, 7, ONE)["all_count"] >= 2)
+        row = recorded(places, 7, ONE)["file_list"][0]
         assert row["record_file_url"].startswith("http://7.vod2.")
+
+
+@pytest.mark.parametrize(
+    ("era", "count", "total"),
+    [
+        ((), str, int),
+        (("--era", "2016"), str, int),
+        (("--era", "2017"), int, int),
+        (("--era", "2018"), int, int),
+        (("--era", "today"), int, int),
+        (("--answer", "count=int"), int, int),
+        (("--answer", "all_count=string"), str, str),
+    ],
+)
+def test_the_total_of_segments_is_a_number_unless_a_string_is_asked_for(
+    tmp_path: Path, era: tuple[str, ...], count: type, total: type
+) -> None:
+    with box(tmp_path, "--streams", "0", *era) as (_, places):
+        nothing = asked(places, "Live_Queue_Get", Param__n__bid="100")["output"]["count"]
+        assert (nothing, type(nothing)) == (count(0), count)
+        assert recorded(places)["all_count"] == total(0)
+        assert type(recorded(places)["all_count"]) is total
+
+
+def test_the_documents_own_example_is_answered(tmp_path: Path) -> None:
+    with box(tmp_path, "--streams", "0") as (_, places):
+        for app_id in (3, 1234):
+            said = asked(places, "Live_Queue_Get", app_id, Param__n__bid="100", Param__n__count="10")
+            assert said["ret"] == 0, said
+        assert asked(places, "Live_Queue_Get", 4, Param__n__bid="100")["message"] == "cmd is invalid"
+
+
+BAD_KEYS = {
+    "too short": "{app_id: 1, key: 5d41402abc4b2a76b9719d911017c59}",
+    "too long": "{app_id: 1, key: 5d41402abc4b2a76b9719d911017c5921}",
+    "32 letters but 33 bytes": f"{{app_id: 1, key: é{'a' * 31}}}",
+    "empty": "{app_id: 1, key: ''}",
+    "missing value": "{app_id: 1, key: }",
+    "digits without quotes": "{app_id: 1, key: 12345678901234567890123456789012}",
+    "a push key of digits": f"{{app_id: 1, key: {ONE}, push_key: 12345678901234567890}}",
+    "a secret key of digits": f"{{app_id: 1, key: {ONE}, secret_key: 12345678901234567890}}",
+    "a callback key of digits": f"{{app_id: 1, key: {ONE}, callback_key: 12345678901234567890}}",
+    "a mark that nobody sees": f'{{app_id: 1, key: "\\uFEFF{ONE[3:]}"}}',
+    "YAML that is broken": "{app_id: 1, key: '5d41402abc4b2a76b9719d911017c592}",
+}
+
+
+def test_a_customers_key_that_has_not_32_bytes_is_a_finding_that_does_not_repeat_it(tmp_path: Path) -> None:
+    files = []
+    for number, text in enumerate(BAD_KEYS.values()):
+        files.append(tmp_path / f"{number}.yaml")
+        files[-1].write_text(f"- {{app_id: 77, key: {TWO}}}\n- {text}\n")
+    said = in_turn(tmp_path / "box", [["--customers", str(file)] for file in files])
+    for what, file, (code, text) in zip(BAD_KEYS, files, said, strict=True):
+        assert code == 2, (what, text)
+        assert str(file) in text, (what, text)
+        assert ("customer 2: " in text) or what == "YAML that is broken", (what, text)
+        assert not any(part in text for part in ("5d41402", "1234567890", "aaaaaa")), (what, text)
 
 
 def test_a_sandbox_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -201,17 +275,8 @@ def test_an_option_of_the_sandbox_that_makes_no_sense_is_a_usage_error(tmp_path:
         (["--customers", str(twice)], "two have the same app_id"),
         (["--streams", "-1"], "streams"),
     ]
-    done = subprocess.run(
-        [sys.executable, "-c", IN_TURN, str(tmp_path / "box")],
-        input=json.dumps([words for words, _ in cases]),
-        env=os.environ | {"COLUMNS": "1000", "TERM": "dumb"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    for (words, why), line in zip(cases, done.stdout.splitlines(), strict=True):
-        code, said = json.loads(line)
+    answers = in_turn(tmp_path / "box", [words for words, _ in cases])
+    for (words, why), (code, said) in zip(cases, answers, strict=True):
         assert (code, why in said) == (2, True), (words, code, said)
     assert not (tmp_path / "box").exists()
 

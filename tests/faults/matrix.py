@@ -8,6 +8,7 @@ what a test knows that the fault happened.
 from typing import Final
 
 from .downloads import BODIES, DOWNLOADS
+from .platform import PLATFORM
 from .ports import PORTS, RECEIVER, SECRETS
 from .process import PROCESS
 from .sinks import SINKS
@@ -24,6 +25,7 @@ MATRIX: Final = {
     "the callback receiver": RECEIVER,
     "listening ports": PORTS,
     "secrets": SECRETS,
+    "the platform in a box": PLATFORM,
 }
 
 NOT_APPLICABLE: Final[dict[str, str]] = {}

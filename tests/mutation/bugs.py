@@ -707,6 +707,7 @@ OPERATION = (
 from .bugs_http import HTTP  # noqa: E402 - they need `Bug`
 from .bugs_pictures import PICTURES_AT_THEIR_PATH  # noqa: E402 - they need `Bug`
 from .bugs_pushes import PUSHES  # noqa: E402 - they need `Bug`
+from .bugs_sandbox import SANDBOX  # noqa: E402 - they need `Bug`
 
 BUGS: tuple[Bug, ...] = (
     *POLLING,
@@ -720,4 +721,5 @@ BUGS: tuple[Bug, ...] = (
     *HTTP,
     *PICTURES_AT_THEIR_PATH,
     *PUSHES,
+    *SANDBOX,
 )

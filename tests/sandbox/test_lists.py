@@ -219,9 +219,14 @@ def test_the_output_may_be_an_array_of_one_object(tmp_path: Path) -> None:
     assert output["all_count"] == len(output["file_list"]) == 2
 
 
-@pytest.mark.parametrize(("count", "said"), [("int", 2), ("string", "2"), ("wrong", 9)])
-def test_the_total_may_be_a_string_or_wrong(tmp_path: Path, count: str, said: object) -> None:
-    assert listed(tmp_path, 2, count=count)["output"]["all_count"] == said
+@pytest.mark.parametrize(("all_count", "said"), [("int", 2), ("string", "2"), ("wrong", 9)])
+def test_the_total_may_be_a_string_or_wrong(tmp_path: Path, all_count: str, said: object) -> None:
+    assert listed(tmp_path, 2, all_count=all_count)["output"]["all_count"] == said
+
+
+@pytest.mark.parametrize("count", ["string", "wrong"])
+def test_the_queues_counter_says_nothing_of_the_total(tmp_path: Path, count: str) -> None:
+    assert listed(tmp_path, 2, count=count)["output"]["all_count"] == 2
 
 
 def test_the_envelope_takes_every_form_of_the_queues(tmp_path: Path) -> None:

@@ -2,23 +2,26 @@
 
 import asyncio
 import logging
+import os
 import sqlite3
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
-from poller.sandbox import Customer, Sandbox
-from poller.sandbox.live import check_secret
+from poller.sandbox import Customer, Options, Sandbox
+from poller.sandbox.live import TAKEN_OVER_AFTER, check_secret
 from poller.sandbox.rtmp.stage import Refused
 
 from .asking import ask, asking_status, listing, play, tell
 from .films import film
 from .on_air import CUSTOMER, fetched, messages, on_air, over, refused, secret, until
 from .pushes import frames, tags_of
+from .receiver import KEY, Receiver, receiving
 from .rtmp_peer import Peer
 
 SHOW = film(range(10))
@@ -191,6 +194,120 @@ def test_a_second_publisher_of_a_live_name_is_refused_and_the_first_goes_on(tmp_
         assert len(frames(tags_of(file))) == 10
 
     play(tmp_path, scene)
+
+
+def lost(sandbox: Sandbox) -> bool:
+    """Whether the one push has been silent long enough to give way."""
+    (push,) = sandbox.live.pushes
+    return push.wish.quiet() >= TAKEN_OVER_AFTER
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+def test_a_pusher_that_lost_its_network_comes_back_at_once_and_nothing_is_mixed_up(
+    tmp_path: Path, keyed: bool
+) -> None:
+    customer = replace(KEYED if keyed else CUSTOMER, callback_key=KEY)
+    query = secret("a push key", "show", time.time() + 60) if keyed else ""
+
+    async def scene(sandbox: Sandbox, session: aiohttp.ClientSession, receiver: Receiver) -> None:
+        async with on_air(sandbox, "show", SHOW, query=query):
+            (first,) = sandbox.live.pushes
+            await until(lambda: lost(sandbox))
+            async with on_air(sandbox, "show", SHOW[:6], query=query) as back:
+                (second,) = sandbox.live.pushes
+                assert second is not first
+                assert await status(sandbox, session, customer) == 1
+                (row,) = (await ask(sandbox, session, listing(customer)))["output"]["file_list"]
+                assert len(frames(tags_of(tmp_path / "vod" / f"{row['vid']}.flv"))) == 10, (
+                    "its segment is whole"
+                )
+                await back.call("FCUnpublish", 9, None, "show")
+        await over(sandbox, "show")
+        assert await status(sandbox, session, customer) == 0
+        told = [got.body for got in await receiver.until(6)]
+        assert [(one["event_type"], one.get("sequence")) for one in told] == [
+            (1, first.sequence),
+            (100, None),
+            (0, first.sequence),
+            (1, second.sequence),
+            (100, None),
+            (0, second.sequence),
+        ]
+        first.tag(9, 5000, SHOW[1].body)
+        first.end("closed")
+        assert len(list((tmp_path / "vod").iterdir())) == 2, "an end comes once"
+
+    _with_receiver(tmp_path, scene, customer)
+
+
+def _with_receiver(directory: Path, scene: Any, customer: Customer) -> None:
+    async def whole() -> None:
+        async with receiving() as receiver:
+            told = replace(customer, callback_url=receiver.url)
+            options = Options(directory=directory, customers=(told,), silence=60.0, interval=1e6)
+            async with (
+                asyncio.timeout(30),
+                Sandbox(options) as sandbox,
+                aiohttp.ClientSession() as session,
+            ):
+                await scene(sandbox, session, receiver)
+
+    asyncio.run(whole())
+
+
+@pytest.mark.parametrize(
+    "what", ["not silent yet", "a wrong secret", "no secret", "disabled", "another address"]
+)
+def test_a_stranger_takes_no_push_over(tmp_path: Path, what: str) -> None:
+    good = secret("a push key", "show", time.time() + 60)
+    tries = {
+        "not silent yet": (good, "live already"),
+        "a wrong secret": (secret("another key", "show", time.time() + 60), "txSecret"),
+        "no secret": ("", "txTime"),
+        "disabled": (good, "disabled"),
+        "another address": ("", "live already"),
+    }
+    query, why = tries[what]
+    keyed = what != "another address"
+
+    async def scene(sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
+        async with on_air(sandbox, "show", SHOW, query=good if keyed else "") as peer:
+            (push,) = sandbox.live.pushes
+            if what != "not silent yet":
+                await until(lambda: lost(sandbox))
+            if what == "disabled":
+                sandbox.channels.disable(CUSTOMER.app_id, "show")
+            if what == "another address":
+                object.__setattr__(push.wish, "peer", "192.0.2.7:5000")
+            assert why in await refused(sandbox, "show", query=query)
+            await peer.push(SHOW)
+            assert sandbox.live.pushes == [push]
+
+    play(tmp_path, scene, customers=(KEYED if keyed else CUSTOMER,), silence=60.0)
+
+
+def test_who_pushes_one_large_frame_slowly_is_not_silent(tmp_path: Path) -> None:
+    async def scene(sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
+        async with on_air(sandbox, "show", SHOW) as peer:
+            message = peer.chunks.message(9, 9, 400, b"\x27\x01\0\0\0" + bytes(60_000))
+            for at in range(0, len(message), 5000):
+                peer.send(message[at : at + 5000])
+                await asyncio.sleep(0.15)
+                assert await refused(sandbox, "show") == "this stream is live already"
+
+    play(tmp_path, scene, silence=60.0)
+
+
+def test_a_push_is_not_silent_because_the_platforms_own_loop_stood_still(tmp_path: Path) -> None:
+    async def scene(sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
+        async with on_air(sandbox, "show", SHOW[:5]) as peer:
+            (push,) = sandbox.live.pushes
+            own = peer.socket.get_extra_info("socket")
+            time.sleep(1.2 * TAKEN_OVER_AFTER)  # noqa: ASYNC251 - the loop stands still
+            os.write(own.fileno(), peer.chunks.message(9, 9, SHOW[5].timestamp, SHOW[5].body))
+            assert push.wish.quiet() == 0
+
+    play(tmp_path, scene, silence=60.0)
 
 
 def test_a_channel_is_live_while_it_is_pushed_and_interrupted_afterwards(tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ def test_a_push_without_a_keyframe_yet_gets_no_picture(tmp_path: Path) -> None:
 
 
 def test_customers_have_their_own_pictures_and_queues(tmp_path: Path) -> None:
-    one, two = Customer(app_id=1, bucket="one"), Customer(app_id=2, bucket="two", key="another")
+    one, two = Customer(app_id=1, bucket="one"), Customer(app_id=2, bucket="two", key="f" * 32)
 
     async def scene(sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
         async with AsyncExitStack() as stack:

@@ -11,11 +11,12 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from poller.errors import TryLater
 from poller.model import parse_event
-from poller.sinks.stdout import Stdout, StdoutSettings
+from poller.sinks.stdout import Stdout, StdoutSettings, short_line
 
 from .servers import batch, event
 
@@ -182,7 +183,7 @@ def test_a_line_that_was_cut_by_a_full_disk_is_finished_before_the_next(tmp_path
     program = """
         import asyncio, resource, signal, sys
         from poller.errors import TryLater
-        from poller.sinks.stdout import Stdout, StdoutSettings
+        from poller.sinks.stdout import Stdout, StdoutSettings, short_line
         from tests.sinks.servers import batch
 
         async def main():
@@ -216,7 +217,7 @@ def test_a_line_that_was_cut_by_a_full_disk_is_finished_before_the_next(tmp_path
 def test_a_process_ends_although_its_pipe_is_full() -> None:
     program = """
         import asyncio
-        from poller.sinks.stdout import Stdout, StdoutSettings
+        from poller.sinks.stdout import Stdout, StdoutSettings, short_line
         from tests.sinks.servers import batch
 
         async def main():
@@ -244,7 +245,7 @@ def test_a_process_without_a_standard_output_says_so() -> None:
     program = """
         import asyncio, sys
         from poller.errors import SinkError
-        from poller.sinks.stdout import Stdout, StdoutSettings
+        from poller.sinks.stdout import Stdout, StdoutSettings, short_line
 
         async def main():
             try:
@@ -263,3 +264,42 @@ def test_a_process_without_a_standard_output_says_so() -> None:
         text=True,
     )
     assert done.stderr.strip() == "the process has no standard output"
+
+
+@pytest.mark.parametrize(("lines", "short"), [("auto", True), ("short", True), ("json", False)])
+def test_on_a_terminal_an_event_is_one_short_line_unless_json_is_asked_for(lines: str, short: bool) -> None:
+    first, other = os.openpty()
+    try:
+        settings = StdoutSettings.model_validate({"type": "stdout", "lines": lines})
+
+        async def scene() -> None:
+            async with Stdout("console", settings, {}, fd=other) as sink:
+                await sink.deliver(batch(2))
+
+        asyncio.run(scene())
+        said = os.read(first, 65536).decode().replace("\r\n", "\n").splitlines()
+    finally:
+        os.close(first)
+        os.close(other)
+    if short:
+        assert said == [f"00:00:00  房间_{n}  screenshot  room_{n}.jpg" for n in range(2)]
+    else:
+        assert [parse_event(line.encode()) for line in said] == [event(n) for n in range(2)]
+
+
+def test_a_pipe_gets_short_lines_only_if_they_are_asked_for(pipe: tuple[int, int]) -> None:
+    async def scene(lines: str) -> bytes:
+        settings = StdoutSettings.model_validate({"type": "stdout", "lines": lines})
+        async with Stdout("console", settings, {}, fd=pipe[1]) as sink:
+            await sink.deliver(batch(1))
+        return os.read(pipe[0], 65536)
+
+    assert asyncio.run(scene("auto")) == event(0).encoded + b"\n"
+    assert asyncio.run(scene("short")).endswith(b"screenshot  room_0.jpg\n")
+
+
+def test_a_name_from_a_stranger_does_not_steer_the_terminal() -> None:
+    bad = msgspec.structs.replace(event(0), stream_id="a\x1b[2J\u202e\n\x9bb")
+    line = short_line(bad)
+    assert line.count(b"\n") == 1
+    assert line.decode().rstrip("\n").isprintable()

@@ -29,9 +29,10 @@ ENDINGS: Mapping[str, tuple[int, str]] = {
     "closed": (3, "recv() return 0"),
     "reset": (4, "recv() return error"),
     "silent": (4, "recv() return error"),
+    "replaced": (4, "recv() return error"),
     "broken": (7, "rtmp message large than 1M"),
 }
-"""`errcode` and `errmsg` by how a push ended. The pairs are documented, which of them `silent` has is a guess."""
+"""`errcode` and `errmsg` by how a push ended. The pairs are documented; `silent` and `replaced` are guesses."""
 OTHER_ENDING = (100, "internal error")
 """Other codes are documented as errors of the platform, without numbers."""
 

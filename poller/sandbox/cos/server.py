@@ -17,9 +17,11 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 from fastcrc import crc64
 
+from poller.sandbox import conditions, cors
 from poller.sandbox.broken import Answer, send, send_broken
 from poller.sandbox.clock import Clock
-from poller.sandbox.cos import conditions, listing, signature
+from poller.sandbox.conditions import NoSuchPart, Served
+from poller.sandbox.cos import listing, metadata, signature, signature_v4
 from poller.sandbox.cos.errors import Refused
 from poller.sandbox.cos.place import Place, place_of
 from poller.sandbox.cos.store import Pictures, Stored
@@ -30,6 +32,7 @@ CHECKSUM = "x-cos-hash-crc64ecma"
 LARGEST = 64 * 1024 * 1024
 LONGEST_KEY = 850  # bytes; https://www.tencentcloud.com/document/product/436/13324
 VERBS = ("GET", "HEAD", "PUT", "DELETE")
+ALLOWED = ", ".join((*VERBS, "OPTIONS"))
 
 # With these the store never did what it was asked to.
 UNDONE = frozenset({"not_found", "status", "redirect", "reset_before", "close", "hang", "html"})
@@ -41,7 +44,6 @@ NO_QUERIES = frozenset(
     versionId versioning versions website
     """.split()  # noqa: SIM905 - as a list it would fill a page
 )
-NO_HEADERS = ("x-cos-copy-source", "x-cos-forbid-overwrite", "Content-Encoding")
 
 Query = list[tuple[str, str]]
 
@@ -95,35 +97,44 @@ class PictureServer:
         return Answer(body=answer.body, headers={**headers, **answer.headers}, status=answer.status)
 
     async def _done(self, request: web.BaseRequest, place: Place) -> Answer:
+        if cors.is_preflight(request):
+            return Answer(body=b"", headers=cors.options(request, ALLOWED))
         if request.method in ("POST", "OPTIONS"):
             raise Refused("NotImplemented")
         if request.method not in VERBS:
-            raise Refused("MethodNotAllowed", headers={"Allow": ", ".join(VERBS)})
+            raise Refused("MethodNotAllowed", headers={"Allow": ALLOWED})
         query = parse_qsl(place.query, keep_blank_values=True)
         writing = request.method in ("PUT", "DELETE")
         self._check(request, place, query, needed=writing)
-        if not NO_QUERIES.isdisjoint(name for name, _ in query):
+        if any(name in NO_QUERIES or name.startswith("response-") for name, _ in query):
             raise Refused("NotImplemented")
         if not writing:
             return self._read(request, place) if place.key else self._listed(place, query)
-        bucket = self._writable(request, place)
+        bucket = _writable(place)
         if request.method == "PUT":
             return await self._put(request, bucket, place.key)
+        self._meet(request, bucket, place.key)
         self._pictures.delete(bucket, place.key)
         return Answer(body=b"", headers={}, status=204)
 
     def _check(self, request: web.BaseRequest, place: Place, query: Query, *, needed: bool) -> None:
         """Raises Refused unless whoever signed may do this; `needed`: unsigned is refused as well."""
-        signed = signature.read(request.headers.get("Authorization", ""), query)
-        if signed is None:
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        amazons = signature_v4.read(headers, query)
+        signed = amazons or signature.read(headers.get("authorization", ""), query)
+        if signed is None or (amazons and needed):  # bodies signed in Amazon's way are not taken
             if needed:
-                raise Refused("AccessDenied")
+                raise Refused("AccessDenied", "Writing needs a signature of COS's own kind.")
             return
         owners = [one for one in self._customers if one.secret_id == signed.secret_id]
         if not owners:
             raise Refused("InvalidAccessKeyId")
         owner = next((one for one in owners if one.host_label == place.bucket), owners[0])
-        signature.check(signed, owner.secret_key, _readings(request, place, query), self._clock.now())
+        readings, now = _readings(request, place, query), self._clock.now()
+        if isinstance(signed, signature.Signature):
+            signature.check(signed, owner.secret_key, readings, now)
+        else:
+            signature_v4.check(signed, owner.secret_key, readings, now)
         if place.bucket not in (None, owner.host_label):
             raise Refused("AccessDenied")
 
@@ -140,10 +151,15 @@ class PictureServer:
 
     def _object(self, request: web.BaseRequest, stored: Stored) -> Answer | None:
         """An object as it is asked for; None if its file was taken away."""
-        headers = _described(stored)
-        if conditions.not_modified(request.headers, stored):
+        headers, served = _described(stored), _served(stored)
+        if not conditions.holds(request.headers, served):
+            raise Refused("PreconditionFailed")
+        if conditions.is_known(request.headers, served):
             return Answer(body=b"", headers=headers, status=304)
-        part = conditions.part(request.headers, stored) if request.method == "GET" else None
+        try:
+            part = conditions.part(request.headers, served) if request.method == "GET" else None
+        except NoSuchPart:
+            raise Refused("InvalidRange", headers={"Content-Range": f"bytes */{stored.size}"}) from None
         content = self._pictures.bytes_of(stored, part)
         if content is None:
             return None
@@ -163,24 +179,23 @@ class PictureServer:
 
     # ---------------------------------------------------------------- writing
 
-    def _writable(self, request: web.BaseRequest, place: Place) -> str:
-        """The bucket in which the object named can be written. Buckets themselves are as the options have them."""
-        if place.bucket is None:
-            raise Refused("NoSuchBucket")
-        if not place.key or any(name in request.headers for name in NO_HEADERS):
-            raise Refused("NotImplemented")
-        if len(place.key.encode()) > LONGEST_KEY:
-            raise Refused("KeyTooLong")
-        return place.bucket
+    def _meet(self, request: web.BaseRequest, bucket: str, key: str) -> None:
+        """Raises Refused unless what is there now meets the request's conditions."""
+        stored = self._pictures.find(bucket, key)
+        if not conditions.may_write(request.headers, _served(stored) if stored else None):
+            raise Refused("PreconditionFailed")
 
     async def _put(self, request: web.BaseRequest, bucket: str, key: str) -> Answer:
-        """Stores what comes, and its type; user metadata and access lists are not kept."""
+        """Stores what comes, its type and its metadata."""
+        kept = metadata.kept(request.headers)
+        self._meet(request, bucket, key)
         content = await _body(request)
         asked = request.headers.get("Content-MD5")
         if asked is not None and _digest(asked) != md5(content, usedforsecurity=False).digest():
             raise Refused("BadDigest")
+        self._meet(request, bucket, key)  # it may have changed while the body came
         type = request.headers.get("Content-Type", "application/octet-stream")
-        stored = self._pictures.put(bucket, key, content, type)
+        stored = self._pictures.put(bucket, key, content, type, kept)
         return Answer(body=b"", headers={"ETag": f'"{stored.etag}"', CHECKSUM: stored.crc64})
 
     def _headers(self) -> dict[str, str]:
@@ -188,7 +203,19 @@ class PictureServer:
             "Date": self._clock.date(),
             "Server": "tencent-cos",
             "x-cos-request-id": f"{self._run}_{next(self._number):x}",
+            **cors.SHARED,
         }
+
+
+def _writable(place: Place) -> str:
+    """The bucket in which the object named can be written. Buckets themselves are as the options have them."""
+    if place.bucket is None:
+        raise Refused("NoSuchBucket")
+    if not place.key:
+        raise Refused("NotImplemented")
+    if len(place.key.encode()) > LONGEST_KEY:
+        raise Refused("KeyTooLong")
+    return place.bucket
 
 
 def _readings(request: web.BaseRequest, place: Place, query: Query) -> list[signature.Asked]:
@@ -230,8 +257,13 @@ def _digest(text: str) -> bytes:
     return digest
 
 
+def _served(stored: Stored) -> Served:
+    return Served(etag=f'"{stored.etag}"', modified=int(stored.ready_at), size=stored.size)
+
+
 def _described(stored: Stored) -> dict[str, str]:
     return {
+        **stored.metadata,
         "Content-Type": stored.type,
         "ETag": f'"{stored.etag}"',
         CHECKSUM: stored.crc64,

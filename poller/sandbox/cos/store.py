@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import random
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from hashlib import blake2b, md5
 from pathlib import Path
@@ -24,12 +25,16 @@ from poller.sandbox.faults import Faults
 LINKS = 10_000  # file systems limit the names of one file, ext4 to 65,000
 COMING = ""  # the bucket, without a name, of what is under way; its keys are NUMBER/BUCKET/KEY
 
-_PUT = "INSERT OR REPLACE INTO object (bucket, key, size, etag, crc64, type, ready_at) VALUES (?, ?, ?, ?, ?, ?, ?)"
+_COLUMNS = "size, etag, crc64, type, ready_at, metadata"
+_PUT = f"INSERT OR REPLACE INTO object (bucket, key, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - constants
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stored:
-    """One object. `etag` is its hex MD5, `crc64` a decimal CRC-64/XZ, `ready_at` the end of its upload (epoch)."""
+    """One object. `etag` is its hex MD5, `crc64` a decimal CRC-64/XZ, `ready_at` the end of its upload (epoch).
+
+    metadata: headers that its upload had and its readers get
+    """
 
     bucket: str
     key: str
@@ -38,6 +43,7 @@ class Stored:
     crc64: str
     type: str
     ready_at: float
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,9 +133,16 @@ class Pictures:
         stored = _described(bucket, path, content, "image/jpeg", time.time() + max(0.0, delay - spent))
         self._arrive_at(self._begin(stored, content), stored.ready_at, arrived)
 
-    def put(self, bucket: str, path: str, content: bytes, type: str = "image/jpeg") -> Stored:
+    def put(
+        self,
+        bucket: str,
+        path: str,
+        content: bytes,
+        type: str = "image/jpeg",
+        metadata: Mapping[str, str] | None = None,
+    ) -> Stored:
         """Stores an object at once."""
-        stored = _described(bucket, path, content, type, time.time())
+        stored = replace(_described(bucket, path, content, type, time.time()), metadata=dict(metadata or {}))
         self._arrive(self._begin(stored, content))
         return stored
 
@@ -150,7 +163,7 @@ class Pictures:
     def find(self, bucket: str, path: str) -> Stored | None:
         """The object of that key, if it is there."""
         row = self._database.execute(
-            "SELECT key, size, etag, crc64, type, ready_at FROM object WHERE bucket = ? AND key = ?",
+            f"SELECT key, {_COLUMNS} FROM object WHERE bucket = ? AND key = ?",  # noqa: S608 - constants
             (bucket, path),
         ).fetchone()
         return None if row is None else _stored(bucket, row)
@@ -158,8 +171,7 @@ class Pictures:
     def since(self, bucket: str, key: str) -> Iterator[Stored]:
         """The objects of a bucket from that key on, in the order of their keys' UTF-8 bytes."""
         rows = self._database.execute(
-            "SELECT key, size, etag, crc64, type, ready_at FROM object WHERE bucket = ? AND key >= ?"
-            " ORDER BY key",
+            f"SELECT key, {_COLUMNS} FROM object WHERE bucket = ? AND key >= ? ORDER BY key",  # noqa: S608 - constants
             (bucket, key),
         )
         return (_stored(bucket, row) for row in rows)
@@ -259,9 +271,18 @@ class Pictures:
             os.unlink(self._file(bucket, key))
 
 
-def _stored(bucket: str, row: tuple[str, int, str, str, str, float]) -> Stored:
-    key, size, etag, crc, type, ready_at = row
-    return Stored(bucket=bucket, key=key, size=size, etag=etag, crc64=crc, type=type, ready_at=ready_at)
+def _stored(bucket: str, row: tuple[str, int, str, str, str, float, str]) -> Stored:
+    key, size, etag, crc, type, ready_at, metadata = row
+    return Stored(
+        bucket=bucket,
+        key=key,
+        size=size,
+        etag=etag,
+        crc64=crc,
+        type=type,
+        ready_at=ready_at,
+        metadata=json.loads(metadata),
+    )
 
 
 def _read(row_key: str) -> _Coming:
@@ -281,9 +302,10 @@ def _described(bucket: str, key: str, content: bytes, type: str, ready_at: float
     )
 
 
-def _row(stored: Stored) -> tuple[int, str, str, str, float]:
+def _row(stored: Stored) -> tuple[int, str, str, str, float, str]:
     """The row, without bucket and key."""
-    return stored.size, stored.etag, stored.crc64, stored.type, stored.ready_at
+    metadata = json.dumps(dict(stored.metadata))
+    return stored.size, stored.etag, stored.crc64, stored.type, stored.ready_at, metadata
 
 
 def _name(key: str) -> str:

@@ -1,6 +1,7 @@
 """Records a push into FLV segments, none over the limit, no frame lost or doubled between two.
 
-Where a segment is cut: at a keyframe if the next may come too late, and at the limit before any frame.
+Where a segment is cut: at a keyframe if the next may come too late or the clock has jumped, and at the limit before any
+frame. So it begins with a keyframe, unless the limit leaves no other way or the push itself begins without one.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable
 
 from poller.sandbox.media.flv import MAX_METADATA, Pace, Writer, is_metadata, repair
 from poller.sandbox.media.recordings import Recordings
-from poller.sandbox.media.tags import AUDIO, SCRIPT, VIDEO, Packet, Payload, look
+from poller.sandbox.media.tags import AUDIO, SCRIPT, VIDEO, Packet, Payload, further_header, look
 from poller.sandbox.media.timeline import Gops, Timeline
 from poller.sandbox.options import Customer
 
@@ -23,7 +24,9 @@ WALL_SLACK = 1.0
 """Seconds by which a segment may outlast the limit by the wall clock, because arrival is never quite even."""
 RETRY = 10.0
 """Seconds after a failed write until the next try."""
-COMMON = ("h264", "aac", "mp3")
+COMMON = ("h264", "hevc", "aac", "mp3")
+MAX_FURTHER = 64
+"""Headers of further tracks that are kept of a push, each as large as metadata may be."""
 
 _FAILURES = (OSError, sqlite3.OperationalError)
 
@@ -37,11 +40,14 @@ class _Segment:
         self.start = start
         self.began = began
         self.last = began
+        self.shows = False
+        """Whether it holds a frame of video."""
         self._headers: dict[int, bytes] = {}
         self._newest = {AUDIO: 0, VIDEO: 0}
 
     def frame(self, kind: int, body: bytes, *, position: int, end: int, header: bytes | None) -> None:
         """A frame, with its decoder's header before it unless the segment has that already."""
+        self.shows |= kind == VIDEO
         at = self._newest[kind] = max(self._newest[kind], position - self.start)
         if header is not None:
             self.header(kind, header, at)
@@ -81,6 +87,9 @@ class Recorder:
         self._segment: _Segment | None = None
         self._metadata = b""
         self._headers: dict[int, tuple[str, bytes]] = {}
+        self._further: dict[tuple[int, bytes], bytes] = {}
+        self._jumped = False
+        """Whether the clock has jumped since the segment began."""
         self._owed: list[tuple[str, float]] = []  # sealed, but the list could not be written
         self._retry_at: float | None = None
         self._has_video = False
@@ -116,7 +125,16 @@ class Recorder:
             self._headers[kind] = (payload.codec, body)
         elif payload.packet is not Packet.OTHER:
             self._frame(kind, timestamp, body, payload)
-        elif self._segment is not None:
+        else:
+            self._other(kind, body)
+
+    def _other(self, kind: int, body: bytes) -> None:
+        track = further_header(kind, body)
+        if track is not None and len(body) <= MAX_METADATA:
+            self._further[kind, track] = body  # heads the next segments
+            if len(self._further) > MAX_FURTHER:
+                self._further.pop(next(iter(self._further)))
+        if self._segment is not None:
             self._segment.aside(kind, body)
 
     def _frame(self, kind: int, timestamp: int, body: bytes, payload: Payload) -> None:
@@ -128,14 +146,13 @@ class Recorder:
         self._note(payload.codec)
         position, jumped = self._timeline.place(kind, timestamp)
         if jumped:
+            self._jumped = True
             self._pace.forget()
             self._gops.forget()
         end = self._pace.end(kind, position)
         if keyframe:
             self._gops.begin(position)
-        if self._segment is not None and (
-            jumped or self._is_due(self._segment, position, end, now, keyframe)
-        ):
+        if self._segment is not None and self._is_due(self._segment, position, end, now, keyframe):
             self._finish()
         segment = self._segment or self._begin(position, now)
         self._gops.reach(end)
@@ -146,6 +163,8 @@ class Recorder:
         """Whether the segment must end before this frame."""
         passed, aged, most = position - segment.start, now - segment.began, self._limit + WALL_SLACK
         if end - segment.start > self._limit * 1000 or aged >= most:
+            return True
+        if self._jumped and (keyframe or not segment.shows):
             return True
         expected = self._gops.expected
         return keyframe and (passed + expected > self._limit * 1000 or aged + expected / 1000 > most)
@@ -159,9 +178,12 @@ class Recorder:
             self._recordings.drop(vid)
             raise
         self._retry_at = None
+        self._jumped = False
         segment = self._segment = _Segment(vid, writer, start=position, began=now)
         for kind, (_, header) in sorted(self._headers.items(), reverse=True):
             segment.header(kind, header)
+        for (kind, _), body in self._further.items():
+            segment.aside(kind, body)
         return segment
 
     def _finish(self) -> None:

@@ -57,6 +57,8 @@ _FOUR = {
 }  # fmt: skip
 _DELAYED = ("h264", "hevc", "vvc")
 _START, _CODED, _CODED_AT_ONCE, _MODIFIED = 0, 1, 3, 7
+_COLOURS, _MULTI_VIDEO = 4, 6
+_CHANNELS, _MULTI_AUDIO = 4, 5
 _FRAMES = {1: Packet.KEYFRAME, 2: Packet.FRAME, 3: Packet.FRAME, 4: Packet.KEYFRAME}
 
 
@@ -94,6 +96,23 @@ def audio(body: bytes) -> Payload:
     return Payload(codec, Packet.FRAME if body[1] else Packet.HEADER, 0, 2)
 
 
+def further_header(kind: int, body: bytes) -> bytes | None:
+    """What names the track whose header this is, if it is one that a plain decoder leaves alone; else None.
+
+    Multitrack headers, the colours of HDR and the channels of surround sound: a player needs them in each file anew.
+    """
+    if not body or not (body[0] & 0x80 if kind == VIDEO else body[0] >> 4 == _ENHANCED_AUDIO):
+        return None
+    packet, at = _packet(body)
+    multitrack, alone = (_MULTI_VIDEO, _COLOURS) if kind == VIDEO else (_MULTI_AUDIO, _CHANNELS)
+    if packet == alone:
+        return bytes([packet])
+    if packet != multitrack or at >= len(body) or body[at] & 15 not in (_START, alone):
+        return None
+    one_track = body[at] >> 4 == 0  # else several in one message: then they change together
+    return body[at : at + 1] + body[at + 5 : at + 6] if one_track else body[at : at + 1]
+
+
 def _enhanced_video(body: bytes) -> Payload:
     packet, codec, at = _four(body)
     frame = _FRAMES.get(body[0] >> 4 & 7, Packet.OTHER)
@@ -115,6 +134,13 @@ def _enhanced_audio(body: bytes) -> Payload:
 
 def _four(body: bytes) -> tuple[int, str, int]:
     """The packet type, the codec, and where what follows the four characters begins."""
+    packet, at = _packet(body)
+    four = body[at : at + 4]
+    return packet, _FOUR.get(four, f"unknown ({four.hex()})"), at + 4
+
+
+def _packet(body: bytes) -> tuple[int, int]:
+    """The packet type, and where what follows it begins."""
     packet, at = body[0] & 15, 1
     # ModEx: an extension's length less 1 (255: in the next two bytes), the extension, its type and the next packet's.
     while packet == _MODIFIED and at < len(body):
@@ -124,8 +150,7 @@ def _four(body: bytes) -> tuple[int, str, int]:
         at += size
         packet = body[at] & 15 if at < len(body) else _MODIFIED
         at += 1
-    four = body[at : at + 4]
-    return packet, _FOUR.get(four, f"unknown ({four.hex()})"), at + 4
+    return packet, at
 
 
 def _signed(three: bytes) -> int:

@@ -22,16 +22,17 @@ def page(messages: Sequence[Message], form: Answers, ret: int = 0) -> bytes:
     """The text of a Live_Queue_Get's answer, before it is encoded for the wire."""
     data = _array([message.body for message in messages], form)
     if not messages:
-        return _nothing(_rows("count", 0, "data", data, form), form, ret)
+        return _nothing(_rows(_count("count", 0, form.count), "data", data), form, ret)
     if form.output == "list":
         return _envelope(form, ret, form.success, data)
-    output = _rows("count", len(messages), "data", data, form)
+    output = _rows(_count("count", len(messages), form.count), "data", data)
     return _envelope(form, ret, form.success, _boxed(output, form.output == "array"))
 
 
 def file_list(total: int, rows: Sequence[Row], form: Answers, ret: int = 0) -> bytes:
     """The text of a Live_Tape_GetFilelist's answer; beyond the last page it still tells the total."""
-    output = _rows("all_count", total, "file_list", _array([_one(row, form) for row in rows], form), form)
+    listed = _array([_one(row, form) for row in rows], form)
+    output = _rows(_count("all_count", total, form.all_count), "file_list", listed)
     if not total:
         return _nothing(output, form, ret)
     return _envelope(form, ret, form.success, _boxed(output, form.file_list == "array"))
@@ -65,10 +66,18 @@ def _nothing(output: bytes, form: Answers, ret: int) -> bytes:
     return _envelope(form, ret, form.success, outputs[form.empty])
 
 
-def _rows(counter: str, number: int, key: str, rows: bytes, form: Answers) -> bytes:
-    number += 7 if form.count == "wrong" and number else 0
-    count = b'"%d"' % number if form.count == "string" else b"%d" % number
-    return b'{"%s":%s,"%s":%s}' % (counter.encode(), count, key.encode(), rows)
+def _count(name: str, number: int, written: str) -> bytes:
+    """A counter and its name; `written` is one of the ways that `Answers` lists."""
+    number += 7 if written == "wrong" and number else 0
+    return (
+        b'"%s":"%d"' % (name.encode(), number)
+        if written == "string"
+        else b'"%s":%d' % (name.encode(), number)
+    )
+
+
+def _rows(count: bytes, key: str, rows: bytes) -> bytes:
+    return b'{%s,"%s":%s}' % (count, key.encode(), rows)
 
 
 def _boxed(output: bytes, boxed: bool) -> bytes:

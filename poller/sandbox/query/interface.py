@@ -13,7 +13,7 @@ from poller.sandbox.broken import HTML, send
 from poller.sandbox.channels import Channels
 from poller.sandbox.faults import Faults
 from poller.sandbox.media.recordings import Recordings
-from poller.sandbox.options import Customer
+from poller.sandbox.options import EXAMPLE, Customer
 from poller.sandbox.query.channel_status import told_status
 from poller.sandbox.query.queue_get import QueueGet
 from poller.sandbox.query.queues import Platform, Queue
@@ -41,6 +41,8 @@ class QueryInterface:
     ) -> None:
         """`faults`: those of Live_Queue_Get as `api`, of the other two as `query`."""
         customers = {str(app_id): queue.customer for app_id, queue in platform.queues.items()}
+        if default := customers.get(str(Customer.app_id)):
+            customers.setdefault(str(EXAMPLE), default)
         self._platform = platform
         self._who = Who(id_params=id_params, customers=customers)
         self._paces = {app_id: Pace(rate_limit) for app_id in platform.queues} if rate_limit else {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
@@ -20,8 +20,9 @@ from poller.sandbox.rtmp.messages import (
 )
 from poller.sandbox.rtmp.stage import Wish
 
-WINDOW_SIZE = 2_500_000
-"""Bytes between two acknowledgements, until the pusher asks for another number."""
+WINDOW_SIZE = 2_000_000_000
+"""Bytes between two acknowledgements, until the pusher asks for another number. So large that few are sent: TCP paces a
+push, and an acknowledgement that meets a closed socket costs what its kernel has not sent yet."""
 
 _CONTROL_CHANNEL, _CALL_CHANNEL, _STREAM_CHANNEL = 2, 3, 5
 _DYNAMIC = 2
@@ -103,7 +104,7 @@ def pong(body: bytes) -> bytes:
     return chunked(_CONTROL_CHANNEL, USER_CONTROL, 0, b"\0\7" + body[2:6])
 
 
-def wish(subject: Mapping[str, Value], name: str, peer: str) -> Wish:
+def wish(subject: Mapping[str, Value], name: str, peer: str, quiet: Callable[[], float]) -> Wish:
     """What is wished by `connect` with that object and `publish` of that name.
 
     Where the name has no query, one that the pusher put behind the application counts.
@@ -117,6 +118,7 @@ def wish(subject: Mapping[str, Value], name: str, peer: str) -> Wish:
         stream=unquote(stream),
         query=parameters(query or app_query or address.partition("?")[2]),
         peer=peer,
+        quiet=quiet,
     )
 
 

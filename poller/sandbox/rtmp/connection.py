@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import select
 import socket
 from typing import cast
 
@@ -24,6 +25,8 @@ _PROGRESS = 4096
 """Bytes that are a sign of life even if they finish no message."""
 _LINGER = 2.0
 """Seconds a refused peer has to read why: closing while its bytes lie unread would destroy the reply."""
+_ACKNOWLEDGE_AFTER = 0.02
+"""Seconds from a full window to its acknowledgement."""
 _GRACE = 0.05
 """Seconds from a deadline to the verdict: had our own loop stood still, the sockets are read first."""
 
@@ -58,11 +61,13 @@ class Connection(asyncio.Protocol):
         self._why = ""
         """Why we ended it, if it was us."""
         self._received = self._acknowledged = 0
+        self._heard = self._loop.time()
         self._unproductive = 0
         """Bytes since the last sign of life."""
         self._taken = 0
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._acknowledgement: asyncio.TimerHandle | None = None
         self._session: Session
         self._transport: asyncio.Transport
 
@@ -72,7 +77,12 @@ class Connection(asyncio.Protocol):
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MAX_REPLIES)
         name = transport.get_extra_info("peername") or ("?", 0)
         self._session = Session(
-            self._stage, f"{name[0]}:{name[1]}", send=self._send, leave=self._leave, drop=self.drop
+            self._stage,
+            f"{name[0]}:{name[1]}",
+            send=self._send,
+            leave=self._leave,
+            drop=self.drop,
+            quiet=self.quiet,
         )
         if self._common.stopping or len(self._common.connections) >= self._common.max_connections:
             self._common.refused += 1
@@ -86,6 +96,7 @@ class Connection(asyncio.Protocol):
         if self._session.over:
             return
         self._received += len(data)
+        self._heard = self._loop.time()
         self._unproductive += len(data)
         was_live = self._session.live
         try:
@@ -93,7 +104,7 @@ class Connection(asyncio.Protocol):
         except Malformed as error:
             self._break(str(error))
             return
-        self._acknowledge()
+        self._expect_acknowledgement()
         self._account()
         if messages or self._unproductive >= _PROGRESS:
             self._unproductive = 0
@@ -104,8 +115,9 @@ class Connection(asyncio.Protocol):
         self._why = self._why or "closed"
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._acknowledgement):
+            if timer is not None:
+                timer.cancel()
         self._common.taken -= self._taken
         self._common.connections.discard(self)
         if not self._common.connections:
@@ -115,6 +127,11 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._break("replies are not read")
+
+    def quiet(self) -> float:
+        """Seconds for which nothing came; 0 where something waits to be read, because our own loop stood still."""
+        alive = self._transport.is_closing() or is_drained(self._transport)
+        return self._loop.time() - self._heard if alive else 0.0
 
     def drop(self, why: str) -> None:
         """Ends the connection at once; the push hears why a turn of the loop later."""
@@ -149,10 +166,25 @@ class Connection(asyncio.Protocol):
         _log.log(logging.INFO if self._session.live else logging.DEBUG, "rtmp connection broken: %s", what)
         self.drop("broken")
 
+    def _expect_acknowledgement(self) -> None:
+        due = self._received - self._acknowledged >= self._session.window
+        if due and self._acknowledgement is None:
+            self._acknowledgement = self._loop.call_later(_ACKNOWLEDGE_AFTER, self._acknowledge)
+
     def _acknowledge(self) -> None:
-        if self._received - self._acknowledged >= self._session.window and not self._session.over:
-            self._acknowledged = self._received
-            self._send(commands.acknowledged(self._received))
+        """Says what came in, once nothing lies unread.
+
+        A pusher that still sends waits for nothing. One that has closed would answer by a reset, with which its
+        kernel drops what it has not sent yet.
+        """
+        self._acknowledgement = None
+        if self._session.over:
+            return
+        if not is_drained(self._transport):
+            self._expect_acknowledgement()
+            return
+        self._acknowledged = self._received
+        self._send(commands.acknowledged(self._received))
 
     def _account(self) -> None:
         """Keeps the common memory bounded: who asks for more than is left of it is dropped."""
@@ -172,3 +204,12 @@ class Connection(asyncio.Protocol):
             self._timer = self._loop.call_at(now + _GRACE, self._check, True)
         else:
             self.drop("silent")
+
+
+def is_drained(transport: asyncio.Transport) -> bool:
+    """Whether the peer is there, and all it has sent is read: neither bytes nor an end wait in the kernel."""
+    if transport.is_closing():
+        return False
+    waiting = select.poll()
+    waiting.register(transport.get_extra_info("socket").fileno(), select.POLLIN | select.POLLRDHUP)
+    return not waiting.poll(0)

@@ -39,6 +39,7 @@ class Session:
     send:  takes a reply
     leave: takes a last reply; nothing is fed any more, the push is over once the connection is
     drop:  takes why the connection is to end at once; the push is ended later, by `end`
+    quiet: for how many seconds nothing came
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Session:
         send: Callable[[bytes], None],
         leave: Callable[[bytes], None],
         drop: Callable[[str], None],
+        quiet: Callable[[], float],
     ) -> None:
         self.over = False
         """Whether everything that still comes is ignored."""
@@ -59,6 +61,7 @@ class Session:
         self._send = send
         self._leave = leave
         self._drop = drop
+        self._quiet = quiet
         self._reader = ChunkReader(MAX_COMMAND)
         self._subject: Mapping[str, Value] | None = None
         self._streams = 0
@@ -152,7 +155,7 @@ class Session:
             )
             return
         self._turn += 1
-        wish = commands.wish(self._subject or {}, call.text(0), self._peer)
+        wish = commands.wish(self._subject or {}, call.text(0), self._peer, self._quiet)
         try:
             push = self._stage.publish(wish, functools.partial(self._kick, self._turn))
         except Refused as error:

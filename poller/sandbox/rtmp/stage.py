@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 
@@ -16,7 +16,8 @@ class Wish:
     """What a pusher asks for: `rtmp://host/app/stream?query`.
 
     The stream is percent-decoded, without its query; the query's parameters are decoded too, the first of a name
-    counts. `repr` leaves the query out, because it holds the push secret.
+    counts. `repr` leaves the query out, because it holds the push secret. `quiet` tells at any time for how many
+    seconds nothing came from the pusher.
     """
 
     host: str
@@ -24,6 +25,12 @@ class Wish:
     stream: str
     query: Mapping[str, str]
     peer: str
+    quiet: Callable[[], float] = field(default=lambda: 0.0, compare=False)
+
+    @property
+    def address(self) -> str:
+        """The pusher's, without its port."""
+        return self.peer.rpartition(":")[0]
 
     def __repr__(self) -> str:
         return f"Wish({self.app}/{self.stream} from {self.peer})"
@@ -36,7 +43,10 @@ class Push(Protocol):
         """A whole media message: 8 audio, 9 video, 18 script data (without `@setDataFrame`). Must not raise."""
 
     def end(self, why: str) -> None:
-        """The push is over: `unpublished`, `closed`, `reset`, `silent`, `broken`, `kicked`, `stopped`."""
+        """The push is over: `unpublished`, `closed`, `reset`, `silent`, `broken`, `kicked`, `stopped`.
+
+        Called once, also where the stage itself has ended the push.
+        """
 
 
 class Stage(Protocol):
