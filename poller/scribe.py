@@ -10,6 +10,8 @@ import structlog
 from poller.metrics import Metrics
 from poller.model import Page, PollOutcome, Reading, Reject
 from poller.ports import Spool
+from poller.qcloud.bodies import open_body
+from poller.qcloud.redaction import redact
 
 log = structlog.get_logger("scribe")
 
@@ -37,9 +39,7 @@ class Scribe:
         except Exception as error:  # a bug must not become a crash loop
             self._log.exception("read_failed", error=type(error).__name__)
             reason = f"reading raised {type(error).__name__}"
-            reject = Reject(
-                received_at=page.received_at, reason=reason, encoding=page.encoding, body=page.body
-            )
+            reject = _reject(page, reason)
             return Reading(
                 events=(),
                 rejects=(reject,),
@@ -76,3 +76,10 @@ class Scribe:
 
 
 _occurred_at = attrgetter("occurred_at")
+
+
+def _reject(page: Page, reason: str) -> Reject:
+    """A whole page as a reject: unpacked as far as it can be, and masked."""
+    opened = open_body(page.body, page.encoding)
+    encoding = "" if opened.opened else page.encoding
+    return Reject(received_at=page.received_at, reason=reason, encoding=encoding, body=redact(opened.text))

@@ -8,11 +8,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Self
 
-import msgspec
 import structlog
 from asyncio_throttle.throttler import Throttler
+from msgspec import structs
 
 from poller.qcloud import skew as skews
+from poller.qcloud.bodies import open_body
 from poller.qcloud.client import Answer, Client, Deadlines
 from poller.qcloud.redaction import blank
 from poller.qcloud.signing import signed_query
@@ -116,12 +117,15 @@ class Account:
 
 
 def _without(answer: Answer, *secrets: str) -> Answer:
-    body = answer.body
+    """The answer with these blanked; a packed body that holds one of them is handed on unpacked."""
+    body, encoding = answer.body, answer.encoding
+    if encoding or body[:2] == b"\x1f\x8b":
+        opened = open_body(body, encoding)
+        if opened.opened and any(secret.encode() in opened.text for secret in secrets):
+            body, encoding = opened.text, ""
     for secret in secrets:
         body = blank(body, secret)
-    if body is answer.body:
-        return answer
-    return msgspec.structs.replace(answer, body=body)
+    return answer if body is answer.body else structs.replace(answer, body=body, encoding=encoding)
 
 
 def _pictures(settings: AccountSettings) -> tuple[str | None, frozenset[str]]:

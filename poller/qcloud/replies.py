@@ -11,7 +11,7 @@ import msgspec
 from poller.model import PollOutcome
 from poller.qcloud.bodies import Opened, open_body
 from poller.qcloud.messages import Unreadable, compact
-from poller.qcloud.redaction import redact_message, redact_text
+from poller.qcloud.redaction import may_hold_secret, redact_message, redact_text
 from poller.qcloud.splitting import Split, is_json, split
 
 _CALL = re.compile(rb"\A[\s\0]*+[\w.$]{1,64}\s*+\((.*)\)\s*;?[\s\0]*\Z", re.DOTALL)
@@ -236,7 +236,7 @@ def _admitted(
 ) -> tuple[tuple[bytes | msgspec.Raw, ...], tuple[tuple[str, bytes], ...]]:
     """Look at each message only when the page shows that one of them may be unfit."""
     brackets = text.count(b"{") + text.count(b"[")
-    secret = _may_hold_secret(text)
+    secret = may_hold_secret(text)
     odd = brackets > 2 * len(found) + 32 or len(text) > _ORDINARY_LENGTH * (len(found) + 1)
     if not (odd or secret or b"\r" in text or b"null" in text):
         return tuple(found), ()
@@ -258,7 +258,7 @@ def _piecewise(opened: Opened) -> Answer:
     inner = call.group(1) if call else text
     parts = split(inner)
     found = [*parts.messages, *_strays(parts.rest)]
-    messages, rejects = _each(found, _may_hold_secret(inner))
+    messages, rejects = _each(found, may_hold_secret(inner))
     ret, said, readable = _words(parts.rest)
     if not readable and not parts.messages and not said:
         said = inner[:_LONGEST_TEXT].decode("utf-8", "replace")
@@ -351,9 +351,3 @@ def _code(value: float | str | None) -> int | None:
         return None if value is None else int(float(value))
     except (ValueError, OverflowError):
         return None
-
-
-def _may_hold_secret(text: bytes) -> bool:
-    return any(
-        word in text for word in (b'"sign"', b"stream_param", b"Secret=", b"Time=", b"secret=", b'Secret"')
-    )

@@ -158,6 +158,15 @@ SECRETS: Final = (
         "qcloud/test_account.py::test_no_key_and_no_signature_comes_out_anywhere",
     ),
     row(
+        "a push secret in a message, however it is spelled",
+        "masked in spool, quarantine, log and sinks; only the journal has raw bytes",
+        "each spelling in turn, also in torn messages",
+        "qcloud/test_redaction.py::test_a_push_secret_is_masked_however_a_message_spells_it",
+        "qcloud/test_redaction.py::test_a_push_secret_is_masked_in_what_is_quarantined",
+        "qcloud/test_redaction.py::test_no_row_of_a_list_and_no_state_of_a_channel_keeps_its_push_secret",
+        "story/test_secrets.py::test_no_spelling_of_a_push_secret_is_stored_logged_or_delivered",
+    ),
+    row(
         "a traceback",
         "shows no local variables",
         "it is in the log; a deliberate bug shows the secret in it",

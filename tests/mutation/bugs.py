@@ -595,7 +595,7 @@ CALLBACKS = (
     Bug(
         "push secrets are kept",
         "poller/qcloud/redaction.py",
-        'frozenset({"sign", "streamparam", "txsecret", "txtime"})',
+        'frozenset({"sign", "streamparam", "streamparams", "txsecret", "txtime"})',
         'frozenset({"sign"})',
         ("tests/qcloud/test_notifications.py::test_nothing_that_opens_a_stream_or_signs_is_kept",),
     ),
@@ -705,5 +705,6 @@ OPERATION = (
 )
 
 from .bugs_http import HTTP  # noqa: E402 - it needs `Bug`
+from .bugs_secrets import SECRETS  # noqa: E402 - it needs `Bug`
 
-BUGS = (*POLLING, *JOURNAL, *SPOOL, *SINKS, *PICTURES, *CALLBACKS, *LISTS, *OPERATION, *HTTP)
+BUGS = (*POLLING, *JOURNAL, *SPOOL, *SINKS, *PICTURES, *CALLBACKS, *LISTS, *OPERATION, *HTTP, *SECRETS)

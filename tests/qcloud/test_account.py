@@ -1,6 +1,7 @@
 """An account's signed calls: short signatures, a skew that is corrected and said once, no secret anywhere."""
 
 import asyncio
+import gzip
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -17,6 +18,7 @@ from structlog.testing import capture_logs
 from poller.errors import NotSent
 from poller.model import PollOutcome
 from poller.qcloud.account import Account
+from poller.qcloud.bodies import open_body as unpack
 from poller.qcloud.client import Deadlines
 from poller.qcloud.signing import sign
 from poller.settings import AccountSettings
@@ -186,6 +188,25 @@ async def _cut(request: web.Request) -> web.StreamResponse:
     assert request.transport is not None
     request.transport.close()
     return response
+
+
+def test_a_packed_answer_that_echoes_our_key_is_blanked_too() -> None:
+    async def answer(request: web.Request) -> web.Response:
+        text = f'{{"data":[{{"pic_url":"{KEY}.jpg","u":"{request.query["sign"]}"}}]}}'.encode()
+        if request.query["Param.n.bid"] == "1":
+            return web.Response(body=gzip.compress(text), headers={"Content-Encoding": "gzip"})
+        return web.Response(body=gzip.compress(text))
+
+    async def run() -> None:
+        async with platform(answer) as url, account(url) as main:
+            for which in ("1", "2"):
+                reply = await main.call("Live_Queue_Get", {"Param.n.bid": which})
+                text = unpack(reply.body, reply.encoding).text
+                assert b"*" * len(KEY) + b".jpg" in text
+                assert KEY.encode() not in text
+                assert text.count(b"*" * 32) == 2
+
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize("answering", [_error_page, _refused, _dies, _cut])

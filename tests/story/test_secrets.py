@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from poller.sandbox import API_FAULTS, COS_FAULTS, Customer
+from tests.qcloud.spellings import SECRET, all_messages
 
 from .rig import Process, story
 from .town import Town, town, until
@@ -64,6 +65,26 @@ def test_no_secret_is_found_anywhere_after_a_run_through_all_faults(tmp_path: Pa
         assert _found(places, signs) == []
         size = sum(map(len, places.values()))
         print(f"\ncanaries ({form}): {len(places)} places, {size} bytes, {len(signs)} signatures, none found")
+
+
+def test_no_spelling_of_a_push_secret_is_stored_logged_or_delivered(tmp_path: Path) -> None:
+    spelled = [raw for form in all_messages().values() for raw in list(form.values())[::4]]
+    raws = [raw.replace("a.jpg", f"{number}.jpg") for number, raw in enumerate(spelled)]
+    torn = [raw.replace('"pic_url":', '"pic_url":"x') for raw in raws]
+    with town(tmp_path) as place:
+        folder = tmp_path / "daemon"
+        with story(place, folder, log={"level": "debug", "format": "json"}) as told:
+            queue = place.sandbox.platform.queue()
+            for raw in raws + torn:
+                place.ask(lambda raw=raw: queue.enqueue_raw(raw.encode()))  # type: ignore[misc]
+            process = told.run()
+            until(lambda: place.depth == 0 and place.hook.files.total() >= len(raws))
+            assert process.stop() == 0, process.stderr[-3000:]
+            assert len(told.books().quarantine) > 0
+        places = _files(folder)
+        assert places.pop("spool.db.journal"), "it alone holds raw bytes"
+        assert (folder / "spool.db.journal").stat().st_mode & 0o777 == 0o600
+        assert [name for name, content in places.items() if SECRET.encode() in content] == []
 
 
 def _sinks(place: Town, folder: Path) -> dict[str, object]:
