@@ -1,5 +1,6 @@
 """The platform in a box, on the command line."""
 
+import dataclasses
 import importlib
 import math
 from collections.abc import Sequence
@@ -8,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 import yaml
+from pydantic_core import PydanticCustomError
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -214,14 +216,59 @@ def sandbox(
     raise typer.Exit(platform.main(options))
 
 
+_SECRETS = ("key", "push_key", "secret_id", "secret_key", "callback_key")
+
+
 def _customers(platform: Any, file: Path | None) -> Sequence[Any]:
     if file is None:
         return (platform.Customer(),)
+    from poller.settings.findings import close
+
+    found, written = _customers_read(file)
+    known = {item.name for item in dataclasses.fields(platform.Customer)}
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise typer.BadParameter(f"{file}: not a list of mappings (- app_id: …)")
+    for number, one in enumerate(found, 1):
+        for name in sorted(map(str, one.keys() - known)):  # a key in a wrong place may be a secret
+            near = close(name, known)
+            named = f" {name}{near}" if near else f" (known: {', '.join(sorted(known))})"
+            raise typer.BadParameter(f"{file}: customer {number} has an unknown setting{named}")
+    return tuple(
+        platform.Customer(**_secrets(file, one, text)) for one, text in zip(found, written, strict=True)
+    )
+
+
+def _customers_read(file: Path) -> tuple[Any, Any]:
+    """The file's values, and the same as they are written; no error holds a line of the file."""
     try:
-        found = yaml.safe_load(file.read_text())
-        return tuple(platform.Customer(**one) for one in found)
-    except (OSError, TypeError, yaml.YAMLError) as error:
-        raise typer.BadParameter(f"{file}: {error}") from None
+        text = file.read_text("utf-8-sig")
+        return yaml.safe_load(text), yaml.load(text, yaml.BaseLoader)  # noqa: S506 - it makes texts only
+    except OSError as error:
+        raise typer.BadParameter(f"{file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise typer.BadParameter(f"{file}: not UTF-8 text") from None
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = "" if mark is None else f", line {mark.line + 1}, column {mark.column + 1}"
+        raise typer.BadParameter(f"{file}: not YAML that can be read{where}") from None
+
+
+def _secrets(file: Path, one: dict[str, Any], written: dict[str, Any]) -> dict[str, Any]:
+    """A customer with its secrets as they are written, so that one of digits stays what it is."""
+    from poller.settings.fields import visible
+
+    found = dict(one)
+    for name in _SECRETS:
+        if one.get(name) is None:
+            continue
+        text = written[name]
+        if not isinstance(text, str):
+            raise typer.BadParameter(f"{file}: {name}: is no text")
+        try:
+            found[name] = visible(text)
+        except PydanticCustomError as error:
+            raise typer.BadParameter(f"{file}: {name}: {error.message()}") from None
+    return found
 
 
 def the_platform() -> Any:

@@ -25,6 +25,7 @@ from poller.settings.fields import (
     ReadableFile,
     Secret,
     SecretFile,
+    SecretsFile,
     Url,
 )
 from poller.settings.findings import close, findings_of, value_place
@@ -68,6 +69,7 @@ __all__ = [
     "ReadableFile",
     "Secret",
     "SecretFile",
+    "SecretsFile",
     "Section",
     "Settings",
     "SinkSettings",

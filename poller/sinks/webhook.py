@@ -22,7 +22,7 @@ from poller.settings import (
     Cidr,
     Duration,
     Secret,
-    SecretFile,
+    SecretsFile,
     SinkSettings,
     TlsSettings,
     Url,
@@ -83,7 +83,7 @@ class WebhookSettings(SinkSettings):
         default=None,
         description="The Standard Webhooks secret (whsec_…) that signs; better ${NAME} than it.",
     )
-    secret_file: Annotated[SecretFile, AfterValidator(_signing)] | None = Field(
+    secret_file: Annotated[SecretsFile, AfterValidator(_signing)] | None = Field(
         default=None, description="A file that holds the secret; during rotation two, one a line."
     )
     secrets: tuple[SigningSecret, ...] = Field(
