@@ -12,10 +12,12 @@ import structlog
 from asyncio_throttle.throttler import Throttler
 from msgspec import structs
 
+from poller.model import PollOutcome
 from poller.qcloud import skew as skews
 from poller.qcloud.bodies import open_body
 from poller.qcloud.client import Answer, Client, Deadlines
 from poller.qcloud.redaction import blank
+from poller.qcloud.replies import judge_answer, open_output
 from poller.qcloud.signing import signed_query
 from poller.qcloud.urls import bucket_base, bucket_hosts, host_of, locate
 from poller.settings import AccountSettings, Rate, TlsSettings
@@ -24,6 +26,8 @@ log = structlog.get_logger("qcloud")
 
 _NUMBER = re.compile(r"[0-9]+")
 _MOST_ODD = 100
+_LONGEST_REFUSAL = 4096
+"""Bytes; a longer answer is no refusal of the platform's, and is not read here."""
 
 
 class Account:
@@ -88,7 +92,7 @@ class Account:
             now=sent + self._skew.correction,
         )
         answer = await self._client.get({**query, "interface": interface, **inputs})
-        self._learn(skews.measured(self._skew, sent=sent, received=self._now(), date=answer.date))
+        self._learn(answer, sent, self._now())
         self._report_odd(answer)
         return _without(answer, query["sign"], self.key)
 
@@ -109,8 +113,15 @@ class Account:
                 "odd_answer", account=self.name, status=answer.status, odd=answer.odd, whole=answer.whole
             )
 
-    def _learn(self, skew: skews.Skew) -> None:
-        before, self._skew = self._skew.state, skew
+    def _learn(self, answer: Answer, sent: float, received: float) -> None:
+        before = self._skew.state
+        skew = skews.measured(self._skew, sent=sent, received=received, date=answer.date, age=answer.age)
+        if answer.status and len(answer.body) <= _LONGEST_REFUSAL:
+            opened, _ = open_output(answer.body, answer.encoding)
+            verdict = judge_answer(opened, status=answer.status, whole=answer.whole, asked=1)
+            if verdict.outcome is PollOutcome.REFUSED:
+                skew = skews.refused(skew, expired=verdict.expired)
+        self._skew = skew
         if skew.state != before:
             say = log.info if skew.state == skews.RIGHT else log.warning
             say("clock_skew", account=self.name, seconds=round(skew.seconds, 1), state=skew.state)

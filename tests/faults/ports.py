@@ -40,7 +40,7 @@ RECEIVER: Final = (
         "the sandbox's `fired`; the reason told, or 403",
         CALLBACK,
         "qcloud/test_notifications.py::test_a_t_of_any_other_form_or_time_is_refused_whatever_its_signature",
-        "sources/test_callbacks.py::test_the_measured_skew_moves_the_window_as_far_as_it_is_believed",
+        "sources/test_callbacks.py::test_a_push_is_good_by_our_clock_or_by_the_platforms_as_far_as_that_is_believed",
         sandbox="callback:stale",
     ),
     row(

@@ -90,12 +90,9 @@ POLLING = (
     Bug(
         "a clock that is wrong by hours is believed",
         "poller/qcloud/skew.py",
-        "return 0.0 if self.state == BEYOND else self.seconds",
-        "return self.seconds",
-        (
-            "tests/qcloud/test_account.py"
-            "::test_a_date_two_hours_ahead_is_an_alarm_and_mints_no_long_lived_signature",
-        ),
+        "0 < skew.seconds <= CORRECTABLE",
+        "0 < skew.seconds",
+        ("tests/qcloud/test_skew.py::test_only_an_expired_signature_that_the_skew_explains_corrects",),
     ),
     Bug(
         "a bug in a reader ends the process",

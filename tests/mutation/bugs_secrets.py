@@ -1,4 +1,4 @@
-"""Deliberate bugs in what masks secrets."""
+"""Deliberate bugs in what masks secrets, and in what corrects the clock."""
 
 from .bugs import Bug
 
@@ -40,5 +40,34 @@ SECRETS = (
         "body=redact(opened.text)",
         "body=opened.text",
         (REDACTION + "test_a_page_that_a_bug_leaves_unread_is_masked_in_quarantine",),
+    ),
+    Bug(
+        "a measured skew is a correction at once",
+        "poller/qcloud/skew.py",
+        "correction = seconds if skew.correction and",
+        "correction = seconds if",
+        (
+            "tests/qcloud/test_skew.py::test_three_answers_that_agree_are_an_alarm_and_correct_nothing",
+            "tests/qcloud/test_account.py::test_a_date_that_something_in_between_writes_changes_no_signature",
+        ),
+    ),
+    Bug(
+        "a correction that brings refusals stays",
+        "poller/qcloud/skew.py",
+        "    if not skew.correction:\n",
+        "    if skew.correction:\n",
+        (
+            "tests/qcloud/test_skew.py::test_a_correction_that_brings_refusals_is_dropped_until_the_clocks_change",
+        ),
+    ),
+    Bug(
+        "a push is judged by the measured clock alone",
+        "poller/sources/callbacks/receiver.py",
+        "found = flaw(fields, self._keys, ours)",
+        "found = flaw(fields, self._keys, theirs)",
+        (
+            "tests/sources/test_callbacks.py"
+            "::test_a_push_is_good_by_our_clock_or_by_the_platforms_as_far_as_that_is_believed",
+        ),
     ),
 )
