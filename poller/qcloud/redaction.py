@@ -21,7 +21,7 @@ _MOST_NESTED: Final = 5
 # ---------------------------------------------------------------- how a character may be written
 
 
-def _written(characters: str) -> str:
+def written(characters: str) -> str:
     """A pattern for one of these characters: raw, or escaped as in URLs (also repeatedly), JSON or HTML."""
     codes = "|".join(sorted({f"{ord(each):02x}" for each in characters}))
     decimal = "|".join(sorted({str(ord(each)) for each in characters}))
@@ -31,13 +31,13 @@ def _written(characters: str) -> str:
 
 def _name(word: str) -> str:
     """A pattern for a name, with separators anywhere in it and behind it."""
-    between = _written(_SEPARATORS) + "*+"
-    return "".join(_written(each + each.upper()) + between for each in word)
+    between = written(_SEPARATORS) + "*+"
+    return "".join(written(each + each.upper()) + between for each in word)
 
 
-_QUOTE = rf"(?:\\*+[\"']|&quot;|{_written(chr(34) + chr(39))})"
-_SPACE = rf"(?:\s|{_written(' +')})*+"
-_IS = rf"(?P<coded>(?!=|:){_written('=:')})|(?:=>?|:)"
+_QUOTE = rf"(?:\\*+[\"']|&quot;|{written(chr(34) + chr(39))})"
+_SPACE = rf"(?:\s|{written(' +')})*+"
+_IS = rf"(?P<coded>(?!=|:){written('=:')})|(?:=>?|:)"
 _OPENS = r"(?P<opens>\\*+[\"'])|(?P<coded_opens>%(?:25)*+2[27]|&quot;|(?<!\\)\\++u002[27])"
 _PUSH: Final = f"{_name('txsecret')}|{_name('txtime')}|{_name('streamparam')}(?:{_name('s')})?"
 _APART = (

@@ -167,6 +167,20 @@ SECRETS: Final = (
         "story/test_secrets.py::test_no_spelling_of_a_push_secret_is_stored_logged_or_delivered",
     ),
     row(
+        "a receiver that echoes headers, URL and signature",
+        "its words are shown without a secret",
+        "the log quotes it; each encoding in turn",
+        "story/test_secrets.py::test_a_receiver_that_echoes_all_that_it_was_sent_is_quoted_without_a_secret",
+        "qcloud/test_excerpts.py::test_a_secret_that_an_error_page_echoes_is_not_shown",
+    ),
+    row(
+        "an invisible character in a secret",
+        "a finding that names it",
+        "each character in each place",
+        "settings/test_secrets.py::test_an_invisible_character_in_a_secret_is_a_finding_that_names_it",
+        "settings/test_secrets.py::test_no_secret_of_the_customers_file_is_echoed",
+    ),
+    row(
         "a traceback",
         "shows no local variables",
         "it is in the log; a deliberate bug shows the secret in it",

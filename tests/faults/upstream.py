@@ -12,6 +12,14 @@ QUERY: Final = "story/test_every_fault.py::test_every_fault_of_lists_and_states_
 
 UPSTREAM: Final = (
     row(
+        "plain error pages: HTML with 200, 3xx, 4xx, 5xx",
+        "a failed poll with an excerpt; each distinct page is kept once, up to a cap",
+        "each page in turn, with a new request id each time",
+        "sources/test_screenshot_queue.py"
+        "::test_an_error_page_is_a_failed_poll_with_its_words_and_is_kept_once",
+        "sources/test_screenshot_queue.py::test_error_pages_that_differ_are_kept_up_to_a_cap",
+    ),
+    row(
         "a `Date` that something in between wrote: behind, ahead, stored, flapping",
         "an alarm where three agree, no correction without a refusal that it explains; polls and pushes go on",
         "the metric shows the wrong `Date`; the platform counts refusals",
