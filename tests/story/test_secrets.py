@@ -9,7 +9,7 @@ import random
 import re
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -98,7 +98,7 @@ def test_a_receiver_that_echoes_all_that_it_was_sent_is_quoted_without_a_secret(
 @contextmanager
 def echoing_receiver() -> Iterator[str]:
     """Answers 500 and all that came: raw, as JSON, percent-encoded, as HTML, in base64; the beginning differs."""
-    ways = [
+    ways: list[Callable[[str], str]] = [
         str,
         json.dumps,
         lambda text: quote(text, safe=""),
