@@ -2,7 +2,7 @@
 
 import fnmatch
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from poller.courier import Terms
 from poller.model import Event
 from poller.ports import Wants
 from poller.qcloud.account import Account
+from poller.qcloud.excerpts import excerpt
 from poller.retry import RetryPolicy
 from poller.settings import Only, Settings, SinkSettings
 
@@ -54,7 +55,7 @@ def wants(only: Only | None) -> Wants:
     return wanted
 
 
-def terms(settings: SinkSettings) -> Terms:
+def terms(settings: SinkSettings, words: Callable[[bytes | str], str] = excerpt) -> Terms:
     """How a sink wants to be served."""
     rate = settings.rate
     return Terms(
@@ -65,4 +66,5 @@ def terms(settings: SinkSettings) -> Terms:
         max_wait=settings.batch.max_wait,
         rate=None if rate is None else (rate.limit, rate.period),
         ordered=settings.ordered,
+        words=words,
     )

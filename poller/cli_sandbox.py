@@ -1,5 +1,6 @@
 """The platform in a box, on the command line."""
 
+import dataclasses
 import importlib
 import math
 from collections.abc import Sequence
@@ -8,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 import yaml
+from pydantic_core import PydanticCustomError
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -214,28 +216,68 @@ def sandbox(
     raise typer.Exit(platform.main(options))
 
 
+_SECRETS = ("key", "push_key", "secret_id", "secret_key", "callback_key")
+
+
 def _customers(platform: Any, file: Path | None) -> Sequence[Any]:
     if file is None:
         return (platform.Customer(),)
-    try:
-        found = yaml.safe_load(file.read_text())
-    except yaml.MarkedYAMLError as error:  # its own text quotes the line, which may hold a key
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise typer.BadParameter(f"{file}: line {line}: {error.problem}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "no YAML"
-        raise typer.BadParameter(f"{file}: {reason}") from None
+    from poller.settings.findings import close
+
+    found, written = _customers_read(file)
+    known = {item.name for item in dataclasses.fields(platform.Customer)}
     if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
-        raise typer.BadParameter(f"{file}: is no list of customers")
-    return tuple(_customer(platform, file, number, one) for number, one in enumerate(found, 1))
+        raise typer.BadParameter(f"{file}: not a list of mappings (- app_id: …)")
+    for number, one in enumerate(found, 1):
+        for name in sorted(map(str, one.keys() - known)):  # a key in a wrong place may be a secret
+            near = close(name, known)
+            named = f" {name}{near}" if near else f" (known: {', '.join(sorted(known))})"
+            raise typer.BadParameter(f"{file}: customer {number} has an unknown setting{named}")
+    pairs = enumerate(zip(found, written, strict=True), 1)
+    return tuple(_customer(platform, file, number, *pair) for number, pair in pairs)
 
 
-def _customer(platform: Any, file: Path, number: int, settings: dict[Any, Any]) -> Any:
+def _customer(
+    platform: Any, file: Path, number: int, settings: dict[str, Any], written: dict[str, Any]
+) -> Any:
     try:
-        return platform.Customer(**settings)
+        return platform.Customer(**_secrets(file, settings, written))
     except (TypeError, ValueError) as error:
         reason = str(error).removeprefix("Customer.__init__() got an ")
         raise typer.BadParameter(f"{file}: customer {number}: {reason}") from None
+
+
+def _customers_read(file: Path) -> tuple[Any, Any]:
+    """The file's values, and the same as they are written; no error holds a line of the file."""
+    try:
+        text = file.read_text("utf-8-sig")
+        return yaml.safe_load(text), yaml.load(text, yaml.BaseLoader)  # noqa: S506 - it makes texts only
+    except OSError as error:
+        raise typer.BadParameter(f"{file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise typer.BadParameter(f"{file}: not UTF-8 text") from None
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = "" if mark is None else f", line {mark.line + 1}, column {mark.column + 1}"
+        raise typer.BadParameter(f"{file}: not YAML that can be read{where}") from None
+
+
+def _secrets(file: Path, one: dict[str, Any], written: dict[str, Any]) -> dict[str, Any]:
+    """A customer with its secrets as they are written, so that one of digits stays what it is."""
+    from poller.settings.fields import visible
+
+    found = dict(one)
+    for name in _SECRETS:
+        if one.get(name) is None:
+            continue
+        text = written[name]
+        if not isinstance(text, str):
+            raise typer.BadParameter(f"{file}: {name}: is no text")
+        try:
+            found[name] = visible(text)
+        except PydanticCustomError as error:
+            raise typer.BadParameter(f"{file}: {name}: {error.message()}") from None
+    return found
 
 
 def the_platform() -> Any:

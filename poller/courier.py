@@ -1,6 +1,7 @@
 """The pump from the spool to one sink: claim, carry, judge, settle; nobody else retries."""
 
 import asyncio
+import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from enum import IntEnum, StrEnum
@@ -11,11 +12,12 @@ import structlog
 from asyncio_throttle.throttler import Throttler
 
 from poller.clock import Clock
-from poller.errors import Gone, PartlyFailed, PlaceGone, Rejected, TryLater
+from poller.errors import Gone, PartlyFailed, PlaceGone, Rejected, SinkError, TryLater
 from poller.failpoints import reached
 from poller.metrics import Metrics
 from poller.model import Batch, Dead, Done, Outcome, Retry
 from poller.ports import Sink, Spool
+from poller.qcloud.excerpts import excerpt
 from poller.retry import RetryPolicy, backoff, describe, in_order, judge
 
 log = structlog.get_logger("courier")
@@ -37,6 +39,8 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     max_wait: float
     rate: tuple[int, float] | None = None
     ordered: bool = False
+    words: Callable[[bytes | str], str] = excerpt
+    """Makes what the other side said fit to be shown."""
 
 
 class SinkState(StrEnum):
@@ -241,8 +245,24 @@ class Courier:
                 async with asyncio.timeout(self._terms.timeout):
                     await self.sink.deliver(batch)
         except Exception as error:  # whatever a plug-in raises means "again"
-            return error
+            return self._worded(error)
         return None
+
+    def _worded(self, error: Exception) -> Exception:
+        """The error with what the other side said, or what an exception said, as words that may be shown."""
+        if isinstance(error, PartlyFailed):
+            return PartlyFailed({id: self._worded(one) for id, one in error.failures.items()})
+        if isinstance(error, SinkError):
+            words = self._terms.words(error.said) if error.said else ""
+            error.reason = f"{error.reason}: {words}" if words else error.reason
+            error.said = b""
+            return error
+        if isinstance(error, TimeoutError):
+            return error
+        # Frames only: an exception's own text may hold a secret.
+        self._log.debug("delivery_raised", frames=traceback.format_tb(error.__traceback__))
+        words = self._terms.words(str(error))
+        return TryLater(f"{type(error).__name__}: {words}" if words else type(error).__name__)
 
     def _judge(self, batch: Batch, error: Exception | None) -> list[Outcome]:
         first = batch.first_attempt_at

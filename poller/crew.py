@@ -16,6 +16,7 @@ from poller.metrics import Metrics
 from poller.model import Page
 from poller.ports import Follows, PushedSource, Sink, Source, Spool
 from poller.qcloud.account import Account
+from poller.qcloud.excerpts import Words
 from poller.reception import Reception
 from poller.served import Part, Served
 from poller.settings import AccountSettings, SinkSettings, SourceSettings
@@ -40,6 +41,7 @@ class Crew:
         self._metrics = metrics
         self._clock = clock
         self._losses = losses
+        self._words = Words()
         self._watchdog = systemd.Watchdog(clock.monotonic)
         self._group: asyncio.TaskGroup | None = None
 
@@ -82,10 +84,12 @@ class Crew:
 
     async def open_account(self, name: str, settings: AccountSettings) -> None:
         """Enter an account."""
+        self._words.learn(settings)
         self.entered[name] = await Served.enter(Account(name, settings))
 
     async def open_sink(self, name: str, settings: SinkSettings) -> None:
         """Attach and enter a sink, with its courier."""
+        self._words.learn(settings)
         sink = cast(Sink, built(plugins.SINKS, name, settings, self.accounts))
         await self._spool.attach(name, wants(settings.only), ordered=settings.ordered)
         served = await Served.enter(sink)
@@ -93,7 +97,7 @@ class Crew:
         courier = Courier(
             sink,
             self._spool,
-            terms(settings),
+            terms(settings, self._words.of),
             metrics=self._metrics,
             clock=self._clock,
             settled=self.settled,
@@ -104,6 +108,7 @@ class Crew:
 
     async def open_source(self, name: str, settings: SourceSettings) -> None:
         """Enter a source, with its pump."""
+        self._words.learn(settings)
         source = built(plugins.SOURCES, name, settings, self.accounts)
         if isinstance(source, Follows):
             source.follow(self._spool.streams)

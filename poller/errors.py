@@ -45,7 +45,12 @@ class StorageLocked(StorageError):
 
 
 class SinkError(PollerError):
-    """A sink's own word about a batch; any other exception means the same as `TryLater(reason)`."""
+    """A sink's own word about a batch; any other exception means the same as `TryLater(reason)`.
+
+    `said` is the beginning of what the other side said. It may echo secrets: only the courier turns it into words.
+    """
+
+    said: bytes = b""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)

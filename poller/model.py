@@ -62,6 +62,10 @@ class PushOutcome(StrEnum):
     UNAVAILABLE = "unavailable"
 
 
+ERROR_PAGE = "error page"
+"""How the reason of a reject begins that is an error page, and holds no message."""
+
+
 class Reject(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes that could not be read, and why; they end in quarantine."""
 

@@ -1,17 +1,27 @@
 """What both pumps into the spool share: reading a page so that a bug costs nothing, committing, counting."""
 
+import hashlib
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Protocol
 
+import msgspec
 import structlog
 
 from poller.metrics import Metrics
-from poller.model import Page, PollOutcome, Reading, Reject
+from poller.model import ERROR_PAGE, Page, PollOutcome, Reading, Reject
 from poller.ports import Spool
+from poller.qcloud.bodies import open_body
+from poller.qcloud.redaction import redact
 
 log = structlog.get_logger("scribe")
+
+MOST_ERROR_PAGES = 16
+"""Distinct error pages that are kept of a source until the next start."""
+_VARIES = re.compile(rb"(?i)[0-9a-f]*[0-9][0-9a-f:.+-]*|\s+")
+"""What differs from one error page to the next: request ids, times, numbers, addresses."""
 
 
 class Named(Protocol):
@@ -28,18 +38,17 @@ class Scribe:
         self._name = source.name
         self._spool = spool
         self._metrics = metrics
+        self._error_pages: set[bytes] = set()
         self._log = log.bind(source=source.name, account=source.account)
 
     def read(self, page: Page, read: Callable[[], Reading], memory: bytes = b"") -> Reading:
         """What is in a page; if `read` raises, all of it is a reject, and the source's memory stays as it was."""
         try:
-            return read()
+            return self._with_new_error_pages(read())
         except Exception as error:  # a bug must not become a crash loop
             self._log.exception("read_failed", error=type(error).__name__)
             reason = f"reading raised {type(error).__name__}"
-            reject = Reject(
-                received_at=page.received_at, reason=reason, encoding=page.encoding, body=page.body
-            )
+            reject = _reject(page, reason)
             return Reading(
                 events=(),
                 rejects=(reject,),
@@ -48,6 +57,21 @@ class Scribe:
                 memory=memory,
                 about=page.about,
             )
+
+    def _with_new_error_pages(self, reading: Reading) -> Reading:
+        """The reading without error pages that were kept before, and without more of them than are kept."""
+        if not any(reject.reason.startswith(ERROR_PAGE) for reject in reading.rejects):
+            return reading
+        return msgspec.structs.replace(reading, rejects=tuple(filter(self._is_kept, reading.rejects)))
+
+    def _is_kept(self, reject: Reject) -> bool:
+        if not reject.reason.startswith(ERROR_PAGE):
+            return True
+        digest = hashlib.blake2b(_VARIES.sub(b"0", reject.body), digest_size=8).digest()
+        if digest in self._error_pages or len(self._error_pages) >= MOST_ERROR_PAGES:
+            return False
+        self._error_pages.add(digest)
+        return True
 
     async def write(self, readings: Sequence[Reading]) -> None:
         """Commit readings in one transaction and count what was in them, or raise `StorageError`."""
@@ -58,9 +82,13 @@ class Scribe:
             self._metrics.known_events.labels(kind).inc(count - new[kind])
         self._measure(readings)
         rejects = [reject for reading in readings for reject in reading.rejects]
+        pages = [reject for reject in rejects if reject.reason.startswith(ERROR_PAGE)]
         for reject in rejects:
-            self._log.warning("quarantined", reason=reject.reason, bytes=len(reject.body))
-        self._metrics.quarantined.inc(len(rejects))
+            if reject in pages:  # the failed poll is the alarm
+                self._log.info("error_page_kept", reason=reject.reason, bytes=len(reject.body))
+            else:
+                self._log.warning("quarantined", reason=reject.reason, bytes=len(reject.body))
+        self._metrics.quarantined.inc(len(rejects) - len(pages))
         self._log.debug("committed", events=came.total(), new=new.total(), rejects=len(rejects))
 
     def _measure(self, readings: Sequence[Reading]) -> None:
@@ -76,3 +104,10 @@ class Scribe:
 
 
 _occurred_at = attrgetter("occurred_at")
+
+
+def _reject(page: Page, reason: str) -> Reject:
+    """A whole page as a reject: unpacked as far as it can be, and masked."""
+    opened = open_body(page.body, page.encoding)
+    encoding = "" if opened.opened else page.encoding
+    return Reject(received_at=page.received_at, reason=reason, encoding=encoding, body=redact(opened.text))

@@ -8,14 +8,17 @@ from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Self
 
-import msgspec
 import structlog
 from asyncio_throttle.throttler import Throttler
+from msgspec import structs
 
+from poller.model import PollOutcome
 from poller.qcloud import skew as skews
 from poller.qcloud.addresses import addresses
+from poller.qcloud.bodies import open_body
 from poller.qcloud.client import Answer, Client, Deadlines
 from poller.qcloud.redaction import blank
+from poller.qcloud.replies import judge_answer, open_output
 from poller.qcloud.signing import signed_query
 from poller.qcloud.urls import locate
 from poller.settings import AccountSettings, Rate, TlsSettings
@@ -24,6 +27,8 @@ log = structlog.get_logger("qcloud")
 
 _NUMBER = re.compile(r"[0-9]+")
 _MOST_ODD = 100
+_LONGEST_REFUSAL = 4096
+"""Bytes; a longer answer is no refusal of the platform's, and is not read here."""
 
 
 class Account:
@@ -89,7 +94,7 @@ class Account:
             now=sent + self._skew.correction,
         )
         answer = await self._client.get({**query, "interface": interface, **inputs})
-        self._learn(skews.measured(self._skew, sent=sent, received=self._now(), date=answer.date))
+        self._learn(answer, sent, self._now())
         self._report_odd(answer)
         return _without(answer, query["sign"], self.key)
 
@@ -110,20 +115,30 @@ class Account:
                 "odd_answer", account=self.name, status=answer.status, odd=answer.odd, whole=answer.whole
             )
 
-    def _learn(self, skew: skews.Skew) -> None:
-        before, self._skew = self._skew.state, skew
+    def _learn(self, answer: Answer, sent: float, received: float) -> None:
+        before = self._skew.state
+        skew = skews.measured(self._skew, sent=sent, received=received, date=answer.date, age=answer.age)
+        if answer.status and len(answer.body) <= _LONGEST_REFUSAL:
+            opened, _ = open_output(answer.body, answer.encoding)
+            verdict = judge_answer(opened, status=answer.status, whole=answer.whole, asked=1)
+            if verdict.outcome is PollOutcome.REFUSED:
+                skew = skews.refused(skew, expired=verdict.expired)
+        self._skew = skew
         if skew.state != before:
             say = log.info if skew.state == skews.RIGHT else log.warning
             say("clock_skew", account=self.name, seconds=round(skew.seconds, 1), state=skew.state)
 
 
 def _without(answer: Answer, *secrets: str) -> Answer:
-    body = answer.body
+    """The answer with these blanked; a packed body that holds one of them is handed on unpacked."""
+    body, encoding = answer.body, answer.encoding
+    if encoding or body[:2] == b"\x1f\x8b":
+        opened = open_body(body, encoding)
+        if opened.opened and any(secret.encode() in opened.text for secret in secrets):
+            body, encoding = opened.text, ""
     for secret in secrets:
         body = blank(body, secret)
-    if body is answer.body:
-        return answer
-    return msgspec.structs.replace(answer, body=body)
+    return answer if body is answer.body else structs.replace(answer, body=body, encoding=encoding)
 
 
 def _context(tls: TlsSettings) -> ssl.SSLContext:

@@ -5,6 +5,7 @@ from typing import Final
 import msgspec
 
 from poller.model import PollOutcome
+from poller.qcloud.redaction import redact_message
 from poller.qcloud.replies import Answer, Verdict, judge_answer, open_output
 
 LIVE: Final = "live"
@@ -66,7 +67,7 @@ def _told(output: bytes) -> Told | str:
     """What the output says, or why it says nothing."""
     try:
         found = _decode(output)
-        message = msgspec.json.format(output, indent=-1)
+        message = redact_message(msgspec.json.format(output, indent=-1))
         message.decode()
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return "no status in the answer"

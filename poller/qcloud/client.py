@@ -59,6 +59,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
     date: str | None
     odd: str = ""
+    age: str | None = None
 
     def page(self, source: str, about: str = "") -> Page:
         """The same as a source's page, received now."""
@@ -176,5 +177,6 @@ def _judge(received: Received, *, closed: bool) -> Answer:
         whole=whole,
         body=body,
         date=received.head.get("date"),
+        age=received.head.get("age"),
         odd=", ".join(received.odd)[:200],
     )

@@ -10,8 +10,9 @@ import msgspec
 
 from poller.model import PollOutcome
 from poller.qcloud.bodies import Opened, open_body
+from poller.qcloud.excerpts import excerpt
 from poller.qcloud.messages import Unreadable, compact
-from poller.qcloud.redaction import redact_message, redact_text
+from poller.qcloud.redaction import may_hold_secret, redact_message
 from poller.qcloud.splitting import Split, is_json, split
 
 _CALL = re.compile(rb"\A[\s\0]*+[\w.$]{1,64}\s*+\((.*)\)\s*;?[\s\0]*\Z", re.DOTALL)
@@ -159,7 +160,8 @@ def _judge(answer: Answer, status: int, whole: bool, asked: int) -> Verdict:
 
 def _judge_words(answer: Answer, status: int) -> Verdict:
     said, ret = answer.said, answer.ret
-    detail = _detail(status, ret, said)
+    shown = said or ("" if answer.readable else answer.text[:_LONGEST_TEXT].decode("utf-8", "replace"))
+    detail = _detail(status, ret, shown)
     if _EXPIRED.search(said):
         return Verdict(outcome=PollOutcome.REFUSED, detail=detail, expired=True)
     if ret == _TOO_FREQUENT or status == 429 or _FREQUENT.search(said):
@@ -176,7 +178,7 @@ def _detail(status: int, ret: int | None, said: str) -> str:
     if ret is not None:
         words.append(f"ret {ret}")
     if said:
-        words.append(" ".join(redact_text(said).split())[:200])
+        words.append(excerpt(said, longest=200))
     return ", ".join(words) or "unreadable answer"
 
 
@@ -236,7 +238,7 @@ def _admitted(
 ) -> tuple[tuple[bytes | msgspec.Raw, ...], tuple[tuple[str, bytes], ...]]:
     """Look at each message only when the page shows that one of them may be unfit."""
     brackets = text.count(b"{") + text.count(b"[")
-    secret = _may_hold_secret(text)
+    secret = may_hold_secret(text)
     odd = brackets > 2 * len(found) + 32 or len(text) > _ORDINARY_LENGTH * (len(found) + 1)
     if not (odd or secret or b"\r" in text or b"null" in text):
         return tuple(found), ()
@@ -258,7 +260,7 @@ def _piecewise(opened: Opened) -> Answer:
     inner = call.group(1) if call else text
     parts = split(inner)
     found = [*parts.messages, *_strays(parts.rest)]
-    messages, rejects = _each(found, _may_hold_secret(inner))
+    messages, rejects = _each(found, may_hold_secret(inner))
     ret, said, readable = _words(parts.rest)
     if not readable and not parts.messages and not said:
         said = inner[:_LONGEST_TEXT].decode("utf-8", "replace")
@@ -351,9 +353,3 @@ def _code(value: float | str | None) -> int | None:
         return None if value is None else int(float(value))
     except (ValueError, OverflowError):
         return None
-
-
-def _may_hold_secret(text: bytes) -> bool:
-    return any(
-        word in text for word in (b'"sign"', b"stream_param", b"Secret=", b"Time=", b"secret=", b'Secret"')
-    )

@@ -1,4 +1,9 @@
-"""How far this machine's clock is from the platform's, measured from the `Date` of its answers. Pure."""
+"""How far this machine's clock is from the platform's, measured from the `Date` of its answers. Pure.
+
+A `Date` is whatever stands in the answer: something in between may have written it. So it is measured always and
+believed late. Three answers that agree are an alarm. Only an answer that says `time expired`, and that the measured
+skew explains, corrects our clock; a correction that brings refusals is dropped.
+"""
 
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -7,19 +12,31 @@ import msgspec
 
 NOTICEABLE = 5.0
 CALM = 2.5
+AHEAD = 300.0
+"""Seconds by which our clock may be ahead without an alarm: signatures live a little longer then, and nothing fails."""
 CORRECTABLE = 3600.0
-RIGHT, CORRECTED, BEYOND = "right", "corrected", "beyond"
+AGREEING = 3
+"""So many answers in a row have to agree before their `Date` is an alarm, or moves a correction."""
+EXPLAINS = 30.0
+"""Seconds behind the platform at which a signature that lives for a minute may come too late."""
+OLDEST = 86_400 * 366
+RIGHT, OFF, CORRECTED, BEYOND = "right", "off", "corrected", "beyond"
 
 
 class Skew(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds by which the platform's clock is ahead of ours: somewhere from `low` to `high`.
 
-    `state` is `right` (up to 5 s), `corrected` (up to 1 h) or `beyond` (an alarm, and no correction).
+    `state` is `right`, `off` (an alarm, and no correction), `corrected` (up to 1 h) or `beyond` (an alarm, and too
+    far for a correction). `correction` is what to add to our clock. `dropped` tells that a correction by this
+    measurement brought refusals.
     """
 
     low: float = float("-inf")
     high: float = float("inf")
     state: str = RIGHT
+    correction: float = 0.0
+    agreeing: int = 0
+    dropped: bool = False
 
     @property
     def seconds(self) -> float:
@@ -28,27 +45,63 @@ class Skew(msgspec.Struct, frozen=True, kw_only=True):
             return 0.0
         return (self.low + self.high) / 2
 
-    @property
-    def correction(self) -> float:
-        """What to add to our clock; 0 beyond one hour, so that no `Date` mints a long-lived signature."""
-        return 0.0 if self.state == BEYOND else self.seconds
 
-
-def measured(skew: Skew, *, sent: float, received: float, date: str | None) -> Skew:
+def measured(skew: Skew, *, sent: float, received: float, date: str | None, age: str | None = None) -> Skew:
     """Take one answer's `Date` into account; `sent` and `received` are our wall clock around the request.
 
     `Date` has whole seconds (RFC 9110, 5.6.7) and was written at some moment between the two, so one answer
     gives an interval. Intervals that meet sharpen each other; one that does not meet the rest is a clock
-    that was set, and replaces them.
+    that was set, and replaces them. `Age` tells how long ago a stored answer was written (RFC 9111, 5.1).
     """
-    server = epoch_of(date)
-    if server is None or received < sent:
+    server, old = epoch_of(date), _seconds_of(age)
+    if server is None or old is None or received < sent:
         return skew
-    low, high = server - received, server + 1.0 - sent
+    low, high = server + old - received, server + old + (2.0 if age else 1.0) - sent
     if max(low, skew.low) <= min(high, skew.high):
         low, high = max(low, skew.low), min(high, skew.high)
-    found = Skew(low=low, high=high)
-    return Skew(low=low, high=high, state=_state(abs(found.seconds), skew.state))
+        found = msgspec.structs.replace(skew, low=low, high=high, agreeing=skew.agreeing + 1)
+    else:
+        found = msgspec.structs.replace(skew, low=low, high=high, agreeing=1, dropped=False)
+    return _settle(found) if found.agreeing >= AGREEING else found
+
+
+def refused(skew: Skew, *, expired: bool) -> Skew:
+    """Take a refusal into account; `expired` tells that it says so of the signature.
+
+    The skew has been measured by the refusal's own `Date`.
+    """
+    missing = skew.seconds - skew.correction
+    if expired and missing > EXPLAINS and 0 < skew.seconds <= CORRECTABLE and not skew.dropped:
+        return msgspec.structs.replace(skew, correction=skew.seconds, state=CORRECTED)
+    if not skew.correction:
+        return skew
+    return _settle(msgspec.structs.replace(skew, correction=0.0, dropped=True))
+
+
+def _settle(skew: Skew) -> Skew:
+    """The state that several answers give; a correction follows them down to nothing, never beyond an hour."""
+    seconds = skew.seconds
+    correction = seconds if skew.correction and CALM < seconds <= CORRECTABLE else 0.0
+    return msgspec.structs.replace(skew, correction=correction, state=_state(seconds, correction, skew.state))
+
+
+def _state(seconds: float, correction: float, before: str) -> str:
+    if abs(seconds) > CORRECTABLE:
+        return BEYOND
+    if correction:
+        return CORRECTED
+    calm = before == RIGHT
+    behind = seconds > (NOTICEABLE if calm else CALM)
+    ahead = seconds < -(AHEAD if calm else AHEAD - NOTICEABLE)
+    return OFF if behind or ahead else RIGHT
+
+
+def _seconds_of(age: str | None) -> int | None:
+    """The seconds of an `Age`; 0 without one, None for one that says nothing."""
+    if age is None:
+        return 0
+    text = age.strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 9 and int(text) <= OLDEST else None
 
 
 def epoch_of(date: str | None) -> float | None:
@@ -60,10 +113,3 @@ def epoch_of(date: str | None) -> float | None:
         return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
-
-
-def _state(size: float, before: str) -> str:
-    if size > CORRECTABLE:
-        return BEYOND
-    threshold = NOTICEABLE if before == RIGHT else CALM
-    return CORRECTED if size > threshold else RIGHT

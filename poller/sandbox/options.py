@@ -33,7 +33,7 @@ def check_choices(record: Any) -> None:
             choices = ", ".join(get_args(hint))
             raise BadOption(f"{item.name}: {value!r} is none of {choices}")
         if isinstance(hint, type) and not isinstance(value, hint):
-            raise BadOption(f"{item.name}: {value!r} is not of type {hint.__name__}")
+            raise BadOption(f"{item.name}: is not of type {hint.__name__}")  # it may be a secret
 
 
 def _check_secret(name: str, value: object) -> None:

@@ -26,6 +26,7 @@ from poller.settings.fields import (
     ReadableFile,
     Secret,
     SecretFile,
+    SecretsFile,
     Url,
 )
 from poller.settings.findings import close, findings_of, value_place
@@ -70,6 +71,7 @@ __all__ = [
     "ReadableFile",
     "Secret",
     "SecretFile",
+    "SecretsFile",
     "Section",
     "Settings",
     "SinkSettings",

@@ -3,6 +3,7 @@
 import ipaddress
 import re
 import stat
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -235,6 +236,41 @@ ReadableFile = Annotated[
 """A path to a file that can be read and is not empty when the settings are."""
 
 
+_UNSEEN: Final = frozenset(
+    "\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180e\u180f\u2800\u3164\uffa0"
+)
+"""Characters that no eye finds although Unicode does not class them as formats or blanks."""
+
+
+def visible(secret: str) -> str:
+    """A secret without a byte order mark before it and line ends behind it.
+
+    Any other invisible character would make a wrong secret that looks right: it is a finding, which says
+    which character it is and nothing of the secret.
+    """
+    text = secret.removeprefix("\ufeff").rstrip("\r\n")
+    if not text.strip():
+        raise wrong("a secret cannot be empty")
+    if text != text.strip(" "):
+        raise wrong("the secret begins or ends with a blank: remove it")
+    for position, character in enumerate(text, 1):
+        if _is_invisible(character):
+            name = unicodedata.name(character, "a control character")
+            raise wrong(
+                f"the secret's character {position} is invisible (U+{ord(character):04X}, {name}): remove it"
+            )
+    return text
+
+
+def _is_invisible(character: str) -> bool:
+    if character == " ":
+        return False
+    variation = "\ufe00" <= character <= "\ufe0f" or "\U000e0100" <= character <= "\U000e01ef"
+    return (
+        variation or character in _UNSEEN or unicodedata.category(character) in {"Cc", "Cf", "Zl", "Zp", "Zs"}
+    )
+
+
 def _secret(value: object) -> str:
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
@@ -244,19 +280,32 @@ def _secret(value: object) -> str:
         raise wrong("a secret is text: put it in quotes")
     if not value.strip():
         raise wrong("a secret cannot be empty")
-    return value
+    return visible(value)
+
+
+def _secret_text(value: object, info: ValidationInfo) -> str:
+    content = _contents(_path(value, info))
+    if len(content) > MAX_SECRET:
+        raise wrong(f"the file holds more than {MAX_SECRET} bytes: it is no secret")
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff") or (b"\0" in content[:2] and len(content) > 1):
+        raise wrong("the file is UTF-16: save it as UTF-8")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise wrong("the file is not UTF-8 text") from None
 
 
 def _secret_file(value: object, info: ValidationInfo) -> str:
     if isinstance(value, SecretStr):
         return value.get_secret_value()
-    content = _contents(_path(value, info))
-    if len(content) > MAX_SECRET:
-        raise wrong(f"the file holds more than {MAX_SECRET} bytes: it is no secret")
-    try:
-        return content.decode().rstrip("\r\n")
-    except UnicodeDecodeError:
-        raise wrong("the file is not UTF-8 text") from None
+    return visible(_secret_text(value, info))
+
+
+def _secrets_file(value: object, info: ValidationInfo) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    lines = re.split(r"\r?\n", _secret_text(value, info))
+    return "\n".join(visible(line) for line in lines if line.strip())
 
 
 Secret = Annotated[
@@ -266,3 +315,6 @@ Secret = Annotated[
 
 SecretFile = Annotated[SecretStr, BeforeValidator(_secret_file), _PATH_SCHEMA]
 """The path of a file that holds a secret; its value is the secret, read once, without its last newline."""
+
+SecretsFile = Annotated[SecretStr, BeforeValidator(_secrets_file), _PATH_SCHEMA]
+"""The path of a file that holds secrets, one a line; its value is the lines."""

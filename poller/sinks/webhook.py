@@ -22,7 +22,7 @@ from poller.settings import (
     Cidr,
     Duration,
     Secret,
-    SecretFile,
+    SecretsFile,
     SinkSettings,
     TlsSettings,
     Url,
@@ -83,7 +83,7 @@ class WebhookSettings(SinkSettings):
         default=None,
         description="The Standard Webhooks secret (whsec_…) that signs; better ${NAME} than it.",
     )
-    secret_file: Annotated[SecretFile, AfterValidator(_signing)] | None = Field(
+    secret_file: Annotated[SecretsFile, AfterValidator(_signing)] | None = Field(
         default=None, description="A file that holds the secret; during rotation two, one a line."
     )
     secrets: tuple[SigningSecret, ...] = Field(
@@ -176,7 +176,9 @@ class Webhook:
         except (Unreachable, Lost) as error:
             raise TryLater(str(error)) from None
         if not 200 <= answer.status < 300:
-            raise refusal(answer.status, answer.retry_after, datetime.now(UTC), answer.body)
+            refused = refusal(answer.status, answer.retry_after, datetime.now(UTC))
+            refused.said = answer.body
+            raise refused
         if answer.early:
             raise TryLater(f"HTTP {answer.status} before the whole request was sent")
 
@@ -205,11 +207,8 @@ def _array(batch: Batch) -> bytes:
 # ---------------------------------------------------------------- what an answer means
 
 
-def refusal(status: int, retry_after: str | None, now: datetime, body: bytes = b"") -> SinkError:
-    """What a status that is not 2xx means for the batch; a `Retry-After` counts where it is tried again.
-
-    `body` is the beginning of what the receiver said; it may echo the request, so it is never repeated as it is.
-    """
+def refusal(status: int, retry_after: str | None, now: datetime) -> SinkError:
+    """What a status that is not 2xx means for the batch; a `Retry-After` counts where it is tried again."""
     if status in REJECTIONS:
         return Rejected(f"HTTP {status}")
     if status == 410:

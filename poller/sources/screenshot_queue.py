@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from poller.model import Event, Page, Reading, Reject
+from poller.model import ERROR_PAGE, Event, Page, Reading, Reject
 from poller.qcloud.account import Account
 from poller.qcloud.messages import Unreadable
 from poller.qcloud.redaction import redact
@@ -88,7 +88,8 @@ class ScreenshotQueue:
         unread += answer.rejects
         understood = answer.readable and page.status == 200 and not answer.cut
         if answer.text and not answer.size and not understood:
-            unread += ((verdict.detail or f"HTTP {page.status}", answer.text[:_LARGEST_ERROR_PAGE]),)
+            reason, text = verdict.detail or f"HTTP {page.status}", answer.text[:_LARGEST_ERROR_PAGE]
+            unread += ((f"{ERROR_PAGE}: {reason}" if _is_error_page(answer, page) else reason, text),)
         return Reading(
             events=tuple(events),
             rejects=tuple(self._reject(reason, raw, page) for reason, raw in unread),
@@ -118,3 +119,10 @@ class ScreenshotQueue:
         # The bytes are decompressed and UTF-8 by now as far as they could be: no encoding to undo.
         body = redact(raw[:_LARGEST_REJECT], self._account.key)
         return Reject(received_at=page.received_at, reason=reason, encoding="", body=body)
+
+
+def _is_error_page(answer: Answer, page: Page) -> bool:
+    """Whether a body that holds no message is a plain error page, and no new form of message."""
+    if not page.whole or answer.cut or b"pic_" in answer.text or b"stream_id" in answer.text:
+        return False
+    return page.status != 200 or answer.text.lstrip()[:1] not in (b"{", b"[")

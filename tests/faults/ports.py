@@ -41,7 +41,7 @@ RECEIVER: Final = (
         "the sandbox's `fired`; the reason told, or 403",
         CALLBACK,
         "qcloud/test_notifications.py::test_a_t_of_any_other_form_or_time_is_refused_whatever_its_signature",
-        "sources/test_callbacks.py::test_the_measured_skew_moves_the_window_as_far_as_it_is_believed",
+        "sources/test_callbacks.py::test_a_push_is_good_by_our_clock_or_by_the_platforms_as_far_as_that_is_believed",
         sandbox="callback:stale",
     ),
     row(
@@ -196,6 +196,29 @@ SECRETS: Final = (
         "the answer has asterisks in its place; the platform was sent the signature",
         "qcloud/test_account.py::test_an_answer_that_echoes_our_signature_or_key_is_blanked_before_it_is_kept",
         "qcloud/test_account.py::test_no_key_and_no_signature_comes_out_anywhere",
+    ),
+    row(
+        "a push secret in a message, however it is spelled",
+        "masked in spool, quarantine, log and sinks; only the journal has raw bytes",
+        "each spelling in turn, also in torn messages",
+        "qcloud/test_redaction.py::test_a_push_secret_is_masked_however_a_message_spells_it",
+        "qcloud/test_redaction.py::test_a_push_secret_is_masked_in_what_is_quarantined",
+        "qcloud/test_redaction.py::test_no_row_of_a_list_and_no_state_of_a_channel_keeps_its_push_secret",
+        "story/test_secrets.py::test_no_spelling_of_a_push_secret_is_stored_logged_or_delivered",
+    ),
+    row(
+        "a receiver that echoes headers, URL and signature",
+        "its words are shown without a secret",
+        "the log quotes it; each encoding in turn",
+        "story/test_secrets.py::test_a_receiver_that_echoes_all_that_it_was_sent_is_quoted_without_a_secret",
+        "qcloud/test_excerpts.py::test_a_secret_that_an_error_page_echoes_is_not_shown",
+    ),
+    row(
+        "an invisible character in a secret",
+        "a finding that names it",
+        "each character in each place",
+        "settings/test_secrets.py::test_an_invisible_character_in_a_secret_is_a_finding_that_names_it",
+        "settings/test_secrets.py::test_no_secret_of_the_customers_file_is_echoed",
     ),
     row(
         "a traceback",

@@ -12,6 +12,22 @@ QUERY: Final = "story/test_every_fault.py::test_every_fault_of_lists_and_states_
 
 UPSTREAM: Final = (
     row(
+        "plain error pages: HTML with 200, 3xx, 4xx, 5xx",
+        "a failed poll with an excerpt; each distinct page is kept once, up to a cap",
+        "each page in turn, with a new request id each time",
+        "sources/test_screenshot_queue.py"
+        "::test_an_error_page_is_a_failed_poll_with_its_words_and_is_kept_once",
+        "sources/test_screenshot_queue.py::test_error_pages_that_differ_are_kept_up_to_a_cap",
+    ),
+    row(
+        "a `Date` that something in between wrote: behind, ahead, stored, flapping",
+        "an alarm where three agree, no correction without a refusal that it explains; polls and pushes go on",
+        "the metric shows the wrong `Date`; the platform counts refusals",
+        "story/test_operation.py::test_a_proxy_that_writes_a_wrong_date_stops_neither_polls_nor_pushes",
+        "qcloud/test_skew.py::test_only_an_expired_signature_that_the_skew_explains_corrects",
+        "qcloud/test_skew.py::test_dates_that_flap_are_no_alarm_and_move_no_correction",
+    ),
+    row(
         "nothing sent: DNS, refused, TLS",
         "back off, nothing counted as lost",
         "`NotSent` is raised, or `failed` counted; servers count connections and requests",

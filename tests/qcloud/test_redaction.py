@@ -1,11 +1,37 @@
 """What must not be kept or said is masked."""
 
+import gzip
+import json
+import random
+import re
+from datetime import UTC, datetime
+from typing import Any
+
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from poller.qcloud.redaction import blank, redact, redact_message, redact_text
+from poller.metrics import Metrics
+from poller.model import Page
+from poller.qcloud.channels import read_status
+from poller.qcloud.files import read_files
+from poller.qcloud.redaction import (
+    blank,
+    may_hold_secret,
+    redact,
+    redact_message,
+    redact_text,
+    redact_value,
+)
+from poller.qcloud.replies import open_answer
+from poller.scribe import Scribe
+from poller.spools.memory import MemorySpool
+from tests.core.fakes import ScriptedSource
 
-SECRET = "c0ffeec0ffeec0ffeec0ffeec0ffee00"
+from .spellings import NUMBER, SECRET, all_messages
+
+SPELLINGS = all_messages()
 
 
 @pytest.mark.parametrize(
@@ -63,7 +89,176 @@ def test_a_message_stays_json_and_its_picture_url_works_still() -> None:
     }
 
 
+MORE_BAIT = (
+    b"%25" * 300_000,
+    b"%" + b"25" * 500_000,
+    b'txSecret":"' + b'\\"' * 400_000,
+    b'"stream_param":{' + b'"{' * 400_000,
+    b"tx" + b"_" * 1_000_000,
+    b"\\u0074" * 150_000,
+    b"txSecret=" * 100_000,
+    b"&#" + b"0" * 1_000_000,
+    b'"txSecret":[' * 80_000,
+)
+
+
 def test_masking_is_quick_on_a_megabyte_of_bait() -> None:
-    for bait in (b"sign" * 250_000, b"sign=" * 200_000, b'"sign":"' * 100_000, b"sign" + b"\\" * 1_000_000):
+    for bait in (
+        b"sign" * 250_000,
+        b"sign=" * 200_000,
+        b'"sign":"' * 100_000,
+        b"sign" + b"\\" * 1_000_000,
+        *MORE_BAIT,
+    ):
         redact(bait)
         redact_message(bait)
+        redact_message(json.dumps({"a": bait.decode()}).encode())
+
+
+def holds_secret(text: bytes) -> bool:
+    return any(each.encode() in text for each in (SECRET, NUMBER))
+
+
+@pytest.mark.parametrize("form", SPELLINGS)
+def test_a_push_secret_is_masked_however_a_message_spells_it(form: str) -> None:
+    for name, raw in SPELLINGS[form].items():
+        message = raw.encode()
+        assert may_hold_secret(message), name
+        masked = redact_message(message)
+        assert not holds_secret(_decoded(masked)), name
+        found = json.loads(masked)
+        assert (found["stream_id"], found["pic_url"]) == ("s", "a.jpg")
+        assert redact_message(masked) == masked
+        value = redact_value(json.loads(raw))
+        assert not holds_secret(_decoded(json.dumps(value).encode())), name
+
+
+@pytest.mark.parametrize("form", SPELLINGS)
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda message: message,
+        lambda message: message[:-1],
+        lambda message: b"\xff" + message,
+        lambda message: b"{" + message,
+    ],
+    ids=["whole", "torn", "no UTF-8", "broken"],
+)
+def test_a_push_secret_is_masked_in_what_is_quarantined(form: str, spoil: Any) -> None:
+    for name, raw in SPELLINGS[form].items():
+        assert not holds_secret(_decoded(redact(spoil(raw.encode())))), name
+
+
+def _decoded(text: bytes) -> bytes:
+    """With every escape of JSON and of URLs undone, however often, so that none can hide the secret."""
+    text = text.replace(b"\\/", b"/")
+    for _ in range(14):
+        text = re.sub(rb"\\+u00([0-9a-fA-F]{2})", lambda found: bytes.fromhex(found[1].decode()), text)
+        text = re.sub(rb"%([0-9a-fA-F]{2})", lambda found: bytes.fromhex(found[1].decode()), text)
+    return text
+
+
+def test_what_is_no_secret_stays_byte_for_byte() -> None:
+    for raw in (
+        b'{"a":1.50,"a":1e400,"b":12345678901234567890, "c" : "\\u4e2d\\/\\ud800"}',
+        b'{"pic_full_url":"http://h/a.jpg?q-sign-algorithm=sha1&sign=x%3D&q-signature=y"}',
+        b'{"pic_url":"/shots/a.jpg?sign=abc&t=1"}',
+        b'{"stream_id":"design","assign":"x","signal":"y","text":"time: 5, param=1, stream: x"}',
+        b'{"create_time":1,"texttime":"x","monkey":"x","key":"x"}',
+    ):
+        assert redact_message(raw) == raw
+
+
+def test_only_the_secrets_value_is_replaced() -> None:
+    raw = b'{ "a":1.50, "TxSecret" : {"x":[1,"}"]} , "u":"?a=1\\u0026txSecret=S&b=2", "a":2}'
+    assert redact_message(raw) == b'{ "a":1.50, "TxSecret" : "***" , "u":"?a=1&txSecret=***&b=2", "a":2}'
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda message: b'{"ret":0,"message":"ok","output":{"count":1,"data":[' + message + b"]}}",
+        lambda message: b'[{"output":[{"data":[' + message + b"]}]}]",
+        lambda message: json.dumps({"output": {"data": [message.decode()]}}).encode(),
+        lambda message: b'cb({"output":{"data":[' + message + b"]}});",
+        lambda message: b'{"ret":0,"output":{"data":[' + message + b",",
+    ],
+)
+def test_no_message_of_an_answer_keeps_its_push_secret(wrap: Any) -> None:
+    for form, spelled in SPELLINGS.items():
+        for name, raw in list(spelled.items())[::5]:
+            answer = open_answer(wrap(raw.encode()))
+            assert answer.messages, (form, name)
+            for message in answer.messages:
+                assert not holds_secret(_decoded(bytes(message))), (form, name)
+
+
+def test_no_row_of_a_list_and_no_state_of_a_channel_keeps_its_push_secret() -> None:
+    for form, spelled in SPELLINGS.items():
+        for name, raw in list(spelled.items())[::5]:
+            row = '{"vid":"v","end_time":"2016-08-22 15:16:27",' + raw[1:]
+            listed, _ = read_files(
+                f'{{"ret":0,"output":{{"all_count":1,"file_list":[{row}]}}}}'.encode(),
+                "",
+                status=200,
+                whole=True,
+            )
+            assert listed is not None, (form, name)
+            told, _ = read_status(
+                b'{"ret":0,"output":[{"status":1,' + raw[1:].encode() + b"]}", "", status=200, whole=True
+            )
+            assert told is not None, (form, name)
+            for message in (listed.segments[0].message, told.message):
+                assert not holds_secret(_decoded(message)), (form, name)
+
+
+def test_a_page_that_a_bug_leaves_unread_is_masked_in_quarantine() -> None:
+    page = Page(
+        source="shots",
+        received_at=datetime.now(UTC),
+        status=200,
+        encoding="gzip",
+        whole=True,
+        body=gzip.compress(SPELLINGS["Go"]["txSecret"].encode()),
+    )
+    reading = Scribe(
+        ScriptedSource(), MemorySpool("spool", MemorySpool.Settings(type="memory"), {}), Metrics()
+    ).read(page, lambda: next(iter([])))
+    (reject,) = reading.rejects
+    assert reject.encoding == ""
+    assert b"pic_url" in reject.body
+    assert not holds_secret(reject.body)
+
+
+NAME = st.sampled_from(["txSecret", "stream_param", "sign", "txTime"])
+LEAF = st.text(max_size=8) | st.none() | st.integers() | st.booleans()
+
+
+@st.composite
+def written_somehow(draw: st.DrawFn) -> str:
+    """A message with a secret in it, under layers of JSON, lists, strings and random escapes."""
+    rng = random.Random(draw(st.integers(0, 2**32)))
+    name = "".join(rng.choice((each, each.upper(), each + "_", each)) for each in draw(NAME))
+    value: Any = {name: draw(st.sampled_from([SECRET, [SECRET], {"a": SECRET}, [{"b": [SECRET]}]]))}
+    for layer in draw(st.lists(st.integers(0, 3), max_size=5)):
+        if layer == 0:
+            value = [draw(LEAF), value, draw(LEAF)]
+        elif layer == 1:
+            value = {"a": draw(LEAF), "b": value}
+        elif layer == 2:
+            value = {"ext": json.dumps(value, ensure_ascii=rng.random() < 0.5)}
+        else:
+            value = {"ext": value, "c": {"d": draw(LEAF)}}
+    text = json.dumps({"pic_url": "a.jpg", "x": value})
+    return "".join(
+        f"\\u{ord(each):04x}" if each.isalpha() and before == "_" else each
+        for before, each in zip("{" + text, text, strict=False)
+    )
+
+
+@settings(max_examples=300, deadline=None)
+@given(written_somehow())
+def test_no_layer_hides_a_push_secret(raw: str) -> None:
+    masked = redact_message(raw.encode())
+    assert not holds_secret(_decoded(masked))
+    json.loads(masked)

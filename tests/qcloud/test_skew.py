@@ -4,7 +4,7 @@ from email.utils import formatdate
 
 import pytest
 
-from poller.qcloud.skew import BEYOND, CORRECTED, RIGHT, Skew, epoch_of, measured
+from poller.qcloud.skew import BEYOND, CORRECTED, OFF, RIGHT, Skew, epoch_of, measured, refused
 
 NOW = 1_471_850_000.0
 
@@ -15,25 +15,91 @@ def after(skew: Skew, ahead: float, *, at: float = NOW, trip: float = 0.1) -> Sk
     )
 
 
+def steadily(ahead: float, *, count: int = 3, skew: Skew = Skew()) -> Skew:  # noqa: B008 - frozen
+    for step in range(count):
+        skew = after(skew, ahead, at=NOW + step)
+    return skew
+
+
 @pytest.mark.parametrize(
     ("ahead", "state"),
     [
         (0.0, RIGHT),
         (3.0, RIGHT),
-        (7.0, CORRECTED),
-        (-7.0, CORRECTED),
-        (600.0, CORRECTED),
-        (-3500.0, CORRECTED),
+        (7.0, OFF),
+        (-7.0, RIGHT),
+        (-290.0, RIGHT),
+        (-310.0, OFF),
+        (600.0, OFF),
+        (-3000.0, OFF),
+        (-3500.0, OFF),
         (7200.0, BEYOND),
         (-7200.0, BEYOND),
         (100000000.0, BEYOND),
     ],
 )
-def test_one_answer_tells_how_far_the_clock_is_off(ahead: float, state: str) -> None:
-    skew = after(Skew(), ahead)
+def test_three_answers_that_agree_are_an_alarm_and_correct_nothing(ahead: float, state: str) -> None:
+    assert steadily(ahead, count=2).state == RIGHT
+    skew = steadily(ahead)
     assert skew.seconds == pytest.approx(ahead, abs=1.2)
-    assert skew.state == state
-    assert skew.correction == (0.0 if state == BEYOND else skew.seconds)
+    assert (skew.state, skew.correction) == (state, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("ahead", "corrects"),
+    [
+        (0.0, False),
+        (20.0, False),
+        (45.0, True),
+        (600.0, True),
+        (3590.0, True),
+        (3700.0, False),
+        (-600.0, False),
+        (-3000.0, False),
+        (-7200.0, False),
+        (100000000.0, False),
+    ],
+)
+def test_only_an_expired_signature_that_the_skew_explains_corrects(ahead: float, corrects: bool) -> None:
+    for count in (1, 3):
+        skew = refused(steadily(ahead, count=count), expired=True)
+        assert skew.correction == (pytest.approx(ahead, abs=1.2) if corrects else 0.0)
+        assert (skew.state == CORRECTED) is corrects
+        assert refused(steadily(ahead, count=count), expired=False).correction == 0.0
+
+
+def test_a_correction_that_brings_refusals_is_dropped_until_the_clocks_change() -> None:
+    skew = refused(refused(steadily(600.0), expired=True), expired=False)
+    assert (skew.correction, skew.state) == (0.0, OFF)
+    assert refused(after(skew, 600.0, at=NOW + 5), expired=True).correction == 0.0
+    skew = after(skew, 1200.0, at=NOW + 6)
+    assert refused(skew, expired=True).correction == pytest.approx(1200, abs=1.2)
+
+
+def test_a_correction_follows_a_clock_that_is_set_right() -> None:
+    skew = steadily(0.0, skew=refused(steadily(600.0), expired=True))
+    assert (skew.correction, skew.state) == (0.0, RIGHT)
+    assert steadily(-600.0, skew=refused(steadily(600.0), expired=True)).correction == 0.0
+    assert steadily(7200.0, skew=refused(steadily(600.0), expired=True)).state == BEYOND
+
+
+def test_dates_that_flap_are_no_alarm_and_move_no_correction() -> None:
+    skew, states = refused(after(Skew(), 600.0), expired=True), set()
+    for step in range(20):
+        skew = after(skew, (-3000.0, 600.0, 0.0, 5000.0)[step % 4], at=NOW + step)
+        states.add(skew.state)
+        assert skew.correction == pytest.approx(600, abs=1.2)
+    assert states == {CORRECTED}
+
+
+def test_a_stored_answer_is_as_old_as_its_age_says() -> None:
+    skew = Skew()
+    for step, old in enumerate((100, 400, 3000)):
+        date = formatdate(int(NOW + step * 10 - old), usegmt=True)
+        skew = measured(skew, sent=NOW + step * 10, received=NOW + step * 10 + 0.1, date=date, age=f" {old} ")
+    assert (skew.state, skew.seconds, skew.agreeing) == (RIGHT, 0.0, 3)
+    for age in ("", "-5", "soon", "1.5", "9" * 400, "\u0661"):
+        assert measured(skew, sent=NOW, received=NOW, date=formatdate(NOW, usegmt=True), age=age) is skew
 
 
 def test_many_answers_sharpen_the_measure_below_the_second_a_date_has() -> None:
@@ -48,18 +114,13 @@ def test_a_slow_answer_proves_no_skew() -> None:
     assert skew.seconds == 0.0
 
 
-def test_a_clock_that_is_set_right_is_noticed_with_the_next_answer() -> None:
-    skew = after(after(Skew(), 600.0), 0.0, at=NOW + 5)
-    assert (skew.state, skew.seconds) == (RIGHT, 0.0)
-
-
 def test_a_clock_at_the_threshold_does_not_flap() -> None:
-    states = []
-    skew = Skew()
-    for step, ahead in enumerate([6.5, 4.0, 6.0, 4.0, 0.0]):
-        skew = after(skew, ahead, at=NOW + step * 5)
+    skew, states = Skew(), []
+    for step, ahead in enumerate([7.0, 4.0, 6.5, 4.0, 0.0]):
+        for more in range(3):
+            skew = after(skew, ahead, at=NOW + step * 5 + more)
         states.append(skew.state)
-    assert states == [CORRECTED, CORRECTED, CORRECTED, CORRECTED, RIGHT]
+    assert states == [OFF, OFF, OFF, OFF, RIGHT]
 
 
 @pytest.mark.parametrize(

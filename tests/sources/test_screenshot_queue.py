@@ -7,8 +7,12 @@ import msgspec
 import pytest
 from pydantic import ValidationError
 
-from poller.model import PollOutcome
+from poller.metrics import Metrics
+from poller.model import Page, PollOutcome, Reading
+from poller.scribe import Scribe
 from poller.sources.screenshot_queue import ScreenshotQueue
+from poller.spools.memory import MemorySpool
+from tests.core.fakes import ScriptedSource
 from tests.sources.pages import KEY, PUSH, RECEIVED, Object, message, page_of, raw, read
 
 # ---------------------------------------------------------------- what an event says
@@ -182,6 +186,54 @@ def test_an_error_page_is_kept_up_to_64_kib_and_without_secrets() -> None:
     assert len(reject.body) <= 64 * 1024
     assert b"0123456789abcdef" not in reject.body
     assert KEY.encode() not in reject.body
+
+
+def scribe() -> Scribe:
+    return Scribe(ScriptedSource(), MemorySpool("spool", MemorySpool.Settings(type="memory"), {}), Metrics())
+
+
+def keep(keeper: Scribe, body: bytes, status: int) -> Reading:
+    page = Page(source="shots", received_at=RECEIVED, status=status, encoding="", whole=True, body=body)
+    return keeper.read(page, lambda: read(body, status=status))
+
+
+ERROR_PAGES = {
+    "HTML 200": (200, b"<html><h1>Welcome</h1> request %d at 03:0%d:11</html>"),
+    "text 200": (200, b"request failed.no returnData %d %d"),
+    "302": (302, b"<html>moved to http://login.example/?id=%d&sign=5ecre7%d</html>"),
+    "404": (404, b"<html>not found, trace 00f%da9%d</html>"),
+    "502": (502, b"<html><center>502 Bad Gateway</center> %d-%d</html>"),
+    "503 JSON": (503, b'{"error":"busy","request_id":"a%df%d"}'),
+}
+
+
+@pytest.mark.parametrize("case", ERROR_PAGES)
+def test_an_error_page_is_a_failed_poll_with_its_words_and_is_kept_once(case: str) -> None:
+    (status, body), keeper, kept = ERROR_PAGES[case], scribe(), 0
+    for turn in range(8):
+        reading = keep(keeper, body % (turn, turn), status)
+        kept += len(reading.rejects)
+        assert reading.outcome in (PollOutcome.FAILED, PollOutcome.REFUSED)
+        assert body.split(b"%")[0].split(b"?")[0].decode()[:20].strip() in reading.detail
+        assert "5ecre7" not in reading.detail
+        assert all(reject.reason.startswith("error page") for reject in reading.rejects)
+    assert kept == 1
+
+
+def test_error_pages_that_differ_are_kept_up_to_a_cap() -> None:
+    keeper, kept = scribe(), 0
+    for turn in range(60):
+        reading = keep(keeper, b"<html>" + b"x" * turn, 502)
+        kept += len(reading.rejects)
+    assert kept == 16
+
+
+def test_what_names_a_picture_is_no_error_page_and_kept_each_time() -> None:
+    for status, body in ((502, b"<p>pic_url</p>"), (200, b'{"result":[{"picture":"a.jpg"}]}')):
+        keeper = scribe()
+        keep(keeper, body, status)
+        reading = keep(keeper, body, status)
+        assert [reject.reason.startswith("error page") for reject in reading.rejects] == [False]
 
 
 def test_a_refusal_s_detail_is_short_redacted_and_one_line() -> None:

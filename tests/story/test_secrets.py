@@ -1,16 +1,24 @@
 """Canaries: after a run through all faults at log level debug, no secret is found anywhere."""
 
+import base64
 import hashlib
+import html
+import itertools
 import json
 import random
 import re
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
 from poller.sandbox import API_FAULTS, COS_FAULTS, Customer
+from tests.qcloud.spellings import SECRET, all_messages
 
 from .rig import Process, story
 from .town import Town, town, until
@@ -64,6 +72,83 @@ def test_no_secret_is_found_anywhere_after_a_run_through_all_faults(tmp_path: Pa
         assert _found(places, signs) == []
         size = sum(map(len, places.values()))
         print(f"\ncanaries ({form}): {len(places)} places, {size} bytes, {len(signs)} signatures, none found")
+
+
+def test_a_receiver_that_echoes_all_that_it_was_sent_is_quoted_without_a_secret(tmp_path: Path) -> None:
+    with town(tmp_path) as place, echoing_receiver() as url:
+        folder = tmp_path / "daemon"
+        hook = {
+            "type": "webhook",
+            "url": url + "?token=${CANARY_TOKEN}",
+            "allow_cidr": ["127.0.0.0/8"],
+            "secret": "${CANARY_HOOK}",
+            "headers": {"X-Canary": "${CANARY_HEADER}"},
+        }
+        with story(place, folder, sinks={"hook": hook}, log={"level": "debug", "format": "json"}) as told:
+            place.enqueue(20)
+            process = told.start(**SECRETS)
+            until(lambda: len(process.said("delivery_failed")) >= 3)
+            reasons = " ".join(str(line["reason"]) for line in process.said("delivery_failed"))
+            assert "HTTP 500: you sent" in reasons
+            assert process.stop() == 0
+        encoded = [base64.b64encode(word.encode()).decode().rstrip("=") for word in CANARIES.values()]
+        assert _found(_files(folder), [*CANARIES.values(), *encoded]) == []
+
+
+@contextmanager
+def echoing_receiver() -> Iterator[str]:
+    """Answers 500 and all that came: raw, as JSON, percent-encoded, as HTML, in base64; the beginning differs."""
+    ways: list[Callable[[str], str]] = [
+        str,
+        json.dumps,
+        lambda text: quote(text, safe=""),
+        html.escape,
+        lambda text: " ".join(base64.b64encode(word.encode()).decode() for word in text.split()),
+    ]
+    turn = itertools.count()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            number = next(turn)
+            names = ("X-Canary", "webhook-signature")[:: 1 if number % 2 else -1]
+            words = " ".join(f"{name}: {self.headers[name]}" for name in names)
+            body = f"you sent {ways[number % len(ways)](f'{words} {self.path}')}".encode()
+            self.send_response(500)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}/hook"
+        finally:
+            server.shutdown()
+
+
+def test_no_spelling_of_a_push_secret_is_stored_logged_or_delivered(tmp_path: Path) -> None:
+    spelled = [raw for form in all_messages().values() for raw in list(form.values())[::4]]
+    raws = [raw.replace("a.jpg", f"{number}.jpg") for number, raw in enumerate(spelled)]
+    torn = [raw.replace('"pic_url":', '"pic_url":"x') for raw in raws]
+    with town(tmp_path) as place:
+        folder = tmp_path / "daemon"
+        with story(place, folder, log={"level": "debug", "format": "json"}) as told:
+            queue = place.sandbox.platform.queue()
+            for raw in raws + torn:
+                place.ask(lambda raw=raw: queue.enqueue_raw(raw.encode()))  # type: ignore[misc]
+            process = told.run()
+            until(lambda: place.depth == 0 and place.hook.files.total() >= len(raws))
+            assert process.stop() == 0, process.stderr[-3000:]
+            assert len(told.books().quarantine) > 0
+        places = _files(folder)
+        assert places.pop("spool.db.journal"), "it alone holds raw bytes"
+        assert (folder / "spool.db.journal").stat().st_mode & 0o777 == 0o600
+        assert [name for name, content in places.items() if SECRET.encode() in content] == []
 
 
 def _sinks(place: Town, folder: Path) -> dict[str, object]:
