@@ -241,7 +241,7 @@ def _customer(
     platform: Any, file: Path, number: int, settings: dict[str, Any], written: dict[str, Any]
 ) -> Any:
     try:
-        return platform.Customer(**_secrets(file, settings, written))
+        return platform.Customer(**_secrets(settings, written))
     except (TypeError, ValueError) as error:
         reason = str(error).removeprefix("Customer.__init__() got an ")
         raise typer.BadParameter(f"{file}: customer {number}: {reason}") from None
@@ -262,7 +262,7 @@ def _customers_read(file: Path) -> tuple[Any, Any]:
         raise typer.BadParameter(f"{file}: not YAML that can be read{where}") from None
 
 
-def _secrets(file: Path, one: dict[str, Any], written: dict[str, Any]) -> dict[str, Any]:
+def _secrets(one: dict[str, Any], written: dict[str, Any]) -> dict[str, Any]:
     """A customer with its secrets as they are written, so that one of digits stays what it is."""
     from poller.settings.fields import visible
 
@@ -272,11 +272,11 @@ def _secrets(file: Path, one: dict[str, Any], written: dict[str, Any]) -> dict[s
             continue
         text = written[name]
         if not isinstance(text, str):
-            raise typer.BadParameter(f"{file}: {name}: is no text")
+            raise ValueError(f"{name}: is no text")
         try:
             found[name] = visible(text)
         except PydanticCustomError as error:
-            raise typer.BadParameter(f"{file}: {name}: {error.message()}") from None
+            raise ValueError(f"{name}: {error.message()}") from None
     return found
 
 

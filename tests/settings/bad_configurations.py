@@ -537,7 +537,13 @@ SEVERAL = [
     ),
 ]
 
-TOGETHER = [
+IDS = [
+    case("an app_id of letters", {3: "    app_id: §abc"}, "an id is a number"),
+    case("a cos app_id of letters", {4: "    key: k\n    cos: {bucket: b, app_id: §b}"}, "an id is a number"),
+    case("a vod biz_id of letters", {4: "    key: k\n    vod: {biz_id: §b1}"}, "an id is a number"),
+]
+
+DOUBTFUL = [
     sink(
         "a kind that nobody gives",
         "  out: {type: stdout, only: {kinds: [§screenshots]}}",
@@ -553,9 +559,6 @@ TOGETHER = [
         {6: "  shots: {type: recordings, follow: seen, account: §main}"},
         "recordings builds URLs by vod, and accounts.main has none",
     ),
-    case("an app_id of letters", {3: "    app_id: §abc"}, "an id is a number"),
-    case("a cos app_id of letters", {4: "    key: k\n    cos: {bucket: b, app_id: §b}"}, "an id is a number"),
-    case("a vod biz_id of letters", {4: "    key: k\n    vod: {biz_id: §b1}"}, "an id is a number"),
     case("a spool that is a folder", {7: "spool: {type: sqlite, path: §folder}"}, "is a folder"),
     case("a journal that is a folder", {10: "journal: {path: §folder}"}, "is a folder"),
     case(
@@ -631,4 +634,6 @@ TOGETHER = [
     ),
 ]
 
-CASES = [*TOGETHER, *FILE, *SYNTAX, *TRAPS, *VARIABLES, *KEYS, *VALUES, *ADMIN, *SECRETS, *SEVERAL]
+"""What cannot work together: found by `check`, and a warning of a daemon."""
+
+CASES = [*IDS, *FILE, *SYNTAX, *TRAPS, *VARIABLES, *KEYS, *VALUES, *ADMIN, *SECRETS, *SEVERAL]

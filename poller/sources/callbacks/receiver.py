@@ -168,7 +168,7 @@ class Callbacks:
             self._entrance.turn_away(PushOutcome.KNOWN)
             return
         page = self._page(received_at, fields)
-        self._check_moment(page, now)
+        self._check_moment(page, max(ours, theirs))
         await self._entrance.accept(page)
         self._replays.add(digest, _lives_until(fields, now), now)
 
@@ -290,8 +290,7 @@ def shot_ahead(event: Event, now: float) -> float:
     """
     if event.kind != SHOT:
         return 0.0
-    # and of our own clock, in case what moved `now` is not to be believed
-    return event.occurred_at.timestamp() - max(now, event.received_at.timestamp())
+    return event.occurred_at.timestamp() - now
 
 
 def _lives_until(fields: Fields, now: float) -> float:
