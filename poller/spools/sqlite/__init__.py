@@ -389,7 +389,9 @@ def _load(start: int, reader: sqlite3.Connection) -> list[Member]:
 
 def _received_at(number: int, reader: sqlite3.Connection) -> datetime | None:
     row = reader.execute(
-        "SELECT received_at FROM page WHERE last >= ? ORDER BY first LIMIT 1", (number,)
+        "SELECT received_at FROM page WHERE last >= ? AND first >= coalesce("  # `last` has no index
+        "(SELECT max(first) FROM page WHERE first <= ?), 0) ORDER BY first LIMIT 1",
+        (number, number),
     ).fetchone()
     return moment(row[0]) if row else None
 
