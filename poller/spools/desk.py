@@ -15,6 +15,7 @@ import msgspec
 from poller.clock import Clock
 from poller.model import Attempt, Batch, Dead, DeadLetter, Delivery, Done, Event, Outcome, Retry, batch_id
 from poller.ports import Wants
+from poller.retry import step_of
 
 MOST_RETRYING = 10_000
 """Events that may wait for a retry; beyond it nothing fresh is taken, so that exceptions stay few."""
@@ -26,7 +27,10 @@ Member = tuple[int, Event]
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True):
-    """A batch that waits for its retry; `failed` counts the attempts made."""
+    """A batch that waits for its retry; `failed` counts the attempts made, without those that only asked for a wait.
+
+    `history` is empty until something was tried.
+    """
 
     id: str
     members: tuple[Member, ...]
@@ -217,22 +221,21 @@ class Desk:
         """Apply the outcomes of a batch in hand, and say what to write."""
         ticket = ticket_of(batch)
         now = self._clock.now()
-        again: list[Member] = []
+        again: dict[tuple[int, bool], list[tuple[Member, Retry]]] = {}
         dead: list[DeadLetter] = []
-        waits: list[Retry] = []
         for number, delivery, outcome in zip(ticket.numbers, batch.deliveries, outcomes, strict=True):
             match outcome:
                 case Done():
                     pass
-                case Retry():
-                    again.append((number, delivery.event))
-                    waits.append(outcome)
+                case Retry(after=after, counted=counted):
+                    group = again.setdefault((step_of(after), counted), [])
+                    group.append(((number, delivery.event), outcome))
                 case Dead(reason=reason):
                     dead.append(self._dead_letter(batch, ticket, delivery.event, reason, now))
                 case _:
                     assert_never(outcome)
         self._put_down(batch, ticket)
-        put = (self._wait(batch, ticket, tuple(again), waits, now),) if again else ()
+        put = tuple([self._wait(batch, ticket, group, now) for group in again.values()])
         kept = {waiting.id for waiting in put}
         dropped = tuple([row for row in ticket.rows if row not in kept])
         return Changes(sink=self.sink, position=self.position, put=put, dropped=dropped, dead=tuple(dead))
@@ -245,13 +248,14 @@ class Desk:
                 self._spans.remove(ticket.span.start)
 
     def _wait(
-        self, batch: Batch, ticket: Ticket, again: tuple[Member, ...], waits: list[Retry], now: datetime
+        self, batch: Batch, ticket: Ticket, group: Sequence[tuple[Member, Retry]], now: datetime
     ) -> Waiting:
-        longest = max(waits, key=lambda retry: retry.after)
+        members = tuple([member for member, _ in group])
+        longest = max([retry for _, retry in group], key=lambda retry: retry.after)
         waiting = Waiting(
-            id=batch_id([event.id for _, event in again]),
-            members=again,
-            failed=batch.attempt,
+            id=batch_id([event.id for _, event in members]),
+            members=members,
+            failed=batch.attempt if longest.counted else batch.attempt - 1,
             first_attempt_at=batch.first_attempt_at or now,
             due=now + timedelta(seconds=longest.after),
             history=_extended(ticket.history, now, longest.reason),

@@ -351,7 +351,7 @@ def _lowest(waiting: Iterable[Waiting]) -> dict[Key, int]:
 
 def _told_apart(waiting: Sequence[Waiting]) -> tuple[list[Waiting], list[Member]]:
     """The batches that were tried, and the events parked behind them, as a crash or a stop left both."""
-    tried = [batch for batch in waiting if batch.failed or len(batch.members) > 1]
+    tried = [batch for batch in waiting if _was_tried(batch)]
     last: dict[Key, int] = {}
     for batch in tried:
         for number, event in batch.members:
@@ -360,13 +360,17 @@ def _told_apart(waiting: Sequence[Waiting]) -> tuple[list[Waiting], list[Member]
     batches, parked = tried, []
     for batch in waiting:
         number, event = batch.members[0]
-        if batch.failed or len(batch.members) > 1:
+        if _was_tried(batch):
             continue
         if event.stream is not None and number > last.get(event.stream, 0):
             parked.append((number, event))
         else:
             batches.append(batch)
     return batches, parked
+
+
+def _was_tried(batch: Waiting) -> bool:
+    return bool(batch.failed or batch.history) or len(batch.members) > 1
 
 
 def _first(waiting: Waiting) -> int:

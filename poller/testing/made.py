@@ -126,13 +126,18 @@ def done(batch: Batch) -> list[Done]:
 
 
 async def claims_nothing(spool: Spool, sink: str) -> bool:
-    claim = asyncio.ensure_future(spool.claim(sink, 10))
+    return await claim_now(spool, sink, 10) is None
+
+
+async def claim_now(spool: Spool, sink: str, limit: int) -> Batch | None:
+    """What a sink gets without waiting, None for nothing."""
+    claim = asyncio.ensure_future(spool.claim(sink, limit))
     for _ in range(5):
         await asyncio.sleep(0)
     if claim.done():
-        return False
+        return claim.result()
     claim.cancel()
-    return True
+    return None
 
 
 FOUR = (*(some_event(n) for n in range(3)), some_event(3, stream="hall"))
