@@ -1,6 +1,6 @@
 """The catalogue of streams: what is known of each, derived from events alone."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -150,9 +150,9 @@ class Catalogue:
     def find(self, key: Key) -> Stream | None:
         return self._streams.get(key)
 
-    def forget(self, before: datetime) -> list[Key]:
-        """Drops the streams that were last seen before that; returns which."""
-        gone = [key for key, stream in self._streams.items() if stream.last_seen < before]
+    def forget(self, is_old: Callable[[Stream], bool]) -> list[Key]:
+        """Drops the streams that are old; returns which."""
+        gone = [key for key, stream in self._streams.items() if is_old(stream)]
         for key in gone:
             del self._streams[key]
             self.unsaved.discard(key)

@@ -247,7 +247,7 @@ class Courier:
 
     def _judge(self, batch: Batch, error: Exception | None) -> list[Outcome]:
         first = batch.first_attempt_at
-        age = (self._clock.now() - first).total_seconds() if first else 0.0
+        age = self._clock.age(first) if first else 0.0
         failures = error.failures if isinstance(error, PartlyFailed) else None
         if failures is None:
             return [judge(error, batch.attempt, age, self._terms.policy)] * len(batch.deliveries)

@@ -228,6 +228,10 @@ class Spool(Port, Protocol):
         """Exchange a claimed batch of two or more for two claimed halves, each to be settled on its own."""
         ...
 
+    async def retry_now(self, sink: str) -> None:
+        """Let everything that waits for an attached sink's retry be due."""
+        ...
+
     async def backlog(self, sink: str) -> Backlog:
         """What an attached sink is owed."""
         ...

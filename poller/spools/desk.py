@@ -15,7 +15,7 @@ import msgspec
 from poller.clock import Clock
 from poller.model import Attempt, Batch, Dead, DeadLetter, Delivery, Done, Event, Outcome, Retry, batch_id
 from poller.ports import Wants
-from poller.retry import step_of
+from poller.retry import LONGEST_WAIT, step_of
 
 MOST_RETRYING = 10_000
 """Events that may wait for a retry; beyond it nothing fresh is taken, so that exceptions stay few."""
@@ -90,7 +90,7 @@ class Desk:
         self._skip: set[int] = set()
         for batch in waiting:
             self._skip.update(number for number, _ in batch.members if number >= position)
-            self._queue(batch)
+            self._queue(batch, clock.wait_for(batch.due, LONGEST_WAIT))
 
     @property
     def position(self) -> int:
@@ -125,8 +125,15 @@ class Desk:
         return max(0, MOST_RETRYING - self.retrying)
 
     def owe(self, waiting: Waiting) -> None:
-        """Take a batch that is owed already as far as the disk is concerned."""
-        self._queue(waiting)
+        """Take a batch that is owed already as far as the disk is concerned; it is due."""
+        self._queue(waiting, 0.0)
+
+    def retry_now(self) -> None:
+        """What waits for its retry is due."""
+        now = self._clock.monotonic()
+        self._due = [(min(due, now), order, waiting) for due, order, waiting in self._due]
+        heapq.heapify(self._due)
+        self.bell.set()
 
     def leave(self) -> Changes:
         """What to write in an orderly stop, so that less comes again."""
@@ -260,13 +267,12 @@ class Desk:
             due=now + timedelta(seconds=longest.after),
             history=_extended(ticket.history, now, longest.reason),
         )
-        self._queue(waiting)
+        self._queue(waiting, longest.after)
         return waiting
 
-    def _queue(self, waiting: Waiting) -> None:
-        wait = (waiting.due - self._clock.now()).total_seconds()
+    def _queue(self, waiting: Waiting, wait: float) -> None:
         self._order += 1
-        heapq.heappush(self._due, (self._clock.monotonic() + max(0.0, wait), self._order, waiting))
+        heapq.heappush(self._due, (self._clock.monotonic() + wait, self._order, waiting))
         self.retrying += len(waiting.members)
         self.bell.set()
 

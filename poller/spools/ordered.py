@@ -273,12 +273,12 @@ class OrderedDesk(Desk):
                 self.ready += len(line.parked)
         self.bell.set()
 
-    def _queue(self, waiting: Waiting) -> None:
+    def _queue(self, waiting: Waiting, wait: float) -> None:
         lines = self._lines_of(event for _, event in waiting.members)
         self._hold(_first(waiting), lines)
         for line in lines:
             line.waits = True
-        super()._queue(waiting)
+        super()._queue(waiting, wait)
 
     # ------------------------------------------------------------ settling
 

@@ -29,11 +29,11 @@ class ToldClock(Clock):
     """A clock that stands still until it is told to move."""
 
     def __init__(self) -> None:
-        self._passed = 0.0
+        self._passed = self._ahead = 0.0
 
     def now(self) -> datetime:
         """The start, and what has passed since."""
-        return START + timedelta(seconds=self._passed)
+        return START + timedelta(seconds=self._passed + self._ahead)
 
     def monotonic(self) -> float:
         """Seconds passed."""
@@ -42,6 +42,10 @@ class ToldClock(Clock):
     def pass_time(self, seconds: float) -> None:
         """Move on."""
         self._passed += seconds
+
+    def jump(self, seconds: float) -> None:
+        """Set the wall clock ahead, or back."""
+        self._ahead += seconds
 
 
 def some_event(number: int, *, stream: str = "room", url: str | None = None, account: str = "main") -> Event:

@@ -142,7 +142,8 @@ class Callbacks:
         now = received_at.timestamp() + self._skew()
         self._check_signature(fields, now)
         digest = _digest(fields, body)
-        if self._replays.holds(digest, now):
+        monotonic = self._clock.monotonic()
+        if self._replays.holds(digest, monotonic):
             self._entrance.turn_away(PushOutcome.KNOWN)
             return
         page = Page(
@@ -154,7 +155,7 @@ class Callbacks:
             body=masked(fields, self._secrets),
         )
         await self._entrance.accept(page)
-        self._replays.add(digest, _lives_until(fields, now), now)
+        self._replays.add(digest, monotonic + _lives_until(fields, now) - now, monotonic)
 
     def _is_ours(self, request: web.BaseRequest) -> bool:
         path = request.path.encode("utf-8", "surrogateescape")
