@@ -200,3 +200,10 @@ def test_a_dead_letter_expires_when_its_time_has_passed_and_not_at_a_jump(tmp_pa
 def test_the_machines_clock_gives_ages() -> None:
     clock = Clock()
     assert 0.0 <= clock.age(clock.now()) < 10.0
+
+
+def test_a_wait_from_disk_is_bounded_where_no_setting_explains_it() -> None:
+    clock = ToldClock()
+    assert clock.wait_for(clock.now() + timedelta(days=1), HOUR) == HOUR
+    assert clock.wait_for(clock.now() + timedelta(seconds=5), HOUR) == 5.0
+    assert clock.wait_for(clock.now() - timedelta(days=1), HOUR) == 0.0

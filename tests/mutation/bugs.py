@@ -704,6 +704,7 @@ OPERATION = (
     ),
 )
 
+from .bugs_clock import CLOCK  # noqa: E402 - it needs `Bug`
 from .bugs_http import HTTP  # noqa: E402 - it needs `Bug`
 
-BUGS = (*POLLING, *JOURNAL, *SPOOL, *SINKS, *PICTURES, *CALLBACKS, *LISTS, *OPERATION, *HTTP)
+BUGS = (*POLLING, *JOURNAL, *SPOOL, *SINKS, *PICTURES, *CALLBACKS, *LISTS, *OPERATION, *HTTP, *CLOCK)
