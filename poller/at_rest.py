@@ -6,7 +6,7 @@ from typing import cast
 
 from poller import plugins
 from poller.assembly import built, wants
-from poller.clock import Clock
+from poller.clock import Clock, KeepsTime
 from poller.control import ControlError, Works
 from poller.metrics import Metrics
 from poller.ports import PushedSource, Source, Spool
@@ -29,7 +29,7 @@ async def at_rest(settings: Settings) -> AsyncIterator[Works]:
         yield Works(
             settings=settings,
             spool=spool,
-            clock=Clock(),
+            clock=spool.clock if isinstance(spool, KeepsTime) else Clock(),
             metrics=Metrics(),
             source=lambda name: _source(settings, name),
         )

@@ -1,6 +1,6 @@
 """The catalogue of streams: what is known of each, derived from events alone."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -15,6 +15,9 @@ POLLS: Final = "channel_status"
 """The source that sees a change of state when it asks; others are told of it."""
 WHOLE_SECOND: Final = timedelta(seconds=1)
 """What is told has lost the part of its second, and may be later than what was seen by this much."""
+AHEAD: Final = timedelta(minutes=5)
+BEHIND: Final = timedelta(days=1)
+"""So far from when it was received a change of state may be dated; beyond it somebody's clock was wrong."""
 Key = tuple[str, str]
 
 
@@ -47,12 +50,14 @@ def noted(stream: Stream | None, event: Event) -> Stream:
         stream = Stream(account=event.account, stream_id=event.stream_id, first_seen=at, last_seen=at)
     if event.kind == "screenshot":
         return _pictured(stream, event)
-    changes: dict[str, object] = {"last_seen": max(stream.last_seen, event.received_at)}
+    seen = max(_still_believed(stream.last_seen, event) or event.received_at, event.received_at)
+    changes: dict[str, object] = {"last_seen": seen}
     if event.kind == "recording":
-        changes["last_segment"] = max(stream.last_segment or event.occurred_at, event.occurred_at)
+        ended = believable(event.occurred_at, event.received_at)
+        changes["last_segment"] = max(_still_believed(stream.last_segment, event) or ended, ended)
     elif event.kind == "channel" and _is_newest(stream, event):
         fields = event.fields
-        changes |= {"state": fields.get("state"), "state_since": event.occurred_at}
+        changes |= {"state": fields.get("state"), "state_since": _changed_at(event)}
         changes["seen_by"] = str(fields.get("seen_by", ""))
     return msgspec.structs.replace(stream, **changes)
 
@@ -70,13 +75,33 @@ def is_news(stream: Stream | None, event: Event) -> bool:
         return True
     if fields.get("seen_by") == POLLS:
         return False
-    told = stream.seen_by == POLLS and _before(event.occurred_at, stream.state_since)
+    told = stream.seen_by == POLLS and _before(_changed_at(event), _still_believed(stream.state_since, event))
     return not told
+
+
+def believable(at: datetime, received_at: datetime) -> datetime:
+    """A moment that somebody else named, or when it was received where that lies far ahead."""
+    return at if at <= received_at + AHEAD else received_at
+
+
+def _changed_at(event: Event) -> datetime:
+    at = believable(event.occurred_at, event.received_at)
+    return at if at >= event.received_at - BEHIND else event.received_at
+
+
+def _still_believed(known: datetime | None, event: Event) -> datetime | None:
+    """What is known, unless it lies far ahead of a later event: a wrong clock wrote it, and must not silence others."""
+    return known if known is None or known <= event.received_at + AHEAD else None
 
 
 def _pictured(stream: Stream, event: Event) -> Stream:
     """The same for a screenshot; written for speed, because nearly every event is one."""
-    seen, last, taken_at = event.received_at, stream.last_screenshot, event.occurred_at
+    seen, taken_at = event.received_at, event.occurred_at
+    latest, last = seen + AHEAD, stream.last_screenshot
+    if taken_at > latest:
+        taken_at = seen
+    if last is not None and last > latest:
+        last = None
     cadence = stream.cadence
     if last is None:
         last = taken_at
@@ -86,7 +111,7 @@ def _pictured(stream: Stream, event: Event) -> Stream:
         account=stream.account,
         stream_id=stream.stream_id,
         first_seen=stream.first_seen,
-        last_seen=seen if seen > stream.last_seen else stream.last_seen,
+        last_seen=stream.last_seen if seen < stream.last_seen <= latest else seen,
         state=stream.state,
         state_since=stream.state_since,
         seen_by=stream.seen_by,
@@ -105,7 +130,7 @@ def _tempo(cadence: float | None, gap: float) -> float:
 
 
 def _is_newest(stream: Stream, event: Event) -> bool:
-    at, since = event.occurred_at, stream.state_since
+    at, since = _changed_at(event), _still_believed(stream.state_since, event)
     if stream.seen_by == POLLS and event.fields.get("seen_by") != POLLS:
         at += WHOLE_SECOND
     return since is None or at >= since
@@ -150,9 +175,9 @@ class Catalogue:
     def find(self, key: Key) -> Stream | None:
         return self._streams.get(key)
 
-    def forget(self, before: datetime) -> list[Key]:
-        """Drops the streams that were last seen before that; returns which."""
-        gone = [key for key, stream in self._streams.items() if stream.last_seen < before]
+    def forget(self, is_old: Callable[[Stream], bool]) -> list[Key]:
+        """Drops the streams that are old; returns which."""
+        gone = [key for key, stream in self._streams.items() if is_old(stream)]
         for key in gone:
             del self._streams[key]
             self.unsaved.discard(key)

@@ -18,7 +18,7 @@ from poller.metrics import Metrics
 from poller.model import Batch, Dead, Done, Outcome, Retry
 from poller.ports import Sink, Spool
 from poller.qcloud.excerpts import excerpt
-from poller.retry import RetryPolicy, backoff, describe, in_order, judge
+from poller.retry import RetryPolicy, backoff, describe, in_order, judge, judge_each
 
 log = structlog.get_logger("courier")
 
@@ -222,7 +222,8 @@ class Courier:
         reached("batch.delivered")
         if isinstance(error, Gone):
             self._disable(error)
-            await self._spool.settle(batch, [Retry(after=0.0, reason=error.reason)] * len(batch.deliveries))
+            again = Retry(after=0.0, reason=error.reason, counted=False)
+            await self._spool.settle(batch, [again] * len(batch.deliveries))
             return 0
         outcomes = self._judge(batch, error)
         self._note_failure(batch, error)
@@ -266,14 +267,11 @@ class Courier:
 
     def _judge(self, batch: Batch, error: Exception | None) -> list[Outcome]:
         first = batch.first_attempt_at
-        age = (self._clock.now() - first).total_seconds() if first else 0.0
+        age = self._clock.age(first) if first else 0.0
         failures = error.failures if isinstance(error, PartlyFailed) else None
         if failures is None:
             return [judge(error, batch.attempt, age, self._terms.policy)] * len(batch.deliveries)
-        outcomes = [
-            judge(failures.get(delivery.event.id), batch.attempt, age, self._terms.policy)
-            for delivery in batch.deliveries
-        ]
+        outcomes = judge_each(batch.deliveries, failures, batch.attempt, age, self._terms.policy)
         return in_order(batch.deliveries, outcomes) if self._terms.ordered else outcomes
 
     async def _halve(self, batch: Batch, reason: str) -> int:
@@ -282,7 +280,8 @@ class Courier:
         halves = await self._spool.split(batch)
         reached("batch.split")
         for half in halves:
-            await self._spool.settle(half, [Retry(after=0.0, reason=reason)] * len(half.deliveries))
+            again = Retry(after=0.0, reason=reason, counted=False)
+            await self._spool.settle(half, [again] * len(half.deliveries))
         return 0
 
     def _note_failure(self, batch: Batch, error: Exception | None) -> None:
@@ -345,7 +344,7 @@ class Courier:
                 case Done():
                     done += 1
                 case Retry():
-                    retry = outcome
+                    retry = outcome if retry is None or outcome.after < retry.after else retry
                 case Dead(reason=reason):
                     dead += 1
                     self._log.error(

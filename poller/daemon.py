@@ -13,7 +13,7 @@ import structlog
 from poller import admin, control, health, plugins, systemd
 from poller.assembly import built, control_path, journal_path
 from poller.changeover import Changeover, new_accounts
-from poller.clock import Clock
+from poller.clock import Clock, KeepsTime
 from poller.control import ControlServer, Request, Row, Works
 from poller.crew import Crew
 from poller.errors import PollerError, StorageFull
@@ -34,6 +34,7 @@ from poller.stop import Stop
 log = structlog.get_logger("daemon")
 
 HOUSEKEEPING = 30.0
+WATCH_CLOCK = 1.0
 LOOK_EVERY = 10.0
 """Seconds between two looks at how all parts are."""
 
@@ -76,6 +77,8 @@ class Daemon:
         self.spool = await stack.enter_async_context(
             cast(Spool, built(plugins.SPOOLS, "spool", settings.spool, {}))
         )
+        if isinstance(self.spool, KeepsTime):
+            self._clock = self.spool.clock
         self._tell_damage()
         journal = Journal(journal_path(settings), settings.journal.size)
         self.journal = await stack.enter_async_context(journal)
@@ -146,13 +149,13 @@ class Daemon:
         return found
 
     def _set_gauges(self, found: Health) -> None:
-        metrics, now = self.metrics, self._clock.now()
+        metrics = self.metrics
         metrics.ready.set(not found.reasons)
         for sink, backlog in found.backlogs.items():
-            age = (now - backlog.oldest).total_seconds() if backlog.oldest else 0.0
+            age = self._clock.age(backlog.oldest) if backlog.oldest else 0.0
             metrics.sink_ready.labels(sink).set(found.sinks[sink].reason is None)
             metrics.backlog.labels(sink).set(backlog.events)
-            metrics.oldest.labels(sink).set(max(0.0, age))
+            metrics.oldest.labels(sink).set(age)
             metrics.dead_letters.labels(sink).set(backlog.dead)
         if isinstance(self.spool, BeginsAnew):
             metrics.spool_files_aside.set(len(self.spool.files_aside()))
@@ -217,7 +220,8 @@ class Daemon:
         left_over = await self._sorted_pages()
         self._group = group
         self.crew.begin(group, left_over, pushed=pushed)
-        keepers = [group.create_task(self._keep_house()), group.create_task(self._watch_health())]
+        keeping = (self._keep_house(), self._watch_health(), self._watch_clock())
+        keepers = [group.create_task(one) for one in keeping]
         systemd.notify("READY=1")
         log.info(
             "running",
@@ -291,6 +295,17 @@ class Daemon:
             except StorageFull as error:
                 log.warning("pruning_failed", reason=str(error))
             await asyncio.sleep(HOUSEKEEPING)
+
+    async def _watch_clock(self) -> None:
+        while True:
+            for jump in self._clock.jumps():
+                log.warning(
+                    "clock_jumped",
+                    seconds=round(jump.seconds, 1),
+                    when="before the start" if jump.at_start else "while running",
+                    means="waits, ages and what is kept go on as if it had not",
+                )
+            await asyncio.sleep(WATCH_CLOCK)
 
     def _pruned(self, pruned: Pruned) -> bool:
         """Tell of what went that nobody has had; true if there is more to prune."""

@@ -179,7 +179,7 @@ def _sink_reason(courier: Courier, backlog: Backlog, clock: Clock, age_limit: fl
         return f"sink {name}: paused: {why}"
     if (failing := _seconds_since(courier.failing_since, clock)) > FAILING_FOR:
         return f"sink {name}: failing for {failing:.0f} s: {(courier.last_error or ('', ''))[1]}"
-    age = (clock.now() - backlog.oldest).total_seconds() if backlog.oldest else 0.0
+    age = clock.age(backlog.oldest) if backlog.oldest else 0.0
     return f"sink {name}: its oldest event waits for {age:.0f} s" if age > age_limit else None
 
 

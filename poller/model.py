@@ -275,7 +275,7 @@ _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """An event owed to one sink; `attempt` counts from 1."""
+    """An event owed to one sink; `attempt` counts from 1, without those that only asked for a wait."""
 
     event: Event
     sink: str
@@ -283,7 +283,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
-    """Deliveries carried together; a retry carries the same members under the same `id`.
+    """Deliveries carried together; when all of it failed alike, a retry carries the same members under the same `id`.
 
     `id` is the event's own for one delivery, else a hash of the members' ids. `first_attempt_at` is
     None before the first attempt. `ticket` belongs to the spool that gave the batch out.
@@ -314,10 +314,11 @@ class Done(msgspec.Struct, frozen=True):
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True):
-    """Carry again after so many seconds."""
+    """Carry again after so many seconds; `counted` is false where the wait was asked for, and nothing failed."""
 
     after: float
     reason: str
+    counted: bool = True
 
 
 class Dead(msgspec.Struct, frozen=True, kw_only=True):

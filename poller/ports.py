@@ -221,13 +221,21 @@ class Spool(Port, Protocol):
 
         Holds for this process at once, also while the disk is full, and becomes durable within a second or
         on leaving: after a crash, the deliveries settled last may be carried again; after any end, also those that
-        were settled while a batch claimed before them was still in hand. Those to retry are due
-        together, after the longest `after` among them, as one batch.
+        were settled while a batch claimed before them was still in hand.
+
+        Where every delivery is to be retried after the same wait, the batch comes again with its id and its members.
+        Otherwise those whose waits are alike come again together, at the latest moment that one of them asks for: no
+        wait grows by more than a quarter, or to more than a second. A `Retry` that is not `counted` leaves the
+        attempt as it is.
         """
         ...
 
     async def split(self, batch: Batch) -> tuple[Batch, ...]:
         """Exchange a claimed batch of two or more for two claimed halves, each to be settled on its own."""
+        ...
+
+    async def retry_now(self, sink: str) -> None:
+        """Let everything that waits for an attached sink's retry be due."""
         ...
 
     async def backlog(self, sink: str) -> Backlog:

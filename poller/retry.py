@@ -1,12 +1,18 @@
 """What becomes of a delivery that failed: one pure function."""
 
+import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
 from poller.errors import Rejected, SinkError, TryLater
 from poller.model import Dead, Delivery, Done, Outcome, Retry
+
+LONGEST_WAIT = 3600.0
+"""Seconds that a `Retry-After` may ask for at most."""
+SAME_WAIT = 1.25
+"""Waits that differ by a smaller factor may end together, at the later of them."""
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -18,7 +24,7 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     give_up_after: float
     first_wait: float = 1.0
     longest_backoff: float = 300.0
-    longest_wait: float = 3600.0
+    longest_wait: float = LONGEST_WAIT
     jitter: Callable[[], float] = random.random
 
 
@@ -32,8 +38,26 @@ def judge(error: Exception | None, attempt: int, age: float, policy: RetryPolicy
     if age >= policy.give_up_after:
         return Dead(reason=f"given up after {attempt} attempts: {reason}")
     if isinstance(error, TryLater) and error.after is not None:
-        return Retry(after=min(max(error.after, 0.0), policy.longest_wait), reason=reason)
+        return Retry(after=min(max(error.after, 0.0), policy.longest_wait), reason=reason, counted=False)
     return Retry(after=backoff(attempt, policy), reason=reason)
+
+
+def judge_each(
+    deliveries: Sequence[Delivery],
+    failures: Mapping[str, Exception],
+    attempt: int,
+    age: float,
+    policy: RetryPolicy,
+) -> list[Outcome]:
+    """The outcomes of a batch of which some failed, each by its own error. One backoff holds for all of them."""
+    drawn = policy.jitter()
+    policy = msgspec.structs.replace(policy, jitter=lambda: drawn)
+    return [judge(failures.get(delivery.event.id), attempt, age, policy) for delivery in deliveries]
+
+
+def step_of(wait: float) -> int:
+    """Waits of one step end together, so that a thousand different ones in a batch are some forty groups."""
+    return 0 if wait < 1.0 else 1 + math.floor(math.log(wait, SAME_WAIT))
 
 
 def in_order(deliveries: Sequence[Delivery], outcomes: Sequence[Outcome]) -> list[Outcome]:

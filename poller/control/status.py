@@ -100,7 +100,7 @@ def _pending(works: Works, backlog: Backlog) -> Row:
 
 
 def _since(works: Works, at: datetime | None) -> float | None:
-    return None if at is None else _rounded((works.clock.now() - at).total_seconds())
+    return None if at is None else _rounded(works.clock.age(at))
 
 
 def _rounded(seconds: float | None) -> float | None:

@@ -58,6 +58,8 @@ async def _pause(works: Works, request: Request, *, paused: bool) -> Rows:
     if courier is not None:
         was = courier.standing
         courier.hold() if paused else courier.resume()
+        if not paused:
+            await works.spool.retry_now(request.sink)
         row["state"] = courier.standing.state.value
         changed = changed or was != courier.standing
     yield {**row, "changed": changed}

@@ -8,6 +8,7 @@ from typing import Any, TypeGuard
 
 import msgspec
 
+from poller.catalogue import believable
 from poller.model import Event, identity, new_event
 from poller.qcloud.channels import INTERRUPTED, LIVE
 from poller.qcloud.files import lasted, named, recording_key
@@ -199,7 +200,7 @@ def _channel(notice: Notice, event_type: int) -> Event:
     return notice.event(
         CHANNEL,
         key=key,
-        at=notice.moment("event_time"),
+        at=believable(notice.moment("event_time") or notice.received_at, notice.received_at),
         url=None,
         fields={
             "state": _STATES[event_type],

@@ -27,6 +27,7 @@ from poller.model import (
     corrected,
 )
 from poller.ports import Wants
+from poller.retry import LONGEST_WAIT, step_of
 
 MOST_RETRYING = 10_000
 """Events that may wait for a retry; beyond it nothing fresh is taken, so that exceptions stay few."""
@@ -41,7 +42,10 @@ Corrections = Mapping[str, Event]
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True):
-    """A batch that waits for its retry; `failed` counts the attempts made."""
+    """A batch that waits for its retry; `failed` counts the attempts made, without those that only asked for a wait.
+
+    `history` is empty until something was tried.
+    """
 
     id: str
     members: tuple[Member, ...]
@@ -105,7 +109,7 @@ class Desk:
         self._skip: set[int] = set()
         for batch in waiting:
             self._skip.update(number for number, _ in batch.members if number >= position)
-            self._queue(batch)
+            self._queue(batch, clock.wait_for(batch.due, LONGEST_WAIT))
 
     @property
     def position(self) -> int:
@@ -140,8 +144,15 @@ class Desk:
         return max(0, MOST_RETRYING - self.retrying)
 
     def owe(self, waiting: Waiting) -> None:
-        """Take a batch that is owed already as far as the disk is concerned."""
-        self._queue(waiting)
+        """Take a batch that is owed already as far as the disk is concerned; it is due."""
+        self._queue(waiting, 0.0)
+
+    def retry_now(self) -> None:
+        """What waits for its retry is due."""
+        now = self._clock.monotonic()
+        self._due = [(min(due, now), order, waiting) for due, order, waiting in self._due]
+        heapq.heapify(self._due)
+        self.bell.set()
 
     def leave(self) -> Changes:
         """What to write in an orderly stop, so that less comes again."""
@@ -247,22 +258,21 @@ class Desk:
         batch, outcomes = self._revise(batch, outcomes)
         ticket = ticket_of(batch)
         now = self._clock.now()
-        again: list[Member] = []
+        again: dict[tuple[int, bool], list[tuple[Member, Retry]]] = {}
         dead: list[DeadLetter] = []
-        waits: list[Retry] = []
         for number, delivery, outcome in zip(ticket.numbers, batch.deliveries, outcomes, strict=True):
             match outcome:
                 case Done():
                     pass
-                case Retry():
-                    again.append((number, delivery.event))
-                    waits.append(outcome)
+                case Retry(after=after, counted=counted):
+                    group = again.setdefault((step_of(after), counted), [])
+                    group.append(((number, delivery.event), outcome))
                 case Dead(reason=reason):
                     dead.append(self._dead_letter(batch, ticket, delivery.event, reason, now))
                 case _:
                     assert_never(outcome)
         self._put_down(batch, ticket)
-        put = (self._wait(batch, ticket, tuple(again), waits, now),) if again else ()
+        put = tuple([self._wait(batch, ticket, group, now) for group in again.values()])
         kept = {waiting.id for waiting in put}
         dropped = tuple([row for row in ticket.rows if row not in kept])
         return Changes(sink=self.sink, position=self.position, put=put, dropped=dropped, dead=tuple(dead))
@@ -308,24 +318,24 @@ class Desk:
         return msgspec.structs.replace(batch, deliveries=deliveries), revised
 
     def _wait(
-        self, batch: Batch, ticket: Ticket, again: tuple[Member, ...], waits: list[Retry], now: datetime
+        self, batch: Batch, ticket: Ticket, group: Sequence[tuple[Member, Retry]], now: datetime
     ) -> Waiting:
-        longest = max(waits, key=lambda retry: retry.after)
+        members = tuple([member for member, _ in group])
+        longest = max([retry for _, retry in group], key=lambda retry: retry.after)
         waiting = Waiting(
-            id=batch_id([event.id for _, event in again]),
-            members=again,
-            failed=batch.attempt,
+            id=batch_id([event.id for _, event in members]),
+            members=members,
+            failed=batch.attempt if longest.counted else batch.attempt - 1,
             first_attempt_at=batch.first_attempt_at or now,
             due=now + timedelta(seconds=longest.after),
             history=_extended(ticket.history, now, longest.reason),
         )
-        self._queue(waiting)
+        self._queue(waiting, longest.after)
         return waiting
 
-    def _queue(self, waiting: Waiting) -> None:
-        wait = (waiting.due - self._clock.now()).total_seconds()
+    def _queue(self, waiting: Waiting, wait: float) -> None:
         self._order += 1
-        heapq.heappush(self._due, (self._clock.monotonic() + max(0.0, wait), self._order, waiting))
+        heapq.heappush(self._due, (self._clock.monotonic() + wait, self._order, waiting))
         self.retrying += len(waiting.members)
         self.bell.set()
 

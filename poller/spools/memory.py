@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import timedelta
 from itertools import count, islice
 from types import TracebackType
 from typing import Literal, Self
@@ -54,6 +53,7 @@ class MemorySpool:
         self.name = name
         self._settings = settings
         self._clock = clock or Clock()
+        self._clock.begin(None)
         self._claims = Claims(self, Tail(None))
         self._seen: set[str] = set()
         self._provisional: dict[str, int] = {}
@@ -176,6 +176,10 @@ class MemorySpool:
         """See `Spool.split`."""
         return await self._claims.split(batch)
 
+    async def retry_now(self, sink: str) -> None:
+        """See `Spool.retry_now`."""
+        self._claims.desks[sink].retry_now()
+
     async def load(self, start: int) -> list[Member]:
         """All of the log is in memory: what is not there any more was settled."""
         return []
@@ -268,18 +272,17 @@ class MemorySpool:
 
     async def prune(self) -> Pruned:
         """What is settled is forgotten at once; only ids are left, and they stay while the process lives."""
-        now, settings = self._clock.now(), self._settings
-        dead = Choice(before=now - timedelta(seconds=settings.retain_dead))
-        rejects = Choice(before=now - timedelta(seconds=settings.retain_quarantine))
-        letters = await self.dead(PRUNE_STEP, dead)
-        await self.purge_dead([letter.number for letter in letters])
-        gone = await self.purge_quarantine(
-            [kept.number for kept in await self.quarantined(PRUNE_STEP, rejects)]
-        )
+        age, settings = self._clock.age, self._settings
+        letters = [one for one in self._dead.values() if age(one.died_at) > settings.retain_dead]
+        rejects = [
+            one for one in self._quarantine() if age(one.reject.received_at) > settings.retain_quarantine
+        ]
+        await self.purge_dead([letter.number for letter in letters[:PRUNE_STEP]])
+        gone = await self.purge_quarantine([kept.number for kept in rejects[:PRUNE_STEP]])
         return Pruned(
-            dead=Counter(letter.sink for letter in letters),
+            dead=Counter(letter.sink for letter in letters[:PRUNE_STEP]),
             rejects=gone,
-            more=bool(await self.dead(1, dead) or await self.quarantined(1, rejects)),
+            more=len(letters) > PRUNE_STEP or len(rejects) > PRUNE_STEP,
         )
 
     async def size(self) -> int:

@@ -291,12 +291,12 @@ class OrderedDesk(Desk):
                 self.ready += len(line.parked)
         self.bell.set()
 
-    def _queue(self, waiting: Waiting) -> None:
+    def _queue(self, waiting: Waiting, wait: float) -> None:
         lines = self._lines_of(event for _, event in waiting.members)
         self._hold(_first(waiting), lines)
         for line in lines:
             line.waits = True
-        super()._queue(waiting)
+        super()._queue(waiting, wait)
 
     # ------------------------------------------------------------ settling
 
@@ -372,7 +372,7 @@ def _lowest(waiting: Iterable[Waiting]) -> dict[Key, int]:
 
 def _told_apart(waiting: Sequence[Waiting]) -> tuple[list[Waiting], list[Member]]:
     """The batches that were tried, and the events parked behind them, as a crash or a stop left both."""
-    tried = [batch for batch in waiting if batch.failed or len(batch.members) > 1]
+    tried = [batch for batch in waiting if _was_tried(batch)]
     last: dict[Key, int] = {}
     for batch in tried:
         for number, event in batch.members:
@@ -381,13 +381,17 @@ def _told_apart(waiting: Sequence[Waiting]) -> tuple[list[Waiting], list[Member]
     batches, parked = tried, []
     for batch in waiting:
         number, event = batch.members[0]
-        if batch.failed or len(batch.members) > 1:
+        if _was_tried(batch):
             continue
         if event.stream is not None and number > last.get(event.stream, 0):
             parked.append((number, event))
         else:
             batches.append(batch)
     return batches, parked
+
+
+def _was_tried(batch: Waiting) -> bool:
+    return bool(batch.failed or batch.history) or len(batch.members) > 1
 
 
 def _first(waiting: Waiting) -> int:

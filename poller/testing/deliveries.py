@@ -18,6 +18,7 @@ from poller.testing.made import (
     START,
     ToldClock,
     anything,
+    claim_now,
     claims_nothing,
     done,
     some_event,
@@ -172,6 +173,95 @@ class Deliveries(SpoolWorld):
             again = await spool.claim("a", 10)
             assert again.events == (some_event(2), some_event(4))
             assert (await spool.backlog("a")).dead == 1
+
+        self._run(tmp_path, story)
+
+    def test_one_long_wait_holds_back_nobody_else(self, tmp_path: Path) -> None:
+        """What failed for a moment comes again in a moment, and what asked for an hour after that hour."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            await spool.append("source", [some_reading(*range(32))])
+            soon, later = Retry(after=1, reason="HTTP 404"), Retry(after=3600, reason="HTTP 503")
+            batch = await spool.claim("a", 32)
+            await spool.settle(batch, [later if n == 7 else soon for n in range(32)])
+            clock.pass_time(1)
+            again = await spool.claim("a", 99)
+            assert again.events == tuple(some_event(n) for n in range(32) if n != 7)
+            await spool.settle(again, done(again))
+            clock.pass_time(3598)
+            assert await claims_nothing(spool, "a")
+            clock.pass_time(1)
+            assert (await spool.claim("a", 99)).events == (some_event(7),)
+            assert (await spool.backlog("a")).events == 1
+
+        self._run(tmp_path, story)
+
+    def test_a_wait_that_was_asked_for_is_no_attempt(self, tmp_path: Path) -> None:
+        """What failed beside it comes again on its own; the first attempt stays the first."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            await spool.append("source", [some_reading(1, 2)])
+            asked, failed = Retry(after=2, reason="busy", counted=False), Retry(after=2, reason="no")
+            await spool.settle(await spool.claim("a", 2), [asked, failed])
+            clock.pass_time(2)
+            found = [await spool.claim("a", 2) for _ in range(2)]
+            assert {batch.events: batch.attempt for batch in found} == {
+                (some_event(1),): 1,
+                (some_event(2),): 2,
+            }
+            assert {batch.first_attempt_at for batch in found} == {START}
+            assert [d.attempt for batch in found for d in batch.deliveries] == [b.attempt for b in found]
+
+        self._run(tmp_path, story)
+
+    def test_a_thousand_different_waits_make_few_batches(self, tmp_path: Path) -> None:
+        """Nobody waits for less than it asked for, or for a quarter more."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            await spool.append("source", [some_reading(*range(1000))])
+            batch = await spool.claim("a", 1000)
+            waits = {event.id: 3.6 * n for n, event in enumerate(batch.events)}
+            await spool.settle(batch, [Retry(after=waits[e.id], reason="busy") for e in batch.events])
+            batches, passed = 0, 0.0
+            while (await spool.backlog("a")).events:
+                while (batch := await claim_now(spool, "a", 1000)) is not None:  # type: ignore[assignment]
+                    batches += 1
+                    for event in batch.events:
+                        assert waits[event.id] <= passed <= 1.25 * waits[event.id] + 2.0
+                    await spool.settle(batch, done(batch))
+                clock.pass_time(1.0)
+                passed += 1.0
+            assert batches <= 50
+
+        self._run(tmp_path, story)
+
+    @pytest.mark.parametrize("fresh", [True, False])
+    def test_halves_of_a_batch_whose_waits_differ_come_again_each_in_its_time(
+        self, tmp_path: Path, fresh: bool
+    ) -> None:
+        """Mixed with what is done and what is dead."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            await spool.append("source", [some_reading(*range(8))])
+            if not fresh:
+                await spool.settle(await spool.claim("a", 8), [Retry(after=0, reason="no")] * 8)
+            soon, later = Retry(after=5, reason="soon"), Retry(after=60, reason="later")
+            for half in await spool.split(await spool.claim("a", 8)):
+                await spool.settle(half, [soon, later, Done(), Dead(reason="bad")])
+            clock.pass_time(5)
+            first = [await spool.claim("a", 8) for _ in range(2)]
+            assert {batch.events for batch in first} == {(some_event(0),), (some_event(4),)}
+            clock.pass_time(55)
+            second = [await spool.claim("a", 8) for _ in range(2)]
+            assert {batch.events for batch in second} == {(some_event(1),), (some_event(5),)}
+            assert {letter.event.id for letter in await spool.dead(9)} == {some_event(n).id for n in (3, 7)}
+            for batch in (*first, *second):
+                await spool.settle(batch, done(batch))
+            assert (await spool.backlog("a")).events == 0
 
         self._run(tmp_path, story)
 

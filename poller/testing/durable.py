@@ -15,6 +15,7 @@ from poller.model import (
 from poller.ports import Spool
 from poller.testing.made import (
     FOUR,
+    START,
     ToldClock,
     anything,
     claims_nothing,
@@ -67,6 +68,32 @@ class Afterwards(SpoolWorld):
         async def after(spool: Spool, clock: ToldClock) -> None:
             assert sorted(spool.streams(), key=str) == sorted(known, key=str)
             assert len(known) == 2
+
+        self._run(tmp_path, before, after)
+
+    def test_each_wait_of_a_batch_is_kept_over_a_restart(self, tmp_path: Path) -> None:
+        """With its attempts, and the moment of the first one."""
+
+        async def before(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            await spool.append("source", [some_reading(1, 2, 3, 4, 5)])
+            asked, failed = Retry(after=60, reason="busy", counted=False), Retry(after=5, reason="no")
+            batch = await spool.claim("a", 5)
+            await spool.settle(batch, [asked, failed, Done(), Dead(reason="bad"), failed])
+
+        async def after(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything)
+            assert [letter.event for letter in await spool.dead(9)] == [some_event(4)]
+            assert await claims_nothing(spool, "a")
+            clock.pass_time(5)
+            failed = await spool.claim("a", 9)
+            assert (failed.events, failed.attempt) == ((some_event(2), some_event(5)), 2)
+            assert await claims_nothing(spool, "a")
+            clock.pass_time(55)
+            asked = await spool.claim("a", 9)
+            assert (asked.events, asked.attempt) == ((some_event(1),), 1)
+            assert asked.first_attempt_at == failed.first_attempt_at == START
+            assert (await spool.backlog("a")).events == 3
 
         self._run(tmp_path, before, after)
 

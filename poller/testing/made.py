@@ -30,11 +30,11 @@ class ToldClock(Clock):
     """A clock that stands still until it is told to move."""
 
     def __init__(self) -> None:
-        self._passed = 0.0
+        self._passed = self._ahead = 0.0
 
     def now(self) -> datetime:
         """The start, and what has passed since."""
-        return START + timedelta(seconds=self._passed)
+        return START + timedelta(seconds=self._passed + self._ahead)
 
     def monotonic(self) -> float:
         """Seconds passed."""
@@ -43,6 +43,10 @@ class ToldClock(Clock):
     def pass_time(self, seconds: float) -> None:
         """Move on."""
         self._passed += seconds
+
+    def jump(self, seconds: float) -> None:
+        """Set the wall clock ahead, or back."""
+        self._ahead += seconds
 
 
 def some_event(number: int, *, stream: str = "room", url: str | None = None, account: str = "main") -> Event:
@@ -132,13 +136,18 @@ def done(batch: Batch) -> list[Done]:
 
 
 async def claims_nothing(spool: Spool, sink: str) -> bool:
-    claim = asyncio.ensure_future(spool.claim(sink, 10))
+    return await claim_now(spool, sink, 10) is None
+
+
+async def claim_now(spool: Spool, sink: str, limit: int) -> Batch | None:
+    """What a sink gets without waiting, None for nothing."""
+    claim = asyncio.ensure_future(spool.claim(sink, limit))
     for _ in range(5):
         await asyncio.sleep(0)
     if claim.done():
-        return False
+        return claim.result()
     claim.cancel()
-    return True
+    return None
 
 
 FOUR = (*(some_event(n) for n in range(3)), some_event(3, stream="hall"))

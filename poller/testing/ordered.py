@@ -75,6 +75,29 @@ class Ordered(SpoolWorld):
 
         self._run(tmp_path, story)
 
+    def test_streams_of_an_ordered_sinks_batch_wait_each_for_its_own_retry(self, tmp_path: Path) -> None:
+        """A stream's events stay together and in order, and wait as long as its first one."""
+
+        async def story(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything, ordered=True)
+            for readings in (some_reading(1, 2, 3), some_reading(4, 5, stream="hall"), some_reading(6)):
+                await spool.append("source", [readings])
+            soon, later = Retry(after=1, reason="no"), Retry(after=3600, reason="busy", counted=False)
+            batch = await spool.claim("a", 9)
+            await spool.settle(batch, [Done(), soon, later, later, Done(), Done()])
+            assert await claims_nothing(spool, "a")
+            clock.pass_time(1)
+            room = await spool.claim("a", 9)
+            assert (room.events, room.attempt) == ((some_event(2), some_event(3), some_event(6)), 2)
+            assert await claims_nothing(spool, "a")
+            await spool.settle(room, done(room))
+            clock.pass_time(3599)
+            hall = await spool.claim("a", 9)
+            assert hall.events == (some_event(4, stream="hall"), some_event(5, stream="hall"))
+            assert hall.attempt == 1
+
+        self._run(tmp_path, story)
+
     def test_halves_of_an_ordered_sinks_batch_go_out_one_after_the_other(self, tmp_path: Path) -> None:
         """Where they share a stream, whichever is settled first, and the stream's next event after both."""
 

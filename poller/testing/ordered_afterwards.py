@@ -55,6 +55,30 @@ class OrderedAfterwards(SpoolWorld):
 
         self._run(tmp_path, before, after, at_last)
 
+    def test_an_ordered_sinks_waits_that_were_asked_for_hold_over_a_restart(self, tmp_path: Path) -> None:
+        """Though nothing counts as an attempt, they wait for their time, and their streams behind them."""
+
+        async def before(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything, ordered=True)
+            await spool.append("source", [some_reading(1, 2), some_reading(3, stream="hall")])
+            asked, failed = Retry(after=60, reason="busy", counted=False), Retry(after=5, reason="no")
+            await spool.settle(await spool.claim("a", 1), [asked])
+            await spool.settle(await spool.claim("a", 1), [failed])
+
+        async def after(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything, ordered=True)
+            assert await claims_nothing(spool, "a")
+            clock.pass_time(5)
+            assert (await spool.claim("a", 9)).events == (some_event(3, stream="hall"),)
+            assert await claims_nothing(spool, "a")
+            clock.pass_time(55)
+            for number in (1, 2):
+                room = await spool.claim("a", 9)
+                assert (room.events, room.attempt) == ((some_event(number),), 1)
+                await spool.settle(room, done(room))
+
+        self._run(tmp_path, before, after)
+
     def test_an_orderly_stop_writes_what_waited_for_its_turn(self, tmp_path: Path) -> None:
         """So that what other streams got behind it does not come again."""
 

@@ -5,6 +5,7 @@ import shutil
 from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from poller.catalogue import Catalogue, Stream, is_news, noted
@@ -95,7 +96,7 @@ def test_streams_that_were_not_seen_for_long_are_forgotten() -> None:
     catalogue.note(some_event(1, stream="old"))
     catalogue.note(some_event(100, stream="new"))
     catalogue.keep()
-    assert catalogue.forget(START + timedelta(seconds=500)) == [("main", "old")]
+    assert catalogue.forget(lambda one: one.last_seen < START + timedelta(seconds=500)) == [("main", "old")]
     assert [stream.stream_id for stream in catalogue.streams()] == ["new"]
 
 
@@ -115,3 +116,48 @@ def test_a_spool_that_was_killed_knows_its_streams_from_the_log(tmp_path: Path) 
             assert len(known) == 7
 
     asyncio.run(story())
+
+
+def changed(state: str, *, received: float, ahead: float = 0.0, seen_by: str = CALLBACKS) -> Event:
+    """A change that was received so many seconds after the start, and dated so many seconds ahead of that."""
+    at = START + timedelta(seconds=received)
+    return msgspec.structs.replace(
+        some_change(int(received), state, seen_by=seen_by),
+        id=f"{received} {ahead} {state}",
+        received_at=at,
+        occurred_at=at + timedelta(seconds=ahead),
+    )
+
+
+@pytest.mark.parametrize("ahead", [73 * 365 * 86400.0, 86400.0, 301.0, -30 * 365 * 86400.0, -90000.0])
+@pytest.mark.parametrize("first", [CALLBACKS, "channel_status"])
+@pytest.mark.parametrize("second", [CALLBACKS, "channel_status"])
+def test_a_change_that_is_dated_far_off_silences_no_later_one(ahead: float, first: str, second: str) -> None:
+    known = after(
+        changed("live", received=10, seen_by=first),
+        changed("interrupted", received=1000, ahead=ahead, seen_by=first),
+    )
+    assert known.state == "interrupted"
+    back = changed("live", received=2000, seen_by=second)
+    assert is_news(known, back)
+    known = noted(known, back)
+    assert (known.state, known.state_since) == ("live", back.received_at)
+
+
+@pytest.mark.parametrize("seen_by", [CALLBACKS, "channel_status"])
+@pytest.mark.parametrize("state", ["live", "interrupted"])
+def test_a_state_that_was_stored_for_2099_heals_with_the_next_change(seen_by: str, state: str) -> None:
+    """Also one that was polled while this machine's own clock was ahead."""
+    far = START + timedelta(days=73 * 365)
+    stored = msgspec.structs.replace(
+        after(changed(state, received=10, seen_by=seen_by)),
+        state_since=far,
+        last_screenshot=far,
+        last_seen=far,
+    )
+    for number, told in enumerate(("live", "interrupted", "live"), 2):
+        event = changed(told, received=1000.0 * number)
+        assert is_news(stored, event)
+        stored = noted(stored, event)
+        assert (stored.state, stored.state_since) == (told, event.occurred_at)
+    assert noted(stored, some_event(900)).last_screenshot == some_event(900).occurred_at

@@ -143,7 +143,7 @@ def test_a_refused_batch_is_split_until_only_the_guilty_event_dies() -> None:
 
 def test_of_a_partial_failure_only_the_failed_come_again() -> None:
     def says(batch: Batch) -> Exception | None:
-        if batch.attempt > 1:
+        if len(sink.batches) > 1:
             return None
         return PartlyFailed({IDS[1]: TryLater("not yet", after=2.0), IDS[2]: Rejected("gone")})
 
@@ -159,6 +159,44 @@ def test_of_a_partial_failure_only_the_failed_come_again() -> None:
 
     tell(sink, story, events=4)
     assert [e.id for e in sink.batches[1].events] == [IDS[1]]
+
+
+def test_one_picture_that_asks_for_an_hour_does_not_keep_the_others_waiting() -> None:
+    """Thirty-one that are not there yet come again in a second; the waits that were asked for count as no attempt."""
+    hour, second = TryLater("HTTP 503", after=3600.0), TryLater("HTTP 404: not there yet", after=1.0)
+
+    def says(batch: Batch) -> Exception | None:
+        if len(sink.batches) > 1:
+            return None
+        return PartlyFailed({event.id: hour if event.id == IDS[5] else second for event in batch.events})
+
+    sink = ToldSink(says=says)
+
+    async def story(courier: Courier, spool: Spool, clock: ToldClock) -> None:
+        await courier.step()
+        clock.pass_time(1)
+        await courier.step()
+        assert sorted(sink.delivered) == sorted(id for id in IDS[:32] if id != IDS[5])
+        clock.pass_time(3599)
+        await courier.step()
+        assert sorted(sink.delivered) == sorted(IDS[:32])
+
+    tell(sink, story, events=32)
+    assert [batch.attempt for batch in sink.batches] == [1, 1, 1]
+
+
+def test_the_halves_of_a_refused_batch_do_not_wait_for_the_refusals() -> None:
+    """A good event of a batch with a bad one has failed no time when the receiver fails for the first time."""
+    sink = ToldSink(
+        says=lambda b: Rejected("HTTP 422") if IDS[0] in {e.id for e in b.events} else TryLater("HTTP 500")
+    )
+
+    async def story(courier: Courier, spool: Spool, clock: ToldClock) -> None:
+        while len(await spool.dead(9)) < 1:
+            await courier.step()
+
+    tell(sink, story, events=64)
+    assert {batch.attempt for batch in sink.batches} == {1}
 
 
 def test_a_batch_past_its_age_is_split_and_each_event_gets_a_last_chance() -> None:
@@ -283,10 +321,10 @@ def test_what_became_of_each_attempt_is_told_and_counted() -> None:
         {"event": "delivered", "log_level": "debug", "sink": "sink", "events": 1, "attempt": 1},
         {**after, "event": "delivery_failed", "log_level": "warning", "attempt": 1, "done": 0, "again": 1}
         | {"reason": "HTTP 500"},
-        {**after, "event": "delivery_postponed", "log_level": "debug", "attempt": 2, "done": 0, "again": 1}
+        {**after, "event": "delivery_postponed", "log_level": "debug", "attempt": 1, "done": 0, "again": 1}
         | {"reason": "not there yet"},
-        {**dead, "event_id": IDS[3], "reason": "HTTP 400", "attempt": 3},
-        {"event": "delivered", "log_level": "debug", "sink": "sink", "events": 0, "attempt": 3},
+        {**dead, "event_id": IDS[3], "reason": "HTTP 400", "attempt": 1},
+        {"event": "delivered", "log_level": "debug", "sink": "sink", "events": 0, "attempt": 1},
     ]
     told = [line["batch"] for line in log if "batch" in line]
     assert told == [batch.id for batch in sink.batches]

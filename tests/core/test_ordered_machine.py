@@ -20,6 +20,7 @@ KEPT_LINES = ordered.KEPT_LINES
 STREAMS = ("room", "hall", "room", "")
 STEPS_OF_A_LIFE = 6
 RETRY = Retry(after=5.0, reason="no")
+ASKED = Retry(after=2.0, reason="busy", counted=False)
 
 
 def event_of(number: int) -> Event:
@@ -170,12 +171,12 @@ class OrderedMachine(RuleBasedStateMachine):
         batches = [batch for limit in limits if (batch := self._try_claim(limit)) is not None]
         return multiple(*[(self.lives, batch) for batch in batches])
 
-    @rule(taken=consumes(batches), choices=st.lists(st.sampled_from("drx"), min_size=6, max_size=6))
+    @rule(taken=consumes(batches), choices=st.lists(st.sampled_from("drxp"), min_size=6, max_size=6))
     def settle(self, taken: tuple[int, Batch], choices: list[str]) -> None:
         self.steps += 1
         life, batch = taken
         if life == self.lives:
-            words: dict[str, Outcome] = {"d": Done(), "r": RETRY, "x": Dead(reason="bad")}
+            words: dict[str, Outcome] = {"d": Done(), "r": RETRY, "p": ASKED, "x": Dead(reason="bad")}
             self._settle(batch, [words[choices[n % 6]] for n in range(len(batch.deliveries))])
 
     @rule(taken=consumes(batches))

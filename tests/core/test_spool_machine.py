@@ -25,6 +25,7 @@ from tests.core.fakes import sqlite_spool
 
 SINKS = ("a", "b")
 RETRY = Retry(after=5.0, reason="no")
+ASKED = Retry(after=2.0, reason="busy", counted=False)
 
 
 class SpoolMachine(RuleBasedStateMachine):
@@ -121,11 +122,11 @@ class SpoolMachine(RuleBasedStateMachine):
             elif isinstance(outcome, Dead):
                 self.dead[batch.sink].add(delivery.event.id)
 
-    @rule(taken=consumes(batches), choices=st.lists(st.sampled_from("drx"), min_size=20, max_size=20))
+    @rule(taken=consumes(batches), choices=st.lists(st.sampled_from("drxp"), min_size=20, max_size=20))
     def settle(self, taken: tuple[int, Batch], choices: list[str]) -> None:
         life, batch = taken
         if life == self.lives:
-            words: dict[str, Outcome] = {"d": Done(), "r": RETRY, "x": Dead(reason="bad")}
+            words: dict[str, Outcome] = {"d": Done(), "r": RETRY, "p": ASKED, "x": Dead(reason="bad")}
             self._settled(batch, [words[choices[n % 20]] for n in range(len(batch.deliveries))])
 
     @rule(target=batches, taken=consumes(batches))

@@ -421,3 +421,25 @@ def test_an_event_stays_provisional_until_its_correction_is_written(
             assert (await spool.claim("a", 1)).events == (some_event(1),)
 
     tell(tmp_path, story)
+
+
+def test_asking_for_the_oldest_waiting_event_costs_no_more_behind_a_long_log(tmp_path: Path) -> None:
+    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+        for start in range(0, 400, 100):
+            await spool.append("source", [some_reading(number) for number in range(start, start + 100)])
+        assert await spool._read(partial(_steps, 2)) >= await spool._read(partial(_steps, 399))
+        received = [await spool._read(partial(engine._received_at, number)) for number in (1, 2, 399, 401)]
+        assert received == [*(some_event(number).received_at for number in (0, 1, 398)), None]
+
+    tell(tmp_path, story)
+
+
+def _steps(number: int, reader: sqlite3.Connection) -> int:
+    """How much SQLite works for it, in its own instructions."""
+    steps: list[None] = []
+    reader.set_progress_handler(lambda: steps.append(None), 1)
+    try:
+        assert engine._received_at(number, reader) is not None
+    finally:
+        reader.set_progress_handler(None, 1)
+    return len(steps)

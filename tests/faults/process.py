@@ -124,4 +124,17 @@ PROCESS: Final = (
         "each kind of fault is counted, and none may be 0",
         "story/test_random_faults.py::test_after_random_faults_on_all_sides_the_books_balance",
     ),
+    row(
+        "the wall clock is set while the daemon runs, or is wrong at a start or a stop",
+        "nothing is given up, expires or waits longer for it; one line says so",
+        "`clock_jumped` in the log",
+        "story/test_wrong_clock.py::test_deliveries_that_wait_are_not_given_up_when_the_clock_is_set",
+        "story/test_wrong_clock.py"
+        "::test_no_dead_letter_expires_at_a_start_with_a_wrong_clock_that_is_set_right",
+        "story/test_wrong_clock.py"
+        "::test_what_waited_with_the_clock_a_day_ahead_goes_soon_after_a_start_with_it_right",
+        "core/test_clock.py::test_a_dead_letter_expires_when_its_time_has_passed_and_not_at_a_jump",
+        "core/test_clock.py"
+        "::test_over_a_restart_an_age_grows_by_the_time_that_the_clock_can_be_believed_to_show",
+    ),
 )

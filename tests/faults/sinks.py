@@ -106,4 +106,13 @@ SINKS: Final = (
         "sinks/test_stdout.py::test_a_closed_pipe_is_a_delivery_to_try_later",
         "sinks/test_stdout.py::test_a_line_that_was_cut_by_a_full_disk_is_finished_before_the_next",
     ),
+    row(
+        "one event of a batch asks for an hour, or waits that all differ",
+        "each waits for itself, in few groups; a wait that was asked for counts as no attempt",
+        "what is claimed when the clock stands at each wait",
+        "core/test_courier.py::test_one_picture_that_asks_for_an_hour_does_not_keep_the_others_waiting",
+        "core/test_courier.py::test_the_halves_of_a_refused_batch_do_not_wait_for_the_refusals",
+        "sinks/download/test_download.py::test_one_failing_picture_that_asks_for_an_hour_asks_for_itself_alone",
+        "core/test_retry.py::test_waits_of_one_step_differ_by_less_than_a_quarter",
+    ),
 )

@@ -175,4 +175,12 @@ UPSTREAM: Final = (
         sandbox="query:latency wrong_ret wrong_type cut cut_chunked cut_close reset_after reset_headers close hang drip"
         " reset_before status redirect html text too_frequent endless bomb",
     ),
+    row(
+        "a change of a channel's state that is dated far ahead or far back",
+        "dated when it was received; later changes are told",
+        "the dates of the events themselves",
+        "core/test_catalogue.py::test_a_change_that_is_dated_far_off_silences_no_later_one",
+        "core/test_catalogue.py::test_a_state_that_was_stored_for_2099_heals_with_the_next_change",
+        "qcloud/test_notifications.py::test_a_change_is_dated_no_further_ahead_than_it_was_received",
+    ),
 )

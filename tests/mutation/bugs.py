@@ -192,8 +192,8 @@ SPOOL = (
     Bug(
         "ids are remembered for a day",
         "poller/spools/sqlite/seen.py",
-        "IDS_REMEMBERED = timedelta(days=30)",
-        "IDS_REMEMBERED = timedelta(days=1)",
+        "IDS_REMEMBERED = 30 * 86400.0",
+        "IDS_REMEMBERED = 86400.0",
         ("tests/core/test_sqlite_spool.py::test_ids_are_remembered_for_thirty_days_whatever_is_retained",),
     ),
     Bug(
@@ -244,8 +244,8 @@ SPOOL = (
     Bug(
         "pruning takes what a sink is owed",
         "poller/spools/sqlite/pruning.py",
-        "if last < floor and at < before]",
-        "if at < before]",
+        "if last < floor and not any(",
+        "if not any(",
         (CONTRACT + "test_what_is_owed_is_there_after_pruning_and_a_restart",),
     ),
     Bug(
@@ -570,7 +570,7 @@ CALLBACKS = (
     Bug(
         "a captured notification is taken again",
         "poller/sources/callbacks/receiver.py",
-        "if self._replays.holds(digest, now):",
+        "if self._replays.holds(digest, monotonic):",
         "if False:",
         (
             "tests/sources/test_callbacks.py"
@@ -581,8 +581,8 @@ CALLBACKS = (
         "what could not be committed is taken for known",
         "poller/sources/callbacks/receiver.py",
         "        await self._entrance.accept(page)\n"
-        "        self._replays.add(digest, _lives_until(fields, now), now)\n",
-        "        self._replays.add(digest, _lives_until(fields, now), now)\n"
+        "        self._replays.add(digest, monotonic + _lives_until(fields, now) - now, monotonic)\n",
+        "        self._replays.add(digest, monotonic + _lives_until(fields, now) - now, monotonic)\n"
         "        await self._entrance.accept(page)\n",
         (
             "tests/sources/test_callbacks.py"
@@ -701,6 +701,7 @@ OPERATION = (
     ),
 )
 
+from .bugs_clock import CLOCK  # noqa: E402 - they need `Bug`
 from .bugs_http import HTTP  # noqa: E402 - they need `Bug`
 from .bugs_pictures import PICTURES_AT_THEIR_PATH  # noqa: E402 - they need `Bug`
 from .bugs_pushes import PUSHES  # noqa: E402 - they need `Bug`
@@ -716,6 +717,7 @@ BUGS: tuple[Bug, ...] = (
     *CALLBACKS,
     *LISTS,
     *OPERATION,
+    *CLOCK,
     *HTTP,
     *PICTURES_AT_THEIR_PATH,
     *PUSHES,

@@ -501,3 +501,14 @@ def test_a_segment_is_the_same_event_whether_it_is_listed_or_pushed() -> None:
         pushed = event_of({k: v for k, v in told.items() if k not in without})
         key = recording_key(listed.file_id, listed.vid, listed.url)
         assert pushed.id == identity("recording", "main", key), without
+
+
+@pytest.mark.parametrize("event_type", [0, 1])
+@pytest.mark.parametrize(
+    "event_time", [4070908800, "4070908800", 4070908800000, "2099-01-01 00:00:00", 0, -5, "x", None, 10**17]
+)
+def test_a_change_is_dated_no_further_ahead_than_it_was_received(event_type: int, event_time: object) -> None:
+    line = json.dumps({"event_type": event_type, "stream_id": "a", "event_time": event_time}).encode()
+    received = datetime(2026, 1, 2, tzinfo=UTC)
+    event = notification_event(line, account="main", picture_base=None, received_at=received)
+    assert (event.kind, event.occurred_at) == ("channel", received)

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from threading import Lock
 
+from poller.clock import Clock
 from poller.errors import Rejected, SinkError, TryLater
 from poller.model import Event
 from poller.outbound import wait_seconds
@@ -84,14 +85,20 @@ class Fetcher:
         self._transfers = transfers
         self._max_bytes = max_bytes
         self._max_pixels = max_pixels
+        self._clock = Clock()
+
+    def _now(self, event: Event) -> datetime:
+        """The time, as far as it went by since the event came: whoever sets the clock makes no picture late."""
+        return event.received_at + timedelta(seconds=self._clock.age(event.received_at))
 
     async def fetch(
         self, wanted: Sequence[tuple[Event, Target]], leases: Sequence[Lease]
     ) -> list["Arrived | SinkError"]:
         """What came of each: to be checked, or `TryLater` or `Rejected`, whose texts name only the host."""
-        now = datetime.now(UTC)
         arriving = [
-            Arrived(event, lease, max_bytes=self._max_bytes, max_pixels=self._max_pixels, now=now)
+            Arrived(
+                event, lease, max_bytes=self._max_bytes, max_pixels=self._max_pixels, now=self._now(event)
+            )
             for (event, _), lease in zip(wanted, leases, strict=True)
         ]
         targets = [target for _, target in wanted]

@@ -25,6 +25,8 @@ T = TypeVar("T")
 
 LEAST_MEMORY = 64 * 2**20
 LONGEST_FETCH = 60.0
+LONGEST_COMMON_WAIT = 60.0
+"""Seconds that a batch whose pictures all failed waits because one of them asks for it."""
 SHARE_OF_TIMEOUT = 0.75
 """A picture that drips fails alone, while the others of its batch can still be stored."""
 
@@ -143,10 +145,15 @@ class Download:
 
 
 def _report(failures: Mapping[str, SinkError], events: Sequence[Event]) -> None:
-    """Raise what became of a batch: nothing, some of it, or all of it for one common reason."""
+    """Raise what became of a batch: nothing, some of it, or all of it for one common reason.
+
+    A picture that asks for a long wait asks for itself alone.
+    """
     troubles = [error for error in failures.values() if isinstance(error, HostTrouble | PathTrouble)]
     if troubles and len(troubles) == len({event.id for event in events}):
-        waits = [error.after for error in troubles if error.after is not None]
-        raise TryLater(troubles[0].reason, after=max(waits, default=None))
+        waits = {error.after for error in troubles}
+        longest = max([wait for wait in waits if wait is not None], default=None)
+        if longest is None or longest <= LONGEST_COMMON_WAIT or len(waits) == 1:
+            raise TryLater(troubles[0].reason, after=longest)
     if failures:
         raise PartlyFailed(failures)

@@ -164,13 +164,14 @@ class Callbacks:
         self._check_signature(fields, ours, theirs)
         now = min(ours, theirs)  # what either clock would take again has to be known
         digest = _digest(fields, body)
-        if self._replays.holds(digest, now):
+        monotonic = self._clock.monotonic()
+        if self._replays.holds(digest, monotonic):
             self._entrance.turn_away(PushOutcome.KNOWN)
             return
         page = self._page(received_at, fields)
         self._check_moment(page, max(ours, theirs))
         await self._entrance.accept(page)
-        self._replays.add(digest, _lives_until(fields, now), now)
+        self._replays.add(digest, monotonic + _lives_until(fields, now) - now, monotonic)
 
     def _page(self, received_at: datetime, fields: Fields) -> Page:
         return Page(

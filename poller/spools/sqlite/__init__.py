@@ -41,6 +41,7 @@ from poller.spools.claims import Claims
 from poller.spools.desk import Changes, Desk, Member
 from poller.spools.ordered import OrderedDesk
 from poller.spools.sqlite.aside import files_aside, is_condemned, move_aside
+from poller.spools.sqlite.clock_file import read_known, write_known
 from poller.spools.sqlite.examine import examine, export
 from poller.spools.sqlite.marks import Marks
 from poller.spools.sqlite.salvage import salvage
@@ -61,6 +62,8 @@ TAIL_BYTES = 8 * 1024 * 1024
 LOAD_PAGES = 8
 FLUSH_DELAY = 0.1
 FLUSH_AGAIN = 1.0
+CLOCK_EVERY = 60.0
+"""Seconds between two records of the clock."""
 
 Result = TypeVar("Result")
 Read = Callable[[sqlite3.Connection], object]
@@ -88,7 +91,9 @@ class SqliteSpool:
     ) -> None:
         self.name = name
         self._settings = settings
-        self._clock = clock or Clock()
+        self.clock = self._clock = clock or Clock()
+        """See `KeepsTime.clock`."""
+        self._save_clock_at = 0.0
         self._path = settings.path
         self._lock = -1
         self.damage: Damage | None = None
@@ -127,8 +132,17 @@ class SqliteSpool:
                 self._writer.abandon()  # after the move: closing may write into the file, and delete a WAL
                 self._open_file()
             sync_folder(self._path.parent)
+            self._begin_life()
         except OSError as error:
             raise StorageError(f"spool {self._path}: {error.strerror}") from error
+
+    def _begin_life(self) -> None:
+        self._clock.begin(read_known(self._path) or self._writer.newest())
+        self._save_clock()
+
+    def _save_clock(self, *, stopped: bool = False) -> None:
+        write_known(self._path, self._clock.known(stopped=stopped))
+        self._save_clock_at = self._clock.monotonic() + CLOCK_EVERY
 
     def _open_file(self) -> None:
         if not self._path.exists():
@@ -145,8 +159,12 @@ class SqliteSpool:
         await self._writes.stop()
         if self._reader is not None:
             self._reader.close()
-        await asyncio.get_running_loop().run_in_executor(None, self._writer.close)
+        await asyncio.get_running_loop().run_in_executor(None, self._close_files)
         os.close(self._lock)
+
+    def _close_files(self) -> None:
+        self._writer.close()
+        self._save_clock(stopped=True)
 
     # ------------------------------------------------------------ in
 
@@ -224,6 +242,10 @@ class SqliteSpool:
     async def split(self, batch: Batch) -> tuple[Batch, ...]:
         """See `Spool.split`."""
         return await self._claims.split(batch)
+
+    async def retry_now(self, sink: str) -> None:
+        """See `Spool.retry_now`."""
+        self._claims.desks[sink].retry_now()
 
     async def load(self, start: int) -> list[Member]:
         """Members from `start` on, from the file."""
@@ -308,7 +330,7 @@ class SqliteSpool:
             events=desk.owed(self._claims.head),
             retrying=desk.retrying,
             dead=self._dead.get(sink, 0),
-            oldest=min((at for at in received if at is not None), default=None),
+            oldest=max((at for at in received if at is not None), key=self._clock.age, default=None),
         )
 
     async def recent(self, limit: int) -> list[Event]:
@@ -342,6 +364,8 @@ class SqliteSpool:
             quarantine=self._settings.retain_quarantine,
         )
         pruned = await self._write(step)
+        if self._clock.monotonic() >= self._save_clock_at:
+            await asyncio.get_running_loop().run_in_executor(None, self._save_clock)
         self._not_dead(pruned.dead)
         return pruned
 
@@ -411,7 +435,9 @@ def _load(start: int, reader: sqlite3.Connection) -> list[Member]:
 
 def _received_at(number: int, reader: sqlite3.Connection) -> datetime | None:
     row = reader.execute(
-        "SELECT received_at FROM page WHERE last >= ? ORDER BY first LIMIT 1", (number,)
+        "SELECT received_at FROM page WHERE last >= ? AND first >= coalesce("  # `last` has no index
+        "(SELECT max(first) FROM page WHERE first <= ?), 0) ORDER BY first LIMIT 1",
+        (number, number),
     ).fetchone()
     return moment(row[0]) if row else None
 

@@ -1,41 +1,58 @@
 """Forgetting what is settled or old, in bounded steps within the writer's transactions."""
 
 import sqlite3
-from datetime import datetime, timedelta
+from collections.abc import Sequence
 
 from poller.catalogue import Catalogue
+from poller.clock import Clock
 from poller.failpoints import reached
-from poller.spools.sqlite.schema import epoch
 
 PRUNE_STEP = 32
-STREAMS_KEPT = timedelta(days=30)
-MEMORY_KEPT = timedelta(days=60)
+STREAMS_KEPT = 30 * 86400.0
+MEMORY_KEPT = 60 * 86400.0
 """Twice as long as a stream is known: what a source remembers about one that is gone is of no use."""
 
 
-def prune_pages(connection: sqlite3.Connection, floor: int, before: float, step: int) -> bool:
-    """Delete the log's oldest pages that end below a number and are older than an epoch; true for a whole step."""
+Stretches = Sequence[tuple[float, float]]
+"""Of epochs: what lies outside of them is old (`Clock.young`)."""
+
+
+def is_old(column: str, young: Stretches) -> tuple[str, list[float]]:
+    """That a column is in none of the stretches, as a condition with its arguments."""
+    if len(young) == 1:  # as ever, while nobody sets the clock: so that an index serves
+        return f"{column} < ? ", [young[0][0]]
+    conditions = ["1", *[f"{column} NOT BETWEEN ? AND ?" for _ in young]]
+    return " AND ".join(conditions), [end for stretch in young for end in stretch]
+
+
+def prune_pages(connection: sqlite3.Connection, floor: int, young: Stretches, step: int) -> bool:
+    """Delete the log's oldest pages that end below a number and are not young; true for a whole step."""
     rows = connection.execute(
         "SELECT first, last, received_at FROM page ORDER BY first LIMIT ?", (step,)
     ).fetchall()
-    old = [(first,) for first, last, at in rows if last < floor and at < before]
+    old = [
+        (first,)
+        for first, last, at in rows
+        if last < floor and not any(start <= at <= end for start, end in young)
+    ]
     connection.executemany("DELETE FROM page WHERE first = ?", old)
     reached("prune.written")
     return len(old) == step
 
 
-def older(connection: sqlite3.Connection, table: str, column: str, before: float) -> list[int]:
-    """The numbers of a table's oldest rows, a step of them at most."""
+def older(connection: sqlite3.Connection, table: str, column: str, young: Stretches) -> list[int]:
+    """The numbers of a table's oldest rows that are not young, a step of them at most."""
+    condition, ends = is_old(column, young)
     rows = connection.execute(
-        f"SELECT n FROM {table} WHERE {column} < ? ORDER BY {column} LIMIT ?",  # noqa: S608 - our own words
-        (before, PRUNE_STEP),
+        f"SELECT n FROM {table} WHERE {condition} ORDER BY {column} LIMIT ?",  # noqa: S608 - our own words
+        (*ends, PRUNE_STEP),
     )
     return [n for (n,) in rows]
 
 
-def prune_streams(connection: sqlite3.Connection, catalogue: Catalogue, now: datetime) -> None:
+def prune_streams(connection: sqlite3.Connection, catalogue: Catalogue, clock: Clock) -> None:
     """Forget streams that were not seen for long, and what sources remember about such."""
-    gone = catalogue.forget(now - STREAMS_KEPT)
+    gone = catalogue.forget(lambda stream: clock.age(stream.last_seen) > STREAMS_KEPT)
     connection.executemany("DELETE FROM stream WHERE account = ? AND stream_id = ?", gone)
-    before = epoch(now - MEMORY_KEPT)
-    connection.execute("DELETE FROM source WHERE about <> '' AND changed_at < ?", (before,))
+    condition, ends = is_old("changed_at", clock.young(MEMORY_KEPT))
+    connection.execute(f"DELETE FROM source WHERE about <> '' AND {condition}", ends)  # noqa: S608 - our own words

@@ -11,12 +11,13 @@ until another reading confirms it or its id is forgotten.
 import sqlite3
 import struct
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from poller.model import Event
+from poller.spools.sqlite.pruning import Stretches, is_old
 from poller.spools.sqlite.schema import epoch
 
-IDS_REMEMBERED = timedelta(days=30)
+IDS_REMEMBERED = 30 * 86400.0
 MERGE_AT = 50_000
 """Keys in memory at which a merge begins; some 5 MB."""
 MERGE_STEP = 2_000
@@ -159,11 +160,12 @@ class Seen:
                 "INSERT OR REPLACE INTO meta VALUES ('merged', ?)", (str(self._run_end),)
             )
 
-    def prune(self, now: datetime, step: int) -> bool:
+    def prune(self, young: Stretches, step: int) -> bool:
         """Forget at most so many rows of old keys; true when there were as many."""
-        before = epoch(now - IDS_REMEMBERED)
+        condition, ends = is_old("at", young)
         rows = self._connection.execute(
-            "SELECT n, keys FROM seen_page WHERE at < ? ORDER BY n LIMIT ?", (before, step)
+            f"SELECT n, keys FROM seen_page WHERE {condition} ORDER BY n LIMIT ?",  # noqa: S608 - our own words
+            (*ends, step),
         ).fetchall()
         any_provisional = bool(rows) and self._any_provisional()
         for n, packed in rows:

@@ -1,7 +1,6 @@
 """The one connection that writes. Everything here runs in its thread, inside one transaction per group."""
 
 import hashlib
-import math
 import os
 import sqlite3
 from collections import Counter, deque
@@ -13,6 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
+from poller.ages import Known, Setting
 from poller.catalogue import Catalogue, Stream
 from poller.clock import Clock
 from poller.errors import StorageCorrupt, StorageError, StorageFull
@@ -22,7 +22,7 @@ from poller.ports import Pruned, Salvaged
 from poller.spools.desk import Changes, Corrections, Member, Waiting, revived
 from poller.spools.sqlite.aside import CORRUPT, condemn
 from poller.spools.sqlite.marks import Marks
-from poller.spools.sqlite.pruning import PRUNE_STEP, older, prune_pages, prune_streams
+from poller.spools.sqlite.pruning import PRUNE_STEP, Stretches, older, prune_pages, prune_streams
 from poller.spools.sqlite.schema import (
     DEAD_COLUMNS,
     dead_of,
@@ -35,7 +35,7 @@ from poller.spools.sqlite.schema import (
     waiting_of,
     waiting_row,
 )
-from poller.spools.sqlite.seen import Seen
+from poller.spools.sqlite.seen import IDS_REMEMBERED, Seen
 from poller.spools.tail import Chunk
 
 EARLY_STEP = 4
@@ -105,6 +105,13 @@ class Writer:
             self._read_state()
         except (sqlite3.Error, msgspec.MsgspecError) as error:
             raise storage_error(self._path, error, self._clock.now()) from error
+
+    def newest(self) -> Known | None:
+        """The newest moment in a file that no record of the clock lies beside; None when it holds nothing yet."""
+        row = self.connection.execute("SELECT received_at FROM page ORDER BY first DESC LIMIT 1").fetchone()
+        if row is None:
+            return None
+        return Known(settings=(Setting(0.0, min(row[0], epoch(self._clock.now())), 0.0),), stopped=False)
 
     def abandon(self) -> None:
         """Let go of a file that could not be opened."""
@@ -479,14 +486,12 @@ class Writer:
 
         Events go before the number `floor`. The rest is how long to keep each, in seconds.
         """
-        now, connection = self._clock.now(), self.connection
-        full = self._prune_pages(floor, epoch(now) - retain, PRUNE_STEP)
-        full |= self.seen.prune(now, PRUNE_STEP)
-        letters = self.purge_dead(older(connection, "dead", "died_at", epoch(now) - dead))
-        rejects = self.purge_quarantine(
-            older(connection, "quarantine", "received_at", epoch(now) - quarantine)
-        )
-        prune_streams(connection, self.catalogue, now)
+        connection, young = self.connection, self._clock.young
+        full = self._prune_pages(floor, young(retain), PRUNE_STEP)
+        full |= self.seen.prune(young(IDS_REMEMBERED), PRUNE_STEP)
+        letters = self.purge_dead(older(connection, "dead", "died_at", young(dead)))
+        rejects = self.purge_quarantine(older(connection, "quarantine", "received_at", young(quarantine)))
+        prune_streams(connection, self.catalogue, self._clock)
         full |= PRUNE_STEP in (letters.total(), rejects)
         return Pruned(dead=letters, rejects=rejects, more=full)
 
@@ -494,11 +499,11 @@ class Writer:
         """One step of forgetting what every attached sink has settled, however young it is."""
         positions = dict(self.connection.execute("SELECT name, position FROM sink"))
         floor = min((positions[sink] for sink in self._attached), default=0)
-        return self._prune_pages(floor, math.inf, EARLY_STEP)
+        return self._prune_pages(floor, [], EARLY_STEP)
 
-    def _prune_pages(self, floor: int, before: float, step: int) -> bool:
+    def _prune_pages(self, floor: int, young: Stretches, step: int) -> bool:
         # what the catalogue lacks is read from the log
-        return prune_pages(self.connection, min(floor, self._catalogue_saved()), before, step)
+        return prune_pages(self.connection, min(floor, self._catalogue_saved()), young, step)
 
 
 def json_numbers(numbers: Sequence[int]) -> str:

@@ -269,6 +269,34 @@ def test_a_busy_host_may_name_a_date_and_no_wait_is_without_bounds(tmp_path: Pat
     assert error.after == 86_400.0
 
 
+@pytest.mark.parametrize(
+    ("headers", "whole"),
+    [
+        ((["Retry-After: 3600"], []), False),
+        ((["Retry-After: 3600"], ["Retry-After: 5"]), False),
+        ((["Retry-After: 3600"], ["Retry-After: 3600"]), True),
+        ((["Retry-After: 5"], []), True),
+        (([], []), True),
+    ],
+)
+def test_one_failing_picture_that_asks_for_an_hour_asks_for_itself_alone(
+    tmp_path: Path, headers: tuple[list[str], list[str]], whole: bool
+) -> None:
+    first, others = headers
+
+    def answer(path: str) -> bytes:
+        return ok(b"", *(first if path == "/0.jpg" else others), status="503 Slow Down")
+
+    names = [f"{number}.jpg" for number in range(31)]
+    error = delivered(tmp_path, answer, *names)
+    assert isinstance(error, TryLater if whole else PartlyFailed)
+    if isinstance(error, PartlyFailed):
+        waits = {id: getattr(failure, "after", None) for id, failure in error.failures.items()}
+        assert waits.pop(shot("0.jpg").id) == 3600.0
+        assert set(waits.values()) == {5.0 if others else None}
+        assert len(waits) == 30
+
+
 # ---------------------------------------------------------------- not yet, and never
 
 

@@ -1,0 +1,39 @@
+"""The small file beside a spool that says which moment was known last, and whether the stop was orderly."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from poller.ages import Known
+from poller.files import sync_folder
+
+_decode = msgspec.json.Decoder(Known).decode
+
+
+def _beside(spool: Path) -> Path:
+    return spool.with_name(spool.name + ".clock")
+
+
+def read_known(spool: Path) -> Known | None:
+    """What the last life left; None when there is no such file, or when it cannot be read."""
+    try:
+        return _decode(_beside(spool).read_bytes())
+    except (OSError, ValueError, msgspec.MsgspecError):
+        return None
+
+
+def write_known(spool: Path, known: Known) -> None:
+    """Replace the file durably, as far as the disk takes it: without it ages are the wall clock's."""
+    file = _beside(spool)
+    new = file.with_name(file.name + ".new")
+    with suppress(OSError):
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(descriptor, msgspec.json.encode(known))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.rename(new, file)
+        sync_folder(file.parent)
