@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 import typer
 
-from poller.command import Exit, duration, settings_of
+from poller.command import Exit, code_of, duration, settings_of
 from poller.errors import PollerError, StorageLocked
 from poller.stop import Stop
 
@@ -153,7 +153,7 @@ def _rows(stop: Stop, config: Path, asked: "Request") -> Iterator["Row"]:
         yield from _asked(settings, asked)
     except (PollerError, OSError) as error:
         typer.echo(f"poller: {error}", err=True)
-        raise typer.Exit(Exit.FAILED) from None
+        raise typer.Exit(code_of(error)) from None
 
 
 def _asked(settings: "Settings", asked: "Request") -> Iterator["Row"]:

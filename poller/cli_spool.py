@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, NoReturn
 
 import typer
 
-from poller.command import Config, in_loop, settings_of
+from poller.command import Config, Exit, code_of, in_loop, settings_of
 from poller.errors import StorageError, StorageFull, StorageLocked
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def check(config: Config) -> None:
     try:
         examined = _spool(settings).examine()
     except StorageError as error:
-        _fail(str(error))
+        _fail(str(error), code_of(error))
     for finding in examined.findings:
         typer.echo(finding)
     path = getattr(settings.spool, "path", "spool")
@@ -56,7 +56,7 @@ def export(config: Config, kind: Kinds = None, since: Since = None) -> None:
     try:
         _print(_spool(settings_of(config)).export(frozenset(kind or ()), moment), sys.stdout.buffer)
     except StorageError as error:
-        _fail(str(error))
+        _fail(str(error), code_of(error))
 
 
 @spool.command()
@@ -87,9 +87,9 @@ def _spool(settings: "Settings") -> "KeptInFile":
     return spool
 
 
-def _fail(text: str) -> NoReturn:
+def _fail(text: str, code: int = Exit.FAILED) -> NoReturn:
     typer.echo(text, err=True)
-    raise typer.Exit(1)
+    raise typer.Exit(code)
 
 
 def _moment(text: str) -> datetime:
@@ -142,7 +142,7 @@ class _Found:
 
 
 async def _to_spool(settings: "Settings", file: Path, found: _Found) -> int:
-    if file.resolve() == getattr(settings.spool, "path", file).resolve():
+    if _is_same(file, getattr(settings.spool, "path", file)):
         typer.echo(
             f"{file} is the configured spool itself: the next start moves it aside if it is damaged", err=True
         )
@@ -165,6 +165,14 @@ async def _to_spool(settings: "Settings", file: Path, found: _Found) -> int:
             return 1
     typer.echo(f"{file}: {found}; {new} of the events are new and will be delivered")
     return 0
+
+
+def _is_same(file: Path, spool: Path) -> bool:
+    """Whether both names reach one file, however they do so."""
+    try:
+        return file.samefile(spool)
+    except OSError:
+        return False
 
 
 def _groups(parts: "Iterator[Salvaged]", found: _Found) -> "Iterator[list[Salvaged]]":

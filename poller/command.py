@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from poller import failpoints
-from poller.errors import BadConfiguration, PollerError
+from poller.errors import BadConfiguration, PollerError, StorageShared
 from poller.stop import Stop
 
 if TYPE_CHECKING:
@@ -82,16 +82,23 @@ def in_loop(work: Coroutine[Any, Any, int], stop: Stop, unstarted: Exit = Exit.D
         stop.listen_in_loop()
         return await work
 
+    code = Exit.FAILED
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             return runner.run(supervised())
         except* (PollerError, OSError) as group:
             for error in _leaves(group):
                 log.error("failed", error=type(error).__name__, reason=str(error))
+                code = max(code, code_of(error))
         except* Exception as group:
             for error in _leaves(group):
                 log.error("failed", error=type(error).__name__, exc_info=error)
-    return Exit.FAILED
+    return code
+
+
+def code_of(error: BaseException) -> Exit:
+    """What the program exits with for an error."""
+    return Exit.BAD_CONFIGURATION if isinstance(error, StorageShared) else Exit.FAILED
 
 
 def _leaves(group: BaseExceptionGroup[Any]) -> list[BaseException]:

@@ -18,12 +18,12 @@ from pydantic import (
 
 from poller.settings.fields import (
     CustomerId,
-    FilePath,
     Kind,
     Listen,
     Name,
     Pattern,
     ReadableFile,
+    ResolvedPath,
     Secret,
     SecretFile,
     Url,
@@ -143,7 +143,7 @@ class SpoolSettings(Section):
 class JournalSettings(Section):
     """The notebook of raw pages."""
 
-    path: FilePath | None = Field(
+    path: ResolvedPath | None = Field(
         default=None, description="The journal's file; beside the spool, if left out."
     )
     size: Annotated[Size, size_between("16MiB", "4GiB")] = Field(

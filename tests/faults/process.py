@@ -89,6 +89,19 @@ PROCESS: Final = (
         "service/test_exit_codes.py::test_a_second_daemon_on_one_spool_exits_1_says_why_and_polls_nothing",
     ),
     row(
+        "one spool under two names",
+        "links are followed to one daemon; hard links and single files that are mounted are refused",
+        "the exit code, and the process id that `status` shows",
+        "story/test_one_spool.py"
+        "::test_a_daemon_on_another_name_of_a_spool_is_refused_and_commands_reach_the_one_that_runs",
+        "story/test_one_spool.py::test_a_spool_with_a_second_hard_link_is_refused_with_the_remedy",
+        "story/test_one_spool.py::test_a_journal_with_a_second_hard_link_is_refused_with_the_remedy",
+        "story/test_one_spool.py"
+        "::test_a_daemon_that_reaches_the_folder_by_a_mount_in_another_namespace_is_refused",
+        "story/test_one_spool.py::test_a_daemon_whose_spool_file_alone_is_mounted_is_refused_with_the_remedy",
+        "story/test_one_spool.py::test_the_database_itself_is_locked_and_not_only_a_name_beside_it",
+    ),
+    row(
         "a spool that cannot be written at the start",
         "nothing is polled: a crash loop removes nothing",
         "exit code 1 and why, or the spool's refusal is waited for; requests are counted",

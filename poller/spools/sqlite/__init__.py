@@ -22,7 +22,7 @@ from poller.catalogue import Stream
 from poller.clock import Clock
 from poller.errors import StorageCorrupt, StorageError
 from poller.failpoints import reached
-from poller.files import make_folder, own, sync_folder
+from poller.files import check_one_name, make_folder, own, sync_folder
 from poller.model import (
     EVERYTHING,
     Backlog,
@@ -35,7 +35,7 @@ from poller.model import (
     Reading,
 )
 from poller.ports import Damage, Examined, Pruned, Salvaged, Wants
-from poller.settings import FilePath, Size, SpoolSettings, size_between
+from poller.settings import ResolvedPath, Size, SpoolSettings, size_between
 from poller.spools.claims import Claims
 from poller.spools.desk import Changes, Desk, Member
 from poller.spools.ordered import OrderedDesk
@@ -72,7 +72,7 @@ class SqliteSpool:
         """Settings of the SQLite spool."""
 
         type: Literal["sqlite"]
-        path: FilePath = Field(description="The spool file; its folder is made if it is missing.")
+        path: ResolvedPath = Field(description="The spool file; its folder is made if it is missing.")
         max_bytes: Annotated[Size, size_between("64MiB", "16TiB")] = Field(
             default=10 * 2**30,
             description="Polling pauses when the file uses so much, and goes on under nine tenths of it.",
@@ -90,6 +90,9 @@ class SqliteSpool:
         self._clock = clock or Clock()
         self._path = settings.path
         self._lock = -1
+        self._file = -1
+        """Holds a lock on the database itself, whatever its name. It is opened before SQLite opens the file and closed
+        after SQLite has closed it: closing a descriptor of the file drops SQLite's own locks."""
         self.damage: Damage | None = None
         """See `BeginsAnew.damage`."""
         marks = Marks(self._path, settings.max_bytes, settings.min_free)
@@ -116,7 +119,9 @@ class SqliteSpool:
     def _open(self) -> None:
         try:
             make_folder(self._path.parent)
-            self._lock = own(self._path.with_name(self._path.name + ".lock"), f"spool {self._path}")
+            self._lock = own(self._path.with_name(self._path.name + ".lock"), self._what)
+            if self._path.exists():
+                check_one_name(self._path, self._what)
             if is_condemned(self._path):
                 self.damage = move_aside(self._path, self._clock.now())
             try:
@@ -124,15 +129,33 @@ class SqliteSpool:
             except StorageCorrupt as error:
                 self.damage = move_aside(self._path, self._clock.now(), str(error))
                 self._writer.abandon()  # after the move: closing may write into the file, and delete a WAL
+                self._let_go("_file")
                 self._open_file()
             sync_folder(self._path.parent)
         except OSError as error:
-            raise StorageError(f"spool {self._path}: {error.strerror}") from error
+            self._let_all_go()
+            raise StorageError(f"{self._what}: {error.strerror}") from error
+        except BaseException:
+            self._let_all_go()
+            raise
 
     def _open_file(self) -> None:
-        if not self._path.exists():
-            os.close(os.open(self._path, os.O_CREAT | os.O_WRONLY, 0o600))
+        self._file = own(self._path, self._what)
         self._writer.open()
+
+    @property
+    def _what(self) -> str:
+        return f"spool {self._path}"
+
+    def _let_all_go(self) -> None:
+        self._let_go("_file")
+        self._let_go("_lock")
+
+    def _let_go(self, name: str) -> None:
+        fd: int = getattr(self, name)
+        if fd >= 0:
+            os.close(fd)
+        setattr(self, name, -1)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
@@ -145,7 +168,7 @@ class SqliteSpool:
         if self._reader is not None:
             self._reader.close()
         await asyncio.get_running_loop().run_in_executor(None, self._writer.close)
-        os.close(self._lock)
+        self._let_all_go()
 
     # ------------------------------------------------------------ in
 
