@@ -16,7 +16,7 @@ from poller.changeover import Changeover, new_accounts
 from poller.clock import Clock
 from poller.control import ControlServer, Request, Row, Works
 from poller.crew import Crew
-from poller.errors import PollerError, StorageFull
+from poller.errors import PollerError, StorageError, StorageFull
 from poller.failpoints import reached
 from poller.health import Health
 from poller.journal import Journal
@@ -30,6 +30,7 @@ from poller.reload import Plan, plan
 from poller.served import Served
 from poller.settings import Settings, load
 from poller.stop import Stop
+from poller.storage_watch import Placed, StorageWatch
 
 log = structlog.get_logger("daemon")
 
@@ -50,6 +51,8 @@ class Daemon:
         self._file = file
         self._clock = clock or Clock()
         self.losses = Losses(self._clock)
+        self._watch = StorageWatch(self._clock)
+        self._displaced: str | None = None
         self._stack = AsyncExitStack()
         self._group: asyncio.TaskGroup | None = None
         self._changing = asyncio.Lock()
@@ -80,7 +83,14 @@ class Daemon:
         journal = Journal(journal_path(settings), settings.journal.size)
         self.journal = await stack.enter_async_context(journal)
         self.crew = await stack.enter_async_context(
-            Crew(self.spool, self.journal, metrics=self.metrics, clock=self._clock, losses=self.losses)
+            Crew(
+                self.spool,
+                self.journal,
+                metrics=self.metrics,
+                clock=self._clock,
+                losses=self.losses,
+                watch=self._watch,
+            )
         )
         for name, account in settings.accounts.items():
             await self.crew.open_account(name, account)
@@ -215,7 +225,10 @@ class Daemon:
         left_over = await self._sorted_pages()
         self._group = group
         self.crew.begin(group, left_over, pushed=pushed)
-        keepers = [group.create_task(self._keep_house()), group.create_task(self._watch_health())]
+        keepers = [
+            group.create_task(work)
+            for work in (self._keep_house(), self._watch_health(), self._watch_storage(stop))
+        ]
         systemd.notify("READY=1")
         log.info(
             "running",
@@ -225,6 +238,8 @@ class Daemon:
         )
         await until()
         await self._wind_up(stop, keepers)
+        if self._displaced is not None:
+            raise StorageError(self._displaced)
 
     async def _wind_up(self, stop: Stop, keepers: Sequence[asyncio.Task[None]]) -> None:
         systemd.notify("STOPPING=1")
@@ -280,6 +295,14 @@ class Daemon:
                     await self.crew.settled.wait()
             except TimeoutError:
                 continue
+
+    async def _watch_storage(self, stop: Stop) -> None:
+        placed = [cast(Placed, part) for part in (self.spool, self.journal) if hasattr(part, "displaced")]
+        self._displaced = await self._watch.run(placed, self._any_owed)
+        stop.now()
+
+    async def _any_owed(self) -> bool:
+        return any([(await self.spool.backlog(courier.name)).events for courier in self.crew.couriers])
 
     async def _keep_house(self) -> None:
         while True:

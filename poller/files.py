@@ -7,6 +7,7 @@ that the service cannot open.
 import fcntl
 import os
 import re
+import stat
 from contextlib import suppress
 from pathlib import Path
 
@@ -41,6 +42,11 @@ def is_still_at(path: Path, descriptor: int) -> bool:
     except OSError:
         return False
     return (opened.st_dev, opened.st_ino) == (found.st_dev, found.st_ino)
+
+
+def has_no_name(descriptor: int) -> bool:
+    """Whether the open file was deleted: it is gone when the descriptor is closed."""
+    return os.fstat(descriptor).st_nlink == 0
 
 
 def own(path: Path, what: str) -> int:
@@ -87,7 +93,8 @@ def check_one_name(path: Path, what: str) -> None:
 
     Looks by `stat` alone. Closing any descriptor of a database drops the locks that SQLite has on it.
     """
-    if (links := os.stat(path).st_nlink) > 1:
+    found = os.stat(path)
+    if stat.S_ISREG(found.st_mode) and (links := found.st_nlink) > 1:
         raise StorageShared(
             f"{what}: the file has {links} names (hard links), and its log lies beside one of them: remove the other"
             f" names, `find / -xdev -samefile {path}` lists them"
