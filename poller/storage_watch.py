@@ -77,4 +77,4 @@ def _displaced(placed: Sequence[Placed]) -> str | None:
 
 
 async def _would_lose(placed: Sequence[Placed], owed: Callable[[], Awaitable[bool]]) -> bool:
-    return any([one.deleted() for one in placed]) and await owed()
+    return any(one.deleted() for one in placed) and await owed()

@@ -89,6 +89,16 @@ PROCESS: Final = (
         "service/test_exit_codes.py::test_a_second_daemon_on_one_spool_exits_1_says_why_and_polls_nothing",
     ),
     row(
+        "root's commands in the service's folder",
+        "a check leaves nothing behind; what other commands make belongs to the folder's owner",
+        "the owners of all files; the service starts afterwards",
+        "service/test_ownership.py"
+        "::test_a_check_by_root_before_the_first_start_leaves_nothing_in_the_services_folder",
+        "service/test_ownership.py::test_what_commands_of_root_make_belongs_to_the_services_user",
+        "service/test_ownership.py::test_a_damaged_spool_that_root_meets_is_moved_aside_for_the_services_user",
+        "core/test_cli.py::test_check_connect_opens_every_part_and_leaves_nothing_behind",
+    ),
+    row(
         "one spool under two names",
         "links are followed to one daemon; hard links and single files that are mounted are refused",
         "the exit code, and the process id that `status` shows",
