@@ -10,7 +10,7 @@ from typing import Self, cast
 
 import structlog
 
-from poller import admin, control, health, plugins, systemd
+from poller import admin, control, health, plugins, stderr, systemd
 from poller.assembly import built, control_path, journal_path
 from poller.changeover import Changeover, new_accounts
 from poller.clock import Clock
@@ -150,6 +150,7 @@ class Daemon:
         """Judge all parts, and set the gauges by what is found."""
         found = await health.examine(self._works())
         self._set_gauges(found)
+        self.metrics.count_dropped_lines(stderr.dropped())
         self.metrics.spool_bytes.set(await self.spool.size())
         return found
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import structlog
 
+from poller.stderr import Stderr
+
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
@@ -20,11 +22,18 @@ def configure(level: str, format: str) -> None:
             *(_console(sys.stderr.isatty()) if console else _json()),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),  # a line is one write
         cache_logger_on_first_use=False,
     )
     # libraries log by the standard module; what they say at debug may hold URLs
     logging.basicConfig(level=logging.ERROR, stream=sys.stderr, format="%(name)s: %(levelname)s", force=True)
+    logging.raiseExceptions = False
+    if isinstance(sys.stderr, Stderr):
+        sys.stderr.report = _tell_dropped
+
+
+def _tell_dropped(count: int) -> None:
+    structlog.get_logger("log").error("log_lines_dropped", count=count)
 
 
 def _console(colors: bool) -> list[Any]:

@@ -99,6 +99,18 @@ PROCESS: Final = (
         "core/test_cli.py::test_check_connect_opens_every_part_and_leaves_nothing_behind",
     ),
     row(
+        "a log that nobody reads or that cannot be written",
+        "the daemon goes on and hears SIGTERM; dropped lines are counted",
+        "the pipe is full, its reader is gone, or each write fails; polls are counted",
+        "service/test_unread_log.py"
+        "::test_a_daemon_whose_log_nobody_reads_goes_on_polling_and_hears_sigterm",
+        "service/test_unread_log.py::test_a_reader_that_comes_late_gets_the_log_in_its_order",
+        "service/test_unread_log.py"
+        "::test_lines_without_room_are_counted_and_reported_when_lines_get_through_again",
+        "service/test_unread_log.py::test_each_line_that_a_closed_pipe_refuses_is_counted",
+        "service/test_unread_log.py::test_the_last_words_of_a_crash_are_written",
+    ),
+    row(
         "one spool under two names",
         "links are followed to one daemon; hard links and single files that are mounted are refused",
         "the exit code, and the process id that `status` shows",
