@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from poller import failpoints
+from poller import failpoints, preload
 from poller.errors import BadConfiguration, PollerError, StorageShared
 from poller.stop import Stop
 
@@ -77,6 +77,8 @@ def in_loop(work: Coroutine[Any, Any, int], stop: Stop, unstarted: Exit = Exit.D
         work.close()
         return unstarted
     log = structlog.get_logger("poller")
+    preload.raise_open_files()
+    preload.load_all()
 
     async def supervised() -> int:
         stop.listen_in_loop()

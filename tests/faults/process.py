@@ -102,13 +102,22 @@ PROCESS: Final = (
         "a log that nobody reads or that cannot be written",
         "the daemon goes on and hears SIGTERM; dropped lines are counted",
         "the pipe is full, its reader is gone, or each write fails; polls are counted",
-        "service/test_unread_log.py"
-        "::test_a_daemon_whose_log_nobody_reads_goes_on_polling_and_hears_sigterm",
+        "service/test_unread_log.py::test_a_daemon_whose_log_nobody_reads_goes_on_polling_and_hears_sigterm",
         "service/test_unread_log.py::test_a_reader_that_comes_late_gets_the_log_in_its_order",
         "service/test_unread_log.py"
         "::test_lines_without_room_are_counted_and_reported_when_lines_get_through_again",
         "service/test_unread_log.py::test_each_line_that_a_closed_pipe_refuses_is_counted",
         "service/test_unread_log.py::test_the_last_words_of_a_crash_are_written",
+    ),
+    row(
+        "no file descriptor is left",
+        "a pause with its reason, no traceback; it goes on when there are some again",
+        "the limit is set below what is open, and polls or deliveries fail",
+        "story/test_no_descriptors.py"
+        "::test_a_daemon_that_runs_out_of_descriptors_waits_and_goes_on_and_prints_no_traceback",
+        "story/test_no_descriptors.py::test_a_daemon_with_64_descriptors_polls_delivers_and_stores",
+        "story/test_no_descriptors.py::test_a_daemon_raises_its_soft_limit_to_the_hard_one",
+        "story/test_no_descriptors.py::test_nothing_is_imported_once_the_daemon_runs",
     ),
     row(
         "one spool under two names",

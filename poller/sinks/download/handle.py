@@ -67,6 +67,7 @@ class Handle:
         self._status = 0
         self._headers: dict[str, str] = {}
         self._barred: str | None = None
+        self._no_socket: OSError | None = None
         self._raised: SinkError | None = None
 
     def forget(self) -> None:
@@ -84,6 +85,8 @@ class Handle:
     def _reason(self, code: int) -> str:
         if self._barred is not None:
             return f"{self._barred} is not a public address; allow_cidr can permit it"
+        if self._no_socket is not None:
+            return f"no socket: {self._no_socket.strerror}"
         if code in _TLS:
             return f"TLS: {self.curl.errstr()}"
         number = self.curl.getinfo(pycurl.OS_ERRNO)
@@ -98,7 +101,11 @@ class Handle:
         if not self._guard.allows(host):
             self._barred = host
             return pycurl.SOCKET_BAD
-        return socket.socket(address.family, address.socktype, address.protocol)
+        try:
+            return socket.socket(address.family, address.socktype, address.protocol)
+        except OSError as error:  # libcurl would print what a callback raises
+            self._no_socket = error
+            return pycurl.SOCKET_BAD
 
     def _line(self, line: bytes) -> int | None:
         """One line of a head (a 100 may come before the real one), or of a chunked body's trailer."""
