@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, NoReturn
 
 import typer
 
-from poller.command import Config, Exit, code_of, in_loop, settings_of
+from poller.command import Config, Exit, code_of, in_loop, stored_of
 from poller.errors import StorageError, StorageFull, StorageLocked
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ spool = typer.Typer(name="spool", help="Look after a spool file.", no_args_is_he
 @spool.command()
 def check(config: Config) -> None:
     """Read all of the spool and say what is wrong with it; also beside a running daemon. Changes nothing."""
-    settings = settings_of(config)
+    settings = stored_of(config)
     try:
         examined = _spool(settings).examine()
     except StorageError as error:
@@ -54,7 +54,7 @@ def export(config: Config, kind: Kinds = None, since: Since = None) -> None:
     """Print the events it holds as CloudEvents, one a line; also beside a running daemon. Changes nothing."""
     moment = None if since is None else _moment(since)
     try:
-        _print(_spool(settings_of(config)).export(frozenset(kind or ()), moment), sys.stdout.buffer)
+        _print(_spool(stored_of(config)).export(frozenset(kind or ()), moment), sys.stdout.buffer)
     except StorageError as error:
         _fail(str(error), code_of(error))
 
@@ -70,7 +70,7 @@ def salvage(
     ] = None,
 ) -> None:
     """Bring back what can be read: what was not delivered goes into the configured spool, to be delivered."""
-    settings = settings_of(config)
+    settings = stored_of(config)
     found = _Found()
     work = _to_file(settings, file, to, found) if to else _to_spool(settings, file, found)
     raise typer.Exit(in_loop(work, context.obj))
@@ -110,9 +110,12 @@ def _moment(text: str) -> datetime:
 
 
 def _print(lines: Iterator[bytes], out: BinaryIO) -> None:
+    from poller.tables import safe
+
+    terminal = out.isatty()
     try:
         for line in lines:
-            out.write(line + b"\n")
+            out.write((safe(line.decode()).encode() if terminal else line) + b"\n")
         out.flush()
     except BrokenPipeError:  # whoever read has enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())

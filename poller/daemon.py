@@ -193,7 +193,8 @@ class Daemon:
             hearing.cancel()
 
     async def drain(self, stop: Stop, timeout: float) -> bool:
-        """Poll until every queue is empty and deliver it all; true if every delivery was done in time.
+        """Poll until every queue is empty and deliver it all; true if every delivery was done in time, else an error
+        line says what is left.
 
         Sources that take nothing away are not waited for: what they find meanwhile is delivered too. Nothing that is
         pushed is taken: its senders repeat, and there would be no end.
@@ -213,7 +214,30 @@ class Daemon:
 
         async with asyncio.TaskGroup() as group:
             await self._run(group, drained, stop, pushed=False)
-        return done and not any(courier.dead for courier in self.crew.couriers)
+        left = await self._left_undone(done, stop.count > 0, timeout)
+        if left:
+            log.error("drain_failed", reason="; ".join(left))
+        return not left
+
+    async def _left_undone(self, done: bool, stopped: bool, timeout: float) -> list[str]:
+        """What a drain has not done, and why."""
+        left = []
+        if not done:
+            left.append("stopped by a signal" if stopped else f"not done within {timeout:g} s")
+            left += [
+                f"source {intake.source.name}: its queue was not seen empty"
+                + (f" ({intake.trouble or intake.failure})" if intake.trouble or intake.failing else "")
+                for intake in self.crew.intakes
+                if intake.source.destructive and not intake.emptied.is_set()
+            ]
+        for courier in self.crew.couriers:
+            if not done and (owed := (await self.spool.backlog(courier.name)).events):
+                _, error = courier.last_error or (None, "")
+                why = courier.standing.why or error
+                left.append(f"sink {courier.name}: {owed} events undelivered" + (f" ({why})" if why else ""))
+            if courier.dead:
+                left.append(f"sink {courier.name}: {courier.dead} new dead letters")
+        return left
 
     async def _run(
         self,
