@@ -11,11 +11,7 @@ import pytest
 
 COMMANDS = (
     ("status",),
-    ("dead", "list"),
     ("pause", "hook"),
-    ("resume", "hook"),
-    ("quarantine", "list"),
-    ("quarantine", "purge", "--all"),
     ("dead", "retry", "--all"),
     ("spool", "check"),
     ("spool", "export"),
