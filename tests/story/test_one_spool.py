@@ -241,5 +241,5 @@ def test_the_database_itself_is_locked_and_not_only_a_name_beside_it(tmp_path: P
             (tmp_path / "real" / "spool.db.lock").unlink()
             refused = Process(config)
             assert refused.wait() == 1
-            assert "another poller owns it" in refused.stderr
+            assert "spool.db: another poller owns it" in refused.stderr, "its journal is locked too"
             assert process.child.poll() is None
