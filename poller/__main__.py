@@ -2,6 +2,7 @@
 
 import sys
 
+from poller import stderr
 from poller.stop import Stop
 
 
@@ -9,6 +10,7 @@ def main() -> None:
     """Run the command line; exits with one of `poller.command.Exit`."""
     stop = Stop()
     stop.listen()
+    stderr.install()
     from poller import cli  # noqa: PLC0415 - after the signals, because it takes half a second
 
     try:

@@ -1,6 +1,7 @@
 """One request of an operator: asked of the running daemon, or done on the spool file when none runs, and printed."""
 
 import asyncio
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 import typer
 
-from poller.command import Exit, duration, settings_of
+from poller.command import Exit, code_of, duration, settings_of, stored_of
 from poller.errors import PollerError, StorageLocked
 from poller.stop import Stop
 
@@ -66,30 +67,33 @@ def _moment(age: str | None) -> datetime | None:
 
 
 def list_rows(stop: Stop, config: Path, asked: "Request", json: bool, columns: Sequence[str]) -> None:
-    """Print the rows as a table; exit 1 if there is none."""
+    """Print the rows as a table; words on stderr if there is none, which is no failure."""
     rows = _rows(stop, config, asked)
     found = _print_json(rows) if json else _print_table(list(rows), columns)
-    _end(found)
+    if not found:
+        typer.echo(_nothing(asked), err=True)
 
 
 def show_rows(stop: Stop, config: Path, asked: "Request", json: bool) -> None:
     """Print each row whole; exit 1 if there is none."""
     rows = _rows(stop, config, asked)
-    _end(_print_json(rows) if json else _print_fields(rows))
+    _end(_print_json(rows) if json else _print_fields(rows), _nothing(asked))
 
 
 def act(stop: Stop, config: Path, asked: "Request", json: bool, counted: str | None = None) -> None:
     """Do it and print what came of it; exit 1 if what is `counted` is 0."""
     rows = list(_rows(stop, config, asked))
     _print_json(iter(rows)) if json else _print_fields(iter(rows))
-    _end(all(row.get(counted, 1) for row in rows) if counted else True)
+    left = any(row.get("left") for row in rows)
+    why = "nothing could be done: see why" if left else _nothing(asked)
+    _end(all(row.get(counted, 1) for row in rows) if counted else True, why)
 
 
 def ask_reload(stop: Stop, config: Path, json: bool, *, dry: bool) -> None:
     """Print what changes, a line each."""
     for row in _rows(stop, config, request("reload", dry=dry)):
         if json:
-            typer.echo(msgspec.json.encode(row))
+            _print_row(row)
             continue
         changes = cast(list[str], row["changes"])
         for change in changes or ["nothing changes"]:
@@ -111,9 +115,16 @@ def ask_status(stop: Stop, config: Path, json: bool) -> None:
 def _print_json(rows: Iterator["Row"]) -> bool:
     found = False
     for row in rows:
-        typer.echo(msgspec.json.encode(row))
+        _print_row(row)
         found = True
     return found
+
+
+def _print_row(row: "Row") -> None:
+    from poller.tables import safe
+
+    text = msgspec.json.encode(row)
+    typer.echo(safe(text.decode()) if sys.stdout.isatty() else text)
 
 
 def _print_table(rows: Sequence["Row"], columns: Sequence[str]) -> bool:
@@ -136,9 +147,16 @@ def _print_fields(rows: Iterator["Row"]) -> bool:
     return found
 
 
-def _end(good: bool) -> None:
+def _nothing(asked: "Request") -> str:
+    """What there is none of."""
+    what = "dead letters" if asked.verb.value.startswith("dead") else "rejects in quarantine"
+    everything = asked.chosen == type(asked.chosen)()
+    return f"no {what}" if everything else f"no {what} that match"
+
+
+def _end(good: bool, why: str) -> None:
     if not good:
-        typer.echo("nothing matched or could be done", err=True)
+        typer.echo(why, err=True)
         raise typer.Exit(Exit.FAILED)
 
 
@@ -147,13 +165,13 @@ def _end(good: bool) -> None:
 
 def _rows(stop: Stop, config: Path, asked: "Request") -> Iterator["Row"]:
     """The answer's rows; a failure is one line on stderr, and exit 1."""
-    settings = settings_of(config)
+    settings = settings_of(config) if asked.verb.value == "reload" else stored_of(config)
     stop.give_back()  # nothing here needs an orderly end: each step is durable on its own
     try:
         yield from _asked(settings, asked)
     except (PollerError, OSError) as error:
         typer.echo(f"poller: {error}", err=True)
-        raise typer.Exit(Exit.FAILED) from None
+        raise typer.Exit(code_of(error)) from None
 
 
 def _asked(settings: "Settings", asked: "Request") -> Iterator["Row"]:

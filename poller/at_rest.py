@@ -11,7 +11,7 @@ from poller.control import ControlError, Works
 from poller.metrics import Metrics
 from poller.ports import PushedSource, Source, Spool
 from poller.qcloud.account import Account
-from poller.settings import Settings
+from poller.settings import Settings, SourceSettings
 
 
 @asynccontextmanager
@@ -43,4 +43,6 @@ def _source(settings: Settings, name: str) -> Source | PushedSource | None:
     accounts: Mapping[str, Account] = {
         account: Account(account, given) for account, given in settings.accounts.items()
     }
+    if source.account not in accounts or type(source) is SourceSettings:
+        return None  # its settings cannot be read: `check` says why
     return cast(Source | PushedSource, built(plugins.SOURCES, name, source, accounts))

@@ -122,9 +122,12 @@ def _daemon(settings: "Settings", file: Path | None = None) -> "Daemon":
 
 
 async def _connect(settings: "Settings") -> int:
+    from poller.trial import trial
+
     try:
-        async with _daemon(settings):
-            pass
+        with trial(settings) as tried:
+            async with _daemon(tried):
+                pass
     except StorageLocked as error:
         typer.echo(f"running: {error}", err=True)
     asked, probed = await _ask_platform(settings), await _probe_buckets(settings)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, NoReturn
 
 import typer
 
-from poller.command import Config, in_loop, settings_of
+from poller.command import Config, Exit, code_of, in_loop, stored_of
 from poller.errors import StorageError, StorageFull, StorageLocked
 
 if TYPE_CHECKING:
@@ -37,11 +37,11 @@ spool = typer.Typer(name="spool", help="Look after a spool file.", no_args_is_he
 @spool.command()
 def check(config: Config) -> None:
     """Read all of the spool and say what is wrong with it; also beside a running daemon. Changes nothing."""
-    settings = settings_of(config)
+    settings = stored_of(config)
     try:
         examined = _spool(settings).examine()
     except StorageError as error:
-        _fail(str(error))
+        _fail(str(error), code_of(error))
     for finding in examined.findings:
         typer.echo(finding)
     path = getattr(settings.spool, "path", "spool")
@@ -54,9 +54,9 @@ def export(config: Config, kind: Kinds = None, since: Since = None) -> None:
     """Print the events it holds as CloudEvents, one a line; also beside a running daemon. Changes nothing."""
     moment = None if since is None else _moment(since)
     try:
-        _print(_spool(settings_of(config)).export(frozenset(kind or ()), moment), sys.stdout.buffer)
+        _print(_spool(stored_of(config)).export(frozenset(kind or ()), moment), sys.stdout.buffer)
     except StorageError as error:
-        _fail(str(error))
+        _fail(str(error), code_of(error))
 
 
 @spool.command()
@@ -70,7 +70,7 @@ def salvage(
     ] = None,
 ) -> None:
     """Bring back what can be read: what was not delivered goes into the configured spool, to be delivered."""
-    settings = settings_of(config)
+    settings = stored_of(config)
     found = _Found()
     work = _to_file(settings, file, to, found) if to else _to_spool(settings, file, found)
     raise typer.Exit(in_loop(work, context.obj))
@@ -87,9 +87,9 @@ def _spool(settings: "Settings") -> "KeptInFile":
     return spool
 
 
-def _fail(text: str) -> NoReturn:
+def _fail(text: str, code: int = Exit.FAILED) -> NoReturn:
     typer.echo(text, err=True)
-    raise typer.Exit(1)
+    raise typer.Exit(code)
 
 
 def _moment(text: str) -> datetime:
@@ -110,9 +110,12 @@ def _moment(text: str) -> datetime:
 
 
 def _print(lines: Iterator[bytes], out: BinaryIO) -> None:
+    from poller.tables import safe
+
+    terminal = out.isatty()
     try:
         for line in lines:
-            out.write(line + b"\n")
+            out.write((safe(line.decode()).encode() if terminal else line) + b"\n")
         out.flush()
     except BrokenPipeError:  # whoever read has enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
@@ -142,7 +145,7 @@ class _Found:
 
 
 async def _to_spool(settings: "Settings", file: Path, found: _Found) -> int:
-    if file.resolve() == getattr(settings.spool, "path", file).resolve():
+    if _is_same(file, getattr(settings.spool, "path", file)):
         typer.echo(
             f"{file} is the configured spool itself: the next start moves it aside if it is damaged", err=True
         )
@@ -165,6 +168,14 @@ async def _to_spool(settings: "Settings", file: Path, found: _Found) -> int:
             return 1
     typer.echo(f"{file}: {found}; {new} of the events are new and will be delivered")
     return 0
+
+
+def _is_same(file: Path, spool: Path) -> bool:
+    """Whether both names reach one file, however they do so."""
+    try:
+        return file.samefile(spool)
+    except OSError:
+        return False
 
 
 def _groups(parts: "Iterator[Salvaged]", found: _Found) -> "Iterator[list[Salvaged]]":

@@ -2,15 +2,16 @@
 
 import asyncio
 import json
-from collections.abc import Coroutine
+import os
+from collections.abc import Callable, Coroutine
 from enum import Enum, IntEnum, auto
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from poller import failpoints
-from poller.errors import BadConfiguration, PollerError
+from poller import failpoints, preload
+from poller.errors import BadConfiguration, PollerError, StorageShared
 from poller.stop import Stop
 
 if TYPE_CHECKING:
@@ -34,8 +35,30 @@ class Doubts(Enum):
     REFUSE = auto()
 
 
+VARIABLE = "POLLER_CONFIG"
+USUAL = Path("poller.yaml")
+
+
+def _found() -> Path:
+    """Which file is the configuration where no option says so; a line on stderr says which."""
+    named = os.environ.get(VARIABLE)
+    if not named and not USUAL.exists():
+        raise typer.BadParameter(f"say which: -c FILE, or {VARIABLE}, or run this where {USUAL} lies")
+    file, why = (Path(named), VARIABLE) if named else (USUAL, "the current folder")
+    typer.echo(f"configuration: {file} (from {why})", err=True)
+    return file
+
+
 Config = Annotated[
-    Path, typer.Option("--config", "-c", metavar="FILE", help="The configuration.", show_default=False)
+    Path,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE",
+        help=f"The configuration. Without it: {VARIABLE}, then ./{USUAL}.",
+        show_default=False,
+        default_factory=_found,
+    ),
 ]
 
 
@@ -44,16 +67,28 @@ def settings_of(config: Path, doubts: Doubts = Doubts.IGNORE) -> "Settings":
 
     `doubts` are about what cannot work although each setting is right.
     """
+    from poller.settings import load_with_doubts
+
+    return _loaded(lambda: load_with_doubts(config), doubts)
+
+
+def stored_of(config: Path) -> "Settings":
+    """The same, of what `load_stored` needs: no secret is read, and other sections may be broken."""
+    from poller.settings import load_stored
+
+    return _loaded(lambda: (load_stored(config), []), Doubts.IGNORE)
+
+
+def _loaded(load: Callable[[], tuple["Settings", list[str]]], doubts: Doubts) -> "Settings":
     import structlog
 
     from poller.log import configure
-    from poller.settings import load_with_doubts
 
     if failpoints.refused:
         typer.echo(failpoints.refused, err=True)
         raise typer.Exit(Exit.BAD_CONFIGURATION)
     try:
-        settings, doubtful = load_with_doubts(config)
+        settings, doubtful = load()
         if doubts is Doubts.REFUSE and doubtful:
             raise BadConfiguration(doubtful)
     except BadConfiguration as error:
@@ -77,21 +112,30 @@ def in_loop(work: Coroutine[Any, Any, int], stop: Stop, unstarted: Exit = Exit.D
         work.close()
         return unstarted
     log = structlog.get_logger("poller")
+    preload.raise_open_files()
+    preload.load_all()
 
     async def supervised() -> int:
         stop.listen_in_loop()
         return await work
 
+    code = Exit.FAILED
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             return runner.run(supervised())
         except* (PollerError, OSError) as group:
             for error in _leaves(group):
                 log.error("failed", error=type(error).__name__, reason=str(error))
+                code = max(code, code_of(error))
         except* Exception as group:
             for error in _leaves(group):
                 log.error("failed", error=type(error).__name__, exc_info=error)
-    return Exit.FAILED
+    return code
+
+
+def code_of(error: BaseException) -> Exit:
+    """What the program exits with for an error."""
+    return Exit.BAD_CONFIGURATION if isinstance(error, StorageShared) else Exit.FAILED
 
 
 def _leaves(group: BaseExceptionGroup[Any]) -> list[BaseException]:

@@ -20,6 +20,7 @@ from poller.qcloud.excerpts import Words
 from poller.reception import Reception
 from poller.served import Part, Served
 from poller.settings import AccountSettings, SinkSettings, SourceSettings
+from poller.storage_watch import StorageWatch
 
 GRACE = 20.0
 """Seconds that sinks get to finish what they hold."""
@@ -29,7 +30,14 @@ class Crew:
     """The parts by name. Leaving leaves sources first, then sinks, then accounts."""
 
     def __init__(
-        self, spool: Spool, journal: Journal, *, metrics: Metrics, clock: Clock, losses: Losses
+        self,
+        spool: Spool,
+        journal: Journal,
+        *,
+        metrics: Metrics,
+        clock: Clock,
+        losses: Losses,
+        watch: StorageWatch,
     ) -> None:
         self.sources: dict[str, Served[Intake | Reception]] = {}
         self.sinks: dict[str, Served[Courier]] = {}
@@ -42,6 +50,7 @@ class Crew:
         self._clock = clock
         self._losses = losses
         self._words = Words()
+        self._storage = watch
         self._watchdog = systemd.Watchdog(clock.monotonic)
         self._group: asyncio.TaskGroup | None = None
 
@@ -116,7 +125,7 @@ class Crew:
         pump: Intake | Reception
         if isinstance(source, PushedSource):
             self._metrics.declare_pushed_source(name)
-            pump = Reception(source, self._spool, metrics=self._metrics, beat=beat)
+            pump = Reception(source, self._spool, metrics=self._metrics, beat=beat, watch=self._storage)
             source.attach(pump)
         else:
             source = cast(Source, source)
@@ -128,6 +137,7 @@ class Crew:
                 metrics=self._metrics,
                 clock=self._clock,
                 losses=self._losses,
+                watch=self._storage,
                 beat=beat,
             )
         self.sources[name] = (await Served.enter(source)).with_pump(pump)

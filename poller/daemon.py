@@ -10,13 +10,13 @@ from typing import Self, cast
 
 import structlog
 
-from poller import admin, control, health, plugins, systemd
+from poller import admin, control, health, plugins, stderr, systemd
 from poller.assembly import built, control_path, journal_path
 from poller.changeover import Changeover, new_accounts
 from poller.clock import Clock, KeepsTime
 from poller.control import ControlServer, Request, Row, Works
 from poller.crew import Crew
-from poller.errors import PollerError, StorageFull
+from poller.errors import PollerError, StorageError, StorageFull
 from poller.failpoints import reached
 from poller.health import Health
 from poller.journal import Journal
@@ -30,6 +30,7 @@ from poller.reload import Plan, plan
 from poller.served import Served
 from poller.settings import Settings, load
 from poller.stop import Stop
+from poller.storage_watch import Placed, StorageWatch
 
 log = structlog.get_logger("daemon")
 
@@ -51,6 +52,8 @@ class Daemon:
         self._file = file
         self._clock = clock or Clock()
         self.losses = Losses(self._clock)
+        self._watch = StorageWatch(self._clock)
+        self._displaced: str | None = None
         self._stack = AsyncExitStack()
         self._group: asyncio.TaskGroup | None = None
         self._changing = asyncio.Lock()
@@ -83,7 +86,14 @@ class Daemon:
         journal = Journal(journal_path(settings), settings.journal.size)
         self.journal = await stack.enter_async_context(journal)
         self.crew = await stack.enter_async_context(
-            Crew(self.spool, self.journal, metrics=self.metrics, clock=self._clock, losses=self.losses)
+            Crew(
+                self.spool,
+                self.journal,
+                metrics=self.metrics,
+                clock=self._clock,
+                losses=self.losses,
+                watch=self._watch,
+            )
         )
         for name, account in settings.accounts.items():
             await self.crew.open_account(name, account)
@@ -145,6 +155,7 @@ class Daemon:
         """Judge all parts, and set the gauges by what is found."""
         found = await health.examine(self._works())
         self._set_gauges(found)
+        self.metrics.count_dropped_lines(stderr.dropped())
         self.metrics.spool_bytes.set(await self.spool.size())
         return found
 
@@ -187,7 +198,8 @@ class Daemon:
             hearing.cancel()
 
     async def drain(self, stop: Stop, timeout: float) -> bool:
-        """Poll until every queue is empty and deliver it all; true if every delivery was done in time.
+        """Poll until every queue is empty and deliver it all; true if every delivery was done in time, else an error
+        line says what is left.
 
         Sources that take nothing away are not waited for: what they find meanwhile is delivered too. Nothing that is
         pushed is taken: its senders repeat, and there would be no end.
@@ -207,7 +219,30 @@ class Daemon:
 
         async with asyncio.TaskGroup() as group:
             await self._run(group, drained, stop, pushed=False)
-        return done and not any(courier.dead for courier in self.crew.couriers)
+        left = await self._left_undone(done, stop.count > 0, timeout)
+        if left:
+            log.error("drain_failed", reason="; ".join(left))
+        return not left
+
+    async def _left_undone(self, done: bool, stopped: bool, timeout: float) -> list[str]:
+        """What a drain has not done, and why."""
+        left = []
+        if not done:
+            left.append("stopped by a signal" if stopped else f"not done within {timeout:g} s")
+            left += [
+                f"source {intake.source.name}: its queue was not seen empty"
+                + (f" ({intake.trouble or intake.failure})" if intake.trouble or intake.failing else "")
+                for intake in self.crew.intakes
+                if intake.source.destructive and not intake.emptied.is_set()
+            ]
+        for courier in self.crew.couriers:
+            if not done and (owed := (await self.spool.backlog(courier.name)).events):
+                _, error = courier.last_error or (None, "")
+                why = courier.standing.why or error
+                left.append(f"sink {courier.name}: {owed} events undelivered" + (f" ({why})" if why else ""))
+            if courier.dead:
+                left.append(f"sink {courier.name}: {courier.dead} new dead letters")
+        return left
 
     async def _run(
         self,
@@ -220,8 +255,8 @@ class Daemon:
         left_over = await self._sorted_pages()
         self._group = group
         self.crew.begin(group, left_over, pushed=pushed)
-        keeping = (self._keep_house(), self._watch_health(), self._watch_clock())
-        keepers = [group.create_task(one) for one in keeping]
+        keeping = (self._keep_house(), self._watch_health(), self._watch_clock(), self._watch_storage(stop))
+        keepers = [group.create_task(work) for work in keeping]
         systemd.notify("READY=1")
         log.info(
             "running",
@@ -231,6 +266,8 @@ class Daemon:
         )
         await until()
         await self._wind_up(stop, keepers)
+        if self._displaced is not None:
+            raise StorageError(self._displaced)
 
     async def _wind_up(self, stop: Stop, keepers: Sequence[asyncio.Task[None]]) -> None:
         systemd.notify("STOPPING=1")
@@ -286,6 +323,14 @@ class Daemon:
                     await self.crew.settled.wait()
             except TimeoutError:
                 continue
+
+    async def _watch_storage(self, stop: Stop) -> None:
+        placed = [cast(Placed, part) for part in (self.spool, self.journal) if hasattr(part, "displaced")]
+        self._displaced = await self._watch.run(placed, self._any_owed)
+        stop.now()
+
+    async def _any_owed(self) -> bool:
+        return any([(await self.spool.backlog(courier.name)).events for courier in self.crew.couriers])
 
     async def _keep_house(self) -> None:
         while True:

@@ -41,6 +41,10 @@ class StorageLocked(StorageError):
     """Another process owns the file."""
 
 
+class StorageShared(StorageError):
+    """The file can be reached by more than one name: two processes could open it, each with a log of its own."""
+
+
 # ---------------------------------------------------------------- sinks
 
 

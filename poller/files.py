@@ -1,18 +1,28 @@
-"""Files that must be there after a power cut, and belong to one process."""
+"""Files that must be there after a power cut, and belong to one process.
+
+What root makes in the folder of another user is given to that user: a command that root runs must not leave files
+that the service cannot open.
+"""
 
 import fcntl
 import os
+import re
+import stat
+from contextlib import suppress
 from pathlib import Path
 
-from poller.errors import StorageLocked
+from poller.errors import StorageLocked, StorageShared
 
 
 def make_folder(folder: Path) -> None:
     """Make a folder and its missing parents, each durable in the one above it."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in missing:
+    for path in reversed(missing):
+        with suppress(FileExistsError):
+            path.mkdir()
+            give_to_owner(path)
         sync_folder(path.parent)
+    folder.mkdir(exist_ok=True)  # raises for what is no folder
 
 
 def sync_folder(folder: Path) -> None:
@@ -34,12 +44,75 @@ def is_still_at(path: Path, descriptor: int) -> bool:
     return (opened.st_dev, opened.st_ino) == (found.st_dev, found.st_ino)
 
 
+def has_no_name(descriptor: int) -> bool:
+    """Whether the open file was deleted: it is gone when the descriptor is closed."""
+    return os.fstat(descriptor).st_nlink == 0
+
+
 def own(path: Path, what: str) -> int:
-    """Open a file for this process alone, made if missing; `StorageLocked` when another one has it."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """Open a file for this process alone, made if missing, and return its descriptor, which holds the lock.
+
+    Raises `StorageLocked` when another process has it, `StorageShared` when it has more than one name.
+    """
+    while True:
+        fd = _opened(path)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            check_one_name(path, what)
+            if is_still_at(path, fd):
+                return fd
+        except BlockingIOError:
+            os.close(fd)
+            raise StorageLocked(f"{what}: another poller owns it") from None
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)  # it was replaced in the meantime: lock the file that lies there now
+
+
+def _opened(path: Path) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+    with suppress(FileExistsError):
+        fd = os.open(path, flags | os.O_EXCL, 0o600)
+        give_to_owner(path)
+        return fd
+    return os.open(path, flags, 0o600)
+
+
+def give_to_owner(made: Path) -> None:
+    """Give what this process has just made to the owner of its folder, where root runs the process."""
+    if os.geteuid() != 0:
+        return
+    folder = os.stat(made.parent)
+    if folder.st_uid != 0:
+        os.chown(made, folder.st_uid, folder.st_gid, follow_symlinks=False)
+
+
+def check_one_name(path: Path, what: str) -> None:
+    """Raise `StorageShared` for a file that can be reached by another name: what lies beside it belongs to one name.
+
+    Looks by `stat` alone. Closing any descriptor of a database drops the locks that SQLite has on it.
+    """
+    found = os.stat(path)
+    if stat.S_ISREG(found.st_mode) and (links := found.st_nlink) > 1:
+        raise StorageShared(
+            f"{what}: the file has {links} names (hard links), and its log lies beside one of them: remove the other"
+            f" names, `find / -xdev -samefile {path}` lists them"
+        )
+    if _is_mount(path):
+        raise StorageShared(
+            f"{what}: the file alone is mounted there, and its log would lie elsewhere: mount its folder instead"
+        )
+
+
+def _is_mount(path: Path) -> bool:
+    """Whether the path is a mount point; false where the kernel does not tell."""
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        raise StorageLocked(f"{what}: another poller owns it") from None
-    return fd
+        lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    except OSError:
+        return False
+    return os.fsencode(os.path.realpath(path)) in {_unescaped(line.split(b" ")[4]) for line in lines}
+
+
+def _unescaped(field: bytes) -> bytes:
+    return re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), field)

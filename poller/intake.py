@@ -17,6 +17,7 @@ from poller.metrics import Metrics
 from poller.model import Page, PollOutcome, Reading
 from poller.ports import Source, Spool
 from poller.scribe import Scribe
+from poller.storage_watch import StorageWatch
 
 log = structlog.get_logger("intake")
 
@@ -101,6 +102,7 @@ class Intake:
         metrics: Metrics,
         clock: Clock,
         losses: Losses | None = None,
+        watch: StorageWatch | None = None,
         beat: Callable[[], None] = lambda: None,
     ) -> None:
         self.source = source
@@ -109,6 +111,7 @@ class Intake:
         self._metrics = metrics
         self._losses = losses or Losses(clock)
         self._clock = clock
+        self._watch = watch or StorageWatch(clock)
         self._beat = beat
         self._scribe = Scribe(source, spool, metrics)
         self._memory: dict[str, bytes] = {}
@@ -132,8 +135,7 @@ class Intake:
         """When polls began to bring no good answer, on the monotonic clock; None while they do."""
         self.failure = ""
         """What the last poll came to that brought no good answer."""
-        self.trouble: str | None = None
-        """Why polling is paused; None while it is not."""
+        self._trouble: str | None = None
         self.last_answer: float | None = None
         """When the last good answer came, on the monotonic clock."""
         self.emptied = asyncio.Event()
@@ -148,6 +150,11 @@ class Intake:
     def failing(self) -> bool:
         """Whether the last poll brought no good answer."""
         return self.failing_since is not None
+
+    @property
+    def trouble(self) -> str | None:
+        """Why polling is paused; None while it is not."""
+        return self._watch.reason or self._trouble
 
     def stop(self) -> None:
         """Begin no more polls; those in flight are waited for."""
@@ -235,14 +242,19 @@ class Intake:
         return await self._step()
 
     async def _make_ready(self) -> None:
-        await self._patiently(self._spool_takes.wait)
-        if self.source.destructive:
-            await self._patiently(self._journal.room)
-        try:
-            await self._patiently(self.source.ready)
-        except BaseException:
-            self._cancel_room()
-            raise
+        while True:
+            await self._patiently(self._spool_takes.wait)
+            await self._patiently(self._watch.until_well)
+            if self.source.destructive:
+                await self._patiently(self._journal.room)
+            try:
+                await self._patiently(self.source.ready)
+            except BaseException:
+                self._cancel_room()
+                raise
+            if self._watch.reason is None or not self.source.destructive:
+                return
+            self._cancel_room()  # the files went away in the meantime: nothing destructive is read into nowhere
 
     async def _step(self) -> Reading:
         self._polls += 1
@@ -378,15 +390,15 @@ class Intake:
                 return True
 
     def _pause_for(self, trouble: str) -> None:
-        if self.trouble is None:
+        if self._trouble is None:
             self._log.error("polling_paused", reason=trouble)
-        self.trouble = trouble
+        self._trouble = trouble
         self._spool_takes.clear()
 
     def _resume(self) -> None:
-        if self.trouble is not None:
+        if self._trouble is not None:
             self._log.info("polling_resumed")
-        self.trouble = None
+        self._trouble = None
         self._spool_takes.set()
 
 

@@ -23,7 +23,7 @@ import msgspec
 
 from poller.errors import StorageError, StorageFull
 from poller.failpoints import reached
-from poller.files import make_folder, own, sync_folder
+from poller.files import is_still_at, make_folder, own, sync_folder
 from poller.model import Page
 from poller.worker import GroupThread
 
@@ -89,6 +89,16 @@ class Journal:
                 os.fdatasync(self._fd)
             os.close(self._fd)
             self._fd = -1
+
+    def displaced(self) -> str | None:
+        """See `Placed.displaced`."""
+        if self._fd < 0 or is_still_at(self.path, self._fd):
+            return None
+        return f"journal {self.path}: the file was moved or deleted"
+
+    def deleted(self) -> bool:
+        """Whether the file is deleted; the spool has what was in it."""
+        return False
 
     def left_over(self) -> list[tuple[int, Page]]:
         """Pages that were kept and not released before this start, oldest first, each with its number."""

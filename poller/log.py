@@ -7,6 +7,7 @@ from typing import Any
 import structlog
 
 from poller import library_log
+from poller.stderr import Stderr
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
@@ -22,10 +23,17 @@ def configure(level: str, format: str) -> None:
             *(_console(sys.stderr.isatty()) if console else _json()),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),  # a line is one write
         cache_logger_on_first_use=False,
     )
     library_log.install()
+    logging.raiseExceptions = False
+    if isinstance(sys.stderr, Stderr):
+        sys.stderr.report = _tell_dropped
+
+
+def _tell_dropped(count: int) -> None:
+    structlog.get_logger("log").error("log_lines_dropped", count=count)
 
 
 def _console(colors: bool) -> list[Any]:

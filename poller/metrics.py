@@ -75,6 +75,7 @@ class Metrics:
         self.spool_bytes = gauge("spool_bytes", "Bytes the spool holds.")
         self.spool_files_aside = gauge("spool_files_aside", "Damaged spool files that were moved aside.")
         self.journal_bytes = gauge("journal_bytes", "Bytes of pages not yet in the spool.")
+        self.log_lines_dropped = counter("log_lines_dropped", "Log lines that could not be written.")
         self.clock_skew = gauge("clock_skew_seconds", "The platform's clock minus ours.", "account")
 
     def declare_source(self, account: str, source: str) -> None:
@@ -92,6 +93,11 @@ class Metrics:
         for outcome in DELIVERY_OUTCOMES:
             self.deliveries.labels(sink, outcome)
         self.sink_paused.labels(sink).set(0)
+
+    def count_dropped_lines(self, total: int) -> None:
+        """`total` is how many log lines were dropped since the start of the process."""
+        counter = self.log_lines_dropped
+        counter.inc(max(0, total - counter._value.get()))
 
     def forget_sink(self, sink: str) -> None:
         """It is not configured any more: its gauges go, its counters stay."""

@@ -12,6 +12,7 @@ from poller.metrics import Metrics
 from poller.model import Page, PushOutcome, Reading
 from poller.ports import PushedSource, Spool
 from poller.scribe import Scribe
+from poller.storage_watch import StorageWatch
 
 log = structlog.get_logger("reception")
 
@@ -34,6 +35,7 @@ class Reception:
         metrics: Metrics,
         beat: Callable[[], None] = lambda: None,
         commit_within: float = COMMIT_WITHIN,
+        watch: StorageWatch | None = None,
     ) -> None:
         self.source = source
         self._spool = spool
@@ -47,8 +49,13 @@ class Reception:
         self._ended = asyncio.Event()
         self._told = False
         self._log = log.bind(source=source.name, account=source.account)
-        self.trouble: str | None = "not begun"
+        self._trouble: str | None = "not begun"
+        self._watch = watch
+
+    @property
+    def trouble(self) -> str | None:
         """Why nothing is taken; None while everything is."""
+        return (self._watch.reason if self._watch is not None else None) or self._trouble
 
     def stop(self) -> None:
         """Take no more; what is being taken is committed and answered."""
@@ -82,7 +89,7 @@ class Reception:
                 await commit
         except TimeoutError:
             self._pause(f"no commit within {self._commit_within:g} s")
-            raise StorageError(str(self.trouble)) from None
+            raise StorageError(str(self._trouble)) from None
 
     def _tally(self, outcome: PushOutcome) -> None:
         self._metrics.callbacks.labels(self.source.name, outcome.value).inc()
@@ -114,7 +121,7 @@ class Reception:
                 await self._write(turn)
             elif self._ended.is_set():
                 return
-            elif self.trouble is not None:
+            elif self._trouble is not None:
                 await _at_most(FULL_AGAIN, self._ended)  # nothing tells us when a disk has room again
                 await self._prove()
             else:
@@ -134,7 +141,7 @@ class Reception:
         except StorageFull as error:
             self._pause(str(error))
             return False
-        self.trouble = None  # whether it takes a page as well, the next one shows
+        self._trouble = None  # whether it takes a page as well, the next one shows
         return True
 
     async def _write(self, turn: list["Waiting"]) -> None:
@@ -168,14 +175,14 @@ class Reception:
         if not self._told:
             self._log.error("receiving_paused", reason=trouble)
         self._told = True
-        self.trouble = trouble
+        self._trouble = trouble
         self._bell.set()
 
     def _resume(self) -> None:
         if self._told:
             self._log.info("receiving_resumed")
         self._told = False
-        self.trouble = None
+        self._trouble = None
 
 
 Waiting = tuple[Page, "asyncio.Future[None]"]

@@ -76,6 +76,19 @@ def _objects(value: Any) -> list[dict[str, Any]]:
     return [dict(one) for one in value]
 
 
+def safe(text: str) -> str:
+    """JSON text with everything that could steer a terminal as `\\u` escapes; still the same JSON."""
+    return "".join(
+        character if character in "\n\t" or unicodedata.category(character)[0] != "C" else _escaped(character)
+        for character in text
+    )
+
+
+def _escaped(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[i : i + 2].hex()}" for i in range(0, len(units), 2))
+
+
 def shown(value: Any) -> str:
     """A value in one line of text without control characters, and without what turns text around."""
     if value is None or value == "":

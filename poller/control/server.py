@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -39,6 +39,7 @@ class ControlServer:
         self._reading: set[asyncio.Task[None]] = set()
         self._open: set[asyncio.Task[None]] = set()
         self._closing = False
+        self._made = (0, 0)
 
     async def __aenter__(self) -> Self:
         try:
@@ -55,6 +56,8 @@ class ControlServer:
         try:
             with reachable(self.path) as address:
                 listening.bind(address)
+            made = os.stat(self.path)
+            self._made = made.st_dev, made.st_ino
             os.chmod(self.path, 0o600)  # nobody can connect before `listen`
             listening.listen(MOST_CONNECTIONS)
             listening.setblocking(False)
@@ -74,7 +77,14 @@ class ControlServer:
             task.cancel()
         if self._open:
             await asyncio.wait(self._open)
-        self.path.unlink(missing_ok=True)
+        self._remove()
+
+    def _remove(self) -> None:
+        """Remove the socket, unless another daemon's lies there now: the folder may have been replaced."""
+        with suppress(OSError):
+            found = os.stat(self.path)
+            if (found.st_dev, found.st_ino) == self._made:
+                self.path.unlink()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

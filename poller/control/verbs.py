@@ -119,11 +119,19 @@ async def _dead_purge(works: Works, request: Request) -> Rows:
     yield _done(works, request, purged=purged)
 
 
-def _letters(
+async def _letters(
     works: Works, chosen: Choice, limit: int | None = None
 ) -> AsyncGenerator[list[DeadLetter], None]:
-    """A letter that dies again meanwhile has a higher number, and is not met twice."""
-    return _downwards(works.spool.dead, chosen, limit)
+    """A letter that dies again meanwhile has a higher number, and is not met twice.
+
+    A sink that is not configured any more may still have letters; else its name is a mistake.
+    """
+    found = False
+    async for letters in _downwards(works.spool.dead, chosen, limit):
+        found = True
+        yield letters
+    if not found and chosen.of is not None:
+        works.known_sink(chosen.of)
 
 
 def _letter_row(letter: DeadLetter) -> Row:
@@ -165,8 +173,7 @@ async def _quarantine_retry(works: Works, request: Request) -> Rows:
         for name, rejects in by_source.items():
             source = works.source(name)
             if source is None or not _may_read_again(source):
-                word = "is not configured" if source is None else "asks again by itself"
-                reasons.add(f"source {name} {word}")
+                reasons.add(f"source {name} {_why_not_read(works, name, source)}")
                 left += len(rejects)
                 continue
             readings = await _read_again(works, source, rejects)
@@ -174,6 +181,12 @@ async def _quarantine_retry(works: Works, request: Request) -> Rows:
             read, left = read + len(readings), left + len(rejects) - len(readings)
         yield None
     yield _done(works, request, read=read, events=events, left=left, why="; ".join(sorted(reasons)))
+
+
+def _why_not_read(works: Works, name: str, source: Source | PushedSource | None) -> str:
+    if source is not None:
+        return "asks again by itself"
+    return "is badly configured: see `check`" if name in works.settings.sources else "is not configured"
 
 
 def _may_read_again(source: Source | PushedSource) -> bool:
@@ -217,10 +230,16 @@ async def _quarantine_purge(works: Works, request: Request) -> Rows:
     yield _done(works, request, purged=purged)
 
 
-def _rejects(
+async def _rejects(
     works: Works, chosen: Choice, limit: int | None = None
 ) -> AsyncGenerator[list[Quarantined], None]:
-    return _downwards(works.spool.quarantined, chosen, limit)
+    found = False
+    async for rejects in _downwards(works.spool.quarantined, chosen, limit):
+        found = True
+        yield rejects
+    if not found and chosen.of is not None and chosen.of not in works.settings.sources:
+        known = ", ".join(sorted(works.settings.sources))
+        raise ControlError(f"no source {chosen.of} is configured; there are: {known}")
 
 
 def _reject_row(kept: Quarantined) -> Row:

@@ -41,9 +41,13 @@ class Works:
         admin = self.settings.admin or AdminSettings()
         return admin.sink_age_limit
 
-    def courier(self, sink: str) -> Courier | None:
-        """The sink's courier; None when no daemon runs. Raises `ControlError` for a sink that is not configured."""
+    def known_sink(self, sink: str) -> None:
+        """Raise `ControlError` for a sink that is not configured."""
         if sink not in self.settings.sinks:
             known = ", ".join(sorted(self.settings.sinks))
             raise ControlError(f"no sink {sink} is configured; there are: {known}")
+
+    def courier(self, sink: str) -> Courier | None:
+        """The sink's courier; None when no daemon runs. Raises `ControlError` for a sink that is not configured."""
+        self.known_sink(sink)
         return next((courier for courier in self.couriers if courier.name == sink), None)

@@ -1,6 +1,7 @@
 """How people write addresses, networks, URLs, names, paths and secrets, and what becomes of them."""
 
 import ipaddress
+import os
 import re
 import stat
 import unicodedata
@@ -197,6 +198,10 @@ def _path(value: object, info: ValidationInfo) -> Path:
     return Path(folder).absolute() / value
 
 
+def _resolved(value: object, info: ValidationInfo) -> Path:
+    return Path(os.path.realpath(_path(value, info)))
+
+
 def _readable(value: object, info: ValidationInfo) -> Path:
     path = _path(value, info)
     _contents(path)
@@ -229,6 +234,11 @@ FilePath = Annotated[
     Path, PlainValidator(_path), PlainSerializer(str, return_type=str, when_used="json"), _PATH_SCHEMA
 ]
 """A path, relative to the folder of the configuration file; absolute once read."""
+
+ResolvedPath = Annotated[
+    Path, PlainValidator(_resolved), PlainSerializer(str, return_type=str, when_used="json"), _PATH_SCHEMA
+]
+"""The same with all links followed: what lies beside the file is found under whatever name it is reached by."""
 
 ReadableFile = Annotated[
     Path, PlainValidator(_readable), PlainSerializer(str, return_type=str, when_used="json"), _PATH_SCHEMA

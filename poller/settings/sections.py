@@ -18,13 +18,13 @@ from pydantic import (
 
 from poller.settings.fields import (
     CustomerId,
-    FilePath,
     HostName,
     Kind,
     Listen,
     Name,
     Pattern,
     ReadableFile,
+    ResolvedPath,
     Secret,
     SecretFile,
     Url,
@@ -149,7 +149,7 @@ class SpoolSettings(Section):
 class JournalSettings(Section):
     """The notebook of raw pages."""
 
-    path: FilePath | None = Field(
+    path: ResolvedPath | None = Field(
         default=None, description="The journal's file; beside the spool, if left out."
     )
     size: Annotated[Size, size_between("16MiB", "4GiB")] = Field(

@@ -15,7 +15,13 @@ accounts:
 sources: {shots: {type: screenshot_queue, account: main}}
 spool: {type: sqlite, path: spool.db}
 journal: {size: 16MiB}
-sinks: {console: {type: stdout}}
+sinks:
+  console: {type: stdout}
+"""
+
+ARCHIVE = """
+  archive: {type: download, directory: pictures/new}
+  other: {type: download, directory: there}
 """
 
 
@@ -81,12 +87,20 @@ def test_check_says_that_a_file_is_good_and_opens_nothing(tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.iterdir()] == ["poller.yaml"]
 
 
-def test_check_connect_opens_every_part_and_polls_nothing(tmp_path: Path) -> None:
-    shown = poller("check", "-c", written(tmp_path), "--connect")
+def test_check_connect_opens_every_part_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    config = written(tmp_path, GOOD.replace("path: spool.db", "path: state/here/spool.db") + ARCHIVE)
+    (tmp_path / "there").mkdir()
+    shown = poller("check", "-c", config, "--connect")
     assert (shown.returncode, shown.stdout) == (1, ""), "the platform cannot be reached from here"
     assert "account main: not reachable" in shown.stderr
-    assert (tmp_path / "spool.db").exists()
-    assert (tmp_path / "spool.db.journal").stat().st_size >= 15 * 2**20
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["poller.yaml", "there"]
+
+
+def test_check_connect_refuses_a_spool_that_is_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "spool.db").mkdir()
+    shown = poller("check", "-c", written(tmp_path), "--connect")
+    assert shown.returncode == 78
+    assert "folder" in shown.stderr
 
 
 def test_check_connect_says_what_cannot_be_opened(tmp_path: Path) -> None:

@@ -89,6 +89,50 @@ PROCESS: Final = (
         "service/test_exit_codes.py::test_a_second_daemon_on_one_spool_exits_1_says_why_and_polls_nothing",
     ),
     row(
+        "root's commands in the service's folder",
+        "a check leaves nothing behind; what other commands make belongs to the folder's owner",
+        "the owners of all files; the service starts afterwards",
+        "service/test_ownership.py"
+        "::test_a_check_by_root_before_the_first_start_leaves_nothing_in_the_services_folder",
+        "service/test_ownership.py::test_what_commands_of_root_make_belongs_to_the_services_user",
+        "service/test_ownership.py::test_a_damaged_spool_that_root_meets_is_moved_aside_for_the_services_user",
+        "core/test_cli.py::test_check_connect_opens_every_part_and_leaves_nothing_behind",
+    ),
+    row(
+        "a log that nobody reads or that cannot be written",
+        "the daemon goes on and hears SIGTERM; dropped lines are counted",
+        "the pipe is full, its reader is gone, or each write fails; polls are counted",
+        "service/test_unread_log.py::test_a_daemon_whose_log_nobody_reads_goes_on_polling_and_hears_sigterm",
+        "service/test_unread_log.py::test_a_reader_that_comes_late_gets_the_log_in_its_order",
+        "service/test_unread_log.py"
+        "::test_lines_without_room_are_counted_and_reported_when_lines_get_through_again",
+        "service/test_unread_log.py::test_each_line_that_a_closed_pipe_refuses_is_counted",
+        "service/test_unread_log.py::test_the_last_words_of_a_crash_are_written",
+    ),
+    row(
+        "no file descriptor is left",
+        "a pause with its reason, no traceback; it goes on when there are some again",
+        "the limit is set below what is open, and polls or deliveries fail",
+        "story/test_no_descriptors.py"
+        "::test_a_daemon_that_runs_out_of_descriptors_waits_and_goes_on_and_prints_no_traceback",
+        "story/test_no_descriptors.py::test_a_daemon_with_64_descriptors_polls_delivers_and_stores",
+        "story/test_no_descriptors.py::test_a_daemon_raises_its_soft_limit_to_the_hard_one",
+        "story/test_no_descriptors.py::test_nothing_is_imported_once_the_daemon_runs",
+    ),
+    row(
+        "one spool under two names",
+        "links are followed to one daemon; hard links and single files that are mounted are refused",
+        "the exit code, and the process id that `status` shows",
+        "story/test_one_spool.py"
+        "::test_a_daemon_on_another_name_of_a_spool_is_refused_and_commands_reach_the_one_that_runs",
+        "story/test_one_spool.py::test_a_spool_with_a_second_hard_link_is_refused_with_the_remedy",
+        "story/test_one_spool.py::test_a_journal_with_a_second_hard_link_is_refused_with_the_remedy",
+        "story/test_one_spool.py"
+        "::test_a_daemon_that_reaches_the_folder_by_a_mount_in_another_namespace_is_refused",
+        "story/test_one_spool.py::test_a_daemon_whose_spool_file_alone_is_mounted_is_refused_with_the_remedy",
+        "story/test_one_spool.py::test_the_database_itself_is_locked_and_not_only_a_name_beside_it",
+    ),
+    row(
         "a spool that cannot be written at the start",
         "nothing is polled: a crash loop removes nothing",
         "exit code 1 and why, or the spool's refusal is waited for; requests are counted",

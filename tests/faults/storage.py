@@ -70,6 +70,18 @@ STORAGE: Final = (
         "core/test_journal.py::test_an_unreadable_journal_is_moved_aside_and_not_deleted",
     ),
     row(
+        "the spool's folder or files are moved, deleted or replaced under the daemon",
+        "nothing more is taken in, the reason is said at once; what comes back heals it",
+        "`storage_moved` in the log; polls are counted",
+        "story/test_storage_moved.py::test_when_the_spools_files_are_no_longer_at_their_paths_nothing_more_is_polled"
+        "_and_the_reason_is_said",
+        "story/test_storage_moved.py::test_a_folder_that_comes_back_heals_the_daemon_and_nothing_is_lost",
+        "story/test_storage_moved.py"
+        "::test_what_was_taken_before_the_folder_was_deleted_still_reaches_the_sinks",
+        "story/test_storage_moved.py"
+        "::test_a_daemon_whose_files_stay_away_ends_unless_that_would_lose_what_sinks_lack",
+    ),
+    row(
         "the limits in bytes, age and free space",
         "polling pauses at the high mark, goes on under the low one",
         "what is refused is `StorageFull`; what is pruned is counted",

@@ -704,6 +704,7 @@ OPERATION = (
 from .bugs_clock import CLOCK  # noqa: E402 - they need `Bug`
 from .bugs_http import HTTP  # noqa: E402 - they need `Bug`
 from .bugs_pictures import PICTURES_AT_THEIR_PATH  # noqa: E402 - they need `Bug`
+from .bugs_process import PROCESS  # noqa: E402 - they need `Bug`
 from .bugs_pushes import PUSHES  # noqa: E402 - they need `Bug`
 from .bugs_sandbox import SANDBOX  # noqa: E402 - they need `Bug`
 from .bugs_secrets import SECRETS  # noqa: E402 - they need `Bug`
@@ -720,6 +721,7 @@ BUGS: tuple[Bug, ...] = (
     *CLOCK,
     *HTTP,
     *PICTURES_AT_THEIR_PATH,
+    *PROCESS,
     *PUSHES,
     *SANDBOX,
     *SECRETS,

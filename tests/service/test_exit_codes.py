@@ -94,5 +94,5 @@ def test_a_spool_that_cannot_be_written_exits_1_and_polls_nothing(tmp_path: Path
         process = Process(config)
         assert process.wait() == 1
         assert "Traceback" not in process.stderr
-        assert "spool.db: unable to open database file" in process.stderr
+        assert "spool.db: Is a directory" in process.stderr
         assert platform.requests == []

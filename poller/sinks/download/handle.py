@@ -72,6 +72,7 @@ class Handle:
         self._barred: str | None = None
         self._opened = False
         self._interim = self._head = 0
+        self._no_socket: OSError | None = None
         self._raised: SinkError | None = None
 
     def forget(self) -> None:
@@ -91,6 +92,8 @@ class Handle:
             return f"{self._barred} is not a public address; allow_cidr can permit it"
         if self._endless():
             return "the head of the answer does not end"
+        if self._no_socket is not None:
+            return f"no socket: {self._no_socket.strerror}"
         if code in _TLS:
             return f"TLS: {self.curl.errstr()}"
         number = self.curl.getinfo(pycurl.OS_ERRNO)
@@ -108,8 +111,13 @@ class Handle:
         if not self._guard.allows(host):
             self._barred = host
             return pycurl.SOCKET_BAD
+        try:
+            opened = socket.socket(address.family, address.socktype, address.protocol)
+        except OSError as error:  # libcurl would print what a callback raises
+            self._no_socket = error
+            return pycurl.SOCKET_BAD
         self._opened = True
-        return socket.socket(address.family, address.socktype, address.protocol)
+        return opened
 
     def _line(self, line: bytes) -> int | None:
         """One line of a head (a 100 may come before the real one), or of a chunked body's trailer."""

@@ -22,7 +22,7 @@ from poller.catalogue import Stream
 from poller.clock import Clock
 from poller.errors import StorageCorrupt, StorageError
 from poller.failpoints import reached
-from poller.files import make_folder, own, sync_folder
+from poller.files import check_one_name, has_no_name, is_still_at, make_folder, own, sync_folder
 from poller.model import (
     EVERYTHING,
     Backlog,
@@ -36,7 +36,7 @@ from poller.model import (
     unchanged,
 )
 from poller.ports import Damage, Examined, Pruned, Salvaged, Wants
-from poller.settings import FilePath, Size, SpoolSettings, size_between
+from poller.settings import ResolvedPath, Size, SpoolSettings, size_between
 from poller.spools.claims import Claims
 from poller.spools.desk import Changes, Desk, Member
 from poller.spools.ordered import OrderedDesk
@@ -76,7 +76,7 @@ class SqliteSpool:
         """Settings of the SQLite spool."""
 
         type: Literal["sqlite"]
-        path: FilePath = Field(description="The spool file; its folder is made if it is missing.")
+        path: ResolvedPath = Field(description="The spool file; its folder is made if it is missing.")
         max_bytes: Annotated[Size, size_between("64MiB", "16TiB")] = Field(
             default=10 * 2**30,
             description="Polling pauses when the file uses so much, and goes on under nine tenths of it.",
@@ -96,6 +96,10 @@ class SqliteSpool:
         self._save_clock_at = 0.0
         self._path = settings.path
         self._lock = -1
+        self._file = -1
+        """Holds a lock on the database itself, whatever its name. It is opened before SQLite opens the file and closed
+        after SQLite has closed it: closing a descriptor of the file drops SQLite's own locks."""
+        self._beside: Mapping[Path, tuple[int, int]] = {}
         self.damage: Damage | None = None
         """See `BeginsAnew.damage`."""
         marks = Marks(self._path, settings.max_bytes, settings.min_free)
@@ -122,7 +126,9 @@ class SqliteSpool:
     def _open(self) -> None:
         try:
             make_folder(self._path.parent)
-            self._lock = own(self._path.with_name(self._path.name + ".lock"), f"spool {self._path}")
+            self._lock = own(self._path.with_name(self._path.name + ".lock"), self._what)
+            if self._path.exists():
+                check_one_name(self._path, self._what)
             if is_condemned(self._path):
                 self.damage = move_aside(self._path, self._clock.now())
             try:
@@ -130,11 +136,16 @@ class SqliteSpool:
             except StorageCorrupt as error:
                 self.damage = move_aside(self._path, self._clock.now(), str(error))
                 self._writer.abandon()  # after the move: closing may write into the file, and delete a WAL
+                self._let_go("_file")
                 self._open_file()
             sync_folder(self._path.parent)
             self._begin_life()
         except OSError as error:
-            raise StorageError(f"spool {self._path}: {error.strerror}") from error
+            self._let_all_go()
+            raise StorageError(f"{self._what}: {error.strerror}") from error
+        except BaseException:
+            self._let_all_go()
+            raise
 
     def _begin_life(self) -> None:
         self._clock.begin(read_known(self._path) or self._writer.newest())
@@ -145,9 +156,41 @@ class SqliteSpool:
         self._save_clock_at = self._clock.monotonic() + CLOCK_EVERY
 
     def _open_file(self) -> None:
-        if not self._path.exists():
-            os.close(os.open(self._path, os.O_CREAT | os.O_WRONLY, 0o600))
+        self._file = own(self._path, self._what)
         self._writer.open()
+        self._beside = {path: found for path in self._beside_the_file() if (found := _identity(path))}
+
+    def _beside_the_file(self) -> list[Path]:
+        return [self._path.with_name(self._path.name + end) for end in ("-wal", "-shm")]
+
+    # ------------------------------------------------------------ whether the files are where they were
+
+    def displaced(self) -> str | None:
+        """See `Placed.displaced`."""
+        if self._file < 0:
+            return None
+        gone = [path for path, found in self._beside.items() if _identity(path) != found]
+        if not is_still_at(self._path, self._file):
+            gone = [self._path]
+        return f"spool {gone[0]}: the file was moved or deleted" if gone else None
+
+    def deleted(self) -> bool:
+        """See `Placed.deleted`."""
+        return self._file >= 0 and has_no_name(self._file)
+
+    @property
+    def _what(self) -> str:
+        return f"spool {self._path}"
+
+    def _let_all_go(self) -> None:
+        self._let_go("_file")
+        self._let_go("_lock")
+
+    def _let_go(self, name: str) -> None:
+        fd: int = getattr(self, name)
+        if fd >= 0:
+            os.close(fd)
+        setattr(self, name, -1)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
@@ -160,7 +203,7 @@ class SqliteSpool:
         if self._reader is not None:
             self._reader.close()
         await asyncio.get_running_loop().run_in_executor(None, self._close_files)
-        os.close(self._lock)
+        self._let_all_go()
 
     def _close_files(self) -> None:
         self._writer.close()
@@ -479,6 +522,14 @@ def _quarantined(limit: int, chosen: Choice, reader: sqlite3.Connection) -> list
 
 def _quarantine_size(reader: sqlite3.Connection) -> int:
     return int(reader.execute("SELECT count(*) FROM quarantine").fetchone()[0])
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _size(path: Path) -> int:

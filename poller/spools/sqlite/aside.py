@@ -11,7 +11,7 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from poller.files import sync_folder
+from poller.files import give_to_owner, sync_folder
 from poller.ports import Damage
 
 ENDS = ("-wal", "-shm", "")
@@ -31,6 +31,7 @@ def condemn(path: Path, now: datetime, reason: str) -> None:
     with suppress(OSError):
         fd = os.open(_mark(path), os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         try:
+            give_to_owner(_mark(path))
             os.write(fd, f"{_name(path, now)}\n{reason}\n".encode())
             os.fsync(fd)
         finally:

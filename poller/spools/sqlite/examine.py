@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from poller.errors import StorageError
+from poller.files import check_one_name
 from poller.model import parse_event
 from poller.ports import Examined
 from poller.spools.sqlite.schema import DEAD_COLUMNS, dead_of, epoch, events_of, recognised, waiting_of
@@ -22,6 +23,7 @@ def opened(path: Path) -> sqlite3.Connection:
     """A connection that only reads; `StorageError` for what is not there or not ours."""
     if not path.exists():
         raise StorageError(f"spool {path}: there is no such file")
+    check_one_name(path, f"spool {path}")
     connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None)
     try:
         if recognised(connection) == 0:

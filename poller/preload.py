@@ -1,0 +1,36 @@
+"""What a long-running command needs later, loaded at its start: with no descriptor left, nothing can be imported."""
+
+import codecs
+import importlib
+import resource
+
+CODECS = (
+    "ascii",
+    "idna",
+    "latin-1",
+    "punycode",
+    "unicode_escape",
+    "utf-8-sig",
+    "utf-16",
+    "utf-16-le",
+    "utf-16-be",
+)
+MODULES = ("email.utils", "idna.uts46data", "stringprep")
+MOST_FILES = 1 << 20
+"""So many open files are enough where the hard limit knows no bound."""
+
+
+def load_all() -> None:
+    """Import what Python and the libraries import on first use."""
+    for name in CODECS:
+        codecs.lookup(name)
+    for name in MODULES:
+        importlib.import_module(name)
+
+
+def raise_open_files() -> None:
+    """Raise the soft limit of open files to the hard one; the usual soft one is for programs that use select(2)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

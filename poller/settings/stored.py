@@ -1,0 +1,134 @@
+"""What the operator's commands need of the configuration: where the spool lies, and the names of sources and sinks.
+
+No secret's file is read, and what is wrong in other places does not matter: a command must run when a credential is
+missing or when another section is broken.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, cast
+
+from pydantic import SecretStr, ValidationError, create_model
+
+from poller import plugins
+from poller.errors import BadConfiguration, PollerError
+from poller.settings.reading import Reading, lines, read_values
+from poller.settings.sections import (
+    AccountSettings,
+    JournalSettings,
+    LogSettings,
+    Section,
+    Settings,
+    SinkSettings,
+    SourceSettings,
+    SpoolSettings,
+)
+from poller.settings.yaml import BROKEN
+
+NEEDED: Final = ("only", "order", "batch")
+"""What decides which events of the spool a sink still lacks, and in which groups."""
+UNUSED: Final = "unused-in-place-of-a-secret"
+
+
+def load_stored(path: str | os.PathLike[str], environ: Mapping[str, str] = os.environ) -> Settings:
+    """The settings without secrets; `BadConfiguration` where spool or journal's path or a sink's choice is wrong.
+
+    Accounts are those that can be read without their keys, which have a placeholder. A source or a sink has the
+    settings that all have in common, a source all of its own where these can be read.
+    """
+    file = Path(path)
+    content, reading, findings = read_values(file, environ)
+    if reading is None:
+        raise BadConfiguration(lines(findings, file))
+    spool = reading.adapter(plugins.SPOOLS, content.get("spool"), ("spool",))
+    journal = reading.section(JournalSettings, _some(content.get("journal"), ("path",)), ("journal",))
+    sinks = {name: _sink(reading, name, value) for name, value in _named(content, "sinks")}
+    if not isinstance(content.get("spool"), dict):
+        reading.find(("spool",), "is missing: where events are kept")
+    found = [finding for finding in findings if finding.path[:1] == ("spool",)] + reading.findings
+    if found:
+        raise BadConfiguration(lines(found, file))
+    return Settings.model_construct(
+        accounts=_readable_accounts(content, file.parent),
+        sources={name: _source(value, file.parent) for name, value in _named(content, "sources")},
+        spool=cast(SpoolSettings, spool),
+        journal=cast(JournalSettings, journal),
+        sinks=cast(dict[str, SinkSettings], sinks),
+        admin=None,
+        log=_read(LogSettings, content.get("log"), file.parent) or LogSettings(),
+    )
+
+
+def _named(content: Mapping[str, object], key: str) -> list[tuple[str, dict[str, object]]]:
+    entries = content.get(key)
+    if not isinstance(entries, dict):
+        return []
+    return [(name, value) for name, value in entries.items() if isinstance(value, dict)]
+
+
+def _some(value: object, keys: tuple[str, ...]) -> dict[str, object]:
+    return {key: value[key] for key in keys if key in value} if isinstance(value, dict) else {}
+
+
+def _kind(value: Mapping[str, object]) -> str:
+    kind = value.get("type")
+    return kind if isinstance(kind, str) and kind != BROKEN else "unknown"
+
+
+def _sink(reading: Reading, name: str, value: dict[str, object]) -> SinkSettings | None:
+    """The common part of a sink, with its adapter's defaults."""
+    kept = {**_some(value, NEEDED), "type": _kind(value)}
+    return reading.section(_sink_model(_kind(value)), kept, ("sinks", name))
+
+
+def _sink_model(kind: str) -> type[SinkSettings]:
+    try:
+        adapter: Any = plugins.adapter(plugins.SINKS, kind)
+        own = adapter.Settings.model_fields
+    except (PollerError, AttributeError):
+        return SinkSettings
+    fields: Any = {name: (own[name].annotation, own[name]) for name in NEEDED if name in own}
+    return create_model("SinkSettings", __base__=SinkSettings, **fields)
+
+
+def _source(value: dict[str, object], folder: Path) -> SourceSettings:
+    kind, account = _kind(value), value.get("account")
+    try:
+        model: Any = plugins.adapter(plugins.SOURCES, kind)
+        found = _read(model.Settings, value, folder)
+    except (PollerError, AttributeError):
+        found = None
+    return found or SourceSettings.model_construct(type=kind, account=str(account))
+
+
+def _readable_accounts(content: Mapping[str, object], folder: Path) -> dict[str, AccountSettings]:
+    found = {name: _read(AccountSettings, value, folder) for name, value in _named(content, "accounts")}
+    return {name: account for name, account in found.items() if account is not None}
+
+
+def _read(model: type[Section], value: object, folder: Path) -> Any:
+    """A section with placeholders for its secrets; None where it cannot be read."""
+    if not isinstance(value, dict):
+        return None
+    try:
+        kept = json.dumps(_without_secrets(model, value))
+        return model.model_validate_json(kept, strict=True, context={"folder": folder})
+    except (ValidationError, ValueError):
+        return None
+
+
+def _without_secrets(model: type[Section], value: dict[str, object]) -> dict[str, object]:
+    kept: dict[str, object] = {}
+    for name, given in value.items():
+        field = model.model_fields.get(name)
+        if name == "tls":
+            continue
+        if field is None or SecretStr.__name__ not in str(field.annotation):
+            kept[name] = given
+        elif name == "path":
+            kept[name] = f"/{UNUSED}"
+        else:
+            kept[name.removesuffix("_file")] = [UNUSED] if name.endswith("s") else UNUSED
+    return kept

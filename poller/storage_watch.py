@@ -1,0 +1,80 @@
+"""Looks once a second whether the files of spool and journal still lie at their paths.
+
+A folder that is renamed or deleted under a running daemon takes the open files along: they can still be read and
+written, but the next start does not find them. So nothing is taken in from any source while they are away; what was
+taken is still committed, and sinks go on. Files that come back within a minute end that. Else the daemon ends, so that
+its next start begins with what lies at the path; while undelivered events are in a deleted file, it waits for the
+sinks first, because such a file is gone with the process.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+import structlog
+
+from poller.clock import Clock
+
+log = structlog.get_logger("daemon")
+
+LOOK_EVERY = 1.0
+END_AFTER = 60.0
+"""Seconds for which the files may be away before the daemon ends."""
+
+
+class Placed(Protocol):
+    """What keeps files open at paths."""
+
+    def displaced(self) -> str | None:
+        """Why an open file is no longer the one at its path; None while all are. Opens nothing, may block."""
+        ...
+
+    def deleted(self) -> bool:
+        """Whether an open file has no name left anywhere."""
+        ...
+
+
+class StorageWatch:
+    """`reason` says why nothing may be taken in; None while all is well."""
+
+    def __init__(self, clock: Clock, *, end_after: float = END_AFTER) -> None:
+        self.reason: str | None = None
+        self._clock = clock
+        self._end_after = end_after
+        self._well = asyncio.Event()
+        self._well.set()
+
+    async def until_well(self) -> None:
+        """Wait until all files are at their paths."""
+        await self._well.wait()
+
+    async def run(self, placed: Sequence[Placed], owed: Callable[[], Awaitable[bool]]) -> str:
+        """Look until the daemon must end; returns why. `owed` says whether a sink still lacks an event."""
+        since = self._clock.monotonic()
+        while True:
+            found = await asyncio.to_thread(_displaced, placed)
+            self._tell(found)
+            if found is None:
+                since = self._clock.monotonic()
+            elif self._clock.monotonic() - since > self._end_after and not await _would_lose(placed, owed):
+                return found
+            await asyncio.sleep(LOOK_EVERY)
+
+    def _tell(self, found: str | None) -> None:
+        if found is not None and self.reason is None:
+            log.error("storage_moved", reason=found)
+        if found is None and self.reason is not None:
+            log.info("storage_back")
+        self.reason = found
+        if found is None:
+            self._well.set()
+        else:
+            self._well.clear()
+
+
+def _displaced(placed: Sequence[Placed]) -> str | None:
+    return next((reason for one in placed if (reason := one.displaced()) is not None), None)
+
+
+async def _would_lose(placed: Sequence[Placed], owed: Callable[[], Awaitable[bool]]) -> bool:
+    return any(one.deleted() for one in placed) and await owed()
