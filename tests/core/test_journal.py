@@ -247,21 +247,29 @@ def test_an_unreadable_journal_is_moved_aside_and_not_deleted(tmp_path: Path) ->
     assert sorted(aside) == [b"nor is thisn", b"this is no j"]
 
 
-def test_a_journal_whose_first_block_is_damaged_is_moved_aside(tmp_path: Path) -> None:
-    """Which says what is released: a number too high would pass for pages that were handed on."""
+@pytest.mark.parametrize("first", [(b"\xff", 32), (b"\0" * BLOCK, 0), (b"\xff", 2048), (bytes(512), 0)])
+def test_a_damaged_first_block_is_said_and_costs_no_page(tmp_path: Path, first: tuple[bytes, int]) -> None:
+    """It says what is released: a number too high would pass for pages that were handed on."""
     path = tmp_path / "journal"
 
     async def write() -> None:
         async with Journal(path, SIZE) as journal:
-            await kept(journal, b"keep me")
+            for n in range(3):
+                await kept(journal, b"%d" % n * 6000)
+
+    async def read() -> Journal:
+        async with Journal(path, SIZE) as journal:
+            assert [found.body[:1] for _, found in journal.left_over()] == [b"0", b"1", b"2"]
+            return journal
 
     asyncio.run(write())
-    written = bytearray(path.read_bytes())
-    written[32] ^= 1
-    path.write_bytes(written)
-    assert left_over(path) == []
-    (aside,) = tmp_path.glob("journal.unreadable-*")
-    assert aside.read_bytes() == written
+    with path.open("r+b") as file:
+        file.seek(first[1])
+        file.write(first[0])
+    damage = asyncio.run(read()).damage
+    assert damage is not None
+    assert "first block" in damage.detail
+    assert asyncio.run(read()).damage is None, "said once"
 
 
 def test_a_first_start_that_was_cut_short_is_begun_again(tmp_path: Path) -> None:
