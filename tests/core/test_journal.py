@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from poller.errors import StorageError, StorageLocked
-from poller.journal import BLOCK, LARGEST_PAGE, Journal
+from poller.journal import LARGEST_PAGE, Journal
+from poller.journal_file import BLOCK
 from poller.model import Page
 
 SIZE = 16 * 1024 * 1024

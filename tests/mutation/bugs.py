@@ -705,5 +705,6 @@ OPERATION = (
 )
 
 from .bugs_http import HTTP  # noqa: E402 - it needs `Bug`
+from .bugs_storage import STORAGE  # noqa: E402 - it needs `Bug`
 
-BUGS = (*POLLING, *JOURNAL, *SPOOL, *SINKS, *PICTURES, *CALLBACKS, *LISTS, *OPERATION, *HTTP)
+BUGS = (*POLLING, *STORAGE, *JOURNAL, *SPOOL, *SINKS, *PICTURES, *CALLBACKS, *LISTS, *OPERATION, *HTTP)

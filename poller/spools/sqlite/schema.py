@@ -13,7 +13,7 @@ import functools
 import sqlite3
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from typing import Annotated, ParamSpec, TypeVar
+from typing import Annotated, Any, ParamSpec, TypeVar
 
 import msgspec
 import structlog
@@ -123,7 +123,7 @@ def readable_rows(what: str, read: Callable[[Row], Read], rows: Iterable[Row]) -
     return found
 
 
-def typed(row: Row, kind: type[Read]) -> Read:
+def typed(row: Row, kind: object) -> Any:
     """A row whose values have the types that SQLite does not hold its columns to; `ValidationError` otherwise."""
     return msgspec.convert(row, kind, builtin_types=(bytes,))
 
