@@ -44,10 +44,10 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     sources: Mapping[str, Condition]
     receivers: Mapping[str, Condition]
     spool: Condition
-    journal: Condition
     sinks: Mapping[str, Condition]
     backlogs: Mapping[str, Backlog]
     losses: Sequence[Loss]
+    journal: Condition = Condition(state="passing on")
 
     @property
     def reasons(self) -> list[str]:
