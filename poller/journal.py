@@ -375,7 +375,7 @@ class Journal:
 
     def _contents(self, head: Head | None, trouble: str) -> Contents | None:
         """Read in what the file holds; a new one is made where there is none, or none that can be read."""
-        size = os.fstat(self._fd).st_size
+        size, lost = os.fstat(self._fd).st_size, head is None
         if head is None:
             if is_blank(self._fd):
                 self._create()
@@ -389,7 +389,9 @@ class Journal:
             head = Head(mark=mark, size=size // BLOCK * BLOCK, released=0)
         self._mark, self._released = head.mark, head.released
         self._committed = head.committed
-        contents = read_contents(self._fd, head.mark, min(size, head.size), head.released)
+        # a number may be damaged where the checksum does not see it; the ring holds no more pages than blocks
+        furthest = max(head.released, head.synced) + 2 * head.size // BLOCK if not lost else 1 << 62
+        contents = read_contents(self._fd, head.mark, min(size, head.size), head.released, furthest)
         self._take(head, contents)
         self._judge(head, contents, trouble, size)
         if not self._live and not self._missing and size != self._size:
@@ -414,6 +416,7 @@ class Journal:
         """Which pages are missing, and what to say of the file."""
         first = min(self._live, default=1) if head.released == 0 and head.synced == 0 else head.released + 1
         last = head.synced or (self._synced if trouble else 0)
+        last = min(last, first + 2 * head.size // BLOCK)
         self._missing = set(range(first, last + 1)) - self._live.keys()
         self._released = min(self._live.keys() | self._missing, default=self._next_number) - 1
         found = [trouble] if trouble else []

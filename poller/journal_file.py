@@ -144,8 +144,8 @@ def framed(mark: bytes, number: int, payload: bytes) -> bytes:
     return _FRAME.pack(mark, number, len(payload), _checksum(number, payload)) + payload
 
 
-def read_contents(fd: int, mark: bytes, size: int, released: int) -> Contents:
-    """Everything in a file up to `size`; what cannot be read is no obstacle."""
+def read_contents(fd: int, mark: bytes, size: int, released: int, furthest: int) -> Contents:
+    """Everything in a file up to `size`; what cannot be read, or has a number beyond `furthest`, is no obstacle."""
     pages: list[tuple[Frame, Page]] = []
     stale: list[tuple[int, int]] = []
     damaged: list[tuple[int, int]] = []
@@ -157,7 +157,7 @@ def read_contents(fd: int, mark: bytes, size: int, released: int) -> Contents:
         step = BLOCK
         if block[:16] == mark and (payload := _frame_at(fd, offset, block[: _FRAME.size], size)) is not None:
             number, step = _number(block), span_of(len(payload))
-            page = None if number <= released else _page(payload)
+            page = _page(payload) if released < number <= furthest else None
             if page is not None:
                 pages.append((Frame(number=number, offset=offset, span=step), page))
             else:

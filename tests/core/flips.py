@@ -152,7 +152,7 @@ JOURNAL: dict[str, Damage] = {
     "all zeros": lambda content, rng: content.__setitem__(slice(None), bytes(len(content))),
 }
 WAL: dict[str, Damage] = {
-    "WAL header": flip(between(0, 32)),
+    "WAL-header": flip(between(0, 32)),
     "WAL frame's page number": flip(in_wal_frame(0, 8)),
     "WAL frame's salt": flip(in_wal_frame(8, 16)),
     "WAL frame's checksum": flip(in_wal_frame(16, 24)),

@@ -358,3 +358,25 @@ def test_a_folder_that_cannot_be_made_is_an_error_at_the_start(tmp_path: Path) -
     with pytest.raises(StorageError) as raised:
         left_over(folder / "journal")
     assert os.strerror(errno.EEXIST) in str(raised.value)
+
+
+def test_a_number_with_a_flipped_high_bit_is_damage_and_not_the_next_number(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+
+    async def write() -> None:
+        async with Journal(path, SIZE) as journal:
+            for n in range(3):
+                await kept(journal, b"%d" % n * 6000)
+
+    async def read() -> tuple[int, list[bytes]]:
+        async with Journal(path, SIZE) as journal:
+            found = [page.body[:1] for _, page in journal.left_over()]
+            assert journal.last_number == 3
+            return len(found) if journal.damage is None else journal.damage.pages, found
+
+    asyncio.run(write())
+    with path.open("r+b") as file:
+        file.seek(BLOCK + 2 * BLOCK + 23)
+        file.write(b"\x40")
+    assert asyncio.run(read()) == (1, [b"0", b"2"])
+    assert asyncio.run(read()) == (1, [b"0", b"2"]), "said until what is left of it is in quarantine"
