@@ -13,7 +13,6 @@ from poller.intake import Intake
 from poller.journal import Journal
 from poller.losses import Losses
 from poller.metrics import Metrics
-from poller.model import Page
 from poller.ports import Follows, PushedSource, Sink, Source, Spool
 from poller.qcloud.account import Account
 from poller.qcloud.excerpts import Words
@@ -144,23 +143,24 @@ class Crew:
 
     # ------------------------------------------------------------ running
 
-    def begin(
-        self, group: asyncio.TaskGroup, left_over: Mapping[str, Sequence[tuple[int, Page]]], *, pushed: bool
-    ) -> None:
-        """Let every pump run, and those that come later; `left_over` is what the journal held for a source."""
+    def begin(self, group: asyncio.TaskGroup, *, pushed: bool) -> None:
+        """Let every pump run, and those that come later."""
         self._group = group
         for name, source in self.sources.items():
             if pushed or isinstance(source.part, Intake):
-                self.begin_source(name, left_over.get(name, ()))
+                self.begin_source(name)
         for name in self.sinks:
             self.begin_sink(name)
 
-    def begin_source(self, name: str, left_over: Sequence[tuple[int, Page]] = ()) -> None:
-        """Let a source's pump run."""
+    def begin_source(self, name: str) -> None:
+        """Let a source's pump run; it takes what the journal holds for it, also from a pump before it."""
         assert self._group is not None
         source = self.sources[name]
         pump = source.part
-        source.begin(self._group, pump.run(left_over) if isinstance(pump, Intake) else pump.run())
+        source.begin(
+            self._group,
+            pump.run(self._journal.left_over(name)) if isinstance(pump, Intake) else pump.run(),
+        )
 
     def begin_sink(self, name: str) -> None:
         """Let a sink's courier run."""

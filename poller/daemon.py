@@ -1,8 +1,7 @@
 """The only place where the parts meet: built from settings, started, and stopped in order."""
 
 import asyncio
-from collections import defaultdict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -10,7 +9,7 @@ from typing import Self, cast
 
 import structlog
 
-from poller import admin, control, health, plugins, stderr, systemd
+from poller import admin, control, health, plugins, recovery, stderr, systemd
 from poller.assembly import built, control_path, journal_path
 from poller.changeover import Changeover, new_accounts
 from poller.clock import Clock, KeepsTime
@@ -23,8 +22,7 @@ from poller.journal import Journal
 from poller.listen import MOST_CONNECTIONS, Listener
 from poller.losses import Losses
 from poller.metrics import Metrics
-from poller.model import Page, PollOutcome, Reading, Reject
-from poller.ports import BeginsAnew, Pruned, Spool
+from poller.ports import BeginsAnew, NoticesLoss, Pruned, Spool
 from poller.qcloud.account import Account
 from poller.reload import Plan, plan
 from poller.served import Served
@@ -38,6 +36,7 @@ HOUSEKEEPING = 30.0
 WATCH_CLOCK = 1.0
 LOOK_EVERY = 10.0
 """Seconds between two looks at how all parts are."""
+ADOPT_EVERY = 1.0
 
 
 class Daemon:
@@ -85,6 +84,7 @@ class Daemon:
         self._tell_damage()
         journal = Journal(journal_path(settings), settings.journal.size)
         self.journal = await stack.enter_async_context(journal)
+        self._tell_losses()
         self.crew = await stack.enter_async_context(
             Crew(
                 self.spool,
@@ -115,6 +115,19 @@ class Daemon:
                 means="undelivered events are in that file; ids are forgotten, so that duplicates may come",
                 remedy=f"stop, then: poller spool salvage {damage.file} -c FILE",
             )
+
+    def _tell_losses(self) -> None:
+        """Say once, at the start, what spool and journal held once and do not hold any more."""
+        if isinstance(self.spool, NoticesLoss) and self.spool.lost is not None:
+            self.losses.add("spool", self.spool.lost, count=self.spool.commits_lost, damaged=True)
+            log.error("spool_damaged", reason=self.spool.lost, count=self.spool.commits_lost)
+        kept_as = self.spool.kept_as if isinstance(self.spool, NoticesLoss) else 0
+        found = recovery.found_damage(self.journal, kept_as)
+        if found is not None:
+            detail, pages = found
+            self.losses.add("journal", detail, count=pages, damaged=True)
+            log.error("journal_damaged", path=str(self.journal.path), reason=detail, count=pages)
+        self.journal.begin_after(kept_as)
 
     async def _open_admin(self, stack: AsyncExitStack) -> None:
         assert self.settings.admin is not None
@@ -252,17 +265,23 @@ class Daemon:
         *,
         pushed: bool = True,
     ) -> None:
-        left_over = await self._sorted_pages()
+        left_over = self.journal.left_over_count
         self._group = group
-        self.crew.begin(group, left_over, pushed=pushed)
-        keeping = (self._keep_house(), self._watch_health(), self._watch_clock(), self._watch_storage(stop))
+        self.crew.begin(group, pushed=pushed)
+        keeping = (
+            self._keep_house(),
+            self._watch_health(),
+            self._watch_clock(),
+            self._watch_storage(stop),
+            self._adopt_pages(),
+        )
         keepers = [group.create_task(work) for work in keeping]
         systemd.notify("READY=1")
         log.info(
             "running",
             sources=len(self.crew.sources),
             sinks=len(self.crew.sinks),
-            left_over=sum(map(len, left_over.values())),
+            left_over=left_over,
         )
         await until()
         await self._wind_up(stop, keepers)
@@ -283,28 +302,16 @@ class Daemon:
         await self.crew.sources_ended()
         log.info("stopped")
 
-    async def _sorted_pages(self) -> Mapping[str, list[tuple[int, Page]]]:
-        """What the journal held from before, by source; pages of sources that are gone go to quarantine."""
-        names = {intake.source.name for intake in self.crew.intakes}
-        pages: defaultdict[str, list[tuple[int, Page]]] = defaultdict(list)
-        for number, page in self.journal.left_over():
-            if page.source in names:
-                pages[page.source].append((number, page))
-                continue
-            reject = Reject(
-                received_at=page.received_at,
-                reason=f"source {page.source} is not configured any more",
-                encoding=page.encoding,
-                body=page.body,
-            )
-            reading = Reading(events=(), rejects=(reject,), outcome=PollOutcome.PARTIAL)
-            try:
-                await self.spool.append(page.source, [reading])
-            except StorageFull as error:  # the sinks must run for that to end
-                log.warning("page_stays_in_journal", source=page.source, reason=str(error))
-                continue
-            self.journal.release(number)
-        return pages
+    async def _adopt_pages(self) -> None:
+        """Let no page of the journal be without an owner: what no source can take goes to quarantine."""
+        orphans = recovery.Orphans(self.spool, self.journal)
+        while True:
+            async with self._changing:  # a reload may be about to begin the source that takes them
+                await orphans.step({intake.source.name for intake in self.crew.intakes}, self._keys())
+            await asyncio.sleep(ADOPT_EVERY)
+
+    def _keys(self) -> list[str]:
+        return [account.key_value for account in self.settings.accounts.values()]
 
     async def _all_delivered(self) -> None:
         for intake in self.crew.intakes:

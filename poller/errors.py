@@ -37,6 +37,10 @@ class StorageCorrupt(StorageError):
     """The file is damaged: the next start moves it aside and begins a new one."""
 
 
+class Unreadable(StorageCorrupt):
+    """Stored bytes do not read back: they were changed on the disk."""
+
+
 class StorageLocked(StorageError):
     """Another process owns the file."""
 

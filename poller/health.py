@@ -10,6 +10,7 @@ from poller.clock import Clock
 from poller.courier import Courier, SinkState
 from poller.errors import StorageError
 from poller.intake import Intake
+from poller.journal import Journal
 from poller.losses import Loss, Losses
 from poller.model import Backlog
 from poller.ports import Spool
@@ -19,6 +20,8 @@ FAILING_FOR = 60.0
 """A source or a sink that has failed for so many seconds is a reason not to be ready."""
 SILENT_FOR = 180.0
 """The same for a queue that gave no good answer, although no poll failed: one poll takes 60 s at most."""
+KEPT_LONG = 60.0
+"""Seconds after which a page that is still in the journal is a reason: it should be in the spool at once."""
 PROVE_WITHIN = 5.0
 
 
@@ -44,11 +47,13 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     sinks: Mapping[str, Condition]
     backlogs: Mapping[str, Backlog]
     losses: Sequence[Loss]
+    journal: Condition = Condition(state="passing on")
 
     @property
     def reasons(self) -> list[str]:
         """Why the daemon is not ready; empty when it is."""
-        parts = [*self.sources.values(), *self.receivers.values(), self.spool, *self.sinks.values()]
+        storage = [self.spool, self.journal]
+        parts = [*self.sources.values(), *self.receivers.values(), *storage, *self.sinks.values()]
         damage = [_damage_reason(loss) for loss in self.losses if loss.damaged]
         return [*(part.reason for part in parts if part.reason is not None), *damage]
 
@@ -74,6 +79,8 @@ class Parts(Protocol):
     @property
     def clock(self) -> Clock: ...
     @property
+    def journal(self) -> Journal | None: ...
+    @property
     def intakes(self) -> Sequence[Intake]: ...
     @property
     def receptions(self) -> Sequence[Reception]: ...
@@ -92,6 +99,7 @@ async def examine(parts: Parts) -> Health:
         sources={one.source.name: source_condition(one, parts.clock) for one in parts.intakes},
         receivers={one.source.name: receiver_condition(one) for one in parts.receptions},
         spool=await spool_condition(parts.spool),
+        journal=journal_condition(parts.journal),
         sinks={
             one.name: sink_condition(one, backlogs[one.name], parts.clock, parts.sink_age_limit)
             for one in parts.couriers
@@ -137,6 +145,16 @@ def receiver_condition(reception: Reception) -> Condition:
 
 def _receiver_reason(reception: Reception) -> str:
     return f"source {reception.source.name}: takes nothing: {reception.trouble}"
+
+
+def journal_condition(journal: Journal | None) -> Condition:
+    """Whether what is polled reaches the spool."""
+    oldest = None if journal is None else journal.oldest
+    if oldest is None or oldest < KEPT_LONG:
+        return Condition(state="passing on")
+    return Condition(
+        state="holding", reason=f"journal: its oldest page waits for the spool for {oldest:.0f} s"
+    )
 
 
 async def spool_condition(spool: Spool) -> Condition:

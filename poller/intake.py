@@ -125,6 +125,8 @@ class Intake:
         self._polls = 0
         self._nothing_since = 0
         self._commits: asyncio.Queue[Commit | None] = asyncio.Queue()
+        self._held: dict[int, Page] = {}
+        """Pages by the journal's number that are not released yet: whatever ends this pump, the journal gets them."""
         self._stopping = False
         self._lanes: set[asyncio.Task[None]] = set()
         self._spool_takes = asyncio.Event()
@@ -168,8 +170,17 @@ class Intake:
         """Poll until `stop`; raises `StorageError` when journal or spool fail for good.
 
         First the spool is proven to take what it is given, and what the journal held from before
-        (`left_over`: this source's pages, oldest first) is read in.
+        (`left_over`: this source's pages, oldest first) is read in. What is not committed in the end is handed back to
+        the journal.
         """
+        self._held |= dict(left_over)
+        try:
+            await self._run(left_over)
+        finally:
+            self._journal.hand_back(self._held)
+            self._held = {}
+
+    async def _run(self, left_over: Sequence[tuple[int, Page]]) -> None:
         if not await self._recover(left_over):
             return
         async with asyncio.TaskGroup() as group:
@@ -190,10 +201,10 @@ class Intake:
         for number, page in left_over:
             reading = self._read(page)
             reached("recovery.read")
-            if not await self._append([reading]):
+            if not await self._append([_numbered(reading, number)]):
                 return False
             reached("recovery.committed")
-            self._journal.release(number)
+            self._release(number, committed=True)
             reached("recovery.released")
             self._log.info("page_recovered", events=len(reading.events), rejects=len(reading.rejects))
         return not self._stopping
@@ -301,7 +312,7 @@ class Intake:
         reached("page.read")
         news = bool(reading.events or reading.rejects or reading.memory != before)
         if news or number is not None:
-            self._commits.put_nowait((number, reading if news else None))
+            self._commits.put_nowait((number, _numbered(reading, number) if news else None))
         return reading
 
     def _cancel_room(self) -> None:
@@ -313,13 +324,15 @@ class Intake:
             self._cancel_room()
             return None
         try:
-            return await self._journal.keep(page)
+            number = await self._journal.keep(page)
         except StorageError as error:
             # the page is still in memory: the spool may take it, then the process ends
             self._log.error("journal_failed", reason=str(error))
             self._fatal = error
             self.stop()
             return None
+        self._held[number] = page
+        return number
 
     def _read(self, page: Page) -> Reading:
         memory = self._memory.get(page.about, b"")
@@ -366,10 +379,14 @@ class Intake:
         if readings and not await self._append(readings):
             return
         reached("page.committed")
-        for number, _ in group:
+        for number, reading in group:
             if number is not None:
-                self._journal.release(number)
+                self._release(number, committed=reading is not None)
         reached("page.released")
+
+    def _release(self, number: int, *, committed: bool) -> None:
+        self._held.pop(number, None)
+        self._journal.release(number, committed=committed)
 
     async def _append(self, readings: list[Reading]) -> bool:
         """Commit readings; a full spool is waited for. False when we stop first: the journal has them."""
@@ -405,6 +422,11 @@ class Intake:
 Commit = tuple[int | None, Reading | None]
 """The journal's number of a page (None when the journal does not hold it), and its reading (None when that changes
 nothing)."""
+
+
+def _numbered(reading: Reading, number: int | None) -> Reading:
+    """The reading with the journal's number of its page, which the spool commits along."""
+    return reading if number is None else msgspec.structs.replace(reading, kept_as=number)
 
 
 async def _to_the_end(work: Coroutine[Any, Any, Result]) -> Result:

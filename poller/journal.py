@@ -1,20 +1,22 @@
 """The intake's notebook of raw pages: where a destructive read becomes safe.
 
 A ring of frames in a file whose space is written in advance, so that a full disk cannot refuse a page.
-A page is durable when `keep` returns; `release` says that the spool has it. What was kept and not
-released is read in again at the next start.
+A page is durable when `keep` returns; `release` says that the spool has it. What was kept and not released is read in
+again: at the next start, or in this process by whoever takes it from `left_over`. So every page has an owner: the
+journal, or the pump that took or kept it, until that releases it or hands it back.
 
-Frames begin at multiples of 4096 bytes: a mark that is random per file (a page cannot forge a frame),
-a number, a length and a CRC-32. The first block says which numbers are released; it is written without
-an fsync of its own, because a page that is read in twice changes nothing (events have ids).
+The file's form is in `journal_file`. Its first block is written without an fsync of its own, because a page that is
+read in twice changes nothing (events have ids). A released page is overwritten within a second or two, and
+before anything new is written in its place.
 """
 
 import asyncio
 import os
-import struct
-import zlib
-from collections import OrderedDict
+import time
+from collections import OrderedDict, deque
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from enum import Enum
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -24,29 +26,50 @@ import msgspec
 from poller.errors import StorageError, StorageFull
 from poller.failpoints import reached
 from poller.files import is_still_at, make_folder, own, sync_folder
+from poller.journal_file import (
+    BLOCK,
+    Contents,
+    Frame,
+    Head,
+    encoded,
+    found_mark,
+    framed,
+    is_blank,
+    packed,
+    pwrite_all,
+    read_contents,
+    read_head,
+    remains,
+    span_of,
+    wipe,
+)
 from poller.model import Page
 from poller.worker import GroupThread
 
-BLOCK = 4096
 LARGEST_PAGE = 4 * 1024 * 1024 + 64 * 1024
 """Bytes set aside for each poll in flight: the most that a source may return (4 MiB) and its framing."""
-
-_HEADER = struct.Struct("<8s16sQQI")
-_HEADER_MAGIC = b"POLLERJ1"
-_FRAME = struct.Struct("<16sQII")
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Page).decode
+SETTLE_AFTER = 1.0
+"""Seconds after a release in which nothing else was synced, until what is released is overwritten."""
 
 
-class _Frame(msgspec.Struct, frozen=True):
-    number: int
-    offset: int
-    span: int  # whole blocks
+class JournalDamage(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found damaged when the file was opened."""
+
+    detail: str
+    pages: int
+    """How many pages may be gone."""
+    remains: tuple[Page, ...] = ()
+    """What is left of them, for quarantine; `journal_file.NOBODY` is the source of what cannot be told."""
 
 
 class _Write(msgspec.Struct, frozen=True):
-    frame: _Frame
+    frame: Frame
     payload: bytes
+
+
+class _Job(Enum):
+    HEADER = "write the first block"
+    SETTLE = "sync it, and overwrite what is released"
 
 
 class Journal:
@@ -54,23 +77,35 @@ class Journal:
 
     def __init__(self, path: Path, size: int) -> None:
         self.path = path
+        self.damage: JournalDamage | None = None
+        """What opening found; None when all was well."""
         self._size = max(size, BLOCK + 2 * (LARGEST_PAGE + BLOCK)) // BLOCK * BLOCK
         self._fd = -1
         self._mark = b""
-        self._live: OrderedDict[int, _Frame] = OrderedDict()
+        self._live: OrderedDict[int, Frame] = OrderedDict()
+        self._kept_at: dict[int, float] = {}
+        self._missing: set[int] = set()
+        """Numbers of damaged pages whose remains are not in quarantine yet; they count as not released."""
         self._released_early: set[int] = set()
         self._next_number = 1
         self._released = 0
+        self._synced = 0
+        self._committed = 0
         self._held = 0
+        self._to_wipe: deque[Frame] = deque()
+        """Released frames that are not overwritten yet: the loop appends, the thread takes away."""
+        self._header_released = 0
+        self._durably_released = 0
         self._head = BLOCK
         self._reserved = 0
         self._failed: StorageError | None = None
         self._broken: OSError | None = None
         """The thread's first failure: after it, nothing is written, because no later fsync could be believed."""
         self._room = asyncio.Event()
-        self._left_over: list[tuple[int, Page]] = []
+        self._left_over: dict[int, Page] = {}
         self._header_due = False
-        self._thread: GroupThread[_Write | None, None] = GroupThread("journal", self._write)
+        self._settle: asyncio.TimerHandle | None = None
+        self._thread: GroupThread[_Write | _Job, None] = GroupThread("journal", self._write)
 
     async def __aenter__(self) -> Self:
         """Open, preallocate and prove the file writable; raises `StorageError`."""
@@ -82,11 +117,12 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
         """Close, with what is released written durably."""
+        if self._settle is not None:
+            self._settle.cancel()
         await self._thread.stop()
         if self._fd >= 0:
             if self._failed is None and self._broken is None:
-                self._write_header()
-                os.fdatasync(self._fd)
+                self._sync_released()
             os.close(self._fd)
             self._fd = -1
 
@@ -100,10 +136,33 @@ class Journal:
         """Whether the file is deleted; the spool has what was in it."""
         return False
 
-    def left_over(self) -> list[tuple[int, Page]]:
-        """Pages that were kept and not released before this start, oldest first, each with its number."""
-        pages, self._left_over = self._left_over, []
-        return pages
+    def left_over(self, source: str | None = None) -> list[tuple[int, Page]]:
+        """Take the pages (of one source) that nobody holds, oldest first, each with its number.
+
+        They were kept and not released, before this start or by a pump that ended. Whoever takes one releases it, or
+        gives it to `hand_back`.
+        """
+        taken = [
+            (number, page)
+            for number, page in sorted(self._left_over.items())
+            if source is None or page.source == source
+        ]
+        for number, _ in taken:
+            del self._left_over[number]
+        return taken
+
+    def hand_back(self, pages: Mapping[int, Page]) -> None:
+        """Give back pages that were kept or taken, and cannot be committed now."""
+        self._left_over |= pages
+
+    def left_over_sources(self) -> frozenset[str]:
+        """The sources of the pages that nobody holds."""
+        return frozenset(page.source for page in self._left_over.values())
+
+    @property
+    def left_over_count(self) -> int:
+        """How many pages nobody holds."""
+        return len(self._left_over)
 
     async def room(self) -> None:
         """Wait until there is space for one more page and set it aside; `cancel_room` or `keep` use it up.
@@ -130,7 +189,7 @@ class Journal:
         Raises `StorageError` when that failed: then the journal is done for, because what a failed fsync
         left on the disk cannot be known (PostgreSQL's lesson of 2018), and every later call raises too.
         """
-        payload = _encode(page)
+        payload = encoded(page)
         self._reserved -= 1
         if self._failed is not None:
             raise self._failed
@@ -144,36 +203,94 @@ class Journal:
             raise self._failed from error
         return frame.number
 
-    def release(self, number: int) -> None:
-        """The spool has this page durably; its space may be used again."""
+    def release(self, number: int, *, committed: bool = False) -> None:
+        """The spool has this page durably (`committed`), or it held nothing; its space may be used again soon."""
         self._released_early.add(number)
+        if committed:
+            self._committed = max(self._committed, number)
         while self._live and (oldest := next(iter(self._live))) in self._released_early:
             self._released_early.discard(oldest)
-            self._held -= self._live.pop(oldest).span
-        self._released = next(iter(self._live), self._next_number) - 1
-        self._room.set()
-        if not self._header_due and self._failed is None:
-            self._header_due = True
-            self._thread.submit(None).add_done_callback(_ignore)
+            self._let_go(oldest)
+        self._advance()
+
+    def release_damaged(self) -> None:
+        """What is left of the damaged pages is in quarantine: they are not missed again at the next start."""
+        self._missing.clear()
+        self._advance()
+
+    def begin_after(self, number: int) -> None:
+        """Give later numbers than the spool knows: for a journal that is newer than its spool."""
+        if number >= self._next_number and not self._live:
+            self._next_number = number + 1
+            self._advance()
+
+    @property
+    def has_damaged(self) -> bool:
+        """Whether damaged pages count as not released, because `release_damaged` was not called."""
+        return bool(self._missing)
 
     @property
     def bytes_held(self) -> int:
         """Bytes of pages that are not released."""
         return self._held
 
+    @property
+    def oldest(self) -> float | None:
+        """For how many seconds of this process the oldest page that is not released has waited; None without one."""
+        number = next(iter(self._live), None)
+        return None if number is None else time.monotonic() - self._kept_at[number]
+
+    @property
+    def last_number(self) -> int:
+        """The highest number that was given out, as far as the file tells."""
+        return self._next_number - 1
+
+    @property
+    def committed(self) -> int:
+        """The highest number that was released as committed."""
+        return self._committed
+
     # ------------------------------------------------------------ the ring
 
-    def _hold(self, frame: _Frame) -> None:
+    def _hold(self, frame: Frame) -> None:
         self._live[frame.number] = frame
+        self._kept_at[frame.number] = time.monotonic()
         self._held += frame.span
 
-    def _fits(self, pages: int) -> bool:
-        largest = _span(LARGEST_PAGE)
-        # one page's worth may be lost at the end of the ring, where frames are not split
-        return self.bytes_held + (pages + 1) * largest <= self._size - BLOCK
+    def _let_go(self, number: int) -> None:
+        frame = self._live.pop(number)
+        del self._kept_at[number]
+        self._held -= frame.span
+        self._to_wipe.append(frame)
 
-    def _place(self, length: int) -> _Frame:
-        span = _span(length)
+    def _advance(self) -> None:
+        """Tell the file up to where all is released."""
+        self._released = min(next(iter(self._live), self._next_number), *self._missing, self._next_number) - 1
+        if self._failed is not None:
+            self._room.set()
+            return
+        if not self._header_due:
+            self._header_due = True
+            self._submit(_Job.HEADER)
+        if self._to_wipe and self._settle is None:
+            self._settle = asyncio.get_running_loop().call_later(SETTLE_AFTER, self._settle_now)
+        self._room.set()
+
+    def _settle_now(self) -> None:
+        self._settle = None
+        if self._to_wipe and self._failed is None:
+            self._submit(_Job.SETTLE)
+
+    def _submit(self, job: _Job) -> None:
+        self._thread.submit(job).add_done_callback(_ignore)
+
+    def _fits(self, pages: int) -> bool:
+        largest = span_of(LARGEST_PAGE)
+        # one page's worth may be lost at the end of the ring, where frames are not split
+        return self._held + (pages + 1) * largest <= self._size - BLOCK
+
+    def _place(self, length: int) -> Frame:
+        span = span_of(length)
         tail = next(iter(self._live.values())).offset if self._live else None
         offset = self._head
         if tail is None or offset > tail:
@@ -183,40 +300,71 @@ class Journal:
                     raise StorageFull("journal: no room in the ring")
         elif offset + span > tail:
             raise StorageFull("journal: no room in the ring")
-        frame = _Frame(self._next_number, offset, span)
+        frame = Frame(number=self._next_number, offset=offset, span=span)
         self._next_number += 1
         self._head = offset + span
         return frame
 
     # ------------------------------------------------------------ in the thread
 
-    def _write(self, jobs: list[_Write | None]) -> list[Exception | None]:
+    def _write(self, jobs: list[_Write | _Job]) -> list[Exception | None]:
         if self._broken is not None:
             return [self._broken for _ in jobs]
-        writes = [job for job in jobs if job is not None]
+        writes = [job for job in jobs if isinstance(job, _Write)]
         try:
             for write in writes:
-                self._write_frame(write)
-            self._write_header()
+                self._make_way(write.frame)
+                payload = framed(self._mark, write.frame.number, write.payload)
+                pwrite_all(self._fd, payload, write.frame.offset)
             if writes:
                 reached("journal.written")
-                os.fdatasync(self._fd)
-                reached("journal.synced")
+            self._write_header()
+            if writes or _Job.SETTLE in jobs:
+                self._sync(writes)
         except OSError as error:
             self._broken = error
             return [error for _ in jobs]
         return [None for _ in jobs]
 
-    def _write_frame(self, write: _Write) -> None:
-        checksum = _checksum(write.frame.number, write.payload)
-        head = _FRAME.pack(self._mark, write.frame.number, len(write.payload), checksum)
-        _pwrite_all(self._fd, head + write.payload, write.frame.offset)
+    def _sync(self, writes: list[_Write]) -> None:
+        os.fdatasync(self._fd)
+        if writes:
+            reached("journal.synced")
+            self._synced = max(self._synced, *(write.frame.number for write in writes))
+            self._write_header(released=self._header_released)
+        self._durably_released = self._header_released
+        self._wipe_released()
 
-    def _write_header(self) -> None:
+    def _write_header(self, released: int | None = None) -> None:
         self._header_due = False
-        fields = (_HEADER_MAGIC, self._mark, self._size, self._released)
-        checksum = zlib.crc32(_HEADER.pack(*fields, 0))
-        _pwrite_all(self._fd, _HEADER.pack(*fields, checksum), 0)
+        self._header_released = self._released if released is None else released
+        head = Head(
+            mark=self._mark,
+            size=self._size,
+            released=self._header_released,
+            synced=self._synced,
+            committed=self._committed,
+        )
+        pwrite_all(self._fd, packed(head), 0)
+
+    def _wipe_released(self) -> None:
+        """Overwrite what is released on the disk too: not before, else it would be missed after a power cut."""
+        while self._to_wipe and self._to_wipe[0].number <= self._durably_released:
+            frame = self._to_wipe.popleft()
+            wipe(self._fd, frame.offset, frame.span)
+
+    def _make_way(self, new: Frame) -> None:
+        """A released frame in whose place a new one comes must be called released on the disk before."""
+        if any(
+            frame.offset in _place_of(new) or new.offset in _place_of(frame) for frame in list(self._to_wipe)
+        ):
+            self._sync_released()
+
+    def _sync_released(self) -> None:
+        self._write_header()
+        os.fdatasync(self._fd)
+        self._durably_released = self._header_released
+        self._wipe_released()
 
     # ------------------------------------------------------------ opening
 
@@ -224,41 +372,82 @@ class Journal:
         try:
             make_folder(self.path.parent)
             self._fd = self._own()
-            released = self._read_header()
-            if released is not None:
-                self._scan(released)
-            if released is None or (not self._live and os.fstat(self._fd).st_size != self._size):
-                self._create()
-                reached("journal.created")
+            head, trouble = read_head(self._fd)
+            contents = self._contents(head, trouble)
             reached("journal.scanned")
-            self._write_header()
-            os.fdatasync(self._fd)
+            os.fdatasync(self._fd)  # what is found is called synced
+            self._sync_released()
+            if contents is not None and not self._missing:
+                for offset, length in contents.rest:
+                    wipe(self._fd, offset, length)
         except OSError as error:
             raise StorageError(f"journal {self.path}: {error.strerror}") from error
 
-    def _read_header(self) -> int | None:
-        head = os.pread(self._fd, _HEADER.size, 0)
-        if not any(head):  # empty, or a first start that did not come to its end: no page was ever in it
+    def _contents(self, head: Head | None, trouble: str) -> Contents | None:
+        """Read in what the file holds; a new one is made where there is none, or none that can be read."""
+        size, lost = os.fstat(self._fd).st_size, head is None
+        if head is None:
+            if is_blank(self._fd):
+                self._create()
+                return None
+            mark = found_mark(self._fd, size)
+            if mark is None:
+                aside = self._move_aside()
+                self.damage = JournalDamage(detail=f"it cannot be read, and was moved to {aside}", pages=1)
+                self._create()
+                return None
+            head = Head(mark=mark, size=size // BLOCK * BLOCK, released=0)
+        self._mark, self._released = head.mark, head.released
+        self._committed = head.committed
+        # a number may be damaged where the checksum does not see it; the ring holds no more pages than blocks
+        furthest = max(head.released, head.synced) + 2 * head.size // BLOCK if not lost else 1 << 62
+        contents = read_contents(self._fd, head.mark, min(size, head.size), head.released, furthest)
+        self._take(head, contents)
+        self._judge(head, contents, trouble, size)
+        if not self._live and not self._missing and size != self._size:
+            self._create()
             return None
-        if len(head) == _HEADER.size:
-            magic, mark, size, released, checksum = _HEADER.unpack(head)
-            if magic == _HEADER_MAGIC and checksum == zlib.crc32(
-                _HEADER.pack(magic, mark, size, released, 0)
-            ):
-                self._mark = mark
-                self._next_number = released + 1
-                self._released = released
-                if os.fstat(self._fd).st_size == size:
-                    return int(released)
-        self._move_aside()
-        return None
+        if self._live or self._missing:
+            self._size = head.size
+            if size < head.size:
+                wipe(self._fd, size, head.size - size)
+        return contents
 
-    def _move_aside(self) -> None:
+    def _take(self, head: Head, contents: Contents) -> None:
+        for frame, page in contents.pages:
+            self._hold(frame)
+            self._left_over[frame.number] = page
+            self._head = frame.offset + frame.span
+        last = max(self._live, default=0)
+        self._synced = max(head.synced, last)
+        self._next_number = max(head.released, self._synced) + 1
+
+    def _judge(self, head: Head, contents: Contents, trouble: str, size: int) -> None:
+        """Which pages are missing, and what to say of the file."""
+        first = min(self._live, default=1) if head.released == 0 and head.synced == 0 else head.released + 1
+        last = head.synced or (self._synced if trouble else 0)
+        last = min(last, first + 2 * head.size // BLOCK)
+        self._missing = set(range(first, last + 1)) - self._live.keys()
+        self._released = min(self._live.keys() | self._missing, default=self._next_number) - 1
+        found = [trouble] if trouble else []
+        if size < head.size:
+            found.append(f"{head.size - size} bytes of its end are gone")
+        if self._missing:
+            found.append(f"{len(self._missing)} pages in it that the spool did not have are damaged")
+        if found:
+            unknown = not head.synced  # the file does not say how many pages there were
+            left = tuple(remains(self._fd, contents, LARGEST_PAGE)) if self._missing else ()
+            self.damage = JournalDamage(
+                detail="; ".join(found), pages=max(len(self._missing), int(unknown)), remains=left
+            )
+
+    def _move_aside(self) -> Path:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-        aside = f"{self.path.name}.unreadable-{stamp}-{os.urandom(4).hex()}"
-        os.rename(self.path, self.path.with_name(aside))
+        aside = self.path.with_name(f"{self.path.name}.unreadable-{stamp}-{os.urandom(4).hex()}")
+        os.rename(self.path, aside)
         os.close(self._fd)
         self._fd = self._own()
+        return aside
 
     def _own(self) -> int:
         return own(self.path, f"journal {self.path}")
@@ -269,57 +458,15 @@ class Journal:
         os.ftruncate(self._fd, 0)
         zeros = bytes(1024 * 1024)
         for offset in range(0, self._size, len(zeros)):
-            _pwrite_all(self._fd, zeros[: self._size - offset], offset)
+            pwrite_all(self._fd, zeros[: self._size - offset], offset)
         self._head = BLOCK
         os.fsync(self._fd)
         sync_folder(self.path.parent)
-
-    def _scan(self, released: int) -> None:
-        size = os.fstat(self._fd).st_size
-        found: list[tuple[_Frame, Page]] = []
-        offset = BLOCK
-        while offset < size:
-            span, frame_and_page = self._frame_at(offset, released)
-            if frame_and_page is not None:
-                found.append(frame_and_page)
-            offset += span
-        found.sort(key=lambda item: item[0].number)
-        for frame, page in found:
-            self._hold(frame)
-            self._left_over.append((frame.number, page))
-            self._next_number = frame.number + 1
-            self._head = frame.offset + frame.span
-        if self._live:
-            self._size = size
-
-    def _frame_at(self, offset: int, released: int) -> tuple[int, tuple[_Frame, Page] | None]:
-        head = os.pread(self._fd, _FRAME.size, offset)
-        if len(head) < _FRAME.size or head[:16] != self._mark:
-            return BLOCK, None
-        _, number, length, checksum = _FRAME.unpack(head)
-        payload = os.pread(self._fd, length, offset + _FRAME.size)
-        if len(payload) != length or _checksum(number, payload) != checksum:
-            return BLOCK, None
-        span = _span(length)
-        if number <= released:
-            return span, None
-        return span, (_Frame(number, offset, span), _decode(payload))
+        reached("journal.created")
 
 
-def _span(length: int) -> int:
-    return -(-(length + _FRAME.size) // BLOCK) * BLOCK
-
-
-def _checksum(number: int, payload: bytes) -> int:
-    return zlib.crc32(payload, number & 0xFFFFFFFF)
-
-
-def _pwrite_all(fd: int, chunk: bytes, offset: int) -> None:
-    view = memoryview(chunk)
-    while view:
-        written = os.pwrite(fd, view, offset)
-        view = view[written:]
-        offset += written
+def _place_of(frame: Frame) -> range:
+    return range(frame.offset, frame.offset + frame.span)
 
 
 def _ignore(future: "asyncio.Future[None]") -> None:

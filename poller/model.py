@@ -5,11 +5,14 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
+from typing import Annotated, Final
 
 import msgspec
 
 TYPE_PREFIX = "com.qcloud.live."
 SOURCE_PREFIX = "/qcloud/live/"
+LARGEST_NUMBER: Final = 2**63 - 1
+"""The largest number that an engine gives a dead letter or a reject."""
 _COMMON = frozenset({"stream_id", "url", "received_at", "message"})
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -82,7 +85,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     `expired` says that the platform called the signature expired: worth one more poll at once.
     `blank` says that an answer held neither a message nor the platform's word: something in between replaced it.
     `memory` is the source's own state after this page, as to what the page is `about`; it is committed together
-    with the events.
+    with the events. `kept_as` is the journal's number of the page, 0 for one that no journal holds.
     `provisional` says that nothing proves what these events say: a spool lets the same event from a reading that
     is not provisional correct them.
     """
@@ -96,6 +99,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     memory: bytes = b""
     about: str = ""
     provisional: bool = False
+    kept_as: int = 0
 
 
 # ---------------------------------------------------------------- events
@@ -249,14 +253,14 @@ class _Republished(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_fiel
 class _Common(msgspec.Struct, frozen=True, gc=False):
     stream_id: str
     url: str | None
-    received_at: datetime
+    received_at: Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class _Published(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="specversion", tag="1.0"):
     id: str
     source: str
     type: str
-    time: datetime
+    time: Annotated[datetime, msgspec.Meta(tz=True)]
     data: _Common
 
 
@@ -333,7 +337,7 @@ Outcome = Done | Retry | Dead
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """One failed attempt of a delivery: when, and what the sink said."""
 
-    at: datetime
+    at: Annotated[datetime, msgspec.Meta(tz=True)]
     reason: str
 
 
@@ -366,16 +370,17 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     `of` is the sink or the source, `reason` a part of the reason, `stream` a dead letter's stream id. `ids` are
     event ids, or the numbers of rejects in decimal digits. `before` and `since` are about when a letter died, or
-    a reject was received. `below` is a number: the place to read on from.
+    a reject was received. `below` is a number: the place to read on from. Whoever asks by the control socket is
+    held to these bounds, so that an engine gets nothing that it cannot compare.
     """
 
     of: str | None = None
     reason: str | None = None
     stream: str | None = None
     ids: frozenset[str] | None = None
-    before: datetime | None = None
-    since: datetime | None = None
-    below: int | None = None
+    before: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+    since: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+    below: Annotated[int, msgspec.Meta(ge=0, le=LARGEST_NUMBER)] | None = None
 
     def letter(self, letter: DeadLetter) -> bool:
         """Whether it means this dead letter."""

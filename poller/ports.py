@@ -348,6 +348,18 @@ class BeginsAnew(Protocol):
         ...
 
 
+@runtime_checkable
+class NoticesLoss(Protocol):
+    """What a spool has besides if it can tell at its start that something it had committed is gone."""
+
+    lost: str | None
+    """What is gone, found by entering; None when nothing is."""
+    commits_lost: int
+    """How many commits that were."""
+    kept_as: int
+    """The highest `Reading.kept_as` that was committed before; 0 when none was."""
+
+
 class Examined(msgspec.Struct, frozen=True, kw_only=True):
     """What an examination of a spool file found: what is in it, and all that is wrong."""
 

@@ -5,6 +5,7 @@ that the work goes on.
 """
 
 from enum import StrEnum
+from typing import Annotated, Final
 
 import msgspec
 
@@ -45,7 +46,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     verb: Verb
     chosen: Choice = EVERYTHING
-    limit: int = 100
+    limit: Annotated[int, msgspec.Meta(ge=0, le=MOST_ROWS)] = 100
     sink: str = ""
     dry: bool = False
 
@@ -60,4 +61,6 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 encode = msgspec.json.Encoder().encode
 read_request = msgspec.json.Decoder(Request).decode
+NOT_A_REQUEST: Final = (ValueError, RecursionError, msgspec.DecodeError)
+"""What `read_request` raises: its texts are about the form, and hold nothing of what was sent."""
 read_line = msgspec.json.Decoder(Line).decode

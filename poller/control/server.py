@@ -9,11 +9,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import msgspec
 import structlog
 
 from poller.control.place import reachable
-from poller.control.requests import LARGEST_REQUEST, Line, Request, Row, encode, read_request
+from poller.control.requests import LARGEST_REQUEST, NOT_A_REQUEST, Line, Request, Row, encode, read_request
 from poller.errors import PollerError
 
 log = structlog.get_logger("control")
@@ -108,8 +107,7 @@ class ControlServer:
         try:
             async with asyncio.timeout(READ_WITHIN):
                 request = read_request(await reader.readline())
-        except (ValueError, msgspec.DecodeError) as error:
-            # a text of the library's about the form, which holds nothing of what was sent
+        except NOT_A_REQUEST as error:
             await _say(writer, Line(error=f"not a request of this version: {error}"))
             return
         finally:

@@ -36,9 +36,16 @@ async def status(works: Works) -> Row:
             "quarantined": await works.spool.quarantine_size(),
             "trouble": health.spool.why or None,
         },
-        "journal": None if works.journal is None else {"bytes": works.journal.bytes_held},
+        "journal": _journal(works),
         "sinks": [await _sink(works, health, sink, sink in paused) for sink in works.settings.sinks],
     }
+
+
+def _journal(works: Works) -> Row | None:
+    """What the spool does not have yet, and for how long the oldest of it has waited in this process."""
+    if works.journal is None:
+        return None
+    return {"bytes": works.journal.bytes_held, "oldest": _rounded(works.journal.oldest)}
 
 
 def _sources(works: Works, health: Health) -> list[Row]:

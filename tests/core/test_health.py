@@ -13,6 +13,7 @@ from poller.courier import Courier
 from poller.errors import Gone, PartlyFailed, PlaceGone, TryLater
 from poller.health import FAILING_FOR, SILENT_FOR, Condition, examine, sink_condition, source_condition
 from poller.intake import Intake
+from poller.journal import Journal
 from poller.losses import Losses
 from poller.metrics import Metrics
 from poller.ports import Spool
@@ -33,6 +34,7 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
     receptions: list[Reception] = []
     couriers: list[Courier] = []
     losses: Losses | None = None
+    journal: Journal | None = None
     sink_age_limit: float = AGE_LIMIT
 
 

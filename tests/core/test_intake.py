@@ -319,6 +319,24 @@ def test_stopping_on_a_full_disk_leaves_the_page_to_the_journal(tmp_path: Path) 
     tell(tmp_path, ScriptedSource(), again)
 
 
+def test_what_a_stopped_pump_could_not_commit_its_successor_takes(tmp_path: Path) -> None:
+    """In the same process: a reload must not wait for a restart."""
+    source = ScriptedSource([{"events": [1, 2]}])
+    spool = FullSpool(sqlite_spool(tmp_path))
+
+    async def story(intake: Intake, own: Spool, journal: Journal) -> None:
+        running = await full_between_get_and_commit(intake, source, spool)
+        await spool.refused.wait()
+        intake.stop()
+        await running
+        ((number, page),) = journal.left_over("shots")
+        assert b"[1, 2]" in page.body
+        journal.hand_back({number: page})
+        assert journal.left_over("others") == []
+
+    tell(tmp_path, source, story, spool)  # type: ignore[arg-type]
+
+
 def test_a_broken_spool_ends_the_process_and_the_page_waits_in_the_journal(tmp_path: Path) -> None:
     source = ScriptedSource([{"events": [1, 2]}])
     spool = FullSpool(sqlite_spool(tmp_path), StorageError)

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from poller.errors import StorageError, StorageLocked
-from poller.journal import BLOCK, LARGEST_PAGE, Journal
+from poller.journal import LARGEST_PAGE, Journal
+from poller.journal_file import BLOCK
 from poller.model import Page
 
 SIZE = 16 * 1024 * 1024
@@ -247,21 +248,29 @@ def test_an_unreadable_journal_is_moved_aside_and_not_deleted(tmp_path: Path) ->
     assert sorted(aside) == [b"nor is thisn", b"this is no j"]
 
 
-def test_a_journal_whose_first_block_is_damaged_is_moved_aside(tmp_path: Path) -> None:
-    """Which says what is released: a number too high would pass for pages that were handed on."""
+@pytest.mark.parametrize("first", [(b"\xff", 32), (b"\0" * BLOCK, 0), (b"\xff", 2048), (bytes(512), 0)])
+def test_a_damaged_first_block_is_said_and_costs_no_page(tmp_path: Path, first: tuple[bytes, int]) -> None:
+    """It says what is released: a number too high would pass for pages that were handed on."""
     path = tmp_path / "journal"
 
     async def write() -> None:
         async with Journal(path, SIZE) as journal:
-            await kept(journal, b"keep me")
+            for n in range(3):
+                await kept(journal, b"%d" % n * 6000)
+
+    async def read() -> Journal:
+        async with Journal(path, SIZE) as journal:
+            assert [found.body[:1] for _, found in journal.left_over()] == [b"0", b"1", b"2"]
+            return journal
 
     asyncio.run(write())
-    written = bytearray(path.read_bytes())
-    written[32] ^= 1
-    path.write_bytes(written)
-    assert left_over(path) == []
-    (aside,) = tmp_path.glob("journal.unreadable-*")
-    assert aside.read_bytes() == written
+    with path.open("r+b") as file:
+        file.seek(first[1])
+        file.write(first[0])
+    damage = asyncio.run(read()).damage
+    assert damage is not None
+    assert "first block" in damage.detail
+    assert asyncio.run(read()).damage is None, "said once"
 
 
 def test_a_first_start_that_was_cut_short_is_begun_again(tmp_path: Path) -> None:
@@ -349,3 +358,25 @@ def test_a_folder_that_cannot_be_made_is_an_error_at_the_start(tmp_path: Path) -
     with pytest.raises(StorageError) as raised:
         left_over(folder / "journal")
     assert os.strerror(errno.EEXIST) in str(raised.value)
+
+
+def test_a_number_with_a_flipped_high_bit_is_damage_and_not_the_next_number(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+
+    async def write() -> None:
+        async with Journal(path, SIZE) as journal:
+            for n in range(3):
+                await kept(journal, b"%d" % n * 6000)
+
+    async def read() -> tuple[int, list[bytes]]:
+        async with Journal(path, SIZE) as journal:
+            found = [page.body[:1] for _, page in journal.left_over()]
+            assert journal.last_number == 3
+            return len(found) if journal.damage is None else journal.damage.pages, found
+
+    asyncio.run(write())
+    with path.open("r+b") as file:
+        file.seek(BLOCK + 2 * BLOCK + 23)
+        file.write(b"\x40")
+    assert asyncio.run(read()) == (1, [b"0", b"2"])
+    assert asyncio.run(read()) == (1, [b"0", b"2"]), "said until what is left of it is in quarantine"

@@ -67,6 +67,7 @@ STORAGE: Final = (
         "the frame is left out, its neighbours live; a file that cannot be read is kept",
         "the overwritten frame is missing; the file stands aside",
         "core/test_journal.py::test_a_damaged_frame_is_left_out_and_hurts_no_neighbour",
+        "core/test_journal.py::test_a_damaged_first_block_is_said_and_costs_no_page",
         "core/test_journal.py::test_an_unreadable_journal_is_moved_aside_and_not_deleted",
     ),
     row(
@@ -80,6 +81,41 @@ STORAGE: Final = (
         "::test_what_was_taken_before_the_folder_was_deleted_still_reaches_the_sinks",
         "story/test_storage_moved.py"
         "::test_a_daemon_whose_files_stay_away_ends_unless_that_would_lose_what_sinks_lack",
+    ),
+    row(
+        "journal or WAL damaged after a kill",
+        "what lost a page or an acknowledged push is said and counted; the bytes go to quarantine or are copied aside",
+        "the test flips, zeroes or cuts the files, and counts what is missing",
+        "core/test_damage_after_a_kill.py::test_damage_that_lost_a_page_or_a_push_is_said",
+        "core/test_damage_after_a_kill.py::test_a_kill_by_itself_loses_nothing_and_raises_no_alarm",
+        "core/test_damage_after_a_kill.py::test_a_damaged_head_file_is_harmless",
+    ),
+    row(
+        "stored bytes that do not read back",
+        "the file is moved aside once, all else comes back; a list leaves out the one row",
+        "the test changes the rows; the file that was moved",
+        "core/test_unreadable_rows.py"
+        "::test_an_event_that_cannot_be_read_is_no_crash_loop_and_costs_only_itself",
+        "core/test_unreadable_rows.py::test_a_waiting_batch_that_cannot_be_read_is_no_crash_loop",
+        "core/test_unreadable_rows.py::test_books_that_cannot_be_read_are_no_crash_loop",
+        "core/test_unreadable_rows.py::test_a_dead_letter_that_cannot_be_read_hides_no_other",
+    ),
+    row(
+        "a reload while the spool is full",
+        "each page in the journal has an owner: its source's successor, else quarantine",
+        "`polling_paused`, bytes in the journal",
+        "story/test_pages_have_owners.py::test_a_reload_while_the_spool_is_full_loses_no_page_until_a_restart",
+        "story/test_pages_have_owners.py"
+        "::test_pages_of_an_unknown_source_leave_the_journal_once_a_full_spool_has_room",
+    ),
+    row(
+        "a nonsense request on the control socket",
+        "refused by itself; who works beside it gets what it asked for",
+        "the answer is `not a request of this version`",
+        "control/test_nonsense_requests.py"
+        "::test_a_request_with_a_senseless_number_is_refused_whatever_the_verb",
+        "control/test_nonsense_requests.py::test_who_reads_beside_a_read_that_fails_gets_what_it_asked_for",
+        "story/test_operate.py::test_who_talks_nonsense_or_nothing_is_cut_and_holds_nobody_up",
     ),
     row(
         "the limits in bytes, age and free space",

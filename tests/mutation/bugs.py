@@ -106,7 +106,7 @@ POLLING = (
 JOURNAL = (
     Bug(
         "a frame's checksum is not compared",
-        "poller/journal.py",
+        "poller/journal_file.py",
         "if len(payload) != length or _checksum(number, payload) != checksum:",
         "if len(payload) != length:",
         ("tests/core/test_journal.py::test_a_damaged_frame_is_left_out_and_hurts_no_neighbour",),
@@ -131,8 +131,8 @@ JOURNAL = (
     Bug(
         "a page is not synced",
         "poller/journal.py",
-        '                os.fdatasync(self._fd)\n                reached("journal.synced")\n',
-        "",
+        "        os.fdatasync(self._fd)\n        if writes:\n",
+        "        if writes:\n",
         (
             "tests/core/test_failed_syncs.py"
             "::test_after_a_failed_sync_the_journal_acknowledges_nothing_and_has_what_it_did",
@@ -141,14 +141,14 @@ JOURNAL = (
     Bug(
         "the journal's space is not written in advance",
         "poller/journal.py",
-        "            _pwrite_all(self._fd, zeros[: self._size - offset], offset)\n",
+        "            pwrite_all(self._fd, zeros[: self._size - offset], offset)\n",
         "            os.ftruncate(self._fd, self._size)\n",
         ("tests/core/test_journal.py::test_its_space_is_all_there_from_the_start",),
     ),
     Bug(
         "an unreadable journal is deleted",
         "poller/journal.py",
-        "os.rename(self.path, self.path.with_name(aside))",
+        "os.rename(self.path, aside)",
         "os.unlink(self.path)",
         ("tests/core/test_journal.py::test_an_unreadable_journal_is_moved_aside_and_not_deleted",),
     ),
@@ -708,6 +708,7 @@ from .bugs_process import PROCESS  # noqa: E402 - they need `Bug`
 from .bugs_pushes import PUSHES  # noqa: E402 - they need `Bug`
 from .bugs_sandbox import SANDBOX  # noqa: E402 - they need `Bug`
 from .bugs_secrets import SECRETS  # noqa: E402 - they need `Bug`
+from .bugs_storage import STORAGE  # noqa: E402 - they need `Bug`
 
 BUGS: tuple[Bug, ...] = (
     *POLLING,
@@ -725,4 +726,5 @@ BUGS: tuple[Bug, ...] = (
     *PUSHES,
     *SANDBOX,
     *SECRETS,
+    *STORAGE,
 )

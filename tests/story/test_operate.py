@@ -324,7 +324,16 @@ def test_a_sink_that_fails_for_long_is_seen_everywhere_and_told_once(tmp_path: P
 def test_who_talks_nonsense_or_nothing_is_cut_and_holds_nobody_up(tmp_path: Path) -> None:
     with town(tmp_path) as place, story(place, tmp_path) as told:
         process, path, told_off = told.run(), str(tmp_path / "spool.db.sock"), 0
-        for nonsense in (b"\n", b"{}\n", b'{"verb":"fly"}\n', b"\xff\n", b"x" * (2 << 20)):
+        huge = b'{"verb":"dead list","chosen":{"below":99999999999999999999}}\n'
+        for nonsense in (
+            huge,
+            b"\n",
+            b"{}\n",
+            b'{"verb":"fly"}\n',
+            b"\xff\n",
+            b"[" * 99_999 + b"\n",
+            b"x" * (2 << 20),
+        ):
             with closing(socket.socket(socket.AF_UNIX)) as caller:
                 caller.settimeout(20)
                 caller.connect(path)

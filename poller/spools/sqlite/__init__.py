@@ -15,7 +15,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Literal, Self, TypeVar
 
-import msgspec
 from pydantic import Field
 
 from poller.catalogue import Stream
@@ -50,8 +49,10 @@ from poller.spools.sqlite.schema import (
     QUARANTINE_COLUMNS,
     dead_of,
     events_of,
+    lossy,
     moment,
     quarantined_of,
+    readable_rows,
     where,
 )
 from poller.spools.sqlite.writer import Writer, Written, flush, ordered_since, storage_error
@@ -102,6 +103,12 @@ class SqliteSpool:
         self._beside: Mapping[Path, tuple[int, int]] = {}
         self.damage: Damage | None = None
         """See `BeginsAnew.damage`."""
+        self.lost: str | None = None
+        """See `NoticesLoss.lost`."""
+        self.commits_lost = 0
+        """See `NoticesLoss.commits_lost`."""
+        self.kept_as = 0
+        """See `NoticesLoss.kept_as`."""
         marks = Marks(self._path, settings.max_bytes, settings.min_free)
         self._writer = Writer(self._path, self._clock, marks)
         self._writes: GroupThread[Callable[[Writer], object], object] = GroupThread(
@@ -154,6 +161,19 @@ class SqliteSpool:
     def _save_clock(self, *, stopped: bool = False) -> None:
         write_known(self._path, self._clock.known(stopped=stopped))
         self._save_clock_at = self._clock.monotonic() + CLOCK_EVERY
+
+        self._tell_loss()
+
+    def _tell_loss(self) -> None:
+        self.kept_as = self._writer.kept_as
+        if (lost := self._writer.lost) is None:
+            return
+        self.commits_lost = max(1, lost.commits)
+        copy = "" if lost.wal is None else f"; a copy of the WAL as it was lies at {lost.wal}"
+        self.lost = (
+            f"the file lacks its newest part, {lost.events} events in {self.commits_lost} commits may be gone: its WAL"
+            f" or the file itself was damaged, put back or taken away{copy}"
+        )
 
     def _open_file(self) -> None:
         self._file = own(self._path, self._what)
@@ -461,8 +481,9 @@ class SqliteSpool:
                 self._reader = sqlite3.connect(
                     f"{self._path.as_uri()}?mode=ro", uri=True, check_same_thread=False
                 )
+                self._reader.text_factory = lossy
             return job(self._reader)
-        except (sqlite3.Error, ValueError, msgspec.MsgspecError) as error:
+        except Exception as error:  # a read's failure is its own
             return storage_error(self._path, error, self._clock.now())
 
 
@@ -487,8 +508,9 @@ def _received_at(number: int, reader: sqlite3.Connection) -> datetime | None:
 
 def _recent(limit: int, reader: sqlite3.Connection) -> list[Event]:
     found: list[Event] = []
-    for (blob,) in reader.execute("SELECT events FROM page ORDER BY first DESC"):
-        found.extend(reversed(events_of(blob)))
+    for row in reader.execute("SELECT events FROM page ORDER BY first DESC"):
+        for events in readable_rows("page", lambda stored: events_of(stored[0]), [row]):
+            found.extend(reversed(events))
         if len(found) >= limit:
             break
     return found[:limit]
@@ -500,7 +522,7 @@ def _dead_letters(limit: int, chosen: Choice, reader: sqlite3.Connection) -> lis
         f"SELECT {DEAD_COLUMNS} FROM dead WHERE {condition} ORDER BY n DESC LIMIT ?",  # noqa: S608 - our own words
         (*arguments, limit),
     )
-    return [dead_of(row) for row in rows]
+    return readable_rows("dead letter", dead_of, rows)
 
 
 def _paused(reader: sqlite3.Connection) -> frozenset[str]:
@@ -517,7 +539,7 @@ def _quarantined(limit: int, chosen: Choice, reader: sqlite3.Connection) -> list
         f"SELECT {QUARANTINE_COLUMNS} FROM quarantine WHERE {condition} ORDER BY n DESC LIMIT ?",  # noqa: S608
         (*arguments, limit),
     )
-    return [quarantined_of(row) for row in rows]
+    return readable_rows("reject", quarantined_of, rows)
 
 
 def _quarantine_size(reader: sqlite3.Connection) -> int:

@@ -6,6 +6,7 @@ deletes one that has no database.
 """
 
 import os
+import re
 import sqlite3
 from contextlib import suppress
 from datetime import datetime
@@ -57,12 +58,13 @@ def move_aside(path: Path, now: datetime, reason: str = "") -> Damage:
     """Move a file, with its WAL, under the name in its mark; `OSError` when that cannot be done."""
     condemn(path, now, reason)
     name, _, said = _mark(path).read_text(errors="replace").partition("\n")
-    if not name.startswith(path.name + ".corrupt-") or "/" in name:  # a mark that was cut short
+    if not re.fullmatch(re.escape(path.name) + r"\.corrupt-[0-9TZ.]+", name):  # a mark that was cut short
         name, said = _name(path, now), reason
     aside = path.with_name(name)
     for end in ENDS:
         if _beside(path, end).exists():
             os.rename(_beside(path, end), _beside(aside, end))
+    _beside(path, ".head").unlink(missing_ok=True)  # it tells of the file that is gone
     sync_folder(path.parent)
     _mark(path).unlink()
     sync_folder(path.parent)

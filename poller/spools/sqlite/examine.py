@@ -6,13 +6,20 @@ from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
-import msgspec
-
-from poller.errors import StorageError
+from poller.errors import StorageError, Unreadable
 from poller.files import check_one_name
-from poller.model import parse_event
 from poller.ports import Examined
-from poller.spools.sqlite.schema import DEAD_COLUMNS, dead_of, epoch, events_of, recognised, waiting_of
+from poller.spools.sqlite.schema import (
+    DEAD_COLUMNS,
+    blob_of,
+    dead_of,
+    epoch,
+    event_of,
+    events_of,
+    lossy,
+    recognised,
+    waiting_of,
+)
 from poller.spools.sqlite.seen import KEY_SIZE
 
 MOST_FINDINGS = 100
@@ -25,6 +32,7 @@ def opened(path: Path) -> sqlite3.Connection:
         raise StorageError(f"spool {path}: there is no such file")
     check_one_name(path, f"spool {path}")
     connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None)
+    connection.text_factory = lossy
     try:
         if recognised(connection) == 0:
             raise StorageError("it is empty: no daemon has used it yet")
@@ -83,7 +91,7 @@ def _invariants(db: sqlite3.Connection) -> Iterator[str]:
 def _page(first: int, last: int, blob: bytes) -> Iterator[str]:
     try:
         count = len(events_of(blob))
-    except (msgspec.MsgspecError, ValueError) as error:
+    except Unreadable as error:
         yield f"page {first}: an event does not read back: {error}"
         return
     if count != last - first + 1:
@@ -96,14 +104,14 @@ def _rows(db: sqlite3.Connection) -> Iterator[str]:
     ):
         try:
             waiting_of((id, *row))
-        except (msgspec.MsgspecError, ValueError) as error:
+        except Unreadable as error:
             yield f"sink {sink}: the waiting batch {id} does not read back: {error}"
     for (n,) in db.execute("SELECT n FROM seen_page WHERE length(keys) % ?", (KEY_SIZE,)):
         yield f"seen_page {n}: its last key is cut"
     for n, *letter in db.execute(f"SELECT n, {DEAD_COLUMNS} FROM dead"):  # noqa: S608 - our own words
         try:
             dead_of(tuple(letter))
-        except (msgspec.MsgspecError, ValueError) as error:
+        except Unreadable as error:
             yield f"dead letter {n}: does not read back: {error}"
 
 
@@ -128,6 +136,6 @@ def export(path: Path, kinds: frozenset[str], since: datetime | None) -> Iterato
 
 
 def _lines(blob: bytes, kinds: frozenset[str]) -> Iterator[bytes]:
-    for line in blob.split(b"\n"):
-        if not kinds or parse_event(line).kind in kinds:
+    for line in blob_of(blob).split(b"\n"):
+        if not kinds or event_of(line).kind in kinds:
             yield line

@@ -16,14 +16,16 @@ from tempfile import TemporaryDirectory
 
 import msgspec
 
-from poller.errors import StorageError
-from poller.model import DeadLetter, Event, parse_event
+from poller.errors import StorageError, Unreadable
+from poller.model import DeadLetter, Event
 from poller.ports import Salvaged
 from poller.spools.sqlite.schema import (
     DEAD_COLUMNS,
     QUARANTINE_COLUMNS,
     VERSION,
     dead_of,
+    event_of,
+    lossy,
     prepare,
     quarantined_of,
     recognised,
@@ -37,7 +39,6 @@ NUMBERS_A_PAGE = 64
 
 
 Row = tuple[object, ...]
-_READ_BACK = (msgspec.MsgspecError, ValueError, TypeError)
 
 
 class Table(msgspec.Struct, frozen=True):
@@ -75,6 +76,7 @@ def salvage(file: Path, sinks: Sequence[str]) -> Iterator[Salvaged]:
 
 def _opened(file: Path) -> sqlite3.Connection:
     db = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+    db.text_factory = lossy
     try:
         if recognised(db) == 0:
             raise StorageError("there is nothing in it")
@@ -104,6 +106,7 @@ def _with_new_first_page(file: Path, scratch: Path) -> sqlite3.Connection:
         stream.write(first)
     try:
         db = sqlite3.connect(copy, isolation_level=None)
+        db.text_factory = lossy
         db.execute("SELECT count(*) FROM page WHERE first < 0").fetchone()
     except sqlite3.DatabaseError as error:
         raise StorageError(
@@ -118,7 +121,7 @@ def _everything(db: sqlite3.Connection, sinks: Sequence[str]) -> Iterator[Salvag
     except sqlite3.DatabaseError as error:
         positions = {}
         yield Salvaged(damage=(f"table sink: {error}: every event counts as owed",))
-    known = [positions[sink] for sink in sinks if sink in positions]
+    known = [at for sink in sinks if isinstance(at := positions.get(sink), int)]
     yield from _events(db, min(known, default=0))
     yield from _waiting(db, sinks)
     yield from _letters(db)
@@ -128,7 +131,7 @@ def _everything(db: sqlite3.Connection, sinks: Sequence[str]) -> Iterator[Salvag
 def _events(db: sqlite3.Connection, floor: int) -> Iterator[Salvaged]:
     lost: list[str] = []
     for first, last, _, blob in readable(db, PAGES, lost):
-        if int(str(last)) < floor:
+        if isinstance(last, int) and last < floor:
             continue
         events, bad = _parsed(blob)
         skip = max(0, floor - int(str(first))) if not bad else 0
@@ -144,8 +147,8 @@ def _parsed(blob: object) -> tuple[list[Event], int]:
     events, lines = [], blob.split(b"\n")
     for line in lines:
         try:
-            events.append(parse_event(line))
-        except _READ_BACK:
+            events.append(event_of(line))
+        except Unreadable:
             continue
     return events, len(lines) - len(events)
 
@@ -175,8 +178,8 @@ def _letters(db: sqlite3.Connection) -> Iterator[Salvaged]:
     lost: list[str] = []
     for n, *row in readable(db, DEAD, lost):
         try:
-            letter: DeadLetter = dead_of(tuple(row))  # type: ignore[arg-type]
-        except _READ_BACK as error:
+            letter: DeadLetter = dead_of(tuple(row))
+        except Unreadable as error:
             lost.append(f"dead letter {n}: {error}")
         else:
             yield Salvaged(dead=(letter,))
@@ -187,8 +190,8 @@ def _rejects(db: sqlite3.Connection) -> Iterator[Salvaged]:
     lost: list[str] = []
     for row in readable(db, QUARANTINE, lost):
         try:
-            kept = quarantined_of(row)  # type: ignore[arg-type]
-        except _READ_BACK as error:
+            kept = quarantined_of(row)
+        except Unreadable as error:
             lost.append(f"reject {row[0]}: {error}")
         else:
             yield Salvaged(rejects=((kept.source, kept.reject),))

@@ -9,13 +9,17 @@ about, and when they last changed. `stream` is the catalogue as it was at the ev
 under `catalogue`; what came later is read from `page`.
 """
 
+import functools
 import sqlite3
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from typing import Annotated, Any, ParamSpec, TypeVar
 
 import msgspec
+import structlog
 
-from poller.errors import StorageError
-from poller.model import Attempt, Choice, DeadLetter, Event, Quarantined, Reject, parse_event
+from poller.errors import StorageError, Unreadable
+from poller.model import LARGEST_NUMBER, Attempt, Choice, DeadLetter, Event, Quarantined, Reject, parse_event
 from poller.spools.desk import Waiting
 from poller.spools.sqlite.migrations import STEPS, migrate
 
@@ -57,9 +61,71 @@ CREATE TABLE stream (
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 """
 
+log = structlog.get_logger("spool")
+
 _history = msgspec.json.Decoder(tuple[Attempt, ...])
-_numbers = msgspec.json.Decoder(tuple[int, ...])
+_numbers = msgspec.json.Decoder(
+    tuple[Annotated[int, msgspec.Meta(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER)], ...]
+)
 Row = tuple[object, ...]
+Stored = ParamSpec("Stored")
+Read = TypeVar("Read")
+
+
+def reads_back(read: Callable[Stored, Read]) -> Callable[Stored, Read]:
+    """Let whatever a reader of stored values raises be `Unreadable`, in one way for all of them.
+
+    Our own writes read back, so that any exception means that the file was changed: bytes that are no UTF-8, a
+    nesting without end, a number out of range, a value of another type. SQLite's own errors pass through.
+    """
+
+    @functools.wraps(read)
+    def reading(*stored: Stored.args, **named: Stored.kwargs) -> Read:
+        try:
+            return read(*stored, **named)
+        except (sqlite3.Error, StorageError):
+            raise
+        except Exception as error:
+            # the texts of other errors may quote the bytes
+            said = f": {error}" if isinstance(error, msgspec.MsgspecError) else ""
+            raise Unreadable(f"a stored value does not read back: {type(error).__name__}{said}") from error
+
+    return reading
+
+
+def lossy(text: bytes) -> str:
+    """A text column for whoever lists rows: one that is no UTF-8 must not hide the others."""
+    return text.decode("utf-8", "replace")
+
+
+def blob_of(value: object) -> bytes:
+    """A value of a BLOB column, which SQLite does not hold to its type."""
+    if not isinstance(value, bytes):
+        raise Unreadable(f"a stored value is {type(value).__name__} where bytes belong")
+    return value
+
+
+def number_of(value: object) -> int:
+    """A value of an INTEGER column."""
+    if not isinstance(value, int):
+        raise Unreadable(f"a stored value is {type(value).__name__} where a number belongs")
+    return value
+
+
+def readable_rows(what: str, read: Callable[[Row], Read], rows: Iterable[Row]) -> list[Read]:
+    """Those of a list's rows that read back; the others stay where they are, are logged, and hide nothing."""
+    found: list[Read] = []
+    for row in rows:
+        try:
+            found.append(read(row))
+        except Unreadable as error:
+            log.warning("stored_row_unreadable", row=what, reason=str(error))
+    return found
+
+
+def typed(row: Row, kind: object) -> Any:
+    """A row whose values have the types that SQLite does not hold its columns to; `ValidationError` otherwise."""
+    return msgspec.convert(row, kind, builtin_types=(bytes,))
 
 
 def recognised(connection: sqlite3.Connection) -> int:
@@ -91,6 +157,7 @@ def epoch(at: datetime) -> float:
     return at.timestamp()
 
 
+@reads_back
 def moment(seconds: float) -> datetime:
     """The aware UTC time of an epoch."""
     return datetime.fromtimestamp(seconds, UTC)
@@ -101,9 +168,16 @@ def lines(events: tuple[Event, ...] | list[Event]) -> bytes:
     return b"\n".join([event.encoded for event in events])
 
 
-def events_of(blob: bytes) -> list[Event]:
+@reads_back
+def events_of(blob: object) -> list[Event]:
     """The events of `lines`."""
-    return [parse_event(line) for line in blob.split(b"\n")]
+    return [parse_event(line) for line in blob_of(blob).split(b"\n")]
+
+
+@reads_back
+def event_of(line: bytes) -> Event:
+    """One event of `lines`."""
+    return parse_event(line)
 
 
 def waiting_row(sink: str, waiting: Waiting) -> Row:
@@ -120,9 +194,13 @@ def waiting_row(sink: str, waiting: Waiting) -> Row:
     )
 
 
-def waiting_of(row: tuple[str, int, float, float, bytes, bytes, bytes]) -> Waiting:
+WaitingRow = tuple[str, int, float, float, bytes, bytes, bytes]
+
+
+@reads_back
+def waiting_of(row: Row) -> Waiting:
     """A batch from its row, without the sink."""
-    id, failed, first_attempt_at, due, history, numbers, events = row
+    id, failed, first_attempt_at, due, history, numbers, events = typed(row, WaitingRow)
     return Waiting(
         id=id,
         members=tuple(zip(_numbers.decode(numbers), events_of(events), strict=True)),
@@ -152,9 +230,10 @@ DEAD_COLUMNS = "sink, attempts, first_attempt_at, died_at, reason, history, even
 DeadRow = tuple[str, int, float, float, str, bytes, bytes, int]
 
 
-def dead_of(row: DeadRow) -> DeadLetter:
+@reads_back
+def dead_of(row: Row) -> DeadLetter:
     """A dead letter from its row (`DEAD_COLUMNS`)."""
-    sink, attempts, first_attempt_at, died_at, reason, history, event, number = row
+    sink, attempts, first_attempt_at, died_at, reason, history, event, number = typed(row, DeadRow)
     return DeadLetter(
         event=parse_event(event),
         sink=sink,
@@ -168,11 +247,13 @@ def dead_of(row: DeadRow) -> DeadLetter:
 
 
 QUARANTINE_COLUMNS = "n, source, received_at, reason, encoding, body"
+QuarantineRow = tuple[int, str, float, str, str, bytes]
 
 
-def quarantined_of(row: tuple[int, str, float, str, str, bytes]) -> Quarantined:
+@reads_back
+def quarantined_of(row: Row) -> Quarantined:
     """A reject from its row."""
-    number, source, received_at, reason, encoding, body = row
+    number, source, received_at, reason, encoding, body = typed(row, QuarantineRow)
     reject = Reject(received_at=moment(received_at), reason=reason, encoding=encoding, body=body)
     return Quarantined(number=number, source=source, reject=reject)
 

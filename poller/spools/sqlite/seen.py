@@ -15,7 +15,7 @@ from datetime import datetime
 
 from poller.model import Event
 from poller.spools.sqlite.pruning import Stretches, is_old
-from poller.spools.sqlite.schema import epoch
+from poller.spools.sqlite.schema import blob_of, epoch, reads_back
 
 IDS_REMEMBERED = 30 * 86400.0
 MERGE_AT = 50_000
@@ -190,6 +190,7 @@ def _number(connection: sqlite3.Connection, query: str) -> int:
     return int(row[0] or 0) if row else 0
 
 
+@reads_back
 def _unpacked(packed: bytes) -> list[int]:
-    whole = len(packed) // KEY_SIZE  # damage that SQLite does not see is no reason not to start
+    whole = len(blob_of(packed)) // KEY_SIZE  # damage that SQLite does not see is no reason not to start
     return list(struct.unpack(f">{whole}q", packed[: whole * KEY_SIZE]))

@@ -15,22 +15,27 @@ import msgspec
 from poller.ages import Known, Setting
 from poller.catalogue import Catalogue, Stream
 from poller.clock import Clock
-from poller.errors import StorageCorrupt, StorageError, StorageFull
+from poller.errors import StorageCorrupt, StorageError, StorageFull, Unreadable
 from poller.failpoints import reached
 from poller.model import DeadLetter, Event, Reading, Reject, corrected, unchanged
 from poller.ports import Pruned, Salvaged
 from poller.spools.desk import Changes, Corrections, Member, Waiting, revived
 from poller.spools.sqlite.aside import CORRUPT, condemn
+from poller.spools.sqlite.head import HeadFile, Mark, copied_wal, identity
 from poller.spools.sqlite.marks import Marks
 from poller.spools.sqlite.pruning import PRUNE_STEP, Stretches, older, prune_pages, prune_streams
 from poller.spools.sqlite.schema import (
     DEAD_COLUMNS,
+    blob_of,
     dead_of,
     dead_row,
     epoch,
     events_of,
     lines,
+    number_of,
     prepare,
+    readable_rows,
+    reads_back,
     recognised,
     waiting_of,
     waiting_row,
@@ -43,7 +48,14 @@ EARLY_STEPS = 64
 """Steps of early pruning in one turn, so that nobody waits for long; small ones, to take no more than is needed."""
 CATALOGUE_EVERY = 5.0
 """Seconds between two writings of the catalogue; what it lacks after a crash is read from the log."""
+CHECKPOINT_AFTER = 25.0
+"""Seconds after which what was written leaves the WAL, with the next transaction: one comes twice a minute."""
+CHECKPOINT_AGAIN = 1.0
 SYNCHRONOUS = "FULL"
+KEPT_AS = "journal "
+"""Before a source's name in `meta`: the journal's highest number among its committed pages."""
+NO_TEXT = "Could not decode to UTF-8"
+"""How `sqlite3` tells of a text column that is none; there is no code for it."""
 
 _PUT_WAITING = "INSERT OR REPLACE INTO waiting VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _PUT_MEMORY = (
@@ -70,6 +82,15 @@ class Written(msgspec.Struct):
     confirmed: list[Member] = msgspec.field(default_factory=list)
 
 
+class Lost(msgspec.Struct, frozen=True, kw_only=True):
+    """What a file lacks that it held once."""
+
+    commits: int
+    events: int
+    wal: Path | None
+    """A copy of the WAL as it was found."""
+
+
 class Writer:
     """Owns the connection and the log's next number."""
 
@@ -82,6 +103,16 @@ class Writer:
         """Why nothing is written any more; it stays so until the file is opened anew."""
         self.dirty: deque[Changes] = deque()
         self._save_at = 0.0
+        self._head_file = HeadFile(path.with_name(path.name + ".head"))
+        self._id = ""
+        self._commits = 0
+        """Transactions that took something in: `meta` and the head file have it too."""
+        self._took_in = False
+        self._written_since: float | None = None
+        self.lost: Lost | None = None
+        """What the file lacks that it held once; None when nothing."""
+        self.kept_as = 0
+        """The journal's highest number among the pages that were committed before this start."""
         self.next: int
         self.catalogue: Catalogue
         self.connection: sqlite3.Connection
@@ -92,6 +123,7 @@ class Writer:
         try:
             self.connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
             version = recognised(self.connection)
+            self.lost = self._missed(version)
             self.connection.execute("PRAGMA page_size=8192")
             self.connection.execute("PRAGMA journal_mode=WAL")
             self.connection.execute(f"PRAGMA synchronous={SYNCHRONOUS}")
@@ -103,7 +135,7 @@ class Writer:
             self.connection.execute("PRAGMA secure_delete=OFF")
             prepare(self.connection, version, os.urandom(16))
             self._read_state()
-        except (sqlite3.Error, msgspec.MsgspecError) as error:
+        except (sqlite3.Error, Unreadable) as error:
             raise storage_error(self._path, error, self._clock.now()) from error
 
     def newest(self) -> Known | None:
@@ -113,20 +145,60 @@ class Writer:
             return None
         return Known(settings=(Setting(0.0, min(row[0], epoch(self._clock.now())), 0.0),), stopped=False)
 
+    def _missed(self, version: int) -> Lost | None:
+        """Compare the file with what the head file says of it, before anything is written into it or its WAL."""
+        said = self._head_file.read()
+        if said is None:
+            return None
+        commits, following = 0, 1
+        if version:
+            if identity(self._factor()) != said.id:
+                return None
+            commits, following = self._meta_number("commits"), self._following()
+        if commits >= said.commits and following >= said.next:
+            return None
+        aside = copied_wal(self._path, f"{self._clock.now():%Y%m%dT%H%M%SZ}")
+        if self.connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+            raise Unreadable("the end of its WAL is gone, and what is left does not fit together")
+        return Lost(commits=said.commits - commits, events=max(0, said.next - following), wal=aside)
+
     def abandon(self) -> None:
         """Let go of a file that could not be opened."""
+        self.lost = None
         with suppress(sqlite3.Error):
             self.connection.close()
 
+    @reads_back
     def _read_state(self) -> None:
+        factor = self._factor()
+        self._id = identity(factor)
+        self.seen = Seen(self.connection, int.from_bytes(factor, "big") | 1)
+        self.next = self._following()
+        self._commits = self._meta_number("commits")
+        rows = self.connection.execute(
+            "SELECT value FROM meta WHERE name GLOB ? || '*'", (KEPT_AS,)
+        ).fetchall()
+        self.kept_as = max((int(value) for (value,) in rows), default=0)
+        self._read_catalogue()
+
+    @reads_back
+    def _factor(self) -> bytes:
         factor = self.connection.execute("SELECT value FROM meta WHERE name='factor'").fetchone()
         if factor is None:
             raise StorageCorrupt(f"spool {self._path}: its table meta lacks a row")
-        self.seen = Seen(self.connection, int.from_bytes(factor[0], "big") | 1)
+        return blob_of(factor[0])
+
+    @reads_back
+    def _following(self) -> int:
+        """The number of the next event, by the file."""
         last = self.connection.execute("SELECT max(last) FROM page").fetchone()[0] or 0
         position = self.connection.execute("SELECT max(position) FROM sink").fetchone()[0] or 1
-        self.next = max(last + 1, position)
-        self._read_catalogue()
+        return max(number_of(last) + 1, number_of(position))
+
+    @reads_back
+    def _meta_number(self, name: str) -> int:
+        row = self.connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        return int(row[0]) if row else 0
 
     def _read_catalogue(self) -> None:
         rows = self.connection.execute("SELECT known FROM stream")
@@ -142,8 +214,7 @@ class Writer:
 
     def _catalogue_saved(self) -> int:
         """The first event number that the written catalogue lacks."""
-        row = self.connection.execute("SELECT value FROM meta WHERE name='catalogue'").fetchone()
-        return int(row[0]) if row else 0
+        return self._meta_number("catalogue")
 
     def close(self) -> None:
         """Write what is due and close."""
@@ -152,19 +223,32 @@ class Writer:
             self._save_at = 0.0
             self.run([flush])
         self.connection.close()
+        self._head_file.close()
 
     def run(self, jobs: list[Job[object]]) -> list[object | Exception]:
         """Run jobs in one transaction; if one fails, each in a transaction of its own."""
         if self.broken is None and self._marks.due(self._clock.monotonic()):
             self._look()
-        return self._run(jobs)
+        results = self._run(jobs)
+        self._checkpoint_now_and_then()
+        return results
+
+    def _checkpoint_now_and_then(self) -> None:
+        """Move a WAL into the file before it is a minute old, so that damage to it costs no more than that."""
+        since, now = self._written_since, self._clock.monotonic()
+        if self.broken is not None or since is None or now - since < CHECKPOINT_AFTER:
+            return
+        try:
+            self._written_since = None if self._empty_wal() else now - CHECKPOINT_AFTER + CHECKPOINT_AGAIN
+        except sqlite3.Error as error:
+            self._failure(error)
 
     def _run(self, jobs: list[Job[object]]) -> list[object | Exception]:
         if self.broken is not None:
             return [self.broken for _ in jobs]
         try:
             return self._together(jobs)
-        except (sqlite3.Error, UnicodeError, OverflowError, StorageFull, msgspec.MsgspecError) as error:
+        except Exception as error:  # undone: a job's failure is its own
             if len(jobs) > 1 and not isinstance(error, sqlite3.OperationalError):
                 return [result for job in jobs for result in self._run([job])]
             return [self._failure(error) for _ in jobs]
@@ -189,11 +273,13 @@ class Writer:
         except (sqlite3.Error, OSError) as error:
             self._failure(error)
 
-    def _empty_wal(self) -> None:
+    def _empty_wal(self) -> bool:
+        """Checkpoint; false when a reader was in the way of some of it."""
         self.connection.execute("PRAGMA busy_timeout=0")  # a reader that holds it is not waited for
-        self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        busy, *_ = self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         reached("wal.emptied")
         self.connection.execute("PRAGMA busy_timeout=5000")
+        return not busy
 
     def _admit(self) -> None:
         if self._marks.full is not None:
@@ -201,6 +287,7 @@ class Writer:
 
     def _together(self, jobs: list[Job[object]]) -> list[object | Exception]:
         start, flushed = self.next, list(self.dirty)
+        self._took_in, before = False, self.connection.total_changes
         try:
             self.connection.execute("BEGIN IMMEDIATE")
             self._apply(flushed)
@@ -208,6 +295,8 @@ class Writer:
             results: list[object | Exception] = [job(self) for job in jobs]
             if self._marks.full is None:
                 self.seen.merge()
+            if self._took_in:
+                self._put_meta("commits", self._commits + 1)
             reached("transaction.written")
             self.connection.execute("COMMIT")
             reached("transaction.committed")
@@ -218,6 +307,7 @@ class Writer:
             if self.connection.in_transaction:
                 self.connection.execute("ROLLBACK")
             raise
+        self._note_commit(self.connection.total_changes != before)
         if saved:
             self._save_at = self._clock.monotonic() + CATALOGUE_EVERY
             self.catalogue.unsaved.clear()
@@ -226,6 +316,17 @@ class Writer:
         for _ in flushed:
             self.dirty.popleft()
         return results
+
+    def _note_commit(self, changed: bool) -> None:
+        """After a commit, which is durable now."""
+        if changed and self._written_since is None:
+            self._written_since = self._clock.monotonic()
+        if self._took_in:
+            self._commits += 1
+            self._head_file.write(Mark(id=self._id, commits=self._commits, next=self.next))
+
+    def _put_meta(self, name: str, value: int) -> None:
+        self.connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, str(value)))
 
     def _save_catalogue(self) -> bool:
         """Now and then, before the transaction's own events: the catalogue is that of all numbers below `next`."""
@@ -239,7 +340,7 @@ class Writer:
         return True
 
     def _failure(self, error: Exception) -> StorageError:
-        if isinstance(error, StorageError):
+        if isinstance(error, StorageError) and not isinstance(error, Unreadable):
             return error
         failure = storage_error(self._path, error, self._clock.now())
         if isinstance(failure, StorageFull):
@@ -257,10 +358,20 @@ class Writer:
         self._admit()
         written = self._write_readings(source, readings)
         self._write_memories(source, {reading.about: reading.memory for reading in readings})
+        if kept_as := max((reading.kept_as for reading in readings), default=0):
+            self._put_highest(KEPT_AS + source, kept_as)
         reached("append.written")
         return written
 
+    def _put_highest(self, name: str, number: int) -> None:
+        self.connection.execute(
+            "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
+            " WHERE CAST(value AS INTEGER) < CAST(excluded.value AS INTEGER)",
+            (name, str(number)),
+        )
+
     def _write_readings(self, source: str, readings: Sequence[Reading]) -> Written:
+        self._took_in = True
         written = Written()
         for reading in readings:
             if reading.events:
@@ -330,7 +441,7 @@ class Writer:
             " AND event_id IN (SELECT value FROM json_each(?)) ORDER BY n",
             (sink, msgspec.json.encode(list(by)).decode()),
         )
-        letters = [dead_of(row) for row in rows]
+        letters = readable_rows("dead letter", dead_of, rows)
         letters = [
             msgspec.structs.replace(one, event=corrected(one.event, by[one.event.id])) for one in letters
         ]
@@ -339,6 +450,7 @@ class Writer:
     def restore(self, salvaged: Sequence[Salvaged]) -> Chunk | None:
         """Write what came out of another file; unlike in `append`, an old change of state is no less an event."""
         self._admit()
+        self._took_in = True
         for part in salvaged:
             for letter in part.dead:
                 self.connection.execute(_KEEP_DEAD, dead_row(letter))
@@ -408,7 +520,7 @@ class Writer:
             "SELECT id, failed, first_attempt_at, due, history, numbers, events FROM waiting WHERE sink = ?",
             (sink,),
         )
-        return position, [waiting_of(row) for row in rows]
+        return number_of(position), [waiting_of(row) for row in rows]
 
     def detach(self, sink: str) -> None:
         """It holds back nothing any more."""
@@ -423,7 +535,7 @@ class Writer:
     def memory(self, source: str) -> dict[str, bytes]:
         """A source's memories."""
         rows = self.connection.execute("SELECT about, memory FROM source WHERE name = ?", (source,))
-        return {about: bytes(memory) for about, memory in rows}
+        return {about: blob_of(memory) for about, memory in rows}
 
     def retry_dead(
         self, sink: str, numbers: Sequence[int], together: int, room: int, rebuild: Callable[[Event], Event]
@@ -435,7 +547,7 @@ class Writer:
             " ORDER BY n LIMIT ?",
             (sink, marks, room),
         )
-        return self._owe(sink, [dead_of(row) for row in rows], together, rebuild)
+        return self._owe(sink, readable_rows("dead letter", dead_of, rows), together, rebuild)
 
     def _owe(
         self,
@@ -515,6 +627,7 @@ def flush(writer: Writer) -> None:
     """A job that only takes the due changes along."""
 
 
+@reads_back
 def ordered_since(writer: Writer, sink: str, ordered: bool) -> int | None:
     """The number from which on an ordered sink has been served in order; None for a sink that is not."""
     name = f"ordered {sink}"
@@ -532,7 +645,8 @@ def storage_error(path: Path, error: Exception, now: datetime) -> StorageError:
     text = f"spool {path}: {error}"
     if code is not None and (code & 0xFF == sqlite3.SQLITE_FULL or code == sqlite3.SQLITE_IOERR_SHMSIZE):
         return StorageFull(text)
-    if isinstance(error, msgspec.MsgspecError) or (code is not None and code & 0xFF in CORRUPT):
+    no_text = isinstance(error, sqlite3.OperationalError) and str(error).startswith(NO_TEXT)
+    if isinstance(error, Unreadable) or no_text or (code is not None and code & 0xFF in CORRUPT):
         condemn(path, now, text)
         return StorageCorrupt(text)
     return StorageError(text)

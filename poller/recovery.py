@@ -1,0 +1,87 @@
+"""Pages of the journal that have no source: damaged ones, and those of sources that are gone. They go to quarantine.
+
+A page that a source can read is that source's own affair (`Intake.run`). All else is taken here, again and again while
+the spool is full, so that no page waits for a restart.
+"""
+
+from collections.abc import Collection, Sequence
+
+import structlog
+
+from poller.errors import StorageFull
+from poller.journal import Journal
+from poller.journal_file import NOBODY
+from poller.model import Page, PollOutcome, Reading, Reject
+from poller.ports import Spool
+from poller.qcloud.bodies import open_body
+from poller.qcloud.redaction import redact
+
+log = structlog.get_logger("daemon")
+
+
+def found_damage(journal: Journal, kept_as: int) -> tuple[str, int] | None:
+    """What is damaged, and how many pages may be gone; `kept_as` is the highest number that the spool committed."""
+    if journal.damage is not None:
+        return journal.damage.detail, journal.damage.pages
+    if kept_as > journal.last_number:
+        return f"it is not the one that the spool knows: what it kept after page {kept_as} may be gone", 1
+    if 0 < kept_as < journal.committed:
+        missing = journal.committed - kept_as
+        return (
+            f"the spool lacks pages that the journal saw committed, up to number {journal.committed}",
+            missing,
+        )
+    return None
+
+
+class Orphans:
+    """Commits to quarantine what nobody else commits; one `step` at a time."""
+
+    def __init__(self, spool: Spool, journal: Journal) -> None:
+        self._spool = spool
+        self._journal = journal
+        self._reported = False
+
+    async def step(self, sources: Collection[str], keys: Sequence[str]) -> None:
+        """Take what no one of `sources` takes, as far as the spool has room; `keys` are masked in it."""
+        try:
+            await self._damaged(sources, keys)
+            for source in sorted(self._journal.left_over_sources() - set(sources)):
+                await self._left_behind(source, keys)
+        except StorageFull as error:  # the sinks must run for that to end
+            if not self._reported:
+                log.warning("page_stays_in_journal", reason=str(error), pages=self._journal.left_over_count)
+            self._reported = True
+        else:
+            self._reported = False
+
+    async def _left_behind(self, source: str, keys: Sequence[str]) -> None:
+        pages = dict(self._journal.left_over(source))
+        try:
+            for number, page in list(pages.items()):
+                reject = _reject(page, f"source {source} is not configured any more", keys)
+                await self._spool.append(source, [_reading(reject, number)])
+                self._journal.release(number, committed=True)
+                del pages[number]
+        finally:
+            self._journal.hand_back(pages)
+
+    async def _damaged(self, sources: Collection[str], keys: Sequence[str]) -> None:
+        if not self._journal.has_damaged:
+            return
+        for page in self._journal.damage.remains if self._journal.damage else ():
+            source = page.source if page.source in sources else NOBODY
+            reject = _reject(page, "damaged in the journal", keys)
+            await self._spool.append(source, [_reading(reject, 0)])
+        self._journal.release_damaged()
+
+
+def _reject(page: Page, reason: str, keys: Sequence[str]) -> Reject:
+    opened = open_body(page.body, page.encoding)
+    body = redact(opened.text, *keys)
+    encoding = page.encoding if not opened.opened else ""
+    return Reject(received_at=page.received_at, reason=reason, encoding=encoding, body=body)
+
+
+def _reading(reject: Reject, number: int) -> Reading:
+    return Reading(events=(), rejects=(reject,), outcome=PollOutcome.PARTIAL, kept_as=number)

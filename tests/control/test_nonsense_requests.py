@@ -1,0 +1,109 @@
+"""A request that is nonsense is refused by itself: its numbers are bounded, and nobody else's work fails with it."""
+
+import asyncio
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from poller.control.requests import NOT_A_REQUEST, read_request
+from poller.errors import StorageError
+from poller.model import Choice, Reading
+from poller.spools.sqlite import SqliteSpool
+from poller.spools.sqlite.writer import Writer
+from poller.testing import anything, some_reading
+from tests.core.fakes import sqlite_spool
+
+HUGE: Final = "99999999999999999999"
+NUMBERS: Final = (
+    HUGE,
+    f"-{HUGE}",
+    "-1",
+    "9223372036854775808",
+    "1.5",
+    "1e3",
+    "1e400",
+    "NaN",
+    "Infinity",
+    "true",
+    '"7"',
+)
+TIMES: Final = ('"2026-01-01T00:00:00"', "1e300", HUGE, '"0000-01-01T00:00:00Z"', '"yesterday"', "[]")
+NONSENSE: Final = (
+    *(f'"chosen": {{"below": {number}}}' for number in (*NUMBERS, "[1]", '{"below": 1}')),
+    *(f'"limit": {number}' for number in (*NUMBERS, "null", "[1]", "10001")),
+    *(f'"chosen": {{"before": {time}}}' for time in TIMES),
+    *(f'"chosen": {{"since": {time}}}' for time in TIMES),
+    '"chosen": {"ids": [1]}',
+    '"chosen": ' + "[" * 100_000,
+    '"chosen": {"ids": ' + "[" * 100_000,
+    '"sink": 1',
+    '"dry": 1',
+)
+
+
+@pytest.mark.parametrize("verb", ["dead list", "dead retry", "quarantine purge", "pause", "status", "reload"])
+@pytest.mark.parametrize("nonsense", NONSENSE, ids=lambda nonsense: nonsense[:50])
+def test_a_request_with_a_senseless_number_is_refused_whatever_the_verb(verb: str, nonsense: str) -> None:
+    with pytest.raises(NOT_A_REQUEST):
+        read_request(f'{{"verb": "{verb}", {nonsense}}}'.encode())
+
+
+def test_sensible_numbers_are_taken() -> None:
+    line = b'{"verb": "dead list", "limit": 10000, "chosen": {"below": 9223372036854775807}}'
+    assert read_request(line).chosen == Choice(below=2**63 - 1)
+
+
+def test_who_reads_beside_a_read_that_fails_gets_what_it_asked_for(tmp_path: Path) -> None:
+    """They run in one group."""
+
+    async def story(spool: SqliteSpool) -> None:
+        def bug(reader: sqlite3.Connection) -> None:
+            raise KeyError("a bug")
+
+        reads = [
+            spool.recent(10),
+            spool.dead(10),
+            spool._read(bug),
+            spool.dead(1, Choice(below=2**64)),
+            spool.recent(5),
+        ]
+        first, second, failed, huge, last = await asyncio.gather(*reads, return_exceptions=True)
+        assert isinstance(first, list)
+        assert isinstance(last, list)
+        assert (len(first), second, len(last)) == (3, [], 3)
+        assert isinstance(failed, StorageError)
+        assert isinstance(huge, StorageError)
+
+    told(tmp_path, story)
+
+
+def test_who_writes_beside_a_write_that_fails_is_committed(tmp_path: Path) -> None:
+    async def story(spool: SqliteSpool) -> None:
+        def bug(writer: Writer) -> None:
+            writer.connection.execute("DELETE FROM page")
+            raise KeyError("a bug")
+
+        def written(*numbers: int) -> Reading:
+            return some_reading(*numbers)
+
+        writes = [spool.append("a", [written(7)]), spool._write(bug), spool.append("a", [written(8)])]
+        first, failed, last = await asyncio.gather(*writes, return_exceptions=True)
+        assert not isinstance(first, BaseException)
+        assert not isinstance(last, BaseException)
+        assert isinstance(failed, StorageError)
+        assert len(await spool.recent(10)) == 5
+        await spool.prove()
+
+    told(tmp_path, story)
+
+
+def told(folder: Path, story: "object") -> None:
+    async def run() -> None:
+        async with sqlite_spool(folder) as spool:
+            await spool.attach("a", anything)
+            await spool.append("a", [some_reading(1, 2, 3)])
+            await story(spool)  # type: ignore[operator]
+
+    asyncio.run(asyncio.wait_for(run(), 30))

@@ -1,0 +1,52 @@
+"""Deliberate bugs in what keeps stored bytes honest: damage that is said, pages that have an owner."""
+
+from .bugs import Bug
+
+FLIPS = "tests/core/test_damage_after_a_kill.py::"
+
+STORAGE = (
+    Bug(
+        "a damaged page of the journal is not missed",
+        "poller/journal.py",
+        "self._missing = set(range(first, last + 1)) - self._live.keys()",
+        "self._missing = set()",
+        (f"{FLIPS}test_damage_that_lost_a_page_or_a_push_is_said[journal-payload]",),
+    ),
+    Bug(
+        "the journal does not say how far it is synced",
+        "poller/journal.py",
+        "            synced=self._synced,\n",
+        "",
+        (f"{FLIPS}test_damage_that_lost_a_page_or_a_push_is_said[journal-payload]",),
+    ),
+    Bug(
+        "a WAL that lost its end is not noticed",
+        "poller/spools/sqlite/writer.py",
+        "self.lost = self._missed(version)",
+        "self.lost = None",
+        (f"{FLIPS}test_damage_that_lost_a_page_or_a_push_is_said[spool.db-wal-WAL-header]",),
+    ),
+    Bug(
+        "a released page stays in the journal's file",
+        "poller/journal.py",
+        "            wipe(self._fd, frame.offset, frame.span)\n",
+        "",
+        (f"{FLIPS}test_a_released_page_is_overwritten_in_the_journal",),
+    ),
+    Bug(
+        "a pump that ends keeps its pages for itself",
+        "poller/intake.py",
+        "            self._journal.hand_back(self._held)\n",
+        "",
+        ("tests/core/test_intake.py::test_what_a_stopped_pump_could_not_commit_its_successor_takes",),
+    ),
+    Bug(
+        "pages of a source that is gone wait for a restart",
+        "poller/recovery.py",
+        "                await self._left_behind(source, keys)\n",
+        "                pass\n",
+        (
+            "tests/core/test_daemon.py::test_a_page_of_a_source_that_left_the_configuration_goes_to_quarantine",
+        ),
+    ),
+)
