@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from poller.ages import Known
-from poller.files import sync_folder
+from poller.files import give_to_owner, sync_folder
 
 _decode = msgspec.json.Decoder(Known).decode
 
@@ -29,11 +29,12 @@ def write_known(spool: Path, known: Known) -> None:
     file = _beside(spool)
     new = file.with_name(file.name + ".new")
     with suppress(OSError):
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             os.write(descriptor, msgspec.json.encode(known))
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+        give_to_owner(new)
         os.rename(new, file)
         sync_folder(file.parent)

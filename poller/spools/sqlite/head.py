@@ -17,6 +17,8 @@ from pathlib import Path
 
 import msgspec
 
+from poller.files import give_to_owner
+
 _LINE = re.compile(rb"poller-head ([0-9a-f]{16}) (\d{1,19}) (\d{1,19}) ([0-9a-f]{8}) *\n")
 _LENGTH = 80
 
@@ -55,7 +57,8 @@ class HeadFile:
         line = f"{line.decode()}{zlib.crc32(line):08x}".ljust(_LENGTH - 1).encode() + b"\n"
         with suppress(OSError):
             if self._fd < 0:
-                self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+                give_to_owner(self._path)
             os.pwrite(self._fd, line, 0)
 
     def close(self) -> None:
@@ -73,8 +76,9 @@ def copied_wal(path: Path, stamp: str) -> Path | None:
         content = wal.read_bytes()
         if not content:
             return None
-        aside.touch(mode=0o600)
-        aside.write_bytes(content)
+        with open(aside, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as copy:
+            copy.write(content)
+        give_to_owner(aside)
     except OSError:
         return None
     return aside
