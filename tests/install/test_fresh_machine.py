@@ -62,9 +62,9 @@ def test_the_readmes_first_command_runs_the_demo_in_a_fresh_clone(tmp_path: Path
 
 def test_the_gate_runs_the_readmes_second_command() -> None:
     gate = (ROOT / ".ci" / "run").read_text()
-    extract = next(line for line in gate.splitlines() if line.startswith("tests="))
-    got = shell(f'{extract}; printf %s "$tests"', ROOT).stdout
-    assert got == commands()["second"]
+    extract = [line for line in gate.splitlines() if line.startswith(("line=", "tests="))]
+    got = shell("; ".join([*extract, 'printf "%s\\n%s" "$line" "$tests"']), ROOT).stdout
+    assert got.splitlines() == [commands()["second"], commands()["second"].split(" && ")[-1]]
     assert gate.rstrip().endswith('exec bash -euc "$tests"')
 
 
