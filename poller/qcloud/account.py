@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
@@ -13,6 +12,7 @@ from asyncio_throttle.throttler import Throttler
 from msgspec import structs
 
 from poller.model import PollOutcome
+from poller.outbound import ssl_context
 from poller.qcloud import skew as skews
 from poller.qcloud.addresses import addresses
 from poller.qcloud.bodies import open_body
@@ -21,7 +21,7 @@ from poller.qcloud.redaction import blank
 from poller.qcloud.replies import judge_answer, open_output
 from poller.qcloud.signing import signed_query
 from poller.qcloud.urls import locate
-from poller.settings import AccountSettings, Rate, TlsSettings
+from poller.settings import AccountSettings, Rate
 
 log = structlog.get_logger("qcloud")
 
@@ -57,10 +57,9 @@ class Account:
         self._odd: set[str] = set()
 
     async def __aenter__(self) -> Self:
-        tls = self._settings.tls
         client = Client(
             self._settings.endpoint,
-            tls=None if tls is None else _context(tls),
+            tls=ssl_context(self._settings.tls),
             proxy=self._settings.proxy,
             deadlines=self._deadlines,
         )
@@ -139,13 +138,6 @@ def _without(answer: Answer, *secrets: str) -> Answer:
     for secret in secrets:
         body = blank(body, secret)
     return answer if body is answer.body else structs.replace(answer, body=body, encoding=encoding)
-
-
-def _context(tls: TlsSettings) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=tls.ca_file)
-    if tls.cert_file is not None:
-        context.load_cert_chain(tls.cert_file, tls.key_file)
-    return context
 
 
 def _throttle(rate: Rate) -> Callable[[], Awaitable[None]]:
