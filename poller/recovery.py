@@ -11,10 +11,9 @@ import structlog
 from poller.errors import StorageFull
 from poller.journal import Journal
 from poller.journal_file import NOBODY
-from poller.model import Page, PollOutcome, Reading, Reject
+from poller.model import PollOutcome, Reading, Reject
 from poller.ports import Spool
-from poller.qcloud.bodies import open_body
-from poller.qcloud.redaction import redact
+from poller.scribe import whole_reject
 
 log = structlog.get_logger("daemon")
 
@@ -59,7 +58,7 @@ class Orphans:
         pages = dict(self._journal.left_over(source))
         try:
             for number, page in list(pages.items()):
-                reject = _reject(page, f"source {source} is not configured any more", keys)
+                reject = whole_reject(page, f"source {source} is not configured any more", *keys)
                 await self._spool.append(source, [_reading(reject, number)])
                 self._journal.release(number, committed=True)
                 del pages[number]
@@ -71,16 +70,9 @@ class Orphans:
             return
         for page in self._journal.damage.remains if self._journal.damage else ():
             source = page.source if page.source in sources else NOBODY
-            reject = _reject(page, "damaged in the journal", keys)
+            reject = whole_reject(page, "damaged in the journal", *keys)
             await self._spool.append(source, [_reading(reject, 0)])
         self._journal.release_damaged()
-
-
-def _reject(page: Page, reason: str, keys: Sequence[str]) -> Reject:
-    opened = open_body(page.body, page.encoding)
-    body = redact(opened.text, *keys)
-    encoding = page.encoding if not opened.opened else ""
-    return Reject(received_at=page.received_at, reason=reason, encoding=encoding, body=body)
 
 
 def _reading(reject: Reject, number: int) -> Reading:

@@ -48,7 +48,7 @@ class Scribe:
         except Exception as error:  # a bug must not become a crash loop
             self._log.exception("read_failed", error=type(error).__name__)
             reason = f"reading raised {type(error).__name__}"
-            reject = _reject(page, reason)
+            reject = whole_reject(page, reason)
             return Reading(
                 events=(),
                 rejects=(reject,),
@@ -60,12 +60,12 @@ class Scribe:
 
     def _with_new_error_pages(self, reading: Reading) -> Reading:
         """The reading without error pages that were kept before, and without more of them than are kept."""
-        if not any(reject.reason.startswith(ERROR_PAGE) for reject in reading.rejects):
+        if not any(map(_is_error_page, reading.rejects)):
             return reading
         return msgspec.structs.replace(reading, rejects=tuple(filter(self._is_kept, reading.rejects)))
 
     def _is_kept(self, reject: Reject) -> bool:
-        if not reject.reason.startswith(ERROR_PAGE):
+        if not _is_error_page(reject):
             return True
         digest = hashlib.blake2b(_VARIES.sub(b"0", reject.body), digest_size=8).digest()
         if digest in self._error_pages or len(self._error_pages) >= MOST_ERROR_PAGES:
@@ -82,13 +82,12 @@ class Scribe:
             self._metrics.known_events.labels(kind).inc(count - new[kind])
         self._measure(readings)
         rejects = [reject for reading in readings for reject in reading.rejects]
-        pages = [reject for reject in rejects if reject.reason.startswith(ERROR_PAGE)]
         for reject in rejects:
-            if reject in pages:  # the failed poll is the alarm
+            if _is_error_page(reject):  # the failed poll is the alarm
                 self._log.info("error_page_kept", reason=reject.reason, bytes=len(reject.body))
             else:
                 self._log.warning("quarantined", reason=reject.reason, bytes=len(reject.body))
-        self._metrics.quarantined.inc(len(rejects) - len(pages))
+                self._metrics.quarantined.inc()
         self._log.debug("committed", events=came.total(), new=new.total(), rejects=len(rejects))
 
     def _measure(self, readings: Sequence[Reading]) -> None:
@@ -103,11 +102,16 @@ class Scribe:
                 self._metrics.picture_lag.labels(slowest.account).observe(max(0.0, lag))
 
 
+def _is_error_page(reject: Reject) -> bool:
+    return reject.reason.startswith(ERROR_PAGE)
+
+
 _occurred_at = attrgetter("occurred_at")
 
 
-def _reject(page: Page, reason: str) -> Reject:
-    """A whole page as a reject: unpacked as far as it can be, and masked."""
+def whole_reject(page: Page, reason: str, *secrets: str) -> Reject:
+    """A whole page as a reject: unpacked as far as it can be, and masked, with every one of `secrets`."""
     opened = open_body(page.body, page.encoding)
     encoding = "" if opened.opened else page.encoding
-    return Reject(received_at=page.received_at, reason=reason, encoding=encoding, body=redact(opened.text))
+    body = redact(opened.text, *secrets)
+    return Reject(received_at=page.received_at, reason=reason, encoding=encoding, body=body)
