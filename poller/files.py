@@ -13,6 +13,9 @@ from pathlib import Path
 
 from poller.errors import StorageLocked, StorageShared
 
+Identity = tuple[int, int]
+"""Device and inode."""
+
 
 def make_folder(folder: Path) -> None:
     """Make a folder and its missing parents, each durable in the one above it."""
@@ -34,14 +37,23 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def is_still_at(path: Path, descriptor: int) -> bool:
-    """Whether the open file or folder is the one that lies at the path now (same device and inode)."""
-    opened = os.fstat(descriptor)
+def identity_of(file: Path | int) -> Identity:
+    """Which file or folder lies at a path, or is open as a descriptor. Raises `OSError`."""
+    found = os.stat(file)
+    return found.st_dev, found.st_ino
+
+
+def identity_at(path: Path) -> Identity | None:
+    """Which file or folder lies at a path; None where it cannot be asked."""
     try:
-        found = os.stat(path)
+        return identity_of(path)
     except OSError:
-        return False
-    return (opened.st_dev, opened.st_ino) == (found.st_dev, found.st_ino)
+        return None
+
+
+def is_still_at(path: Path, descriptor: int) -> bool:
+    """Whether the open file or folder is the one that lies at the path now."""
+    return identity_of(descriptor) == identity_at(path)
 
 
 def has_no_name(descriptor: int) -> bool:

@@ -14,6 +14,7 @@ import structlog
 from poller.control.place import reachable
 from poller.control.requests import LARGEST_REQUEST, NOT_A_REQUEST, Line, Request, Row, encode, read_request
 from poller.errors import PollerError
+from poller.files import Identity, identity_of
 
 log = structlog.get_logger("control")
 
@@ -38,7 +39,7 @@ class ControlServer:
         self._reading: set[asyncio.Task[None]] = set()
         self._open: set[asyncio.Task[None]] = set()
         self._closing = False
-        self._made = (0, 0)
+        self._made: Identity | None = None
 
     async def __aenter__(self) -> Self:
         try:
@@ -55,8 +56,7 @@ class ControlServer:
         try:
             with reachable(self.path) as address:
                 listening.bind(address)
-            made = os.stat(self.path)
-            self._made = made.st_dev, made.st_ino
+            self._made = identity_of(self.path)
             os.chmod(self.path, 0o600)  # nobody can connect before `listen`
             listening.listen(MOST_CONNECTIONS)
             listening.setblocking(False)
@@ -81,8 +81,7 @@ class ControlServer:
     def _remove(self) -> None:
         """Remove the socket, unless another daemon's lies there now: the folder may have been replaced."""
         with suppress(OSError):
-            found = os.stat(self.path)
-            if (found.st_dev, found.st_ino) == self._made:
+            if identity_of(self.path) == self._made:
                 self.path.unlink()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -10,9 +10,9 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
+from poller.files import Identity, identity_of
+
 Folders = tuple[str, ...]
-Identity = tuple[int, int]
-"""Device and inode."""
 
 MOST_OPEN: Final = 32
 
@@ -74,9 +74,3 @@ class OpenFolders:
 
 class FolderChanged(Exception):
     """A folder is not the one any more that it was a moment ago."""
-
-
-def identity_of(descriptor: int) -> Identity:
-    """Which folder a descriptor has open."""
-    status = os.fstat(descriptor)
-    return status.st_dev, status.st_ino

@@ -15,8 +15,8 @@ from threading import Lock
 from typing import Final
 
 from poller.errors import PlaceGone, TryLater
-from poller.files import is_still_at
-from poller.sinks.download.folders import Folders, Identity, identity_of
+from poller.files import Identity, identity_of, is_still_at
+from poller.sinks.download.folders import Folders
 from poller.sinks.download.incoming import FOLDER, Drafts, open_incoming
 
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})

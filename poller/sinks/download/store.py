@@ -19,7 +19,8 @@ import msgspec
 
 from poller.errors import PlaceGone, SinkError, StorageError, TryLater
 from poller.failpoints import reached
-from poller.sinks.download.folders import FolderChanged, Folders, Identity, OpenFolders
+from poller.files import Identity
+from poller.sinks.download.folders import FolderChanged, Folders, OpenFolders
 from poller.sinks.download.incoming import SYNCS, Drafts, set_time
 from poller.sinks.download.place import DENIED, Place, Places, trouble
 

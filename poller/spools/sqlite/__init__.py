@@ -21,7 +21,16 @@ from poller.catalogue import Stream
 from poller.clock import Clock
 from poller.errors import StorageCorrupt, StorageError
 from poller.failpoints import reached
-from poller.files import check_one_name, has_no_name, is_still_at, make_folder, own, sync_folder
+from poller.files import (
+    Identity,
+    check_one_name,
+    has_no_name,
+    identity_at,
+    is_still_at,
+    make_folder,
+    own,
+    sync_folder,
+)
 from poller.model import (
     EVERYTHING,
     Backlog,
@@ -100,7 +109,7 @@ class SqliteSpool:
         self._file = -1
         """Holds a lock on the database itself, whatever its name. It is opened before SQLite opens the file and closed
         after SQLite has closed it: closing a descriptor of the file drops SQLite's own locks."""
-        self._beside: Mapping[Path, tuple[int, int]] = {}
+        self._beside: Mapping[Path, Identity] = {}
         self.damage: Damage | None = None
         """See `BeginsAnew.damage`."""
         self.lost: str | None = None
@@ -178,7 +187,7 @@ class SqliteSpool:
     def _open_file(self) -> None:
         self._file = own(self._path, self._what)
         self._writer.open()
-        self._beside = {path: found for path in self._beside_the_file() if (found := _identity(path))}
+        self._beside = {path: found for path in self._beside_the_file() if (found := identity_at(path))}
 
     def _beside_the_file(self) -> list[Path]:
         return [self._path.with_name(self._path.name + end) for end in ("-wal", "-shm")]
@@ -189,7 +198,7 @@ class SqliteSpool:
         """See `Placed.displaced`."""
         if self._file < 0:
             return None
-        gone = [path for path, found in self._beside.items() if _identity(path) != found]
+        gone = [path for path, found in self._beside.items() if identity_at(path) != found]
         if not is_still_at(self._path, self._file):
             gone = [self._path]
         return f"spool {gone[0]}: the file was moved or deleted" if gone else None
@@ -544,14 +553,6 @@ def _quarantined(limit: int, chosen: Choice, reader: sqlite3.Connection) -> list
 
 def _quarantine_size(reader: sqlite3.Connection) -> int:
     return int(reader.execute("SELECT count(*) FROM quarantine").fetchone()[0])
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def _size(path: Path) -> int:
