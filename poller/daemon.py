@@ -322,8 +322,7 @@ class Daemon:
         await self.crew.sources_ended()  # another lane may still hold a page that is owed then
         while True:
             self.crew.settled.clear()
-            owed = [(await self.spool.backlog(courier.name)).events for courier in self.crew.couriers]
-            if not any(owed) and not self.journal.bytes_held:
+            if not await self._any_owed() and not self.journal.bytes_held:
                 return
             try:
                 async with asyncio.timeout(1.0):  # events that no sink wants are passed without a settlement
@@ -332,12 +331,14 @@ class Daemon:
                 continue
 
     async def _watch_storage(self, stop: Stop) -> None:
-        placed = [cast(Placed, part) for part in (self.spool, self.journal) if hasattr(part, "displaced")]
+        parts: tuple[object, ...] = (self.spool, self.journal)
+        placed = [part for part in parts if isinstance(part, Placed)]
         self._displaced = await self._watch.run(placed, self._any_owed)
         stop.now()
 
     async def _any_owed(self) -> bool:
-        return any([(await self.spool.backlog(courier.name)).events for courier in self.crew.couriers])
+        owed = [(await self.spool.backlog(courier.name)).events for courier in self.crew.couriers]
+        return any(owed)
 
     async def _keep_house(self) -> None:
         while True:
@@ -380,7 +381,7 @@ class Daemon:
                 log.error("reload_refused", reason=str(error))
 
     async def reload(self, *, dry: bool = False) -> Plan:
-        """Heed the configuration file as it is now: what did not change goes on, positions are kept.
+        """Apply the configuration file as it is now: what did not change goes on, positions are kept.
 
         `dry` only says what would be done. Raises `BadConfiguration` and `PollerError` when nothing was changed.
         """

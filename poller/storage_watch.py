@@ -9,7 +9,7 @@ sinks first, because such a file is gone with the process.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import structlog
 
@@ -22,6 +22,7 @@ END_AFTER = 60.0
 """Seconds for which the files may be away before the daemon ends."""
 
 
+@runtime_checkable
 class Placed(Protocol):
     """What keeps files open at paths."""
 
