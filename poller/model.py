@@ -192,9 +192,8 @@ def with_url(event: Event, url: str | None) -> Event:
     """Return the event with another URL; all else in its public form stays as it was, byte for byte."""
     if url == event.url:
         return event
-    public = _republisher.decode(event.encoded)
-    public.data["url"] = msgspec.Raw(_encoder.encode(url))
-    return msgspec.structs.replace(event, url=url, encoded=_encoder.encode(public))
+    encoded = _with_data(event.encoded, url=_encoder.encode(url))
+    return msgspec.structs.replace(event, url=url, encoded=encoded)
 
 
 def unchanged(event: Event) -> Event:
@@ -224,12 +223,15 @@ def corrected(event: Event, by: Event) -> Event:
     """
     if event.url == by.url:
         return event
-    public = _members(event.encoded)
-    data = _members(public["data"])
-    data["url"] = msgspec.Raw(_encoder.encode(by.url))
-    data["message"] = msgspec.Raw(by.message)
-    encoded = _encoder.encode({**public, "data": data})
+    encoded = _with_data(event.encoded, url=_encoder.encode(by.url), message=by.message)
     return msgspec.structs.replace(event, url=by.url, encoded=encoded)
+
+
+def _with_data(encoded: bytes, **members: bytes) -> bytes:
+    """A public form with these members of its data, which are JSON; all else stays as it was, byte for byte."""
+    public = _members(encoded)
+    data = _members(public["data"]) | {name: msgspec.Raw(value) for name, value in members.items()}
+    return _encoder.encode({**public, "data": data})
 
 
 class _Public(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="specversion", tag="1.0"):
@@ -239,15 +241,6 @@ class _Public(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="sp
     subject: str | None
     time: datetime
     data: dict[str, object]
-
-
-class _Republished(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="specversion", tag="1.0"):
-    id: str
-    source: str
-    type: str
-    subject: msgspec.Raw
-    time: msgspec.Raw
-    data: dict[str, msgspec.Raw]
 
 
 class _Common(msgspec.Struct, frozen=True, gc=False):
@@ -271,7 +264,6 @@ class _Parts(msgspec.Struct, frozen=True, gc=False):
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(_Published)
 _parts = msgspec.json.Decoder(_Parts)
-_republisher = msgspec.json.Decoder(_Republished)
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
