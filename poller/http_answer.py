@@ -7,6 +7,8 @@ undone as far as it is well formed; nothing is decompressed.
 
 import re
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import Final
 
@@ -18,6 +20,7 @@ MOST_INTERIM: Final = 16
 """Informational answers (1xx) before the answer itself; whoever sends more, or longer ones, never answers."""
 USUAL_LINE: Final = 8190
 USUAL_FIELDS: Final = 100
+LONGEST_DATE: Final = 64
 
 _STATUS = re.compile(rb"(HTTP/1\.[0-9]) +([0-9]{3})(?:[ \t](.*))?", re.DOTALL)
 _LOOSE_STATUS = re.compile(rb"[A-Za-z]{2,8}(?:/[0-9.]{0,8})?[ \t]+([1-9][0-9]{2})(?:[ \t\r].*)?", re.DOTALL)
@@ -192,6 +195,17 @@ def _frame_by_length(lengths: list[str], odd: list[str]) -> Framing:
     if len(lengths) > 1:
         odd.append("Content-Length twice")
     return Framing(by=Delimiter.LENGTH, length=length, odd=tuple(odd))
+
+
+def read_date(text: str) -> datetime | None:
+    """The moment of an HTTP date, aware; None for an unreadable or unrepresentable one."""
+    if len(text) > LONGEST_DATE:
+        return None
+    try:
+        moment = parsedate_to_datetime(text)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return moment.replace(tzinfo=moment.tzinfo or UTC)
 
 
 # ---------------------------------------------------------------- the reader

@@ -12,22 +12,21 @@ import socket
 import ssl
 import unicodedata
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote
 
 from poller import __version__
+from poller.addresses import Network
 from poller.errors import PollerError
+from poller.http_answer import read_date
 from poller.resolver import AddrInfo
 
 USER_AGENT = f"poller/{__version__}"
 CONNECT_TIMEOUT = 10.0
 MAX_RETRY_AFTER = 86_400.0
-
-Network = IPv4Network | IPv6Network
 
 
 # ---------------------------------------------------------------- addresses
@@ -177,9 +176,8 @@ def wait_seconds(retry_after: str, now: datetime) -> float | None:
     if re.fullmatch(r"[0-9]{1,300}(\.[0-9]{1,300})?", text):
         seconds = float(text)
     else:
-        try:
-            date = parsedate_to_datetime(text)
-        except (ValueError, TypeError, IndexError, OverflowError):
+        date = read_date(text)
+        if date is None:
             return None
-        seconds = ((date if date.tzinfo else date.replace(tzinfo=UTC)) - now).total_seconds()
+        seconds = (date - now).total_seconds()
     return min(seconds, MAX_RETRY_AFTER) if seconds > 0 else None

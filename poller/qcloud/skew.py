@@ -5,10 +5,9 @@ believed late. Three answers that agree are an alarm. Only an answer that says `
 skew explains, corrects our clock; a correction that brings refusals is dropped.
 """
 
-from datetime import UTC
-from email.utils import parsedate_to_datetime
-
 import msgspec
+
+from poller.http_answer import read_date
 
 NOTICEABLE = 5.0
 CALM = 2.5
@@ -106,10 +105,5 @@ def _seconds_of(age: str | None) -> int | None:
 
 def epoch_of(date: str | None) -> float | None:
     """Return the epoch of an HTTP date; None for a missing, unreadable or unrepresentable one."""
-    if date is None or len(date) > 64:
-        return None
-    try:
-        moment = parsedate_to_datetime(date)
-        return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
+    moment = None if date is None else read_date(date)
+    return None if moment is None else moment.timestamp()
