@@ -15,6 +15,7 @@ import structlog
 import uvloop
 
 from poller import listen
+from poller.addresses import address
 from poller.clock import Clock
 from poller.errors import BadConfiguration, StorageError, StorageFull
 from poller.metrics import Metrics
@@ -31,7 +32,6 @@ from poller.sources.callbacks.callers import (
     TOLD,
     Refusals,
     Replays,
-    address,
     caller,
 )
 from tests.core.fakes import sqlite_spool

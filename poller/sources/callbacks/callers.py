@@ -5,8 +5,6 @@ from collections.abc import Sequence
 
 from poller.addresses import Address, Network, address, holds, household
 
-__all__ = ["Address", "Network", "Refusals", "Replays", "address", "caller", "holds"]
-
 MOST_CALLERS = 1024
 TOLD = 10
 """Refusals of one caller that are told in `PERIOD` seconds."""
