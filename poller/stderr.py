@@ -6,7 +6,6 @@ The order is kept. At the end of the process the rest is waited for, for a momen
 """
 
 import atexit
-import errno
 import io
 import os
 import select
@@ -107,7 +106,7 @@ class Stderr(io.TextIOBase):
         rest = memoryview(b"\n" + chunk if self._cut else chunk)
         try:
             while rest:
-                rest = rest[self._write_once(rest) :]
+                rest = rest[write_some(self._fd, rest) :]
                 self._cut = False
         except OSError:
             self._cut = 0 < len(rest) < len(chunk)  # the next line begins on a line of its own
@@ -115,19 +114,6 @@ class Stderr(io.TextIOBase):
                 self._drop(bytes(rest))
         else:
             self._report()
-
-    def _write_once(self, rest: memoryview) -> int:
-        try:
-            return os.write(self._fd, rest)
-        except BlockingIOError:  # another owner of the pipe has made it non-blocking
-            room = select.poll()
-            room.register(self._fd, select.POLLOUT)
-            room.poll()
-            return 0
-        except OSError as error:
-            if error.errno == errno.EINTR:
-                return 0
-            raise
 
     def _drop(self, text: bytes) -> None:
         self.dropped += max(1, text.count(b"\n"))
@@ -140,6 +126,17 @@ class Stderr(io.TextIOBase):
             self._reported = self.dropped
         with suppress(Exception):  # the thread must live
             self.report(count)
+
+
+def write_some(fd: int, text: memoryview) -> int:
+    """Write what finds room, and wait until something does; returns how much that was. Blocks."""
+    while True:
+        try:
+            return os.write(fd, text)
+        except BlockingIOError:  # another owner of the pipe has made it non-blocking
+            room = select.poll()
+            room.register(fd, select.POLLOUT)
+            room.poll()
 
 
 def install() -> None:

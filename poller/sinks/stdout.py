@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import select
 import sys
 from collections.abc import Mapping
 from types import TracebackType
@@ -13,6 +12,7 @@ from pydantic import Field
 from poller.errors import SinkError, TryLater
 from poller.model import Batch, Event
 from poller.settings import BatchSettings, SinkSettings
+from poller.stderr import write_some
 from poller.worker import GroupThread
 
 LEAVE_WITHIN = 1.0
@@ -119,21 +119,12 @@ class _Pen:
         written = 0
         try:
             while written < len(text):
-                written += self._write_some(text[written:])
+                written += write_some(self._fd, text[written:])
         except OSError as error:
             self._owed = _cut_line(bytes(text), written, began_cut=bool(self._owed))
             return error
         self._owed = b""
         return None
-
-    def _write_some(self, text: memoryview) -> int:
-        while True:
-            try:
-                return os.write(self._fd, text)
-            except BlockingIOError:  # another owner of the pipe has made it non-blocking
-                room = select.poll()
-                room.register(self._fd, select.POLLOUT)
-                room.poll()
 
 
 def _cut_line(text: bytes, written: int, *, began_cut: bool) -> bytes:
