@@ -182,6 +182,16 @@ def test_books_that_cannot_be_read_are_no_crash_loop(tmp_path: Path, change: str
     assert (dead, rejects) == (2, 1)
 
 
+def test_a_time_that_does_not_read_back_is_met_too_where_no_record_of_the_clock_is_left(
+    tmp_path: Path,
+) -> None:
+    told(tmp_path, filled)
+    (tmp_path / "spool.db.clock").unlink()
+    with changing(tmp_path) as db:
+        db.execute("UPDATE page SET received_at = 'then'")
+    assert told(tmp_path, everything).damage is not None
+
+
 async def one_letter_left(spool: SqliteSpool) -> None:
     await spool.attach("a", anything)
     (letter,) = await spool.dead(10)

@@ -164,7 +164,7 @@ class SqliteSpool:
             raise
 
     def _begin_life(self) -> None:
-        self._clock.begin(read_known(self._path) or self._writer.newest())
+        self._clock.begin(read_known(self._path) or self._writer.newest)
         self._save_clock()
 
     def _save_clock(self, *, stopped: bool = False) -> None:

@@ -113,6 +113,8 @@ class Writer:
         """What the file lacks that it held once; None when nothing."""
         self.kept_as = 0
         """The journal's highest number among the pages that were committed before this start."""
+        self.newest: Known | None = None
+        """The newest moment in a file that no record of the clock lies beside; None when it holds nothing yet."""
         self.next: int
         self.catalogue: Catalogue
         self.connection: sqlite3.Connection
@@ -135,11 +137,12 @@ class Writer:
             self.connection.execute("PRAGMA secure_delete=OFF")
             prepare(self.connection, version, os.urandom(16))
             self._read_state()
+            self.newest = self._newest()
         except (sqlite3.Error, Unreadable) as error:
             raise storage_error(self._path, error, self._clock.now()) from error
 
-    def newest(self) -> Known | None:
-        """The newest moment in a file that no record of the clock lies beside; None when it holds nothing yet."""
+    @reads_back
+    def _newest(self) -> Known | None:
         row = self.connection.execute("SELECT received_at FROM page ORDER BY first DESC LIMIT 1").fetchone()
         if row is None:
             return None
