@@ -63,6 +63,8 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
     put: tuple[Waiting, ...] = ()
     dropped: tuple[str, ...] = ()
     dead: tuple[DeadLetter, ...] = ()
+    dead_ahead: tuple[int, ...] = ()
+    """The numbers of those of them that the position has not passed: the log must not give them out again."""
 
 
 class _Span:
@@ -88,7 +90,13 @@ class Desk:
     """The claims of one sink. `next` is the first number not yet claimed, `position` the first not settled."""
 
     def __init__(
-        self, sink: str, wants: Wants, position: int, waiting: Iterable[Waiting], clock: Clock
+        self,
+        sink: str,
+        wants: Wants,
+        position: int,
+        waiting: Iterable[Waiting],
+        clock: Clock,
+        dead_ahead: Iterable[int] = (),
     ) -> None:
         self.sink = sink
         self.next = position
@@ -106,7 +114,7 @@ class Desk:
         """The batches in hand, by the number of their first event."""
         self._corrections: dict[str, Event] = {}
         """What came in since about events that are in hand."""
-        self._skip: set[int] = set()
+        self._skip = {number for number in dead_ahead if number >= position}
         for batch in waiting:
             self._skip.update(number for number, _ in batch.members if number >= position)
             self._queue(batch, clock.wait_for(batch.due, LONGEST_WAIT))
@@ -260,6 +268,7 @@ class Desk:
         now = self._clock.now()
         again: dict[tuple[int, bool], list[tuple[Member, Retry]]] = {}
         dead: list[DeadLetter] = []
+        gone: list[int] = []
         for number, delivery, outcome in zip(ticket.numbers, batch.deliveries, outcomes, strict=True):
             match outcome:
                 case Done():
@@ -269,13 +278,22 @@ class Desk:
                     group.append(((number, delivery.event), outcome))
                 case Dead(reason=reason):
                     dead.append(self._dead_letter(batch, ticket, delivery.event, reason, now))
+                    gone.append(number)
                 case _:
                     assert_never(outcome)
         self._put_down(batch, ticket)
         put = tuple([self._wait(batch, ticket, group, now) for group in again.values()])
         kept = {waiting.id for waiting in put}
         dropped = tuple([row for row in ticket.rows if row not in kept])
-        return Changes(sink=self.sink, position=self.position, put=put, dropped=dropped, dead=tuple(dead))
+        position = self.position
+        return Changes(
+            sink=self.sink,
+            position=position,
+            put=put,
+            dropped=dropped,
+            dead=tuple(dead),
+            dead_ahead=tuple([number for number in gone if number >= position]),
+        )
 
     def _put_down(self, batch: Batch, ticket: Ticket) -> None:
         self._in_hand -= len(batch.deliveries)

@@ -66,6 +66,7 @@ class MemorySpool:
         self._paused: set[str] = set()
         self._positions: dict[str, int] = {}
         self._waiting: dict[str, dict[str, Waiting]] = {}
+        self._dead_ahead: dict[str, set[int]] = {}
         self._since: dict[str, int] = {}
         """From which number on an ordered sink was served in order."""
 
@@ -88,11 +89,12 @@ class MemorySpool:
         self._claims.put_down(sink)
         position = self._positions.setdefault(sink, self._claims.head)
         waiting = self._waiting.setdefault(sink, {}).values()
+        ahead = self._dead_ahead.get(sink, ())
         since = self._since.setdefault(sink, self._claims.head) if ordered else self._since.pop(sink, None)
         self._claims.desks[sink] = (
-            OrderedDesk(sink, wants, position, waiting, self._clock, since=since or 0)
+            OrderedDesk(sink, wants, position, waiting, self._clock, since=since or 0, dead_ahead=ahead)
             if ordered
-            else Desk(sink, wants, position, waiting, self._clock)
+            else Desk(sink, wants, position, waiting, self._clock, ahead)
         )
 
     async def detach(self, sink: str) -> None:
@@ -187,6 +189,8 @@ class MemorySpool:
     def write(self, changes: Changes) -> None:
         """Kept as an engine with a disk would: dead letters, and what a sink needs that is attached anew."""
         self._positions[changes.sink] = changes.position
+        ahead = self._dead_ahead.get(changes.sink, set()).union(changes.dead_ahead)
+        self._dead_ahead[changes.sink] = {number for number in ahead if number >= changes.position}
         waiting = self._waiting[changes.sink]
         for id in changes.dropped:
             waiting.pop(id, None)

@@ -71,6 +71,7 @@ class OrderedDesk(Desk):
         clock: Clock,
         *,
         since: int,
+        dead_ahead: Iterable[int] = (),
     ) -> None:
         self._lines: dict[Key, _Line] = {}
         self._most_lines = KEPT_LINES
@@ -92,7 +93,7 @@ class OrderedDesk(Desk):
         self._settled_below = _lowest(waiting)
         self._replayed_to = max(self._settled_below.values(), default=0)
         batches, parked = _told_apart(waiting)
-        super().__init__(sink, wants, position, batches, clock)
+        super().__init__(sink, wants, position, batches, clock, dead_ahead)
         for member in parked:
             if member[0] >= position:
                 self._skip.add(member[0])

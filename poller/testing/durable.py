@@ -198,6 +198,47 @@ class Afterwards(SpoolWorld):
 
         self._run(tmp_path, before, after)
 
+    @pytest.mark.parametrize("ordered", [False, True])
+    @pytest.mark.parametrize("when", ["before the end", "after the end", "delivered before", "purged before"])
+    def test_an_event_is_not_acknowledged_from_the_log_and_as_a_retried_dead_letter(
+        self, tmp_path: Path, when: str, ordered: bool
+    ) -> None:
+        """Although a batch in hand kept the place in the log before it."""
+        got: list[str] = []
+
+        async def retry(spool: Spool) -> None:
+            (letter,) = await spool.dead(9)
+            assert await spool.retry_dead("a", [letter.number], 10) == 1
+
+        async def deliver(spool: Spool) -> None:
+            batch = await spool.claim("a", 9)
+            got.extend(event.id for event in batch.events)
+            await spool.settle(batch, done(batch))
+
+        async def before(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything, ordered)
+            await spool.append("source", [some_reading(1), some_reading(2, stream="hall")])
+            await spool.claim("a", 1)
+            await spool.settle(await spool.claim("a", 1), [Dead(reason="bad")])
+            if when == "purged before":
+                await spool.purge_dead([letter.number for letter in await spool.dead(9)])
+            elif when != "after the end":
+                await retry(spool)
+            if when == "delivered before":
+                await deliver(spool)
+
+        async def after(spool: Spool, clock: ToldClock) -> None:
+            await spool.attach("a", anything, ordered)
+            if when == "after the end":
+                await retry(spool)
+            assert (await spool.backlog("a")).events == (1 if when.endswith("ed before") else 2)
+            while (await spool.backlog("a")).events:
+                await deliver(spool)
+            letter = [] if when == "purged before" else [some_event(2, stream="hall").id]
+            assert sorted(got) == sorted([some_event(1).id, *letter])
+
+        self._run(tmp_path, before, after)
+
     def test_a_retried_dead_letter_is_as_it_was_rebuilt_after_a_restart(self, tmp_path: Path) -> None:
         """Its URL of then is forgotten."""
 

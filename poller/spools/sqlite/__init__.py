@@ -247,12 +247,12 @@ class SqliteSpool:
     async def attach(self, sink: str, wants: Wants, ordered: bool = False) -> None:
         """See `Spool.attach`."""
         self._claims.put_down(sink)
-        position, waiting = await self._write(partial(Writer.attach, sink=sink))
+        position, waiting, ahead = await self._write(partial(Writer.attach, sink=sink))
         since = await self._write(partial(ordered_since, sink=sink, ordered=ordered))
         self._claims.desks[sink] = (
-            Desk(sink, wants, position, waiting, self._clock)
+            Desk(sink, wants, position, waiting, self._clock, ahead)
             if since is None
-            else OrderedDesk(sink, wants, position, waiting, self._clock, since=since)
+            else OrderedDesk(sink, wants, position, waiting, self._clock, since=since, dead_ahead=ahead)
         )
 
     async def detach(self, sink: str) -> None:

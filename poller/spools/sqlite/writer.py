@@ -17,7 +17,7 @@ from poller.catalogue import Catalogue, Stream
 from poller.clock import Clock
 from poller.errors import StorageCorrupt, StorageError, StorageFull, Unreadable
 from poller.failpoints import reached
-from poller.model import DeadLetter, Event, Reading, Reject, corrected, unchanged
+from poller.model import LARGEST_NUMBER, DeadLetter, Event, Reading, Reject, corrected, unchanged
 from poller.ports import Pruned, Salvaged
 from poller.spools.desk import Changes, Corrections, Member, Waiting, revived
 from poller.spools.sqlite.aside import CORRUPT, condemn
@@ -99,6 +99,8 @@ class Writer:
         self._clock = clock
         self._marks = marks
         self._attached: set[str] = set()
+        self._dead_ahead: set[str] = set()
+        """Sinks of which `meta` may hold dead letters' numbers (`Changes.dead_ahead`)."""
         self.broken: StorageError | None = None
         """Why nothing is written any more; it stays so until the file is opened anew."""
         self.dirty: deque[Changes] = deque()
@@ -508,12 +510,18 @@ class Writer:
                 execute(_PUT_WAITING, waiting_row(changes.sink, waiting))
             for letter in changes.dead:
                 execute(_PUT_DEAD, dead_row(letter))
+            for number in changes.dead_ahead:
+                execute("INSERT OR REPLACE INTO meta VALUES (?, '')", (_ahead(changes.sink, number),))
+                self._dead_ahead.add(changes.sink)
             reached("settlements.written")
         for sink, position in {changes.sink: changes.position for changes in due}.items():
             execute("UPDATE sink SET position = ? WHERE name = ?", (position, sink))
+            if sink in self._dead_ahead:
+                ends = (_ahead(sink, 0), _ahead(sink, position))
+                execute("DELETE FROM meta WHERE name >= ? AND name < ?", ends)
 
-    def attach(self, sink: str) -> tuple[int, list[Waiting]]:
-        """A sink's position (a new one: now) and its waiting batches."""
+    def attach(self, sink: str) -> tuple[int, list[Waiting], list[int]]:
+        """A sink's position (a new one: now), its waiting batches, and its dead letters' numbers from there on."""
         self._attached.add(sink)
         self.connection.execute(
             "INSERT OR IGNORE INTO sink (name, position) VALUES (?, ?)", (sink, self.next)
@@ -523,7 +531,17 @@ class Writer:
             "SELECT id, failed, first_attempt_at, due, history, numbers, events FROM waiting WHERE sink = ?",
             (sink,),
         )
-        return number_of(position), [waiting_of(row) for row in rows]
+        return number_of(position), [waiting_of(row) for row in rows], self._numbers_ahead(sink)
+
+    @reads_back
+    def _numbers_ahead(self, sink: str) -> list[int]:
+        names = self.connection.execute(
+            "SELECT name FROM meta WHERE name BETWEEN ? AND ?",
+            (_ahead(sink, 0), _ahead(sink, LARGEST_NUMBER)),
+        ).fetchall()
+        if names:
+            self._dead_ahead.add(sink)
+        return [int(name.rpartition(" ")[2]) for (name,) in names]
 
     def detach(self, sink: str) -> None:
         """It holds back nothing any more."""
@@ -619,6 +637,11 @@ class Writer:
     def _prune_pages(self, floor: int, young: Stretches, step: int) -> bool:
         # what the catalogue lacks is read from the log
         return prune_pages(self.connection, min(floor, self._catalogue_saved()), young, step)
+
+
+def _ahead(sink: str, number: int) -> str:
+    """A name in `meta`: the event of this number is dead for the sink, and its position has not passed it."""
+    return f"dead {sink} {number:020}"
 
 
 def json_numbers(numbers: Sequence[int]) -> str:
