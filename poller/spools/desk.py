@@ -96,6 +96,7 @@ class Desk:
         position: int,
         waiting: Iterable[Waiting],
         clock: Clock,
+        *,
         dead_ahead: Iterable[int] = (),
     ) -> None:
         self.sink = sink

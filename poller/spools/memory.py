@@ -94,7 +94,7 @@ class MemorySpool:
         self._claims.desks[sink] = (
             OrderedDesk(sink, wants, position, waiting, self._clock, since=since or 0, dead_ahead=ahead)
             if ordered
-            else Desk(sink, wants, position, waiting, self._clock, ahead)
+            else Desk(sink, wants, position, waiting, self._clock, dead_ahead=ahead)
         )
 
     async def detach(self, sink: str) -> None:

@@ -93,7 +93,7 @@ class OrderedDesk(Desk):
         self._settled_below = _lowest(waiting)
         self._replayed_to = max(self._settled_below.values(), default=0)
         batches, parked = _told_apart(waiting)
-        super().__init__(sink, wants, position, batches, clock, dead_ahead)
+        super().__init__(sink, wants, position, batches, clock, dead_ahead=dead_ahead)
         for member in parked:
             if member[0] >= position:
                 self._skip.add(member[0])

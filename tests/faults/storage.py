@@ -101,6 +101,13 @@ STORAGE: Final = (
         "core/test_unreadable_rows.py::test_a_dead_letter_that_cannot_be_read_hides_no_other",
     ),
     row(
+        "a kill while an event is dead and an earlier one in hand",
+        "the event comes from the log or as a retried dead letter, never from both",
+        "the backlog after the restart counts it once",
+        "contracts/test_spools.py::TestSqliteSpool"
+        "::test_an_event_is_not_acknowledged_from_the_log_and_as_a_retried_dead_letter",
+    ),
+    row(
         "a reload while the spool is full",
         "each page in the journal has an owner: its source's successor, else quarantine",
         "`polling_paused`, bytes in the journal",

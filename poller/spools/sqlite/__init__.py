@@ -250,7 +250,7 @@ class SqliteSpool:
         position, waiting, ahead = await self._write(partial(Writer.attach, sink=sink))
         since = await self._write(partial(ordered_since, sink=sink, ordered=ordered))
         self._claims.desks[sink] = (
-            Desk(sink, wants, position, waiting, self._clock, ahead)
+            Desk(sink, wants, position, waiting, self._clock, dead_ahead=ahead)
             if since is None
             else OrderedDesk(sink, wants, position, waiting, self._clock, since=since, dead_ahead=ahead)
         )

@@ -6,7 +6,8 @@ can make two ids collide; `seen` holds them by value, up to the row that `meta` 
 holds one position each, and whether the operator paused it; `waiting` the batches that wait for a retry; `dead`
 what was given up; `quarantine` what could not be read. `source` holds each source's memories, by what they are
 about, and when they last changed. `stream` is the catalogue as it was at the event whose number `meta` holds
-under `catalogue`; what came later is read from `page`.
+under `catalogue`; what came later is read from `page`. `meta` also holds a row `dead <sink> <number>` for each event
+that died before the sink's position passed it.
 """
 
 import functools
