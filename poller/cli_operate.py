@@ -74,7 +74,7 @@ def reload(
     dry: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
     json: Json = False,
 ) -> None:
-    """Let the running daemon heed its changed configuration: only what changed restarts; a bad file changes nothing."""
+    """Apply the changed configuration to the running daemon: only what changed restarts; a bad file changes nothing."""
     ask_reload(context.obj, config, json, dry=dry)
 
 

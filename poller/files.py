@@ -86,18 +86,24 @@ def _opened(path: Path) -> int:
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
     with suppress(FileExistsError):
         fd = os.open(path, flags | os.O_EXCL, 0o600)
-        give_to_owner(path)
+        give_to_owner(path, fd)
         return fd
     return os.open(path, flags, 0o600)
 
 
-def give_to_owner(made: Path) -> None:
-    """Give what this process has just made to the owner of its folder, where root runs the process."""
+def give_to_owner(made: Path, descriptor: int | None = None) -> None:
+    """Give what this process has just made to the owner of its folder, where root runs the process.
+
+    With its descriptor, the file that was made is given away, whatever lies at its name by now.
+    """
     if os.geteuid() != 0:
         return
     folder = os.stat(made.parent)
     if folder.st_uid != 0:
-        os.chown(made, folder.st_uid, folder.st_gid, follow_symlinks=False)
+        if descriptor is None:
+            os.chown(made, folder.st_uid, folder.st_gid, follow_symlinks=False)
+        else:
+            os.fchown(descriptor, folder.st_uid, folder.st_gid)
 
 
 def check_one_name(path: Path, what: str) -> None:

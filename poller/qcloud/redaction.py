@@ -9,13 +9,14 @@ A picture's own `sign=` inside its URL stays in a message: a private bucket's UR
 
 import json
 import re
+import unicodedata
 from typing import Final
 
 from poller.qcloud.splitting import is_json, unescaped
 
 MASK: Final = "***"
 _NAMED: Final = frozenset({"sign", "streamparam", "streamparams", "txsecret", "txtime"})
-_SEPARATORS: Final = "_-. +"
+_SEPARATORS: Final = "_-. +[]/"
 _MOST_NESTED: Final = 5
 
 # ---------------------------------------------------------------- how a character may be written
@@ -77,10 +78,19 @@ _ESCAPED_LETTER = re.compile(
 )
 
 
+_ODD_LETTER = re.compile(
+    rb"\xef[\xbc\xbd]|\xe2\x80[\x8b-\x8f\xaa-\xae]|\xe2\x81[\xa0-\xa4]|\xef\xbb\xbf"
+    rb"|\\u(?:ff[0-5][0-9a-f]|200[b-f]|202[a-e]|206[0-4]|feff)"
+)
+"""A letter of full width, or a character that nobody sees, as UTF-8 or as JSON escapes it."""
+
+
 def may_hold_secret(text: bytes) -> bool:
     """Whether `redact_message` may change something: true too often, never false by mistake. Quick."""
     folded = text.translate(_FOLD, _SEPARATORS.encode())
     if any(word in folded for word in _FOLDED):
+        return True
+    if (not text.isascii() or b"\\u" in text) and _ODD_LETTER.search(folded) is not None:
         return True
     return (b"%" in text or b"\\" in text or b"&#" in text) and _ESCAPED_LETTER.search(folded) is not None
 
@@ -150,6 +160,8 @@ _MARK = re.compile(r"[=:%&\\]")
 
 
 def _is_secret(name: str, also: bool = False) -> bool:
+    if not name.isascii():  # other scripts' forms of the letters, and characters that nobody sees
+        name = "".join(c for c in unicodedata.normalize("NFKC", name) if unicodedata.category(c) != "Cf")
     folded = name.translate(_NO_SEPARATORS).lower()
     return folded in _NAMED or (also and folded == "key")
 

@@ -50,14 +50,4 @@ PROCESS = (
         "        except KeyError:\n            self._cut",
         (UNREAD + "test_each_line_that_a_closed_pipe_refuses_is_counted",),
     ),
-    Bug(
-        "whoever logs waits for the log's reader",
-        "poller/stderr.py",
-        "            elif encoded:\n",
-        "            elif encoded and not os.write(self._fd, encoded):\n",
-        (
-            UNREAD
-            + "test_a_daemon_whose_log_nobody_reads_goes_on_polling_and_hears_sigterm[pipe_that_nobody_reads]",
-        ),
-    ),
 )

@@ -14,6 +14,8 @@ NAMES = (
     "TXSECRET",
     "tx_secret",
     "tx-secret",
+    "tx/secret",
+    "txSecret[]",
     "Tx.Secret",
     "tx secret",
     "txTime",

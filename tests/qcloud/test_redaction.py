@@ -262,3 +262,13 @@ def test_no_layer_hides_a_push_secret(raw: str) -> None:
     masked = redact_message(raw.encode())
     assert not holds_secret(_decoded(masked))
     json.loads(masked)
+
+
+@pytest.mark.parametrize("name", ["ｔｘＳｅｃｒｅｔ", "tx\u200bSecret", "\ufefftxSecret", "tx\u2060Secret"])
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_a_name_in_letters_of_full_width_or_with_unseen_characters_is_folded(
+    name: str, ascii_only: bool
+) -> None:
+    message = json.dumps({name: "5ec4e7", "pic_url": "a.jpg"}, ensure_ascii=ascii_only).encode()
+    masked = json.loads(redact_message(message))
+    assert masked == {name: "***", "pic_url": "a.jpg"}

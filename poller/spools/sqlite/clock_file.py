@@ -33,8 +33,8 @@ def write_known(spool: Path, known: Known) -> None:
         try:
             os.write(descriptor, msgspec.json.encode(known))
             os.fsync(descriptor)
+            give_to_owner(new, descriptor)
         finally:
             os.close(descriptor)
-        give_to_owner(new)
         os.rename(new, file)
         sync_folder(file.parent)

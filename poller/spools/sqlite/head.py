@@ -58,7 +58,7 @@ class HeadFile:
         with suppress(OSError):
             if self._fd < 0:
                 self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-                give_to_owner(self._path)
+                give_to_owner(self._path, self._fd)
             os.pwrite(self._fd, line, 0)
 
     def close(self) -> None:
