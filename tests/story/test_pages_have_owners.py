@@ -81,6 +81,7 @@ def test_pages_of_an_unknown_source_leave_the_journal_once_a_full_spool_has_room
             place, tmp_path, endpoint=place.wire.endpoint, spool=spool, journal={"size": "16MiB"}
         ) as told:
             process = filled(place, told, disk)
+            until(lambda: process.metric("polls_total") == place.counts.polls, what="for polls in flight")
             process.kill()
             settings = json.loads(told.config.read_text())
             renamed(settings)
