@@ -65,7 +65,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def notes(self) -> list[str]:
-        """What people should know although it is no reason."""
+        """What people should know besides the reasons."""
         parts = [*self.sources.values(), *self.receivers.values(), *self.sinks.values()]
         lost = [_loss_note(loss) for loss in self.losses if not loss.damaged]
         return [*(part.note for part in parts if part.note is not None), *lost]

@@ -375,7 +375,7 @@ class Desk:
 def revived(
     letters: Sequence[DeadLetter], together: int, now: datetime, rebuild: Callable[[Event], Event]
 ) -> list[Waiting]:
-    """The batches in which dead letters of one sink are owed again, due now, each event as `rebuild` returns it.
+    """Make batches of one sink's dead letters, to be delivered again now, with each event as `rebuild` returns it.
 
     Their place in the log is gone: they get numbers below all of it, in the order in which they died.
     """

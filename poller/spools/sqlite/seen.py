@@ -192,5 +192,5 @@ def _number(connection: sqlite3.Connection, query: str) -> int:
 
 @reads_back
 def _unpacked(packed: bytes) -> list[int]:
-    whole = len(blob_of(packed)) // KEY_SIZE  # damage that SQLite does not see is no reason not to start
+    whole = len(blob_of(packed)) // KEY_SIZE  # a torn last key, which SQLite does not notice, is left out
     return list(struct.unpack(f">{whole}q", packed[: whole * KEY_SIZE]))
