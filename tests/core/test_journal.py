@@ -13,7 +13,7 @@ import pytest
 
 from poller.errors import StorageError, StorageLocked
 from poller.journal import LARGEST_PAGE, Journal
-from poller.journal_file import BLOCK
+from poller.journal_file import BLOCK, framed
 from poller.model import Page
 
 SIZE = 16 * 1024 * 1024
@@ -219,8 +219,9 @@ def test_a_page_cannot_forge_a_frame(tmp_path: Path) -> None:
             await kept(journal, blank)
             frame, begin = block(1), path.read_bytes().index(blank[:BLOCK])
             # what a stranger could know: everything but this file's random mark
-            for mark in (bytes(16), other.read_bytes()[8:24]):
-                forged = b"#" * (-begin % BLOCK) + mark + frame[16:]
+            length = int.from_bytes(frame[24:28], "little")
+            for number, mark in ((40, bytes(16)), (41, other.read_bytes()[8:24])):
+                forged = b"#" * (-begin % BLOCK) + framed(mark, number, frame[32:][:length])
                 await kept(journal, forged.ljust(len(blank), b"#"))
 
     def block(number: int) -> bytes:
@@ -231,7 +232,7 @@ def test_a_page_cannot_forge_a_frame(tmp_path: Path) -> None:
     with path.open("r+b") as file:  # the frames around them are overwritten, their insides are not
         for number in (6, 10):
             assert block(number)[:16] == ours
-            assert block(number + 1)[16:] == block(1)[16:], "the forged frame lies where frames begin"
+            assert block(number + 1)[32:96] == block(1)[32:96], "the forged frame lies where frames begin"
             file.seek(number * BLOCK)
             file.write(bytes(BLOCK))
             file.flush()
