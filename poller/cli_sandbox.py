@@ -60,7 +60,12 @@ WHERE, MEDIA, FORMS, FAULTS = "Where it listens", "Streams", "How it answers", "
 def sandbox(
     directory: Annotated[
         Path,
-        typer.Option(metavar="DIR", help="Folder for everything that the sandbox keeps.", show_default=False),
+        typer.Option(
+            metavar="DIR",
+            file_okay=False,
+            help="Folder for everything that the sandbox keeps.",
+            show_default=False,
+        ),
     ],
     customers: Annotated[
         Path | None,

@@ -85,6 +85,7 @@ def test_an_option_says_its_default(words: tuple[str, ...], default: str) -> Non
         (("demo", "--interval", "soon"), "--interval"),
         (("demo", "--interval", "0"), "--interval"),
         (("demo", "--video", "not-there.mp4"), "--video"),
+        (("sandbox", "--directory", "poller.yaml"), "--directory"),
         (("sandbox", "--directory", "box", "--video", "not-there.mp4"), "--video"),
         (("sandbox", "--directory", "box", "--retain", "soon"), "--retain"),
         (("sandbox", "--directory", "box", "--clock-offset", "soon"), "--clock-offset"),
