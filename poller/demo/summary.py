@@ -171,7 +171,7 @@ def print_summary(console: Console, summary: Summary, folder: Path) -> None:
     """Two tables, the verdict, and where everything lies."""
     console.print()
     console.print(_deliveries(summary.rows))
-    console.print("Queue and notifications may report the same event: it is delivered once.")
+    console.print("An event that the queue and a notification both report is delivered once.")
     console.print()
     console.print(_recorded(summary.segments))
     for line in verdict(summary):
@@ -189,7 +189,7 @@ def verdict(summary: Summary) -> list[str]:
     unstored = shots - sum(row.stored or 0 for row in summary.rows)
     if summary.good:
         return [
-            f"[green]All {events} events were printed, and all {shots} screenshots are stored as pictures.[/]",
+            f"[green]All events were printed ({events}), and all screenshots are stored as pictures ({shots}).[/]",
             "[green]Nothing was lost, and there is no dead letter.[/]",
         ]
     counts = {

@@ -113,7 +113,7 @@ def test_every_column_of_the_summary_adds_up_to_its_last_line() -> None:
 
 def test_the_summary_says_in_words_whether_all_arrived_and_what_may_be_deleted() -> None:
     good, bad = summed_up(summary()), summed_up(summary(stored=119, printed=118))
-    assert "All 134 events were printed, and all 120 screenshots are stored as pictures." in good
+    assert "All events were printed (134), and all screenshots are stored as pictures (120)." in good
     for line in (
         "Not everything arrived:",
         "events not printed: 2",
