@@ -46,8 +46,8 @@ def request(
         stream=stream,
         reason=reason,
         ids=frozenset(ids) if ids else None,
-        before=_moment(older),
-        since=_moment(newer),
+        before=_moment(older, "--older-than"),
+        since=_moment(newer, "--newer-than"),
     )
     return Request(verb=Verb(verb), chosen=chosen, limit=limit, sink=sink, dry=dry)
 
@@ -55,12 +55,12 @@ def request(
 def chosen_request(verb: str, everything: bool, **chosen: Any) -> "Request":
     """The same, where nothing chosen must not mean all of it by mistake: a usage error without `everything`."""
     if not everything and not any(value is not None and value != [] for value in chosen.values()):
-        raise typer.BadParameter("say which, by ids or options, or --all")
+        raise typer.BadParameter("choose some by ids or options, or all with --all")
     return request(verb, **chosen)
 
 
-def _moment(age: str | None) -> datetime | None:
-    return None if age is None else datetime.now(UTC) - timedelta(seconds=duration(age))
+def _moment(age: str | None, option: str) -> datetime | None:
+    return None if age is None else datetime.now(UTC) - timedelta(seconds=duration(age, option))
 
 
 # ---------------------------------------------------------------- what is printed

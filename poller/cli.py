@@ -8,9 +8,9 @@ import typer
 
 from poller import __version__
 from poller.cli_operate import dead, pause, quarantine, reload, resume, status
-from poller.cli_sandbox import sandbox, the_platform
+from poller.cli_sandbox import sandbox, seconds, the_platform
 from poller.cli_spool import spool
-from poller.command import Config, Doubts, Exit, duration, in_loop, settings_of
+from poller.command import Command, Config, Doubts, Exit, Group, duration, in_loop, settings_of
 from poller.errors import StorageLocked
 from poller.stop import Stop
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="poller",
-    epilog="Exit codes: 0 done, 1 failed, 2 usage, 78 bad configuration.",
+    cls=Group,
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 78 bad configuration.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,  # they print local variables, and with them keys
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -44,17 +45,15 @@ def _version(asked: bool) -> None:
 def _options(
     version: Annotated[
         bool,
-        typer.Option(
-            "--version", callback=_version, is_eager=True, help="Say which version this is, and exit."
-        ),
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
-    """Live-stream screenshots out of Tencent Cloud Live and into your pipeline, without losing one."""
+    """Get the screenshots of your live streams out of Tencent Cloud Live, without losing one."""
 
 
-@app.command()
+@app.command(cls=Command)
 def run(context: typer.Context, config: Config) -> None:
-    """Poll and deliver until SIGTERM; SIGHUP reads the configuration again."""
+    """Run the daemon: poll and deliver until SIGTERM. SIGHUP reloads the configuration."""
     context.obj.hear_reloads()
     settings = settings_of(config, Doubts.LOG)
 
@@ -66,24 +65,31 @@ def run(context: typer.Context, config: Config) -> None:
     raise typer.Exit(in_loop(serve(context.obj), context.obj))
 
 
-@app.command()
+@app.command(cls=Command)
 def drain(
     context: typer.Context,
     config: Config,
-    timeout: Annotated[str, typer.Option(metavar="DURATION", help="Give up after so long.")] = "5m",
+    timeout: Annotated[
+        str, typer.Option(metavar="DURATION", help="Stop after this time, and exit with 1.")
+    ] = "5m",
 ) -> None:
-    """Poll until the queue is empty, deliver it all, exit: 0 only if every delivery was done."""
+    """Poll until the queue is empty, deliver everything and exit.
+
+    Exit codes: 0 the queue was seen empty and every delivery was done,
+    1 something is left (the log's last line says what), 2 wrong usage,
+    78 bad configuration.
+    """
+    limit = duration(timeout, "--timeout")
     settings = settings_of(config, Doubts.LOG)
-    seconds = duration(timeout)
 
     async def serve(stop: Stop) -> int:
         async with _daemon(settings) as daemon:
-            return Exit.DONE if await daemon.drain(stop, seconds) else Exit.FAILED
+            return Exit.DONE if await daemon.drain(stop, limit) else Exit.FAILED
 
     raise typer.Exit(in_loop(serve(context.obj), context.obj, unstarted=Exit.FAILED))
 
 
-@app.command()
+@app.command(cls=Command)
 def check(
     context: typer.Context,
     config: Config,
@@ -91,11 +97,18 @@ def check(
         bool,
         typer.Option(
             "--connect",
-            help="Also open every part and close it again, and ask whether each key is right and each bucket there.",
+            help="Also open and close every source, spool and sink; ask the platform whether each key is right, "
+            "and the picture store whether each bucket exists.",
         ),
     ] = False,
 ) -> None:
-    """Validate a configuration; nothing is polled."""
+    """Check a configuration. Nothing is polled.
+
+    Every mistake is one line on stderr, as FILE:LINE:COLUMN: SETTING: REASON.
+
+    Exit codes: 0 the file is good, 2 wrong usage, 78 the file has mistakes,
+    1 (only with --connect) a part did not open, or a key or bucket is wrong.
+    """
     settings = settings_of(config, Doubts.REFUSE)
     if connect:
         code = in_loop(_connect(settings), context.obj)
@@ -104,9 +117,9 @@ def check(
     typer.echo(f"{config}: good")
 
 
-@app.command(name="schema")
+@app.command(name="schema", cls=Command)
 def print_schema() -> None:
-    """Print the configuration's JSON Schema, for editors."""
+    """Print the JSON Schema of the configuration, which editors use for completion."""
     from poller.settings import schema
 
     typer.echo(json.dumps(schema(), indent=2, ensure_ascii=False))
@@ -129,7 +142,7 @@ async def _connect(settings: "Settings") -> int:
             async with _daemon(tried):
                 pass
     except StorageLocked as error:
-        typer.echo(f"running: {error}", err=True)
+        typer.echo(f"the parts were not opened, because a daemon runs: {error}", err=True)
     asked, probed = await _ask_platform(settings), await _probe_buckets(settings)
     return asked or probed
 
@@ -174,7 +187,7 @@ async def _probe_buckets(settings: "Settings") -> int:
 # ---------------------------------------------------------------- what an operator does
 
 for command in (status, pause, resume, reload):
-    app.command()(command)
+    app.command(cls=Command)(command)
 app.add_typer(dead)
 app.add_typer(quarantine)
 app.add_typer(spool)
@@ -182,36 +195,52 @@ app.add_typer(spool)
 
 # ---------------------------------------------------------------- the platform in a box
 
-app.command()(sandbox)
+app.command(cls=Command)(sandbox)
 
 
-@app.command()
+def _demo_interval(text: str) -> float:
+    """Seconds; names of pictures tell the second, so there is at most one in each."""
+    if (found := seconds(text, "--interval")) < 1:
+        raise typer.BadParameter(f"{text!r} is less than 1s", param_hint="--interval")
+    return found
+
+
+@app.command(cls=Command)
 def demo(
     context: typer.Context,
     for_: Annotated[
-        str | None, typer.Option("--for", metavar="DURATION", help="End after so long; else by Ctrl-C.")
+        str | None,
+        typer.Option(
+            "--for", metavar="DURATION", help="End after this time.", show_default="run until Ctrl-C"
+        ),
     ] = None,
-    streams: Annotated[int, typer.Option(min=1, max=64, help="Live streams.")] = 4,
+    streams: Annotated[int, typer.Option(min=1, max=64, metavar="N", help="Number of live streams.")] = 4,
     interval: Annotated[
-        float, typer.Option(metavar="SECONDS", help="Between two pictures of a stream.")
-    ] = 5.0,
+        str, typer.Option(metavar="DURATION", help="Time between two pictures of a stream, 1s or more.")
+    ] = "5s",
     video: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="FILE",
-            help="H.264 video to push; may be repeated. Default: a test pattern.",
-            show_default=False,
+            exists=True,
+            dir_okay=False,
+            readable=True,
+            help="H.264 video to push; may be repeated.",
+            show_default="a test pattern",
         ),
     ] = None,
 ) -> None:
-    """Sandbox, live streams pushed over RTMP, and the daemon; on this machine, nothing to configure."""
+    """Show the daemon at work on this machine. No account and no configuration are needed.
+
+    The demo starts the sandbox and the daemon, pushes live streams over RTMP and prints what arrives.
+    """
     the_platform()
     from poller import demo as parts
 
     shown = parts.Demo(
         streams=streams,
-        interval=interval,
-        seconds=duration(for_) if for_ else None,
+        interval=_demo_interval(interval),
+        seconds=duration(for_, "--for") if for_ else None,
         videos=tuple(video or ()),
     )
 

@@ -14,25 +14,28 @@ from pydantic_core import PydanticCustomError
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str, option: str) -> float:
+    """The seconds of a duration; a number without a unit is in seconds."""
     number = text.rstrip("".join(_UNITS))
     try:
-        seconds = float(number) * _UNITS[text.removeprefix(number) or "s"]
+        found = float(number) * _UNITS[text.removeprefix(number) or "s"]
     except (KeyError, ValueError):
-        seconds = math.nan
-    if not math.isfinite(seconds):
-        raise typer.BadParameter(f"{text!r} is no duration such as 250ms, 10, 30s, 30m or 15d")
-    return seconds
+        found = math.nan
+    if not math.isfinite(found):
+        raise typer.BadParameter(
+            f"{text!r} is no duration such as 250ms, 10, 30s, 30m or 15d", param_hint=option
+        )
+    return found
 
 
-def _pair(text: str) -> tuple[float, float]:
+def _pair(text: str, option: str) -> tuple[float, float]:
     """`MIN-MAX`, or one for both; a MIN without a unit has MAX's."""
     low, dash, high = text.rpartition("-")
     if dash and low[-1:].isdigit():
         low += high.removeprefix(high.rstrip("".join(_UNITS)))
-    pair = _seconds(low if dash else high), _seconds(high)
+    pair = seconds(low if dash else high, option), seconds(high, option)
     if pair[0] > pair[1]:
-        raise typer.BadParameter(f"{text!r} is not MIN-MAX")
+        raise typer.BadParameter(f"{text!r} is not MIN-MAX", param_hint=option)
     return pair
 
 
@@ -56,98 +59,158 @@ WHERE, MEDIA, FORMS, FAULTS = "Where it listens", "Streams", "How it answers", "
 
 def sandbox(
     directory: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where it keeps everything.", show_default=False)
+        Path,
+        typer.Option(
+            metavar="DIR",
+            file_okay=False,
+            help="Folder for everything that the sandbox keeps.",
+            show_default=False,
+        ),
     ],
     customers: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A YAML list of customers; see the README.", show_default=False),
+        typer.Option(
+            metavar="FILE", help="YAML list of customers (see README.md).", show_default="one customer, 1234"
+        ),
     ] = None,
     listen: Annotated[
-        str, typer.Option(metavar="HOST:PORT", help="The query interface.", rich_help_panel=WHERE)
+        str,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Address of the signed interfaces; port 0 is a free one.",
+            rich_help_panel=WHERE,
+        ),
     ] = "127.0.0.1:0",
     rtmp_listen: Annotated[
         str | None,
-        typer.Option(metavar="HOST:PORT", help="Pushes. Default: a free port.", rich_help_panel=WHERE),
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Address for RTMP pushes.",
+            rich_help_panel=WHERE,
+            show_default="a free port",
+        ),
     ] = None,
     cos_listen: Annotated[
         str | None,
-        typer.Option(metavar="HOST:PORT", help="Pictures. Default: a free port.", rich_help_panel=WHERE),
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Address of the pictures.",
+            rich_help_panel=WHERE,
+            show_default="a free port",
+        ),
     ] = None,
     vod_listen: Annotated[
         str | None,
-        typer.Option(metavar="HOST:PORT", help="Recordings. Default: a free port.", rich_help_panel=WHERE),
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Address of the recordings.",
+            rich_help_panel=WHERE,
+            show_default="a free port",
+        ),
     ] = None,
     control_listen: Annotated[
         str | None,
         typer.Option(
             metavar="HOST:PORT",
-            help="The control port, which trusts whoever reaches it. Default: a free port of 127.0.0.1.",
+            help="Address of the control port, which trusts every caller.",
             rich_help_panel=WHERE,
+            show_default="a free port of 127.0.0.1",
         ),
     ] = None,
     streams: Annotated[
-        int, typer.Option(min=0, help="Streams it pushes to itself from the start.", rich_help_panel=MEDIA)
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Number of streams that the sandbox pushes to itself.",
+            rich_help_panel=MEDIA,
+        ),
     ] = 4,
     video: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="FILE",
-            help="H.264 video for them; may be repeated. Default: a test pattern.",
-            show_default=False,
+            exists=True,
+            dir_okay=False,
+            help="H.264 video for these streams; may be repeated.",
             rich_help_panel=MEDIA,
+            show_default="a test pattern",
         ),
     ] = None,
     interval: Annotated[
         str,
-        typer.Option(metavar="DURATION", help="Between two pictures of a stream.", rich_help_panel=MEDIA),
+        typer.Option(
+            metavar="DURATION", help="Time between two pictures of a stream.", rich_help_panel=MEDIA
+        ),
     ] = "10s",
     exact: Annotated[
         bool,
         typer.Option(
-            "--exact", help="Pictures of the very frame, not of the keyframe before.", rich_help_panel=MEDIA
+            "--exact",
+            help="Take each picture at its exact frame, not at the keyframe before.",
+            rich_help_panel=MEDIA,
         ),
     ] = False,
     upload_delay: Annotated[
         str,
         typer.Option(
-            metavar="MIN-MAX", help="Until a picture can be fetched, random.", rich_help_panel=MEDIA
+            metavar="DURATION",
+            help="Time until a picture can be fetched: random, from MIN-MAX.",
+            rich_help_panel=MEDIA,
         ),
     ] = "0-15s",
     segment: Annotated[
-        str, typer.Option(metavar="DURATION", help="No recording is longer.", rich_help_panel=MEDIA)
+        str, typer.Option(metavar="DURATION", help="Longest segment of a recording.", rich_help_panel=MEDIA)
     ] = "30m",
     retain: Annotated[
-        str, typer.Option(metavar="DURATION", help="How long all is kept.", rich_help_panel=MEDIA)
+        str,
+        typer.Option(
+            metavar="DURATION",
+            help="Time after which pictures and recordings are deleted.",
+            rich_help_panel=MEDIA,
+        ),
     ] = "15d",
     era: Annotated[
-        str, typer.Option(metavar="YEAR", help="2016, 2017, 2018 or today.", rich_help_panel=FORMS)
+        str,
+        typer.Option(
+            metavar="YEAR",
+            help="Form of answers and notifications: 2016, 2017, 2018 or today.",
+            rich_help_panel=FORMS,
+        ),
     ] = "2016",
     empty: Annotated[
         str | None,
         typer.Option(
             metavar="FORM",
-            help="What is said when nothing is there: object, array, null, missing, 10003.",
+            help="Answer of an empty queue: object, array, null, missing or 10003.",
             rich_help_panel=FORMS,
+            show_default="as in --era",
         ),
     ] = None,
     answer: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME=VALUE",
-            help="Any other property of the answers' form; may be repeated. A wrong NAME lists them.",
+            help="Another property of the answers' form; may be repeated. A wrong NAME prints the names.",
             show_default=False,
             rich_help_panel=FORMS,
         ),
     ] = None,
     rate_limit: Annotated[
         float | None,
-        typer.Option(metavar="CALLS", help="A second and customer; beyond it 1202.", rich_help_panel=FORMS),
+        typer.Option(
+            metavar="N",
+            help="Calls a second for each customer; further calls get error 1202.",
+            rich_help_panel=FORMS,
+            show_default="no limit",
+        ),
     ] = None,
     fault: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME=P",
-            help="A fault of the interfaces and its probability; may be repeated. A wrong NAME lists them.",
+            help="Fault of the signed interfaces, with its probability P from 0 to 1; may be repeated. "
+            "A wrong NAME prints the names.",
             show_default=False,
             rich_help_panel=FAULTS,
         ),
@@ -155,30 +218,50 @@ def sandbox(
     cos_fault: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME=P", help="Of the picture host.", show_default=False, rich_help_panel=FAULTS
+            metavar="NAME=P",
+            help="The same for the picture host.",
+            show_default=False,
+            rich_help_panel=FAULTS,
         ),
     ] = None,
     upload_fault: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME=P", help="Of a picture's upload.", show_default=False, rich_help_panel=FAULTS
+            metavar="NAME=P",
+            help="The same for the upload of a picture.",
+            show_default=False,
+            rich_help_panel=FAULTS,
         ),
     ] = None,
     callback_fault: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=P", help="Of a notification.", show_default=False, rich_help_panel=FAULTS),
+        typer.Option(
+            metavar="NAME=P", help="The same for a notification.", show_default=False, rich_help_panel=FAULTS
+        ),
     ] = None,
     queue_limit: Annotated[
         int,
-        typer.Option(min=1, help="Messages a queue holds; the oldest are dropped.", rich_help_panel=FAULTS),
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Messages that a queue holds; older ones are dropped.",
+            rich_help_panel=FAULTS,
+        ),
     ] = 1_000_000,
     clock_offset: Annotated[
-        float,
-        typer.Option(metavar="SECONDS", help="How far its clock is ahead.", rich_help_panel=FAULTS),
-    ] = 0.0,
-    seed: Annotated[int, typer.Option(help="Fixes every random choice.", rich_help_panel=FAULTS)] = 0,
+        str,
+        typer.Option(
+            metavar="DURATION", help="How far the sandbox's clock is ahead.", rich_help_panel=FAULTS
+        ),
+    ] = "0s",
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="Seed of every random choice.", rich_help_panel=FAULTS)
+    ] = 0,
 ) -> None:
-    """The platform in a box; one JSON line on stdout says where each part listens."""
+    """Run the platform in a box, to develop without the cloud.
+
+    One JSON line on stdout says where each part listens. The log goes to stderr.
+    """
     platform = the_platform()
     try:
         answers, naming = platform.era(era)
@@ -194,11 +277,11 @@ def sandbox(
             control_listen=control_listen,
             streams=streams,
             videos=tuple(video or ()),
-            interval=_seconds(interval),
+            interval=seconds(interval, "--interval"),
             exact=exact,
-            upload_delay=_pair(upload_delay),
-            segment=_seconds(segment),
-            retain=_seconds(retain),
+            upload_delay=_pair(upload_delay, "--upload-delay"),
+            segment=seconds(segment, "--segment"),
+            retain=seconds(retain, "--retain"),
             answers=platform.formed(answers, said),
             naming=naming,
             rate_limit=rate_limit,
@@ -208,7 +291,7 @@ def sandbox(
             upload_faults=dict(_fault(text) for text in upload_fault or ()),
             callback_faults=dict(_fault(text) for text in callback_fault or ()),
             queue_limit=queue_limit,
-            clock_offset=clock_offset,
+            clock_offset=seconds(clock_offset, "--clock-offset"),
             seed=seed,
         )
     except ValueError as error:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, NoReturn
 
 import typer
 
-from poller.command import Config, Exit, code_of, in_loop, stored_of
+from poller.command import Command, Config, Exit, Group, code_of, in_loop, stored_of
 from poller.errors import StorageError, StorageFull, StorageLocked
 
 if TYPE_CHECKING:
@@ -23,20 +23,31 @@ TOGETHER = 1_000
 
 Kinds = Annotated[
     list[str] | None,
-    typer.Option("--kind", metavar="KIND", help="Only this kind, such as screenshot; may be repeated."),
+    typer.Option(
+        "--kind", metavar="KIND", help="Only events of this kind, such as screenshot; may be repeated."
+    ),
 ]
 Since = Annotated[
     str | None,
-    typer.Option(metavar="AGE|TIME", help="Only what was received since: 2h, 3d, or 2026-01-31T12:00:00Z."),
+    typer.Option(
+        metavar="DURATION|TIME",
+        help="Only events received in this time (2h, 3d), or since this moment (2026-01-31T12:00:00Z).",
+    ),
 ]
 
 
-spool = typer.Typer(name="spool", help="Look after a spool file.", no_args_is_help=True)
+spool = typer.Typer(
+    name="spool",
+    cls=Group,
+    help="Check, export or salvage a spool file.",
+    no_args_is_help=True,
+    epilog="Exit codes: 0 done, 1 failed or damaged, 2 wrong usage, 78 bad configuration.",
+)
 
 
-@spool.command()
+@spool.command(cls=Command)
 def check(config: Config) -> None:
-    """Read all of the spool and say what is wrong with it; also beside a running daemon. Changes nothing."""
+    """Read the whole spool file and report damage; exit 1 if there is any. Works beside a running daemon."""
     settings = stored_of(config)
     try:
         examined = _spool(settings).examine()
@@ -49,9 +60,9 @@ def check(config: Config) -> None:
     raise typer.Exit(1 if examined.findings else 0)
 
 
-@spool.command()
+@spool.command(cls=Command)
 def export(config: Config, kind: Kinds = None, since: Since = None) -> None:
-    """Print the events it holds as CloudEvents, one a line; also beside a running daemon. Changes nothing."""
+    """Print the events in the spool as CloudEvents, one a line. Works beside a running daemon."""
     moment = None if since is None else _moment(since)
     try:
         _print(_spool(stored_of(config)).export(frozenset(kind or ()), moment), sys.stdout.buffer)
@@ -59,17 +70,19 @@ def export(config: Config, kind: Kinds = None, since: Since = None) -> None:
         _fail(str(error), code_of(error))
 
 
-@spool.command()
+@spool.command(cls=Command)
 def salvage(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A damaged or old spool file.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Damaged or old spool file.")],
     config: Config,
     to: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write JSON lines to this new file, and nothing to the spool."),
+        typer.Option(
+            metavar="FILE", help="Write the events to this new file as JSON lines, and nothing to the spool."
+        ),
     ] = None,
 ) -> None:
-    """Bring back what can be read: what was not delivered goes into the configured spool, to be delivered."""
+    """Read what is left of a damaged spool file, and put its undelivered events into the configured spool."""
     settings = stored_of(config)
     found = _Found()
     work = _to_file(settings, file, to, found) if to else _to_spool(settings, file, found)
@@ -105,7 +118,9 @@ def _moment(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise typer.BadParameter("an age is written 2h or 3d, a time 2026-01-31T12:00:00Z") from None
+        raise typer.BadParameter(
+            f"write a duration (2h, 3d) or a time (2026-01-31T12:00:00Z), not {text!r}", param_hint="--since"
+        ) from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperArgument, TyperCommand, TyperGroup
 
 from poller import failpoints, preload
 from poller.errors import BadConfiguration, PollerError, StorageShared
@@ -35,6 +36,33 @@ class Doubts(Enum):
     REFUSE = auto()
 
 
+def _without_types(params: list[Any]) -> list[Any]:
+    """A flag takes no value and an argument has a name, so the help shows no type beside them."""
+    for param in params:
+        if isinstance(param, TyperArgument) or param.is_flag:
+            vars(param)["display_type_rich"] = lambda ctx: None
+    return params
+
+
+class Command(TyperCommand):
+    """A command whose help is plain: `SINK` and not `{SINK}`, no types."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _without_types(super().get_params(ctx))
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return [
+            piece.translate({ord("{"): None, ord("}"): None}) for piece in super().collect_usage_pieces(ctx)
+        ]
+
+
+class Group(TyperGroup):
+    """The same for a group of commands."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _without_types(super().get_params(ctx))
+
+
 VARIABLE = "POLLER_CONFIG"
 USUAL = Path("poller.yaml")
 
@@ -55,9 +83,9 @@ Config = Annotated[
         "--config",
         "-c",
         metavar="FILE",
-        help=f"The configuration. Without it: {VARIABLE}, then ./{USUAL}.",
-        show_default=False,
+        help="Configuration file.",
         default_factory=_found,
+        show_default=f"${VARIABLE}, else ./{USUAL}",
     ),
 ]
 
@@ -145,8 +173,8 @@ def _leaves(group: BaseExceptionGroup[Any]) -> list[BaseException]:
     return found
 
 
-def duration(text: str) -> float:
-    """Seconds, as the configuration writes them; a usage error otherwise."""
+def duration(text: str, option: str) -> float:
+    """Seconds, as the configuration writes them; a usage error that names the option otherwise."""
     from pydantic import TypeAdapter, ValidationError
 
     from poller.settings import Duration
@@ -154,4 +182,6 @@ def duration(text: str) -> float:
     try:
         return TypeAdapter(Duration).validate_json(json.dumps(text))
     except ValidationError:
-        raise typer.BadParameter("a duration is written 250ms, 30s, 5m, 12h or 3d") from None
+        raise typer.BadParameter(
+            f"a duration is written 250ms, 30s, 5m, 12h or 3d, not {text!r}", param_hint=option
+        ) from None

@@ -20,14 +20,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from poller.demo.summary import line_of, link, print_summary, recording_of, summed_up
+from poller.demo.summary import line_of, link, print_summary, summed_up
 from poller.sandbox.media.clip import clip
 from poller.stop import Stop
 
 KEY = "5d41402abc4b2a76b9719d911017c592"  # the platform's own documented example
 BUCKET = "shots-1250000000"
 UP_WITHIN = 60.0
-TOLD_WITHIN = 20.0
+SETTLED_WITHIN = 20.0
 """Seconds for the platform to say its last word about streams that have ended."""
 PULL_AFTER = 9.0
 """Seconds until the plug is pulled, and then until it is put back."""
@@ -35,7 +35,9 @@ OUT_FOR = 4.0
 DRAIN_WITHIN = "60s"
 
 CONFIGURATION = """\
-# What `poller demo` runs. The same file with your own account is all that the daemon needs.
+# What `poller demo` runs, against the sandbox on this machine.
+# Made for the demo: the URLs, the key, the short times, and allow_cidr, which lets a sink fetch from this machine.
+# For your own account begin with the ten lines of README.md, "Use it".
 accounts:
   demo:
     endpoint: {api}
@@ -52,7 +54,7 @@ spool: {{type: sqlite, path: spool.db}}
 journal: {{size: 16MiB}}
 sinks:
   console: {{type: stdout}}
-  archive: {{type: download, directory: pictures, template: "{{name}}", allow_cidr: [127.0.0.0/8]}}
+  archive: {{type: download, directory: archive, template: "{{name}}", allow_cidr: [127.0.0.0/8]}}
 """
 CUSTOMER = """\
 # The sandbox's customer: as by default, and with notifications pushed to the daemon.
@@ -78,7 +80,8 @@ async def show(demo: Demo, stop: Stop) -> bool:
     """Run the demo; true if nothing was lost and everything was delivered."""
     console = Console(stderr=True, highlight=False)
     folder = demo.directory
-    (folder / "recordings").mkdir(exist_ok=True)
+    for name in ("pictures", "recordings"):
+        (folder / name).mkdir(exist_ok=True)
     console.print(f"Everything is under [bold]{escape(str(folder))}[/]")
     async with AsyncExitStack() as stack:
         console.print("Starting the platform in a box, and encoding what the streams show …")
@@ -95,15 +98,15 @@ async def show(demo: Demo, stop: Stop) -> bool:
         plug = asyncio.ensure_future(_pull_a_plug(console, stack, demo, pushers, places["rtmp"]))
         await _until_the_end(demo, stop, daemon, box)
         plug.cancel()
+        cut_short = _say_end(console, folder, daemon, box)
         await asyncio.gather(*map(_ended, pushers))
-        console.print("The streams have ended; what is still on its way is fetched and delivered …")
-        await asyncio.to_thread(_until_told, places["control"])
+        await asyncio.to_thread(_until_settled, places["control"])
         await _ended(daemon)
         await reading
         drain = await _started(stack, folder, "drain", "-c", str(config), "--timeout", DRAIN_WITHIN)
         await _print_events(console, drain, folder, printed)
         await drain.wait()
-    summary = await summed_up(folder, printed)
+    summary = await summed_up(folder, printed, cut_short=cut_short)
     print_summary(console, summary, folder)
     return summary.good
 
@@ -111,8 +114,9 @@ async def show(demo: Demo, stop: Stop) -> bool:
 def _say_where(console: Console, demo: Demo, rtmp: str) -> None:
     console.print(f"{demo.streams} streams are pushed to {rtmp}")
     console.print(f"A picture of each every {demo.interval:g} s (the real platform: 10 s)")
-    console.print("The daemon drains their queue, is called back, asks for states and recordings.")
-    console.print("Below that folder are")
+    console.print("The daemon reads their queue, takes notifications, asks for states and")
+    console.print("recordings. Each line is a picture, a recording with its length, or a")
+    console.print("change of a stream's state. The folder holds")
     for what, where in (
         ("configuration", "poller.yaml"),
         ("pictures", "pictures/"),
@@ -123,6 +127,18 @@ def _say_where(console: Console, demo: Demo, rtmp: str) -> None:
         console.print(f"  {what:<15}{where}")
     console.print("Ctrl-C ends it." if demo.seconds is None else f"It ends in {demo.seconds:g} s.")
     console.print()
+
+
+def _say_end(console: Console, folder: Path, daemon: Process, box: Process) -> bool:
+    """Say it before the streams' last states and recordings come; true if something had ended by itself."""
+    cut_short = False
+    for process, name, log in ((daemon, "daemon", "run.log"), (box, "sandbox", "sandbox.log")):
+        if process.returncode is not None:
+            cut_short = True
+            where = escape(str(folder / log))
+            console.print(f"[red]The {name} has ended by itself: see {where}[/]", soft_wrap=True)
+    console.print("[yellow]The demo ends its streams. Pending events are fetched and delivered …[/]")
+    return cut_short
 
 
 async def _sandbox(stack: AsyncExitStack, demo: Demo) -> tuple[Process, dict[str, str]]:
@@ -149,9 +165,9 @@ def _free_port() -> int:
         return int(taken.getsockname()[1])
 
 
-def _until_told(control: str) -> None:
+def _until_settled(control: str) -> None:
     """Until the queue is empty, every picture is up and every notification answered; or that takes too long."""
-    until = time.monotonic() + TOLD_WITHIN
+    until = time.monotonic() + SETTLED_WITHIN
     while time.monotonic() < until:
         with urllib.request.urlopen(f"{control}/state", timeout=10) as answer:  # noqa: S310 - ours
             state = json.load(answer)
@@ -231,6 +247,5 @@ async def _print_events(console: Console, daemon: Process, folder: Path, printed
             events.write(line)
             event = json.loads(line)
             printed.add(event["id"])
-            if (recording := recording_of(event)) is not None:
-                link(folder, *recording)
-            console.print(line_of(event), soft_wrap=True)
+            link(folder, event)
+            console.print(line_of(event, folder), soft_wrap=True)

@@ -1,6 +1,7 @@
 """What the demo says: a line for each event, and at the end what became of everything."""
 
 import json
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,45 +18,67 @@ from poller.spools.sqlite import SqliteSpool
 
 
 @dataclass(frozen=True, kw_only=True)
-class Summary:
-    """What was told, and what became of it. `taken` counts messages off the queue, `notified` notifications answered,
-    `lost` pictures that were told either way and are neither an event nor in quarantine."""
+class Row:
+    """One kind of event: how often it was reported, each way, and how many of its events were delivered."""
 
-    taken: int
+    kind: str
+    queue: int | None
+    """Messages taken off the queue; None: this kind does not come by it."""
     notified: int
-    events: Counter[str]
-    lost: int
+    events: int
     printed: int
-    pictures: int
+    stored: int | None
+    """Pictures in the folder; None: this kind has none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What was reported, and what became of it. `lost` counts pictures that were reported either way and are neither
+    an event nor in quarantine."""
+
+    rows: tuple[Row, ...]
+    lost: int
     dead: int
+    cut_short: bool
+    """Whether the daemon or the sandbox ended by itself."""
     segments: tuple[Event, ...]
 
     @property
     def good(self) -> bool:
         """Whether all of it arrived everywhere."""
-        arrived = self.printed == self.events.total() and self.pictures == self.events["screenshot"]
-        return arrived and self.lost == self.dead == 0
+        arrived = all(row.printed == row.events and row.stored in (None, row.events) for row in self.rows)
+        return arrived and self.lost == self.dead == 0 and not self.cut_short
 
 
 STATES: Final = {"live": "green", "interrupted": "yellow", "disabled": "red"}
 
 
-def line_of(event: dict[str, Any]) -> str:
-    """An event in one line of 80 columns, as rich's markup. Its path is one below the demo's folder."""
+def line_of(event: dict[str, Any], folder: Path) -> str:
+    """An event in one line, as rich's markup: of 80 columns where the folder is one below /tmp."""
     fields, kind = event["data"], event["type"].rpartition(".")[2]
     match kind:
         case "screenshot":
-            size = f"{fields['width']}x{fields['height']}"
-            said = f"[dim]{size}[/] pictures/{escape(fields['file_name'])}"
+            name, _ = picture_of(event) or ("", "")
+            said = escape(str(folder / "pictures" / name))
         case "channel":
             state = fields["state"]
             said = f"is [{STATES.get(state, 'bold')}]{state}[/]  [dim]from {fields['seen_by']}[/]"
         case "recording":
             name, _ = recording_of(event) or ("", "")
-            said = f"recorded [cyan]{fields['duration'] or 0:.0f} s[/]  recordings/{escape(name)}"
+            path = escape(str(folder / "recordings" / name))
+            minutes, seconds = divmod(round(fields["duration"] or 0), 60)
+            said = f"[cyan]{minutes}:{seconds:02}[/] {path}"
         case _:
             said = kind
     return f"[dim]{event['time'][11:19]}[/] {escape(fields['stream_id'])} {said}"
+
+
+def picture_of(event: dict[str, Any]) -> tuple[str, str] | None:
+    """A picture's name, which tells its stream and its moment, and that of its file in the archive."""
+    if not event["type"].endswith(".screenshot"):
+        return None
+    fields = event["data"]
+    return f"{fields['stream_id']}_{event['time'][11:19].replace(':', '-')}.jpg", fields["file_name"]
 
 
 def recording_of(event: dict[str, Any]) -> tuple[str, str] | None:
@@ -67,36 +90,76 @@ def recording_of(event: dict[str, Any]) -> tuple[str, str] | None:
     return f"{fields['stream_id']}_{begin}.flv", Path(fields["url"]).name.replace(".f0.", ".")
 
 
-def link(folder: Path, name: str, file: str) -> None:
-    """Let the recording be found by its name."""
-    with suppress(FileExistsError):
-        (folder / "recordings" / name).symlink_to(Path("..", "platform", "vod", file))
+def link(folder: Path, event: dict[str, Any]) -> None:
+    """Let the picture or the recording of an event be found by its name."""
+    for found, names, files in (
+        (picture_of(event), "pictures", "archive"),
+        (recording_of(event), "recordings", "platform/vod"),
+    ):
+        if found is not None:
+            with suppress(FileExistsError):
+                (folder / names / found[0]).symlink_to(Path("..", files, found[1]))
 
 
-async def summed_up(folder: Path, printed: set[str]) -> Summary:
+async def summed_up(folder: Path, printed: set[str], *, cut_short: bool) -> Summary:
     """Read the books of both sides, after both have ended."""
-    removed = _told(folder / "platform" / "removed.ndjson")
-    notified = _told(folder / "platform" / "notified.ndjson")
+    removed = _lines(folder / "platform" / "removed.ndjson")
+    notified = _lines(folder / "platform" / "notified.ndjson")
     settings = SqliteSpool.Settings(type="sqlite", path=folder / "spool.db")
     async with SqliteSpool("spool", settings, {}) as spool:
         spooled = await spool.recent(1_000_000)
         dead = await spool.dead(1_000_000)
         quarantined = await spool.quarantine_size()
-    told = {line["path"] for line in (*removed, *notified) if line["path"]}
+    reported = {line["path"] for line in (*removed, *notified) if line["path"]}
     names = {str(event.fields["file_name"]) for event in spooled if event.kind == "screenshot"}
     return Summary(
-        taken=len({line["n"] for line in removed}),
-        notified=len(notified),
-        events=Counter(event.kind for event in spooled),
-        lost=max(0, len(told - names) - quarantined),
-        printed=len(printed),
-        pictures=sum(1 for _ in (folder / "pictures").rglob("*.jpg")),
+        rows=_rows(
+            queue=len({line["n"] for line in removed}),
+            notified=Counter(NOTIFIED.get(line["event_type"], "other") for line in notified),
+            events=Counter(_kind(event) for event in spooled),
+            printed=Counter(_kind(event) for event in spooled if event.id in printed),
+            stored=sum(1 for _ in (folder / "archive").glob("*.jpg")),
+        ),
+        lost=max(0, len(reported - names) - quarantined),
         dead=len(dead),
+        cut_short=cut_short,
         segments=tuple(sorted((e for e in spooled if e.kind == "recording"), key=_by_stream)),
     )
 
 
-def _told(file: Path) -> list[dict[str, Any]]:
+NOTIFIED: Final = {0: "channel", 1: "channel", 100: "recording", 200: "screenshot"}
+"""The kind of event that each type of notification brings."""
+KINDS: Final = {
+    "screenshot": "screenshots",
+    "channel": "changes of state",
+    "recording": "recordings",
+    "other": "others",
+}
+
+
+def _kind(event: Event) -> str:
+    return event.kind if event.kind in KINDS else "other"
+
+
+def _rows(
+    *, queue: int, notified: Counter[str], events: Counter[str], printed: Counter[str], stored: int
+) -> tuple[Row, ...]:
+    """A row for each kind; the last one only where there is something in it."""
+    return tuple(
+        Row(
+            kind=kind,
+            queue=queue if kind == "screenshot" else None,
+            notified=notified[kind],
+            events=events[kind],
+            printed=printed[kind],
+            stored=stored if kind == "screenshot" else None,
+        )
+        for kind in KINDS
+        if kind != "other" or notified[kind] or events[kind]
+    )
+
+
+def _lines(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
@@ -105,47 +168,68 @@ def _by_stream(event: Event) -> tuple[str, object]:
 
 
 def print_summary(console: Console, summary: Summary, folder: Path) -> None:
-    """Two tables, and where the pictures are."""
+    """Two tables, the verdict, and where everything lies."""
     console.print()
-    console.print(
-        _table(
-            "What became of everything",
-            [
-                ("messages taken off the queue", summary.taken),
-                ("notifications answered", summary.notified),
-                ("screenshots, told by both: events", summary.events["screenshot"]),
-                ("channel states: events", summary.events["channel"]),
-                ("recordings: events", summary.events["recording"]),
-                ("delivered to stdout", summary.printed),
-                ("delivered as pictures", summary.pictures),
-                ("dead", summary.dead),
-                ("lost", summary.lost),
-            ],
-        )
-    )
-    console.print(_table("What was recorded", [(e.stream_id, _from_to(e)) for e in summary.segments]))
-    for line in sums(summary):
+    console.print(_deliveries(summary.rows))
+    console.print("An event that the queue and a notification both report is delivered once.")
+    console.print()
+    console.print(_recorded(summary.segments))
+    for line in verdict(summary):
         console.print(line)
-    console.print(f"Look at them: {escape(str(folder / 'pictures'))}", soft_wrap=True)
+    console.print(f"Look at the pictures: {escape(str(folder / 'pictures'))}", soft_wrap=True)
+    console.print("You may delete the folder of this demo:")
+    console.print(f"  rm -r {escape(shlex.quote(str(folder)))}", soft_wrap=True)
 
 
-def sums(summary: Summary) -> list[str]:
-    """The numbers, added up."""
-    events, shots = summary.events, summary.events["screenshot"]
-    kinds = f"{shots} screenshots + {events['channel']} states + {events['recording']} recordings"
-    rest = max(0, shots - summary.pictures - summary.dead)
-    colour = "green" if summary.good else "red"
-    return [
-        f"{events.total()} events = {kinds}",
-        f"{events.total()} events = {summary.printed} printed + {events.total() - summary.printed} not",
-        f"[{colour}]{shots} screenshots = {summary.pictures} pictures + {summary.dead} dead + {rest} waiting[/]",
-    ]
+def verdict(summary: Summary) -> list[str]:
+    """Whether everything arrived, in words; else what is missing."""
+    events = sum(row.events for row in summary.rows)
+    shots = sum(row.events for row in summary.rows if row.stored is not None)
+    unprinted = events - sum(row.printed for row in summary.rows)
+    unstored = shots - sum(row.stored or 0 for row in summary.rows)
+    if summary.good:
+        return [
+            f"[green]All events were printed ({events}), and all screenshots are stored as pictures ({shots}).[/]",
+            "[green]Nothing was lost, and there is no dead letter.[/]",
+        ]
+    counts = {
+        "events not printed": unprinted,
+        "screenshots not stored": unstored,
+        "dead letters": summary.dead,
+        "lost": summary.lost,
+        "processes that ended too early (named above)": int(summary.cut_short),
+    }
+    missing = [f"[red]  {what}: {count}[/]" for what, count in counts.items() if count]
+    return ["[red]Not everything arrived:[/]", *missing]
 
 
-def _table(title: str, rows: Sequence[tuple[str, object]]) -> Table:
-    table = Table(title=title, title_justify="left", show_header=False)
-    for what, said in rows:
-        table.add_row(what, str(said))
+def _deliveries(rows: Sequence[Row]) -> Table:
+    """Each column adds up to its last line."""
+    table = Table(title="What became of everything", title_justify="left", show_footer=True)
+    table.add_column("", footer="all")
+    for title, name in COLUMNS.items():
+        column = [getattr(row, name) for row in rows]
+        total = str(sum(count or 0 for count in column))
+        table.add_column(title, footer=total, justify="right")
+    for row in rows:
+        counts = [getattr(row, name) for name in COLUMNS.values()]
+        table.add_row(KINDS[row.kind], *("-" if count is None else str(count) for count in counts))
+    return table
+
+
+COLUMNS: Final = {
+    "from the\nqueue": "queue",
+    "from noti-\nfications": "notified",
+    "\nevents": "events",
+    "events\nprinted": "printed",
+    "pictures\nstored": "stored",
+}
+
+
+def _recorded(segments: Sequence[Event]) -> Table:
+    table = Table(title="What was recorded", title_justify="left", show_header=False)
+    for event in segments:
+        table.add_row(event.stream_id, _from_to(event))
     return table
 
 

@@ -141,9 +141,33 @@ def test_the_demo_ends_by_ctrl_c_with_its_summary() -> None:
     shown = ""
     for line in demo.stderr:
         shown += line
-        shots += "live_" in line and "300x169" in line
+        shots += "/pictures/live_" in line
         if shots == 4:
             demo.send_signal(signal.SIGINT)
             shots += 1
     assert demo.wait(60) == 0, shown
     assert "lost" in shown
+
+
+def test_a_demo_whose_daemon_is_killed_says_so_and_fails() -> None:
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "poller", "demo", "--interval", "1", "--streams", "1"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert demo.stderr is not None
+    shown = ""
+    for line in demo.stderr:
+        if "/pictures/live_" in line and "/pictures/live_" not in shown:
+            os.kill(daemon_of(demo.pid), signal.SIGKILL)
+        shown += line
+    assert demo.wait(60) == 1, shown
+    assert "The daemon has ended by itself: see /" in shown
+    assert "Not everything arrived" in shown
+
+
+def daemon_of(demo: int) -> int:
+    children = Path(f"/proc/{demo}/task/{demo}/children").read_text().split()
+    lines = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") for pid in children}
+    (found,) = (pid for pid, words in lines.items() if b"run" in words)
+    return found

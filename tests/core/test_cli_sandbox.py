@@ -303,7 +303,7 @@ def test_without_pyav_the_sandbox_says_what_to_install(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (("--video", "/nowhere.mp4"), 2, "sandbox: /nowhere.mp4: "),
+        (("--video", __file__), 2, f"sandbox: {__file__}: "),
         (("--streams", "0", "--rtmp-listen", "192.0.2.1:1935"), 1, "sandbox: [Errno 99] "),
     ],
 )
