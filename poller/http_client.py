@@ -8,6 +8,7 @@ A kept connection that dies with a request costs that request, which its caller 
 import asyncio
 import base64
 import errno
+import math
 import ssl
 import time
 from collections.abc import Iterable
@@ -283,9 +284,12 @@ class Poster:
             connection.close()
         self._idle.clear()
 
-    async def post(self, headers: Iterable[tuple[str, str]], body: bytes) -> Posted:
+    async def post(
+        self, headers: Iterable[tuple[str, str]], body: bytes, *, until: float = math.inf
+    ) -> Posted:
         """Send one POST once, and return as soon as its status is known and the rest has come or takes too long.
 
+        `until` is the loop's time at which the caller gives up: a status that is known is returned before.
         Raises `Unreachable` or `Lost`. May be cancelled.
         """
         request = Request(method="POST", url=self._url, headers=tuple(headers), body=body)
@@ -295,7 +299,7 @@ class Poster:
             try:
                 connection.send(request.encode(self._route.proxy))
                 early = await _read_status(connection, reader)
-                await _read_rest(connection, reader)
+                await _read_rest(connection, reader, until)
                 posted = _posted(reader, early)
             finally:
                 self._give_back(connection, reader)
@@ -333,10 +337,11 @@ async def _read_status(connection: Connection, reader: AnswerReader) -> bool:
     return connection.unsent > 0
 
 
-async def _read_rest(connection: Connection, reader: AnswerReader) -> None:
+async def _read_rest(connection: Connection, reader: AnswerReader, until: float) -> None:
     """Read a short rest of the answer; only its excerpt and the reuse of the connection depend on it."""
+    left = until - asyncio.get_running_loop().time()
     with suppress(TimeoutError):
-        async with asyncio.timeout(REST_WITHIN):
+        async with asyncio.timeout(min(REST_WITHIN, left / 2)):
             while not reader.ended and not reader.full and (data := await connection.receive()):
                 reader.feed(data)
 
