@@ -9,6 +9,7 @@ import asyncio
 import base64
 import errno
 import math
+import select
 import ssl
 import time
 from collections.abc import Iterable
@@ -111,6 +112,16 @@ class Connection(asyncio.Protocol):
     def quiet(self) -> bool:
         """Whether it is open and nothing has come that was not read."""
         return not self.closed and not self._pieces
+
+    @property
+    def stirs(self) -> bool:
+        """Whether the kernel has bytes or an end that the loop has not told of yet."""
+        raw = None if self._transport is None else self._transport.get_extra_info("socket")
+        if raw is None:
+            return False
+        looking = select.poll()
+        looking.register(raw.fileno(), select.POLLIN)
+        return bool(looking.poll(0))
 
     async def receive(self, seconds: float | None = None) -> bytes:
         """What came since the last call, waiting for it; empty after the last byte. Raises `TimeoutError`."""
@@ -315,7 +326,7 @@ class Poster:
     def _take_idle(self) -> Connection | None:
         while self._idle:
             since, connection = self._idle.pop()
-            if connection.quiet and time.monotonic() - since < KEPT_OPEN:
+            if connection.quiet and not connection.stirs and time.monotonic() - since < KEPT_OPEN:
                 return connection
             connection.close()
         return None
