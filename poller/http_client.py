@@ -8,6 +8,8 @@ A kept connection that dies with a request costs that request, which its caller 
 import asyncio
 import base64
 import errno
+import math
+import select
 import ssl
 import time
 from collections.abc import Iterable
@@ -110,6 +112,16 @@ class Connection(asyncio.Protocol):
     def quiet(self) -> bool:
         """Whether it is open and nothing has come that was not read."""
         return not self.closed and not self._pieces
+
+    @property
+    def stirs(self) -> bool:
+        """Whether the kernel has bytes or an end that the loop has not told of yet."""
+        raw = None if self._transport is None else self._transport.get_extra_info("socket")
+        if raw is None:
+            return False
+        looking = select.poll()
+        looking.register(raw.fileno(), select.POLLIN)
+        return bool(looking.poll(0))
 
     async def receive(self, seconds: float | None = None) -> bytes:
         """What came since the last call, waiting for it; empty after the last byte. Raises `TimeoutError`."""
@@ -283,9 +295,12 @@ class Poster:
             connection.close()
         self._idle.clear()
 
-    async def post(self, headers: Iterable[tuple[str, str]], body: bytes) -> Posted:
+    async def post(
+        self, headers: Iterable[tuple[str, str]], body: bytes, *, until: float = math.inf
+    ) -> Posted:
         """Send one POST once, and return as soon as its status is known and the rest has come or takes too long.
 
+        `until` is the loop's time at which the caller gives up: a status that is known is returned before.
         Raises `Unreachable` or `Lost`. May be cancelled.
         """
         request = Request(method="POST", url=self._url, headers=tuple(headers), body=body)
@@ -295,7 +310,7 @@ class Poster:
             try:
                 connection.send(request.encode(self._route.proxy))
                 early = await _read_status(connection, reader)
-                await _read_rest(connection, reader)
+                await _read_rest(connection, reader, until)
                 posted = _posted(reader, early)
             finally:
                 self._give_back(connection, reader)
@@ -311,7 +326,7 @@ class Poster:
     def _take_idle(self) -> Connection | None:
         while self._idle:
             since, connection = self._idle.pop()
-            if connection.quiet and time.monotonic() - since < KEPT_OPEN:
+            if connection.quiet and not connection.stirs and time.monotonic() - since < KEPT_OPEN:
                 return connection
             connection.close()
         return None
@@ -333,10 +348,11 @@ async def _read_status(connection: Connection, reader: AnswerReader) -> bool:
     return connection.unsent > 0
 
 
-async def _read_rest(connection: Connection, reader: AnswerReader) -> None:
+async def _read_rest(connection: Connection, reader: AnswerReader, until: float) -> None:
     """Read a short rest of the answer; only its excerpt and the reuse of the connection depend on it."""
+    left = until - asyncio.get_running_loop().time()
     with suppress(TimeoutError):
-        async with asyncio.timeout(REST_WITHIN):
+        async with asyncio.timeout(min(REST_WITHIN, left / 2)):
             while not reader.ended and not reader.full and (data := await connection.receive()):
                 reader.feed(data)
 

@@ -352,7 +352,9 @@ class _Connection(web.RequestHandler):
         if status == 500:
             log.error("answer_failed", error=type(exc).__name__, exc_info=exc)
         elif status == 400:
-            self._refuse(self._flaw(exc))
+            flaw = self._flaw(exc)
+            self._refuse(flaw)
+            status = 431 if flaw == _TOO_LARGE else status
         if request.writer.output_size > 0:
             raise ConnectionError("the answer is on its way already")
         response = web.Response(status=status)

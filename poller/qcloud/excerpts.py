@@ -31,7 +31,7 @@ _SIGNATURE = re.compile(r"\bv1a?,[A-Za-z0-9+/_=-]{16,}")
 
 def excerpt(said: bytes | str, secrets: Iterable[str] = (), longest: int = LONGEST) -> str:
     """A few words of what was said, in one line; empty for nothing. Never raises."""
-    text = said[:READ].decode("utf-8", "replace") if isinstance(said, bytes) else said[:READ]
+    text = _decoded(said[:READ]) if isinstance(said, bytes) else said[:READ]
     secrets = frozenset(secrets)
     for secret in secrets:
         text = _pattern(secret).sub(MASK, text)
@@ -43,6 +43,13 @@ def excerpt(said: bytes | str, secrets: Iterable[str] = (), longest: int = LONGE
         " " if unicodedata.category(each) in {"Cc", "Cf", "Zl", "Zp", "Cs", "Co"} else each for each in text
     )
     return " ".join(plain.split())[:longest]
+
+
+def _decoded(said: bytes) -> str:
+    """The text; also of a page in UTF-16 or UTF-32, in which no secret would be found letter by letter."""
+    if said.count(0) * 3 > len(said):
+        said = said.replace(b"\0", b"")
+    return said.decode("utf-8", "replace")
 
 
 def secrets_of(settings: object) -> frozenset[str]:

@@ -10,12 +10,15 @@ A picture's own `sign=` inside its URL stays in a message: a private bucket's UR
 import json
 import re
 import unicodedata
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from poller.qcloud.splitting import is_json, unescaped
 
 MASK: Final = "***"
-_NAMED: Final = frozenset({"sign", "streamparam", "streamparams", "txsecret", "txtime"})
+_PUSH_WORDS: Final = ("txsecret", "txtime", "streamparam")
+_NAMING: Final = frozenset({"key", "name", "k", "n", "field", "param", "parameter"})
+"""Members whose value is the name of what stands beside them: `{"key": "txSecret", "value": …}`."""
 _SEPARATORS: Final = "_-. +[]/"
 _MOST_NESTED: Final = 5
 
@@ -27,7 +30,8 @@ def written(characters: str) -> str:
     codes = "|".join(sorted({f"{ord(each):02x}" for each in characters}))
     decimal = "|".join(sorted({str(ord(each)) for each in characters}))
     raw = "".join(re.escape(each) for each in characters)
-    return rf"(?:[{raw}]|%(?:25)*+(?:{codes})|(?<!\\)\\++(?:u00|x)(?:{codes})|&\#(?:x0*+(?:{codes})|0*+(?:{decimal}));)"
+    entity = rf"&(?:amp;)*+\#(?:x0*+(?:{codes})|0*+(?:{decimal}));"
+    return rf"(?:[{raw}]|%(?:25)*+(?:{codes})|(?<!\\)\\++(?:u00|x)(?:{codes})|{entity})"
 
 
 def _name(word: str) -> str:
@@ -38,9 +42,10 @@ def _name(word: str) -> str:
 
 _QUOTE = rf"(?:\\*+[\"']|&quot;|{written(chr(34) + chr(39))})"
 _SPACE = rf"(?:\s|{written(' +')})*+"
-_IS = rf"(?P<coded>(?!=|:){written('=:')})|(?:=>?|:)"
+_IS = rf"(?P<coded>(?!=|:){written('=:')}|&(?:amp;)*+(?:equals|colon);)|(?:=>?|:|>)"
 _OPENS = r"(?P<opens>\\*+[\"'])|(?P<coded_opens>%(?:25)*+2[27]|&quot;|(?<!\\)\\++u002[27])"
-_PUSH: Final = f"{_name('txsecret')}|{_name('txtime')}|{_name('streamparam')}(?:{_name('s')})?"
+_INDEX = rf"(?:[0-9]{{1,3}}+{written(_SEPARATORS)}*+)?"
+_PUSH: Final = f"(?:{_name('txsecret')}|{_name('txtime')}|{_name('streamparam')}(?:{_name('s')})?){_INDEX}"
 _APART = (
     r"(?:(?<![a-z0-9])|(?<=%[0-9a-f]{2})|(?<=%25[0-9a-f]{2})|(?<=%2525[0-9a-f]{2})|(?<=\\u00[0-9a-f]{2}))"
 )
@@ -55,6 +60,13 @@ def _member(names: str, quoted: str) -> re.Pattern[bytes]:
     return re.compile(pattern.encode())
 
 
+_PAIRED: Final = re.compile(
+    (
+        rf"(?i)(?:{_PUSH})(?P<quote>\\*+[\"'])\s*+,\s*+(?:\\*+[\"'][a-z_]{{1,16}}+\\*+[\"']\s*+:\s*+)?"
+        rf"(?:{_OPENS})?(?P<close>(?!))?(?P<coded>(?!))?"
+    ).encode()
+)
+"""The name of a secret, itself a value, and what leads to the secret beside it, where JSON is torn."""
 _IN_MESSAGE = _member(_PUSH, _name("sign"))
 _ANYWHERE = _member(f"{_PUSH}|{_APART}{_name('sign')}", _name("key"))
 
@@ -79,10 +91,10 @@ _ESCAPED_LETTER = re.compile(
 
 
 _ODD_LETTER = re.compile(
-    rb"\xef[\xbc\xbd]|\xe2\x80[\x8b-\x8f\xaa-\xae]|\xe2\x81[\xa0-\xa4]|\xef\xbb\xbf"
-    rb"|\\u(?:ff[0-5][0-9a-f]|200[b-f]|202[a-e]|206[0-4]|feff)"
+    rb"\xef[\xb8-\xbd]|\xe2[\x80\x81\x84\x85\x92\x93]|\xc2[\xa0\xad]|\xf0\x9d"
+    rb"|\\u(?:f[ef]|20|21|24|00a[0d]|d835)"
 )
-"""A letter of full width, or a character that nobody sees, as UTF-8 or as JSON escapes it."""
+"""A letter of full width or of another form, or a character that nobody sees, as UTF-8 or as JSON escapes it."""
 
 
 def may_hold_secret(text: bytes) -> bool:
@@ -125,12 +137,19 @@ def redact_message(message: bytes) -> bytes:
 def redact_value(value: object, *secrets: str) -> object:
     """Mask the same in a decoded JSON value, and every one of `secrets`."""
     if isinstance(value, dict):
+        beside = _beside(list(value.items()))
         return {
-            _inner(_without(name, secrets)): MASK if _is_secret(name) else redact_value(member, *secrets)
-            for name, member in value.items()
+            _inner(_without(name, secrets)): MASK
+            if hidden or _is_secret(name)
+            else redact_value(member, *secrets)
+            for hidden, (name, member) in zip(beside, value.items(), strict=True)
         }
     if isinstance(value, list):
-        return [redact_value(member, *secrets) for member in value]
+        beside = _beside([(None, member) for member in value])
+        return [
+            MASK if hidden else redact_value(member, *secrets)
+            for hidden, member in zip(beside, value, strict=True)
+        ]
     return _inner(_without(value, secrets)) if isinstance(value, str) else value
 
 
@@ -155,18 +174,57 @@ def _without(text: str, secrets: tuple[str, ...]) -> str:
 # ---------------------------------------------------------------- decoded names and values
 
 _TOKEN = re.compile(rb'"((?:[^"\\]++|\\.)*+)"(\s*+:\s*+)?|[\[\]{}]', re.DOTALL)
+_ANY_TOKEN = re.compile(rb'"((?:[^"\\]++|\\.)*+)"(\s*+:\s*+)?|[\[\]{}]|[^\s,:"\[\]{}]++', re.DOTALL)
+_Frame = tuple[int, str | None, list[tuple[str | None, str | None, tuple[int, int]]]]
+"""An object or a list that is open: where it begins, its name, and its members with name, text and place."""
+_NAMED_BY_VALUE = re.compile(
+    r"(?i)\"[^\"a-z]*(?:t[^\"a-z]*x|s[^\"a-z]*t[^\"a-z]*r|\\+u)[^\"]{0,64}\"\s*[,}\]]"
+)
+"""A value that may be the name of a secret: true too often, never false by mistake."""
 _SCALAR = re.compile(rb"[^,\]}\s]*+")
-_MARK = re.compile(r"[=:%&\\]")
+_MARK = re.compile(r"[=:%&\\>]")
 
 
 def _is_secret(name: str, also: bool = False) -> bool:
-    if not name.isascii():  # other scripts' forms of the letters, and characters that nobody sees
-        name = "".join(c for c in unicodedata.normalize("NFKC", name) if unicodedata.category(c) != "Cf")
-    folded = name.translate(_NO_SEPARATORS).lower()
-    return folded in _NAMED or (also and folded == "key")
+    """Whether this names a secret, also as a part of a longer name (`params[txSecret]`)."""
+    folded = _folded(name)
+    return folded == "sign" or any(word in folded for word in _PUSH_WORDS) or (also and folded == "key")
 
 
-_NO_SEPARATORS = str.maketrans("", "", _SEPARATORS)
+def _folded(name: str) -> str:
+    return "".join(each for each in _plain(name) if each.isalnum()).lower()
+
+
+def _plain(text: str) -> str:
+    """The text without other scripts' forms of the letters, and without characters that nobody sees."""
+    if text.isascii():
+        return text
+    return _UNSEEN.sub("", unicodedata.normalize("NFKC", text))
+
+
+_UNSEEN = re.compile(
+    "[\u00ad\u0600-\u0605\u061c\u06dd\u070f\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f"
+    "\ufe00-\ufe0f\ufeff\ufff9-\ufffb\U000e0001-\U000e01ef]"
+)
+
+
+def _beside(members: Sequence[tuple[str | None, object]]) -> list[bool]:
+    """Which of these members of one object, or of one list (without names), are what another one names."""
+    naming = [
+        isinstance(value, str)
+        and len(value) < _LONGEST_NAME
+        and _folded(value).removesuffix("s") in _PUSH_WORDS
+        and (name is None or _folded(name) in _NAMING)
+        for name, value in members
+    ]
+    if not any(naming):
+        return naming
+    if members[0][0] is None:
+        return [False, *naming[:-1]]
+    return [not named for named in naming]
+
+
+_LONGEST_NAME: Final = 64
 
 
 def _masked(text: bytes, members: re.Pattern[bytes], level: int = 0) -> bytes:
@@ -188,18 +246,52 @@ def _masked_json(text: bytes, members: re.Pattern[bytes], level: int) -> bytes:
     """Replace values in place: numbers, order and repeated names of the rest stay as they were written."""
     pieces: list[bytes] = []
     done = 0
-    for token in _TOKEN.finditer(text):
+    for token in _TOKEN.finditer(text := _masked_beside(text)):
         content, leads = token.groups()
         if token.start() < done or content is None:
             continue
         plain = unescaped(content).decode("utf-8", "surrogatepass")
+        if (masked := _inner(plain, members, level + 1)) != plain:
+            pieces += [text[done : token.start()], json.dumps(masked).encode()]
+            done = token.end(1) + 1
         if leads is not None and _is_secret(plain, members is _ANYWHERE):
             pieces += [text[done : token.end()], b'"' + MASK.encode() + b'"']
             done = _value_end(text, token.end())
-        elif (masked := _inner(plain, members, level + 1)) != plain:
-            pieces += [text[done : token.start()], json.dumps(masked).encode()]
-            done = token.end(1) + 1
     return b"".join(pieces) + text[done:]
+
+
+def _masked_beside(text: bytes) -> bytes:
+    """Replace in place what a member beside it names."""
+    if not _NAMED_BY_VALUE.search(_plain(text.decode("utf-8", "surrogatepass"))):
+        return text
+    pieces: list[bytes] = []
+    done = 0
+    for start, end in sorted(_spans_beside(text)):
+        if start >= done:
+            pieces += [text[done:start], b'"' + MASK.encode() + b'"']
+            done = end
+    return b"".join(pieces) + text[done:]
+
+
+def _spans_beside(text: bytes) -> Iterator[tuple[int, int]]:
+    frames: list[_Frame] = [(0, None, [])]
+    name: str | None = None
+    for token in _ANY_TOKEN.finditer(text):
+        content, leads = token.groups()
+        plain = None if content is None else unescaped(content).decode("utf-8", "surrogatepass")
+        if leads is not None:
+            name = plain
+            continue
+        if token[0] in (b"{", b"["):
+            frames.append((token.start(), name, []))
+        elif token[0] in (b"}", b"]"):
+            start, name, members = frames.pop()
+            found = _beside([(member[0], member[1]) for member in members])
+            yield from (member[2] for hidden, member in zip(found, members, strict=True) if hidden)
+            frames[-1][2].append((name, None, (start, token.end())))
+        else:
+            frames[-1][2].append((name, plain, token.span()))
+        name = None
 
 
 def _value_end(text: bytes, start: int) -> int:
@@ -217,6 +309,9 @@ def _value_end(text: bytes, start: int) -> int:
 
 def _inner(text: str, members: re.Pattern[bytes] = _IN_MESSAGE, level: int = 0) -> str:
     """Mask a decoded text: it may be a URL, a form, or JSON of its own."""
+    plain = _plain(text)
+    if plain != text and (masked_plain := _inner(plain, members, level)) != plain:
+        return masked_plain
     if not _MARK.search(text):
         return text
     inner = text.encode("utf-8", "surrogatepass")
@@ -235,6 +330,13 @@ _BRACKETS = re.compile(rb"(\\*+)(\")|[\[{]|[\]}]")
 
 
 def _masked_text(text: bytes, members: re.Pattern[bytes]) -> bytes:
+    plain = _plain(text.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+    if plain != text and members.search(plain):
+        text = plain
+    return _masked_by(members, _masked_by(_PAIRED, text))
+
+
+def _masked_by(members: re.Pattern[bytes], text: bytes) -> bytes:
     pieces: list[bytes] = []
     done = 0
     while (found := members.search(text, done)) is not None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from poller.sandbox.faults import Faults
-from poller.sandbox.options import BadOption, check_pace, check_url
+from poller.sandbox.options import BadOption, check_delay, check_offset, check_pace, check_url
 from poller.sandbox.query.synthetic import Load
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ async def _streams(sandbox: Sandbox, wish: dict[str, Any]) -> dict[str, object]:
 
 
 async def _clock(sandbox: Sandbox, wish: dict[str, Any]) -> dict[str, object]:
-    sandbox.clock.offset = float(wish["offset"])
+    sandbox.clock.offset = check_offset(wish["offset"])
     return {"offset": sandbox.clock.offset}
 
 
@@ -122,9 +122,8 @@ async def _answers(sandbox: Sandbox, wish: dict[str, Any]) -> dict[str, object]:
 
 
 async def _cos(sandbox: Sandbox, wish: dict[str, Any]) -> dict[str, object]:
-    low, high = (float(one) for one in wish["upload_delay"])
-    sandbox.pictures.delay = (low, high)
-    return {"upload_delay": [low, high]}
+    sandbox.pictures.delay = check_delay(wish["upload_delay"])
+    return {"upload_delay": list(sandbox.pictures.delay)}
 
 
 async def _callbacks(sandbox: Sandbox, wish: dict[str, Any]) -> dict[str, object]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -14,6 +14,8 @@ Grammar = Literal["A", "B"]
 Year = Literal["2016", "2017", "2018", "today"]
 
 
+LARGEST_OFFSET = 1e9
+"""Seconds by which the platform's clock may be wrong; beyond them it could show no date."""
 KEY_BYTES = 32
 """Of the key that signs queries."""
 EXAMPLE = 3
@@ -200,7 +202,7 @@ class Options:
     clock_offset: float = 0.0
     """Seconds by which the platform's clock (`Date`, and the judging of `t`) is ahead of ours."""
     rate_limit: float | None = None
-    """Calls a second and customer beyond which the answer is 1202, too frequent."""
+    """Calls a second and customer beyond which the answer is 1202, too frequent; 0 is no limit."""
     queue_limit: int = 1_000_000
     """Messages a customer's queue holds; beyond it the oldest are dropped, and counted."""
 
@@ -215,6 +217,9 @@ class Options:
         if not 0 <= self.callback_fresh <= 1:
             raise BadOption(f"callback_fresh: {self.callback_fresh!r} is no probability")
         check_pace(self.callback_pace)
+        check_offset(self.clock_offset)
+        if self.rate_limit is not None and not 0 <= self.rate_limit < math.inf:
+            raise BadOption(f"rate_limit: {self.rate_limit!r} is no number from 0 on")
         for name in ("app_id", "biz_id", "host_label"):
             if len({getattr(one, name) for one in self.customers}) < len(self.customers):
                 raise BadOption(f"customers: two have the same {name}")
@@ -247,6 +252,21 @@ def check_pace(pace: object) -> float:
     if not isinstance(pace, int | float) or not 0 <= pace < math.inf:
         raise BadOption(f"callback_pace: {pace!r} is no number from 0 on")
     return pace
+
+
+def check_offset(offset: object) -> float:
+    """The number, if a clock can be ahead by so many seconds and still show a date."""
+    if not isinstance(offset, int | float) or not abs(offset) <= LARGEST_OFFSET:
+        raise BadOption(f"clock_offset: {offset!r} is no number of seconds within {LARGEST_OFFSET:.0f}")
+    return float(offset)
+
+
+def check_delay(delay: Sequence[float]) -> tuple[float, float]:
+    """The pair, if it is two times in seconds, the shorter first."""
+    low, high = (float(one) for one in delay)
+    if not 0 <= low <= high < math.inf:
+        raise BadOption(f"upload_delay: {low:g} and {high:g} are no range from 0 on")
+    return low, high
 
 
 def era(year: Year) -> tuple[Answers, Naming]:

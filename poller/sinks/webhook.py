@@ -1,5 +1,6 @@
 """The sink `webhook`: a POST for one event or a batch, signed as Standard Webhooks says."""
 
+import asyncio
 import base64
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -168,11 +169,12 @@ class Webhook:
 
     async def deliver(self, batch: Batch) -> None:
         """Post the batch once; returns on a 2xx."""
+        until = asyncio.get_running_loop().time() + self._settings.timeout
         single = self._one_by_one and len(batch.deliveries) == 1
         body = batch.deliveries[0].event.encoded if single else _array(batch)
         headers = self._headers(batch.id, body, _ONE if single else _MANY)
         try:
-            answer = await self._poster.post(headers, body)
+            answer = await self._poster.post(headers, body, until=until)
         except (Unreachable, Lost) as error:
             raise TryLater(str(error)) from None
         if not 200 <= answer.status < 300:

@@ -314,3 +314,12 @@ def test_a_sandbox_that_cannot_start_says_why_in_one_line(
     assert (done.returncode, done.stdout) == (code, "")
     assert done.stderr.startswith(said)
     assert done.stderr.count("\n") == 1
+
+
+def test_a_clock_that_could_show_no_date_and_a_limit_that_is_none_are_refused(tmp_path: Path) -> None:
+    wrong = [("clock-offset", text) for text in ("1e300", "-1e12", "nan", "inf")]
+    wrong += [("rate-limit", text) for text in ("-1", "nan", "inf")]
+    calls = [["--streams", "0", f"--{option}={text}"] for option, text in wrong]
+    for (option, _), (code, words) in zip(wrong, in_turn(tmp_path, calls), strict=True):
+        assert code == 2
+        assert f"{option.replace('-', '_')}: " in words

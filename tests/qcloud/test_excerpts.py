@@ -41,6 +41,14 @@ def test_a_secret_that_an_error_page_echoes_is_not_shown(echo: str, secret: str)
         assert spelled not in found
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_a_secret_on_a_page_in_another_encoding_is_not_shown(encoding: str) -> None:
+    page = "<p>bad: Bearer canary0key0b7c1d2e, ?txSecret=canary1 </p>"
+    found = excerpt(page.encode(encoding), ["canary0key0b7c1d2e"])
+    assert "<p>bad: Bearer ***" in found
+    assert "canary" not in found.replace("\0", "").replace(" ", "")
+
+
 def test_a_secret_that_is_cut_off_is_not_shown_in_part() -> None:
     for size in range(5, 18):
         assert "canar" not in excerpt(b"x " + b"canary0key0b7c1d2e"[:size], ["canary0key0b7c1d2e"])

@@ -272,3 +272,29 @@ def test_a_name_in_letters_of_full_width_or_with_unseen_characters_is_folded(
     message = json.dumps({name: "5ec4e7", "pic_url": "a.jpg"}, ensure_ascii=ascii_only).encode()
     masked = json.loads(redact_message(message))
     assert masked == {name: "***", "pic_url": "a.jpg"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["ｔｘＳｅｃｒｅｔ", "tx\u200bSecret", "tx\u00adSecret", "tx\u00a0Secret", "\U0001d42d\U0001d431Secret"],
+)
+@pytest.mark.parametrize("sign", ["=", "＝", "：", "%3D"])
+def test_a_text_in_letters_of_full_width_is_folded_too(name: str, sign: str) -> None:
+    text = f"rtmp://h/live/s?a=1&{name}{sign}{SECRET}"
+    for message in ({"u": text}, {"u": json.dumps({"u": text}, ensure_ascii=False)}, {name: SECRET}):
+        for ascii_only in (True, False):
+            raw = json.dumps(message, ensure_ascii=ascii_only).encode()
+            assert not holds_secret(redact_message(raw))
+            assert not holds_secret(redact(raw))
+        assert not holds_secret(redact(json.dumps(message, ensure_ascii=False).encode()[:-1]))
+        assert not holds_secret(json.dumps(redact_value(message)).encode())
+
+
+def test_what_a_member_names_is_masked_wherever_it_stands_and_the_rest_stays() -> None:
+    raw = b'{"a":1.50,"h":[{"value":[1,{"b":"S"}],"key":"tx_secret"},{"key":"room","value":"x"}], "n":1e400}'
+    assert redact_message(raw) == raw.replace(b'[1,{"b":"S"}]', b'"***"')
+    for kept in (
+        b'{"stream_id":"txSecret","pic_url":"a.jpg"}',
+        b'{"name":"rtmp://h/s","key":"k","value":"v","text":"about txSecret, in words"}',
+    ):
+        assert redact_message(kept) == kept

@@ -169,6 +169,24 @@ def test_a_control_request_whose_body_breaks_http_is_refused_in_words(
     play(tmp_path, scene)
 
 
+def test_the_control_port_refuses_a_clock_and_a_delay_that_are_none(tmp_path: Path) -> None:
+    async def scene(sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
+        control, api = sandbox.endpoints["control"], sandbox.endpoints["api"]
+        for verb, wish in (
+            ("clock", '{"offset": NaN}'),
+            ("clock", '{"offset": 1e300}'),
+            ("clock", '{"offset": "5"}'),
+            ("cos", '{"upload_delay": [5, 1]}'),
+            ("cos", '{"upload_delay": [0, Infinity]}'),
+        ):
+            async with session.post(f"{control}/{verb}", data=wish) as response:
+                assert response.status == 400, wish
+        async with session.get(str(api)) as response:
+            assert response.status == 200
+
+    play(tmp_path, scene)
+
+
 # --- conditions and metadata of uploads ---
 
 

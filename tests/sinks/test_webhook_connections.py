@@ -4,6 +4,8 @@ import asyncio
 import socket
 import ssl
 import struct
+import threading
+import time
 import traceback
 from pathlib import Path
 
@@ -88,6 +90,32 @@ def test_a_kept_connection_that_died_is_not_retried_by_the_client() -> None:
             return len(server.requests), server.connections
 
     assert asyncio.run(main()) == (2, 1)
+
+
+def test_a_kept_connection_whose_end_has_just_come_is_not_used() -> None:
+    ended = threading.Event()
+
+    def answer_and_close(listening: socket.socket) -> None:
+        for _ in range(2):
+            taken, _ = listening.accept()
+            with taken:
+                taken.recv(65536)
+                taken.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+            ended.set()
+
+    async def main(url: str) -> None:
+        async with sink(url) as hook:
+            await hook.deliver(batch())
+            assert ended.wait(5)
+            time.sleep(0.05)  # noqa: ASYNC251 - the end is with the kernel, and the loop could not look
+            await hook.deliver(batch(1, first=1))
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(5)
+        serving_it = threading.Thread(target=answer_and_close, args=[listening], daemon=True)
+        serving_it.start()
+        asyncio.run(main(f"http://127.0.0.1:{listening.getsockname()[1]}/"))
+        serving_it.join(5)
 
 
 def test_a_server_that_hangs_is_left_at_the_deadline_and_harms_no_later_delivery() -> None:

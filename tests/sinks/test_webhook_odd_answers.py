@@ -143,6 +143,20 @@ def test_what_is_no_status_line_of_http_1_is_no_delivery(form: str) -> None:
     assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize("form", ["a status line and silence", "headers without end", "chunks that are none"])
+def test_a_2xx_whose_answer_does_not_end_is_believed_also_where_the_timeout_is_short(form: str) -> None:
+    async def main() -> int:
+        async with (
+            serving(answering(*TAKEN[form])) as server,
+            sink(server.url, timeout="900ms") as hook,
+            asyncio.timeout(0.9),
+        ):
+            await hook.deliver(batch())
+            return len(server.requests)
+
+    assert asyncio.run(main()) == 1
+
+
 # ---------------------------------------------------------------- other statuses
 
 ODD = {
