@@ -106,8 +106,8 @@ PUSHES = (
     Bug(
         "a refusal before the request is not counted",
         "poller/listen.py",
-        "        elif status == 400:\n            self._refuse(self._flaw(exc))\n",
-        "        elif status == 400:\n            self._flaw(exc)\n",
+        "            self._refuse(flaw)\n",
+        "",
         (f"{HEADS}test_every_head_that_is_no_request_is_refused_counted_and_logged",),
     ),
 )

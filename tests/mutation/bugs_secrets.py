@@ -9,8 +9,8 @@ SECRETS = (
     Bug(
         "a secret's name is not folded",
         "poller/qcloud/redaction.py",
-        "folded = name.translate(_NO_SEPARATORS).lower()",
-        "folded = name",
+        'return "".join(each for each in _plain(name) if each.isalnum()).lower()',
+        "return name",
         (SPELLED,),
     ),
     Bug(
