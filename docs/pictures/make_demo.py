@@ -23,7 +23,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-COLUMNS = 100
+COLUMNS = 84
 MOST_LINES = 58
 PICTURE = Path(__file__).parent / "demo.svg"
 FOLDER = re.compile(r"(/\S*)?/poller-demo-\w+")
