@@ -277,7 +277,7 @@ def commands_to_run() -> Iterator[Any]:
 
 @pytest.mark.parametrize("line", [*commands_to_run()])
 def test_a_command_works(line: str, running: Running) -> None:
-    program = line.split()[0]
+    program = line.split(maxsplit=1)[0]
     if shutil.which(program, path=environment()["PATH"]) is None and os.environ.get("CI") != "true":
         pytest.skip(f"{program} is not installed")
     done = running.does(line)
