@@ -60,7 +60,9 @@ def sandbox(
     ],
     customers: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A YAML list of customers; see docs/guide/sandbox.md.", show_default=False),
+        typer.Option(
+            metavar="FILE", help="A YAML list of customers; see docs/guide/sandbox.md.", show_default=False
+        ),
     ] = None,
     listen: Annotated[
         str, typer.Option(metavar="HOST:PORT", help="The query interface.", rich_help_panel=WHERE)
