@@ -1,4 +1,4 @@
-# poller as a container; README.md, "As a container", says how to run it, compose.yaml shows it.
+# poller as a container; docs/guide/container.md says how to run it, compose.yaml shows it.
 #
 #   docker build -t poller .
 #   docker build -t poller --secret id=pip,src=/etc/pip.conf .     # behind a package mirror

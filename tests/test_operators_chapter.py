@@ -1,4 +1,4 @@
-"""README, "When it wakes you": every alarm there is has its line, and every line's alarm exists."""
+"""`docs/operations`: every alarm there is has its page, and every alarm on a page exists."""
 
 import ast
 import re
@@ -13,15 +13,25 @@ from poller.metrics import Metrics
 from poller.model import PollOutcome, PushOutcome
 
 ROOT: Final = Path(__file__).parent.parent
-CHAPTER: Final = re.split(r"^## ", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+OPERATIONS: Final = ROOT / "docs" / "operations"
+ALARMS: Final = sorted((OPERATIONS / "alarms").glob("*.md"))
 ASIDE: Final = ("sandbox", "demo", "testing")
 """What an operator does not run."""
 ALARMING: Final = frozenset({"warning", "error", "exception", "critical"})
 
 
 def chapter() -> str:
-    (found,) = (part for part in CHAPTER if part.startswith("When it wakes you\n"))
-    return found
+    """All pages for operators."""
+    return "\n".join(file.read_text() for file in sorted(OPERATIONS.rglob("*.md")))
+
+
+def seen_as(page: str) -> str:
+    """The list at the beginning of an alarm's page: where it shows."""
+    return page.partition("Seen as:\n")[2].partition("\n## ")[0]
+
+
+def all_seen_as() -> str:
+    return "".join(seen_as(file.read_text()) for file in ALARMS)
 
 
 def ways_to_say(name: str) -> bool:
@@ -91,15 +101,14 @@ def test_every_warning_and_error_of_the_log_has_its_line() -> None:
     events = log_events()
     assert {"failed", "poll_failed", "delivery_failed", "clock_skew", "read_failed"} <= set(events)
     missing = {f"{event} ({file})" for event, file in events.items() if f"`{event}`" not in chapter()}
-    assert not missing, "add to README.md, 'When it wakes you': what it means, what is safe, what to do"
+    assert not missing, "write a page in docs/operations/alarms: what it means, what to look at, what to do"
 
 
 def test_every_reason_not_to_be_ready_has_its_line() -> None:
     found = reasons()
     assert len(found) >= 8, found
-    said = re.sub(r"[0-9]+(?= s`)", "…", chapter())
-    missing = [reason for reason in found if f"`{reason}`" not in said]
-    assert not missing, "add to README.md, 'When it wakes you': what it means, what is safe, what to do"
+    missing = [reason for reason in found if f"`{reason}`" not in all_seen_as()]
+    assert not missing, "write a page in docs/operations/alarms: what it means, what to look at, what to do"
 
 
 def test_every_metric_has_its_place() -> None:
@@ -108,7 +117,7 @@ def test_every_metric_has_its_place() -> None:
         for name, labels in exposed().items()
         if not re.search(full := rf"`{name}{_labels(labels)}`", chapter())
     }
-    assert not missing, "add to README.md, 'When it wakes you'"
+    assert not missing, "add to an alarm's page, or to docs/operations/monitoring.md"
 
 
 def _labels(labels: frozenset[str]) -> str:
@@ -119,17 +128,26 @@ def _labels(labels: frozenset[str]) -> str:
     )
 
 
-def test_the_chapter_names_nothing_that_is_not_there() -> None:
+@pytest.mark.parametrize("file", ALARMS, ids=lambda file: str(file.stem))
+def test_an_alarms_page_has_its_anchor_its_parts_and_its_place_in_the_list(file: Path) -> None:
+    page = file.read_text()
+    assert page.startswith(f"(alarm-{file.stem})=\n# ")
+    assert seen_as(page).strip()
+    heads = re.findall(r"^## (.+)$", page, re.MULTILINE)
+    assert heads == ["What it means", "What to look at", "What to do"]
+    assert f"\nalarms/{file.stem}\n" in (OPERATIONS / "index.md").read_text()
+
+
+def test_the_pages_name_nothing_that_is_not_there() -> None:
     metrics = set(re.findall(r"`(poller_\w+)(?:\{[a-z,]*\})?`", chapter()))
     assert metrics <= set(exposed())
     every = "".join(file.read_text() for file in (ROOT / "poller").rglob("*.py"))
-    table = chapter().partition("<!-- alarms -->")[2].partition("\n\n")[0]
-    rows = [row.split(" | ")[0] for row in table.splitlines()[3:]]
-    assert len(rows) > 10
     events = {
-        e for row in rows for part in re.findall(r"log ([^;|]+)", row) for e in re.findall(r"`(\w+)`", part)
+        event
+        for line in re.findall(r"^- log (.+)$", all_seen_as(), re.MULTILINE)
+        for event in re.findall(r"`(\w+)`", line)
     }
-    assert len(events) > 10
+    assert len(events) > 30
     assert {event for event in events if f'"{event}"' not in every} == set()
 
 

@@ -383,7 +383,7 @@ def test_hevc_in_enhanced_rtmp_passes_through(studio: Studio, caplog: pytest.Log
         segments = studio.record(tags, 3)
     assert len(segments) == 2 or len(segments) == 3
     assert frames(joined(segments)) == frames(tags)
-    assert not caplog.records, "the README says that it is recorded"
+    assert not caplog.records, "the guide says that it is recorded"
     for file in studio.files():
         with av.open(str(file)) as container:
             assert container.streams.video[0].codec.name == "hevc"
