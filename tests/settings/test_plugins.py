@@ -89,7 +89,7 @@ def test_what_is_no_adapter_is_refused(kind: str, reason: str, tmp_path: Path) -
     assert reason in refused(kind, tmp_path)
 
 
-@pytest.mark.parametrize("kind", ["strange_mute", "strange_misspelt"])
+@pytest.mark.parametrize("kind", ["strange_mute", "strange_misspelt", "strange_inherits"])
 def test_a_plug_in_without_deliver_is_found_before_anything_runs(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "poller.yaml"
     path.write_text("\n".join({**GOOD, 9: f"  out: {{type: {kind}}}"}.values()))
