@@ -6,9 +6,10 @@ Each is entered once, used by one event loop, and left once. Constructors only s
 An adapter inherits its port (`class Mine(Sink)`), so that a type checker sees a method with the wrong signature, and
 a class that lacks one cannot be made. Only `__aenter__` and `__aexit__` have a default: they do nothing.
 
-Adapters are found by the entry points `poller.sources`, `poller.spools`, `poller.sinks`. An adapter class
-has an attribute `Settings` (a `poller.settings.Section`) and is built as `Adapter(name, settings, accounts)`;
-`accounts` maps the names under `accounts:` to `poller.qcloud.account.Account` (a spool gets none: `{}`).
+Adapters are found by the entry points `poller.sources`, `poller.spools`, `poller.sinks`. An adapter class has an
+attribute `Settings`, built on `SourceSettings`, `SpoolSettings` or `SinkSettings`. It is built as
+`Adapter(name, settings, accounts)`; `accounts` maps the names under `accounts:` to `Account` objects (a spool gets
+none: `{}`). Its author imports all of this from `poller.api`.
 """
 
 from abc import abstractmethod

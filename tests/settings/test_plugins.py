@@ -82,7 +82,7 @@ def test_an_import_that_raises_is_a_finding_of_one_line(tmp_path: Path) -> None:
         ("strange_nothing", "AttributeError"),
         ("strange_bare", "no class with its own Settings"),
         ("strange_number", "no class with its own Settings"),
-        ("strange_foreign", "not built on poller.settings.SinkSettings"),
+        ("strange_foreign", "not built on poller.api.SinkSettings"),
     ],
 )
 def test_what_is_no_adapter_is_refused(kind: str, reason: str, tmp_path: Path) -> None:
