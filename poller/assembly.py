@@ -4,22 +4,35 @@ import fnmatch
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from poller import control, plugins
 from poller.courier import Terms
 from poller.model import Event
-from poller.ports import Wants
+from poller.ports import PushedSource, Sink, Source, Spool, Wants
 from poller.qcloud.account import Account
 from poller.qcloud.excerpts import excerpt
 from poller.retry import RetryPolicy
-from poller.settings import Only, Settings, SinkSettings
+from poller.settings import Only, Settings, SinkSettings, SourceSettings, SpoolSettings
 
 
-def built(group: plugins.Group, name: str, settings: Any, accounts: Mapping[str, Account]) -> object:
-    """An adapter of that kind, not yet entered."""
-    adapter: Any = plugins.adapter(group, settings.type)
-    return adapter(name, settings, accounts)
+def build_source(
+    name: str, settings: SourceSettings, accounts: Mapping[str, Account]
+) -> Source | PushedSource:
+    """The source that these settings ask for, not yet entered."""
+    source: Source | PushedSource = plugins.adapter(plugins.SOURCES, settings.type)(name, settings, accounts)
+    return source
+
+
+def build_spool(settings: SpoolSettings) -> Spool:
+    """The spool that these settings ask for, not yet entered."""
+    spool: Spool = plugins.adapter(plugins.SPOOLS, settings.type)("spool", settings, {})
+    return spool
+
+
+def build_sink(name: str, settings: SinkSettings, accounts: Mapping[str, Account]) -> Sink:
+    """The sink that these settings ask for, not yet entered."""
+    sink: Sink = plugins.adapter(plugins.SINKS, settings.type)(name, settings, accounts)
+    return sink
 
 
 def journal_path(settings: Settings) -> Path:

@@ -2,14 +2,12 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import cast
 
-from poller import plugins
-from poller.assembly import built, wants
+from poller.assembly import build_source, build_spool, wants
 from poller.clock import Clock, KeepsTime
 from poller.control import ControlError, Works
 from poller.metrics import Metrics
-from poller.ports import PushedSource, Source, Spool
+from poller.ports import PushedSource, Source
 from poller.qcloud.account import Account
 from poller.settings import Settings, SourceSettings
 
@@ -22,7 +20,7 @@ async def at_rest(settings: Settings) -> AsyncIterator[Works]:
         raise ControlError("no daemon runs, and a spool without a file can only be asked through one")
     if not path.exists():
         raise ControlError(f"no daemon runs, and there is no spool {path} yet")
-    spool = cast(Spool, built(plugins.SPOOLS, "spool", settings.spool, {}))
+    spool = build_spool(settings.spool)
     async with spool:
         for name, sink in settings.sinks.items():
             await spool.attach(name, wants(sink.only), ordered=sink.ordered)
@@ -45,4 +43,4 @@ def _source(settings: Settings, name: str) -> Source | PushedSource | None:
     }
     if source.account not in accounts or type(source) is SourceSettings:
         return None  # its settings cannot be read: `check` says why
-    return cast(Source | PushedSource, built(plugins.SOURCES, name, source, accounts))
+    return build_source(name, source, accounts)

@@ -90,11 +90,10 @@ def salvage(
 
 
 def _spool(settings: "Settings") -> "KeptInFile":
-    from poller import plugins
-    from poller.assembly import built
+    from poller.assembly import build_spool
     from poller.ports import KeptInFile
 
-    spool = built(plugins.SPOOLS, "spool", settings.spool, {})
+    spool = build_spool(settings.spool)
     if not isinstance(spool, KeptInFile):
         _fail(f"a spool of type {settings.spool.type} has no file to look after")
     return spool

@@ -3,17 +3,17 @@
 import asyncio
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Self, cast
+from typing import Self
 
-from poller import plugins, systemd
-from poller.assembly import built, terms, wants
+from poller import systemd
+from poller.assembly import build_sink, build_source, terms, wants
 from poller.clock import Clock
 from poller.courier import Courier
 from poller.intake import Intake
 from poller.journal import Journal
 from poller.losses import Losses
 from poller.metrics import Metrics
-from poller.ports import Follows, PushedSource, Sink, Source, Spool
+from poller.ports import Follows, PushedSource, Source, Spool
 from poller.qcloud.account import Account
 from poller.qcloud.excerpts import Words
 from poller.reception import Reception
@@ -98,7 +98,7 @@ class Crew:
     async def open_sink(self, name: str, settings: SinkSettings) -> None:
         """Attach and enter a sink, with its courier."""
         self._words.learn(settings)
-        sink = cast(Sink, built(plugins.SINKS, name, settings, self.accounts))
+        sink = build_sink(name, settings, self.accounts)
         await self._spool.attach(name, wants(settings.only), ordered=settings.ordered)
         served = await Served.enter(sink)
         self._metrics.declare_sink(name)
@@ -117,7 +117,7 @@ class Crew:
     async def open_source(self, name: str, settings: SourceSettings) -> None:
         """Enter a source, with its pump."""
         self._words.learn(settings)
-        source = built(plugins.SOURCES, name, settings, self.accounts)
+        source = build_source(name, settings, self.accounts)
         if isinstance(source, Follows):
             source.follow(self._spool.streams)
         beat = self._watchdog.beater(name)
@@ -127,7 +127,6 @@ class Crew:
             pump = Reception(source, self._spool, metrics=self._metrics, beat=beat, watch=self._storage)
             source.attach(pump)
         else:
-            source = cast(Source, source)
             self._metrics.declare_source(source.account, name)
             pump = Intake(
                 source,

@@ -5,12 +5,12 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Self, cast
+from typing import Self
 
 import structlog
 
-from poller import admin, control, health, plugins, recovery, stderr, systemd
-from poller.assembly import built, control_path, journal_path
+from poller import admin, control, health, recovery, stderr, systemd
+from poller.assembly import build_spool, control_path, journal_path
 from poller.changeover import Changeover, new_accounts
 from poller.clock import Clock, KeepsTime
 from poller.control import ControlServer, Request, Row, Works
@@ -76,9 +76,7 @@ class Daemon:
 
     async def _open(self, stack: AsyncExitStack) -> None:
         settings = self.settings
-        self.spool = await stack.enter_async_context(
-            cast(Spool, built(plugins.SPOOLS, "spool", settings.spool, {}))
-        )
+        self.spool = await stack.enter_async_context(build_spool(settings.spool))
         if isinstance(self.spool, KeepsTime):
             self._clock = self.spool.clock
         self._tell_damage()

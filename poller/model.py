@@ -108,8 +108,16 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
 class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One thing that happened on the platform.
 
-    `occurred_at` falls back to `received_at` where nothing says better. `encoded` is the public form (one
-    CloudEvents 1.0 JSON object without a newline), made once; `fields` and `message` are read from it.
+    id:          32 hex digits; the same thing has the same id, whichever way and however often it is reported
+    kind:        such as `screenshot`: the CloudEvents type without `com.qcloud.live.`
+    account:     the account's name in the configuration
+    stream_id:   the stream it belongs to; empty for none
+    occurred_at: aware UTC; falls back to `received_at` where nothing says better
+    received_at: aware UTC; when it arrived here
+    url:         the URL of the picture or the recording; None where there is none
+    encoded:     the public form, made once: one CloudEvents 1.0 JSON object in UTF-8, without a newline
+
+    `fields` and `message` are read from `encoded`.
     """
 
     id: str
@@ -281,8 +289,11 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
     """Deliveries carried together; when all of it failed alike, a retry carries the same members under the same `id`.
 
-    `id` is the event's own for one delivery, else a hash of the members' ids. `first_attempt_at` is
-    None before the first attempt. `ticket` belongs to the spool that gave the batch out.
+    id:               the event's own for one delivery, else a hash of the members' ids (32 hex digits)
+    sink:             the sink's name in the configuration
+    attempt:          counts from 1
+    first_attempt_at: aware UTC; None before the first attempt
+    ticket:           belongs to the spool that gave the batch out
     """
 
     id: str

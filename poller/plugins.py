@@ -60,7 +60,8 @@ def missing_methods(group: Group, type: str) -> list[str]:
     found = adapter(group, type)
     pushed = group == SOURCES and hasattr(found, "attach")
     needed = (*ENTERED, *(PUSHED if pushed else NEEDED[group]))
-    return [name for name in needed if not callable(getattr(found, name, None))]
+    lacking = {name for name in needed if not callable(getattr(found, name, None))}
+    return sorted(lacking | getattr(found, "__abstractmethods__", frozenset()))
 
 
 _CLASS: Final = type

@@ -3,11 +3,16 @@
 Every port is an async context manager: entering connects (and raises when it cannot), leaving closes.
 Each is entered once, used by one event loop, and left once. Constructors only store.
 
-Adapters are found by the entry points `poller.sources`, `poller.spools`, `poller.sinks`. An adapter class
-has an attribute `Settings` (a `poller.settings.Section`) and is built as `Adapter(name, settings, accounts)`;
-`accounts` maps the names under `accounts:` to `poller.qcloud.account.Account` (a spool gets none: `{}`).
+An adapter inherits its port (`class Mine(Sink)`), so that a type checker sees a method with the wrong signature, and
+a class that lacks one cannot be made. Only `__aenter__` and `__aexit__` have a default: they do nothing.
+
+Adapters are found by the entry points `poller.sources`, `poller.spools`, `poller.sinks`. An adapter class has an
+attribute `Settings`, built on `SourceSettings`, `SpoolSettings` or `SinkSettings`. It is built as
+`Adapter(name, settings, accounts)`; `accounts` maps the names under `accounts:` to `Account` objects (a spool gets
+none: `{}`). Its author imports all of this from `poller.api`.
 """
 
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -41,11 +46,13 @@ Wants = Callable[[Event], bool]
 class Port(Protocol):
     """What all ports share: entering connects, leaving closes."""
 
-    async def __aenter__(self) -> Self: ...
+    async def __aenter__(self) -> Self:
+        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None: ...
+    ) -> None:
+        return None
 
 
 class Source(Port, Protocol):
@@ -63,6 +70,7 @@ class Source(Port, Protocol):
     """Whether an answer that is lost is lost for good. If so, each page goes through the journal, and `drain` waits
     until one was empty; else the source asks again, and neither is done."""
 
+    @abstractmethod
     async def ready(self) -> None:
         """Wait until a poll is due and allowed (throttle). May be cancelled at any time; nothing is lost by it.
 
@@ -70,6 +78,7 @@ class Source(Port, Protocol):
         """
         ...
 
+    @abstractmethod
     async def fetch(self) -> Page:
         """One request, I/O only. Never cancelled: it must end by its own deadlines (60 s at the most).
 
@@ -79,6 +88,7 @@ class Source(Port, Protocol):
         """
         ...
 
+    @abstractmethod
     def read(self, page: Page, memory: bytes) -> Reading:
         """What is in a page: pure, without clock or I/O, the same again for the same arguments.
 
@@ -95,6 +105,7 @@ class Source(Port, Protocol):
 class Follows(Protocol):
     """What a source has besides if it follows channels."""
 
+    @abstractmethod
     def follow(self, streams: Callable[[], Sequence[Stream]]) -> None:
         """Take the catalogue (`Spool.streams`), once, before the source is entered."""
         ...
@@ -131,18 +142,22 @@ class PushedSource(Port, Protocol):
     account: str
 
     @property
+    @abstractmethod
     def address(self) -> str:
         """Where it listens, for people; holds no secret."""
         ...
 
+    @abstractmethod
     def attach(self, entrance: Entrance) -> None:
         """Say where pages go; called once, before entering."""
         ...
 
+    @abstractmethod
     async def close(self) -> None:
         """Take nothing more; returns when what was being taken is answered. May be called twice."""
         ...
 
+    @abstractmethod
     def read(self, page: Page) -> Reading:
         """What is in a page: pure, like `Source.read`, but without a memory."""
         ...
@@ -155,10 +170,12 @@ class Spool(Port, Protocol):
     `StorageError` has changed nothing. Ids are remembered for 30 days.
     """
 
+    @abstractmethod
     async def prove(self) -> None:
         """Write something durably, or raise `StorageError`: asked before the first poll and after trouble."""
         ...
 
+    @abstractmethod
     async def attach(self, sink: str, wants: Wants, ordered: bool = False) -> None:
         """Make a sink known before its first `claim`. A new sink starts at now, a known one where it was.
 
@@ -183,15 +200,18 @@ class Spool(Port, Protocol):
         """
         ...
 
+    @abstractmethod
     async def detach(self, sink: str) -> None:
         """Forget an attached sink, for which nobody claims, until it is attached again; it holds nothing back."""
         ...
 
+    @abstractmethod
     async def memory(self, source: str) -> Mapping[str, bytes]:
         """The source's memories as last committed, by what they are about. Empty ones are left out; one that has not
         changed for 60 days may be forgotten."""
         ...
 
+    @abstractmethod
     async def append(self, source: str, readings: Sequence[Reading]) -> Counter[str]:
         """Commit events, rejects and the last memory about each thing in one transaction; returns how many events
         of each kind were new. An event of which one of its `ids` was seen before changes nothing; nor does a change
@@ -207,6 +227,7 @@ class Spool(Port, Protocol):
         """
         ...
 
+    @abstractmethod
     async def claim(self, sink: str, limit: int, linger: float = 0.0) -> Batch:
         """Wait until something is owed to the sink and take up to `limit` of it.
 
@@ -216,6 +237,7 @@ class Spool(Port, Protocol):
         """
         ...
 
+    @abstractmethod
     async def settle(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
         """Say what became of each delivery of a claimed batch, in its order.
 
@@ -230,18 +252,22 @@ class Spool(Port, Protocol):
         """
         ...
 
+    @abstractmethod
     async def split(self, batch: Batch) -> tuple[Batch, ...]:
         """Exchange a claimed batch of two or more for two claimed halves, each to be settled on its own."""
         ...
 
+    @abstractmethod
     async def retry_now(self, sink: str) -> None:
         """Let everything that waits for an attached sink's retry be due."""
         ...
 
+    @abstractmethod
     async def backlog(self, sink: str) -> Backlog:
         """What an attached sink is owed."""
         ...
 
+    @abstractmethod
     def streams(self) -> list[Stream]:
         """What is known of each stream, derived from all events committed so far (`poller.catalogue`).
 
@@ -249,14 +275,17 @@ class Spool(Port, Protocol):
         """
         ...
 
+    @abstractmethod
     async def recent(self, limit: int) -> list[Event]:
         """The newest events, newest first, settled or not, as far back as they are retained."""
         ...
 
+    @abstractmethod
     async def dead(self, limit: int, chosen: Choice = EVERYTHING) -> list[DeadLetter]:
         """Dead letters, newest first, up to `limit`; what was settled just now is among them."""
         ...
 
+    @abstractmethod
     async def retry_dead(
         self, sink: str, numbers: Sequence[int], together: int, rebuild: Callable[[Event], Event] = unchanged
     ) -> int:
@@ -273,14 +302,17 @@ class Spool(Port, Protocol):
         """
         ...
 
+    @abstractmethod
     async def purge_dead(self, numbers: Sequence[int]) -> int:
         """Forget these dead letters; returns how many there were."""
         ...
 
+    @abstractmethod
     async def quarantined(self, limit: int, chosen: Choice = EVERYTHING) -> list[Quarantined]:
         """What could not be read, newest first, up to `limit`."""
         ...
 
+    @abstractmethod
     async def read_again(self, source: str, readings: Mapping[int, Reading]) -> Counter[str]:
         """Exchange rejects of a source, by their number, for what was read in them now, in one transaction; returns
         how many events of each kind were new.
@@ -290,14 +322,17 @@ class Spool(Port, Protocol):
         """
         ...
 
+    @abstractmethod
     async def purge_quarantine(self, numbers: Sequence[int]) -> int:
         """Forget these rejects; returns how many there were."""
         ...
 
+    @abstractmethod
     async def quarantine_size(self) -> int:
         """How many rejects are kept."""
         ...
 
+    @abstractmethod
     async def pause(self, sink: str, paused: bool) -> None:
         """Remember, as durably as the engine gets, whether the operator paused an attached sink.
 
@@ -305,16 +340,19 @@ class Spool(Port, Protocol):
         """
         ...
 
+    @abstractmethod
     async def paused(self) -> frozenset[str]:
         """The sinks that the operator paused, also those that are not attached."""
         ...
 
+    @abstractmethod
     async def prune(self) -> "Pruned":
         """Forget, in one short step, some of what is settled by every attached sink and older than the
         engine's `retain`, of the dead letters older than `retain_dead`, and of quarantine older than
         `retain_quarantine`."""
         ...
 
+    @abstractmethod
     async def size(self) -> int:
         """Bytes held."""
         ...
@@ -343,6 +381,7 @@ class BeginsAnew(Protocol):
     damage: Damage | None
     """What entering found; None when all was well."""
 
+    @abstractmethod
     def files_aside(self) -> Sequence[Path]:
         """The damaged files that nobody has taken away yet."""
         ...
@@ -381,20 +420,24 @@ class KeptInFile(Protocol):
     """What a spool has besides if it is one file. All but `restore` is called without entering the spool, only reads,
     and raises `StorageError` for a file that is not there or not ours."""
 
+    @abstractmethod
     def examine(self) -> Examined:
         """Read all of the spool's file, as of one moment; also beside a running daemon."""
         ...
 
+    @abstractmethod
     def export(self, kinds: frozenset[str], since: datetime | None) -> Iterator[bytes]:
         """The public forms of the retained events of these kinds (empty: all), received since then, oldest first; also
         beside a running daemon."""
         ...
 
+    @abstractmethod
     def salvage(self, file: Path, sinks: Sequence[str]) -> Iterator[Salvaged]:
         """What can be read of another file, however damaged: the events that these sinks had not settled (no sinks: all
         events; also where that cannot be told), dead letters, rejects."""
         ...
 
+    @abstractmethod
     async def restore(self, salvaged: Sequence[Salvaged]) -> int:
         """Commit it to this spool, entered, as new; what is known changes nothing. Returns how many events were new."""
         ...
@@ -405,6 +448,7 @@ class Sink(Port, Protocol):
 
     name: str
 
+    @abstractmethod
     async def deliver(self, batch: Batch) -> None:
         """Carry a batch out; called for up to `concurrency` batches at once.
 

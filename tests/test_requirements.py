@@ -65,7 +65,7 @@ def test_no_file_names_where_packages_come_from() -> None:
 
 
 def test_the_gate_and_the_image_install_only_what_is_locked() -> None:
-    for file in (".ci/run", "Dockerfile"):
+    for file in (".ci/setup", "Dockerfile"):
         text = (ROOT / file).read_text().replace("\\\n", " ")
         installs = re.findall(r"pip (?:--python \S+ )?(?:install|wheel) [^&\n]+", text)
         assert len(installs) >= 2

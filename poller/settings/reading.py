@@ -175,7 +175,7 @@ class Reading:
         if isinstance(found, type) and issubclass(found, base):
             return found
         self.find(
-            (*path, "type"), f"the {kind} plug-in's Settings are not built on poller.settings.{base.__name__}"
+            (*path, "type"), f"the {kind} plug-in's Settings are not built on poller.api.{base.__name__}"
         )
         return None
 

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from poller.errors import SinkError, TryLater
 from poller.model import Batch, Event
+from poller.ports import Sink
 from poller.settings import BatchSettings, SinkSettings
 from poller.stderr import write_some
 from poller.worker import GroupThread
@@ -34,7 +35,7 @@ class StdoutSettings(SinkSettings):
     batch: StdoutBatch = Field(default=StdoutBatch(), description="How many events are written at once.")
 
 
-class Stdout:
+class Stdout(Sink):
     """Writes events to standard output; a reader that stops or goes away is a failed delivery, nothing worse.
 
     A write to a full pipe blocks its thread, not the loop. It outlives the delivery that began it, and

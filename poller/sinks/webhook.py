@@ -17,6 +17,7 @@ from poller.errors import BadConfiguration, Gone, Rejected, SinkError, TryLater
 from poller.http_client import Lost, Poster, Route, Unreachable, client_context
 from poller.model import Batch
 from poller.outbound import USER_AGENT, AddressGuard, literal_address, ssl_context, wait_seconds
+from poller.ports import Sink
 from poller.resolver import Resolver
 from poller.settings import (
     AccountSettings,
@@ -133,7 +134,7 @@ class WebhookSettings(SinkSettings):
 # ---------------------------------------------------------------- the sink
 
 
-class Webhook:
+class Webhook(Sink):
     """Posts events to a URL; the answer's status alone says what became of them."""
 
     Settings = WebhookSettings

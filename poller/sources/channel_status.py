@@ -6,8 +6,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar
 
 import msgspec
 from pydantic import Field
@@ -15,6 +14,7 @@ from pydantic import Field
 from poller.catalogue import POLLS, Stream
 from poller.following import Following, FollowingSettings
 from poller.model import Event, Page, Reading, identity, new_event
+from poller.ports import Follows, Source
 from poller.qcloud.account import Account
 from poller.qcloud.channels import INTERFACE, INTERRUPTED, LIVE, NEVER, Told, read_status
 from poller.qcloud.replies import Verdict
@@ -140,7 +140,7 @@ def learned(known: Known, state: str, at: float, confirm: int) -> tuple[Known, f
     return Known(state=state), since
 
 
-class ChannelStatus:
+class ChannelStatus(Source, Follows):
     """Asks for the state of each channel; the account is entered before and left after it."""
 
     Settings = ChannelStatusSettings
@@ -161,14 +161,6 @@ class ChannelStatus:
         self._taken: deque[str] = deque()
         self._against: dict[str, int] = {}
         """Channels that were live when we last heard, and how many answers in a row have said otherwise since."""
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        pass
 
     def follow(self, streams: Callable[[], Sequence[Stream]]) -> None:
         """See `Follows.follow`."""

@@ -9,8 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar
 
 import msgspec
 from pydantic import Field
@@ -18,6 +17,7 @@ from pydantic import Field
 from poller.catalogue import Stream
 from poller.following import Following, FollowingSettings
 from poller.model import Event, Page, Reading, Reject, identity, new_event
+from poller.ports import Follows, Source
 from poller.qcloud.account import Account
 from poller.qcloud.files import INTERFACE, FileList, Segment, lasted, read_files, recording_key
 from poller.qcloud.redaction import redact
@@ -81,7 +81,7 @@ def remembered(seen: Seen, ends: Mapping[int, float]) -> Seen:
     return Seen(newest=newest, ends=dict(sorted(kept)))
 
 
-class Recordings:
+class Recordings(Source, Follows):
     """Lists the finished segments of each channel; the account is entered before and left after it."""
 
     Settings = RecordingsSettings
@@ -104,14 +104,6 @@ class Recordings:
         self._looked = float("-inf")
         self._turnstile = asyncio.Lock()
         self._taken: deque[Call] = deque()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        pass
 
     def follow(self, streams: Callable[[], Sequence[Stream]]) -> None:
         """See `Follows.follow`."""

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from types import TracebackType
 from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
 from poller.model import ERROR_PAGE, Event, Page, Reading, Reject
+from poller.ports import Source
 from poller.qcloud.account import Account
 from poller.qcloud.messages import Unreadable
 from poller.qcloud.redaction import redact
@@ -47,7 +47,7 @@ class ScreenshotQueueSettings(SourceSettings):
         return self
 
 
-class ScreenshotQueue:
+class ScreenshotQueue(Source):
     """Drains the screenshot queue of one account; the account is entered before and left after it."""
 
     Settings = ScreenshotQueueSettings
@@ -62,14 +62,6 @@ class ScreenshotQueue:
         self._count = settings.count
         self._account = accounts[settings.account]
         self._inputs = {"Param.n.bid": str(settings.queue_id), "Param.n.count": str(settings.count)}
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        pass
 
     async def ready(self) -> None:
         """Wait for the account's throttle, which all its sources share."""

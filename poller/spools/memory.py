@@ -3,8 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count, islice
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 import msgspec
 from pydantic import Field
@@ -26,7 +25,7 @@ from poller.model import (
     corrected,
     unchanged,
 )
-from poller.ports import Pruned, Wants
+from poller.ports import Pruned, Spool, Wants
 from poller.settings import SpoolSettings
 from poller.spools.claims import Claims
 from poller.spools.desk import Changes, Desk, Member, Waiting, revived, waiting_corrected
@@ -38,7 +37,7 @@ KEPT_REJECTS = 1_000
 PRUNE_STEP = 256
 
 
-class MemorySpool:
+class MemorySpool(Spool):
     """Keeps what is not settled, and the newest thousand events for a look."""
 
     class Settings(SpoolSettings):
@@ -69,14 +68,6 @@ class MemorySpool:
         self._dead_ahead: dict[str, set[int]] = {}
         self._since: dict[str, int] = {}
         """From which number on an ordered sink was served in order."""
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None:
-        return None
 
     async def prove(self) -> None:
         """See `Spool.prove`."""

@@ -1,6 +1,9 @@
 """The ports' contracts as tests: subclass one in your own pytest file, say how to build the adapter, and run it.
 
 ```python
+from poller.api import SinkContract, SinkWorld
+
+
 class TestMySink(SinkContract):
     @asynccontextmanager
     async def world(self, folder):

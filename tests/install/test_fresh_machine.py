@@ -2,8 +2,10 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -61,11 +63,24 @@ def test_the_readmes_first_command_runs_the_demo_in_a_fresh_clone(tmp_path: Path
 
 
 def test_the_gate_runs_the_readmes_second_command() -> None:
-    gate = (ROOT / ".ci" / "run").read_text()
-    extract = [line for line in gate.splitlines() if line.startswith(("line=", "tests="))]
-    got = shell("; ".join([*extract, 'printf "%s\\n%s" "$line" "$tests"']), ROOT).stdout
-    assert got.splitlines() == [commands()["second"], commands()["second"].split(" && ")[-1]]
-    assert gate.rstrip().endswith('exec bash -euc "$tests"')
+    shown = shell(f"'{Path(sys.executable).with_name('just')}' --dry-run test-all", ROOT)
+    assert shown.stderr.replace('"$@"', "").split() == commands()["second"].split(" && ")[-1].split()
+    assert (ROOT / ".ci" / "run").read_text().rstrip().endswith('exec "$just" test-all')
+
+
+def test_the_wheel_holds_what_a_plug_in_author_and_a_type_checker_need(tmp_path: Path) -> None:
+    copy = tmp_path / "source"
+    copy.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    shutil.copytree(ROOT / "poller", copy / "poller", ignore=shutil.ignore_patterns("__pycache__"))
+    built = shell(f"{sys.executable} -m build --wheel --no-isolation -o {tmp_path} .", copy)
+    assert built.returncode == 0, built.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as packed:
+        names = set(packed.namelist())
+    assert {"poller/py.typed", "poller/api.py", "poller/testing/__init__.py"} <= names
+    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"poller"}
 
 
 @pytest.mark.timeout(1200)

@@ -14,6 +14,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from poller.ports import Sink as Port
 from poller.settings import (
     BatchSettings, Cidr, Duration, FilePath, Only, Secret, SecretFile, Section, SinkSettings, Size,
     SourceSettings, SpoolSettings, TlsSettings, Url, duration_between,
@@ -103,6 +104,12 @@ class Mute(Adapter):
     Settings = SinkSettings
 
 
+class Inherits(Port):
+    """The port's own `deliver` is there, and delivers nothing."""
+
+    Settings = SinkSettings
+
+
 class Misspelt(Sink):
     deliver = "later"
     Settings = SinkSettings
@@ -131,6 +138,7 @@ strange_nothing = strange_adapters:Nothing
 strange_broker = strange_broken:Broker
 strange_raising = strange_raising:Raising
 strange_mute = strange_adapters:Mute
+strange_inherits = strange_adapters:Inherits
 strange_misspelt = strange_adapters:Misspelt
 strange_complete = strange_adapters:Hook
 """

@@ -82,14 +82,14 @@ def test_an_import_that_raises_is_a_finding_of_one_line(tmp_path: Path) -> None:
         ("strange_nothing", "AttributeError"),
         ("strange_bare", "no class with its own Settings"),
         ("strange_number", "no class with its own Settings"),
-        ("strange_foreign", "not built on poller.settings.SinkSettings"),
+        ("strange_foreign", "not built on poller.api.SinkSettings"),
     ],
 )
 def test_what_is_no_adapter_is_refused(kind: str, reason: str, tmp_path: Path) -> None:
     assert reason in refused(kind, tmp_path)
 
 
-@pytest.mark.parametrize("kind", ["strange_mute", "strange_misspelt"])
+@pytest.mark.parametrize("kind", ["strange_mute", "strange_misspelt", "strange_inherits"])
 def test_a_plug_in_without_deliver_is_found_before_anything_runs(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "poller.yaml"
     path.write_text("\n".join({**GOOD, 9: f"  out: {{type: {kind}}}"}.values()))

@@ -13,6 +13,7 @@ import msgspec
 from poller.errors import PartlyFailed, SinkError, TryLater
 from poller.model import Batch, Event
 from poller.outbound import AddressGuard
+from poller.ports import Sink
 from poller.sinks.download.fetch import Arrived, Fetcher, HostTrouble, Memory
 from poller.sinks.download.hosts import HostList, Target, host_list, vet
 from poller.sinks.download.paths import Layout, Place, parse_template
@@ -38,7 +39,7 @@ class HasPictureHosts(Protocol):
     def picture_hosts(self) -> frozenset[str]: ...
 
 
-class Download:
+class Download(Sink):
     """Stores pictures below a directory. The same event again gets the same file again."""
 
     Settings = DownloadSettings

@@ -16,7 +16,7 @@ from poller.clock import Clock
 from poller.errors import PollerError, StorageError
 from poller.listen import Listener, Refusal, proceed
 from poller.model import Event, Page, PollOutcome, PushOutcome, Reading
-from poller.ports import Entrance
+from poller.ports import Entrance, PushedSource
 from poller.qcloud.messages import Unreadable
 from poller.qcloud.notifications import RECORDING, notification_event
 from poller.qcloud.screenshots import KIND as SHOT
@@ -58,7 +58,7 @@ class TurnedAway(PollerError):
         self.outcome = outcome
 
 
-class Callbacks:
+class Callbacks(PushedSource):
     """Receives the notifications of one account."""
 
     Settings = CallbacksSettings

@@ -43,7 +43,17 @@ from poller.model import (
     Reading,
     unchanged,
 )
-from poller.ports import Damage, Examined, Pruned, Salvaged, Wants
+from poller.ports import (
+    BeginsAnew,
+    Damage,
+    Examined,
+    KeptInFile,
+    NoticesLoss,
+    Pruned,
+    Salvaged,
+    Spool,
+    Wants,
+)
 from poller.settings import ResolvedPath, Size, SpoolSettings, size_between
 from poller.spools.claims import Claims
 from poller.spools.desk import Changes, Desk, Member
@@ -79,7 +89,7 @@ Result = TypeVar("Result")
 Read = Callable[[sqlite3.Connection], object]
 
 
-class SqliteSpool:
+class SqliteSpool(Spool, BeginsAnew, NoticesLoss, KeptInFile):
     """The default spool."""
 
     class Settings(SpoolSettings):
