@@ -75,9 +75,9 @@ RECEIVER: Final = (
         "503, taken when it comes again",
         "503 and `receiving_paused`; the commit is held back, or fails",
         "story/test_callbacks.py::test_a_full_spool_refuses_pushes_and_takes_them_again_when_there_is_room",
-        "core/test_reception.py"
+        "unit/test_reception.py"
         "::test_a_commit_that_takes_too_long_is_no_commit_and_others_do_not_wait_for_it",
-        "core/test_reception.py::test_a_spool_that_fails_for_good_refuses_who_waits_and_ends_the_process",
+        "unit/test_reception.py::test_a_spool_that_fails_for_good_refuses_who_waits_and_ends_the_process",
     ),
     row(
         "a stranger, or a proxy's header",
@@ -178,7 +178,7 @@ PORTS: Final = (
         "exit by SIGKILL at the points before and after",
         "story/test_fail_points_ways.py"
         "::test_killed_before_and_after_a_pushs_commit_what_was_answered_is_there_once",
-        "core/test_reception.py::test_a_page_is_in_the_spool_when_its_sender_is_told",
+        "unit/test_reception.py::test_a_page_is_in_the_spool_when_its_sender_is_told",
     ),
 )
 

@@ -34,7 +34,7 @@ UPSTREAM: Final = (
         "qcloud/test_client.py::test_nobody_there_and_no_such_name_are_not_sent",
         "qcloud/test_client.py::test_a_server_that_speaks_no_tls_is_sent_nothing",
         "qcloud/test_client.py::test_an_untrusted_certificate_sends_nothing_and_a_trusted_one_does",
-        "core/test_intake.py::test_what_never_left_this_machine_is_a_failure_and_takes_no_room",
+        "unit/test_intake.py::test_what_never_left_this_machine_is_a_failure_and_takes_no_room",
     ),
     row(
         "sent, and no whole answer",
@@ -68,7 +68,7 @@ UPSTREAM: Final = (
         "something between that spoils every answer",
         "four pages in the first minute, one in each later one (minutes with --soak); a reason in `/readyz`",
         "the box between counts requests, the platform dequeues",
-        "core/test_intake.py"
+        "unit/test_intake.py"
         "::test_where_every_answer_is_spoiled_four_pages_are_lost_in_a_minute_and_one_in_each_later_one",
         "story/test_spoiled_answers.py"
         "::test_where_every_answer_is_spoiled_the_queue_is_not_emptied_for_nothing",
@@ -125,7 +125,7 @@ UPSTREAM: Final = (
         "the sandbox's `fired`; the outcome of each",
         API,
         "sources/test_screenshot_queue.py::test_nothing_there_too_frequent_not_allowed_and_broken_are_four_things",
-        "core/test_intake.py::test_not_allowed_waits_five_seconds_also_where_the_source_is_quick",
+        "unit/test_intake.py::test_not_allowed_waits_five_seconds_also_where_the_source_is_quick",
         sandbox="api:wrong_ret too_frequent",
     ),
     row(
@@ -179,8 +179,8 @@ UPSTREAM: Final = (
         "a change of a channel's state that is dated far ahead or far back",
         "dated when it was received; later changes are told",
         "the dates of the events themselves",
-        "core/test_catalogue.py::test_a_change_that_is_dated_far_off_silences_no_later_one",
-        "core/test_catalogue.py::test_a_state_that_was_stored_for_2099_heals_with_the_next_change",
+        "unit/test_catalogue.py::test_a_change_that_is_dated_far_off_silences_no_later_one",
+        "unit/test_catalogue.py::test_a_state_that_was_stored_for_2099_heals_with_the_next_change",
         "qcloud/test_notifications.py::test_a_change_is_dated_no_further_ahead_than_it_was_received",
     ),
 )

@@ -32,8 +32,8 @@ POLLING = (
         "await asyncio.shield(task)",
         "await task",
         (
-            "tests/core/test_intake.py::test_stopping_waits_for_the_poll_in_flight_and_commits_its_answer",
-            "tests/core/test_intake.py::test_a_cancelled_intake_still_keeps_the_answer_of_the_poll_in_flight",
+            "tests/unit/test_intake.py::test_stopping_waits_for_the_poll_in_flight_and_commits_its_answer",
+            "tests/unit/test_intake.py::test_a_cancelled_intake_still_keeps_the_answer_of_the_poll_in_flight",
         ),
     ),
     Bug(
@@ -41,7 +41,7 @@ POLLING = (
         "poller/intake.py",
         "            if task.cancelled():\n",
         "            if task.done():\n",
-        ("tests/core/test_intake.py::test_a_broken_spool_ends_polling_in_whatever_moment_the_next_poll_is",),
+        ("tests/unit/test_intake.py::test_a_broken_spool_ends_polling_in_whatever_moment_the_next_poll_is",),
     ),
     Bug(
         "the next poll does not wait until the page is durable",
@@ -56,7 +56,7 @@ POLLING = (
         "        if not await self._until_taken(self._spool.prove):\n            return False\n",
         "",
         (
-            "tests/core/test_intake.py"
+            "tests/unit/test_intake.py"
             "::test_nothing_is_polled_before_the_spool_is_proven_and_polling_begins_by_itself",
         ),
     ),
@@ -69,8 +69,8 @@ POLLING = (
         "        group = []\n"
         "        if readings and not await self._append(readings):\n            return\n",
         (
-            "tests/core/test_intake.py::test_stopping_on_a_full_disk_leaves_the_page_to_the_journal",
-            "tests/core/test_intake.py::test_a_broken_spool_ends_the_process_and_the_page_waits_in_the_journal",
+            "tests/unit/test_intake.py::test_stopping_on_a_full_disk_leaves_the_page_to_the_journal",
+            "tests/unit/test_intake.py::test_a_broken_spool_ends_the_process_and_the_page_waits_in_the_journal",
         ),
     ),
     Bug(
@@ -78,7 +78,7 @@ POLLING = (
         "poller/intake.py",
         "for number, page in left_over:",
         "for number, page in ():",
-        ("tests/core/test_intake.py::test_pages_left_in_the_journal_are_read_in_before_the_first_poll",),
+        ("tests/unit/test_intake.py::test_pages_left_in_the_journal_are_read_in_before_the_first_poll",),
     ),
     Bug(
         "one message that cannot be read takes its batch along",
@@ -99,7 +99,7 @@ POLLING = (
         "poller/scribe.py",
         "except Exception as error:",
         "except ArithmeticError as error:",
-        ("tests/core/test_intake.py::test_a_bug_in_the_reader_ends_in_quarantine_and_polling_goes_on",),
+        ("tests/unit/test_intake.py::test_a_bug_in_the_reader_ends_in_quarantine_and_polling_goes_on",),
     ),
 )
 
@@ -160,14 +160,14 @@ SPOOL = (
         "poller/spools/sqlite/writer.py",
         'SYNCHRONOUS = "FULL"',
         'SYNCHRONOUS = "NORMAL"',
-        ("tests/core/test_sqlite_spool.py::test_every_commit_is_synced",),
+        ("tests/unit/spools/sqlite/test_sqlite_spool.py::test_every_commit_is_synced",),
     ),
     Bug(
         "the connection that reads may write and checkpoint",
         "poller/spools/sqlite/__init__.py",
         "?mode=ro",
         "?mode=rw",
-        ("tests/core/test_sqlite_spool.py::test_the_connection_that_reads_can_neither_write_nor_checkpoint",),
+        ("tests/unit/spools/sqlite/test_sqlite_spool.py::test_the_connection_that_reads_can_neither_write_nor_checkpoint",),
     ),
     Bug(
         "the spool believes the commit after a sync that failed",
@@ -194,7 +194,7 @@ SPOOL = (
         "poller/spools/sqlite/seen.py",
         "IDS_REMEMBERED = 30 * 86400.0",
         "IDS_REMEMBERED = 86400.0",
-        ("tests/core/test_sqlite_spool.py::test_ids_are_remembered_for_thirty_days_whatever_is_retained",),
+        ("tests/unit/spools/sqlite/test_sqlite_spool.py::test_ids_are_remembered_for_thirty_days_whatever_is_retained",),
     ),
     Bug(
         "a recording's vid is not remembered beside its file",
@@ -268,7 +268,7 @@ SPOOL = (
         "put = (*changes.put, *self._save(line for line in self._to_save.union(lines) if line.waits))",
         "put = changes.put",
         (
-            "tests/core/test_sqlite_spool.py"
+            "tests/unit/spools/sqlite/test_sqlite_spool.py"
             "::test_a_kill_while_a_stream_waits_repeats_nothing_that_others_got",
         ),
     ),
@@ -308,14 +308,14 @@ SPOOL = (
         "poller/spools/sqlite/aside.py",
         "os.rename(_beside(path, end), _beside(aside, end))",
         "os.unlink(_beside(path, end))",
-        ("tests/core/test_damaged_spool.py::test_what_is_no_database_is_moved_aside_as_it_is",),
+        ("tests/unit/spools/sqlite/test_damaged_spool.py::test_what_is_no_database_is_moved_aside_as_it_is",),
     ),
     Bug(
         "a damaged spool's WAL is left behind",
         "poller/spools/sqlite/aside.py",
         'ENDS = ("-wal", "-shm", "")',
         'ENDS = ("",)',
-        ("tests/core/test_damaged_spool.py::test_its_wal_goes_along",),
+        ("tests/unit/spools/sqlite/test_damaged_spool.py::test_its_wal_goes_along",),
     ),
     Bug(
         "salvage gives up at the first bad page",
@@ -347,35 +347,35 @@ SINKS = (
         "poller/courier.py",
         "self._end_shift(_Hand.CARRYING)",
         "self._end_shift(_Hand.CARRYING + 1)",
-        ("tests/core/test_courier.py::test_stopping_lets_a_delivery_finish_and_claims_no_more",),
+        ("tests/unit/test_courier.py::test_stopping_lets_a_delivery_finish_and_claims_no_more",),
     ),
     Bug(
         "every carrier probes a sink that fails",
         "poller/courier.py",
         "            async with self._gate:  # one probe at a time\n",
         "            async with asyncio.Lock():\n",
-        ("tests/core/test_courier.py::test_a_sink_that_keeps_failing_is_probed_by_one_carrier_only",),
+        ("tests/unit/test_courier.py::test_a_sink_that_keeps_failing_is_probed_by_one_carrier_only",),
     ),
     Bug(
         "a refused batch dies as a whole",
         "poller/courier.py",
         "            len(batch.deliveries) > 1\n",
         "            len(batch.deliveries) > 1000\n",
-        ("tests/core/test_courier.py::test_a_refused_batch_is_split_until_only_the_guilty_event_dies",),
+        ("tests/unit/test_courier.py::test_a_refused_batch_is_split_until_only_the_guilty_event_dies",),
     ),
     Bug(
         "deliveries are given up by count",
         "poller/retry.py",
         "if age >= policy.give_up_after:",
         "if attempt >= 10:",
-        ("tests/core/test_courier.py::test_a_day_of_outage_kills_nothing",),
+        ("tests/unit/test_courier.py::test_a_day_of_outage_kills_nothing",),
     ),
     Bug(
         "what a Retry-After asks for has no bounds",
         "poller/retry.py",
         "min(max(error.after, 0.0), policy.longest_wait)",
         "max(error.after, 0.0)",
-        ("tests/core/test_retry.py::test_an_attempt_has_one_outcome",),
+        ("tests/unit/test_retry.py::test_an_attempt_has_one_outcome",),
     ),
     Bug(
         "the signature does not cover the batch's brackets",
@@ -521,8 +521,8 @@ CALLBACKS = (
         "                await commit\n",
         "                await asyncio.sleep(0)\n",
         (
-            "tests/core/test_reception.py::test_a_page_is_in_the_spool_when_its_sender_is_told",
-            "tests/core/test_reception.py"
+            "tests/unit/test_reception.py::test_a_page_is_in_the_spool_when_its_sender_is_told",
+            "tests/unit/test_reception.py"
             "::test_a_commit_that_takes_too_long_is_no_commit_and_others_do_not_wait_for_it",
         ),
     ),
@@ -676,7 +676,7 @@ OPERATION = (
         "poller/retry.py",
         "return type(error).__name__",
         'return f"{type(error).__name__}: {error}"',
-        ("tests/core/test_retry.py::test_a_foreign_exceptions_text_is_not_told",),
+        ("tests/unit/test_retry.py::test_a_foreign_exceptions_text_is_not_told",),
     ),
     Bug(
         "an unset variable is empty",

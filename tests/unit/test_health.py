@@ -20,7 +20,7 @@ from poller.ports import Spool
 from poller.reception import Reception
 from poller.testing import ToldClock, anything, some_reading
 from tests.core.fakes import Answer, ScriptedSource, ToldSink, memory_spool, opened
-from tests.core.test_courier import terms
+from tests.unit.test_courier import terms
 
 AGE_LIMIT = 900.0
 
