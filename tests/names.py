@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 
 
 @cache
-def tests_of(file: str) -> dict[str, bool]:
+def found_in(file: str) -> dict[str, bool]:
     """The tests in a file (by its path from the root) as pytest names them, each with whether it is run ordinarily."""
     body = ast.parse((ROOT / file).read_text()).body
     of_the_file = [
@@ -24,7 +24,7 @@ def tests_of(file: str) -> dict[str, bool]:
 def is_there(test: str) -> bool:
     """Whether there is such a test, or file of tests; which cases it has only a run can tell."""
     file, _, name = test.partition("[")[0].partition("::")
-    return name in tests_of(file) if name else (ROOT / file).is_file()
+    return name in found_in(file) if name else (ROOT / file).is_file()
 
 
 def _tests(body: Sequence[ast.stmt]) -> Iterator[tuple[str, bool]]:

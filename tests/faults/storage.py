@@ -119,9 +119,9 @@ STORAGE: Final = (
         "a nonsense request on the control socket",
         "refused by itself; who works beside it gets what it asked for",
         "the answer is `not a request of this version`",
-        "control/test_nonsense_requests.py"
+        "unit/control/test_nonsense_requests.py"
         "::test_a_request_with_a_senseless_number_is_refused_whatever_the_verb",
-        "control/test_nonsense_requests.py::test_who_reads_beside_a_read_that_fails_gets_what_it_asked_for",
+        "unit/control/test_nonsense_requests.py::test_who_reads_beside_a_read_that_fails_gets_what_it_asked_for",
         "story/test_operate.py::test_who_talks_nonsense_or_nothing_is_cut_and_holds_nobody_up",
     ),
     row(

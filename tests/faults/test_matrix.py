@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from poller.sandbox import API_FAULTS, CALLBACK_FAULTS, COS_FAULTS, QUERY_FAULTS, UPLOAD_FAULTS
-from tests.names import tests_of
+from tests.names import found_in
 
 from .matrix import MATRIX, NOT_APPLICABLE
 from .row import Row
@@ -25,7 +25,7 @@ TABLES = {
 def run_ordinarily(test: str) -> bool:
     """Whether there is this test, and a run without --soak has it."""
     file, _, name = test.partition("::")
-    return tests_of(f"{TESTS.name}/{file}").get(name, False)
+    return found_in(f"{TESTS.name}/{file}").get(name, False)
 
 
 @pytest.mark.parametrize("one", ROWS, ids=lambda one: one.fault)

@@ -85,14 +85,14 @@ POLLING = (
         "poller/qcloud/replies.py",
         "            rejects.append((str(error), raw))",
         "            return (), tuple((str(error), one) for one in found)",
-        ("tests/sources/test_poison.py::test_a_poisoned_message_hurts_no_neighbour_and_is_kept",),
+        ("tests/unit/sources/test_poison.py::test_a_poisoned_message_hurts_no_neighbour_and_is_kept",),
     ),
     Bug(
         "a clock that is wrong by hours is believed",
         "poller/qcloud/skew.py",
         "0 < skew.seconds <= CORRECTABLE",
         "0 < skew.seconds",
-        ("tests/qcloud/test_skew.py::test_only_an_expired_signature_that_the_skew_explains_corrects",),
+        ("tests/unit/qcloud/test_skew.py::test_only_an_expired_signature_that_the_skew_explains_corrects",),
     ),
     Bug(
         "a bug in a reader ends the process",
@@ -167,7 +167,9 @@ SPOOL = (
         "poller/spools/sqlite/__init__.py",
         "?mode=ro",
         "?mode=rw",
-        ("tests/unit/spools/sqlite/test_sqlite_spool.py::test_the_connection_that_reads_can_neither_write_nor_checkpoint",),
+        (
+            "tests/unit/spools/sqlite/test_sqlite_spool.py::test_the_connection_that_reads_can_neither_write_nor_checkpoint",
+        ),
     ),
     Bug(
         "the spool believes the commit after a sync that failed",
@@ -194,7 +196,9 @@ SPOOL = (
         "poller/spools/sqlite/seen.py",
         "IDS_REMEMBERED = 30 * 86400.0",
         "IDS_REMEMBERED = 86400.0",
-        ("tests/unit/spools/sqlite/test_sqlite_spool.py::test_ids_are_remembered_for_thirty_days_whatever_is_retained",),
+        (
+            "tests/unit/spools/sqlite/test_sqlite_spool.py::test_ids_are_remembered_for_thirty_days_whatever_is_retained",
+        ),
     ),
     Bug(
         "a recording's vid is not remembered beside its file",
@@ -454,7 +458,7 @@ PICTURES = (
         "    width, height = _walk(body)\n",
         '    width, height = (16, 16) if body.endswith(b"\\xff\\xd9") else _walk(body)\n',
         (
-            "tests/sinks/download/test_pictures.py"
+            "tests/unit/sinks/download/test_pictures.py"
             "::test_a_thumbnail_with_an_end_of_its_own_does_not_make_a_cut_picture_whole",
         ),
     ),
@@ -463,7 +467,7 @@ PICTURES = (
         "poller/sinks/download/pictures.py",
         "if checksum is not None and str(crc64.xz(body)) != checksum.strip():",
         "if checksum is None:",
-        ("tests/sinks/download/test_pictures.py::test_the_checksum_is_the_stores_crc_in_decimal",),
+        ("tests/unit/sinks/download/test_pictures.py::test_the_checksum_is_the_stores_crc_in_decimal",),
     ),
     Bug(
         "an endless picture is read to its end",
@@ -532,7 +536,7 @@ CALLBACKS = (
         "_T.fullmatch(digits)",
         "_T.match(digits)",
         (
-            "tests/qcloud/test_notifications.py"
+            "tests/unit/qcloud/test_notifications.py"
             "::test_a_t_of_any_other_form_or_time_is_refused_whatever_its_signature",
         ),
     ),
@@ -542,7 +546,7 @@ CALLBACKS = (
         "if ahead < -LATE:",
         "if ahead < -1e12:",
         (
-            "tests/qcloud/test_notifications.py"
+            "tests/unit/qcloud/test_notifications.py"
             "::test_a_t_of_any_other_form_or_time_is_refused_whatever_its_signature",
         ),
     ),
@@ -551,7 +555,7 @@ CALLBACKS = (
         "poller/qcloud/signed_bodies.py",
         'return None if any(matches) else "wrong signature"',
         "return None if matches else None",
-        ("tests/qcloud/test_notifications.py::test_any_other_signature_is_refused",),
+        ("tests/unit/qcloud/test_notifications.py::test_any_other_signature_is_refused",),
     ),
     Bug(
         "the allow list lets everybody in",
@@ -594,7 +598,7 @@ CALLBACKS = (
         "poller/qcloud/redaction.py",
         'frozenset({"sign", "streamparam", "streamparams", "txsecret", "txtime"})',
         'frozenset({"sign"})',
-        ("tests/qcloud/test_notifications.py::test_nothing_that_opens_a_stream_or_signs_is_kept",),
+        ("tests/unit/qcloud/test_notifications.py::test_nothing_that_opens_a_stream_or_signs_is_kept",),
     ),
 )
 

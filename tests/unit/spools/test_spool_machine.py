@@ -100,11 +100,14 @@ class SpoolMachine(RuleBasedStateMachine):
     @rule(target=batches, sink=st.sampled_from(SINKS), limit=st.integers(1, 5))
     def claim(self, sink: str, limit: int) -> Any:
         async def try_claim() -> Batch | None:
-            try:
-                async with asyncio.timeout(0.05):
-                    return await self.spool.claim(sink, limit)
-            except TimeoutError:
-                return None
+            waiting = asyncio.ensure_future(self.spool.claim(sink, limit))
+            for _ in range(8):
+                await asyncio.sleep(0)
+                await self.spool.quarantine_size()  # whatever the claim reads is read before
+            if waiting.done():
+                return waiting.result()
+            waiting.cancel()
+            return None
 
         batch = self._do(try_claim())
         if batch is None:
