@@ -11,7 +11,7 @@ from poller.qcloud.account import Account
 from poller.qcloud.standing import Standing, asked
 from poller.sandbox import Answers, Customer, Load, Options, Sandbox
 from poller.settings import AccountSettings
-from tests.core.test_cli import poller
+from tests.commands import poller
 from tests.story.town import town
 
 WRONG = "0" * 32

@@ -12,7 +12,7 @@ import pytest
 from poller.outbound import AddressGuard
 from poller.qcloud.bucket import Answered, judge, probe
 from poller.sandbox import Customer
-from tests.core.test_cli import poller
+from tests.commands import poller
 from tests.sinks.download.shots import ok, serving
 from tests.story.town import Town, town
 

@@ -51,6 +51,8 @@ class Process:
                 env={**os.environ, **(environ or {})},
             )
         self._port = 0
+        self._read = 0
+        self._log: list[dict[str, Any]] = []
 
     @property
     def alive(self) -> bool:
@@ -62,9 +64,13 @@ class Process:
 
     @property
     def log(self) -> list[dict[str, Any]]:
-        """The log's whole lines."""
-        lines = self.stderr_file.read_bytes().split(b"\n")[:-1]
-        return [json.loads(line) for line in lines if line.startswith(b"{")]
+        """The log's whole lines; what was read before is not read again."""
+        with self.stderr_file.open("rb") as file:
+            file.seek(self._read)
+            whole, end, _ = file.read().rpartition(b"\n")
+        self._read += len(whole) + len(end)
+        self._log += [json.loads(line) for line in whole.split(b"\n") if line.startswith(b"{")]
+        return list(self._log)
 
     def said(self, event: str) -> list[dict[str, Any]]:
         """The log's lines of that event."""
