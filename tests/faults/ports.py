@@ -145,7 +145,7 @@ PORTS: Final = (
         "an open port without a token",
         "loopback by default; elsewhere refused without a token",
         "findings of bad configurations, each at its place; 401",
-        "settings/test_bad_configurations.py::test_a_bad_configuration_is_refused_where_it_is_wrong",
+        "unit/settings/test_bad_configurations.py::test_a_bad_configuration_is_refused_where_it_is_wrong",
         "core/test_admin.py::test_with_a_token_only_who_brings_it_sees_more_than_health",
     ),
     row(
@@ -217,8 +217,8 @@ SECRETS: Final = (
         "an invisible character in a secret",
         "a finding that names it",
         "each character in each place",
-        "settings/test_secrets.py::test_an_invisible_character_in_a_secret_is_a_finding_that_names_it",
-        "settings/test_secrets.py::test_no_secret_of_the_customers_file_is_echoed",
+        "unit/settings/test_secrets.py::test_an_invisible_character_in_a_secret_is_a_finding_that_names_it",
+        "unit/settings/test_secrets.py::test_no_secret_of_the_customers_file_is_echoed",
     ),
     row(
         "a traceback",
@@ -231,6 +231,6 @@ SECRETS: Final = (
         "tells no URL, query, header or secret",
         "each failure and each finding has a text",
         "sinks/test_webhook_connections.py::test_no_failure_tells_url_query_headers_or_secret",
-        "settings/test_bad_configurations.py::test_a_finding_is_one_line_and_holds_no_secret",
+        "unit/settings/test_bad_configurations.py::test_a_finding_is_one_line_and_holds_no_secret",
     ),
 )

@@ -687,14 +687,14 @@ OPERATION = (
         "poller/settings/scalars.py",
         "if name not in environ:",
         "if not name:",
-        ("tests/settings/test_bad_configurations.py",),
+        ("tests/unit/settings/test_bad_configurations.py",),
     ),
     Bug(
         "of a key given twice the last one counts",
         "poller/settings/yaml.py",
         "            elif key in entries:\n",
         "            elif key in entries and not value:\n",
-        ("tests/settings/test_bad_configurations.py",),
+        ("tests/unit/settings/test_bad_configurations.py",),
     ),
     Bug(
         "metrics need no token",
