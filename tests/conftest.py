@@ -1,5 +1,6 @@
 """Options of the whole test run."""
 
+import os
 import random
 from collections.abc import Iterator
 
@@ -20,6 +21,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--soak-minutes", type=float, default=5.0, help="how long random faults go on with --soak"
     )
     parser.addoption("--fault-seed", type=int, default=None, help="repeat a run of random faults by its seed")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Two workers a core: most of a scenario is waiting, for syncs, for retries and for other processes."""
+    return 2 * len(os.sched_getaffinity(0))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -47,7 +53,7 @@ def _no_log_of_another_test() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def fault_seconds(request: pytest.FixtureRequest, soak: bool) -> float:
     """How long random faults go on."""
-    return float(request.config.getoption("--soak-minutes")) * 60 if soak else 15.0
+    return float(request.config.getoption("--soak-minutes")) * 60 if soak else 6.0
 
 
 @pytest.fixture(scope="session")

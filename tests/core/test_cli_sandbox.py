@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 import pytest
 
 from tests.commands import Ended, poller
+from tests.patience import PATIENCE
 
 KEY = "5d41402abc4b2a76b9719d911017c592"
 ONE, TWO = "1" + "a" * 31, "2" + "b" * 31
@@ -83,7 +84,7 @@ def queued(places: dict[str, str], **who: Any) -> list[dict[str, Any]]:
     return found
 
 
-def until(true: Callable[[], bool], deadline: float = 30.0) -> None:
+def until(true: Callable[[], bool], deadline: float = PATIENCE) -> None:
     """Polls another process, which rings no bell."""
     end = time.monotonic() + deadline
     while not true():

@@ -15,6 +15,7 @@ from poller.errors import StorageError, StorageLocked
 from poller.journal import LARGEST_PAGE, Journal
 from poller.journal_file import BLOCK
 from poller.model import Page
+from tests.patience import PATIENCE
 
 SIZE = 16 * 1024 * 1024
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -199,7 +200,7 @@ def test_the_smallest_journal_takes_one_page_after_another(tmp_path: Path) -> No
     async def story() -> None:
         async with Journal(tmp_path / "journal", 1) as journal:
             for n in range(3):
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(PATIENCE):
                     await journal.room()
                 number = await journal.keep(page(b"%d" % n))
                 journal.release(number)

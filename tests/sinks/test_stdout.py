@@ -17,6 +17,7 @@ import pytest
 from poller.errors import TryLater
 from poller.model import parse_event
 from poller.sinks.stdout import Stdout, StdoutSettings, short_line
+from tests.patience import PATIENCE
 
 from .servers import batch, event
 
@@ -168,7 +169,7 @@ def test_leaving_does_not_wait_for_a_reader_that_never_comes(pipe: tuple[int, in
     _fill(writing)
 
     async def main() -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             async with _sink(writing) as sink:
                 with pytest.raises(TimeoutError):
                     async with asyncio.timeout(0.05):

@@ -48,6 +48,7 @@ class Process:
                 stdout=stdout,
                 stderr=stderr,
                 stdin=subprocess.DEVNULL,
+                cwd=config.parent,  # a journal beside no spool lies there by default
                 env={**os.environ, **(environ or {})},
             )
         self._port = 0

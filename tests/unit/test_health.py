@@ -20,6 +20,7 @@ from poller.ports import Spool
 from poller.reception import Reception
 from poller.testing import ToldClock, anything, some_reading
 from tests.core.fakes import Answer, ScriptedSource, ToldSink, memory_spool, opened
+from tests.patience import patiently
 from tests.unit.test_courier import terms
 
 AGE_LIMIT = 900.0
@@ -54,7 +55,7 @@ def sink_after(errors: list[Exception | None], story: Callable[[Courier, ToldClo
             story(courier, clock)
             return sink_condition(courier, await spool.backlog("sink"), clock, AGE_LIMIT)
 
-    return asyncio.run(asyncio.wait_for(told(), 30))
+    return asyncio.run(patiently(told()))
 
 
 @pytest.mark.parametrize("error", [TryLater("HTTP 500"), KeyError("a bug"), TimeoutError(), PartlyFailed({})])
@@ -140,7 +141,7 @@ def source_after(
             story(clock)
             return source_condition(intake, clock), losses
 
-    return asyncio.run(asyncio.wait_for(told(), 30))
+    return asyncio.run(patiently(told()))
 
 
 FAILED: Answer = {"outcome": "failed"}

@@ -21,6 +21,7 @@ from poller.sinks.download.fetch import Fetcher, Memory
 from poller.sinks.download.handle import BadUrl, TransferFailed
 from poller.sinks.download.hosts import Target
 from poller.sinks.download.transfers import Transfers, Wish
+from tests.patience import patiently
 
 from .shots import attempt, download, files, jpeg, shot
 
@@ -189,12 +190,12 @@ def test_a_cancelled_transfer_frees_its_place(tmp_path: Path) -> None:
             for number in range(3):
                 held.clear()
                 stuck = asyncio.create_task(attempt(sink, shot("stuck.jpg", server.url(f"stuck{number}"))))
-                await asyncio.wait_for(held.wait(), 20)
+                await patiently(held.wait())
                 stuck.cancel()
                 await asyncio.wait([stuck])
             assert await attempt(sink, shot("good.jpg", server.url("good.jpg"))) is None
 
-    asyncio.run(asyncio.wait_for(main(), 60))
+    asyncio.run(patiently(main()))
 
 
 def test_a_cancelled_delivery_gives_back_its_memory_while_pictures_still_come() -> None:
@@ -220,7 +221,7 @@ def test_a_cancelled_delivery_gives_back_its_memory_while_pictures_still_come() 
                 await asyncio.sleep(0.02)
                 assert memory.free == 2**30
 
-    asyncio.run(asyncio.wait_for(main(), 60))
+    asyncio.run(patiently(main()))
 
 
 def test_transfers_that_are_left_end_those_that_wait() -> None:
@@ -241,7 +242,7 @@ def test_transfers_that_are_left_end_those_that_wait() -> None:
             with pytest.raises(TransferFailed):
                 await getting.get(wishes)
 
-    asyncio.run(asyncio.wait_for(main(), 60))
+    asyncio.run(patiently(main()))
 
 
 def test_sockets_with_numbers_beyond_libcurls_sets_are_served_too() -> None:

@@ -22,6 +22,7 @@ from poller.model import Batch, Choice, Dead, Done, Outcome, Retry
 from poller.spools.sqlite import SqliteSpool
 from poller.testing import ToldClock, anything, some_event, some_reading
 from tests.core.fakes import sqlite_spool
+from tests.patience import patiently
 
 SINKS = ("a", "b")
 RETRY = Retry(after=5.0, reason="no")
@@ -62,7 +63,7 @@ class SpoolMachine(RuleBasedStateMachine):
         shutil.rmtree(self.folder)
 
     def _do(self, work: Any) -> Any:
-        return self.loop.run_until_complete(asyncio.wait_for(work, 5))
+        return self.loop.run_until_complete(patiently(work))
 
     def _open(self) -> None:
         async def enter() -> None:
