@@ -3,10 +3,15 @@
 import os
 import random
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
+
+TESTS = Path(__file__).parent
+SLOW = ("story", "service", "power")
+"""Folders of tests that start a daemon each."""
 
 # How long an example takes says nothing on a machine that others use too.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -29,12 +34,31 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if (worker := getattr(config, "workerinput", None)) is not None:
+        items[:] = _dealt(items, worker["workercount"])
     if config.getoption("--soak"):
         return
     skip = pytest.mark.skip(reason="full counts only: --soak")
     for item in items:
         if item.get_closest_marker("soak"):
             item.add_marker(skip)
+
+
+def _dealt(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
+    """In equal parts, as workers get them at first, with what takes long at the head of each.
+
+    Idle workers take what is left at the end of another's part, which is quick then.
+    """
+    slow = [item for item in items if item.path.relative_to(TESTS).parts[0] in SLOW]
+    quick = [item for item in items if item.path.relative_to(TESTS).parts[0] not in SLOW]
+    dealt: list[pytest.Item] = []
+    for number in range(workers):
+        size = (len(items) - len(dealt)) // (workers - number)
+        own = slow[number::workers]
+        rest = max(0, size - len(own))
+        dealt += [*own, *quick[:rest]]
+        del quick[:rest]
+    return dealt + quick
 
 
 @pytest.fixture(scope="session")

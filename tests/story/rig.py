@@ -23,6 +23,7 @@ from typing import Any
 import msgspec
 
 from poller.sandbox import Customer, Removed
+from tests.commands import Ended, poller
 
 from .town import PATIENCE, Town, until
 
@@ -157,10 +158,9 @@ class Story:
         """Empty the queue and deliver all; returns the exit code."""
         return self.start("drain", "--timeout", timeout).wait(300)
 
-    def look_after(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def look_after(self, *words: str) -> Ended:
         """One `poller spool` command."""
-        command = [sys.executable, "-m", "poller", "spool", *words, "-c", str(self.config)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        return poller("spool", *words, "-c", str(self.config), folder=self.config.parent)
 
     def end(self) -> None:
         for process in self.processes:

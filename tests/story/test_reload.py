@@ -3,14 +3,13 @@
 import json
 import signal
 import socket
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from poller.sandbox import Customer
+from tests.commands import Ended, poller
 
 from .rig import Process, Story, story, webhook
 from .town import Town, town, until
@@ -26,9 +25,8 @@ def changed(told: Story, change: Callable[[dict[str, Any]], object]) -> None:
     told.config.write_text(json.dumps(settings))
 
 
-def reload(told: Story, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "poller", "reload", "-c", str(told.config), *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+def reload(told: Story, *words: str) -> Ended:
+    return poller("reload", "-c", str(told.config), *words, folder=told.config.parent)
 
 
 def hang_up(process: Process, times: int = 1) -> None:
