@@ -68,13 +68,10 @@ def test_who_asks_for_the_same_name_waits_for_the_same_look_up_and_few_names_are
     asyncio.run(patiently(run()))
 
 
-def test_an_address_is_used_again_for_a_while_and_a_failure_is_not() -> None:
-    async def run() -> None:
-        resolver = Resolver()
-        first = await resolver.resolve("localhost", 80)
-        assert await resolver.resolve("localhost", 80) is first
-        for _ in range(2):
-            with pytest.raises(OSError):  # noqa: PT011 - the C library has many words for it
-                await resolver.resolve("no-such-name.invalid", 80)
-
-    asyncio.run(run())
+async def test_an_address_is_used_again_for_a_while_and_a_failure_is_not() -> None:
+    resolver = Resolver()
+    first = await resolver.resolve("localhost", 80)
+    assert await resolver.resolve("localhost", 80) is first
+    for _ in range(2):
+        with pytest.raises(OSError):  # noqa: PT011 - the C library has many words for it
+            await resolver.resolve("no-such-name.invalid", 80)

@@ -191,21 +191,18 @@ def test_what_this_process_may_have_lost_is_counted_with_when_it_last_was(tmp_pa
     assert losses.all() == []  # it is asked again
 
 
-def test_a_loss_is_a_note_and_damage_stays_a_reason() -> None:
-    async def told() -> None:
-        clock = ToldClock()
-        losses = Losses(clock)
-        losses.add("source shots", "a poll without a whole answer: no answer")
-        async with memory_spool(clock) as spool:
-            found = await examine(Judged(spool=spool, clock=clock, losses=losses))
-            assert found.reasons == []
-            (note,) = found.notes
-            assert note.startswith("source shots: 1 may be lost, last at 20")
-            losses.add("journal", "a damaged frame", count=2, damaged=True)
-            losses.add("journal", "another", damaged=False)
-            found = await examine(Judged(spool=spool, clock=clock, losses=losses))
-            assert found.reasons == ["journal: damaged, 3 may be lost: another"]
-            assert found.reasons_for_pushes == []
-            assert len(found.notes) == 1
-
-    asyncio.run(told())
+async def test_a_loss_is_a_note_and_damage_stays_a_reason() -> None:
+    clock = ToldClock()
+    losses = Losses(clock)
+    losses.add("source shots", "a poll without a whole answer: no answer")
+    async with memory_spool(clock) as spool:
+        found = await examine(Judged(spool=spool, clock=clock, losses=losses))
+        assert found.reasons == []
+        (note,) = found.notes
+        assert note.startswith("source shots: 1 may be lost, last at 20")
+        losses.add("journal", "a damaged frame", count=2, damaged=True)
+        losses.add("journal", "another", damaged=False)
+        found = await examine(Judged(spool=spool, clock=clock, losses=losses))
+        assert found.reasons == ["journal: damaged, 3 may be lost: another"]
+        assert found.reasons_for_pushes == []
+        assert len(found.notes) == 1

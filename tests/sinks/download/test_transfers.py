@@ -353,53 +353,44 @@ def test_what_is_no_http_is_a_failed_transfer_and_nothing_else(
     assert capfd.readouterr().err == "", "an exception escaped from a callback"
 
 
-def test_what_libcurl_does_not_take_for_a_url_is_told_apart() -> None:
-    async def main() -> None:
-        async with Transfers(LOCAL, per_host=1, timeout=5) as getting:
-            for url in ("http://[::zz]/", "http://a b/", "http://user@:80:80/"):
-                with pytest.raises(BadUrl):
-                    await get(getting, url, Heard())
-            for url in ("file:///etc/passwd", "gopher://127.0.0.1/", "ftp://127.0.0.1/x"):
-                with pytest.raises(TransferFailed):
-                    await get(getting, url, Heard())
-
-    asyncio.run(main())
+async def test_what_libcurl_does_not_take_for_a_url_is_told_apart() -> None:
+    async with Transfers(LOCAL, per_host=1, timeout=5) as getting:
+        for url in ("http://[::zz]/", "http://a b/", "http://user@:80:80/"):
+            with pytest.raises(BadUrl):
+                await get(getting, url, Heard())
+        for url in ("file:///etc/passwd", "gopher://127.0.0.1/", "ftp://127.0.0.1/x"):
+            with pytest.raises(TransferFailed):
+                await get(getting, url, Heard())
 
 
-def test_a_refused_address_is_named_and_never_connected_to() -> None:
-    async def main() -> None:
-        def unasked(path: str) -> bytes:
-            raise AssertionError(path)
+async def test_a_refused_address_is_named_and_never_connected_to() -> None:
+    def unasked(path: str) -> bytes:
+        raise AssertionError(path)
 
-        async with (
-            keeping(unasked) as server,
-            Transfers(AddressGuard(), per_host=1, timeout=5) as getting,
-        ):
-            for host in ("127.0.0.1", "localhost", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]"):
-                with pytest.raises(TransferFailed, match="is not a public address"):
-                    await get(getting, server.url("a", host), Heard())
-            assert server.asked == []
-
-    asyncio.run(main())
+    async with (
+        keeping(unasked) as server,
+        Transfers(AddressGuard(), per_host=1, timeout=5) as getting,
+    ):
+        for host in ("127.0.0.1", "localhost", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]"):
+            with pytest.raises(TransferFailed, match="is not a public address"):
+                await get(getting, server.url("a", host), Heard())
+        assert server.asked == []
 
 
-def test_what_the_answer_raises_ends_the_transfer_and_reaches_the_caller() -> None:
+async def test_what_the_answer_raises_ends_the_transfer_and_reaches_the_caller() -> None:
     class Picky(Heard):
         def take(self, piece: bytes) -> None:
             raise TryLater("enough")
 
-    async def main() -> None:
-        async with (
-            keeping(lambda path: whole(bytes(2**20))) as server,
-            Transfers(LOCAL, per_host=1, timeout=30) as getting,
-        ):
-            for _ in range(3):
-                with pytest.raises(TryLater, match="enough"):
-                    await get(getting, server.url("a"), Picky())
-            await get(getting, server.url("a"), heard := Heard())
-            assert len(heard.body) == 2**20
-
-    asyncio.run(main())
+    async with (
+        keeping(lambda path: whole(bytes(2**20))) as server,
+        Transfers(LOCAL, per_host=1, timeout=30) as getting,
+    ):
+        for _ in range(3):
+            with pytest.raises(TryLater, match="enough"):
+                await get(getting, server.url("a"), Picky())
+        await get(getting, server.url("a"), heard := Heard())
+        assert len(heard.body) == 2**20
 
 
 # ---------------------------------------------------------------- TLS
