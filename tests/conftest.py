@@ -1,11 +1,17 @@
 """Options of the whole test run."""
 
+import os
 import random
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
+
+TESTS = Path(__file__).parent
+SLOW = ("story", "service", "power")
+"""Folders of tests that start a daemon each."""
 
 # How long an example takes says nothing on a machine that others use too.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -22,13 +28,37 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fault-seed", type=int, default=None, help="repeat a run of random faults by its seed")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Two workers a core: most of a scenario is waiting, for syncs, for retries and for other processes."""
+    return 2 * len(os.sched_getaffinity(0))
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if (worker := getattr(config, "workerinput", None)) is not None:
+        items[:] = _dealt(items, worker["workercount"])
     if config.getoption("--soak"):
         return
     skip = pytest.mark.skip(reason="full counts only: --soak")
     for item in items:
         if item.get_closest_marker("soak"):
             item.add_marker(skip)
+
+
+def _dealt(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
+    """In equal parts, as workers get them at first, with what takes long at the head of each.
+
+    Idle workers take what is left at the end of another's part, which is quick then.
+    """
+    slow = [item for item in items if item.path.relative_to(TESTS).parts[0] in SLOW]
+    quick = [item for item in items if item.path.relative_to(TESTS).parts[0] not in SLOW]
+    dealt: list[pytest.Item] = []
+    for number in range(workers):
+        size = (len(items) - len(dealt)) // (workers - number)
+        own = slow[number::workers]
+        rest = max(0, size - len(own))
+        dealt += [*own, *quick[:rest]]
+        del quick[:rest]
+    return dealt + quick
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +77,7 @@ def _no_log_of_another_test() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def fault_seconds(request: pytest.FixtureRequest, soak: bool) -> float:
     """How long random faults go on."""
-    return float(request.config.getoption("--soak-minutes")) * 60 if soak else 15.0
+    return float(request.config.getoption("--soak-minutes")) * 60 if soak else 6.0
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter
 from poller import admin
 from poller.health import Condition, Health
 from poller.listen import MOST_CONNECTIONS, Listener
+from tests.patience import patiently
 
 Story = Callable[[int], Awaitable[None]]
 
@@ -48,7 +49,7 @@ def tell(
             await story(listener.port)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # what the program runs on
-        runner.run(asyncio.wait_for(told(), 30))
+        runner.run(patiently(told()))
 
 
 async def asked(port: int, path: str, *headers: str, method: str = "GET") -> tuple[int, str]:
@@ -214,4 +215,4 @@ def test_an_answer_that_takes_too_long_is_cut_as_well() -> None:
             writer.close()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(asyncio.wait_for(told(), 20))
+        runner.run(patiently(told()))

@@ -11,7 +11,8 @@ from poller.qcloud.account import Account
 from poller.qcloud.standing import Standing, asked
 from poller.sandbox import Answers, Customer, Load, Options, Sandbox
 from poller.settings import AccountSettings
-from tests.core.test_cli import poller
+from tests.commands import poller
+from tests.patience import patiently
 from tests.story.town import town
 
 WRONG = "0" * 32
@@ -29,7 +30,7 @@ def found(folder: Path, *, options: dict[str, Any] | None = None, **settings: An
             async with Account("main", AccountSettings.model_validate(account)) as entered:
                 return await asked(entered)
 
-    return asyncio.run(asyncio.wait_for(story(), 30))
+    return asyncio.run(patiently(story()))
 
 
 @pytest.mark.parametrize(

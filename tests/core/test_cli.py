@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from poller import __version__
+from tests.commands import poller
 
 GOOD = """
 accounts:
@@ -23,12 +24,6 @@ ARCHIVE = """
   archive: {type: download, directory: pictures/new}
   other: {type: download, directory: there}
 """
-
-
-def poller(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "poller", *words], capture_output=True, text=True, timeout=60, check=False
-    )
 
 
 def written(folder: Path, text: str = GOOD) -> str:
@@ -60,7 +55,10 @@ def test_help_names_every_command() -> None:
 
 
 def test_the_version_is_told() -> None:
-    assert poller("--version").stdout == f"poller {__version__}\n"
+    """By the program as it is started."""
+    command = [sys.executable, "-m", "poller", "--version"]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert shown.stdout == poller("--version").stdout == f"poller {__version__}\n"
 
 
 def test_a_wrong_word_is_a_usage_error() -> None:

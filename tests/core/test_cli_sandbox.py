@@ -1,7 +1,6 @@
 """The platform in a box on the command line, as a program beside others."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -17,37 +16,22 @@ from urllib.parse import urlencode
 
 import pytest
 
+from tests.commands import Ended, poller
+from tests.patience import PATIENCE
+
 KEY = "5d41402abc4b2a76b9719d911017c592"
 ONE, TWO = "1" + "a" * 31, "2" + "b" * 31
-IN_TURN = """
-import json, sys
-from typer.testing import CliRunner
-from poller.cli import app
-for words in json.load(sys.stdin):
-    done = CliRunner().invoke(app, ["sandbox", "--directory", sys.argv[1], *words])
-    print(json.dumps([done.exit_code, " ".join(done.output.split())]))
-"""
 
 
-def refused(*words: str) -> subprocess.CompletedProcess[str]:
+def refused(*words: str) -> Ended:
     """A sandbox that ends by itself."""
-    command = [sys.executable, "-m", "poller", "sandbox", *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return poller("sandbox", *words)
 
 
 def in_turn(folder: Path, calls: list[list[str]]) -> list[tuple[int, str]]:
     """Exit code and words of sandboxes that end by themselves, one after the other."""
-    done = subprocess.run(
-        [sys.executable, "-c", IN_TURN, str(folder)],
-        input=json.dumps(calls),
-        env=os.environ | {"COLUMNS": "1000", "TERM": "dumb"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    lines = map(json.loads, done.stdout.splitlines())
-    return [(code, said) for code, said in lines]
+    ended = [poller("sandbox", "--directory", str(folder), *words, COLUMNS="1000") for words in calls]
+    return [(done.returncode, " ".join((done.stdout + done.stderr).split())) for done in ended]
 
 
 @contextmanager
@@ -100,7 +84,7 @@ def queued(places: dict[str, str], **who: Any) -> list[dict[str, Any]]:
     return found
 
 
-def until(true: Callable[[], bool], deadline: float = 30.0) -> None:
+def until(true: Callable[[], bool], deadline: float = PATIENCE) -> None:
     """Polls another process, which rings no bell."""
     end = time.monotonic() + deadline
     while not true():

@@ -14,6 +14,7 @@ from poller.sandbox import Customer, Load, Options, Sandbox
 from poller.settings import Only, load
 from poller.stop import Stop
 from poller.testing import some_event
+from tests.patience import patiently
 
 ACCOUNTS = (
     Customer(app_id=1, key="a" * 32, bucket="one"),
@@ -74,7 +75,7 @@ def test_several_accounts_and_sources_live_in_one_daemon(tmp_path: Path) -> None
                 assert event.url is not None
                 assert event.url.startswith(f"http://{bucket}-7.file.myqcloud.com/")
 
-    asyncio.run(asyncio.wait_for(story(), 60))
+    asyncio.run(patiently(story()))
 
 
 def test_a_page_of_a_source_that_left_the_configuration_goes_to_quarantine(tmp_path: Path) -> None:
@@ -92,7 +93,7 @@ def test_a_page_of_a_source_that_left_the_configuration_goes_to_quarantine(tmp_p
         async with Journal(tmp_path / "journal", 64 * 2**20) as journal:
             assert journal.left_over() == []
 
-    asyncio.run(asyncio.wait_for(story(), 60))
+    asyncio.run(patiently(story()))
 
 
 def test_only_restricts_by_kind_and_by_stream() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.core import flips
+from tests.patience import patiently
 
 ROOT = Path(__file__).parents[2]
 CASES = [("journal", name) for name in flips.JOURNAL] + [("spool.db-wal", name) for name in flips.WAL]
@@ -34,7 +35,7 @@ def copied(killed: Path, folder: Path) -> Path:
 
 
 def looked(folder: Path) -> tuple[bool, set[str], int]:
-    return asyncio.run(asyncio.wait_for(flips.look(folder), 60))
+    return asyncio.run(patiently(flips.look(folder)))
 
 
 def test_a_kill_by_itself_loses_nothing_and_raises_no_alarm(killed: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from poller.model import Done, PollOutcome, Reading, Retry
 from poller.spools.sqlite import SqliteSpool
 from poller.spools.sqlite.marks import Levels, Marks, measured, reason
 from poller.testing import ToldClock, anything, some_event
+from tests.patience import patiently
 from tests.story.town import needs_root
 
 MIB = 2**20
@@ -107,7 +108,7 @@ def tell(folder: Path, story: Story, *, max_bytes: int = MOST, min_free: int = 0
                 await spool.attach(sink, anything)
             await story(spool, clock)
 
-    asyncio.run(asyncio.wait_for(told(), 120))
+    asyncio.run(patiently(told()))
 
 
 async def append(spool: SqliteSpool, clock: ToldClock, number: int, seconds: float = 1.0) -> None:

@@ -85,22 +85,17 @@ def run(program: str, folder: Path, file: Path, when: str, error: str) -> tuple[
 
 
 @pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
-def test_after_a_failed_sync_the_spool_acknowledges_nothing_and_has_what_it_did(
+async def test_after_a_failed_sync_the_spool_acknowledges_nothing_and_has_what_it_did(
     tmp_path: Path, error: str
 ) -> None:
     acknowledged, refused, told = run(SPOOL, tmp_path, tmp_path / "spool.db-wal", "7", error)
     assert 2 <= len(acknowledged) < 10, told
     assert acknowledged + refused == list(range(20)), "nothing is acknowledged after the failure"
 
-    async def reopened() -> None:
-        async with sqlite_spool(tmp_path, Clock()) as spool:
-            await spool.attach("a", anything)
-            there = {
-                int(str(event.fields["file_name"]).split("_")[3]) // 10 for event in await spool.recent(99)
-            }
-            assert set(acknowledged) <= there
-
-    asyncio.run(reopened())
+    async with sqlite_spool(tmp_path, Clock()) as spool:
+        await spool.attach("a", anything)
+        there = {int(str(event.fields["file_name"]).split("_")[3]) // 10 for event in await spool.recent(99)}
+        assert set(acknowledged) <= there
 
 
 def test_after_a_failed_sync_the_journal_acknowledges_nothing_and_has_what_it_did(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from poller.errors import StorageError, StorageLocked
 from poller.journal import LARGEST_PAGE, Journal
 from poller.journal_file import BLOCK, framed
 from poller.model import Page
+from tests.patience import PATIENCE
 
 SIZE = 16 * 1024 * 1024
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -91,59 +92,50 @@ def test_the_ring_goes_round_many_times_and_never_mixes_pages(tmp_path: Path) ->
     assert left_over(tmp_path / "journal") == [b"%06d" % n * 20_000 for n in range(393, 400)]
 
 
-def test_its_space_is_all_there_from_the_start(tmp_path: Path) -> None:
-    async def write() -> None:
-        async with Journal(tmp_path / "journal", SIZE) as journal:
-            before = os.stat(journal.path)
-            assert before.st_blocks * 512 >= SIZE
-            for _ in range(3):
-                await kept(journal, b"y" * 100_000)
-            assert os.stat(journal.path).st_size == before.st_size
-
-    asyncio.run(write())
+async def test_its_space_is_all_there_from_the_start(tmp_path: Path) -> None:
+    async with Journal(tmp_path / "journal", SIZE) as journal:
+        before = os.stat(journal.path)
+        assert before.st_blocks * 512 >= SIZE
+        for _ in range(3):
+            await kept(journal, b"y" * 100_000)
+        assert os.stat(journal.path).st_size == before.st_size
 
 
-def test_room_is_waited_for_until_a_page_is_released(tmp_path: Path) -> None:
-    async def story() -> None:
-        async with Journal(tmp_path / "journal", SIZE) as journal:
-            numbers = []
+async def test_room_is_waited_for_until_a_page_is_released(tmp_path: Path) -> None:
+    async with Journal(tmp_path / "journal", SIZE) as journal:
+        numbers = []
+        while True:
+            try:
+                async with asyncio.timeout(0.05):
+                    await journal.room()
+            except TimeoutError:
+                break
+            numbers.append(await journal.keep(page(b"z" * 3_000_000)))
+        assert len(numbers) >= 2
+        waiting = asyncio.ensure_future(journal.room())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        for number in numbers:
+            journal.release(number)
+        await waiting
+
+
+async def test_as_many_polls_as_got_room_can_be_kept_at_their_largest(tmp_path: Path) -> None:
+    async with Journal(tmp_path / "journal", 2 * SIZE) as journal:
+        for turn in range(4):
+            granted = 0
             while True:
                 try:
-                    async with asyncio.timeout(0.05):
+                    async with asyncio.timeout(0.02):
                         await journal.room()
+                        granted += 1
                 except TimeoutError:
                     break
-                numbers.append(await journal.keep(page(b"z" * 3_000_000)))
-            assert len(numbers) >= 2
-            waiting = asyncio.ensure_future(journal.room())
-            await asyncio.sleep(0)
-            assert not waiting.done()
-            for number in numbers:
+            assert granted >= 5
+            largest = b"q" * (LARGEST_PAGE - 1024)
+            pages = [page(largest if n else b"small" * (turn + 1)) for n in range(granted)]
+            for number in await asyncio.gather(*map(journal.keep, pages)):
                 journal.release(number)
-            await waiting
-
-    asyncio.run(story())
-
-
-def test_as_many_polls_as_got_room_can_be_kept_at_their_largest(tmp_path: Path) -> None:
-    async def story() -> None:
-        async with Journal(tmp_path / "journal", 2 * SIZE) as journal:
-            for turn in range(4):
-                granted = 0
-                while True:
-                    try:
-                        async with asyncio.timeout(0.02):
-                            await journal.room()
-                            granted += 1
-                    except TimeoutError:
-                        break
-                assert granted >= 5
-                largest = b"q" * (LARGEST_PAGE - 1024)
-                pages = [page(largest if n else b"small" * (turn + 1)) for n in range(granted)]
-                for number in await asyncio.gather(*map(journal.keep, pages)):
-                    journal.release(number)
-
-    asyncio.run(story())
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "zeroed", "renumbered"])
@@ -195,17 +187,14 @@ def test_a_page_of_any_length_keeps_clear_of_the_next_one(tmp_path: Path) -> Non
     assert left_over(path) == bodies
 
 
-def test_the_smallest_journal_takes_one_page_after_another(tmp_path: Path) -> None:
-    async def story() -> None:
-        async with Journal(tmp_path / "journal", 1) as journal:
-            for n in range(3):
-                async with asyncio.timeout(10):
-                    await journal.room()
-                number = await journal.keep(page(b"%d" % n))
-                journal.release(number)
-            assert journal.bytes_held == 0
-
-    asyncio.run(story())
+async def test_the_smallest_journal_takes_one_page_after_another(tmp_path: Path) -> None:
+    async with Journal(tmp_path / "journal", 1) as journal:
+        for n in range(3):
+            async with asyncio.timeout(PATIENCE):
+                await journal.room()
+            number = await journal.keep(page(b"%d" % n))
+            journal.release(number)
+        assert journal.bytes_held == 0
 
 
 def test_a_page_cannot_forge_a_frame(tmp_path: Path) -> None:
@@ -301,14 +290,11 @@ def test_another_size_takes_effect_once_the_journal_is_empty(tmp_path: Path) -> 
     assert path.stat().st_size == 2 * SIZE
 
 
-def test_a_second_process_is_refused(tmp_path: Path) -> None:
-    async def story() -> None:
-        async with Journal(tmp_path / "journal", SIZE):
-            with pytest.raises(StorageLocked):
-                async with Journal(tmp_path / "journal", SIZE):
-                    pass
-
-    asyncio.run(story())
+async def test_a_second_process_is_refused(tmp_path: Path) -> None:
+    async with Journal(tmp_path / "journal", SIZE):
+        with pytest.raises(StorageLocked):
+            async with Journal(tmp_path / "journal", SIZE):
+                pass
 
 
 def test_a_failed_write_is_told_and_never_believed_again(tmp_path: Path) -> None:

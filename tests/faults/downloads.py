@@ -48,7 +48,7 @@ DOWNLOADS: Final = (
         "the sandbox's `fired`; every truncation",
         COS,
         "sinks/download/test_download.py::test_no_cut_of_a_transfer_is_ever_published",
-        "sinks/download/test_pictures.py::test_every_truncation_is_refused",
+        "unit/sinks/download/test_pictures.py::test_every_truncation_is_refused",
         sandbox="cos:cut cut_chunked cut_close truncated",
     ),
     row(
@@ -58,7 +58,7 @@ DOWNLOADS: Final = (
         COS,
         HEALS,
         "sinks/download/test_download.py::test_an_endless_body_is_cut_off",
-        "sinks/download/test_pictures.py::test_a_header_that_promises_a_bomb_is_rejected_for_good",
+        "unit/sinks/download/test_pictures.py::test_a_header_that_promises_a_bomb_is_rejected_for_good",
         sandbox="cos:wrong_type html endless bomb",
     ),
     row(
@@ -76,8 +76,8 @@ DOWNLOADS: Final = (
         "cannot leave the directory or meet another",
         "at least 500 names, each written",
         "sinks/download/test_disk.py::test_no_hostile_name_leaves_the_directory_or_meets_another",
-        "sinks/download/test_paths.py::test_no_two_hostile_names_meet_and_all_are_plain",
-        "sinks/download/test_paths.py::test_there_are_enough_hostile_names",
+        "unit/sinks/download/test_paths.py::test_no_two_hostile_names_meet_and_all_are_plain",
+        "unit/sinks/download/test_paths.py::test_there_are_enough_hostile_names",
     ),
     row(
         "a planted link or folder",
@@ -152,8 +152,8 @@ DOWNLOADS: Final = (
         "a picture on a default domain of the bucket, or on one that only looks so",
         "fetched, or refused",
         "each domain of a table",
-        "qcloud/test_urls.py::test_every_default_domain_of_the_bucket_is_the_accounts_own",
-        "qcloud/test_urls.py::test_a_domain_that_only_looks_like_the_buckets_is_not_its_own",
+        "unit/qcloud/test_urls.py::test_every_default_domain_of_the_bucket_is_the_accounts_own",
+        "unit/qcloud/test_urls.py::test_a_domain_that_only_looks_like_the_buckets_is_not_its_own",
     ),
     row(
         "a picture renamed before it is synced",
@@ -177,7 +177,7 @@ BODIES: Final = (
         "the sandbox's `fired`; the reason told",
         COS,
         HEALS,
-        "sinks/download/test_pictures.py::test_the_checksum_is_the_stores_crc_in_decimal",
+        "unit/sinks/download/test_pictures.py::test_the_checksum_is_the_stores_crc_in_decimal",
         sandbox="cos:wrong_checksum",
     ),
 )

@@ -27,7 +27,7 @@ RECEIVER: Final = (
         CHECKS,
         "sources/test_callbacks.py::test_an_endless_body_is_cut_off_at_the_limit",
         "sources/test_callbacks.py::test_a_body_that_is_cut_or_broken_is_nobodys_notification",
-        "qcloud/test_notifications.py::test_what_no_two_readers_would_read_alike_is_refused",
+        "unit/qcloud/test_notifications.py::test_what_no_two_readers_would_read_alike_is_refused",
     ),
     row(
         "a body that comes slowly",
@@ -40,7 +40,7 @@ RECEIVER: Final = (
         "refused; up to an hour late is taken",
         "the sandbox's `fired`; the reason told, or 403",
         CALLBACK,
-        "qcloud/test_notifications.py::test_a_t_of_any_other_form_or_time_is_refused_whatever_its_signature",
+        "unit/qcloud/test_notifications.py::test_a_t_of_any_other_form_or_time_is_refused_whatever_its_signature",
         "sources/test_callbacks.py::test_a_push_is_good_by_our_clock_or_by_the_platforms_as_far_as_that_is_believed",
         sandbox="callback:stale",
     ),
@@ -75,9 +75,9 @@ RECEIVER: Final = (
         "503, taken when it comes again",
         "503 and `receiving_paused`; the commit is held back, or fails",
         "story/test_callbacks.py::test_a_full_spool_refuses_pushes_and_takes_them_again_when_there_is_room",
-        "core/test_reception.py"
+        "unit/test_reception.py"
         "::test_a_commit_that_takes_too_long_is_no_commit_and_others_do_not_wait_for_it",
-        "core/test_reception.py::test_a_spool_that_fails_for_good_refuses_who_waits_and_ends_the_process",
+        "unit/test_reception.py::test_a_spool_that_fails_for_good_refuses_who_waits_and_ends_the_process",
     ),
     row(
         "a stranger, or a proxy's header",
@@ -145,7 +145,7 @@ PORTS: Final = (
         "an open port without a token",
         "loopback by default; elsewhere refused without a token",
         "findings of bad configurations, each at its place; 401",
-        "settings/test_bad_configurations.py::test_a_bad_configuration_is_refused_where_it_is_wrong",
+        "unit/settings/test_bad_configurations.py::test_a_bad_configuration_is_refused_where_it_is_wrong",
         "core/test_admin.py::test_with_a_token_only_who_brings_it_sees_more_than_health",
     ),
     row(
@@ -178,7 +178,7 @@ PORTS: Final = (
         "exit by SIGKILL at the points before and after",
         "story/test_fail_points_ways.py"
         "::test_killed_before_and_after_a_pushs_commit_what_was_answered_is_there_once",
-        "core/test_reception.py::test_a_page_is_in_the_spool_when_its_sender_is_told",
+        "unit/test_reception.py::test_a_page_is_in_the_spool_when_its_sender_is_told",
     ),
 )
 
@@ -201,9 +201,9 @@ SECRETS: Final = (
         "a push secret in a message, however it is spelled",
         "masked in spool, quarantine, log and sinks; only the journal has raw bytes",
         "each spelling in turn, also in torn messages",
-        "qcloud/test_redaction.py::test_a_push_secret_is_masked_however_a_message_spells_it",
-        "qcloud/test_redaction.py::test_a_push_secret_is_masked_in_what_is_quarantined",
-        "qcloud/test_redaction.py::test_no_row_of_a_list_and_no_state_of_a_channel_keeps_its_push_secret",
+        "unit/qcloud/test_redaction.py::test_a_push_secret_is_masked_however_a_message_spells_it",
+        "unit/qcloud/test_redaction.py::test_a_push_secret_is_masked_in_what_is_quarantined",
+        "unit/qcloud/test_redaction.py::test_no_row_of_a_list_and_no_state_of_a_channel_keeps_its_push_secret",
         "story/test_secrets.py::test_no_spelling_of_a_push_secret_is_stored_logged_or_delivered",
     ),
     row(
@@ -211,14 +211,14 @@ SECRETS: Final = (
         "its words are shown without a secret",
         "the log quotes it; each encoding in turn",
         "story/test_secrets.py::test_a_receiver_that_echoes_all_that_it_was_sent_is_quoted_without_a_secret",
-        "qcloud/test_excerpts.py::test_a_secret_that_an_error_page_echoes_is_not_shown",
+        "unit/qcloud/test_excerpts.py::test_a_secret_that_an_error_page_echoes_is_not_shown",
     ),
     row(
         "an invisible character in a secret",
         "a finding that names it",
         "each character in each place",
-        "settings/test_secrets.py::test_an_invisible_character_in_a_secret_is_a_finding_that_names_it",
-        "settings/test_secrets.py::test_no_secret_of_the_customers_file_is_echoed",
+        "unit/settings/test_secrets.py::test_an_invisible_character_in_a_secret_is_a_finding_that_names_it",
+        "unit/settings/test_secrets.py::test_no_secret_of_the_customers_file_is_echoed",
     ),
     row(
         "a traceback",
@@ -231,6 +231,6 @@ SECRETS: Final = (
         "tells no URL, query, header or secret",
         "each failure and each finding has a text",
         "sinks/test_webhook_connections.py::test_no_failure_tells_url_query_headers_or_secret",
-        "settings/test_bad_configurations.py::test_a_finding_is_one_line_and_holds_no_secret",
+        "unit/settings/test_bad_configurations.py::test_a_finding_is_one_line_and_holds_no_secret",
     ),
 )

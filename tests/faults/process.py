@@ -137,7 +137,7 @@ PROCESS: Final = (
         "nothing is polled: a crash loop removes nothing",
         "exit code 1 and why, or the spool's refusal is waited for; requests are counted",
         "service/test_exit_codes.py::test_a_spool_that_cannot_be_written_exits_1_and_polls_nothing",
-        "core/test_intake.py::test_nothing_is_polled_before_the_spool_is_proven_and_polling_begins_by_itself",
+        "unit/test_intake.py::test_nothing_is_polled_before_the_spool_is_proven_and_polling_begins_by_itself",
     ),
     row(
         "a bad configuration",
@@ -152,14 +152,14 @@ PROCESS: Final = (
         "spools/test_migrations.py::test_a_file_of_an_earlier_schema_opens_with_all_that_is_in_it",
         "spools/test_migrations.py::test_a_step_that_fails_leaves_the_old_file",
         "spools/test_migrations.py::test_a_kill_in_the_middle_leaves_the_old_file",
-        "core/test_sqlite_spool.py::test_a_file_of_a_later_schema_is_refused",
+        "unit/spools/sqlite/test_sqlite_spool.py::test_a_file_of_a_later_schema_is_refused",
     ),
     row(
         "a bug in a reader",
         "its page ends in quarantine, no crash loop",
         "the reject names the exception",
-        "core/test_intake.py::test_a_bug_in_the_reader_ends_in_quarantine_and_polling_goes_on",
-        "core/test_reception.py"
+        "unit/test_intake.py::test_a_bug_in_the_reader_ends_in_quarantine_and_polling_goes_on",
+        "unit/test_reception.py"
         "::test_a_bug_in_the_reader_ends_in_quarantine_and_its_sender_does_not_repeat_it_for_ever",
     ),
     row(
@@ -177,8 +177,8 @@ PROCESS: Final = (
         "::test_no_dead_letter_expires_at_a_start_with_a_wrong_clock_that_is_set_right",
         "story/test_wrong_clock.py"
         "::test_what_waited_with_the_clock_a_day_ahead_goes_soon_after_a_start_with_it_right",
-        "core/test_clock.py::test_a_dead_letter_expires_when_its_time_has_passed_and_not_at_a_jump",
-        "core/test_clock.py"
+        "unit/test_clock.py::test_a_dead_letter_expires_when_its_time_has_passed_and_not_at_a_jump",
+        "unit/test_clock.py"
         "::test_over_a_restart_an_age_grows_by_the_time_that_the_clock_can_be_believed_to_show",
     ),
 )

@@ -14,7 +14,7 @@ SINKS: Final = (
         "sinks/test_webhook_answers.py::test_whoever_says_when_is_waited_for",
         "sinks/test_webhook_answers.py::test_each_form_of_retry_after_is_a_bounded_wait_or_none",
         "sinks/test_webhook_answers.py::test_an_absurd_retry_after_over_the_wire_does_no_harm",
-        "core/test_courier.py::test_what_a_retry_after_asks_for_holds_for_the_whole_sink",
+        "unit/test_courier.py::test_what_a_retry_after_asks_for_holds_for_the_whole_sink",
     ),
     row(
         "5xx, a reset, a hang, a drip",
@@ -26,8 +26,8 @@ SINKS: Final = (
         "::test_a_2xx_counts_whatever_its_body_does_and_its_connection_is_not_used_again",
         "sinks/test_webhook_connections.py"
         "::test_a_server_that_hangs_is_left_at_the_deadline_and_harms_no_later_delivery",
-        "core/test_retry.py::test_backoff_has_full_jitter",
-        "core/test_courier.py::test_a_delivery_that_takes_too_long_comes_again",
+        "unit/test_retry.py::test_backoff_has_full_jitter",
+        "unit/test_courier.py::test_a_delivery_that_takes_too_long_comes_again",
     ),
     row(
         "an answer without end, or a bomb",
@@ -67,14 +67,14 @@ SINKS: Final = (
         "`sink_paused` in the log with its status, attempts at the receiver",
         STATUS,
         "story/test_sinks.py::test_a_burst_of_refusals_pauses_the_sink_and_drops_nothing",
-        "core/test_courier.py::test_a_sink_that_keeps_failing_is_probed_by_one_carrier_only",
+        "unit/test_courier.py::test_a_sink_that_keeps_failing_is_probed_by_one_carrier_only",
         "story/test_operate.py::test_a_sink_that_fails_for_long_is_seen_everywhere_and_told_once",
     ),
     row(
         "410",
         "disabled, deliveries kept",
         "`sink_disabled` in the log",
-        "core/test_courier.py::test_gone_disables_the_sink_and_keeps_its_deliveries",
+        "unit/test_courier.py::test_gone_disables_the_sink_and_keeps_its_deliveries",
         "story/test_operate.py::test_a_sink_that_fails_for_long_is_seen_everywhere_and_told_once",
     ),
     row(
@@ -88,15 +88,15 @@ SINKS: Final = (
         "the others do not notice; nothing is dropped",
         "its receiver gets nothing while the others get all",
         "story/test_sinks.py::test_a_sink_that_is_down_holds_no_other_back_and_gets_everything_later",
-        "core/test_courier.py::test_a_day_of_outage_kills_nothing",
+        "unit/test_courier.py::test_a_day_of_outage_kills_nothing",
     ),
     row(
         "a message that kills a sink",
         "ends as a dead letter, its neighbours are delivered",
         "the dead letter's reason",
-        "core/test_courier.py::test_a_refused_batch_is_split_until_only_the_guilty_event_dies",
+        "unit/test_courier.py::test_a_refused_batch_is_split_until_only_the_guilty_event_dies",
         "story/test_drain.py::test_a_dead_delivery_makes_drain_fail_and_takes_no_neighbour_along",
-        "core/test_courier.py::test_any_exception_means_again_with_the_same_batch",
+        "unit/test_courier.py::test_any_exception_means_again_with_the_same_batch",
     ),
     row(
         "a full, slow or closed pipe under stdout",
@@ -110,9 +110,9 @@ SINKS: Final = (
         "one event of a batch asks for an hour, or waits that all differ",
         "each waits for itself, in few groups; a wait that was asked for counts as no attempt",
         "what is claimed when the clock stands at each wait",
-        "core/test_courier.py::test_one_picture_that_asks_for_an_hour_does_not_keep_the_others_waiting",
-        "core/test_courier.py::test_the_halves_of_a_refused_batch_do_not_wait_for_the_refusals",
+        "unit/test_courier.py::test_one_picture_that_asks_for_an_hour_does_not_keep_the_others_waiting",
+        "unit/test_courier.py::test_the_halves_of_a_refused_batch_do_not_wait_for_the_refusals",
         "sinks/download/test_download.py::test_one_failing_picture_that_asks_for_an_hour_asks_for_itself_alone",
-        "core/test_retry.py::test_waits_of_one_step_differ_by_less_than_a_quarter",
+        "unit/test_retry.py::test_waits_of_one_step_differ_by_less_than_a_quarter",
     ),
 )

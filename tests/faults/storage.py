@@ -19,7 +19,7 @@ STORAGE: Final = (
         "the bytes are in the journal's own space",
         "no byte is free, or the spool's refusal is waited for; the journal holds pages",
         "story/test_operation.py::test_what_was_in_flight_when_the_disk_filled_is_in_the_journals_own_space",
-        "core/test_intake.py::test_a_disk_that_fills_between_get_and_commit_loses_nothing_and_pauses_polling",
+        "unit/test_intake.py::test_a_disk_that_fills_between_get_and_commit_loses_nothing_and_pauses_polling",
     ),
     row(
         "EIO or ENOSPC in a write of spool or journal",
@@ -49,10 +49,10 @@ STORAGE: Final = (
         "moved aside whole, a new one starts",
         "`spool_began_anew` in the log, `StorageCorrupt`, or the file that was moved",
         "story/test_damage.py::test_a_damaged_spool_is_moved_aside_said_once_and_polling_goes_on",
-        "core/test_damaged_spool.py"
+        "unit/spools/sqlite/test_damaged_spool.py"
         "::test_damage_met_while_running_ends_the_work_and_the_next_start_moves_the_file",
-        "core/test_damaged_spool.py::test_a_move_that_was_cut_short_goes_on_under_the_same_name",
-        "core/test_damaged_spool.py::test_an_event_that_does_not_read_back_is_damage_and_no_crash_loop",
+        "unit/spools/sqlite/test_damaged_spool.py::test_a_move_that_was_cut_short_goes_on_under_the_same_name",
+        "unit/spools/sqlite/test_damaged_spool.py::test_an_event_that_does_not_read_back_is_damage_and_no_crash_loop",
     ),
     row(
         "bad pages in a spool file",
@@ -94,11 +94,11 @@ STORAGE: Final = (
         "stored bytes that do not read back",
         "the file is moved aside once, all else comes back; a list leaves out the one row",
         "the test changes the rows; the file that was moved",
-        "core/test_unreadable_rows.py"
+        "unit/spools/sqlite/test_unreadable_rows.py"
         "::test_an_event_that_cannot_be_read_is_no_crash_loop_and_costs_only_itself",
-        "core/test_unreadable_rows.py::test_a_waiting_batch_that_cannot_be_read_is_no_crash_loop",
-        "core/test_unreadable_rows.py::test_books_that_cannot_be_read_are_no_crash_loop",
-        "core/test_unreadable_rows.py::test_a_dead_letter_that_cannot_be_read_hides_no_other",
+        "unit/spools/sqlite/test_unreadable_rows.py::test_a_waiting_batch_that_cannot_be_read_is_no_crash_loop",
+        "unit/spools/sqlite/test_unreadable_rows.py::test_books_that_cannot_be_read_are_no_crash_loop",
+        "unit/spools/sqlite/test_unreadable_rows.py::test_a_dead_letter_that_cannot_be_read_hides_no_other",
     ),
     row(
         "a kill while an event is dead and an earlier one in hand",
@@ -119,9 +119,9 @@ STORAGE: Final = (
         "a nonsense request on the control socket",
         "refused by itself; who works beside it gets what it asked for",
         "the answer is `not a request of this version`",
-        "control/test_nonsense_requests.py"
+        "unit/control/test_nonsense_requests.py"
         "::test_a_request_with_a_senseless_number_is_refused_whatever_the_verb",
-        "control/test_nonsense_requests.py::test_who_reads_beside_a_read_that_fails_gets_what_it_asked_for",
+        "unit/control/test_nonsense_requests.py::test_who_reads_beside_a_read_that_fails_gets_what_it_asked_for",
         "story/test_operate.py::test_who_talks_nonsense_or_nothing_is_cut_and_holds_nobody_up",
     ),
     row(
@@ -131,12 +131,12 @@ STORAGE: Final = (
         "core/test_disk_limits.py"
         "::test_above_max_bytes_nothing_is_taken_until_the_slowest_sink_has_brought_it_under_the_low_mark",
         "core/test_disk_limits.py::test_a_disk_that_others_fill_is_noticed_and_so_is_room_on_it",
-        "core/test_sqlite_spool.py::test_settled_pages_are_pruned_after_retain_in_bounded_steps",
+        "unit/spools/sqlite/test_sqlite_spool.py::test_settled_pages_are_pruned_after_retain_in_bounded_steps",
     ),
     row(
         "a second connection that writes or checkpoints",
         "refused: one connection does both",
         "`StorageError` for each statement",
-        "core/test_sqlite_spool.py::test_the_connection_that_reads_can_neither_write_nor_checkpoint",
+        "unit/spools/sqlite/test_sqlite_spool.py::test_the_connection_that_reads_can_neither_write_nor_checkpoint",
     ),
 )

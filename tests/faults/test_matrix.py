@@ -1,13 +1,12 @@
 """The fault matrix is whole: every test that it names is run, and every fault of the sandbox is in it."""
 
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from poller.sandbox import API_FAULTS, CALLBACK_FAULTS, COS_FAULTS, QUERY_FAULTS, UPLOAD_FAULTS
+from tests.names import found_in
 
 from .matrix import MATRIX, NOT_APPLICABLE
 from .row import Row
@@ -23,45 +22,21 @@ TABLES = {
 }
 
 
-@pytest.fixture(scope="session")
-def run_ordinarily(request: pytest.FixtureRequest) -> set[str]:
-    """The tests that this run collects, and those that another would in the files that the matrix names.
-
-    What is run with --soak only is left out. The other run is asked for only where this one is of a few files.
-    """
-    here = {
-        item.nodeid.partition("[")[0].removeprefix(f"{TESTS.name}/")
-        for item in request.session.items
-        if not item.get_closest_marker("soak")
-    }
-    missing = {test.partition("::")[0] for one in ROWS for test in one.tests if test not in here}
-    return here | _collected(sorted(missing)) if missing else here
-
-
-def _collected(files: list[str]) -> set[str]:
-    """The tests in these files, as pytest collects them."""
-    collect = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-n", "0", "-p", "no:cacheprovider"]
-    said = subprocess.run(
-        [*collect, "-m", "not soak", *(f"{TESTS.name}/{file}" for file in files)],
-        cwd=TESTS.parent,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=250,
-    )
-    lines = [line for line in said.stdout.splitlines() if "::" in line]
-    return {line.partition("[")[0].removeprefix(f"{TESTS.name}/") for line in lines}
+def run_ordinarily(test: str) -> bool:
+    """Whether there is this test, and a run without --soak has it."""
+    file, _, name = test.partition("::")
+    return found_in(f"{TESTS.name}/{file}").get(name, False)
 
 
 @pytest.mark.parametrize("one", ROWS, ids=lambda one: one.fault)
 def test_every_row_names_tests_that_are_run_and_says_by_what_it_is_known_that_the_fault_came(
-    one: Row, run_ordinarily: set[str]
+    one: Row,
 ) -> None:
     assert one.tests, "no test"
     assert one.promise
     assert one.fired
     assert len(set(one.tests)) == len(one.tests)
-    assert set(one.tests) <= run_ordinarily
+    assert [test for test in one.tests if not run_ordinarily(test)] == []
 
 
 def test_every_fault_of_the_sandbox_is_in_one_row_or_is_said_not_to_apply() -> None:

@@ -15,17 +15,17 @@ UPSTREAM: Final = (
         "plain error pages: HTML with 200, 3xx, 4xx, 5xx",
         "a failed poll with an excerpt; each distinct page is kept once, up to a cap",
         "each page in turn, with a new request id each time",
-        "sources/test_screenshot_queue.py"
+        "unit/sources/test_screenshot_queue.py"
         "::test_an_error_page_is_a_failed_poll_with_its_words_and_is_kept_once",
-        "sources/test_screenshot_queue.py::test_error_pages_that_differ_are_kept_up_to_a_cap",
+        "unit/sources/test_screenshot_queue.py::test_error_pages_that_differ_are_kept_up_to_a_cap",
     ),
     row(
         "a `Date` that something in between wrote: behind, ahead, stored, flapping",
         "an alarm where three agree, no correction without a refusal that it explains; polls and pushes go on",
         "the metric shows the wrong `Date`; the platform counts refusals",
         "story/test_operation.py::test_a_proxy_that_writes_a_wrong_date_stops_neither_polls_nor_pushes",
-        "qcloud/test_skew.py::test_only_an_expired_signature_that_the_skew_explains_corrects",
-        "qcloud/test_skew.py::test_dates_that_flap_are_no_alarm_and_move_no_correction",
+        "unit/qcloud/test_skew.py::test_only_an_expired_signature_that_the_skew_explains_corrects",
+        "unit/qcloud/test_skew.py::test_dates_that_flap_are_no_alarm_and_move_no_correction",
     ),
     row(
         "nothing sent: DNS, refused, TLS",
@@ -34,7 +34,7 @@ UPSTREAM: Final = (
         "qcloud/test_client.py::test_nobody_there_and_no_such_name_are_not_sent",
         "qcloud/test_client.py::test_a_server_that_speaks_no_tls_is_sent_nothing",
         "qcloud/test_client.py::test_an_untrusted_certificate_sends_nothing_and_a_trusted_one_does",
-        "core/test_intake.py::test_what_never_left_this_machine_is_a_failure_and_takes_no_room",
+        "unit/test_intake.py::test_what_never_left_this_machine_is_a_failure_and_takes_no_room",
     ),
     row(
         "sent, and no whole answer",
@@ -68,7 +68,7 @@ UPSTREAM: Final = (
         "something between that spoils every answer",
         "four pages in the first minute, one in each later one (minutes with --soak); a reason in `/readyz`",
         "the box between counts requests, the platform dequeues",
-        "core/test_intake.py"
+        "unit/test_intake.py"
         "::test_where_every_answer_is_spoiled_four_pages_are_lost_in_a_minute_and_one_in_each_later_one",
         "story/test_spoiled_answers.py"
         "::test_where_every_answer_is_spoiled_the_queue_is_not_emptied_for_nothing",
@@ -86,8 +86,8 @@ UPSTREAM: Final = (
         "the sandbox's `fired`; every offset in turn; what came is not whole",
         MIX,
         API,
-        "sources/test_answer_forms.py::test_whole_messages_before_any_cut_are_events_and_the_rest_is_kept",
-        "sources/test_answer_forms.py::test_a_cut_that_http_did_not_notice_is_uncertain_too",
+        "unit/sources/test_answer_forms.py::test_whole_messages_before_any_cut_are_events_and_the_rest_is_kept",
+        "unit/sources/test_answer_forms.py::test_a_cut_that_http_did_not_notice_is_uncertain_too",
         "qcloud/test_client.py::test_all_that_came_of_a_cut_body_is_kept",
         sandbox="api:cut cut_chunked cut_close",
     ),
@@ -96,7 +96,7 @@ UPSTREAM: Final = (
         "quarantined up to a cap, back off; messages in it are events",
         "the sandbox's `fired`; the status and the reject",
         API,
-        "sources/test_screenshot_queue.py::test_an_error_page_is_kept_up_to_64_kib_and_without_secrets",
+        "unit/sources/test_screenshot_queue.py::test_an_error_page_is_kept_up_to_64_kib_and_without_secrets",
         "qcloud/test_client.py::test_a_redirect_is_an_answer_and_is_not_followed",
         sandbox="api:status redirect html text wrong_type",
     ),
@@ -105,9 +105,9 @@ UPSTREAM: Final = (
         "bounded memory, neighbours live",
         "the sandbox's `fired`; what was kept of the bomb and of the endless body",
         API,
-        "sources/test_answer_forms.py::test_a_bomb_is_opened_within_bounds",
+        "unit/sources/test_answer_forms.py::test_a_bomb_is_opened_within_bounds",
         "qcloud/test_client.py::test_an_endless_body_is_left_at_four_mebibytes",
-        "sources/test_poison.py::test_a_poisoned_message_hurts_no_neighbour_and_is_kept",
+        "unit/sources/test_poison.py::test_a_poisoned_message_hurts_no_neighbour_and_is_kept",
         sandbox="api:bomb endless",
     ),
     row(
@@ -115,7 +115,7 @@ UPSTREAM: Final = (
         "alone in quarantine",
         "the sandbox's `fired`; the reject's bytes",
         API,
-        "sources/test_poison.py::test_many_poisons_in_one_page_are_rejected_each_alone",
+        "unit/sources/test_poison.py::test_many_poisons_in_one_page_are_rejected_each_alone",
         "story/test_drain.py::test_poison_hurts_no_neighbour_and_none_of_it_is_lost",
         sandbox="api:poison",
     ),
@@ -124,8 +124,8 @@ UPSTREAM: Final = (
         "three different things, with their delays",
         "the sandbox's `fired`; the outcome of each",
         API,
-        "sources/test_screenshot_queue.py::test_nothing_there_too_frequent_not_allowed_and_broken_are_four_things",
-        "core/test_intake.py::test_not_allowed_waits_five_seconds_also_where_the_source_is_quick",
+        "unit/sources/test_screenshot_queue.py::test_nothing_there_too_frequent_not_allowed_and_broken_are_four_things",
+        "unit/test_intake.py::test_not_allowed_waits_five_seconds_also_where_the_source_is_quick",
         sandbox="api:wrong_ret too_frequent",
     ),
     row(
@@ -179,8 +179,8 @@ UPSTREAM: Final = (
         "a change of a channel's state that is dated far ahead or far back",
         "dated when it was received; later changes are told",
         "the dates of the events themselves",
-        "core/test_catalogue.py::test_a_change_that_is_dated_far_off_silences_no_later_one",
-        "core/test_catalogue.py::test_a_state_that_was_stored_for_2099_heals_with_the_next_change",
-        "qcloud/test_notifications.py::test_a_change_is_dated_no_further_ahead_than_it_was_received",
+        "unit/test_catalogue.py::test_a_change_that_is_dated_far_off_silences_no_later_one",
+        "unit/test_catalogue.py::test_a_state_that_was_stored_for_2099_heals_with_the_next_change",
+        "unit/qcloud/test_notifications.py::test_a_change_is_dated_no_further_ahead_than_it_was_received",
     ),
 )

@@ -32,8 +32,8 @@ POLLING = (
         "await asyncio.shield(task)",
         "await task",
         (
-            "tests/core/test_intake.py::test_stopping_waits_for_the_poll_in_flight_and_commits_its_answer",
-            "tests/core/test_intake.py::test_a_cancelled_intake_still_keeps_the_answer_of_the_poll_in_flight",
+            "tests/unit/test_intake.py::test_stopping_waits_for_the_poll_in_flight_and_commits_its_answer",
+            "tests/unit/test_intake.py::test_a_cancelled_intake_still_keeps_the_answer_of_the_poll_in_flight",
         ),
     ),
     Bug(
@@ -41,7 +41,7 @@ POLLING = (
         "poller/intake.py",
         "            if task.cancelled():\n",
         "            if task.done():\n",
-        ("tests/core/test_intake.py::test_a_broken_spool_ends_polling_in_whatever_moment_the_next_poll_is",),
+        ("tests/unit/test_intake.py::test_a_broken_spool_ends_polling_in_whatever_moment_the_next_poll_is",),
     ),
     Bug(
         "the next poll does not wait until the page is durable",
@@ -56,7 +56,7 @@ POLLING = (
         "        if not await self._until_taken(self._spool.prove):\n            return False\n",
         "",
         (
-            "tests/core/test_intake.py"
+            "tests/unit/test_intake.py"
             "::test_nothing_is_polled_before_the_spool_is_proven_and_polling_begins_by_itself",
         ),
     ),
@@ -69,8 +69,8 @@ POLLING = (
         "        group = []\n"
         "        if readings and not await self._append(readings):\n            return\n",
         (
-            "tests/core/test_intake.py::test_stopping_on_a_full_disk_leaves_the_page_to_the_journal",
-            "tests/core/test_intake.py::test_a_broken_spool_ends_the_process_and_the_page_waits_in_the_journal",
+            "tests/unit/test_intake.py::test_stopping_on_a_full_disk_leaves_the_page_to_the_journal",
+            "tests/unit/test_intake.py::test_a_broken_spool_ends_the_process_and_the_page_waits_in_the_journal",
         ),
     ),
     Bug(
@@ -78,28 +78,28 @@ POLLING = (
         "poller/intake.py",
         "for number, page in left_over:",
         "for number, page in ():",
-        ("tests/core/test_intake.py::test_pages_left_in_the_journal_are_read_in_before_the_first_poll",),
+        ("tests/unit/test_intake.py::test_pages_left_in_the_journal_are_read_in_before_the_first_poll",),
     ),
     Bug(
         "one message that cannot be read takes its batch along",
         "poller/qcloud/replies.py",
         "            rejects.append((str(error), raw))",
         "            return (), tuple((str(error), one) for one in found)",
-        ("tests/sources/test_poison.py::test_a_poisoned_message_hurts_no_neighbour_and_is_kept",),
+        ("tests/unit/sources/test_poison.py::test_a_poisoned_message_hurts_no_neighbour_and_is_kept",),
     ),
     Bug(
         "a clock that is wrong by hours is believed",
         "poller/qcloud/skew.py",
         "0 < skew.seconds <= CORRECTABLE",
         "0 < skew.seconds",
-        ("tests/qcloud/test_skew.py::test_only_an_expired_signature_that_the_skew_explains_corrects",),
+        ("tests/unit/qcloud/test_skew.py::test_only_an_expired_signature_that_the_skew_explains_corrects",),
     ),
     Bug(
         "a bug in a reader ends the process",
         "poller/scribe.py",
         "except Exception as error:",
         "except ArithmeticError as error:",
-        ("tests/core/test_intake.py::test_a_bug_in_the_reader_ends_in_quarantine_and_polling_goes_on",),
+        ("tests/unit/test_intake.py::test_a_bug_in_the_reader_ends_in_quarantine_and_polling_goes_on",),
     ),
 )
 
@@ -160,14 +160,16 @@ SPOOL = (
         "poller/spools/sqlite/writer.py",
         'SYNCHRONOUS = "FULL"',
         'SYNCHRONOUS = "NORMAL"',
-        ("tests/core/test_sqlite_spool.py::test_every_commit_is_synced",),
+        ("tests/unit/spools/sqlite/test_sqlite_spool.py::test_every_commit_is_synced",),
     ),
     Bug(
         "the connection that reads may write and checkpoint",
         "poller/spools/sqlite/__init__.py",
         "?mode=ro",
         "?mode=rw",
-        ("tests/core/test_sqlite_spool.py::test_the_connection_that_reads_can_neither_write_nor_checkpoint",),
+        (
+            "tests/unit/spools/sqlite/test_sqlite_spool.py::test_the_connection_that_reads_can_neither_write_nor_checkpoint",
+        ),
     ),
     Bug(
         "the spool believes the commit after a sync that failed",
@@ -194,7 +196,9 @@ SPOOL = (
         "poller/spools/sqlite/seen.py",
         "IDS_REMEMBERED = 30 * 86400.0",
         "IDS_REMEMBERED = 86400.0",
-        ("tests/core/test_sqlite_spool.py::test_ids_are_remembered_for_thirty_days_whatever_is_retained",),
+        (
+            "tests/unit/spools/sqlite/test_sqlite_spool.py::test_ids_are_remembered_for_thirty_days_whatever_is_retained",
+        ),
     ),
     Bug(
         "a recording's vid is not remembered beside its file",
@@ -268,7 +272,7 @@ SPOOL = (
         "put = (*changes.put, *self._save(line for line in self._to_save.union(lines) if line.waits))",
         "put = changes.put",
         (
-            "tests/core/test_sqlite_spool.py"
+            "tests/unit/spools/sqlite/test_sqlite_spool.py"
             "::test_a_kill_while_a_stream_waits_repeats_nothing_that_others_got",
         ),
     ),
@@ -308,14 +312,14 @@ SPOOL = (
         "poller/spools/sqlite/aside.py",
         "os.rename(_beside(path, end), _beside(aside, end))",
         "os.unlink(_beside(path, end))",
-        ("tests/core/test_damaged_spool.py::test_what_is_no_database_is_moved_aside_as_it_is",),
+        ("tests/unit/spools/sqlite/test_damaged_spool.py::test_what_is_no_database_is_moved_aside_as_it_is",),
     ),
     Bug(
         "a damaged spool's WAL is left behind",
         "poller/spools/sqlite/aside.py",
         'ENDS = ("-wal", "-shm", "")',
         'ENDS = ("",)',
-        ("tests/core/test_damaged_spool.py::test_its_wal_goes_along",),
+        ("tests/unit/spools/sqlite/test_damaged_spool.py::test_its_wal_goes_along",),
     ),
     Bug(
         "salvage gives up at the first bad page",
@@ -347,35 +351,35 @@ SINKS = (
         "poller/courier.py",
         "self._end_shift(_Hand.CARRYING)",
         "self._end_shift(_Hand.CARRYING + 1)",
-        ("tests/core/test_courier.py::test_stopping_lets_a_delivery_finish_and_claims_no_more",),
+        ("tests/unit/test_courier.py::test_stopping_lets_a_delivery_finish_and_claims_no_more",),
     ),
     Bug(
         "every carrier probes a sink that fails",
         "poller/courier.py",
         "            async with self._gate:  # one probe at a time\n",
         "            async with asyncio.Lock():\n",
-        ("tests/core/test_courier.py::test_a_sink_that_keeps_failing_is_probed_by_one_carrier_only",),
+        ("tests/unit/test_courier.py::test_a_sink_that_keeps_failing_is_probed_by_one_carrier_only",),
     ),
     Bug(
         "a refused batch dies as a whole",
         "poller/courier.py",
         "            len(batch.deliveries) > 1\n",
         "            len(batch.deliveries) > 1000\n",
-        ("tests/core/test_courier.py::test_a_refused_batch_is_split_until_only_the_guilty_event_dies",),
+        ("tests/unit/test_courier.py::test_a_refused_batch_is_split_until_only_the_guilty_event_dies",),
     ),
     Bug(
         "deliveries are given up by count",
         "poller/retry.py",
         "if age >= policy.give_up_after:",
         "if attempt >= 10:",
-        ("tests/core/test_courier.py::test_a_day_of_outage_kills_nothing",),
+        ("tests/unit/test_courier.py::test_a_day_of_outage_kills_nothing",),
     ),
     Bug(
         "what a Retry-After asks for has no bounds",
         "poller/retry.py",
         "min(max(error.after, 0.0), policy.longest_wait)",
         "max(error.after, 0.0)",
-        ("tests/core/test_retry.py::test_an_attempt_has_one_outcome",),
+        ("tests/unit/test_retry.py::test_an_attempt_has_one_outcome",),
     ),
     Bug(
         "the signature does not cover the batch's brackets",
@@ -454,7 +458,7 @@ PICTURES = (
         "    width, height = _walk(body)\n",
         '    width, height = (16, 16) if body.endswith(b"\\xff\\xd9") else _walk(body)\n',
         (
-            "tests/sinks/download/test_pictures.py"
+            "tests/unit/sinks/download/test_pictures.py"
             "::test_a_thumbnail_with_an_end_of_its_own_does_not_make_a_cut_picture_whole",
         ),
     ),
@@ -463,7 +467,7 @@ PICTURES = (
         "poller/sinks/download/pictures.py",
         "if checksum is not None and str(crc64.xz(body)) != checksum.strip():",
         "if checksum is None:",
-        ("tests/sinks/download/test_pictures.py::test_the_checksum_is_the_stores_crc_in_decimal",),
+        ("tests/unit/sinks/download/test_pictures.py::test_the_checksum_is_the_stores_crc_in_decimal",),
     ),
     Bug(
         "an endless picture is read to its end",
@@ -521,8 +525,8 @@ CALLBACKS = (
         "                await commit\n",
         "                await asyncio.sleep(0)\n",
         (
-            "tests/core/test_reception.py::test_a_page_is_in_the_spool_when_its_sender_is_told",
-            "tests/core/test_reception.py"
+            "tests/unit/test_reception.py::test_a_page_is_in_the_spool_when_its_sender_is_told",
+            "tests/unit/test_reception.py"
             "::test_a_commit_that_takes_too_long_is_no_commit_and_others_do_not_wait_for_it",
         ),
     ),
@@ -532,7 +536,7 @@ CALLBACKS = (
         "_T.fullmatch(digits)",
         "_T.match(digits)",
         (
-            "tests/qcloud/test_notifications.py"
+            "tests/unit/qcloud/test_notifications.py"
             "::test_a_t_of_any_other_form_or_time_is_refused_whatever_its_signature",
         ),
     ),
@@ -542,7 +546,7 @@ CALLBACKS = (
         "if ahead < -LATE:",
         "if ahead < -1e12:",
         (
-            "tests/qcloud/test_notifications.py"
+            "tests/unit/qcloud/test_notifications.py"
             "::test_a_t_of_any_other_form_or_time_is_refused_whatever_its_signature",
         ),
     ),
@@ -551,7 +555,7 @@ CALLBACKS = (
         "poller/qcloud/signed_bodies.py",
         'return None if any(matches) else "wrong signature"',
         "return None if matches else None",
-        ("tests/qcloud/test_notifications.py::test_any_other_signature_is_refused",),
+        ("tests/unit/qcloud/test_notifications.py::test_any_other_signature_is_refused",),
     ),
     Bug(
         "the allow list lets everybody in",
@@ -594,7 +598,7 @@ CALLBACKS = (
         "poller/qcloud/redaction.py",
         '_PUSH_WORDS: Final = ("txsecret", "txtime", "streamparam")',
         '_PUSH_WORDS: Final = ("nothing",)',
-        ("tests/qcloud/test_notifications.py::test_nothing_that_opens_a_stream_or_signs_is_kept",),
+        ("tests/unit/qcloud/test_notifications.py::test_nothing_that_opens_a_stream_or_signs_is_kept",),
     ),
 )
 
@@ -676,21 +680,21 @@ OPERATION = (
         "poller/retry.py",
         "return type(error).__name__",
         'return f"{type(error).__name__}: {error}"',
-        ("tests/core/test_retry.py::test_a_foreign_exceptions_text_is_not_told",),
+        ("tests/unit/test_retry.py::test_a_foreign_exceptions_text_is_not_told",),
     ),
     Bug(
         "an unset variable is empty",
         "poller/settings/scalars.py",
         "if name not in environ:",
         "if not name:",
-        ("tests/settings/test_bad_configurations.py",),
+        ("tests/unit/settings/test_bad_configurations.py",),
     ),
     Bug(
         "of a key given twice the last one counts",
         "poller/settings/yaml.py",
         "            elif key in entries:\n",
         "            elif key in entries and not value:\n",
-        ("tests/settings/test_bad_configurations.py",),
+        ("tests/unit/settings/test_bad_configurations.py",),
     ),
     Bug(
         "metrics need no token",

@@ -66,7 +66,9 @@ PICTURES_AT_THEIR_PATH = (
         "poller/control/verbs.py",
         "retry_dead(sink, numbers, together, rebuild)",
         "retry_dead(sink, numbers, together)",
-        ("tests/control/test_verbs.py::test_a_letter_is_retried_with_the_url_that_todays_settings_give_it",),
+        (
+            "tests/unit/control/test_verbs.py::test_a_letter_is_retried_with_the_url_that_todays_settings_give_it",
+        ),
     ),
     Bug(
         "an event is not rebuilt in the spool",

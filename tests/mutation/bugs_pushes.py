@@ -47,7 +47,9 @@ PUSHES = (
         "poller/spools/sqlite/writer.py",
         "            written.confirmed += self.seen.provisional(known)\n",
         "            written.confirmed += self.seen.provisional(known)\n            self.seen.confirm(known)\n",
-        ("tests/core/test_sqlite_spool.py::test_an_event_stays_provisional_until_its_correction_is_written",),
+        (
+            "tests/unit/spools/sqlite/test_sqlite_spool.py::test_an_event_stays_provisional_until_its_correction_is_written",
+        ),
     ),
     Bug(
         "pictures of days to come may be announced",

@@ -59,30 +59,27 @@ def queue(of: Account) -> ScreenshotQueue:
     return ScreenshotQueue("shots", chosen, {"main": of})
 
 
-def test_a_poll_is_one_signed_get_of_the_queue() -> None:
+async def test_a_poll_is_one_signed_get_of_the_queue() -> None:
     seen: list[dict[str, str]] = []
 
     async def answer(request: web.Request) -> web.Response:
         seen.append(dict(request.query))
         return web.Response(text=EMPTY)
 
-    async def run() -> None:
-        async with platform(answer) as url, account(url, app_id_param="appid") as main, queue(main) as source:
-            await source.ready()
-            page = await source.fetch()
-            assert source.read(page, b"").outcome is PollOutcome.EMPTY
-        (query,) = seen
-        assert abs(int(query["t"]) - time.time() - 60) < 5
-        assert query == {
-            "appid": "1234",
-            "interface": "Live_Queue_Get",
-            "Param.n.bid": "100",
-            "Param.n.count": "100",
-            "t": query["t"],
-            "sign": sign(KEY, int(query["t"])),
-        }
-
-    asyncio.run(run())
+    async with platform(answer) as url, account(url, app_id_param="appid") as main, queue(main) as source:
+        await source.ready()
+        page = await source.fetch()
+        assert source.read(page, b"").outcome is PollOutcome.EMPTY
+    (query,) = seen
+    assert abs(int(query["t"]) - time.time() - 60) < 5
+    assert query == {
+        "appid": "1234",
+        "interface": "Live_Queue_Get",
+        "Param.n.bid": "100",
+        "Param.n.count": "100",
+        "t": query["t"],
+        "sign": sign(KEY, int(query["t"])),
+    }
 
 
 def test_a_clock_ten_minutes_behind_is_corrected_after_time_expired_and_said_once() -> None:
@@ -258,38 +255,29 @@ def test_no_key_and_no_signature_comes_out_anywhere(
     assert signatures[0] not in said
 
 
-def test_an_account_that_cannot_connect_says_so_without_its_url() -> None:
-    async def run() -> None:
-        async with account("http://127.0.0.1:1/common_access") as main, queue(main) as source:
-            with pytest.raises(NotSent) as caught:
-                await source.fetch()
-        said = f"{caught.value!r} {caught.value} {caught.value.__context__!r} {caught.value.__cause__!r}"
-        assert "sign" not in said
-        assert "common_access" not in said
-
-    asyncio.run(run())
+async def test_an_account_that_cannot_connect_says_so_without_its_url() -> None:
+    async with account("http://127.0.0.1:1/common_access") as main, queue(main) as source:
+        with pytest.raises(NotSent) as caught:
+            await source.fetch()
+    said = f"{caught.value!r} {caught.value} {caught.value.__context__!r} {caught.value.__cause__!r}"
+    assert "sign" not in said
+    assert "common_access" not in said
 
 
-def test_the_throttle_bounds_attempts_over_all_sources_of_an_account() -> None:
-    async def run() -> None:
-        main = account("http://127.0.0.1:1/", rate="3/200ms")
-        sources = [queue(main), queue(main)]
-        begun = time.monotonic()
-        for number in range(7):
-            await sources[number % 2].ready()
-        assert time.monotonic() - begun >= 0.4
-
-    asyncio.run(run())
+async def test_the_throttle_bounds_attempts_over_all_sources_of_an_account() -> None:
+    main = account("http://127.0.0.1:1/", rate="3/200ms")
+    sources = [queue(main), queue(main)]
+    begun = time.monotonic()
+    for number in range(7):
+        await sources[number % 2].ready()
+    assert time.monotonic() - begun >= 0.4
 
 
-def test_waiting_for_the_throttle_can_be_cancelled() -> None:
-    async def run() -> None:
-        main = account("http://127.0.0.1:1/", rate="1/1h")
-        await main.ready()
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(main.ready(), 0.05)
-
-    asyncio.run(run())
+async def test_waiting_for_the_throttle_can_be_cancelled() -> None:
+    main = account("http://127.0.0.1:1/", rate="1/1h")
+    await main.ready()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(main.ready(), 0.05)
 
 
 def test_an_account_s_certificates_are_used(tmp_path: Path) -> None:

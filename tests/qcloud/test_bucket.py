@@ -12,7 +12,8 @@ import pytest
 from poller.outbound import AddressGuard
 from poller.qcloud.bucket import Answered, judge, probe
 from poller.sandbox import Customer
-from tests.core.test_cli import poller
+from tests.commands import poller
+from tests.patience import patiently
 from tests.sinks.download.shots import ok, serving
 from tests.story.town import Town, town
 
@@ -55,7 +56,7 @@ def test_who_does_not_answer_is_not_reachable() -> None:
             assert (barred.answered, "not a public address" in str(barred)) == (Answered.UNREACHABLE, True)
             assert len(server.heads) == 1
 
-    asyncio.run(asyncio.wait_for(main(), 60))
+    asyncio.run(patiently(main()))
 
 
 def checked(folder: Path, place: Town, base_url: str, sink: dict[str, Any]) -> tuple[int, str]:

@@ -140,17 +140,14 @@ FAULTS: dict[str, tuple[Talk, int, bytes]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_request_whose_connection_fails_is_never_sent_again(fault: str) -> None:
+async def test_a_request_whose_connection_fails_is_never_sent_again(fault: str) -> None:
     talk, status, body = FAULTS[fault]
 
-    async def run() -> None:
-        async with serving(talk) as server, Client(server.url(), deadlines=QUICK) as client:
-            for number in range(1, 4):
-                answer = await client.get({"sign": SECRET})
-                assert (answer.status, answer.whole, answer.body) == (status, False, body)
-                assert len(server.requests) == number
-
-    asyncio.run(run())
+    async with serving(talk) as server, Client(server.url(), deadlines=QUICK) as client:
+        for number in range(1, 4):
+            answer = await client.get({"sign": SECRET})
+            assert (answer.status, answer.whole, answer.body) == (status, False, body)
+            assert len(server.requests) == number
 
 
 def test_a_reset_before_the_request_is_read_is_not_repeated_either() -> None:
@@ -172,49 +169,40 @@ def test_a_reset_before_the_request_is_read_is_not_repeated_either() -> None:
     asyncio.run(run())
 
 
-def test_a_connection_that_dies_with_its_request_costs_that_one_only() -> None:
+async def test_a_connection_that_dies_with_its_request_costs_that_one_only() -> None:
     async def talk(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
         if number % 2:
             reset(writer)
         else:
             writer.write(OK)
 
-    async def run() -> None:
-        async with serving(talk) as server, Client(server.url(), deadlines=QUICK) as client:
-            answers = [await client.get({}) for _ in range(6)]
-            assert [answer.status for answer in answers] == [200, 0, 200, 0, 200, 0]
-            assert (len(server.requests), server.connections) == (6, 6)
-
-    asyncio.run(run())
+    async with serving(talk) as server, Client(server.url(), deadlines=QUICK) as client:
+        answers = [await client.get({}) for _ in range(6)]
+        assert [answer.status for answer in answers] == [200, 0, 200, 0, 200, 0]
+        assert (len(server.requests), server.connections) == (6, 6)
 
 
 @pytest.mark.parametrize("then", [None, close, reset])
-def test_no_poll_hangs_on_what_became_of_the_connection_before(
+async def test_no_poll_hangs_on_what_became_of_the_connection_before(
     then: Callable[[asyncio.StreamWriter], None] | None,
 ) -> None:
     """Also where the answer said that the connection would be kept."""
     kept = OK.replace(b"\r\n\r\n", b"\r\nConnection: keep-alive\r\n\r\n")
 
-    async def run() -> None:
-        async with serving(saying(kept, then)) as server, Client(server.url(), deadlines=QUICK) as client:
-            for number in range(1, 9):
-                answer = await client.get({})
-                assert (answer.status, answer.whole, len(server.requests)) == (200, True, number)
-            assert server.connections == 8
-
-    asyncio.run(run())
+    async with serving(saying(kept, then)) as server, Client(server.url(), deadlines=QUICK) as client:
+        for number in range(1, 9):
+            answer = await client.get({})
+            assert (answer.status, answer.whole, len(server.requests)) == (200, True, number)
+        assert server.connections == 8
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_redirect_is_an_answer_and_is_not_followed(status: int) -> None:
+async def test_a_redirect_is_an_answer_and_is_not_followed(status: int) -> None:
     redirect = b"HTTP/1.1 %d X\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n" % status
 
-    async def run() -> None:
-        async with serving(saying(redirect)) as server, Client(server.url(), deadlines=QUICK) as client:
-            answer = await client.get({})
-            assert (answer.status, answer.whole, len(server.requests)) == (status, True, 1)
-
-    asyncio.run(run())
+    async with serving(saying(redirect)) as server, Client(server.url(), deadlines=QUICK) as client:
+        answer = await client.get({})
+        assert (answer.status, answer.whole, len(server.requests)) == (status, True, 1)
 
 
 def ask(answer: bytes, then: Callable[[asyncio.StreamWriter], None] | None = None) -> Answer:
@@ -260,7 +248,7 @@ def test_all_that_came_of_a_cut_body_is_kept(cut: int) -> None:
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_an_endless_body_is_left_at_four_mebibytes(chunked: bool) -> None:
+async def test_an_endless_body_is_left_at_four_mebibytes(chunked: bool) -> None:
     head = b"HTTP/1.1 200 OK\r\n" + (b"Transfer-Encoding: chunked\r\n\r\n" if chunked else b"\r\n")
     piece = b"x" * 65536
     piece = b"10000\r\n%b\r\n" % piece if chunked else piece
@@ -271,19 +259,16 @@ def test_an_endless_body_is_left_at_four_mebibytes(chunked: bool) -> None:
             writer.write(piece)
             await writer.drain()
 
-    async def run() -> None:
-        async with serving(talk) as server, Client(server.url()) as client:
-            tracemalloc.start()
-            answer = await client.get({})
-            _, peak = tracemalloc.get_traced_memory()
-            tracemalloc.stop()
-            assert (len(answer.body), answer.whole) == (LARGEST_BODY, False)
-            assert peak < 4 * LARGEST_BODY
-
-    asyncio.run(run())
+    async with serving(talk) as server, Client(server.url()) as client:
+        tracemalloc.start()
+        answer = await client.get({})
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert (len(answer.body), answer.whole) == (LARGEST_BODY, False)
+        assert peak < 4 * LARGEST_BODY
 
 
-def test_a_dripping_answer_ends_at_the_deadline_for_the_whole() -> None:
+async def test_a_dripping_answer_ends_at_the_deadline_for_the_whole() -> None:
     async def talk(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n")
         while not writer.is_closing():
@@ -291,29 +276,23 @@ def test_a_dripping_answer_ends_at_the_deadline_for_the_whole() -> None:
             await writer.drain()
             await asyncio.sleep(0.02)  # the drip
 
-    async def run() -> None:
-        deadlines = Deadlines(connect=0.2, progress=0.2, whole=0.4)
-        async with serving(talk) as server, Client(server.url(), deadlines=deadlines) as client:
-            answer = await client.get({})
-            assert answer.status == 200
-            assert not answer.whole
-            assert answer.body.startswith(b"xx")
-
-    asyncio.run(run())
+    deadlines = Deadlines(connect=0.2, progress=0.2, whole=0.4)
+    async with serving(talk) as server, Client(server.url(), deadlines=deadlines) as client:
+        answer = await client.get({})
+        assert answer.status == 200
+        assert not answer.whole
+        assert answer.body.startswith(b"xx")
 
 
-def test_nobody_there_and_no_such_name_are_not_sent() -> None:
-    async def run() -> None:
-        async with serving(saying(OK)) as server:
-            url = server.url()
-        for endpoint in (url, "http://no-such-host.invalid/"):
-            async with Client(endpoint, deadlines=QUICK) as client:
-                with pytest.raises(NotSent) as caught:
-                    await client.get({"sign": SECRET})
-                assert SECRET not in str(caught.value) + repr(caught.value)
-                assert caught.value.__context__ is None
-
-    asyncio.run(run())
+async def test_nobody_there_and_no_such_name_are_not_sent() -> None:
+    async with serving(saying(OK)) as server:
+        url = server.url()
+    for endpoint in (url, "http://no-such-host.invalid/"):
+        async with Client(endpoint, deadlines=QUICK) as client:
+            with pytest.raises(NotSent) as caught:
+                await client.get({"sign": SECRET})
+            assert SECRET not in str(caught.value) + repr(caught.value)
+            assert caught.value.__context__ is None
 
 
 @pytest.fixture(scope="module")
@@ -327,104 +306,86 @@ def tls() -> tuple[ssl.SSLContext, ssl.SSLContext]:
     return served, trusting
 
 
-def test_an_untrusted_certificate_sends_nothing_and_a_trusted_one_does(
+async def test_an_untrusted_certificate_sends_nothing_and_a_trusted_one_does(
     tls: tuple[ssl.SSLContext, ssl.SSLContext],
 ) -> None:
     served, trusting = tls
 
-    async def run() -> None:
-        async with serving(saying(OK), served) as server:
-            async with Client(server.url("https"), deadlines=QUICK) as client:
-                with pytest.raises(NotSent):
-                    await client.get({"sign": SECRET})
-            assert server.requests == []
-            async with Client(server.url("https"), tls=trusting, deadlines=QUICK) as client:
-                assert (await client.get({})).body == BODY
-
-    asyncio.run(run())
-
-
-def test_a_server_that_speaks_no_tls_is_sent_nothing() -> None:
-    async def run() -> None:
-        async with serving(saying(OK)) as server, Client(server.url("https"), deadlines=QUICK) as client:
+    async with serving(saying(OK), served) as server:
+        async with Client(server.url("https"), deadlines=QUICK) as client:
             with pytest.raises(NotSent):
                 await client.get({"sign": SECRET})
-            assert (server.connections > 0, server.requests) == (True, [])
-
-    asyncio.run(run())
-
-
-def test_a_server_that_never_finishes_its_handshake_is_left_at_the_connect_deadline() -> None:
-    async def run() -> None:
-        async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await reader.read()
-            writer.close()
-
-        listening = await asyncio.start_server(silent, "127.0.0.1", 0)
-        port = listening.sockets[0].getsockname()[1]
-        deadlines = Deadlines(connect=0.2, progress=1.0, whole=2.0)
-        async with Client(f"https://127.0.0.1:{port}/", deadlines=deadlines) as client:
-            with pytest.raises(NotSent, match="in time"):
-                await client.get({})
-        listening.close()
-
-    asyncio.run(run())
+        assert server.requests == []
+        async with Client(server.url("https"), tls=trusting, deadlines=QUICK) as client:
+            assert (await client.get({})).body == BODY
 
 
-def test_proxies_of_the_environment_are_ignored_and_the_account_s_own_is_used(
+async def test_a_server_that_speaks_no_tls_is_sent_nothing() -> None:
+    async with serving(saying(OK)) as server, Client(server.url("https"), deadlines=QUICK) as client:
+        with pytest.raises(NotSent):
+            await client.get({"sign": SECRET})
+        assert (server.connections > 0, server.requests) == (True, [])
+
+
+async def test_a_server_that_never_finishes_its_handshake_is_left_at_the_connect_deadline() -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    listening = await asyncio.start_server(silent, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    deadlines = Deadlines(connect=0.2, progress=1.0, whole=2.0)
+    async with Client(f"https://127.0.0.1:{port}/", deadlines=deadlines) as client:
+        with pytest.raises(NotSent, match="in time"):
+            await client.get({})
+    listening.close()
+
+
+async def test_proxies_of_the_environment_are_ignored_and_the_account_s_own_is_used(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def run() -> None:
-        async with serving(saying(OK)) as server, serving(saying(OK)) as proxy:
-            for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-                monkeypatch.setenv(name, proxy.url())
-            async with Client(server.url(), deadlines=QUICK) as client:
-                await client.get({})
-            assert (len(server.requests), len(proxy.requests)) == (1, 0)
-            async with Client("http://far.invalid/x", proxy=proxy.url(), deadlines=QUICK) as client:
-                assert (await client.get({})).status == 200
-            assert proxy.requests[0].startswith(b"GET http://far.invalid/x")
-
-    asyncio.run(run())
+    async with serving(saying(OK)) as server, serving(saying(OK)) as proxy:
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, proxy.url())
+        async with Client(server.url(), deadlines=QUICK) as client:
+            await client.get({})
+        assert (len(server.requests), len(proxy.requests)) == (1, 0)
+        async with Client("http://far.invalid/x", proxy=proxy.url(), deadlines=QUICK) as client:
+            assert (await client.get({})).status == 200
+        assert proxy.requests[0].startswith(b"GET http://far.invalid/x")
 
 
-def test_an_https_endpoint_is_reached_through_a_tunnel_of_the_proxy_and_a_refusal_sends_nothing(
+async def test_an_https_endpoint_is_reached_through_a_tunnel_of_the_proxy_and_a_refusal_sends_nothing(
     tls: tuple[ssl.SSLContext, ssl.SSLContext],
 ) -> None:
     served, trusting = tls
     refused = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"
 
-    async def run() -> None:
-        async with serving(saying(OK), served) as server, tunnelling() as proxy:
-            url = f"http://user:word@127.0.0.1:{proxy.port}"
-            async with Client(server.url("https"), tls=trusting, proxy=url, deadlines=QUICK) as client:
-                assert (await client.get({"sign": SECRET})).body == BODY
-            head = proxy.requests[0].decode()
-            assert head.startswith(f"CONNECT 127.0.0.1:{server.port} HTTP/1.1\r\n")
-            assert "Proxy-Authorization: Basic dXNlcjp3b3Jk\r\n" in head
-            assert SECRET not in head
-            assert b"Proxy-" not in server.requests[0]
-        for answer in (refused, b"", b"SSH-2.0\r\n\r\n", OK[:20]):
-            async with serving(saying(answer, close)) as proxy:
-                async with Client("https://far.invalid/", proxy=proxy.url(), deadlines=QUICK) as client:
-                    with pytest.raises(NotSent, match="the proxy"):
-                        await client.get({"sign": SECRET})
-                assert len(proxy.requests) == 1
-
-    asyncio.run(run())
+    async with serving(saying(OK), served) as server, tunnelling() as proxy:
+        url = f"http://user:word@127.0.0.1:{proxy.port}"
+        async with Client(server.url("https"), tls=trusting, proxy=url, deadlines=QUICK) as client:
+            assert (await client.get({"sign": SECRET})).body == BODY
+        head = proxy.requests[0].decode()
+        assert head.startswith(f"CONNECT 127.0.0.1:{server.port} HTTP/1.1\r\n")
+        assert "Proxy-Authorization: Basic dXNlcjp3b3Jk\r\n" in head
+        assert SECRET not in head
+        assert b"Proxy-" not in server.requests[0]
+    for answer in (refused, b"", b"SSH-2.0\r\n\r\n", OK[:20]):
+        async with serving(saying(answer, close)) as proxy:
+            async with Client("https://far.invalid/", proxy=proxy.url(), deadlines=QUICK) as client:
+                with pytest.raises(NotSent, match="the proxy"):
+                    await client.get({"sign": SECRET})
+            assert len(proxy.requests) == 1
 
 
-def test_a_request_asks_for_plain_bytes_from_no_cache() -> None:
-    async def run() -> None:
-        async with (
-            serving(saying(OK)) as server,
-            Client(server.url() + "?fixed=1", deadlines=QUICK) as client,
-        ):
-            await client.get({"Param.n.bid": "100"})
-            head = server.requests[0].decode()
-            assert head.startswith("GET /common_access?fixed=1&Param.n.bid=100 HTTP/1.1\r\n")
-            assert "Accept-Encoding: identity\r\n" in head
-            assert "Cache-Control: no-store\r\n" in head
-            assert "Cookie" not in head
-
-    asyncio.run(run())
+async def test_a_request_asks_for_plain_bytes_from_no_cache() -> None:
+    async with (
+        serving(saying(OK)) as server,
+        Client(server.url() + "?fixed=1", deadlines=QUICK) as client,
+    ):
+        await client.get({"Param.n.bid": "100"})
+        head = server.requests[0].decode()
+        assert head.startswith("GET /common_access?fixed=1&Param.n.bid=100 HTTP/1.1\r\n")
+        assert "Accept-Encoding: identity\r\n" in head
+        assert "Cache-Control: no-store\r\n" in head
+        assert "Cookie" not in head

@@ -17,6 +17,7 @@ from poller.qcloud.account import Account
 from poller.qcloud.client import LARGEST_BODY, Client, Deadlines
 from poller.settings import AccountSettings
 from poller.sources.screenshot_queue import ScreenshotQueue
+from tests.patience import PATIENCE, patiently
 
 from .answer_forms import FORMS, Form, headed
 
@@ -93,7 +94,7 @@ def polled(*forms: Form, polls: int = POLLS) -> tuple[list[tuple[Page, Reading]]
         async with queue(*forms) as platform, polling(platform.port) as poll:
             return [await poll() for _ in range(polls)], platform
 
-    return asyncio.run(asyncio.wait_for(run(), 60))
+    return asyncio.run(patiently(run()))
 
 
 def names(reading: Reading) -> list[object]:
@@ -225,7 +226,7 @@ def test_an_answer_that_never_begins_is_left_within_bounds_and_delays_nothing_el
 
         server = await asyncio.start_server(flood, "127.0.0.1", 0)
         async with server, Client(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/") as client:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(PATIENCE):
                 answer = await client.get({})
             assert not answer.whole
             return len(answer.body), sent

@@ -13,6 +13,7 @@ import aiohttp
 
 from poller.sandbox import Customer, Sandbox
 from poller.sandbox.media.tags import Tag
+from tests.patience import PATIENCE
 
 from .asking import ask, signed
 from .rtmp_peer import Peer, opening
@@ -94,7 +95,7 @@ async def fetched(
         return response.status, await response.read()
 
 
-async def until(true: Callable[[], bool], deadline: float = 15.0) -> None:
+async def until(true: Callable[[], bool], deadline: float = PATIENCE) -> None:
     """Polls what rings no bell."""
     async with asyncio.timeout(deadline):
         while not true():

@@ -17,6 +17,7 @@ import uvloop
 
 from poller.sandbox.rtmp.ingest import Ingest, ingesting
 from poller.sandbox.rtmp.stage import Refused, Wish
+from tests.patience import PATIENCE
 
 Piece = tuple[int, int, bytes]
 """Kind, timestamp, body of a media message."""
@@ -352,7 +353,7 @@ class Takes:
         return why
 
 
-async def until(true: Callable[[], bool], deadline: float = 15.0) -> None:
+async def until(true: Callable[[], bool], deadline: float = PATIENCE) -> None:
     """Polls."""
     async with asyncio.timeout(deadline):
         while not true():
@@ -379,7 +380,7 @@ def play(
     scene: Scene,
     *,
     silence: float = SESSION_SILENCE,
-    deadline: float = 30.0,
+    deadline: float = PATIENCE,
     loop: str = "uvloop",
     **options: Any,
 ) -> None:

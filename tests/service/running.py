@@ -256,10 +256,11 @@ def daemon(config: Path, *before: str, **environ: str) -> Iterator[Process]:
 
 def until(what: Any, within: float = PATIENCE) -> None:
     """Wait for something that another process does."""
-    end = time.monotonic() + within
+    begun = time.monotonic()
     while not what():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.002)
+        waited = time.monotonic() - begun
+        assert waited < within, "waited in vain"
+        time.sleep(min(max(waited / 20, 0.002), 0.02))
 
 
 def spooled(config: Path) -> set[str]:

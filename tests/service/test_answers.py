@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from poller.tables import safe
+from tests.commands import poller
 
 from .running import queue, write_config
-from .test_commands_alone import poller, settings, with_a_spool, written
+from .test_commands_alone import settings, with_a_spool, written
 
 
 @pytest.mark.parametrize(

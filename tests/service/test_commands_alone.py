@@ -1,13 +1,12 @@
 """Commands need the spool's place and the sinks' names: no secret, and no section that is not theirs."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.commands import poller
 
 COMMANDS = (
     ("status",),
@@ -26,18 +25,6 @@ def settings(folder: Path) -> dict[str, Any]:
         "journal": {"size": "16MiB"},
         "sinks": {"hook": {"type": "webhook", "url": "https://example.com/"}},
     }
-
-
-def poller(*words: str, folder: Path, **environ: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "poller", *words],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        cwd=folder,
-        env={**os.environ, **environ},
-    )
 
 
 def written(folder: Path, content: dict[str, Any]) -> Path:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import commands
+
 from .running import Process, daemon, notifications, queue, until, write_config
 
 
@@ -57,7 +59,7 @@ def test_a_bad_configuration_exits_78_with_one_line_for_each_finding_and_polls_n
 def test_a_usage_error_exits_2(words: tuple[str, ...], tmp_path: Path) -> None:
     with queue() as platform:
         config = str(write_config(tmp_path, platform.endpoint))
-        done = poller(*(config if word == "poller.yaml" else word for word in words))
+        done = commands.poller(*(config if word == "poller.yaml" else word for word in words))
         assert done.returncode == 2, done
         assert "Traceback" not in done.stderr
         assert platform.requests == []

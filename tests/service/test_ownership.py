@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import commands
+from tests.commands import Ended
 from tests.story.town import needs_root
 
 from .running import tool, write_config
@@ -28,10 +30,13 @@ def state() -> Iterator[Path]:
         yield folder
 
 
-def poller(*words: str, user: int = 0) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "poller", *words]
-    before = [] if user == 0 else [*as_user(user)]
-    return subprocess.run([*before, *command], capture_output=True, text=True, timeout=120, check=False)
+def poller(*words: str, user: int = 0) -> Ended:
+    """Root is this process's user."""
+    if user == 0:
+        return commands.poller(*words)
+    command = [*as_user(user), sys.executable, "-m", "poller", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return Ended(done.returncode, done.stdout, done.stderr)
 
 
 def as_user(user: int) -> list[str]:

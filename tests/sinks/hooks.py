@@ -5,6 +5,7 @@ import asyncio
 from poller.errors import SinkError
 from poller.model import Batch
 from poller.sinks.webhook import Webhook, WebhookSettings
+from tests.patience import PATIENCE
 
 from .servers import Answer, Server, batch, serving
 
@@ -22,7 +23,7 @@ async def carry(url: str, sent: Batch | None = None, **settings: object) -> Sink
     """Deliver one batch as the courier does, within a deadline; what the sink raised, if it did."""
     async with sink(url, **settings) as hook:
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 await hook.deliver(sent or batch())
         except SinkError as error:
             return error

@@ -17,6 +17,7 @@ import pytest
 from poller.errors import TryLater
 from poller.model import parse_event
 from poller.sinks.stdout import Stdout, StdoutSettings, short_line
+from tests.patience import PATIENCE
 
 from .servers import batch, event
 
@@ -96,17 +97,14 @@ def test_a_batch_is_one_write(pipe: tuple[int, int]) -> None:
     assert len(_lines(os.read(reading, 1 << 20))) == 100
 
 
-def test_a_closed_pipe_is_a_delivery_to_try_later(pipe: tuple[int, int]) -> None:
+async def test_a_closed_pipe_is_a_delivery_to_try_later(pipe: tuple[int, int]) -> None:
     reading, writing = pipe
     os.close(reading)
 
-    async def main() -> None:
-        async with _sink(writing) as sink:
-            for _ in range(3):
-                with pytest.raises(TryLater, match="stdout is closed"):
-                    await sink.deliver(batch())
-
-    asyncio.run(main())
+    async with _sink(writing) as sink:
+        for _ in range(3):
+            with pytest.raises(TryLater, match="stdout is closed"):
+                await sink.deliver(batch())
 
 
 def test_a_full_pipe_holds_back_its_delivery_and_not_the_loop(pipe: tuple[int, int]) -> None:
@@ -163,18 +161,15 @@ def test_a_non_blocking_pipe_is_waited_for(pipe: tuple[int, int]) -> None:
     assert _lines(reader.all()) == [event(number).encoded for number in range(500)]
 
 
-def test_leaving_does_not_wait_for_a_reader_that_never_comes(pipe: tuple[int, int]) -> None:
+async def test_leaving_does_not_wait_for_a_reader_that_never_comes(pipe: tuple[int, int]) -> None:
     _, writing = pipe
     _fill(writing)
 
-    async def main() -> None:
-        async with asyncio.timeout(10):
-            async with _sink(writing) as sink:
-                with pytest.raises(TimeoutError):
-                    async with asyncio.timeout(0.05):
-                        await sink.deliver(batch())
-
-    asyncio.run(main())
+    async with asyncio.timeout(PATIENCE):
+        async with _sink(writing) as sink:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await sink.deliver(batch())
 
 
 def test_a_line_that_was_cut_by_a_full_disk_is_finished_before_the_next(tmp_path: Path) -> None:

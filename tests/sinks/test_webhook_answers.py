@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from poller.errors import Gone, Rejected, SinkError, TryLater
 from poller.outbound import MAX_RETRY_AFTER, wait_seconds
 from poller.sinks.webhook import refusal
+from tests.patience import PATIENCE
 
 from .hooks import carried, carry, sink
 from .servers import Request, batch, saying, serving
@@ -182,7 +183,7 @@ async def _cut(request: Request, writer: asyncio.StreamWriter) -> None:
 def test_a_2xx_counts_whatever_its_body_does_and_its_connection_is_not_used_again(answer: object) -> None:
     async def main() -> tuple[int, int]:
         async with serving(answer) as server, sink(server.url) as hook:  # type: ignore[arg-type]
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 await hook.deliver(batch())
                 await hook.deliver(batch())
             return len(server.requests), server.connections

@@ -14,6 +14,7 @@ import trustme
 
 from poller.errors import BadConfiguration, TryLater
 from poller.sinks.webhook import Webhook
+from tests.patience import PATIENCE
 
 from .hooks import SECRET, carried, carry, sink
 from .servers import Request, batch, saying, serving
@@ -129,7 +130,7 @@ def test_a_server_that_hangs_is_left_at_the_deadline_and_harms_no_later_delivery
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.2):
                     await hook.deliver(batch())
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 await hook.deliver(batch(1, first=1))
 
     asyncio.run(main())

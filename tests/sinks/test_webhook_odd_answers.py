@@ -13,6 +13,7 @@ import trustme
 
 from poller.errors import Gone, Rejected, SinkError, TryLater
 from poller.model import Batch, Delivery, new_event
+from tests.patience import PATIENCE
 
 from .hooks import carried, carry, sink
 from .servers import Request, batch, serving
@@ -125,7 +126,7 @@ def answering(answer: bytes, then: Then) -> Callable[[Request, asyncio.StreamWri
 def test_a_2xx_is_believed_whatever_follows_it_and_its_connection_is_not_used_again(form: str) -> None:
     async def main() -> tuple[int, int]:
         async with serving(answering(*TAKEN[form])) as server, sink(server.url) as hook:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 await hook.deliver(batch())
                 await hook.deliver(batch(1, first=1))
             return len(server.requests), server.connections

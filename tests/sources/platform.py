@@ -12,8 +12,8 @@ from poller.model import Event
 from poller.sandbox import Customer, Options, Sandbox
 from poller.settings import load
 from poller.stop import Stop
+from tests.patience import PATIENCE
 
-PATIENCE = 30.0
 Scene = Callable[[Sandbox], Awaitable[None]]
 
 

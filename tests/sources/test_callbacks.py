@@ -35,6 +35,7 @@ from poller.sources.callbacks.callers import (
     caller,
 )
 from tests.core.fakes import sqlite_spool
+from tests.patience import patiently
 from tests.sources.pushes import (
     KEY,
     PATH,
@@ -113,7 +114,7 @@ def tell(story: Story, *, clock: Clock | None = None, skew: float = 0.0, **setti
         return door
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # what the program runs on
-        return runner.run(asyncio.wait_for(told(), 60))
+        return runner.run(patiently(told()))
 
 
 async def ask(to: Callbacks, request: bytes) -> tuple[int, bytes]:
@@ -725,7 +726,7 @@ def test_what_was_answered_is_in_the_spool_and_a_closed_receiver_takes_nothing(t
         assert metrics.registry.get_sample_value("poller_callbacks_total", labels) == 4
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(asyncio.wait_for(told(), 30))
+        runner.run(patiently(told()))
 
 
 def test_at_a_stop_what_was_sent_whole_is_still_answered() -> None:

@@ -10,6 +10,7 @@ import pytest
 from poller import listen
 from poller.model import PushOutcome
 from poller.sources.callbacks import Callbacks, receiver
+from tests.patience import PATIENCE
 
 from .test_callbacks import OK, Door, Story, ask, good, push, request, tell
 
@@ -191,7 +192,7 @@ def test_who_goes_away_within_its_request_is_counted(sent: bytes, reset: bool) -
         await writer.drain()
         await asyncio.sleep(0.02)
         writer.transport.abort() if reset else writer.close()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while not door.away:
                 await asyncio.sleep(0.01)
         assert [outcome for outcome, _ in door.away] == [REFUSED]

@@ -16,6 +16,7 @@ from poller.spools.sqlite import SqliteSpool
 from poller.spools.sqlite.migrations import STEPS, Step, migrate
 from poller.spools.sqlite.schema import SCHEMA, VERSION
 from poller.testing import ToldClock, anything, some_event, some_reading
+from tests.patience import patiently
 
 FIXTURES = sorted((Path(__file__).parent / "fixtures").glob("schema-*.db.gz"))
 
@@ -67,7 +68,7 @@ def test_a_file_of_an_earlier_schema_opens_with_all_that_is_in_it(tmp_path: Path
             (stream,) = spool.streams()
             assert stream.last_screenshot == some_event(299).occurred_at
 
-    asyncio.run(asyncio.wait_for(story(), 30))
+    asyncio.run(patiently(story()))
     assert version(file) == VERSION
 
 

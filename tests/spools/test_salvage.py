@@ -14,6 +14,8 @@ from poller.spools.sqlite.examine import examine, export
 from poller.spools.sqlite.salvage import PAGES, readable, salvage
 from poller.spools.sqlite.schema import VERSION
 from poller.testing import some_event
+from tests import commands
+from tests.commands import Ended
 from tests.spools.test_migrations import FIXTURES, laid
 
 PAGE = 8192
@@ -30,11 +32,10 @@ sinks:
 LAST = FIXTURES[-1]
 
 
-def poller(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def poller(folder: Path, *words: str) -> Ended:
     """A `poller spool` command with a configuration in the folder."""
     (folder / "poller.yaml").write_text(CONFIG)
-    command = [sys.executable, "-m", "poller", "spool", *words, "-c", str(folder / "poller.yaml")]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return commands.poller("spool", *words, "-c", str(folder / "poller.yaml"))
 
 
 def change(file: Path, *statements: str) -> None:

@@ -21,6 +21,7 @@ from poller.spools.sqlite import SqliteSpool, seen
 from poller.spools.sqlite.examine import examine
 from poller.testing import ToldClock, anything, some_event, some_reading, some_recording
 from tests.core.fakes import sqlite_spool
+from tests.patience import patiently
 
 DAY = 86400.0
 PAGE = 7
@@ -41,7 +42,7 @@ def tell(
             await spool.attach("a", anything)
             await story(spool)
 
-    asyncio.run(asyncio.wait_for(told(), 60))
+    asyncio.run(patiently(told()))
 
 
 def merged(db: sqlite3.Connection) -> int:

@@ -23,6 +23,7 @@ from typing import Any
 import msgspec
 
 from poller.sandbox import Customer, Removed
+from tests.commands import Ended, poller
 
 from .town import PATIENCE, Town, until
 
@@ -48,9 +49,12 @@ class Process:
                 stdout=stdout,
                 stderr=stderr,
                 stdin=subprocess.DEVNULL,
+                cwd=config.parent,  # a journal beside no spool lies there by default
                 env={**os.environ, **(environ or {})},
             )
         self._port = 0
+        self._read = 0
+        self._log: list[dict[str, Any]] = []
 
     @property
     def alive(self) -> bool:
@@ -62,9 +66,13 @@ class Process:
 
     @property
     def log(self) -> list[dict[str, Any]]:
-        """The log's whole lines."""
-        lines = self.stderr_file.read_bytes().split(b"\n")[:-1]
-        return [json.loads(line) for line in lines if line.startswith(b"{")]
+        """The log's whole lines; what was read before is not read again."""
+        with self.stderr_file.open("rb") as file:
+            file.seek(self._read)
+            whole, end, _ = file.read().rpartition(b"\n")
+        self._read += len(whole) + len(end)
+        self._log += [json.loads(line) for line in whole.split(b"\n") if line.startswith(b"{")]
+        return list(self._log)
 
     def said(self, event: str) -> list[dict[str, Any]]:
         """The log's lines of that event."""
@@ -150,10 +158,9 @@ class Story:
         """Empty the queue and deliver all; returns the exit code."""
         return self.start("drain", "--timeout", timeout).wait(300)
 
-    def look_after(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def look_after(self, *words: str) -> Ended:
         """One `poller spool` command."""
-        command = [sys.executable, "-m", "poller", "spool", *words, "-c", str(self.config)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        return poller("spool", *words, "-c", str(self.config), folder=self.config.parent)
 
     def end(self) -> None:
         for process in self.processes:

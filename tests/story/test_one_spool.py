@@ -2,13 +2,12 @@
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.commands import poller
 from tests.service.running import Process, Queue, daemon, queue, until, write_config
 from tests.story.town import needs_root
 
@@ -27,11 +26,6 @@ def config_for(folder: Path, endpoint: str, spool: Path | str) -> Path:
     content["spool"]["path"] = str(spool)
     file.write_text(json.dumps(content))
     return file
-
-
-def poller(*words: str, config: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "poller", *words, "-c", str(config)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 def running(process: Process) -> bool:
@@ -78,25 +72,27 @@ NAMES: tuple[Callable[[Path, Path], Path], ...] = (
 )
 
 
-@pytest.mark.parametrize("name", NAMES, ids=lambda name: name.__name__)
 def test_a_daemon_on_another_name_of_a_spool_is_refused_and_commands_reach_the_one_that_runs(
-    tmp_path: Path, name: Callable[[Path, Path], Path]
+    tmp_path: Path,
 ) -> None:
     (real := tmp_path / "real").mkdir()
-    (other := tmp_path / "other").mkdir()
     with queue() as platform:
         first = config_for(tmp_path / "one", platform.endpoint, real / "spool.db")
-        second = config_for(tmp_path / "two", platform.endpoint, name(real, other))
         with daemon(first) as process:
             until(lambda: running(process) and platform.requests)
-            refused = Process(second)
-            assert refused.wait() == 1
-            assert "another poller owns it" in refused.stderr
-            shown = poller("status", "--json", config=second)
-            assert json.loads(shown.stdout)["pid"] == process.child.pid
-            assert poller("spool", "check", config=second).returncode == 0
+            for name in NAMES:
+                (other := tmp_path / name.__name__).mkdir()
+                second = config_for(
+                    tmp_path / f"{name.__name__}.config", platform.endpoint, name(real, other)
+                )
+                refused = Process(second)
+                assert refused.wait() == 1, name
+                assert "another poller owns it" in refused.stderr, name
+                shown = poller("status", "--json", "-c", str(second))
+                assert json.loads(shown.stdout)["pid"] == process.child.pid, name
+                assert poller("spool", "check", "-c", str(second)).returncode == 0, name
+                assert [path for path in other.iterdir() if not path.is_symlink()] == [], name
             assert process.stop() == 0
-        assert sorted(path.name for path in other.iterdir() if not path.is_symlink()) == []
 
 
 def test_a_link_that_leads_nowhere_yet_makes_the_spool_where_it_leads_to(tmp_path: Path) -> None:
@@ -145,7 +141,7 @@ def test_a_spool_with_a_second_hard_link_is_refused_with_the_remedy(
             else:
                 assert len(platform.requests) == polls, "nothing is polled by who is refused"
         (tmp_path / "second.db").unlink()
-        assert poller("spool", "check", config=first).returncode == 0
+        assert poller("spool", "check", "-c", str(first)).returncode == 0
 
 
 def _is_refused(config: Path, why: str) -> None:
@@ -153,7 +149,7 @@ def _is_refused(config: Path, why: str) -> None:
     assert process.wait() == 78
     assert why in process.stderr
     for command in COMMANDS:
-        shown = poller(*command, config=config)
+        shown = poller(*command, "-c", str(config))
         assert (shown.returncode, shown.stdout) == (78, ""), command
         assert why in shown.stderr
 

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from poller.cli import app
-from poller.stop import SIGNALS, Stop
+from tests import commands
+from tests.commands import Ended
 
 from .rig import Process, Story, spool_with, story
 from .town import Town, town, until
@@ -25,16 +24,10 @@ from .town import Town, town, until
 MANY = 1000
 
 
-def poller(told: Story, *words: str, code: int | None = 0) -> Result:
-    """A command on the story's configuration, to its end; in this process, because starting one takes long."""
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    try:
-        done = CliRunner().invoke(app, [*words, "-c", str(told.config)], obj=Stop())
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    assert code is None or done.exit_code == code, (words, done.exit_code, done.stdout, done.stderr)
-    assert done.exception is None or isinstance(done.exception, SystemExit), done.exc_info
+def poller(told: Story, *words: str, code: int | None = 0) -> Ended:
+    """A command on the story's configuration, to its end."""
+    done = commands.poller(*words, "-c", str(told.config), folder=told.config.parent)
+    assert code is None or done.returncode == code, (words, done)
     return done
 
 

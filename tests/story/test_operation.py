@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.settings.bad_configurations import CANARY, CASES, ENVIRON, Case, lay
+from tests.unit.settings.bad_configurations import CANARY, CASES, ENVIRON, Case, lay
 
 from .rig import Process, story
 from .town import Town, counting_port, needs_root, town, until

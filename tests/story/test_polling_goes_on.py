@@ -134,10 +134,8 @@ def test_polls_go_on_while_the_names_of_receivers_are_never_resolved(tmp_path: P
                 log = [json.loads(line) for line in (tmp_path / "stderr").read_text().splitlines()]
                 assert not [line for line in log if line["event"] == "poll_failed"]
                 assert [line for line in log if line["event"] == "delivery_failed"]
-            finally:
                 daemon.send_signal(signal.SIGTERM)
-                try:
-                    daemon.wait(60)
-                except subprocess.TimeoutExpired:
-                    daemon.kill()
-                    daemon.wait()
+                until(lambda: '"event": "stopped"' in (tmp_path / "stderr").read_text())
+            finally:  # its threads may ask for names for long yet
+                daemon.kill()
+                daemon.wait()

@@ -28,11 +28,15 @@ Result = TypeVar("Result")
 
 
 def until(condition: Callable[[], object], seconds: float = PATIENCE, what: str = "") -> None:
-    """Return as soon as the condition holds; fail when it does not within so many seconds."""
-    end = time.monotonic() + seconds
+    """Return as soon as the condition holds; fail when it does not within so many seconds.
+
+    It is asked less often the longer it takes: asking costs what the daemon needs to get there.
+    """
+    begun = time.monotonic()
     while not condition():
-        assert time.monotonic() < end, f"waited {seconds} s in vain {what}"
-        time.sleep(0.002)
+        waited = time.monotonic() - begun
+        assert waited < seconds, f"waited {seconds} s in vain {what}"
+        time.sleep(min(max(waited / 20, 0.002), 0.02))
 
 
 # ---------------------------------------------------------------- a receiver

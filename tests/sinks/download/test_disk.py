@@ -334,26 +334,23 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.root
-def test_a_full_disk_fails_the_batch_as_a_whole_and_heals(small_disk: Path) -> None:
-    async def main() -> None:
-        async with (
-            serving(lambda path: ok(jpeg())) as server,
-            download(small_disk, template="{name}") as sink,
-        ):
-            events = [shot(f"{number}.jpg", server.url(f"{number}.jpg")) for number in range(32)]
-            filler = small_disk / "filler"
-            filler.write_bytes(bytes(2 * 2**20 - 8 * len(jpeg())))
-            for _ in range(3):
-                error = await attempt(sink, *events)
-                assert type(error) is PlaceGone
-                assert str(error) == "the disk is full"
-                assert list((small_disk / ".incoming").iterdir()) == []
-                assert all(path.read_bytes() == jpeg() for path in small_disk.glob("*.jpg"))
-            filler.unlink()
-            assert await attempt(sink, *events) is None
-            assert len(list(small_disk.glob("*.jpg"))) == 32
-
-    asyncio.run(main())
+async def test_a_full_disk_fails_the_batch_as_a_whole_and_heals(small_disk: Path) -> None:
+    async with (
+        serving(lambda path: ok(jpeg())) as server,
+        download(small_disk, template="{name}") as sink,
+    ):
+        events = [shot(f"{number}.jpg", server.url(f"{number}.jpg")) for number in range(32)]
+        filler = small_disk / "filler"
+        filler.write_bytes(bytes(2 * 2**20 - 8 * len(jpeg())))
+        for _ in range(3):
+            error = await attempt(sink, *events)
+            assert type(error) is PlaceGone
+            assert str(error) == "the disk is full"
+            assert list((small_disk / ".incoming").iterdir()) == []
+            assert all(path.read_bytes() == jpeg() for path in small_disk.glob("*.jpg"))
+        filler.unlink()
+        assert await attempt(sink, *events) is None
+        assert len(list(small_disk.glob("*.jpg"))) == 32
 
 
 @pytest.mark.root

@@ -1,6 +1,5 @@
 """Which URLs are fetched at all: one reading of a URL, one list of hosts, and no request to anybody else."""
 
-import asyncio
 from pathlib import Path
 
 import pytest
@@ -109,34 +108,31 @@ NOT_ALLOWED = [
 ]
 
 
-def test_no_url_whose_host_is_not_allowed_makes_a_request(tmp_path: Path) -> None:
+async def test_no_url_whose_host_is_not_allowed_makes_a_request(tmp_path: Path) -> None:
     assert len(set(NOT_ALLOWED)) >= 60
 
-    async def main() -> None:
-        settings = {
-            "allow_hosts": ["shots.example.com", "*.pics.example.com"],
-            "allow_cidr": ["0.0.0.0/0", "::/0"],
-        }
-        async with (
-            serving(lambda path: ok(jpeg()), "0.0.0.0") as server,
-            download(tmp_path, **settings) as sink,
-        ):
-            for number, form in enumerate(NOT_ALLOWED):
-                url = form.replace("{port}", str(server.port)).replace(
-                    "{p}", "secret-a_1_1_1_1_1.jpg?sign=secret"
-                )
-                event = shot(f"{number}.jpg", url)
-                error = await attempt(sink, event)
-                assert isinstance(error, PartlyFailed), url
-                assert isinstance(error.failures[event.id], Rejected), url
-                assert "secret" not in str(error.failures[event.id])
-            assert server.heads == []
-            async with download(tmp_path / "own", allow_hosts=["127.0.0.1"]) as allowed:
-                assert await attempt(allowed, shot("good.jpg", server.url("good.jpg"))) is None
-            assert len(server.heads) == 1, "it answers, and counts who asks"
-        assert {path.name for path in tmp_path.iterdir()} == {".incoming", "own"}
-
-    asyncio.run(main())
+    settings = {
+        "allow_hosts": ["shots.example.com", "*.pics.example.com"],
+        "allow_cidr": ["0.0.0.0/0", "::/0"],
+    }
+    async with (
+        serving(lambda path: ok(jpeg()), "0.0.0.0") as server,
+        download(tmp_path, **settings) as sink,
+    ):
+        for number, form in enumerate(NOT_ALLOWED):
+            url = form.replace("{port}", str(server.port)).replace(
+                "{p}", "secret-a_1_1_1_1_1.jpg?sign=secret"
+            )
+            event = shot(f"{number}.jpg", url)
+            error = await attempt(sink, event)
+            assert isinstance(error, PartlyFailed), url
+            assert isinstance(error.failures[event.id], Rejected), url
+            assert "secret" not in str(error.failures[event.id])
+        assert server.heads == []
+        async with download(tmp_path / "own", allow_hosts=["127.0.0.1"]) as allowed:
+            assert await attempt(allowed, shot("good.jpg", server.url("good.jpg"))) is None
+        assert len(server.heads) == 1, "it answers, and counts who asks"
+    assert {path.name for path in tmp_path.iterdir()} == {".incoming", "own"}
 
 
 @pytest.mark.parametrize(
@@ -189,14 +185,11 @@ def test_a_bad_entry_is_refused_with_a_reason(entry: str, says: str, tmp_path: P
         DownloadSettings.model_validate({"type": "download", "directory": tmp_path, "allow_hosts": [entry]})
 
 
-def test_an_address_that_is_not_public_is_refused_although_its_host_is_allowed(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with serving(lambda path: ok(jpeg())) as server, download(tmp_path, allow_cidr=[]) as sink:
-            error = await attempt(sink, shot(url=server.url("a.jpg")))
-            assert "allow_cidr" in str(error)
-            assert server.heads == []
-
-    asyncio.run(main())
+async def test_an_address_that_is_not_public_is_refused_although_its_host_is_allowed(tmp_path: Path) -> None:
+    async with serving(lambda path: ok(jpeg())) as server, download(tmp_path, allow_cidr=[]) as sink:
+        error = await attempt(sink, shot(url=server.url("a.jpg")))
+        assert "allow_cidr" in str(error)
+        assert server.heads == []
 
 
 @pytest.mark.parametrize(

@@ -231,29 +231,26 @@ UNUSABLE = [
 
 
 @pytest.mark.parametrize(("spoil", "reason"), UNUSABLE)
-def test_a_folder_that_cannot_be_used_is_said_at_once_and_heals_by_itself(
+async def test_a_folder_that_cannot_be_used_is_said_at_once_and_heals_by_itself(
     pictures: Path, spoil: Callable[[Path], None], reason: str
 ) -> None:
-    async def main() -> None:
-        async with (
-            serving(lambda path: ok(jpeg())) as server,
-            download(pictures, template="{name}") as sink,
-        ):
-            spoil(pictures)
-            event = shot("a.jpg", server.url("a.jpg"))
-            for _ in range(2):
-                error = await attempt(sink, event)
-                assert type(error) is PlaceGone
-                assert re.search(reason, str(error))
-            assert server.heads == [], "nothing is fetched that could not be stored"
-            for path in (pictures, pictures / ".incoming"):
-                if path.is_symlink() or path.is_file():
-                    path.unlink()
-            pictures.mkdir(exist_ok=True)
-            assert await attempt(sink, event) is None
-            assert (pictures / "a.jpg").read_bytes() == jpeg()
-
-    asyncio.run(main())
+    async with (
+        serving(lambda path: ok(jpeg())) as server,
+        download(pictures, template="{name}") as sink,
+    ):
+        spoil(pictures)
+        event = shot("a.jpg", server.url("a.jpg"))
+        for _ in range(2):
+            error = await attempt(sink, event)
+            assert type(error) is PlaceGone
+            assert re.search(reason, str(error))
+        assert server.heads == [], "nothing is fetched that could not be stored"
+        for path in (pictures, pictures / ".incoming"):
+            if path.is_symlink() or path.is_file():
+                path.unlink()
+        pictures.mkdir(exist_ok=True)
+        assert await attempt(sink, event) is None
+        assert (pictures / "a.jpg").read_bytes() == jpeg()
 
 
 def test_a_stream_folder_replaced_by_a_link_is_refused_and_its_neighbours_are_stored(

@@ -21,6 +21,7 @@ from poller.sinks.download.fetch import Fetcher, Memory
 from poller.sinks.download.handle import BadUrl, TransferFailed
 from poller.sinks.download.hosts import Target
 from poller.sinks.download.transfers import Transfers, Wish
+from tests.patience import patiently
 
 from .shots import attempt, download, files, jpeg, shot
 
@@ -189,12 +190,12 @@ def test_a_cancelled_transfer_frees_its_place(tmp_path: Path) -> None:
             for number in range(3):
                 held.clear()
                 stuck = asyncio.create_task(attempt(sink, shot("stuck.jpg", server.url(f"stuck{number}"))))
-                await asyncio.wait_for(held.wait(), 20)
+                await patiently(held.wait())
                 stuck.cancel()
                 await asyncio.wait([stuck])
             assert await attempt(sink, shot("good.jpg", server.url("good.jpg"))) is None
 
-    asyncio.run(asyncio.wait_for(main(), 60))
+    asyncio.run(patiently(main()))
 
 
 def test_a_cancelled_delivery_gives_back_its_memory_while_pictures_still_come() -> None:
@@ -220,7 +221,7 @@ def test_a_cancelled_delivery_gives_back_its_memory_while_pictures_still_come() 
                 await asyncio.sleep(0.02)
                 assert memory.free == 2**30
 
-    asyncio.run(asyncio.wait_for(main(), 60))
+    asyncio.run(patiently(main()))
 
 
 def test_transfers_that_are_left_end_those_that_wait() -> None:
@@ -241,7 +242,7 @@ def test_transfers_that_are_left_end_those_that_wait() -> None:
             with pytest.raises(TransferFailed):
                 await getting.get(wishes)
 
-    asyncio.run(asyncio.wait_for(main(), 60))
+    asyncio.run(patiently(main()))
 
 
 def test_sockets_with_numbers_beyond_libcurls_sets_are_served_too() -> None:
@@ -352,53 +353,44 @@ def test_what_is_no_http_is_a_failed_transfer_and_nothing_else(
     assert capfd.readouterr().err == "", "an exception escaped from a callback"
 
 
-def test_what_libcurl_does_not_take_for_a_url_is_told_apart() -> None:
-    async def main() -> None:
-        async with Transfers(LOCAL, per_host=1, timeout=5) as getting:
-            for url in ("http://[::zz]/", "http://a b/", "http://user@:80:80/"):
-                with pytest.raises(BadUrl):
-                    await get(getting, url, Heard())
-            for url in ("file:///etc/passwd", "gopher://127.0.0.1/", "ftp://127.0.0.1/x"):
-                with pytest.raises(TransferFailed):
-                    await get(getting, url, Heard())
-
-    asyncio.run(main())
+async def test_what_libcurl_does_not_take_for_a_url_is_told_apart() -> None:
+    async with Transfers(LOCAL, per_host=1, timeout=5) as getting:
+        for url in ("http://[::zz]/", "http://a b/", "http://user@:80:80/"):
+            with pytest.raises(BadUrl):
+                await get(getting, url, Heard())
+        for url in ("file:///etc/passwd", "gopher://127.0.0.1/", "ftp://127.0.0.1/x"):
+            with pytest.raises(TransferFailed):
+                await get(getting, url, Heard())
 
 
-def test_a_refused_address_is_named_and_never_connected_to() -> None:
-    async def main() -> None:
-        def unasked(path: str) -> bytes:
-            raise AssertionError(path)
+async def test_a_refused_address_is_named_and_never_connected_to() -> None:
+    def unasked(path: str) -> bytes:
+        raise AssertionError(path)
 
-        async with (
-            keeping(unasked) as server,
-            Transfers(AddressGuard(), per_host=1, timeout=5) as getting,
-        ):
-            for host in ("127.0.0.1", "localhost", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]"):
-                with pytest.raises(TransferFailed, match="is not a public address"):
-                    await get(getting, server.url("a", host), Heard())
-            assert server.asked == []
-
-    asyncio.run(main())
+    async with (
+        keeping(unasked) as server,
+        Transfers(AddressGuard(), per_host=1, timeout=5) as getting,
+    ):
+        for host in ("127.0.0.1", "localhost", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]"):
+            with pytest.raises(TransferFailed, match="is not a public address"):
+                await get(getting, server.url("a", host), Heard())
+        assert server.asked == []
 
 
-def test_what_the_answer_raises_ends_the_transfer_and_reaches_the_caller() -> None:
+async def test_what_the_answer_raises_ends_the_transfer_and_reaches_the_caller() -> None:
     class Picky(Heard):
         def take(self, piece: bytes) -> None:
             raise TryLater("enough")
 
-    async def main() -> None:
-        async with (
-            keeping(lambda path: whole(bytes(2**20))) as server,
-            Transfers(LOCAL, per_host=1, timeout=30) as getting,
-        ):
-            for _ in range(3):
-                with pytest.raises(TryLater, match="enough"):
-                    await get(getting, server.url("a"), Picky())
-            await get(getting, server.url("a"), heard := Heard())
-            assert len(heard.body) == 2**20
-
-    asyncio.run(main())
+    async with (
+        keeping(lambda path: whole(bytes(2**20))) as server,
+        Transfers(LOCAL, per_host=1, timeout=30) as getting,
+    ):
+        for _ in range(3):
+            with pytest.raises(TryLater, match="enough"):
+                await get(getting, server.url("a"), Picky())
+        await get(getting, server.url("a"), heard := Heard())
+        assert len(heard.body) == 2**20
 
 
 # ---------------------------------------------------------------- TLS

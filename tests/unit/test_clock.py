@@ -15,6 +15,7 @@ from poller.model import Dead, Retry
 from poller.testing import START, ToldClock, anything, some_event, some_reading
 from poller.testing.made import claims_nothing
 from tests.core.fakes import sqlite_spool
+from tests.patience import patiently
 
 HOUR, DAY, YEAR = 3600.0, 86400.0, 365 * 86400.0
 JUMPS = [4 * DAY, 40 * DAY, -DAY, -10 * YEAR, 60.0, -60.0]
@@ -188,7 +189,7 @@ def test_what_waits_goes_at_once_when_it_is_asked_to(tmp_path: Path) -> None:
             await spool.retry_now("a")
             assert (await spool.claim("a", 1)).events == (some_event(1),)
 
-    asyncio.run(asyncio.wait_for(story(), 20))
+    asyncio.run(patiently(story()))
 
 
 @pytest.mark.parametrize("by", JUMPS)
@@ -210,7 +211,7 @@ def test_a_dead_letter_expires_when_its_time_has_passed_and_not_at_a_jump(tmp_pa
             await spool.prune()
             assert await spool.dead(9) == []
 
-    asyncio.run(asyncio.wait_for(story(), 20))
+    asyncio.run(patiently(story()))
 
 
 def test_the_machines_clock_gives_ages() -> None:

@@ -14,6 +14,7 @@ from poller.model import Dead, PollOutcome, Reading, Reject, Retry
 from poller.spools.sqlite import SqliteSpool
 from poller.testing import START, anything, some_event, some_reading
 from tests.core.fakes import sqlite_spool
+from tests.patience import patiently
 
 DEEP: Final = b"[" * 200_000
 Story = Callable[[SqliteSpool], Awaitable[None]]
@@ -71,7 +72,7 @@ def told(folder: Path, story: Story) -> SqliteSpool:
             await story(spool)
             return spool
 
-    return asyncio.run(asyncio.wait_for(run(), 30))
+    return asyncio.run(patiently(run()))
 
 
 async def filled(spool: SqliteSpool) -> None:
@@ -97,7 +98,7 @@ async def everything(spool: SqliteSpool) -> None:
     await spool.append("shots", [some_reading(1000)])
     got = 0
     while got < 49:
-        batch = await asyncio.wait_for(spool.claim("a", 100), 20)
+        batch = await patiently(spool.claim("a", 100))
         got += len(batch.events)
 
 

@@ -19,6 +19,7 @@ from poller.reception import COMMIT_TOGETHER, Reception
 from poller.spools.sqlite import SqliteSpool
 from poller.testing import START, anything, some_change, some_event
 from tests.core.fakes import sqlite_spool
+from tests.patience import patiently
 
 
 class Pushed:
@@ -115,7 +116,7 @@ def tell(folder: Path, story: Story, *, within: float = 20.0, fails: bool = Fals
                     await running
                     assert source.closed == 1
 
-    asyncio.run(asyncio.wait_for(told(), 30))
+    asyncio.run(patiently(told()))
     return metrics
 
 
@@ -284,7 +285,7 @@ def test_a_pump_that_fails_says_so_to_the_daemon(tmp_path: Path) -> None:
                 await reception.run()
             assert raised.group_contains(StorageError)
 
-    asyncio.run(asyncio.wait_for(told(), 30))
+    asyncio.run(patiently(told()))
 
 
 def test_a_bug_in_the_reader_ends_in_quarantine_and_its_sender_does_not_repeat_it_for_ever(
@@ -363,7 +364,7 @@ def test_the_loop_tells_that_it_lives_also_while_nothing_comes(tmp_path: Path) -
             await running
         assert beats >= 1
 
-    asyncio.run(asyncio.wait_for(told(), 30))
+    asyncio.run(patiently(told()))
 
 
 def test_who_is_turned_away_is_counted(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from poller.spools.memory import KEPT_SETTLED, MemorySpool
 from poller.testing import anything, some_event, some_reading
 from poller.testing.made import done
 from tests.core.fakes import memory_spool
+from tests.patience import patiently
 
 
 def tell(story: Callable[[MemorySpool], Awaitable[None]], *, max_events: int) -> None:
@@ -18,7 +19,7 @@ def tell(story: Callable[[MemorySpool], Awaitable[None]], *, max_events: int) ->
         async with memory_spool(max_events=max_events) as spool:
             await story(spool)
 
-    asyncio.run(asyncio.wait_for(told(), 60))
+    asyncio.run(patiently(told()))
 
 
 def test_it_is_full_while_so_many_events_wait_and_no_longer() -> None:

@@ -15,6 +15,7 @@ from poller.spools import ordered
 from poller.spools.sqlite import SqliteSpool
 from poller.testing import ToldClock, anything, some_event
 from tests.core.fakes import sqlite_spool
+from tests.patience import patiently
 
 KEPT_LINES = ordered.KEPT_LINES
 STREAMS = ("room", "hall", "room", "")
@@ -64,7 +65,7 @@ class OrderedMachine(RuleBasedStateMachine):
         shutil.rmtree(self.folder)
 
     def _do(self, work: Any) -> Any:
-        return self.loop.run_until_complete(asyncio.wait_for(work, 5))
+        return self.loop.run_until_complete(patiently(work))
 
     def _open(self) -> None:
         async def enter() -> None:

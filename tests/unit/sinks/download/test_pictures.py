@@ -8,8 +8,7 @@ from fastcrc import crc64
 
 from poller.errors import Rejected, TryLater
 from poller.sinks.download.pictures import check_checksum, check_picture
-
-from .shots import jpeg
+from tests.sinks.download.shots import jpeg
 
 PIXELS = 50_000_000
 DQT = b"\xff\xdb\x00\x43\x00" + bytes(range(1, 65))

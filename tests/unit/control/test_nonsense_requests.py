@@ -14,6 +14,7 @@ from poller.spools.sqlite import SqliteSpool
 from poller.spools.sqlite.writer import Writer
 from poller.testing import anything, some_reading
 from tests.core.fakes import sqlite_spool
+from tests.patience import patiently
 
 HUGE: Final = "99999999999999999999"
 NUMBERS: Final = (
@@ -106,4 +107,4 @@ def told(folder: Path, story: "object") -> None:
             await spool.append("a", [some_reading(1, 2, 3)])
             await story(spool)  # type: ignore[operator]
 
-    asyncio.run(asyncio.wait_for(run(), 30))
+    asyncio.run(patiently(run()))

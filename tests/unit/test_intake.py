@@ -17,6 +17,7 @@ from poller.model import Page, PollOutcome, Reading
 from poller.ports import Spool
 from poller.testing import START, anything, some_event, some_reading
 from tests.core.fakes import Answer, ScriptedSource, memory_spool, opened, sqlite_spool
+from tests.patience import PATIENCE, patiently
 
 SHOTS = Pace(min_delay=0.25, max_delay=5.0, max_in_flight=4)
 
@@ -75,7 +76,7 @@ def tell(folder: Path, source: ScriptedSource, story: Story, spool: Spool | None
             intake = Intake(source, own, journal, metrics=metrics, clock=Clock())
             await story(intake, own, journal)
 
-    asyncio.run(asyncio.wait_for(told(), 30))
+    asyncio.run(patiently(told()))
     return metrics
 
 
@@ -462,7 +463,7 @@ def test_pages_that_can_be_asked_for_again_do_not_go_through_the_journal(tmp_pat
                 break
             await journal.room()
         before = journal._next_number
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await until_exhausted(intake, source)
         assert journal._next_number == before
         assert (await spool.claim("sink", 100)).events == tuple(some_event(n) for n in range(40))

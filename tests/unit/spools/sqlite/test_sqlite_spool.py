@@ -23,6 +23,7 @@ from poller.testing import ToldClock, anything, some_event, some_reading
 from poller.testing.corrections import announced
 from poller.testing.made import claims_nothing
 from tests.core.fakes import sqlite_spool
+from tests.patience import PATIENCE, patiently
 
 DAY = 86400.0
 Story = Callable[[SqliteSpool, ToldClock], Awaitable[None]]
@@ -36,7 +37,7 @@ def tell(folder: Path, story: Story, *, retain: float = DAY, clock: ToldClock | 
             await spool.attach("a", anything)
             await story(spool, clock)
 
-    asyncio.run(asyncio.wait_for(told(), 60))
+    asyncio.run(patiently(told()))
 
 
 async def deliver_all(spool: SqliteSpool, sink: str = "a") -> list[str]:
@@ -285,7 +286,7 @@ def test_a_kill_while_a_stream_waits_repeats_nothing_that_others_got(tmp_path: P
             assert (await spool.backlog("a")).events == 0
 
     asyncio.run(killed())
-    asyncio.run(asyncio.wait_for(after(), 30))
+    asyncio.run(patiently(after()))
 
 
 def test_a_stream_that_was_seen_lately_is_known_after_pruning(tmp_path: Path) -> None:
@@ -417,7 +418,7 @@ def test_an_event_stays_provisional_until_its_correction_is_written(
             await spool.append("polled", [some_reading(1)])
         assert len(await spool.dead(9)) == 1, "all of it was undone"
         await spool.append("polled", [some_reading(1)])
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             assert (await spool.claim("a", 1)).events == (some_event(1),)
 
     tell(tmp_path, story)

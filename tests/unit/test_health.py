@@ -20,7 +20,8 @@ from poller.ports import Spool
 from poller.reception import Reception
 from poller.testing import ToldClock, anything, some_reading
 from tests.core.fakes import Answer, ScriptedSource, ToldSink, memory_spool, opened
-from tests.core.test_courier import terms
+from tests.patience import patiently
+from tests.unit.test_courier import terms
 
 AGE_LIMIT = 900.0
 
@@ -54,7 +55,7 @@ def sink_after(errors: list[Exception | None], story: Callable[[Courier, ToldClo
             story(courier, clock)
             return sink_condition(courier, await spool.backlog("sink"), clock, AGE_LIMIT)
 
-    return asyncio.run(asyncio.wait_for(told(), 30))
+    return asyncio.run(patiently(told()))
 
 
 @pytest.mark.parametrize("error", [TryLater("HTTP 500"), KeyError("a bug"), TimeoutError(), PartlyFailed({})])
@@ -140,7 +141,7 @@ def source_after(
             story(clock)
             return source_condition(intake, clock), losses
 
-    return asyncio.run(asyncio.wait_for(told(), 30))
+    return asyncio.run(patiently(told()))
 
 
 FAILED: Answer = {"outcome": "failed"}
@@ -190,21 +191,18 @@ def test_what_this_process_may_have_lost_is_counted_with_when_it_last_was(tmp_pa
     assert losses.all() == []  # it is asked again
 
 
-def test_a_loss_is_a_note_and_damage_stays_a_reason() -> None:
-    async def told() -> None:
-        clock = ToldClock()
-        losses = Losses(clock)
-        losses.add("source shots", "a poll without a whole answer: no answer")
-        async with memory_spool(clock) as spool:
-            found = await examine(Judged(spool=spool, clock=clock, losses=losses))
-            assert found.reasons == []
-            (note,) = found.notes
-            assert note.startswith("source shots: 1 may be lost, last at 20")
-            losses.add("journal", "a damaged frame", count=2, damaged=True)
-            losses.add("journal", "another", damaged=False)
-            found = await examine(Judged(spool=spool, clock=clock, losses=losses))
-            assert found.reasons == ["journal: damaged, 3 may be lost: another"]
-            assert found.reasons_for_pushes == []
-            assert len(found.notes) == 1
-
-    asyncio.run(told())
+async def test_a_loss_is_a_note_and_damage_stays_a_reason() -> None:
+    clock = ToldClock()
+    losses = Losses(clock)
+    losses.add("source shots", "a poll without a whole answer: no answer")
+    async with memory_spool(clock) as spool:
+        found = await examine(Judged(spool=spool, clock=clock, losses=losses))
+        assert found.reasons == []
+        (note,) = found.notes
+        assert note.startswith("source shots: 1 may be lost, last at 20")
+        losses.add("journal", "a damaged frame", count=2, damaged=True)
+        losses.add("journal", "another", damaged=False)
+        found = await examine(Judged(spool=spool, clock=clock, losses=losses))
+        assert found.reasons == ["journal: damaged, 3 may be lost: another"]
+        assert found.reasons_for_pushes == []
+        assert len(found.notes) == 1

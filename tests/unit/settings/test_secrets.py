@@ -1,13 +1,12 @@
 """Secrets with characters that nobody sees, and secrets of digits."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from poller.errors import BadConfiguration
 from poller.settings import Settings, load
+from tests.commands import Ended, poller
 
 KEY = "5ecre75ecre75ecre75ecre75ecre700"
 DIGITS = "12345678901234567890123456789012"
@@ -95,15 +94,19 @@ def test_an_invisible_character_in_a_secret_is_a_finding_that_names_it(tmp_path:
         assert secret[12:] not in told
 
 
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize(
-    "wrap", ["\ufeff{}", "{}\n", "{}\r\n", "{}\r", "\ufeff{}\r\n\r\n"], ids=["BOM", "LF", "CRLF", "CR", "all"]
-)
+WRAPS = {"BOM": "\ufeff{}", "LF": "{}\n", "CRLF": "{}\r\n", "CR": "{}\r", "all": "\ufeff{}\r\n\r\n"}
+WRAPPED = [  # a mark before a header's secret is within its value
+    pytest.param(place, wrap, id=f"{name}-{place}")
+    for name, wrap in WRAPS.items()
+    for place in PLACES
+    if not (place == "header" and wrap.startswith("\ufeff"))
+]
+
+
+@pytest.mark.parametrize(("place", "wrap"), WRAPPED)
 def test_a_byte_order_mark_and_a_line_end_are_no_part_of_a_secret(
     tmp_path: Path, place: str, wrap: str
 ) -> None:
-    if place == "header" and wrap.startswith("\ufeff"):
-        pytest.skip("within the value")
     settings = written(tmp_path, place, wrap.format(good(place)))
     dumped = _secrets(settings)
     assert good(place) in dumped or f"Bearer {KEY}" in dumped
@@ -188,7 +191,6 @@ def test_a_customer_s_key_of_digits_is_its_digits(tmp_path: Path) -> None:
         assert "nonsense" in done.stderr, "the customers were taken"
 
 
-def _sandbox(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "poller", "sandbox", "--directory", str(folder / "p")]
-    command += ["--customers", str(folder / "c.yaml"), *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+def _sandbox(folder: Path, *words: str) -> Ended:
+    places = ("--directory", str(folder / "p"), "--customers", str(folder / "c.yaml"))
+    return poller("sandbox", *places, *words)

@@ -14,7 +14,6 @@ from poller.qcloud.messages import Unreadable
 from poller.qcloud.notifications import notification_event
 from poller.qcloud.screenshots import screenshot_event
 from poller.qcloud.signed_bodies import flaw, is_signed, masked, open_body
-from tests.qcloud.test_files import SAMPLE as ROW_2018
 from tests.sources.pushes import (
     INTERRUPTED_2017,
     KEY,
@@ -29,6 +28,7 @@ from tests.sources.pushes import (
     signature,
     signed,
 )
+from tests.unit.qcloud.test_files import SAMPLE as ROW_2018
 
 RECEIVED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 BASE = "http://shots-1250000000.file.myqcloud.com/"

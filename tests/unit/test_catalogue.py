@@ -1,6 +1,5 @@
 """The catalogue of streams: what an event teaches, and what is no news."""
 
-import asyncio
 import shutil
 from datetime import timedelta
 from pathlib import Path
@@ -100,22 +99,19 @@ def test_streams_that_were_not_seen_for_long_are_forgotten() -> None:
     assert [stream.stream_id for stream in catalogue.streams()] == ["new"]
 
 
-def test_a_spool_that_was_killed_knows_its_streams_from_the_log(tmp_path: Path) -> None:
+async def test_a_spool_that_was_killed_knows_its_streams_from_the_log(tmp_path: Path) -> None:
     """What is copied from under a running spool is what a kill leaves."""
     first, second = tmp_path / "first", tmp_path / "second"
     settings = [SqliteSpool.Settings(type="sqlite", path=folder / "spool.db") for folder in (first, second)]
 
-    async def story() -> None:
-        async with SqliteSpool("spool", settings[0], {}) as spool:
-            for number in range(50):
-                await spool.append("source", [some_reading(number, number + 100, stream=f"room{number % 7}")])
-            shutil.copytree(first, second)
-            known = spool.streams()
-        async with SqliteSpool("spool", settings[1], {}) as copy:
-            assert sorted(copy.streams(), key=str) == sorted(known, key=str)
-            assert len(known) == 7
-
-    asyncio.run(story())
+    async with SqliteSpool("spool", settings[0], {}) as spool:
+        for number in range(50):
+            await spool.append("source", [some_reading(number, number + 100, stream=f"room{number % 7}")])
+        shutil.copytree(first, second)
+        known = spool.streams()
+    async with SqliteSpool("spool", settings[1], {}) as copy:
+        assert sorted(copy.streams(), key=str) == sorted(known, key=str)
+        assert len(known) == 7
 
 
 def changed(state: str, *, received: float, ahead: float = 0.0, seen_by: str = CALLBACKS) -> Event:

@@ -22,6 +22,7 @@ from poller.model import Batch, Choice, Dead, Done, Outcome, Retry
 from poller.spools.sqlite import SqliteSpool
 from poller.testing import ToldClock, anything, some_event, some_reading
 from tests.core.fakes import sqlite_spool
+from tests.patience import patiently
 
 SINKS = ("a", "b")
 RETRY = Retry(after=5.0, reason="no")
@@ -62,7 +63,7 @@ class SpoolMachine(RuleBasedStateMachine):
         shutil.rmtree(self.folder)
 
     def _do(self, work: Any) -> Any:
-        return self.loop.run_until_complete(asyncio.wait_for(work, 5))
+        return self.loop.run_until_complete(patiently(work))
 
     def _open(self) -> None:
         async def enter() -> None:
@@ -100,11 +101,14 @@ class SpoolMachine(RuleBasedStateMachine):
     @rule(target=batches, sink=st.sampled_from(SINKS), limit=st.integers(1, 5))
     def claim(self, sink: str, limit: int) -> Any:
         async def try_claim() -> Batch | None:
-            try:
-                async with asyncio.timeout(0.05):
-                    return await self.spool.claim(sink, limit)
-            except TimeoutError:
-                return None
+            waiting = asyncio.ensure_future(self.spool.claim(sink, limit))
+            for _ in range(8):
+                await asyncio.sleep(0)
+                await self.spool.quarantine_size()  # whatever the claim reads is read before
+            if waiting.done():
+                return waiting.result()
+            waiting.cancel()
+            return None
 
         batch = self._do(try_claim())
         if batch is None:

@@ -16,6 +16,7 @@ from poller.spools import desk
 from poller.spools.sqlite import SqliteSpool
 from poller.testing import START, anything, some_event, some_reading
 from tests.core.fakes import ScriptedSource, sqlite_spool
+from tests.patience import patiently
 
 CONFIG = """
 accounts: {main: {app_id: 1, key: abc, cos: {bucket: shots, app_id: 1}}}
@@ -60,7 +61,7 @@ def tell(folder: Path, story: Story, source: Source | None = None) -> None:
                 spool,
             )
 
-    asyncio.run(asyncio.wait_for(told(), 60))
+    asyncio.run(patiently(told()))
 
 
 async def asked(works: Works, verb: Verb, chosen: Choice = Choice(), sink: str = "") -> list[Row]:  # noqa: B008

@@ -18,6 +18,7 @@ from poller.ports import Spool
 from poller.retry import RetryPolicy
 from poller.testing import ToldClock, anything, some_event, some_reading
 from tests.core.fakes import ToldSink, memory_spool
+from tests.patience import PATIENCE, patiently
 
 IDS = [some_event(n).id for n in range(200)]
 
@@ -47,7 +48,7 @@ def tell(sink: ToldSink, story: Story, *, events: int = 0, **changes: Any) -> Me
                 await spool.append("source", [some_reading(*range(events))])
             await story(Courier(sink, spool, terms(**changes), metrics=metrics, clock=clock), spool, clock)
 
-    asyncio.run(asyncio.wait_for(told(), 30))
+    asyncio.run(patiently(told()))
     return metrics
 
 
@@ -65,7 +66,7 @@ async def running(courier: Courier) -> AsyncIterator[None]:
 
 
 async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not true():
             await asyncio.sleep(0.001)
 
@@ -607,5 +608,5 @@ def test_a_sink_that_fails_changes_nothing_for_another(tmp_path: Path) -> None:
                 courier.stop()
             await asyncio.gather(*running)
 
-    asyncio.run(asyncio.wait_for(story(), 20))
+    asyncio.run(patiently(story()))
     assert good.delivered == IDS

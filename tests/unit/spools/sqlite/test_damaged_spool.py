@@ -15,6 +15,7 @@ from poller.spools.sqlite import SqliteSpool
 from poller.spools.sqlite.aside import condemn
 from poller.testing import ToldClock, anything, some_event, some_reading
 from tests.core.fakes import sqlite_spool
+from tests.patience import patiently
 
 STAMP = "20260102T030405Z"
 PAGE = 8192
@@ -28,7 +29,7 @@ def tell(folder: Path, story: Story) -> SqliteSpool:
             await story(spool)
             return spool
 
-    return asyncio.run(asyncio.wait_for(told(), 30))
+    return asyncio.run(patiently(told()))
 
 
 async def append(spool: SqliteSpool) -> None:

@@ -16,6 +16,7 @@ from poller.retry import RetryPolicy
 from poller.settings import load
 from poller.testing import anything, some_event
 from tests.core.fakes import ToldSink, sqlite_spool
+from tests.patience import patiently
 
 STREAMS = 7
 EVENTS = 600
@@ -58,11 +59,11 @@ def served(
                 await spool.append("source", [page])
             while (await spool.backlog(sink.name)).events:
                 courier.settled.clear()
-                await asyncio.wait_for(courier.settled.wait(), 5)
+                await patiently(courier.settled.wait())
             courier.stop()
             await asyncio.gather(running, return_exceptions=True)
 
-    asyncio.run(asyncio.wait_for(told(), 60))
+    asyncio.run(patiently(told()))
     return metrics
 
 
@@ -154,4 +155,4 @@ def test_order_is_a_setting_of_each_sink(tmp_path: Path) -> None:
                 claim.cancel()
             assert [courier._terms.ordered for courier in daemon.crew.couriers] == [True, False]
 
-    asyncio.run(asyncio.wait_for(told(), 30))
+    asyncio.run(patiently(told()))
