@@ -10,6 +10,7 @@ ROOT: Final = Path(__file__).parent.parent
 NAMED: Final = re.compile(r"[\w./-]*[\w-]\.md\b")
 """A document by its path from the repository's root, from `docs`, or from the file that names it."""
 FOLDERS: Final = ("poller", "tests", "docs", "systemd", ".ci")
+STARTS: Final = (ROOT, ROOT / "docs", ROOT / "docs" / "reference")
 ENDINGS: Final = {".py", ".toml", ".yaml", ".service", ""}
 FILES: Final = sorted(
     file
@@ -24,9 +25,7 @@ TOP: Final = [ROOT / name for name in ("pyproject.toml", "Dockerfile", "compose.
 def test_each_document_that_a_file_names_is_there(file: Path) -> None:
     named = set(NAMED.findall(file.read_text(errors="replace")))
     missing = {
-        name
-        for name in named
-        if not any((start / name).is_file() for start in (ROOT, ROOT / "docs", file.parent))
+        name for name in named if not any((start / name).is_file() for start in (*STARTS, file.parent))
     }
     assert not missing
 

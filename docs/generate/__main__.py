@@ -6,6 +6,7 @@ from pathlib import Path
 
 from docs.generate.command_line import command_line
 from docs.generate.configuration import configuration
+from docs.generate.events import events, events_schema
 from docs.generate.exit_codes import exit_codes
 from docs.generate.metrics import metrics
 
@@ -19,6 +20,8 @@ def pages() -> Mapping[str, str]:
         "reference/command-line.md": command_line(),
         "reference/metrics.md": metrics(),
         "reference/exit-codes.md": exit_codes(),
+        "reference/events.md": events(),
+        "reference/events.schema.json": events_schema(),
     }
 
 

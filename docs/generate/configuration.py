@@ -75,7 +75,7 @@ def _adapters(name: str, found: Mapping[str, Any], shown: Mapping[str, Any]) -> 
         if not adapter.__module__.startswith("poller."):
             continue
         model: type[Section] = adapter.Settings  # type: ignore[attr-defined]  # `plugins.adapter` has looked
-        here = next((one for one in entries if one["type"] == type_), {})
+        here: object = next((one for one in entries if one["type"] == type_), {})
         place = name if name == "spool" else f"{name}.NAME"
         yield f"### {word} `{type_}`"
         yield from _section(place, model, found["$defs"][f"{group.rpartition('.')[2]}_{type_}"], here)
@@ -97,7 +97,7 @@ def _rows(
         if inner is not None:
             yield code(above + name), "section", "", "", "", description
             below = schema()["$defs"].get(inner.__name__) or inner.model_json_schema()
-            here = shown.get(name)
+            here: Any = shown.get(name)
             whole = _with_defaults(below, said.get("default"))
             yield from _rows(f"{above}{name}.", inner, whole, here if isinstance(here, dict) else {})
             continue
