@@ -8,6 +8,7 @@ from docs.generate.command_line import command_line
 from docs.generate.configuration import configuration
 from docs.generate.events import events, events_schema
 from docs.generate.exit_codes import exit_codes
+from docs.generate.log_events import log_events
 from docs.generate.metrics import metrics
 
 DOCS = Path(__file__).parents[1]
@@ -20,6 +21,7 @@ def pages() -> Mapping[str, str]:
         "reference/command-line.md": command_line(),
         "reference/metrics.md": metrics(),
         "reference/exit-codes.md": exit_codes(),
+        "reference/log-events.md": log_events(),
         "reference/events.md": events(),
         "reference/events.schema.json": events_schema(),
     }
