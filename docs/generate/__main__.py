@@ -4,6 +4,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from docs.generate.api import api
 from docs.generate.command_line import command_line
 from docs.generate.configuration import configuration
 from docs.generate.events import events, events_schema
@@ -22,6 +23,7 @@ def pages() -> Mapping[str, str]:
         "reference/metrics.md": metrics(),
         "reference/exit-codes.md": exit_codes(),
         "reference/log-events.md": log_events(),
+        "reference/api.md": api(),
         "reference/events.md": events(),
         "reference/events.schema.json": events_schema(),
     }
