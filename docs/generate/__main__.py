@@ -11,6 +11,7 @@ from docs.generate.events import events, events_schema
 from docs.generate.exit_codes import exit_codes
 from docs.generate.log_events import log_events
 from docs.generate.metrics import metrics
+from docs.generate.promises import promises
 
 DOCS = Path(__file__).parents[1]
 
@@ -21,6 +22,7 @@ def pages() -> Mapping[str, str]:
         "reference/configuration.md": configuration(),
         "reference/command-line.md": command_line(),
         "reference/metrics.md": metrics(),
+        "promises.md": promises(),
         "reference/exit-codes.md": exit_codes(),
         "reference/log-events.md": log_events(),
         "reference/api.md": api(),
