@@ -16,7 +16,7 @@ NEVER: Final = "never"
 INTERFACE: Final = "Live_Channel_GetStatus"
 _STATES: Final = {0: INTERRUPTED, 1: LIVE, 3: DISABLED}
 NEVER_PUSHED: Final = (20601, 1301, 10003)
-"""Never pushed, no such live stream, no rows (WIRE.md, section 2)."""
+"""Never pushed, no such live stream, no rows (docs/wire.md, section 2)."""
 Scalar = int | float | str | None
 
 

@@ -63,7 +63,7 @@ _scalar = msgspec.json.Decoder(str | int | float | None).decode
 
 
 def recording_key(file_id: str | None, vid: str | None, url: str | None) -> str:
-    """What fixes a recorded segment, listed or pushed (DESIGN.md, "Event id"); empty when nothing is said.
+    """What fixes a recorded segment, listed or pushed (docs/wire.md, section 3); empty when nothing is said.
 
     `file_id`, else `vid`, else the URL's path.
     """

@@ -1,6 +1,6 @@
 """Opens a queue answer, whatever form it has, and says what the poll came to. Pure.
 
-The forms are those of WIRE.md, section 2, alone and mixed. Messages found in any body are messages, whatever
+The forms are those of docs/wire.md, section 2, alone and mixed. Messages found in any body are messages, whatever
 the status, content type, `ret` or cut.
 """
 
@@ -23,7 +23,7 @@ _OUTPUT = re.compile(rb'"output"\s*:\s*')
 _LONGEST_TEXT = 4096
 _ORDINARY_LENGTH = 700
 
-# The documented codes and texts; the texts' numbers are unknown (WIRE.md, section 2, "errors").
+# The documented codes and texts; the texts' numbers are unknown (docs/wire.md, section 2, "errors").
 _TOO_FREQUENT = 1202
 _NOT_ENABLED = (1000, 1001)
 _NO_ROWS = 10003

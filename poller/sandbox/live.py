@@ -22,7 +22,7 @@ from poller.sandbox.rtmp.stage import Refused, Wish
 
 TAKEN_OVER_AFTER = 1.0
 """Seconds of silence after which a push gives way to a new one of its own pusher."""
-STREAM_ID = re.compile(r"[A-Za-z0-9_@#-]{1,128}")  # what was seen (WIRE.md, section 3)
+STREAM_ID = re.compile(r"[A-Za-z0-9_@#-]{1,128}")  # what was seen (docs/wire.md, section 3)
 log = logging.getLogger("poller.sandbox")
 
 

@@ -156,13 +156,21 @@ def _read(form: re.Pattern[str], units: dict[str, int] | dict[str, float], text:
     return float(match.group(1)) * units[match.group(2)]
 
 
-def _between(lowest: float, highest: float, low: str, high: str) -> AfterValidator:
+@dataclass(frozen=True)
+class Between(AfterValidator):
+    """The check of two bounds, which knows how they are written."""
+
+    low: str = ""
+    high: str = ""
+
+
+def _between(lowest: float, highest: float, low: str, high: str) -> Between:
     def check(value: Any) -> Any:
         if not lowest <= value <= highest:
             raise wrong(f"must be between {low} and {high}", echo=True)
         return value
 
-    return AfterValidator(check)
+    return Between(check, low, high)
 
 
 # ---------------------------------------------------------------- rates, and other written forms

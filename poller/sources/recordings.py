@@ -1,6 +1,7 @@
 """Recorded segments: `Live_Tape_GetFilelist` for each channel, above all when it has just ended.
 
-The platform asks not to be called hard here, and a segment may be listed minutes after its end (WIRE.md, section 5).
+The platform asks not to be called hard here, and a segment may be listed minutes after its end
+(docs/wire.md, section 5).
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""How a notification is signed, and how often it is repeated: WIRE.md, section 4."""
+"""How a notification is signed, and how often it is repeated: docs/wire.md, section 4."""
 
 from __future__ import annotations
 

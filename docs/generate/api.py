@@ -1,0 +1,89 @@
+"""The page of `poller.api`: what an author of a source, spool or sink imports."""
+
+import enum
+import importlib
+import importlib.util
+import inspect
+import re
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Final
+
+from docs.generate.markdown import block, code, page
+
+NAME: Final = "poller.api"
+ADDRESS: Final = re.compile(r" at 0x[0-9a-f]+")
+
+
+def api() -> str:
+    """Each name that the module exports, with its signature and what its docstring says."""
+    if importlib.util.find_spec(NAME) is None:
+        return page(f"`{NAME}`", "This version has no such module: the ports are in `poller.ports`.")
+    module = importlib.import_module(NAME)
+    return page(
+        f"`{NAME}`",
+        inspect.getdoc(module) or "",
+        "What is listed here keeps its names and its meaning until the next major version.",
+        *(part for name in sorted(module.__all__) for part in _entry(module, name)),
+    )
+
+
+def _entry(module: ModuleType, name: str) -> Iterator[str]:
+    found: object = getattr(module, name)
+    yield f"## `{name}`"
+    if isinstance(found, ModuleType):
+        yield inspect.getdoc(found) or ""
+        return
+    if not (inspect.isclass(found) or inspect.isroutine(found)):
+        yield block("python", f"{name} = {ADDRESS.sub('', repr(found))}" if _is_plain(found) else name)
+        return
+    yield block("python", _signature(name, found))
+    yield _told(found)
+    if inspect.isclass(found):
+        yield from _members(found)
+
+
+def _is_plain(found: object) -> bool:
+    return isinstance(found, str | int | float | bytes | frozenset | tuple)
+
+
+def _told(found: object) -> str:
+    """Its own docstring; not the one that a dataclass or a model makes up, or that a base has."""
+    told = found.__dict__.get("__doc__") if inspect.isclass(found) else getattr(found, "__doc__", None)
+    return (
+        inspect.cleandoc(told)
+        if isinstance(told, str) and not told.startswith(f"{getattr(found, '__name__', '')}(")
+        else ""
+    )
+
+
+def _members(found: type) -> Iterator[str]:
+    if issubclass(found, enum.Enum):
+        yield ", ".join(f"`{one.name}`" for one in found)
+        return
+    lines = []
+    for name, value in sorted(vars(found).items()):
+        if name.startswith("_") or inspect.isclass(value):
+            continue
+        if inspect.isroutine(value):
+            first = _told(value).split("\n\n")[0]
+            lines.append(f"- {code(_signature(name, value))}: {' '.join(first.split())}")
+        elif isinstance(value, property):
+            lines.append(
+                f"- {code(name)}: {' '.join((inspect.getdoc(value) or '').split(chr(10) * 2)[0].split())}"
+            )
+    yield "\n".join(lines)
+
+
+def _signature(name: str, found: object) -> str:
+    """A call as it is written; a class with fields by its fields."""
+    kind = (
+        "class " if inspect.isclass(found) else "async def " if inspect.iscoroutinefunction(found) else "def "
+    )
+    if inspect.isclass(found) and (issubclass(found, enum.Enum) or getattr(found, "_is_protocol", False)):
+        return f"class {name}"
+    try:
+        signature = ADDRESS.sub("", str(inspect.signature(found)))  # type: ignore[arg-type]  # a class, or a routine
+    except (TypeError, ValueError):
+        signature = "(…)"
+    return f"{kind}{name}{signature}"

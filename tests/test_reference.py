@@ -1,0 +1,51 @@
+"""The generated pages are what the code says, and nothing that is said in the log is left out."""
+
+import ast
+
+import pytest
+
+from docs.generate import log_events, modules
+from docs.generate.__main__ import DOCS, differing, main
+from tests.test_operators_chapter import log_events as alarms
+
+
+def test_every_generated_page_is_as_the_code_would_have_it() -> None:
+    assert list(differing()) == [], "run python -m docs.generate"
+
+
+def test_the_check_names_a_page_that_differs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--check"]) == 0
+    monkeypatch.setattr("docs.generate.__main__.metrics", lambda: "other\n")
+    before = (DOCS / "reference/metrics.md").read_text()
+    assert main(["--check"]) == 1
+    assert "docs/reference/metrics.md" in capsys.readouterr().err
+    assert (DOCS / "reference/metrics.md").read_text() == before
+
+
+def test_every_alarm_of_the_log_is_found() -> None:
+    assert set(alarms()) <= set(log_events.found())
+
+
+def test_every_text_that_is_given_to_a_logger_is_found() -> None:
+    """Also by a simpler reading: the first argument of each method that is named after a level."""
+    texts = {
+        node.args[0].value
+        for name in modules.names()
+        for node in ast.walk(modules.tree(name))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in log_events.AS_LEVEL
+        and node.args
+        and isinstance(node.args[0], ast.Constant)
+    }
+    assert len(texts) > 30
+    assert texts <= set(log_events.found())
+
+
+def test_an_event_without_a_meaning_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    meanings = {event: text for event, text in log_events.meant().items() if event != "poll_failed"}
+    monkeypatch.setattr(log_events, "meant", lambda: {**meanings, "gone": "It is gone."})
+    with pytest.raises(LookupError, match="gone, poll_failed"):
+        log_events.log_events()
