@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.story.town import needs_root
 
@@ -79,6 +80,20 @@ def test_what_commands_of_root_make_belongs_to_the_services_user(state: Path, fi
     ):
         poller(*words, "-c", str(config))
         assert {owner for name, owner in owners(state) if name != "poller.yaml"} == {SERVICE}, words
+    as_service = poller("drain", "--timeout", "1s", "-c", str(config), user=SERVICE)
+    assert "Permission denied" not in as_service.stderr
+
+
+@pytest.mark.root
+def test_the_pictures_folders_that_a_drain_of_roots_makes_belong_to_the_services_user(state: Path) -> None:
+    config = config_in(state, "data/spool.db")
+    settings = yaml.safe_load(config.read_text())
+    settings["accounts"]["main"]["cos"] = {"bucket": "shots", "app_id": 1250000000}
+    settings["sinks"]["archive"] = {"type": "download", "directory": str(state / "pictures" / "new")}
+    config.write_text(yaml.safe_dump(settings))
+    poller("drain", "--timeout", "1s", "-c", str(config))
+    found = owners(state)
+    assert {("pictures", SERVICE), ("new", SERVICE), (".incoming", SERVICE)} <= found, found
     as_service = poller("drain", "--timeout", "1s", "-c", str(config), user=SERVICE)
     assert "Permission denied" not in as_service.stderr
 
