@@ -54,6 +54,17 @@ def config_in(folder: Path, spool: str) -> Path:
 
 
 @pytest.mark.root
+def test_a_check_by_a_user_who_may_not_look_into_the_state_folder_is_no_traceback(state: Path) -> None:
+    config = config_in(state, "closed/spool.db")
+    (state / "closed").mkdir(mode=0o700)
+    may_not_look = [tool("setpriv"), "--reuid", str(SERVICE), "--regid", str(SERVICE), "--clear-groups"]
+    code = "import sys; from poller.settings import load; load(sys.argv[1]); print('good')"
+    command = [*may_not_look, sys.executable, "-c", code, str(config)]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (shown.stdout, shown.returncode) == ("good\n", 0), shown.stderr
+
+
+@pytest.mark.root
 def test_a_check_by_root_before_the_first_start_leaves_nothing_in_the_services_folder(state: Path) -> None:
     config = config_in(state, "data/spool.db")
     shown = poller("check", "--connect", "-c", str(config))
