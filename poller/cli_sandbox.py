@@ -70,7 +70,9 @@ def sandbox(
     customers: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="YAML list of customers (see docs/guide/sandbox.md).", show_default="one customer, 1234"
+            metavar="FILE",
+            help="YAML list of customers; see docs/guide/sandbox.md.",
+            show_default="one customer, 1234",
         ),
     ] = None,
     listen: Annotated[

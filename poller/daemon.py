@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -180,7 +180,8 @@ class Daemon:
             metrics.oldest.labels(sink).set(age)
             metrics.dead_letters.labels(sink).set(backlog.dead)
         if isinstance(self.spool, BeginsAnew):
-            metrics.spool_files_aside.set(len(self.spool.files_aside()))
+            with suppress(OSError):  # no descriptor is left to look with: what was known stays
+                metrics.spool_files_aside.set(len(self.spool.files_aside()))
         metrics.journal_bytes.set(self.journal.bytes_held)
         for name, account in self.crew.accounts.items():
             metrics.clock_skew.labels(name).set(account.skew)

@@ -106,6 +106,21 @@ def give_to_owner(made: Path, descriptor: int | None = None) -> None:
             os.fchown(descriptor, folder.st_uid, folder.st_gid)
 
 
+def make_in(folder: int, name: str) -> None:
+    """Make a folder in an open one, for the owner of that; one that is there already stays as it is."""
+    with suppress(FileExistsError):
+        os.mkdir(name, dir_fd=folder)
+        owner = os.fstat(folder)
+        if os.geteuid() == 0 != owner.st_uid:
+            os.chown(name, owner.st_uid, owner.st_gid, dir_fd=folder, follow_symlinks=False)
+
+
+def own_as(folder: int, descriptor: int) -> None:
+    """Give a file that this process has just made in an open folder to the folder's owner."""
+    if os.geteuid() == 0 and (owner := os.fstat(folder)).st_uid != 0:
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
+
+
 def check_one_name(path: Path, what: str) -> None:
     """Raise `StorageShared` for a file that can be reached by another name: what lies beside it belongs to one name.
 

@@ -30,8 +30,8 @@ _BLANK = re.compile(rb"[\r\n]+")
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _LENGTH = re.compile(r"[0-9]{1,15}")
-_CHUNK = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\n]*)?\r?\n")
-_CHUNK_BEGUN = re.compile(rb"[ \t]*[0-9A-Fa-f]{0,15}(?:[ \t]*\r?|[ \t]*;[^\n]*)")
+_CHUNK = re.compile(rb"[ \t]*(0[xX])?0*([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\n]*?)?(\r*)\n")
+_CHUNK_BEGUN = re.compile(rb"[ \t]*(?:0[xX])?[0-9A-Fa-f]*(?:[ \t]*\r*|[ \t]*;[^\n]*)")
 _LONGEST_CHUNK_LINE = 16 * 1024
 
 
@@ -381,9 +381,9 @@ class AnswerReader:
             if not _CHUNK_BEGUN.fullmatch(self._data) or len(self._data) > _LONGEST_CHUNK_LINE:
                 return self._break_chunks("a chunk size that is none")
             return False
-        if line[0][-2:] != b"\r\n":
-            self._note("a line end without CR")
-        self._left = int(line[1], 16)
+        if line[1] or line[3] != b"\r":
+            self._note("a line end without CR" if not line[3] else "a chunk size in other form")
+        self._left = int(line[2], 16)
         del self._data[: line.end()]
         self._step = self._take_chunk if self._left else self._take_trailer
         return True

@@ -7,6 +7,10 @@ import msgspec
 LARGEST = 8 * 1024 * 1024
 """Bytes that a compressed body may become; a page of 100 messages has some 20 kB."""
 _SLICE = 64
+_MORE_LAYERS = 2
+"""How often an unpacked body is unpacked again: each box on the way may pack what is packed already."""
+_GZIP = b"\x1f\x8b"
+_PACKED = frozenset({"gzip", "x-gzip", "deflate"})
 
 
 class Opened(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,15 +25,30 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def open_body(body: bytes, encoding: str) -> Opened:
-    """Undo Content-Encoding (or a gzip nobody declared) and UTF-16; salvage what a cut stream gives."""
-    if body[:2] == b"\x1f\x8b":
+    """Undo Content-Encoding (or a gzip nobody declared) and UTF-16; salvage what a cut stream gives.
+
+    The bytes say how they are packed, and how often: a header that names another coding is not believed.
+    """
+    opened = _unpacked(body, encoding)
+    for _ in range(_MORE_LAYERS):
+        if not opened.opened or opened.text[:2] != _GZIP:
+            break
+        outer, opened = opened, _unpacked(opened.text, encoding)
+        opened = msgspec.structs.replace(opened, whole=opened.whole and outer.whole)
+    return msgspec.structs.replace(opened, text=as_utf8(opened.text)) if opened.opened else opened
+
+
+def _unpacked(body: bytes, encoding: str) -> Opened:
+    """One layer less; the text is not UTF-8 yet."""
+    if body[:2] == _GZIP:
         return _inflated(body, zlib.MAX_WBITS | 16)
-    if encoding == "deflate" and body[:1] not in (b"{", b"[", b"<"):
+    codings = {coding.strip() for coding in encoding.split(",")} - {"", "identity"}
+    if not codings.isdisjoint(_PACKED) and body[:1] not in (b"{", b"[", b"<"):
         zlib_header = len(body) >= 2 and int.from_bytes(body[:2], "big") % 31 == 0 and body[0] & 15 == 8
-        return _inflated(body, zlib.MAX_WBITS if zlib_header else -zlib.MAX_WBITS)
-    text = as_utf8(body)
-    strange = encoding not in ("", "identity", "gzip", "x-gzip", "deflate")
-    return Opened(text=text, opened=not (strange and b"{" not in text))
+        inflated = _inflated(body, zlib.MAX_WBITS if zlib_header else -zlib.MAX_WBITS)
+        if inflated.whole or "deflate" in codings:
+            return inflated
+    return Opened(text=body, opened=codings <= _PACKED or b"{" in as_utf8(body))
 
 
 def as_utf8(text: bytes) -> bytes:
@@ -43,9 +62,9 @@ def as_utf8(text: bytes) -> bytes:
         return _from_utf16(text[2:], "utf-16-le")
     if text[:2] == b"\xfe\xff":
         return _from_utf16(text[2:], "utf-16-be")
-    if text[1:2] == b"\0" and text[:1] != b"\0":
+    if text[1:2] == text[3:4] == b"\0" and text[:1] != b"\0":
         return _from_utf16(text, "utf-16-le")
-    if text[:1] == b"\0" and text[1:2] not in (b"\0", b""):
+    if text[:1] == text[2:3] == b"\0" and text[1:2] not in (b"\0", b""):
         return _from_utf16(text, "utf-16-be")
     return text
 
@@ -59,17 +78,41 @@ def _from_utf16(text: bytes, codec: str) -> bytes:
 
 
 def _inflated(body: bytes, window: int) -> Opened:
-    # Small slices: an error loses only the slice in which it is found.
-    engine = zlib.decompressobj(window)
+    """Every member of the stream: several gzip files in a row are one (RFC 1952, 2.2)."""
     text = bytearray()
+    rest, used = body, _member(body, window, text)
+    while used and rest[used : used + 2] == _GZIP:
+        rest = rest[used:]
+        used = _member(rest, window, text)
+    if not text and not used:
+        return Opened(text=body, whole=False, opened=False)
+    return Opened(text=bytes(text), whole=bool(used))
+
+
+def _member(body: bytes, window: int, text: bytearray) -> int:
+    """Add what one member holds to the text; returns its size, or 0 where its end was not reached."""
+    engine = zlib.decompressobj(window)
     for start in range(0, len(body), _SLICE):
-        room = LARGEST - len(text)
-        if engine.eof or room <= 0:
-            break
+        piece, room = body[start : start + _SLICE], LARGEST - len(text)
+        if room <= 0:
+            return 0
         try:
-            text += engine.decompress(body[start : start + _SLICE], room)
+            text += engine.decompress(piece, room)
+        except zlib.error:
+            text += _before_the_error(body[:start], piece, window)[:room]
+            return 0
+        if engine.eof:
+            return start + len(piece) - len(engine.unused_data)
+    return 0
+
+
+def _before_the_error(before: bytes, piece: bytes, window: int) -> bytes:
+    """What the piece gives byte by byte: zlib gives nothing of a call that finds an error, a wrong sum included."""
+    engine, text = zlib.decompressobj(window), bytearray()
+    engine.decompress(before)
+    for at in range(len(piece)):
+        try:
+            text += engine.decompress(piece[at : at + 1])
         except zlib.error:
             break
-    if not text and not engine.eof:
-        return Opened(text=body, whole=False, opened=False)
-    return Opened(text=as_utf8(bytes(text)), whole=engine.eof)
+    return bytes(text)

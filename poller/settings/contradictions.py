@@ -1,6 +1,9 @@
-"""What is right by itself and wrong beside the rest of the file. Pure, but for a look at which paths are folders."""
+"""What is right by itself and wrong beside the rest of the file. Pure, but for a look at what lies at paths."""
 
 import difflib
+import errno
+import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -84,19 +87,43 @@ def _collide(one: Listen, other: Listen) -> bool:
 
 # ---------------------------------------------------------------- paths
 
+_SPOOLS_OWN: Final = ("", "-wal", "-shm", "-journal", ".lock", ".head", ".clock", ".damaged", ".sock")
+
 
 def _paths(settings: Settings) -> Iterator[Contradiction]:
     spool, journal = getattr(settings.spool, "path", None), settings.journal.path
     files = [(("spool", "path"), spool), (("journal", "path"), journal)]
     for trail, path in files:
-        if isinstance(path, Path) and path.is_dir():
-            yield trail, "is a folder: name a file in it"
-    if isinstance(spool, Path) and journal == spool:
+        if isinstance(path, Path) and (wrong := _no_place(path, for_folder=False)):
+            yield trail, wrong
+    if isinstance(spool, Path) and journal in [spool.with_name(spool.name + end) for end in _SPOOLS_OWN]:
         yield ("journal", "path"), "is the spool's own file: give the journal another"
     for name, sink in settings.sinks.items():
         directory = getattr(sink, "directory", None)
-        if isinstance(directory, Path) and directory.exists() and not directory.is_dir():
-            yield ("sinks", name, "directory"), "is a file: name a folder"
+        if isinstance(directory, Path) and (wrong := _no_place(directory, for_folder=True)):
+            yield ("sinks", name, "directory"), wrong
+
+
+def _no_place(path: Path, *, for_folder: bool) -> str:
+    """Why no file, or no folder, can be at a path; empty where one can, and where one may not look."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return ""
+    except NotADirectoryError:
+        return f"{_first_file(path)} is a file: nothing can be below it"
+    except OSError as error:
+        told = {errno.ELOOP: "is a link that leads to itself", errno.ENAMETOOLONG: "is too long for a path"}
+        return told.get(error.errno or 0, "")
+    if for_folder:
+        return "" if stat.S_ISDIR(mode) else "is a file: name a folder"
+    if stat.S_ISDIR(mode):
+        return "is a folder: name a file in it"
+    return "" if stat.S_ISREG(mode) else "is a pipe, a socket or a device: name an ordinary file"
+
+
+def _first_file(path: Path) -> Path:
+    return next(above for above in reversed(path.parents) if not above.is_dir())
 
 
 # ---------------------------------------------------------------- what a source needs of its account

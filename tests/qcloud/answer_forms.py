@@ -1,6 +1,7 @@
 """Forms of HTTP answers that a platform, or something before it, may send: each holds the same JSON."""
 
 import gzip
+import zlib
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -62,9 +63,30 @@ def raw(before: bytes = b"", after: bytes = b"") -> Callable[[bytes], bytes]:
     return lambda body: before + body + after
 
 
-def packed(answer: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
-    """The same with a compressed body."""
-    return lambda body: answer(gzip.compress(body))
+def packed(answer: Callable[[bytes], bytes], *by: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
+    """The same with a compressed body; `by` are the compressors in their order, gzip once unless others are named."""
+
+    def answered(body: bytes) -> bytes:
+        for compress in by or (gzip.compress,):
+            body = compress(body)
+        return answer(body)
+
+    return answered
+
+
+def deflated(body: bytes) -> bytes:
+    """Deflate as some servers send it: without zlib's head and sum."""
+    return zlib.compress(body, wbits=-zlib.MAX_WBITS)
+
+
+def in_members(body: bytes) -> bytes:
+    """Several gzip files in a row, as boxes that pack block by block send them."""
+    return b"".join(gzip.compress(body[at : at + 2_000]) for at in range(0, len(body), 2_000))
+
+
+def with_a_wrong_sum(body: bytes) -> bytes:
+    """Gzip whose last eight bytes, its sum and its size, are others."""
+    return gzip.compress(body)[:-8] + b"\0" * 8
 
 
 _LONG: Final = "X-Node: " + "x" * 9_000
@@ -202,6 +224,24 @@ FORMS: Final[dict[str, Form]] = {
     "chunk sizes in words": Form(
         chunks(size="many\r\n", step=10**6), whole=False, odd="a chunk size that is none"
     ),
+    "chunk sizes with 0x": Form(chunks(size="0x{:x}\r\n"), odd="a chunk size in other form"),
+    "chunk sizes with twenty zeros": Form(chunks(size="0" * 20 + "{:x}\r\n"), ends=False),
+    "chunk sizes with CR CR LF": Form(chunks(size="{:x}\r\r\n"), odd="a chunk size in other form"),
+    # ---- compressed, with a head that is right or wrong about it
+    "deflate": Form(packed(headed("Content-Encoding: deflate"), zlib.compress)),
+    "deflate without zlib's head": Form(packed(headed("Content-Encoding: deflate"), deflated)),
+    "deflate that is said to be gzip": Form(packed(headed("Content-Encoding: gzip"), zlib.compress)),
+    "bare deflate that is said to be gzip": Form(packed(headed("Content-Encoding: gzip"), deflated)),
+    "identity, deflate": Form(packed(headed("Content-Encoding: identity, deflate"), deflated)),
+    "gzip in several members": Form(packed(headed("Content-Encoding: gzip"), in_members)),
+    "gzip twice": Form(packed(headed("Content-Encoding: gzip, gzip"), gzip.compress, gzip.compress)),
+    "gzip twice, in two headers": Form(
+        packed(headed("Content-Encoding: gzip", "Content-Encoding: gzip"), gzip.compress, gzip.compress)
+    ),
+    "gzip once that is said to be twice": Form(packed(headed("Content-Encoding: gzip, gzip"))),
+    "gzip that nobody said": Form(packed(headed())),
+    "an unknown coding, and plain": Form(headed("Content-Encoding: brick")),
+    "NUL before the head": Form(headed(status=b"\0HTTP/1.1 200 OK"), whole=False, odd="no head"),
     # ---- bodies where none belong
     "204 with a body": Form(headed(status=b"HTTP/1.1 204 No Content"), odd="a length where no body is"),
     "304 with a body": Form(headed(status=b"HTTP/1.1 304 Not Modified"), odd="bytes after the end"),

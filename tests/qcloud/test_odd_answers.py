@@ -19,7 +19,7 @@ from poller.settings import AccountSettings
 from poller.sources.screenshot_queue import ScreenshotQueue
 from tests.patience import PATIENCE, patiently
 
-from .answer_forms import FORMS, Form, headed
+from .answer_forms import FORMS, Form, headed, packed, with_a_wrong_sum
 
 KEY = "5d41402abc4b2a76b9719d911017c592"
 EACH = 100
@@ -125,6 +125,12 @@ def test_every_message_of_an_answer_comes_out_once_whatever_its_head_looks_like(
 def test_the_detail_of_a_poll_names_what_is_odd_about_its_answer() -> None:
     [(_, reading)], _ = polled(FORMS["a header of 9,000 bytes"], polls=1)
     assert reading.detail == "HTTP 200, odd head: a header of 9008 bytes"
+
+
+def test_gzip_with_a_wrong_sum_gives_every_message_and_is_not_believed_to_be_whole() -> None:
+    [(_, reading)], _ = polled(Form(packed(headed("Content-Encoding: gzip"), with_a_wrong_sum)), polls=1)
+    assert names(reading) == [name(number) for number in range(EACH)]
+    assert reading.outcome is PollOutcome.UNCERTAIN
 
 
 def test_with_lengths_that_conflict_every_byte_until_the_close_is_kept() -> None:

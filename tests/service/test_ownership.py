@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests import commands
 from tests.commands import Ended
@@ -58,6 +59,17 @@ def config_in(folder: Path, spool: str) -> Path:
 
 
 @pytest.mark.root
+def test_a_check_by_a_user_who_may_not_look_into_the_state_folder_is_no_traceback(state: Path) -> None:
+    config = config_in(state, "closed/spool.db")
+    (state / "closed").mkdir(mode=0o700)
+    may_not_look = [tool("setpriv"), "--reuid", str(SERVICE), "--regid", str(SERVICE), "--clear-groups"]
+    code = "import sys; from poller.settings import load; load(sys.argv[1]); print('good')"
+    command = [*may_not_look, sys.executable, "-c", code, str(config)]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (shown.stdout, shown.returncode) == ("good\n", 0), shown.stderr
+
+
+@pytest.mark.root
 def test_a_check_by_root_before_the_first_start_leaves_nothing_in_the_services_folder(state: Path) -> None:
     config = config_in(state, "data/spool.db")
     shown = poller("check", "--connect", "-c", str(config))
@@ -84,6 +96,20 @@ def test_what_commands_of_root_make_belongs_to_the_services_user(state: Path, fi
     ):
         poller(*words, "-c", str(config))
         assert {owner for name, owner in owners(state) if name != "poller.yaml"} == {SERVICE}, words
+    as_service = poller("drain", "--timeout", "1s", "-c", str(config), user=SERVICE)
+    assert "Permission denied" not in as_service.stderr
+
+
+@pytest.mark.root
+def test_the_pictures_folders_that_a_drain_of_roots_makes_belong_to_the_services_user(state: Path) -> None:
+    config = config_in(state, "data/spool.db")
+    settings = yaml.safe_load(config.read_text())
+    settings["accounts"]["main"]["cos"] = {"bucket": "shots", "app_id": 1250000000}
+    settings["sinks"]["archive"] = {"type": "download", "directory": str(state / "pictures" / "new")}
+    config.write_text(yaml.safe_dump(settings))
+    poller("drain", "--timeout", "1s", "-c", str(config))
+    found = owners(state)
+    assert {("pictures", SERVICE), ("new", SERVICE), (".incoming", SERVICE)} <= found, found
     as_service = poller("drain", "--timeout", "1s", "-c", str(config), user=SERVICE)
     assert "Permission denied" not in as_service.stderr
 

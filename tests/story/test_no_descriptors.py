@@ -6,6 +6,7 @@ import re
 import resource
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from poller.daemon import LOOK_EVERY
 from poller.sandbox import Load
 
 from .rig import Process, Story, story, webhook
@@ -55,6 +57,21 @@ def open_files(process: Process) -> int:
 def only_json(process: Process) -> list[str]:
     """The lines of the log that are none."""
     return [line for line in process.stderr.splitlines() if not line.startswith("{")]
+
+
+def test_a_daemon_that_has_no_descriptors_for_longer_than_between_two_looks_at_its_health_lives_on(
+    tmp_path: Path,
+) -> None:
+    with town(tmp_path) as place, story(place, tmp_path, sinks={"hook": webhook(place)}) as told:
+        process = told.run()
+        limit(process, 16)
+        place.enqueue(2)
+        time.sleep(2 * LOOK_EVERY + 1)
+        assert process.alive, process.stderr
+        limit(process, 1024)
+        until(lambda: len(place.hook.files) == 2)
+        assert process.stop() == 0
+        assert only_json(process) == []
 
 
 def test_a_daemon_that_runs_out_of_descriptors_waits_and_goes_on_and_prints_no_traceback(

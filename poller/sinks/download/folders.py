@@ -6,11 +6,10 @@ It blocks: it runs in threads.
 import os
 from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
-from poller.files import Identity, identity_of
+from poller.files import Identity, identity_of, make_in
 
 Folders = tuple[str, ...]
 
@@ -58,8 +57,7 @@ class OpenFolders:
             if self._made is None:
                 raise
             self._made(folders)
-            with suppress(FileExistsError):
-                os.mkdir(name, dir_fd=parent)
+            make_in(parent, name)
             return os.open(name, _FOLDER, dir_fd=parent)
 
     def _add(self, folders: Folders, descriptor: int) -> None:

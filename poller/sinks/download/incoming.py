@@ -15,6 +15,8 @@ from secrets import token_hex
 from types import TracebackType
 from typing import Final, Self
 
+from poller.files import make_in, own_as
+
 FOLDER: Final = ".incoming"
 ENDING: Final = ".part"
 MOST_LEFTOVERS: Final = 100_000
@@ -53,6 +55,7 @@ class Drafts:
         descriptor = os.open(draft, _FLAGS, 0o666, dir_fd=self._incoming)
         self._named.add(draft)
         self._open[draft] = descriptor
+        own_as(self._incoming, descriptor)
         rest = memoryview(content)
         while rest:
             rest = rest[os.write(descriptor, rest) :]
@@ -101,8 +104,7 @@ def open_incoming(root: int) -> int:
     Every user holds a shared lock on the folder, so whoever gets an exclusive one is alone. Where the file
     system has no such locks, the leftovers stay.
     """
-    with suppress(FileExistsError):
-        os.mkdir(FOLDER, dir_fd=root)
+    make_in(root, FOLDER)
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     incoming = os.open(FOLDER, flags, dir_fd=root)
     with suppress(OSError):

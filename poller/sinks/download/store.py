@@ -19,7 +19,7 @@ import msgspec
 
 from poller.errors import PlaceGone, SinkError, StorageError, TryLater
 from poller.failpoints import reached
-from poller.files import Identity
+from poller.files import Identity, give_to_owner
 from poller.sinks.download.folders import FolderChanged, Folders, OpenFolders
 from poller.sinks.download.incoming import SYNCS, Drafts, set_time
 from poller.sinks.download.place import DENIED, Place, Places, trouble
@@ -247,6 +247,7 @@ def _make_durably(directory: Path) -> None:
     for new in reversed(missing):
         with suppress(FileExistsError):
             os.mkdir(new)
+            give_to_owner(new)
         parent = os.open(new.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(parent)

@@ -5,7 +5,9 @@ character where a finding is expected; it is taken out before the text is used. 
 folder together with the few files that some cases name.
 """
 
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +54,9 @@ def lay(case: Case, folder: Path) -> Path:
     for name, content in FILES.items():
         (folder / name).write_bytes(content)
     (folder / "folder").mkdir(exist_ok=True)
+    with suppress(FileExistsError):
+        os.mkfifo(folder / "pipe")
+        (folder / "loop").symlink_to(folder / "loop")
     path = folder / "poller.yaml"
     path.write_bytes(case.text)
     return path
@@ -560,6 +565,47 @@ DOUBTFUL = [
         "recordings builds URLs by vod, and accounts.main has none",
     ),
     case("a spool that is a folder", {7: "spool: {type: sqlite, path: §folder}"}, "is a folder"),
+    case(
+        "a spool that is a pipe", {7: "spool: {type: sqlite, path: §pipe}"}, "is a pipe, a socket or a device"
+    ),
+    case(
+        "a spool that is a device",
+        {7: "spool: {type: sqlite, path: §/dev/null}"},
+        "is a pipe, a socket or a device",
+    ),
+    case(
+        "a spool below a file",
+        {7: "spool: {type: sqlite, path: §secret/spool.db}"},
+        "is a file: nothing can be below it",
+    ),
+    case(
+        "a spool far below a file",
+        {7: "spool: {type: sqlite, path: §secret/a/spool.db}"},
+        "secret is a file: nothing",
+    ),
+    case(
+        "a spool that is a link to itself",
+        {7: "spool: {type: sqlite, path: §loop}"},
+        "a link that leads to itself",
+    ),
+    case(
+        "a spool with a name of 300 bytes",
+        {7: "spool: {type: sqlite, path: §" + "x" * 300 + "}"},
+        "is too long",
+    ),
+    *(
+        case(
+            f"a journal that is the spool's {end}",
+            {7: "spool: {type: sqlite, path: it}", 10: f"journal: {{path: §it{end}}}"},
+            "is the spool's own file",
+        )
+        for end in ("-wal", "-shm", ".lock", ".head", ".clock", ".sock")
+    ),
+    case(
+        "pictures below a file",
+        {4: WITH_COS, 9: "  out: {type: download, directory: §secret/pictures}"},
+        "is a file: nothing can be below it",
+    ),
     case("a journal that is a folder", {10: "journal: {path: §folder}"}, "is a folder"),
     case(
         "a journal that is the spool",
