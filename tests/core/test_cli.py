@@ -102,8 +102,9 @@ def test_check_connect_refuses_a_spool_that_is_a_folder(tmp_path: Path) -> None:
 
 
 def test_check_connect_says_what_cannot_be_opened(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    shown = poller("check", "-c", written(tmp_path, GOOD.replace("spool.db", "file/spool.db")), "--connect")
+    (tmp_path / "spool.db").write_text("")
+    (tmp_path / "spool.db.lock").mkdir()
+    shown = poller("check", "-c", written(tmp_path, GOOD), "--connect")
     assert shown.returncode == 1
     assert "spool" in shown.stderr
     assert "Traceback" not in shown.stderr
