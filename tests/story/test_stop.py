@@ -52,7 +52,9 @@ def _stop(told: Story, place: Town, rng: random.Random, manner: str) -> bool:
     until(lambda: place.counts.removed >= target or not process.alive)
     if manner == "slow":
         place.order("latency", rng.randrange(4, 8), seconds=rng.uniform(0.1, 0.5))
-    time.sleep(rng.uniform(0.0, 0.03))
+        until(lambda: place.wire.in_flight > 0 or not process.alive)
+    else:
+        time.sleep(rng.uniform(0.0, 0.03))
     caught, requests = place.wire.in_flight > 0, place.wire.requests
     process.signal(signal.SIGTERM)
     if manner == "twice":
