@@ -6,7 +6,6 @@ import pytest
 
 from docs.generate import log_events, modules
 from docs.generate.__main__ import DOCS, differing, main
-from tests.test_operators_chapter import log_events as alarms
 
 
 def test_every_generated_page_is_as_the_code_would_have_it() -> None:
@@ -24,8 +23,15 @@ def test_the_check_names_a_page_that_differs(
     assert (DOCS / "reference/metrics.md").read_text() == before
 
 
-def test_every_alarm_of_the_log_is_found() -> None:
-    assert set(alarms()) <= set(log_events.found())
+def test_an_event_that_is_chosen_by_a_condition_is_found_with_its_own_level() -> None:
+    levels = {
+        event: set().union(*(one.levels for one in places)) for event, places in log_events.found().items()
+    }
+    assert levels["delivery_failed"] == {"warning"}
+    assert levels["delivery_postponed"] == {"debug"}
+    assert levels["sink_disabled"] == {"error"}
+    assert levels["sink_paused"] == {"error", "warning"}
+    assert levels["clock_skew"] == {"info", "warning"}
 
 
 def test_every_text_that_is_given_to_a_logger_is_found() -> None:

@@ -1,13 +1,17 @@
 """The page of `poller.api`: what an author of a source, spool or sink imports."""
 
+import ast
 import enum
 import importlib
 import importlib.util
 import inspect
 import re
+import textwrap
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Final
+
+from pydantic import BaseModel
 
 from docs.generate.markdown import block, code, page
 
@@ -76,14 +80,41 @@ def _members(found: type) -> Iterator[str]:
 
 
 def _signature(name: str, found: object) -> str:
-    """A call as it is written; a class with fields by its fields."""
-    kind = (
-        "class " if inspect.isclass(found) else "async def " if inspect.iscoroutinefunction(found) else "def "
-    )
-    if inspect.isclass(found) and (issubclass(found, enum.Enum) or getattr(found, "_is_protocol", False)):
-        return f"class {name}"
+    """A class or a function as its source declares it, without what it does."""
     try:
-        signature = ADDRESS.sub("", str(inspect.signature(found)))  # type: ignore[arg-type]  # a class, or a routine
-    except (TypeError, ValueError):
-        signature = "(…)"
-    return f"{kind}{name}{signature}"
+        node = ast.parse(textwrap.dedent(inspect.getsource(found))).body[0]  # type: ignore[arg-type]  # has a source, or not
+    except (OSError, TypeError):
+        return name
+    if isinstance(node, ast.ClassDef):
+        return _class(node, issubclass(found, BaseModel) if inspect.isclass(found) else False)
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return _function(node)
+    return name
+
+
+def _class(node: ast.ClassDef, model: bool) -> str:
+    """Its bases, its fields, and how it is built; a setting's default stands in the configuration's reference."""
+    bases = ", ".join(map(ast.unparse, (*node.bases, *node.keywords)))
+    lines = [f"class {node.name}({bases}):" if bases else f"class {node.name}:"]
+    for part in node.body:
+        match part:
+            case ast.AnnAssign(target=ast.Name(id=field), annotation=kind, value=value) if field[0] != "_":
+                default = "" if value is None or model else f" = {ast.unparse(value)}"
+                lines.append(f"    {field}: {_kind(kind)}{default}")
+            case ast.FunctionDef(name="__init__"):
+                lines.append(f"    {_function(part)}: ...")
+    return "\n".join(lines) if len(lines) > 1 else f"{lines[0]} ..."
+
+
+def _kind(annotation: ast.expr) -> str:
+    """A type as it is written; of `Annotated[Duration, …]` the first part."""
+    match annotation:
+        case ast.Subscript(value=ast.Name(id="Annotated"), slice=ast.Tuple(elts=[first, *_])):
+            return ast.unparse(first)
+    return ast.unparse(annotation)
+
+
+def _function(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
+    word = "async def" if isinstance(node, ast.AsyncFunctionDef) else "def"
+    returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
+    return f"{word} {node.name}({ast.unparse(node.args)}){returns}"
