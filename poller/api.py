@@ -42,14 +42,12 @@ in a pytest file and say how to build the adapter; `some_event`, `some_reading` 
 
 from typing import TYPE_CHECKING, Any
 
-from poller.catalogue import (
-    Stream,
-)
 from poller.clock import (
     Clock,
     KeepsTime,
 )
-from poller.errors import (
+from poller.core.catalogue import Stream
+from poller.core.errors import (
     BadConfiguration,
     Gone,
     NotSent,
@@ -66,7 +64,7 @@ from poller.errors import (
     TryLater,
     Unreadable,
 )
-from poller.model import (
+from poller.core.model import (
     EVERYTHING,
     Attempt,
     Backlog,
@@ -90,7 +88,7 @@ from poller.model import (
     parse_event,
     with_url,
 )
-from poller.ports import (
+from poller.core.ports import (
     BeginsAnew,
     Damage,
     Entrance,

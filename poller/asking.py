@@ -12,7 +12,7 @@ import msgspec
 import typer
 
 from poller.command import Exit, code_of, duration, settings_of, stored_of
-from poller.errors import PollerError, StorageLocked
+from poller.core.errors import PollerError, StorageLocked
 from poller.stop import Stop
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def request(
 ) -> "Request":
     """What the words of a command come to; ages are durations."""
     from poller.control import Request, Verb
-    from poller.model import Choice
+    from poller.core.model import Choice
 
     chosen = Choice(
         of=of,

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from poller import control, plugins
+from poller.core.model import Event
+from poller.core.ports import PushedSource, Sink, Source, Spool, Wants
 from poller.courier import Terms
-from poller.model import Event
-from poller.ports import PushedSource, Sink, Source, Spool, Wants
 from poller.qcloud.account import Account
 from poller.qcloud.excerpts import excerpt
 from poller.retry import RetryPolicy

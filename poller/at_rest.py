@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 from poller.assembly import build_source, build_spool, wants
 from poller.clock import Clock, KeepsTime
 from poller.control import ControlError, Works
+from poller.core.ports import PushedSource, Source
 from poller.metrics import Metrics
-from poller.ports import PushedSource, Source
 from poller.qcloud.account import Account
 from poller.settings import Settings, SourceSettings
 

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import structlog
 
+from poller.core.errors import PollerError
 from poller.crew import Crew, leave_all
-from poller.errors import PollerError
 from poller.failpoints import reached
 from poller.qcloud.account import Account
 from poller.reload import Plan

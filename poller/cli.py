@@ -11,7 +11,7 @@ from poller.cli_operate import dead, pause, quarantine, reload, resume, status
 from poller.cli_sandbox import sandbox, seconds, the_platform
 from poller.cli_spool import spool
 from poller.command import Command, Config, Doubts, Exit, Group, duration, in_loop, settings_of
-from poller.errors import StorageLocked
+from poller.core.errors import StorageLocked
 from poller.stop import Stop
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, NoReturn
 import typer
 
 from poller.command import Command, Config, Exit, Group, code_of, in_loop, stored_of
-from poller.errors import StorageError, StorageFull, StorageLocked
+from poller.core.errors import StorageError, StorageFull, StorageLocked
 
 if TYPE_CHECKING:
-    from poller.ports import KeptInFile, Salvaged
+    from poller.core.ports import KeptInFile, Salvaged
     from poller.settings import Settings
 
 TOGETHER = 1_000
@@ -91,7 +91,7 @@ def salvage(
 
 def _spool(settings: "Settings") -> "KeptInFile":
     from poller.assembly import build_spool
-    from poller.ports import KeptInFile
+    from poller.core.ports import KeptInFile
 
     spool = build_spool(settings.spool)
     if not isinstance(spool, KeptInFile):

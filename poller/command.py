@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 
 from poller import failpoints, preload
-from poller.errors import BadConfiguration, PollerError, StorageShared
+from poller.core.errors import BadConfiguration, PollerError, StorageShared
 from poller.stop import Stop
 
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ from typing import Self
 from poller import systemd
 from poller.assembly import build_sink, build_source, terms, wants
 from poller.clock import Clock
+from poller.core.ports import Follows, PushedSource, Source, Spool
 from poller.courier import Courier
 from poller.intake import Intake
 from poller.journal import Journal
 from poller.losses import Losses
 from poller.metrics import Metrics
-from poller.ports import Follows, PushedSource, Source, Spool
 from poller.qcloud.account import Account
 from poller.qcloud.excerpts import Words
 from poller.reception import Reception

@@ -14,15 +14,15 @@ from poller.assembly import build_spool, control_path, journal_path
 from poller.changeover import Changeover, new_accounts
 from poller.clock import Clock, KeepsTime
 from poller.control import ControlServer, Request, Row, Works
+from poller.core.errors import PollerError, StorageError, StorageFull
+from poller.core.ports import BeginsAnew, NoticesLoss, Pruned, Spool
 from poller.crew import Crew
-from poller.errors import PollerError, StorageError, StorageFull
 from poller.failpoints import reached
 from poller.health import Health
 from poller.journal import Journal
 from poller.listen import MOST_CONNECTIONS, Listener
 from poller.losses import Losses
 from poller.metrics import Metrics
-from poller.ports import BeginsAnew, NoticesLoss, Pruned, Spool
 from poller.qcloud.account import Account
 from poller.reload import Plan, plan
 from poller.served import Served

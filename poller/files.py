@@ -11,7 +11,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from poller.errors import StorageLocked, StorageShared
+from poller.core.errors import StorageLocked, StorageShared
 
 Identity = tuple[int, int]
 """Device and inode."""

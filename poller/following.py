@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from poller.catalogue import Stream
+from poller.core.catalogue import Stream
 from poller.settings import Duration, SourceSettings, duration_between, wrong
 
 Channel = Annotated[str, StringConstraints(min_length=1, max_length=512)]

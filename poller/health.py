@@ -7,13 +7,13 @@ from typing import Protocol
 import msgspec
 
 from poller.clock import Clock
+from poller.core.errors import StorageError
+from poller.core.model import Backlog
+from poller.core.ports import Spool
 from poller.courier import Courier, SinkState
-from poller.errors import StorageError
 from poller.intake import Intake
 from poller.journal import Journal
 from poller.losses import Loss, Losses
-from poller.model import Backlog
-from poller.ports import Spool
 from poller.reception import Reception
 
 FAILING_FOR = 60.0

@@ -20,7 +20,7 @@ import msgspec
 from aiohappyeyeballs import start_connection
 from yarl import URL
 
-from poller.errors import PollerError
+from poller.core.errors import PollerError
 from poller.http_answer import AnswerReader
 from poller.outbound import CONNECT_TIMEOUT, AddressGuard, AddressRefused
 from poller.resolver import Resolver

@@ -9,13 +9,13 @@ import msgspec
 import structlog
 
 from poller.clock import Clock
-from poller.errors import NotSent, StorageError, StorageFull
+from poller.core.errors import NotSent, StorageError, StorageFull
+from poller.core.model import Page, PollOutcome, Reading
+from poller.core.ports import Source, Spool
 from poller.failpoints import reached
 from poller.journal import Journal
 from poller.losses import Losses
 from poller.metrics import Metrics
-from poller.model import Page, PollOutcome, Reading
-from poller.ports import Source, Spool
 from poller.scribe import Scribe
 from poller.storage_watch import StorageWatch
 

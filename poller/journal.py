@@ -23,7 +23,8 @@ from typing import Self
 
 import msgspec
 
-from poller.errors import StorageError, StorageFull
+from poller.core.errors import StorageError, StorageFull
+from poller.core.model import Page
 from poller.failpoints import reached
 from poller.files import is_still_at, make_folder, own, sync_folder
 from poller.journal_file import (
@@ -43,7 +44,6 @@ from poller.journal_file import (
     span_of,
     wipe,
 )
-from poller.model import Page
 from poller.worker import GroupThread
 
 LARGEST_PAGE = 4 * 1024 * 1024 + 64 * 1024

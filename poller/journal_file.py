@@ -28,7 +28,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from poller.model import Page
+from poller.core.model import Page
 
 BLOCK = 4096
 RECORD_AT = 2048

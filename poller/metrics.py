@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 from poller import __version__
-from poller.model import PollOutcome, PushOutcome
+from poller.core.model import PollOutcome, PushOutcome
 
 POLL_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 DELIVERY_OUTCOMES = ("done", "postponed", "retry", "dead")

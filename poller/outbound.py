@@ -20,7 +20,7 @@ from urllib.parse import unquote
 
 from poller import __version__
 from poller.addresses import Network
-from poller.errors import PollerError
+from poller.core.errors import PollerError
 from poller.http_answer import read_date
 from poller.resolver import AddrInfo
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Final, Literal
 
-from poller.errors import PollerError
+from poller.core.errors import PollerError
 
 Group = Literal["poller.sources", "poller.spools", "poller.sinks"]
 

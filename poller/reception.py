@@ -6,11 +6,11 @@ from contextlib import suppress
 
 import structlog
 
-from poller.errors import StorageError, StorageFull
+from poller.core.errors import StorageError, StorageFull
+from poller.core.model import Page, PushOutcome, Reading
+from poller.core.ports import PushedSource, Spool
 from poller.failpoints import reached
 from poller.metrics import Metrics
-from poller.model import Page, PushOutcome, Reading
-from poller.ports import PushedSource, Spool
 from poller.scribe import Scribe
 from poller.storage_watch import StorageWatch
 

@@ -8,11 +8,11 @@ from collections.abc import Collection, Sequence
 
 import structlog
 
-from poller.errors import StorageFull
+from poller.core.errors import StorageFull
+from poller.core.model import PollOutcome, Reading, Reject
+from poller.core.ports import Spool
 from poller.journal import Journal
 from poller.journal_file import NOBODY
-from poller.model import PollOutcome, Reading, Reject
-from poller.ports import Spool
 from poller.scribe import whole_reject
 
 log = structlog.get_logger("daemon")

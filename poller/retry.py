@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from poller.errors import Rejected, SinkError, TryLater
-from poller.model import Dead, Delivery, Done, Outcome, Retry
+from poller.core.errors import Rejected, SinkError, TryLater
+from poller.core.model import Dead, Delivery, Done, Outcome, Retry
 
 LONGEST_WAIT = 3600.0
 """Seconds that a `Retry-After` may ask for at most."""

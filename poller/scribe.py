@@ -10,9 +10,9 @@ from typing import Protocol
 import msgspec
 import structlog
 
+from poller.core.model import ERROR_PAGE, Page, PollOutcome, Reading, Reject
+from poller.core.ports import Spool
 from poller.metrics import Metrics
-from poller.model import ERROR_PAGE, Page, PollOutcome, Reading, Reject
-from poller.ports import Spool
 from poller.qcloud.bodies import open_body
 from poller.qcloud.redaction import redact
 

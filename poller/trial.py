@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from poller.assembly import journal_path
-from poller.errors import StorageError
+from poller.core.errors import StorageError
 from poller.settings import Section, Settings
 
 Part = TypeVar("Part", bound=Section)

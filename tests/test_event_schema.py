@@ -10,7 +10,7 @@ import pytest
 
 from docs.generate.event_fields import COMMON, KINDS
 from docs.generate.events import example
-from poller.model import TYPE_PREFIX, Event, Page
+from poller.core.model import TYPE_PREFIX, Event, Page
 from poller.qcloud.account import Account
 from poller.qcloud.notifications import notification_event
 from poller.settings import AccountSettings

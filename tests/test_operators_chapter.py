@@ -9,8 +9,8 @@ from typing import Any, Final
 import pytest
 import yaml
 
+from poller.core.model import PollOutcome, PushOutcome
 from poller.metrics import Metrics
-from poller.model import PollOutcome, PushOutcome
 
 ROOT: Final = Path(__file__).parent.parent
 OPERATIONS: Final = ROOT / "docs" / "operations"

@@ -22,7 +22,7 @@ ADDRESS: Final = re.compile(r" at 0x[0-9a-f]+")
 def api() -> str:
     """Each name that the module exports, with its signature and what its docstring says."""
     if importlib.util.find_spec(NAME) is None:
-        return page(f"`{NAME}`", "This version has no such module: the ports are in `poller.ports`.")
+        return page(f"`{NAME}`", "This version has no such module: the ports are in `poller.core.ports`.")
     module = importlib.import_module(NAME)
     return page(
         f"`{NAME}`",

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from docs.generate.event_fields import COMMON, KINDS, MOMENT, Field, Kind, Schema
 from docs.generate.markdown import block, code, page, plain, table
-from poller.model import SOURCE_PREFIX, TYPE_PREFIX, Event
+from poller.core.model import SOURCE_PREFIX, TYPE_PREFIX, Event
 from poller.qcloud.notifications import KINDS as KNOWN
 from poller.qcloud.notifications import notification_event
 from poller.qcloud.screenshots import screenshot_event

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from docs.generate.markdown import codes, page, table
 from poller.metrics import Metrics
-from poller.model import PollOutcome, PushOutcome
+from poller.core.model import PollOutcome, PushOutcome
 
 ENDINGS = {"counter": "_total", "histogram": "_bucket, _sum, _count"}
 

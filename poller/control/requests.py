@@ -9,8 +9,8 @@ from typing import Annotated, Final
 
 import msgspec
 
-from poller.errors import PollerError
-from poller.model import EVERYTHING, Choice
+from poller.core.errors import PollerError
+from poller.core.model import EVERYTHING, Choice
 
 LARGEST_REQUEST = 1 << 20
 MOST_ROWS = 10_000

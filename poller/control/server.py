@@ -13,7 +13,7 @@ import structlog
 
 from poller.control.place import reachable
 from poller.control.requests import LARGEST_REQUEST, NOT_A_REQUEST, Line, Request, Row, encode, read_request
-from poller.errors import PollerError
+from poller.core.errors import PollerError
 from poller.files import Identity, identity_of
 
 log = structlog.get_logger("control")

@@ -8,9 +8,9 @@ import msgspec
 from poller import __version__
 from poller.control.requests import Row
 from poller.control.works import Works
+from poller.core.model import Backlog
 from poller.health import Condition, Health, examine
 from poller.intake import Intake
-from poller.model import Backlog
 
 
 async def status(works: Works) -> Row:

@@ -13,8 +13,8 @@ from poller.control.masking import bytes_shown, masked, public_form
 from poller.control.requests import MOST_ROWS, ControlError, Request, Row, Verb
 from poller.control.status import status
 from poller.control.works import Works
-from poller.model import Choice, DeadLetter, Page, Quarantined, Reading
-from poller.ports import PushedSource, Source
+from poller.core.model import Choice, DeadLetter, Page, Quarantined, Reading
+from poller.core.ports import PushedSource, Source
 from poller.qcloud.rebuilding import rebuilder
 from poller.scribe import Scribe
 

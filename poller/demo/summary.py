@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from poller.model import Event
+from poller.core.model import Event
 from poller.spools.sqlite import SqliteSpool
 
 

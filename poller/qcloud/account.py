@@ -11,7 +11,7 @@ import structlog
 from asyncio_throttle.throttler import Throttler
 from msgspec import structs
 
-from poller.model import PollOutcome
+from poller.core.model import PollOutcome
 from poller.outbound import ssl_context
 from poller.qcloud import skew as skews
 from poller.qcloud.addresses import addresses

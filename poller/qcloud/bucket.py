@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from poller.errors import NotSent
+from poller.core.errors import NotSent
 from poller.outbound import AddressGuard
 from poller.qcloud.client import Client, Deadlines
 

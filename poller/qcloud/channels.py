@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from poller.model import PollOutcome
+from poller.core.model import PollOutcome
 from poller.qcloud.redaction import redact_message
 from poller.qcloud.replies import Answer, Verdict, judge_answer, open_output
 

@@ -15,10 +15,10 @@ from typing import Self
 import msgspec
 from yarl import URL
 
-from poller.errors import NotSent
+from poller.core.errors import NotSent
+from poller.core.model import Page
 from poller.http_answer import AnswerReader, Delimiter, Received
 from poller.http_client import Connection, Request, Route, Unreachable, client_context
-from poller.model import Page
 from poller.outbound import AddressGuard
 from poller.qcloud.replies import is_complete
 from poller.resolver import Resolver

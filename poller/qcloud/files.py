@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from poller.model import PollOutcome
+from poller.core.model import PollOutcome
 from poller.qcloud.channels import NEVER_PUSHED
 from poller.qcloud.channels import whole as whole_number
 from poller.qcloud.messages import Unreadable, compact, created_at

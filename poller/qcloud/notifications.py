@@ -8,8 +8,8 @@ from typing import Any, TypeGuard
 
 import msgspec
 
-from poller.catalogue import believable
-from poller.model import Event, identity, new_event
+from poller.core.catalogue import believable
+from poller.core.model import Event, identity, new_event
 from poller.qcloud.channels import INTERRUPTED, LIVE
 from poller.qcloud.files import lasted, named, recording_key
 from poller.qcloud.messages import Unreadable, created_at

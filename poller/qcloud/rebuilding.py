@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from poller.model import Event, with_url
+from poller.core.model import Event, with_url
 from poller.qcloud import screenshots
 from poller.qcloud.addresses import Addresses, addresses
 from poller.qcloud.messages import Unreadable

@@ -8,7 +8,7 @@ import re
 
 import msgspec
 
-from poller.model import PollOutcome
+from poller.core.model import PollOutcome
 from poller.qcloud.bodies import Opened, open_body
 from poller.qcloud.excerpts import excerpt
 from poller.qcloud.messages import Unreadable, compact

@@ -4,7 +4,7 @@ from datetime import datetime
 
 import msgspec
 
-from poller.model import Event, identity, new_event
+from poller.core.model import Event, identity, new_event
 from poller.qcloud.messages import Message, Scalar, Unreadable, created_at, read_message, whole_number
 from poller.qcloud.names import Shot, parse_name
 from poller.qcloud.urls import Located, locate

@@ -4,8 +4,8 @@ from enum import StrEnum
 
 import msgspec
 
-from poller.errors import NotSent
-from poller.model import PollOutcome
+from poller.core.errors import NotSent
+from poller.core.model import PollOutcome
 from poller.qcloud.account import Account
 from poller.qcloud.channels import INTERFACE, right_key
 from poller.qcloud.replies import judge_answer, open_output

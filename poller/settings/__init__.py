@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from poller.errors import BadConfiguration
+from poller.core.errors import BadConfiguration
 from poller.settings.fields import (
     Cidr,
     FilePath,

@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 from pydantic import SecretStr, ValidationError, create_model
 
 from poller import plugins
-from poller.errors import BadConfiguration, PollerError
+from poller.core.errors import BadConfiguration, PollerError
 from poller.settings.reading import Reading, lines, read_values
 from poller.settings.sections import (
     AccountSettings,

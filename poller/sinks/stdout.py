@@ -9,9 +9,9 @@ from typing import Literal, Self
 
 from pydantic import Field
 
-from poller.errors import SinkError, TryLater
-from poller.model import Batch, Event
-from poller.ports import Sink
+from poller.core.errors import SinkError, TryLater
+from poller.core.model import Batch, Event
+from poller.core.ports import Sink
 from poller.settings import BatchSettings, SinkSettings
 from poller.stderr import write_some
 from poller.worker import GroupThread

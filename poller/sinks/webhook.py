@@ -13,11 +13,11 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 from standardwebhooks import Webhook as Signer
 from yarl import URL
 
-from poller.errors import BadConfiguration, Gone, Rejected, SinkError, TryLater
+from poller.core.errors import BadConfiguration, Gone, Rejected, SinkError, TryLater
+from poller.core.model import Batch
+from poller.core.ports import Sink
 from poller.http_client import Lost, Poster, Route, Unreachable, client_context
-from poller.model import Batch
 from poller.outbound import USER_AGENT, AddressGuard, literal_address, ssl_context, wait_seconds
-from poller.ports import Sink
 from poller.resolver import Resolver
 from poller.settings import (
     AccountSettings,

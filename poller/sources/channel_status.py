@@ -11,10 +11,10 @@ from typing import Annotated, ClassVar
 import msgspec
 from pydantic import Field
 
-from poller.catalogue import POLLS, Stream
+from poller.core.catalogue import POLLS, Stream
+from poller.core.model import Event, Page, Reading, identity, new_event
+from poller.core.ports import Follows, Source
 from poller.following import Following, FollowingSettings
-from poller.model import Event, Page, Reading, identity, new_event
-from poller.ports import Follows, Source
 from poller.qcloud.account import Account
 from poller.qcloud.channels import INTERFACE, INTERRUPTED, LIVE, NEVER, Told, read_status
 from poller.qcloud.replies import Verdict

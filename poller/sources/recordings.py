@@ -15,10 +15,10 @@ from typing import Annotated, ClassVar
 import msgspec
 from pydantic import Field
 
-from poller.catalogue import Stream
+from poller.core.catalogue import Stream
+from poller.core.model import Event, Page, Reading, Reject, identity, new_event
+from poller.core.ports import Follows, Source
 from poller.following import Following, FollowingSettings
-from poller.model import Event, Page, Reading, Reject, identity, new_event
-from poller.ports import Follows, Source
 from poller.qcloud.account import Account
 from poller.qcloud.files import INTERFACE, FileList, Segment, lasted, read_files, recording_key
 from poller.qcloud.redaction import redact

@@ -6,8 +6,8 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from poller.model import ERROR_PAGE, Event, Page, Reading, Reject
-from poller.ports import Source
+from poller.core.model import ERROR_PAGE, Event, Page, Reading, Reject
+from poller.core.ports import Source
 from poller.qcloud.account import Account
 from poller.qcloud.messages import Unreadable
 from poller.qcloud.redaction import redact

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from poller.catalogue import Stream
+from poller.core.catalogue import Stream
 from poller.qcloud.files import FileList
 
 PAGE_SIZE: Final = 100

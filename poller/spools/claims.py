@@ -5,7 +5,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Protocol
 
-from poller.model import Batch, Event, Outcome
+from poller.core.model import Batch, Event, Outcome
 from poller.spools.desk import Changes, Desk, Member, members_corrected
 from poller.spools.tail import Chunk, Tail
 

@@ -13,7 +13,7 @@ from typing import assert_never
 import msgspec
 
 from poller.clock import Clock
-from poller.model import (
+from poller.core.model import (
     Attempt,
     Batch,
     Dead,
@@ -26,7 +26,7 @@ from poller.model import (
     batch_id,
     corrected,
 )
-from poller.ports import Wants
+from poller.core.ports import Wants
 from poller.retry import LONGEST_WAIT, step_of
 
 MOST_RETRYING = 10_000

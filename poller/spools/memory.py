@@ -8,10 +8,10 @@ from typing import Literal
 import msgspec
 from pydantic import Field
 
-from poller.catalogue import Catalogue, Stream
 from poller.clock import Clock
-from poller.errors import StorageFull
-from poller.model import (
+from poller.core.catalogue import Catalogue, Stream
+from poller.core.errors import StorageFull
+from poller.core.model import (
     EVERYTHING,
     Backlog,
     Batch,
@@ -25,7 +25,7 @@ from poller.model import (
     corrected,
     unchanged,
 )
-from poller.ports import Pruned, Spool, Wants
+from poller.core.ports import Pruned, Spool, Wants
 from poller.settings import SpoolSettings
 from poller.spools.claims import Claims
 from poller.spools.desk import Changes, Desk, Member, Waiting, revived, waiting_corrected

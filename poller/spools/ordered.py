@@ -17,8 +17,8 @@ from operator import itemgetter
 import msgspec
 
 from poller.clock import Clock
-from poller.model import Batch, Event, Outcome, batch_id
-from poller.ports import Wants
+from poller.core.model import Batch, Event, Outcome, batch_id
+from poller.core.ports import Wants
 from poller.retry import in_order
 from poller.spools.desk import (
     MOST_RETRYING,

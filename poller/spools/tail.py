@@ -4,7 +4,7 @@ from bisect import bisect_right
 
 import msgspec
 
-from poller.model import Event, corrected
+from poller.core.model import Event, corrected
 from poller.spools.desk import Member
 
 

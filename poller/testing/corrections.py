@@ -5,8 +5,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from poller.model import Batch, Choice, Dead, Done, Event, Outcome, PollOutcome, Reading, Retry
-from poller.ports import Spool
+from poller.core.model import Batch, Choice, Dead, Done, Event, Outcome, PollOutcome, Reading, Retry
+from poller.core.ports import Spool
 from poller.testing.made import ToldClock, all_owed, anything, claims_nothing, done, some_event, some_reading
 from poller.testing.spool import SpoolWorld
 

@@ -7,13 +7,8 @@ from pathlib import Path
 import pytest
 
 from poller.clock import Clock
-from poller.model import (
-    Choice,
-    Dead,
-    Done,
-    Retry,
-)
-from poller.ports import Spool
+from poller.core.model import Choice, Dead, Done, Retry
+from poller.core.ports import Spool
 from poller.testing.made import (
     START,
     ToldClock,

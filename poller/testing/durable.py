@@ -4,15 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from poller.catalogue import Stream
-from poller.errors import StorageLocked
-from poller.model import (
-    Choice,
-    Dead,
-    Done,
-    Retry,
-)
-from poller.ports import Spool
+from poller.core.catalogue import Stream
+from poller.core.errors import StorageLocked
+from poller.core.model import Choice, Dead, Done, Retry
+from poller.core.ports import Spool
 from poller.testing.made import (
     FOUR,
     START,

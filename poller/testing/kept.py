@@ -2,13 +2,8 @@
 
 from pathlib import Path
 
-from poller.model import (
-    Event,
-    PollOutcome,
-    Reading,
-    Retry,
-)
-from poller.ports import Spool
+from poller.core.model import Event, PollOutcome, Reading, Retry
+from poller.core.ports import Spool
 from poller.testing.made import (
     ToldClock,
     anything,

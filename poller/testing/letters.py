@@ -4,15 +4,8 @@ from collections import Counter
 from datetime import timedelta
 from pathlib import Path
 
-from poller.model import (
-    Choice,
-    Dead,
-    Done,
-    Reject,
-    Retry,
-    batch_id,
-)
-from poller.ports import Spool
+from poller.core.model import Choice, Dead, Done, Reject, Retry, batch_id
+from poller.core.ports import Spool
 from poller.testing.made import (
     FOUR,
     START,

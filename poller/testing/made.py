@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from poller.clock import Clock
-from poller.model import (
+from poller.core.model import (
     Batch,
     Dead,
     Delivery,
@@ -21,7 +21,7 @@ from poller.model import (
     new_event,
     with_url,
 )
-from poller.ports import Spool
+from poller.core.ports import Spool
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

@@ -5,13 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from poller.model import (
-    Dead,
-    Done,
-    Retry,
-    batch_id,
-)
-from poller.ports import Spool
+from poller.core.model import Dead, Done, Retry, batch_id
+from poller.core.ports import Spool
 from poller.testing.made import (
     ToldClock,
     all_owed,

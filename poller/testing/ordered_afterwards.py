@@ -4,13 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from poller.model import (
-    Dead,
-    Done,
-    Outcome,
-    Retry,
-)
-from poller.ports import Spool
+from poller.core.model import Dead, Done, Outcome, Retry
+from poller.core.ports import Spool
 from poller.testing.made import (
     ToldClock,
     all_owed,

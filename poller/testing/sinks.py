@@ -9,11 +9,8 @@ from typing import Any
 
 import pytest
 
-from poller.model import (
-    Batch,
-    Event,
-)
-from poller.ports import Sink
+from poller.core.model import Batch, Event
+from poller.core.ports import Sink
 from poller.testing.made import (
     some_batch,
     some_event,

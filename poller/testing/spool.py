@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from poller.clock import Clock
-from poller.ports import Spool
+from poller.core.ports import Spool
 from poller.testing.made import ToldClock
 
 Story = Callable[[Spool, ToldClock], Awaitable[None]]

@@ -26,7 +26,7 @@ from typing import cast
 import msgspec
 import uvloop
 
-from poller.model import Batch, Delivery, Event, batch_id, new_event
+from poller.core.model import Batch, Delivery, Event, batch_id, new_event
 from poller.sandbox.media.cutting import plain_jpeg
 from poller.sinks.download import Download
 from poller.sinks.download.settings import DownloadSettings

@@ -33,11 +33,11 @@ from pathlib import Path
 import uvloop
 
 from poller.clock import Clock
+from poller.core.model import Done, Reading, parse_event
 from poller.courier import Courier
 from poller.journal import Journal
 from poller.log import configure
 from poller.metrics import Metrics
-from poller.model import Done, Reading, parse_event
 from poller.qcloud.account import Account
 from poller.settings import AccountSettings
 from poller.sinks.webhook import Webhook, WebhookSettings

@@ -18,10 +18,10 @@ from pathlib import Path
 import uvloop
 
 from poller.clock import Clock
+from poller.core.model import Batch, Event, PollOutcome, Reading
 from poller.courier import Courier, Terms
 from poller.log import configure
 from poller.metrics import Metrics
-from poller.model import Batch, Event, PollOutcome, Reading
 from poller.retry import RetryPolicy
 from poller.sinks.webhook import Webhook, WebhookSettings
 from poller.spools.sqlite import SqliteSpool

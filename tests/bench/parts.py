@@ -21,11 +21,11 @@ import msgspec
 import uvloop
 
 from poller.clock import Clock
+from poller.core.model import Batch, Delivery, Done, Page, Reading, batch_id, new_event
 from poller.courier import Courier, Terms
 from poller.journal import Journal
 from poller.log import configure
 from poller.metrics import Metrics
-from poller.model import Batch, Delivery, Done, Page, Reading, batch_id, new_event
 from poller.qcloud.account import Account
 from poller.retry import RetryPolicy
 from poller.settings import AccountSettings

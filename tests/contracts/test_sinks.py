@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from poller.model import Event, identity, new_event
+from poller.core.model import Event, identity, new_event
 from poller.sandbox.media.cutting import plain_jpeg
 from poller.sinks.download import Download
 from poller.sinks.stdout import Stdout

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from poller.clock import Clock
-from poller.ports import Spool
+from poller.core.ports import Spool
 from poller.spools.memory import MemorySpool
 from poller.spools.sqlite import SqliteSpool
 from poller.testing import DurableSpoolContract, SpoolContract

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from poller.ports import Sink
+from poller.core.ports import Sink
 
 SINK = """
 from collections.abc import Mapping
 
-from poller.model import Batch
-from poller.ports import Sink
+from poller.core.model import Batch
+from poller.core.ports import Sink
 
 
 class Mine(Sink):

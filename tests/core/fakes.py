@@ -9,10 +9,10 @@ from types import TracebackType
 from typing import Self
 
 from poller.clock import Clock
-from poller.errors import NotSent
+from poller.core.errors import NotSent
+from poller.core.model import Batch, Page, PollOutcome, Reading, Reject
+from poller.core.ports import Spool
 from poller.journal import Journal
-from poller.model import Batch, Page, PollOutcome, Reading, Reject
-from poller.ports import Spool
 from poller.spools.memory import MemorySpool
 from poller.spools.sqlite import SqliteSpool
 from poller.testing import START, some_event

@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 
 from poller import recovery
+from poller.core.model import Page, Reading
 from poller.journal import Journal
-from poller.model import Page, Reading
 from poller.spools.sqlite import SqliteSpool
 from poller.testing import START, some_event, some_reading
 from tests.core.fakes import sqlite_spool

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from poller.errors import StorageFull
-from poller.model import Done, PollOutcome, Reading, Retry
+from poller.core.errors import StorageFull
+from poller.core.model import Done, PollOutcome, Reading, Retry
 from poller.spools.sqlite import SqliteSpool
 from poller.spools.sqlite.marks import Levels, Marks, measured, reason
 from poller.testing import ToldClock, anything, some_event

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="needs st
 SPOOL = """
 import asyncio, sys
 from pathlib import Path
-from poller.errors import StorageError
+from poller.core.errors import StorageError
 from poller.testing import anything, some_reading
 from tests.core.fakes import sqlite_spool
 
@@ -38,7 +38,7 @@ asyncio.run(main())
 JOURNAL = """
 import asyncio, sys
 from pathlib import Path
-from poller.errors import StorageError
+from poller.core.errors import StorageError
 from poller.journal import Journal
 from tests.core.test_journal import page
 

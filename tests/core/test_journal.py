@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from poller.errors import StorageError, StorageLocked
+from poller.core.errors import StorageError, StorageLocked
+from poller.core.model import Page
 from poller.journal import LARGEST_PAGE, Journal
 from poller.journal_file import BLOCK, framed
-from poller.model import Page
 from tests.patience import PATIENCE
 
 SIZE = 16 * 1024 * 1024
@@ -321,7 +321,7 @@ def test_a_kept_page_survives_kill_9(tmp_path: Path) -> None:
         from pathlib import Path
         from datetime import datetime, UTC
         from poller.journal import Journal
-        from poller.model import Page
+        from poller.core.model import Page
         async def main():
             journal = await Journal(Path(sys.argv[1]), 16 << 20).__aenter__()
             for n in range(20):

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from poller.clock import Clock
+from poller.core.model import Event, Page, Reading
 from poller.courier import Terms
-from poller.model import Event, Page, Reading
 from poller.qcloud.account import Account
 from poller.retry import RetryPolicy
 from poller.settings import AccountSettings, CosSettings

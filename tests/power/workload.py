@@ -20,12 +20,12 @@ from pathlib import Path
 import structlog
 
 from poller.clock import Clock
+from poller.core.errors import PartlyFailed
+from poller.core.model import Batch, Page, Reading
 from poller.courier import Courier
-from poller.errors import PartlyFailed
 from poller.intake import Intake
 from poller.journal import Journal
 from poller.metrics import Metrics
-from poller.model import Batch, Page, Reading
 from poller.qcloud.account import Account
 from poller.sinks.download import Download
 from poller.sources.screenshot_queue import ScreenshotQueue

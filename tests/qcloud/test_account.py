@@ -15,8 +15,8 @@ import trustme
 from aiohttp import web
 from structlog.testing import capture_logs
 
-from poller.errors import NotSent
-from poller.model import PollOutcome
+from poller.core.errors import NotSent
+from poller.core.model import PollOutcome
 from poller.qcloud.account import Account
 from poller.qcloud.bodies import open_body as unpack
 from poller.qcloud.client import Deadlines

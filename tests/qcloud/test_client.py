@@ -11,7 +11,7 @@ from socket import SO_LINGER, SOL_SOCKET
 import pytest
 import trustme
 
-from poller.errors import NotSent
+from poller.core.errors import NotSent
 from poller.qcloud.client import LARGEST_BODY, Answer, Client, Deadlines
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter, int], Awaitable[None]]

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from poller.core.model import Page, PollOutcome, Reading
 from poller.http_answer import MOST_INTERIM, AnswerReader
-from poller.model import Page, PollOutcome, Reading
 from poller.qcloud.account import Account
 from poller.qcloud.client import LARGEST_BODY, Client, Deadlines
 from poller.settings import AccountSettings

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from poller.model import PollOutcome
+from poller.core.model import PollOutcome
 from poller.qcloud.bodies import open_body
 from poller.qcloud.messages import read_message
 from poller.qcloud.replies import judge_answer, open_answer

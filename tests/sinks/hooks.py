@@ -2,8 +2,8 @@
 
 import asyncio
 
-from poller.errors import SinkError
-from poller.model import Batch
+from poller.core.errors import SinkError
+from poller.core.model import Batch
 from poller.sinks.webhook import Webhook, WebhookSettings
 from tests.patience import PATIENCE
 

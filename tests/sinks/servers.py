@@ -10,7 +10,7 @@ from typing import cast
 
 import msgspec
 
-from poller.model import Batch, Delivery, Event, batch_id, identity, new_event
+from poller.core.model import Batch, Delivery, Event, batch_id, identity, new_event
 
 
 @dataclass(frozen=True, kw_only=True)

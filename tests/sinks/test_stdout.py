@@ -14,8 +14,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from poller.errors import TryLater
-from poller.model import parse_event
+from poller.core.errors import TryLater
+from poller.core.model import parse_event
 from poller.sinks.stdout import Stdout, StdoutSettings, short_line
 from tests.patience import PATIENCE
 
@@ -177,7 +177,7 @@ def test_a_line_that_was_cut_by_a_full_disk_is_finished_before_the_next(tmp_path
     first = event(0).encoded + b"\n"
     program = """
         import asyncio, resource, signal, sys
-        from poller.errors import TryLater
+        from poller.core.errors import TryLater
         from poller.sinks.stdout import Stdout, StdoutSettings, short_line
         from tests.sinks.servers import batch
 
@@ -239,7 +239,7 @@ def test_a_process_ends_although_its_pipe_is_full() -> None:
 def test_a_process_without_a_standard_output_says_so() -> None:
     program = """
         import asyncio, sys
-        from poller.errors import SinkError
+        from poller.core.errors import SinkError
         from poller.sinks.stdout import Stdout, StdoutSettings, short_line
 
         async def main():

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from poller.errors import BadConfiguration, TryLater
+from poller.core.errors import BadConfiguration, TryLater
 from poller.sinks.webhook import Webhook
 from tests.patience import PATIENCE
 

@@ -11,8 +11,8 @@ import msgspec
 import pytest
 import trustme
 
-from poller.errors import Gone, Rejected, SinkError, TryLater
-from poller.model import Batch, Delivery, new_event
+from poller.core.errors import Gone, Rejected, SinkError, TryLater
+from poller.core.model import Batch, Delivery, new_event
 from tests.patience import PATIENCE
 
 from .hooks import carried, carry, sink

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from poller.core.model import Event
 from poller.daemon import Daemon
-from poller.model import Event
 from poller.sandbox import Customer, Options, Sandbox
 from poller.settings import load
 from poller.stop import Stop

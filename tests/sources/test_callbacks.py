@@ -17,10 +17,10 @@ import uvloop
 from poller import listen
 from poller.addresses import address
 from poller.clock import Clock
-from poller.errors import BadConfiguration, StorageError, StorageFull
+from poller.core.errors import BadConfiguration, StorageError, StorageFull
+from poller.core.model import Event, Page, PushOutcome
+from poller.core.ports import PushedSource
 from poller.metrics import Metrics
-from poller.model import Event, Page, PushOutcome
-from poller.ports import PushedSource
 from poller.qcloud.account import Account
 from poller.reception import Reception
 from poller.settings import AccountSettings, load

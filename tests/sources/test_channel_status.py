@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from poller.model import Event, Page, PollOutcome, Reading
+from poller.core.model import Event, Page, PollOutcome, Reading
 from poller.qcloud.account import Account
 from poller.sandbox import Answers, Customer, Load, Sandbox
 from poller.settings import AccountSettings

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from poller import listen
-from poller.model import PushOutcome
+from poller.core.model import PushOutcome
 from poller.sources.callbacks import Callbacks, receiver
 from tests.patience import PATIENCE
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from poller.catalogue import Stream
-from poller.model import Page, PollOutcome, Reading, identity
+from poller.core.catalogue import Stream
+from poller.core.model import Page, PollOutcome, Reading, identity
 from poller.qcloud.account import Account
 from poller.qcloud.files import FileList, Segment
 from poller.sandbox import Answers, Customer, Sandbox

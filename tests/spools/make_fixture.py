@@ -11,7 +11,7 @@ import gzip
 import tempfile
 from pathlib import Path
 
-from poller.model import Dead, Done, Reject, Retry
+from poller.core.model import Dead, Done, Reject, Retry
 from poller.spools.sqlite import SqliteSpool
 from poller.spools.sqlite.schema import VERSION
 from poller.testing import START, ToldClock, anything, some_reading

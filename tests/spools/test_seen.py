@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from poller.errors import StorageError, StorageFull
-from poller.model import Event, PollOutcome, Reading
+from poller.core.errors import StorageError, StorageFull
+from poller.core.model import Event, PollOutcome, Reading
 from poller.spools.sqlite import SqliteSpool, seen
 from poller.spools.sqlite.examine import examine
 from poller.testing import ToldClock, anything, some_event, some_reading, some_recording

@@ -203,7 +203,7 @@ def _as_an_older_version_left_it(spool: Path) -> None:
     code = f"""
 import asyncio, gzip
 from datetime import UTC, datetime
-from poller.model import PollOutcome, Reading, Reject
+from poller.core.model import PollOutcome, Reading, Reject
 from poller.spools.sqlite import SqliteSpool
 message = '{{"stream_id":"old-room","pic_url":"old-room_1700000000_1700000000_%d_300_169.jpg"}}'
 page = ('{{"ret":0,"output":{{"data":[%s]}}}}' % ",".join(message % n for n in (10, 20))).encode()

@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from poller.catalogue import Catalogue, Stream, is_news, noted
-from poller.model import Event
+from poller.core.catalogue import Catalogue, Stream, is_news, noted
+from poller.core.model import Event
 from poller.spools.sqlite import SqliteSpool
 from poller.testing import START, some_change, some_event, some_reading
 

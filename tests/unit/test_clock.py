@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from poller import ages
 from poller.clock import Clock
-from poller.model import Dead, Retry
+from poller.core.model import Dead, Retry
 from poller.testing import START, ToldClock, anything, some_event, some_reading
 from poller.testing.made import claims_nothing
 from tests.core.fakes import sqlite_spool

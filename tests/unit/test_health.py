@@ -9,14 +9,14 @@ import msgspec
 import pytest
 
 from poller.clock import Clock
+from poller.core.errors import Gone, PartlyFailed, PlaceGone, TryLater
+from poller.core.ports import Spool
 from poller.courier import Courier
-from poller.errors import Gone, PartlyFailed, PlaceGone, TryLater
 from poller.health import FAILING_FOR, SILENT_FOR, Condition, examine, sink_condition, source_condition
 from poller.intake import Intake
 from poller.journal import Journal
 from poller.losses import Losses
 from poller.metrics import Metrics
-from poller.ports import Spool
 from poller.reception import Reception
 from poller.testing import ToldClock, anything, some_reading
 from tests.core.fakes import Answer, ScriptedSource, ToldSink, memory_spool, opened

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from poller.clock import Clock
-from poller.errors import StorageError, StorageFull
+from poller.core.errors import StorageError, StorageFull
+from poller.core.model import Page, PollOutcome, Reading
+from poller.core.ports import Spool
 from poller.intake import Intake, Pace, paced
 from poller.journal import Journal
 from poller.metrics import Metrics
-from poller.model import Page, PollOutcome, Reading
-from poller.ports import Spool
 from poller.testing import START, anything, some_event, some_reading
 from tests.core.fakes import Answer, ScriptedSource, memory_spool, opened, sqlite_spool
 from tests.patience import PATIENCE, patiently

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from poller.model import batch_id, identity, new_event, parse_event
+from poller.core.model import batch_id, identity, new_event, parse_event
 from poller.testing import some_event
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, 890000, tzinfo=UTC)

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from poller.clock import Clock
+from poller.core.errors import PartlyFailed, Rejected, TryLater
+from poller.core.model import Batch, Event, PollOutcome, Reading
 from poller.courier import Courier, Terms
 from poller.daemon import Daemon
-from poller.errors import PartlyFailed, Rejected, TryLater
 from poller.metrics import Metrics
-from poller.model import Batch, Event, PollOutcome, Reading
 from poller.retry import RetryPolicy
 from poller.settings import load
 from poller.testing import anything, some_event

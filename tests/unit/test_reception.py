@@ -11,10 +11,10 @@ from typing import Self
 
 import pytest
 
-from poller.errors import StorageError, StorageFull
+from poller.core.errors import StorageError, StorageFull
+from poller.core.model import Page, PollOutcome, PushOutcome, Reading
+from poller.core.ports import Entrance, PushedSource, Spool
 from poller.metrics import Metrics
-from poller.model import Page, PollOutcome, PushOutcome, Reading
-from poller.ports import Entrance, PushedSource, Spool
 from poller.reception import COMMIT_TOGETHER, Reception
 from poller.spools.sqlite import SqliteSpool
 from poller.testing import START, anything, some_change, some_event

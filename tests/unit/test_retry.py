@@ -2,8 +2,8 @@
 
 import pytest
 
-from poller.errors import Gone, Rejected, TryLater
-from poller.model import Dead, Done, Outcome, Retry
+from poller.core.errors import Gone, Rejected, TryLater
+from poller.core.model import Dead, Done, Outcome, Retry
 from poller.retry import RetryPolicy, backoff, describe, judge, judge_each, step_of
 from poller.testing import some_batch, some_event
 

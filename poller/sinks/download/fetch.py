@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from threading import Lock
 
 from poller.clock import Clock
-from poller.errors import Rejected, SinkError, TryLater
-from poller.model import Event
+from poller.core.errors import Rejected, SinkError, TryLater
+from poller.core.model import Event
 from poller.outbound import wait_seconds
 from poller.sinks.download.handle import BadUrl
 from poller.sinks.download.hosts import Target

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 import pycurl
 
-from poller.errors import PollerError, SinkError
+from poller.core.errors import PollerError, SinkError
 from poller.outbound import CONNECT_TIMEOUT, USER_AGENT, AddressGuard
 
 LONGEST_HEAD: Final = 128 * 2**10

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from poller.errors import Rejected
+from poller.core.errors import Rejected
 
 _NAME: Final = r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _URL: Final = re.compile(

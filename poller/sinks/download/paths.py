@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from poller.model import Event, identity
+from poller.core.model import Event, identity
 
 USUAL_KIND: Final = "screenshot"
 PLACEHOLDERS: Final = ("date", "hour", "time", "account", "kind", "stream", "name", "id")

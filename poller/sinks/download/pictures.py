@@ -9,7 +9,7 @@ from typing import Final
 
 from fastcrc import crc64
 
-from poller.errors import Rejected, TryLater
+from poller.core.errors import Rejected, TryLater
 
 LONGEST_SIDE: Final = 16384
 MOST_SEGMENTS: Final = 2000

@@ -10,10 +10,10 @@ from typing import ParamSpec, Protocol, Self, TypeVar
 
 import msgspec
 
-from poller.errors import PartlyFailed, SinkError, TryLater
-from poller.model import Batch, Event
+from poller.core.errors import PartlyFailed, SinkError, TryLater
+from poller.core.model import Batch, Event
+from poller.core.ports import Sink
 from poller.outbound import AddressGuard
-from poller.ports import Sink
 from poller.sinks.download.fetch import Arrived, Fetcher, HostTrouble, Memory
 from poller.sinks.download.hosts import HostList, Target, host_list, vet
 from poller.sinks.download.paths import Layout, Place, parse_template

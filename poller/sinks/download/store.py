@@ -17,7 +17,7 @@ from typing import Final
 
 import msgspec
 
-from poller.errors import PlaceGone, SinkError, StorageError, TryLater
+from poller.core.errors import PlaceGone, SinkError, StorageError, TryLater
 from poller.failpoints import reached
 from poller.files import Identity, give_to_owner
 from poller.sinks.download.folders import FolderChanged, Folders, OpenFolders

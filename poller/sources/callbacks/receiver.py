@@ -13,10 +13,10 @@ from aiohttp import web
 
 from poller.addresses import Address, address, holds, household
 from poller.clock import Clock
-from poller.errors import PollerError, StorageError
+from poller.core.errors import PollerError, StorageError
+from poller.core.model import Event, Page, PollOutcome, PushOutcome, Reading
+from poller.core.ports import Entrance, PushedSource
 from poller.listen import Listener, Refusal, proceed
-from poller.model import Event, Page, PollOutcome, PushOutcome, Reading
-from poller.ports import Entrance, PushedSource
 from poller.qcloud.messages import Unreadable
 from poller.qcloud.notifications import RECORDING, notification_event
 from poller.qcloud.screenshots import KIND as SHOT

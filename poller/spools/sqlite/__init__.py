@@ -17,21 +17,10 @@ from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import Field
 
-from poller.catalogue import Stream
 from poller.clock import Clock
-from poller.errors import StorageCorrupt, StorageError
-from poller.failpoints import reached
-from poller.files import (
-    Identity,
-    check_one_name,
-    has_no_name,
-    identity_at,
-    is_still_at,
-    make_folder,
-    own,
-    sync_folder,
-)
-from poller.model import (
+from poller.core.catalogue import Stream
+from poller.core.errors import StorageCorrupt, StorageError
+from poller.core.model import (
     EVERYTHING,
     Backlog,
     Batch,
@@ -43,7 +32,7 @@ from poller.model import (
     Reading,
     unchanged,
 )
-from poller.ports import (
+from poller.core.ports import (
     BeginsAnew,
     Damage,
     Examined,
@@ -53,6 +42,17 @@ from poller.ports import (
     Salvaged,
     Spool,
     Wants,
+)
+from poller.failpoints import reached
+from poller.files import (
+    Identity,
+    check_one_name,
+    has_no_name,
+    identity_at,
+    is_still_at,
+    make_folder,
+    own,
+    sync_folder,
 )
 from poller.settings import ResolvedPath, Size, SpoolSettings, size_between
 from poller.spools.claims import Claims

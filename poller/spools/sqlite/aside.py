@@ -12,8 +12,8 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
+from poller.core.ports import Damage
 from poller.files import give_to_owner, sync_folder
-from poller.ports import Damage
 
 ENDS = ("-wal", "-shm", "")
 CORRUPT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})

@@ -6,9 +6,9 @@ from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
-from poller.errors import StorageError, Unreadable
+from poller.core.errors import StorageError, Unreadable
+from poller.core.ports import Examined
 from poller.files import check_one_name
-from poller.ports import Examined
 from poller.spools.sqlite.schema import (
     DEAD_COLUMNS,
     blob_of,

@@ -3,8 +3,8 @@
 import sqlite3
 from collections.abc import Sequence
 
-from poller.catalogue import Catalogue
 from poller.clock import Clock
+from poller.core.catalogue import Catalogue
 from poller.failpoints import reached
 
 PRUNE_STEP = 32

@@ -16,9 +16,9 @@ from tempfile import TemporaryDirectory
 
 import msgspec
 
-from poller.errors import StorageError, Unreadable
-from poller.model import DeadLetter, Event
-from poller.ports import Salvaged
+from poller.core.errors import StorageError, Unreadable
+from poller.core.model import DeadLetter, Event
+from poller.core.ports import Salvaged
 from poller.spools.sqlite.schema import (
     DEAD_COLUMNS,
     QUARANTINE_COLUMNS,

@@ -19,8 +19,17 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 import msgspec
 import structlog
 
-from poller.errors import StorageError, Unreadable
-from poller.model import LARGEST_NUMBER, Attempt, Choice, DeadLetter, Event, Quarantined, Reject, parse_event
+from poller.core.errors import StorageError, Unreadable
+from poller.core.model import (
+    LARGEST_NUMBER,
+    Attempt,
+    Choice,
+    DeadLetter,
+    Event,
+    Quarantined,
+    Reject,
+    parse_event,
+)
 from poller.spools.desk import Waiting
 from poller.spools.sqlite.migrations import STEPS, migrate
 

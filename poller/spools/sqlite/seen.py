@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from poller.model import Event
+from poller.core.model import Event
 from poller.spools.sqlite.pruning import Stretches, is_old
 from poller.spools.sqlite.schema import blob_of, epoch, reads_back
 

@@ -14,7 +14,7 @@ from typing import Any
 import av
 import msgspec
 
-from poller.model import Batch, Delivery, Event, batch_id, identity, new_event
+from poller.core.model import Batch, Delivery, Event, batch_id, identity, new_event
 from poller.sinks.download import Download, DownloadSettings
 
 NOW = datetime.now(UTC)

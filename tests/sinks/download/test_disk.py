@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import pytest
 
-from poller.errors import PartlyFailed, PlaceGone, StorageError
+from poller.core.errors import PartlyFailed, PlaceGone, StorageError
 from poller.sinks.download.store import File, Store
 
 from .names import HOSTILE_NAMES

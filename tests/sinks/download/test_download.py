@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from fastcrc import crc64
 
-from poller.errors import PartlyFailed, Rejected, TryLater
+from poller.core.errors import PartlyFailed, Rejected, TryLater
 from poller.sinks.download.fetch import expected_by
 
 from .shots import Answer, attempt, delivered, download, files, jpeg, ok, serving, shot

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from poller.errors import PartlyFailed, Rejected
+from poller.core.errors import PartlyFailed, Rejected
 from poller.sinks.download import DownloadSettings
 from poller.sinks.download.hosts import host_list, vet
 

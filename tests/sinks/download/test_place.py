@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from poller.errors import PartlyFailed, PlaceGone, TryLater
+from poller.core.errors import PartlyFailed, PlaceGone, TryLater
 from poller.sinks.download.folders import MOST_OPEN
 from poller.sinks.download.store import AT_ONCE, File, Store
 
@@ -268,7 +268,7 @@ def test_a_stream_folder_replaced_by_a_link_is_refused_and_its_neighbours_are_st
 CLOSED = """
 import os, sys
 from pathlib import Path
-from poller.errors import PlaceGone
+from poller.core.errors import PlaceGone
 from poller.sinks.download.store import File, Store
 pictures = Path(sys.argv[1])
 store = Store(pictures)

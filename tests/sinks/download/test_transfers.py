@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from poller.errors import PartlyFailed, TryLater
+from poller.core.errors import PartlyFailed, TryLater
 from poller.outbound import AddressGuard
 from poller.sinks.download import handle
 from poller.sinks.download.fetch import Fetcher, Memory

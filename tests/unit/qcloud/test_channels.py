@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from poller.model import PollOutcome
+from poller.core.model import PollOutcome
 from poller.qcloud.channels import Told, read_status
 from poller.sandbox import Answers
 from poller.sandbox.channels import Status

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from poller.model import PollOutcome
+from poller.core.model import PollOutcome
 from poller.qcloud.files import FileList, read_files
 
 SAMPLE = {

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poller.model import Event, identity, parse_event
+from poller.core.model import Event, identity, parse_event
 from poller.qcloud.files import read_row, recording_key
 from poller.qcloud.messages import Unreadable
 from poller.qcloud.notifications import notification_event

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poller.model import Event, new_event, parse_event, with_url
+from poller.core.model import Event, new_event, parse_event, with_url
 from poller.qcloud.addresses import Addresses, addresses
 from poller.qcloud.notifications import notification_event
 from poller.qcloud.rebuilding import rebuild, rebuilder

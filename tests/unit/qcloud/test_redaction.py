@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from poller.core.model import Page
 from poller.metrics import Metrics
-from poller.model import Page
 from poller.qcloud.channels import read_status
 from poller.qcloud.files import read_files
 from poller.qcloud.redaction import (

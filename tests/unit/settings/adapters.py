@@ -14,7 +14,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from poller.ports import Sink as Port
+from poller.core.ports import Sink as Port
 from poller.settings import (
     BatchSettings, Cidr, Duration, FilePath, Only, Secret, SecretFile, Section, SinkSettings, Size,
     SourceSettings, SpoolSettings, TlsSettings, Url, duration_between,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from poller.errors import BadConfiguration
+from poller.core.errors import BadConfiguration
 from poller.settings import load_with_doubts
 
 from .bad_configurations import CANARY, CASES, DOUBTFUL, ENVIRON, Case, lay

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from poller import plugins
-from poller.errors import BadConfiguration
+from poller.core.errors import BadConfiguration
 from poller.settings import load, load_with_doubts, schema
 
 from .adapters import install_strange

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from poller.errors import BadConfiguration
+from poller.core.errors import BadConfiguration
 from poller.settings import Settings, load
 from tests.commands import Ended, poller
 

@@ -11,7 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from poller.errors import BadConfiguration
+from poller.core.errors import BadConfiguration
 from poller.settings import (
     AccountSettings,
     AdminSettings,

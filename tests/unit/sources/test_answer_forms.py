@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from poller.model import PollOutcome
+from poller.core.model import PollOutcome
 from tests.sources.pages import (
     BYTES,
     ENVELOPES,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from poller.model import PollOutcome
+from poller.core.model import PollOutcome
 from tests.sources.pages import RECEIVED, expected, names, raw, read
 
 # ---------------------------------------------------------------- poison

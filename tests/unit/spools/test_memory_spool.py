@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from poller.errors import StorageFull
-from poller.model import Retry
+from poller.core.errors import StorageFull
+from poller.core.model import Retry
 from poller.spools.memory import KEPT_SETTLED, MemorySpool
 from poller.testing import anything, some_event, some_reading
 from poller.testing.made import done

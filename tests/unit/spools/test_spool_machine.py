@@ -18,7 +18,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from poller.model import Batch, Choice, Dead, Done, Outcome, Retry
+from poller.core.model import Batch, Choice, Dead, Done, Outcome, Retry
 from poller.spools.sqlite import SqliteSpool
 from poller.testing import ToldClock, anything, some_event, some_reading
 from tests.core.fakes import sqlite_spool

@@ -6,7 +6,7 @@ from contextlib import suppress
 import pytest
 from fastcrc import crc64
 
-from poller.errors import Rejected, TryLater
+from poller.core.errors import Rejected, TryLater
 from poller.sinks.download.pictures import check_checksum, check_picture
 from tests.sinks.download.shots import jpeg
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from poller.errors import StorageCorrupt, StorageError
-from poller.model import Done
+from poller.core.errors import StorageCorrupt, StorageError
+from poller.core.model import Done
 from poller.spools.sqlite import SqliteSpool
 from poller.spools.sqlite.aside import condemn
 from poller.testing import ToldClock, anything, some_event, some_reading

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import poller.spools.sqlite as engine
-from poller.errors import StorageError, StorageFull
-from poller.model import Dead, Done, Event, Retry
+from poller.core.errors import StorageError, StorageFull
+from poller.core.model import Dead, Done, Event, Retry
 from poller.spools import ordered
 from poller.spools.desk import Waiting
 from poller.spools.sqlite import SqliteSpool

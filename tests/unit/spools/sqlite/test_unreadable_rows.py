@@ -9,8 +9,8 @@ from typing import Final
 
 import pytest
 
-from poller.errors import StorageCorrupt
-from poller.model import Dead, PollOutcome, Reading, Reject, Retry
+from poller.core.errors import StorageCorrupt
+from poller.core.model import Dead, PollOutcome, Reading, Reject, Retry
 from poller.spools.sqlite import SqliteSpool
 from poller.testing import START, anything, some_event, some_reading
 from tests.core.fakes import sqlite_spool

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from poller.model import Event
+from poller.core.model import Event
 
 MOST: Final = 100_000
 """Streams that are kept; further ones are not noted until old ones are forgotten."""

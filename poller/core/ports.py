@@ -22,8 +22,8 @@ from typing import Protocol, Self, runtime_checkable
 
 import msgspec
 
-from poller.catalogue import Stream
-from poller.model import (
+from poller.core.catalogue import Stream
+from poller.core.model import (
     EVERYTHING,
     Backlog,
     Batch,
@@ -269,7 +269,7 @@ class Spool(Port, Protocol):
 
     @abstractmethod
     def streams(self) -> list[Stream]:
-        """What is known of each stream, derived from all events committed so far (`poller.catalogue`).
+        """What is known of each stream, derived from all events committed so far (`poller.core.catalogue`).
 
         Survives a restart; a stream is forgotten 30 days after its last event. Cheap, and never waits.
         """

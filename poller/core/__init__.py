@@ -1,0 +1,1 @@
+"""The records, ports and errors that every other folder speaks of."""
