@@ -2,7 +2,7 @@
 
 import sys
 
-from poller import stderr
+from poller.runtime import stderr
 from poller.stop import Stop
 
 

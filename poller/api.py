@@ -42,10 +42,6 @@ in a pytest file and say how to build the adapter; `some_event`, `some_reading` 
 
 from typing import TYPE_CHECKING, Any
 
-from poller.clock import (
-    Clock,
-    KeepsTime,
-)
 from poller.core.catalogue import Stream
 from poller.core.errors import (
     BadConfiguration,
@@ -107,6 +103,7 @@ from poller.core.ports import (
 from poller.qcloud.account import (
     Account,
 )
+from poller.runtime.clock import Clock, KeepsTime
 from poller.settings import (
     AccountSettings,
     BatchSettings,

@@ -5,13 +5,14 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from poller import control, plugins
+from poller import control
 from poller.core.model import Event
 from poller.core.ports import PushedSource, Sink, Source, Spool, Wants
 from poller.courier import Terms
 from poller.qcloud.account import Account
 from poller.qcloud.excerpts import excerpt
 from poller.retry import RetryPolicy
+from poller.runtime import plugins
 from poller.settings import Only, Settings, SinkSettings, SourceSettings, SpoolSettings
 
 

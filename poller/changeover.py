@@ -6,9 +6,9 @@ import structlog
 
 from poller.core.errors import PollerError
 from poller.crew import Crew, leave_all
-from poller.failpoints import reached
 from poller.qcloud.account import Account
 from poller.reload import Plan
+from poller.runtime.failpoints import reached
 from poller.served import Served
 from poller.settings import Settings, SinkSettings, SourceSettings
 

@@ -165,9 +165,9 @@ async def _ask_platform(settings: "Settings") -> int:
 async def _probe_buckets(settings: "Settings") -> int:
     """Say for each account whether its bucket is there. One that is not fails the check; so does one that cannot be
     reached, if a sink here fetches pictures."""
-    from poller.outbound import AddressGuard
     from poller.qcloud.addresses import addresses
     from poller.qcloud.bucket import Answered, probe
+    from poller.runtime.outbound import AddressGuard
 
     fetching = [sink for sink in settings.sinks.values() if sink.fetches_pictures]
     guard = AddressGuard([network for sink in fetching for network in getattr(sink, "allow_cidr", ())])

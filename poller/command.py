@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 
-from poller import failpoints, preload
 from poller.core.errors import BadConfiguration, PollerError, StorageShared
+from poller.runtime import failpoints, preload
 from poller.stop import Stop
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def stored_of(config: Path) -> "Settings":
 def _loaded(load: Callable[[], tuple["Settings", list[str]]], doubts: Doubts) -> "Settings":
     import structlog
 
-    from poller.log import configure
+    from poller.runtime.log import configure
 
     if failpoints.refused:
         typer.echo(failpoints.refused, err=True)

@@ -11,14 +11,14 @@ import msgspec
 import structlog
 from asyncio_throttle.throttler import Throttler
 
-from poller.clock import Clock
 from poller.core.errors import Gone, PartlyFailed, PlaceGone, Rejected, SinkError, TryLater
 from poller.core.model import Batch, Dead, Done, Outcome, Retry
 from poller.core.ports import Sink, Spool
-from poller.failpoints import reached
-from poller.metrics import Metrics
 from poller.qcloud.excerpts import excerpt
 from poller.retry import RetryPolicy, backoff, describe, in_order, judge, judge_each
+from poller.runtime.clock import Clock
+from poller.runtime.failpoints import reached
+from poller.runtime.metrics import Metrics
 
 log = structlog.get_logger("courier")
 

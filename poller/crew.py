@@ -7,16 +7,16 @@ from typing import Self
 
 from poller import systemd
 from poller.assembly import build_sink, build_source, terms, wants
-from poller.clock import Clock
 from poller.core.ports import Follows, PushedSource, Source, Spool
 from poller.courier import Courier
 from poller.intake import Intake
 from poller.journal import Journal
 from poller.losses import Losses
-from poller.metrics import Metrics
 from poller.qcloud.account import Account
 from poller.qcloud.excerpts import Words
 from poller.reception import Reception
+from poller.runtime.clock import Clock
+from poller.runtime.metrics import Metrics
 from poller.served import Part, Served
 from poller.settings import AccountSettings, SinkSettings, SourceSettings
 from poller.storage_watch import StorageWatch

@@ -9,22 +9,23 @@ from typing import Self
 
 import structlog
 
-from poller import admin, control, health, recovery, stderr, systemd
+from poller import admin, control, health, recovery, systemd
 from poller.assembly import build_spool, control_path, journal_path
 from poller.changeover import Changeover, new_accounts
-from poller.clock import Clock, KeepsTime
 from poller.control import ControlServer, Request, Row, Works
 from poller.core.errors import PollerError, StorageError, StorageFull
 from poller.core.ports import BeginsAnew, NoticesLoss, Pruned, Spool
 from poller.crew import Crew
-from poller.failpoints import reached
 from poller.health import Health
 from poller.journal import Journal
-from poller.listen import MOST_CONNECTIONS, Listener
 from poller.losses import Losses
-from poller.metrics import Metrics
 from poller.qcloud.account import Account
 from poller.reload import Plan, plan
+from poller.runtime import stderr
+from poller.runtime.clock import Clock, KeepsTime
+from poller.runtime.failpoints import reached
+from poller.runtime.http_server import MOST_CONNECTIONS, Listener
+from poller.runtime.metrics import Metrics
 from poller.served import Served
 from poller.settings import Settings, load
 from poller.stop import Stop

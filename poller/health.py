@@ -6,7 +6,6 @@ from typing import Protocol
 
 import msgspec
 
-from poller.clock import Clock
 from poller.core.errors import StorageError
 from poller.core.model import Backlog
 from poller.core.ports import Spool
@@ -15,6 +14,7 @@ from poller.intake import Intake
 from poller.journal import Journal
 from poller.losses import Loss, Losses
 from poller.reception import Reception
+from poller.runtime.clock import Clock
 
 FAILING_FOR = 60.0
 """A source or a sink that has failed for so many seconds is a reason not to be ready."""

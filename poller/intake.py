@@ -8,14 +8,14 @@ from typing import Any, TypeVar
 import msgspec
 import structlog
 
-from poller.clock import Clock
 from poller.core.errors import NotSent, StorageError, StorageFull
 from poller.core.model import Page, PollOutcome, Reading
 from poller.core.ports import Source, Spool
-from poller.failpoints import reached
 from poller.journal import Journal
 from poller.losses import Losses
-from poller.metrics import Metrics
+from poller.runtime.clock import Clock
+from poller.runtime.failpoints import reached
+from poller.runtime.metrics import Metrics
 from poller.scribe import Scribe
 from poller.storage_watch import StorageWatch
 

@@ -25,8 +25,6 @@ import msgspec
 
 from poller.core.errors import StorageError, StorageFull
 from poller.core.model import Page
-from poller.failpoints import reached
-from poller.files import is_still_at, make_folder, own, sync_folder
 from poller.journal_file import (
     BLOCK,
     Contents,
@@ -44,7 +42,9 @@ from poller.journal_file import (
     span_of,
     wipe,
 )
-from poller.worker import GroupThread
+from poller.runtime.durable_files import is_still_at, make_folder, own, sync_folder
+from poller.runtime.failpoints import reached
+from poller.runtime.group_thread import GroupThread
 
 LARGEST_PAGE = 4 * 1024 * 1024 + 64 * 1024
 """Bytes set aside for each poll in flight: the most that a source may return (4 MiB) and its framing."""

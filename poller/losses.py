@@ -4,7 +4,7 @@ from datetime import datetime
 
 import msgspec
 
-from poller.clock import Clock
+from poller.runtime.clock import Clock
 
 
 class Loss(msgspec.Struct, frozen=True, kw_only=True):

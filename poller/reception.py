@@ -9,8 +9,8 @@ import structlog
 from poller.core.errors import StorageError, StorageFull
 from poller.core.model import Page, PushOutcome, Reading
 from poller.core.ports import PushedSource, Spool
-from poller.failpoints import reached
-from poller.metrics import Metrics
+from poller.runtime.failpoints import reached
+from poller.runtime.metrics import Metrics
 from poller.scribe import Scribe
 from poller.storage_watch import StorageWatch
 

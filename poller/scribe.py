@@ -12,9 +12,9 @@ import structlog
 
 from poller.core.model import ERROR_PAGE, Page, PollOutcome, Reading, Reject
 from poller.core.ports import Spool
-from poller.metrics import Metrics
 from poller.qcloud.bodies import open_body
 from poller.qcloud.redaction import redact
+from poller.runtime.metrics import Metrics
 
 log = structlog.get_logger("scribe")
 

@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 
 import structlog
 
-from poller.clock import Clock
+from poller.runtime.clock import Clock
 
 log = structlog.get_logger("daemon")
 

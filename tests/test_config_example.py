@@ -19,7 +19,7 @@ import pytest
 import yaml
 from pydantic.fields import FieldInfo
 
-from poller import plugins
+from poller.runtime import plugins
 from poller.settings import (
     AccountSettings,
     AdminSettings,

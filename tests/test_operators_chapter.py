@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from poller.core.model import PollOutcome, PushOutcome
-from poller.metrics import Metrics
+from poller.runtime.metrics import Metrics
 
 ROOT: Final = Path(__file__).parent.parent
 OPERATIONS: Final = ROOT / "docs" / "operations"

@@ -15,9 +15,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from yarl import URL
 
-from poller.http_client import Lost, Poster, Route, Unreachable, client_context, reason
-from poller.outbound import AddressGuard, AddressRefused
-from poller.resolver import AddrInfo, Resolver
+from poller.runtime.http_client import Lost, Poster, Route, Unreachable, client_context, reason
+from poller.runtime.outbound import AddressGuard, AddressRefused
+from poller.runtime.resolver import AddrInfo, Resolver
 from poller.sinks.download.handle import BadUrl, TransferFailed
 from poller.sinks.download.transfers import Transfers, Wish
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from poller.resolver import MOST_LOOKUPS, Resolver
+from poller.runtime.resolver import MOST_LOOKUPS, Resolver
 from tests.patience import patiently
 
 real = socket.getaddrinfo

@@ -11,7 +11,7 @@ import yaml
 from pydantic.fields import FieldInfo
 
 from docs.generate.markdown import code, codes, page, plain, table
-from poller import plugins
+from poller.runtime import plugins
 from poller.settings import Section, Settings, schema
 from poller.settings.units import Between, written_duration
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from docs.generate.markdown import codes, page, table
-from poller.metrics import Metrics
+from poller.runtime.metrics import Metrics
 from poller.core.model import PollOutcome, PushOutcome
 
 ENDINGS = {"counter": "_total", "histogram": "_bucket, _sum, _count"}

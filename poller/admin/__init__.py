@@ -8,7 +8,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from poller.health import Health
-from poller.listen import Answer
+from poller.runtime.http_server import Answer
 
 Examine = Callable[[], Awaitable[Health]]
 

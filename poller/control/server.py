@@ -14,7 +14,7 @@ import structlog
 from poller.control.place import reachable
 from poller.control.requests import LARGEST_REQUEST, NOT_A_REQUEST, Line, Request, Row, encode, read_request
 from poller.core.errors import PollerError
-from poller.files import Identity, identity_of
+from poller.runtime.durable_files import Identity, identity_of
 
 log = structlog.get_logger("control")
 

@@ -3,16 +3,16 @@
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from poller.clock import Clock
 from poller.control.requests import ControlError
 from poller.core.ports import PushedSource, Source, Spool
 from poller.courier import Courier
 from poller.intake import Intake
 from poller.journal import Journal
 from poller.losses import Losses
-from poller.metrics import Metrics
 from poller.reception import Reception
 from poller.reload import Plan
+from poller.runtime.clock import Clock
+from poller.runtime.metrics import Metrics
 from poller.settings import AdminSettings, Settings
 
 

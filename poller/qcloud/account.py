@@ -12,7 +12,6 @@ from asyncio_throttle.throttler import Throttler
 from msgspec import structs
 
 from poller.core.model import PollOutcome
-from poller.outbound import ssl_context
 from poller.qcloud import skew as skews
 from poller.qcloud.addresses import addresses
 from poller.qcloud.bodies import open_body
@@ -21,6 +20,7 @@ from poller.qcloud.redaction import blank
 from poller.qcloud.replies import judge_answer, open_output
 from poller.qcloud.signing import signed_query
 from poller.qcloud.urls import locate
+from poller.runtime.outbound import ssl_context
 from poller.settings import AccountSettings, Rate
 
 log = structlog.get_logger("qcloud")

@@ -8,8 +8,8 @@ from typing import Final
 import msgspec
 
 from poller.core.errors import NotSent
-from poller.outbound import AddressGuard
 from poller.qcloud.client import Client, Deadlines
+from poller.runtime.outbound import AddressGuard
 
 DEADLINES: Final = Deadlines(connect=5.0, progress=10.0, whole=15.0)
 _NO_BUCKET: Final = re.compile(rb"<Code>\s*NoSuchBucket\s*</Code>", re.IGNORECASE)

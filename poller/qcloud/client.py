@@ -17,11 +17,11 @@ from yarl import URL
 
 from poller.core.errors import NotSent
 from poller.core.model import Page
-from poller.http_answer import AnswerReader, Delimiter, Received
-from poller.http_client import Connection, Request, Route, Unreachable, client_context
-from poller.outbound import AddressGuard
 from poller.qcloud.replies import is_complete
-from poller.resolver import Resolver
+from poller.runtime.http_answer import AnswerReader, Delimiter, Received
+from poller.runtime.http_client import Connection, Request, Route, Unreachable, client_context
+from poller.runtime.outbound import AddressGuard
+from poller.runtime.resolver import Resolver
 
 LARGEST_BODY = 4 * 1024 * 1024
 LINGER = 1.0

@@ -7,7 +7,7 @@ skew explains, corrects our clock; a correction that brings refusals is dropped.
 
 import msgspec
 
-from poller.http_answer import read_date
+from poller.runtime.http_answer import read_date
 
 NOTICEABLE = 5.0
 CALM = 2.5

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from poller import plugins
+from poller.runtime import plugins
 from poller.settings.fields import Listen
 from poller.settings.sections import Settings, SinkSettings
 from poller.settings.yaml import Path as Trail

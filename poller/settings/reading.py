@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar, cast
 
 from pydantic import Field, ValidationError
 
-from poller import plugins
+from poller.runtime import plugins
 from poller.settings.contradictions import contradictions
 from poller.settings.fields import Name
 from poller.settings.findings import close, findings_of, value_place

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal, cast
 from pydantic import Field, create_model
 from pydantic.json_schema import GenerateJsonSchema
 
-from poller import plugins
+from poller.runtime import plugins
 from poller.settings.fields import Name
 from poller.settings.sections import Section, Settings, SinkSettings, SourceSettings, SpoolSettings
 from poller.settings.units import Written, written_duration, written_size

@@ -12,8 +12,8 @@ from typing import Any, Final, cast
 
 from pydantic import SecretStr, ValidationError, create_model
 
-from poller import plugins
 from poller.core.errors import BadConfiguration, PollerError
+from poller.runtime import plugins
 from poller.settings.reading import Reading, lines, read_values
 from poller.settings.sections import (
     AccountSettings,

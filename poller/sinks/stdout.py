@@ -12,9 +12,9 @@ from pydantic import Field
 from poller.core.errors import SinkError, TryLater
 from poller.core.model import Batch, Event
 from poller.core.ports import Sink
+from poller.runtime.group_thread import GroupThread
+from poller.runtime.stderr import write_some
 from poller.settings import BatchSettings, SinkSettings
-from poller.stderr import write_some
-from poller.worker import GroupThread
 
 LEAVE_WITHIN = 1.0
 

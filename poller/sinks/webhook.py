@@ -16,9 +16,9 @@ from yarl import URL
 from poller.core.errors import BadConfiguration, Gone, Rejected, SinkError, TryLater
 from poller.core.model import Batch
 from poller.core.ports import Sink
-from poller.http_client import Lost, Poster, Route, Unreachable, client_context
-from poller.outbound import USER_AGENT, AddressGuard, literal_address, ssl_context, wait_seconds
-from poller.resolver import Resolver
+from poller.runtime.http_client import Lost, Poster, Route, Unreachable, client_context
+from poller.runtime.outbound import USER_AGENT, AddressGuard, literal_address, ssl_context, wait_seconds
+from poller.runtime.resolver import Resolver
 from poller.settings import (
     AccountSettings,
     Cidr,

@@ -12,7 +12,6 @@ from typing import assert_never
 
 import msgspec
 
-from poller.clock import Clock
 from poller.core.model import (
     Attempt,
     Batch,
@@ -28,6 +27,7 @@ from poller.core.model import (
 )
 from poller.core.ports import Wants
 from poller.retry import LONGEST_WAIT, step_of
+from poller.runtime.clock import Clock
 
 MOST_RETRYING = 10_000
 """Events that may wait for a retry; beyond it nothing fresh is taken, so that exceptions stay few."""

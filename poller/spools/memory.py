@@ -8,7 +8,6 @@ from typing import Literal
 import msgspec
 from pydantic import Field
 
-from poller.clock import Clock
 from poller.core.catalogue import Catalogue, Stream
 from poller.core.errors import StorageFull
 from poller.core.model import (
@@ -26,6 +25,7 @@ from poller.core.model import (
     unchanged,
 )
 from poller.core.ports import Pruned, Spool, Wants
+from poller.runtime.clock import Clock
 from poller.settings import SpoolSettings
 from poller.spools.claims import Claims
 from poller.spools.desk import Changes, Desk, Member, Waiting, revived, waiting_corrected

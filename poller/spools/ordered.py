@@ -16,10 +16,10 @@ from operator import itemgetter
 
 import msgspec
 
-from poller.clock import Clock
 from poller.core.model import Batch, Event, Outcome, batch_id
 from poller.core.ports import Wants
 from poller.retry import in_order
+from poller.runtime.clock import Clock
 from poller.spools.desk import (
     MOST_RETRYING,
     Changes,

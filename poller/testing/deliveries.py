@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from poller.clock import Clock
 from poller.core.model import Choice, Dead, Done, Retry
 from poller.core.ports import Spool
+from poller.runtime.clock import Clock
 from poller.testing.made import (
     START,
     ToldClock,

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from poller.clock import Clock
 from poller.core.model import (
     Batch,
     Dead,
@@ -22,6 +21,7 @@ from poller.core.model import (
     with_url,
 )
 from poller.core.ports import Spool
+from poller.runtime.clock import Clock
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from poller.clock import Clock
 from poller.core.ports import Spool
+from poller.runtime.clock import Clock
 from poller.testing.made import ToldClock
 
 Story = Callable[[Spool, ToldClock], Awaitable[None]]

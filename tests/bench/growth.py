@@ -32,13 +32,13 @@ from pathlib import Path
 
 import uvloop
 
-from poller.clock import Clock
 from poller.core.model import Done, Reading, parse_event
 from poller.courier import Courier
 from poller.journal import Journal
-from poller.log import configure
-from poller.metrics import Metrics
 from poller.qcloud.account import Account
+from poller.runtime.clock import Clock
+from poller.runtime.log import configure
+from poller.runtime.metrics import Metrics
 from poller.settings import AccountSettings
 from poller.sinks.webhook import Webhook, WebhookSettings
 from poller.sources.screenshot_queue import ScreenshotQueue, ScreenshotQueueSettings

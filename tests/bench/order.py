@@ -17,12 +17,12 @@ from pathlib import Path
 
 import uvloop
 
-from poller.clock import Clock
 from poller.core.model import Batch, Event, PollOutcome, Reading
 from poller.courier import Courier, Terms
-from poller.log import configure
-from poller.metrics import Metrics
 from poller.retry import RetryPolicy
+from poller.runtime.clock import Clock
+from poller.runtime.log import configure
+from poller.runtime.metrics import Metrics
 from poller.sinks.webhook import Webhook, WebhookSettings
 from poller.spools.sqlite import SqliteSpool
 from poller.testing import anything, some_event

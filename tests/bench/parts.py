@@ -20,14 +20,14 @@ from pathlib import Path
 import msgspec
 import uvloop
 
-from poller.clock import Clock
 from poller.core.model import Batch, Delivery, Done, Page, Reading, batch_id, new_event
 from poller.courier import Courier, Terms
 from poller.journal import Journal
-from poller.log import configure
-from poller.metrics import Metrics
 from poller.qcloud.account import Account
 from poller.retry import RetryPolicy
+from poller.runtime.clock import Clock
+from poller.runtime.log import configure
+from poller.runtime.metrics import Metrics
 from poller.settings import AccountSettings
 from poller.sinks.webhook import Webhook, WebhookSettings
 from poller.sources.screenshot_queue import ScreenshotQueue, ScreenshotQueueSettings

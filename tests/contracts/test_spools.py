@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from poller.clock import Clock
 from poller.core.ports import Spool
+from poller.runtime.clock import Clock
 from poller.spools.memory import MemorySpool
 from poller.spools.sqlite import SqliteSpool
 from poller.testing import DurableSpoolContract, SpoolContract

@@ -8,11 +8,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from poller.clock import Clock
 from poller.core.errors import NotSent
 from poller.core.model import Batch, Page, PollOutcome, Reading, Reject
 from poller.core.ports import Spool
 from poller.journal import Journal
+from poller.runtime.clock import Clock
 from poller.spools.memory import MemorySpool
 from poller.spools.sqlite import SqliteSpool
 from poller.testing import START, some_event

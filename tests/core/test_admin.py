@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from poller import admin
 from poller.health import Condition, Health
-from poller.listen import MOST_CONNECTIONS, Listener
+from poller.runtime.http_server import MOST_CONNECTIONS, Listener
 from tests.patience import patiently
 
 Story = Callable[[int], Awaitable[None]]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from poller.clock import Clock
 from poller.journal import Journal
+from poller.runtime.clock import Clock
 from poller.testing import anything
 from tests.core.fakes import sqlite_spool
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from poller import failpoints
-from poller.failpoints import POINTS, armed, reached
+from poller.runtime import failpoints
+from poller.runtime.failpoints import POINTS, armed, reached
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,7 +45,7 @@ def test_a_word_that_is_no_point_is_refused(wish: str) -> None:
 
 def test_the_process_dies_at_the_nth_passing_of_its_own_point_alone() -> None:
     program = (
-        "from poller.failpoints import reached\n"
+        "from poller.runtime.failpoints import reached\n"
         "for turn in range(1, 9):\n"
         "    reached('page.read'); print(turn, flush=True); reached('page.kept')\n"
     )

@@ -41,7 +41,7 @@ uvloop.run(main())
 PROGRAM = """
 import asyncio, logging, sys, threading, warnings
 import uvloop
-from poller.log import configure
+from poller.runtime.log import configure
 configure("debug", "json")
 for _ in range(30):
 {cause}

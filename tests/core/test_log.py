@@ -8,7 +8,7 @@ import pytest
 PROGRAM = """
 import sys
 import structlog
-from poller.log import configure
+from poller.runtime.log import configure
 
 configure("debug", sys.argv[1])
 

@@ -183,7 +183,7 @@ SPOOL = (
     ),
     Bug(
         "two processes share a spool",
-        "poller/files.py",
+        "poller/runtime/durable_files.py",
         "fcntl.LOCK_EX | fcntl.LOCK_NB",
         "fcntl.LOCK_SH | fcntl.LOCK_NB",
         (
@@ -404,14 +404,14 @@ SINKS = (
     ),
     Bug(
         "only names are judged, and addresses in URLs pass",
-        "poller/http_client.py",
+        "poller/runtime/http_client.py",
         "socket_factory=guard\n",
         "socket_factory=None if _host(url)[:1].isdigit() else guard\n",
         ("tests/test_outbound.py::test_no_spelling_of_a_loopback_target_reaches_a_server_there",),
     ),
     Bug(
         "an IPv4 address inside an IPv6 one passes for public",
-        "poller/outbound.py",
+        "poller/runtime/outbound.py",
         "    if isinstance(address, IPv4Address):\n        return not any",
         "    if isinstance(address, IPv6Address) and address.ipv4_mapped is None and address.sixtofour:\n"
         "        return True\n"
@@ -639,14 +639,14 @@ LISTS = (
 OPERATION = (
     Bug(
         "listening ports have no deadline",
-        "poller/listen.py",
+        "poller/runtime/http_server.py",
         "self._end = self._heard + bounds.deadline",
         "self._end = self._heard + bounds.deadline + 3600.0",
         ("tests/core/test_admin.py::test_a_client_that_drips_is_cut_at_the_deadline",),
     ),
     Bug(
         "listening ports take any number of connections",
-        "poller/listen.py",
+        "poller/runtime/http_server.py",
         "elif len(self._present) >= bounds.most:",
         "elif False:",
         ("tests/core/test_admin.py::test_connections_beyond_the_bound_are_cut_at_once",),
@@ -663,14 +663,14 @@ OPERATION = (
     ),
     Bug(
         "JSON tracebacks show local variables",
-        "poller/log.py",
+        "poller/runtime/log.py",
         "show_locals=False",
         "show_locals=True",
         ("tests/core/test_log.py::test_a_traceback_shows_no_local_variables[json]",),
     ),
     Bug(
         "console tracebacks show local variables",
-        "poller/log.py",
+        "poller/runtime/log.py",
         "plain = structlog.dev.plain_traceback",
         "plain = structlog.dev.RichTracebackFormatter(show_locals=True)",
         ("tests/core/test_log.py::test_a_traceback_shows_no_local_variables[console]",),

@@ -8,28 +8,28 @@ HOUR = "tests/unit/test_courier.py::test_one_picture_that_asks_for_an_hour_does_
 CLOCK = (
     Bug(
         "a delivery's age is the wall clock's",
-        "poller/clock.py",
+        "poller/runtime/clock.py",
         "        return max(0.0, now - taken - passed)\n",
         "        return max(0.0, (self.now() - at).total_seconds())\n",
         (CLOCKS + "test_an_age_grows_with_the_monotonic_clock_however_the_clock_is_set",),
     ),
     Bug(
         "a long time before a start counts without an orderly stop",
-        "poller/ages.py",
+        "poller/runtime/ages.py",
         "    return passed if known.stopped or passed <= DAY else 0.0\n",
         "    return passed\n",
         (CLOCKS + "test_a_long_time_after_a_kill_never_counts",),
     ),
     Bug(
         "a clock that is set right after the start was right at the start",
-        "poller/clock.py",
+        "poller/runtime/clock.py",
         "            now = self._revise(life, now, wall) if by < 0 else now\n",
         "",
         (CLOCKS + "test_a_clock_that_is_set_right_after_the_start_ages_nothing",),
     ),
     Bug(
         "waits from disk are not bounded",
-        "poller/ages.py",
+        "poller/runtime/ages.py",
         "    return 0.0 if waits[0] < 0.0 else longest\n",
         "    return max(0.0, waits[0])\n",
         (CLOCKS + "test_a_wait_from_disk_is_bounded_where_no_setting_explains_it",),

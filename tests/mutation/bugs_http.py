@@ -7,21 +7,21 @@ FORM = ODD + "test_every_message_of_an_answer_comes_out_once_whatever_its_head_l
 HTTP = (
     Bug(
         "what comes after an answer's length is thrown away",
-        "poller/http_answer.py",
+        "poller/runtime/http_answer.py",
         "            self._keep(len(self._data))\n        if self._framing.by in",
         "            pass\n        if self._framing.by in",
         (FORM,),
     ),
     Bug(
         "where lengths conflict the first one counts",
-        "poller/http_answer.py",
+        "poller/runtime/http_answer.py",
         "    if len(known) > 1:\n",
         "    if not known:\n",
         (FORM, ODD + "test_with_lengths_that_conflict_every_byte_until_the_close_is_kept"),
     ),
     Bug(
         "a head that cannot be read is no answer",
-        "poller/http_answer.py",
+        "poller/runtime/http_answer.py",
         "        self._note(*([why] if why else []))\n        self._keep(len(self._data))\n",
         "        self._note(*([why] if why else []))\n        self._data.clear()\n",
         (FORM,),
@@ -38,7 +38,7 @@ HTTP = (
     ),
     Bug(
         "a 2xx counts though the request was not sent",
-        "poller/http_client.py",
+        "poller/runtime/http_client.py",
         "    return connection.unsent > 0\n",
         "    return False\n",
         (
@@ -48,7 +48,7 @@ HTTP = (
     ),
     Bug(
         "informational answers are read for ever",
-        "poller/http_answer.py",
+        "poller/runtime/http_answer.py",
         "if count + 1 > MOST_INTERIM or total + size > LARGEST_INTERIM:",
         "if count < 0:",
         (
@@ -58,7 +58,7 @@ HTTP = (
     ),
     Bug(
         "any number of names is looked up at once",
-        "poller/resolver.py",
+        "poller/runtime/resolver.py",
         "if len(self._pending) >= MOST_LOOKUPS:",
         "if len(self._pending) < 0:",
         (

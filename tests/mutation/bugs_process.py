@@ -18,7 +18,7 @@ PROCESS = (
     ),
     Bug(
         "a spool with several hard links is opened",
-        "poller/files.py",
+        "poller/runtime/durable_files.py",
         "(links := found.st_nlink) > 1",
         "(links := found.st_nlink) > 9",
         (
@@ -45,7 +45,7 @@ PROCESS = (
     ),
     Bug(
         "a log line that cannot be written ends the thread that writes",
-        "poller/stderr.py",
+        "poller/runtime/stderr.py",
         "        except OSError:\n            self._cut",
         "        except KeyError:\n            self._cut",
         (UNREAD + "test_each_line_that_a_closed_pipe_refuses_is_counted",),

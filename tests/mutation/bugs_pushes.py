@@ -60,7 +60,7 @@ PUSHES = (
     ),
     Bug(
         "who holds connections open keeps them from others",
-        "poller/listen.py",
+        "poller/runtime/http_server.py",
         "next((one for one in there if not one.whole), newcomer)",
         "newcomer",
         (
@@ -70,7 +70,7 @@ PUSHES = (
     ),
     Bug(
         "an address has no bound of its own",
-        "poller/listen.py",
+        "poller/runtime/http_server.py",
         "self._households[home] >= bounds.each:",
         "self._households[home] < 0:",
         (f"{HEADS}test_who_is_turned_away_is_answered_503",),
@@ -84,14 +84,14 @@ PUSHES = (
     ),
     Bug(
         "each connection that is turned away is a line",
-        "poller/listen.py",
+        "poller/runtime/http_server.py",
         "        if self._next is None:\n            self._tell()\n",
         "        self._tell()\n",
         ("tests/story/test_floods.py::test_a_thousand_slow_connections_lock_out_neither_pushes_nor_health",),
     ),
     Bug(
         "libraries print to stderr",
-        "poller/log.py",
+        "poller/runtime/log.py",
         "    library_log.install()\n",
         "    assert library_log\n",
         (
@@ -100,14 +100,14 @@ PUSHES = (
     ),
     Bug(
         "a second request on a connection is processed",
-        "poller/listen.py",
+        "poller/runtime/http_server.py",
         "        response.force_close()  # what",
         "        pass  # what",
         (f"{HEADS}test_a_second_push_on_a_connection_is_not_taken_without_an_answer",),
     ),
     Bug(
         "a refusal before the request is not counted",
-        "poller/listen.py",
+        "poller/runtime/http_server.py",
         "            self._refuse(flaw)\n",
         "",
         (f"{HEADS}test_every_head_that_is_no_request_is_refused_counted_and_logged",),

@@ -20,10 +20,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
-from poller.clock import Clock
 from poller.intake import Intake
 from poller.journal import Journal
-from poller.metrics import Metrics
+from poller.runtime.clock import Clock
+from poller.runtime.metrics import Metrics
 from poller.spools.sqlite import SqliteSpool
 from tests.power import shots
 from tests.power.image import Image

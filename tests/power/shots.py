@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from poller.clock import Clock
 from poller.core.model import Event, Page, Reading
 from poller.courier import Terms
 from poller.qcloud.account import Account
 from poller.retry import RetryPolicy
+from poller.runtime.clock import Clock
 from poller.settings import AccountSettings, CosSettings
 from poller.sinks.download import DownloadSettings
 from poller.sources.screenshot_queue import ScreenshotQueue, ScreenshotQueueSettings

@@ -19,14 +19,14 @@ from pathlib import Path
 
 import structlog
 
-from poller.clock import Clock
 from poller.core.errors import PartlyFailed
 from poller.core.model import Batch, Page, Reading
 from poller.courier import Courier
 from poller.intake import Intake
 from poller.journal import Journal
-from poller.metrics import Metrics
 from poller.qcloud.account import Account
+from poller.runtime.clock import Clock
+from poller.runtime.metrics import Metrics
 from poller.sinks.download import Download
 from poller.sources.screenshot_queue import ScreenshotQueue
 from poller.spools.sqlite import SqliteSpool, writer

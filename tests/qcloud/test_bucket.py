@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from poller.outbound import AddressGuard
 from poller.qcloud.bucket import Answered, judge, probe
+from poller.runtime.outbound import AddressGuard
 from poller.sandbox import Customer
 from tests.commands import poller
 from tests.patience import patiently

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from poller.stderr import MOST_BYTES, Stderr
+from poller.runtime.stderr import MOST_BYTES, Stderr
 
 from .running import PATIENCE, queue, until, write_config
 

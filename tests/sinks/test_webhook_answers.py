@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from poller.core.errors import Gone, Rejected, SinkError, TryLater
-from poller.outbound import MAX_RETRY_AFTER, wait_seconds
+from poller.runtime.outbound import MAX_RETRY_AFTER, wait_seconds
 from poller.sinks.webhook import refusal
 from tests.patience import PATIENCE
 

@@ -14,15 +14,15 @@ import pytest
 import structlog
 import uvloop
 
-from poller import listen
-from poller.addresses import address
-from poller.clock import Clock
 from poller.core.errors import BadConfiguration, StorageError, StorageFull
 from poller.core.model import Event, Page, PushOutcome
 from poller.core.ports import PushedSource
-from poller.metrics import Metrics
 from poller.qcloud.account import Account
 from poller.reception import Reception
+from poller.runtime import http_server as listen
+from poller.runtime.addresses import address
+from poller.runtime.clock import Clock
+from poller.runtime.metrics import Metrics
 from poller.settings import AccountSettings, load
 from poller.sinks.download.hosts import HostList, vet
 from poller.sources.callbacks import Callbacks, CallbacksSettings, receiver

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from poller import listen
 from poller.core.model import PushOutcome
+from poller.runtime import http_server as listen
 from poller.sources.callbacks import Callbacks, receiver
 from tests.patience import PATIENCE
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from poller.failpoints import VARIABLE
+from poller.runtime.failpoints import VARIABLE
 
 from .rig import Process, Story, by_poll
 from .town import Town

@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from poller.failpoints import POINTS
+from poller.runtime.failpoints import POINTS
 
 from .killed import Ledger, died_at, life
 from .rig import Story, spool_with, story

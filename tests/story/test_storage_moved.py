@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from poller.clock import Clock
+from poller.runtime.clock import Clock
 from poller.storage_watch import StorageWatch
 
 from .rig import Process, story

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poller import ages
-from poller.clock import Clock
 from poller.core.model import Dead, Retry
+from poller.runtime import ages
+from poller.runtime.clock import Clock
 from poller.testing import START, ToldClock, anything, some_event, some_reading
 from poller.testing.made import claims_nothing
 from tests.core.fakes import sqlite_spool

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from poller.clock import Clock
 from poller.core.errors import Gone, PartlyFailed, Rejected, TryLater
 from poller.core.model import Batch
 from poller.core.ports import Spool
 from poller.courier import FAILURES_TO_PAUSE, Courier, SinkState, Standing, Terms
-from poller.metrics import Metrics
 from poller.retry import RetryPolicy
+from poller.runtime.clock import Clock
+from poller.runtime.metrics import Metrics
 from poller.testing import ToldClock, anything, some_event, some_reading
 from tests.core.fakes import ToldSink, memory_spool
 from tests.patience import PATIENCE, patiently

@@ -8,7 +8,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from poller.clock import Clock
 from poller.core.errors import Gone, PartlyFailed, PlaceGone, TryLater
 from poller.core.ports import Spool
 from poller.courier import Courier
@@ -16,8 +15,9 @@ from poller.health import FAILING_FOR, SILENT_FOR, Condition, examine, sink_cond
 from poller.intake import Intake
 from poller.journal import Journal
 from poller.losses import Losses
-from poller.metrics import Metrics
 from poller.reception import Reception
+from poller.runtime.clock import Clock
+from poller.runtime.metrics import Metrics
 from poller.testing import ToldClock, anything, some_reading
 from tests.core.fakes import Answer, ScriptedSource, ToldSink, memory_spool, opened
 from tests.patience import patiently

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from poller.clock import Clock
 from poller.core.errors import StorageError, StorageFull
 from poller.core.model import Page, PollOutcome, Reading
 from poller.core.ports import Spool
 from poller.intake import Intake, Pace, paced
 from poller.journal import Journal
-from poller.metrics import Metrics
+from poller.runtime.clock import Clock
+from poller.runtime.metrics import Metrics
 from poller.testing import START, anything, some_event, some_reading
 from tests.core.fakes import Answer, ScriptedSource, memory_spool, opened, sqlite_spool
 from tests.patience import PATIENCE, patiently

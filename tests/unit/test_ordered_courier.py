@@ -6,13 +6,13 @@ import random
 from pathlib import Path
 from typing import Any
 
-from poller.clock import Clock
 from poller.core.errors import PartlyFailed, Rejected, TryLater
 from poller.core.model import Batch, Event, PollOutcome, Reading
 from poller.courier import Courier, Terms
 from poller.daemon import Daemon
-from poller.metrics import Metrics
 from poller.retry import RetryPolicy
+from poller.runtime.clock import Clock
+from poller.runtime.metrics import Metrics
 from poller.settings import load
 from poller.testing import anything, some_event
 from tests.core.fakes import ToldSink, sqlite_spool

@@ -14,8 +14,8 @@ import pytest
 from poller.core.errors import StorageError, StorageFull
 from poller.core.model import Page, PollOutcome, PushOutcome, Reading
 from poller.core.ports import Entrance, PushedSource, Spool
-from poller.metrics import Metrics
 from poller.reception import COMMIT_TOGETHER, Reception
+from poller.runtime.metrics import Metrics
 from poller.spools.sqlite import SqliteSpool
 from poller.testing import START, anything, some_change, some_event
 from tests.core.fakes import sqlite_spool

@@ -5,10 +5,10 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from threading import Lock
 
-from poller.clock import Clock
 from poller.core.errors import Rejected, SinkError, TryLater
 from poller.core.model import Event
-from poller.outbound import wait_seconds
+from poller.runtime.clock import Clock
+from poller.runtime.outbound import wait_seconds
 from poller.sinks.download.handle import BadUrl
 from poller.sinks.download.hosts import Target
 from poller.sinks.download.pictures import check_checksum, check_picture

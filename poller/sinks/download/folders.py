@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
 
-from poller.files import Identity, identity_of, make_in
+from poller.runtime.durable_files import Identity, identity_of, make_in
 
 Folders = tuple[str, ...]
 

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 import pycurl
 
 from poller.core.errors import PollerError, SinkError
-from poller.outbound import CONNECT_TIMEOUT, USER_AGENT, AddressGuard
+from poller.runtime.outbound import CONNECT_TIMEOUT, USER_AGENT, AddressGuard
 
 LONGEST_HEAD: Final = 128 * 2**10
 """Bytes of an answer's head, with those of the informational answers before it."""

@@ -15,7 +15,7 @@ from secrets import token_hex
 from types import TracebackType
 from typing import Final, Self
 
-from poller.files import make_in, own_as
+from poller.runtime.durable_files import make_in, own_as
 
 FOLDER: Final = ".incoming"
 ENDING: Final = ".part"

@@ -15,7 +15,7 @@ from threading import Lock
 from typing import Final
 
 from poller.core.errors import PlaceGone, TryLater
-from poller.files import Identity, identity_of, is_still_at
+from poller.runtime.durable_files import Identity, identity_of, is_still_at
 from poller.sinks.download.folders import Folders
 from poller.sinks.download.incoming import FOLDER, Drafts, open_incoming
 

@@ -13,7 +13,7 @@ import msgspec
 from poller.core.errors import PartlyFailed, SinkError, TryLater
 from poller.core.model import Batch, Event
 from poller.core.ports import Sink
-from poller.outbound import AddressGuard
+from poller.runtime.outbound import AddressGuard
 from poller.sinks.download.fetch import Arrived, Fetcher, HostTrouble, Memory
 from poller.sinks.download.hosts import HostList, Target, host_list, vet
 from poller.sinks.download.paths import Layout, Place, parse_template

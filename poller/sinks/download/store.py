@@ -18,8 +18,8 @@ from typing import Final
 import msgspec
 
 from poller.core.errors import PlaceGone, SinkError, StorageError, TryLater
-from poller.failpoints import reached
-from poller.files import Identity, give_to_owner
+from poller.runtime.durable_files import Identity, give_to_owner
+from poller.runtime.failpoints import reached
 from poller.sinks.download.folders import FolderChanged, Folders, OpenFolders
 from poller.sinks.download.incoming import SYNCS, Drafts, set_time
 from poller.sinks.download.place import DENIED, Place, Places, trouble

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple, Self
 
 import pycurl
 
-from poller.outbound import AddressGuard
+from poller.runtime.outbound import AddressGuard
 from poller.sinks.download.handle import Answer, BadUrl, Handle, TransferFailed, trusted
 
 MOST_IDLE: Final = 256

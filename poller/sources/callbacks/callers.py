@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from poller.addresses import Address, Network, address, holds, household
+from poller.runtime.addresses import Address, Network, address, holds, household
 
 MOST_CALLERS = 1024
 TOLD = 10

@@ -17,7 +17,6 @@ from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import Field
 
-from poller.clock import Clock
 from poller.core.catalogue import Stream
 from poller.core.errors import StorageCorrupt, StorageError
 from poller.core.model import (
@@ -43,8 +42,8 @@ from poller.core.ports import (
     Spool,
     Wants,
 )
-from poller.failpoints import reached
-from poller.files import (
+from poller.runtime.clock import Clock
+from poller.runtime.durable_files import (
     Identity,
     check_one_name,
     has_no_name,
@@ -54,6 +53,8 @@ from poller.files import (
     own,
     sync_folder,
 )
+from poller.runtime.failpoints import reached
+from poller.runtime.group_thread import GroupThread
 from poller.settings import ResolvedPath, Size, SpoolSettings, size_between
 from poller.spools.claims import Claims
 from poller.spools.desk import Changes, Desk, Member
@@ -76,7 +77,6 @@ from poller.spools.sqlite.schema import (
 )
 from poller.spools.sqlite.writer import Writer, Written, flush, ordered_since, storage_error
 from poller.spools.tail import Tail
-from poller.worker import GroupThread
 
 TAIL_BYTES = 8 * 1024 * 1024
 LOAD_PAGES = 8

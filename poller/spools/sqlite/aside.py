@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from poller.core.ports import Damage
-from poller.files import give_to_owner, sync_folder
+from poller.runtime.durable_files import give_to_owner, sync_folder
 
 ENDS = ("-wal", "-shm", "")
 CORRUPT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})

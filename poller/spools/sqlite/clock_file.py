@@ -6,8 +6,8 @@ from pathlib import Path
 
 import msgspec
 
-from poller.ages import Known
-from poller.files import give_to_owner, sync_folder
+from poller.runtime.ages import Known
+from poller.runtime.durable_files import give_to_owner, sync_folder
 
 _decode = msgspec.json.Decoder(Known).decode
 

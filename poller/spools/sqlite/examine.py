@@ -8,7 +8,7 @@ from pathlib import Path
 
 from poller.core.errors import StorageError, Unreadable
 from poller.core.ports import Examined
-from poller.files import check_one_name
+from poller.runtime.durable_files import check_one_name
 from poller.spools.sqlite.schema import (
     DEAD_COLUMNS,
     blob_of,

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from poller.files import give_to_owner
+from poller.runtime.durable_files import give_to_owner
 
 _LINE = re.compile(rb"poller-head ([0-9a-f]{16}) (\d{1,19}) (\d{1,19}) ([0-9a-f]{8}) *\n")
 _LENGTH = 80

@@ -3,9 +3,9 @@
 import sqlite3
 from collections.abc import Sequence
 
-from poller.clock import Clock
 from poller.core.catalogue import Catalogue
-from poller.failpoints import reached
+from poller.runtime.clock import Clock
+from poller.runtime.failpoints import reached
 
 PRUNE_STEP = 32
 STREAMS_KEPT = 30 * 86400.0

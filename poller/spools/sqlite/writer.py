@@ -12,13 +12,13 @@ from typing import TypeVar
 
 import msgspec
 
-from poller.ages import Known, Setting
-from poller.clock import Clock
 from poller.core.catalogue import Catalogue, Stream
 from poller.core.errors import StorageCorrupt, StorageError, StorageFull, Unreadable
 from poller.core.model import LARGEST_NUMBER, DeadLetter, Event, Reading, Reject, corrected, unchanged
 from poller.core.ports import Pruned, Salvaged
-from poller.failpoints import reached
+from poller.runtime.ages import Known, Setting
+from poller.runtime.clock import Clock
+from poller.runtime.failpoints import reached
 from poller.spools.desk import Changes, Corrections, Member, Waiting, revived
 from poller.spools.sqlite.aside import CORRUPT, condemn
 from poller.spools.sqlite.head import HeadFile, Mark, copied_wal, identity

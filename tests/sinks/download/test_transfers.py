@@ -15,7 +15,7 @@ import pytest
 import trustme
 
 from poller.core.errors import PartlyFailed, TryLater
-from poller.outbound import AddressGuard
+from poller.runtime.outbound import AddressGuard
 from poller.sinks.download import handle
 from poller.sinks.download.fetch import Fetcher, Memory
 from poller.sinks.download.handle import BadUrl, TransferFailed

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from poller.clock import Clock
 from poller.control import ControlError, Request, Row, Verb, Works, answer
 from poller.core.model import Choice, Dead, Page, PollOutcome, Reading, Reject, with_url
 from poller.core.ports import Source
-from poller.metrics import Metrics
+from poller.runtime.clock import Clock
+from poller.runtime.metrics import Metrics
 from poller.settings import Settings, load
 from poller.spools import desk
 from poller.spools.sqlite import SqliteSpool

@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from poller.core.model import Page
-from poller.metrics import Metrics
 from poller.qcloud.channels import read_status
 from poller.qcloud.files import read_files
 from poller.qcloud.redaction import (
@@ -25,6 +24,7 @@ from poller.qcloud.redaction import (
     redact_value,
 )
 from poller.qcloud.replies import open_answer
+from poller.runtime.metrics import Metrics
 from poller.scribe import Scribe
 from poller.spools.memory import MemorySpool
 from tests.core.fakes import ScriptedSource

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from poller import plugins
 from poller.core.errors import BadConfiguration
+from poller.runtime import plugins
 from poller.settings import load, load_with_doubts, schema
 
 from .adapters import install_strange

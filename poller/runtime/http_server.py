@@ -20,7 +20,7 @@ import structlog
 from aiohttp import EMPTY_PAYLOAD, web
 from aiohttp.http_exceptions import BadHttpMethod, LineTooLong
 
-from poller.addresses import address, household
+from poller.runtime.addresses import address, household
 
 Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 

@@ -1,6 +1,6 @@
 """Time, as a thing that can be given: the wall clock for stamps, a monotonic one for durations, and how old a stamp is.
 
-Whoever asks for an age asks here: it grows with the monotonic clock, however the wall clock is set (`poller.ages`).
+Whoever asks for an age asks here: it grows with the monotonic clock, however the wall clock is set (`poller.runtime.ages`).
 A spool that keeps a record over restarts (`KeepsTime`) says how a life's ages begin; without one they are the wall's.
 """
 
@@ -12,8 +12,8 @@ from typing import Protocol, runtime_checkable
 
 import msgspec
 
-from poller import ages
-from poller.ages import Known, Setting, Settings
+from poller.runtime import ages
+from poller.runtime.ages import Known, Setting, Settings
 
 
 class Jump(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,8 +6,8 @@ from typing import Any
 
 import structlog
 
-from poller import library_log
-from poller.stderr import Stderr
+from poller.runtime import library_log
+from poller.runtime.stderr import Stderr
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 

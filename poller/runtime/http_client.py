@@ -21,9 +21,9 @@ from aiohappyeyeballs import start_connection
 from yarl import URL
 
 from poller.core.errors import PollerError
-from poller.http_answer import AnswerReader
-from poller.outbound import CONNECT_TIMEOUT, AddressGuard, AddressRefused
-from poller.resolver import Resolver
+from poller.runtime.http_answer import AnswerReader
+from poller.runtime.outbound import CONNECT_TIMEOUT, AddressGuard, AddressRefused
+from poller.runtime.resolver import Resolver
 
 EYEBALLS: Final = 0.25
 """Seconds until the next address is tried beside one that has not answered (RFC 8305)."""

@@ -19,10 +19,10 @@ from typing import Protocol
 from urllib.parse import unquote
 
 from poller import __version__
-from poller.addresses import Network
 from poller.core.errors import PollerError
-from poller.http_answer import read_date
-from poller.resolver import AddrInfo
+from poller.runtime.addresses import Network
+from poller.runtime.http_answer import read_date
+from poller.runtime.resolver import AddrInfo
 
 USER_AGENT = f"poller/{__version__}"
 CONNECT_TIMEOUT = 10.0
