@@ -27,9 +27,9 @@ from poller.core.model import (
 from poller.core.ports import Pruned, Spool, Wants
 from poller.runtime.clock import Clock
 from poller.settings import SpoolSettings
-from poller.spools.claims import Claims
-from poller.spools.desk import Changes, Desk, Member, Waiting, revived, waiting_corrected
-from poller.spools.ordered import OrderedDesk
+from poller.spools.dispatcher import Claims
+from poller.spools.ordered_sink_queue import OrderedDesk
+from poller.spools.sink_queue import Changes, Desk, Member, Waiting, revived, waiting_corrected
 from poller.spools.tail import Chunk, Tail
 
 KEPT_SETTLED = 1_000

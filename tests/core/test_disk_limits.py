@@ -13,7 +13,7 @@ import pytest
 from poller.core.errors import StorageFull
 from poller.core.model import Done, PollOutcome, Reading, Retry
 from poller.spools.sqlite import SqliteSpool
-from poller.spools.sqlite.marks import Levels, Marks, measured, reason
+from poller.spools.sqlite.watermarks import Levels, Marks, measured, reason
 from poller.testing import ToldClock, anything, some_event
 from tests.patience import patiently
 from tests.story.town import needs_root

@@ -209,7 +209,7 @@ SPOOL = (
     ),
     Bug(
         "a position passes batches that are in hand",
-        "poller/spools/desk.py",
+        "poller/spools/sink_queue.py",
         "return min(self._spans, default=self.next)",
         "return self.next",
         (CONTRACT + "test_a_reopened_spool_owes_what_was_not_settled",),
@@ -223,7 +223,7 @@ SPOOL = (
     ),
     Bug(
         "the halves of a split retry are not written",
-        "poller/spools/desk.py",
+        "poller/spools/sink_queue.py",
         "        return halves, Changes(sink=self.sink, position=self.position, put=put, dropped=ticket.rows)",
         "        return halves, Changes(sink=self.sink, position=self.position, dropped=ticket.rows)",
         (CONTRACT + "test_half_of_a_split_retry_is_owed_after_a_restart",),
@@ -254,21 +254,21 @@ SPOOL = (
     ),
     Bug(
         "an ordered desk gives out a stream that is held",
-        "poller/spools/ordered.py",
+        "poller/spools/ordered_sink_queue.py",
         "if not line.ranks:",
         "if line is not None:",
         (CONTRACT + "test_halves_of_an_ordered_sinks_batch_go_out_one_after_the_other",),
     ),
     Bug(
         "an ordered desk lets a stream go that another batch holds",
-        "poller/spools/ordered.py",
+        "poller/spools/ordered_sink_queue.py",
         "if line.parked and not line.ranks:",
         "if line.parked:",
         (CONTRACT + "test_halves_of_an_ordered_sinks_batch_go_out_one_after_the_other",),
     ),
     Bug(
         "an ordered desk does not write what is parked behind a retry",
-        "poller/spools/ordered.py",
+        "poller/spools/ordered_sink_queue.py",
         "put = (*changes.put, *self._save(line for line in self._to_save.union(lines) if line.waits))",
         "put = changes.put",
         (
@@ -285,14 +285,14 @@ SPOOL = (
     ),
     Bug(
         "an ordered desk writes what is parked behind a batch that only the position remembers",
-        "poller/spools/ordered.py",
+        "poller/spools/ordered_sink_queue.py",
         "if not self._fresh.isdisjoint(line.ranks):",
         "if False:",
         (CONTRACT + "test_a_letter_that_waits_lets_nothing_in_hand_pass_for_settled",),
     ),
     Bug(
         "the disk marks have no gap",
-        "poller/spools/sqlite/marks.py",
+        "poller/spools/sqlite/watermarks.py",
         "(low, clear) if full else (max_bytes, min_free)",
         "(max_bytes, min_free)",
         ("tests/core/test_disk_limits.py::test_the_marks",),
@@ -309,14 +309,14 @@ SPOOL = (
     ),
     Bug(
         "a damaged spool file is deleted",
-        "poller/spools/sqlite/aside.py",
+        "poller/spools/sqlite/corrupt_file.py",
         "os.rename(_beside(path, end), _beside(aside, end))",
         "os.unlink(_beside(path, end))",
         ("tests/unit/spools/sqlite/test_damaged_spool.py::test_what_is_no_database_is_moved_aside_as_it_is",),
     ),
     Bug(
         "a damaged spool's WAL is left behind",
-        "poller/spools/sqlite/aside.py",
+        "poller/spools/sqlite/corrupt_file.py",
         'ENDS = ("-wal", "-shm", "")',
         'ENDS = ("",)',
         ("tests/unit/spools/sqlite/test_damaged_spool.py::test_its_wal_goes_along",),

@@ -15,8 +15,8 @@ from poller.qcloud.account import Account
 from poller.qcloud.files import FileList, Segment
 from poller.sandbox import Answers, Customer, Sandbox
 from poller.settings import AccountSettings
+from poller.sources.recording_schedule import PAGE_SIZE, Call, Times, Visits
 from poller.sources.recordings import REMEMBERED, Recordings, RecordingsSettings, Seen, remembered
-from poller.sources.visits import PAGE_SIZE, Call, Times, Visits
 from tests.sandbox.asking import record
 
 from .platform import configured, play, running, told, until, until_told

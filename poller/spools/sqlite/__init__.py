@@ -56,13 +56,12 @@ from poller.runtime.durable_files import (
 from poller.runtime.failpoints import reached
 from poller.runtime.group_thread import GroupThread
 from poller.settings import ResolvedPath, Size, SpoolSettings, size_between
-from poller.spools.claims import Claims
-from poller.spools.desk import Changes, Desk, Member
-from poller.spools.ordered import OrderedDesk
-from poller.spools.sqlite.aside import files_aside, is_condemned, move_aside
+from poller.spools.dispatcher import Claims
+from poller.spools.ordered_sink_queue import OrderedDesk
+from poller.spools.sink_queue import Changes, Desk, Member
 from poller.spools.sqlite.clock_file import read_known, write_known
+from poller.spools.sqlite.corrupt_file import files_aside, is_condemned, move_aside
 from poller.spools.sqlite.examine import examine, export
-from poller.spools.sqlite.marks import Marks
 from poller.spools.sqlite.salvage import salvage
 from poller.spools.sqlite.schema import (
     DEAD_COLUMNS,
@@ -75,6 +74,7 @@ from poller.spools.sqlite.schema import (
     readable_rows,
     where,
 )
+from poller.spools.sqlite.watermarks import Marks
 from poller.spools.sqlite.writer import Writer, Written, flush, ordered_since, storage_error
 from poller.spools.tail import Tail
 

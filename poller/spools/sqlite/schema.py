@@ -30,7 +30,7 @@ from poller.core.model import (
     Reject,
     parse_event,
 )
-from poller.spools.desk import Waiting
+from poller.spools.sink_queue import Waiting
 from poller.spools.sqlite.migrations import STEPS, migrate
 
 APPLICATION_ID = 0x504F4C4C  # "POLL"

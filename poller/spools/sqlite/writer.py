@@ -19,10 +19,9 @@ from poller.core.ports import Pruned, Salvaged
 from poller.runtime.ages import Known, Setting
 from poller.runtime.clock import Clock
 from poller.runtime.failpoints import reached
-from poller.spools.desk import Changes, Corrections, Member, Waiting, revived
-from poller.spools.sqlite.aside import CORRUPT, condemn
+from poller.spools.sink_queue import Changes, Corrections, Member, Waiting, revived
+from poller.spools.sqlite.corrupt_file import CORRUPT, condemn
 from poller.spools.sqlite.head import HeadFile, Mark, copied_wal, identity
-from poller.spools.sqlite.marks import Marks
 from poller.spools.sqlite.pruning import PRUNE_STEP, Stretches, older, prune_pages, prune_streams
 from poller.spools.sqlite.schema import (
     DEAD_COLUMNS,
@@ -41,6 +40,7 @@ from poller.spools.sqlite.schema import (
     waiting_row,
 )
 from poller.spools.sqlite.seen import IDS_REMEMBERED, Seen
+from poller.spools.sqlite.watermarks import Marks
 from poller.spools.tail import Chunk
 
 EARLY_STEP = 4

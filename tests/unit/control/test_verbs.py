@@ -12,7 +12,7 @@ from poller.core.ports import Source
 from poller.runtime.clock import Clock
 from poller.runtime.metrics import Metrics
 from poller.settings import Settings, load
-from poller.spools import desk
+from poller.spools import sink_queue as desk
 from poller.spools.sqlite import SqliteSpool
 from poller.testing import START, anything, some_event, some_reading
 from tests.core.fakes import ScriptedSource, sqlite_spool

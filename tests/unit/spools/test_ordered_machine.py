@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, multiple, precondition, rule
 
 from poller.core.model import Batch, Dead, Done, Event, Outcome, PollOutcome, Reading, Retry
-from poller.spools import ordered
+from poller.spools import ordered_sink_queue as ordered
 from poller.spools.sqlite import SqliteSpool
 from poller.testing import ToldClock, anything, some_event
 from tests.core.fakes import sqlite_spool

@@ -12,7 +12,7 @@ import pytest
 from poller.core.errors import StorageCorrupt, StorageError
 from poller.core.model import Done
 from poller.spools.sqlite import SqliteSpool
-from poller.spools.sqlite.aside import condemn
+from poller.spools.sqlite.corrupt_file import condemn
 from poller.testing import ToldClock, anything, some_event, some_reading
 from tests.core.fakes import sqlite_spool
 from tests.patience import patiently

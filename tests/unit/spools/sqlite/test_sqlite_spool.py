@@ -13,8 +13,8 @@ import pytest
 import poller.spools.sqlite as engine
 from poller.core.errors import StorageError, StorageFull
 from poller.core.model import Dead, Done, Event, Retry
-from poller.spools import ordered
-from poller.spools.desk import Waiting
+from poller.spools import ordered_sink_queue as ordered
+from poller.spools.sink_queue import Waiting
 from poller.spools.sqlite import SqliteSpool
 from poller.spools.sqlite.pruning import PRUNE_STEP
 from poller.spools.sqlite.schema import VERSION

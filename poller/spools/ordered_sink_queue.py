@@ -20,7 +20,7 @@ from poller.core.model import Batch, Event, Outcome, batch_id
 from poller.core.ports import Wants
 from poller.retry import in_order
 from poller.runtime.clock import Clock
-from poller.spools.desk import (
+from poller.spools.sink_queue import (
     MOST_RETRYING,
     Changes,
     Corrections,

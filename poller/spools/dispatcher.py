@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from poller.core.model import Batch, Event, Outcome
-from poller.spools.desk import Changes, Desk, Member, members_corrected
+from poller.spools.sink_queue import Changes, Desk, Member, members_corrected
 from poller.spools.tail import Chunk, Tail
 
 KEPT_CORRECTIONS = 1_000
