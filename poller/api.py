@@ -100,9 +100,7 @@ from poller.core.ports import (
     Spool,
     Wants,
 )
-from poller.qcloud.account import (
-    Account,
-)
+from poller.qcloud.wire.account import Account
 from poller.runtime.clock import Clock, KeepsTime
 from poller.settings import (
     AccountSettings,

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from poller.assembly import build_source, build_spool, wants
 from poller.control import ControlError, Works
 from poller.core.ports import PushedSource, Source
-from poller.qcloud.account import Account
+from poller.qcloud.wire.account import Account
 from poller.runtime.clock import Clock, KeepsTime
 from poller.runtime.metrics import Metrics
 from poller.settings import Settings, SourceSettings

@@ -6,7 +6,7 @@ import structlog
 
 from poller.core.errors import PollerError
 from poller.crew import Crew, leave_all
-from poller.qcloud.account import Account
+from poller.qcloud.wire.account import Account
 from poller.reload import Plan
 from poller.runtime.failpoints import reached
 from poller.served import Served

@@ -149,8 +149,8 @@ async def _connect(settings: "Settings") -> int:
 
 async def _ask_platform(settings: "Settings") -> int:
     """Say for each account whether its key is right; an account whose key is not known to be right fails it."""
-    from poller.qcloud.account import Account
-    from poller.qcloud.standing import Standing, asked
+    from poller.qcloud.key_check import Standing, asked
+    from poller.qcloud.wire.account import Account
 
     code = Exit.DONE
     for name, account_settings in settings.accounts.items():
@@ -165,8 +165,8 @@ async def _ask_platform(settings: "Settings") -> int:
 async def _probe_buckets(settings: "Settings") -> int:
     """Say for each account whether its bucket is there. One that is not fails the check; so does one that cannot be
     reached, if a sink here fetches pictures."""
-    from poller.qcloud.addresses import addresses
     from poller.qcloud.bucket import Answered, probe
+    from poller.qcloud.wire.addresses import addresses
     from poller.runtime.outbound import AddressGuard
 
     fetching = [sink for sink in settings.sinks.values() if sink.fetches_pictures]

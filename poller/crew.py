@@ -12,8 +12,8 @@ from poller.courier import Courier
 from poller.intake import Intake
 from poller.journal import Journal
 from poller.losses import Losses
-from poller.qcloud.account import Account
-from poller.qcloud.excerpts import Words
+from poller.qcloud.wire.account import Account
+from poller.qcloud.wire.excerpts import Words
 from poller.reception import Reception
 from poller.runtime.clock import Clock
 from poller.runtime.metrics import Metrics

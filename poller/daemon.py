@@ -19,7 +19,7 @@ from poller.crew import Crew
 from poller.health import Health
 from poller.journal import Journal
 from poller.losses import Losses
-from poller.qcloud.account import Account
+from poller.qcloud.wire.account import Account
 from poller.reload import Plan, plan
 from poller.runtime import stderr
 from poller.runtime.clock import Clock, KeepsTime

@@ -12,8 +12,8 @@ import structlog
 
 from poller.core.model import ERROR_PAGE, Page, PollOutcome, Reading, Reject
 from poller.core.ports import Spool
-from poller.qcloud.bodies import open_body
-from poller.qcloud.redaction import redact
+from poller.qcloud.wire.bodies import open_body
+from poller.qcloud.wire.redaction import redact
 from poller.runtime.metrics import Metrics
 
 log = structlog.get_logger("scribe")

@@ -11,8 +11,8 @@ import pytest
 from docs.generate.event_fields import COMMON, KINDS
 from docs.generate.events import example
 from poller.core.model import TYPE_PREFIX, Event, Page
-from poller.qcloud.account import Account
-from poller.qcloud.notifications import notification_event
+from poller.qcloud.events.notifications import notification_event
+from poller.qcloud.wire.account import Account
 from poller.settings import AccountSettings
 from poller.sources.channel_status import ChannelStatus
 from poller.sources.recordings import Recordings

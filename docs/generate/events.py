@@ -9,9 +9,9 @@ from typing import Any, Final
 from docs.generate.event_fields import COMMON, KINDS, MOMENT, Field, Kind, Schema
 from docs.generate.markdown import block, code, page, plain, table
 from poller.core.model import SOURCE_PREFIX, TYPE_PREFIX, Event
-from poller.qcloud.notifications import KINDS as KNOWN
-from poller.qcloud.notifications import notification_event
-from poller.qcloud.screenshots import screenshot_event
+from poller.qcloud.events.notifications import KINDS as KNOWN
+from poller.qcloud.events.notifications import notification_event
+from poller.qcloud.events.screenshots import screenshot_event
 
 BASE: Final = "http://shots-1250000000.file.myqcloud.com/"
 SOON: Final = 13

@@ -4,8 +4,8 @@ import base64
 import re
 from collections.abc import Sequence
 
-from poller.qcloud.bodies import open_body
-from poller.qcloud.redaction import redact, redact_text
+from poller.qcloud.wire.bodies import open_body
+from poller.qcloud.wire.redaction import redact, redact_text
 
 _QUERY = re.compile(rb"(?i)(https?(?::|%3a)[^\s\"'<>?\\]{1,2000}\?)[^\s\"'<>\\]++")
 

@@ -15,7 +15,7 @@ from poller.control.status import status
 from poller.control.works import Works
 from poller.core.model import Choice, DeadLetter, Page, Quarantined, Reading
 from poller.core.ports import PushedSource, Source
-from poller.qcloud.rebuilding import rebuilder
+from poller.qcloud.events.rebuilding import rebuilder
 from poller.scribe import Scribe
 
 log = structlog.get_logger("control")

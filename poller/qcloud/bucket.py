@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from poller.core.errors import NotSent
-from poller.qcloud.client import Client, Deadlines
+from poller.qcloud.wire.client import Client, Deadlines
 from poller.runtime.outbound import AddressGuard
 
 DEADLINES: Final = Deadlines(connect=5.0, progress=10.0, whole=15.0)

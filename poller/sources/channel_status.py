@@ -14,9 +14,9 @@ from pydantic import Field
 from poller.core.catalogue import POLLS, Stream
 from poller.core.model import Event, Page, Reading, identity, new_event
 from poller.core.ports import Follows, Source
-from poller.qcloud.account import Account
-from poller.qcloud.channels import INTERFACE, INTERRUPTED, LIVE, NEVER, Told, read_status
-from poller.qcloud.replies import Verdict
+from poller.qcloud.events.channels import INTERFACE, INTERRUPTED, LIVE, NEVER, Told, read_status
+from poller.qcloud.wire.account import Account
+from poller.qcloud.wire.replies import Verdict
 from poller.settings import Duration, duration_between
 from poller.sources.channel_selection import Following, FollowingSettings
 

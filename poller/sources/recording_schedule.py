@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from poller.core.catalogue import Stream
-from poller.qcloud.files import FileList
+from poller.qcloud.events.files import FileList
 
 PAGE_SIZE: Final = 100
 MOST_PAGES: Final = 1000

@@ -18,10 +18,10 @@ from pydantic import Field
 from poller.core.catalogue import Stream
 from poller.core.model import Event, Page, Reading, Reject, identity, new_event
 from poller.core.ports import Follows, Source
-from poller.qcloud.account import Account
-from poller.qcloud.files import INTERFACE, FileList, Segment, lasted, read_files, recording_key
-from poller.qcloud.redaction import redact
-from poller.qcloud.urls import locate
+from poller.qcloud.events.files import INTERFACE, FileList, Segment, lasted, read_files, recording_key
+from poller.qcloud.wire.account import Account
+from poller.qcloud.wire.redaction import redact
+from poller.qcloud.wire.urls import locate
 from poller.settings import Duration, Rate, duration_between
 from poller.sources.channel_selection import Following, FollowingSettings
 from poller.sources.recording_schedule import PAGE_SIZE, Call, Times, Visits

@@ -8,11 +8,11 @@ from pydantic import Field, model_validator
 
 from poller.core.model import ERROR_PAGE, Event, Page, Reading, Reject
 from poller.core.ports import Source
-from poller.qcloud.account import Account
-from poller.qcloud.messages import Unreadable
-from poller.qcloud.redaction import redact
-from poller.qcloud.replies import Answer, judge_answer, open_answer
-from poller.qcloud.screenshots import screenshot_event
+from poller.qcloud.events.screenshots import screenshot_event
+from poller.qcloud.wire.account import Account
+from poller.qcloud.wire.messages import Unreadable
+from poller.qcloud.wire.redaction import redact
+from poller.qcloud.wire.replies import Answer, judge_answer, open_answer
 from poller.settings import Duration, SourceSettings, duration_between, wrong
 
 INTERFACE = "Live_Queue_Get"

@@ -13,7 +13,7 @@ import sys
 
 import uvloop
 
-from poller.qcloud.account import Account
+from poller.qcloud.wire.account import Account
 from poller.settings import AccountSettings
 from poller.sinks.webhook import Webhook, WebhookSettings
 from poller.sources.screenshot_queue import ScreenshotQueue, ScreenshotQueueSettings

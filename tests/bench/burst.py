@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 
 import uvloop
 
-from poller.qcloud.account import Account
+from poller.qcloud.wire.account import Account
 from poller.settings import AccountSettings
 from poller.sources.screenshot_queue import ScreenshotQueue, ScreenshotQueueSettings
 from tests.bench import rig

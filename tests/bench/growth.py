@@ -35,7 +35,7 @@ import uvloop
 from poller.core.model import Done, Reading, parse_event
 from poller.courier import Courier
 from poller.journal import Journal
-from poller.qcloud.account import Account
+from poller.qcloud.wire.account import Account
 from poller.runtime.clock import Clock
 from poller.runtime.log import configure
 from poller.runtime.metrics import Metrics

@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-from poller.qcloud.account import Account
+from poller.qcloud.wire.account import Account
 from poller.settings import AccountSettings
 from tests.bench import rig
 

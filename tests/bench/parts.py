@@ -23,7 +23,7 @@ import uvloop
 from poller.core.model import Batch, Delivery, Done, Page, Reading, batch_id, new_event
 from poller.courier import Courier, Terms
 from poller.journal import Journal
-from poller.qcloud.account import Account
+from poller.qcloud.wire.account import Account
 from poller.retry import RetryPolicy
 from poller.runtime.clock import Clock
 from poller.runtime.log import configure

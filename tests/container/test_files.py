@@ -20,7 +20,7 @@ import pytest
 
 from poller.command import Exit
 from poller.crew import GRACE
-from poller.qcloud.client import Deadlines
+from poller.qcloud.wire.client import Deadlines
 
 from ..service.running import daemon, queue, until, write_config
 from .files import BASE, COMPOSE, DOCKERFILE, IGNORED, ROOT, assigned, compose, health_check, service, stages

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from poller.qcloud.account import Account
-from poller.qcloud.standing import Standing, asked
+from poller.qcloud.key_check import Standing, asked
+from poller.qcloud.wire.account import Account
 from poller.sandbox import Answers, Customer, Load, Options, Sandbox
 from poller.settings import AccountSettings
 from tests.commands import poller

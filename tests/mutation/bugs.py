@@ -21,7 +21,7 @@ CONTRACT = "tests/contracts/test_spools.py::TestSqliteSpool::"
 POLLING = (
     Bug(
         "a cut answer without a length counts as whole",
-        "poller/qcloud/client.py",
+        "poller/qcloud/wire/client.py",
         "whole = is_complete(body, encoding)",
         "whole = True",
         ("tests/qcloud/test_client.py::test_a_cut_body_without_a_length_is_not_whole",),
@@ -82,14 +82,14 @@ POLLING = (
     ),
     Bug(
         "one message that cannot be read takes its batch along",
-        "poller/qcloud/replies.py",
+        "poller/qcloud/wire/replies.py",
         "            rejects.append((str(error), raw))",
         "            return (), tuple((str(error), one) for one in found)",
         ("tests/unit/sources/test_poison.py::test_a_poisoned_message_hurts_no_neighbour_and_is_kept",),
     ),
     Bug(
         "a clock that is wrong by hours is believed",
-        "poller/qcloud/skew.py",
+        "poller/qcloud/wire/skew.py",
         "0 < skew.seconds <= CORRECTABLE",
         "0 < skew.seconds",
         ("tests/unit/qcloud/test_skew.py::test_only_an_expired_signature_that_the_skew_explains_corrects",),
@@ -532,7 +532,7 @@ CALLBACKS = (
     ),
     Bug(
         "t need not be ten digits",
-        "poller/qcloud/signed_bodies.py",
+        "poller/qcloud/wire/signed_bodies.py",
         "_T.fullmatch(digits)",
         "_T.match(digits)",
         (
@@ -542,7 +542,7 @@ CALLBACKS = (
     ),
     Bug(
         "a signature never grows old",
-        "poller/qcloud/signed_bodies.py",
+        "poller/qcloud/wire/signed_bodies.py",
         "if ahead < -LATE:",
         "if ahead < -1e12:",
         (
@@ -552,7 +552,7 @@ CALLBACKS = (
     ),
     Bug(
         "a wrong signature is good",
-        "poller/qcloud/signed_bodies.py",
+        "poller/qcloud/wire/signed_bodies.py",
         'return None if any(matches) else "wrong signature"',
         "return None if matches else None",
         ("tests/unit/qcloud/test_notifications.py::test_any_other_signature_is_refused",),
@@ -595,7 +595,7 @@ CALLBACKS = (
     ),
     Bug(
         "push secrets are kept",
-        "poller/qcloud/redaction.py",
+        "poller/qcloud/wire/redaction.py",
         '_PUSH_WORDS: Final = ("txsecret", "txtime", "streamparam")',
         '_PUSH_WORDS: Final = ("nothing",)',
         ("tests/unit/qcloud/test_notifications.py::test_nothing_that_opens_a_stream_or_signs_is_kept",),

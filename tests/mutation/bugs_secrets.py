@@ -8,28 +8,28 @@ SPELLED = REDACTION + "test_a_push_secret_is_masked_however_a_message_spells_it"
 SECRETS = (
     Bug(
         "a secret's name is not folded",
-        "poller/qcloud/redaction.py",
+        "poller/qcloud/wire/redaction.py",
         'return "".join(each for each in _plain(name) if each.isalnum()).lower()',
         "return name",
         (SPELLED,),
     ),
     Bug(
         "a secret's object is masked up to its first bracket",
-        "poller/qcloud/redaction.py",
+        "poller/qcloud/wire/redaction.py",
         '            depth += 1 if token.group() in (b"{", b"[") else -1\n        if depth == 0:',
         '            depth += 1 if token.group() in (b"{", b"[") else -9\n        if depth <= 0:',
         (SPELLED,),
     ),
     Bug(
         "escaped letters are taken for no name",
-        "poller/qcloud/redaction.py",
+        "poller/qcloud/wire/redaction.py",
         "_ESCAPED_LETTER.search(folded) is not None",
         "False",
         (SPELLED,),
     ),
     Bug(
         "a channel's answer is stored as it came",
-        "poller/qcloud/channels.py",
+        "poller/qcloud/events/channels.py",
         "redact_message(msgspec.json.format(output, indent=-1))",
         "msgspec.json.format(output, indent=-1)",
         (REDACTION + "test_no_row_of_a_list_and_no_state_of_a_channel_keeps_its_push_secret",),
@@ -43,7 +43,7 @@ SECRETS = (
     ),
     Bug(
         "a measured skew is a correction at once",
-        "poller/qcloud/skew.py",
+        "poller/qcloud/wire/skew.py",
         "correction = seconds if skew.correction and",
         "correction = seconds if",
         (
@@ -53,7 +53,7 @@ SECRETS = (
     ),
     Bug(
         "a correction that brings refusals stays",
-        "poller/qcloud/skew.py",
+        "poller/qcloud/wire/skew.py",
         "    if not skew.correction:\n",
         "    if skew.correction:\n",
         (

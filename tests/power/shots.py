@@ -7,7 +7,7 @@ from pathlib import Path
 
 from poller.core.model import Event, Page, Reading
 from poller.courier import Terms
-from poller.qcloud.account import Account
+from poller.qcloud.wire.account import Account
 from poller.retry import RetryPolicy
 from poller.runtime.clock import Clock
 from poller.settings import AccountSettings, CosSettings

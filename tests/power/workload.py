@@ -24,7 +24,7 @@ from poller.core.model import Batch, Page, Reading
 from poller.courier import Courier
 from poller.intake import Intake
 from poller.journal import Journal
-from poller.qcloud.account import Account
+from poller.qcloud.wire.account import Account
 from poller.runtime.clock import Clock
 from poller.runtime.metrics import Metrics
 from poller.sinks.download import Download

@@ -17,10 +17,10 @@ from structlog.testing import capture_logs
 
 from poller.core.errors import NotSent
 from poller.core.model import PollOutcome
-from poller.qcloud.account import Account
-from poller.qcloud.bodies import open_body as unpack
-from poller.qcloud.client import Deadlines
-from poller.qcloud.signing import sign
+from poller.qcloud.wire.account import Account
+from poller.qcloud.wire.bodies import open_body as unpack
+from poller.qcloud.wire.client import Deadlines
+from poller.qcloud.wire.signing import sign
 from poller.settings import AccountSettings
 from poller.sources.screenshot_queue import ScreenshotQueue
 

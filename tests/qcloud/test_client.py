@@ -12,7 +12,7 @@ import pytest
 import trustme
 
 from poller.core.errors import NotSent
-from poller.qcloud.client import LARGEST_BODY, Answer, Client, Deadlines
+from poller.qcloud.wire.client import LARGEST_BODY, Answer, Client, Deadlines
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter, int], Awaitable[None]]
 QUICK = Deadlines(connect=0.5, progress=0.2, whole=2.0)

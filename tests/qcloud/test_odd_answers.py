@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from poller.core.model import Page, PollOutcome, Reading
-from poller.qcloud.account import Account
-from poller.qcloud.client import LARGEST_BODY, Client, Deadlines
+from poller.qcloud.wire.account import Account
+from poller.qcloud.wire.client import LARGEST_BODY, Client, Deadlines
 from poller.runtime.http_answer import MOST_INTERIM, AnswerReader
 from poller.settings import AccountSettings
 from poller.sources.screenshot_queue import ScreenshotQueue

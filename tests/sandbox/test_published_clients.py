@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from poller.core.model import PollOutcome
-from poller.qcloud.bodies import open_body
-from poller.qcloud.messages import read_message
-from poller.qcloud.replies import judge_answer, open_answer
+from poller.qcloud.wire.bodies import open_body
+from poller.qcloud.wire.messages import read_message
+from poller.qcloud.wire.replies import judge_answer, open_answer
 from poller.sandbox import Answers, Customer, Load, Sandbox, era
 from poller.sandbox.channels import Status
 from poller.sandbox.query.answers import encode, file_list, page, refusal, status

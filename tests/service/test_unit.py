@@ -18,7 +18,7 @@ from poller.command import Exit
 from poller.crew import GRACE
 from poller.health import SILENT_FOR
 from poller.intake import BEAT, LONGEST_FAILURE_DELAY
-from poller.qcloud.client import Deadlines
+from poller.qcloud.wire.client import Deadlines
 
 from ..sinks.download.shots import jpeg
 from .running import daemon, notifications, queue, tool, until, write_config

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from poller.core.model import Event, Page, PollOutcome, Reading, parse_event
-from poller.qcloud.account import Account
+from poller.qcloud.wire.account import Account
 from poller.settings import AccountSettings, CosSettings
 from poller.sources.screenshot_queue import ScreenshotQueue
 

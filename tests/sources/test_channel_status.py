@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from poller.core.model import Event, Page, PollOutcome, Reading
-from poller.qcloud.account import Account
+from poller.qcloud.wire.account import Account
 from poller.sandbox import Answers, Customer, Load, Sandbox
 from poller.settings import AccountSettings
 from poller.sources.channel_status import ChannelStatus, ChannelStatusSettings, Known, Round, learned

@@ -11,8 +11,8 @@ import pytest
 
 from poller.core.catalogue import Stream
 from poller.core.model import Page, PollOutcome, Reading, identity
-from poller.qcloud.account import Account
-from poller.qcloud.files import FileList, Segment
+from poller.qcloud.events.files import FileList, Segment
+from poller.qcloud.wire.account import Account
 from poller.sandbox import Answers, Customer, Sandbox
 from poller.settings import AccountSettings
 from poller.sources.recording_schedule import PAGE_SIZE, Call, Times, Visits

@@ -14,11 +14,11 @@ from aiohttp import web
 from poller.core.errors import PollerError, StorageError
 from poller.core.model import Event, Page, PollOutcome, PushOutcome, Reading
 from poller.core.ports import Entrance, PushedSource
-from poller.qcloud.messages import Unreadable
-from poller.qcloud.notifications import RECORDING, notification_event
-from poller.qcloud.screenshots import KIND as SHOT
-from poller.qcloud.signed_bodies import LARGEST, LATE, Fields, flaw, is_signed, masked, open_body
-from poller.qcloud.skew import CORRECTABLE
+from poller.qcloud.events.notifications import RECORDING, notification_event
+from poller.qcloud.events.screenshots import KIND as SHOT
+from poller.qcloud.wire.messages import Unreadable
+from poller.qcloud.wire.signed_bodies import LARGEST, LATE, Fields, flaw, is_signed, masked, open_body
+from poller.qcloud.wire.skew import CORRECTABLE
 from poller.runtime.addresses import Address, address, holds, household
 from poller.runtime.clock import Clock
 from poller.runtime.http_server import Listener, Refusal, proceed

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from poller.qcloud.notifications import KINDS
+from poller.qcloud.events.notifications import KINDS
 from poller.settings import Cidr, Listen, Secret, SecretFile, SourceSettings, wrong
 
 _PATH: Final = re.compile(r"(/[A-Za-z0-9._~-]+)+")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from poller.core.model import PollOutcome
-from poller.qcloud.channels import Told, read_status
+from poller.qcloud.events.channels import Told, read_status
 from poller.sandbox import Answers
 from poller.sandbox.channels import Status
 from poller.sandbox.query.answers import encode, refusal, status

@@ -2,7 +2,7 @@
 
 import pytest
 
-from poller.qcloud.replies import open_output
+from poller.qcloud.wire.replies import open_output
 
 
 @pytest.mark.parametrize("inner", [b'{"ret": 5}', b'[{"ret": "5", "message": "other"}]'])

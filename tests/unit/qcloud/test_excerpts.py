@@ -9,7 +9,7 @@ from urllib.parse import quote, quote_plus
 import pytest
 from pydantic import SecretStr
 
-from poller.qcloud.excerpts import Words, excerpt, secrets_of
+from poller.qcloud.wire.excerpts import Words, excerpt, secrets_of
 from poller.sinks.webhook import WebhookSettings
 
 KEY = 'can"ary/key+<0b7c1d2e>&x='

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from poller.core.model import PollOutcome
-from poller.qcloud.files import FileList, read_files
+from poller.qcloud.events.files import FileList, read_files
 
 SAMPLE = {
     "appid": "1257046543",

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poller.qcloud.names import UNKNOWN, Shot, parse_name
+from poller.qcloud.events.names import UNKNOWN, Shot, parse_name
 
 PUSH, TASK = 1471850187, 1471850190
 

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poller.core.model import Event, identity, parse_event
-from poller.qcloud.files import read_row, recording_key
-from poller.qcloud.messages import Unreadable
-from poller.qcloud.notifications import notification_event
-from poller.qcloud.screenshots import screenshot_event
-from poller.qcloud.signed_bodies import flaw, is_signed, masked, open_body
+from poller.qcloud.events.files import read_row, recording_key
+from poller.qcloud.events.notifications import notification_event
+from poller.qcloud.events.screenshots import screenshot_event
+from poller.qcloud.wire.messages import Unreadable
+from poller.qcloud.wire.signed_bodies import flaw, is_signed, masked, open_body
 from tests.sources.pushes import (
     INTERRUPTED_2017,
     KEY,

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poller.core.model import Event, new_event, parse_event, with_url
-from poller.qcloud.addresses import Addresses, addresses
-from poller.qcloud.notifications import notification_event
-from poller.qcloud.rebuilding import rebuild, rebuilder
-from poller.qcloud.screenshots import screenshot_event
+from poller.qcloud.events.notifications import notification_event
+from poller.qcloud.events.rebuilding import rebuild, rebuilder
+from poller.qcloud.events.screenshots import screenshot_event
+from poller.qcloud.wire.addresses import Addresses, addresses
 from poller.settings import AccountSettings
 
 RECEIVED = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from poller.core.model import Page
-from poller.qcloud.channels import read_status
-from poller.qcloud.files import read_files
-from poller.qcloud.redaction import (
+from poller.qcloud.events.channels import read_status
+from poller.qcloud.events.files import read_files
+from poller.qcloud.wire.redaction import (
     blank,
     may_hold_secret,
     redact,
@@ -23,7 +23,7 @@ from poller.qcloud.redaction import (
     redact_text,
     redact_value,
 )
-from poller.qcloud.replies import open_answer
+from poller.qcloud.wire.replies import open_answer
 from poller.runtime.metrics import Metrics
 from poller.scribe import Scribe
 from poller.spools.memory import MemorySpool

@@ -1,6 +1,6 @@
 """Signatures."""
 
-from poller.qcloud.signing import sign, signed_query
+from poller.qcloud.wire.signing import sign, signed_query
 
 
 def test_the_known_answer_comes_out() -> None:

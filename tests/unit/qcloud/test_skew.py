@@ -4,7 +4,7 @@ from email.utils import formatdate
 
 import pytest
 
-from poller.qcloud.skew import BEYOND, CORRECTED, OFF, RIGHT, Skew, epoch_of, measured, refused
+from poller.qcloud.wire.skew import BEYOND, CORRECTED, OFF, RIGHT, Skew, epoch_of, measured, refused
 
 NOW = 1_471_850_000.0
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from poller.qcloud.urls import bucket_base, bucket_hosts, host_of, locate
+from poller.qcloud.wire.urls import bucket_base, bucket_hosts, host_of, locate
 
 BASE = bucket_base("shots", 1250000000)
 HOST = "http://shots-1250000000.file.myqcloud.com/"

@@ -7,12 +7,12 @@ from typing import Final
 import msgspec
 
 from poller.core.model import PollOutcome
-from poller.qcloud.channels import NEVER_PUSHED
-from poller.qcloud.channels import whole as whole_number
-from poller.qcloud.messages import Unreadable, compact, created_at
-from poller.qcloud.redaction import redact_message
-from poller.qcloud.replies import Verdict, judge_answer, open_output
-from poller.qcloud.urls import locate
+from poller.qcloud.events.channels import NEVER_PUSHED
+from poller.qcloud.events.channels import whole as whole_number
+from poller.qcloud.wire.messages import Unreadable, compact, created_at
+from poller.qcloud.wire.redaction import redact_message
+from poller.qcloud.wire.replies import Verdict, judge_answer, open_output
+from poller.qcloud.wire.urls import locate
 
 INTERFACE: Final = "Live_Tape_GetFilelist"
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{}]', re.DOTALL)

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from poller.qcloud.urls import bucket_base, bucket_hosts, host_of, locate
+from poller.qcloud.wire.urls import bucket_base, bucket_hosts, host_of, locate
 from poller.settings import AccountSettings
 
 

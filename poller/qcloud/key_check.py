@@ -6,9 +6,9 @@ import msgspec
 
 from poller.core.errors import NotSent
 from poller.core.model import PollOutcome
-from poller.qcloud.account import Account
-from poller.qcloud.channels import INTERFACE, right_key
-from poller.qcloud.replies import judge_answer, open_output
+from poller.qcloud.events.channels import INTERFACE, right_key
+from poller.qcloud.wire.account import Account
+from poller.qcloud.wire.replies import judge_answer, open_output
 
 _NOBODYS_CHANNEL = "poller-check"
 

@@ -5,9 +5,9 @@ from datetime import datetime
 import msgspec
 
 from poller.core.model import Event, identity, new_event
-from poller.qcloud.messages import Message, Scalar, Unreadable, created_at, read_message, whole_number
-from poller.qcloud.names import Shot, parse_name
-from poller.qcloud.urls import Located, locate
+from poller.qcloud.events.names import Shot, parse_name
+from poller.qcloud.wire.messages import Message, Scalar, Unreadable, created_at, read_message, whole_number
+from poller.qcloud.wire.urls import Located, locate
 
 KIND = "screenshot"
 

@@ -5,8 +5,8 @@ from typing import Final
 import msgspec
 
 from poller.core.model import PollOutcome
-from poller.qcloud.redaction import redact_message
-from poller.qcloud.replies import Answer, Verdict, judge_answer, open_output
+from poller.qcloud.wire.redaction import redact_message
+from poller.qcloud.wire.replies import Answer, Verdict, judge_answer, open_output
 
 LIVE: Final = "live"
 INTERRUPTED: Final = "interrupted"

@@ -18,7 +18,7 @@ from urllib.parse import quote, quote_plus, urlsplit
 import msgspec
 from pydantic import BaseModel, SecretStr
 
-from poller.qcloud.redaction import MASK, redact_text, written
+from poller.qcloud.wire.redaction import MASK, redact_text, written
 
 LONGEST: Final = 300
 READ: Final = 4096

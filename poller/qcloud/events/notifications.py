@@ -10,12 +10,12 @@ import msgspec
 
 from poller.core.catalogue import believable
 from poller.core.model import Event, identity, new_event
-from poller.qcloud.channels import INTERRUPTED, LIVE
-from poller.qcloud.files import lasted, named, recording_key
-from poller.qcloud.messages import Unreadable, created_at
-from poller.qcloud.screenshots import KIND as SCREENSHOT
-from poller.qcloud.screenshots import screenshot_event
-from poller.qcloud.urls import locate
+from poller.qcloud.events.channels import INTERRUPTED, LIVE
+from poller.qcloud.events.files import lasted, named, recording_key
+from poller.qcloud.events.screenshots import KIND as SCREENSHOT
+from poller.qcloud.events.screenshots import screenshot_event
+from poller.qcloud.wire.messages import Unreadable, created_at
+from poller.qcloud.wire.urls import locate
 
 RECORDING, CHANNEL, OTHER = "recording", "channel", "other"
 MODERATION, RECORDING_STATUS, PUSH_EXCEPTION = "moderation", "recording_status", "push_exception"

@@ -7,9 +7,9 @@ import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from poller.qcloud.messages import Unreadable, depth
-from poller.qcloud.redaction import redact_value
-from poller.qcloud.signing import sign
+from poller.qcloud.wire.messages import Unreadable, depth
+from poller.qcloud.wire.redaction import redact_value
+from poller.qcloud.wire.signing import sign
 
 LARGEST = 256 * 1024
 """Bytes of a body; those that were seen have a few hundred."""

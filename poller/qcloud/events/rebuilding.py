@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from poller.core.model import Event, with_url
-from poller.qcloud import screenshots
-from poller.qcloud.addresses import Addresses, addresses
-from poller.qcloud.messages import Unreadable
-from poller.qcloud.urls import host_of, locate
+from poller.qcloud.events import screenshots
+from poller.qcloud.wire.addresses import Addresses, addresses
+from poller.qcloud.wire.messages import Unreadable
+from poller.qcloud.wire.urls import host_of, locate
 from poller.settings import AccountSettings
 
 RECORDING = "recording"

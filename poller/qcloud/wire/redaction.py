@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from poller.qcloud.splitting import is_json, unescaped
+from poller.qcloud.wire.splitting import is_json, unescaped
 
 MASK: Final = "***"
 _PUSH_WORDS: Final = ("txsecret", "txtime", "streamparam")

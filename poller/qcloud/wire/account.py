@@ -12,14 +12,14 @@ from asyncio_throttle.throttler import Throttler
 from msgspec import structs
 
 from poller.core.model import PollOutcome
-from poller.qcloud import skew as skews
-from poller.qcloud.addresses import addresses
-from poller.qcloud.bodies import open_body
-from poller.qcloud.client import Answer, Client, Deadlines
-from poller.qcloud.redaction import blank
-from poller.qcloud.replies import judge_answer, open_output
-from poller.qcloud.signing import signed_query
-from poller.qcloud.urls import locate
+from poller.qcloud.wire import skew as skews
+from poller.qcloud.wire.addresses import addresses
+from poller.qcloud.wire.bodies import open_body
+from poller.qcloud.wire.client import Answer, Client, Deadlines
+from poller.qcloud.wire.redaction import blank
+from poller.qcloud.wire.replies import judge_answer, open_output
+from poller.qcloud.wire.signing import signed_query
+from poller.qcloud.wire.urls import locate
 from poller.runtime.outbound import ssl_context
 from poller.settings import AccountSettings, Rate
 

@@ -17,7 +17,7 @@ from yarl import URL
 
 from poller.core.errors import NotSent
 from poller.core.model import Page
-from poller.qcloud.replies import is_complete
+from poller.qcloud.wire.replies import is_complete
 from poller.runtime.http_answer import AnswerReader, Delimiter, Received
 from poller.runtime.http_client import Connection, Request, Route, Unreachable, client_context
 from poller.runtime.outbound import AddressGuard

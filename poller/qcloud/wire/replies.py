@@ -9,11 +9,11 @@ import re
 import msgspec
 
 from poller.core.model import PollOutcome
-from poller.qcloud.bodies import Opened, open_body
-from poller.qcloud.excerpts import excerpt
-from poller.qcloud.messages import Unreadable, compact
-from poller.qcloud.redaction import may_hold_secret, redact_message
-from poller.qcloud.splitting import Split, is_json, split
+from poller.qcloud.wire.bodies import Opened, open_body
+from poller.qcloud.wire.excerpts import excerpt
+from poller.qcloud.wire.messages import Unreadable, compact
+from poller.qcloud.wire.redaction import may_hold_secret, redact_message
+from poller.qcloud.wire.splitting import Split, is_json, split
 
 _CALL = re.compile(rb"\A[\s\0]*+[\w.$]{1,64}\s*+\((.*)\)\s*;?[\s\0]*\Z", re.DOTALL)
 _RET = re.compile(rb'"ret"\s*:\s*"?(-?[0-9]{1,9})(?:\.0*)?"?\s*[,}]')

@@ -1,0 +1,1 @@
+"""What the platform's messages mean: pictures, recordings, channel states, notifications."""
