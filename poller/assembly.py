@@ -8,10 +8,10 @@ from pathlib import Path
 from poller import control
 from poller.core.model import Event
 from poller.core.ports import PushedSource, Sink, Source, Spool, Wants
-from poller.courier import Terms
+from poller.pipeline.courier import Terms
+from poller.pipeline.retry import RetryPolicy
 from poller.qcloud.wire.account import Account
 from poller.qcloud.wire.excerpts import excerpt
-from poller.retry import RetryPolicy
 from poller.runtime import plugins
 from poller.settings import Only, Settings, SinkSettings, SourceSettings, SpoolSettings
 

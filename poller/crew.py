@@ -8,18 +8,18 @@ from typing import Self
 from poller import systemd
 from poller.assembly import build_sink, build_source, terms, wants
 from poller.core.ports import Follows, PushedSource, Source, Spool
-from poller.courier import Courier
-from poller.intake import Intake
-from poller.journal import Journal
-from poller.losses import Losses
+from poller.pipeline.courier import Courier
+from poller.pipeline.intake import Intake
+from poller.pipeline.journal import Journal
+from poller.pipeline.losses import Losses
+from poller.pipeline.push_intake import Reception
+from poller.pipeline.storage_watch import StorageWatch
 from poller.qcloud.wire.account import Account
 from poller.qcloud.wire.excerpts import Words
-from poller.reception import Reception
 from poller.runtime.clock import Clock
 from poller.runtime.metrics import Metrics
 from poller.served import Part, Served
 from poller.settings import AccountSettings, SinkSettings, SourceSettings
-from poller.storage_watch import StorageWatch
 
 GRACE = 20.0
 """Seconds that sinks get to finish what they hold."""

@@ -9,7 +9,7 @@ from typing import Self
 
 import structlog
 
-from poller import admin, control, health, recovery, systemd
+from poller import admin, control, health, systemd
 from poller.assembly import build_spool, control_path, journal_path
 from poller.changeover import Changeover, new_accounts
 from poller.control import ControlServer, Request, Row, Works
@@ -17,8 +17,10 @@ from poller.core.errors import PollerError, StorageError, StorageFull
 from poller.core.ports import BeginsAnew, NoticesLoss, Pruned, Spool
 from poller.crew import Crew
 from poller.health import Health
-from poller.journal import Journal
-from poller.losses import Losses
+from poller.pipeline import recovery
+from poller.pipeline.journal import Journal
+from poller.pipeline.losses import Losses
+from poller.pipeline.storage_watch import Placed, StorageWatch
 from poller.qcloud.wire.account import Account
 from poller.reload import Plan, plan
 from poller.runtime import stderr
@@ -29,7 +31,6 @@ from poller.runtime.metrics import Metrics
 from poller.served import Served
 from poller.settings import Settings, load
 from poller.stop import Stop
-from poller.storage_watch import Placed, StorageWatch
 
 log = structlog.get_logger("daemon")
 

@@ -9,11 +9,11 @@ import msgspec
 from poller.core.errors import StorageError
 from poller.core.model import Backlog
 from poller.core.ports import Spool
-from poller.courier import Courier, SinkState
-from poller.intake import Intake
-from poller.journal import Journal
-from poller.losses import Loss, Losses
-from poller.reception import Reception
+from poller.pipeline.courier import Courier, SinkState
+from poller.pipeline.intake import Intake
+from poller.pipeline.journal import Journal
+from poller.pipeline.losses import Loss, Losses
+from poller.pipeline.push_intake import Reception
 from poller.runtime.clock import Clock
 
 FAILING_FOR = 60.0

@@ -10,7 +10,7 @@ from poller.control.requests import Row
 from poller.control.works import Works
 from poller.core.model import Backlog
 from poller.health import Condition, Health, examine
-from poller.intake import Intake
+from poller.pipeline.intake import Intake
 
 
 async def status(works: Works) -> Row:

@@ -15,8 +15,8 @@ from poller.control.status import status
 from poller.control.works import Works
 from poller.core.model import Choice, DeadLetter, Page, Quarantined, Reading
 from poller.core.ports import PushedSource, Source
+from poller.pipeline.ingest import Scribe
 from poller.qcloud.events.rebuilding import rebuilder
-from poller.scribe import Scribe
 
 log = structlog.get_logger("control")
 

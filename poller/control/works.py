@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from poller.control.requests import ControlError
 from poller.core.ports import PushedSource, Source, Spool
-from poller.courier import Courier
-from poller.intake import Intake
-from poller.journal import Journal
-from poller.losses import Losses
-from poller.reception import Reception
+from poller.pipeline.courier import Courier
+from poller.pipeline.intake import Intake
+from poller.pipeline.journal import Journal
+from poller.pipeline.losses import Losses
+from poller.pipeline.push_intake import Reception
 from poller.reload import Plan
 from poller.runtime.clock import Clock
 from poller.runtime.metrics import Metrics

@@ -18,7 +18,7 @@ import msgspec
 
 from poller.core.model import Batch, Event, Outcome, batch_id
 from poller.core.ports import Wants
-from poller.retry import in_order
+from poller.pipeline.retry import in_order
 from poller.runtime.clock import Clock
 from poller.spools.sink_queue import (
     MOST_RETRYING,

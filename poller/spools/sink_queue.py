@@ -26,7 +26,7 @@ from poller.core.model import (
     corrected,
 )
 from poller.core.ports import Wants
-from poller.retry import LONGEST_WAIT, step_of
+from poller.pipeline.retry import LONGEST_WAIT, step_of
 from poller.runtime.clock import Clock
 
 MOST_RETRYING = 10_000

@@ -33,8 +33,8 @@ from pathlib import Path
 import uvloop
 
 from poller.core.model import Done, Reading, parse_event
-from poller.courier import Courier
-from poller.journal import Journal
+from poller.pipeline.courier import Courier
+from poller.pipeline.journal import Journal
 from poller.qcloud.wire.account import Account
 from poller.runtime.clock import Clock
 from poller.runtime.log import configure

@@ -18,8 +18,8 @@ from pathlib import Path
 import uvloop
 
 from poller.core.model import Batch, Event, PollOutcome, Reading
-from poller.courier import Courier, Terms
-from poller.retry import RetryPolicy
+from poller.pipeline.courier import Courier, Terms
+from poller.pipeline.retry import RetryPolicy
 from poller.runtime.clock import Clock
 from poller.runtime.log import configure
 from poller.runtime.metrics import Metrics

@@ -21,10 +21,10 @@ import msgspec
 import uvloop
 
 from poller.core.model import Batch, Delivery, Done, Page, Reading, batch_id, new_event
-from poller.courier import Courier, Terms
-from poller.journal import Journal
+from poller.pipeline.courier import Courier, Terms
+from poller.pipeline.journal import Journal
+from poller.pipeline.retry import RetryPolicy
 from poller.qcloud.wire.account import Account
-from poller.retry import RetryPolicy
 from poller.runtime.clock import Clock
 from poller.runtime.log import configure
 from poller.runtime.metrics import Metrics

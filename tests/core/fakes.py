@@ -11,7 +11,7 @@ from typing import Self
 from poller.core.errors import NotSent
 from poller.core.model import Batch, Page, PollOutcome, Reading, Reject
 from poller.core.ports import Spool
-from poller.journal import Journal
+from poller.pipeline.journal import Journal
 from poller.runtime.clock import Clock
 from poller.spools.memory import MemorySpool
 from poller.spools.sqlite import SqliteSpool

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import msgspec
 
-from poller import recovery
 from poller.core.model import Page, Reading
-from poller.journal import Journal
+from poller.pipeline import recovery
+from poller.pipeline.journal import Journal
 from poller.spools.sqlite import SqliteSpool
 from poller.testing import START, some_event, some_reading
 from tests.core.fakes import sqlite_spool

@@ -9,7 +9,7 @@ from pathlib import Path
 from poller.assembly import wants
 from poller.core.model import Event, Page
 from poller.daemon import Daemon
-from poller.journal import Journal
+from poller.pipeline.journal import Journal
 from poller.sandbox import Customer, Load, Options, Sandbox
 from poller.settings import Only, load
 from poller.stop import Stop

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from poller.journal import Journal
+from poller.pipeline.journal import Journal
 from poller.runtime.clock import Clock
 from poller.testing import anything
 from tests.core.fakes import sqlite_spool
@@ -39,7 +39,7 @@ JOURNAL = """
 import asyncio, sys
 from pathlib import Path
 from poller.core.errors import StorageError
-from poller.journal import Journal
+from poller.pipeline.journal import Journal
 from tests.core.test_journal import page
 
 async def keep(journal, n):

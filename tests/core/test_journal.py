@@ -13,8 +13,8 @@ import pytest
 
 from poller.core.errors import StorageError, StorageLocked
 from poller.core.model import Page
-from poller.journal import LARGEST_PAGE, Journal
-from poller.journal_file import BLOCK, framed
+from poller.pipeline.journal import LARGEST_PAGE, Journal
+from poller.pipeline.journal_file import BLOCK, framed
 from tests.patience import PATIENCE
 
 SIZE = 16 * 1024 * 1024
@@ -320,7 +320,7 @@ def test_a_kept_page_survives_kill_9(tmp_path: Path) -> None:
         import asyncio, os, signal, sys
         from pathlib import Path
         from datetime import datetime, UTC
-        from poller.journal import Journal
+        from poller.pipeline.journal import Journal
         from poller.core.model import Page
         async def main():
             journal = await Journal(Path(sys.argv[1]), 16 << 20).__aenter__()

@@ -28,7 +28,7 @@ POLLING = (
     ),
     Bug(
         "a stop cancels the poll in flight",
-        "poller/intake.py",
+        "poller/pipeline/intake.py",
         "await asyncio.shield(task)",
         "await task",
         (
@@ -38,21 +38,21 @@ POLLING = (
     ),
     Bug(
         "polling that is broken off in the step in which a poll ends goes on",
-        "poller/intake.py",
+        "poller/pipeline/intake.py",
         "            if task.cancelled():\n",
         "            if task.done():\n",
         ("tests/unit/test_intake.py::test_a_broken_spool_ends_polling_in_whatever_moment_the_next_poll_is",),
     ),
     Bug(
         "the next poll does not wait until the page is durable",
-        "poller/journal.py",
+        "poller/pipeline/journal.py",
         "await self._thread.submit(_Write(frame, payload))",
         "self._thread.submit(_Write(frame, payload)).add_done_callback(_ignore)",
         ("tests/core/test_journal.py::test_a_failed_write_is_told_and_never_believed_again",),
     ),
     Bug(
         "polling begins before the spool is proven",
-        "poller/intake.py",
+        "poller/pipeline/intake.py",
         "        if not await self._until_taken(self._spool.prove):\n            return False\n",
         "",
         (
@@ -62,7 +62,7 @@ POLLING = (
     ),
     Bug(
         "a page is released from the journal before its commit",
-        "poller/intake.py",
+        "poller/pipeline/intake.py",
         "        if readings and not await self._append(readings):\n            return\n",
         "        for number, _ in group:\n            if number is not None:\n"
         "                self._journal.release(number)\n"
@@ -75,7 +75,7 @@ POLLING = (
     ),
     Bug(
         "what the journal held is not read in before the first poll",
-        "poller/intake.py",
+        "poller/pipeline/intake.py",
         "for number, page in left_over:",
         "for number, page in ():",
         ("tests/unit/test_intake.py::test_pages_left_in_the_journal_are_read_in_before_the_first_poll",),
@@ -96,7 +96,7 @@ POLLING = (
     ),
     Bug(
         "a bug in a reader ends the process",
-        "poller/scribe.py",
+        "poller/pipeline/ingest.py",
         "except Exception as error:",
         "except ArithmeticError as error:",
         ("tests/unit/test_intake.py::test_a_bug_in_the_reader_ends_in_quarantine_and_polling_goes_on",),
@@ -106,21 +106,21 @@ POLLING = (
 JOURNAL = (
     Bug(
         "a frame's checksum is not compared",
-        "poller/journal_file.py",
+        "poller/pipeline/journal_file.py",
         "if len(payload) != length or _checksum(number, payload) != checksum:",
         "if len(payload) != length:",
         ("tests/core/test_journal.py::test_a_damaged_frame_is_left_out_and_hurts_no_neighbour",),
     ),
     Bug(
         "the journal's mark is the same in every file",
-        "poller/journal.py",
+        "poller/pipeline/journal.py",
         "self._mark = os.urandom(16)",
         'self._mark = b"POLLER JOURNAL 1"',
         ("tests/core/test_journal.py::test_a_page_cannot_forge_a_frame",),
     ),
     Bug(
         "the journal believes the sync after one that failed",
-        "poller/journal.py",
+        "poller/pipeline/journal.py",
         "            self._broken = error\n",
         "",
         (
@@ -130,7 +130,7 @@ JOURNAL = (
     ),
     Bug(
         "a page is not synced",
-        "poller/journal.py",
+        "poller/pipeline/journal.py",
         "        os.fdatasync(self._fd)\n        if writes:\n",
         "        if writes:\n",
         (
@@ -140,14 +140,14 @@ JOURNAL = (
     ),
     Bug(
         "the journal's space is not written in advance",
-        "poller/journal.py",
+        "poller/pipeline/journal.py",
         "            pwrite_all(self._fd, zeros[: self._size - offset], offset)\n",
         "            os.ftruncate(self._fd, self._size)\n",
         ("tests/core/test_journal.py::test_its_space_is_all_there_from_the_start",),
     ),
     Bug(
         "an unreadable journal is deleted",
-        "poller/journal.py",
+        "poller/pipeline/journal.py",
         "os.rename(self.path, aside)",
         "os.unlink(self.path)",
         ("tests/core/test_journal.py::test_an_unreadable_journal_is_moved_aside_and_not_deleted",),
@@ -278,7 +278,7 @@ SPOOL = (
     ),
     Bug(
         "an ordered sink is done with what came behind a retry",
-        "poller/retry.py",
+        "poller/pipeline/retry.py",
         "kept.append(waits.get(stream, outcome))",
         "kept.append(outcome)",
         (CONTRACT + "test_an_ordered_sink_gets_again_what_was_settled_behind_a_retry",),
@@ -348,35 +348,35 @@ SPOOL = (
 SINKS = (
     Bug(
         "a stop cancels the delivery in flight",
-        "poller/courier.py",
+        "poller/pipeline/courier.py",
         "self._end_shift(_Hand.CARRYING)",
         "self._end_shift(_Hand.CARRYING + 1)",
         ("tests/unit/test_courier.py::test_stopping_lets_a_delivery_finish_and_claims_no_more",),
     ),
     Bug(
         "every carrier probes a sink that fails",
-        "poller/courier.py",
+        "poller/pipeline/courier.py",
         "            async with self._gate:  # one probe at a time\n",
         "            async with asyncio.Lock():\n",
         ("tests/unit/test_courier.py::test_a_sink_that_keeps_failing_is_probed_by_one_carrier_only",),
     ),
     Bug(
         "a refused batch dies as a whole",
-        "poller/courier.py",
+        "poller/pipeline/courier.py",
         "            len(batch.deliveries) > 1\n",
         "            len(batch.deliveries) > 1000\n",
         ("tests/unit/test_courier.py::test_a_refused_batch_is_split_until_only_the_guilty_event_dies",),
     ),
     Bug(
         "deliveries are given up by count",
-        "poller/retry.py",
+        "poller/pipeline/retry.py",
         "if age >= policy.give_up_after:",
         "if attempt >= 10:",
         ("tests/unit/test_courier.py::test_a_day_of_outage_kills_nothing",),
     ),
     Bug(
         "what a Retry-After asks for has no bounds",
-        "poller/retry.py",
+        "poller/pipeline/retry.py",
         "min(max(error.after, 0.0), policy.longest_wait)",
         "max(error.after, 0.0)",
         ("tests/unit/test_retry.py::test_an_attempt_has_one_outcome",),
@@ -521,7 +521,7 @@ PICTURES = (
 CALLBACKS = (
     Bug(
         "a notification is answered 200 before its commit",
-        "poller/reception.py",
+        "poller/pipeline/push_intake.py",
         "                await commit\n",
         "                await asyncio.sleep(0)\n",
         (
@@ -677,7 +677,7 @@ OPERATION = (
     ),
     Bug(
         "a foreign exception's text is told",
-        "poller/retry.py",
+        "poller/pipeline/retry.py",
         "return type(error).__name__",
         'return f"{type(error).__name__}: {error}"',
         ("tests/unit/test_retry.py::test_a_foreign_exceptions_text_is_not_told",),

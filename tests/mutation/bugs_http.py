@@ -28,7 +28,7 @@ HTTP = (
     ),
     Bug(
         "a source whose answers come to nothing is polled as often as ever",
-        "poller/intake.py",
+        "poller/pipeline/intake.py",
         "return self.nothing_came >= NOTHING_CAME",
         "return False",
         (

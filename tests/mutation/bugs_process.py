@@ -35,7 +35,7 @@ PROCESS = (
     ),
     Bug(
         "nobody looks whether the spool is still at its path",
-        "poller/storage_watch.py",
+        "poller/pipeline/storage_watch.py",
         "            self._tell(found)\n",
         "            self._tell(None)\n",
         (

@@ -36,7 +36,7 @@ SECRETS = (
     ),
     Bug(
         "a page that was not read is quarantined as it came",
-        "poller/scribe.py",
+        "poller/pipeline/ingest.py",
         "body = redact(opened.text, *secrets)",
         "body = opened.text",
         (REDACTION + "test_a_page_that_a_bug_leaves_unread_is_masked_in_quarantine",),

@@ -7,14 +7,14 @@ FLIPS = "tests/core/test_damage_after_a_kill.py::"
 STORAGE = (
     Bug(
         "a damaged page of the journal is not missed",
-        "poller/journal.py",
+        "poller/pipeline/journal.py",
         "self._missing = set(range(first, last + 1)) - self._live.keys()",
         "self._missing = set()",
         (f"{FLIPS}test_damage_that_lost_a_page_or_a_push_is_said[journal-payload]",),
     ),
     Bug(
         "the journal does not say how far it is synced",
-        "poller/journal.py",
+        "poller/pipeline/journal.py",
         "            synced=self._synced,\n",
         "",
         (f"{FLIPS}test_damage_that_lost_a_page_or_a_push_is_said[journal-payload]",),
@@ -28,21 +28,21 @@ STORAGE = (
     ),
     Bug(
         "a released page stays in the journal's file",
-        "poller/journal.py",
+        "poller/pipeline/journal.py",
         "            wipe(self._fd, frame.offset, frame.span)\n",
         "",
         (f"{FLIPS}test_a_released_page_is_overwritten_in_the_journal",),
     ),
     Bug(
         "a pump that ends keeps its pages for itself",
-        "poller/intake.py",
+        "poller/pipeline/intake.py",
         "            self._journal.hand_back(self._held)\n",
         "",
         ("tests/unit/test_intake.py::test_what_a_stopped_pump_could_not_commit_its_successor_takes",),
     ),
     Bug(
         "pages of a source that is gone wait for a restart",
-        "poller/recovery.py",
+        "poller/pipeline/recovery.py",
         "                await self._left_behind(source, keys)\n",
         "                pass\n",
         (

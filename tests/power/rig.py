@@ -20,8 +20,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
-from poller.intake import Intake
-from poller.journal import Journal
+from poller.pipeline.intake import Intake
+from poller.pipeline.journal import Journal
 from poller.runtime.clock import Clock
 from poller.runtime.metrics import Metrics
 from poller.spools.sqlite import SqliteSpool

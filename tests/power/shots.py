@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from poller.core.model import Event, Page, Reading
-from poller.courier import Terms
+from poller.pipeline.courier import Terms
+from poller.pipeline.retry import RetryPolicy
 from poller.qcloud.wire.account import Account
-from poller.retry import RetryPolicy
 from poller.runtime.clock import Clock
 from poller.settings import AccountSettings, CosSettings
 from poller.sinks.download import DownloadSettings

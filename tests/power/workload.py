@@ -21,9 +21,9 @@ import structlog
 
 from poller.core.errors import PartlyFailed
 from poller.core.model import Batch, Page, Reading
-from poller.courier import Courier
-from poller.intake import Intake
-from poller.journal import Journal
+from poller.pipeline.courier import Courier
+from poller.pipeline.intake import Intake
+from poller.pipeline.journal import Journal
 from poller.qcloud.wire.account import Account
 from poller.runtime.clock import Clock
 from poller.runtime.metrics import Metrics

@@ -17,8 +17,8 @@ import uvloop
 from poller.core.errors import BadConfiguration, StorageError, StorageFull
 from poller.core.model import Event, Page, PushOutcome
 from poller.core.ports import PushedSource
+from poller.pipeline.push_intake import Reception
 from poller.qcloud.wire.account import Account
-from poller.reception import Reception
 from poller.runtime import http_server as listen
 from poller.runtime.addresses import address
 from poller.runtime.clock import Clock

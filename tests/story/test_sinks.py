@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from poller.courier import FAILURES_TO_PAUSE
+from poller.pipeline.courier import FAILURES_TO_PAUSE
 
 from .rig import story, webhook
 from .test_operate import rows

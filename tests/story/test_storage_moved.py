@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from poller.pipeline.storage_watch import StorageWatch
 from poller.runtime.clock import Clock
-from poller.storage_watch import StorageWatch
 
 from .rig import Process, story
 from .town import Town, town, until

@@ -12,8 +12,8 @@ from structlog.testing import capture_logs
 from poller.core.errors import Gone, PartlyFailed, Rejected, TryLater
 from poller.core.model import Batch
 from poller.core.ports import Spool
-from poller.courier import FAILURES_TO_PAUSE, Courier, SinkState, Standing, Terms
-from poller.retry import RetryPolicy
+from poller.pipeline.courier import FAILURES_TO_PAUSE, Courier, SinkState, Standing, Terms
+from poller.pipeline.retry import RetryPolicy
 from poller.runtime.clock import Clock
 from poller.runtime.metrics import Metrics
 from poller.testing import ToldClock, anything, some_event, some_reading

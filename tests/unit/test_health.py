@@ -10,12 +10,12 @@ import pytest
 
 from poller.core.errors import Gone, PartlyFailed, PlaceGone, TryLater
 from poller.core.ports import Spool
-from poller.courier import Courier
 from poller.health import FAILING_FOR, SILENT_FOR, Condition, examine, sink_condition, source_condition
-from poller.intake import Intake
-from poller.journal import Journal
-from poller.losses import Losses
-from poller.reception import Reception
+from poller.pipeline.courier import Courier
+from poller.pipeline.intake import Intake
+from poller.pipeline.journal import Journal
+from poller.pipeline.losses import Losses
+from poller.pipeline.push_intake import Reception
 from poller.runtime.clock import Clock
 from poller.runtime.metrics import Metrics
 from poller.testing import ToldClock, anything, some_reading

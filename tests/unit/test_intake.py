@@ -11,8 +11,8 @@ import pytest
 from poller.core.errors import StorageError, StorageFull
 from poller.core.model import Page, PollOutcome, Reading
 from poller.core.ports import Spool
-from poller.intake import Intake, Pace, paced
-from poller.journal import Journal
+from poller.pipeline.intake import Intake, Pace, paced
+from poller.pipeline.journal import Journal
 from poller.runtime.clock import Clock
 from poller.runtime.metrics import Metrics
 from poller.testing import START, anything, some_event, some_reading

@@ -8,9 +8,9 @@ from typing import Any
 
 from poller.core.errors import PartlyFailed, Rejected, TryLater
 from poller.core.model import Batch, Event, PollOutcome, Reading
-from poller.courier import Courier, Terms
 from poller.daemon import Daemon
-from poller.retry import RetryPolicy
+from poller.pipeline.courier import Courier, Terms
+from poller.pipeline.retry import RetryPolicy
 from poller.runtime.clock import Clock
 from poller.runtime.metrics import Metrics
 from poller.settings import load

@@ -14,7 +14,7 @@ import pytest
 from poller.core.errors import StorageError, StorageFull
 from poller.core.model import Page, PollOutcome, PushOutcome, Reading
 from poller.core.ports import Entrance, PushedSource, Spool
-from poller.reception import COMMIT_TOGETHER, Reception
+from poller.pipeline.push_intake import COMMIT_TOGETHER, Reception
 from poller.runtime.metrics import Metrics
 from poller.spools.sqlite import SqliteSpool
 from poller.testing import START, anything, some_change, some_event

@@ -4,7 +4,7 @@ import pytest
 
 from poller.core.errors import Gone, Rejected, TryLater
 from poller.core.model import Dead, Done, Outcome, Retry
-from poller.retry import RetryPolicy, backoff, describe, judge, judge_each, step_of
+from poller.pipeline.retry import RetryPolicy, backoff, describe, judge, judge_each, step_of
 from poller.testing import some_batch, some_event
 
 DAY = 86400.0

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from poller.core.model import Page
+from poller.pipeline.ingest import Scribe
 from poller.qcloud.events.channels import read_status
 from poller.qcloud.events.files import read_files
 from poller.qcloud.wire.redaction import (
@@ -25,7 +26,6 @@ from poller.qcloud.wire.redaction import (
 )
 from poller.qcloud.wire.replies import open_answer
 from poller.runtime.metrics import Metrics
-from poller.scribe import Scribe
 from poller.spools.memory import MemorySpool
 from tests.core.fakes import ScriptedSource
 

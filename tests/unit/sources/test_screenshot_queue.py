@@ -8,8 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from poller.core.model import Page, PollOutcome, Reading
+from poller.pipeline.ingest import Scribe
 from poller.runtime.metrics import Metrics
-from poller.scribe import Scribe
 from poller.sources.screenshot_queue import ScreenshotQueue
 from poller.spools.memory import MemorySpool
 from tests.core.fakes import ScriptedSource

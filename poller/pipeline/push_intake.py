@@ -9,10 +9,10 @@ import structlog
 from poller.core.errors import StorageError, StorageFull
 from poller.core.model import Page, PushOutcome, Reading
 from poller.core.ports import PushedSource, Spool
+from poller.pipeline.ingest import Scribe
+from poller.pipeline.storage_watch import StorageWatch
 from poller.runtime.failpoints import reached
 from poller.runtime.metrics import Metrics
-from poller.scribe import Scribe
-from poller.storage_watch import StorageWatch
 
 log = structlog.get_logger("reception")
 

@@ -11,13 +11,13 @@ import structlog
 from poller.core.errors import NotSent, StorageError, StorageFull
 from poller.core.model import Page, PollOutcome, Reading
 from poller.core.ports import Source, Spool
-from poller.journal import Journal
-from poller.losses import Losses
+from poller.pipeline.ingest import Scribe
+from poller.pipeline.journal import Journal
+from poller.pipeline.losses import Losses
+from poller.pipeline.storage_watch import StorageWatch
 from poller.runtime.clock import Clock
 from poller.runtime.failpoints import reached
 from poller.runtime.metrics import Metrics
-from poller.scribe import Scribe
-from poller.storage_watch import StorageWatch
 
 log = structlog.get_logger("intake")
 

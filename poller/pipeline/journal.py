@@ -25,7 +25,7 @@ import msgspec
 
 from poller.core.errors import StorageError, StorageFull
 from poller.core.model import Page
-from poller.journal_file import (
+from poller.pipeline.journal_file import (
     BLOCK,
     Contents,
     Frame,

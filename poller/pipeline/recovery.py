@@ -11,9 +11,9 @@ import structlog
 from poller.core.errors import StorageFull
 from poller.core.model import PollOutcome, Reading, Reject
 from poller.core.ports import Spool
-from poller.journal import Journal
-from poller.journal_file import NOBODY
-from poller.scribe import whole_reject
+from poller.pipeline.ingest import whole_reject
+from poller.pipeline.journal import Journal
+from poller.pipeline.journal_file import NOBODY
 
 log = structlog.get_logger("daemon")
 
