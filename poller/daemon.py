@@ -9,14 +9,15 @@ from typing import Self
 
 import structlog
 
-from poller import admin, control, health, systemd
+from poller import admin, control, systemd
 from poller.assembly import build_spool, control_path, journal_path
 from poller.changeover import Changeover, new_accounts
 from poller.control import ControlServer, Request, Row, Works
 from poller.core.errors import PollerError, StorageError, StorageFull
 from poller.core.ports import BeginsAnew, NoticesLoss, Pruned, Spool
 from poller.crew import Crew
-from poller.health import Health
+from poller.operations import health
+from poller.operations.health import Health
 from poller.pipeline import recovery
 from poller.pipeline.journal import Journal
 from poller.pipeline.losses import Losses

@@ -7,7 +7,7 @@ import msgspec
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from poller.health import Health
+from poller.operations.health import Health
 from poller.runtime.http_server import Answer
 
 Examine = Callable[[], Awaitable[Health]]

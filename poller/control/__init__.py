@@ -2,10 +2,10 @@
 
 from poller.control.client import NotRunning, ask
 from poller.control.place import socket_path
-from poller.control.requests import ControlError, Request, Row, Verb
 from poller.control.server import ControlServer
-from poller.control.verbs import answer
-from poller.control.works import Works
+from poller.operations.operator_context import Works
+from poller.operations.requests import ControlError, Request, Row, Verb
+from poller.operations.verbs import answer
 
 __all__ = [
     "ControlError",

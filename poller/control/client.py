@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 
 from poller.control.place import reachable
-from poller.control.requests import ControlError, Request, Row, encode, read_line
 from poller.core.errors import PollerError
+from poller.operations.requests import ControlError, Request, Row, encode, read_line
 
 SILENCE = 60.0
 """Seconds without a word after which a daemon is taken to hang."""

@@ -12,8 +12,16 @@ from typing import Self
 import structlog
 
 from poller.control.place import reachable
-from poller.control.requests import LARGEST_REQUEST, NOT_A_REQUEST, Line, Request, Row, encode, read_request
 from poller.core.errors import PollerError
+from poller.operations.requests import (
+    LARGEST_REQUEST,
+    NOT_A_REQUEST,
+    Line,
+    Request,
+    Row,
+    encode,
+    read_request,
+)
 from poller.runtime.durable_files import Identity, identity_of
 
 log = structlog.get_logger("control")

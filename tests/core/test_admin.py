@@ -12,7 +12,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter
 
 from poller import admin
-from poller.health import Condition, Health
+from poller.operations.health import Condition, Health
 from poller.runtime.http_server import MOST_CONNECTIONS, Listener
 from tests.patience import patiently
 

@@ -63,7 +63,7 @@ PICTURES_AT_THEIR_PATH = (
     ),
     Bug(
         "a retried dead letter keeps the URL that it had",
-        "poller/control/verbs.py",
+        "poller/operations/verbs.py",
         "retry_dead(sink, numbers, together, rebuild)",
         "retry_dead(sink, numbers, together)",
         (

@@ -16,7 +16,7 @@ import pytest
 
 from poller.command import Exit
 from poller.crew import GRACE
-from poller.health import SILENT_FOR
+from poller.operations.health import SILENT_FOR
 from poller.pipeline.intake import BEAT, LONGEST_FAILURE_DELAY
 from poller.qcloud.wire.client import Deadlines
 

@@ -10,7 +10,14 @@ import pytest
 
 from poller.core.errors import Gone, PartlyFailed, PlaceGone, TryLater
 from poller.core.ports import Spool
-from poller.health import FAILING_FOR, SILENT_FOR, Condition, examine, sink_condition, source_condition
+from poller.operations.health import (
+    FAILING_FOR,
+    SILENT_FOR,
+    Condition,
+    examine,
+    sink_condition,
+    source_condition,
+)
 from poller.pipeline.courier import Courier
 from poller.pipeline.intake import Intake
 from poller.pipeline.journal import Journal

@@ -7,9 +7,9 @@ from typing import Final
 
 import pytest
 
-from poller.control.requests import NOT_A_REQUEST, read_request
 from poller.core.errors import StorageError
 from poller.core.model import Choice, Reading
+from poller.operations.requests import NOT_A_REQUEST, read_request
 from poller.spools.sqlite import SqliteSpool
 from poller.spools.sqlite.writer import Writer
 from poller.testing import anything, some_reading

@@ -6,10 +6,10 @@ from datetime import datetime
 import msgspec
 
 from poller import __version__
-from poller.control.requests import Row
-from poller.control.works import Works
 from poller.core.model import Backlog
-from poller.health import Condition, Health, examine
+from poller.operations.health import Condition, Health, examine
+from poller.operations.operator_context import Works
+from poller.operations.requests import Row
 from poller.pipeline.intake import Intake
 
 

@@ -9,12 +9,12 @@ from typing import TypeVar
 import msgspec
 import structlog
 
-from poller.control.masking import bytes_shown, masked, public_form
-from poller.control.requests import MOST_ROWS, ControlError, Request, Row, Verb
-from poller.control.status import status
-from poller.control.works import Works
 from poller.core.model import Choice, DeadLetter, Page, Quarantined, Reading
 from poller.core.ports import PushedSource, Source
+from poller.operations.masking import bytes_shown, masked, public_form
+from poller.operations.operator_context import Works
+from poller.operations.requests import MOST_ROWS, ControlError, Request, Row, Verb
+from poller.operations.status import status
 from poller.pipeline.ingest import Scribe
 from poller.qcloud.events.rebuilding import rebuilder
 

@@ -3,8 +3,8 @@
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from poller.control.requests import ControlError
 from poller.core.ports import PushedSource, Source, Spool
+from poller.operations.requests import ControlError
 from poller.pipeline.courier import Courier
 from poller.pipeline.intake import Intake
 from poller.pipeline.journal import Journal
