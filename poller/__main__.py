@@ -2,8 +2,8 @@
 
 import sys
 
+from poller.daemon.signals import Stop
 from poller.runtime import stderr
-from poller.stop import Stop
 
 
 def main() -> None:

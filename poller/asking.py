@@ -13,7 +13,7 @@ import typer
 
 from poller.command import Exit, code_of, duration, settings_of, stored_of
 from poller.core.errors import PollerError, StorageLocked
-from poller.stop import Stop
+from poller.daemon.signals import Stop
 
 if TYPE_CHECKING:
     from poller.control import Request, Row
@@ -175,8 +175,8 @@ def _rows(stop: Stop, config: Path, asked: "Request") -> Iterator["Row"]:
 
 
 def _asked(settings: "Settings", asked: "Request") -> Iterator["Row"]:
-    from poller.assembly import control_path
     from poller.control import ControlError, NotRunning, ask
+    from poller.daemon.wiring import control_path
 
     path, until = control_path(settings), time.monotonic() + STARTING
     while True:

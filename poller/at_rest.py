@@ -3,9 +3,9 @@
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
-from poller.assembly import build_source, build_spool, wants
 from poller.control import ControlError, Works
 from poller.core.ports import PushedSource, Source
+from poller.daemon.wiring import build_source, build_spool, wants
 from poller.qcloud.wire.account import Account
 from poller.runtime.clock import Clock, KeepsTime
 from poller.runtime.metrics import Metrics

@@ -12,10 +12,10 @@ from poller.cli_sandbox import sandbox, seconds, the_platform
 from poller.cli_spool import spool
 from poller.command import Command, Config, Doubts, Exit, Group, duration, in_loop, settings_of
 from poller.core.errors import StorageLocked
-from poller.stop import Stop
+from poller.daemon.signals import Stop
 
 if TYPE_CHECKING:
-    from poller.daemon import Daemon
+    from poller.daemon.daemon import Daemon
     from poller.settings import Settings
 
 
@@ -129,7 +129,7 @@ def print_schema() -> None:
 
 
 def _daemon(settings: "Settings", file: Path | None = None) -> "Daemon":
-    from poller.daemon import Daemon  # half a second that --help and completion need not wait
+    from poller.daemon.daemon import Daemon  # half a second that --help and completion need not wait
 
     return Daemon(settings, file=file)
 

@@ -90,8 +90,8 @@ def salvage(
 
 
 def _spool(settings: "Settings") -> "KeptInFile":
-    from poller.assembly import build_spool
     from poller.core.ports import KeptInFile
+    from poller.daemon.wiring import build_spool
 
     spool = build_spool(settings.spool)
     if not isinstance(spool, KeptInFile):

@@ -12,8 +12,8 @@ import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 
 from poller.core.errors import BadConfiguration, PollerError, StorageShared
+from poller.daemon.signals import Stop
 from poller.runtime import failpoints, preload
-from poller.stop import Stop
 
 if TYPE_CHECKING:
     from poller.settings import Settings

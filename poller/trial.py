@@ -10,8 +10,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from poller.assembly import journal_path
 from poller.core.errors import StorageError
+from poller.daemon.wiring import journal_path
 from poller.settings import Section, Settings
 
 Part = TypeVar("Part", bound=Section)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from poller.cli import app
-from poller.stop import SIGNALS, Stop
+from poller.daemon.signals import SIGNALS, Stop
 
 
 @dataclass(frozen=True)

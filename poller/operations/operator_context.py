@@ -4,13 +4,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from poller.core.ports import PushedSource, Source, Spool
+from poller.daemon.reload import Plan
 from poller.operations.requests import ControlError
 from poller.pipeline.courier import Courier
 from poller.pipeline.intake import Intake
 from poller.pipeline.journal import Journal
 from poller.pipeline.losses import Losses
 from poller.pipeline.push_intake import Reception
-from poller.reload import Plan
 from poller.runtime.clock import Clock
 from poller.runtime.metrics import Metrics
 from poller.settings import AdminSettings, Settings

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from poller.command import Exit
-from poller.crew import GRACE
+from poller.daemon.components import GRACE
 from poller.qcloud.wire.client import Deadlines
 
 from ..service.running import daemon, queue, until, write_config

@@ -6,13 +6,13 @@ from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
-from poller.assembly import wants
 from poller.core.model import Event, Page
-from poller.daemon import Daemon
+from poller.daemon.daemon import Daemon
+from poller.daemon.signals import Stop
+from poller.daemon.wiring import wants
 from poller.pipeline.journal import Journal
 from poller.sandbox import Customer, Load, Options, Sandbox
 from poller.settings import Only, load
-from poller.stop import Stop
 from poller.testing import some_event
 from tests.patience import patiently
 

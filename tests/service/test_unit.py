@@ -15,7 +15,7 @@ from typing import Final
 import pytest
 
 from poller.command import Exit
-from poller.crew import GRACE
+from poller.daemon.components import GRACE
 from poller.operations.health import SILENT_FOR
 from poller.pipeline.intake import BEAT, LONGEST_FAILURE_DELAY
 from poller.qcloud.wire.client import Deadlines

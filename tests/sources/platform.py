@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from poller.core.model import Event
-from poller.daemon import Daemon
+from poller.daemon.daemon import Daemon
+from poller.daemon.signals import Stop
 from poller.sandbox import Customer, Options, Sandbox
 from poller.settings import load
-from poller.stop import Stop
 from tests.patience import PATIENCE
 
 Scene = Callable[[Sandbox], Awaitable[None]]

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from poller.daemon import LOOK_EVERY
+from poller.daemon.daemon import LOOK_EVERY
 from poller.sandbox import Load
 
 from .rig import Process, Story, story, webhook

@@ -8,7 +8,7 @@ from typing import Any
 
 from poller.core.errors import PartlyFailed, Rejected, TryLater
 from poller.core.model import Batch, Event, PollOutcome, Reading
-from poller.daemon import Daemon
+from poller.daemon.daemon import Daemon
 from poller.pipeline.courier import Courier, Terms
 from poller.pipeline.retry import RetryPolicy
 from poller.runtime.clock import Clock

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from poller.reload import Parts, Plan, plan
+from poller.daemon.reload import Parts, Plan, plan
 from poller.settings import load
 
 KEY = "5d41402abc4b2a76b9719d911017c592"

@@ -5,11 +5,11 @@ from collections.abc import Callable
 import structlog
 
 from poller.core.errors import PollerError
-from poller.crew import Crew, leave_all
+from poller.daemon.component import Served
+from poller.daemon.components import Crew, leave_all
+from poller.daemon.reload import Plan
 from poller.qcloud.wire.account import Account
-from poller.reload import Plan
 from poller.runtime.failpoints import reached
-from poller.served import Served
 from poller.settings import Settings, SinkSettings, SourceSettings
 
 log = structlog.get_logger("daemon")

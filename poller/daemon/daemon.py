@@ -9,13 +9,17 @@ from typing import Self
 
 import structlog
 
-from poller import admin, control, systemd
-from poller.assembly import build_spool, control_path, journal_path
-from poller.changeover import Changeover, new_accounts
+from poller import admin, control
 from poller.control import ControlServer, Request, Row, Works
 from poller.core.errors import PollerError, StorageError, StorageFull
 from poller.core.ports import BeginsAnew, NoticesLoss, Pruned, Spool
-from poller.crew import Crew
+from poller.daemon import systemd
+from poller.daemon.changeover import Changeover, new_accounts
+from poller.daemon.component import Served
+from poller.daemon.components import Crew
+from poller.daemon.reload import Plan, plan
+from poller.daemon.signals import Stop
+from poller.daemon.wiring import build_spool, control_path, journal_path
 from poller.operations import health
 from poller.operations.health import Health
 from poller.pipeline import recovery
@@ -23,15 +27,12 @@ from poller.pipeline.journal import Journal
 from poller.pipeline.losses import Losses
 from poller.pipeline.storage_watch import Placed, StorageWatch
 from poller.qcloud.wire.account import Account
-from poller.reload import Plan, plan
 from poller.runtime import stderr
 from poller.runtime.clock import Clock, KeepsTime
 from poller.runtime.failpoints import reached
 from poller.runtime.http_server import MOST_CONNECTIONS, Listener
 from poller.runtime.metrics import Metrics
-from poller.served import Served
 from poller.settings import Settings, load
-from poller.stop import Stop
 
 log = structlog.get_logger("daemon")
 

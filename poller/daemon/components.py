@@ -5,9 +5,10 @@ from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
-from poller import systemd
-from poller.assembly import build_sink, build_source, terms, wants
 from poller.core.ports import Follows, PushedSource, Source, Spool
+from poller.daemon import systemd
+from poller.daemon.component import Part, Served
+from poller.daemon.wiring import build_sink, build_source, terms, wants
 from poller.pipeline.courier import Courier
 from poller.pipeline.intake import Intake
 from poller.pipeline.journal import Journal
@@ -18,7 +19,6 @@ from poller.qcloud.wire.account import Account
 from poller.qcloud.wire.excerpts import Words
 from poller.runtime.clock import Clock
 from poller.runtime.metrics import Metrics
-from poller.served import Part, Served
 from poller.settings import AccountSettings, SinkSettings, SourceSettings
 
 GRACE = 20.0
