@@ -7,11 +7,11 @@ from poller.runtime import stderr
 
 
 def main() -> None:
-    """Run the command line; exits with one of `poller.command.Exit`."""
+    """Run the command line; exits with one of `poller.cli.common.Exit`."""
     stop = Stop()
     stop.listen()
     stderr.install()
-    from poller import cli  # noqa: PLC0415 - after the signals, because it takes half a second
+    from poller.cli import app as cli  # noqa: PLC0415 - after the signals, because it takes half a second
 
     try:
         cli.main(stop)

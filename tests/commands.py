@@ -10,7 +10,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from poller.cli import app
+from poller.cli.app import app
 from poller.daemon.signals import SIGNALS, Stop
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from docs.generate.markdown import block, code, codes, page, plain, table
-from poller.cli import app
+from poller.cli.app import app
 
 
 def command_line() -> str:

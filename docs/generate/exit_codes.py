@@ -3,7 +3,7 @@
 from typing import Final
 
 from docs.generate.markdown import page, table
-from poller.command import Exit
+from poller.cli.common import Exit
 
 MEANING: Final = {
     Exit.DONE: (

@@ -9,7 +9,7 @@ from functools import cache
 
 import poller
 
-LEFT_OUT = ("poller.sandbox", "poller.testing", "poller.demo", "poller.cli.demo", "poller.__main__")
+LEFT_OUT = ("poller.sandbox", "poller.testing", "poller.cli.demo", "poller.cli.app.demo", "poller.__main__")
 """What an operator does not run."""
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from poller.command import Exit
+from poller.cli.common import Exit
 from poller.daemon.components import GRACE
 from poller.qcloud.wire.client import Deadlines
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from poller.command import Exit
+from poller.cli.common import Exit
 from poller.sandbox import Customer
 
 from ..story.rig import Books, webhook

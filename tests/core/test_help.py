@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import typer
 
-from poller.cli import app
+from poller.cli.app import app
 
 
 def commands(command: Any, *words: str) -> Iterator[tuple[str, ...]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from poller.tables import safe
+from poller.cli.tables import safe
 from tests.commands import poller
 
 from .running import queue, write_config

@@ -14,7 +14,7 @@ from typing import Final
 
 import pytest
 
-from poller.command import Exit
+from poller.cli.common import Exit
 from poller.daemon.components import GRACE
 from poller.operations.health import SILENT_FOR
 from poller.pipeline.intake import BEAT, LONGEST_FAILURE_DELAY

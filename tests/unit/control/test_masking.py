@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from poller.cli.tables import ago, shown
 from poller.control.place import LONGEST, reachable, socket_path
 from poller.operations.masking import bytes_shown, masked, public_form
-from poller.tables import ago, shown
 from poller.testing import some_event
 
 SIGNED = (

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from poller.demo import CONFIGURATION
-from poller.demo.summary import Row, Summary, line_of, link, print_summary
+from poller.cli.demo import CONFIGURATION
+from poller.cli.demo.summary import Row, Summary, line_of, link, print_summary
 
 FOLDER = Path("/tmp/poller-demo-ltok2lzt")
 AT = "2026-11-28T03:09:51Z"

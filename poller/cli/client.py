@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 import typer
 
-from poller.command import Exit, code_of, duration, settings_of, stored_of
+from poller.cli.common import Exit, code_of, duration, settings_of, stored_of
 from poller.core.errors import PollerError, StorageLocked
 from poller.daemon.signals import Stop
 
@@ -106,7 +106,7 @@ def ask_status(stop: Stop, config: Path, json: bool) -> None:
     if json:
         _print_json(iter(rows))
         return
-    from poller.tables import print_status
+    from poller.cli.tables import print_status
 
     for row in rows:
         print_status(row)
@@ -121,14 +121,14 @@ def _print_json(rows: Iterator["Row"]) -> bool:
 
 
 def _print_row(row: "Row") -> None:
-    from poller.tables import safe
+    from poller.cli.tables import safe
 
     text = msgspec.json.encode(row)
     typer.echo(safe(text.decode()) if sys.stdout.isatty() else text)
 
 
 def _print_table(rows: Sequence["Row"], columns: Sequence[str]) -> bool:
-    from poller.tables import print_table
+    from poller.cli.tables import print_table
 
     if rows:
         print_table(rows, columns)
@@ -136,7 +136,7 @@ def _print_table(rows: Sequence["Row"], columns: Sequence[str]) -> bool:
 
 
 def _print_fields(rows: Iterator["Row"]) -> bool:
-    from poller.tables import print_fields
+    from poller.cli.tables import print_fields
 
     found = False
     for row in rows:
@@ -195,7 +195,7 @@ def _asked(settings: "Settings", asked: "Request") -> Iterator["Row"]:
 
 
 async def _done_at_rest(settings: "Settings", asked: "Request") -> list["Row"]:
-    from poller.at_rest import at_rest
+    from poller.cli.offline import at_rest
     from poller.control import answer
 
     async with at_rest(settings) as works:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, NoReturn
 
 import typer
 
-from poller.command import Command, Config, Exit, Group, code_of, in_loop, stored_of
+from poller.cli.common import Command, Config, Exit, Group, code_of, in_loop, stored_of
 from poller.core.errors import StorageError, StorageFull, StorageLocked
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def _moment(text: str) -> datetime:
 
 
 def _print(lines: Iterator[bytes], out: BinaryIO) -> None:
-    from poller.tables import safe
+    from poller.cli.tables import safe
 
     terminal = out.isatty()
     try:

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from poller.asking import act, ask_reload, ask_status, chosen_request, list_rows, request, show_rows
-from poller.command import Command, Config, Group
+from poller.cli.client import act, ask_reload, ask_status, chosen_request, list_rows, request, show_rows
+from poller.cli.common import Command, Config, Group
 
 EPILOG = "Exit codes: 0 done, 1 failed or no match, 2 wrong usage, 78 bad configuration."
 LETTER = ("id", "sink", "stream", "died_at", "attempts", "reason")

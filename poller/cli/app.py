@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from poller import __version__
-from poller.cli_operate import dead, pause, quarantine, reload, resume, status
-from poller.cli_sandbox import sandbox, seconds, the_platform
-from poller.cli_spool import spool
-from poller.command import Command, Config, Doubts, Exit, Group, duration, in_loop, settings_of
+from poller.cli.common import Command, Config, Doubts, Exit, Group, duration, in_loop, settings_of
+from poller.cli.operate import dead, pause, quarantine, reload, resume, status
+from poller.cli.sandbox import sandbox, seconds, the_platform
+from poller.cli.spool import spool
 from poller.core.errors import StorageLocked
 from poller.daemon.signals import Stop
 
@@ -135,7 +135,7 @@ def _daemon(settings: "Settings", file: Path | None = None) -> "Daemon":
 
 
 async def _connect(settings: "Settings") -> int:
-    from poller.trial import trial
+    from poller.cli.trial import trial
 
     try:
         with trial(settings) as tried:
@@ -235,7 +235,7 @@ def demo(
     The demo starts the sandbox and the daemon, pushes live streams over RTMP and prints what arrives.
     """
     the_platform()
-    from poller import demo as parts
+    from poller.cli import demo as parts
 
     shown = parts.Demo(
         streams=streams,

@@ -20,8 +20,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from poller.cli.demo.summary import line_of, link, print_summary, summed_up
 from poller.daemon.signals import Stop
-from poller.demo.summary import line_of, link, print_summary, summed_up
 from poller.sandbox.media.clip import clip
 
 KEY = "5d41402abc4b2a76b9719d911017c592"  # the platform's own documented example
