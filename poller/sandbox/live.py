@@ -11,14 +11,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import md5
 
-from poller.sandbox.bell import Bell
 from poller.sandbox.channels import Channels, Status
 from poller.sandbox.media.footage import Latest
 from poller.sandbox.media.recorder import Recorder
 from poller.sandbox.media.recordings import Recordings
 from poller.sandbox.media.tags import VIDEO
 from poller.sandbox.options import Customer
-from poller.sandbox.rtmp.stage import Refused, Wish
+from poller.sandbox.rtmp.publish_handler import Refused, Wish
+from poller.sandbox.wakeup import Bell
 
 TAKEN_OVER_AFTER = 1.0
 """Seconds of silence after which a push gives way to a new one of its own pusher."""

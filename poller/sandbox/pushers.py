@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from poller.sandbox.bell import Bell
 from poller.sandbox.live import Live, LivePush
 from poller.sandbox.media.showing import check
 from poller.sandbox.options import BadOption, Customer
+from poller.sandbox.wakeup import Bell
 
 UP_WITHIN: Final = 60.0
 """Seconds; twenty programs that start at once keep a small machine busy for a while."""

@@ -17,7 +17,6 @@ from typing import Self
 
 import uvloop
 
-from poller.sandbox.bell import Bell
 from poller.sandbox.callbacks.callbacks import Callbacks
 from poller.sandbox.channels import Channels
 from poller.sandbox.clock import Clock
@@ -49,6 +48,7 @@ from poller.sandbox.retention import Retention
 from poller.sandbox.rtmp.ingest import Ingest, ingesting
 from poller.sandbox.screenshots import Rules, Screenshots
 from poller.sandbox.vod import RecordingServer
+from poller.sandbox.wakeup import Bell
 
 
 class Sandbox:

@@ -13,11 +13,10 @@ class TestMySink(SinkContract):
 """
 
 from poller.testing.corrections import Corrections, CorrectionsAfterwards
+from poller.testing.dead_letters import Letters
 from poller.testing.deliveries import Deliveries
 from poller.testing.durable import Afterwards
-from poller.testing.kept import Kept
-from poller.testing.letters import Letters
-from poller.testing.made import (
+from poller.testing.factories import (
     START,
     ToldClock,
     anything,
@@ -29,6 +28,7 @@ from poller.testing.made import (
 )
 from poller.testing.ordered import Ordered
 from poller.testing.ordered_afterwards import OrderedAfterwards
+from poller.testing.quarantine import Kept
 from poller.testing.sinks import SinkContract, SinkWorld
 
 __all__ = [

@@ -7,7 +7,15 @@ import pytest
 
 from poller.core.model import Batch, Choice, Dead, Done, Event, Outcome, PollOutcome, Reading, Retry
 from poller.core.ports import Spool
-from poller.testing.made import ToldClock, all_owed, anything, claims_nothing, done, some_event, some_reading
+from poller.testing.factories import (
+    ToldClock,
+    all_owed,
+    anything,
+    claims_nothing,
+    done,
+    some_event,
+    some_reading,
+)
 from poller.testing.spool import SpoolWorld
 
 FOREIGN = "http://elsewhere.example/picture.jpg"

@@ -9,7 +9,7 @@ import pytest
 from poller.core.model import Choice, Dead, Done, Retry
 from poller.core.ports import Spool
 from poller.runtime.clock import Clock
-from poller.testing.made import (
+from poller.testing.factories import (
     START,
     ToldClock,
     anything,

@@ -8,7 +8,7 @@ from poller.core.catalogue import Stream
 from poller.core.errors import StorageLocked
 from poller.core.model import Choice, Dead, Done, Retry
 from poller.core.ports import Spool
-from poller.testing.made import (
+from poller.testing.factories import (
     FOUR,
     START,
     ToldClock,

@@ -7,7 +7,7 @@ import pytest
 
 from poller.core.model import Dead, Done, Retry, batch_id
 from poller.core.ports import Spool
-from poller.testing.made import (
+from poller.testing.factories import (
     ToldClock,
     all_owed,
     anything,

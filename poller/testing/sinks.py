@@ -11,10 +11,7 @@ import pytest
 
 from poller.core.model import Batch, Event
 from poller.core.ports import Sink
-from poller.testing.made import (
-    some_batch,
-    some_event,
-)
+from poller.testing.factories import some_batch, some_event
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from poller.core.ports import Spool
 from poller.runtime.clock import Clock
-from poller.testing.made import ToldClock
+from poller.testing.factories import ToldClock
 
 Story = Callable[[Spool, ToldClock], Awaitable[None]]
 

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import uvloop
 
 from poller.sandbox.rtmp.ingest import Ingest, ingesting
-from poller.sandbox.rtmp.stage import Refused, Wish
+from poller.sandbox.rtmp.publish_handler import Refused, Wish
 from tests.patience import PATIENCE
 
 Piece = tuple[int, int, bytes]

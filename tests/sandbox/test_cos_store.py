@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 import uvloop
 
-from poller.sandbox.bell import Bell
 from poller.sandbox.cos.store import Pictures
 from poller.sandbox.database import Database
 from poller.sandbox.faults import UPLOAD_FAULTS, Faults
+from poller.sandbox.wakeup import Bell
 
 BUCKET = "shots-1250000000"
 OTHER = "oth.ers-1250000001"

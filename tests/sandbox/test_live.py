@@ -15,7 +15,7 @@ import pytest
 
 from poller.sandbox import Customer, Options, Sandbox
 from poller.sandbox.live import TAKEN_OVER_AFTER, check_secret
-from poller.sandbox.rtmp.stage import Refused
+from poller.sandbox.rtmp.publish_handler import Refused
 
 from .asking import ask, asking_status, listing, play, tell
 from .films import film

@@ -12,8 +12,8 @@ import pytest
 
 from poller.sandbox.rtmp.connection import OWN, SHARED
 from poller.sandbox.rtmp.ingest import Ingest, ingesting
+from poller.sandbox.rtmp.publish_handler import Wish
 from poller.sandbox.rtmp.session import MAX_IDLE, MAX_MESSAGE
-from poller.sandbox.rtmp.stage import Wish
 
 from .rtmp_peer import (
     Peer,

@@ -13,7 +13,7 @@ from poller.core.model import Dead, Retry
 from poller.runtime import ages
 from poller.runtime.clock import Clock
 from poller.testing import START, ToldClock, anything, some_event, some_reading
-from poller.testing.made import claims_nothing
+from poller.testing.factories import claims_nothing
 from tests.core.fakes import sqlite_spool
 from tests.patience import patiently
 

@@ -13,9 +13,8 @@ from typing import Final, Self
 
 import aiohttp
 
-from poller.sandbox.bell import Bell
 from poller.sandbox.callbacks import bodies
-from poller.sandbox.callbacks.line import Line, Manner
+from poller.sandbox.callbacks.delivery_queue import Line, Manner
 from poller.sandbox.callbacks.notified import NotifiedLog
 from poller.sandbox.callbacks.rules import rule
 from poller.sandbox.clock import Clock
@@ -24,6 +23,7 @@ from poller.sandbox.live import LivePush
 from poller.sandbox.media.recordings import Recording
 from poller.sandbox.names import Shot
 from poller.sandbox.options import Options, Year
+from poller.sandbox.wakeup import Bell
 
 HEADERS: Final = {"Content-Type": "application/json"}
 READ: Final = 4096

@@ -18,9 +18,9 @@ from urllib.parse import quote, unquote
 
 from fastcrc import crc64
 
-from poller.sandbox.bell import Bell
 from poller.sandbox.database import Database
 from poller.sandbox.faults import Faults
+from poller.sandbox.wakeup import Bell
 
 LINKS = 10_000  # file systems limit the names of one file, ext4 to 65,000
 COMING = ""  # the bucket, without a name, of what is under way; its keys are NUMBER/BUCKET/KEY

@@ -9,7 +9,7 @@ from poller.sandbox.channels import Channels
 from poller.sandbox.options import Answers, Customer
 from poller.sandbox.query.answers import refusal, status
 from poller.sandbox.query.reading import NEVER_PUSHED, asked_channel
-from poller.sandbox.query.saying import Telling
+from poller.sandbox.query.responder import Telling
 
 
 def told_status(channels: Channels, query: Mapping[str, str], customer: Customer) -> Telling:

@@ -18,7 +18,7 @@ from poller.sandbox.query.channel_status import told_status
 from poller.sandbox.query.queue_get import QueueGet
 from poller.sandbox.query.queues import Platform, Queue
 from poller.sandbox.query.reading import BAD_PARAMETER, Pace, Refused, Who, check_signature
-from poller.sandbox.query.saying import Saying, Telling
+from poller.sandbox.query.responder import Saying, Telling
 from poller.sandbox.query.tape_filelist import told_files
 
 PATH = "/common_access"

@@ -14,7 +14,7 @@ from poller.sandbox.query.messages import Message
 from poller.sandbox.query.poison import POISONS
 from poller.sandbox.query.queues import Platform, Queue
 from poller.sandbox.query.reading import asked_count
-from poller.sandbox.query.saying import Saying, before, ret_of
+from poller.sandbox.query.responder import Saying, before, ret_of
 
 
 class QueueGet:

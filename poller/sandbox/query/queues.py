@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Self
 
-from poller.sandbox.bell import Bell
 from poller.sandbox.clock import Clock
 from poller.sandbox.database import Database
 from poller.sandbox.options import Answers, BadOption, Customer
@@ -16,6 +15,7 @@ from poller.sandbox.oracle import RemovedLog
 from poller.sandbox.query.messages import Facts, Message, Said, facts_of, written
 from poller.sandbox.query.pages import Pages
 from poller.sandbox.query.poison import POISONS, names_a_path, poisonous
+from poller.sandbox.wakeup import Bell
 
 _AHEAD = 1000
 """Poll numbers are reserved so many at a time, which costs a write less per poll and wastes some after a kill."""

@@ -11,7 +11,7 @@ from poller.sandbox.names import BEIJING
 from poller.sandbox.options import Answers, Customer
 from poller.sandbox.query.answers import Row, file_list
 from poller.sandbox.query.reading import asked_files
-from poller.sandbox.query.saying import Telling
+from poller.sandbox.query.responder import Telling
 
 FORMAT_FLV = "1"
 """3 was seen for mp4; 1 for FLV is from memory of the platform's documents, 2 is HLS there."""

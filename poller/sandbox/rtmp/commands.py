@@ -18,7 +18,7 @@ from poller.sandbox.rtmp.messages import (
     WINDOW,
     Malformed,
 )
-from poller.sandbox.rtmp.stage import Wish
+from poller.sandbox.rtmp.publish_handler import Wish
 
 WINDOW_SIZE = 2_000_000_000
 """Bytes between two acknowledgements, until the pusher asks for another number. So large that few are sent: TCP paces a

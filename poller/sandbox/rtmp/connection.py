@@ -11,8 +11,8 @@ from typing import cast
 from poller.sandbox.rtmp import commands
 from poller.sandbox.rtmp.handshake import Handshake
 from poller.sandbox.rtmp.messages import Malformed
+from poller.sandbox.rtmp.publish_handler import Stage
 from poller.sandbox.rtmp.session import Session
-from poller.sandbox.rtmp.stage import Stage
 
 MAX_REPLIES = 64 * 1024
 """Bytes of replies that may wait for a peer that does not read; as many again in the kernel."""

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 from poller.sandbox.options import split_address
 from poller.sandbox.rtmp.connection import Common, Connection
-from poller.sandbox.rtmp.stage import Stage
+from poller.sandbox.rtmp.publish_handler import Stage
 
 
 class Ingest:

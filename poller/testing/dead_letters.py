@@ -6,7 +6,7 @@ from pathlib import Path
 
 from poller.core.model import Choice, Dead, Done, Reject, Retry, batch_id
 from poller.core.ports import Spool
-from poller.testing.made import (
+from poller.testing.factories import (
     FOUR,
     START,
     ToldClock,

@@ -11,12 +11,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 
-from poller.sandbox.bell import Bell
 from poller.sandbox.callbacks.notified import Notified, NotifiedLog, facts
 from poller.sandbox.callbacks.rules import VALID, Rule, signature
 from poller.sandbox.clock import Clock
 from poller.sandbox.faults import Fault, Faults
 from poller.sandbox.options import Customer
+from poller.sandbox.wakeup import Bell
 
 AT_ONCE = 16
 """Notifications of one customer that are sent at the same time."""

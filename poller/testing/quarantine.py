@@ -4,7 +4,7 @@ from pathlib import Path
 
 from poller.core.model import Event, PollOutcome, Reading, Retry
 from poller.core.ports import Spool
-from poller.testing.made import (
+from poller.testing.factories import (
     ToldClock,
     anything,
     done,
