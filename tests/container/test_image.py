@@ -13,8 +13,8 @@ import pytest
 from poller.cli.common import Exit
 from poller.sandbox import Customer
 
-from ..story.rig import Books, webhook
-from ..story.town import Town, needs_root, town, until
+from ..scenario.environment import Town, needs_root, town, until
+from ..scenario.rig import Books, webhook
 from .files import health_check, service
 from .workshop import CANARY, IMAGE, LIMITS, Workshop, facts, workshop
 

@@ -13,7 +13,7 @@ from poller.sandbox import Answers, Customer, Load, Options, Sandbox
 from poller.settings import AccountSettings
 from tests.commands import poller
 from tests.patience import patiently
-from tests.story.town import town
+from tests.scenario.environment import town
 
 WRONG = "0" * 32
 

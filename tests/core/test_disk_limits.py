@@ -16,7 +16,7 @@ from poller.spools.sqlite import SqliteSpool
 from poller.spools.sqlite.watermarks import Levels, Marks, measured, reason
 from poller.testing import ToldClock, anything, some_event
 from tests.patience import patiently
-from tests.story.town import needs_root
+from tests.scenario.environment import needs_root
 
 MIB = 2**20
 MOST = 64 * MIB

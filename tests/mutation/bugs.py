@@ -657,7 +657,7 @@ OPERATION = (
         "os.chmod(self.path, 0o600)",
         "os.chmod(self.path, 0o666)",
         (
-            "tests/story/test_operate.py"
+            "tests/scenario/test_operate.py"
             "::test_dead_letters_are_listed_shown_retried_and_purged_while_the_daemon_runs",
         ),
     ),

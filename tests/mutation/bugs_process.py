@@ -2,7 +2,7 @@
 
 from .bugs import Bug
 
-ONE_SPOOL = "tests/story/test_one_spool.py::"
+ONE_SPOOL = "tests/scenario/test_one_spool.py::"
 UNREAD = "tests/service/test_unread_log.py::"
 
 PROCESS = (
@@ -39,7 +39,7 @@ PROCESS = (
         "            self._tell(found)\n",
         "            self._tell(None)\n",
         (
-            "tests/story/test_storage_moved.py::test_when_the_spools_files_are_no_longer_at_their_paths_nothing_more"
+            "tests/scenario/test_storage_moved.py::test_when_the_spools_files_are_no_longer_at_their_paths_nothing_more"
             "_is_polled_and_the_reason_is_said",
         ),
     ),

@@ -65,7 +65,7 @@ PUSHES = (
         "newcomer",
         (
             f"{HEADS}test_a_genuine_push_is_taken_beside_a_crowd_of_its_own_address",
-            "tests/story/test_floods.py::test_a_thousand_slow_connections_lock_out_neither_pushes_nor_health",
+            "tests/scenario/test_floods.py::test_a_thousand_slow_connections_lock_out_neither_pushes_nor_health",
         ),
     ),
     Bug(
@@ -87,7 +87,9 @@ PUSHES = (
         "poller/runtime/http_server.py",
         "        if self._next is None:\n            self._tell()\n",
         "        self._tell()\n",
-        ("tests/story/test_floods.py::test_a_thousand_slow_connections_lock_out_neither_pushes_nor_health",),
+        (
+            "tests/scenario/test_floods.py::test_a_thousand_slow_connections_lock_out_neither_pushes_nor_health",
+        ),
     ),
     Bug(
         "libraries print to stderr",

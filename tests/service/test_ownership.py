@@ -12,7 +12,7 @@ import yaml
 
 from tests import commands
 from tests.commands import Ended
-from tests.story.town import needs_root
+from tests.scenario.environment import needs_root
 
 from .running import tool, write_config
 

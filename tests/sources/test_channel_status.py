@@ -16,9 +16,9 @@ from poller.sandbox import Answers, Customer, Load, Sandbox
 from poller.settings import AccountSettings
 from poller.sources.channel_status import ChannelStatus, ChannelStatusSettings, Known, Round, learned
 from poller.testing import START
-from tests.story.rig import story
-from tests.story.town import town
-from tests.story.town import until as until_in_town
+from tests.scenario.environment import town
+from tests.scenario.environment import until as until_in_town
+from tests.scenario.rig import story
 
 from .platform import configured, play, running, told, until, until_told
 

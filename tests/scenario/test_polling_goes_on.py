@@ -1,0 +1,141 @@
+"""In never waits for out: polls go on whatever receivers do to their connections, and whether their names exist."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .environment import Town, needs_root, town, until
+from .rig import Process, story, webhook
+
+FLOOD = """
+import socket, threading
+listener = socket.create_server(("127.0.0.1", 0))
+print(listener.getsockname()[1], flush=True)
+def flood(peer):
+    try:
+        peer.recv(65536)
+        while True:
+            peer.sendall(b"HTTP/1.1 103 Early Hints\\r\\nLink: </a>\\r\\n\\r\\n" * 1000)
+    except OSError:
+        peer.close()
+while True:
+    threading.Thread(target=flood, args=(listener.accept()[0],), daemon=True).start()
+"""
+
+
+class Gaps:
+    """How long the platform waited between two polls, at the most."""
+
+    def __init__(self, place: Town) -> None:
+        self._place = place
+        self.most = 0.0
+
+    def watch(self, seconds: float) -> None:
+        end, last, seen = time.monotonic() + seconds, time.monotonic(), self._place.counts.polls
+        while (now := time.monotonic()) < end:
+            if (polls := self._place.counts.polls) != seen:
+                last, seen = now, polls
+            self.most = max(self.most, now - last)
+            time.sleep(0.005)
+
+
+def test_polls_go_on_while_receivers_send_informational_answers_without_end(
+    tmp_path: Path, soak: bool
+) -> None:
+    flood = subprocess.Popen([sys.executable, "-c", FLOOD], stdout=subprocess.PIPE, text=True)
+    try:
+        assert flood.stdout is not None
+        url = f"http://127.0.0.1:{int(flood.stdout.readline())}/"
+        with town(tmp_path) as place:
+            sinks = {f"hook{n}": webhook(place, url=url, batch={"max_events": 1}) for n in range(3)}
+            with story(place, tmp_path, sinks=sinks) as told:
+                process = told.run()
+                place.enqueue(500)
+                until(lambda: process.said("delivery_failed"))
+                before = resident(process)
+                gaps = Gaps(place)
+                gaps.watch(60.0 if soak else 4.0)
+                assert gaps.most < 1.0
+                assert resident(process) - before < 50 * 2**20
+    finally:
+        flood.kill()
+        flood.wait()
+
+
+def resident(process: Process) -> int:
+    pages = Path(f"/proc/{process.child.pid}/statm").read_text().split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+# ---------------------------------------------------------------- names
+
+
+@contextmanager
+def silent_name_server() -> Iterator[list[bytes]]:
+    """A port 53 of its own address on loopback that takes questions and answers none."""
+    questions: list[bytes] = []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.53.0.1", 53))
+
+        def listen() -> None:
+            try:
+                while question := server.recv(2048):
+                    questions.append(question)
+            except OSError:
+                pass
+
+        thread = threading.Thread(target=listen, daemon=True)
+        thread.start()
+        yield questions
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as last:
+            last.sendto(b"", ("127.53.0.1", 53))
+        thread.join(5)
+
+
+@pytest.mark.root
+def test_polls_go_on_while_the_names_of_receivers_are_never_resolved(tmp_path: Path, soak: bool) -> None:
+    """The account's own endpoint is a name too, which the file of hosts knows."""
+    needs_root("a name server of its own is mounted over /etc/resolv.conf")
+    resolv = tmp_path / "resolv.conf"
+    resolv.write_text("nameserver 127.53.0.1\noptions timeout:30 attempts:5\n")
+    with town(tmp_path) as place, silent_name_server() as questions:
+        sinks: dict[str, Any] = {
+            f"hook{n}": webhook(place, url=f"http://hook{n}.example.com/", timeout="1s") for n in range(8)
+        }
+        sinks["pictures"] = {"type": "download", "directory": str(tmp_path / "pictures"), "timeout": "1s"}
+        account = {"cos": {"base_url": "http://pictures.example.com/"}}
+        endpoint = place.endpoint.replace("127.0.0.1", "localhost")
+        with story(place, tmp_path, endpoint=endpoint, account=account, sinks=sinks) as told:
+            place.enqueue(200)
+            mount = 'mount --make-rprivate / && mount --bind "$0" /etc/resolv.conf && exec "$@"'
+            command = [sys.executable, "-m", "poller", "run", "-c", str(told.config)]
+            with (tmp_path / "stderr").open("wb") as stderr:
+                daemon = subprocess.Popen(
+                    ["unshare", "-m", "sh", "-c", mount, str(resolv), *command],
+                    stderr=stderr,
+                    stdin=subprocess.DEVNULL,
+                )
+            try:
+                until(lambda: place.counts.removed == 200 and len(questions) >= 9)
+                gaps = Gaps(place)
+                gaps.watch(60.0 if soak else 5.0)
+                assert gaps.most < 1.0
+                log = [json.loads(line) for line in (tmp_path / "stderr").read_text().splitlines()]
+                assert not [line for line in log if line["event"] == "poll_failed"]
+                assert [line for line in log if line["event"] == "delivery_failed"]
+                daemon.send_signal(signal.SIGTERM)
+                until(lambda: '"event": "stopped"' in (tmp_path / "stderr").read_text())
+            finally:  # its threads may ask for names for long yet
+                daemon.kill()
+                daemon.wait()
