@@ -32,8 +32,8 @@ POLLING = (
         "await asyncio.shield(task)",
         "await task",
         (
-            "tests/unit/test_intake.py::test_stopping_waits_for_the_poll_in_flight_and_commits_its_answer",
-            "tests/unit/test_intake.py::test_a_cancelled_intake_still_keeps_the_answer_of_the_poll_in_flight",
+            "tests/unit/pipeline/test_intake.py::test_stopping_waits_for_the_poll_in_flight_and_commits_its_answer",
+            "tests/unit/pipeline/test_intake.py::test_a_cancelled_intake_still_keeps_the_answer_of_the_poll_in_flight",
         ),
     ),
     Bug(
@@ -41,7 +41,9 @@ POLLING = (
         "poller/pipeline/intake.py",
         "            if task.cancelled():\n",
         "            if task.done():\n",
-        ("tests/unit/test_intake.py::test_a_broken_spool_ends_polling_in_whatever_moment_the_next_poll_is",),
+        (
+            "tests/unit/pipeline/test_intake.py::test_a_broken_spool_ends_polling_in_whatever_moment_the_next_poll_is",
+        ),
     ),
     Bug(
         "the next poll does not wait until the page is durable",
@@ -56,7 +58,7 @@ POLLING = (
         "        if not await self._until_taken(self._spool.prove):\n            return False\n",
         "",
         (
-            "tests/unit/test_intake.py"
+            "tests/unit/pipeline/test_intake.py"
             "::test_nothing_is_polled_before_the_spool_is_proven_and_polling_begins_by_itself",
         ),
     ),
@@ -69,8 +71,8 @@ POLLING = (
         "        group = []\n"
         "        if readings and not await self._append(readings):\n            return\n",
         (
-            "tests/unit/test_intake.py::test_stopping_on_a_full_disk_leaves_the_page_to_the_journal",
-            "tests/unit/test_intake.py::test_a_broken_spool_ends_the_process_and_the_page_waits_in_the_journal",
+            "tests/unit/pipeline/test_intake.py::test_stopping_on_a_full_disk_leaves_the_page_to_the_journal",
+            "tests/unit/pipeline/test_intake.py::test_a_broken_spool_ends_the_process_and_the_page_waits_in_the_journal",
         ),
     ),
     Bug(
@@ -78,7 +80,9 @@ POLLING = (
         "poller/pipeline/intake.py",
         "for number, page in left_over:",
         "for number, page in ():",
-        ("tests/unit/test_intake.py::test_pages_left_in_the_journal_are_read_in_before_the_first_poll",),
+        (
+            "tests/unit/pipeline/test_intake.py::test_pages_left_in_the_journal_are_read_in_before_the_first_poll",
+        ),
     ),
     Bug(
         "one message that cannot be read takes its batch along",
@@ -92,14 +96,18 @@ POLLING = (
         "poller/qcloud/wire/skew.py",
         "0 < skew.seconds <= CORRECTABLE",
         "0 < skew.seconds",
-        ("tests/unit/qcloud/test_skew.py::test_only_an_expired_signature_that_the_skew_explains_corrects",),
+        (
+            "tests/unit/qcloud/wire/test_skew.py::test_only_an_expired_signature_that_the_skew_explains_corrects",
+        ),
     ),
     Bug(
         "a bug in a reader ends the process",
         "poller/pipeline/ingest.py",
         "except Exception as error:",
         "except ArithmeticError as error:",
-        ("tests/unit/test_intake.py::test_a_bug_in_the_reader_ends_in_quarantine_and_polling_goes_on",),
+        (
+            "tests/unit/pipeline/test_intake.py::test_a_bug_in_the_reader_ends_in_quarantine_and_polling_goes_on",
+        ),
     ),
 )
 
@@ -351,35 +359,39 @@ SINKS = (
         "poller/pipeline/courier.py",
         "self._end_shift(_Hand.CARRYING)",
         "self._end_shift(_Hand.CARRYING + 1)",
-        ("tests/unit/test_courier.py::test_stopping_lets_a_delivery_finish_and_claims_no_more",),
+        ("tests/unit/pipeline/test_courier.py::test_stopping_lets_a_delivery_finish_and_claims_no_more",),
     ),
     Bug(
         "every carrier probes a sink that fails",
         "poller/pipeline/courier.py",
         "            async with self._gate:  # one probe at a time\n",
         "            async with asyncio.Lock():\n",
-        ("tests/unit/test_courier.py::test_a_sink_that_keeps_failing_is_probed_by_one_carrier_only",),
+        (
+            "tests/unit/pipeline/test_courier.py::test_a_sink_that_keeps_failing_is_probed_by_one_carrier_only",
+        ),
     ),
     Bug(
         "a refused batch dies as a whole",
         "poller/pipeline/courier.py",
         "            len(batch.deliveries) > 1\n",
         "            len(batch.deliveries) > 1000\n",
-        ("tests/unit/test_courier.py::test_a_refused_batch_is_split_until_only_the_guilty_event_dies",),
+        (
+            "tests/unit/pipeline/test_courier.py::test_a_refused_batch_is_split_until_only_the_guilty_event_dies",
+        ),
     ),
     Bug(
         "deliveries are given up by count",
         "poller/pipeline/retry.py",
         "if age >= policy.give_up_after:",
         "if attempt >= 10:",
-        ("tests/unit/test_courier.py::test_a_day_of_outage_kills_nothing",),
+        ("tests/unit/pipeline/test_courier.py::test_a_day_of_outage_kills_nothing",),
     ),
     Bug(
         "what a Retry-After asks for has no bounds",
         "poller/pipeline/retry.py",
         "min(max(error.after, 0.0), policy.longest_wait)",
         "max(error.after, 0.0)",
-        ("tests/unit/test_retry.py::test_an_attempt_has_one_outcome",),
+        ("tests/unit/pipeline/test_retry.py::test_an_attempt_has_one_outcome",),
     ),
     Bug(
         "the signature does not cover the batch's brackets",
@@ -525,8 +537,8 @@ CALLBACKS = (
         "                await commit\n",
         "                await asyncio.sleep(0)\n",
         (
-            "tests/unit/test_reception.py::test_a_page_is_in_the_spool_when_its_sender_is_told",
-            "tests/unit/test_reception.py"
+            "tests/unit/pipeline/test_push_intake.py::test_a_page_is_in_the_spool_when_its_sender_is_told",
+            "tests/unit/pipeline/test_push_intake.py"
             "::test_a_commit_that_takes_too_long_is_no_commit_and_others_do_not_wait_for_it",
         ),
     ),
@@ -536,7 +548,7 @@ CALLBACKS = (
         "_T.fullmatch(digits)",
         "_T.match(digits)",
         (
-            "tests/unit/qcloud/test_notifications.py"
+            "tests/unit/qcloud/events/test_notifications.py"
             "::test_a_t_of_any_other_form_or_time_is_refused_whatever_its_signature",
         ),
     ),
@@ -546,7 +558,7 @@ CALLBACKS = (
         "if ahead < -LATE:",
         "if ahead < -1e12:",
         (
-            "tests/unit/qcloud/test_notifications.py"
+            "tests/unit/qcloud/events/test_notifications.py"
             "::test_a_t_of_any_other_form_or_time_is_refused_whatever_its_signature",
         ),
     ),
@@ -555,7 +567,7 @@ CALLBACKS = (
         "poller/qcloud/wire/signed_bodies.py",
         'return None if any(matches) else "wrong signature"',
         "return None if matches else None",
-        ("tests/unit/qcloud/test_notifications.py::test_any_other_signature_is_refused",),
+        ("tests/unit/qcloud/events/test_notifications.py::test_any_other_signature_is_refused",),
     ),
     Bug(
         "the allow list lets everybody in",
@@ -598,7 +610,9 @@ CALLBACKS = (
         "poller/qcloud/wire/redaction.py",
         '_PUSH_WORDS: Final = ("txsecret", "txtime", "streamparam")',
         '_PUSH_WORDS: Final = ("nothing",)',
-        ("tests/unit/qcloud/test_notifications.py::test_nothing_that_opens_a_stream_or_signs_is_kept",),
+        (
+            "tests/unit/qcloud/events/test_notifications.py::test_nothing_that_opens_a_stream_or_signs_is_kept",
+        ),
     ),
 )
 
@@ -680,7 +694,7 @@ OPERATION = (
         "poller/pipeline/retry.py",
         "return type(error).__name__",
         'return f"{type(error).__name__}: {error}"',
-        ("tests/unit/test_retry.py::test_a_foreign_exceptions_text_is_not_told",),
+        ("tests/unit/pipeline/test_retry.py::test_a_foreign_exceptions_text_is_not_told",),
     ),
     Bug(
         "an unset variable is empty",

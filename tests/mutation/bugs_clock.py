@@ -2,8 +2,8 @@
 
 from .bugs import CONTRACT, Bug
 
-CLOCKS = "tests/unit/test_clock.py::"
-HOUR = "tests/unit/test_courier.py::test_one_picture_that_asks_for_an_hour_does_not_keep_the_others_waiting"
+CLOCKS = "tests/unit/runtime/test_clock.py::"
+HOUR = "tests/unit/pipeline/test_courier.py::test_one_picture_that_asks_for_an_hour_does_not_keep_the_others_waiting"
 
 CLOCK = (
     Bug(

@@ -32,7 +32,7 @@ HTTP = (
         "return self.nothing_came >= NOTHING_CAME",
         "return False",
         (
-            "tests/unit/test_intake.py"
+            "tests/unit/pipeline/test_intake.py"
             "::test_where_every_answer_is_spoiled_four_pages_are_lost_in_a_minute_and_one_in_each_later_one",
         ),
     ),

@@ -67,7 +67,7 @@ PICTURES_AT_THEIR_PATH = (
         "retry_dead(sink, numbers, together, rebuild)",
         "retry_dead(sink, numbers, together)",
         (
-            "tests/unit/control/test_verbs.py::test_a_letter_is_retried_with_the_url_that_todays_settings_give_it",
+            "tests/unit/operations/test_verbs.py::test_a_letter_is_retried_with_the_url_that_todays_settings_give_it",
         ),
     ),
     Bug(

@@ -2,7 +2,7 @@
 
 from .bugs import Bug
 
-REDACTION = "tests/unit/qcloud/test_redaction.py::"
+REDACTION = "tests/unit/qcloud/wire/test_redaction.py::"
 SPELLED = REDACTION + "test_a_push_secret_is_masked_however_a_message_spells_it"
 
 SECRETS = (
@@ -47,7 +47,7 @@ SECRETS = (
         "correction = seconds if skew.correction and",
         "correction = seconds if",
         (
-            "tests/unit/qcloud/test_skew.py::test_three_answers_that_agree_are_an_alarm_and_correct_nothing",
+            "tests/unit/qcloud/wire/test_skew.py::test_three_answers_that_agree_are_an_alarm_and_correct_nothing",
             "tests/qcloud/test_account.py::test_a_date_that_something_in_between_writes_changes_no_signature",
         ),
     ),
@@ -57,7 +57,7 @@ SECRETS = (
         "    if not skew.correction:\n",
         "    if skew.correction:\n",
         (
-            "tests/unit/qcloud/test_skew.py::test_a_correction_that_brings_refusals_is_dropped_until_the_clocks_change",
+            "tests/unit/qcloud/wire/test_skew.py::test_a_correction_that_brings_refusals_is_dropped_until_the_clocks_change",
         ),
     ),
     Bug(

@@ -38,7 +38,9 @@ STORAGE = (
         "poller/pipeline/intake.py",
         "            self._journal.hand_back(self._held)\n",
         "",
-        ("tests/unit/test_intake.py::test_what_a_stopped_pump_could_not_commit_its_successor_takes",),
+        (
+            "tests/unit/pipeline/test_intake.py::test_what_a_stopped_pump_could_not_commit_its_successor_takes",
+        ),
     ),
     Bug(
         "pages of a source that is gone wait for a restart",

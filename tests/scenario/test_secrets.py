@@ -18,7 +18,7 @@ from urllib.parse import quote
 import pytest
 
 from poller.sandbox import API_FAULTS, COS_FAULTS, Customer
-from tests.unit.qcloud.spellings import SECRET, all_messages
+from tests.unit.qcloud.wire.spellings import SECRET, all_messages
 
 from .environment import Town, town, until
 from .rig import Process, story

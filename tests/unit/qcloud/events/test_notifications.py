@@ -28,7 +28,7 @@ from tests.sources.pushes import (
     signature,
     signed,
 )
-from tests.unit.qcloud.test_files import SAMPLE as ROW_2018
+from tests.unit.qcloud.events.test_files import SAMPLE as ROW_2018
 
 RECEIVED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 BASE = "http://shots-1250000000.file.myqcloud.com/"

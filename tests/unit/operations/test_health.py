@@ -28,7 +28,7 @@ from poller.runtime.metrics import Metrics
 from poller.testing import ToldClock, anything, some_reading
 from tests.core.fakes import Answer, ScriptedSource, ToldSink, memory_spool, opened
 from tests.patience import patiently
-from tests.unit.test_courier import terms
+from tests.unit.pipeline.test_courier import terms
 
 AGE_LIMIT = 900.0
 
