@@ -16,7 +16,7 @@ from poller.qcloud.wire.account import Account
 from poller.settings import AccountSettings
 from poller.sources.channel_status import ChannelStatus
 from poller.sources.recordings import Recordings
-from tests.sources import pages, pushes
+from tests.integration.sources import pages, pushes
 
 SCHEMA: Final = Path(__file__).parent.parent / "docs" / "reference" / "events.schema.json"
 VALID: Final = jsonschema.Draft202012Validator(

@@ -24,7 +24,7 @@ POLLING = (
         "poller/qcloud/wire/client.py",
         "whole = is_complete(body, encoding)",
         "whole = True",
-        ("tests/qcloud/test_client.py::test_a_cut_body_without_a_length_is_not_whole",),
+        ("tests/integration/qcloud/test_client.py::test_a_cut_body_without_a_length_is_not_whole",),
     ),
     Bug(
         "a stop cancels the poll in flight",
@@ -50,7 +50,7 @@ POLLING = (
         "poller/pipeline/journal.py",
         "await self._thread.submit(_Write(frame, payload))",
         "self._thread.submit(_Write(frame, payload)).add_done_callback(_ignore)",
-        ("tests/core/test_journal.py::test_a_failed_write_is_told_and_never_believed_again",),
+        ("tests/integration/pipeline/test_journal.py::test_a_failed_write_is_told_and_never_believed_again",),
     ),
     Bug(
         "polling begins before the spool is proven",
@@ -117,14 +117,16 @@ JOURNAL = (
         "poller/pipeline/journal_file.py",
         "if len(payload) != length or _checksum(number, payload) != checksum:",
         "if len(payload) != length:",
-        ("tests/core/test_journal.py::test_a_damaged_frame_is_left_out_and_hurts_no_neighbour",),
+        (
+            "tests/integration/pipeline/test_journal.py::test_a_damaged_frame_is_left_out_and_hurts_no_neighbour",
+        ),
     ),
     Bug(
         "the journal's mark is the same in every file",
         "poller/pipeline/journal.py",
         "self._mark = os.urandom(16)",
         'self._mark = b"POLLER JOURNAL 1"',
-        ("tests/core/test_journal.py::test_a_page_cannot_forge_a_frame",),
+        ("tests/integration/pipeline/test_journal.py::test_a_page_cannot_forge_a_frame",),
     ),
     Bug(
         "the journal believes the sync after one that failed",
@@ -132,7 +134,7 @@ JOURNAL = (
         "            self._broken = error\n",
         "",
         (
-            "tests/core/test_failed_syncs.py"
+            "tests/integration/spools/test_failed_syncs.py"
             "::test_after_a_failed_sync_the_journal_acknowledges_nothing_and_has_what_it_did",
         ),
     ),
@@ -142,7 +144,7 @@ JOURNAL = (
         "        os.fdatasync(self._fd)\n        if writes:\n",
         "        if writes:\n",
         (
-            "tests/core/test_failed_syncs.py"
+            "tests/integration/spools/test_failed_syncs.py"
             "::test_after_a_failed_sync_the_journal_acknowledges_nothing_and_has_what_it_did",
         ),
     ),
@@ -151,14 +153,16 @@ JOURNAL = (
         "poller/pipeline/journal.py",
         "            pwrite_all(self._fd, zeros[: self._size - offset], offset)\n",
         "            os.ftruncate(self._fd, self._size)\n",
-        ("tests/core/test_journal.py::test_its_space_is_all_there_from_the_start",),
+        ("tests/integration/pipeline/test_journal.py::test_its_space_is_all_there_from_the_start",),
     ),
     Bug(
         "an unreadable journal is deleted",
         "poller/pipeline/journal.py",
         "os.rename(self.path, aside)",
         "os.unlink(self.path)",
-        ("tests/core/test_journal.py::test_an_unreadable_journal_is_moved_aside_and_not_deleted",),
+        (
+            "tests/integration/pipeline/test_journal.py::test_an_unreadable_journal_is_moved_aside_and_not_deleted",
+        ),
     ),
 )
 
@@ -185,7 +189,7 @@ SPOOL = (
         "if unknown or isinstance(failure, StorageCorrupt):",
         "if isinstance(failure, StorageCorrupt):",
         (
-            "tests/core/test_failed_syncs.py"
+            "tests/integration/spools/test_failed_syncs.py"
             "::test_after_a_failed_sync_the_spool_acknowledges_nothing_and_has_what_it_did",
         ),
     ),
@@ -196,7 +200,7 @@ SPOOL = (
         "fcntl.LOCK_SH | fcntl.LOCK_NB",
         (
             CONTRACT + "test_a_second_owner_is_refused",
-            "tests/core/test_journal.py::test_a_second_process_is_refused",
+            "tests/integration/pipeline/test_journal.py::test_a_second_process_is_refused",
         ),
     ),
     Bug(
@@ -303,7 +307,7 @@ SPOOL = (
         "poller/spools/sqlite/watermarks.py",
         "(low, clear) if full else (max_bytes, min_free)",
         "(max_bytes, min_free)",
-        ("tests/core/test_disk_limits.py::test_the_marks",),
+        ("tests/integration/spools/test_disk_limits.py::test_the_marks",),
     ),
     Bug(
         "a full spool still takes pages",
@@ -311,7 +315,7 @@ SPOOL = (
         "if self._marks.full is not None:",
         "if False:",
         (
-            "tests/core/test_disk_limits.py"
+            "tests/integration/spools/test_disk_limits.py"
             "::test_a_disk_with_less_than_min_free_is_refused_before_the_first_poll",
         ),
     ),
@@ -334,14 +338,14 @@ SPOOL = (
         "poller/spools/sqlite/salvage.py",
         "            if low == high or tries > MOST_TRIES:",
         "            if True:",
-        ("tests/spools/test_salvage.py::test_rows_around_damage_come_once",),
+        ("tests/integration/spools/test_salvage.py::test_rows_around_damage_come_once",),
     ),
     Bug(
         "salvage leaves out what lies behind the damage",
         "poller/spools/sqlite/salvage.py",
         "for part in ((low, middle), (middle + 1, high)):",
         "for part in ((low, middle),):",
-        ("tests/spools/test_salvage.py::test_a_bad_page_costs_only_what_is_on_it",),
+        ("tests/integration/spools/test_salvage.py::test_a_bad_page_costs_only_what_is_on_it",),
     ),
     Bug(
         "a migration's steps are committed one by one",
@@ -349,7 +353,7 @@ SPOOL = (
         "            step(connection)\n",
         '            step(connection)\n            connection.execute("COMMIT")\n'
         '            connection.execute("BEGIN IMMEDIATE")\n',
-        ("tests/spools/test_migrations.py::test_a_step_that_fails_leaves_the_old_file",),
+        ("tests/integration/spools/test_migrations.py::test_a_step_that_fails_leaves_the_old_file",),
     ),
 )
 
@@ -398,28 +402,34 @@ SINKS = (
         "poller/sinks/webhook.py",
         "text = body.decode()",
         'text = body.decode().strip("[]")',
-        ("tests/sinks/test_webhook.py::test_the_library_verifies_what_a_real_server_received",),
+        ("tests/integration/sinks/test_webhook.py::test_the_library_verifies_what_a_real_server_received",),
     ),
     Bug(
         "a webhook's id is new for each attempt",
         "poller/sinks/webhook.py",
         '"webhook-id": batch_id,',
         '"webhook-id": f"{batch_id}-{now.timestamp():.6f}".replace(".", "-"),',
-        ("tests/sinks/test_webhook.py::test_the_id_is_the_same_on_every_attempt_and_holds_no_dot",),
+        (
+            "tests/integration/sinks/test_webhook.py::test_the_id_is_the_same_on_every_attempt_and_holds_no_dot",
+        ),
     ),
     Bug(
         "a webhook that is gone is asked again",
         "poller/sinks/webhook.py",
         "if status == 410:",
         "if status == 411:",
-        ("tests/sinks/test_webhook_answers.py::test_each_status_comes_to_one_thing_and_is_sent_once",),
+        (
+            "tests/integration/sinks/test_webhook_answers.py::test_each_status_comes_to_one_thing_and_is_sent_once",
+        ),
     ),
     Bug(
         "only names are judged, and addresses in URLs pass",
         "poller/runtime/http_client.py",
         "socket_factory=guard\n",
         "socket_factory=None if _host(url)[:1].isdigit() else guard\n",
-        ("tests/test_outbound.py::test_no_spelling_of_a_loopback_target_reaches_a_server_there",),
+        (
+            "tests/integration/runtime/test_outbound.py::test_no_spelling_of_a_loopback_target_reaches_a_server_there",
+        ),
     ),
     Bug(
         "an IPv4 address inside an IPv6 one passes for public",
@@ -428,7 +438,9 @@ SINKS = (
         "    if isinstance(address, IPv6Address) and address.ipv4_mapped is None and address.sixtofour:\n"
         "        return True\n"
         "    if isinstance(address, IPv4Address):\n        return not any",
-        ("tests/test_outbound.py::test_an_address_that_is_not_global_unicast_is_refused",),
+        (
+            "tests/integration/runtime/test_outbound.py::test_an_address_that_is_not_global_unicast_is_refused",
+        ),
     ),
 )
 
@@ -439,9 +451,9 @@ PICTURES = (
         '            drafts.sync()\n            reached("picture.synced")\n            self._each(files, publish)',
         "            self._each(files, publish)\n            drafts.sync()",
         (
-            "tests/sinks/download/test_disk.py"
+            "tests/integration/sinks/download/test_disk.py"
             "::test_files_are_synced_before_their_renames_and_folders_after_and_before_returning",
-            "tests/sinks/download/test_disk.py::test_a_file_whose_sync_failed_is_not_published",
+            "tests/integration/sinks/download/test_disk.py::test_a_file_whose_sync_failed_is_not_published",
         ),
     ),
     Bug(
@@ -450,7 +462,7 @@ PICTURES = (
         "os.fsync(opened.open(folders))",
         "opened.open(folders)",
         (
-            "tests/sinks/download/test_disk.py"
+            "tests/integration/sinks/download/test_disk.py"
             "::test_files_are_synced_before_their_renames_and_folders_after_and_before_returning",
         ),
     ),
@@ -460,7 +472,7 @@ PICTURES = (
         "_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC",
         "_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC",
         (
-            "tests/sinks/download/test_disk.py"
+            "tests/integration/sinks/download/test_disk.py"
             "::test_a_planted_link_to_a_folder_is_not_followed_and_its_neighbours_are_stored",
         ),
     ),
@@ -486,14 +498,16 @@ PICTURES = (
         "poller/sinks/download/fetch.py",
         "if self._size > self._max_bytes:",
         "if self._size > 2**40:",
-        ("tests/sinks/download/test_download.py::test_an_endless_body_is_cut_off",),
+        ("tests/integration/sinks/download/test_download.py::test_an_endless_body_is_cut_off",),
     ),
     Bug(
         "pictures are fetched from any address",
         "poller/sinks/download/handle.py",
         "if not self._guard.allows(host):",
         "if host == '0.0.0.0':",
-        ("tests/test_outbound.py::test_no_spelling_of_a_loopback_target_reaches_a_server_there",),
+        (
+            "tests/integration/runtime/test_outbound.py::test_no_spelling_of_a_loopback_target_reaches_a_server_there",
+        ),
     ),
     Bug(
         "a picture's turn is waited for while it connects",
@@ -502,14 +516,16 @@ PICTURES = (
         "        self._multi = pycurl.CurlMulti()\n"
         "        self._multi.setopt(pycurl.M_MAX_HOST_CONNECTIONS, self._per_host)\n"
         "        self._per_host = 10_000\n",
-        ("tests/sinks/download/test_transfers.py::test_waiting_for_a_turn_is_not_taken_for_slow_connecting",),
+        (
+            "tests/integration/sinks/download/test_transfers.py::test_waiting_for_a_turn_is_not_taken_for_slow_connecting",
+        ),
     ),
     Bug(
         "a picture's URL is spelled anew",
         "poller/sinks/download/handle.py",
         "        self.curl.setopt(pycurl.REQUEST_TARGET, target)",
         "        self.curl.unsetopt(pycurl.REQUEST_TARGET)",
-        ("tests/sinks/download/test_transfers.py::test_the_url_is_sent_as_it_stands",),
+        ("tests/integration/sinks/download/test_transfers.py::test_the_url_is_sent_as_it_stands",),
     ),
     Bug(
         "a picture that is not there yet is given up at once",
@@ -517,7 +533,7 @@ PICTURES = (
         "return latest + UPLOAD + MARGIN",
         "return latest",
         (
-            "tests/sinks/download/test_download.py"
+            "tests/integration/sinks/download/test_download.py"
             "::test_a_picture_that_is_not_there_yet_is_asked_for_again_soon",
         ),
     ),
@@ -526,7 +542,9 @@ PICTURES = (
         "poller/sinks/download/hosts.py",
         "if port > 65535 or not hosts.holds(host, port):",
         "if port > 65535:",
-        ("tests/sinks/download/test_hosts.py::test_no_url_whose_host_is_not_allowed_makes_a_request",),
+        (
+            "tests/integration/sinks/download/test_hosts.py::test_no_url_whose_host_is_not_allowed_makes_a_request",
+        ),
     ),
 )
 
@@ -574,14 +592,18 @@ CALLBACKS = (
         "poller/sources/callbacks/receiver.py",
         "if allowed and (who is None or not holds(allowed, who)):",
         "if allowed and who is None:",
-        ("tests/sources/test_callbacks.py::test_an_allow_list_holds_for_signed_notifications_too",),
+        (
+            "tests/integration/sources/test_callbacks.py::test_an_allow_list_holds_for_signed_notifications_too",
+        ),
     ),
     Bug(
         "anybody's X-Forwarded-For is believed",
         "poller/sources/callbacks/callers.py",
         "while hop is not None and hops and holds(trusted, hop):",
         "while hop is not None and hops:",
-        ("tests/sources/test_callbacks.py::test_the_caller_is_the_rightmost_hop_that_is_no_trusted_proxy",),
+        (
+            "tests/integration/sources/test_callbacks.py::test_the_caller_is_the_rightmost_hop_that_is_no_trusted_proxy",
+        ),
     ),
     Bug(
         "a captured notification is taken again",
@@ -589,7 +611,7 @@ CALLBACKS = (
         "if self._replays.holds(digest, monotonic):",
         "if False:",
         (
-            "tests/sources/test_callbacks.py"
+            "tests/integration/sources/test_callbacks.py"
             "::test_a_captured_notification_that_is_sent_again_is_answered_and_stored_once",
         ),
     ),
@@ -601,7 +623,7 @@ CALLBACKS = (
         "        self._replays.add(digest, monotonic + _lives_until(fields, now) - now, monotonic)\n"
         "        await self._entrance.accept(page)\n",
         (
-            "tests/sources/test_callbacks.py"
+            "tests/integration/sources/test_callbacks.py"
             "::test_what_could_not_be_committed_is_refused_and_taken_when_it_comes_again",
         ),
     ),
@@ -622,14 +644,14 @@ LISTS = (
         "poller/sources/recordings.py",
         "memory=_packed(remembered(seen, ends)) if ends else memory,",
         "memory=memory,",
-        ("tests/sources/test_recordings.py::test_a_segment_that_was_seen_is_not_told_again",),
+        ("tests/integration/sources/test_recordings.py::test_a_segment_that_was_seen_is_not_told_again",),
     ),
     Bug(
         "recordings' memory grows for ever",
         "poller/sources/recordings.py",
         "if end > newest - NEAR}",
         "}",
-        ("tests/sources/test_recordings.py::test_the_memory_stays_small",),
+        ("tests/integration/sources/test_recordings.py::test_the_memory_stays_small",),
     ),
     Bug(
         "channel_status tells an interruption after one answer",
@@ -637,7 +659,7 @@ LISTS = (
         "if known.against + 1 < confirm:",
         "if known.against + 1 < 1:",
         (
-            "tests/sources/test_channel_status.py"
+            "tests/integration/sources/test_channel_status.py"
             "::test_a_change_is_told_once_and_an_interruption_after_three_answers",
         ),
     ),
@@ -656,14 +678,14 @@ OPERATION = (
         "poller/runtime/http_server.py",
         "self._end = self._heard + bounds.deadline",
         "self._end = self._heard + bounds.deadline + 3600.0",
-        ("tests/core/test_admin.py::test_a_client_that_drips_is_cut_at_the_deadline",),
+        ("tests/integration/test_admin.py::test_a_client_that_drips_is_cut_at_the_deadline",),
     ),
     Bug(
         "listening ports take any number of connections",
         "poller/runtime/http_server.py",
         "elif len(self._present) >= bounds.most:",
         "elif False:",
-        ("tests/core/test_admin.py::test_connections_beyond_the_bound_are_cut_at_once",),
+        ("tests/integration/test_admin.py::test_connections_beyond_the_bound_are_cut_at_once",),
     ),
     Bug(
         "the control socket is open to everybody",
@@ -680,14 +702,14 @@ OPERATION = (
         "poller/runtime/log.py",
         "show_locals=False",
         "show_locals=True",
-        ("tests/core/test_log.py::test_a_traceback_shows_no_local_variables[json]",),
+        ("tests/integration/runtime/test_log.py::test_a_traceback_shows_no_local_variables[json]",),
     ),
     Bug(
         "console tracebacks show local variables",
         "poller/runtime/log.py",
         "plain = structlog.dev.plain_traceback",
         "plain = structlog.dev.RichTracebackFormatter(show_locals=True)",
-        ("tests/core/test_log.py::test_a_traceback_shows_no_local_variables[console]",),
+        ("tests/integration/runtime/test_log.py::test_a_traceback_shows_no_local_variables[console]",),
     ),
     Bug(
         "a foreign exception's text is told",
@@ -715,7 +737,7 @@ OPERATION = (
         "poller/admin/__init__.py",
         "if not _allowed(request, token):",
         "if not _allowed(request, None):",
-        ("tests/core/test_admin.py::test_with_a_token_only_who_brings_it_sees_more_than_health",),
+        ("tests/integration/test_admin.py::test_with_a_token_only_who_brings_it_sees_more_than_health",),
     ),
 )
 

@@ -2,7 +2,7 @@
 
 from .bugs import Bug
 
-ODD = "tests/qcloud/test_odd_answers.py::"
+ODD = "tests/integration/qcloud/test_odd_answers.py::"
 FORM = ODD + "test_every_message_of_an_answer_comes_out_once_whatever_its_head_looks_like"
 HTTP = (
     Bug(
@@ -42,7 +42,7 @@ HTTP = (
         "    return connection.unsent > 0\n",
         "    return False\n",
         (
-            "tests/sinks/test_webhook_odd_answers.py"
+            "tests/integration/sinks/test_webhook_odd_answers.py"
             "::test_a_2xx_before_the_whole_request_was_sent_is_no_delivery",
         ),
     ),
@@ -52,7 +52,7 @@ HTTP = (
         "if count + 1 > MOST_INTERIM or total + size > LARGEST_INTERIM:",
         "if count < 0:",
         (
-            "tests/qcloud/test_odd_answers.py"
+            "tests/integration/qcloud/test_odd_answers.py"
             "::test_no_more_informational_answers_are_taken_than_anybody_sends",
         ),
     ),
@@ -62,7 +62,7 @@ HTTP = (
         "if len(self._pending) >= MOST_LOOKUPS:",
         "if len(self._pending) < 0:",
         (
-            "tests/test_resolver.py"
+            "tests/integration/runtime/test_resolver.py"
             "::test_who_asks_for_the_same_name_waits_for_the_same_look_up_and_few_names_are_looked_up_at_once",
         ),
     ),

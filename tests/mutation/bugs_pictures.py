@@ -2,7 +2,7 @@
 
 from .bugs import CONTRACT, Bug
 
-PLACE = "tests/sinks/download/test_place.py::"
+PLACE = "tests/integration/sinks/download/test_place.py::"
 
 PICTURES_AT_THEIR_PATH = (
     Bug(
@@ -83,7 +83,7 @@ PICTURES_AT_THEIR_PATH = (
         'if not b"".join(self._pieces).startswith(START):',
         "if True:",
         (
-            "tests/sinks/download/test_download.py"
+            "tests/integration/sinks/download/test_download.py"
             "::test_a_whole_picture_is_stored_whatever_the_head_says_of_its_type_and_coding",
         ),
     ),

@@ -3,7 +3,7 @@
 from .bugs import Bug
 
 CORRECTED = "test_an_event_that_was_announced_wrongly_arrives_as_the_queue_has_it"
-HEADS = "tests/sources/test_heads.py::"
+HEADS = "tests/integration/sources/test_heads.py::"
 SQLITE = "tests/contracts/test_spools.py::TestSqliteSpool::"
 
 PUSHES = (
@@ -19,7 +19,7 @@ PUSHES = (
         "poller/sources/callbacks/receiver.py",
         "provisional = event.kind in (SHOT, RECORDING)",
         "provisional = False",
-        ("tests/sources/test_callbacks.py::test_what_nothing_proves_is_provisional",),
+        ("tests/integration/sources/test_callbacks.py::test_what_nothing_proves_is_provisional",),
     ),
     Bug(
         "another announcement corrects the first",
@@ -56,7 +56,7 @@ PUSHES = (
         "poller/sources/callbacks/receiver.py",
         "        if ahead > EARLY:\n",
         "        if ahead > EARLY * 1e6:\n",
-        ("tests/sources/test_callbacks.py::test_each_check_refuses_for_its_own_reason",),
+        ("tests/integration/sources/test_callbacks.py::test_each_check_refuses_for_its_own_reason",),
     ),
     Bug(
         "who holds connections open keeps them from others",
@@ -97,7 +97,7 @@ PUSHES = (
         "    library_log.install()\n",
         "    assert library_log\n",
         (
-            "tests/core/test_library_log.py::test_what_a_library_says_is_a_few_lines_of_json_without_its_words",
+            "tests/integration/runtime/test_library_log.py::test_what_a_library_says_is_a_few_lines_of_json_without_its_words",
         ),
     ),
     Bug(

@@ -48,7 +48,7 @@ SECRETS = (
         "correction = seconds if",
         (
             "tests/unit/qcloud/wire/test_skew.py::test_three_answers_that_agree_are_an_alarm_and_correct_nothing",
-            "tests/qcloud/test_account.py::test_a_date_that_something_in_between_writes_changes_no_signature",
+            "tests/integration/qcloud/test_account.py::test_a_date_that_something_in_between_writes_changes_no_signature",
         ),
     ),
     Bug(
@@ -66,7 +66,7 @@ SECRETS = (
         "found = flaw(fields, self._keys, ours)",
         "found = flaw(fields, self._keys, theirs)",
         (
-            "tests/sources/test_callbacks.py"
+            "tests/integration/sources/test_callbacks.py"
             "::test_a_push_is_good_by_our_clock_or_by_the_platforms_as_far_as_that_is_believed",
         ),
     ),

@@ -2,7 +2,7 @@
 
 from .bugs import Bug
 
-FLIPS = "tests/core/test_damage_after_a_kill.py::"
+FLIPS = "tests/integration/spools/test_damage_after_a_kill.py::"
 
 STORAGE = (
     Bug(
@@ -48,7 +48,7 @@ STORAGE = (
         "                await self._left_behind(source, keys)\n",
         "                pass\n",
         (
-            "tests/core/test_daemon.py::test_a_page_of_a_source_that_left_the_configuration_goes_to_quarantine",
+            "tests/integration/test_daemon.py::test_a_page_of_a_source_that_left_the_configuration_goes_to_quarantine",
         ),
     ),
 )

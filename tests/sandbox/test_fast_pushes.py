@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from poller.sandbox.media.tags import AUDIO, VIDEO, Tag, look
-from tests.core.test_cli_sandbox import box, got, recorded, until
+from tests.integration.cli.test_cli_sandbox import box, got, recorded, until
 
 from .pushes import encoded, is_frame, joined, shifted, tags_of
 from .rtmp_peer import Writer, amf, control, handshake, opening

@@ -11,7 +11,7 @@ import pytest
 
 from poller.sandbox.query.messages import Said
 
-from ..sources.pushes import post, signed
+from ..integration.sources.pushes import post, signed
 from .environment import Town, town, until
 from .rig import Story, story, webhook
 from .test_callbacks import BOTH, OK, address_of

@@ -19,7 +19,7 @@ from urllib.parse import urlencode
 import pytest
 
 from poller.sandbox import Customer
-from tests.sources.pushes import (
+from tests.integration.sources.pushes import (
     INTERRUPTED_2017,
     KEY,
     PATH,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.commands import poller
-from tests.sources.pushes import KEY, PATH, post, shot, signed
+from tests.integration.sources.pushes import KEY, PATH, post, shot, signed
 
 from .environment import Town, town, until
 from .killed import Ledger, died_at, life

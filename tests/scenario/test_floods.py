@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ..sources.pushes import PATH, post, shot, signed
+from ..integration.sources.pushes import PATH, post, shot, signed
 from .environment import town, until
 from .rig import Process, Story
 from .test_callbacks import OK, address_of, receiving

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sources.pushes import KEY, PATH, post, shot, signed
+from tests.integration.sources.pushes import KEY, PATH, post, shot, signed
 
 from .environment import Town, town, until
 from .rig import Process, Story, story, webhook

@@ -20,7 +20,7 @@ from poller.operations.health import SILENT_FOR
 from poller.pipeline.intake import BEAT, LONGEST_FAILURE_DELAY
 from poller.qcloud.wire.client import Deadlines
 
-from ..sinks.download.shots import jpeg
+from ..integration.sinks.download.shots import jpeg
 from .running import daemon, notifications, queue, tool, until, write_config
 
 ROOT: Final = Path(__file__).parent.parent.parent

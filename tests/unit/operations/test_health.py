@@ -26,7 +26,7 @@ from poller.pipeline.push_intake import Reception
 from poller.runtime.clock import Clock
 from poller.runtime.metrics import Metrics
 from poller.testing import ToldClock, anything, some_reading
-from tests.core.fakes import Answer, ScriptedSource, ToldSink, memory_spool, opened
+from tests.fakes import Answer, ScriptedSource, ToldSink, memory_spool, opened
 from tests.patience import patiently
 from tests.unit.pipeline.test_courier import terms
 

@@ -13,7 +13,7 @@ from poller.operations.requests import NOT_A_REQUEST, read_request
 from poller.spools.sqlite import SqliteSpool
 from poller.spools.sqlite.writer import Writer
 from poller.testing import anything, some_reading
-from tests.core.fakes import sqlite_spool
+from tests.fakes import sqlite_spool
 from tests.patience import patiently
 
 HUGE: Final = "99999999999999999999"

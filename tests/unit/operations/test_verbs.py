@@ -15,7 +15,7 @@ from poller.settings import Settings, load
 from poller.spools import sink_queue as desk
 from poller.spools.sqlite import SqliteSpool
 from poller.testing import START, anything, some_event, some_reading
-from tests.core.fakes import ScriptedSource, sqlite_spool
+from tests.fakes import ScriptedSource, sqlite_spool
 from tests.patience import patiently
 
 CONFIG = """

@@ -17,7 +17,7 @@ from poller.pipeline.retry import RetryPolicy
 from poller.runtime.clock import Clock
 from poller.runtime.metrics import Metrics
 from poller.testing import ToldClock, anything, some_event, some_reading
-from tests.core.fakes import ToldSink, memory_spool
+from tests.fakes import ToldSink, memory_spool
 from tests.patience import PATIENCE, patiently
 
 IDS = [some_event(n).id for n in range(200)]

@@ -16,7 +16,7 @@ from poller.pipeline.journal import Journal
 from poller.runtime.clock import Clock
 from poller.runtime.metrics import Metrics
 from poller.testing import START, anything, some_event, some_reading
-from tests.core.fakes import Answer, ScriptedSource, memory_spool, opened, sqlite_spool
+from tests.fakes import Answer, ScriptedSource, memory_spool, opened, sqlite_spool
 from tests.patience import PATIENCE, patiently
 
 SHOTS = Pace(min_delay=0.25, max_delay=5.0, max_in_flight=4)

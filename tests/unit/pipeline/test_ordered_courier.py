@@ -15,7 +15,7 @@ from poller.runtime.clock import Clock
 from poller.runtime.metrics import Metrics
 from poller.settings import load
 from poller.testing import anything, some_event
-from tests.core.fakes import ToldSink, sqlite_spool
+from tests.fakes import ToldSink, sqlite_spool
 from tests.patience import patiently
 
 STREAMS = 7

@@ -18,7 +18,7 @@ from poller.pipeline.push_intake import COMMIT_TOGETHER, Reception
 from poller.runtime.metrics import Metrics
 from poller.spools.sqlite import SqliteSpool
 from poller.testing import START, anything, some_change, some_event
-from tests.core.fakes import sqlite_spool
+from tests.fakes import sqlite_spool
 from tests.patience import patiently
 
 

@@ -14,7 +14,7 @@ from poller.runtime import ages
 from poller.runtime.clock import Clock
 from poller.testing import START, ToldClock, anything, some_event, some_reading
 from poller.testing.factories import claims_nothing
-from tests.core.fakes import sqlite_spool
+from tests.fakes import sqlite_spool
 from tests.patience import patiently
 
 HOUR, DAY, YEAR = 3600.0, 86400.0, 365 * 86400.0

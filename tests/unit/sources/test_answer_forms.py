@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from poller.core.model import PollOutcome
-from tests.sources.pages import (
+from tests.integration.sources.pages import (
     BYTES,
     ENVELOPES,
     LAYOUTS,

@@ -3,7 +3,7 @@
 import pytest
 
 from poller.core.model import PollOutcome
-from tests.sources.pages import RECEIVED, expected, names, raw, read
+from tests.integration.sources.pages import RECEIVED, expected, names, raw, read
 
 # ---------------------------------------------------------------- poison
 

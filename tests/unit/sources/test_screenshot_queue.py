@@ -12,8 +12,8 @@ from poller.pipeline.ingest import Scribe
 from poller.runtime.metrics import Metrics
 from poller.sources.screenshot_queue import ScreenshotQueue
 from poller.spools.memory import MemorySpool
-from tests.core.fakes import ScriptedSource
-from tests.sources.pages import KEY, PUSH, RECEIVED, Object, message, page_of, raw, read
+from tests.fakes import ScriptedSource
+from tests.integration.sources.pages import KEY, PUSH, RECEIVED, Object, message, page_of, raw, read
 
 # ---------------------------------------------------------------- what an event says
 

@@ -10,7 +10,7 @@ from poller.core.model import Retry
 from poller.spools.memory import KEPT_SETTLED, MemorySpool
 from poller.testing import anything, some_event, some_reading
 from poller.testing.factories import done
-from tests.core.fakes import memory_spool
+from tests.fakes import memory_spool
 from tests.patience import patiently
 
 

@@ -14,7 +14,7 @@ from poller.core.model import Batch, Dead, Done, Event, Outcome, PollOutcome, Re
 from poller.spools import ordered_sink_queue as ordered
 from poller.spools.sqlite import SqliteSpool
 from poller.testing import ToldClock, anything, some_event
-from tests.core.fakes import sqlite_spool
+from tests.fakes import sqlite_spool
 from tests.patience import patiently
 
 KEPT_LINES = ordered.KEPT_LINES

@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 from poller.core.model import Batch, Choice, Dead, Done, Outcome, Retry
 from poller.spools.sqlite import SqliteSpool
 from poller.testing import ToldClock, anything, some_event, some_reading
-from tests.core.fakes import sqlite_spool
+from tests.fakes import sqlite_spool
 from tests.patience import patiently
 
 SINKS = ("a", "b")

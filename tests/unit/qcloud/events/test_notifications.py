@@ -14,7 +14,7 @@ from poller.qcloud.events.notifications import notification_event
 from poller.qcloud.events.screenshots import screenshot_event
 from poller.qcloud.wire.messages import Unreadable
 from poller.qcloud.wire.signed_bodies import flaw, is_signed, masked, open_body
-from tests.sources.pushes import (
+from tests.integration.sources.pushes import (
     INTERRUPTED_2017,
     KEY,
     PUSH_SECRET,

@@ -27,7 +27,7 @@ from poller.qcloud.wire.redaction import (
 from poller.qcloud.wire.replies import open_answer
 from poller.runtime.metrics import Metrics
 from poller.spools.memory import MemorySpool
-from tests.core.fakes import ScriptedSource
+from tests.fakes import ScriptedSource
 
 from .spellings import NUMBER, SECRET, all_messages
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poller.sinks.download.paths import LONGEST_PART, Layout, Place, encoded, parse_template
-from tests.sinks.download.names import HOSTILE_NAMES
-from tests.sinks.download.shots import shot
+from tests.integration.sinks.download.names import HOSTILE_NAMES
+from tests.integration.sinks.download.shots import shot
 
 AT = datetime(2016, 8, 22, 23, 30, tzinfo=UTC)
 PLAIN = re.compile(r"[A-Za-z0-9_@#=+,%~][A-Za-z0-9_.@#=+,%~-]*")

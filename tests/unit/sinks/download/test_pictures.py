@@ -8,7 +8,7 @@ from fastcrc import crc64
 
 from poller.core.errors import Rejected, TryLater
 from poller.sinks.download.pictures import check_checksum, check_picture
-from tests.sinks.download.shots import jpeg
+from tests.integration.sinks.download.shots import jpeg
 
 PIXELS = 50_000_000
 DQT = b"\xff\xdb\x00\x43\x00" + bytes(range(1, 65))

@@ -14,7 +14,7 @@ from poller.core.model import Done
 from poller.spools.sqlite import SqliteSpool
 from poller.spools.sqlite.corrupt_file import condemn
 from poller.testing import ToldClock, anything, some_event, some_reading
-from tests.core.fakes import sqlite_spool
+from tests.fakes import sqlite_spool
 from tests.patience import patiently
 
 STAMP = "20260102T030405Z"

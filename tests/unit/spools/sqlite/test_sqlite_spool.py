@@ -22,7 +22,7 @@ from poller.spools.sqlite.writer import Writer
 from poller.testing import ToldClock, anything, some_event, some_reading
 from poller.testing.corrections import announced
 from poller.testing.factories import claims_nothing
-from tests.core.fakes import sqlite_spool
+from tests.fakes import sqlite_spool
 from tests.patience import PATIENCE, patiently
 
 DAY = 86400.0

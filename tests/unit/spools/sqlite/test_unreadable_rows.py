@@ -13,7 +13,7 @@ from poller.core.errors import StorageCorrupt
 from poller.core.model import Dead, PollOutcome, Reading, Reject, Retry
 from poller.spools.sqlite import SqliteSpool
 from poller.testing import START, anything, some_event, some_reading
-from tests.core.fakes import sqlite_spool
+from tests.fakes import sqlite_spool
 from tests.patience import patiently
 
 DEEP: Final = b"[" * 200_000

@@ -21,7 +21,7 @@ from tests.patience import PATIENCE
 
 from .servers import batch, event
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -179,7 +179,7 @@ def test_a_line_that_was_cut_by_a_full_disk_is_finished_before_the_next(tmp_path
         import asyncio, resource, signal, sys
         from poller.core.errors import TryLater
         from poller.sinks.stdout import Stdout, StdoutSettings, short_line
-        from tests.sinks.servers import batch
+        from tests.integration.sinks.servers import batch
 
         async def main():
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -213,7 +213,7 @@ def test_a_process_ends_although_its_pipe_is_full() -> None:
     program = """
         import asyncio
         from poller.sinks.stdout import Stdout, StdoutSettings, short_line
-        from tests.sinks.servers import batch
+        from tests.integration.sinks.servers import batch
 
         async def main():
             async with Stdout("console", StdoutSettings(type="stdout"), {}) as sink:

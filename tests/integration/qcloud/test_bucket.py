@@ -13,9 +13,9 @@ from poller.qcloud.bucket import Answered, judge, probe
 from poller.runtime.outbound import AddressGuard
 from poller.sandbox import Customer
 from tests.commands import poller
+from tests.integration.sinks.download.shots import ok, serving
 from tests.patience import patiently
 from tests.scenario.environment import Town, town
-from tests.sinks.download.shots import ok, serving
 
 HERE = AddressGuard([ip_network("127.0.0.0/8")])
 NO_BUCKET = b"<?xml version='1.0'?><Error><Code>NoSuchBucket</Code></Error>"

@@ -16,7 +16,7 @@ from poller.spools.sqlite.schema import VERSION
 from poller.testing import some_event
 from tests import commands
 from tests.commands import Ended
-from tests.spools.test_migrations import FIXTURES, laid
+from tests.integration.spools.test_migrations import FIXTURES, laid
 
 PAGE = 8192
 CONFIG = """

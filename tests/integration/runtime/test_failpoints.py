@@ -14,7 +14,7 @@ import pytest
 from poller.runtime import failpoints
 from poller.runtime.failpoints import POINTS, armed, reached
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def test_every_point_is_passed_at_one_place_in_the_program_and_no_other_is() -> None:

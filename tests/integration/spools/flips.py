@@ -16,7 +16,7 @@ from poller.pipeline import recovery
 from poller.pipeline.journal import Journal
 from poller.spools.sqlite import SqliteSpool
 from poller.testing import START, some_event, some_reading
-from tests.core.fakes import sqlite_spool
+from tests.fakes import sqlite_spool
 
 SIZE = 16 * 1024 * 1024
 COMMITTED = 60

@@ -77,7 +77,9 @@ def test_the_last_fixture_has_todays_tables(tmp_path: Path) -> None:
     new = tmp_path / "new.db"
     with closing(sqlite3.connect(new)) as db:
         db.executescript(SCHEMA)
-    assert tables(laid(tmp_path, FIXTURES[-1])) == tables(new), "tests/spools/make_fixture.py says what to do"
+    assert tables(laid(tmp_path, FIXTURES[-1])) == tables(new), (
+        "tests/integration/spools/make_fixture.py says what to do"
+    )
 
 
 # ---------------------------------------------------------------- the mechanism, on steps of the test's own
@@ -125,7 +127,7 @@ def test_a_kill_in_the_middle_leaves_the_old_file(tmp_path: Path) -> None:
     program = textwrap.dedent("""
         import os, signal, sqlite3, sys
         from poller.spools.sqlite.migrations import migrate
-        from tests.spools.test_migrations import add_column, add_table
+        from tests.integration.spools.test_migrations import add_column, add_table
         def killed(db):
             add_table(db)
             db.execute("PRAGMA cache_spill=1"); db.execute("INSERT INTO more VALUES (randomblob(50000000))")

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.core import flips
+from tests.integration.spools import flips
 from tests.patience import patiently
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CASES = [("journal", name) for name in flips.JOURNAL] + [("spool.db-wal", name) for name in flips.WAL]
 
 
@@ -20,7 +20,10 @@ CASES = [("journal", name) for name in flips.JOURNAL] + [("spool.db-wal", name) 
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("killed")
     ended = subprocess.run(
-        [sys.executable, "-m", "tests.core.flips", str(folder)], cwd=ROOT, check=False, timeout=120
+        [sys.executable, "-m", "tests.integration.spools.flips", str(folder)],
+        cwd=ROOT,
+        check=False,
+        timeout=120,
     )
     assert ended.returncode == -9
     return folder

@@ -34,9 +34,8 @@ from poller.sources.callbacks.callers import (
     Replays,
     caller,
 )
-from tests.core.fakes import sqlite_spool
-from tests.patience import patiently
-from tests.sources.pushes import (
+from tests.fakes import sqlite_spool
+from tests.integration.sources.pushes import (
     KEY,
     PATH,
     PUSH_SECRET,
@@ -47,6 +46,7 @@ from tests.sources.pushes import (
     signature,
     signed,
 )
+from tests.patience import patiently
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 EPOCH = NOW.timestamp()

@@ -12,7 +12,7 @@ import pytest
 from poller.pipeline.journal import Journal
 from poller.runtime.clock import Clock
 from poller.testing import anything
-from tests.core.fakes import sqlite_spool
+from tests.fakes import sqlite_spool
 
 pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
 
@@ -21,7 +21,7 @@ import asyncio, sys
 from pathlib import Path
 from poller.core.errors import StorageError
 from poller.testing import anything, some_reading
-from tests.core.fakes import sqlite_spool
+from tests.fakes import sqlite_spool
 
 async def main():
     async with sqlite_spool(Path(sys.argv[1])) as spool:
@@ -40,7 +40,7 @@ import asyncio, sys
 from pathlib import Path
 from poller.core.errors import StorageError
 from poller.pipeline.journal import Journal
-from tests.core.test_journal import page
+from tests.integration.pipeline.test_journal import page
 
 async def keep(journal, n):
     await asyncio.sleep(0.05 * (n % 2))

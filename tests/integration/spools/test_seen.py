@@ -20,7 +20,7 @@ from poller.core.model import Event, PollOutcome, Reading
 from poller.spools.sqlite import SqliteSpool, seen
 from poller.spools.sqlite.examine import examine
 from poller.testing import ToldClock, anything, some_event, some_reading, some_recording
-from tests.core.fakes import sqlite_spool
+from tests.fakes import sqlite_spool
 from tests.patience import patiently
 
 DAY = 86400.0
@@ -117,7 +117,7 @@ def test_ids_stay_known_when_the_process_is_killed(tmp_path: Path) -> None:
         from pathlib import Path
         from poller.spools.sqlite import seen
         from poller.testing import ToldClock, anything, some_reading
-        from tests.core.fakes import sqlite_spool
+        from tests.fakes import sqlite_spool
         seen.MERGE_AT, seen.MERGE_STEP = 20, 5
         async def main():
             async with sqlite_spool(Path(sys.argv[1]), ToldClock(), 0.0) as spool:
