@@ -6,7 +6,7 @@ from typing import Final
 
 import pytest
 
-ROOT: Final = Path(__file__).parent.parent
+ROOT: Final = Path(__file__).parents[2]
 NAMED: Final = re.compile(r"[\w./-]*[\w-]\.md\b")
 """A document by its path from the repository's root, from `docs`, or from the file that names it."""
 FOLDERS: Final = ("poller", "tests", "docs", "systemd", ".ci")

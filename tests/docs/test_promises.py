@@ -12,7 +12,7 @@ from tests.faults.matrix import MATRIX
 from tests.mutation.bugs import BUGS
 from tests.names import is_there
 
-ROOT: Final = Path(__file__).parent.parent
+ROOT: Final = Path(__file__).parents[2]
 PROMISES: Final = registry()
 
 

@@ -30,7 +30,7 @@ from poller.settings import (
     load,
 )
 
-EXAMPLE: Final = Path(__file__).parent.parent / "config.example.yaml"
+EXAMPLE: Final = Path(__file__).parents[2] / "config.example.yaml"
 TEXT: Final = EXAMPLE.read_text()
 ENVIRON: Final = dict.fromkeys(re.findall(r"\$\{([A-Z_]+)\}", TEXT), "whsec_" + "A" * 32)
 GROUPS: Final[Mapping[str, plugins.Group]] = {

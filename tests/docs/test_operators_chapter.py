@@ -12,7 +12,7 @@ import yaml
 from poller.core.model import PollOutcome, PushOutcome
 from poller.runtime.metrics import Metrics
 
-ROOT: Final = Path(__file__).parent.parent
+ROOT: Final = Path(__file__).parents[2]
 OPERATIONS: Final = ROOT / "docs" / "operations"
 ALARMS: Final = sorted((OPERATIONS / "alarms").glob("*.md"))
 ASIDE: Final = ("sandbox", "demo", "testing")

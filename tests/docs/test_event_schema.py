@@ -18,7 +18,7 @@ from poller.sources.channel_status import ChannelStatus
 from poller.sources.recordings import Recordings
 from tests.integration.sources import pages, pushes
 
-SCHEMA: Final = Path(__file__).parent.parent / "docs" / "reference" / "events.schema.json"
+SCHEMA: Final = Path(__file__).parents[2] / "docs" / "reference" / "events.schema.json"
 VALID: Final = jsonschema.Draft202012Validator(
     json.loads(SCHEMA.read_text()), format_checker=jsonschema.FormatChecker()
 )

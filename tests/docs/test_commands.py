@@ -5,7 +5,7 @@ What a block is stands in a comment above it:
 - `configuration`: `poller check` accepts it as it stands
 - `part of a configuration`: `poller check` accepts it together with the README's
 - `customers`: `poller sandbox` accepts it
-- `alert rules`: `tests/test_operators_chapter.py` reads them
+- `alert rules`: `tests/docs/test_operators_chapter.py` reads them
 - `needs a plug-in`: a setting of an adapter that is not ours
 - `run`: all of its commands are run beside a sandbox and a daemon; of other blocks those of `poller` that end alone
 - `run: sandbox`: the same, against a sandbox's control port
