@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from poller.core.errors import NotSent
-from poller.core.model import Batch, Page, PollOutcome, Reading, Reject
+from poller.core.model import Batch, ParsedPage, PollOutcome, RawPage, Reject
 from poller.core.ports import Spool
 from poller.pipeline.journal import Journal
 from poller.runtime.clock import Clock
@@ -63,7 +63,7 @@ class ScriptedSource:
     async def ready(self) -> None:
         return None
 
-    async def fetch(self) -> Page:
+    async def fetch(self) -> RawPage:
         self.fetches += 1
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
@@ -85,7 +85,7 @@ class ScriptedSource:
         if not self.script:
             self.exhausted.set()
         body = b"" if answer.get("silent") else json.dumps(answer).encode()
-        return Page(
+        return RawPage(
             source=self.name,
             received_at=START,
             status=200,
@@ -95,7 +95,7 @@ class ScriptedSource:
             about=str(answer.get("about", "")),
         )
 
-    def read(self, page: Page, memory: bytes) -> Reading:
+    def read(self, page: RawPage, memory: bytes) -> ParsedPage:
         answer = json.loads(page.body or b'{"outcome": "uncertain"}')
         if answer.get("raises"):
             raise KeyError("a bug in the reader")
@@ -104,7 +104,7 @@ class ScriptedSource:
             if "bad" in answer
             else []
         )
-        return Reading(
+        return ParsedPage(
             events=tuple(some_event(n) for n in answer.get("events", ())),
             rejects=tuple(rejects),
             outcome=PollOutcome(answer.get("outcome", "partial")),
@@ -114,7 +114,7 @@ class ScriptedSource:
         )
 
 
-class ToldSink:
+class ScriptedSink:
     """Delivers into a list, or raises what `says` returns for a batch."""
 
     def __init__(

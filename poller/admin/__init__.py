@@ -8,12 +8,12 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from poller.operations.health import Health
-from poller.runtime.http_server import Answer
+from poller.runtime.http_server import Handler
 
 Examine = Callable[[], Awaitable[Health]]
 
 
-def answers(registry: CollectorRegistry, examine: Examine, token: str | None) -> Answer:
+def answers(registry: CollectorRegistry, examine: Examine, token: str | None) -> Handler:
     """Answer the three paths. `examine` judges all parts, and sets the gauges by what it finds.
 
     With a token, `/metrics` and `/readyz` want `Authorization: Bearer TOKEN`; `/healthz` says nothing that

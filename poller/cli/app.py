@@ -35,8 +35,8 @@ def main(stop: Stop) -> NoReturn:
     raise SystemExit(Exit.DONE)
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(check_key: bool) -> None:
+    if check_key:
         typer.echo(f"poller {__version__}")
         raise typer.Exit(Exit.DONE)
 
@@ -143,21 +143,21 @@ async def _connect(settings: "Settings") -> int:
                 pass
     except StorageLocked as error:
         typer.echo(f"the parts were not opened, because a daemon runs: {error}", err=True)
-    asked, probed = await _ask_platform(settings), await _probe_buckets(settings)
-    return asked or probed
+    check_key, probed = await _ask_platform(settings), await _probe_buckets(settings)
+    return check_key or probed
 
 
 async def _ask_platform(settings: "Settings") -> int:
     """Say for each account whether its key is right; an account whose key is not known to be right fails it."""
-    from poller.qcloud.key_check import Standing, asked
+    from poller.qcloud.key_check import KeyState, check_key
     from poller.qcloud.wire.account import Account
 
     code = Exit.DONE
     for name, account_settings in settings.accounts.items():
         async with Account(name, account_settings) as account:
-            found = await asked(account)
-        typer.echo(f"account {name}: {found}", err=found.standing is not Standing.RIGHT)
-        if found.standing is not Standing.RIGHT:
+            found = await check_key(account)
+        typer.echo(f"account {name}: {found}", err=found.state is not KeyState.RIGHT)
+        if found.state is not KeyState.RIGHT:
             code = Exit.FAILED
     return code
 

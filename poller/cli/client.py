@@ -39,9 +39,9 @@ def request(
 ) -> "Request":
     """What the words of a command come to; ages are durations."""
     from poller.control import Request, Verb
-    from poller.core.model import Choice
+    from poller.core.model import Filter
 
-    chosen = Choice(
+    chosen = Filter(
         of=of,
         stream=stream,
         reason=reason,
@@ -198,5 +198,5 @@ async def _done_at_rest(settings: "Settings", asked: "Request") -> list["Row"]:
     from poller.cli.offline import at_rest
     from poller.control import answer
 
-    async with at_rest(settings) as works:
-        return [row async for row in answer(works, asked) if row is not None]
+    async with at_rest(settings) as context:
+        return [row async for row in answer(context, asked) if row is not None]

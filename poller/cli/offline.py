@@ -3,9 +3,9 @@
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
-from poller.control import ControlError, Works
+from poller.control import ControlError, OperatorContext
 from poller.core.ports import PushedSource, Source
-from poller.daemon.wiring import build_source, build_spool, wants
+from poller.daemon.wiring import build_source, build_spool, event_filter
 from poller.qcloud.wire.account import Account
 from poller.runtime.clock import Clock, KeepsTime
 from poller.runtime.metrics import Metrics
@@ -13,7 +13,7 @@ from poller.settings import Settings, SourceSettings
 
 
 @asynccontextmanager
-async def at_rest(settings: Settings) -> AsyncIterator[Works]:
+async def at_rest(settings: Settings) -> AsyncIterator[OperatorContext]:
     """The works without a daemon. Raises `StorageLocked` when one runs; never makes a spool that was not there."""
     path = getattr(settings.spool, "path", None)
     if path is None:
@@ -23,8 +23,8 @@ async def at_rest(settings: Settings) -> AsyncIterator[Works]:
     spool = build_spool(settings.spool)
     async with spool:
         for name, sink in settings.sinks.items():
-            await spool.attach(name, wants(sink.only), ordered=sink.ordered)
-        yield Works(
+            await spool.attach(name, event_filter(sink.only), ordered=sink.ordered)
+        yield OperatorContext(
             settings=settings,
             spool=spool,
             clock=spool.clock if isinstance(spool, KeepsTime) else Clock(),

@@ -3,7 +3,7 @@
 from poller.control.client import NotRunning, ask
 from poller.control.place import socket_path
 from poller.control.server import ControlServer
-from poller.operations.operator_context import Works
+from poller.operations.operator_context import OperatorContext
 from poller.operations.requests import ControlError, Request, Row, Verb
 from poller.operations.verbs import answer
 
@@ -11,10 +11,10 @@ __all__ = [
     "ControlError",
     "ControlServer",
     "NotRunning",
+    "OperatorContext",
     "Request",
     "Row",
     "Verb",
-    "Works",
     "answer",
     "ask",
     "socket_path",

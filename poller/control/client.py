@@ -8,7 +8,7 @@ import msgspec
 
 from poller.control.place import reachable
 from poller.core.errors import PollerError
-from poller.operations.requests import ControlError, Request, Row, encode, read_line
+from poller.operations.requests import ControlError, Request, Row, encode, read_reply_line
 
 SILENCE = 60.0
 """Seconds without a word after which a daemon is taken to hang."""
@@ -49,7 +49,7 @@ def _rows(connection: socket.socket) -> Iterator[Row]:
         for text in lines:
             if not text.strip():
                 continue
-            line = read_line(text)
+            line = read_reply_line(text)
             if line.error is not None:
                 raise ControlError(line.error)
             if line.end:

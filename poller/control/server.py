@@ -16,7 +16,7 @@ from poller.core.errors import PollerError
 from poller.operations.requests import (
     LARGEST_REQUEST,
     NOT_A_REQUEST,
-    Line,
+    ReplyLine,
     Request,
     Row,
     encode,
@@ -30,7 +30,7 @@ READ_WITHIN = 5.0
 WRITE_WITHIN = 10.0
 MOST_CONNECTIONS = 16
 
-Answer = Callable[[Request], AsyncGenerator[Row | None, None]]
+RequestHandler = Callable[[Request], AsyncGenerator[Row | None, None]]
 """Yields rows; None says that the work goes on. What it does between two yields is never cancelled."""
 
 
@@ -40,7 +40,7 @@ class ControlServer:
     Where no socket can be made (some file systems), that is logged, and the daemon runs without.
     """
 
-    def __init__(self, path: Path, answer: Answer) -> None:
+    def __init__(self, path: Path, answer: RequestHandler) -> None:
         self.path = path
         self._answer = answer
         self._server: asyncio.Server | None = None
@@ -115,24 +115,24 @@ class ControlServer:
             async with asyncio.timeout(READ_WITHIN):
                 request = read_request(await reader.readline())
         except NOT_A_REQUEST as error:
-            await _say(writer, Line(error=f"not a request of this version: {error}"))
+            await _say(writer, ReplyLine(error=f"not a request of this version: {error}"))
             return
         finally:
             self._reading.discard(task)
         try:
             async with aclosing(self._answer(request)) as rows:
                 async for row in rows:
-                    await _say(writer, None if row is None else Line(row=row))
+                    await _say(writer, None if row is None else ReplyLine(row=row))
                     if self._closing:
-                        await _say(writer, Line(error="the daemon is stopping; what was done is done"))
+                        await _say(writer, ReplyLine(error="the daemon is stopping; what was done is done"))
                         return
         except PollerError as error:
-            await _say(writer, Line(error=str(error)))
+            await _say(writer, ReplyLine(error=str(error)))
         else:
-            await _say(writer, Line(end=True))
+            await _say(writer, ReplyLine(end=True))
 
 
-async def _say(writer: asyncio.StreamWriter, line: Line | None) -> None:
+async def _say(writer: asyncio.StreamWriter, line: ReplyLine | None) -> None:
     writer.write(b"\n" if line is None else encode(line) + b"\n")
     async with asyncio.timeout(WRITE_WITHIN):
         await writer.drain()

@@ -43,7 +43,7 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     last_segment: datetime | None = None
 
 
-def noted(stream: Stream | None, event: Event) -> Stream:
+def with_event(stream: Stream | None, event: Event) -> Stream:
     """What is known of a stream after an event of it."""
     if stream is None:
         at = event.received_at
@@ -159,7 +159,7 @@ class Catalogue:
         if event.kind == "channel" and not is_news(known, event):
             return False
         if known is not None or len(self._streams) + len(self._draft) < MOST:
-            self._draft[key] = noted(known, event)
+            self._draft[key] = with_event(known, event)
         return True
 
     def keep(self) -> None:

@@ -20,7 +20,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # ---------------------------------------------------------------- in: pages and readings
 
 
-class Page(msgspec.Struct, frozen=True, kw_only=True):
+class RawPage(msgspec.Struct, frozen=True, kw_only=True):
     """One answer as it came, nothing decoded.
 
     `status` is 0 when not even the headers arrived. `encoding` is the answer's Content-Encoding.
@@ -78,7 +78,7 @@ class Reject(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
 
 
-class Reading(msgspec.Struct, frozen=True, kw_only=True):
+class ParsedPage(msgspec.Struct, frozen=True, kw_only=True):
     """All that a source read in one page.
 
     `detail` is the platform's own word for an outcome that is not good (for the log, redacted).
@@ -368,7 +368,7 @@ class Quarantined(msgspec.Struct, frozen=True, kw_only=True):
     reject: Reject
 
 
-class Choice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Filter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which dead letters, or which rejects in quarantine, are meant; what is left out does not restrict.
 
     `of` is the sink or the source, `reason` a part of the reason, `stream` a dead letter's stream id. `ids` are
@@ -407,7 +407,7 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         )
 
 
-EVERYTHING = Choice()
+EVERYTHING = Filter()
 
 
 class Backlog(msgspec.Struct, frozen=True, kw_only=True):

@@ -27,14 +27,14 @@ from poller.core.model import (
     EVERYTHING,
     Backlog,
     Batch,
-    Choice,
     DeadLetter,
     Event,
+    Filter,
     Outcome,
-    Page,
+    ParsedPage,
     PushOutcome,
     Quarantined,
-    Reading,
+    RawPage,
     Reject,
     unchanged,
 )
@@ -79,7 +79,7 @@ class Source(Port, Protocol):
         ...
 
     @abstractmethod
-    async def fetch(self) -> Page:
+    async def fetch(self) -> RawPage:
         """One request, I/O only. Never cancelled: it must end by its own deadlines (60 s at the most).
 
         Returns the answer as it came, also a cut or a bad one (`whole`, `status`), also when only silence
@@ -89,10 +89,10 @@ class Source(Port, Protocol):
         ...
 
     @abstractmethod
-    def read(self, page: Page, memory: bytes) -> Reading:
+    def read(self, page: RawPage, memory: bytes) -> ParsedPage:
         """What is in a page: pure, without clock or I/O, the same again for the same arguments.
 
-        `memory` is what the last reading about the same (`Page.about`) left, empty at first; the reading names the
+        `memory` is what the last reading about the same (`RawPage.about`) left, empty at first; the reading names the
         same `about`. A source that asks for one thing after the other says `FULL` for each good answer: "again at
         once, and on more lanes"; its `ready` waits until the next one is due.
         Never raises for anything the platform could send; what cannot be read is a `Reject`. If it raises
@@ -111,10 +111,10 @@ class Follows(Protocol):
         ...
 
 
-class Entrance(Protocol):
+class PushHandler(Protocol):
     """What the core gives a pushed source: where its pages go in, and where it tells of the rest."""
 
-    async def accept(self, page: Page) -> None:
+    async def accept(self, page: RawPage) -> None:
         """Read a page and commit what it holds; returns only when that is as durable as the spool gets.
 
         The page must hold nothing that may not be stored: if `read` raises (a bug), it is quarantined whole.
@@ -148,7 +148,7 @@ class PushedSource(Port, Protocol):
         ...
 
     @abstractmethod
-    def attach(self, entrance: Entrance) -> None:
+    def attach(self, entrance: PushHandler) -> None:
         """Say where pages go; called once, before entering."""
         ...
 
@@ -158,7 +158,7 @@ class PushedSource(Port, Protocol):
         ...
 
     @abstractmethod
-    def read(self, page: Page) -> Reading:
+    def read(self, page: RawPage) -> ParsedPage:
         """What is in a page: pure, like `Source.read`, but without a memory."""
         ...
 
@@ -171,7 +171,7 @@ class Spool(Port, Protocol):
     """
 
     @abstractmethod
-    async def prove(self) -> None:
+    async def check_writable(self) -> None:
         """Write something durably, or raise `StorageError`: asked before the first poll and after trouble."""
         ...
 
@@ -212,12 +212,12 @@ class Spool(Port, Protocol):
         ...
 
     @abstractmethod
-    async def append(self, source: str, readings: Sequence[Reading]) -> Counter[str]:
+    async def append(self, source: str, readings: Sequence[ParsedPage]) -> Counter[str]:
         """Commit events, rejects and the last memory about each thing in one transaction; returns how many events
         of each kind were new. An event of which one of its `ids` was seen before changes nothing; nor does a change
         of a channel's state that another source has told.
 
-        One exception: an event whose `id` only provisional readings brought so far (`Reading.provisional`) gets the URL
+        One exception: an event whose `id` only provisional readings brought so far (`ParsedPage.provisional`) gets the URL
         and the message of the first event with this id in another reading. It is not new, and its id, time, stream and
         place stay. A sink that delivered it does not get it again. A sink where it waits gets the corrected one, and so
         does a sink that has it in hand and fails. An attached sink that holds it as a dead letter is owed it again.
@@ -281,7 +281,7 @@ class Spool(Port, Protocol):
         ...
 
     @abstractmethod
-    async def dead(self, limit: int, chosen: Choice = EVERYTHING) -> list[DeadLetter]:
+    async def dead(self, limit: int, chosen: Filter = EVERYTHING) -> list[DeadLetter]:
         """Dead letters, newest first, up to `limit`; what was settled just now is among them."""
         ...
 
@@ -308,12 +308,12 @@ class Spool(Port, Protocol):
         ...
 
     @abstractmethod
-    async def quarantined(self, limit: int, chosen: Choice = EVERYTHING) -> list[Quarantined]:
+    async def quarantined(self, limit: int, chosen: Filter = EVERYTHING) -> list[Quarantined]:
         """What could not be read, newest first, up to `limit`."""
         ...
 
     @abstractmethod
-    async def read_again(self, source: str, readings: Mapping[int, Reading]) -> Counter[str]:
+    async def read_again(self, source: str, readings: Mapping[int, ParsedPage]) -> Counter[str]:
         """Exchange rejects of a source, by their number, for what was read in them now, in one transaction; returns
         how many events of each kind were new.
 
@@ -396,7 +396,7 @@ class NoticesLoss(Protocol):
     commits_lost: int
     """How many commits that were."""
     kept_as: int
-    """The highest `Reading.kept_as` that was committed before; 0 when none was."""
+    """The highest `ParsedPage.kept_as` that was committed before; 0 when none was."""
 
 
 class Examined(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import structlog
 
 from poller.core.errors import PollerError
-from poller.daemon.component import Served
-from poller.daemon.components import Crew, leave_all
-from poller.daemon.reload import Plan
+from poller.daemon.component import Component
+from poller.daemon.components import Components, close_all
+from poller.daemon.reload import ReloadPlan
 from poller.qcloud.wire.account import Account
 from poller.runtime.failpoints import reached
 from poller.settings import Settings, SinkSettings, SourceSettings
@@ -15,15 +15,15 @@ from poller.settings import Settings, SinkSettings, SourceSettings
 log = structlog.get_logger("daemon")
 
 
-async def new_accounts(planned: Plan, new: Settings) -> dict[str, Served[Account]]:
+async def new_accounts(planned: ReloadPlan, new: Settings) -> dict[str, Component[Account]]:
     """Enter those that change. First of all, as it may fail (`PollerError`), and then nothing has changed."""
-    found: dict[str, Served[Account]] = {}
+    found: dict[str, Component[Account]] = {}
     for name in planned.accounts:
         if name in new.accounts:
             try:
-                found[name] = await Served.enter(Account(name, new.accounts[name]))
+                found[name] = await Component.enter(Account(name, new.accounts[name]))
             except OSError as error:
-                await leave_all(found)
+                await close_all(found)
                 raise PollerError(f"account {name}: {error}") from error
     return found
 
@@ -31,27 +31,27 @@ async def new_accounts(planned: Plan, new: Settings) -> dict[str, Served[Account
 class Changeover:
     """One change from `settings` to others; afterwards `settings` are those that are in force."""
 
-    def __init__(self, crew: Crew, settings: Settings, planned: Plan) -> None:
+    def __init__(self, components: Components, settings: Settings, planned: ReloadPlan) -> None:
         self.settings = settings
         self._before = settings
-        self._crew = crew
+        self._components = components
         self._planned = planned
 
     async def make(
-        self, new: Settings, accounts: dict[str, Served[Account]], stopping: Callable[[], bool]
+        self, new: Settings, accounts: dict[str, Component[Account]], stopping: Callable[[], bool]
     ) -> None:
         """End and begin what the plan says; nothing begins once the daemon is `stopping`."""
-        planned, crew = self._planned, self._crew
+        planned, components = self._planned, self._components
         log.info("reloading", plan=planned.lines())
-        await crew.end_sources(planned.sources.ending)
+        await components.end_sources(planned.sources.ending)
         reached("reload.sources_ended")
-        await crew.end_sinks(planned.sinks.ending)
+        await components.end_sinks(planned.sinks.ending)
         for name in planned.sinks.stop:
-            await crew.forget_sink(name)
+            await components.forget_sink(name)
         self.settings = _heeded(self._before, new, planned)
-        gone = {name: crew.entered.pop(name) for name in planned.accounts if name in crew.entered}
-        crew.entered.update(accounts)
-        await leave_all(gone)
+        gone = {name: components.entered.pop(name) for name in planned.accounts if name in components.entered}
+        components.entered.update(accounts)
+        await close_all(gone)
         reached("reload.ended")
         if stopping():
             return
@@ -64,25 +64,25 @@ class Changeover:
 
     async def _begin_sink(self, name: str, before: SinkSettings | None) -> None:
         try:
-            await self._crew.open_sink(name, self.settings.sinks[name])
+            await self._components.open_sink(name, self.settings.sinks[name])
         except (PollerError, OSError) as error:
             self._keep_old("sinks", name, before, error)
             if before is None:
-                await self._crew.forget_sink(name)
+                await self._components.forget_sink(name)
                 return
-            await self._crew.open_sink(name, before)
-        self._crew.begin_sink(name)
+            await self._components.open_sink(name, before)
+        self._components.begin_sink(name)
 
     async def _begin_source(self, name: str, before: SourceSettings | None) -> None:
         try:
-            await self._crew.open_source(name, self.settings.sources[name])
+            await self._components.open_source(name, self.settings.sources[name])
         except (PollerError, OSError) as error:
-            self._crew.forget_source(name)
+            self._components.forget_source(name)
             self._keep_old("sources", name, before, error)
             if before is None:
                 return
-            await self._crew.open_source(name, before)
-        self._crew.begin_source(name)
+            await self._components.open_source(name, before)
+        self._components.begin_source(name)
 
     def _keep_old(self, section: str, name: str, before: object, error: Exception) -> None:
         """A part that cannot be opened as it is now wanted stays as it was; the next reload tries again."""
@@ -97,6 +97,6 @@ class Changeover:
         self.settings = self.settings.model_copy(update={section: parts})
 
 
-def _heeded(old: Settings, new: Settings, planned: Plan) -> Settings:
+def _heeded(old: Settings, new: Settings, planned: ReloadPlan) -> Settings:
     """The new settings, but for what only a restart heeds: the next reload says so again."""
     return new.model_copy(update={section: getattr(old, section) for section in planned.unheeded})

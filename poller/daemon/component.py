@@ -9,7 +9,7 @@ Part = TypeVar("Part")
 Pump = TypeVar("Pump")
 
 
-class Served(Generic[Part]):
+class Component(Generic[Part]):
     """`part` is what was entered, or the pump that works with it."""
 
     def __init__(self, part: Part, stack: AsyncExitStack) -> None:
@@ -23,14 +23,14 @@ class Served(Generic[Part]):
         stack = AsyncExitStack()
         return cls(await stack.enter_async_context(port), stack)
 
-    def with_pump(self, pump: Pump) -> "Served[Pump]":
+    def with_pump(self, pump: Pump) -> "Component[Pump]":
         """The same, to be left with its pump."""
-        return Served(pump, self._stack)
+        return Component(pump, self._stack)
 
     def begin(self, group: asyncio.TaskGroup, pumping: Coroutine[Any, Any, None]) -> None:
         """Let the pump run."""
         self.task = group.create_task(pumping)
 
-    async def leave(self) -> None:
+    async def close(self) -> None:
         """Leave the port; its pump has ended."""
         await self._stack.aclose()

@@ -7,13 +7,13 @@ from typing import Self
 
 from poller.core.ports import Follows, PushedSource, Source, Spool
 from poller.daemon import systemd
-from poller.daemon.component import Part, Served
-from poller.daemon.wiring import build_sink, build_source, terms, wants
+from poller.daemon.component import Component, Part
+from poller.daemon.wiring import build_sink, build_source, delivery_policy, event_filter
 from poller.pipeline.courier import Courier
 from poller.pipeline.intake import Intake
 from poller.pipeline.journal import Journal
 from poller.pipeline.losses import Losses
-from poller.pipeline.push_intake import Reception
+from poller.pipeline.push_intake import PushIntake
 from poller.pipeline.storage_watch import StorageWatch
 from poller.qcloud.wire.account import Account
 from poller.qcloud.wire.excerpts import Words
@@ -25,7 +25,7 @@ GRACE = 20.0
 """Seconds that sinks get to finish what they hold."""
 
 
-class Crew:
+class Components:
     """The parts by name. Leaving leaves sources first, then sinks, then accounts."""
 
     def __init__(
@@ -38,9 +38,9 @@ class Crew:
         losses: Losses,
         watch: StorageWatch,
     ) -> None:
-        self.sources: dict[str, Served[Intake | Reception]] = {}
-        self.sinks: dict[str, Served[Courier]] = {}
-        self.entered: dict[str, Served[Account]] = {}
+        self.sources: dict[str, Component[Intake | PushIntake]] = {}
+        self.sinks: dict[str, Component[Courier]] = {}
+        self.entered: dict[str, Component[Account]] = {}
         self.settled = asyncio.Event()
         """Set at every settlement of any sink."""
         self._spool = spool
@@ -59,9 +59,9 @@ class Crew:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
-        await leave_all(self.sources)
-        await leave_all(self.sinks)
-        await leave_all(self.entered)
+        await close_all(self.sources)
+        await close_all(self.sinks)
+        await close_all(self.entered)
 
     @property
     def intakes(self) -> list[Intake]:
@@ -69,9 +69,9 @@ class Crew:
         return [one.part for one in self.sources.values() if isinstance(one.part, Intake)]
 
     @property
-    def receptions(self) -> list[Reception]:
+    def push_intakes(self) -> list[PushIntake]:
         """The pumps of sources that are pushed to."""
-        return [one.part for one in self.sources.values() if isinstance(one.part, Reception)]
+        return [one.part for one in self.sources.values() if isinstance(one.part, PushIntake)]
 
     @property
     def couriers(self) -> list[Courier]:
@@ -93,19 +93,19 @@ class Crew:
     async def open_account(self, name: str, settings: AccountSettings) -> None:
         """Enter an account."""
         self._words.learn(settings)
-        self.entered[name] = await Served.enter(Account(name, settings))
+        self.entered[name] = await Component.enter(Account(name, settings))
 
     async def open_sink(self, name: str, settings: SinkSettings) -> None:
         """Attach and enter a sink, with its courier."""
         self._words.learn(settings)
         sink = build_sink(name, settings, self.accounts)
-        await self._spool.attach(name, wants(settings.only), ordered=settings.ordered)
-        served = await Served.enter(sink)
+        await self._spool.attach(name, event_filter(settings.only), ordered=settings.ordered)
+        served = await Component.enter(sink)
         self._metrics.declare_sink(name)
         courier = Courier(
             sink,
             self._spool,
-            terms(settings, self._words.of),
+            delivery_policy(settings, self._words.of),
             metrics=self._metrics,
             clock=self._clock,
             settled=self.settled,
@@ -121,10 +121,10 @@ class Crew:
         if isinstance(source, Follows):
             source.follow(self._spool.streams)
         beat = self._watchdog.beater(name)
-        pump: Intake | Reception
+        pump: Intake | PushIntake
         if isinstance(source, PushedSource):
             self._metrics.declare_pushed_source(name)
-            pump = Reception(source, self._spool, metrics=self._metrics, beat=beat, watch=self._storage)
+            pump = PushIntake(source, self._spool, metrics=self._metrics, beat=beat, watch=self._storage)
             source.attach(pump)
         else:
             self._metrics.declare_source(source.account, name)
@@ -138,7 +138,7 @@ class Crew:
                 watch=self._storage,
                 beat=beat,
             )
-        self.sources[name] = (await Served.enter(source)).with_pump(pump)
+        self.sources[name] = (await Component.enter(source)).with_pump(pump)
 
     # ------------------------------------------------------------ running
 
@@ -196,7 +196,7 @@ class Crew:
             self.sources[name].part.stop()
         await self.sources_ended(names)
         for name in names:
-            await self.sources.pop(name).leave()
+            await self.sources.pop(name).close()
             self.forget_source(name)
 
     def forget_source(self, name: str) -> None:
@@ -209,7 +209,7 @@ class Crew:
             self.sinks[name].part.stop()
         await self.sinks_ended(asyncio.get_running_loop().create_future(), names)
         for name in names:
-            await self.sinks.pop(name).leave()
+            await self.sinks.pop(name).close()
 
     async def forget_sink(self, name: str) -> None:
         """It is not configured any more, and holds nothing back."""
@@ -218,7 +218,7 @@ class Crew:
 
 
 def _tasks(
-    parts: Mapping[str, Served[Courier]] | Mapping[str, Served[Intake | Reception]],
+    parts: Mapping[str, Component[Courier]] | Mapping[str, Component[Intake | PushIntake]],
     names: Iterable[str] | None,
 ) -> list[asyncio.Task[None]]:
     wanted = None if names is None else set(names)
@@ -232,8 +232,8 @@ async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:
         await asyncio.wait(tasks)
 
 
-async def leave_all(parts: dict[str, Served[Part]]) -> None:
+async def close_all(parts: dict[str, Component[Part]]) -> None:
     """Leave them all, the newest first."""
     while parts:
         _, one = parts.popitem()
-        await one.leave()
+        await one.close()

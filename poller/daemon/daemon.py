@@ -10,14 +10,14 @@ from typing import Self
 import structlog
 
 from poller import admin, control
-from poller.control import ControlServer, Request, Row, Works
+from poller.control import ControlServer, OperatorContext, Request, Row
 from poller.core.errors import PollerError, StorageError, StorageFull
 from poller.core.ports import BeginsAnew, NoticesLoss, Pruned, Spool
 from poller.daemon import systemd
 from poller.daemon.changeover import Changeover, new_accounts
-from poller.daemon.component import Served
-from poller.daemon.components import Crew
-from poller.daemon.reload import Plan, plan
+from poller.daemon.component import Component
+from poller.daemon.components import Components
+from poller.daemon.reload import ReloadPlan, plan
 from poller.daemon.signals import Stop
 from poller.daemon.wiring import build_spool, control_path, journal_path
 from poller.operations import health
@@ -63,7 +63,7 @@ class Daemon:
         self._stopping = False
         self.spool: Spool
         self.journal: Journal
-        self.crew: Crew
+        self.components: Components
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -87,8 +87,8 @@ class Daemon:
         journal = Journal(journal_path(settings), settings.journal.size)
         self.journal = await stack.enter_async_context(journal)
         self._tell_losses()
-        self.crew = await stack.enter_async_context(
-            Crew(
+        self.components = await stack.enter_async_context(
+            Components(
                 self.spool,
                 self.journal,
                 metrics=self.metrics,
@@ -98,11 +98,11 @@ class Daemon:
             )
         )
         for name, account in settings.accounts.items():
-            await self.crew.open_account(name, account)
+            await self.components.open_account(name, account)
         for name, sink in settings.sinks.items():
-            await self.crew.open_sink(name, sink)
+            await self.components.open_sink(name, sink)
         for name, source in settings.sources.items():
-            await self.crew.open_source(name, source)
+            await self.components.open_source(name, source)
         if settings.admin is not None:
             await self._open_admin(stack)
         await stack.enter_async_context(ControlServer(control_path(settings), self._asked))
@@ -145,20 +145,20 @@ class Daemon:
         log.info("admin_listens", host=where.host, port=listener.port)
 
     def _asked(self, request: Request) -> AsyncGenerator[Row | None, None]:
-        return control.answer(self._works(), request)
+        return control.answer(self._context(), request)
 
-    def _works(self) -> Works:
-        crew = self.crew
-        return Works(
+    def _context(self) -> OperatorContext:
+        components = self.components
+        return OperatorContext(
             settings=self.settings,
             spool=self.spool,
             clock=self._clock,
             metrics=self.metrics,
-            source=crew.source_parts.get,
+            source=components.source_parts.get,
             running=True,
-            intakes=crew.intakes,
-            receptions=crew.receptions,
-            couriers=crew.couriers,
+            intakes=components.intakes,
+            push_intakes=components.push_intakes,
+            couriers=components.couriers,
             journal=self.journal,
             losses=self.losses,
             reload=self.reload,
@@ -168,7 +168,7 @@ class Daemon:
 
     async def examine(self) -> Health:
         """Judge all parts, and set the gauges by what is found."""
-        found = await health.examine(self._works())
+        found = await health.examine(self._context())
         self._set_gauges(found)
         self.metrics.count_dropped_lines(stderr.dropped())
         self.metrics.spool_bytes.set(await self.spool.size())
@@ -187,7 +187,7 @@ class Daemon:
             with suppress(OSError):  # no descriptor is left to look with: what was known stays
                 metrics.spool_files_aside.set(len(self.spool.files_aside()))
         metrics.journal_bytes.set(self.journal.bytes_held)
-        for name, account in self.crew.accounts.items():
+        for name, account in self.components.accounts.items():
             metrics.clock_skew.labels(name).set(account.skew)
 
     async def _watch_health(self) -> None:
@@ -248,13 +248,13 @@ class Daemon:
             left += [
                 f"source {intake.source.name}: its queue was not seen empty"
                 + (f" ({intake.trouble or intake.failure})" if intake.trouble or intake.failing else "")
-                for intake in self.crew.intakes
+                for intake in self.components.intakes
                 if intake.source.destructive and not intake.emptied.is_set()
             ]
-        for courier in self.crew.couriers:
+        for courier in self.components.couriers:
             if not done and (owed := (await self.spool.backlog(courier.name)).events):
                 _, error = courier.last_error or (None, "")
-                why = courier.standing.why or error
+                why = courier.status.why or error
                 left.append(f"sink {courier.name}: {owed} events undelivered" + (f" ({why})" if why else ""))
             if courier.dead:
                 left.append(f"sink {courier.name}: {courier.dead} new dead letters")
@@ -270,7 +270,7 @@ class Daemon:
     ) -> None:
         left_over = self.journal.left_over_count
         self._group = group
-        self.crew.begin(group, pushed=pushed)
+        self.components.begin(group, pushed=pushed)
         keeping = (
             self._keep_house(),
             self._watch_health(),
@@ -282,8 +282,8 @@ class Daemon:
         systemd.notify("READY=1")
         log.info(
             "running",
-            sources=len(self.crew.sources),
-            sinks=len(self.crew.sinks),
+            sources=len(self.components.sources),
+            sinks=len(self.components.sinks),
             left_over=left_over,
         )
         await until()
@@ -296,13 +296,13 @@ class Daemon:
         log.info("stopping")
         reached("stop.begun")
         self._stopping = True
-        self.crew.stop()
+        self.components.stop()
         async with self._changing:  # a reload that was under way begins nothing more
-            self.crew.stop()
+            self.components.stop()
         for keeper in keepers:
             keeper.cancel()
-        await self.crew.sinks_ended(stop.second())
-        await self.crew.sources_ended()
+        await self.components.sinks_ended(stop.second())
+        await self.components.sources_ended()
         log.info("stopped")
 
     async def _adopt_pages(self) -> None:
@@ -310,26 +310,26 @@ class Daemon:
         orphans = recovery.Orphans(self.spool, self.journal)
         while True:
             async with self._changing:  # a reload may be about to begin the source that takes them
-                await orphans.step({intake.source.name for intake in self.crew.intakes}, self._keys())
+                await orphans.step({intake.source.name for intake in self.components.intakes}, self._keys())
             await asyncio.sleep(ADOPT_EVERY)
 
     def _keys(self) -> list[str]:
         return [account.key_value for account in self.settings.accounts.values()]
 
     async def _all_delivered(self) -> None:
-        for intake in self.crew.intakes:
+        for intake in self.components.intakes:
             if intake.source.destructive:  # the others are never empty: what they leave, the next run finds
                 await intake.emptied.wait()
-        for intake in self.crew.intakes:
+        for intake in self.components.intakes:
             intake.stop()
-        await self.crew.sources_ended()  # another lane may still hold a page that is owed then
+        await self.components.sources_ended()  # another lane may still hold a page that is owed then
         while True:
-            self.crew.settled.clear()
+            self.components.settled.clear()
             if not await self._any_owed() and not self.journal.bytes_held:
                 return
             try:
                 async with asyncio.timeout(1.0):  # events that no sink wants are passed without a settlement
-                    await self.crew.settled.wait()
+                    await self.components.settled.wait()
             except TimeoutError:
                 continue
 
@@ -340,7 +340,7 @@ class Daemon:
         stop.now()
 
     async def _any_owed(self) -> bool:
-        owed = [(await self.spool.backlog(courier.name)).events for courier in self.crew.couriers]
+        owed = [(await self.spool.backlog(courier.name)).events for courier in self.components.couriers]
         return any(owed)
 
     async def _keep_house(self) -> None:
@@ -383,7 +383,7 @@ class Daemon:
             except PollerError as error:
                 log.error("reload_refused", reason=str(error))
 
-    async def reload(self, *, dry: bool = False) -> Plan:
+    async def reload(self, *, dry: bool = False) -> ReloadPlan:
         """Apply the configuration file as it is now: what did not change goes on, positions are kept.
 
         `dry` only says what would be done. Raises `BadConfiguration` and `PollerError` when nothing was changed.
@@ -399,9 +399,11 @@ class Daemon:
                 await self._group.create_task(self._change(planned, settings, accounts))
         return planned
 
-    async def _change(self, planned: Plan, new: Settings, accounts: dict[str, Served[Account]]) -> None:
+    async def _change(
+        self, planned: ReloadPlan, new: Settings, accounts: dict[str, Component[Account]]
+    ) -> None:
         systemd.notify_reloading(self._clock.monotonic())
-        change = Changeover(self.crew, self.settings, planned)
+        change = Changeover(self.components, self.settings, planned)
         await change.make(new, accounts, lambda: self._stopping)
         self.settings = change.settings
         systemd.notify("READY=1")

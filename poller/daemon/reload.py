@@ -11,7 +11,7 @@ UNHEEDED: Final = ("spool", "journal", "admin", "log")
 """Sections that are built into the whole of a running daemon."""
 
 
-class Parts(msgspec.Struct, frozen=True, kw_only=True):
+class Changes(msgspec.Struct, frozen=True, kw_only=True):
     """Names of sources, or of sinks: those to start, to stop, and to stop and start with other settings."""
 
     start: tuple[str, ...] = ()
@@ -29,12 +29,12 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
         return (*self.restart, *self.start)
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
+class ReloadPlan(msgspec.Struct, frozen=True, kw_only=True):
     """What a reload does. `accounts` are those that change, come or go; `unheeded` are sections that changed and
     that only a restart of the process heeds."""
 
-    sources: Parts
-    sinks: Parts
+    sources: Changes
+    sinks: Changes
     accounts: tuple[str, ...] = ()
     unheeded: tuple[str, ...] = ()
 
@@ -52,7 +52,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return found + [f"{section}: changed, needs a restart of the daemon" for section in self.unheeded]
 
 
-def plan(old: Settings, new: Settings) -> Plan:
+def plan(old: Settings, new: Settings) -> ReloadPlan:
     """What to do about a configuration that replaces another; secrets count by their content.
 
     A source restarts with its account; every sink does with any account, as any sink may use all of them.
@@ -62,7 +62,7 @@ def plan(old: Settings, new: Settings) -> Plan:
         name for name, source in new.sources.items() if source.account in accounts and name in old.sources
     }
     all_sinks = set(old.sinks) & set(new.sinks) if accounts else set[str]()
-    return Plan(
+    return ReloadPlan(
         sources=_parts(old.sources, new.sources, with_account),
         sinks=_parts(old.sinks, new.sinks, all_sinks),
         accounts=accounts,
@@ -70,9 +70,9 @@ def plan(old: Settings, new: Settings) -> Plan:
     )
 
 
-def _parts(old: Mapping[str, object], new: Mapping[str, object], also: set[str]) -> Parts:
+def _parts(old: Mapping[str, object], new: Mapping[str, object], also: set[str]) -> Changes:
     changed = {name for name in old.keys() & new.keys() if old[name] != new[name]} | also
-    return Parts(
+    return Changes(
         start=tuple(name for name in new if name not in old),
         restart=tuple(name for name in new if name in changed),
         stop=tuple(name for name in old if name not in new),

@@ -41,7 +41,7 @@ class Watchdog:
         self._beats: dict[str, float] = {}
         seconds = watchdog_seconds()
         self._every = None if seconds is None else seconds / 4
-        self._told = 0.0
+        self._last_sent = 0.0
 
     def beater(self, source: str) -> Callable[[], None]:
         """What a poll loop calls at every turn, and at least every 60 s: that is the longest poll."""
@@ -50,10 +50,10 @@ class Watchdog:
         def beat() -> None:
             now = self._monotonic()
             self._beats[source] = now
-            if self._every is None or now - self._told < self._every:
+            if self._every is None or now - self._last_sent < self._every:
                 return
             if now - min(self._beats.values()) < self._every * 2:
-                self._told = now
+                self._last_sent = now
                 notify("WATCHDOG=1")
 
         return beat

@@ -54,7 +54,7 @@ def control_path(settings: Settings) -> Path:
     return control.socket_path(spool if isinstance(spool, Path) else journal_path(settings))
 
 
-def wants(only: Only | None) -> Wants:
+def event_filter(only: Only | None) -> Wants:
     """Whether an event passes a sink's `only`."""
     if only is None:
         return lambda event: True
@@ -69,7 +69,7 @@ def wants(only: Only | None) -> Wants:
     return wanted
 
 
-def terms(settings: SinkSettings, words: Callable[[bytes | str], str] = excerpt) -> Terms:
+def delivery_policy(settings: SinkSettings, words: Callable[[bytes | str], str] = excerpt) -> Terms:
     """How a sink wants to be served."""
     rate = settings.rate
     return Terms(

@@ -13,7 +13,7 @@ from poller.pipeline.courier import Courier, SinkState
 from poller.pipeline.intake import Intake
 from poller.pipeline.journal import Journal
 from poller.pipeline.losses import Loss, Losses
-from poller.pipeline.push_intake import Reception
+from poller.pipeline.push_intake import PushIntake
 from poller.runtime.clock import Clock
 
 FAILING_FOR = 60.0
@@ -71,7 +71,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
         return [*(part.note for part in parts if part.note is not None), *lost]
 
 
-class Parts(Protocol):
+class Examined(Protocol):
     """What is judged."""
 
     @property
@@ -83,7 +83,7 @@ class Parts(Protocol):
     @property
     def intakes(self) -> Sequence[Intake]: ...
     @property
-    def receptions(self) -> Sequence[Reception]: ...
+    def push_intakes(self) -> Sequence[PushIntake]: ...
     @property
     def couriers(self) -> Sequence[Courier]: ...
     @property
@@ -92,12 +92,12 @@ class Parts(Protocol):
     def sink_age_limit(self) -> float: ...
 
 
-async def examine(parts: Parts) -> Health:
+async def examine(parts: Examined) -> Health:
     """Judge all parts; writes to the spool, to see whether it takes what it is given."""
     backlogs = {courier.name: await parts.spool.backlog(courier.name) for courier in parts.couriers}
     return Health(
         sources={one.source.name: source_condition(one, parts.clock) for one in parts.intakes},
-        receivers={one.source.name: receiver_condition(one) for one in parts.receptions},
+        receivers={one.source.name: receiver_condition(one) for one in parts.push_intakes},
         spool=await spool_condition(parts.spool),
         journal=journal_condition(parts.journal),
         sinks={
@@ -136,14 +136,14 @@ def _source_reason(intake: Intake, clock: Clock) -> str | None:
     return None  # another source asks when something is due, which may take hours
 
 
-def receiver_condition(reception: Reception) -> Condition:
+def receiver_condition(reception: PushIntake) -> Condition:
     """A source that is pushed to: paused or receiving."""
     if reception.trouble is None:
         return Condition(state="receiving")
     return Condition(state="paused", why=reception.trouble, reason=_receiver_reason(reception))
 
 
-def _receiver_reason(reception: Reception) -> str:
+def _receiver_reason(reception: PushIntake) -> str:
     return f"source {reception.source.name}: takes nothing: {reception.trouble}"
 
 
@@ -161,7 +161,7 @@ async def spool_condition(spool: Spool) -> Condition:
     """Whether the spool takes what it is given."""
     try:
         async with asyncio.timeout(PROVE_WITHIN):
-            await spool.prove()
+            await spool.check_writable()
     except StorageError as error:
         return _spool_reason(str(error))
     except TimeoutError:
@@ -175,18 +175,18 @@ def _spool_reason(why: str) -> Condition:
 
 def sink_condition(courier: Courier, backlog: Backlog, clock: Clock, age_limit: float) -> Condition:
     """A sink: disabled, paused, failing or serving."""
-    standing, reason = courier.standing, _sink_reason(courier, backlog, clock, age_limit)
-    if standing.state is not SinkState.SERVING:
-        note = f"sink {courier.name}: {standing.state}: {standing.why}" if reason is None else None
-        return Condition(state=standing.state.value, why=standing.why, reason=reason, note=note)
+    status, reason = courier.status, _sink_reason(courier, backlog, clock, age_limit)
+    if status.state is not SinkState.SERVING:
+        note = f"sink {courier.name}: {status.state}: {status.why}" if reason is None else None
+        return Condition(state=status.state.value, why=status.why, reason=reason, note=note)
     if courier.failing_since is not None:
         _, error = courier.last_error or (None, "")
         return Condition(state="failing", why=error, reason=reason)
-    return Condition(state=standing.state.value, reason=reason)
+    return Condition(state=status.state.value, reason=reason)
 
 
 def _sink_reason(courier: Courier, backlog: Backlog, clock: Clock, age_limit: float) -> str | None:
-    name, why = courier.name, courier.standing.why
+    name, why = courier.name, courier.status.why
     if courier.disabled is not None:
         return f"sink {name}: disabled: {why}"
     if courier.held:  # whoever paused it knows

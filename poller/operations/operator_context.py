@@ -4,20 +4,20 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from poller.core.ports import PushedSource, Source, Spool
-from poller.daemon.reload import Plan
+from poller.daemon.reload import ReloadPlan
 from poller.operations.requests import ControlError
 from poller.pipeline.courier import Courier
 from poller.pipeline.intake import Intake
 from poller.pipeline.journal import Journal
 from poller.pipeline.losses import Losses
-from poller.pipeline.push_intake import Reception
+from poller.pipeline.push_intake import PushIntake
 from poller.runtime.clock import Clock
 from poller.runtime.metrics import Metrics
 from poller.settings import AdminSettings, Settings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Works:
+class OperatorContext:
     """The parts. Without a daemon there are no pumps and no journal; the spool is open and knows its sinks."""
 
     settings: Settings
@@ -28,11 +28,11 @@ class Works:
     """The source of that name, for its `read`; None if it is not configured."""
     running: bool = False
     intakes: Sequence[Intake] = ()
-    receptions: Sequence[Reception] = ()
+    push_intakes: Sequence[PushIntake] = ()
     couriers: Sequence[Courier] = ()
     journal: Journal | None = None
     losses: Losses | None = None
-    reload: Callable[..., Awaitable[Plan]] | None = None
+    reload: Callable[..., Awaitable[ReloadPlan]] | None = None
     """`Daemon.reload`."""
 
     @property

@@ -10,7 +10,7 @@ from typing import Annotated, Final
 import msgspec
 
 from poller.core.errors import PollerError
-from poller.core.model import EVERYTHING, Choice
+from poller.core.model import EVERYTHING, Filter
 
 LARGEST_REQUEST = 1 << 20
 MOST_ROWS = 10_000
@@ -45,13 +45,13 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     `reload` would do."""
 
     verb: Verb
-    chosen: Choice = EVERYTHING
+    chosen: Filter = EVERYTHING
     limit: Annotated[int, msgspec.Meta(ge=0, le=MOST_ROWS)] = 100
     sink: str = ""
     dry: bool = False
 
 
-class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ReplyLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One line of an answer."""
 
     row: Row | None = None
@@ -63,4 +63,4 @@ encode = msgspec.json.Encoder().encode
 read_request = msgspec.json.Decoder(Request).decode
 NOT_A_REQUEST: Final = (ValueError, RecursionError, msgspec.DecodeError)
 """What `read_request` raises: its texts are about the form, and hold nothing of what was sent."""
-read_line = msgspec.json.Decoder(Line).decode
+read_reply_line = msgspec.json.Decoder(ReplyLine).decode

@@ -8,71 +8,71 @@ import msgspec
 from poller import __version__
 from poller.core.model import Backlog
 from poller.operations.health import Condition, Health, examine
-from poller.operations.operator_context import Works
+from poller.operations.operator_context import OperatorContext
 from poller.operations.requests import Row
 from poller.pipeline.intake import Intake
 
 
-async def status(works: Works) -> Row:
+async def status(context: OperatorContext) -> Row:
     """Sources, spool and sinks as they stand; ages and the like in seconds, None for what is not known.
 
     `ready`, `reasons` and `notes` are those of `/readyz`; without a daemon there is nothing that could be ready.
     """
-    paused, health = await works.spool.paused(), await examine(works)
-    path = getattr(works.settings.spool, "path", None)
+    paused, health = await context.spool.paused(), await examine(context)
+    path = getattr(context.settings.spool, "path", None)
     return {
-        "running": works.running,
+        "running": context.running,
         "version": __version__,
-        "pid": os.getpid() if works.running else None,
-        "ready": works.running and not health.reasons,
+        "pid": os.getpid() if context.running else None,
+        "ready": context.running and not health.reasons,
         "reasons": health.reasons,
         "notes": health.notes,
         "possibly_lost": [msgspec.to_builtins(loss) for loss in health.losses],
-        "sources": _sources(works, health),
+        "sources": _sources(context, health),
         "spool": {
-            "type": works.settings.spool.type,
+            "type": context.settings.spool.type,
             "path": None if path is None else str(path),
-            "bytes": await works.spool.size(),
-            "quarantined": await works.spool.quarantine_size(),
+            "bytes": await context.spool.size(),
+            "quarantined": await context.spool.quarantine_size(),
             "trouble": health.spool.why or None,
         },
-        "journal": _journal(works),
-        "sinks": [await _sink(works, health, sink, sink in paused) for sink in works.settings.sinks],
+        "journal": _journal(context),
+        "sinks": [await _sink(context, health, sink, sink in paused) for sink in context.settings.sinks],
     }
 
 
-def _journal(works: Works) -> Row | None:
+def _journal(context: OperatorContext) -> Row | None:
     """What the spool does not have yet, and for how long the oldest of it has waited in this process."""
-    if works.journal is None:
+    if context.journal is None:
         return None
-    return {"bytes": works.journal.bytes_held, "oldest": _rounded(works.journal.oldest)}
+    return {"bytes": context.journal.bytes_held, "oldest": _rounded(context.journal.oldest)}
 
 
-def _sources(works: Works, health: Health) -> list[Row]:
-    intakes = {intake.source.name: intake for intake in works.intakes}
+def _sources(context: OperatorContext, health: Health) -> list[Row]:
+    intakes = {intake.source.name: intake for intake in context.intakes}
     found = {**health.sources, **health.receivers}
     return [
-        {"name": name, "type": source.type, **_source(works, intakes.get(name), found.get(name))}
-        for name, source in works.settings.sources.items()
+        {"name": name, "type": source.type, **_source(context, intakes.get(name), found.get(name))}
+        for name, source in context.settings.sources.items()
     ]
 
 
-def _source(works: Works, intake: Intake | None, condition: Condition | None) -> Row:
+def _source(context: OperatorContext, intake: Intake | None, condition: Condition | None) -> Row:
     if condition is None:
         return {"state": "stopped", "last_answer": None, "trouble": None}
     answered = None if intake is None else intake.last_answer
-    age = None if answered is None else works.clock.monotonic() - answered
+    age = None if answered is None else context.clock.monotonic() - answered
     return {"state": condition.state, "last_answer": _rounded(age), "trouble": condition.why or None}
 
 
-async def _sink(works: Works, health: Health, sink: str, paused: bool) -> Row:
+async def _sink(context: OperatorContext, health: Health, sink: str, paused: bool) -> Row:
     condition = health.sinks.get(sink)
-    backlog = health.backlogs[sink] if condition else await works.spool.backlog(sink)
+    backlog = health.backlogs[sink] if condition else await context.spool.backlog(sink)
     return {
         "name": sink,
-        "type": works.settings.sinks[sink].type,
-        **(_stopped(paused) if condition is None else _served(works, sink, condition)),
-        **_pending(works, backlog),
+        "type": context.settings.sinks[sink].type,
+        **(_stopped(paused) if condition is None else _served(context, sink, condition)),
+        **_pending(context, backlog),
     }
 
 
@@ -86,28 +86,28 @@ def _stopped(paused: bool) -> Row:
     }
 
 
-def _served(works: Works, sink: str, condition: Condition) -> Row:
-    courier = works.courier(sink)
+def _served(context: OperatorContext, sink: str, condition: Condition) -> Row:
+    courier = context.courier(sink)
     at, error = (courier and courier.last_error) or (None, None)
     return {
         "state": condition.state,
         "why": condition.why,
         "last_error": error,
-        "last_error_age": _since(works, at),
+        "last_error_age": _since(context, at),
     }
 
 
-def _pending(works: Works, backlog: Backlog) -> Row:
+def _pending(context: OperatorContext, backlog: Backlog) -> Row:
     return {
         "backlog": backlog.events,
         "retrying": backlog.retrying,
-        "oldest": _since(works, backlog.oldest),
+        "oldest": _since(context, backlog.oldest),
         "dead": backlog.dead,
     }
 
 
-def _since(works: Works, at: datetime | None) -> float | None:
-    return None if at is None else _rounded(works.clock.age(at))
+def _since(context: OperatorContext, at: datetime | None) -> float | None:
+    return None if at is None else _rounded(context.clock.age(at))
 
 
 def _rounded(seconds: float | None) -> float | None:

@@ -9,13 +9,13 @@ from typing import TypeVar
 import msgspec
 import structlog
 
-from poller.core.model import Choice, DeadLetter, Page, Quarantined, Reading
+from poller.core.model import DeadLetter, Filter, ParsedPage, Quarantined, RawPage
 from poller.core.ports import PushedSource, Source
 from poller.operations.masking import bytes_shown, masked, public_form
-from poller.operations.operator_context import Works
+from poller.operations.operator_context import OperatorContext
 from poller.operations.requests import MOST_ROWS, ControlError, Request, Row, Verb
 from poller.operations.status import status
-from poller.pipeline.ingest import Scribe
+from poller.pipeline.ingest import Ingest
 from poller.qcloud.events.rebuilding import rebuilder
 
 log = structlog.get_logger("control")
@@ -28,54 +28,54 @@ Numbered = TypeVar("Numbered", DeadLetter, Quarantined)
 Rows = AsyncGenerator[Row | None, None]
 
 
-def answer(works: Works, request: Request) -> Rows:
+def answer(context: OperatorContext, request: Request) -> Rows:
     """What a request comes to. Raises `PollerError` while it is iterated."""
-    return _VERBS[request.verb](works, request)
+    return _VERBS[request.verb](context, request)
 
 
 # ---------------------------------------------------------------- the daemon and its sinks
 
 
-async def _status(works: Works, request: Request) -> Rows:
-    yield await status(works)
+async def _status(context: OperatorContext, request: Request) -> Rows:
+    yield await status(context)
 
 
-async def _reload(works: Works, request: Request) -> Rows:
-    if works.reload is None:
+async def _reload(context: OperatorContext, request: Request) -> Rows:
+    if context.reload is None:
         raise ControlError("no daemon runs: its next start reads the file")
-    reloading = asyncio.ensure_future(works.reload(dry=request.dry))
+    reloading = asyncio.ensure_future(context.reload(dry=request.dry))
     while not (await asyncio.wait({reloading}, timeout=STILL_AT_IT))[0]:
         yield None  # a poll in flight is waited for
     yield {"changes": reloading.result().lines(), "done": not request.dry}
 
 
-async def _pause(works: Works, request: Request, *, paused: bool) -> Rows:
-    courier = works.courier(request.sink)
-    before = request.sink in await works.spool.paused()
-    await works.spool.pause(request.sink, paused)  # first: what is told must hold after a crash
+async def _pause(context: OperatorContext, request: Request, *, paused: bool) -> Rows:
+    courier = context.courier(request.sink)
+    before = request.sink in await context.spool.paused()
+    await context.spool.pause(request.sink, paused)  # first: what is told must hold after a crash
     row: Row = {"sink": request.sink, "state": "paused" if paused else "stopped"}
     changed = before != paused
     if courier is not None:
-        was = courier.standing
+        was = courier.status
         courier.hold() if paused else courier.resume()
         if not paused:
-            await works.spool.retry_now(request.sink)
-        row["state"] = courier.standing.state.value
-        changed = changed or was != courier.standing
+            await context.spool.retry_now(request.sink)
+        row["state"] = courier.status.state.value
+        changed = changed or was != courier.status
     yield {**row, "changed": changed}
 
 
 # ---------------------------------------------------------------- dead letters
 
 
-async def _dead_list(works: Works, request: Request) -> Rows:
-    async for letters in _letters(works, request.chosen, min(request.limit, MOST_ROWS)):
+async def _dead_list(context: OperatorContext, request: Request) -> Rows:
+    async for letters in _letters(context, request.chosen, min(request.limit, MOST_ROWS)):
         for letter in letters:
             yield _letter_row(letter)
 
 
-async def _dead_show(works: Works, request: Request) -> Rows:
-    async for letters in _letters(works, request.chosen, MOST_ROWS):
+async def _dead_show(context: OperatorContext, request: Request) -> Rows:
+    async for letters in _letters(context, request.chosen, MOST_ROWS):
         for letter in letters:
             yield {
                 **_letter_row(letter),
@@ -85,22 +85,22 @@ async def _dead_show(works: Works, request: Request) -> Rows:
             }
 
 
-async def _dead_retry(works: Works, request: Request) -> Rows:
+async def _dead_retry(context: OperatorContext, request: Request) -> Rows:
     retried = gone = full = 0
-    rebuild = rebuilder(works.settings.accounts)
-    async for letters in _letters(works, request.chosen):
+    rebuild = rebuilder(context.settings.accounts)
+    async for letters in _letters(context, request.chosen):
         by_sink: defaultdict[str, list[int]] = defaultdict(list)
         for letter in letters:
             by_sink[letter.sink].append(letter.number)
         for sink, numbers in by_sink.items():
-            if sink not in works.settings.sinks:
+            if sink not in context.settings.sinks:
                 gone += len(numbers)
                 continue
-            together = works.settings.sinks[sink].batch.max_events
-            count = await works.spool.retry_dead(sink, numbers, together, rebuild)
+            together = context.settings.sinks[sink].batch.max_events
+            count = await context.spool.retry_dead(sink, numbers, together, rebuild)
             retried, full = retried + count, full + len(numbers) - count
         yield None
-    yield _done(works, request, retried=retried, left=gone + full, why=_why_dead(gone, full))
+    yield _done(context, request, retried=retried, left=gone + full, why=_why_dead(gone, full))
 
 
 def _why_dead(gone: int, full: int) -> str:
@@ -111,27 +111,27 @@ def _why_dead(gone: int, full: int) -> str:
     return "; ".join(reason for reason, count in reasons.items() if count)
 
 
-async def _dead_purge(works: Works, request: Request) -> Rows:
+async def _dead_purge(context: OperatorContext, request: Request) -> Rows:
     purged = 0
-    async for letters in _letters(works, request.chosen):
-        purged += await works.spool.purge_dead([letter.number for letter in letters])
+    async for letters in _letters(context, request.chosen):
+        purged += await context.spool.purge_dead([letter.number for letter in letters])
         yield None
-    yield _done(works, request, purged=purged)
+    yield _done(context, request, purged=purged)
 
 
 async def _letters(
-    works: Works, chosen: Choice, limit: int | None = None
+    context: OperatorContext, chosen: Filter, limit: int | None = None
 ) -> AsyncGenerator[list[DeadLetter], None]:
     """A letter that dies again meanwhile has a higher number, and is not met twice.
 
     A sink that is not configured any more may still have letters; else its name is a mistake.
     """
     found = False
-    async for letters in _downwards(works.spool.dead, chosen, limit):
+    async for letters in _downwards(context.spool.dead, chosen, limit):
         found = True
         yield letters
     if not found and chosen.of is not None:
-        works.known_sink(chosen.of)
+        context.known_sink(chosen.of)
 
 
 def _letter_row(letter: DeadLetter) -> Row:
@@ -149,44 +149,44 @@ def _letter_row(letter: DeadLetter) -> Row:
 # ---------------------------------------------------------------- quarantine
 
 
-async def _quarantine_list(works: Works, request: Request) -> Rows:
-    async for some in _rejects(works, request.chosen, min(request.limit, MOST_ROWS)):
+async def _quarantine_list(context: OperatorContext, request: Request) -> Rows:
+    async for some in _rejects(context, request.chosen, min(request.limit, MOST_ROWS)):
         for kept in some:
             yield _reject_row(kept)
 
 
-async def _quarantine_show(works: Works, request: Request) -> Rows:
-    keys = [account.key_value for account in works.settings.accounts.values()]
-    async for some in _rejects(works, request.chosen, MOST_ROWS):
+async def _quarantine_show(context: OperatorContext, request: Request) -> Rows:
+    keys = [account.key_value for account in context.settings.accounts.values()]
+    async for some in _rejects(context, request.chosen, MOST_ROWS):
         for kept in some:
             shown = bytes_shown(kept.reject.body, kept.reject.encoding, keys)
             yield {**_reject_row(kept), "encoding": kept.reject.encoding, **shown}
 
 
-async def _quarantine_retry(works: Works, request: Request) -> Rows:
+async def _quarantine_retry(context: OperatorContext, request: Request) -> Rows:
     read = events = left = 0
     reasons: set[str] = set()
-    async for some in _rejects(works, request.chosen):
+    async for some in _rejects(context, request.chosen):
         by_source: defaultdict[str, list[Quarantined]] = defaultdict(list)
         for kept in some:
             by_source[kept.source].append(kept)
         for name, rejects in by_source.items():
-            source = works.source(name)
+            source = context.source(name)
             if source is None or not _may_read_again(source):
-                reasons.add(f"source {name} {_why_not_read(works, name, source)}")
+                reasons.add(f"source {name} {_why_not_read(context, name, source)}")
                 left += len(rejects)
                 continue
-            readings = await _read_again(works, source, rejects)
-            events += (await works.spool.read_again(name, readings)).total()
+            readings = await _read_again(context, source, rejects)
+            events += (await context.spool.read_again(name, readings)).total()
             read, left = read + len(readings), left + len(rejects) - len(readings)
         yield None
-    yield _done(works, request, read=read, events=events, left=left, why="; ".join(sorted(reasons)))
+    yield _done(context, request, read=read, events=events, left=left, why="; ".join(sorted(reasons)))
 
 
-def _why_not_read(works: Works, name: str, source: Source | PushedSource | None) -> str:
+def _why_not_read(context: OperatorContext, name: str, source: Source | PushedSource | None) -> str:
     if source is not None:
         return "asks again by itself"
-    return "is badly configured: see `check`" if name in works.settings.sources else "is not configured"
+    return "is badly configured: see `check`" if name in context.settings.sources else "is not configured"
 
 
 def _may_read_again(source: Source | PushedSource) -> bool:
@@ -195,14 +195,14 @@ def _may_read_again(source: Source | PushedSource) -> bool:
 
 
 async def _read_again(
-    works: Works, source: Source | PushedSource, rejects: Sequence[Quarantined]
-) -> dict[int, Reading]:
+    context: OperatorContext, source: Source | PushedSource, rejects: Sequence[Quarantined]
+) -> dict[int, ParsedPage]:
     """What can be read now, by number: what gives no event stays where it is."""
-    memory = (await works.spool.memory(source.name)).get("", b"")
-    scribe = Scribe(source, works.spool, works.metrics)
+    memory = (await context.spool.memory(source.name)).get("", b"")
+    scribe = Ingest(source, context.spool, context.metrics)
     found = {}
     for kept in rejects:
-        page = Page(
+        page = RawPage(
             source=source.name,
             received_at=kept.reject.received_at,
             status=200,
@@ -216,29 +216,29 @@ async def _read_again(
     return found
 
 
-def _reader(source: Source | PushedSource, page: Page, memory: bytes) -> Callable[[], Reading]:
+def _reader(source: Source | PushedSource, page: RawPage, memory: bytes) -> Callable[[], ParsedPage]:
     if isinstance(source, PushedSource):
         return partial(source.read, page)
     return partial(source.read, page, memory)
 
 
-async def _quarantine_purge(works: Works, request: Request) -> Rows:
+async def _quarantine_purge(context: OperatorContext, request: Request) -> Rows:
     purged = 0
-    async for some in _rejects(works, request.chosen):
-        purged += await works.spool.purge_quarantine([kept.number for kept in some])
+    async for some in _rejects(context, request.chosen):
+        purged += await context.spool.purge_quarantine([kept.number for kept in some])
         yield None
-    yield _done(works, request, purged=purged)
+    yield _done(context, request, purged=purged)
 
 
 async def _rejects(
-    works: Works, chosen: Choice, limit: int | None = None
+    context: OperatorContext, chosen: Filter, limit: int | None = None
 ) -> AsyncGenerator[list[Quarantined], None]:
     found = False
-    async for rejects in _downwards(works.spool.quarantined, chosen, limit):
+    async for rejects in _downwards(context.spool.quarantined, chosen, limit):
         found = True
         yield rejects
-    if not found and chosen.of is not None and chosen.of not in works.settings.sources:
-        known = ", ".join(sorted(works.settings.sources))
+    if not found and chosen.of is not None and chosen.of not in context.settings.sources:
+        known = ", ".join(sorted(context.settings.sources))
         raise ControlError(f"no source {chosen.of} is configured; there are: {known}")
 
 
@@ -256,7 +256,7 @@ def _reject_row(kept: Quarantined) -> Row:
 
 
 async def _downwards(
-    fetch: Callable[[int, Choice], Awaitable[list[Numbered]]], chosen: Choice, limit: int | None
+    fetch: Callable[[int, Filter], Awaitable[list[Numbered]]], chosen: Filter, limit: int | None
 ) -> AsyncGenerator[list[Numbered], None]:
     """What is chosen, a step at a time, downwards by number."""
     while limit is None or limit > 0:
@@ -268,13 +268,13 @@ async def _downwards(
         limit = None if limit is None else limit - len(some)
 
 
-def _done(works: Works, request: Request, *, why: str = "", **counts: int) -> Row:
-    if works.running:
+def _done(context: OperatorContext, request: Request, *, why: str = "", **counts: int) -> Row:
+    if context.running:
         log.info("operator_asked", verb=request.verb.value, **counts)
     return {**counts, "why": why} if why else dict(counts)
 
 
-_VERBS: dict[Verb, Callable[[Works, Request], Rows]] = {
+_VERBS: dict[Verb, Callable[[OperatorContext, Request], Rows]] = {
     Verb.STATUS: _status,
     Verb.RELOAD: _reload,
     Verb.PAUSE: partial(_pause, paused=True),

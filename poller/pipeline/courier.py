@@ -54,17 +54,17 @@ class SinkState(StrEnum):
 BY_THE_OPERATOR = "by the operator"
 
 
-class Standing(msgspec.Struct, frozen=True, kw_only=True):
+class SinkStatus(msgspec.Struct, frozen=True, kw_only=True):
     """A sink's state and, when it is not served, why."""
 
     state: SinkState
     why: str = ""
 
 
-SERVING = Standing(state=SinkState.SERVING)
+SERVING = SinkStatus(state=SinkState.SERVING)
 
 
-class _Hand(IntEnum):
+class _CarrierState(IntEnum):
     """What a carrier does: a pause must not drop a batch that is claimed, nor a stop one that is carried."""
 
     WAITING = 0
@@ -102,12 +102,12 @@ class Courier:
         self._not_before = 0.0
         self._failures = 0
         self._stopping = False
-        self._carriers: dict[asyncio.Task[None], _Hand] = {}
-        self._on_shift = False
+        self._carriers: dict[asyncio.Task[None], _CarrierState] = {}
+        self._running = False
         self._bell = asyncio.Event()
         self._held = False
         self._pausing = ""
-        self._told = SERVING
+        self._last_reported = SERVING
         self._log = log.bind(sink=sink.name)
         self.disabled: str | None = None
         """Why the sink gets nothing until a restart or `resume`; None while it is served."""
@@ -133,25 +133,25 @@ class Courier:
         return self._held
 
     @property
-    def standing(self) -> Standing:
+    def status(self) -> SinkStatus:
         """The sink's state, for people."""
         if self.disabled is not None:
-            return Standing(state=SinkState.DISABLED, why=self.disabled)
+            return SinkStatus(state=SinkState.DISABLED, why=self.disabled)
         if self._held:
-            return Standing(state=SinkState.PAUSED, why=BY_THE_OPERATOR)
+            return SinkStatus(state=SinkState.PAUSED, why=BY_THE_OPERATOR)
         if self.paused:
-            return Standing(state=SinkState.PAUSED, why=self._pausing)
+            return SinkStatus(state=SinkState.PAUSED, why=self._pausing)
         return SERVING
 
     def stop(self) -> None:
         """Claim no more; what is being carried goes on until it ends or is cancelled."""
         self._stopping = True
-        self._end_shift(_Hand.CARRYING)
+        self._end_shift(_CarrierState.CARRYING)
 
     def hold(self) -> None:
         """The operator's pause: claim no more until `resume`; what is in hand is still carried."""
         self._held = True
-        self._end_shift(_Hand.CLAIMED)
+        self._end_shift(_CarrierState.CLAIMED)
         self._tell_standing()
 
     def resume(self) -> None:
@@ -159,11 +159,11 @@ class Courier:
         self._held, self.disabled = False, None
         self._failures, self._not_before = 0, 0.0
         self.failing_since, self.place_gone = None, None
-        self._end_shift(_Hand.CLAIMED)  # who sleeps until the next probe need not
+        self._end_shift(_CarrierState.CLAIMED)  # who sleeps until the next probe need not
         self._tell_standing()
 
-    def _end_shift(self, below: _Hand) -> None:
-        self._on_shift = False
+    def _end_shift(self, below: _CarrierState) -> None:
+        self._running = False
         for carrier, hand in self._carriers.items():
             if hand < below:
                 carrier.cancel()
@@ -176,15 +176,15 @@ class Courier:
             if self._held or self.disabled is not None:
                 await self._bell.wait()
                 continue
-            self._on_shift = True
+            self._running = True
             async with asyncio.TaskGroup() as group:
                 for _ in range(self._terms.concurrency):
                     carrier = group.create_task(self._serve())
-                    self._carriers[carrier] = _Hand.WAITING
+                    self._carriers[carrier] = _CarrierState.WAITING
             self._carriers.clear()
 
     async def _serve(self) -> None:
-        while self._on_shift:
+        while self._running:
             await self.step()
 
     async def step(self) -> int:
@@ -199,18 +199,18 @@ class Courier:
         while (wait := self._not_before - self._clock.monotonic()) > 0:
             await asyncio.sleep(wait)
         batch = await self._spool.claim(self.name, self._terms.max_events, self._terms.max_wait)
-        self._has(_Hand.CLAIMED)
+        self._has(_CarrierState.CLAIMED)
         reached("batch.claimed")
         try:
             if self._throttle is not None:
                 async with self._turnstile:  # asyncio-throttle polls: one waiter, not one per carrier
                     await self._throttle()
-            self._has(_Hand.CARRYING)
+            self._has(_CarrierState.CARRYING)
             return await self.carry(batch)
         finally:
-            self._has(_Hand.WAITING)
+            self._has(_CarrierState.WAITING)
 
-    def _has(self, hand: _Hand) -> None:
+    def _has(self, hand: _CarrierState) -> None:
         carrier = asyncio.current_task()
         if carrier in self._carriers:
             self._carriers[carrier] = hand
@@ -318,15 +318,15 @@ class Courier:
     def _disable(self, error: Gone) -> None:
         self.disabled = error.reason
         self.last_error = (self._clock.now(), error.reason)
-        self._end_shift(_Hand.CLAIMED)
+        self._end_shift(_CarrierState.CLAIMED)
         self._tell_standing()
 
     def _tell_standing(self) -> None:
         """One log line at each change of state, and the metric."""
-        now, before = self.standing, self._told
+        now, before = self.status, self._last_reported
         if now == before:
             return
-        self._told = now
+        self._last_reported = now
         self._metrics.sink_paused.labels(self.name).set(now.state is not SinkState.SERVING)
         if now.state is SinkState.SERVING:
             self._log.info("sink_resumed", before=before.why)

@@ -10,7 +10,7 @@ from typing import Protocol
 import msgspec
 import structlog
 
-from poller.core.model import ERROR_PAGE, Page, PollOutcome, Reading, Reject
+from poller.core.model import ERROR_PAGE, ParsedPage, PollOutcome, RawPage, Reject
 from poller.core.ports import Spool
 from poller.qcloud.wire.bodies import open_body
 from poller.qcloud.wire.redaction import redact
@@ -31,7 +31,7 @@ class Named(Protocol):
     account: str
 
 
-class Scribe:
+class Ingest:
     """Writes one source's readings down."""
 
     def __init__(self, source: Named, spool: Spool, metrics: Metrics) -> None:
@@ -41,7 +41,7 @@ class Scribe:
         self._error_pages: set[bytes] = set()
         self._log = log.bind(source=source.name, account=source.account)
 
-    def read(self, page: Page, read: Callable[[], Reading], memory: bytes = b"") -> Reading:
+    def read(self, page: RawPage, read: Callable[[], ParsedPage], memory: bytes = b"") -> ParsedPage:
         """What is in a page; if `read` raises, all of it is a reject, and the source's memory stays as it was."""
         try:
             return self._with_new_error_pages(read())
@@ -49,7 +49,7 @@ class Scribe:
             self._log.exception("read_failed", error=type(error).__name__)
             reason = f"reading raised {type(error).__name__}"
             reject = whole_reject(page, reason)
-            return Reading(
+            return ParsedPage(
                 events=(),
                 rejects=(reject,),
                 outcome=PollOutcome.FAILED,
@@ -58,7 +58,7 @@ class Scribe:
                 about=page.about,
             )
 
-    def _with_new_error_pages(self, reading: Reading) -> Reading:
+    def _with_new_error_pages(self, reading: ParsedPage) -> ParsedPage:
         """The reading without error pages that were kept before, and without more of them than are kept."""
         if not any(map(_is_error_page, reading.rejects)):
             return reading
@@ -73,7 +73,7 @@ class Scribe:
         self._error_pages.add(digest)
         return True
 
-    async def write(self, readings: Sequence[Reading]) -> None:
+    async def write(self, readings: Sequence[ParsedPage]) -> None:
         """Commit readings in one transaction and count what was in them, or raise `StorageError`."""
         new = await self._spool.append(self._name, readings)
         came = Counter(event.kind for reading in readings for event in reading.events)
@@ -90,7 +90,7 @@ class Scribe:
                 self._metrics.quarantined.inc()
         self._log.debug("committed", events=came.total(), new=new.total(), rejects=len(rejects))
 
-    def _measure(self, readings: Sequence[Reading]) -> None:
+    def _measure(self, readings: Sequence[ParsedPage]) -> None:
         """When the newest event came, and how late the slowest picture of each answer was."""
         for reading in readings:
             pictures = [event for event in reading.events if event.kind == "screenshot"]
@@ -109,7 +109,7 @@ def _is_error_page(reject: Reject) -> bool:
 _occurred_at = attrgetter("occurred_at")
 
 
-def whole_reject(page: Page, reason: str, *secrets: str) -> Reject:
+def whole_reject(page: RawPage, reason: str, *secrets: str) -> Reject:
     """A whole page as a reject: unpacked as far as it can be, and masked, with every one of `secrets`."""
     opened = open_body(page.body, page.encoding)
     encoding = "" if opened.opened else page.encoding

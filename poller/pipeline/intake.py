@@ -9,9 +9,9 @@ import msgspec
 import structlog
 
 from poller.core.errors import NotSent, StorageError, StorageFull
-from poller.core.model import Page, PollOutcome, Reading
+from poller.core.model import ParsedPage, PollOutcome, RawPage
 from poller.core.ports import Source, Spool
-from poller.pipeline.ingest import Scribe
+from poller.pipeline.ingest import Ingest
 from poller.pipeline.journal import Journal
 from poller.pipeline.losses import Losses
 from poller.pipeline.storage_watch import StorageWatch
@@ -57,7 +57,7 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
         return self.nothing_came >= NOTHING_CAME
 
 
-def paced(pace: Pace, reading: Reading, jitter: Callable[[], float] = random.random) -> Pace:
+def next_pace(pace: Pace, reading: ParsedPage, jitter: Callable[[], float] = random.random) -> Pace:
     """The pace after a reading. Full: at once, one more lane. Partial: one lane, `min_delay`. Empty: doubling to
     `max_delay`. Failing: from `max_delay` (not allowed: at least 5 s) doubling to 60 s, with full jitter above
     `min_delay`. A signature called expired: once more at once. Three polls that were sent and came to nothing: once a
@@ -74,7 +74,7 @@ def paced(pace: Pace, reading: Reading, jitter: Callable[[], float] = random.ran
     return msgspec.structs.replace(calm, delay=min(doubled, pace.max_delay))
 
 
-def _after_failure(pace: Pace, reading: Reading, jitter: Callable[[], float]) -> Pace:
+def _after_failure(pace: Pace, reading: ParsedPage, jitter: Callable[[], float]) -> Pace:
     if reading.expired and not pace.expired:
         return msgspec.structs.replace(pace, lanes=1, delay=0.0, expired=True)
     first = pace.max_delay
@@ -113,7 +113,7 @@ class Intake:
         self._clock = clock
         self._watch = watch or StorageWatch(clock)
         self._beat = beat
-        self._scribe = Scribe(source, spool, metrics)
+        self._scribe = Ingest(source, spool, metrics)
         self._memory: dict[str, bytes] = {}
         self._pace = Pace(
             min_delay=source.min_delay,
@@ -125,7 +125,7 @@ class Intake:
         self._polls = 0
         self._nothing_since = 0
         self._commits: asyncio.Queue[Commit | None] = asyncio.Queue()
-        self._held: dict[int, Page] = {}
+        self._held: dict[int, RawPage] = {}
         """Pages by the journal's number that are not released yet: whatever ends this pump, the journal gets them."""
         self._stopping = False
         self._lanes: set[asyncio.Task[None]] = set()
@@ -166,7 +166,7 @@ class Intake:
 
     # ------------------------------------------------------------ the pump
 
-    async def run(self, left_over: Sequence[tuple[int, Page]] = ()) -> None:
+    async def run(self, left_over: Sequence[tuple[int, RawPage]] = ()) -> None:
         """Poll until `stop`; raises `StorageError` when journal or spool fail for good.
 
         First the spool is proven to take what it is given, and what the journal held from before
@@ -180,7 +180,7 @@ class Intake:
             self._journal.hand_back(self._held)
             self._held = {}
 
-    async def _run(self, left_over: Sequence[tuple[int, Page]]) -> None:
+    async def _run(self, left_over: Sequence[tuple[int, RawPage]]) -> None:
         if not await self._recover(left_over):
             return
         async with asyncio.TaskGroup() as group:
@@ -193,8 +193,8 @@ class Intake:
         if self._fatal is not None:
             raise self._fatal
 
-    async def _recover(self, left_over: Sequence[tuple[int, Page]]) -> bool:
-        if not await self._until_taken(self._spool.prove):
+    async def _recover(self, left_over: Sequence[tuple[int, RawPage]]) -> bool:
+        if not await self._until_taken(self._spool.check_writable):
             return False
         reached("recovery.proved")
         self._memory = dict(await self._spool.memory(self.source.name))
@@ -247,7 +247,7 @@ class Intake:
             self._beat()
             await asyncio.sleep(min(left, BEAT))
 
-    async def step(self) -> Reading:
+    async def step(self) -> ParsedPage:
         """One poll: wait until it may be made, then make it, keep it, read it and hand it to the commit."""
         await self._make_ready()
         return await self._step()
@@ -267,7 +267,7 @@ class Intake:
                 return
             self._cancel_room()  # the files went away in the meantime: nothing destructive is read into nowhere
 
-    async def _step(self) -> Reading:
+    async def _step(self) -> ParsedPage:
         self._polls += 1
         number = self._polls
         reading = await _to_the_end(self._poll())
@@ -275,10 +275,10 @@ class Intake:
         self._tell(reading)
         return reading
 
-    def _follow_pace(self, number: int, reading: Reading) -> None:
+    def _follow_pace(self, number: int, reading: ParsedPage) -> None:
         if number < self._nothing_since and reading.outcome not in FAILURES:
             return  # this poll began before one that came to nothing
-        before, self._pace = self._pace, paced(self._pace, reading)
+        before, self._pace = self._pace, next_pace(self._pace, reading)
         self._due = self._clock.monotonic() + self._pace.delay
         if self._pace.nothing_came > before.nothing_came:
             self._nothing_since = max(self._nothing_since, number)
@@ -294,13 +294,13 @@ class Intake:
             except TimeoutError:
                 continue
 
-    async def _poll(self) -> Reading:
+    async def _poll(self) -> ParsedPage:
         begun = self._clock.monotonic()
         try:
             page = await self.source.fetch()
         except NotSent as error:
             self._cancel_room()
-            return Reading(events=(), rejects=(), outcome=PollOutcome.FAILED, detail=str(error))
+            return ParsedPage(events=(), rejects=(), outcome=PollOutcome.FAILED, detail=str(error))
         self._metrics.poll_seconds.labels(self.source.account, self.source.name).observe(
             self._clock.monotonic() - begun
         )
@@ -319,7 +319,7 @@ class Intake:
         if self.source.destructive:
             self._journal.cancel_room()
 
-    async def _keep(self, page: Page) -> int | None:
+    async def _keep(self, page: RawPage) -> int | None:
         if not page.body or not self.source.destructive:
             self._cancel_room()
             return None
@@ -334,13 +334,13 @@ class Intake:
         self._held[number] = page
         return number
 
-    def _read(self, page: Page) -> Reading:
+    def _read(self, page: RawPage) -> ParsedPage:
         memory = self._memory.get(page.about, b"")
         reading = self._scribe.read(page, lambda: self.source.read(page, memory), memory)
         self._memory[page.about] = reading.memory
         return reading
 
-    def _tell(self, reading: Reading) -> None:
+    def _tell(self, reading: ParsedPage) -> None:
         outcome = reading.outcome
         self._metrics.polls.labels(self.source.account, self.source.name, outcome.value).inc()
         if outcome is PollOutcome.UNCERTAIN and self.source.destructive:
@@ -388,7 +388,7 @@ class Intake:
         self._held.pop(number, None)
         self._journal.release(number, committed=committed)
 
-    async def _append(self, readings: list[Reading]) -> bool:
+    async def _append(self, readings: list[ParsedPage]) -> bool:
         """Commit readings; a full spool is waited for. False when we stop first: the journal has them."""
         return await self._until_taken(lambda: self._scribe.write(readings))
 
@@ -419,12 +419,12 @@ class Intake:
         self._spool_takes.set()
 
 
-Commit = tuple[int | None, Reading | None]
+Commit = tuple[int | None, ParsedPage | None]
 """The journal's number of a page (None when the journal does not hold it), and its reading (None when that changes
 nothing)."""
 
 
-def _numbered(reading: Reading, number: int | None) -> Reading:
+def _numbered(reading: ParsedPage, number: int | None) -> ParsedPage:
     """The reading with the journal's number of its page, which the spool commits along."""
     return reading if number is None else msgspec.structs.replace(reading, kept_as=number)
 

@@ -24,7 +24,7 @@ from typing import Self
 import msgspec
 
 from poller.core.errors import StorageError, StorageFull
-from poller.core.model import Page
+from poller.core.model import RawPage
 from poller.pipeline.journal_file import (
     BLOCK,
     Contents,
@@ -58,7 +58,7 @@ class JournalDamage(msgspec.Struct, frozen=True, kw_only=True):
     detail: str
     pages: int
     """How many pages may be gone."""
-    remains: tuple[Page, ...] = ()
+    remains: tuple[RawPage, ...] = ()
     """What is left of them, for quarantine; `journal_file.NOBODY` is the source of what cannot be told."""
 
 
@@ -102,7 +102,7 @@ class Journal:
         self._broken: OSError | None = None
         """The thread's first failure: after it, nothing is written, because no later fsync could be believed."""
         self._room = asyncio.Event()
-        self._left_over: dict[int, Page] = {}
+        self._left_over: dict[int, RawPage] = {}
         self._header_due = False
         self._settle: asyncio.TimerHandle | None = None
         self._thread: GroupThread[_Write | _Job, None] = GroupThread("journal", self._write)
@@ -136,7 +136,7 @@ class Journal:
         """Whether the file is deleted; the spool has what was in it."""
         return False
 
-    def left_over(self, source: str | None = None) -> list[tuple[int, Page]]:
+    def left_over(self, source: str | None = None) -> list[tuple[int, RawPage]]:
         """Take the pages (of one source) that nobody holds, oldest first, each with its number.
 
         They were kept and not released, before this start or by a pump that ended. Whoever takes one releases it, or
@@ -151,7 +151,7 @@ class Journal:
             del self._left_over[number]
         return taken
 
-    def hand_back(self, pages: Mapping[int, Page]) -> None:
+    def hand_back(self, pages: Mapping[int, RawPage]) -> None:
         """Give back pages that were kept or taken, and cannot be committed now."""
         self._left_over |= pages
 
@@ -183,7 +183,7 @@ class Journal:
         self._reserved -= 1
         self._room.set()
 
-    async def keep(self, page: Page) -> int:
+    async def keep(self, page: RawPage) -> int:
         """Make a page durable in the space that `room` set aside; returns its number.
 
         Raises `StorageError` when that failed: then the journal is done for, because what a failed fsync

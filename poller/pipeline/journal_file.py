@@ -28,7 +28,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from poller.core.model import Page
+from poller.core.model import RawPage
 
 BLOCK = 4096
 RECORD_AT = 2048
@@ -42,7 +42,7 @@ _MAGIC = b"POLLERR1"
 _FRAME = struct.Struct("<16sQII")
 _ZEROS = bytes(BLOCK)
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Page).decode
+_decode = msgspec.msgpack.Decoder(RawPage).decode
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,7 +66,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
 class Contents(msgspec.Struct, frozen=True, kw_only=True):
     """What a file holds beside its first block."""
 
-    pages: tuple[tuple[Frame, Page], ...]
+    pages: tuple[tuple[Frame, RawPage], ...]
     """Those that are not released, by number."""
     rest: tuple[tuple[int, int], ...]
     """Offset and length of all else that is not zero: released frames, cut ones, damaged ones."""
@@ -134,7 +134,7 @@ def span_of(length: int) -> int:
     return -(-(length + _FRAME.size) // BLOCK) * BLOCK
 
 
-def encoded(page: Page) -> bytes:
+def encoded(page: RawPage) -> bytes:
     """A page as it is stored."""
     return _encode(page)
 
@@ -146,7 +146,7 @@ def framed(mark: bytes, number: int, payload: bytes) -> bytes:
 
 def read_contents(fd: int, mark: bytes, size: int, released: int, furthest: int) -> Contents:
     """Everything in a file up to `size`; what cannot be read, or has a number beyond `furthest`, is no obstacle."""
-    pages: list[tuple[Frame, Page]] = []
+    pages: list[tuple[Frame, RawPage]] = []
     stale: list[tuple[int, int]] = []
     damaged: list[tuple[int, int]] = []
     offset = BLOCK
@@ -169,7 +169,7 @@ def read_contents(fd: int, mark: bytes, size: int, released: int, furthest: int)
     return Contents(pages=tuple(pages), rest=(*stale, *damaged), damaged=tuple(damaged))
 
 
-def remains(fd: int, contents: Contents, most: int) -> Iterator[Page]:
+def remains(fd: int, contents: Contents, most: int) -> Iterator[RawPage]:
     """What is left of damaged pages: each as far as it can be read, or as raw bytes of `NOBODY`."""
     now = datetime.now(UTC)
     for offset, length in contents.damaged:
@@ -179,7 +179,7 @@ def remains(fd: int, contents: Contents, most: int) -> Iterator[Page]:
         if page is not None:
             yield page
         else:
-            yield Page(source=NOBODY, received_at=now, status=0, encoding="", whole=False, body=raw)
+            yield RawPage(source=NOBODY, received_at=now, status=0, encoding="", whole=False, body=raw)
 
 
 def _extend(places: list[tuple[int, int]], offset: int, *, begins: bool) -> None:
@@ -206,7 +206,7 @@ def _number(block: bytes) -> int:
     return int.from_bytes(block[16:24], "little")
 
 
-def _page(payload: bytes) -> Page | None:
+def _page(payload: bytes) -> RawPage | None:
     try:
         return _decode(payload)
     except Exception:  # a reader of damaged bytes: whatever it raises, they are no page

@@ -7,9 +7,9 @@ from contextlib import suppress
 import structlog
 
 from poller.core.errors import StorageError, StorageFull
-from poller.core.model import Page, PushOutcome, Reading
+from poller.core.model import ParsedPage, PushOutcome, RawPage
 from poller.core.ports import PushedSource, Spool
-from poller.pipeline.ingest import Scribe
+from poller.pipeline.ingest import Ingest
 from poller.pipeline.storage_watch import StorageWatch
 from poller.runtime.failpoints import reached
 from poller.runtime.metrics import Metrics
@@ -24,8 +24,8 @@ BEAT = 10.0
 """Seconds after which a wait that is meant to be long still says that the loop lives."""
 
 
-class Reception:
-    """Takes what one source is pushed. It is the source's `Entrance`."""
+class PushIntake:
+    """Takes what one source is pushed. It is the source's `PushHandler`."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Reception:
     ) -> None:
         self.source = source
         self._spool = spool
-        self._scribe = Scribe(source, spool, metrics)
+        self._scribe = Ingest(source, spool, metrics)
         self._metrics = metrics
         self._beat = beat
         self._commit_within = commit_within
@@ -47,7 +47,7 @@ class Reception:
         self._bell = asyncio.Event()
         self._stopping = asyncio.Event()
         self._ended = asyncio.Event()
-        self._told = False
+        self._reported = False
         self._log = log.bind(source=source.name, account=source.account)
         self._trouble: str | None = "not begun"
         self._watch = watch
@@ -63,8 +63,8 @@ class Reception:
 
     # ------------------------------------------------------------ the entrance
 
-    async def accept(self, page: Page) -> None:
-        """See `Entrance.accept`."""
+    async def accept(self, page: RawPage) -> None:
+        """See `PushHandler.accept`."""
         try:
             await self._committed(page)
         except StorageError:
@@ -73,12 +73,12 @@ class Reception:
         self._tally(PushOutcome.ACCEPTED)
 
     def turn_away(self, outcome: PushOutcome, reason: str = "") -> None:
-        """See `Entrance.turn_away`."""
+        """See `PushHandler.turn_away`."""
         self._tally(outcome)
         if reason:
             self._log.warning("callback_refused", reason=reason)
 
-    async def _committed(self, page: Page) -> None:
+    async def _committed(self, page: RawPage) -> None:
         if self.trouble is not None:
             raise StorageFull(self.trouble)
         commit: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -137,7 +137,7 @@ class Reception:
 
     async def _prove(self) -> bool:
         try:
-            await self._spool.prove()
+            await self._spool.check_writable()
         except StorageFull as error:
             self._pause(str(error))
             return False
@@ -161,7 +161,7 @@ class Reception:
             if not commit.done():
                 commit.set_result(None)
 
-    def _read(self, page: Page) -> Reading:
+    def _read(self, page: RawPage) -> ParsedPage:
         return self._scribe.read(page, lambda: self.source.read(page))
 
     def _fail(self, turn: list["Waiting"], error: StorageError) -> None:
@@ -172,20 +172,20 @@ class Reception:
                 commit.set_exception(type(error)(str(error)))
 
     def _pause(self, trouble: str) -> None:
-        if not self._told:
+        if not self._reported:
             self._log.error("receiving_paused", reason=trouble)
-        self._told = True
+        self._reported = True
         self._trouble = trouble
         self._bell.set()
 
     def _resume(self) -> None:
-        if self._told:
+        if self._reported:
             self._log.info("receiving_resumed")
-        self._told = False
+        self._reported = False
         self._trouble = None
 
 
-Waiting = tuple[Page, "asyncio.Future[None]"]
+Waiting = tuple[RawPage, "asyncio.Future[None]"]
 """A page, and what its sender waits for."""
 
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 import structlog
 
 from poller.core.errors import StorageFull
-from poller.core.model import PollOutcome, Reading, Reject
+from poller.core.model import ParsedPage, PollOutcome, Reject
 from poller.core.ports import Spool
 from poller.pipeline.ingest import whole_reject
 from poller.pipeline.journal import Journal
@@ -75,5 +75,5 @@ class Orphans:
         self._journal.release_damaged()
 
 
-def _reading(reject: Reject, number: int) -> Reading:
-    return Reading(events=(), rejects=(reject,), outcome=PollOutcome.PARTIAL, kept_as=number)
+def _reading(reject: Reject, number: int) -> ParsedPage:
+    return ParsedPage(events=(), rejects=(reject,), outcome=PollOutcome.PARTIAL, kept_as=number)

@@ -13,7 +13,7 @@ from poller.qcloud.wire.replies import judge_answer, open_output
 _NOBODYS_CHANNEL = "poller-check"
 
 
-class Standing(StrEnum):
+class KeyState(StrEnum):
     """How the platform takes an account's calls."""
 
     RIGHT = "the key is right"
@@ -22,17 +22,17 @@ class Standing(StrEnum):
     UNCLEAR = "no clear answer"
 
 
-class Finding(msgspec.Struct, frozen=True):
+class KeyCheck(msgspec.Struct, frozen=True):
     """A standing, and the platform's or the network's word for it (redacted)."""
 
-    standing: Standing
+    state: KeyState
     detail: str = ""
 
     def __str__(self) -> str:
-        return f"{self.standing}: {self.detail}" if self.detail else str(self.standing)
+        return f"{self.state}: {self.detail}" if self.detail else str(self.state)
 
 
-async def asked(account: Account) -> Finding:
+async def check_key(account: Account) -> KeyCheck:
     """Ask for the status of a channel that nobody has; the account is entered. One call, two if its clock was wrong."""
     found, expired = await _asked_once(account)
     if expired:  # the answer told the platform's time: sign by it
@@ -40,17 +40,17 @@ async def asked(account: Account) -> Finding:
     return found
 
 
-async def _asked_once(account: Account) -> tuple[Finding, bool]:
+async def _asked_once(account: Account) -> tuple[KeyCheck, bool]:
     try:
         reply = await account.call(INTERFACE, {"Param.s.channel_id": _NOBODYS_CHANNEL})
     except NotSent as error:
-        return Finding(Standing.UNREACHABLE, str(error)), False
+        return KeyCheck(KeyState.UNREACHABLE, str(error)), False
     answer, _ = open_output(reply.body, reply.encoding)
     verdict = judge_answer(answer, status=reply.status, whole=reply.whole, asked=1)
     if reply.status == 0:
-        return Finding(Standing.UNREACHABLE, verdict.detail), False
+        return KeyCheck(KeyState.UNREACHABLE, verdict.detail), False
     if verdict.outcome is PollOutcome.REFUSED:
-        return Finding(Standing.REFUSED, verdict.detail), verdict.expired
+        return KeyCheck(KeyState.REFUSED, verdict.detail), verdict.expired
     if right_key(answer):
-        return Finding(Standing.RIGHT), False
-    return Finding(Standing.UNCLEAR, verdict.detail), False
+        return KeyCheck(KeyState.RIGHT), False
+    return KeyCheck(KeyState.UNCLEAR, verdict.detail), False

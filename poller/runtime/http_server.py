@@ -22,7 +22,7 @@ from aiohttp.http_exceptions import BadHttpMethod, LineTooLong
 
 from poller.runtime.addresses import address, household
 
-Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 DEADLINE = 10.0
 IDLE = 5.0
@@ -80,7 +80,7 @@ class Listener:
         self,
         host: str,
         port: int,
-        answer: Answer,
+        answer: Handler,
         *,
         deadline: float = DEADLINE,
         most: int = MOST_CONNECTIONS,
@@ -156,7 +156,7 @@ class _CrowdLog:
 
 
 class _Server(web.Server):
-    def __init__(self, answer: Answer, bounds: Bounds, refused: Callable[[Refusal], None]) -> None:
+    def __init__(self, answer: Handler, bounds: Bounds, refused: Callable[[Refusal], None]) -> None:
         super().__init__(
             _closing(answer),
             access_log=None,
@@ -235,7 +235,7 @@ class _Server(web.Server):
         self._leaving.discard(connection)
 
 
-def _closing(answer: Answer) -> Answer:
+def _closing(answer: Handler) -> Handler:
     async def answer_and_close(request: web.BaseRequest) -> web.StreamResponse:
         response = await answer(request)
         response.force_close()  # what was sent behind a request is no request: nobody would answer it

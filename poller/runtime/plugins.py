@@ -16,7 +16,7 @@ SINKS: Final = "poller.sinks"
 ENTERED: Final = ("__aenter__", "__aexit__")
 NEEDED: Final[Mapping[Group, tuple[str, ...]]] = {
     SOURCES: ("ready", "fetch", "read"),
-    SPOOLS: ("prove", "attach", "append", "claim", "settle"),
+    SPOOLS: ("check_writable", "attach", "append", "claim", "settle"),
     SINKS: ("deliver",),
 }
 PUSHED: Final = ("attach", "close", "read")

@@ -22,7 +22,7 @@ CHUNK = 64 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class Response:
     """What would be said if nothing went wrong. `framing` is how the body's end is told."""
 
     body: bytes
@@ -41,7 +41,7 @@ class AlreadySent(web.StreamResponse):
         return None
 
 
-async def send(request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
+async def send(request: web.BaseRequest, answer: Response) -> web.StreamResponse:
     """Sends the answer whole."""
     if request.method == "HEAD" and answer.status not in (204, 304):
         headers = {**answer.headers, "Content-Length": str(len(answer.body))}  # aiohttp leaves out a 0
@@ -54,7 +54,7 @@ async def send(request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
 
 
 async def send_broken(
-    request: web.BaseRequest, answer: Answer, fault: Fault, rng: random.Random
+    request: web.BaseRequest, answer: Response, fault: Fault, rng: random.Random
 ) -> web.StreamResponse:
     """Sends the answer as the fault has it; a fault unknown here leaves it whole."""
     match fault.name:
@@ -71,7 +71,7 @@ async def send_broken(
     return await send(request, _instead(answer, fault, location=request.path_qs))
 
 
-def _instead(answer: Answer, fault: Fault, location: str) -> Answer:
+def _instead(answer: Response, fault: Fault, location: str) -> Response:
     """The whole answer that is sent: another one, if the fault is of that kind."""
     date = {name: value for name, value in answer.headers.items() if name == "Date"}
     html = {**date, "Content-Type": "text/html"}
@@ -80,21 +80,21 @@ def _instead(answer: Answer, fault: Fault, location: str) -> Answer:
             answer = replace(answer, status=fault.status)
         case "status" | "not_found":
             title = b"%d" % fault.status
-            answer = Answer(body=HTML % (title, title), headers=html, status=fault.status)
+            answer = Response(body=HTML % (title, title), headers=html, status=fault.status)
         case "redirect":
             # To itself: a client that follows it asks, and takes, a second time.
-            answer = Answer(body=b"", headers={**html, "Location": location}, status=fault.status)
+            answer = Response(body=b"", headers={**html, "Location": location}, status=fault.status)
         case "html":
-            answer = Answer(body=HTML % (b"Welcome", b"Welcome"), headers=html)
+            answer = Response(body=HTML % (b"Welcome", b"Welcome"), headers=html)
         case "text":
-            answer = Answer(body=TEXT, headers=html)
+            answer = Response(body=TEXT, headers=html)
         case "wrong_type":
             answer = replace(answer, headers={**answer.headers, "Content-Type": "text/html"})
     return answer
 
 
 async def _cut(
-    request: web.BaseRequest, answer: Answer, fault: Fault, rng: random.Random
+    request: web.BaseRequest, answer: Response, fault: Fault, rng: random.Random
 ) -> web.StreamResponse:
     """Head and a part of the body, then an orderly end of the connection."""
     length = len(answer.body)
@@ -106,7 +106,7 @@ async def _cut(
     return await _by_hand(request, _head(replace(answer, framing=framing)), part)
 
 
-async def _give_up(request: web.BaseRequest, answer: Answer, fault: Fault) -> web.StreamResponse:
+async def _give_up(request: web.BaseRequest, answer: Response, fault: Fault) -> web.StreamResponse:
     """No body at all, and perhaps no head."""
     if fault.name == "hang":
         await asyncio.Event().wait()  # ends when the client goes or the sandbox closes
@@ -119,7 +119,7 @@ async def _give_up(request: web.BaseRequest, answer: Answer, fault: Fault) -> we
     return AlreadySent()
 
 
-async def _drip(request: web.BaseRequest, answer: Answer, seconds: float) -> web.StreamResponse:
+async def _drip(request: web.BaseRequest, answer: Response, seconds: float) -> web.StreamResponse:
     """The whole answer, byte by byte."""
     response = web.StreamResponse(status=answer.status, headers=answer.headers)
     response.content_length = len(answer.body)
@@ -130,7 +130,7 @@ async def _drip(request: web.BaseRequest, answer: Answer, seconds: float) -> web
     return response
 
 
-async def _endless(request: web.BaseRequest, answer: Answer, size: int) -> web.StreamResponse:
+async def _endless(request: web.BaseRequest, answer: Response, size: int) -> web.StreamResponse:
     """The answer's beginning and then blanks, as fast as the client reads."""
     response = web.StreamResponse(status=answer.status, headers=answer.headers)
     await response.prepare(request)
@@ -157,7 +157,7 @@ def reset(request: web.BaseRequest) -> None:
     request.transport.abort()
 
 
-def _head(answer: Answer) -> bytes:
+def _head(answer: Response) -> bytes:
     lines = [f"HTTP/1.1 {answer.status} OK", *(f"{name}: {value}" for name, value in answer.headers.items())]
     if answer.framing == "length":
         lines.append(f"Content-Length: {len(answer.body)}")
@@ -171,8 +171,8 @@ def _chunked(body: bytes, size: int = 1000) -> bytes:
     return b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces)
 
 
-def _bomb(answer: Answer, size: int) -> Answer:
-    return Answer(body=bomb(size), headers={**answer.headers, "Content-Encoding": "gzip"})
+def _bomb(answer: Response, size: int) -> Response:
+    return Response(body=bomb(size), headers={**answer.headers, "Content-Encoding": "gzip"})
 
 
 @lru_cache(maxsize=2)

@@ -65,7 +65,7 @@ async def _queue(sandbox: Sandbox, wish: dict[str, Any]) -> dict[str, object]:
     if type(limit) is not int or limit < 1:
         raise BadOption(f"limit: {limit!r} is no number above 0")
     queue.set_limit(limit)
-    sandbox.bell.ring()
+    sandbox.wakeup.ring()
     return {"limit": queue.limit, "depth": queue.depth, "dropped": queue.counts.dropped}
 
 
@@ -131,7 +131,7 @@ async def _callbacks(sandbox: Sandbox, wish: dict[str, Any]) -> dict[str, object
     app_id = sandbox.platform.queue(wish.get("customer")).customer.app_id
     line = sandbox.callbacks.line(app_id)
     if "pace" in wish:
-        sandbox.callbacks.manner.pace = check_pace(wish["pace"])
+        sandbox.callbacks.policy.pace = check_pace(wish["pace"])
     if "url" in wish:
         line.url = check_url(wish["url"], "url")
     if "send" in wish:

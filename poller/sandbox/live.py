@@ -17,8 +17,8 @@ from poller.sandbox.media.recorder import Recorder
 from poller.sandbox.media.recordings import Recordings
 from poller.sandbox.media.tags import VIDEO
 from poller.sandbox.options import Customer
-from poller.sandbox.rtmp.publish_handler import Refused, Wish
-from poller.sandbox.wakeup import Bell
+from poller.sandbox.rtmp.publish_handler import PublishRequest, Refused
+from poller.sandbox.wakeup import Wakeup
 
 TAKEN_OVER_AFTER = 1.0
 """Seconds of silence after which a push gives way to a new one of its own pusher."""
@@ -38,7 +38,7 @@ class LivePush:
     def __init__(
         self,
         customer: Customer,
-        wish: Wish,
+        wish: PublishRequest,
         *,
         recorder: Recorder,
         latest: Latest,
@@ -97,7 +97,7 @@ class Live:
         customers: Sequence[Customer],
         channels: Channels,
         recordings: Recordings,
-        bell: Bell,
+        wakeup: Wakeup,
         *,
         segment: float,
         exact: bool,
@@ -109,7 +109,7 @@ class Live:
         self._first = customers[0]
         self._channels = channels
         self._recordings = recordings
-        self._bell = bell
+        self._wakeup = wakeup
         self._segment = segment
         self._exact = exact
         self._began = began
@@ -130,8 +130,8 @@ class Live:
         if push is not None:
             push.close()
 
-    def publish(self, wish: Wish, close: Callable[[], None]) -> LivePush:
-        """See `stage.Stage`."""
+    def publish(self, wish: PublishRequest, close: Callable[[], None]) -> LivePush:
+        """See `stage.PublishHandler`."""
         customer = self._owner(wish)
         try:
             self._check(customer, wish)
@@ -151,7 +151,7 @@ class Live:
         self._pushes[customer.app_id, wish.stream] = push
         log.info("push began: %s of %d from %s", wish.stream, customer.app_id, wish.peer)
         self._began(push)
-        self._bell.ring()
+        self._wakeup.ring()
         return push
 
     def _end(self, push: LivePush, why: str) -> None:
@@ -163,13 +163,13 @@ class Live:
             log.error("the end of %s is not on record: %s", push.stream_id, error)
         log.info("push ended: %s of %d, %s", push.stream_id, app_id, why)
         self._ended(push, why)
-        self._bell.ring()
+        self._wakeup.ring()
 
-    def _owner(self, wish: Wish) -> Customer:
+    def _owner(self, wish: PublishRequest) -> Customer:
         named = wish.query.get("bizid") or wish.host.partition(".")[0]
         return self._customers.get(named, self._first)
 
-    def _check(self, customer: Customer, wish: Wish) -> None:
+    def _check(self, customer: Customer, wish: PublishRequest) -> None:
         if not STREAM_ID.fullmatch(wish.stream):
             raise Refused("a stream id has 1 to 128 letters, digits and _ - @ #")
         if customer.push_key is not None:
@@ -177,7 +177,7 @@ class Live:
         if self._channels.status(customer.app_id, wish.stream) is Status.DISABLED:
             raise Refused("this stream is disabled")
 
-    def _clear(self, customer: Customer, wish: Wish) -> None:
+    def _clear(self, customer: Customer, wish: PublishRequest) -> None:
         """Makes room for the push: an earlier one of the same pusher that fell silent ends first, in every respect."""
         live = self.find(customer.app_id, wish.stream)
         if live is None:

@@ -17,7 +17,7 @@ from urllib.parse import quote
 from poller.sandbox.live import Live, LivePush
 from poller.sandbox.media.showing import check
 from poller.sandbox.options import BadOption, Customer
-from poller.sandbox.wakeup import Bell
+from poller.sandbox.wakeup import Wakeup
 
 UP_WITHIN: Final = 60.0
 """Seconds; twenty programs that start at once keep a small machine busy for a while."""
@@ -28,9 +28,9 @@ log = logging.getLogger("poller.sandbox")
 class Pushers:
     """Starts and ends such streams. `source` gives the file of the stream of that number; it may block."""
 
-    def __init__(self, live: Live, bell: Bell, *, url: str, source: Callable[[int], Path]) -> None:
+    def __init__(self, live: Live, wakeup: Wakeup, *, url: str, source: Callable[[int], Path]) -> None:
         self._live = live
-        self._bell = bell
+        self._wakeup = wakeup
         self._url = url
         self._source = source
         self._processes: dict[tuple[int, str], Process] = {}
@@ -61,7 +61,7 @@ class Pushers:
         name = (customer.app_id, stream_id)
         push = self._pushes.get(name)
         await _end(self._take(stream_id, customer))
-        await self._bell.until(lambda: push is None or self._live.find(*name) is not push)
+        await self._wakeup.until(lambda: push is None or self._live.find(*name) is not push)
 
     def unplug(self, stream_id: str, customer: Customer) -> None:
         """The pusher dies without a word."""
@@ -99,7 +99,7 @@ class Pushers:
 
     async def _upcoming(self, name: tuple[int, str], process: Process) -> LivePush | None:
         """The push, once it is live; None if the program ends before, or time is over."""
-        live = asyncio.ensure_future(self._bell.until(lambda: self._live.find(*name) is not None))
+        live = asyncio.ensure_future(self._wakeup.until(lambda: self._live.find(*name) is not None))
         ended = asyncio.ensure_future(process.wait())
         try:
             await asyncio.wait({live, ended}, timeout=UP_WITHIN, return_when=asyncio.FIRST_COMPLETED)

@@ -48,7 +48,7 @@ from poller.sandbox.retention import Retention
 from poller.sandbox.rtmp.ingest import Ingest, ingesting
 from poller.sandbox.screenshots import Rules, Screenshots
 from poller.sandbox.vod import RecordingServer
-from poller.sandbox.wakeup import Bell
+from poller.sandbox.wakeup import Wakeup
 
 
 class Sandbox:
@@ -82,7 +82,7 @@ class Sandbox:
         self.callbacks = Callbacks(
             options,
             clock=self.clock,
-            bell=self.platform.bell,
+            wakeup=self.platform.wakeup,
             faults=self.faults["callback"],
             year=lambda: self.platform.form.callbacks,
         )
@@ -93,14 +93,14 @@ class Sandbox:
             delay=options.upload_delay,
             faults=self.faults["upload"],
             rng=random.Random(f"{options.seed} delay"),
-            bell=self.platform.bell,
+            wakeup=self.platform.wakeup,
         )
         self._synthetic = Synthetic(self.platform, self.pictures, options.naming, plain_jpeg)
         self.live = Live(
             options.customers,
             self.channels,
             self.recordings,
-            self.platform.bell,
+            self.platform.wakeup,
             segment=options.segment,
             exact=options.exact,
             began=self.callbacks.began,
@@ -135,9 +135,9 @@ class Sandbox:
             await self._stack.aclose()  # or the group would wrap the user's own exception
 
     @property
-    def bell(self) -> Bell:
-        """Wakes whoever waits for a change: `await sandbox.bell.until(lambda: …)`."""
-        return self.platform.bell
+    def wakeup(self) -> Wakeup:
+        """Wakes whoever waits for a change: `await sandbox.wakeup.until(lambda: …)`."""
+        return self.platform.wakeup
 
     def enqueue(self, load: Load) -> int:
         """Enqueues made-up messages; returns the number of the last."""
@@ -145,7 +145,7 @@ class Sandbox:
 
     async def until(self, reached: Callable[[], bool]) -> None:
         """Returns as soon as `reached()` is true."""
-        await self.bell.until(reached)
+        await self.wakeup.until(reached)
 
     def state(self) -> dict[str, object]:
         """All counts, as the control port shows them."""
@@ -212,7 +212,7 @@ class Sandbox:
     async def _push(self, stack: AsyncExitStack) -> None:
         """The sandbox's own streams, which are pushed as anybody's are."""
         options = self.options
-        self.pushers = Pushers(self.live, self.bell, url=self.ingest.url, source=self._source)
+        self.pushers = Pushers(self.live, self.wakeup, url=self.ingest.url, source=self._source)
         stack.push_async_callback(self.pushers.stop_all)
         names = [options.stream_name.format(n=number) for number in range(1, options.streams + 1)]
         await asyncio.gather(*(self.pushers.start(name, options.customers[0]) for name in names))

@@ -140,4 +140,4 @@ class Screenshots:
         queue = self._platform.queue(push.customer.app_id)
         queue.enqueue([Said(stream_id=push.stream_id, path=path, create_time=shot.at)])
         push.pictures += 1
-        self._platform.bell.ring()
+        self._platform.wakeup.ring()

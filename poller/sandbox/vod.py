@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 from aiohttp import web
 
 from poller.sandbox import conditions, cors
-from poller.sandbox.broken import Answer, send
+from poller.sandbox.broken import Response, send
 from poller.sandbox.clock import Clock
 from poller.sandbox.conditions import NoSuchPart, Served
 from poller.sandbox.media.recordings import Recording, Recordings
@@ -103,14 +103,14 @@ async def _sent(request: web.BaseRequest, file: int, headers: dict[str, str]) ->
         "Accept-Ranges": "bytes",
     }
     if not conditions.holds(request.headers, served):
-        return await send(request, Answer(body=b"", headers=headers, status=412))
+        return await send(request, Response(body=b"", headers=headers, status=412))
     if conditions.is_known(request.headers, served):
-        return await send(request, Answer(body=b"", headers=headers, status=304))
+        return await send(request, Response(body=b"", headers=headers, status=304))
     try:
         part = conditions.part(request.headers, served) if request.method == "GET" else None
     except NoSuchPart:
         headers["Content-Range"] = f"bytes */{served.size}"
-        return await send(request, Answer(body=b"", headers=headers, status=416))
+        return await send(request, Response(body=b"", headers=headers, status=416))
     headers["Content-Type"] = "video/x-flv"
     if part is not None:
         headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{served.size}"

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 
-class Bell:
+class Wakeup:
     """Rung at every change of the sandbox; whoever waits looks again."""
 
     def __init__(self) -> None:

@@ -55,7 +55,7 @@ def read_settings(
 
 def read_values(
     file: Path, environ: Mapping[str, str]
-) -> tuple[dict[str, object], "Reading | None", list[Finding]]:
+) -> tuple[dict[str, object], "DocumentReader | None", list[Finding]]:
     """The file's content, and what reads its sections; none where the file as a whole cannot be read."""
     text, unreadable = _read(file)
     if unreadable is not None:
@@ -72,7 +72,7 @@ def read_values(
     if not isinstance(node, MappingNode):
         return {}, None, [*findings, _whole("the file's top level is not a mapping (accounts:, sources:, …)")]
     read = cast(dict[str, object], content)
-    return read, Reading(node=node, content=read, folder=file.parent, findings=[], doubts=[]), findings
+    return read, DocumentReader(node=node, content=read, folder=file.parent, findings=[], doubts=[]), findings
 
 
 def _whole(text: str) -> Finding:
@@ -109,7 +109,7 @@ class _File(Section):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Reading:
+class DocumentReader:
     """One file being read; what is wrong goes to `findings`, and what cannot work all the same to `doubts`."""
 
     node: Node

@@ -14,7 +14,7 @@ from pydantic import SecretStr, ValidationError, create_model
 
 from poller.core.errors import BadConfiguration, PollerError
 from poller.runtime import plugins
-from poller.settings.reading import Reading, lines, read_values
+from poller.settings.reading import DocumentReader, lines, read_values
 from poller.settings.sections import (
     AccountSettings,
     JournalSettings,
@@ -77,7 +77,7 @@ def _kind(value: Mapping[str, object]) -> str:
     return kind if isinstance(kind, str) and kind != BROKEN else "unknown"
 
 
-def _sink(reading: Reading, name: str, value: dict[str, object]) -> SinkSettings | None:
+def _sink(reading: DocumentReader, name: str, value: dict[str, object]) -> SinkSettings | None:
     """The common part of a sink, with its adapter's defaults."""
     kept = {**_some(value, NEEDED), "type": _kind(value)}
     return reading.section(_sink_model(_kind(value)), kept, ("sinks", name))

@@ -38,7 +38,7 @@ class FollowingSettings(SourceSettings):
         return self
 
 
-class Following:
+class ChannelSelection:
     """The channels a source follows at the moment, each with what the catalogue knows of it."""
 
     def __init__(self, settings: FollowingSettings) -> None:

@@ -12,13 +12,13 @@ import msgspec
 from pydantic import Field
 
 from poller.core.catalogue import POLLS, Stream
-from poller.core.model import Event, Page, Reading, identity, new_event
+from poller.core.model import Event, ParsedPage, RawPage, identity, new_event
 from poller.core.ports import Follows, Source
-from poller.qcloud.events.channels import INTERFACE, INTERRUPTED, LIVE, NEVER, Told, read_status
+from poller.qcloud.events.channels import INTERFACE, INTERRUPTED, LIVE, NEVER, ChannelState, read_status
 from poller.qcloud.wire.account import Account
 from poller.qcloud.wire.replies import Verdict
 from poller.settings import Duration, duration_between
-from poller.sources.channel_selection import Following, FollowingSettings
+from poller.sources.channel_selection import ChannelSelection, FollowingSettings
 
 KIND = "channel"
 LOOK = 5.0
@@ -44,7 +44,7 @@ class ChannelStatusSettings(FollowingSettings):
     )
 
 
-class Round:
+class PollSchedule:
     """Whom to ask next: every channel once in an interval, evenly, and doubtful ones sooner. Told the time."""
 
     def __init__(self, interval: float) -> None:
@@ -120,7 +120,7 @@ _packed = msgspec.json.Encoder().encode
 _unpacked = msgspec.json.Decoder(Known).decode
 
 
-def learned(known: Known, state: str, at: float, confirm: int) -> tuple[Known, float | None]:
+def learn_state(known: Known, state: str, at: float, confirm: int) -> tuple[Known, float | None]:
     """What is known after an answer, and when the state changed if it did.
 
     The first state is a change too. A channel is interrupted when `confirm` answers in a row say so, from the first
@@ -154,8 +154,8 @@ class ChannelStatus(Source, Follows):
         self.max_in_flight = settings.max_in_flight
         self._confirm = settings.confirm
         self._account = accounts[settings.account]
-        self._following = Following(settings)
-        self._round = Round(settings.interval)
+        self._following = ChannelSelection(settings)
+        self._schedule = PollSchedule(settings.interval)
         self._looked = float("-inf")
         self._turnstile = asyncio.Lock()
         self._taken: deque[str] = deque()
@@ -173,8 +173,8 @@ class ChannelStatus(Source, Follows):
                 await self._until_due()
                 await self._account.ready()
                 # From here on nothing is awaited: a channel that is taken is asked.
-                if (channel := self._round.take(time.monotonic())) is not None:
-                    self._round.asking.add(channel)
+                if (channel := self._schedule.take(time.monotonic())) is not None:
+                    self._schedule.asking.add(channel)
                     self._taken.append(channel)
                     return
 
@@ -184,32 +184,32 @@ class ChannelStatus(Source, Follows):
             if now - self._looked >= LOOK:
                 self._looked = now
                 self._look(now)
-            wait = self._round.wait(now)
+            wait = self._schedule.wait(now)
             if wait == 0.0:
                 return
             await asyncio.sleep(LOOK if wait is None else min(max(wait, GRAIN), LOOK))
 
     def _look(self, now: float) -> None:
         known = self._following.known(datetime.now(UTC))
-        self._round.follow(known, now)
+        self._schedule.follow(known, now)
         for channel, stream in known.items():
             if stream is not None and stream.state == LIVE:
                 self._against.setdefault(channel, 0)
         for gone in self._against.keys() - known.keys():
             del self._against[gone]
 
-    async def fetch(self) -> Page:
+    async def fetch(self) -> RawPage:
         """Ask about the channel that was due for the longest time."""
         channel = self._taken.popleft()
         try:
             answer = await self._account.call(INTERFACE, {"Param.s.channel_id": channel})
         finally:
-            self._round.asking.discard(channel)
+            self._schedule.asking.discard(channel)
         page = answer.page(self.name, channel)
         self._plan(channel, page)
         return page
 
-    def _plan(self, channel: str, page: Page) -> None:
+    def _plan(self, channel: str, page: RawPage) -> None:
         """Ask sooner where a live channel seems to be interrupted."""
         told, _ = _read(page)
         if told is None:
@@ -219,22 +219,22 @@ class ChannelStatus(Source, Follows):
         elif channel in self._against:
             self._against[channel] += 1
             if told.state in (INTERRUPTED, NEVER) and self._against[channel] < self._confirm:
-                self._round.doubt(channel, time.monotonic())
+                self._schedule.doubt(channel, time.monotonic())
             else:
                 del self._against[channel]
 
-    def read(self, page: Page, memory: bytes) -> Reading:
+    def read(self, page: RawPage, memory: bytes) -> ParsedPage:
         """A change of state since the last answers about this channel."""
         told, verdict = _read(page)
         events: tuple[Event, ...] = ()
         if told is not None:
             known = _unpacked(memory) if memory else Known()
             at = page.received_at.timestamp()
-            known, changed = learned(known, told.state, at, self._confirm)
+            known, changed = learn_state(known, told.state, at, self._confirm)
             memory = _packed(known)
             if changed is not None:
                 events = (self._event(page, told, known.state, changed),)
-        return Reading(
+        return ParsedPage(
             events=events,
             rejects=(),
             outcome=verdict.outcome,
@@ -244,7 +244,7 @@ class ChannelStatus(Source, Follows):
             about=page.about,
         )
 
-    def _event(self, page: Page, told: Told, state: str, changed: float) -> Event:
+    def _event(self, page: RawPage, told: ChannelState, state: str, changed: float) -> Event:
         return new_event(
             id=identity(KIND, self.account, f"{page.about}\0{state}\0{changed:.6f}"),
             kind=KIND,
@@ -263,5 +263,5 @@ class ChannelStatus(Source, Follows):
         )
 
 
-def _read(page: Page) -> tuple[Told | None, Verdict]:
+def _read(page: RawPage) -> tuple[ChannelState | None, Verdict]:
     return read_status(page.body, page.encoding, status=page.status, whole=page.whole)

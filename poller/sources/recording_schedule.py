@@ -79,7 +79,7 @@ class _Visit:
 _Due = tuple[float, int, str]
 
 
-class Visits:
+class RecordingSchedule:
     """Whom to ask next, and for which page. `now` is monotonic, `wall` is epoch seconds."""
 
     def __init__(self, times: Times) -> None:

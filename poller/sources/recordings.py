@@ -16,15 +16,15 @@ import msgspec
 from pydantic import Field
 
 from poller.core.catalogue import Stream
-from poller.core.model import Event, Page, Reading, Reject, identity, new_event
+from poller.core.model import Event, ParsedPage, RawPage, Reject, identity, new_event
 from poller.core.ports import Follows, Source
 from poller.qcloud.events.files import INTERFACE, FileList, Segment, lasted, read_files, recording_key
 from poller.qcloud.wire.account import Account
 from poller.qcloud.wire.redaction import redact
 from poller.qcloud.wire.urls import locate
 from poller.settings import Duration, Rate, duration_between
-from poller.sources.channel_selection import Following, FollowingSettings
-from poller.sources.recording_schedule import PAGE_SIZE, Call, Times, Visits
+from poller.sources.channel_selection import ChannelSelection, FollowingSettings
+from poller.sources.recording_schedule import PAGE_SIZE, Call, RecordingSchedule, Times
 
 KIND = "recording"
 LOOK = 2.0
@@ -63,7 +63,7 @@ class RecordingsSettings(FollowingSettings):
     )
 
 
-class Seen(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+class SegmentCursor(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """A channel's memory: the newest end (epoch) and, by a hash of 64 bits, what ended near it, with its end."""
 
     newest: float = 0.0
@@ -71,15 +71,15 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
 
 _packed = msgspec.msgpack.Encoder().encode
-_unpacked = msgspec.msgpack.Decoder(Seen).decode
+_unpacked = msgspec.msgpack.Decoder(SegmentCursor).decode
 
 
-def remembered(seen: Seen, ends: Mapping[int, float]) -> Seen:
+def remembered(seen: SegmentCursor, ends: Mapping[int, float]) -> SegmentCursor:
     """The memory with more segments in it, as small as it was."""
     newest = max([seen.newest, *ends.values()])
     near = {key: end for key, end in {**seen.ends, **ends}.items() if end > newest - NEAR}
     kept = sorted(near.items(), key=lambda item: (-item[1], item[0]))[:REMEMBERED]
-    return Seen(newest=newest, ends=dict(sorted(kept)))
+    return SegmentCursor(newest=newest, ends=dict(sorted(kept)))
 
 
 class Recordings(Source, Follows):
@@ -95,11 +95,11 @@ class Recordings(Source, Follows):
         self.account = settings.account
         self.max_in_flight = settings.max_in_flight
         self._account = accounts[settings.account]
-        self._following = Following(settings)
+        self._following = ChannelSelection(settings)
         times = Times(
             after_end=settings.after_end, while_live=settings.while_live, otherwise=settings.otherwise
         )
-        self._visits = Visits(times)
+        self._visits = RecordingSchedule(times)
         self._gap = settings.rate.period / settings.rate.limit
         self._not_before = 0.0
         self._looked = float("-inf")
@@ -137,7 +137,7 @@ class Recordings(Source, Follows):
                     return
             await asyncio.sleep(LOOK if wait is None else min(wait, LOOK))
 
-    async def fetch(self) -> Page:
+    async def fetch(self) -> RawPage:
         """Ask for a page of the list of the channel that was due for the longest time."""
         call = self._taken.popleft()
         inputs = {
@@ -155,10 +155,10 @@ class Recordings(Source, Follows):
             self._visits.answered(call, listed, time.monotonic())
         return answer.page(self.name, call.channel)
 
-    def read(self, page: Page, memory: bytes) -> Reading:
+    def read(self, page: RawPage, memory: bytes) -> ParsedPage:
         """The finished segments that were not seen yet; a row that is none is a reject, once."""
         listed, verdict = read_files(page.body, page.encoding, status=page.status, whole=page.whole)
-        seen = _unpacked(memory) if memory else Seen()
+        seen = _unpacked(memory) if memory else SegmentCursor()
         at = page.received_at.timestamp()
         events: list[Event] = []
         rejects: list[Reject] = []
@@ -172,7 +172,7 @@ class Recordings(Source, Follows):
             if (key := _hash(row.hex())) not in seen.ends:
                 ends[key] = max(seen.newest, *ends.values(), 1.0)
                 rejects.append(self._reject(reason, row, page))
-        return Reading(
+        return ParsedPage(
             events=tuple(events),
             rejects=tuple(rejects),
             outcome=verdict.outcome,
@@ -182,7 +182,7 @@ class Recordings(Source, Follows):
             about=page.about,
         )
 
-    def _event(self, segment: Segment, page: Page) -> Event:
+    def _event(self, segment: Segment, page: RawPage) -> Event:
         url = locate(segment.url, None).url if segment.url else None
         if url is None and segment.vid:
             url = self._account.recording_url(segment.vid)
@@ -206,7 +206,7 @@ class Recordings(Source, Follows):
             message=msgspec.Raw(segment.message),
         )
 
-    def _reject(self, reason: str, row: bytes, page: Page) -> Reject:
+    def _reject(self, reason: str, row: bytes, page: RawPage) -> Reject:
         body = redact(row[:_LARGEST_REJECT], self._account.key)
         return Reject(received_at=page.received_at, reason=reason, encoding="", body=body)
 

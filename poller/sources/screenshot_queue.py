@@ -6,13 +6,13 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from poller.core.model import ERROR_PAGE, Event, Page, Reading, Reject
+from poller.core.model import ERROR_PAGE, Event, ParsedPage, RawPage, Reject
 from poller.core.ports import Source
 from poller.qcloud.events.screenshots import screenshot_event
 from poller.qcloud.wire.account import Account
 from poller.qcloud.wire.messages import Unreadable
 from poller.qcloud.wire.redaction import redact
-from poller.qcloud.wire.replies import Answer, judge_answer, open_answer
+from poller.qcloud.wire.replies import Reply, judge_answer, open_answer
 from poller.settings import Duration, SourceSettings, duration_between, wrong
 
 INTERFACE = "Live_Queue_Get"
@@ -67,12 +67,12 @@ class ScreenshotQueue(Source):
         """Wait for the account's throttle, which all its sources share."""
         await self._account.ready()
 
-    async def fetch(self) -> Page:
+    async def fetch(self) -> RawPage:
         """Take up to `count` messages off the queue, with one request at most."""
         answer = await self._account.call(INTERFACE, self._inputs)
         return answer.page(self.name)
 
-    def read(self, page: Page, memory: bytes) -> Reading:
+    def read(self, page: RawPage, memory: bytes) -> ParsedPage:
         """Open the answer; each message becomes an event, or a reject on its own. `memory` stays as it is."""
         answer = open_answer(page.body, page.encoding)
         events, unread = self._events(answer, page.received_at)
@@ -82,7 +82,7 @@ class ScreenshotQueue(Source):
         if answer.text and not answer.size and not understood:
             reason, text = verdict.detail or f"HTTP {page.status}", answer.text[:_LARGEST_ERROR_PAGE]
             unread += ((f"{ERROR_PAGE}: {reason}" if _is_error_page(answer, page) else reason, text),)
-        return Reading(
+        return ParsedPage(
             events=tuple(events),
             rejects=tuple(self._reject(reason, raw, page) for reason, raw in unread),
             outcome=verdict.outcome,
@@ -94,7 +94,7 @@ class ScreenshotQueue(Source):
         )
 
     def _events(
-        self, answer: Answer, received_at: datetime
+        self, answer: Reply, received_at: datetime
     ) -> tuple[list[Event], tuple[tuple[str, bytes], ...]]:
         events: list[Event] = []
         unread: list[tuple[str, bytes]] = []
@@ -107,13 +107,13 @@ class ScreenshotQueue(Source):
                 unread.append((str(error), bytes(raw)))
         return events, tuple(unread)
 
-    def _reject(self, reason: str, raw: bytes, page: Page) -> Reject:
+    def _reject(self, reason: str, raw: bytes, page: RawPage) -> Reject:
         # The bytes are decompressed and UTF-8 by now as far as they could be: no encoding to undo.
         body = redact(raw[:_LARGEST_REJECT], self._account.key)
         return Reject(received_at=page.received_at, reason=reason, encoding="", body=body)
 
 
-def _is_error_page(answer: Answer, page: Page) -> bool:
+def _is_error_page(answer: Reply, page: RawPage) -> bool:
     """Whether a body that holds no message is a plain error page, and no new form of message."""
     if not page.whole or answer.cut or b"pic_" in answer.text or b"stream_id" in answer.text:
         return False

@@ -14,12 +14,12 @@ from poller.core.model import (
     EVERYTHING,
     Backlog,
     Batch,
-    Choice,
     DeadLetter,
     Event,
+    Filter,
     Outcome,
+    ParsedPage,
     Quarantined,
-    Reading,
     Reject,
     corrected,
     unchanged,
@@ -27,9 +27,9 @@ from poller.core.model import (
 from poller.core.ports import Pruned, Spool, Wants
 from poller.runtime.clock import Clock
 from poller.settings import SpoolSettings
-from poller.spools.dispatcher import Claims
-from poller.spools.ordered_sink_queue import OrderedDesk
-from poller.spools.sink_queue import Changes, Desk, Member, Waiting, revived, waiting_corrected
+from poller.spools.dispatcher import Dispatcher
+from poller.spools.ordered_sink_queue import OrderedSinkQueue
+from poller.spools.sink_queue import Changes, Member, SinkQueue, Waiting, revived, waiting_corrected
 from poller.spools.tail import Chunk, Tail
 
 KEPT_SETTLED = 1_000
@@ -53,7 +53,7 @@ class MemorySpool(Spool):
         self._settings = settings
         self._clock = clock or Clock()
         self._clock.begin(None)
-        self._claims = Claims(self, Tail(None))
+        self._dispatcher = Dispatcher(self, Tail(None))
         self._seen: set[str] = set()
         self._provisional: dict[str, int] = {}
         """The numbers of events that only provisional readings brought."""
@@ -69,41 +69,43 @@ class MemorySpool(Spool):
         self._since: dict[str, int] = {}
         """From which number on an ordered sink was served in order."""
 
-    async def prove(self) -> None:
-        """See `Spool.prove`."""
-        waiting = self._claims.head - self._claims.floor()
+    async def check_writable(self) -> None:
+        """See `Spool.check_writable`."""
+        waiting = self._dispatcher.head - self._dispatcher.floor()
         if waiting >= self._settings.max_events:
             raise StorageFull(f"spool {self.name}: {waiting} events wait")
 
     async def attach(self, sink: str, wants: Wants, ordered: bool = False) -> None:
         """See `Spool.attach`."""
-        self._claims.put_down(sink)
-        position = self._positions.setdefault(sink, self._claims.head)
+        self._dispatcher.release(sink)
+        position = self._positions.setdefault(sink, self._dispatcher.head)
         waiting = self._waiting.setdefault(sink, {}).values()
         ahead = self._dead_ahead.get(sink, ())
-        since = self._since.setdefault(sink, self._claims.head) if ordered else self._since.pop(sink, None)
-        self._claims.desks[sink] = (
-            OrderedDesk(sink, wants, position, waiting, self._clock, since=since or 0, dead_ahead=ahead)
+        since = (
+            self._since.setdefault(sink, self._dispatcher.head) if ordered else self._since.pop(sink, None)
+        )
+        self._dispatcher.queues[sink] = (
+            OrderedSinkQueue(sink, wants, position, waiting, self._clock, since=since or 0, dead_ahead=ahead)
             if ordered
-            else Desk(sink, wants, position, waiting, self._clock, dead_ahead=ahead)
+            else SinkQueue(sink, wants, position, waiting, self._clock, dead_ahead=ahead)
         )
 
     async def detach(self, sink: str) -> None:
         """See `Spool.detach`."""
-        self._claims.forget(sink)
+        self._dispatcher.forget(sink)
 
     async def memory(self, source: str) -> Mapping[str, bytes]:
         """See `Spool.memory`."""
         return {about: memory for about, memory in self._memories.get(source, {}).items() if memory}
 
-    async def append(self, source: str, readings: Sequence[Reading]) -> Counter[str]:
+    async def append(self, source: str, readings: Sequence[ParsedPage]) -> Counter[str]:
         """See `Spool.append`."""
-        await self.prove()
+        await self.check_writable()
         for reading in readings:
             self._memories.setdefault(source, {})[reading.about] = reading.memory
         return self._take(source, readings)
 
-    def _take(self, source: str, readings: Iterable[Reading]) -> Counter[str]:
+    def _take(self, source: str, readings: Iterable[ParsedPage]) -> Counter[str]:
         readings = tuple(readings)
         news, known = list[Event](), list[Member]()
         for reading in readings:
@@ -113,30 +115,30 @@ class MemorySpool(Spool):
         self._catalogue.keep()
         for old in list(self._rejects)[:-KEPT_REJECTS]:
             del self._rejects[old]
-        self._claims.tail.forget_before(self._claims.floor() - KEPT_SETTLED)
+        self._dispatcher.tail.forget_before(self._dispatcher.floor() - KEPT_SETTLED)
         if news:
-            self._claims.publish(Chunk(self._claims.head, tuple(news)))
+            self._dispatcher.publish(Chunk(self._dispatcher.head, tuple(news)))
         if known:
             self._correct(known)
         return Counter(event.kind for event in news)
 
-    def _take_events(self, reading: Reading, news: list[Event], known: list[Member]) -> None:
+    def _take_events(self, reading: ParsedPage, news: list[Event], known: list[Member]) -> None:
         for event in reading.events:
             if not self._is_fresh(event):
                 if not reading.provisional and event.id in self._provisional:
                     known.append((self._provisional.pop(event.id), event))
             elif self._catalogue.note(event):
                 if reading.provisional:
-                    self._provisional[event.id] = self._claims.head + len(news)
+                    self._provisional[event.id] = self._dispatcher.head + len(news)
                 news.append(event)
 
     def _correct(self, known: Sequence[Member]) -> None:
-        self._claims.correct(known)
+        self._dispatcher.correct(known)
         by = {event.id: event for _, event in known}
         for waiting in self._waiting.values():
             waiting.update({id: waiting_corrected(batch, by) for id, batch in waiting.items()})
         for number, letter in list(self._dead.items()):
-            if letter.event.id in by and letter.sink in self._claims.desks:
+            if letter.event.id in by and letter.sink in self._dispatcher.queues:
                 event = corrected(letter.event, by[letter.event.id])
                 self._owe(letter.sink, [msgspec.structs.replace(letter, event=event)], 1)
                 del self._dead[number]
@@ -150,7 +152,7 @@ class MemorySpool(Spool):
     ) -> None:
         for waiting in revived(letters, together, self._clock.now(), rebuild):
             self._waiting[sink][waiting.id] = waiting
-            self._claims.desks[sink].owe(waiting)
+            self._dispatcher.queues[sink].requeue(waiting)
 
     def _is_fresh(self, event: Event) -> bool:
         fresh = self._seen.isdisjoint(event.ids)
@@ -159,19 +161,19 @@ class MemorySpool(Spool):
 
     async def claim(self, sink: str, limit: int, linger: float = 0.0) -> Batch:
         """See `Spool.claim`."""
-        return await self._claims.claim(sink, limit, linger)
+        return await self._dispatcher.claim(sink, limit, linger)
 
     async def settle(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
         """See `Spool.settle`."""
-        await self._claims.settle(batch, outcomes)
+        await self._dispatcher.settle(batch, outcomes)
 
     async def split(self, batch: Batch) -> tuple[Batch, ...]:
         """See `Spool.split`."""
-        return await self._claims.split(batch)
+        return await self._dispatcher.split(batch)
 
     async def retry_now(self, sink: str) -> None:
         """See `Spool.retry_now`."""
-        self._claims.desks[sink].retry_now()
+        self._dispatcher.queues[sink].retry_now()
 
     async def load(self, start: int) -> list[Member]:
         """All of the log is in memory: what is not there any more was settled."""
@@ -192,13 +194,13 @@ class MemorySpool(Spool):
 
     async def backlog(self, sink: str) -> Backlog:
         """See `Spool.backlog`."""
-        desk = self._claims.desks[sink]
-        oldest = [desk.oldest_waiting()]
-        if first := self._claims.tail.members(desk.position, 1):
+        queue = self._dispatcher.queues[sink]
+        oldest = [queue.oldest_waiting()]
+        if first := self._dispatcher.tail.members(queue.position, 1):
             oldest.append(first[0][1].received_at)
         return Backlog(
-            events=desk.owed(self._claims.head),
-            retrying=desk.retrying,
+            events=queue.owed(self._dispatcher.head),
+            retrying=queue.retrying,
             dead=sum(letter.sink == sink for letter in self._dead.values()),
             oldest=min((at for at in oldest if at is not None), default=None),
         )
@@ -209,9 +211,9 @@ class MemorySpool(Spool):
 
     async def recent(self, limit: int) -> list[Event]:
         """See `Spool.recent`."""
-        return self._claims.tail.newest(limit)
+        return self._dispatcher.tail.newest(limit)
 
-    async def dead(self, limit: int, chosen: Choice = EVERYTHING) -> list[DeadLetter]:
+    async def dead(self, limit: int, chosen: Filter = EVERYTHING) -> list[DeadLetter]:
         """See `Spool.dead`."""
         return list(islice(filter(chosen.letter, reversed(self._dead.values())), limit))
 
@@ -219,9 +221,9 @@ class MemorySpool(Spool):
         self, sink: str, numbers: Sequence[int], together: int, rebuild: Callable[[Event], Event] = unchanged
     ) -> int:
         """See `Spool.retry_dead`."""
-        desk = self._claims.desks[sink]
+        queue = self._dispatcher.queues[sink]
         letters = [self._dead[number] for number in sorted(set(numbers)) if number in self._dead]
-        letters = [letter for letter in letters if letter.sink == sink][: desk.room_to_retry()]
+        letters = [letter for letter in letters if letter.sink == sink][: queue.room_to_retry()]
         self._owe(sink, letters, together, rebuild)
         return await self.purge_dead([letter.number for letter in letters])
 
@@ -229,7 +231,7 @@ class MemorySpool(Spool):
         """See `Spool.purge_dead`."""
         return sum(self._dead.pop(number, None) is not None for number in numbers)
 
-    async def quarantined(self, limit: int, chosen: Choice = EVERYTHING) -> list[Quarantined]:
+    async def quarantined(self, limit: int, chosen: Filter = EVERYTHING) -> list[Quarantined]:
         """See `Spool.quarantined`."""
         return list(islice(filter(chosen.reject, reversed(self._quarantine())), limit))
 
@@ -239,9 +241,9 @@ class MemorySpool(Spool):
             for (source, reject), number in self._rejects.items()
         ]
 
-    async def read_again(self, source: str, readings: Mapping[int, Reading]) -> Counter[str]:
+    async def read_again(self, source: str, readings: Mapping[int, ParsedPage]) -> Counter[str]:
         """See `Spool.read_again`."""
-        await self.prove()
+        await self.check_writable()
         there = {kept.number for kept in self._quarantine() if kept.source == source}
         await self.purge_quarantine([number for number in readings if number in there])
         return self._take(source, [reading for number, reading in readings.items() if number in there])
@@ -282,4 +284,4 @@ class MemorySpool(Spool):
 
     async def size(self) -> int:
         """See `Spool.size`."""
-        return self._claims.tail.bytes
+        return self._dispatcher.tail.bytes

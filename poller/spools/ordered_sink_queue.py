@@ -24,8 +24,8 @@ from poller.spools.sink_queue import (
     MOST_RETRYING,
     Changes,
     Corrections,
-    Desk,
     Member,
+    SinkQueue,
     Ticket,
     Waiting,
     members_corrected,
@@ -59,7 +59,7 @@ class _Line:
         """Batches whose retry is due, and that wait for an earlier one."""
 
 
-class OrderedDesk(Desk):
+class OrderedSinkQueue(SinkQueue):
     """A desk that holds streams. `since` is the first number that was served in order by all lives until now."""
 
     def __init__(
@@ -137,14 +137,14 @@ class OrderedDesk(Desk):
             line.parked = members_corrected(line.parked, by)
             line.stuck = tuple([(due, order, waiting_corrected(w, by)) for due, order, w in line.stuck])
 
-    def leave(self) -> Changes:
+    def close(self) -> Changes:
         """Park on disk what is parked in memory."""
         put = self._save({*self._lines.values(), *self._ready})
         return Changes(sink=self.sink, position=self.position, put=put)
 
-    def owe(self, waiting: Waiting) -> None:
+    def requeue(self, waiting: Waiting) -> None:
         """Take a batch that is owed already; what was the next of its streams to go out waits for it."""
-        super().owe(waiting)
+        super().requeue(waiting)
         for line in self._holds[_first(waiting)]:
             if line in self._ready:
                 del self._ready[line]
@@ -290,7 +290,7 @@ class OrderedDesk(Desk):
             if line.parked and not line.ranks:
                 self._ready[line] = None
                 self.ready += len(line.parked)
-        self.bell.set()
+        self.wakeup.set()
 
     def _queue(self, waiting: Waiting, wait: float) -> None:
         lines = self._lines_of(event for _, event in waiting.members)

@@ -86,7 +86,7 @@ class Ticket(msgspec.Struct, frozen=True):
     history: tuple[Attempt, ...]
 
 
-class Desk:
+class SinkQueue:
     """The claims of one sink. `next` is the first number not yet claimed, `position` the first not settled."""
 
     def __init__(
@@ -101,7 +101,7 @@ class Desk:
     ) -> None:
         self.sink = sink
         self.next = position
-        self.bell = asyncio.Event()
+        self.wakeup = asyncio.Event()
         self._wants = wants
         self._clock = clock
         self._spans: set[int] = set()
@@ -152,7 +152,7 @@ class Desk:
         """How many more events may wait for a retry."""
         return max(0, MOST_RETRYING - self.retrying)
 
-    def owe(self, waiting: Waiting) -> None:
+    def requeue(self, waiting: Waiting) -> None:
         """Take a batch that is owed already as far as the disk is concerned; it is due."""
         self._queue(waiting, 0.0)
 
@@ -161,9 +161,9 @@ class Desk:
         now = self._clock.monotonic()
         self._due = [(min(due, now), order, waiting) for due, order, waiting in self._due]
         heapq.heapify(self._due)
-        self.bell.set()
+        self.wakeup.set()
 
-    def leave(self) -> Changes:
+    def close(self) -> Changes:
         """What to write in an orderly stop, so that less comes again."""
         return Changes(sink=self.sink, position=self.position)
 
@@ -356,7 +356,7 @@ class Desk:
         self._order += 1
         heapq.heappush(self._due, (self._clock.monotonic() + wait, self._order, waiting))
         self.retrying += len(waiting.members)
-        self.bell.set()
+        self.wakeup.set()
 
     def _dead_letter(
         self, batch: Batch, ticket: Ticket, event: Event, reason: str, now: datetime

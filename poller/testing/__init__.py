@@ -18,7 +18,7 @@ from poller.testing.deliveries import Deliveries
 from poller.testing.durable import Afterwards
 from poller.testing.factories import (
     START,
-    ToldClock,
+    ManualClock,
     anything,
     some_batch,
     some_change,
@@ -34,10 +34,10 @@ from poller.testing.sinks import SinkContract, SinkWorld
 __all__ = [
     "START",
     "DurableSpoolContract",
+    "ManualClock",
     "SinkContract",
     "SinkWorld",
     "SpoolContract",
-    "ToldClock",
     "anything",
     "some_batch",
     "some_change",

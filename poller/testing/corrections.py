@@ -5,10 +5,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from poller.core.model import Batch, Choice, Dead, Done, Event, Outcome, PollOutcome, Reading, Retry
+from poller.core.model import Batch, Dead, Done, Event, Filter, Outcome, ParsedPage, PollOutcome, Retry
 from poller.core.ports import Spool
 from poller.testing.factories import (
-    ToldClock,
+    ManualClock,
     all_owed,
     anything,
     claims_nothing,
@@ -22,10 +22,10 @@ FOREIGN = "http://elsewhere.example/picture.jpg"
 KNOWN_WAYS = ("dead", "waiting", "in hand and refused", "in hand and failed", "not claimed")
 
 
-def announced(*numbers: int, url: str | None = FOREIGN, stream: str = "room") -> Reading:
+def announced(*numbers: int, url: str | None = FOREIGN, stream: str = "room") -> ParsedPage:
     """A provisional reading of these events; `url` is theirs, None for the right one."""
     events = tuple(some_event(number, url=url, stream=stream) for number in numbers)
-    return Reading(events=events, rejects=(), outcome=PollOutcome.PARTIAL, provisional=True)
+    return ParsedPage(events=events, rejects=(), outcome=PollOutcome.PARTIAL, provisional=True)
 
 
 def _as_it_is(got: Event, number: int) -> None:
@@ -55,7 +55,7 @@ class Corrections(SpoolWorld):
     ) -> None:
         """Wherever it is at that time: dead, waiting, in hand or not yet claimed. It is not new."""
 
-        async def story(spool: Spool, clock: ToldClock) -> None:
+        async def scenario(spool: Spool, clock: ManualClock) -> None:
             await spool.attach("a", anything, ordered)
             assert (await spool.append("pushed", [announced(1)])).total() == 1
             hand = await _meet(spool, way)
@@ -71,12 +71,12 @@ class Corrections(SpoolWorld):
             assert (await spool.append("polled", [some_reading(1)])).total() == 0
             assert await claims_nothing(spool, "a")
 
-        self._run(tmp_path, story)
+        self._run(tmp_path, scenario)
 
     def test_a_sink_that_delivered_it_does_not_get_it_again(self, tmp_path: Path) -> None:
         """Whether it was settled before, or is in hand and succeeds."""
 
-        async def story(spool: Spool, clock: ToldClock) -> None:
+        async def scenario(spool: Spool, clock: ManualClock) -> None:
             for sink in ("a", "b", "c"):
                 await spool.attach(sink, anything)
             await spool.append("pushed", [announced(1)])
@@ -89,13 +89,13 @@ class Corrections(SpoolWorld):
                 assert (await spool.backlog(sink)).events == 0
             _as_it_is((await spool.claim("c", 1)).events[0], 1)
 
-        self._run(tmp_path, story)
+        self._run(tmp_path, scenario)
 
     @pytest.mark.parametrize("way", ["dead", "in hand and refused"])
     def test_an_event_that_was_announced_too_early_is_tried_again(self, tmp_path: Path, way: str) -> None:
         """Its URL was right, but the picture was not there yet; only the first confirmation counts."""
 
-        async def story(spool: Spool, clock: ToldClock) -> None:
+        async def scenario(spool: Spool, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             await spool.append("pushed", [announced(1, url=None)])
             hand = await _meet(spool, way)
@@ -109,12 +109,12 @@ class Corrections(SpoolWorld):
             assert await claims_nothing(spool, "a")
             assert len(await spool.dead(9)) == 1
 
-        self._run(tmp_path, story)
+        self._run(tmp_path, scenario)
 
     def test_only_what_confirms_it_corrects_it(self, tmp_path: Path) -> None:
         """Not another provisional reading, and not what came by the queue first."""
 
-        async def story(spool: Spool, clock: ToldClock) -> None:
+        async def scenario(spool: Spool, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             await spool.append("pushed", [announced(1)])
             await spool.append("pushed", [announced(1, url="http://third.example/p.jpg")])
@@ -125,12 +125,12 @@ class Corrections(SpoolWorld):
             assert first.url == FOREIGN
             _as_it_is(second, 2)
 
-        self._run(tmp_path, story)
+        self._run(tmp_path, scenario)
 
     def test_neighbours_of_a_corrected_event_stay_as_they_are(self, tmp_path: Path) -> None:
         """In its page, its batch, its halves and its stream; time, stream and place stay its own."""
 
-        async def story(spool: Spool, clock: ToldClock) -> None:
+        async def scenario(spool: Spool, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             await spool.attach("b", anything, True)
             await spool.append("pushed", [announced(1, 2, 3, 4)])
@@ -138,7 +138,7 @@ class Corrections(SpoolWorld):
             first, second = await spool.split(batch)
             genuine = msgspec.structs.replace(some_event(2), stream_id="hall")
             await spool.append(
-                "polled", [Reading(events=(genuine,), rejects=(), outcome=PollOutcome.PARTIAL)]
+                "polled", [ParsedPage(events=(genuine,), rejects=(), outcome=PollOutcome.PARTIAL)]
             )
             await spool.settle(first, [Retry(after=0, reason="no")] * 2)
             await spool.settle(second, [Done(), Dead(reason="refused")])
@@ -151,15 +151,15 @@ class Corrections(SpoolWorld):
                 FOREIGN,
                 FOREIGN,
             ]
-            (letter,) = await spool.dead(9, Choice(of="a"))
+            (letter,) = await spool.dead(9, Filter(of="a"))
             assert letter.event.url == FOREIGN
 
-        self._run(tmp_path, story)
+        self._run(tmp_path, scenario)
 
     def test_a_dead_letter_of_a_sink_that_is_not_attached_stays_dead(self, tmp_path: Path) -> None:
         """Nobody would deliver it."""
 
-        async def story(spool: Spool, clock: ToldClock) -> None:
+        async def scenario(spool: Spool, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             await spool.append("pushed", [announced(1)])
             await spool.settle(await spool.claim("a", 1), [Dead(reason="refused")])
@@ -167,7 +167,7 @@ class Corrections(SpoolWorld):
             await spool.append("polled", [some_reading(1)])
             assert len(await spool.dead(9)) == 1
 
-        self._run(tmp_path, story)
+        self._run(tmp_path, scenario)
 
 
 class CorrectionsAfterwards(SpoolWorld):
@@ -181,14 +181,14 @@ class CorrectionsAfterwards(SpoolWorld):
     ) -> None:
         """Whether the queue's message comes before the end or after it."""
 
-        async def before(spool: Spool, clock: ToldClock) -> None:
+        async def before(spool: Spool, clock: ManualClock) -> None:
             await spool.attach("a", anything, ordered)
             await spool.append("pushed", [announced(1, 2)])
             await _meet(spool, way)
             if confirmed == "before":
                 await spool.append("polled", [some_reading(1)])
 
-        async def after(spool: Spool, clock: ToldClock) -> None:
+        async def after(spool: Spool, clock: ManualClock) -> None:
             await spool.attach("a", anything, ordered)
             if confirmed == "after":
                 await spool.append("polled", [some_reading(1)])

@@ -4,12 +4,12 @@ from collections import Counter
 from datetime import timedelta
 from pathlib import Path
 
-from poller.core.model import Choice, Dead, Done, Reject, Retry, batch_id
+from poller.core.model import Dead, Done, Filter, Reject, Retry, batch_id
 from poller.core.ports import Spool
 from poller.testing.factories import (
     FOUR,
     START,
-    ToldClock,
+    ManualClock,
     anything,
     claims_nothing,
     done,
@@ -34,7 +34,7 @@ class Letters(SpoolWorld):
             for n in range(3)
         ]
 
-        async def story(spool: Spool, clock: ToldClock) -> None:
+        async def scenario(spool: Spool, clock: ManualClock) -> None:
             await spool.append("source", [some_reading(1, rejects=rejects)])
             await spool.append("source", [some_reading(1, rejects=rejects)])
             kept = await spool.quarantined(10)
@@ -42,40 +42,40 @@ class Letters(SpoolWorld):
             assert {one.source for one in kept} == {"source"}
             assert await spool.quarantine_size() == 3
 
-        self._run(tmp_path, story)
+        self._run(tmp_path, scenario)
 
     def test_dead_letters_are_chosen_by_what_is_known_of_them(self, tmp_path: Path) -> None:
         """By sink, part of the reason, stream, event, age and place; all that is asked for must hold."""
 
-        async def story(spool: Spool, clock: ToldClock) -> None:
+        async def scenario(spool: Spool, clock: ManualClock) -> None:
             await two_sinks_with_dead_letters(spool, clock)
             ids = [event.id for event in FOUR]
             for chosen, meant in (
-                (Choice(of="a"), [3, 2, 1, 0]),
-                (Choice(of="nobody"), []),
-                (Choice(of="a", reason="o o"), [3, 2]),
-                (Choice(of="a", stream="hall"), [3]),
-                (Choice(of="a", ids=frozenset((ids[0], "0" * 32))), [0]),
-                (Choice(of="a", before=START + timedelta(seconds=10)), [1, 0]),
-                (Choice(of="a", since=START + timedelta(seconds=10)), [3, 2]),
-                (Choice(of="a", reason="o o", stream="room"), [2]),
+                (Filter(of="a"), [3, 2, 1, 0]),
+                (Filter(of="nobody"), []),
+                (Filter(of="a", reason="o o"), [3, 2]),
+                (Filter(of="a", stream="hall"), [3]),
+                (Filter(of="a", ids=frozenset((ids[0], "0" * 32))), [0]),
+                (Filter(of="a", before=START + timedelta(seconds=10)), [1, 0]),
+                (Filter(of="a", since=START + timedelta(seconds=10)), [3, 2]),
+                (Filter(of="a", reason="o o", stream="room"), [2]),
             ):
                 found = await spool.dead(100, chosen)
                 assert [ids.index(letter.event.id) for letter in found] == meant, chosen
             newest, *rest = await spool.dead(100)
-            assert await spool.dead(100, Choice(below=newest.number)) == rest
+            assert await spool.dead(100, Filter(below=newest.number)) == rest
             assert len(rest) == 4
             assert await spool.dead(2) == [newest, rest[0]]
 
-        self._run(tmp_path, story)
+        self._run(tmp_path, scenario)
 
     def test_a_dead_letter_that_is_retried_is_owed_again(self, tmp_path: Path) -> None:
         """At once, to its sink only, in batches of the size asked for, its attempts counted anew, its history kept."""
 
-        async def story(spool: Spool, clock: ToldClock) -> None:
+        async def scenario(spool: Spool, clock: ManualClock) -> None:
             await two_sinks_with_dead_letters(spool, clock)
-            numbers = [letter.number for letter in await spool.dead(100, Choice(of="a"))]
-            others = [letter.number for letter in await spool.dead(100, Choice(of="b"))]
+            numbers = [letter.number for letter in await spool.dead(100, Filter(of="a"))]
+            others = [letter.number for letter in await spool.dead(100, Filter(of="b"))]
             assert await spool.retry_dead("a", [*numbers[1:], *others, 10**9], 2) == 3
             assert [letter.number for letter in await spool.dead(100)] == [*others, numbers[0]]
             assert (await spool.backlog("a")).events == (await spool.backlog("a")).retrying == 3
@@ -91,14 +91,14 @@ class Letters(SpoolWorld):
             assert letter.number > max(numbers)
             assert (await spool.backlog("a")).events == 0
 
-        self._run(tmp_path, story)
+        self._run(tmp_path, scenario)
 
     def test_a_dead_letter_that_is_retried_goes_out_as_it_was_rebuilt(self, tmp_path: Path) -> None:
         """Once, when it is queued: for this sink, in its place, and again under a retry; also when it dies anew."""
 
-        async def story(spool: Spool, clock: ToldClock) -> None:
+        async def scenario(spool: Spool, clock: ManualClock) -> None:
             await two_sinks_with_dead_letters(spool, clock)
-            numbers = [letter.number for letter in await spool.dead(100, Choice(of="a"))]
+            numbers = [letter.number for letter in await spool.dead(100, Filter(of="a"))]
             assert await spool.retry_dead("a", numbers, 10, elsewhere) == 4
             rebuilt = tuple(elsewhere(event) for event in FOUR)
             batch = await spool.claim("a", 10)
@@ -108,15 +108,15 @@ class Letters(SpoolWorld):
             assert batch.events == rebuilt
             await spool.settle(batch, [Dead(reason="still"), *[Done()] * 3])
             assert [letter.event for letter in await spool.dead(1)] == [rebuilt[0]]
-            assert [letter.event for letter in await spool.dead(9, Choice(of="b"))] == [FOUR[0]]
+            assert [letter.event for letter in await spool.dead(9, Filter(of="b"))] == [FOUR[0]]
             assert (await spool.recent(4))[::-1] == list(FOUR)
 
-        self._run(tmp_path, story)
+        self._run(tmp_path, scenario)
 
     def test_dead_letters_of_an_ordered_sink_are_rebuilt_in_order(self, tmp_path: Path) -> None:
         """They keep their place before what waits of their stream."""
 
-        async def story(spool: Spool, clock: ToldClock) -> None:
+        async def scenario(spool: Spool, clock: ManualClock) -> None:
             await spool.attach("a", anything, ordered=True)
             await spool.append("source", [some_reading(1, 2, 3)])
             for number in (1, 2):
@@ -128,12 +128,12 @@ class Letters(SpoolWorld):
                 assert batch.events == (expected,)
                 await spool.settle(batch, done(batch))
 
-        self._run(tmp_path, story)
+        self._run(tmp_path, scenario)
 
     def test_dead_letters_of_an_ordered_sink_are_retried_in_order(self, tmp_path: Path) -> None:
         """One after the other, and before what was about to go out of their stream."""
 
-        async def story(spool: Spool, clock: ToldClock) -> None:
+        async def scenario(spool: Spool, clock: ManualClock) -> None:
             await spool.attach("a", anything, ordered=True)
             await spool.append("source", [some_reading(1, 2, 3, 4)])
             for number in (1, 2):
@@ -151,14 +151,14 @@ class Letters(SpoolWorld):
                 await spool.settle(batch, done(batch))
             assert (await spool.backlog("a")).events == 0
 
-        self._run(tmp_path, story)
+        self._run(tmp_path, scenario)
 
     def test_beyond_ten_thousand_events_that_wait_letters_stay_dead_and_nothing_fresh_is_taken(
         self, tmp_path: Path
     ) -> None:
         """Until some of them are settled."""
 
-        async def story(spool: Spool, clock: ToldClock) -> None:
+        async def scenario(spool: Spool, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             for start in range(0, 10_000, 1000):
                 await spool.append("source", [some_reading(*range(start, start + 1000))])
@@ -181,12 +181,12 @@ class Letters(SpoolWorld):
             assert len(batch.events) == 1000
             await spool.settle(batch, done(batch))
 
-        self._run(tmp_path, story)
+        self._run(tmp_path, scenario)
 
     def test_a_purged_dead_letter_is_gone(self, tmp_path: Path) -> None:
         """That one and no other; twice does nothing."""
 
-        async def story(spool: Spool, clock: ToldClock) -> None:
+        async def scenario(spool: Spool, clock: ManualClock) -> None:
             await two_sinks_with_dead_letters(spool, clock)
             first, *rest = await spool.dead(100)
             assert await spool.purge_dead([first.number, rest[0].number]) == 2
@@ -194,34 +194,34 @@ class Letters(SpoolWorld):
             assert await spool.dead(100) == rest[1:]
             assert ((await spool.backlog("a")).dead, (await spool.backlog("b")).dead) == (3, 0)
 
-        self._run(tmp_path, story)
+        self._run(tmp_path, scenario)
 
     def test_rejects_are_chosen_by_what_is_known_of_them(self, tmp_path: Path) -> None:
         """By source, part of the reason, number, age and place; and purged by their numbers."""
 
-        async def story(spool: Spool, clock: ToldClock) -> None:
+        async def scenario(spool: Spool, clock: ManualClock) -> None:
             await spool.append("one", [some_reading(rejects=[some_reject(n) for n in range(3)])])
             await spool.append("two", [some_reading(rejects=[some_reject(0)])])
             newest, third, second, first = await spool.quarantined(100)
             assert (newest.source, third.source, third.reject) == ("two", "one", some_reject(2))
             for chosen, meant in (
-                (Choice(of="one"), [third, second, first]),
-                (Choice(reason="n 1"), [second]),
-                (Choice(ids=frozenset((str(first.number), "x"))), [first]),
-                (Choice(of="one", before=START + timedelta(seconds=1)), [first]),
-                (Choice(since=START + timedelta(seconds=1)), [third, second]),
-                (Choice(below=second.number), [first]),
+                (Filter(of="one"), [third, second, first]),
+                (Filter(reason="n 1"), [second]),
+                (Filter(ids=frozenset((str(first.number), "x"))), [first]),
+                (Filter(of="one", before=START + timedelta(seconds=1)), [first]),
+                (Filter(since=START + timedelta(seconds=1)), [third, second]),
+                (Filter(below=second.number), [first]),
             ):
                 assert await spool.quarantined(100, chosen) == meant, chosen
             assert await spool.purge_quarantine([first.number, second.number, 10**9]) == 2
             assert await spool.quarantined(100) == [newest, third]
 
-        self._run(tmp_path, story)
+        self._run(tmp_path, scenario)
 
     def test_what_is_read_again_takes_the_rejects_place(self, tmp_path: Path) -> None:
         """Its events are owed, its own rejects kept, the source's memory untouched; once, whoever asks twice."""
 
-        async def story(spool: Spool, clock: ToldClock) -> None:
+        async def scenario(spool: Spool, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             await spool.append(
                 "one", [some_reading(1, memory=b"m", rejects=[some_reject(n) for n in range(2)])]
@@ -235,32 +235,32 @@ class Letters(SpoolWorld):
             assert (await spool.claim("a", 10)).events == (some_event(1), some_event(2))
             assert await spool.memory("one") == {"": b"m"}
 
-        self._run(tmp_path, story)
+        self._run(tmp_path, scenario)
 
     def test_dead_letters_and_quarantine_are_kept_for_30_days(self, tmp_path: Path) -> None:
         """By default, each from its own moment."""
 
-        async def story(spool: Spool, clock: ToldClock) -> None:
+        async def scenario(spool: Spool, clock: ManualClock) -> None:
             await two_sinks_with_dead_letters(spool, clock)
             await spool.append("one", [some_reading(rejects=[some_reject(n) for n in range(0, 100, 10)])])
             clock.pass_time(30 * 86400 - 15)
-            told = [await spool.prune()]
-            while told[-1].more:
-                told.append(await spool.prune())
-            assert sum((Counter(step.dead) for step in told), Counter()) == {"a": 2}
-            assert sum(step.rejects for step in told) == 1
-            assert [letter.event for letter in await spool.dead(100, Choice(of="a"))] == [FOUR[3], FOUR[2]]
+            run_scenario = [await spool.prune()]
+            while run_scenario[-1].more:
+                run_scenario.append(await spool.prune())
+            assert sum((Counter(step.dead) for step in run_scenario), Counter()) == {"a": 2}
+            assert sum(step.rejects for step in run_scenario) == 1
+            assert [letter.event for letter in await spool.dead(100, Filter(of="a"))] == [FOUR[3], FOUR[2]]
             assert (await spool.backlog("a")).dead == 2
             assert {one.reject for one in await spool.quarantined(100)} == {
                 some_reject(n) for n in range(10, 100, 10)
             }
 
-        self._run(tmp_path, story)
+        self._run(tmp_path, scenario)
 
     def test_a_pause_by_the_operator_is_remembered(self, tmp_path: Path) -> None:
         """Until it is taken back."""
 
-        async def story(spool: Spool, clock: ToldClock) -> None:
+        async def scenario(spool: Spool, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             await spool.attach("b", anything)
             await spool.pause("a", True)
@@ -269,4 +269,4 @@ class Letters(SpoolWorld):
             await spool.pause("a", False)
             assert await spool.paused() == frozenset()
 
-        self._run(tmp_path, story)
+        self._run(tmp_path, scenario)

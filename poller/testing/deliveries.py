@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from poller.core.model import Choice, Dead, Done, Retry
+from poller.core.model import Dead, Done, Filter, Retry
 from poller.core.ports import Spool
 from poller.runtime.clock import Clock
 from poller.testing.factories import (
     START,
-    ToldClock,
+    ManualClock,
     anything,
     claim_now,
     claims_nothing,
@@ -28,7 +28,7 @@ class Deliveries(SpoolWorld):
     def test_what_is_appended_is_claimed_in_order(self, tmp_path: Path) -> None:
         """Events come out in the order in which they went in, in batches of up to the limit."""
 
-        async def story(spool: Spool, clock: ToldClock) -> None:
+        async def scenario(spool: Spool, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             assert (await spool.append("source", [some_reading(1, 2), some_reading(3, 4, 5)])).total() == 5
             first, second = await spool.claim("a", 3), await spool.claim("a", 3)
@@ -38,12 +38,12 @@ class Deliveries(SpoolWorld):
             assert first.id != second.id
             assert first.first_attempt_at is None
 
-        self._run(tmp_path, story)
+        self._run(tmp_path, scenario)
 
     def test_an_id_seen_before_changes_nothing(self, tmp_path: Path) -> None:
         """Twins in one reading, in one append and in a later one are stored once."""
 
-        async def story(spool: Spool, clock: ToldClock) -> None:
+        async def scenario(spool: Spool, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             assert (await spool.append("source", [some_reading(1, 1, 2), some_reading(2, 3)])).total() == 3
             assert (await spool.append("source", [some_reading(3, 2, 1)])).total() == 0
@@ -52,12 +52,12 @@ class Deliveries(SpoolWorld):
             ]
             assert await claims_nothing(spool, "a")
 
-        self._run(tmp_path, story)
+        self._run(tmp_path, scenario)
 
     def test_a_new_sink_starts_at_now(self, tmp_path: Path) -> None:
         """What was appended before a sink was known is not owed to it."""
 
-        async def story(spool: Spool, clock: ToldClock) -> None:
+        async def scenario(spool: Spool, clock: ManualClock) -> None:
             await spool.attach("old", anything)
             await spool.append("source", [some_reading(1)])
             await spool.attach("new", anything)
@@ -65,35 +65,35 @@ class Deliveries(SpoolWorld):
             assert (await spool.claim("new", 10)).events == (some_event(2),)
             assert (await spool.claim("old", 10)).events == (some_event(1), some_event(2))
 
-        self._run(tmp_path, story)
+        self._run(tmp_path, scenario)
 
     def test_a_claim_wakes_when_something_is_appended(self, tmp_path: Path) -> None:
         """A waiting claim gets the next event, without polling."""
 
-        async def story(spool: Spool, clock: ToldClock) -> None:
+        async def scenario(spool: Spool, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             claim = asyncio.ensure_future(spool.claim("a", 10))
             await asyncio.sleep(0)
             await spool.append("source", [some_reading(7)])
             assert (await claim).events == (some_event(7),)
 
-        self._run(tmp_path, story)
+        self._run(tmp_path, scenario)
 
     def test_a_cancelled_claim_has_taken_nothing(self, tmp_path: Path) -> None:
         """After a cancelled wait, the event goes to the next claim."""
 
-        async def story(spool: Spool, clock: ToldClock) -> None:
+        async def scenario(spool: Spool, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             assert await claims_nothing(spool, "a")
             await spool.append("source", [some_reading(1)])
             assert (await spool.claim("a", 10)).events == (some_event(1),)
 
-        self._run(tmp_path, story)
+        self._run(tmp_path, scenario)
 
     def test_a_claim_that_lingers_fills_its_batch(self, tmp_path: Path) -> None:
         """With `linger`, a batch that is not full waits for more, and goes when it is full."""
 
-        async def story(spool: Spool, clock: ToldClock) -> None:
+        async def scenario(spool: Spool, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             await spool.append("source", [some_reading(1)])
             claim = asyncio.ensure_future(spool.claim("a", 2, 20.0))
@@ -104,12 +104,12 @@ class Deliveries(SpoolWorld):
             await spool.append("source", [some_reading(3)])
             assert (await spool.claim("a", 2, 0.01)).events == (some_event(3),)
 
-        self._run(tmp_path, story)
+        self._run(tmp_path, scenario)
 
     def test_what_is_done_is_not_owed_any_more(self, tmp_path: Path) -> None:
         """Settled deliveries leave the backlog, whatever order batches are settled in."""
 
-        async def story(spool: Spool, clock: ToldClock) -> None:
+        async def scenario(spool: Spool, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             await spool.append("source", [some_reading(*range(10))])
             batches = [await spool.claim("a", 3) for _ in range(4)]
@@ -120,12 +120,12 @@ class Deliveries(SpoolWorld):
             assert (backlog.events, backlog.retrying, backlog.oldest) == (0, 0, None)
             assert await claims_nothing(spool, "a")
 
-        self._run(tmp_path, story)
+        self._run(tmp_path, scenario)
 
     def test_a_retry_comes_back_when_it_is_due_with_the_same_members(self, tmp_path: Path) -> None:
         """The batch keeps its id and members; its attempt counts on."""
 
-        async def story(spool: Spool, clock: ToldClock) -> None:
+        async def scenario(spool: Spool, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             await spool.append("source", [some_reading(1, 2)])
             batch = await spool.claim("a", 2)
@@ -139,24 +139,24 @@ class Deliveries(SpoolWorld):
             assert again.first_attempt_at == START
             assert {d.attempt for d in again.deliveries} == {2}
 
-        self._run(tmp_path, story)
+        self._run(tmp_path, scenario)
 
     def test_a_waiting_claim_wakes_when_a_retry_is_due(self, tmp_path: Path) -> None:
         """By itself: nothing else comes meanwhile."""
 
-        async def story() -> None:
+        async def scenario() -> None:
             async with self.open(tmp_path, Clock()) as spool:
                 await spool.attach("a", anything)
                 await spool.append("source", [some_reading(1)])
                 await spool.settle(await spool.claim("a", 1), [Retry(after=0.05, reason="no")])
                 assert (await spool.claim("a", 1)).attempt == 2
 
-        asyncio.run(asyncio.wait_for(story(), 10))
+        asyncio.run(asyncio.wait_for(scenario(), 10))
 
     def test_a_partial_failure_keeps_only_what_failed(self, tmp_path: Path) -> None:
         """Of a batch, the done are done, the dead are dead letters, the rest comes again together."""
 
-        async def story(spool: Spool, clock: ToldClock) -> None:
+        async def scenario(spool: Spool, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             await spool.append("source", [some_reading(1, 2, 3, 4)])
             batch = await spool.claim("a", 4)
@@ -169,12 +169,12 @@ class Deliveries(SpoolWorld):
             assert again.events == (some_event(2), some_event(4))
             assert (await spool.backlog("a")).dead == 1
 
-        self._run(tmp_path, story)
+        self._run(tmp_path, scenario)
 
     def test_one_long_wait_holds_back_nobody_else(self, tmp_path: Path) -> None:
         """What failed for a moment comes again in a moment, and what asked for an hour after that hour."""
 
-        async def story(spool: Spool, clock: ToldClock) -> None:
+        async def scenario(spool: Spool, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             await spool.append("source", [some_reading(*range(32))])
             soon, later = Retry(after=1, reason="HTTP 404"), Retry(after=3600, reason="HTTP 503")
@@ -190,12 +190,12 @@ class Deliveries(SpoolWorld):
             assert (await spool.claim("a", 99)).events == (some_event(7),)
             assert (await spool.backlog("a")).events == 1
 
-        self._run(tmp_path, story)
+        self._run(tmp_path, scenario)
 
     def test_a_wait_that_was_asked_for_is_no_attempt(self, tmp_path: Path) -> None:
         """What failed beside it comes again on its own; the first attempt stays the first."""
 
-        async def story(spool: Spool, clock: ToldClock) -> None:
+        async def scenario(spool: Spool, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             await spool.append("source", [some_reading(1, 2)])
             asked, failed = Retry(after=2, reason="busy", counted=False), Retry(after=2, reason="no")
@@ -209,12 +209,12 @@ class Deliveries(SpoolWorld):
             assert {batch.first_attempt_at for batch in found} == {START}
             assert [d.attempt for batch in found for d in batch.deliveries] == [b.attempt for b in found]
 
-        self._run(tmp_path, story)
+        self._run(tmp_path, scenario)
 
     def test_a_thousand_different_waits_make_few_batches(self, tmp_path: Path) -> None:
         """Nobody waits for less than it asked for, or for a quarter more."""
 
-        async def story(spool: Spool, clock: ToldClock) -> None:
+        async def scenario(spool: Spool, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             await spool.append("source", [some_reading(*range(1000))])
             batch = await spool.claim("a", 1000)
@@ -231,7 +231,7 @@ class Deliveries(SpoolWorld):
                 passed += 1.0
             assert batches <= 50
 
-        self._run(tmp_path, story)
+        self._run(tmp_path, scenario)
 
     @pytest.mark.parametrize("fresh", [True, False])
     def test_halves_of_a_batch_whose_waits_differ_come_again_each_in_its_time(
@@ -239,7 +239,7 @@ class Deliveries(SpoolWorld):
     ) -> None:
         """Mixed with what is done and what is dead."""
 
-        async def story(spool: Spool, clock: ToldClock) -> None:
+        async def scenario(spool: Spool, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             await spool.append("source", [some_reading(*range(8))])
             if not fresh:
@@ -258,32 +258,32 @@ class Deliveries(SpoolWorld):
                 await spool.settle(batch, done(batch))
             assert (await spool.backlog("a")).events == 0
 
-        self._run(tmp_path, story)
+        self._run(tmp_path, scenario)
 
     def test_a_dead_letter_tells_its_history(self, tmp_path: Path) -> None:
         """Every failed attempt is there with its reason, oldest first."""
 
-        async def story(spool: Spool, clock: ToldClock) -> None:
+        async def scenario(spool: Spool, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             await spool.append("source", [some_reading(1)])
             await spool.settle(await spool.claim("a", 1), [Retry(after=3, reason="first")])
             clock.pass_time(3)
             await spool.settle(await spool.claim("a", 1), [Dead(reason="second")])
-            (letter,) = await spool.dead(10, Choice(of="a"))
+            (letter,) = await spool.dead(10, Filter(of="a"))
             assert [(a.at, a.reason) for a in letter.history] == [
                 (START, "first"),
                 (START + timedelta(seconds=3), "second"),
             ]
             assert (letter.attempts, letter.first_attempt_at) == (2, START)
             assert letter.died_at == START + timedelta(seconds=3)
-            assert await spool.dead(10, Choice(of="b")) == []
+            assert await spool.dead(10, Filter(of="b")) == []
 
-        self._run(tmp_path, story)
+        self._run(tmp_path, scenario)
 
     def test_a_split_batch_is_settled_half_by_half(self, tmp_path: Path) -> None:
         """Halves are batches of their own, fresh or from a retry."""
 
-        async def story(spool: Spool, clock: ToldClock) -> None:
+        async def scenario(spool: Spool, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             await spool.append("source", [some_reading(1, 2, 3)])
             for halves in (1, 2):
@@ -297,12 +297,12 @@ class Deliveries(SpoolWorld):
             last = await spool.claim("a", 10)
             assert (last.events, last.attempt, last.id) == ((some_event(3),), 3, some_event(3).id)
 
-        self._run(tmp_path, story)
+        self._run(tmp_path, scenario)
 
     def test_sinks_do_not_hold_each_other_back(self, tmp_path: Path) -> None:
         """One sink's claims and failures change nothing for another."""
 
-        async def story(spool: Spool, clock: ToldClock) -> None:
+        async def scenario(spool: Spool, clock: ManualClock) -> None:
             await spool.attach("stuck", anything)
             await spool.attach("quick", anything)
             for number in range(20):
@@ -313,12 +313,12 @@ class Deliveries(SpoolWorld):
             assert (await spool.backlog("stuck")).events == 20
             assert (await spool.backlog("stuck")).oldest == some_event(0).received_at
 
-        self._run(tmp_path, story)
+        self._run(tmp_path, scenario)
 
     def test_a_sink_gets_only_what_it_wants(self, tmp_path: Path) -> None:
         """Unwanted events are passed, and are not owed."""
 
-        async def story(spool: Spool, clock: ToldClock) -> None:
+        async def scenario(spool: Spool, clock: ManualClock) -> None:
             await spool.attach("odd", lambda event: event.occurred_at.second % 20 == 15)
             await spool.append("source", [some_reading(*range(6))])
             batch = await spool.claim("odd", 10)
@@ -326,13 +326,13 @@ class Deliveries(SpoolWorld):
             await spool.settle(batch, done(batch))
             assert (await spool.backlog("odd")).events == 0
 
-        self._run(tmp_path, story)
+        self._run(tmp_path, scenario)
 
     @pytest.mark.parametrize("ordered", [False, True])
     def test_a_sink_that_is_attached_anew_stays_where_it_was(self, tmp_path: Path, ordered: bool) -> None:
         """What was done is done, what waits for a retry waits, what was in hand is owed; other events are wanted."""
 
-        async def story(spool: Spool, clock: ToldClock) -> None:
+        async def scenario(spool: Spool, clock: ManualClock) -> None:
             await spool.attach("a", anything, ordered=ordered)
             unread = some_reading(3, stream="room-3")  # an ordered sink would have read it ahead
             for number in range(3):
@@ -353,12 +353,12 @@ class Deliveries(SpoolWorld):
             await spool.append("source", [some_reading(9)])
             assert (await spool.claim("a", 9)).events == (some_event(9),)
 
-        self._run(tmp_path, story)
+        self._run(tmp_path, scenario)
 
     def test_a_sink_that_is_detached_is_where_it_was_when_it_comes_back(self, tmp_path: Path) -> None:
         """It got nothing meanwhile, and misses nothing that is still there."""
 
-        async def story(spool: Spool, clock: ToldClock) -> None:
+        async def scenario(spool: Spool, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             await spool.append("source", [some_reading(1, 2)])
             batch = await spool.claim("a", 1)
@@ -368,7 +368,7 @@ class Deliveries(SpoolWorld):
             await spool.attach("a", anything)
             assert (await spool.claim("a", 9)).events == (some_event(2), some_event(3))
 
-        self._run(tmp_path, story)
+        self._run(tmp_path, scenario)
 
     @pytest.mark.parametrize("detached", [False, True])
     @pytest.mark.parametrize("ordered", [False, True])
@@ -377,7 +377,7 @@ class Deliveries(SpoolWorld):
     ) -> None:
         """Also where it wants everything now: what it did not want then it has behind it."""
 
-        async def story(spool: Spool, clock: ToldClock) -> None:
+        async def scenario(spool: Spool, clock: ManualClock) -> None:
             await spool.attach("a", lambda event: False, ordered=ordered)
             await spool.append("source", [some_reading(1, 2)])
             assert await claims_nothing(spool, "a")
@@ -386,4 +386,4 @@ class Deliveries(SpoolWorld):
             await spool.attach("a", anything, ordered=ordered)
             assert (await spool.backlog("a")).events == 0
 
-        self._run(tmp_path, story)
+        self._run(tmp_path, scenario)

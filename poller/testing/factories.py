@@ -12,8 +12,8 @@ from poller.core.model import (
     Delivery,
     Done,
     Event,
+    ParsedPage,
     PollOutcome,
-    Reading,
     Reject,
     batch_id,
     identity,
@@ -26,7 +26,7 @@ from poller.runtime.clock import Clock
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
-class ToldClock(Clock):
+class ManualClock(Clock):
     """A clock that stands still until it is told to move."""
 
     def __init__(self) -> None:
@@ -105,9 +105,9 @@ def some_recording(file_id: str | None, vid: str | None) -> Event:
 
 def some_reading(
     *numbers: int, rejects: Sequence[Reject] = (), memory: bytes = b"", stream: str = "room", about: str = ""
-) -> Reading:
+) -> ParsedPage:
     """A reading with these events."""
-    return Reading(
+    return ParsedPage(
         events=tuple(some_event(number, stream=stream) for number in numbers),
         rejects=tuple(rejects),
         outcome=PollOutcome.PARTIAL,
@@ -163,11 +163,11 @@ async def all_owed(spool: Spool, sink: str, each: int) -> list[Event]:
     return got
 
 
-async def two_sinks_with_dead_letters(spool: Spool, clock: ToldClock) -> None:
+async def two_sinks_with_dead_letters(spool: Spool, clock: ManualClock) -> None:
     """`FOUR` dead for `a`: two for one reason, ten seconds later two for another; then the first dead for `b`."""
     await spool.attach("a", anything)
     await spool.attach("b", anything)
-    await spool.append("source", [Reading(events=FOUR, rejects=(), outcome=PollOutcome.PARTIAL)])
+    await spool.append("source", [ParsedPage(events=FOUR, rejects=(), outcome=PollOutcome.PARTIAL)])
     for reason in ("HTTP 422", "too old"):
         batch = await spool.claim("a", 2)
         await spool.settle(batch, [Dead(reason=reason)] * 2)

@@ -45,13 +45,13 @@ class SinkContract:
         """Decorate yours with `contextlib.asynccontextmanager`."""
         raise NotImplementedError
 
-    def _run(self, folder: Path, story: Callable[[SinkWorld], Awaitable[None]]) -> None:
-        async def told() -> None:
+    def _run(self, folder: Path, scenario: Callable[[SinkWorld], Awaitable[None]]) -> None:
+        async def run_scenario() -> None:
             world: Any = self.world(folder)
             async with world as entered:
-                await story(entered)
+                await scenario(entered)
 
-        asyncio.run(asyncio.wait_for(told(), 60))
+        asyncio.run(asyncio.wait_for(run_scenario(), 60))
 
     def _batch(self, world: SinkWorld, start: int = 0) -> Batch:
         return some_batch(*(world.event(start + n) for n in range(self.batch_of)), sink=world.sink.name)
@@ -59,28 +59,28 @@ class SinkContract:
     def test_a_delivered_batch_has_arrived(self, tmp_path: Path) -> None:
         """When `deliver` returns, all of it is safe on the other side."""
 
-        async def story(world: SinkWorld) -> None:
+        async def scenario(world: SinkWorld) -> None:
             batch = self._batch(world)
             await world.sink.deliver(batch)
             assert sorted(world.arrived()) == sorted(event.id for event in batch.events)
 
-        self._run(tmp_path, story)
+        self._run(tmp_path, scenario)
 
     def test_the_same_event_twice_does_no_harm(self, tmp_path: Path) -> None:
         """At least once means that twins come."""
 
-        async def story(world: SinkWorld) -> None:
+        async def scenario(world: SinkWorld) -> None:
             batch = self._batch(world)
             await world.sink.deliver(batch)
             await world.sink.deliver(batch)
             assert {event.id for event in batch.events} == set(world.arrived())
 
-        self._run(tmp_path, story)
+        self._run(tmp_path, scenario)
 
     def test_a_broken_world_makes_it_raise_and_it_works_when_mended(self, tmp_path: Path) -> None:
         """It never returns for what did not arrive, and does not need a restart."""
 
-        async def story(world: SinkWorld) -> None:
+        async def scenario(world: SinkWorld) -> None:
             await _called(world.breaks)
             batch = self._batch(world)
             with pytest.raises(Exception) as raised:  # noqa: PT011 - any exception means "again"
@@ -91,12 +91,12 @@ class SinkContract:
             await world.sink.deliver(batch)
             assert {event.id for event in batch.events} <= set(world.arrived())
 
-        self._run(tmp_path, story)
+        self._run(tmp_path, scenario)
 
     def test_a_cancelled_delivery_leaves_the_sink_usable(self, tmp_path: Path) -> None:
         """The courier cancels what takes too long."""
 
-        async def story(world: SinkWorld) -> None:
+        async def scenario(world: SinkWorld) -> None:
             cancelled = asyncio.ensure_future(world.sink.deliver(self._batch(world)))
             await asyncio.sleep(0)
             cancelled.cancel()
@@ -105,14 +105,14 @@ class SinkContract:
             await world.sink.deliver(batch)
             assert {event.id for event in batch.events} <= set(world.arrived())
 
-        self._run(tmp_path, story)
+        self._run(tmp_path, scenario)
 
     def test_batches_may_be_carried_at_once(self, tmp_path: Path) -> None:
         """`concurrency` batches, and none is lost."""
 
-        async def story(world: SinkWorld) -> None:
+        async def scenario(world: SinkWorld) -> None:
             batches = [self._batch(world, start=10 * n) for n in range(4)]
             await asyncio.gather(*(world.sink.deliver(batch) for batch in batches))
             assert {e.id for batch in batches for e in batch.events} <= set(world.arrived())
 
-        self._run(tmp_path, story)
+        self._run(tmp_path, scenario)

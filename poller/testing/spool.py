@@ -6,9 +6,9 @@ from pathlib import Path
 
 from poller.core.ports import Spool
 from poller.runtime.clock import Clock
-from poller.testing.factories import ToldClock
+from poller.testing.factories import ManualClock
 
-Story = Callable[[Spool, ToldClock], Awaitable[None]]
+Scenario = Callable[[Spool, ManualClock], Awaitable[None]]
 
 
 class SpoolWorld:
@@ -18,13 +18,13 @@ class SpoolWorld:
         """Build a spool, not entered."""
         raise NotImplementedError
 
-    def _run(self, folder: Path, *stories: Story) -> None:
+    def _run(self, folder: Path, *stories: Scenario) -> None:
         """Tell stories by one clock, each on the spool opened anew."""
-        clock = ToldClock()
+        clock = ManualClock()
 
-        async def told(story: Story) -> None:
+        async def run_scenario(scenario: Scenario) -> None:
             async with self.open(folder, clock) as spool:
-                await story(spool, clock)
+                await scenario(spool, clock)
 
-        for story in stories:
-            asyncio.run(asyncio.wait_for(told(story), 30))
+        for scenario in stories:
+            asyncio.run(asyncio.wait_for(run_scenario(scenario), 30))

@@ -32,7 +32,7 @@ from pathlib import Path
 
 import uvloop
 
-from poller.core.model import Done, Reading, parse_event
+from poller.core.model import Done, ParsedPage, parse_event
 from poller.pipeline.courier import Courier
 from poller.pipeline.journal import Journal
 from poller.qcloud.wire.account import Account
@@ -53,7 +53,7 @@ LULL = 10.0
 """Seconds after the first poll until memory is looked at."""
 
 
-def readings(count: int, first: int) -> list[Reading]:
+def readings(count: int, first: int) -> list[ParsedPage]:
     """So many events from a number on, as the source reads them; the same numbers are the same events."""
     queue = source()
     return [queue.read(page, b"") for page in pages(count // EACH, first // EACH)]
@@ -88,7 +88,7 @@ def filled(runner: asyncio.Runner, file: Path, size: int) -> None:
                 runner.run(log.append("screenshots", news[start : start + TOGETHER]))
 
 
-async def spooled(found: Measured, size: int, log: SqliteSpool, news: list[Reading]) -> None:
+async def spooled(found: Measured, size: int, log: SqliteSpool, news: list[ParsedPage]) -> None:
     """One round over a spool alone."""
     spent = {"append": 0.0, "claim, settle": 0.0}
     for start in range(0, len(news), TOGETHER):
@@ -150,7 +150,7 @@ class Bare:
         self._known: set[str] = set()
         self._next = 0
 
-    def run(self, news: list[Reading]) -> None:
+    def run(self, news: list[ParsedPage]) -> None:
         """One round."""
         for start in range(0, len(news), TOGETHER):
             self._db.execute("BEGIN")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import uvloop
 
-from poller.core.model import Batch, Event, PollOutcome, Reading
+from poller.core.model import Batch, Event, ParsedPage, PollOutcome
 from poller.pipeline.courier import Courier, Terms
 from poller.pipeline.retry import RetryPolicy
 from poller.runtime.clock import Clock
@@ -62,7 +62,7 @@ async def served(options: argparse.Namespace, hook: str, events: list[Event], *,
             await spool.attach("hook", anything, ordered)
             for start in range(0, len(events), PAGE):
                 page = tuple(events[start : start + PAGE])
-                await spool.append("source", [Reading(events=page, rejects=(), outcome=PollOutcome.FULL)])
+                await spool.append("source", [ParsedPage(events=page, rejects=(), outcome=PollOutcome.FULL)])
             courier = Courier(out, spool, _terms(options, ordered), metrics=Metrics(), clock=Clock())
             with _timed(options, ordered=ordered):
                 running = asyncio.ensure_future(courier.run())

@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 import uvloop
 
-from poller.core.model import Batch, Delivery, Done, Page, Reading, batch_id, new_event
+from poller.core.model import Batch, Delivery, Done, ParsedPage, RawPage, batch_id, new_event
 from poller.pipeline.courier import Courier, Terms
 from poller.pipeline.journal import Journal
 from poller.pipeline.retry import RetryPolicy
@@ -51,7 +51,7 @@ def timed(found: Measured, name: str, events: int) -> Iterator[None]:
 # ---------------------------------------------------------------- material
 
 
-def pages(count: int, first: int) -> list[Page]:
+def pages(count: int, first: int) -> list[RawPage]:
     """Answers with 100 messages each, in the form and with the names of 2016, no two alike."""
     made = []
     for number in range(first, first + count):
@@ -65,7 +65,7 @@ def pages(count: int, first: int) -> list[Page]:
         answer = {"ret": 0, "message": "return successfully!", "output": {"count": str(EACH), "data": data}}
         body = json.dumps(answer, separators=(",", ":")).encode()
         made.append(
-            Page(
+            RawPage(
                 source="screenshots",
                 received_at=datetime.now(UTC),
                 status=200,
@@ -87,7 +87,7 @@ def source() -> ScreenshotQueue:
 # ---------------------------------------------------------------- parts
 
 
-def reading(found: Measured, given: list[Page]) -> list[Reading]:
+def reading(found: Measured, given: list[RawPage]) -> list[ParsedPage]:
     """Decoding alone, all of `read`, and the part of it that builds and encodes events."""
     events = len(given) * EACH
     queue = source()
@@ -113,7 +113,7 @@ def reading(found: Measured, given: list[Page]) -> list[Reading]:
     return readings
 
 
-async def journal(found: Measured, given: list[Page], folder: Path) -> None:
+async def journal(found: Measured, given: list[RawPage], folder: Path) -> None:
     """Keeping and releasing, one page after the other; beside it pwrite and fdatasync of the same bytes."""
     async with Journal(folder / "journal", 64 * 2**20) as book:
         with timed(found, "journal: keep, release", len(given) * EACH):
@@ -130,7 +130,7 @@ async def journal(found: Measured, given: list[Page], folder: Path) -> None:
     os.close(fd)
 
 
-async def spool(found: Measured, given: list[Page], folder: Path) -> None:
+async def spool(found: Measured, given: list[RawPage], folder: Path) -> None:
     """Appending so many pages a commit, then claiming and settling all of it."""
     queue = source()
     for number, together in enumerate(TOGETHER):
@@ -151,7 +151,7 @@ async def spool(found: Measured, given: list[Page], folder: Path) -> None:
                     await log.settle(batch, [Done()] * EACH)
 
 
-async def webhook(found: Measured, readings: list[Reading], hook: str) -> None:
+async def webhook(found: Measured, readings: list[ParsedPage], hook: str) -> None:
     """The sink's `deliver`, the courier's `carry` around it, and a POST of the same bytes without either."""
     settings = WebhookSettings.model_validate(rig.webhook(hook))
     batches = [_batch(one) for one in readings]
@@ -167,7 +167,7 @@ async def webhook(found: Measured, readings: list[Reading], hook: str) -> None:
                 await sink.deliver(batch)
 
 
-async def courier(found: Measured, readings: list[Reading], folder: Path) -> None:
+async def courier(found: Measured, readings: list[ParsedPage], folder: Path) -> None:
     """A courier's `step` with a sink that takes everything, over the SQLite spool, whatever the sink costs."""
     settings = SqliteSpool.Settings(type="sqlite", path=folder / "courier.db")
     async with SqliteSpool("spool", settings, {}) as log:
@@ -199,7 +199,7 @@ def terms() -> Terms:
     return Terms(policy=policy, timeout=15.0, concurrency=1, max_events=EACH, max_wait=0.0)
 
 
-def _batch(one: Reading) -> Batch:
+def _batch(one: ParsedPage) -> Batch:
     deliveries = tuple([Delivery(event=event, sink="hook", attempt=1) for event in one.events])
     return Batch(id=batch_id([event.id for event in one.events]), sink="hook", deliveries=deliveries)
 

@@ -13,7 +13,7 @@ import pytest
 from poller.cli.common import Exit
 from poller.sandbox import Customer
 
-from ..scenario.environment import Town, needs_root, town, until
+from ..scenario.environment import Environment, environment, needs_root, until
 from ..scenario.rig import Books, webhook
 from .files import health_check, service
 from .workshop import CANARY, IMAGE, LIMITS, Workshop, facts, workshop
@@ -71,7 +71,7 @@ def free_port() -> int:
 class House:
     """A configuration and its secret, as an operator mounts them."""
 
-    def __init__(self, folder: Path, place: Town, **more: Any) -> None:
+    def __init__(self, folder: Path, place: Environment, **more: Any) -> None:
         self.config, key = folder / "poller.yaml", folder / "live_key"
         self.admin = f"127.0.0.1:{free_port()}"
         (secret,) = service()["secrets"]
@@ -146,7 +146,7 @@ def test_the_image_holds_the_program_and_nothing_to_build_with(empty: Workshop) 
 def test_it_runs_read_only_and_a_stop_in_the_midst_of_it_loses_nothing(
     empty: Workshop, tmp_path: Path
 ) -> None:
-    with town(tmp_path) as place:
+    with environment(tmp_path) as place:
         house = House(tmp_path, place)
         place.wire.delay = 0.03
         place.enqueue(1500, pictures=True)
@@ -206,7 +206,7 @@ def check_nothing_outside(shop: Workshop, name: str, house: House) -> None:
 
 
 def test_the_health_check_fails_while_the_daemon_hangs(empty: Workshop, tmp_path: Path) -> None:
-    with town(tmp_path) as place:
+    with environment(tmp_path) as place:
         house = House(tmp_path, place)
         house.run(empty, "hanging")
         until_running(empty, "hanging")
@@ -222,7 +222,7 @@ def test_the_health_check_fails_while_the_daemon_hangs(empty: Workshop, tmp_path
 
 
 def test_the_daemon_hears_a_stop_as_the_containers_first_process_too(empty: Workshop, tmp_path: Path) -> None:
-    with town(tmp_path) as place:
+    with environment(tmp_path) as place:
         House(tmp_path, place).run(empty, "first", first=True)
         until_running(empty, "first")
         status = facts(Path(f"/proc/{empty.pid('first')}/status").read_text())
@@ -235,7 +235,7 @@ def test_the_daemon_hears_a_stop_as_the_containers_first_process_too(empty: Work
 
 
 def test_a_spool_outside_the_volume_is_refused_and_nothing_is_polled(empty: Workshop, tmp_path: Path) -> None:
-    with town(tmp_path) as place:
+    with environment(tmp_path) as place:
         spool = {"type": "sqlite", "path": "/opt/spool.db"}
         House(tmp_path, place, spool=spool).run(empty, "outside")
         assert empty.wait("outside") == Exit.FAILED
@@ -244,7 +244,7 @@ def test_a_spool_outside_the_volume_is_refused_and_nothing_is_polled(empty: Work
 
 
 def test_a_bad_configuration_ends_at_once_with_its_own_exit_code(empty: Workshop, tmp_path: Path) -> None:
-    with town(tmp_path) as place:
+    with environment(tmp_path) as place:
         House(tmp_path, place, spool={"type": "nothing"}).run(empty, "bad")
         assert empty.wait("bad") == Exit.BAD_CONFIGURATION
         assert "/etc/poller/poller.yaml:1:" in empty.log("bad")

@@ -13,7 +13,7 @@ PartlyFailed Pattern PlaceGone PollOutcome PollerError Pruned PushOutcome Pushed
 ReadableFile Reading Reject Rejected ResolvedPath Retry START Salvaged Secret SecretFile SecretsFile Section
 Sink SinkContract SinkError SinkSettings SinkWorld Size Source SourceSettings Spool SpoolContract
 SpoolSettings StorageCorrupt StorageError StorageFull StorageLocked StorageShared Stream TlsSettings
-ToldClock TryLater Unreadable Url Wants anything batch_id duration_between identity new_event parse_event
+ManualClock TryLater Unreadable Url Wants anything batch_id duration_between identity new_event parse_event
 size_between some_batch some_change some_event some_reading some_recording with_url wrong
 """
 

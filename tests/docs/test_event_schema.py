@@ -10,7 +10,7 @@ import pytest
 
 from docs.generate.event_fields import COMMON, KINDS
 from docs.generate.events import example
-from poller.core.model import TYPE_PREFIX, Event, Page
+from poller.core.model import TYPE_PREFIX, Event, RawPage
 from poller.qcloud.events.notifications import notification_event
 from poller.qcloud.wire.account import Account
 from poller.settings import AccountSettings
@@ -44,9 +44,9 @@ def fits(event: Event) -> None:
     assert set(told["data"]) <= known, "add the field to docs/generate/event_fields.py"
 
 
-def page(output: object, about: str) -> Page:
+def page(output: object, about: str) -> RawPage:
     body = json.dumps({"ret": 0, "message": "ok", "output": output}).encode()
-    return Page(source="x", received_at=AT, status=200, encoding="", whole=True, body=body, about=about)
+    return RawPage(source="x", received_at=AT, status=200, encoding="", whole=True, body=body, about=about)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -65,7 +65,7 @@ def log_events() -> Mapping[str, str]:
 
 def reasons() -> list[str]:
     """The fixed words of all reasons that `/readyz` can give, with `…` for what is filled in."""
-    tree = ast.parse((ROOT / "poller" / "health.py").read_text())
+    tree = ast.parse((ROOT / "poller" / "operations" / "health.py").read_text())
     found = []
     for method in ast.walk(tree):
         if isinstance(method, ast.AsyncFunctionDef | ast.FunctionDef) and method.name.endswith("_reason"):

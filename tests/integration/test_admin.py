@@ -16,7 +16,7 @@ from poller.operations.health import Condition, Health
 from poller.runtime.http_server import MOST_CONNECTIONS, Listener
 from tests.patience import patiently
 
-Story = Callable[[int], Awaitable[None]]
+Scenario = Callable[[int], Awaitable[None]]
 
 
 WELL = Condition(state="well")
@@ -35,7 +35,7 @@ def judged(*reasons: str) -> Health:
 
 
 def tell(
-    story: Story, *, token: str | None = None, health: Health | None = None, deadline: float = 5.0
+    scenario: Scenario, *, token: str | None = None, health: Health | None = None, deadline: float = 5.0
 ) -> None:
     registry = CollectorRegistry()
     Counter("poller_polls", "Polls.", registry=registry).inc(3)
@@ -43,13 +43,13 @@ def tell(
     async def examine() -> Health:
         return health or judged()
 
-    async def told() -> None:
+    async def run_scenario() -> None:
         answer = admin.answers(registry, examine, token)
         async with Listener("127.0.0.1", 0, answer, deadline=deadline) as listener:
-            await story(listener.port)
+            await scenario(listener.port)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # what the program runs on
-        runner.run(patiently(told()))
+        runner.run(patiently(run_scenario()))
 
 
 async def asked(port: int, path: str, *headers: str, method: str = "GET") -> tuple[int, str]:
@@ -63,17 +63,17 @@ async def asked(port: int, path: str, *headers: str, method: str = "GET") -> tup
 
 
 def test_metrics_are_in_the_prometheus_form() -> None:
-    async def story(port: int) -> None:
+    async def scenario(port: int) -> None:
         status, body = await asked(port, "/metrics")
         assert status == 200
         assert "poller_polls_total 3.0" in body
 
-    tell(story)
+    tell(scenario)
 
 
 @pytest.mark.parametrize(("reasons", "status"), [([], 200), (["spool: disk full", "sink hook: late"], 503)])
 def test_readiness_says_which_and_why(reasons: list[str], status: int) -> None:
-    async def story(port: int) -> None:
+    async def scenario(port: int) -> None:
         got, body = await asked(port, "/readyz")
         assert got == status
         assert json.loads(body) == {
@@ -83,32 +83,32 @@ def test_readiness_says_which_and_why(reasons: list[str], status: int) -> None:
         }
         assert await asked(port, "/healthz") == (200, "alive\n")
 
-    tell(story, health=judged(*reasons))
+    tell(scenario, health=judged(*reasons))
 
 
 @pytest.mark.parametrize(
     ("reasons", "for_pushes"), [(["sink hook: late"], 200), (["spool: disk full", "sink hook: late"], 503)]
 )
 def test_a_bad_sink_refuses_nobodys_push(reasons: list[str], for_pushes: int) -> None:
-    async def story(port: int) -> None:
+    async def scenario(port: int) -> None:
         status, body = await asked(port, "/readyz?for=pushes")
         assert (status, json.loads(body)["reasons"]) == (for_pushes, reasons[:-1])
         assert (await asked(port, "/readyz"))[0] == 503
 
-    tell(story, health=judged(*reasons))
+    tell(scenario, health=judged(*reasons))
 
 
 @pytest.mark.parametrize("query", ["for=polls", "for=", "for=pushes&for=pushes", "for=PUSHES"])
 def test_readiness_for_something_unknown_is_a_bad_request(query: str) -> None:
-    async def story(port: int) -> None:
+    async def scenario(port: int) -> None:
         assert (await asked(port, f"/readyz?{query}"))[0] == 400
 
-    tell(story)
+    tell(scenario)
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/readyz", "/nothing"])
 def test_with_a_token_only_who_brings_it_sees_more_than_health(path: str) -> None:
-    async def story(port: int) -> None:
+    async def scenario(port: int) -> None:
         assert (await asked(port, "/healthz"))[0] == 200
         for header in (
             [],
@@ -121,15 +121,15 @@ def test_with_a_token_only_who_brings_it_sees_more_than_health(path: str) -> Non
             assert "secret-token" not in body
         assert (await asked(port, path, "Authorization: Bearer secret-token"))[0] in (200, 404)
 
-    tell(story, token="secret-token")
+    tell(scenario, token="secret-token")
 
 
 def test_other_paths_and_methods_are_refused() -> None:
-    async def story(port: int) -> None:
+    async def scenario(port: int) -> None:
         assert (await asked(port, "/"))[0] == 404
         assert (await asked(port, "/metrics", "Content-Length: 0", method="POST"))[0] == 405
 
-    tell(story)
+    tell(scenario)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_other_paths_and_methods_are_refused() -> None:
     ],
 )
 def test_a_client_that_drips_is_cut_at_the_deadline(sent: bytes, drop: bytes, least: int) -> None:
-    async def story(port: int) -> None:
+    async def scenario(port: int) -> None:
         began, drops = time.monotonic(), 0
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(sent)
@@ -164,11 +164,11 @@ def test_a_client_that_drips_is_cut_at_the_deadline(sent: bytes, drop: bytes, le
         assert drops >= least, "it dripped until it was cut"
         assert (await asked(port, "/healthz"))[0] == 200
 
-    tell(story, deadline=0.4)
+    tell(scenario, deadline=0.4)
 
 
 def test_a_flood_of_idle_connections_is_bounded_and_others_are_served_after_the_deadline() -> None:
-    async def story(port: int) -> None:
+    async def scenario(port: int) -> None:
         flood = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MOST_CONNECTIONS + 20)]
         cut = 0
         for reader, _ in flood:
@@ -183,11 +183,11 @@ def test_a_flood_of_idle_connections_is_bounded_and_others_are_served_after_the_
         for _, writer in flood:
             writer.close()
 
-    tell(story, deadline=0.5)
+    tell(scenario, deadline=0.5)
 
 
 def test_connections_beyond_the_bound_are_cut_at_once() -> None:
-    async def story(port: int) -> None:
+    async def scenario(port: int) -> None:
         flood = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MOST_CONNECTIONS + 20)]
         ends = [asyncio.ensure_future(reader.read()) for reader, _ in flood]
         async with asyncio.timeout(10):
@@ -198,7 +198,7 @@ def test_connections_beyond_the_bound_are_cut_at_once() -> None:
             writer.close()
         await asyncio.gather(*ends, return_exceptions=True)
 
-    tell(story, deadline=60.0)
+    tell(scenario, deadline=60.0)
 
 
 def test_an_answer_that_takes_too_long_is_cut_as_well() -> None:
@@ -206,7 +206,7 @@ def test_an_answer_that_takes_too_long_is_cut_as_well() -> None:
         await asyncio.sleep(60)
         raise AssertionError
 
-    async def told() -> None:
+    async def run_scenario() -> None:
         async with Listener("127.0.0.1", 0, hangs, deadline=0.2) as listener:
             reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
             writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -215,4 +215,4 @@ def test_an_answer_that_takes_too_long_is_cut_as_well() -> None:
             writer.close()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(patiently(told()))
+        runner.run(patiently(run_scenario()))

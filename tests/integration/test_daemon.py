@@ -6,10 +6,10 @@ from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
-from poller.core.model import Event, Page
+from poller.core.model import Event, RawPage
 from poller.daemon.daemon import Daemon
 from poller.daemon.signals import Stop
-from poller.daemon.wiring import wants
+from poller.daemon.wiring import event_filter
 from poller.pipeline.journal import Journal
 from poller.sandbox import Customer, Load, Options, Sandbox
 from poller.settings import Only, load
@@ -61,7 +61,7 @@ async def drained(config: Path) -> tuple[bool, list[Event], int]:
 
 
 def test_several_accounts_and_sources_live_in_one_daemon(tmp_path: Path) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with Sandbox(Options(directory=tmp_path / "box", customers=ACCOUNTS)) as box:
             for customer, count in zip(ACCOUNTS, (230, 410), strict=True):
                 box.enqueue(Load(count=count, customer=customer.app_id))
@@ -75,16 +75,16 @@ def test_several_accounts_and_sources_live_in_one_daemon(tmp_path: Path) -> None
                 assert event.url is not None
                 assert event.url.startswith(f"http://{bucket}-7.file.myqcloud.com/")
 
-    asyncio.run(patiently(story()))
+    asyncio.run(patiently(scenario()))
 
 
 def test_a_page_of_a_source_that_left_the_configuration_goes_to_quarantine(tmp_path: Path) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with Journal(tmp_path / "journal", 64 * 2**20) as journal:
             await journal.room()
             at = datetime.now(UTC)
             await journal.keep(
-                Page(source="gone", received_at=at, status=200, encoding="", whole=True, body=b"old")
+                RawPage(source="gone", received_at=at, status=200, encoding="", whole=True, body=b"old")
             )
         async with Sandbox(Options(directory=tmp_path / "box", customers=ACCOUNTS)) as box:
             api = box.endpoints["api"]
@@ -93,14 +93,14 @@ def test_a_page_of_a_source_that_left_the_configuration_goes_to_quarantine(tmp_p
         async with Journal(tmp_path / "journal", 64 * 2**20) as journal:
             assert journal.left_over() == []
 
-    asyncio.run(patiently(story()))
+    asyncio.run(patiently(scenario()))
 
 
 def test_only_restricts_by_kind_and_by_stream() -> None:
     room, hall = some_event(1, stream="room-1"), some_event(1, stream="hall")
-    assert wants(None)(room)
-    assert wants(Only(kinds=("screenshot",)))(room)
-    assert not wants(Only(kinds=("recording",)))(room)
-    rooms = wants(Only(streams=("room-*", "x?")))
+    assert event_filter(None)(room)
+    assert event_filter(Only(kinds=("screenshot",)))(room)
+    assert not event_filter(Only(kinds=("recording",)))(room)
+    rooms = event_filter(Only(streams=("room-*", "x?")))
     assert (rooms(room), rooms(hall)) == (True, False)
-    assert not wants(Only(kinds=("recording",), streams=("room-*",)))(room)
+    assert not event_filter(Only(kinds=("recording",), streams=("room-*",)))(room)

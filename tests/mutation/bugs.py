@@ -55,7 +55,7 @@ POLLING = (
     Bug(
         "polling begins before the spool is proven",
         "poller/pipeline/intake.py",
-        "        if not await self._until_taken(self._spool.prove):\n            return False\n",
+        "        if not await self._until_taken(self._spool.check_writable):\n            return False\n",
         "",
         (
             "tests/unit/pipeline/test_intake.py"
@@ -361,8 +361,8 @@ SINKS = (
     Bug(
         "a stop cancels the delivery in flight",
         "poller/pipeline/courier.py",
-        "self._end_shift(_Hand.CARRYING)",
-        "self._end_shift(_Hand.CARRYING + 1)",
+        "self._end_shift(_CarrierState.CARRYING)",
+        "self._end_shift(_CarrierState.CARRYING + 1)",
         ("tests/unit/pipeline/test_courier.py::test_stopping_lets_a_delivery_finish_and_claims_no_more",),
     ),
     Bug(

@@ -31,7 +31,7 @@ PUSHES = (
     Bug(
         "an event in hand that is refused stays dead although it was corrected",
         "poller/spools/dispatcher.py",
-        "            desk.correct_in_hand(by)\n",
+        "            queue.correct_in_hand(by)\n",
         "            pass\n",
         (f"{SQLITE}test_an_event_that_was_announced_too_early_is_tried_again",),
     ),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from poller.core.model import Event, Page, Reading
+from poller.core.model import Event, ParsedPage, RawPage
 from poller.pipeline.courier import Terms
 from poller.pipeline.retry import RetryPolicy
 from poller.qcloud.wire.account import Account
@@ -47,20 +47,22 @@ def name_of(event: Event) -> str:
     return str(event.fields["file_name"])
 
 
-def page(number: int) -> Page:
+def page(number: int) -> RawPage:
     """A page as the platform would send it, and padding, so that pages differ in size."""
     messages = [{"stream_id": name.split("_")[0], "pic_url": name} for name in names(number)]
     padding = "x" * (number * 7919 % LARGEST_PADDING)
     return answered({"output": {"count": len(messages), "data": messages}, "padding": padding})
 
 
-def answered(said: dict[str, object]) -> Page:
+def answered(said: dict[str, object]) -> RawPage:
     """An answer of the platform."""
     body = json.dumps({"ret": 0, "message": "return successfully!", **said}).encode()
-    return Page(source=SOURCE, received_at=datetime.now(UTC), status=200, encoding="", whole=True, body=body)
+    return RawPage(
+        source=SOURCE, received_at=datetime.now(UTC), status=200, encoding="", whole=True, body=body
+    )
 
 
-def pages_in(readings: Sequence[Reading]) -> list[int]:
+def pages_in(readings: Sequence[ParsedPage]) -> list[int]:
     """The pages that were read."""
     return [page_of(name_of(reading.events[0])) for reading in readings if reading.events]
 
@@ -92,7 +94,7 @@ class DryQueue(ScreenshotQueue):
     async def ready(self) -> None:
         """Allow it."""
 
-    async def fetch(self) -> Page:
+    async def fetch(self) -> RawPage:
         """An empty answer."""
         return answered({"output": {"count": 0, "data": []}})
 

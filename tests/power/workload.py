@@ -20,7 +20,7 @@ from pathlib import Path
 import structlog
 
 from poller.core.errors import PartlyFailed
-from poller.core.model import Batch, Page, Reading
+from poller.core.model import Batch, ParsedPage, RawPage
 from poller.pipeline.courier import Courier
 from poller.pipeline.intake import Intake
 from poller.pipeline.journal import Journal
@@ -49,7 +49,7 @@ class EndlessQueue(ScreenshotQueue):
     async def ready(self) -> None:
         """Allow it."""
 
-    async def fetch(self) -> Page:
+    async def fetch(self) -> RawPage:
         """The next page."""
         await asyncio.sleep(self._latency)
         return shots.page(next(self._numbers))
@@ -62,7 +62,7 @@ class TellingJournal(Journal):
         super().__init__(path, size)
         self._source = source
 
-    async def keep(self, page: Page) -> int:
+    async def keep(self, page: RawPage) -> int:
         """Keep, then say so."""
         number = await super().keep(page)
         for kept in shots.pages_in([self._source.read(page, b"")]):
@@ -73,7 +73,7 @@ class TellingJournal(Journal):
 class TellingSpool(SqliteSpool):
     """Says what was appended."""
 
-    async def append(self, source: str, readings: Sequence[Reading]) -> Counter[str]:
+    async def append(self, source: str, readings: Sequence[ParsedPage]) -> Counter[str]:
         """Append, then say so."""
         new = await super().append(source, readings)
         say("appended", shots.pages_in(readings))

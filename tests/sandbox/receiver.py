@@ -47,7 +47,7 @@ class Got:
         return bool(self.body.get("sign") == md5(f"{key}{t}".encode()).hexdigest())
 
 
-Answer = Callable[[dict[str, Any]], Awaitable[int]]
+Response = Callable[[dict[str, Any]], Awaitable[int]]
 
 
 async def yes(body: dict[str, Any]) -> int:
@@ -68,7 +68,7 @@ class Receiver:
     """What came, in order of arrival."""
 
     url: str = ""
-    answer: Answer = yes
+    answer: Response = yes
     got: list[Got] = field(default_factory=list)
     begun: int = 0
     """Requests that came, answered or not."""
@@ -101,7 +101,7 @@ class Receiver:
 
 
 @asynccontextmanager
-async def receiving(answer: Answer = yes) -> AsyncIterator[Receiver]:
+async def receiving(answer: Response = yes) -> AsyncIterator[Receiver]:
     receiver = Receiver(answer=answer)
     server = web.Server(receiver.take, handler_cancellation=True, access_log=None)
     runner = web.ServerRunner(server, shutdown_timeout=0.1)
@@ -121,7 +121,7 @@ def told(
     directory: Path,
     scene: Scene,
     *customers: Customer,
-    answer: Answer = yes,
+    answer: Response = yes,
     key: str | None = KEY,
     **options: Any,
 ) -> None:

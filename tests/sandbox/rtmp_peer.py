@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import uvloop
 
 from poller.sandbox.rtmp.ingest import Ingest, ingesting
-from poller.sandbox.rtmp.publish_handler import Refused, Wish
+from poller.sandbox.rtmp.publish_handler import PublishRequest, Refused
 from tests.patience import PATIENCE
 
 Piece = tuple[int, int, bytes]
@@ -311,7 +311,7 @@ class Peer:
 class Take:
     """A push as it arrived."""
 
-    wish: Wish
+    wish: PublishRequest
     close: Callable[[], None]
     pieces: list[Piece] = field(default_factory=list)
     why: list[str] = field(default_factory=list)
@@ -332,7 +332,7 @@ class Takes:
     def __init__(self) -> None:
         self.takes: list[Take] = []
 
-    def publish(self, wish: Wish, close: Callable[[], None]) -> Take:
+    def publish(self, wish: PublishRequest, close: Callable[[], None]) -> Take:
         if wish.stream == "forbidden":
             raise Refused("this name is not for you")
         if any(take.wish.stream == wish.stream and not take.why for take in self.takes):

@@ -18,7 +18,7 @@ import uvloop
 from poller.sandbox.cos.store import Pictures
 from poller.sandbox.database import Database
 from poller.sandbox.faults import UPLOAD_FAULTS, Faults
-from poller.sandbox.wakeup import Bell
+from poller.sandbox.wakeup import Wakeup
 
 BUCKET = "shots-1250000000"
 OTHER = "oth.ers-1250000001"
@@ -41,7 +41,7 @@ async def opened(directory: Path, low: float = 0.0, high: float | None = None) -
             delay=delay,
             faults=Faults(UPLOAD_FAULTS, {}, rng),
             rng=rng,
-            bell=Bell(),
+            wakeup=Wakeup(),
         ) as pictures,
     ):
         yield pictures
@@ -58,7 +58,7 @@ def run(scene: Callable[[], Any]) -> None:
 
 async def arrival(pictures: Pictures, number: int = 1) -> None:
     """Returns when so many objects have arrived since the store was opened."""
-    await pictures._bell.until(lambda: pictures.stored >= number)
+    await pictures._wakeup.until(lambda: pictures.stored >= number)
 
 
 def files(directory: Path) -> set[str]:

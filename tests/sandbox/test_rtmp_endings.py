@@ -12,7 +12,7 @@ import pytest
 
 from poller.sandbox.rtmp.connection import OWN, SHARED
 from poller.sandbox.rtmp.ingest import Ingest, ingesting
-from poller.sandbox.rtmp.publish_handler import Wish
+from poller.sandbox.rtmp.publish_handler import PublishRequest
 from poller.sandbox.rtmp.session import MAX_IDLE, MAX_MESSAGE
 
 from .rtmp_peer import (
@@ -237,7 +237,7 @@ def test_the_stage_can_end_a_push(loop: str) -> None:
 class Hasty(Takes):
     """Ends each push at its second tag, or at once."""
 
-    def publish(self, wish: Wish, close: object) -> Take:
+    def publish(self, wish: PublishRequest, close: object) -> Take:
         take = super().publish(wish, close)  # type: ignore[arg-type]
         if wish.stream == "at once":
             take.close()

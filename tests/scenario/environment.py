@@ -205,13 +205,13 @@ class Wire:
 # ---------------------------------------------------------------- the town
 
 
-class Town:
+class Environment:
     """A running sandbox, a wire to it, and receivers by name."""
 
     def __init__(self, options: Options, receivers: Sequence[str]) -> None:
         self._options = options
         self._names = receivers
-        self._thread = threading.Thread(target=self._run, name="town", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="environment", daemon=True)
         self._up = threading.Event()
         self._error: BaseException | None = None
         self._feeding: asyncio.Task[None] | None = None
@@ -319,10 +319,10 @@ class Town:
 
 
 @contextmanager
-def town(folder: Path, receivers: Sequence[str] = ("hook",), **options: Any) -> Iterator[Town]:
+def environment(folder: Path, receivers: Sequence[str] = ("hook",), **options: Any) -> Iterator[Environment]:
     """A town for one test; pictures are there at once unless asked otherwise."""
     options.setdefault("upload_delay", (0.0, 0.0))
-    with Town(Options(directory=folder / "platform", **options), receivers) as standing:
+    with Environment(Options(directory=folder / "platform", **options), receivers) as standing:
         yield standing
 
 

@@ -10,8 +10,8 @@ import msgspec
 
 from poller.runtime.failpoints import VARIABLE
 
-from .environment import Town
-from .rig import Process, Story, by_poll
+from .environment import Environment
+from .rig import Process, Scenario, by_poll
 
 
 class _Data(msgspec.Struct):
@@ -44,9 +44,9 @@ def owed(spool: Path, sink: str) -> set[str]:
     return found
 
 
-def life(told: Story, point: str, times: int = 1) -> Process:
+def life(daemon: Scenario, point: str, times: int = 1) -> Process:
     """A daemon that is to die at the n-th passing of a point."""
-    return told.start("run", **{VARIABLE: f"{point}:{times}"})
+    return daemon.start("run", **{VARIABLE: f"{point}:{times}"})
 
 
 def died_at(process: Process, point: str) -> None:
@@ -59,8 +59,8 @@ def died_at(process: Process, point: str) -> None:
 class Ledger:
     """Lives and how they ended: what each may have lost (with one lane, its last poll), and what its end left owed."""
 
-    def __init__(self, told: Story, place: Town) -> None:
-        self._told = told
+    def __init__(self, daemon: Scenario, place: Environment) -> None:
+        self._told = daemon
         self._place = place
         self._polls = [0]
         self._most: list[tuple[str, int, int]] = []

@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from .rig import Process, Story
+from .rig import Process, Scenario
 
 HARD = {"kill", "second signal"}
 """Ends of a life at which what was delivered may not be settled yet."""
@@ -33,8 +33,8 @@ def printed(process: Process) -> list[dict[str, Any]]:
 class Lives:
     """How each life ended, and what its end left owed though it had been delivered; the first life is 1."""
 
-    def __init__(self, told: Story) -> None:
-        self._told = told
+    def __init__(self, daemon: Scenario) -> None:
+        self._told = daemon
         self._how = ["never lived"]
         self._owed: list[dict[str, set[str]]] = [{}]
         self._delivered: defaultdict[str, set[str]] = defaultdict(set)
@@ -52,7 +52,7 @@ class Lives:
         self._owed.append({sink: owed(self._told.spool_file, sink) for sink in ("hook", "console")})
 
     def _note_receipts(self) -> None:
-        new = self._told.town.hook.receipts[self._receipts :]
+        new = self._told.environment.hook.receipts[self._receipts :]
         self._receipts += len(new)
         self._delivered["hook"].update(id for receipt in new for id in receipt.event_ids)
 
@@ -60,7 +60,7 @@ class Lives:
         """How many deliveries came again, by what explains them; fails for one that nothing does."""
         again: Counter[str] = Counter()
         hook: defaultdict[str, list[tuple[int, str]]] = defaultdict(list)
-        for receipt in self._told.town.hook.receipts:
+        for receipt in self._told.environment.hook.receipts:
             for id in receipt.event_ids:
                 hook[id].append((receipt.life, receipt.id))
         failed = [_failures(process) for process in self._told.processes]

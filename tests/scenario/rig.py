@@ -25,7 +25,7 @@ import msgspec
 from poller.sandbox import Customer, Removed
 from tests.commands import Ended, poller
 
-from .environment import PATIENCE, Town, until
+from .environment import PATIENCE, Environment, until
 
 # ---------------------------------------------------------------- the daemon
 
@@ -127,11 +127,11 @@ class Process:
         return total
 
 
-class Story:
+class Scenario:
     """A town, a configuration in it, and the daemon's lives one after the other."""
 
-    def __init__(self, town: Town, folder: Path, settings: Mapping[str, Any]) -> None:
-        self.town = town
+    def __init__(self, environment: Environment, folder: Path, settings: Mapping[str, Any]) -> None:
+        self.environment = environment
         self.folder = folder
         self.config = folder / "poller.yaml"
         self.config.write_text(json.dumps(settings))
@@ -142,7 +142,7 @@ class Story:
     def start(self, command: str = "run", *arguments: str, **environ: str) -> Process:
         """One more life."""
         self.lives += 1
-        for receiver in self.town.receivers.values():
+        for receiver in self.environment.receivers.values():
             receiver.life = self.lives
         process = Process(self.config, command, *arguments, life=self.lives, environ=environ)
         self.processes.append(process)
@@ -170,7 +170,7 @@ class Story:
 
     def books(self) -> "Books":
         """Read the spool; only after an orderly end."""
-        return Books.read(self.town.oracle.removed(), self.spool_file)
+        return Books.read(self.environment.oracle.removed(), self.spool_file)
 
     def printed(self, *, torn: bool = False) -> list[list[str]]:
         """The file names on each life's stdout; with `torn`, a life's last line may be cut short."""
@@ -183,16 +183,16 @@ def _printed(text: bytes, torn: bool) -> list[str]:
     return [_lines.decode(line).data.file_name for line in lines]
 
 
-def spool_with(told: Story, **more: Any) -> None:
+def spool_with(daemon: Scenario, **more: Any) -> None:
     """Change the spool's settings for the lives to come."""
-    settings = json.loads(told.config.read_text())
-    settings["spool"] = {"type": "sqlite", "path": str(told.spool_file), **more}
-    told.config.write_text(json.dumps(settings))
+    settings = json.loads(daemon.config.read_text())
+    settings["spool"] = {"type": "sqlite", "path": str(daemon.spool_file), **more}
+    daemon.config.write_text(json.dumps(settings))
 
 
 @contextmanager
-def story(
-    town: Town,
+def scenario(
+    environment: Environment,
     folder: Path,
     *,
     endpoint: str = "",
@@ -200,39 +200,39 @@ def story(
     source: Mapping[str, Any] | None = None,
     sinks: Mapping[str, Any] | None = None,
     **more: Any,
-) -> Iterator[Story]:
+) -> Iterator[Scenario]:
     """A small configuration (JSON is YAML too) and its daemons; what still runs at the end is killed."""
     folder.mkdir(parents=True, exist_ok=True)
     shots = {"type": "screenshot_queue", "account": "main", "min_delay": "10ms", "max_delay": "50ms"}
     main = {
-        "endpoint": endpoint or town.endpoint,
+        "endpoint": endpoint or environment.endpoint,
         "app_id": Customer().app_id,
         "key": Customer().key,
         "rate": "1000/s",
-        "cos": {"base_url": town.pictures},
+        "cos": {"base_url": environment.pictures},
     }
     settings = {
         "accounts": {"main": {**main, **(account or {})}},
         "sources": {"shots": {**shots, **(source or {})}},
         "spool": {"type": "sqlite", "path": str(folder / "spool.db")},
         "journal": {"size": "32MiB"},
-        "sinks": sinks or {"console": {"type": "stdout"}, "hook": webhook(town)},
+        "sinks": sinks or {"console": {"type": "stdout"}, "hook": webhook(environment)},
         "admin": {"listen": "127.0.0.1:0"},
         "log": {"level": "info", "format": "json"},
         **more,
     }
-    told = Story(town, folder, settings)
+    daemon = Scenario(environment, folder, settings)
     try:
-        yield told
+        yield daemon
     finally:
-        told.end()
+        daemon.end()
 
 
-def webhook(town: Town, name: str = "hook", **more: Any) -> dict[str, Any]:
+def webhook(environment: Environment, name: str = "hook", **more: Any) -> dict[str, Any]:
     """Settings of a webhook to one of the town's receivers, in batches of 100."""
     return {
         "type": "webhook",
-        "url": town.receivers[name].url,
+        "url": environment.receivers[name].url,
         "allow_cidr": ["127.0.0.0/8"],
         "batch": {"max_events": 100},
         **more,

@@ -32,8 +32,8 @@ from tests.integration.sources.pushes import (
     signed,
 )
 
-from .environment import Town, town, until
-from .rig import Process, Story, story, webhook
+from .environment import Environment, environment, until
+from .rig import Process, Scenario, scenario, webhook
 
 OK = (200, b'{"code":0}')
 
@@ -50,10 +50,10 @@ BOTH = {
 
 
 @contextmanager
-def receiving(place: Town, folder: Path, **more: Any) -> Iterator[Story]:
+def receiving(place: Environment, folder: Path, **more: Any) -> Iterator[Scenario]:
     """A configuration whose only source is the receiver."""
-    with story(place, folder, **{"sources": {"pushed": receiver()}, **more}) as told:
-        yield told
+    with scenario(place, folder, **{"sources": {"pushed": receiver()}, **more}) as daemon:
+        yield daemon
 
 
 def address_of(process: Process) -> str:
@@ -80,9 +80,9 @@ def test_what_was_answered_200_is_there_after_a_kill_that_follows_at_once(tmp_pa
     kills, rng = 200 if soak else 8, random.Random("kill a receiver")
     acknowledged: set[str] = set()
     numbers = iter(range(10**9))
-    with town(tmp_path) as place, receiving(place, tmp_path) as told, ThreadPoolExecutor(4) as pool:
+    with environment(tmp_path) as place, receiving(place, tmp_path) as daemon, ThreadPoolExecutor(4) as pool:
         for _ in range(kills):
-            process = told.start()
+            process = daemon.start()
             address = address_of(process)
 
             def crowd(address: str = address) -> list[str]:
@@ -103,18 +103,18 @@ def test_what_was_answered_200_is_there_after_a_kill_that_follows_at_once(tmp_pa
             process.kill()
             for other in others:
                 acknowledged.update(other.result())
-        found = Counter(names(spooled(told.spool_file)))
+        found = Counter(names(spooled(daemon.spool_file)))
         assert acknowledged <= found.keys()
         assert set(found.values()) == {1}
-        assert told.drain() == 0, told.processes[-1].stderr
+        assert daemon.drain() == 0, daemon.processes[-1].stderr
         assert set(place.hook.files) == found.keys()
     print(f"\nkill -9 after a 200: {kills=} acknowledged={len(acknowledged)} lost=0")
     assert len(acknowledged) >= 4 * kills
 
 
 def test_a_stop_answers_what_it_took_and_then_takes_nothing(tmp_path: Path) -> None:
-    with town(tmp_path) as place, receiving(place, tmp_path) as told, ThreadPoolExecutor(4) as pool:
-        process = told.run()
+    with environment(tmp_path) as place, receiving(place, tmp_path) as daemon, ThreadPoolExecutor(4) as pool:
+        process = daemon.run()
         address, acknowledged = address_of(process), set[str]()
         assert process.get("/readyz")[0] == 200
 
@@ -133,7 +133,7 @@ def test_a_stop_answers_what_it_took_and_then_takes_nothing(tmp_path: Path) -> N
         idle.close()
         with pytest.raises(ConnectionError):
             post(address, signed(shot(1)))
-        assert acknowledged <= set(names(spooled(told.spool_file)))
+        assert acknowledged <= set(names(spooled(daemon.spool_file)))
         assert 100 < len(acknowledged) < 1000
 
 
@@ -142,8 +142,8 @@ def test_no_notification_makes_the_daemon_read_the_queue(tmp_path: Path) -> None
     rarely = {"type": "screenshot_queue", "account": "main", "min_delay": "10m", "max_delay": "10m"}
     sources = {"shots": rarely, "pushed": receiver()}
     sinks = {"console": {"type": "stdout"}}
-    with town(tmp_path) as place, story(place, tmp_path, sources=sources, sinks=sinks) as told:
-        process = told.run()
+    with environment(tmp_path) as place, scenario(place, tmp_path, sources=sources, sinks=sinks) as daemon:
+        process = daemon.run()
         address = address_of(process)
         until(lambda: process.metric("polls_total", outcome="empty") == 1)
         polls = place.counts.polls
@@ -159,8 +159,8 @@ def test_no_notification_makes_the_daemon_read_the_queue(tmp_path: Path) -> None
 
 
 def test_a_picture_that_comes_by_the_queue_and_by_callback_is_one_event(tmp_path: Path) -> None:
-    with town(tmp_path) as place, story(place, tmp_path, sources=BOTH) as told:
-        process = told.run()
+    with environment(tmp_path) as place, scenario(place, tmp_path, sources=BOTH) as daemon:
+        process = daemon.run()
         address = address_of(process)
 
         def queued(number: int) -> None:
@@ -181,8 +181,8 @@ def test_a_picture_that_comes_by_the_queue_and_by_callback_is_one_event(tmp_path
         assert process.metric("callbacks_total", source="pushed", outcome="accepted") == 100
         assert place.hook.files == {shot(number)["pic_url"]: 1 for number in range(100)}
         assert process.stop() == 0
-        assert Counter(names(spooled(told.spool_file))) == {shot(n)["pic_url"]: 1 for n in range(100)}
-        assert told.drain() == 0, "it does not wait for what others push"
+        assert Counter(names(spooled(daemon.spool_file))) == {shot(n)["pic_url"]: 1 for n in range(100)}
+        assert daemon.drain() == 0, "it does not wait for what others push"
 
 
 ONCE = {"other": 1, "moderation": 1, "recording_status": 1, "push_exception": 1}
@@ -197,8 +197,11 @@ def test_every_kind_of_notification_arrives_once_however_often_it_is_repeated(tm
         {"event_type": 315, "stream_id": "room"},
         image_audit,
     ]
-    with town(tmp_path) as place, receiving(place, tmp_path, sinks={"console": {"type": "stdout"}}) as told:
-        process = told.run()
+    with (
+        environment(tmp_path) as place,
+        receiving(place, tmp_path, sinks={"console": {"type": "stdout"}}) as daemon,
+    ):
+        process = daemon.run()
         address = address_of(process)
         captured = [signed(body) for body in bodies]
         for body in captured * 2 + [signed(body, t=int(time.time()) + 300) for body in bodies]:
@@ -220,13 +223,13 @@ def test_every_kind_of_notification_arrives_once_however_often_it_is_repeated(tm
 def test_pictures_that_were_only_called_back_are_downloaded(tmp_path: Path) -> None:
     archive = {"type": "download", "directory": str(tmp_path / "pictures"), "allow_cidr": ["127.0.0.0/8"]}
     with (
-        town(tmp_path) as place,
-        receiving(place, tmp_path, sinks={"archive": {**archive, "template": "{name}"}}) as told,
+        environment(tmp_path) as place,
+        receiving(place, tmp_path, sinks={"archive": {**archive, "template": "{name}"}}) as daemon,
     ):
         place.enqueue(20, pictures=True)
         pictures = [message["pic_url"] for message in _polled(place)]
         assert len(pictures) == 20
-        process = told.run()
+        process = daemon.run()
         address = address_of(process)
         for name in pictures:
             body = {
@@ -243,7 +246,7 @@ def test_pictures_that_were_only_called_back_are_downloaded(tmp_path: Path) -> N
                 assert (tmp_path / "pictures" / name).read_bytes() == answer.read()
 
 
-def _polled(place: Town) -> list[dict[str, Any]]:
+def _polled(place: Environment) -> list[dict[str, Any]]:
     t = int(time.time()) + 60
     sign = hashlib.md5(f"{Customer().key}{t}".encode()).hexdigest()
     inputs = {"cmd": Customer().app_id, "interface": "Live_Queue_Get", "t": t, "sign": sign}
@@ -257,14 +260,14 @@ def _polled(place: Town) -> list[dict[str, Any]]:
 
 
 def test_a_full_spool_refuses_pushes_and_takes_them_again_when_there_is_room(tmp_path: Path) -> None:
-    with town(tmp_path) as place:
+    with environment(tmp_path) as place:
         place.turn(500)
-        with receiving(place, tmp_path) as told, ThreadPoolExecutor(8) as pool:
+        with receiving(place, tmp_path) as daemon, ThreadPoolExecutor(8) as pool:
             spool = {"type": "memory", "max_events": 1200}
             journal = {"path": str(tmp_path / "small.journal")}
-            small = {**json.loads(told.config.read_text()), "spool": spool, "journal": journal}
-            told.config.write_text(json.dumps({**small, "sinks": {"hook": webhook(place)}}))
-            process = told.run()
+            small = {**json.loads(daemon.config.read_text()), "spool": spool, "journal": journal}
+            daemon.config.write_text(json.dumps({**small, "sinks": {"hook": webhook(place)}}))
+            process = daemon.run()
             address = address_of(process)
             answers = list(pool.map(lambda n: post(address, signed(shot(n)))[0], range(1400)))
             assert Counter(answers).keys() == {200, 503}
@@ -291,8 +294,8 @@ def test_a_full_spool_refuses_pushes_and_takes_them_again_when_there_is_room(tmp
 
 
 def test_slow_and_strange_clients_hold_up_neither_polls_nor_pushes(tmp_path: Path) -> None:
-    with town(tmp_path) as place, story(place, tmp_path, sources=BOTH) as told:
-        process = told.run()
+    with environment(tmp_path) as place, scenario(place, tmp_path, sources=BOTH) as daemon:
+        process = daemon.run()
         address = address_of(process)
         host, _, port = address.rpartition(":")
         slow = [socket.create_connection((host, int(port))) for _ in range(100)]
@@ -309,7 +312,7 @@ def test_slow_and_strange_clients_hold_up_neither_polls_nor_pushes(tmp_path: Pat
         for one in slow:
             one.close()
         assert process.stop() == 0
-        assert told.books().lost() == []
+        assert daemon.books().lost() == []
 
 
 # ---------------------------------------------------------------- secrets
@@ -335,8 +338,11 @@ def test_no_secret_of_a_notification_is_found_anywhere(tmp_path: Path) -> None:
     log = {"level": "debug", "format": "json"}
     folder = tmp_path / "daemon"
     sinks = {"console": {"type": "stdout"}}
-    with town(tmp_path) as place, receiving(place, folder, sources=sources, sinks=sinks, log=log) as told:
-        process = told.start(**environ)
+    with (
+        environment(tmp_path) as place,
+        receiving(place, folder, sources=sources, sinks=sinks, log=log) as daemon,
+    ):
+        process = daemon.start(**environ)
         address = address_of(process)
         bodies = [
             signed({**fields, "event_type": n, "sequence": str(n)}, key=key) for n in (1, 0, 100, 200, 332)
@@ -356,14 +362,14 @@ def test_no_secret_of_a_notification_is_found_anywhere(tmp_path: Path) -> None:
         assert process.metric("callbacks_total", outcome="refused_signature") == 40
         refusals = process.said("callback_refused")
         assert process.stop() == 0, process.stderr
-        assert len(spooled(told.spool_file)) == 5
+        assert len(spooled(daemon.spool_file)) == 5
         files = {str(file): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
         found = {**files, "pages": "\n".join(pages).encode(), "command line": command_line}
         signs = {json.loads(body)["sign"] for body in bodies} | {signature("x", int(time.time()) + 600)}
         for place_name, content in found.items():
             for canary in (*CANARIES.values(), *signs):
                 assert canary.encode() not in content, place_name
-        assert b"***" in files[str(told.spool_file)]
+        assert b"***" in files[str(daemon.spool_file)]
         assert 5 < len(refusals) <= 12, "they are told, and not without end"
         assert all(
             set(line) == {"source", "account", "reason", "event", "level", "timestamp"} for line in refusals

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from .environment import needs_root, town, until
-from .rig import story
+from .environment import environment, needs_root, until
+from .rig import scenario
 
 
 def test_a_damaged_spool_is_moved_aside_said_once_and_polling_goes_on(tmp_path: Path) -> None:
-    with town(tmp_path) as place, story(place, tmp_path) as told:
-        told.spool_file.write_bytes(b"no database" * 4000)
-        process = told.run()
+    with environment(tmp_path) as place, scenario(place, tmp_path) as daemon:
+        daemon.spool_file.write_bytes(b"no database" * 4000)
+        process = daemon.run()
         place.enqueue(500)
         until(lambda: place.hook.files.total() == 500)
         (line,) = process.said("spool_began_anew")
@@ -26,37 +26,37 @@ def test_a_damaged_spool_is_moved_aside_said_once_and_polling_goes_on(tmp_path: 
         assert process.metric("spool_files_aside") == 1
         assert process.get("/readyz")[0] == 200
         assert process.stop() == 0
-        again = told.run()
+        again = daemon.run()
         assert again.said("spool_began_anew") == []
         assert again.metric("spool_files_aside") == 1, "until somebody has taken it away"
         assert again.stop() == 0
 
 
 def test_check_and_export_work_beside_a_running_daemon_and_salvage_says_why_not(tmp_path: Path) -> None:
-    with town(tmp_path) as place, story(place, tmp_path) as told:
-        process = told.run()
+    with environment(tmp_path) as place, scenario(place, tmp_path) as daemon:
+        process = daemon.run()
         place.enqueue(1000)
         until(lambda: place.hook.files.total() == 1000)
         with place.feeding():
-            checked = told.look_after("check")
-            exported = told.look_after("export")
+            checked = daemon.look_after("check")
+            exported = daemon.look_after("export")
         assert checked.returncode == 0, checked.stdout + checked.stderr
         assert ": good: " in checked.stdout
         assert len(exported.stdout.splitlines()) >= 1000
         assert all(json.loads(line)["specversion"] == "1.0" for line in exported.stdout.splitlines())
-        refused = told.look_after("salvage", str(told.config))
+        refused = daemon.look_after("salvage", str(daemon.config))
         assert refused.returncode == 1
         assert "another poller owns it: stop it first" in refused.stderr
         assert process.stop() == 0
-        assert told.books().lost() == []
+        assert daemon.books().lost() == []
 
 
 @pytest.mark.parametrize("file", ["spool.db-wal", "spool.db.journal"])
 @pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
 def test_a_daemon_whose_sync_failed_ends_and_the_next_one_has_everything(tmp_path: Path, file: str) -> None:
     needs_root("attaches strace to the daemon")
-    with town(tmp_path) as place, story(place, tmp_path) as told:
-        process = told.run()
+    with environment(tmp_path) as place, scenario(place, tmp_path) as daemon:
+        process = daemon.run()
         place.enqueue(500)
         until(lambda: place.hook.files.total() == 500)
         trace, calls = tmp_path / "trace", "fsync,fdatasync"
@@ -73,8 +73,8 @@ def test_a_daemon_whose_sync_failed_ends_and_the_next_one_has_everything(tmp_pat
             tracer.wait(30)
         assert "INJECTED" in trace.read_text()
         assert process.said("failed"), process.stderr
-        assert told.drain() == 0
-        books = told.books()
+        assert daemon.drain() == 0
+        books = daemon.books()
         assert len(books.removed) == 5500
         assert books.lost() == []
         assert set(place.hook.files) == set(books.spooled)

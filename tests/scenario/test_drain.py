@@ -8,40 +8,43 @@ from typing import Any
 
 from poller.sandbox import POISONS, Answers
 
-from .environment import Town, town, until
-from .rig import story, webhook
+from .environment import Environment, environment, until
+from .rig import scenario, webhook
 
 
 def test_a_drained_queue_is_delivered_and_stdout_holds_nothing_but_events(tmp_path: Path) -> None:
-    with town(tmp_path) as place, story(place, tmp_path, log={"level": "debug", "format": "auto"}) as told:
+    with (
+        environment(tmp_path) as place,
+        scenario(place, tmp_path, log={"level": "debug", "format": "auto"}) as daemon,
+    ):
         place.enqueue(1050)
-        assert told.drain() == 0, told.processes[-1].stderr
+        assert daemon.drain() == 0, daemon.processes[-1].stderr
         removed = {one.path for one in place.oracle.removed()}
         assert len(removed) == 1050
-        lines = told.processes[0].stdout_file.read_bytes().splitlines()
+        lines = daemon.processes[0].stdout_file.read_bytes().splitlines()
         events = [json.loads(line) for line in lines]
         assert {event["specversion"] for event in events} == {"1.0"}
         assert {event["type"] for event in events} == {"com.qcloud.live.screenshot"}
         assert {event["data"]["file_name"] for event in events} == removed
         assert len(events) == 1050
         assert place.hook.files == dict.fromkeys(removed, 1)
-        assert told.books().lost() == []
+        assert daemon.books().lost() == []
 
 
 def test_a_dead_delivery_makes_drain_fail_and_takes_no_neighbour_along(tmp_path: Path) -> None:
-    with town(tmp_path) as place, story(place, tmp_path) as told:
+    with environment(tmp_path) as place, scenario(place, tmp_path) as daemon:
         place.enqueue(300)
         guilty = {"load_1234_1_0_0_0_300_169.jpg"}
         place.ask(lambda: _refuse_one(place, guilty))
-        assert told.drain() == 1
-        books = told.books()
+        assert daemon.drain() == 1
+        books = daemon.books()
         assert books.dead == {"hook": guilty}
         assert set(place.hook.files) == set(books.spooled) - guilty
         assert len(books.spooled) == 300
-        assert told.drain() == 0, "what is dead already is no failure of the next run"
+        assert daemon.drain() == 0, "what is dead already is no failure of the next run"
 
 
-def _refuse_one(place: Town, guilty: set[str]) -> None:
+def _refuse_one(place: Environment, guilty: set[str]) -> None:
     """The receiver refuses one of the messages that wait."""
     head = place.sandbox.platform.queue()._messages[150].head
     guilty.clear()
@@ -50,36 +53,36 @@ def _refuse_one(place: Town, guilty: set[str]) -> None:
 
 
 def test_drain_gives_up_at_its_timeout_with_a_sink_that_hangs(tmp_path: Path) -> None:
-    with town(tmp_path) as place:
+    with environment(tmp_path) as place:
         sinks = {"console": {"type": "stdout"}, "hook": webhook(place, timeout="500ms")}
-        with story(place, tmp_path, sinks=sinks) as told:
+        with scenario(place, tmp_path, sinks=sinks) as daemon:
             place.enqueue(100)
             place.turn("hang")
             begun = time.monotonic()
-            assert told.drain("2s") == 1
+            assert daemon.drain("2s") == 1
             assert time.monotonic() - begun < 30
-            assert len(told.printed()[0]) == 100
+            assert len(daemon.printed()[0]) == 100
             place.turn(200)
-            assert told.drain() == 0
+            assert daemon.drain() == 0
             assert len(place.hook.files) == 100
-            assert len(told.printed()[0]) == 100, "stdout had them already"
+            assert len(daemon.printed()[0]) == 100, "stdout had them already"
 
 
 def test_drain_waits_for_a_poll_in_flight_although_another_found_the_queue_empty(tmp_path: Path) -> None:
-    with town(tmp_path) as place, story(place, tmp_path, endpoint=place.wire.endpoint) as told:
+    with environment(tmp_path) as place, scenario(place, tmp_path, endpoint=place.wire.endpoint) as daemon:
         place.wire.delays.extend([0.0, 0.0, 3.0])
         place.enqueue(400)
-        code, printed = told.drain(), told.printed()[0]
+        code, printed = daemon.drain(), daemon.printed()[0]
         assert len(place.oracle.removed()) == 400
-        assert told.books().lost() == []
+        assert daemon.books().lost() == []
         assert (code, len(printed), len(place.hook.files)) == (0, 400, 400)
 
 
 def test_drain_delivers_what_came_while_it_drained_before_it_says_done(tmp_path: Path) -> None:
-    with town(tmp_path) as place, story(place, tmp_path, endpoint=place.wire.endpoint) as told:
+    with environment(tmp_path) as place, scenario(place, tmp_path, endpoint=place.wire.endpoint) as daemon:
         place.wire.delay = 0.02
         place.enqueue(50)
-        process = told.start("drain")
+        process = daemon.start("drain")
         pauses = random.Random(7)
         for _ in range(2000):  # seldom enough that a poll finds nothing now and then
             if not process.alive:
@@ -88,7 +91,7 @@ def test_drain_delivers_what_came_while_it_drained_before_it_says_done(tmp_path:
             time.sleep(pauses.random() * 0.08)
         assert process.wait() == 0
         removed = {one.path for one in place.oracle.removed()}
-        assert set(told.printed()[0]) == removed
+        assert set(daemon.printed()[0]) == removed
         assert set(place.hook.files) == removed
 
 
@@ -117,8 +120,8 @@ FORMS: list[dict[str, Any]] = [
 
 
 def test_every_form_of_answer_is_read(tmp_path: Path) -> None:
-    with town(tmp_path) as place, story(place, tmp_path) as told:
-        process, total = told.run(), 0
+    with environment(tmp_path) as place, scenario(place, tmp_path) as daemon:
+        process, total = daemon.run(), 0
         for form in FORMS:
             place.ask(lambda form=form: place.sandbox.platform.set_form(Answers(**form)))  # type: ignore[misc]
             place.enqueue(130)
@@ -130,7 +133,7 @@ def test_every_form_of_answer_is_read(tmp_path: Path) -> None:
         assert process.metric("polls_total", outcome="failed") == 0
         assert process.metric("quarantined_total") == 0
         assert process.stop() == 0
-        books = told.books()
+        books = daemon.books()
         assert books.lost() == []
         assert place.hook.files == dict.fromkeys(books.spooled, 1)
         assert len(books.spooled) == total >= 1000
@@ -139,10 +142,10 @@ def test_every_form_of_answer_is_read(tmp_path: Path) -> None:
 def test_a_queue_is_drained_in_whatever_form_it_says_that_it_is_empty(tmp_path: Path, soak: bool) -> None:
     for number, form in enumerate(FORMS if soak else FORMS[-3:-2]):
         folder = tmp_path / str(number)
-        with town(folder, answers=Answers(**form)) as place, story(place, folder) as told:
+        with environment(folder, answers=Answers(**form)) as place, scenario(place, folder) as daemon:
             place.enqueue(120)
-            assert told.drain() == 0, told.processes[-1].stderr
-            assert place.hook.files == dict.fromkeys(told.books().spooled, 1)
+            assert daemon.drain() == 0, daemon.processes[-1].stderr
+            assert place.hook.files == dict.fromkeys(daemon.books().spooled, 1)
             assert len(place.hook.files) == 120
 
 
@@ -150,12 +153,12 @@ def test_a_queue_is_drained_in_whatever_form_it_says_that_it_is_empty(tmp_path: 
 
 
 def test_poison_hurts_no_neighbour_and_none_of_it_is_lost(tmp_path: Path) -> None:
-    with town(tmp_path) as place, story(place, tmp_path) as told:
+    with environment(tmp_path) as place, scenario(place, tmp_path) as daemon:
         for _ in range(10):
             place.enqueue(90)
             place.ask(lambda: place.sandbox.platform.queue().enqueue_poison(POISONS))
-        assert told.drain() == 0, told.processes[-1].stderr
-        books = told.books()
+        assert daemon.drain() == 0, daemon.processes[-1].stderr
+        books = daemon.books()
         removed = books.removed
         assert len(removed) == 10 * (90 + len(POISONS)) >= 1000
         good = {str(one.path) for one in removed if one.poison is None}

@@ -8,8 +8,8 @@ import pytest
 
 from poller.sandbox import API_FAULTS, CALLBACK_FAULTS, COS_FAULTS, QUERY_FAULTS, Customer, notified
 
-from .environment import Town, town, until
-from .rig import story
+from .environment import Environment, environment, until
+from .rig import scenario
 from .test_every_way import CALLBACK_KEY, PATH, SOURCES, order, spooled, waiting
 from .test_faults import NOT_WHOLE
 
@@ -25,7 +25,7 @@ SLOW = {"hang"}
 """What ends by our deadline of 30 seconds; with --soak."""
 
 
-def order_all(place: Town, target: str, names: set[str]) -> None:
+def order_all(place: Environment, target: str, names: set[str]) -> None:
     """Each of them happens once, in the order of their names; good answers between them end a source's back-off."""
     faults = place.sandbox.faults[target]
     for name in sorted(names):
@@ -34,7 +34,7 @@ def order_all(place: Town, target: str, names: set[str]) -> None:
             place.ask(lambda good=good: faults.order("latency", good, seconds=0.0))  # type: ignore[misc]
 
 
-def all_fired(place: Town, target: str, names: set[str]) -> None:
+def all_fired(place: Environment, target: str, names: set[str]) -> None:
     faults = place.sandbox.faults[target]
     until(lambda: faults.ordered == 0, what="for every fault to fire")
     assert set(faults.fired) == names
@@ -43,17 +43,17 @@ def all_fired(place: Town, target: str, names: set[str]) -> None:
 
 def test_every_fault_of_the_queue_costs_at_most_its_own_answer(tmp_path: Path, soak: bool) -> None:
     names = set(API_FAULTS) - (set() if soak else SLOW)
-    with town(tmp_path) as place, story(place, tmp_path, source={"max_delay": "10ms"}) as told:
+    with environment(tmp_path) as place, scenario(place, tmp_path, source={"max_delay": "10ms"}) as daemon:
         order_all(place, "api", names)
         place.enqueue(200 * len(names) + 1000)
-        process = told.run()
+        process = daemon.run()
         all_fired(place, "api", names)
         until(lambda: place.depth == 0)
         until(lambda: process.metric("polls_total") == place.counts.polls)
         assert process.metric("polls_total", outcome="uncertain") == len(names & NOT_WHOLE)
         assert process.stop() == 0
-        assert told.drain() == 0
-        books = told.books()
+        assert daemon.drain() == 0
+        books = daemon.books()
         books.check_once()
         assert {one.fault for one in books.lost()} <= NOT_WHOLE
         assert set(place.hook.files) == set(books.spooled)
@@ -72,19 +72,19 @@ def test_every_fault_of_lists_and_states_is_got_over(tmp_path: Path, soak: bool)
     }
     sinks = {"console": {"type": "stdout"}}
     with (
-        town(tmp_path, interval=1.0) as place,
-        story(place, tmp_path, sources={"states": asked, "tapes": tapes}, sinks=sinks) as told,
+        environment(tmp_path, interval=1.0) as place,
+        scenario(place, tmp_path, sources={"states": asked, "tapes": tapes}, sinks=sinks) as daemon,
     ):
         order_all(place, "query", names)
-        process = told.run()
+        process = daemon.run()
         order(place, "streams", {"start": ["live_1"]})
         all_fired(place, "query", names)
         until(
-            lambda: [one["data"]["state"] for one in spooled(told.spool_file)["channel"]].count("live") >= 1
+            lambda: [one["data"]["state"] for one in spooled(daemon.spool_file)["channel"]].count("live") >= 1
         )
         assert process.said("poll_failed")
         assert process.stop() == 0
-        states = [(one["subject"], one["data"]["state"]) for one in spooled(told.spool_file)["channel"]]
+        states = [(one["subject"], one["data"]["state"]) for one in spooled(daemon.spool_file)["channel"]]
         assert states.count(("live_1", "live")) == 1
         assert len(set(states)) == len(states), "each change is told once"
 
@@ -98,15 +98,15 @@ def test_every_fault_of_the_store_ends_in_a_whole_picture_or_a_dead_letter(tmp_p
         "template": "{name}",
     }
     sinks = {"archive": {**archive, "timeout": "2s", "max_bytes": "4MiB", "batch": {"max_events": 10}}}
-    with town(tmp_path) as place, story(place, tmp_path / "daemon", sinks=sinks) as told:
+    with environment(tmp_path) as place, scenario(place, tmp_path / "daemon", sinks=sinks) as daemon:
         order_all(place, "cos", names)
         place.enqueue(200, pictures=True)
-        process = told.run()
+        process = daemon.run()
         all_fired(place, "cos", names)
         until(lambda: process.metric("backlog_events") == 0 and place.depth == 0)
         assert process.metric("deliveries_total", sink="archive", outcome="retry") >= 10
         assert process.stop() == 0
-        books = told.books()
+        books = daemon.books()
         assert len(books.spooled) == 200
         dead = books.dead.get("archive", set())
         assert len(dead) <= 2, "what is endless, and what is gone"
@@ -124,10 +124,13 @@ def test_an_upload_that_is_late_is_waited_for_and_one_that_never_comes_is_a_dead
     folder = tmp_path / "pictures"
     archive = {"type": "download", "directory": str(folder), "template": "{name}"}
     sinks = {"archive": {**archive, "allow_cidr": ["127.0.0.0/8"]}}
-    with town(tmp_path, interval=1.0) as place, story(place, tmp_path / "daemon", sinks=sinks) as told:
+    with (
+        environment(tmp_path, interval=1.0) as place,
+        scenario(place, tmp_path / "daemon", sinks=sinks) as daemon,
+    ):
         uploads = place.sandbox.faults["upload"]
         place.ask(lambda: uploads.order(fault, 2, **SHORT.get(fault, {})))
-        process = told.run()
+        process = daemon.run()
         order(place, "streams", {"start": ["live_1", "live_2"]})
         until(lambda: len(list(folder.glob("*.jpg"))) >= 4)
         order(place, "streams", {"stop": ["live_1", "live_2"]})
@@ -135,7 +138,7 @@ def test_an_upload_that_is_late_is_waited_for_and_one_that_never_comes_is_a_dead
         until(lambda: process.metric("backlog_events") == 0 and place.depth == 0)
         assert process.metric("deliveries_total", sink="archive", outcome="postponed") >= 2
         assert process.stop() == 0
-        books = told.books()
+        books = daemon.books()
         dead = books.dead.get("archive", set())
         assert len(dead) == (2 if fault == "lost" else 0)
         assert {file.name for file in folder.glob("*.jpg")} == set(books.spooled) - dead
@@ -146,12 +149,12 @@ def test_every_fault_of_callbacks_is_got_over_by_the_platforms_repeats(tmp_path:
     names = set(CALLBACK_FAULTS)
     customer = Customer(callback_url="http://127.0.0.1:9/", callback_key=CALLBACK_KEY)
     with (
-        town(tmp_path, customers=(customer,), interval=1.0, callback_pace=0.002, seed=4) as place,
-        story(
+        environment(tmp_path, customers=(customer,), interval=1.0, callback_pace=0.002, seed=4) as place,
+        scenario(
             place, tmp_path, sources={"pushed": SOURCES["pushed"]}, sinks={"console": {"type": "stdout"}}
-        ) as told,
+        ) as daemon,
     ):
-        process = told.run()
+        process = daemon.run()
         until(lambda: process.said("receiving"))
         order(place, "callbacks", {"url": f"http://{process.said('receiving')[0]['at']}{PATH}"})
         order_all(place, "callback", names)
@@ -163,7 +166,7 @@ def test_every_fault_of_callbacks_is_got_over_by_the_platforms_repeats(tmp_path:
         assert process.metric("callbacks_total", outcome="refused_signature") >= 2
         assert process.stop() == 0
         answered = {one.path for one in notified(tmp_path / "platform") if one.event_type == 200}
-        stored = [one["data"]["file_name"] for one in spooled(told.spool_file)["screenshot"]]
+        stored = [one["data"]["file_name"] for one in spooled(daemon.spool_file)["screenshot"]]
         assert len(stored) == len(set(stored)) >= 4
         assert set(stored) == answered
         assert PATH not in process.stderr

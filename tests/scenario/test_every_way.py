@@ -14,8 +14,8 @@ from poller.sandbox import Answers, Customer, notified
 from poller.sandbox.media.recordings import Recording
 from poller.sandbox.options import Year
 
-from .environment import Town, town, until
-from .rig import story
+from .environment import Environment, environment, until
+from .rig import scenario
 
 CALLBACK_KEY = "0cc175b9c0f1b6a831c399e269772661"
 PATH = "/platform/q7Zt0mWn4vXkE2cLsB9dYr"
@@ -57,19 +57,19 @@ def spooled(file: Path) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def order(place: Town, verb: str, wish: dict[str, Any]) -> None:
+def order(place: Environment, verb: str, wish: dict[str, Any]) -> None:
     url = f"{place.sandbox.endpoints['control']}/{verb}"
     request = urllib.request.Request(url, json.dumps(wish).encode(), {"Content-Type": "application/json"})
     urllib.request.urlopen(request, timeout=60).close()
 
 
-def waiting(place: Town) -> int:
+def waiting(place: Environment) -> int:
     """Notifications not answered yet."""
     line = place.sandbox.callbacks.line(Customer().app_id)
     return line.state()["waiting"]
 
 
-def segments(place: Town, stream: str) -> list[Recording]:
+def segments(place: Environment, stream: str) -> list[Recording]:
     """What was recorded of a stream."""
     page = place.sandbox.recordings.page
     return place.ask(lambda: page(Customer().app_id, stream, offset=0, limit=100)[1])
@@ -85,7 +85,7 @@ def test_what_happens_on_the_platform_is_told_once_whichever_way_it_came(
     rows: Literal["spec", "later"] = "spec" if era == "2016" else "later"
     customer = Customer(callback_url="http://127.0.0.1:9/", callback_key=CALLBACK_KEY)
     with (
-        town(
+        environment(
             tmp_path,
             customers=(customer,),
             interval=1.0,
@@ -95,28 +95,30 @@ def test_what_happens_on_the_platform_is_told_once_whichever_way_it_came(
             callback_pace=0.002,
             seed=4,
         ) as place,
-        story(place, tmp_path, account=VOD, sources=SOURCES, sinks={"console": {"type": "stdout"}}) as told,
+        scenario(
+            place, tmp_path, account=VOD, sources=SOURCES, sinks={"console": {"type": "stdout"}}
+        ) as daemon,
     ):
-        process = told.run()
+        process = daemon.run()
         until(lambda: process.said("receiving"))
         order(place, "callbacks", {"url": f"http://{process.said('receiving')[0]['at']}{PATH}"})
         place.ask(lambda: place.sandbox.faults["callback"].order("lost", LOST))
         order(place, "streams", {"start": list(STREAMS)})
-        until(lambda: place.depth == 0 and len(spooled(told.spool_file)["screenshot"]) >= 16)
+        until(lambda: place.depth == 0 and len(spooled(daemon.spool_file)["screenshot"]) >= 16)
         until(lambda: all(len(segments(place, name)) >= 2 for name in STREAMS))
         # The starts were lost: the states tell them, from the next look at the catalogue on.
-        until(lambda: {one["subject"] for one in spooled(told.spool_file)["channel"]} == set(STREAMS))
+        until(lambda: {one["subject"] for one in spooled(daemon.spool_file)["channel"]} == set(STREAMS))
         # What is out of order waits for a next one.
         order(place, "faults", {"target": "callback", "rates": {}})
         order(place, "streams", {"stop": list(STREAMS)})
         until(lambda: waiting(place) == 0, what="for every notification to be answered")
         recorded = {one.vid for name in STREAMS for one in segments(place, name)}
-        until(lambda: {one["data"]["vid"] for one in spooled(told.spool_file)["recording"]} == recorded)
+        until(lambda: {one["data"]["vid"] for one in spooled(daemon.spool_file)["recording"]} == recorded)
         until(lambda: place.depth == 0 and process.metric("backlog_events") == 0)
         fired = place.sandbox.faults["callback"].fired
         refused = process.metric("callbacks_total", outcome="refused_signature")
         assert process.stop() == 0, process.stderr
-        events = spooled(told.spool_file)
+        events = spooled(daemon.spool_file)
 
         answered = notified(tmp_path / "platform")
         pictures = {one.path for one in answered if one.event_type == 200}

@@ -10,9 +10,9 @@ import pytest
 
 from poller.runtime.failpoints import POINTS
 
-from .environment import Town, town, until
+from .environment import Environment, environment, until
 from .killed import Ledger, died_at, life
-from .rig import Story, spool_with, story
+from .rig import Scenario, scenario, spool_with
 from .test_fail_points_ways import OPERATOR, PICTURE, PUSH, RELOAD
 
 PAGE: Final = (  # in this order: what one kill leaves in the journal, the next life meets
@@ -71,33 +71,33 @@ def test_killed_at_every_step_of_a_page_it_loses_the_poll_in_flight_at_most(
     rng, removed, lost, again, kills = random.Random("page"), 0, 0, 0, 0
     for turn in range(20 if soak else 1):
         folder = tmp_path / str(turn)
-        with town(folder) as place, story(place, folder, source={"max_in_flight": 1}) as told:
-            ledger = Ledger(told, place)
+        with environment(folder) as place, scenario(place, folder, source={"max_in_flight": 1}) as daemon:
+            ledger = Ledger(daemon, place)
             with place.feeding():
                 for point in PAGE:
                     _page_life(
-                        told, place, point, 1 if point in ONCE else rng.randrange(1, 30 if soak else 5)
+                        daemon, place, point, 1 if point in ONCE else rng.randrange(1, 30 if soak else 5)
                     )
                     kills += 1
                     ledger.ended(point, least=point == "poll.answered", most=point not in SAFE)
-            spool_with(told)
-            assert told.drain() == 0, told.processes[-1].stderr[-3000:]
+            spool_with(daemon)
+            assert daemon.drain() == 0, daemon.processes[-1].stderr[-3000:]
             lost += ledger.balance()
             again += ledger.explain_repeats()
-            books = told.books()
+            books = daemon.books()
             assert set(place.hook.files) >= set(books.spooled)
-            assert {name for printed in told.printed(torn=True) for name in printed} >= set(books.spooled)
+            assert {name for printed in daemon.printed(torn=True) for name in printed} >= set(books.spooled)
             removed += len(books.removed)
     print(f"\nfail points of a page: {kills=} {removed=} {lost=} {again=}")
     assert removed >= 1000
     assert lost >= 100, "poll.answered lost a full poll"
 
 
-def _page_life(told: Story, place: Town, point: str, times: int) -> None:
+def _page_life(daemon: Scenario, place: Environment, point: str, times: int) -> None:
     spool_with(
-        told, **{"prune.written": {"retain": "0s"}, "wal.emptied": {"min_free": "16TiB"}}.get(point, {})
+        daemon, **{"prune.written": {"retain": "0s"}, "wal.emptied": {"min_free": "16TiB"}}.get(point, {})
     )
-    process = life(told, point, times)
+    process = life(daemon, point, times)
     if point in ("stop.begun", "spool.closing"):
         before = place.hook.files.total()
         until(lambda: place.hook.files.total() > before or not process.alive)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from .environment import needs_root, town, until
-from .rig import story
+from .environment import environment, needs_root, until
+from .rig import scenario
 from .tracing import traced
 
 pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
@@ -19,8 +19,8 @@ def test_a_write_that_failed_ends_the_daemon_and_the_next_one_has_everything(
     tmp_path: Path, file: str, error: str
 ) -> None:
     needs_root("attaches strace to the daemon")
-    with town(tmp_path) as place, story(place, tmp_path) as told:
-        process = told.run()
+    with environment(tmp_path) as place, scenario(place, tmp_path) as daemon:
+        process = daemon.run()
         fault = f"error={error}:when=5"
         with traced(process, tmp_path / "trace", [tmp_path / file], "pwrite64", fault) as trace:
             place.enqueue(5000)
@@ -28,8 +28,8 @@ def test_a_write_that_failed_ends_the_daemon_and_the_next_one_has_everything(
         assert trace.times("INJECTED") == 1
         assert process.said("failed"), process.stderr
         assert bool(process.said("journal_failed")) is (file == JOURNAL)
-        assert told.drain() == 0
-        books = told.books()
+        assert daemon.drain() == 0
+        books = daemon.books()
         assert len(books.removed) == 5000
         assert books.lost() == []
         assert set(place.hook.files) == set(books.spooled)
@@ -38,8 +38,8 @@ def test_a_write_that_failed_ends_the_daemon_and_the_next_one_has_everything(
 @pytest.mark.root
 def test_a_write_for_which_there_is_no_space_pauses_polling_until_there_is(tmp_path: Path) -> None:
     needs_root("attaches strace to the daemon")
-    with town(tmp_path) as place, story(place, tmp_path) as told:
-        process = told.run()
+    with environment(tmp_path) as place, scenario(place, tmp_path) as daemon:
+        process = daemon.run()
         fault = "error=ENOSPC:when=5..12"
         with traced(process, tmp_path / "trace", [tmp_path / SPOOL], "pwrite64", fault) as trace:
             place.enqueue(5000)
@@ -49,7 +49,7 @@ def test_a_write_for_which_there_is_no_space_pauses_polling_until_there_is(tmp_p
             until(lambda: place.depth == 0 and place.hook.files.total() == 5000)
         assert trace.times("INJECTED") >= 1
         assert process.stop() == 0
-        books = told.books()
+        books = daemon.books()
         assert books.lost() == []
         assert place.hook.files == dict.fromkeys(books.spooled, 1)
 
@@ -59,10 +59,10 @@ def test_a_disk_whose_syncs_take_long_loses_and_reorders_nothing(tmp_path: Path)
     needs_root("attaches strace to the daemon")
     one_after_the_other = {"console": {"type": "stdout"}}
     with (
-        town(tmp_path) as place,
-        story(place, tmp_path, source={"max_in_flight": 1}, sinks=one_after_the_other) as told,
+        environment(tmp_path) as place,
+        scenario(place, tmp_path, source={"max_in_flight": 1}, sinks=one_after_the_other) as daemon,
     ):
-        process = told.run()
+        process = daemon.run()
         files, calls = [tmp_path / SPOOL, tmp_path / JOURNAL], "fsync,fdatasync"
         with traced(process, tmp_path / "trace", files, calls, "delay_enter=150000") as trace:
             place.enqueue(2000)
@@ -73,5 +73,5 @@ def test_a_disk_whose_syncs_take_long_loses_and_reorders_nothing(tmp_path: Path)
         assert process.stop() == 0
         removed = [one.path for one in place.oracle.removed()]
         assert len(removed) == 2000
-        assert told.printed() == [removed]
-        assert told.books().lost() == []
+        assert daemon.printed() == [removed]
+        assert daemon.books().lost() == []

@@ -8,8 +8,8 @@ import pytest
 
 from poller.sandbox import Removed
 
-from .environment import Town, town, until
-from .rig import Books, Process, by_poll, story
+from .environment import Environment, environment, until
+from .rig import Books, Process, by_poll, scenario
 
 Order = tuple[str, dict[str, Any]]
 CUTS = ("cut", "cut_chunked", "cut_close")
@@ -58,11 +58,14 @@ def test_what_a_broken_connection_takes_is_counted_and_nothing_else_is_missing(
 ) -> None:
     polls = 1000 if soak else 100
     orders = schedule(random.Random(seed), polls)
-    with town(tmp_path, seed=seed) as place, story(place, tmp_path, source={"max_delay": "10ms"}) as told:
+    with (
+        environment(tmp_path, seed=seed) as place,
+        scenario(place, tmp_path, source={"max_delay": "10ms"}) as daemon,
+    ):
         for name, params in orders:
             place.order(name, **params)
         place.enqueue(100 * polls)
-        process = told.run()
+        process = daemon.run()
         api = place.sandbox.faults["api"]
         until(lambda: api.ordered == 0 and place.depth == 0, 600 if soak else 90)
         _polls_are_dequeues(place, process)
@@ -70,10 +73,10 @@ def test_what_a_broken_connection_takes_is_counted_and_nothing_else_is_missing(
         fired = sum(times for name, times in api.fired.items() if name in NOT_WHOLE)
         assert uncertain == fired > polls / 5
         assert process.stop() == 0
-        assert told.drain() == 0
-        books = told.books()
+        assert daemon.drain() == 0
+        books = daemon.books()
         salvaged, lost = _uncertain_only(books, orders)
-        assert set(place.hook.files) == set(books.spooled) == set(told.printed()[0] + told.printed()[1])
+        assert set(place.hook.files) == set(books.spooled) == set(daemon.printed()[0] + daemon.printed()[1])
         assert place.hook.twice_in_a_life() == []
         assert place.hook.files.total() == len(books.spooled), "duplicates of the platform are stored once"
     print(
@@ -84,7 +87,7 @@ def test_what_a_broken_connection_takes_is_counted_and_nothing_else_is_missing(
     assert salvaged > 0
 
 
-def _polls_are_dequeues(place: Town, process: Process) -> None:
+def _polls_are_dequeues(place: Environment, process: Process) -> None:
     """Requests at the server are polls of ours: nobody below repeats one."""
 
     def same() -> bool:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from ..integration.sources.pushes import PATH, post, shot, signed
-from .environment import town, until
-from .rig import Process, Story
+from .environment import environment, until
+from .rig import Process, Scenario
 from .test_callbacks import OK, address_of, receiving
 
 SLOW = 1000
@@ -41,9 +41,12 @@ def _lines(process: Process) -> list[str]:
 
 
 @contextmanager
-def _daemon(folder: Path) -> Iterator[tuple[Story, Process]]:
-    with town(folder) as place, receiving(place, folder, sinks={"console": {"type": "stdout"}}) as told:
-        yield told, told.run()
+def _daemon(folder: Path) -> Iterator[tuple[Scenario, Process]]:
+    with (
+        environment(folder) as place,
+        receiving(place, folder, sinks={"console": {"type": "stdout"}}) as daemon,
+    ):
+        yield daemon, daemon.run()
 
 
 @pytest.mark.parametrize("source", ["127.0.0.1", "127.0.0.2"])

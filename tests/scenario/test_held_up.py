@@ -13,8 +13,8 @@ import pytest
 
 from tests.integration.sources.pushes import KEY, PATH, post, shot, signed
 
-from .environment import Town, town, until
-from .rig import Process, Story, story, webhook
+from .environment import Environment, environment, until
+from .rig import Process, Scenario, scenario, webhook
 from .test_operate import hook_refuses, rows
 
 EVERY = 0.1
@@ -44,10 +44,10 @@ def frozen(process: Process) -> Iterator[None]:
 def test_a_daemon_that_stood_still_goes_on_and_makes_up_for_no_poll(tmp_path: Path, soak: bool) -> None:
     """It stands for longer than a delivery may take; with --soak for longer than a poll may."""
     seconds = 75.0 if soak else 3.0
-    with town(tmp_path) as place:
+    with environment(tmp_path) as place:
         sinks = {"console": {"type": "stdout"}, "hook": webhook(place, timeout="1s", concurrency=2)}
-        with story(place, tmp_path, endpoint=place.wire.endpoint, source=STEADY, sinks=sinks) as told:
-            process = told.run()
+        with scenario(place, tmp_path, endpoint=place.wire.endpoint, source=STEADY, sinks=sinks) as daemon:
+            process = daemon.run()
             place.turn("hang")
             place.enqueue(1000)
             until(lambda: place.hook.attempts >= 1 and place.counts.removed == 1000)
@@ -69,10 +69,10 @@ def test_a_daemon_that_stood_still_goes_on_and_makes_up_for_no_poll(tmp_path: Pa
             uncertain = process.metric("polls_total", outcome="uncertain")
             assert process.get("/readyz")[0] == 200
             assert process.stop() == 0
-            books = told.books()
+            books = daemon.books()
             assert len(books.lost_polls()) <= uncertain <= (1 if soak else 0)
             assert set(place.hook.files) == set(books.spooled)
-            assert set(told.printed()[0]) == set(books.spooled)
+            assert set(daemon.printed()[0]) == set(books.spooled)
             assert max(place.hook.files.values()) == 1, "what hung was not taken, what was taken came once"
 
 
@@ -89,25 +89,25 @@ def test_slow_readers_and_floods_on_every_port_slow_no_poll(tmp_path: Path) -> N
     pushed = {"type": "callbacks", "account": "main", "listen": "127.0.0.1:0", "path": PATH, "key": KEY}
     shots = {"type": "screenshot_queue", "account": "main", **STEADY}
     with (
-        town(tmp_path) as place,
-        story(place, tmp_path, sources={"shots": shots, "pushed": pushed}) as told,
+        environment(tmp_path) as place,
+        scenario(place, tmp_path, sources={"shots": shots, "pushed": pushed}) as daemon,
         ExitStack() as clients,
     ):
-        process = hook_refuses(told, place, LETTERS)
+        process = hook_refuses(daemon, place, LETTERS)
         until(lambda: process.said("receiving"))
         before = _polls_a_second(place)
-        readers = [_slow_reader(clients, told) for _ in range(8)]
+        readers = [_slow_reader(clients, daemon) for _ in range(8)]
         flood = []
         for port in (_port(process), int(process.said("receiving")[0]["at"].rpartition(":")[2])):
             for number in range(FLOOD):
                 flood.append(_open(clients, port, b"POST / HTTP/1.1\r\nX: "[: 4 + number % 16]))
         for _ in range(40):
-            _open_unix(clients, told)
+            _open_unix(clients, daemon)
         during = _polls_a_second(place)
         assert during > before / 2, f"{during:.1f} polls a second beside {before:.1f}"
         place.enqueue(500)
         until(lambda: place.hook.files.total() == 500)
-        _served_again(process, told)
+        _served_again(process, daemon)
         for reader in readers:
             assert _hung_up(reader), "a slow reader is left at the deadline"
             assert _cut_before_the_end(reader)
@@ -115,10 +115,10 @@ def test_slow_readers_and_floods_on_every_port_slow_no_poll(tmp_path: Path) -> N
         assert cut == 2 * FLOOD, "each is cut at the deadline, or was turned away"
         assert _polls_a_second(place) > before / 2
         assert process.stop() == 0
-        assert told.books().lost() == []
+        assert daemon.books().lost() == []
 
 
-def _polls_a_second(place: Town) -> float:
+def _polls_a_second(place: Environment) -> float:
     begun, polls = time.monotonic(), place.counts.polls
     until(lambda: place.counts.polls >= polls + 15)
     return float(place.counts.polls - polls) / (time.monotonic() - begun)
@@ -137,19 +137,19 @@ def _open(clients: ExitStack, port: int, word: bytes) -> socket.socket:
     return one
 
 
-def _open_unix(clients: ExitStack, told: Story) -> None:
+def _open_unix(clients: ExitStack, daemon: Scenario) -> None:
     one = clients.enter_context(closing(socket.socket(socket.AF_UNIX)))
     one.setblocking(False)
     with suppress(OSError):  # beyond what the socket takes at once
-        one.connect(f"{told.spool_file}.sock")
+        one.connect(f"{daemon.spool_file}.sock")
         one.sendall(b'{"ve')
 
 
-def _slow_reader(clients: ExitStack, told: Story) -> socket.socket:
+def _slow_reader(clients: ExitStack, daemon: Scenario) -> socket.socket:
     """Asks for more than the socket's buffers hold, and does not read it."""
     one = clients.enter_context(closing(socket.socket(socket.AF_UNIX)))
     one.settimeout(30)
-    one.connect(f"{told.spool_file}.sock")
+    one.connect(f"{daemon.spool_file}.sock")
     one.sendall(json.dumps({"verb": "dead show", "limit": LETTERS}).encode() + b"\n")
     return one
 
@@ -171,7 +171,7 @@ def _cut_before_the_end(reader: socket.socket) -> bool:
     return b'"end":true' not in got
 
 
-def _served_again(process: Process, told: Story) -> None:
+def _served_again(process: Process, daemon: Scenario) -> None:
     """Who behaves is served, once the others are cut."""
 
     def well(ask: Callable[[], bool]) -> Callable[[], bool]:
@@ -186,4 +186,4 @@ def _served_again(process: Process, told: Story) -> None:
     until(well(lambda: process.get("/healthz")[0] == 200), 30, "for the admin port")
     at = process.said("receiving")[0]["at"]
     until(well(lambda: post(at, signed(shot(1)))[0] == 200), 30, "for the callbacks' port")
-    until(lambda: rows(told, "status", code=None) != [], 30, "for the control socket")
+    until(lambda: rows(daemon, "status", code=None) != [], 30, "for the control socket")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from .environment import Town, town, until
-from .rig import Story, by_poll, story
+from .environment import Environment, environment, until
+from .rig import Scenario, by_poll, scenario
 
 LANES = 4
 PER_ROUND = {"up": 20, "down": 6}
@@ -27,29 +27,29 @@ def test_a_killed_daemon_loses_at_most_the_polls_in_flight(
         some = min(kills, PER_ROUND[hook])
         kills -= some
         folder = tmp_path / str(kills)
-        with town(folder) as place, story(place, folder, endpoint=place.wire.endpoint) as told:
+        with environment(folder) as place, scenario(place, folder, endpoint=place.wire.endpoint) as daemon:
             place.wire.delay = 0.03
             if hook == "down":
                 place.turn(rng.choice(("refuse", 500)))
             polls = [0]
             with place.feeding():
                 for _ in range(some):
-                    caught += _kill(told, place, rng)
+                    caught += _kill(daemon, place, rng)
                     polls.append(place.counts.polls)
             if hook == "down":
                 assert place.hook.receipts == []
                 place.turn(200)
-            assert told.drain() == 0, told.processes[-1].stderr[-3000:]
-            found = _balanced(told, place, polls)
+            assert daemon.drain() == 0, daemon.processes[-1].stderr[-3000:]
+            found = _balanced(daemon, place, polls)
             removed, lost, again = removed + found[0], lost + found[1], again + found[2]
     print(f"\nkill -9, webhook {hook}: {removed=} {lost=} caught polls in flight={caught} {again=}")
     assert removed >= 1000
     assert caught >= (full if soak else ordinary) / 3, "too few kills met a poll in flight"
 
 
-def _kill(told: Story, place: Town, rng: random.Random) -> bool:
+def _kill(daemon: Scenario, place: Environment, rng: random.Random) -> bool:
     """One life, ended at a random moment; true if polls were in flight."""
-    process, before = told.start(), place.counts.removed
+    process, before = daemon.start(), place.counts.removed
     if rng.random() < 0.2:
         time.sleep(rng.uniform(0.0, 1.5))  # a moment of start-up and recovery
     else:
@@ -63,9 +63,9 @@ def _kill(told: Story, place: Town, rng: random.Random) -> bool:
     return caught
 
 
-def _balanced(told: Story, place: Town, polls: list[int]) -> tuple[int, int, int]:
+def _balanced(daemon: Scenario, place: Environment, polls: list[int]) -> tuple[int, int, int]:
     """Check the books; returns how many were removed, lost, and delivered again."""
-    books = told.books()
+    books = daemon.books()
     books.check_once()
     taken, lost = by_poll(books.removed), books.lost_polls()
     for poll, messages in lost.items():
@@ -75,14 +75,14 @@ def _balanced(told: Story, place: Town, polls: list[int]) -> tuple[int, int, int
         gone = [poll for poll in lost if before < poll <= after]
         assert len(gone) <= LANES, f"one kill lost {len(gone)} polls"
     assert all(poll <= polls[-1] for poll in lost), "lost without a kill"
-    _delivered(told, place, books.spooled)
+    _delivered(daemon, place, books.spooled)
     gone_messages = sum(len(messages) for messages in lost.values())
     files = place.hook.files
     return len(books.removed), gone_messages, files.total() - len(files)
 
 
-def _delivered(told: Story, place: Town, spooled: list[str]) -> None:
-    books = told.books()
+def _delivered(daemon: Scenario, place: Environment, spooled: list[str]) -> None:
+    books = daemon.books()
     assert not books.waiting
     assert not books.dead
     assert set(place.hook.files) == set(spooled)
@@ -90,6 +90,6 @@ def _delivered(told: Story, place: Town, spooled: list[str]) -> None:
     members: dict[str, tuple[str, ...]] = {}
     for receipt in place.hook.receipts:
         assert members.setdefault(receipt.id, receipt.event_ids) == receipt.event_ids
-    printed = told.printed(torn=True)
+    printed = daemon.printed(torn=True)
     assert {name for life in printed for name in life} == set(spooled)
     assert all(len(set(life)) == len(life) for life in printed)

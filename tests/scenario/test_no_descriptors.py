@@ -17,8 +17,8 @@ import pytest
 from poller.daemon.daemon import LOOK_EVERY
 from poller.sandbox import Load
 
-from .environment import Town, town, until
-from .rig import Process, Story, story, webhook
+from .environment import Environment, environment, until
+from .rig import Process, Scenario, scenario, webhook
 
 SOURCES = {
     "shots": {"type": "screenshot_queue", "account": "main", "min_delay": "10ms", "max_delay": "50ms"},
@@ -32,7 +32,7 @@ SOURCES = {
 }
 
 
-def sinks(place: Town, folder: Path) -> dict[str, Any]:
+def sinks(place: Environment, folder: Path) -> dict[str, Any]:
     return {
         "console": {"type": "stdout"},
         "hook": webhook(place),
@@ -62,8 +62,8 @@ def only_json(process: Process) -> list[str]:
 def test_a_daemon_that_has_no_descriptors_for_longer_than_between_two_looks_at_its_health_lives_on(
     tmp_path: Path,
 ) -> None:
-    with town(tmp_path) as place, story(place, tmp_path, sinks={"hook": webhook(place)}) as told:
-        process = told.run()
+    with environment(tmp_path) as place, scenario(place, tmp_path, sinks={"hook": webhook(place)}) as daemon:
+        process = daemon.run()
         limit(process, 16)
         place.enqueue(2)
         time.sleep(2 * LOOK_EVERY + 1)
@@ -78,27 +78,27 @@ def test_a_daemon_that_runs_out_of_descriptors_waits_and_goes_on_and_prints_no_t
     tmp_path: Path,
 ) -> None:
     with (
-        town(tmp_path, streams=2, interval=1.0) as place,
-        story(place, tmp_path, sources=SOURCES, sinks=sinks(place, tmp_path)) as told,
+        environment(tmp_path, streams=2, interval=1.0) as place,
+        scenario(place, tmp_path, sources=SOURCES, sinks=sinks(place, tmp_path)) as daemon,
     ):
-        process = told.run()
+        process = daemon.run()
         process.get("/healthz")
         limit(process, 16)  # fewer than it has: nothing more can be opened
         place.ask(lambda: place.sandbox.enqueue(Load(count=300)))
         until(lambda: process.said("poll_failed") or process.said("delivery_failed"), 30)
         for _ in range(20):
-            _knock(told)
+            _knock(daemon)
         limit(process, resource.prlimit(process.child.pid, resource.RLIMIT_NOFILE)[1])
         until(lambda: place.hook.files.total() >= 300)
         assert process.get("/healthz")[0] == 200
         assert process.stop() == 0
         assert only_json(process) == []
         assert "Traceback" not in process.stderr
-        assert told.books().lost() == []
+        assert daemon.books().lost() == []
 
 
-def _knock(told: Story) -> None:
-    for port in re.findall(r'"(?:port|at)": "?(?:127\.0\.0\.1:)?([0-9]+)', told.processes[-1].stderr):
+def _knock(daemon: Scenario) -> None:
+    for port in re.findall(r'"(?:port|at)": "?(?:127\.0\.0\.1:)?([0-9]+)', daemon.processes[-1].stderr):
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=0.2).close()
         except (OSError, urllib.error.URLError):
@@ -108,10 +108,10 @@ def _knock(told: Story) -> None:
 @pytest.mark.parametrize("most", [64])
 def test_a_daemon_with_64_descriptors_polls_delivers_and_stores(tmp_path: Path, most: int) -> None:
     with (
-        town(tmp_path) as place,
-        story(place, tmp_path, sources=SOURCES, sinks=sinks(place, tmp_path)) as told,
+        environment(tmp_path) as place,
+        scenario(place, tmp_path, sources=SOURCES, sinks=sinks(place, tmp_path)) as daemon,
     ):
-        script = f"ulimit -n {most} && exec {sys.executable} -m poller run -c {told.config}"
+        script = f"ulimit -n {most} && exec {sys.executable} -m poller run -c {daemon.config}"
         file = tmp_path / "stderr"
         with file.open("wb") as stderr:
             child = subprocess.Popen(["sh", "-c", script], stderr=stderr, stdout=subprocess.DEVNULL)
@@ -128,11 +128,11 @@ def test_a_daemon_with_64_descriptors_polls_delivers_and_stores(tmp_path: Path, 
 
 
 def test_a_daemon_raises_its_soft_limit_to_the_hard_one(tmp_path: Path) -> None:
-    with town(tmp_path) as place, story(place, tmp_path) as told:
+    with environment(tmp_path) as place, scenario(place, tmp_path) as daemon:
         before = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (512, before[1]))
         try:
-            process = told.run()
+            process = daemon.run()
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, before)
         soft, hard = resource.prlimit(process.child.pid, resource.RLIMIT_NOFILE)
@@ -144,10 +144,12 @@ def test_nothing_is_imported_once_the_daemon_runs(tmp_path: Path) -> None:
     """What is imported at the first answer or the first error cannot be imported without a descriptor."""
     unicode = {"type": "webhook", "url": "https://m\u00fcnchen.invalid/hook"}
     with (
-        town(tmp_path) as place,
-        story(place, tmp_path, sources=SOURCES, sinks={**sinks(place, tmp_path), "unicode": unicode}) as told,
+        environment(tmp_path) as place,
+        scenario(
+            place, tmp_path, sources=SOURCES, sinks={**sinks(place, tmp_path), "unicode": unicode}
+        ) as daemon,
     ):
-        process = told.start(PYTHONPROFILEIMPORTTIME="1")
+        process = daemon.start(PYTHONPROFILEIMPORTTIME="1")
         process.until_running()
         for fault in ("cut", "html", "status", "reset_after", "bomb", "text", "poison"):
             place.order(fault)

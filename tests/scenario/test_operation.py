@@ -22,16 +22,16 @@ import pytest
 
 from tests.unit.settings.bad_configurations import CANARY, CASES, ENVIRON, Case, lay
 
-from .environment import Town, counting_port, needs_root, town, until
-from .rig import Process, story
+from .environment import Environment, counting_port, environment, needs_root, until
+from .rig import Process, scenario
 
 # ---------------------------------------------------------------- the clock
 
 
 def test_a_clock_wrong_by_ten_minutes_is_corrected_and_said_once(tmp_path: Path) -> None:
-    with town(tmp_path, clock_offset=600.0) as place, story(place, tmp_path) as told:
+    with environment(tmp_path, clock_offset=600.0) as place, scenario(place, tmp_path) as daemon:
         place.enqueue(500)
-        process = told.run()
+        process = daemon.run()
         until(lambda: place.hook.files.total() == 500)
         _ten_polls(place)
         assert [line["state"] for line in process.said("clock_skew")] == ["corrected"]
@@ -46,13 +46,13 @@ def test_a_clock_wrong_by_ten_minutes_is_corrected_and_said_once(tmp_path: Path)
         assert place.counts.refused == 1
         assert process.get("/readyz")[0] == 200
         assert process.stop() == 0
-        assert told.books().lost() == []
+        assert daemon.books().lost() == []
 
 
 def test_a_clock_wrong_by_two_hours_is_an_alarm_and_not_followed(tmp_path: Path) -> None:
-    with town(tmp_path, clock_offset=7200.0) as place, story(place, tmp_path) as told:
+    with environment(tmp_path, clock_offset=7200.0) as place, scenario(place, tmp_path) as daemon:
         place.enqueue(1000)
-        process = told.run()
+        process = daemon.run()
         until(lambda: place.counts.polls >= 2)
         until(lambda: process.said("clock_skew"), what="for three answers that agree")
         assert [line["state"] for line in process.said("clock_skew")] == ["beyond"]
@@ -71,7 +71,7 @@ def test_a_clock_wrong_by_two_hours_is_an_alarm_and_not_followed(tmp_path: Path)
 def test_a_proxy_that_writes_a_wrong_date_stops_neither_polls_nor_pushes(
     tmp_path: Path, ahead: float
 ) -> None:
-    with town(tmp_path) as place, dating_proxy(place.endpoint, ahead) as endpoint:
+    with environment(tmp_path) as place, dating_proxy(place.endpoint, ahead) as endpoint:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         pushed = {
@@ -81,11 +81,11 @@ def test_a_proxy_that_writes_a_wrong_date_stops_neither_polls_nor_pushes(
             "path": PUSH_PATH,
             "key": PUSH_KEY,
         }
-        with story(place, tmp_path, endpoint=endpoint) as told:
-            settings = json.loads(told.config.read_text())
+        with scenario(place, tmp_path, endpoint=endpoint) as daemon:
+            settings = json.loads(daemon.config.read_text())
             settings["sources"]["pushed"] = pushed
-            told.config.write_text(json.dumps(settings))
-            process = told.run()
+            daemon.config.write_text(json.dumps(settings))
+            process = daemon.run()
             for turn in range(1, 4):
                 place.enqueue(500)
                 until(lambda turn=turn: place.hook.files.total() == 500 * turn)  # type: ignore[misc]
@@ -146,11 +146,11 @@ def dating_proxy(endpoint: str, ahead: float) -> Iterator[str]:
             server.shutdown()
 
 
-def _set(place: Town, offset: float) -> None:
+def _set(place: Environment, offset: float) -> None:
     place.ask(lambda: setattr(place.sandbox.clock, "offset", offset))
 
 
-def _ten_polls(place: Town) -> None:
+def _ten_polls(place: Environment) -> None:
     target = place.counts.polls + 10
     until(lambda: place.counts.polls >= target)
 
@@ -159,22 +159,22 @@ def _ten_polls(place: Town) -> None:
 
 
 def test_a_second_daemon_on_one_spool_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:
-    with town(tmp_path) as place, story(place, tmp_path) as told:
-        first = told.run()
+    with environment(tmp_path) as place, scenario(place, tmp_path) as daemon:
+        first = daemon.run()
         place.enqueue(500)
         until(lambda: place.hook.files.total() == 500)
-        second, third = told.start(), told.start("drain")
+        second, third = daemon.start(), daemon.start("drain")
         for process in (second, third):
             assert process.wait() == 1
             reason = process.said("failed")[0]["reason"]
-            assert str(told.spool_file) in reason
+            assert str(daemon.spool_file) in reason
             assert "another poller owns it" in reason
             assert "Traceback" not in process.stderr
         place.enqueue(500)
         until(lambda: place.hook.files.total() == 1000)
-        until(lambda: len(told.printed(torn=True)[0]) == 1000)
+        until(lambda: len(daemon.printed(torn=True)[0]) == 1000)
         assert first.stop() == 0
-        assert [len(printed) for printed in told.printed()] == [1000, 0, 0]
+        assert [len(printed) for printed in daemon.printed()] == [1000, 0, 0]
 
 
 # ---------------------------------------------------------------- a full disk
@@ -196,11 +196,11 @@ def small_disk(folder: Path, mebibytes: int = 40) -> Iterator[Path]:
 def test_a_full_disk_pauses_polling_and_nothing_else_and_ends_by_itself(tmp_path: Path) -> None:
     needs_root("mounts a small tmpfs")
     # In the end it must hold the events twice (14 MiB each), in the WAL and in the file, beside the journal.
-    with town(tmp_path) as place, small_disk(tmp_path, mebibytes=64) as disk:
+    with environment(tmp_path) as place, small_disk(tmp_path, mebibytes=64) as disk:
         spool = {"type": "sqlite", "path": str(disk / "spool.db"), "min_free": "0B"}
-        with story(place, tmp_path, spool=spool, journal={"size": "16MiB"}) as told:
+        with scenario(place, tmp_path, spool=spool, journal={"size": "16MiB"}) as daemon:
             place.turn(500)
-            process = told.run()
+            process = daemon.run()
             _fill(disk)
             place.enqueue(20_000)
             until(lambda: process.said("polling_paused"), what="for the disk to be full")
@@ -223,7 +223,7 @@ def test_a_full_disk_pauses_polling_and_nothing_else_and_ends_by_itself(tmp_path
             until(lambda: process.metric("backlog_events") == 0)
             until(lambda: process.get("/readyz")[0] == 200)
             assert process.stop() == 0
-            books = told.books()
+            books = daemon.books()
             assert len(books.removed) == 20_000
             assert books.lost() == []
             assert place.hook.files == dict.fromkeys(books.spooled, 1)
@@ -234,12 +234,12 @@ def test_a_full_disk_pauses_polling_and_nothing_else_and_ends_by_itself(tmp_path
 def test_what_was_in_flight_when_the_disk_filled_is_in_the_journals_own_space(tmp_path: Path) -> None:
     """Not a byte is left, polls come in, the daemon is killed: what it had received is there when there is room."""
     needs_root("mounts a small tmpfs")
-    with town(tmp_path) as place, small_disk(tmp_path) as disk:
+    with environment(tmp_path) as place, small_disk(tmp_path) as disk:
         spool = {"type": "sqlite", "path": str(disk / "spool.db"), "min_free": "0B"}
-        with story(
+        with scenario(
             place, tmp_path, endpoint=place.wire.endpoint, spool=spool, journal={"size": "16MiB"}
-        ) as told:
-            process = told.run()
+        ) as daemon:
+            process = daemon.run()
             _fill(disk, leave=0)
             place.wire.delay = 0.1
             place.enqueue(10_000)
@@ -253,12 +253,12 @@ def test_what_was_in_flight_when_the_disk_filled_is_in_the_journals_own_space(tm
             process.kill()
             place.wire.delay = 0.0
             (disk / "ballast").unlink()
-            again = told.run()
+            again = daemon.run()
             assert again.said("running")[0]["left_over"] > 0
             until(lambda: place.depth == 0 and again.metric("journal_bytes") == 0)
             until(lambda: again.metric("backlog_events") == 0)
             assert again.stop() == 0
-            books = told.books()
+            books = daemon.books()
             assert len(books.removed) == 10_000
             assert books.lost() == []
             print(f"\nkilled on a full disk: {removed} removed, {held:.0f} blocks in the journal, lost=0")
@@ -269,12 +269,12 @@ def test_a_disk_below_min_free_is_told_before_anything_is_polled_and_its_end_is_
     tmp_path: Path,
 ) -> None:
     needs_root("mounts a small tmpfs")
-    with town(tmp_path) as place, small_disk(tmp_path) as disk:
+    with environment(tmp_path) as place, small_disk(tmp_path) as disk:
         spool = {"type": "sqlite", "path": str(disk / "spool.db"), "min_free": "12MiB"}
-        with story(place, tmp_path, spool=spool, journal={"size": "16MiB"}) as told:
+        with scenario(place, tmp_path, spool=spool, journal={"size": "16MiB"}) as daemon:
             (disk / "ballast").write_bytes(bytes(16 << 20))
             place.enqueue(1000)
-            process = told.run()
+            process = daemon.run()
             until(lambda: process.said("polling_paused"))
             (line,) = process.said("polling_paused")
             assert "min_free is 12 MiB" in line["reason"]
@@ -286,7 +286,7 @@ def test_a_disk_below_min_free_is_told_before_anything_is_polled_and_its_end_is_
             assert len(process.said("polling_paused")) == len(process.said("polling_resumed")) == 1
             until(lambda: process.get("/readyz")[0] == 200)
             assert process.stop() == 0
-            assert told.books().lost() == []
+            assert daemon.books().lost() == []
 
 
 def _fill(disk: Path, leave: int = 1 << 20) -> None:
@@ -299,7 +299,7 @@ def _fill(disk: Path, leave: int = 1 << 20) -> None:
             ballast.truncate(ballast.tell() - leave)
 
 
-def _polling_rests(place: Town) -> None:
+def _polling_rests(place: Environment) -> None:
     """No poll for a second; those in flight at first may come in."""
     calm, polls = time.monotonic(), place.counts.polls
     end = calm + 30

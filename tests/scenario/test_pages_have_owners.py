@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from .environment import Town, needs_root, town, until
-from .rig import Process, Story, story
+from .environment import Environment, environment, needs_root, until
+from .rig import Process, Scenario, scenario
 from .test_operation import _fill, small_disk
 from .test_reload import changed, hang_up
 
@@ -42,14 +42,14 @@ CHANGES: dict[str, list[Any]] = {
 @pytest.mark.parametrize("how", CHANGES)
 def test_a_reload_while_the_spool_is_full_loses_no_page_until_a_restart(tmp_path: Path, how: str) -> None:
     needs_root("mounts a small disk")
-    with town(tmp_path) as place, small_disk(tmp_path) as disk:
+    with environment(tmp_path) as place, small_disk(tmp_path) as disk:
         spool = {"type": "sqlite", "path": str(disk / "spool.db"), "min_free": "0B"}
-        with story(
+        with scenario(
             place, tmp_path, endpoint=place.wire.endpoint, spool=spool, journal={"size": "16MiB"}
-        ) as told:
-            process = filled(place, told, disk)
+        ) as daemon:
+            process = filled(place, daemon, disk)
             for turn, change in enumerate(CHANGES[how], 1):
-                changed(told, change)
+                changed(daemon, change)
                 hang_up(process, turn)
             place.wire.delay = 0.0
             (disk / "ballast").unlink()
@@ -58,12 +58,12 @@ def test_a_reload_while_the_spool_is_full_loses_no_page_until_a_restart(tmp_path
                 until(lambda: place.depth == 0, what="for polling to go on")
             until(lambda: process.metric("journal_bytes") == 0)
             assert process.stop() == 0
-            assert told.books().lost() == []
+            assert daemon.books().lost() == []
 
 
-def filled(place: Town, told: Story, disk: Path) -> Process:
+def filled(place: Environment, daemon: Scenario, disk: Path) -> Process:
     """A daemon whose spool takes nothing, with pages in its journal."""
-    process = told.run()
+    process = daemon.run()
     _fill(disk, leave=0)
     place.wire.delay = 0.1
     place.enqueue(10_000)
@@ -75,18 +75,18 @@ def filled(place: Town, told: Story, disk: Path) -> Process:
 
 def test_pages_of_an_unknown_source_leave_the_journal_once_a_full_spool_has_room(tmp_path: Path) -> None:
     needs_root("mounts a small disk")
-    with town(tmp_path) as place, small_disk(tmp_path) as disk:
+    with environment(tmp_path) as place, small_disk(tmp_path) as disk:
         spool = {"type": "sqlite", "path": str(disk / "spool.db"), "min_free": "0B"}
-        with story(
+        with scenario(
             place, tmp_path, endpoint=place.wire.endpoint, spool=spool, journal={"size": "16MiB"}
-        ) as told:
-            process = filled(place, told, disk)
+        ) as daemon:
+            process = filled(place, daemon, disk)
             until(lambda: process.metric("polls_total") == place.counts.polls, what="for polls in flight")
             process.kill()
-            settings = json.loads(told.config.read_text())
+            settings = json.loads(daemon.config.read_text())
             renamed(settings)
-            told.config.write_text(json.dumps(settings))
-            again = told.run()
+            daemon.config.write_text(json.dumps(settings))
+            again = daemon.run()
             until(lambda: again.said("page_stays_in_journal"))
             assert again.metric("journal_bytes") > 0
             (disk / "ballast").unlink()
@@ -95,4 +95,4 @@ def test_pages_of_an_unknown_source_leave_the_journal_once_a_full_spool_has_room
                 what="for the pages to be taken",
             )
             assert again.stop() == 0
-            assert told.books().lost() == []
+            assert daemon.books().lost() == []

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from .environment import Town, needs_root, town, until
-from .rig import Process, story, webhook
+from .environment import Environment, environment, needs_root, until
+from .rig import Process, scenario, webhook
 
 FLOOD = """
 import socket, threading
@@ -37,7 +37,7 @@ while True:
 class Gaps:
     """How long the platform waited between two polls, at the most."""
 
-    def __init__(self, place: Town) -> None:
+    def __init__(self, place: Environment) -> None:
         self._place = place
         self.most = 0.0
 
@@ -57,10 +57,10 @@ def test_polls_go_on_while_receivers_send_informational_answers_without_end(
     try:
         assert flood.stdout is not None
         url = f"http://127.0.0.1:{int(flood.stdout.readline())}/"
-        with town(tmp_path) as place:
+        with environment(tmp_path) as place:
             sinks = {f"hook{n}": webhook(place, url=url, batch={"max_events": 1}) for n in range(3)}
-            with story(place, tmp_path, sinks=sinks) as told:
-                process = told.run()
+            with scenario(place, tmp_path, sinks=sinks) as scene:
+                process = scene.run()
                 place.enqueue(500)
                 until(lambda: process.said("delivery_failed"))
                 before = resident(process)
@@ -109,17 +109,17 @@ def test_polls_go_on_while_the_names_of_receivers_are_never_resolved(tmp_path: P
     needs_root("a name server of its own is mounted over /etc/resolv.conf")
     resolv = tmp_path / "resolv.conf"
     resolv.write_text("nameserver 127.53.0.1\noptions timeout:30 attempts:5\n")
-    with town(tmp_path) as place, silent_name_server() as questions:
+    with environment(tmp_path) as place, silent_name_server() as questions:
         sinks: dict[str, Any] = {
             f"hook{n}": webhook(place, url=f"http://hook{n}.example.com/", timeout="1s") for n in range(8)
         }
         sinks["pictures"] = {"type": "download", "directory": str(tmp_path / "pictures"), "timeout": "1s"}
         account = {"cos": {"base_url": "http://pictures.example.com/"}}
         endpoint = place.endpoint.replace("127.0.0.1", "localhost")
-        with story(place, tmp_path, endpoint=endpoint, account=account, sinks=sinks) as told:
+        with scenario(place, tmp_path, endpoint=endpoint, account=account, sinks=sinks) as scene:
             place.enqueue(200)
             mount = 'mount --make-rprivate / && mount --bind "$0" /etc/resolv.conf && exec "$@"'
-            command = [sys.executable, "-m", "poller", "run", "-c", str(told.config)]
+            command = [sys.executable, "-m", "poller", "run", "-c", str(scene.config)]
             with (tmp_path / "stderr").open("wb") as stderr:
                 daemon = subprocess.Popen(
                     ["unshare", "-m", "sh", "-c", mount, str(resolv), *command],

@@ -22,9 +22,9 @@ import pytest
 
 from poller.sandbox import API_FAULTS, CALLBACK_FAULTS, COS_FAULTS, QUERY_FAULTS, Answers, Customer, notified
 
-from .environment import Town, town, until
+from .environment import Environment, environment, until
 from .repeats import Lives, printed
-from .rig import Books, Process, Story, story, webhook
+from .rig import Books, Process, Scenario, scenario, webhook
 from .test_every_fault import SHORT
 from .test_every_way import CALLBACK_KEY, PATH, SOURCES, STREAMS, order, waiting
 from .test_faults import NOT_WHOLE
@@ -44,8 +44,8 @@ LARGE = {"endless", "bomb"}
 class Weather:
     """What goes wrong, one thing after the other, each kind as often as the others."""
 
-    def __init__(self, told: Story, place: Town, disk: Path | None, rng: random.Random) -> None:
-        self._told = told
+    def __init__(self, daemon: Scenario, place: Environment, disk: Path | None, rng: random.Random) -> None:
+        self._told = daemon
         self._place = place
         self._disk = disk
         self._rng = rng
@@ -57,8 +57,8 @@ class Weather:
         ]  # fmt: skip
         if disk is not None:
             self._kinds.append(self._full_disk)
-        self.lives = Lives(told)
-        self.process = told.run()
+        self.lives = Lives(daemon)
+        self.process = daemon.run()
 
     def blow(self, seconds: float) -> None:
         """Until so many seconds are over, every kind has had its turn, and each side has met a fault."""
@@ -114,10 +114,10 @@ class Weather:
 
     def _full_disk(self) -> None:
         assert self._disk is not None
-        told = len(self.process.said("polling_paused"))
+        daemon = len(self.process.said("polling_paused"))
         _fill(self._disk, leave=0)
         end = time.monotonic() + 10.0  # it may be in trouble with the platform just then
-        while len(self.process.said("polling_paused")) == told and time.monotonic() < end:
+        while len(self.process.said("polling_paused")) == daemon and time.monotonic() < end:
             self._flow()
         (self._disk / "ballast").unlink()
 
@@ -131,7 +131,7 @@ def test_after_random_faults_on_all_sides_the_books_balance(
     customer = Customer(callback_url=f"http://127.0.0.1:{port}{PATH}", callback_key=CALLBACK_KEY)
     with ExitStack() as stack:
         place = stack.enter_context(
-            town(
+            environment(
                 tmp_path,
                 customers=(customer,),
                 interval=1.0,
@@ -147,19 +147,19 @@ def test_after_random_faults_on_all_sides_the_books_balance(
         # What is quarantined adds up; on a disk that is full for good no daemon starts.
         size = 40 + int(fault_seconds * 0.25)
         disk = stack.enter_context(small_disk(tmp_path, size)) if may_mount() else None
-        told = stack.enter_context(everything(place, tmp_path, disk, port))
-        weather = Weather(told, place, disk, rng)
+        daemon = stack.enter_context(everything(place, tmp_path, disk, port))
+        weather = Weather(daemon, place, disk, rng)
         order(place, "streams", {"start": list(STREAMS)})
         weather.blow(fault_seconds)
         fired = weather.met()
         calm(place)
         order(place, "streams", {"stop": list(STREAMS)})  # what is out of order waits for this one
-        clear(told, place, weather.process)
+        clear(daemon, place, weather.process)
         assert weather.process.stop() == 0
         weather.lives.ended("signal")
-        summary = balance(told, place, weather, tmp_path)
+        summary = balance(daemon, place, weather, tmp_path)
         again = weather.lives.explain()
-        media(told, place)
+        media(daemon, place)
     print(f"random faults: {dict(weather.count)} {fired=} {summary} again={dict(again)}")
     assert min(fired.values()) >= 1, fired
 
@@ -182,7 +182,7 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def everything(place: Town, folder: Path, disk: Path | None, port: int) -> Any:
+def everything(place: Environment, folder: Path, disk: Path | None, port: int) -> Any:
     """All sources and sinks; the spool on the small disk, where there is one."""
     pictures = {"kinds": ["screenshot"]}
     listen = {"listen": f"127.0.0.1:{port}", "path": PATH, "key": CALLBACK_KEY}
@@ -193,7 +193,7 @@ def everything(place: Town, folder: Path, disk: Path | None, port: int) -> Any:
         "template": "{name}",
         "timeout": "2s",
     }
-    return story(
+    return scenario(
         place,
         folder,
         sources={**SOURCES, "pushed": pushed},
@@ -213,29 +213,29 @@ def everything(place: Town, folder: Path, disk: Path | None, port: int) -> Any:
     )
 
 
-def calm(place: Town) -> None:
+def calm(place: Environment) -> None:
     """Nothing goes wrong any more."""
     for side in SIDES:
         place.ask(place.sandbox.faults[side].clear)
     place.turn(200)
 
 
-def clear(told: Story, place: Town, process: Process) -> None:
+def clear(daemon: Scenario, place: Environment, process: Process) -> None:
     """All that waits comes through."""
     for name in ("hook", "archive"):
-        rows(told, "resume", name, code=None)
+        rows(daemon, "resume", name, code=None)
     until(lambda: place.depth == 0, what="for the queue to be empty")
     until(lambda: waiting(place) == 0, what="for every notification to be answered")
     until(lambda: process.metric("journal_bytes") == 0, what="for the journal")
-    until(lambda: waiting_for_media(told, place) == set(), what="for every recording and the last states")
+    until(lambda: waiting_for_media(daemon, place) == set(), what="for every recording and the last states")
     until(lambda: process.metric("backlog_events") == 0, 180, "for every delivery")
 
 
-def balance(told: Story, place: Town, weather: Weather, folder: Path) -> dict[str, int]:
+def balance(daemon: Scenario, place: Environment, weather: Weather, folder: Path) -> dict[str, int]:
     """Every message is printed, in quarantine, or in a poll that was not whole or met a kill."""
-    names = printed_names(told)
+    names = printed_names(daemon)
     books = Books(
-        removed=place.oracle.removed(), spooled=sorted(names), quarantine=quarantine(told.spool_file)
+        removed=place.oracle.removed(), spooled=sorted(names), quarantine=quarantine(daemon.spool_file)
     )
     strange = [poll for poll, some in books.lost_polls().items() if some[0].fault not in NOT_WHOLE]
     for poll in strange:
@@ -251,7 +251,7 @@ def balance(told: Story, place: Town, weather: Weather, folder: Path) -> dict[st
     assert answered <= names, "what was answered 200 is there"
     assert names <= answered | {one.path for one in books.removed}, "nothing is invented"
     stored = {file.name for file in (folder / "pictures").iterdir() if file.is_file()}
-    dead = dead_letters(told.spool_file)
+    dead = dead_letters(daemon.spool_file)
     assert stored | dead.get("archive", set()) == names
     assert all((folder / "pictures" / name).read_bytes()[-2:] == b"\xff\xd9" for name in stored)
     assert set(dead) <= {"archive"}
@@ -259,22 +259,22 @@ def balance(told: Story, place: Town, weather: Weather, folder: Path) -> dict[st
     return {"removed": len(books.removed), "lost": len(books.lost()), "kept": len(names), "dead": len(dead)}
 
 
-def on_our_side(told: Story, disk: Path | None) -> dict[str, int]:
+def on_our_side(daemon: Scenario, disk: Path | None) -> dict[str, int]:
     """How often the daemon met a webhook that was down, and a full disk."""
-    met = {"hook": sum(len(process.said("delivery_failed")) for process in told.processes)}
+    met = {"hook": sum(len(process.said("delivery_failed")) for process in daemon.processes)}
     if disk is not None:
-        paused = [line["reason"] for process in told.processes for line in process.said("polling_paused")]
+        paused = [line["reason"] for process in daemon.processes for line in process.said("polling_paused")]
         met["disk"] = sum("disk is full" in reason for reason in paused)
     return met
 
 
-def happened(told: Story, kind: str) -> dict[str, dict[str, Any]]:
+def happened(daemon: Scenario, kind: str) -> dict[str, dict[str, Any]]:
     """The events of a kind on every life's stdout, by id."""
-    events = [event for process in told.processes for event in printed(process)]
+    events = [event for process in daemon.processes for event in printed(process)]
     return {event["id"]: event for event in events if event["type"].endswith(f".{kind}")}
 
 
-def recorded(place: Town) -> set[str]:
+def recorded(place: Environment) -> set[str]:
     """Every recording of the streams, as the platform knows it."""
     page = place.sandbox.recordings.page
     found: set[str] = set()
@@ -288,30 +288,30 @@ def recorded(place: Town) -> set[str]:
     return found
 
 
-def states(told: Story, stream: str) -> list[str]:
+def states(daemon: Scenario, stream: str) -> list[str]:
     """What was told of a channel, in the order of its time."""
-    mine = [event for event in happened(told, "channel").values() if event["subject"] == stream]
+    mine = [event for event in happened(daemon, "channel").values() if event["subject"] == stream]
     return [event["data"]["state"] for event in sorted(mine, key=lambda event: str(event["time"]))]
 
 
-def waiting_for_media(told: Story, place: Town) -> set[str]:
+def waiting_for_media(daemon: Scenario, place: Environment) -> set[str]:
     """The recordings and streams of which the last is not told yet."""
-    taped = {event["data"]["vid"] for event in happened(told, "recording").values()}
-    return (recorded(place) - taped) | {name for name in STREAMS if "interrupted" not in states(told, name)}
+    taped = {event["data"]["vid"] for event in happened(daemon, "recording").values()}
+    return (recorded(place) - taped) | {name for name in STREAMS if "interrupted" not in states(daemon, name)}
 
 
-def media(told: Story, place: Town) -> None:
+def media(daemon: Scenario, place: Environment) -> None:
     """Each recording is told once, and each change of a channel."""
-    tapes = [event["data"]["vid"] for event in happened(told, "recording").values()]
+    tapes = [event["data"]["vid"] for event in happened(daemon, "recording").values()]
     assert len(set(tapes)) == len(tapes) >= len(STREAMS)
     assert set(tapes) == recorded(place)
     for name in STREAMS:
-        assert states(told, name) == ["live", "interrupted"]
+        assert states(daemon, name) == ["live", "interrupted"]
 
 
-def printed_names(told: Story) -> set[str]:
+def printed_names(daemon: Scenario) -> set[str]:
     """The screenshots on every life's stdout."""
-    return {event["data"]["file_name"] for event in happened(told, "screenshot").values()}
+    return {event["data"]["file_name"] for event in happened(daemon, "screenshot").values()}
 
 
 def quarantine(spool: Path) -> list[tuple[str, bytes]]:

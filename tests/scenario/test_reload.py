@@ -11,22 +11,22 @@ from typing import Any
 from poller.sandbox import Customer
 from tests.commands import Ended, poller
 
-from .environment import Town, town, until
-from .rig import Process, Story, story, webhook
+from .environment import Environment, environment, until
+from .rig import Process, Scenario, scenario, webhook
 
 PATH = "/platform/q7Zt0mWn4vXkE2cLsB9dYr"
 KEY = "0cc175b9c0f1b6a831c399e269772661"
 
 
-def changed(told: Story, change: Callable[[dict[str, Any]], object]) -> None:
+def changed(daemon: Scenario, change: Callable[[dict[str, Any]], object]) -> None:
     """Write another configuration."""
-    settings = json.loads(told.config.read_text())
+    settings = json.loads(daemon.config.read_text())
     change(settings)
-    told.config.write_text(json.dumps(settings))
+    daemon.config.write_text(json.dumps(settings))
 
 
-def reload(told: Story, *words: str) -> Ended:
-    return poller("reload", "-c", str(told.config), *words, folder=told.config.parent)
+def reload(daemon: Scenario, *words: str) -> Ended:
+    return poller("reload", "-c", str(daemon.config), *words, folder=daemon.config.parent)
 
 
 def hang_up(process: Process, times: int = 1) -> None:
@@ -35,29 +35,29 @@ def hang_up(process: Process, times: int = 1) -> None:
     until(lambda: len(process.said("reloaded") + process.said("reload_refused")) == times)
 
 
-def flowing(place: Town, count: int) -> None:
+def flowing(place: Environment, count: int) -> None:
     """More messages, and wait until the daemon has taken them."""
     place.enqueue(count)
     until(lambda: place.depth == 0)
 
 
 def test_only_what_changed_restarts_and_every_event_arrives_once(tmp_path: Path) -> None:
-    with town(tmp_path, ("hook", "other", "third")) as place:
+    with environment(tmp_path, ("hook", "other", "third")) as place:
         sinks = {name: webhook(place, name) for name in ("hook", "other")}
-        with story(place, tmp_path, sinks=sinks) as told:
-            process = told.run()
+        with scenario(place, tmp_path, sinks=sinks) as daemon:
+            process = daemon.run()
             for turn in range(1, 6):
                 place.enqueue(400)
-                changed(told, lambda new, turn=turn: new["sinks"]["hook"].update(concurrency=turn + 1))  # type: ignore[misc]
+                changed(daemon, lambda new, turn=turn: new["sinks"]["hook"].update(concurrency=turn + 1))  # type: ignore[misc]
                 hang_up(process, turn)
                 assert process.said("reloading")[-1]["plan"] == ["sink hook: restart"]
             flowing(place, 100)
-            changed(told, lambda new: new["sinks"].update(third=webhook(place, "third")))
-            shown = reload(told, "--json")
+            changed(daemon, lambda new: new["sinks"].update(third=webhook(place, "third")))
+            shown = reload(daemon, "--json")
             assert shown.returncode == 0, shown.stderr
             assert json.loads(shown.stdout) == {"changes": ["sink third: start"], "done": True}
             flowing(place, 300)
-            changed(told, lambda new: new["sinks"].pop("other"))
+            changed(daemon, lambda new: new["sinks"].pop("other"))
             until(lambda: place.receivers["other"].files.total() == 2400)
             hang_up(process, 7)
             flowing(place, 200)
@@ -65,7 +65,7 @@ def test_only_what_changed_restarts_and_every_event_arrives_once(tmp_path: Path)
             assert 'sink="other"' not in process.get("/metrics")[1].partition("backlog_events")[2][:500]
             assert process.stop() == 0, process.stderr
             assert len(process.said("running")) == 1
-            spooled = told.books().spooled
+            spooled = daemon.books().spooled
             assert len(spooled) == 5 * 400 + 100 + 300 + 200
             assert place.hook.files == Counter(spooled)
             assert place.receivers["other"].files == Counter(spooled[:-200])
@@ -73,41 +73,41 @@ def test_only_what_changed_restarts_and_every_event_arrives_once(tmp_path: Path)
 
 
 def test_a_bad_file_changes_nothing_and_says_why(tmp_path: Path) -> None:
-    with town(tmp_path) as place, story(place, tmp_path) as told:
-        process = told.run()
-        good = told.config.read_text()
-        changed(told, lambda new: new["sinks"]["hook"].update(url="nonsense", concurency=3))
+    with environment(tmp_path) as place, scenario(place, tmp_path) as daemon:
+        process = daemon.run()
+        good = daemon.config.read_text()
+        changed(daemon, lambda new: new["sinks"]["hook"].update(url="nonsense", concurency=3))
         hang_up(process)
         (refused,) = process.said("reload_refused")
         assert "sinks.hook.url" in refused["reason"]
         assert "did you mean concurrency" in refused["reason"]
         assert process.said("reloading") == []
-        shown = reload(told)
+        shown = reload(daemon)
         assert shown.returncode == 78
         assert "did you mean concurrency" in shown.stderr
         flowing(place, 50)
         until(lambda: place.hook.files.total() == 50)
-        told.config.write_text(good)
-        assert json.loads(reload(told, "--json").stdout) == {"changes": [], "done": True}
+        daemon.config.write_text(good)
+        assert json.loads(reload(daemon, "--json").stdout) == {"changes": [], "done": True}
         assert process.stop() == 0
 
 
 def test_a_dry_run_only_says_what_would_change(tmp_path: Path) -> None:
-    with town(tmp_path) as place, story(place, tmp_path) as told:
-        process = told.run()
+    with environment(tmp_path) as place, scenario(place, tmp_path) as daemon:
+        process = daemon.run()
 
         def change(new: dict[str, Any]) -> None:
             new["sinks"]["hook"]["timeout"] = "5s"
             new["spool"]["retain"] = "2d"
 
-        changed(told, change)
-        shown = reload(told, "--dry-run")
+        changed(daemon, change)
+        shown = reload(daemon, "--dry-run")
         assert shown.returncode == 0, shown.stderr
         assert "sink hook: restart" in shown.stdout
         assert "spool: changed, needs a restart of the daemon" in shown.stdout
         assert process.said("reloading") == []
         assert process.stop() == 0
-        assert reload(told).returncode == 1, "no daemon runs"
+        assert reload(daemon).returncode == 1, "no daemon runs"
 
 
 def test_sources_come_go_and_take_their_accounts_change(tmp_path: Path) -> None:
@@ -115,12 +115,12 @@ def test_sources_come_go_and_take_their_accounts_change(tmp_path: Path) -> None:
     key_file = tmp_path / "key"
     key_file.write_text("wrong" * 8)
     pushed = {"type": "callbacks", "account": "main", "listen": "127.0.0.1:0", "path": PATH, "key": KEY}
-    with town(tmp_path, customers=(Customer(), other)) as place:
+    with environment(tmp_path, customers=(Customer(), other)) as place:
         account = {"app_id": other.app_id, "key_file": str(key_file), "cos": {"base_url": place.pictures}}
-        with story(place, tmp_path) as told:
-            process = told.run()
+        with scenario(place, tmp_path) as daemon:
+            process = daemon.run()
             changed(
-                told,
+                daemon,
                 lambda new: (
                     new["accounts"].update(second={**account, "endpoint": place.endpoint, "rate": "100/s"}),
                     new["sources"].update(
@@ -134,9 +134,9 @@ def test_sources_come_go_and_take_their_accounts_change(tmp_path: Path) -> None:
             until(lambda: process.metric("polls_total", source="more", outcome="refused") > 0)
             place.ask(lambda: place.sandbox.platform.queue(other.app_id).enqueue_raw(b'{"pic_url": "a.jpg"}'))
             key_file.write_text(other.key)
-            assert "account second: changed" in reload(told).stdout
+            assert "account second: changed" in reload(daemon).stdout
             until(lambda: "a.jpg" in place.hook.files)
-            changed(told, lambda new: new["sources"].pop("pushed"))
+            changed(daemon, lambda new: new["sources"].pop("pushed"))
             hang_up(process, 3)
             with socket.socket() as gone:
                 assert gone.connect_ex(("127.0.0.1", port)) != 0
@@ -146,18 +146,18 @@ def test_sources_come_go_and_take_their_accounts_change(tmp_path: Path) -> None:
 
 def test_a_part_that_cannot_be_opened_goes_on_as_it_was(tmp_path: Path) -> None:
     pushed = {"type": "callbacks", "account": "main", "path": PATH, "key": KEY, "listen": "127.0.0.1:0"}
-    with town(tmp_path) as place, socket.create_server(("127.0.0.1", 0)) as taken:
+    with environment(tmp_path) as place, socket.create_server(("127.0.0.1", 0)) as taken:
         in_use = f"127.0.0.1:{taken.getsockname()[1]}"
         shots = {"type": "screenshot_queue", "account": "main", "min_delay": "10ms", "max_delay": "50ms"}
-        with story(place, tmp_path, sources={"shots": shots, "pushed": pushed}) as told:
-            process = told.run()
+        with scenario(place, tmp_path, sources={"shots": shots, "pushed": pushed}) as daemon:
+            process = daemon.run()
             until(lambda: process.said("receiving"))
 
             def change(new: dict[str, Any]) -> None:
                 new["sources"]["pushed"]["listen"] = in_use
                 new["sinks"]["hook"]["timeout"] = "7s"
 
-            changed(told, change)
+            changed(daemon, change)
             hang_up(process)
             (failed,) = process.said("reload_failed")
             assert (failed["part"], failed["outcome"]) == ("source pushed", "goes on as it was")
@@ -165,9 +165,9 @@ def test_a_part_that_cannot_be_opened_goes_on_as_it_was(tmp_path: Path) -> None:
             assert not process.said("receiving")[1]["at"].endswith(in_use.rpartition(":")[2])
             flowing(place, 20)
             until(lambda: place.hook.files.total() == 20)
-            assert reload(told, "--dry-run").stdout == "source pushed: restart\n", "it is still wanted"
+            assert reload(daemon, "--dry-run").stdout == "source pushed: restart\n", "it is still wanted"
             taken.close()
-            changed(told, lambda new: new["sources"].update(also={**new["sources"].pop("pushed")}))
+            changed(daemon, lambda new: new["sources"].update(also={**new["sources"].pop("pushed")}))
             hang_up(process, 2)
             until(lambda: len(process.said("receiving")) == 3)
             assert process.said("receiving")[2]["at"] == in_use
@@ -176,13 +176,13 @@ def test_a_part_that_cannot_be_opened_goes_on_as_it_was(tmp_path: Path) -> None:
 
 def test_a_stop_in_the_midst_of_a_reload_loses_nothing(tmp_path: Path) -> None:
     """A receiver that hangs is given up soon: two signals at once may be heard as one."""
-    with town(tmp_path) as place, story(place, tmp_path, sinks=_both(place)) as told:
+    with environment(tmp_path) as place, scenario(place, tmp_path, sinks=_both(place)) as daemon:
         for turn in range(6):
             place.turn("hang" if turn % 2 else 200)
-            process = told.run()
+            process = daemon.run()
             place.enqueue(300)
-            changed(told, lambda new, turn=turn: new["sources"]["shots"].update(count=10 + turn))  # type: ignore[misc]
-            changed(told, lambda new, turn=turn: new["sinks"]["hook"].update(concurrency=1 + turn))  # type: ignore[misc]
+            changed(daemon, lambda new, turn=turn: new["sources"]["shots"].update(count=10 + turn))  # type: ignore[misc]
+            changed(daemon, lambda new, turn=turn: new["sinks"]["hook"].update(concurrency=1 + turn))  # type: ignore[misc]
             process.signal(signal.SIGHUP)
             if turn % 3:
                 until(lambda process=process: process.said("reloading"))  # type: ignore[misc]
@@ -190,12 +190,12 @@ def test_a_stop_in_the_midst_of_a_reload_loses_nothing(tmp_path: Path) -> None:
             process.signal(signal.SIGTERM)
             assert process.wait() == 0, process.stderr
         place.turn(200)
-        assert told.drain() == 0
-        books = told.books()
+        assert daemon.drain() == 0
+        books = daemon.books()
         assert len(books.removed) == 1800
         assert books.lost() == []
         assert set(place.hook.files) == set(books.spooled)
 
 
-def _both(place: Town) -> dict[str, Any]:
+def _both(place: Environment) -> dict[str, Any]:
     return {"console": {"type": "stdout"}, "hook": webhook(place, timeout="2s")}

@@ -20,8 +20,8 @@ import pytest
 from poller.sandbox import API_FAULTS, COS_FAULTS, Customer
 from tests.unit.qcloud.wire.spellings import SECRET, all_messages
 
-from .environment import Town, town, until
-from .rig import Process, story
+from .environment import Environment, environment, until
+from .rig import Process, scenario
 
 KEY = "canary0key0b7c1d2e3f4a5b6c7d8e9f"
 HOOK_SECRET = "Y2FuYXJ5LWhvb2stc2VjcmV0LTAxMjM0NTY3ODlhYmNkZWY="
@@ -40,9 +40,9 @@ SLOW = {"hang", "latency", "drip"}
 @pytest.mark.parametrize("form", ["json", pytest.param("console", marks=pytest.mark.soak)])
 def test_no_secret_is_found_anywhere_after_a_run_through_all_faults(tmp_path: Path, form: str) -> None:
     rng, begun = random.Random(form), time.time()
-    with town(tmp_path, customers=(Customer(key=KEY),), clock_offset=30.0) as place:
+    with environment(tmp_path, customers=(Customer(key=KEY),), clock_offset=30.0) as place:
         folder = tmp_path / "daemon"
-        with story(
+        with scenario(
             place,
             folder,
             account={"key": "${CANARY_KEY}"},
@@ -50,9 +50,9 @@ def test_no_secret_is_found_anywhere_after_a_run_through_all_faults(tmp_path: Pa
             sinks=_sinks(place, folder),
             admin={"listen": "127.0.0.1:0", "token": "${CANARY_TOKEN}"},
             log={"level": "debug", "format": form},
-        ) as told:
+        ) as daemon:
             _trouble(place, rng)
-            process = told.start(**SECRETS)
+            process = daemon.start(**SECRETS)
             until(lambda: place.sandbox.faults["api"].ordered == 0 and place.depth == 0)
             until(lambda: place.sandbox.faults["cos"].ordered == 0, what="for pictures to be asked for")
             place.turn(200)
@@ -60,8 +60,8 @@ def test_no_secret_is_found_anywhere_after_a_run_through_all_faults(tmp_path: Pa
             pages = _pages(process) if form == "json" else []
             command_line = Path(f"/proc/{process.child.pid}/cmdline").read_bytes()
             assert process.stop() == 0, process.stderr[-3000:]
-            assert told.start("drain", "--timeout", "1s", **SECRETS).wait() in (0, 1)
-            assert len(told.books().spooled) >= 1000
+            assert daemon.start("drain", "--timeout", "1s", **SECRETS).wait() in (0, 1)
+            assert len(daemon.books().spooled) >= 1000
         assert any(headers.get("X-Canary") == HEADER for headers in place.hook.headers), "they were in use"
         assert place.counts.refused < place.counts.polls / 2, "the key was in use"
         places = {"command line": command_line, "pages": "\n".join(pages).encode(), **_files(folder)}
@@ -75,7 +75,7 @@ def test_no_secret_is_found_anywhere_after_a_run_through_all_faults(tmp_path: Pa
 
 
 def test_a_receiver_that_echoes_all_that_it_was_sent_is_quoted_without_a_secret(tmp_path: Path) -> None:
-    with town(tmp_path) as place, echoing_receiver() as url:
+    with environment(tmp_path) as place, echoing_receiver() as url:
         folder = tmp_path / "daemon"
         hook = {
             "type": "webhook",
@@ -84,9 +84,11 @@ def test_a_receiver_that_echoes_all_that_it_was_sent_is_quoted_without_a_secret(
             "secret": "${CANARY_HOOK}",
             "headers": {"X-Canary": "${CANARY_HEADER}"},
         }
-        with story(place, folder, sinks={"hook": hook}, log={"level": "debug", "format": "json"}) as told:
+        with scenario(
+            place, folder, sinks={"hook": hook}, log={"level": "debug", "format": "json"}
+        ) as daemon:
             place.enqueue(20)
-            process = told.start(**SECRETS)
+            process = daemon.start(**SECRETS)
             until(lambda: len(process.said("delivery_failed")) >= 3)
             reasons = " ".join(str(line["reason"]) for line in process.said("delivery_failed"))
             assert "HTTP 500: you sent" in reasons
@@ -135,23 +137,23 @@ def test_no_spelling_of_a_push_secret_is_stored_logged_or_delivered(tmp_path: Pa
     spelled = [raw for form in all_messages().values() for raw in list(form.values())[::4]]
     raws = [raw.replace("a.jpg", f"{number}.jpg") for number, raw in enumerate(spelled)]
     torn = [raw.replace('"pic_url":', '"pic_url":"x') for raw in raws]
-    with town(tmp_path) as place:
+    with environment(tmp_path) as place:
         folder = tmp_path / "daemon"
-        with story(place, folder, log={"level": "debug", "format": "json"}) as told:
+        with scenario(place, folder, log={"level": "debug", "format": "json"}) as daemon:
             queue = place.sandbox.platform.queue()
             for raw in raws + torn:
                 place.ask(lambda raw=raw: queue.enqueue_raw(raw.encode()))  # type: ignore[misc]
-            process = told.run()
+            process = daemon.run()
             until(lambda: place.depth == 0 and place.hook.files.total() >= len(raws))
             assert process.stop() == 0, process.stderr[-3000:]
-            assert len(told.books().quarantine) > 0
+            assert len(daemon.books().quarantine) > 0
         places = _files(folder)
         assert places.pop("spool.db.journal"), "it alone holds raw bytes"
         assert (folder / "spool.db.journal").stat().st_mode & 0o777 == 0o600
         assert [name for name, content in places.items() if SECRET.encode() in content] == []
 
 
-def _sinks(place: Town, folder: Path) -> dict[str, object]:
+def _sinks(place: Environment, folder: Path) -> dict[str, object]:
     return {
         "console": {"type": "stdout"},
         "hook": {
@@ -174,7 +176,7 @@ def _sinks(place: Town, folder: Path) -> dict[str, object]:
     }
 
 
-def _trouble(place: Town, rng: random.Random) -> None:
+def _trouble(place: Environment, rng: random.Random) -> None:
     """Every fault there is, a platform that echoes what it was sent, and a webhook that is down at first."""
     place.turn(500)
     names = [name for name in API_FAULTS if name not in SLOW] * 2

@@ -9,26 +9,26 @@ import pytest
 
 from poller.pipeline.courier import FAILURES_TO_PAUSE
 
-from .environment import town, until
-from .rig import story, webhook
+from .environment import environment, until
+from .rig import scenario, webhook
 from .test_operate import rows
 
 
 def test_a_sink_that_is_down_holds_no_other_back_and_gets_everything_later(tmp_path: Path) -> None:
-    with town(tmp_path, ("good", "bad")) as place:
+    with environment(tmp_path, ("good", "bad")) as place:
         sinks = {
             "console": {"type": "stdout"},
             "good": webhook(place, "good"),
             "bad": webhook(place, "bad", timeout="500ms"),
         }
-        with story(place, tmp_path, sinks=sinks) as told:
-            process, total, seconds = told.run(), 0, {}
+        with scenario(place, tmp_path, sinks=sinks) as daemon:
+            process, total, seconds = daemon.run(), 0, {}
             for mode in (200, "refuse", "hang", 500):
                 place.turn(mode, "bad")
                 total += 2000
                 begun, had = time.monotonic(), place.receivers["bad"].files.total()
                 place.enqueue(2000)
-                until(lambda t=total: len(told.printed(torn=True)[0]) >= t, 60, f"for stdout, {mode}")  # type: ignore[misc]
+                until(lambda t=total: len(daemon.printed(torn=True)[0]) >= t, 60, f"for stdout, {mode}")  # type: ignore[misc]
                 until(lambda t=total: place.receivers["good"].files.total() >= t, 60, f"for good, {mode}")  # type: ignore[misc]
                 seconds[mode] = round(time.monotonic() - begun, 2)
                 if mode != 200:
@@ -40,35 +40,35 @@ def test_a_sink_that_is_down_holds_no_other_back_and_gets_everything_later(tmp_p
                 until(lambda t=total: place.receivers["bad"].files.total() >= t, 90, f"for bad after {mode}")  # type: ignore[misc]
             until(lambda: process.metric("backlog_events") == 0)
             assert process.stop() == 0
-            books = told.books()
+            books = daemon.books()
             assert len(books.spooled) == total == len(books.removed)
             assert place.receivers["good"].files == dict.fromkeys(books.spooled, 1)
             assert set(place.receivers["bad"].files) == set(books.spooled)
-            assert sorted(told.printed()[0]) == sorted(books.spooled)
+            assert sorted(daemon.printed()[0]) == sorted(books.spooled)
             print(f"\nseconds for the others with one sink in each mode: {seconds}")
 
 
 def test_pictures_survive_kill_9_whole(tmp_path: Path, soak: bool) -> None:
     rng, directory = random.Random("pictures"), tmp_path / "pictures"
-    with town(tmp_path) as place:
+    with environment(tmp_path) as place:
         keep = {
             "type": "download",
             "directory": str(directory),
             "template": "{name}",
             "allow_cidr": ["127.0.0.0/8"],
         }
-        with story(place, tmp_path, sinks={"archive": keep}) as told:
+        with scenario(place, tmp_path, sinks={"archive": keep}) as daemon:
             kills, caught = 50 if soak else 2, 0
             for _ in range(kills):
                 place.enqueue(600, pictures=True)
-                process, stored = told.start(), _stored(directory)
+                process, stored = daemon.start(), _stored(directory)
                 target = stored + rng.randrange(1, 400)
                 until(lambda p=process, t=target: _stored(directory) >= t or not p.alive)  # type: ignore[misc]
                 assert process.alive, process.stderr
                 caught += _stored(directory) < place.counts.removed
                 assert process.kill() == -signal.SIGKILL
-            assert told.drain() == 0, told.processes[-1].stderr[-3000:]
-            books = told.books()
+            assert daemon.drain() == 0, daemon.processes[-1].stderr[-3000:]
+            books = daemon.books()
             names = {path.name: path for path in directory.iterdir() if path.is_file()}
             assert set(names) == set(books.spooled)
             bucket = next(iter(place.sandbox.platform.queues.values())).customer.host_label
@@ -87,19 +87,19 @@ def _stored(directory: Path) -> int:
 
 @pytest.mark.parametrize("answer", [401, 403, 404])
 def test_a_burst_of_refusals_pauses_the_sink_and_drops_nothing(tmp_path: Path, answer: int) -> None:
-    with town(tmp_path) as place, story(place, tmp_path) as told:
+    with environment(tmp_path) as place, scenario(place, tmp_path) as daemon:
         place.turn(answer)
         place.enqueue(1000)
-        process = told.run()
+        process = daemon.run()
         until(lambda: process.said("sink_paused"))
         assert f"HTTP {answer}" in process.said("sink_paused")[0]["reason"]
         assert place.hook.attempts >= FAILURES_TO_PAUSE
         assert place.hook.files.total() == 0
         place.turn(200)
-        rows(told, "resume", "hook")
+        rows(daemon, "resume", "hook")
         until(lambda: place.hook.files.total() == 1000)
         assert process.stop() == 0
-        books = told.books()
+        books = daemon.books()
         assert books.dead == {}
         assert set(place.hook.files) == set(books.spooled)
 
@@ -109,10 +109,10 @@ def test_a_burst_of_refusals_pauses_the_sink_and_drops_nothing(tmp_path: Path, a
 def test_a_sink_that_refuses_for_a_while_gets_everything_when_it_wants_again(
     tmp_path: Path, answer: int
 ) -> None:
-    with town(tmp_path) as place, story(place, tmp_path) as told:
+    with environment(tmp_path) as place, scenario(place, tmp_path) as daemon:
         place.turn(answer)
         place.enqueue(1000)
-        process = told.run()
+        process = daemon.run()
         until(lambda: process.said("sink_paused"))
         assert process.metric("sink_paused", sink="hook") == 1
         place.turn(200)
@@ -120,4 +120,4 @@ def test_a_sink_that_refuses_for_a_while_gets_everything_when_it_wants_again(
         until(lambda: process.metric("sink_paused", sink="hook") == 0)
         assert process.said("sink_resumed")
         assert process.stop() == 0
-        assert told.books().dead == {}
+        assert daemon.books().dead == {}

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from .environment import Town, town, until
-from .rig import Process, story
+from .environment import Environment, environment, until
+from .rig import Process, scenario
 
 Spoil = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
 
@@ -86,7 +86,7 @@ async def endless(answer: bytes, writer: asyncio.StreamWriter) -> None:
 
 
 @contextmanager
-def box(place: Town, *spoils: Spoil) -> Iterator[Box]:
+def box(place: Environment, *spoils: Spoil) -> Iterator[Box]:
     standing = Box(place.endpoint, *spoils)
     place.do(standing.open())
     try:
@@ -111,12 +111,12 @@ def test_no_message_is_lost_behind_a_proxy_that_adds_a_header_of_9000_bytes(tmp_
         writer.write(answer.replace(b"\r\n", b"\r\nX-Node : 1\r\n", 1))
 
     with (
-        town(tmp_path) as place,
+        environment(tmp_path) as place,
         box(place, lengthen, repeat_length, space) as between,
-        story(place, tmp_path, endpoint=between.endpoint) as told,
+        scenario(place, tmp_path, endpoint=between.endpoint) as daemon,
     ):
         place.enqueue(1000)
-        process = told.run()
+        process = daemon.run()
         until(lambda: len(place.hook.files) == 1000)
         assert process.metric("polls_total", outcome="uncertain") == 0
         odd = [line["odd"].split()[0] for line in process.said("odd_answer")]
@@ -131,13 +131,13 @@ def test_where_every_answer_is_spoiled_the_queue_is_not_emptied_for_nothing(
 ) -> None:
     """Four pages in the first minute and one in each later one; the daemon says why. Minutes with --soak."""
     with (
-        town(tmp_path) as place,
+        environment(tmp_path) as place,
         box(place, reset, replace, empty, cut, close, cut_head, endless) as between,
-        story(place, tmp_path, endpoint=between.endpoint) as told,
+        scenario(place, tmp_path, endpoint=between.endpoint) as daemon,
         place.feeding(),
     ):
         until(lambda: place.depth >= 3000)
-        process = told.run()
+        process = daemon.run()
         until(lambda: "brought nothing" in reasons(process))
         assert process.get("/readyz")[0] == 503
         begun = between.times[0]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from .environment import Town, town, until
-from .rig import Books, Process, Story, story
+from .environment import Environment, environment, until
+from .rig import Books, Process, Scenario, scenario
 
 PER_ROUND = 20
 IN_HAND = 4 * 100 + 100
@@ -28,13 +28,13 @@ def test_a_stopped_daemon_loses_nothing(
         some = min(stops, PER_ROUND)
         stops -= some
         folder = tmp_path / str(stops)
-        with town(folder) as place, story(place, folder, endpoint=place.wire.endpoint) as told:
+        with environment(folder) as place, scenario(place, folder, endpoint=place.wire.endpoint) as daemon:
             place.wire.delay = 0.03
             with place.feeding():
                 for _ in range(some):
-                    caught += _stop(told, place, rng, manner)
-            assert told.drain() == 0, told.processes[-1].stderr[-3000:]
-            books, twice = told.books(), _delivered_again(told, place)
+                    caught += _stop(daemon, place, rng, manner)
+            assert daemon.drain() == 0, daemon.processes[-1].stderr[-3000:]
+            books, twice = daemon.books(), _delivered_again(daemon, place)
             assert books.lost() == []
             books.check_once()
             assert set(place.hook.files) == set(books.spooled)
@@ -45,9 +45,9 @@ def test_a_stopped_daemon_loses_nothing(
     assert caught >= (full if soak else ordinary) / 2, "too few signals met a poll in flight"
 
 
-def _stop(told: Story, place: Town, rng: random.Random, manner: str) -> bool:
+def _stop(daemon: Scenario, place: Environment, rng: random.Random, manner: str) -> bool:
     """One life, stopped at a random moment; true if polls were in flight."""
-    process, before = told.start(), place.counts.removed
+    process, before = daemon.start(), place.counts.removed
     target = before + rng.randrange(1, 5000)
     until(lambda: place.counts.removed >= target or not process.alive)
     if manner == "slow":
@@ -64,19 +64,19 @@ def _stop(told: Story, place: Town, rng: random.Random, manner: str) -> bool:
     assert process.said("stopped")
     assert place.wire.in_flight == 0
     assert place.wire.requests - requests <= 4, "polls were begun after the signal"
-    _everything_kept(told, place, process)
+    _everything_kept(daemon, place, process)
     return caught
 
 
-def _everything_kept(told: Story, place: Town, process: Process) -> None:
+def _everything_kept(daemon: Scenario, place: Environment, process: Process) -> None:
     """Already now, without another start, the spool has all that was removed."""
-    books: Books = told.books()
+    books: Books = daemon.books()
     assert books.lost() == [], process.stderr[-3000:]
 
 
-def _delivered_again(told: Story, place: Town) -> int:
+def _delivered_again(daemon: Scenario, place: Environment) -> int:
     """How many deliveries were made more than once, at both sinks."""
-    printed = [name for life in told.printed() for name in life]
+    printed = [name for life in daemon.printed() for name in life]
     assert set(printed) == set(place.hook.files)
     files = place.hook.files
     return len(printed) - len(set(printed)) + files.total() - len(files)

@@ -11,8 +11,8 @@ import pytest
 from poller.pipeline.storage_watch import StorageWatch
 from poller.runtime.clock import Clock
 
-from .environment import Town, town, until
-from .rig import Process, story
+from .environment import Environment, environment, until
+from .rig import Process, scenario
 
 
 def folder_deleted(data: Path) -> None:
@@ -79,8 +79,11 @@ def test_when_the_spools_files_are_no_longer_at_their_paths_nothing_more_is_poll
 ) -> None:
     data = tmp_path / "data"
     spool = {"type": "sqlite", "path": str(data / "spool.db")}
-    with town(tmp_path) as place, story(place, tmp_path, spool=spool, journal={"size": "16MiB"}) as told:
-        process = told.run()
+    with (
+        environment(tmp_path) as place,
+        scenario(place, tmp_path, spool=spool, journal={"size": "16MiB"}) as daemon,
+    ):
+        process = daemon.run()
         place.enqueue(200)
         until(lambda: place.hook.files.total() == 200)
         way(data)
@@ -95,7 +98,7 @@ def test_when_the_spools_files_are_no_longer_at_their_paths_nothing_more_is_poll
         _polls_no_more(place)
 
 
-def _polls_no_more(place: Town) -> None:
+def _polls_no_more(place: Environment) -> None:
     """A poll that was in flight at that moment is read to its end; what is put in later stays in the queue."""
     place.enqueue(300)
     seen = place.counts.polls
@@ -118,8 +121,11 @@ def until_still(count: Callable[[], int]) -> None:
 def test_a_folder_that_comes_back_heals_the_daemon_and_nothing_is_lost(tmp_path: Path) -> None:
     data = tmp_path / "data"
     spool = {"type": "sqlite", "path": str(data / "spool.db")}
-    with town(tmp_path) as place, story(place, tmp_path, spool=spool, journal={"size": "16MiB"}) as told:
-        process = told.run()
+    with (
+        environment(tmp_path) as place,
+        scenario(place, tmp_path, spool=spool, journal={"size": "16MiB"}) as daemon,
+    ):
+        process = daemon.run()
         with place.feeding():
             until(lambda: place.hook.files.total() > 500)
             data.rename(tmp_path / "away")
@@ -130,7 +136,7 @@ def test_a_folder_that_comes_back_heals_the_daemon_and_nothing_is_lost(tmp_path:
             until(lambda: place.counts.removed > before + 500)
         until(lambda: place.depth == 0)
         assert process.stop() == 0
-        books = told.books()
+        books = daemon.books()
         assert books.lost() == []
         assert len(books.removed) > 1000
 
@@ -138,9 +144,12 @@ def test_a_folder_that_comes_back_heals_the_daemon_and_nothing_is_lost(tmp_path:
 def test_what_was_taken_before_the_folder_was_deleted_still_reaches_the_sinks(tmp_path: Path) -> None:
     data = tmp_path / "data"
     spool = {"type": "sqlite", "path": str(data / "spool.db")}
-    with town(tmp_path) as place, story(place, tmp_path, spool=spool, journal={"size": "16MiB"}) as told:
+    with (
+        environment(tmp_path) as place,
+        scenario(place, tmp_path, spool=spool, journal={"size": "16MiB"}) as daemon,
+    ):
         place.turn(500)
-        process = told.run()
+        process = daemon.run()
         place.enqueue(500)
         until(lambda: place.depth == 0)
         shutil.rmtree(data)
@@ -176,7 +185,7 @@ def ends(*, gone: bool, owed: bool) -> bool:
     async def is_owed() -> bool:
         return owed
 
-    async def story() -> bool:
+    async def scenario() -> bool:
         watch = StorageWatch(Clock(), end_after=0.0)
         try:
             async with asyncio.timeout(2.5):
@@ -185,7 +194,7 @@ def ends(*, gone: bool, owed: bool) -> bool:
             assert watch.reason == "moved"
             return False
 
-    return asyncio.run(story())
+    return asyncio.run(scenario())
 
 
 @pytest.mark.parametrize(

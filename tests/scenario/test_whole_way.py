@@ -14,8 +14,8 @@ import av
 import pytest
 
 from .clips import film
-from .environment import Town, town, until
-from .rig import story, webhook
+from .environment import Environment, environment, until
+from .rig import scenario, webhook
 
 __all__ = ["film"]
 SIZE = (300, 169)
@@ -62,26 +62,26 @@ def shown(picture: Path, frames: list[bytes]) -> tuple[int, float]:
     return min(((at, difference(grey, frame)) for at, frame in enumerate(frames)), key=lambda found: found[1])
 
 
-def in_the_cos(standing: Town, name: str) -> bytes:
+def in_the_cos(standing: Environment, name: str) -> bytes:
     with urllib.request.urlopen(f"{standing.pictures}/{name}", timeout=10) as answer:
         return bytes(answer.read())
 
 
 def test_the_picture_on_disk_is_the_frame_that_was_shown(tmp_path: Path, film: Path) -> None:
-    with town(tmp_path, exact=True, interval=INTERVAL, upload_delay=(0.0, 1.0)) as standing:
+    with environment(tmp_path, exact=True, interval=INTERVAL, upload_delay=(0.0, 1.0)) as standing:
         archive = {"type": "download", "directory": str(tmp_path / "pictures"), "allow_cidr": ["127.0.0.0/8"]}
         sinks = {"archive": {**archive, "template": "{name}"}, "hook": webhook(standing)}
         with (
-            story(standing, tmp_path / "daemon", sinks=sinks) as told,
+            scenario(standing, tmp_path / "daemon", sinks=sinks) as scene,
             pushed(film, f"{standing.sandbox.endpoints['rtmp']}/film@7") as pusher,
         ):
-            daemon = told.run()
+            daemon = scene.run()
             until(lambda: len(list((tmp_path / "pictures").glob("*.jpg"))) >= 5)
             pusher.send_signal(signal.SIGINT)
             pusher.wait(20)
             until(lambda: not standing.ask(lambda: standing.sandbox.live.pushes))
             assert daemon.stop() == 0
-            assert told.drain() == 0
+            assert scene.drain() == 0
         pictures = sorted(
             (tmp_path / "pictures").glob("*.jpg"), key=lambda file: int(file.name.split("_")[-3])
         )

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from .environment import Town, town, until
-from .rig import Process, Story, story, webhook
+from .environment import Environment, environment, until
+from .rig import Process, Scenario, scenario, webhook
 
 DAY = 86400
 
@@ -39,22 +39,22 @@ class Machine:
         new.write_text(f"{seconds:+d}\n")
         new.replace(self._file)
 
-    def run(self, told: Story) -> Process:
-        process = told.start("run", **self._environ)
+    def run(self, daemon: Scenario) -> Process:
+        process = daemon.start("run", **self._environ)
         process.until_running()
         return process
 
 
-def sinks(place: Town, **more: Any) -> dict[str, Any]:
+def sinks(place: Environment, **more: Any) -> dict[str, Any]:
     return {"hook": webhook(place, **more)}
 
 
 @pytest.mark.parametrize("by", [4 * DAY, -10 * 365 * DAY])
 def test_deliveries_that_wait_are_not_given_up_when_the_clock_is_set(tmp_path: Path, by: int) -> None:
-    with town(tmp_path) as place, story(place, tmp_path, sinks=sinks(place)) as told:
+    with environment(tmp_path) as place, scenario(place, tmp_path, sinks=sinks(place)) as daemon:
         machine = Machine(tmp_path)
         place.turn(500)
-        process = machine.run(told)
+        process = machine.run(daemon)
         place.enqueue(2)
         until(lambda: place.hook.attempts >= 1)
         machine.set_to(by)
@@ -72,34 +72,34 @@ def test_deliveries_that_wait_are_not_given_up_when_the_clock_is_set(tmp_path: P
 
 
 def test_no_dead_letter_expires_at_a_start_with_a_wrong_clock_that_is_set_right(tmp_path: Path) -> None:
-    with town(tmp_path) as place, story(place, tmp_path, sinks=sinks(place)) as told:
+    with environment(tmp_path) as place, scenario(place, tmp_path, sinks=sinks(place)) as daemon:
         machine = Machine(tmp_path)
         place.turn(422)
-        process = machine.run(told)
+        process = machine.run(daemon)
         place.enqueue(3)
         until(lambda: process.metric("dead_letters", sink="hook") == 3)
         assert process.stop() == 0
         machine.set_to(40 * DAY)
-        process = machine.run(told)
+        process = machine.run(daemon)
         machine.set_to(0)
         until(lambda: process.said("clock_jumped"))
         assert process.stop() == 0
         assert process.said("dead_letters_expired") == []
-        with closing(sqlite3.connect(f"{told.spool_file.as_uri()}?mode=ro", uri=True)) as file:
+        with closing(sqlite3.connect(f"{daemon.spool_file.as_uri()}?mode=ro", uri=True)) as file:
             assert file.execute("SELECT count(*) FROM dead").fetchone() == (3,)
 
 
 def test_what_waited_with_the_clock_a_day_ahead_goes_soon_after_a_start_with_it_right(tmp_path: Path) -> None:
-    with town(tmp_path) as place, story(place, tmp_path, sinks=sinks(place)) as told:
+    with environment(tmp_path) as place, scenario(place, tmp_path, sinks=sinks(place)) as daemon:
         machine = Machine(tmp_path)
         machine.set_to(DAY)
         place.turn(500)
-        process = machine.run(told)
+        process = machine.run(daemon)
         place.enqueue(2)
         until(lambda: place.hook.attempts >= 2)
         assert process.stop() == 0
         machine.set_to(0)
         place.turn(200)
-        process = machine.run(told)
+        process = machine.run(daemon)
         until(lambda: len(place.hook.files) == 2)
         assert process.said("clock_jumped")[0]["when"] == "before the start"

@@ -6,7 +6,7 @@ import msgspec
 
 from poller.core.model import PollOutcome
 from poller.qcloud.wire.redaction import redact_message
-from poller.qcloud.wire.replies import Answer, Verdict, judge_answer, open_output
+from poller.qcloud.wire.replies import Reply, Verdict, judge_answer, open_output
 
 LIVE: Final = "live"
 INTERRUPTED: Final = "interrupted"
@@ -20,7 +20,7 @@ NEVER_PUSHED: Final = (20601, 1301, 10003)
 Scalar = int | float | str | None
 
 
-class Told(msgspec.Struct, frozen=True, kw_only=True):
+class ChannelState(msgspec.Struct, frozen=True, kw_only=True):
     """What was said: `state` (one of the four above), the rate and reception by the platform's numbers.
 
     `message` is the object that says so, as one line of JSON.
@@ -41,29 +41,31 @@ class _Channel(msgspec.Struct, gc=False):
 _decode = msgspec.json.Decoder(list[_Channel] | _Channel).decode
 
 
-def read_status(body: bytes, encoding: str, *, status: int, whole: bool) -> tuple[Told | None, Verdict]:
+def read_status(
+    body: bytes, encoding: str, *, status: int, whole: bool
+) -> tuple[ChannelState | None, Verdict]:
     """Read an answer: what it says of the channel (None if nothing), and what the poll came to.
 
     `FULL` stands for a good answer. Never raises.
     """
     answer, output = open_output(body, encoding)
     if whole and answer.ret in NEVER_PUSHED:
-        return Told(state=NEVER), Verdict(outcome=PollOutcome.FULL)
+        return ChannelState(state=NEVER), Verdict(outcome=PollOutcome.FULL)
     verdict = judge_answer(answer, status=status, whole=whole, asked=1)
     if verdict.outcome is not PollOutcome.EMPTY:
         return None, verdict
-    told = _told(output)
-    if isinstance(told, Told):
+    told = _channel_state(output)
+    if isinstance(told, ChannelState):
         return told, Verdict(outcome=PollOutcome.FULL)
     return None, Verdict(outcome=PollOutcome.FAILED, detail=told)
 
 
-def right_key(answer: Answer) -> bool:
+def right_key(answer: Reply) -> bool:
     """Whether an answer shows that the signature was accepted: a code that is asked for only behind it."""
     return answer.ret in (0, *NEVER_PUSHED)
 
 
-def _told(output: bytes) -> Told | str:
+def _channel_state(output: bytes) -> ChannelState | str:
     """What the output says, or why it says nothing."""
     try:
         found = _decode(output)
@@ -75,7 +77,7 @@ def _told(output: bytes) -> Told | str:
     number = whole(channel.status)
     if number not in _STATES:
         return "no status in the answer" if number is None else f"status {number}"
-    return Told(
+    return ChannelState(
         state=_STATES[number],
         rate_type=whole(channel.rate_type),
         recv_type=whole(channel.recv_type),

@@ -15,7 +15,7 @@ from poller.core.model import PollOutcome
 from poller.qcloud.wire import skew as skews
 from poller.qcloud.wire.addresses import addresses
 from poller.qcloud.wire.bodies import open_body
-from poller.qcloud.wire.client import Answer, Client, Deadlines
+from poller.qcloud.wire.client import Client, Deadlines, HttpReply
 from poller.qcloud.wire.redaction import blank
 from poller.qcloud.wire.replies import judge_answer, open_output
 from poller.qcloud.wire.signing import signed_query
@@ -82,7 +82,7 @@ class Account:
         async with self._turnstile:  # asyncio-throttle polls: one waiter, not one per lane
             await self._acquire()
 
-    async def call(self, interface: str, inputs: Mapping[str, str]) -> Answer:
+    async def call(self, interface: str, inputs: Mapping[str, str]) -> HttpReply:
         """Send one signed call (see `Client.get`); our key and signature are blanked in its answer."""
         assert self._client is not None, "enter the account first"
         sent = self._now()
@@ -105,7 +105,7 @@ class Account:
         """The URL of a recorded segment by its vid (the 2016 v1.1 document); None where the account has no `vod`."""
         return self.addresses.recording_url(vid)
 
-    def _report_odd(self, answer: Answer) -> None:
+    def _report_odd(self, answer: HttpReply) -> None:
         """Log once each way in which answers are odd."""
         kind = _NUMBER.sub("", answer.odd)
         if kind and kind not in self._odd and len(self._odd) < _MOST_ODD:
@@ -114,7 +114,7 @@ class Account:
                 "odd_answer", account=self.name, status=answer.status, odd=answer.odd, whole=answer.whole
             )
 
-    def _learn(self, answer: Answer, sent: float, received: float) -> None:
+    def _learn(self, answer: HttpReply, sent: float, received: float) -> None:
         before = self._skew.state
         skew = skews.measured(self._skew, sent=sent, received=received, date=answer.date, age=answer.age)
         if answer.status and len(answer.body) <= _LONGEST_REFUSAL:
@@ -128,7 +128,7 @@ class Account:
             say("clock_skew", account=self.name, seconds=round(skew.seconds, 1), state=skew.state)
 
 
-def _without(answer: Answer, *secrets: str) -> Answer:
+def _without(answer: HttpReply, *secrets: str) -> HttpReply:
     """The answer with these blanked; a packed body that holds one of them is handed on unpacked."""
     body, encoding = answer.body, answer.encoding
     if encoding or body[:2] == b"\x1f\x8b":

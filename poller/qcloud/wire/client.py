@@ -16,7 +16,7 @@ import msgspec
 from yarl import URL
 
 from poller.core.errors import NotSent
-from poller.core.model import Page
+from poller.core.model import RawPage
 from poller.qcloud.wire.replies import is_complete
 from poller.runtime.http_answer import AnswerReader, Delimiter, Received
 from poller.runtime.http_client import Connection, Request, Route, Unreachable, client_context
@@ -47,7 +47,7 @@ class Deadlines(msgspec.Struct, frozen=True, kw_only=True):
     whole: float = 60.0
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
+class HttpReply(msgspec.Struct, frozen=True, kw_only=True):
     """An answer as it came. `status` is 0 when none came that could be read, `encoding` the Content-Encoding.
 
     `odd` says what HTTP does not allow, or hardly anybody sends, in the answer's head and framing.
@@ -61,9 +61,9 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     odd: str = ""
     age: str | None = None
 
-    def page(self, source: str, about: str = "") -> Page:
+    def page(self, source: str, about: str = "") -> RawPage:
         """The same as a source's page, received now."""
-        return Page(
+        return RawPage(
             source=source,
             received_at=datetime.now(UTC),
             status=self.status,
@@ -105,7 +105,7 @@ class Client:
     ) -> None:
         self._route = None
 
-    async def get(self, query: Mapping[str, str]) -> Answer:
+    async def get(self, query: Mapping[str, str]) -> HttpReply:
         """Send one GET and return whatever came back, also when that is nothing.
 
         Raises `NotSent` when nothing left this machine. No error holds the URL: it is signed.
@@ -160,7 +160,7 @@ def _seems_complete(reader: AnswerReader) -> bool:
     return is_complete(bytes(reader.body), reader.encoding)
 
 
-def _judge(received: Received, *, closed: bool) -> Answer:
+def _judge(received: Received, *, closed: bool) -> HttpReply:
     """Say whether an answer came whole; `closed` tells that the server ended the connection in good order."""
     encoding = (received.head.get("content-encoding") or received.coding).strip().lower()
     status, body = received.head.status, received.body
@@ -171,7 +171,7 @@ def _judge(received: Received, *, closed: bool) -> Answer:
     else:
         # Without a length that can be trusted, a cut looks like the end.
         whole = is_complete(body, encoding)
-    return Answer(
+    return HttpReply(
         status=status,
         encoding=encoding[:32],
         whole=whole,

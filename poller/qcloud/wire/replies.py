@@ -35,7 +35,7 @@ _REFUSED = re.compile(
 _NOTHING = re.compile(r"no\s+rows?\b", re.IGNORECASE)
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """What an answer holds: messages as one-line JSON objects, and rejects as bytes with a reason.
 
     `readable` tells that it is an answer of the platform's kind; `ret` and `said` are its word; `cut` that
@@ -96,15 +96,15 @@ _decode_output = msgspec.json.Decoder(_Output).decode
 _decode_said = msgspec.json.Decoder(_Said).decode
 
 
-def open_answer(body: bytes, encoding: str = "") -> Answer:
+def open_answer(body: bytes, encoding: str = "") -> Reply:
     """Open an answer's bytes; never raises, whatever they are."""
     opened = open_body(body, encoding)
     if not opened.text.strip():
-        return Answer(cut=not opened.whole)
+        return Reply(cut=not opened.whole)
     return _at_once(opened) or _piecewise(opened)
 
 
-def open_output(body: bytes, encoding: str = "") -> tuple[Answer, bytes]:
+def open_output(body: bytes, encoding: str = "") -> tuple[Reply, bytes]:
     """Open an answer that holds no queue messages: the platform's word, and its `output` (empty without one).
 
     Never raises, whatever the bytes are; the output is one JSON value as it came, or begins like one if it was cut.
@@ -116,7 +116,7 @@ def open_output(body: bytes, encoding: str = "") -> tuple[Answer, bytes]:
     if not readable and not said:
         said = text[:_LONGEST_TEXT].decode("utf-8", "replace")
     cut = not opened.whole or (text.lstrip()[:1] in (b"{", b"[") and not is_json(text))
-    answer = Answer(ret=ret, said=said, readable=readable, cut=cut, text=opened.text)
+    answer = Reply(ret=ret, said=said, readable=readable, cut=cut, text=opened.text)
     return answer, _output_of(text)
 
 
@@ -134,7 +134,7 @@ def is_complete(body: bytes, encoding: str = "") -> bool:
     return opened.whole and is_json(opened.text)
 
 
-def judge_answer(answer: Answer, *, status: int, whole: bool, asked: int, odd: str = "") -> Verdict:
+def judge_answer(answer: Reply, *, status: int, whole: bool, asked: int, odd: str = "") -> Verdict:
     """Class a poll by its HTTP status, what it held and what the platform said.
 
     An answer that did not come whole is uncertain whatever it says: messages may have gone with its end. `odd` is
@@ -147,7 +147,7 @@ def judge_answer(answer: Answer, *, status: int, whole: bool, asked: int, odd: s
     return Verdict(outcome=verdict.outcome, detail=detail, expired=verdict.expired)
 
 
-def _judge(answer: Answer, status: int, whole: bool, asked: int) -> Verdict:
+def _judge(answer: Reply, status: int, whole: bool, asked: int) -> Verdict:
     if status == 0 and not answer.text:
         return Verdict(outcome=PollOutcome.UNCERTAIN, detail="no answer")
     if not whole or answer.cut:
@@ -158,7 +158,7 @@ def _judge(answer: Answer, status: int, whole: bool, asked: int) -> Verdict:
     return _judge_words(answer, status)
 
 
-def _judge_words(answer: Answer, status: int) -> Verdict:
+def _judge_words(answer: Reply, status: int) -> Verdict:
     said, ret = answer.said, answer.ret
     shown = said or ("" if answer.readable else answer.text[:_LONGEST_TEXT].decode("utf-8", "replace"))
     detail = _detail(status, ret, shown)
@@ -185,7 +185,7 @@ def _detail(status: int, ret: int | None, said: str) -> str:
 # ---------------------------------------------------------------- the usual way: one decode
 
 
-def _at_once(opened: Opened) -> Answer | None:
+def _at_once(opened: Opened) -> Reply | None:
     text = opened.text
     try:
         text.decode()
@@ -199,7 +199,7 @@ def _at_once(opened: Opened) -> Answer | None:
         return None
     messages, rejects = _admitted(text, found)
     ret, said = _envelope_words(envelope)
-    return Answer(
+    return Reply(
         messages=messages,
         rejects=rejects,
         size=len(found),
@@ -254,7 +254,7 @@ def _envelope_words(envelope: _Envelope) -> tuple[int | None, str]:
 # ---------------------------------------------------------------- the hard way: message by message
 
 
-def _piecewise(opened: Opened) -> Answer:
+def _piecewise(opened: Opened) -> Reply:
     text = opened.text
     call = _CALL.match(text)
     inner = call.group(1) if call else text
@@ -266,7 +266,7 @@ def _piecewise(opened: Opened) -> Answer:
         said = inner[:_LONGEST_TEXT].decode("utf-8", "replace")
     begins = inner.lstrip()[:1]
     cut = not opened.whole or (not parts.closed and (bool(parts.messages) or begins in (b"{", b"[", b'"')))
-    return Answer(
+    return Reply(
         messages=messages,
         rejects=rejects + _leftovers(parts, cut),
         size=len(found),

@@ -14,7 +14,7 @@ from typing import Final, Self
 import aiohttp
 
 from poller.sandbox.callbacks import bodies
-from poller.sandbox.callbacks.delivery_queue import Line, Manner
+from poller.sandbox.callbacks.delivery_queue import DeliveryPolicy, DeliveryQueue
 from poller.sandbox.callbacks.notified import NotifiedLog
 from poller.sandbox.callbacks.rules import rule
 from poller.sandbox.clock import Clock
@@ -23,7 +23,7 @@ from poller.sandbox.live import LivePush
 from poller.sandbox.media.recordings import Recording
 from poller.sandbox.names import Shot
 from poller.sandbox.options import Options, Year
-from poller.sandbox.wakeup import Bell
+from poller.sandbox.wakeup import Wakeup
 
 HEADERS: Final = {"Content-Type": "application/json"}
 READ: Final = 4096
@@ -41,26 +41,26 @@ class Callbacks:
         options: Options,
         *,
         clock: Clock,
-        bell: Bell,
+        wakeup: Wakeup,
         faults: Faults,
         year: Callable[[], Year],
     ) -> None:
         """`year` tells in which form notifications are now."""
-        self.manner = Manner(
+        self.policy = DeliveryPolicy(
             pace=options.callback_pace, fresh=options.callback_fresh, limit=options.callback_limit
         )
         self._timeout = options.callback_timeout
         self._year = year
         self._record = NotifiedLog(options.directory)
         self._lines = {
-            one.app_id: Line(
+            one.app_id: DeliveryQueue(
                 one,
-                self.manner,
+                self.policy,
                 post=self._post,
                 faults=faults,
                 record=self._record,
                 clock=clock,
-                bell=bell,
+                wakeup=wakeup,
                 rng=random.Random(f"{options.seed} callbacks {one.app_id}"),
             )
             for one in options.customers
@@ -87,7 +87,7 @@ class Callbacks:
     ) -> None:
         await self._stack.__aexit__(kind, error, trace)
 
-    def line(self, app_id: int) -> Line:
+    def line(self, app_id: int) -> DeliveryQueue:
         """The way of that customer's notifications."""
         return self._lines[app_id]
 

@@ -16,7 +16,7 @@ from poller.sandbox.callbacks.rules import VALID, Rule, signature
 from poller.sandbox.clock import Clock
 from poller.sandbox.faults import Fault, Faults
 from poller.sandbox.options import Customer
-from poller.sandbox.wakeup import Bell
+from poller.sandbox.wakeup import Wakeup
 
 AT_ONCE = 16
 """Notifications of one customer that are sent at the same time."""
@@ -28,7 +28,7 @@ Post = Callable[[str, bytes], Awaitable[int]]
 
 
 @dataclass(kw_only=True)
-class Manner:
+class DeliveryPolicy:
     """How notifications are sent, to all customers.
 
     pace:  by what the pauses between repeats are multiplied
@@ -80,7 +80,7 @@ class _Notice:
         return None if self.fault is None else self.fault.name
 
 
-class Line:
+class DeliveryQueue:
     """One customer's notifications, used by the event loop's thread.
 
     The first attempts of one stream follow one another; streams do not wait for each other, and repeats for nothing.
@@ -90,24 +90,24 @@ class Line:
     def __init__(
         self,
         customer: Customer,
-        manner: Manner,
+        policy: DeliveryPolicy,
         *,
         post: Post,
         faults: Faults,
         record: NotifiedLog,
         clock: Clock,
-        bell: Bell,
+        wakeup: Wakeup,
         rng: random.Random,
     ) -> None:
         self.customer = customer
         self.url = customer.callback_url
         self.counts = Counts()
-        self._manner = manner
+        self._manner = policy
         self._post = post
         self._faults = faults
         self._record = record
         self._clock = clock
-        self._bell = bell
+        self._wakeup = wakeup
         self._rng = rng
         self._group: asyncio.TaskGroup | None = None
         self._slots = asyncio.Semaphore(AT_ONCE)
@@ -173,7 +173,7 @@ class Line:
     def _over(self, notice: _Notice, task: asyncio.Task[None]) -> None:
         self._waiting.pop(notice.number, None)
         self._gone(notice)
-        self._bell.ring()
+        self._wakeup.ring()
 
     def _drop(self) -> None:
         """Drops the oldest that is not just being sent."""
@@ -196,7 +196,7 @@ class Line:
             return
         self.counts.answered += 1
         self._note(notice)
-        self._bell.ring()
+        self._wakeup.ring()
         if notice.flaw == "replay":
             await self._send(notice, url, sent)
         elif notice.flaw == "twice":

@@ -18,7 +18,7 @@ MOST = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
+class ListRequest:
     """What is to be listed: what begins with `prefix` and comes after `after`.
 
     Keys that share what lies between the prefix and the first delimiter behind it are one entry.
@@ -33,7 +33,7 @@ class Wish:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Page:
+class ListingPage:
     """Objects and common prefixes in order, and whether more follow."""
 
     entries: Sequence[Stored | str]
@@ -45,7 +45,7 @@ class Page:
         return _text(self.entries[-1]) if self.more else ""
 
 
-def wish_of(query: Mapping[str, str]) -> Wish:
+def wish_of(query: Mapping[str, str]) -> ListRequest:
     """Raises Refused for what cannot be understood."""
     second = query.get("list-type") == "2"
     most, encoding = query.get("max-keys") or str(MOST), query.get("encoding-type", "")
@@ -57,7 +57,7 @@ def wish_of(query: Mapping[str, str]) -> Wish:
     if second:
         token = query.get("continuation-token")
         after = query.get("start-after", "") if token is None else _key_of(token)
-    return Wish(
+    return ListRequest(
         prefix=query.get("prefix", ""),
         delimiter=query.get("delimiter", ""),
         after=after,
@@ -67,59 +67,59 @@ def wish_of(query: Mapping[str, str]) -> Wish:
     )
 
 
-def page(wish: Wish, since: Callable[[str], Iterable[Stored]]) -> Page:
+def page(request: ListRequest, since: Callable[[str], Iterable[Stored]]) -> ListingPage:
     """Takes from the sorted objects (`since` gives those from a key on) what belongs on the page."""
     entries: list[Stored | str] = []
-    at = _start(wish) if wish.most else None
+    at = _start(request) if request.most else None
     while at is not None:
         start, at = at, None
         for one in since(start):
-            if not one.key.startswith(wish.prefix):
+            if not one.key.startswith(request.prefix):
                 break
-            if len(entries) == wish.most:
-                return Page(entries=entries, more=True)
-            common = _common(one.key, wish)
+            if len(entries) == request.most:
+                return ListingPage(entries=entries, more=True)
+            common = _common(one.key, request)
             entries.append(common or one)
             if common:
                 at = _beyond(common)  # what else it holds need not be looked at
                 break
-    return Page(entries=entries, more=False)
+    return ListingPage(entries=entries, more=False)
 
 
-def xml(bucket: str, wish: Wish, found: Page) -> bytes:
+def xml(bucket: str, request: ListRequest, found: ListingPage) -> bytes:
     """The page as it is sent."""
     parts = ["<?xml version='1.0' encoding='utf-8' ?>\n<ListBucketResult>"]
-    parts += [_element(name, value) for name, value in _head(bucket, wish, found)]
+    parts += [_element(name, value) for name, value in _head(bucket, request, found)]
     owner = bucket.rpartition("-")[2]
     for one in found.entries:
         if isinstance(one, str):
-            parts.append(f"<CommonPrefixes>{_element('Prefix', _said(one, wish))}</CommonPrefixes>")
+            parts.append(f"<CommonPrefixes>{_element('Prefix', _said(one, request))}</CommonPrefixes>")
         else:
-            parts.append(f"<Contents>{_contents(one, wish, owner)}</Contents>")
+            parts.append(f"<Contents>{_contents(one, request, owner)}</Contents>")
     return "\n".join([*parts, "</ListBucketResult>\n"]).encode()
 
 
-def _head(bucket: str, wish: Wish, found: Page) -> Iterator[tuple[str, str]]:
+def _head(bucket: str, request: ListRequest, found: ListingPage) -> Iterator[tuple[str, str]]:
     yield "Name", bucket
-    if wish.encoded:
+    if request.encoded:
         yield "EncodingType", "url"
-    yield "Prefix", _said(wish.prefix, wish)
-    yield "Delimiter", _said(wish.delimiter, wish)
-    yield "MaxKeys", str(wish.most)
+    yield "Prefix", _said(request.prefix, request)
+    yield "Delimiter", _said(request.delimiter, request)
+    yield "MaxKeys", str(request.most)
     yield "IsTruncated", str(found.more).lower()
-    if wish.second:
+    if request.second:
         yield "KeyCount", str(len(found.entries))
         if found.more:
             yield "NextContinuationToken", _token_of(found.last)
     else:
-        yield "Marker", _said(wish.after, wish)
+        yield "Marker", _said(request.after, request)
         if found.more:
-            yield "NextMarker", _said(found.last, wish)
+            yield "NextMarker", _said(found.last, request)
 
 
-def _contents(one: Stored, wish: Wish, owner: str) -> str:
+def _contents(one: Stored, request: ListRequest, owner: str) -> str:
     said = {
-        "Key": _said(one.key, wish),
+        "Key": _said(one.key, request),
         "LastModified": time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(one.ready_at)),
         "ETag": f'"{one.etag}"',
         "Size": str(one.size),
@@ -133,25 +133,25 @@ def _element(name: str, value: str) -> str:
     return f"<{name}>{text_of(value)}</{name}>"
 
 
-def _said(text: str, wish: Wish) -> str:
-    return quote(text, safe="/") if wish.encoded else text
+def _said(text: str, request: ListRequest) -> str:
+    return quote(text, safe="/") if request.encoded else text
 
 
-def _start(wish: Wish) -> str | None:
+def _start(request: ListRequest) -> str | None:
     """The first key that can be on the page; None if there is none."""
-    if wish.after < wish.prefix:
-        return wish.prefix
-    if _common(wish.after, wish) == wish.after:
-        return _beyond(wish.after)
-    return wish.after + "\0"
+    if request.after < request.prefix:
+        return request.prefix
+    if _common(request.after, request) == request.after:
+        return _beyond(request.after)
+    return request.after + "\0"
 
 
-def _common(key: str, wish: Wish) -> str | None:
+def _common(key: str, request: ListRequest) -> str | None:
     """The key's common prefix, if it has one."""
-    if not wish.delimiter or not key.startswith(wish.prefix):
+    if not request.delimiter or not key.startswith(request.prefix):
         return None
-    end = key.find(wish.delimiter, len(wish.prefix))
-    return None if end < 0 else key[: end + len(wish.delimiter)]
+    end = key.find(request.delimiter, len(request.prefix))
+    return None if end < 0 else key[: end + len(request.delimiter)]
 
 
 def _beyond(prefix: str) -> str | None:

@@ -18,7 +18,7 @@ from aiohttp import web
 from fastcrc import crc64
 
 from poller.sandbox import conditions, cors
-from poller.sandbox.broken import Answer, send, send_broken
+from poller.sandbox.broken import Response, send, send_broken
 from poller.sandbox.clock import Clock
 from poller.sandbox.conditions import NoSuchPart, Served
 from poller.sandbox.cos import listing, metadata, signature, signature_v4
@@ -76,14 +76,14 @@ class PictureServer:
         if fault is not None and fault.name == "latency":
             await asyncio.sleep(fault.seconds)
         if fault is not None and fault.name in UNDONE and request.method in ("PUT", "DELETE"):
-            answer = Answer(body=b"", headers=self._headers())
+            answer = Response(body=b"", headers=self._headers())
         else:
             answer = await self._judged(request)
         if fault is None:
             return await send(request, answer)
         return await send_broken(request, _altered(answer, fault), fault, self._rng)
 
-    async def _judged(self, request: web.BaseRequest) -> Answer:
+    async def _judged(self, request: web.BaseRequest) -> Response:
         """What is to be said, be it a refusal."""
         headers = self._headers()
         try:
@@ -93,12 +93,12 @@ class PictureServer:
             resource = request.raw_path.partition("?")[0]
             body = refused.xml(resource, headers["x-cos-request-id"])
             headers |= {"Content-Type": "application/xml", **refused.headers}
-            return Answer(body=body, headers=headers, status=refused.status)
-        return Answer(body=answer.body, headers={**headers, **answer.headers}, status=answer.status)
+            return Response(body=body, headers=headers, status=refused.status)
+        return Response(body=answer.body, headers={**headers, **answer.headers}, status=answer.status)
 
-    async def _done(self, request: web.BaseRequest, place: Place) -> Answer:
+    async def _done(self, request: web.BaseRequest, place: Place) -> Response:
         if cors.is_preflight(request):
-            return Answer(body=b"", headers=cors.options(request, ALLOWED))
+            return Response(body=b"", headers=cors.options(request, ALLOWED))
         if request.method in ("POST", "OPTIONS"):
             raise Refused("NotImplemented")
         if request.method not in VERBS:
@@ -115,7 +115,7 @@ class PictureServer:
             return await self._put(request, bucket, place.key)
         self._meet(request, bucket, place.key)
         self._pictures.delete(bucket, place.key)
-        return Answer(body=b"", headers={}, status=204)
+        return Response(body=b"", headers={}, status=204)
 
     def _check(self, request: web.BaseRequest, place: Place, query: Query, *, needed: bool) -> None:
         """Raises Refused unless whoever signed may do this; `needed`: unsigned is refused as well."""
@@ -140,7 +140,7 @@ class PictureServer:
 
     # ---------------------------------------------------------------- reading
 
-    def _read(self, request: web.BaseRequest, place: Place) -> Answer:
+    def _read(self, request: web.BaseRequest, place: Place) -> Response:
         """A bucket that is named rules out the others."""
         buckets = self._buckets if place.bucket is None else (place.bucket,)
         for bucket in buckets:
@@ -149,13 +149,13 @@ class PictureServer:
                 return answer
         raise Refused("NoSuchKey")
 
-    def _object(self, request: web.BaseRequest, stored: Stored) -> Answer | None:
+    def _object(self, request: web.BaseRequest, stored: Stored) -> Response | None:
         """An object as it is asked for; None if its file was taken away."""
         headers, served = _described(stored), _served(stored)
         if not conditions.holds(request.headers, served):
             raise Refused("PreconditionFailed")
         if conditions.is_known(request.headers, served):
-            return Answer(body=b"", headers=headers, status=304)
+            return Response(body=b"", headers=headers, status=304)
         try:
             part = conditions.part(request.headers, served) if request.method == "GET" else None
         except NoSuchPart:
@@ -164,18 +164,18 @@ class PictureServer:
         if content is None:
             return None
         if part is None:
-            return Answer(body=content, headers=headers)
+            return Response(body=content, headers=headers)
         headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{stored.size}"
-        return Answer(body=content, headers=headers, status=206)
+        return Response(body=content, headers=headers, status=206)
 
-    def _listed(self, place: Place, query: Query) -> Answer:
+    def _listed(self, place: Place, query: Query) -> Response:
         """A bucket's contents."""
         bucket = place.bucket
         if bucket is None:
             raise Refused("NoSuchBucket")
         wish = listing.wish_of(dict(query))
         found = listing.page(wish, lambda key: self._pictures.since(bucket, key))
-        return Answer(body=listing.xml(bucket, wish, found), headers={"Content-Type": "application/xml"})
+        return Response(body=listing.xml(bucket, wish, found), headers={"Content-Type": "application/xml"})
 
     # ---------------------------------------------------------------- writing
 
@@ -185,7 +185,7 @@ class PictureServer:
         if not conditions.may_write(request.headers, _served(stored) if stored else None):
             raise Refused("PreconditionFailed")
 
-    async def _put(self, request: web.BaseRequest, bucket: str, key: str) -> Answer:
+    async def _put(self, request: web.BaseRequest, bucket: str, key: str) -> Response:
         """Stores what comes, its type and its metadata."""
         kept = metadata.kept(request.headers)
         self._meet(request, bucket, key)
@@ -196,7 +196,7 @@ class PictureServer:
         self._meet(request, bucket, key)  # it may have changed while the body came
         type = request.headers.get("Content-Type", "application/octet-stream")
         stored = self._pictures.put(bucket, key, content, type, kept)
-        return Answer(body=b"", headers={"ETag": f'"{stored.etag}"', CHECKSUM: stored.crc64})
+        return Response(body=b"", headers={"ETag": f'"{stored.etag}"', CHECKSUM: stored.crc64})
 
     def _headers(self) -> dict[str, str]:
         return {
@@ -277,7 +277,7 @@ def _http_date(second: int) -> str:
     return formatdate(second, usegmt=True)
 
 
-def _altered(answer: Answer, fault: Fault) -> Answer:
+def _altered(answer: Response, fault: Fault) -> Response:
     """The picture as the fault leaves it."""
     if answer.status != 200 or CHECKSUM not in answer.headers:
         return answer

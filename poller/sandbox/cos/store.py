@@ -20,7 +20,7 @@ from fastcrc import crc64
 
 from poller.sandbox.database import Database
 from poller.sandbox.faults import Faults
-from poller.sandbox.wakeup import Bell
+from poller.sandbox.wakeup import Wakeup
 
 LINKS = 10_000  # file systems limit the names of one file, ext4 to 65,000
 COMING = ""  # the bucket, without a name, of what is under way; its keys are NUMBER/BUCKET/KEY
@@ -76,7 +76,7 @@ class Pictures:
         delay: tuple[float, float],
         faults: Faults,
         rng: random.Random,
-        bell: Bell,
+        wakeup: Wakeup,
     ) -> None:
         self.delay = delay
         self.stored = 0
@@ -85,7 +85,7 @@ class Pictures:
         self._directory = directory
         self._faults = faults
         self._rng = rng
-        self._bell = bell
+        self._wakeup = wakeup
         self._number = 0
         self._timers: dict[int, asyncio.TimerHandle] = {}
 
@@ -247,7 +247,7 @@ class Pictures:
 
     def _landed(self, number: int) -> None:
         self.stored += number
-        self._bell.ring()
+        self._wakeup.ring()
 
     def _sweep(self, known: set[str]) -> None:
         """Removes what a kill left half written."""

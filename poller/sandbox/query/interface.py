@@ -18,11 +18,11 @@ from poller.sandbox.query.channel_status import told_status
 from poller.sandbox.query.queue_get import QueueGet
 from poller.sandbox.query.queues import Platform, Queue
 from poller.sandbox.query.reading import BAD_PARAMETER, Pace, Refused, Who, check_signature
-from poller.sandbox.query.responder import Saying, Telling
+from poller.sandbox.query.responder import Responder, Telling
 from poller.sandbox.query.tape_filelist import told_files
 
 PATH = "/common_access"
-Told = Callable[[Mapping[str, str], Customer], Telling]
+Operation = Callable[[Mapping[str, str], Customer], Telling]
 
 
 class QueryInterface:
@@ -46,9 +46,9 @@ class QueryInterface:
         self._platform = platform
         self._who = Who(id_params=id_params, customers=customers)
         self._paces = {app_id: Pace(rate_limit) for app_id in platform.queues} if rate_limit else {}
-        self._saying = Saying(platform)
-        self._queue_get = QueueGet(platform, self._saying, faults["api"], rng)
-        self._told: Mapping[str, Told] = {
+        self._responder = Responder(platform)
+        self._queue_get = QueueGet(platform, self._responder, faults["api"], rng)
+        self._operations: Mapping[str, Operation] = {
             "Live_Tape_GetFilelist": partial(told_files, recordings),
             "Live_Channel_GetStatus": partial(told_status, channels),
         }
@@ -64,9 +64,9 @@ class QueryInterface:
         try:
             return await self._query(request)
         except Refused as refused:
-            return await send(request, self._saying.refusal(refused))
+            return await send(request, self._responder.refusal(refused))
         finally:
-            self._platform.bell.ring()
+            self._platform.wakeup.ring()
 
     async def _query(self, request: web.BaseRequest) -> web.StreamResponse:
         query = request.query
@@ -77,9 +77,9 @@ class QueryInterface:
             self._check(query, queue.customer)
             if name == "Live_Queue_Get":
                 return await self._queue_get.answer(request, queue, poll=number)
-            if name in self._told:
-                telling = self._told[name](query, queue.customer)
-                return await self._saying.tell(request, telling, self._faults, self._rng)
+            if name in self._operations:
+                telling = self._operations[name](query, queue.customer)
+                return await self._responder.tell(request, telling, self._faults, self._rng)
             raise Refused("interface is invalid", BAD_PARAMETER)
         except Refused:
             queue.counts.refused += 1

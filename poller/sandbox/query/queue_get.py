@@ -7,22 +7,22 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
-from poller.sandbox.broken import Answer, send, send_broken
+from poller.sandbox.broken import Response, send, send_broken
 from poller.sandbox.faults import Fault, Faults
 from poller.sandbox.query.answers import page
 from poller.sandbox.query.messages import Message
 from poller.sandbox.query.poison import POISONS
 from poller.sandbox.query.queues import Platform, Queue
 from poller.sandbox.query.reading import asked_count
-from poller.sandbox.query.responder import Saying, before, ret_of
+from poller.sandbox.query.responder import Responder, before, ret_of
 
 
 class QueueGet:
     """The destructive read: what it takes is gone, whether or not the answer arrives."""
 
-    def __init__(self, platform: Platform, saying: Saying, faults: Faults, rng: random.Random) -> None:
+    def __init__(self, platform: Platform, responder: Responder, faults: Faults, rng: random.Random) -> None:
         self._platform = platform
-        self._saying = saying
+        self._responder = responder
         self._faults = faults
         self._rng = rng
 
@@ -36,7 +36,7 @@ class QueueGet:
         if fault.name == "poison":
             queue.enqueue_poison(self._kinds(fault, count), first=True)
         taken = queue.take(count, poll=poll, fault=fault.name) if fault.takes else []
-        self._platform.bell.ring()
+        self._platform.wakeup.ring()
         answer = self._page(_altered(taken, fault, queue, self._rng), ret_of(fault))
         return await send_broken(request, answer, fault, self._rng)
 
@@ -44,8 +44,8 @@ class QueueGet:
         """Which poison goes in: that ordered, else some of all, leaving room for good neighbours."""
         return fault.poison or self._rng.sample(POISONS, min(len(POISONS), max(1, count // 2)))
 
-    def _page(self, batch: Sequence[Message], ret: int = 0) -> Answer:
-        return self._saying.answer(page(batch, self._saying.form, ret))
+    def _page(self, batch: Sequence[Message], ret: int = 0) -> Response:
+        return self._responder.answer(page(batch, self._responder.form, ret))
 
 
 def _altered(taken: list[Message], fault: Fault, queue: Queue, rng: random.Random) -> list[Message]:

@@ -15,7 +15,7 @@ from poller.sandbox.oracle import RemovedLog
 from poller.sandbox.query.messages import Facts, Message, Said, facts_of, written
 from poller.sandbox.query.pages import Pages
 from poller.sandbox.query.poison import POISONS, names_a_path, poisonous
-from poller.sandbox.wakeup import Bell
+from poller.sandbox.wakeup import Wakeup
 
 _AHEAD = 1000
 """Poll numbers are reserved so many at a time, which costs a write less per poll and wastes some after a kill."""
@@ -188,7 +188,7 @@ class Platform:
     ) -> None:
         self.clock = clock
         self.form = form
-        self.bell = Bell()
+        self.wakeup = Wakeup()
         self.queues = {
             one.app_id: Queue(one, Pages(database, one.app_id), log, clock, form=form, limit=limit)
             for one in customers

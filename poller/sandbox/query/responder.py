@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from poller.sandbox.broken import Answer, send, send_broken
+from poller.sandbox.broken import Response, send, send_broken
 from poller.sandbox.faults import Fault, Faults
 from poller.sandbox.options import Answers
 from poller.sandbox.query.answers import encode, refusal
@@ -19,7 +19,7 @@ Telling = Callable[[Answers, int], bytes]
 """An answer's text, once the form and the `ret` of success are known."""
 
 
-class Saying:
+class Responder:
     """Says something in the form that is in force, with the platform's clock."""
 
     def __init__(self, platform: Platform) -> None:
@@ -29,15 +29,15 @@ class Saying:
     def form(self) -> Answers:
         return self._platform.form
 
-    def answer(self, text: bytes) -> Answer:
+    def answer(self, text: bytes) -> Response:
         """The text as the whole answer of HTTP."""
         form = self._platform.form
         headers = {"Date": self._platform.clock.date(), "Content-Type": form.content_type}
         if form.gzip:
             headers["Content-Encoding"] = "gzip"
-        return Answer(body=encode(text, form), headers=headers, framing=form.framing)
+        return Response(body=encode(text, form), headers=headers, framing=form.framing)
 
-    def refusal(self, refused: Refused) -> Answer:
+    def refusal(self, refused: Refused) -> Response:
         form = self._platform.form
         ret = form.refused if refused.ret is None else refused.ret
         return self.answer(refusal(ret, refused.message, form))

@@ -67,7 +67,7 @@ class Synthetic:
                 jpeg = self._jpeg(load.width, load.height)
                 self._pictures.put_many(queue.customer.host_label, paths, jpeg)
             queue.enqueue(said)
-        self._platform.bell.ring()
+        self._platform.wakeup.ring()
         return queue.last_n
 
     def _said(self, load: Load, customer: Customer) -> Said:

@@ -18,7 +18,7 @@ from poller.sandbox.rtmp.messages import (
     WINDOW,
     Malformed,
 )
-from poller.sandbox.rtmp.publish_handler import Wish
+from poller.sandbox.rtmp.publish_handler import PublishRequest
 
 WINDOW_SIZE = 2_000_000_000
 """Bytes between two acknowledgements, until the pusher asks for another number. So large that few are sent: TCP paces a
@@ -104,7 +104,7 @@ def pong(body: bytes) -> bytes:
     return chunked(_CONTROL_CHANNEL, USER_CONTROL, 0, b"\0\7" + body[2:6])
 
 
-def wish(subject: Mapping[str, Value], name: str, peer: str, quiet: Callable[[], float]) -> Wish:
+def wish(subject: Mapping[str, Value], name: str, peer: str, quiet: Callable[[], float]) -> PublishRequest:
     """What is wished by `connect` with that object and `publish` of that name.
 
     Where the name has no query, one that the pusher put behind the application counts.
@@ -112,7 +112,7 @@ def wish(subject: Mapping[str, Value], name: str, peer: str, quiet: Callable[[],
     app, _, app_query = _text(subject, "app").partition("?")
     stream, _, query = name.partition("?")
     address = _text(subject, "tcUrl")
-    return Wish(
+    return PublishRequest(
         host=_host(address),
         app=app.strip("/"),
         stream=unquote(stream),

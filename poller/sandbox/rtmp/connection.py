@@ -11,7 +11,7 @@ from typing import cast
 from poller.sandbox.rtmp import commands
 from poller.sandbox.rtmp.handshake import Handshake
 from poller.sandbox.rtmp.messages import Malformed
-from poller.sandbox.rtmp.publish_handler import Stage
+from poller.sandbox.rtmp.publish_handler import PublishHandler
 from poller.sandbox.rtmp.session import Session
 
 MAX_REPLIES = 64 * 1024
@@ -52,7 +52,7 @@ class Common:
 class Connection(asyncio.Protocol):
     """One pusher, or whoever else comes to the port. Nothing that it sends makes a method raise."""
 
-    def __init__(self, stage: Stage, silence: float, common: Common) -> None:
+    def __init__(self, stage: PublishHandler, silence: float, common: Common) -> None:
         self._stage = stage
         self._silence = silence
         self._common = common

@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator
 
 from poller.sandbox.options import split_address
 from poller.sandbox.rtmp.connection import Common, Connection
-from poller.sandbox.rtmp.publish_handler import Stage
+from poller.sandbox.rtmp.publish_handler import PublishHandler
 
 
 class Ingest:
     """A server's counts, and where it listens. Made by `ingesting`."""
 
-    def __init__(self, stage: Stage, *, silence: float, max_connections: int = 256) -> None:
+    def __init__(self, stage: PublishHandler, *, silence: float, max_connections: int = 256) -> None:
         self.url = ""
         """Where to push to: the stream follows behind a slash."""
         self._stage = stage
@@ -53,7 +53,7 @@ class Ingest:
 
 @contextlib.asynccontextmanager
 async def ingesting(
-    address: str, stage: Stage, *, silence: float, max_connections: int = 256
+    address: str, stage: PublishHandler, *, silence: float, max_connections: int = 256
 ) -> AsyncIterator[Ingest]:
     """Takes pushes at HOST:PORT.
 

@@ -12,7 +12,7 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
+class PublishRequest:
     """What a pusher asks for: `rtmp://host/app/stream?query`.
 
     The stream is percent-decoded, without its query; the query's parameters are decoded too, the first of a name
@@ -49,10 +49,10 @@ class Push(Protocol):
         """
 
 
-class Stage(Protocol):
+class PublishHandler(Protocol):
     """Who decides on pushes."""
 
-    def publish(self, wish: Wish, close: Callable[[], None]) -> Push:
+    def publish(self, wish: PublishRequest, close: Callable[[], None]) -> Push:
         """Lets a push begin. Raises Refused: a name that is live already, a wrong secret, a bad name.
 
         `close()`, called from the event loop at any time, drops the pusher's connection: no tag follows, and a turn

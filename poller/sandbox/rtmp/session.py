@@ -23,7 +23,7 @@ from poller.sandbox.rtmp.messages import (
     Malformed,
     Message,
 )  # fmt: skip
-from poller.sandbox.rtmp.publish_handler import Push, Refused, Stage
+from poller.sandbox.rtmp.publish_handler import PublishHandler, Push, Refused
 
 MAX_COMMAND = 64 * 1024
 """Bytes a message may have until a push was let in, and a command always."""
@@ -44,7 +44,7 @@ class Session:
 
     def __init__(
         self,
-        stage: Stage,
+        stage: PublishHandler,
         peer: str,
         *,
         send: Callable[[bytes], None],

@@ -12,7 +12,7 @@ from poller.runtime.outbound import wait_seconds
 from poller.sinks.download.handle import BadUrl
 from poller.sinks.download.hosts import Target
 from poller.sinks.download.pictures import check_checksum, check_picture
-from poller.sinks.download.transfers import Transfers, Wish
+from poller.sinks.download.transfers import TransferRequest, Transfers
 
 UPLOAD = timedelta(seconds=15)
 """Within so much of the shot a picture is uploaded (the 2016 v1.1 document)."""
@@ -102,7 +102,9 @@ class Fetcher:
             for (event, _), lease in zip(wanted, leases, strict=True)
         ]
         targets = [target for _, target in wanted]
-        errors = await self._transfers.get(list(map(Wish, [target.url for target in targets], arriving)))
+        errors = await self._transfers.get(
+            list(map(TransferRequest, [target.url for target in targets], arriving))
+        )
         found: list[Arrived | SinkError] = []
         for target, lease, arrived, error in zip(targets, leases, arriving, errors, strict=True):
             if error is not None:

@@ -28,7 +28,7 @@ class BadUrl(PollerError):
     """What libcurl does not take for a URL."""
 
 
-class Answer(Protocol):
+class ResponseReader(Protocol):
     """Takes an answer as it comes. A `SinkError` raised in either ends the transfer, which raises it."""
 
     def begin(self, status: int, headers: Mapping[str, str], length: int | None) -> None:
@@ -62,11 +62,11 @@ class Handle:
         }.items():
             self.curl.setopt(option, value)
 
-    def prepare(self, url: str, target: str, answer: Answer) -> None:
+    def prepare(self, url: str, target: str, answer: ResponseReader) -> None:
         """Make ready for the next transfer; the target is the URL's path and query."""
         self.curl.setopt(pycurl.URL, url)
         self.curl.setopt(pycurl.REQUEST_TARGET, target)  # libcurl would spell %2f as %2F, and a/../b as b
-        self._answer: Answer | None = answer
+        self._answer: ResponseReader | None = answer
         self._status = 0
         self._headers: dict[str, str] = {}
         self._barred: str | None = None
@@ -144,7 +144,7 @@ class Handle:
             return _CUT  # a body without a head that could be read
         return self._tell(lambda answer: answer.take(piece))
 
-    def _tell(self, tell: Callable[[Answer], None]) -> int | None:
+    def _tell(self, tell: Callable[[ResponseReader], None]) -> int | None:
         assert self._answer is not None
         try:
             tell(self._answer)

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple, Self
 import pycurl
 
 from poller.runtime.outbound import AddressGuard
-from poller.sinks.download.handle import Answer, BadUrl, Handle, TransferFailed, trusted
+from poller.sinks.download.handle import BadUrl, Handle, ResponseReader, TransferFailed, trusted
 
 MOST_IDLE: Final = 256
 """Handles kept for the next transfers; connections are kept apart from them."""
@@ -27,11 +27,11 @@ LONGEST_WAIT: Final = 50
 _URL: Final = re.compile(r"(https?://[^/?#]*)([^#]*)", re.IGNORECASE | re.ASCII)
 
 
-class Wish(NamedTuple):
+class TransferRequest(NamedTuple):
     """A URL, to be fetched as it stands, and who takes its answer."""
 
     url: str
-    answer: Answer
+    answer: ResponseReader
 
 
 class Transfers:
@@ -53,7 +53,7 @@ class Transfers:
     ) -> None:
         await asyncio.to_thread(self._worker.end)
 
-    async def get(self, wishes: Sequence[Wish]) -> list[Exception | None]:
+    async def get(self, wishes: Sequence[TransferRequest]) -> list[Exception | None]:
         """Fetch some URLs, following nothing; says of each how it failed, or None when its answer has come whole.
 
         A failure is a `TimeoutError` when it took longer than `timeout` seconds, waiting included, `TransferFailed`,
@@ -77,7 +77,7 @@ class Transfers:
 class _Request:
     """A wish under way; it has a handle while it runs."""
 
-    def __init__(self, wish: Wish, order: "_Order") -> None:
+    def __init__(self, wish: TransferRequest, order: "_Order") -> None:
         found = _URL.match(wish.url)
         self.url, self.answer = wish
         self.origin, target = found.groups() if found else (wish.url, "")
@@ -91,7 +91,7 @@ class _Request:
 class _Order:
     """Wishes that were made together; `left` of them have not ended yet."""
 
-    def __init__(self, wishes: Sequence[Wish]) -> None:
+    def __init__(self, wishes: Sequence[TransferRequest]) -> None:
         self.requests = [_Request(wish, self) for wish in wishes]
         self.left = len(self.requests)
         self.given_up = False

@@ -12,8 +12,8 @@ from typing import Protocol, Self
 from aiohttp import web
 
 from poller.core.errors import PollerError, StorageError
-from poller.core.model import Event, Page, PollOutcome, PushOutcome, Reading
-from poller.core.ports import Entrance, PushedSource
+from poller.core.model import Event, ParsedPage, PollOutcome, PushOutcome, RawPage
+from poller.core.ports import PushedSource, PushHandler
 from poller.qcloud.events.notifications import RECORDING, notification_event
 from poller.qcloud.events.screenshots import KIND as SHOT
 from poller.qcloud.wire.messages import Unreadable
@@ -95,7 +95,7 @@ class Callbacks(PushedSource):
             refused=self._refused,
             grace=GRACE,
         )
-        self._entrance: Entrance
+        self._entrance: PushHandler
 
     @property
     def address(self) -> str:
@@ -103,7 +103,7 @@ class Callbacks(PushedSource):
         host = self._listener.host
         return f"[{host}]:{self._listener.port}" if ":" in host else f"{host}:{self._listener.port}"
 
-    def attach(self, entrance: Entrance) -> None:
+    def attach(self, entrance: PushHandler) -> None:
         """See `PushedSource.attach`."""
         self._entrance = entrance
 
@@ -120,14 +120,14 @@ class Callbacks(PushedSource):
         """See `PushedSource.close`."""
         await self._listener.close()
 
-    def read(self, page: Page) -> Reading:
+    def read(self, page: RawPage) -> ParsedPage:
         """One notification is one event."""
         event = self._event(page)
         # the signature covers no body: the queue and the lists know better
         provisional = event.kind in (SHOT, RECORDING)
-        return Reading(events=(event,), rejects=(), outcome=PollOutcome.PARTIAL, provisional=provisional)
+        return ParsedPage(events=(event,), rejects=(), outcome=PollOutcome.PARTIAL, provisional=provisional)
 
-    def _event(self, page: Page) -> Event:
+    def _event(self, page: RawPage) -> Event:
         return notification_event(
             page.body,
             account=self.account,
@@ -173,8 +173,8 @@ class Callbacks(PushedSource):
         await self._entrance.accept(page)
         self._replays.add(digest, monotonic + _lives_until(fields, now) - now, monotonic)
 
-    def _page(self, received_at: datetime, fields: Fields) -> Page:
-        return Page(
+    def _page(self, received_at: datetime, fields: Fields) -> RawPage:
+        return RawPage(
             source=self.name,
             received_at=received_at,
             status=200,
@@ -231,7 +231,7 @@ class Callbacks(PushedSource):
         if found is not None:
             raise TurnedAway(403, found, PushOutcome.REFUSED_SIGNATURE)
 
-    def _check_moment(self, page: Page, now: float) -> None:
+    def _check_moment(self, page: RawPage, now: float) -> None:
         """Refuse a picture that cannot have been taken yet: else one could announce those of days to come."""
         try:
             ahead = shot_ahead(self._event(page), now)

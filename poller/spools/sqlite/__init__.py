@@ -23,12 +23,12 @@ from poller.core.model import (
     EVERYTHING,
     Backlog,
     Batch,
-    Choice,
     DeadLetter,
     Event,
+    Filter,
     Outcome,
+    ParsedPage,
     Quarantined,
-    Reading,
     unchanged,
 )
 from poller.core.ports import (
@@ -56,9 +56,9 @@ from poller.runtime.durable_files import (
 from poller.runtime.failpoints import reached
 from poller.runtime.group_thread import GroupThread
 from poller.settings import ResolvedPath, Size, SpoolSettings, size_between
-from poller.spools.dispatcher import Claims
-from poller.spools.ordered_sink_queue import OrderedDesk
-from poller.spools.sink_queue import Changes, Desk, Member
+from poller.spools.dispatcher import Dispatcher
+from poller.spools.ordered_sink_queue import OrderedSinkQueue
+from poller.spools.sink_queue import Changes, Member, SinkQueue
 from poller.spools.sqlite.clock_file import read_known, write_known
 from poller.spools.sqlite.corrupt_file import files_aside, is_condemned, move_aside
 from poller.spools.sqlite.examine import examine, export
@@ -135,7 +135,7 @@ class SqliteSpool(Spool, BeginsAnew, NoticesLoss, KeptInFile):
         )
         self._reads: GroupThread[Read, object] = GroupThread("spool-reader", self._read_all)
         self._reader: sqlite3.Connection | None = None
-        self._claims = Claims(self, Tail(TAIL_BYTES))
+        self._dispatcher = Dispatcher(self, Tail(TAIL_BYTES))
         self._flush: asyncio.TimerHandle | None = None
         self._dead: dict[str, int] = {}
 
@@ -143,7 +143,7 @@ class SqliteSpool(Spool, BeginsAnew, NoticesLoss, KeptInFile):
 
     async def __aenter__(self) -> Self:
         await asyncio.get_running_loop().run_in_executor(None, self._open)
-        self._claims.head = self._writer.next
+        self._dispatcher.head = self._writer.next
         self._writes.start()
         self._reads.start()
         self._dead = dict(await self._read(_count_dead))
@@ -234,7 +234,7 @@ class SqliteSpool(Spool, BeginsAnew, NoticesLoss, KeptInFile):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
-        self._claims.leave()
+        self._dispatcher.close()
         if self._flush is not None:
             self._flush.cancel()
         await self._reads.stop()  # before the writer: the last connection to close checkpoints
@@ -250,37 +250,37 @@ class SqliteSpool(Spool, BeginsAnew, NoticesLoss, KeptInFile):
 
     # ------------------------------------------------------------ in
 
-    async def prove(self) -> None:
-        """See `Spool.prove`."""
-        await self._write(Writer.prove)
+    async def check_writable(self) -> None:
+        """See `Spool.check_writable`."""
+        await self._write(Writer.check_writable)
 
     async def attach(self, sink: str, wants: Wants, ordered: bool = False) -> None:
         """See `Spool.attach`."""
-        self._claims.put_down(sink)
+        self._dispatcher.release(sink)
         position, waiting, ahead = await self._write(partial(Writer.attach, sink=sink))
         since = await self._write(partial(ordered_since, sink=sink, ordered=ordered))
-        self._claims.desks[sink] = (
-            Desk(sink, wants, position, waiting, self._clock, dead_ahead=ahead)
+        self._dispatcher.queues[sink] = (
+            SinkQueue(sink, wants, position, waiting, self._clock, dead_ahead=ahead)
             if since is None
-            else OrderedDesk(sink, wants, position, waiting, self._clock, since=since, dead_ahead=ahead)
+            else OrderedSinkQueue(sink, wants, position, waiting, self._clock, since=since, dead_ahead=ahead)
         )
 
     async def detach(self, sink: str) -> None:
         """See `Spool.detach`."""
-        self._claims.forget(sink)
+        self._dispatcher.forget(sink)
         await self._write(partial(Writer.detach, sink=sink))
 
     async def memory(self, source: str) -> Mapping[str, bytes]:
         """See `Spool.memory`."""
         return await self._write(partial(Writer.memory, source=source))
 
-    async def append(self, source: str, readings: Sequence[Reading]) -> Counter[str]:
+    async def append(self, source: str, readings: Sequence[ParsedPage]) -> Counter[str]:
         """See `Spool.append`."""
         return await self._publish(
             await self._write(partial(Writer.append, source=source, readings=list(readings)))
         )
 
-    async def read_again(self, source: str, readings: Mapping[int, Reading]) -> Counter[str]:
+    async def read_again(self, source: str, readings: Mapping[int, ParsedPage]) -> Counter[str]:
         """See `Spool.read_again`."""
         return await self._publish(
             await self._write(partial(Writer.read_again, source=source, readings=dict(readings)))
@@ -288,7 +288,7 @@ class SqliteSpool(Spool, BeginsAnew, NoticesLoss, KeptInFile):
 
     async def _publish(self, written: Written) -> Counter[str]:
         for chunk in written.chunks:
-            self._claims.publish(chunk)
+            self._dispatcher.publish(chunk)
         if written.confirmed:
             await self._correct(written.confirmed)
         return Counter(event.kind for chunk in written.chunks for event in chunk.events)
@@ -300,34 +300,34 @@ class SqliteSpool(Spool, BeginsAnew, NoticesLoss, KeptInFile):
         later is correct. Until the file is, its events are provisional, so that the same reading corrects them after
         a crash.
         """
-        self._claims.correct(known)
+        self._dispatcher.correct(known)
         found = await self._write(partial(Writer.correct, known=known))
-        self._claims.correct(known)  # for a sink that was attached anew meanwhile
+        self._dispatcher.correct(known)  # for a sink that was attached anew meanwhile
         for sink, batches in found.items():
             self._not_dead(Counter({sink: len(batches)}))
-            if (desk := self._claims.desks.get(sink)) is not None:
+            if (queue := self._dispatcher.queues.get(sink)) is not None:
                 for waiting in batches:
-                    desk.owe(waiting)
+                    queue.requeue(waiting)
 
     # ------------------------------------------------------------ out
 
     async def claim(self, sink: str, limit: int, linger: float = 0.0) -> Batch:
         """See `Spool.claim`."""
-        return await self._claims.claim(sink, limit, linger)
+        return await self._dispatcher.claim(sink, limit, linger)
 
     async def settle(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
         """See `Spool.settle`."""
         if self._writer.broken is not None:
             raise self._writer.broken  # it will never be written: the process ends, the next one carries it again
-        await self._claims.settle(batch, outcomes)
+        await self._dispatcher.settle(batch, outcomes)
 
     async def split(self, batch: Batch) -> tuple[Batch, ...]:
         """See `Spool.split`."""
-        return await self._claims.split(batch)
+        return await self._dispatcher.split(batch)
 
     async def retry_now(self, sink: str) -> None:
         """See `Spool.retry_now`."""
-        self._claims.desks[sink].retry_now()
+        self._dispatcher.queues[sink].retry_now()
 
     async def load(self, start: int) -> list[Member]:
         """Members from `start` on, from the file."""
@@ -344,19 +344,19 @@ class SqliteSpool(Spool, BeginsAnew, NoticesLoss, KeptInFile):
         self, sink: str, numbers: Sequence[int], together: int, rebuild: Callable[[Event], Event] = unchanged
     ) -> int:
         """See `Spool.retry_dead`."""
-        desk = self._claims.desks[sink]
+        queue = self._dispatcher.queues[sink]
         retry = partial(
             Writer.retry_dead,
             sink=sink,
             numbers=list(numbers),
             together=together,
-            room=desk.room_to_retry(),
+            room=queue.room_to_retry(),
             rebuild=rebuild,
         )
         found = await self._write(retry)
         reached("dead.owed")
         for waiting in found:
-            desk.owe(waiting)
+            queue.requeue(waiting)
         count = sum(len(waiting.members) for waiting in found)
         self._not_dead(Counter({sink: count}))
         return count
@@ -400,17 +400,17 @@ class SqliteSpool(Spool, BeginsAnew, NoticesLoss, KeptInFile):
 
     async def backlog(self, sink: str) -> Backlog:
         """See `Spool.backlog`."""
-        desk = self._claims.desks[sink]
-        received = [desk.oldest_waiting()]
-        position = desk.position
-        if position < self._claims.head:
-            if first := self._claims.tail.members(position, 1):
+        queue = self._dispatcher.queues[sink]
+        received = [queue.oldest_waiting()]
+        position = queue.position
+        if position < self._dispatcher.head:
+            if first := self._dispatcher.tail.members(position, 1):
                 received.append(first[0][1].received_at)
             else:
                 received.append(await self._read(partial(_received_at, position)))
         return Backlog(
-            events=desk.owed(self._claims.head),
-            retrying=desk.retrying,
+            events=queue.owed(self._dispatcher.head),
+            retrying=queue.retrying,
             dead=self._dead.get(sink, 0),
             oldest=max((at for at in received if at is not None), key=self._clock.age, default=None),
         )
@@ -419,12 +419,12 @@ class SqliteSpool(Spool, BeginsAnew, NoticesLoss, KeptInFile):
         """See `Spool.recent`."""
         return await self._read(partial(_recent, limit))
 
-    async def dead(self, limit: int, chosen: Choice = EVERYTHING) -> list[DeadLetter]:
+    async def dead(self, limit: int, chosen: Filter = EVERYTHING) -> list[DeadLetter]:
         """See `Spool.dead`."""
         await self._write(flush)  # so that what was just settled is seen
         return await self._read(partial(_dead_letters, limit, chosen))
 
-    async def quarantined(self, limit: int, chosen: Choice = EVERYTHING) -> list[Quarantined]:
+    async def quarantined(self, limit: int, chosen: Filter = EVERYTHING) -> list[Quarantined]:
         """See `Spool.quarantined`."""
         return await self._read(partial(_quarantined, limit, chosen))
 
@@ -440,7 +440,7 @@ class SqliteSpool(Spool, BeginsAnew, NoticesLoss, KeptInFile):
         """See `Spool.prune`."""
         step = partial(
             Writer.prune,
-            floor=self._claims.floor(),
+            floor=self._dispatcher.floor(),
             retain=self._settings.retain,
             dead=self._settings.retain_dead,
             quarantine=self._settings.retain_quarantine,
@@ -478,7 +478,7 @@ class SqliteSpool(Spool, BeginsAnew, NoticesLoss, KeptInFile):
         chunk = await self._write(partial(Writer.restore, salvaged=salvaged))
         if chunk is None:
             return 0
-        self._claims.publish(chunk)
+        self._dispatcher.publish(chunk)
         return len(chunk.events)
 
     # ------------------------------------------------------------ threads
@@ -535,7 +535,7 @@ def _recent(limit: int, reader: sqlite3.Connection) -> list[Event]:
     return found[:limit]
 
 
-def _dead_letters(limit: int, chosen: Choice, reader: sqlite3.Connection) -> list[DeadLetter]:
+def _dead_letters(limit: int, chosen: Filter, reader: sqlite3.Connection) -> list[DeadLetter]:
     condition, arguments = where(chosen, of="sink", id="event_id", at="died_at", stream="stream_id")
     rows = reader.execute(
         f"SELECT {DEAD_COLUMNS} FROM dead WHERE {condition} ORDER BY n DESC LIMIT ?",  # noqa: S608 - our own words
@@ -552,7 +552,7 @@ def _count_dead(reader: sqlite3.Connection) -> list[tuple[str, int]]:
     return reader.execute("SELECT sink, count(*) FROM dead GROUP BY sink").fetchall()
 
 
-def _quarantined(limit: int, chosen: Choice, reader: sqlite3.Connection) -> list[Quarantined]:
+def _quarantined(limit: int, chosen: Filter, reader: sqlite3.Connection) -> list[Quarantined]:
     condition, arguments = where(chosen, of="source", id="CAST(n AS TEXT)", at="received_at")
     rows = reader.execute(
         f"SELECT {QUARANTINE_COLUMNS} FROM quarantine WHERE {condition} ORDER BY n DESC LIMIT ?",  # noqa: S608

@@ -23,9 +23,9 @@ from poller.core.errors import StorageError, Unreadable
 from poller.core.model import (
     LARGEST_NUMBER,
     Attempt,
-    Choice,
     DeadLetter,
     Event,
+    Filter,
     Quarantined,
     Reject,
     parse_event,
@@ -269,7 +269,7 @@ def quarantined_of(row: Row) -> Quarantined:
 
 
 def where(
-    chosen: Choice, *, of: str, id: str, at: str, stream: str | None = None
+    chosen: Filter, *, of: str, id: str, at: str, stream: str | None = None
 ) -> tuple[str, list[object]]:
     """A choice as a condition on these columns, with its arguments."""
     ids = None if chosen.ids is None else msgspec.json.encode(sorted(chosen.ids)).decode()

@@ -30,7 +30,7 @@ _SIGN = 1 << 63
 _PREFIX = "provisional "
 
 
-class Seen:
+class DedupIndex:
     """Works inside the writer's transactions; `keep` or `discard` tells it how each of them ended."""
 
     def __init__(self, connection: sqlite3.Connection, factor: int) -> None:

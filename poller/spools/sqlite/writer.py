@@ -14,7 +14,7 @@ import msgspec
 
 from poller.core.catalogue import Catalogue, Stream
 from poller.core.errors import StorageCorrupt, StorageError, StorageFull, Unreadable
-from poller.core.model import LARGEST_NUMBER, DeadLetter, Event, Reading, Reject, corrected, unchanged
+from poller.core.model import LARGEST_NUMBER, DeadLetter, Event, ParsedPage, Reject, corrected, unchanged
 from poller.core.ports import Pruned, Salvaged
 from poller.runtime.ages import Known, Setting
 from poller.runtime.clock import Clock
@@ -39,7 +39,7 @@ from poller.spools.sqlite.schema import (
     waiting_of,
     waiting_row,
 )
-from poller.spools.sqlite.seen import IDS_REMEMBERED, Seen
+from poller.spools.sqlite.seen import IDS_REMEMBERED, DedupIndex
 from poller.spools.sqlite.watermarks import Marks
 from poller.spools.tail import Chunk
 
@@ -120,7 +120,7 @@ class Writer:
         self.next: int
         self.catalogue: Catalogue
         self.connection: sqlite3.Connection
-        self.seen: Seen
+        self.seen: DedupIndex
 
     def open(self) -> None:
         """Open or create the file; raises `StorageError`."""
@@ -177,7 +177,7 @@ class Writer:
     def _read_state(self) -> None:
         factor = self._factor()
         self._id = identity(factor)
-        self.seen = Seen(self.connection, int.from_bytes(factor, "big") | 1)
+        self.seen = DedupIndex(self.connection, int.from_bytes(factor, "big") | 1)
         self.next = self._following()
         self._commits = self._meta_number("commits")
         rows = self.connection.execute(
@@ -358,7 +358,7 @@ class Writer:
 
     # ------------------------------------------------------------ jobs
 
-    def append(self, source: str, readings: list[Reading]) -> Written:
+    def append(self, source: str, readings: list[ParsedPage]) -> Written:
         """Write the readings' new events, rejects and memory."""
         self._admit()
         written = self._write_readings(source, readings)
@@ -375,7 +375,7 @@ class Writer:
             (name, str(number)),
         )
 
-    def _write_readings(self, source: str, readings: Sequence[Reading]) -> Written:
+    def _write_readings(self, source: str, readings: Sequence[ParsedPage]) -> Written:
         self._took_in = True
         written = Written()
         for reading in readings:
@@ -385,7 +385,7 @@ class Writer:
                 self._write_reject(source, reject)
         return written
 
-    def _write_events(self, reading: Reading, written: Written) -> None:
+    def _write_events(self, reading: ParsedPage, written: Written) -> None:
         fresh = self._fresh(reading.events)
         if not reading.provisional and len(fresh) < len(reading.events):
             unseen = {event.id for event in fresh}
@@ -547,7 +547,7 @@ class Writer:
         """It holds back nothing any more."""
         self._attached.discard(sink)
 
-    def prove(self) -> None:
+    def check_writable(self) -> None:
         """Write something that was not there before."""
         self._admit()
         now = str(epoch(self._clock.now()))
@@ -594,7 +594,7 @@ class Writer:
         )
         return Counter(sink for (sink,) in rows.fetchall())
 
-    def read_again(self, source: str, readings: Mapping[int, Reading]) -> Written:
+    def read_again(self, source: str, readings: Mapping[int, ParsedPage]) -> Written:
         """Write readings in exchange for the rejects that they were read in."""
         rows = self.connection.execute(
             "DELETE FROM quarantine WHERE source = ? AND n IN (SELECT value FROM json_each(?)) RETURNING n",

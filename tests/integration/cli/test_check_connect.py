@@ -7,19 +7,19 @@ from typing import Any
 
 import pytest
 
-from poller.qcloud.key_check import Standing, asked
+from poller.qcloud.key_check import KeyState, check_key
 from poller.qcloud.wire.account import Account
 from poller.sandbox import Answers, Customer, Load, Options, Sandbox
 from poller.settings import AccountSettings
 from tests.commands import poller
 from tests.patience import patiently
-from tests.scenario.environment import town
+from tests.scenario.environment import environment
 
 WRONG = "0" * 32
 
 
 def found(folder: Path, *, options: dict[str, Any] | None = None, **settings: Any) -> Any:
-    async def story() -> Any:
+    async def scenario() -> Any:
         async with Sandbox(Options(directory=folder, **(options or {}))) as box:
             account = {
                 "endpoint": box.endpoints["api"],
@@ -28,28 +28,28 @@ def found(folder: Path, *, options: dict[str, Any] | None = None, **settings: An
                 **settings,
             }
             async with Account("main", AccountSettings.model_validate(account)) as entered:
-                return await asked(entered)
+                return await check_key(entered)
 
-    return asyncio.run(patiently(story()))
+    return asyncio.run(patiently(scenario()))
 
 
 @pytest.mark.parametrize(
-    ("settings", "standing"),
+    ("settings", "state"),
     [
-        ({}, Standing.RIGHT),
-        ({"key": WRONG}, Standing.REFUSED),
-        ({"app_id": 999}, Standing.REFUSED),
-        ({"endpoint": "http://127.0.0.1:9/common_access"}, Standing.UNREACHABLE),
+        ({}, KeyState.RIGHT),
+        ({"key": WRONG}, KeyState.REFUSED),
+        ({"app_id": 999}, KeyState.REFUSED),
+        ({"endpoint": "http://127.0.0.1:9/common_access"}, KeyState.UNREACHABLE),
     ],
 )
 def test_a_key_is_right_or_refused_or_nobody_answers(
-    tmp_path: Path, settings: dict[str, Any], standing: Standing
+    tmp_path: Path, settings: dict[str, Any], state: KeyState
 ) -> None:
-    assert found(tmp_path, **settings).standing is standing
+    assert found(tmp_path, **settings).state is state
 
 
 def test_a_wrong_clock_is_no_wrong_key(tmp_path: Path) -> None:
-    assert found(tmp_path, options={"clock_offset": 1200.0}).standing is Standing.RIGHT
+    assert found(tmp_path, options={"clock_offset": 1200.0}).state is KeyState.RIGHT
 
 
 def test_every_form_of_answer_will_do(tmp_path: Path) -> None:
@@ -57,12 +57,12 @@ def test_every_form_of_answer_will_do(tmp_path: Path) -> None:
         ({"ret": "string", "extra": True, "gzip": True}, {"encoding": "utf-16", "pretty": True})
     ):
         options = {"answers": Answers(**form)}  # type: ignore[arg-type]
-        assert found(tmp_path / f"right{number}", options=options).standing is Standing.RIGHT
-        assert found(tmp_path / f"wrong{number}", options=options, key=WRONG).standing is Standing.REFUSED
+        assert found(tmp_path / f"right{number}", options=options).state is KeyState.RIGHT
+        assert found(tmp_path / f"wrong{number}", options=options, key=WRONG).state is KeyState.REFUSED
 
 
 def test_the_command_says_it_for_each_account_and_shows_no_key(tmp_path: Path) -> None:
-    with town(tmp_path) as place:
+    with environment(tmp_path) as place:
         place.ask(lambda: place.sandbox.enqueue(Load(count=50)))
         good = {"endpoint": place.endpoint, "app_id": Customer().app_id, "key": Customer().key}
         config = {

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from poller.core.errors import StorageError, StorageLocked
-from poller.core.model import Page
+from poller.core.model import RawPage
 from poller.pipeline.journal import LARGEST_PAGE, Journal
 from poller.pipeline.journal_file import BLOCK, framed
 from tests.patience import PATIENCE
@@ -21,8 +21,8 @@ SIZE = 16 * 1024 * 1024
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def page(body: bytes, source: str = "shots") -> Page:
-    return Page(source=source, received_at=WHEN, status=200, encoding="", whole=True, body=body)
+def page(body: bytes, source: str = "shots") -> RawPage:
+    return RawPage(source=source, received_at=WHEN, status=200, encoding="", whole=True, body=body)
 
 
 async def kept(journal: Journal, body: bytes) -> int:
@@ -51,7 +51,7 @@ def test_pages_that_were_not_released_come_back_in_order(tmp_path: Path) -> None
 
 
 def test_a_page_comes_back_whole_with_everything_around_it(tmp_path: Path) -> None:
-    full = Page(
+    full = RawPage(
         source="other", received_at=WHEN, status=502, encoding="gzip", whole=False, body=bytes(range(256))
     )
 
@@ -60,7 +60,7 @@ def test_a_page_comes_back_whole_with_everything_around_it(tmp_path: Path) -> No
             await journal.room()
             await journal.keep(full)
 
-    async def read() -> list[Page]:
+    async def read() -> list[RawPage]:
         async with Journal(tmp_path / "journal", SIZE) as journal:
             return [found for _, found in journal.left_over()]
 
@@ -298,7 +298,7 @@ async def test_a_second_process_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_failed_write_is_told_and_never_believed_again(tmp_path: Path) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with Journal(tmp_path / "journal", SIZE) as journal:
             number = await kept(journal, b"good")
             good, journal._fd = journal._fd, os.open(journal.path, os.O_RDONLY)  # every write now fails
@@ -311,7 +311,7 @@ def test_a_failed_write_is_told_and_never_believed_again(tmp_path: Path) -> None
                 await journal.room()
             assert number == 1
 
-    asyncio.run(story())
+    asyncio.run(scenario())
     assert left_over(tmp_path / "journal") == [b"good"]
 
 
@@ -321,12 +321,12 @@ def test_a_kept_page_survives_kill_9(tmp_path: Path) -> None:
         from pathlib import Path
         from datetime import datetime, UTC
         from poller.pipeline.journal import Journal
-        from poller.core.model import Page
+        from poller.core.model import RawPage
         async def main():
             journal = await Journal(Path(sys.argv[1]), 16 << 20).__aenter__()
             for n in range(20):
                 await journal.room()
-                page = Page(source="s", received_at=datetime.now(UTC), status=200, encoding="", whole=True,
+                page = RawPage(source="s", received_at=datetime.now(UTC), status=200, encoding="", whole=True,
                             body=b"%d" % n * 3000)
                 number = await journal.keep(page)
                 if n < 5:

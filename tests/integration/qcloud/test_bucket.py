@@ -15,7 +15,7 @@ from poller.sandbox import Customer
 from tests.commands import poller
 from tests.integration.sinks.download.shots import ok, serving
 from tests.patience import patiently
-from tests.scenario.environment import Town, town
+from tests.scenario.environment import Environment, environment
 
 HERE = AddressGuard([ip_network("127.0.0.0/8")])
 NO_BUCKET = b"<?xml version='1.0'?><Error><Code>NoSuchBucket</Code></Error>"
@@ -59,7 +59,7 @@ def test_who_does_not_answer_is_not_reachable() -> None:
     asyncio.run(patiently(main()))
 
 
-def checked(folder: Path, place: Town, base_url: str, sink: dict[str, Any]) -> tuple[int, str]:
+def checked(folder: Path, place: Environment, base_url: str, sink: dict[str, Any]) -> tuple[int, str]:
     good = {"endpoint": place.endpoint, "app_id": Customer().app_id, "key": Customer().key}
     config = {
         "accounts": {"main": {**good, "cos": {"base_url": base_url}}},
@@ -76,7 +76,7 @@ def checked(folder: Path, place: Town, base_url: str, sink: dict[str, Any]) -> t
 def test_a_bucket_that_is_not_there_fails_the_check_before_a_picture_is_lost(tmp_path: Path) -> None:
     archive = {"type": "download", "directory": str(tmp_path / "pictures"), "allow_cidr": ["127.0.0.0/8"]}
     console = {"type": "stdout"}
-    with town(tmp_path) as place, socket.create_server(("127.0.0.1", 0)) as silent:
+    with environment(tmp_path) as place, socket.create_server(("127.0.0.1", 0)) as silent:
         nobody = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         silent.close()
         wrong = place.pictures.replace(Customer().host_label, "wrong-1250000000")

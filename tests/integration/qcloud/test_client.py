@@ -12,7 +12,7 @@ import pytest
 import trustme
 
 from poller.core.errors import NotSent
-from poller.qcloud.wire.client import LARGEST_BODY, Answer, Client, Deadlines
+from poller.qcloud.wire.client import LARGEST_BODY, Client, Deadlines, HttpReply
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter, int], Awaitable[None]]
 QUICK = Deadlines(connect=0.5, progress=0.2, whole=2.0)
@@ -205,8 +205,8 @@ async def test_a_redirect_is_an_answer_and_is_not_followed(status: int) -> None:
         assert (answer.status, answer.whole, len(server.requests)) == (status, True, 1)
 
 
-def ask(answer: bytes, then: Callable[[asyncio.StreamWriter], None] | None = None) -> Answer:
-    async def run() -> Answer:
+def ask(answer: bytes, then: Callable[[asyncio.StreamWriter], None] | None = None) -> HttpReply:
+    async def run() -> HttpReply:
         async with serving(saying(answer, then)) as server, Client(server.url(), deadlines=QUICK) as client:
             return await client.get({})
 
@@ -237,7 +237,7 @@ def test_a_compressed_body_comes_as_it_was_sent() -> None:
     packed = gzip.compress(BODY)
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: GZIP\r\nDate: now\r\nContent-Length: %d\r\n\r\n"
     answer = ask(head % len(packed) + packed)
-    assert answer == Answer(status=200, encoding="gzip", whole=True, body=packed, date="now")
+    assert answer == HttpReply(status=200, encoding="gzip", whole=True, body=packed, date="now")
 
 
 @pytest.mark.parametrize("cut", range(0, len(BODY), 3))

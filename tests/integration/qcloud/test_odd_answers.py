@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from poller.core.model import Page, PollOutcome, Reading
+from poller.core.model import ParsedPage, PollOutcome, RawPage
 from poller.qcloud.wire.account import Account
 from poller.qcloud.wire.client import LARGEST_BODY, Client, Deadlines
 from poller.runtime.http_answer import MOST_INTERIM, AnswerReader
@@ -75,13 +75,13 @@ async def queue(*forms: Form) -> AsyncIterator[Queue]:
 
 
 @asynccontextmanager
-async def polling(port: int) -> AsyncIterator[Callable[[], Awaitable[tuple[Page, Reading]]]]:
+async def polling(port: int) -> AsyncIterator[Callable[[], Awaitable[tuple[RawPage, ParsedPage]]]]:
     given = {"app_id": "1250000000", "key": KEY, "endpoint": f"http://127.0.0.1:{port}/common_access"}
     account = Account("main", AccountSettings.model_validate(given), deadlines=QUICK)
     chosen = ScreenshotQueue.Settings.model_validate({"type": "screenshot_queue", "account": "main"})
     source = ScreenshotQueue("shots", chosen, {"main": account})
 
-    async def poll() -> tuple[Page, Reading]:
+    async def poll() -> tuple[RawPage, ParsedPage]:
         page = await source.fetch()
         return page, source.read(page, b"")
 
@@ -89,15 +89,15 @@ async def polling(port: int) -> AsyncIterator[Callable[[], Awaitable[tuple[Page,
         yield poll
 
 
-def polled(*forms: Form, polls: int = POLLS) -> tuple[list[tuple[Page, Reading]], Queue]:
-    async def run() -> tuple[list[tuple[Page, Reading]], Queue]:
+def polled(*forms: Form, polls: int = POLLS) -> tuple[list[tuple[RawPage, ParsedPage]], Queue]:
+    async def run() -> tuple[list[tuple[RawPage, ParsedPage]], Queue]:
         async with queue(*forms) as platform, polling(platform.port) as poll:
             return [await poll() for _ in range(polls)], platform
 
     return asyncio.run(patiently(run()))
 
 
-def names(reading: Reading) -> list[object]:
+def names(reading: ParsedPage) -> list[object]:
     return [event.fields["file_name"] for event in reading.events]
 
 
@@ -148,7 +148,7 @@ def test_what_is_odd_is_logged_once_for_each_kind_and_not_for_each_poll() -> Non
 
 
 def test_an_answer_that_repeats_our_request_in_a_header_or_in_its_body_shows_no_signature() -> None:
-    async def run() -> Page:
+    async def run() -> RawPage:
         async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             request = await reader.readuntil(b"\r\n\r\n")
             writer.write(b"{" + request + KEY.encode())

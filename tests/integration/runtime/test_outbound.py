@@ -19,7 +19,7 @@ from poller.runtime.http_client import Lost, Poster, Route, Unreachable, client_
 from poller.runtime.outbound import AddressGuard, AddressRefused
 from poller.runtime.resolver import AddrInfo, Resolver
 from poller.sinks.download.handle import BadUrl, TransferFailed
-from poller.sinks.download.transfers import Transfers, Wish
+from poller.sinks.download.transfers import TransferRequest, Transfers
 
 Get = Callable[[str, AddressGuard], Coroutine[Any, Any, tuple[Exception | None, int]]]
 
@@ -210,7 +210,7 @@ class _Ignored:
 
 async def _get_by_libcurl(url: str, guard: AddressGuard) -> tuple[Exception | None, int]:
     async with _loopback() as server, Transfers(guard, per_host=1, timeout=30) as transfers:
-        [error] = await transfers.get([Wish(url.replace("PORT", str(server.port)), _Ignored())])
+        [error] = await transfers.get([TransferRequest(url.replace("PORT", str(server.port)), _Ignored())])
         assert error is None or isinstance(error, TransferFailed | BadUrl)
         return error, server.connections
 

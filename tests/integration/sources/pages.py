@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from poller.core.model import Event, Page, PollOutcome, Reading, parse_event
+from poller.core.model import Event, ParsedPage, PollOutcome, RawPage, parse_event
 from poller.qcloud.wire.account import Account
 from poller.settings import AccountSettings, CosSettings
 from poller.sources.screenshot_queue import ScreenshotQueue
@@ -26,8 +26,8 @@ def source(count: int = 100) -> ScreenshotQueue:
 
 def read(
     body: bytes, *, status: int = 200, whole: bool = True, encoding: str = "", count: int = 100
-) -> Reading:
-    page = Page(
+) -> ParsedPage:
+    page = RawPage(
         source="shots", received_at=RECEIVED, status=status, encoding=encoding, whole=whole, body=body
     )
     return source(count).read(page, b"memory")
@@ -45,7 +45,7 @@ def raw(n: int, **more: object) -> bytes:
     return json.dumps(message(n, **more)).encode()
 
 
-def names(reading: Reading) -> list[object]:
+def names(reading: ParsedPage) -> list[object]:
     return [event.fields["file_name"] for event in reading.events]
 
 
@@ -113,7 +113,7 @@ def assert_public(event: Event) -> None:
     assert bytes(back.message) == bytes(event.message)
 
 
-def assert_all_read(reading: Reading, count: int) -> None:
+def assert_all_read(reading: ParsedPage, count: int) -> None:
     assert sorted(map(str, names(reading))) == sorted(map(str, expected(count)))
     assert reading.outcome is (PollOutcome.FULL if count == 3 else PollOutcome.PARTIAL)
     for event in reading.events:

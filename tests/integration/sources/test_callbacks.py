@@ -15,9 +15,9 @@ import structlog
 import uvloop
 
 from poller.core.errors import BadConfiguration, StorageError, StorageFull
-from poller.core.model import Event, Page, PushOutcome
+from poller.core.model import Event, PushOutcome, RawPage
 from poller.core.ports import PushedSource
-from poller.pipeline.push_intake import Reception
+from poller.pipeline.push_intake import PushIntake
 from poller.qcloud.wire.account import Account
 from poller.runtime import http_server as listen
 from poller.runtime.addresses import address
@@ -67,13 +67,13 @@ class Door:
     """An entrance that keeps what it is given, or refuses as told."""
 
     def __init__(self) -> None:
-        self.pages: list[Page] = []
+        self.pages: list[RawPage] = []
         self.away: list[tuple[PushOutcome, str]] = []
         self.error: StorageError | None = None
         self.hold: asyncio.Event | None = None
         self.begun = asyncio.Event()
 
-    async def accept(self, page: Page) -> None:
+    async def accept(self, page: RawPage) -> None:
         self.begun.set()
         if self.hold is not None:
             await self.hold.wait()
@@ -102,15 +102,15 @@ def source(clock: Clock | None = None, skew: float = 0.0, **settings: Any) -> Ca
     return Callbacks("pushed", read, {"main": account(skew)}, clock or Told())
 
 
-Story = Callable[[Callbacks, Door], Awaitable[None]]
+Scenario = Callable[[Callbacks, Door], Awaitable[None]]
 
 
-def tell(story: Story, *, clock: Clock | None = None, skew: float = 0.0, **settings: Any) -> Door:
+def tell(scenario: Scenario, *, clock: Clock | None = None, skew: float = 0.0, **settings: Any) -> Door:
     async def told() -> Door:
         made, door = source(clock, skew, **settings), Door()
         made.attach(door)
         async with made:
-            await story(made, door)
+            await scenario(made, door)
         return door
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # what the program runs on
@@ -168,7 +168,7 @@ def test_every_published_notification_is_taken_and_answered_as_the_platform_want
     when = fields.get("create_time") or fields.get("event_time") or fields["end_time"]
     clock = Told(datetime.fromtimestamp(when, UTC) + timedelta(seconds=4))
 
-    async def story(to: Callbacks, door: Door) -> None:
+    async def scenario(to: Callbacks, door: Door) -> None:
         for t in (when + 604, str(when + 664)):
             assert await push(to, signed(fields, t=t)) == OK
         first, second = events(to, door)
@@ -176,11 +176,11 @@ def test_every_published_notification_is_taken_and_answered_as_the_platform_want
         assert first.stream_id == fields["stream_id"]
         assert door.pages[0].received_at == clock.now()
 
-    tell(story, clock=clock)
+    tell(scenario, clock=clock)
 
 
 def test_the_answer_is_json_and_the_connection_ends() -> None:
-    async def story(to: Callbacks, door: Door) -> None:
+    async def scenario(to: Callbacks, door: Door) -> None:
         host, _, port = to.address.rpartition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(request(good()))
@@ -188,32 +188,32 @@ def test_the_answer_is_json_and_the_connection_ends() -> None:
         assert b"content-type: application/json" in head
         writer.close()
 
-    tell(story)
+    tell(scenario)
 
 
 @pytest.mark.parametrize(
     "type", ["application/json", "application/json; charset=utf-8", "Application/JSON;charset=UTF-8"]
 )
 def test_any_spelling_of_the_content_type_is_taken(type: str) -> None:
-    async def story(to: Callbacks, door: Door) -> None:
+    async def scenario(to: Callbacks, door: Door) -> None:
         assert await push(to, good(), f"Content-Type: {type}") == OK
 
-    tell(story)
+    tell(scenario)
 
 
 def test_a_chunked_body_is_taken() -> None:
-    async def story(to: Callbacks, door: Door) -> None:
+    async def scenario(to: Callbacks, door: Door) -> None:
         body = good()
         chunks = b"".join(b"%x\r\n%s\r\n" % (len(p), p) for p in (body[:7], body[7:])) + b"0\r\n\r\n"
         sent = request(chunks, "Transfer-Encoding: chunked", length=False)
         assert await ask(to, sent) == OK
         assert len(door.pages) == 1
 
-    tell(story)
+    tell(scenario)
 
 
 def test_a_picture_may_be_fetched_from_the_accounts_hosts_and_from_no_other() -> None:
-    async def story(to: Callbacks, door: Door) -> None:
+    async def scenario(to: Callbacks, door: Door) -> None:
         await push(to, good(1))
         await push(to, good(2, pic_full_url="http://127.0.0.1:9464/metrics"))
         own, foreign = events(to, door)
@@ -223,16 +223,16 @@ def test_a_picture_may_be_fetched_from_the_accounts_hosts_and_from_no_other() ->
         with pytest.raises(Exception, match="allow_hosts"):
             vet(foreign.url, hosts)
 
-    tell(story)
+    tell(scenario)
 
 
 def test_a_burst_is_taken_whole() -> None:
-    async def story(to: Callbacks, door: Door) -> None:
+    async def scenario(to: Callbacks, door: Door) -> None:
         answers = await asyncio.gather(*(push(to, good(n)) for n in range(200)))
         assert set(answers) == {OK}
         assert len({event.id for event in events(to, door)}) == 200
 
-    tell(story)
+    tell(scenario)
 
 
 # ---------------------------------------------------------------- what is refused
@@ -257,13 +257,13 @@ SIGNED_BADLY = signed(shot(1), key="another key", now=EPOCH)
     ],
 )
 def test_any_other_path_or_method_is_not_there_and_gives_no_hint(sent: bytes) -> None:
-    async def story(to: Callbacks, door: Door) -> None:
+    async def scenario(to: Callbacks, door: Door) -> None:
         status, body = await ask(to, sent)
         assert (status, body) in ((404, b""), (0, b""))
         assert door.away == [(PushOutcome.REFUSED, "")]
         assert door.pages == []
 
-    tell(story)
+    tell(scenario)
 
 
 AHEAD_A = f"room_{int(EPOCH)}_{int(EPOCH)}_70_300_169.jpg"
@@ -316,19 +316,19 @@ REFUSED, SIGNATURE = PushOutcome.REFUSED, PushOutcome.REFUSED_SIGNATURE
 def test_each_check_refuses_for_its_own_reason(
     sent: bytes, status: int, outcome: PushOutcome, reason: str
 ) -> None:
-    async def story(to: Callbacks, door: Door) -> None:
+    async def scenario(to: Callbacks, door: Door) -> None:
         assert await ask(to, sent) in ((status, b""), (0, b""))
         assert door.away == [(outcome, f"{reason}, from 127.0.0.1")]
         assert door.pages == []
         assert await push(to, good()) == OK
 
-    tell(story)
+    tell(scenario)
 
 
 def test_the_checks_come_in_the_order_of_what_they_cost() -> None:
     elsewhere: dict[str, Any] = {"allow_from": ["192.0.2.0/24"], "trusted_proxies": ["127.0.0.1"]}
 
-    async def story(to: Callbacks, door: Door) -> None:
+    async def scenario(to: Callbacks, door: Door) -> None:
         inside = "X-Forwarded-For: 192.0.2.9"
         large, form = "Content-Length: 999999", "Content-Type: text/plain"
         wrong = [
@@ -353,11 +353,11 @@ def test_the_checks_come_in_the_order_of_what_they_cost() -> None:
         ]
         assert await push(to, good(), inside) == OK
 
-    tell(story, **elsewhere)
+    tell(scenario, **elsewhere)
 
 
 def test_an_endless_body_is_cut_off_at_the_limit() -> None:
-    async def story(to: Callbacks, door: Door) -> None:
+    async def scenario(to: Callbacks, door: Door) -> None:
         host, _, port = to.address.rpartition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(request(b"", "Transfer-Encoding: chunked", length=False))
@@ -370,11 +370,11 @@ def test_an_endless_body_is_cut_off_at_the_limit() -> None:
         assert door.away == [(REFUSED, "larger than 256 KiB, from 127.0.0.1")]
         writer.close()
 
-    tell(story)
+    tell(scenario)
 
 
 def test_a_body_that_is_cut_or_broken_is_nobodys_notification() -> None:
-    async def story(to: Callbacks, door: Door) -> None:
+    async def scenario(to: Callbacks, door: Door) -> None:
         host, _, port = to.address.rpartition(":")
         _, writer = await asyncio.open_connection(host, int(port))
         writer.write(request(good(2))[:-20])  # whole, it would be a second page
@@ -387,14 +387,14 @@ def test_a_body_that_is_cut_or_broken_is_nobodys_notification() -> None:
         assert len(door.pages) == 1
 
     with structlog.testing.capture_logs() as logs:
-        tell(story)
+        tell(scenario)
     assert logs == []
 
 
 def test_what_is_sent_slowly_is_cut_and_others_are_served_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(receiver, "DEADLINE", 0.5)
 
-    async def story(to: Callbacks, door: Door) -> None:
+    async def scenario(to: Callbacks, door: Door) -> None:
         host, _, port = to.address.rpartition(":")
         body, began = good(), time.monotonic()
 
@@ -418,14 +418,14 @@ def test_what_is_sent_slowly_is_cut_and_others_are_served_meanwhile(monkeypatch:
         assert await push(to, good(3)) == OK
         assert len(door.pages) == 2
 
-    tell(story)
+    tell(scenario)
 
 
 def test_a_flood_of_connections_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(receiver, "DEADLINE", 0.5)
     monkeypatch.setattr(receiver, "MOST_CONNECTIONS", 20)
 
-    async def story(to: Callbacks, door: Door) -> None:
+    async def scenario(to: Callbacks, door: Door) -> None:
         host, _, port = to.address.rpartition(":")
         flood = [await asyncio.open_connection(host, int(port)) for _ in range(60)]
         for reader, writer in flood:
@@ -434,7 +434,7 @@ def test_a_flood_of_connections_is_bounded(monkeypatch: pytest.MonkeyPatch) -> N
             writer.close()
         assert await push(to, good()) == OK
 
-    tell(story)
+    tell(scenario)
     assert listen.MOST_CONNECTIONS == 64
 
 
@@ -449,33 +449,33 @@ def test_a_flood_of_connections_is_bounded(monkeypatch: pytest.MonkeyPatch) -> N
     ],
 )
 def test_a_picture_of_this_minute_is_taken(fields: dict[str, Any]) -> None:
-    async def story(to: Callbacks, door: Door) -> None:
+    async def scenario(to: Callbacks, door: Door) -> None:
         assert await push(to, good(**fields)) == OK
 
-    tell(story)
+    tell(scenario)
 
 
 def test_what_nothing_proves_is_provisional() -> None:
-    async def story(to: Callbacks, door: Door) -> None:
+    async def scenario(to: Callbacks, door: Door) -> None:
         for fields in (shot(1), RECORDING_2018):
             assert await push(to, signed(fields, now=EPOCH)) == OK
         assert [to.read(page).provisional for page in door.pages] == [True, True]
 
-    tell(story)
+    tell(scenario)
 
 
 def test_a_shot_is_ahead_by_the_platforms_clock_and_by_ours() -> None:
-    async def story(to: Callbacks, door: Door) -> None:
+    async def scenario(to: Callbacks, door: Door) -> None:
         assert await push(to, good(create_time=int(EPOCH) + 120)) == OK
 
-    tell(story, skew=100.0)
+    tell(scenario, skew=100.0)
 
 
 # ---------------------------------------------------------------- repeats, keys, clocks
 
 
 def test_a_captured_notification_that_is_sent_again_is_answered_and_stored_once() -> None:
-    async def story(to: Callbacks, door: Door) -> None:
+    async def scenario(to: Callbacks, door: Door) -> None:
         for _ in range(5):
             assert await push(to, good()) == OK
         assert len(door.pages) == 1
@@ -483,11 +483,11 @@ def test_a_captured_notification_that_is_sent_again_is_answered_and_stored_once(
         assert await push(to, good(2)) == OK
         assert len(door.pages) == 2, "the signature covers no body, so another body is another notification"
 
-    tell(story)
+    tell(scenario)
 
 
 def test_a_repeat_that_comes_before_the_commit_waits_for_its_own() -> None:
-    async def story(to: Callbacks, door: Door) -> None:
+    async def scenario(to: Callbacks, door: Door) -> None:
         door.hold = asyncio.Event()
         first = asyncio.ensure_future(push(to, good()))
         await door.begun.wait()
@@ -499,12 +499,12 @@ def test_a_repeat_that_comes_before_the_commit_waits_for_its_own() -> None:
         assert [await first, await second] == [OK, OK]
         assert len({event.id for event in events(to, door)}) == 1
 
-    tell(story)
+    tell(scenario)
 
 
 @pytest.mark.parametrize("error", [StorageFull("disk full"), StorageError("I/O error")])
 def test_what_could_not_be_committed_is_refused_and_taken_when_it_comes_again(error: StorageError) -> None:
-    async def story(to: Callbacks, door: Door) -> None:
+    async def scenario(to: Callbacks, door: Door) -> None:
         door.error = error
         for _ in range(3):
             assert await push(to, good()) == (503, b"")
@@ -513,13 +513,13 @@ def test_what_could_not_be_committed_is_refused_and_taken_when_it_comes_again(er
         assert len(door.pages) == 1
         assert door.away == []
 
-    tell(story)
+    tell(scenario)
 
 
 def test_a_notification_is_known_as_long_as_its_signature_lives() -> None:
     clock = Told()
 
-    async def story(to: Callbacks, door: Door) -> None:
+    async def scenario(to: Callbacks, door: Door) -> None:
         body = signed(shot(1), t=int(EPOCH) + 600)
         assert await push(to, body) == OK
         for seconds, status in ((4199, 200), (4201, 403)):
@@ -527,7 +527,7 @@ def test_a_notification_is_known_as_long_as_its_signature_lives() -> None:
             assert (await push(to, body))[0] == status
         assert len(door.pages) == 1
 
-    tell(story, clock=clock)
+    tell(scenario, clock=clock)
 
 
 def test_either_key_is_good_during_rotation_and_the_old_one_is_not_afterwards() -> None:
@@ -566,14 +566,14 @@ def test_either_key_is_good_during_rotation_and_the_old_one_is_not_afterwards() 
 def test_a_push_is_good_by_our_clock_or_by_the_platforms_as_far_as_that_is_believed(
     skew: float, late: int, status: int
 ) -> None:
-    async def story(to: Callbacks, door: Door) -> None:
+    async def scenario(to: Callbacks, door: Door) -> None:
         assert (await push(to, signed(shot(1), t=int(EPOCH) + late)))[0] == status
 
-    tell(story, skew=skew)
+    tell(scenario, skew=skew)
 
 
 def test_unsigned_notifications_are_taken_only_where_that_is_allowed_and_from_there() -> None:
-    async def story(to: Callbacks, door: Door) -> None:
+    async def scenario(to: Callbacks, door: Door) -> None:
         unsigned = json.dumps(shot(1)).encode()
         assert await push(to, unsigned) == OK
         assert await push(to, unsigned) == OK
@@ -584,7 +584,7 @@ def test_unsigned_notifications_are_taken_only_where_that_is_allowed_and_from_th
 
     keys: list[dict[str, Any]] = [{}, {"key": KEY}]
     for more in keys:
-        tell(story, unsigned="allow", allow_from=["127.0.0.0/8"], trusted_proxies=["127.0.0.1"], **more)
+        tell(scenario, unsigned="allow", allow_from=["127.0.0.0/8"], trusted_proxies=["127.0.0.1"], **more)
 
 
 # ---------------------------------------------------------------- who calls
@@ -625,16 +625,16 @@ def test_the_caller_is_the_rightmost_hop_that_is_no_trusted_proxy(
 
 
 def test_an_allow_list_holds_for_signed_notifications_too() -> None:
-    async def story(to: Callbacks, door: Door) -> None:
+    async def scenario(to: Callbacks, door: Door) -> None:
         for hop, status in (("192.0.2.77", 200), ("192.0.3.1", 403), ("2001:db8::5", 200), ("x", 403)):
             assert (await push(to, good(), f"X-Forwarded-For: 10.0.0.1, {hop}"))[0] == status
         assert (await push(to, good()))[0] == 403, "the proxy itself is none of them"
 
-    tell(story, allow_from=["192.0.2.0/24", "2001:db8::/32"], trusted_proxies=["127.0.0.1"])
+    tell(scenario, allow_from=["192.0.2.0/24", "2001:db8::/32"], trusted_proxies=["127.0.0.1"])
 
 
 def test_wrong_signatures_are_told_a_few_times_and_never_cost_a_good_one_its_answer() -> None:
-    async def story(to: Callbacks, door: Door) -> None:
+    async def scenario(to: Callbacks, door: Door) -> None:
         async def wrong(hop: str) -> int:
             return (await push(to, SIGNED_BADLY, f"X-Forwarded-For: {hop}"))[0]
 
@@ -644,7 +644,7 @@ def test_wrong_signatures_are_told_a_few_times_and_never_cost_a_good_one_its_ans
         assert len([reason for _, reason in door.away if reason]) == TOLD + 1
         assert len(door.away) == TOLD + 6
 
-    tell(story, trusted_proxies=["127.0.0.1"])
+    tell(scenario, trusted_proxies=["127.0.0.1"])
 
 
 def test_the_table_of_refusals_is_bounded_and_forgets() -> None:
@@ -673,7 +673,7 @@ def test_the_table_of_what_was_taken_is_bounded_and_forgets() -> None:
 
 
 def test_what_opens_a_stream_or_signs_never_gets_past_the_receiver() -> None:
-    async def story(to: Callbacks, door: Door) -> None:
+    async def scenario(to: Callbacks, door: Door) -> None:
         fields = {
             **RECORDING_2018,
             "note": f"{KEY} {PATH} the api key",
@@ -693,7 +693,7 @@ def test_what_opens_a_stream_or_signs_never_gets_past_the_receiver() -> None:
         for secret in (PUSH_SECRET, KEY, PATH, signature("another key", int(EPOCH) + 600)):
             assert secret not in told
 
-    tell(story)
+    tell(scenario)
 
 
 # ---------------------------------------------------------------- with the core
@@ -703,7 +703,7 @@ def test_what_was_answered_is_in_the_spool_and_a_closed_receiver_takes_nothing(t
     async def told() -> None:
         metrics, made = Metrics(), source(Clock())
         async with sqlite_spool(tmp_path) as spool:
-            reception = Reception(made, spool, metrics=metrics)
+            reception = PushIntake(made, spool, metrics=metrics)
             made.attach(reception)
             async with made:
                 assert (await push(made, signed(shot(0))))[0] == 503, "not begun"
@@ -730,7 +730,7 @@ def test_what_was_answered_is_in_the_spool_and_a_closed_receiver_takes_nothing(t
 
 
 def test_at_a_stop_what_was_sent_whole_is_still_answered() -> None:
-    async def story(to: Callbacks, door: Door) -> None:
+    async def scenario(to: Callbacks, door: Door) -> None:
         door.hold = asyncio.Event()
         pushes = [asyncio.ensure_future(push(to, good(n))) for n in range(5)]
         await door.begun.wait()
@@ -742,7 +742,7 @@ def test_at_a_stop_what_was_sent_whole_is_still_answered() -> None:
         assert await asyncio.gather(*pushes) == [OK] * 5
         await closing
 
-    tell(story)
+    tell(scenario)
 
 
 # ---------------------------------------------------------------- settings

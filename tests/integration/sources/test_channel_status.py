@@ -10,15 +10,21 @@ from typing import Any
 
 import pytest
 
-from poller.core.model import Event, Page, PollOutcome, Reading
+from poller.core.model import Event, ParsedPage, PollOutcome, RawPage
 from poller.qcloud.wire.account import Account
 from poller.sandbox import Answers, Customer, Load, Sandbox
 from poller.settings import AccountSettings
-from poller.sources.channel_status import ChannelStatus, ChannelStatusSettings, Known, Round, learned
+from poller.sources.channel_status import (
+    ChannelStatus,
+    ChannelStatusSettings,
+    Known,
+    PollSchedule,
+    learn_state,
+)
 from poller.testing import START
-from tests.scenario.environment import town
+from tests.scenario.environment import environment
 from tests.scenario.environment import until as until_in_town
-from tests.scenario.rig import story
+from tests.scenario.rig import scenario
 
 from .platform import configured, play, running, told, until, until_told
 
@@ -35,7 +41,7 @@ def states(events: list[Event]) -> list[tuple[str, object]]:
 def walked(*said: str, confirm: int = 3) -> list[tuple[int, str]]:
     known, changes = Known(), []
     for moment, state in enumerate(said, start=1):
-        known, changed = learned(known, state, float(moment), confirm)
+        known, changed = learn_state(known, state, float(moment), confirm)
         if changed is not None:
             changes.append((int(changed), known.state))
     return changes
@@ -72,7 +78,9 @@ def test_how_many_answers_confirm_can_be_set() -> None:
 # ---------------------------------------------------------------- whose turn it is, without a clock
 
 
-def asked(turns: Round, seconds: float, step: float = 0.001, start: float = 0.0) -> list[tuple[float, str]]:
+def asked(
+    turns: PollSchedule, seconds: float, step: float = 0.001, start: float = 0.0
+) -> list[tuple[float, str]]:
     found = []
     for n in range(int(seconds / step)):
         now = start + n * step
@@ -82,7 +90,7 @@ def asked(turns: Round, seconds: float, step: float = 0.001, start: float = 0.0)
 
 
 def test_each_channel_is_asked_once_in_an_interval_and_evenly() -> None:
-    turns = Round(10.0)
+    turns = PollSchedule(10.0)
     turns.follow([str(n) for n in range(100)], 0.0)
     calls = asked(turns, 30.0)
     assert len(calls) in range(299, 302)
@@ -93,7 +101,7 @@ def test_each_channel_is_asked_once_in_an_interval_and_evenly() -> None:
 
 
 def test_a_doubtful_channel_is_asked_sooner_but_never_more_than_two_for_one() -> None:
-    turns = Round(8.0)
+    turns = PollSchedule(8.0)
     turns.follow([str(n) for n in range(80)], 0.0)
     turns.doubt("7", 0.0)
     first = next(now for now, channel in asked(turns, 8.0) if channel == "7" and now >= 1.9)
@@ -104,7 +112,7 @@ def test_a_doubtful_channel_is_asked_sooner_but_never_more_than_two_for_one() ->
 
 
 def test_channels_come_and_go() -> None:
-    turns = Round(10.0)
+    turns = PollSchedule(10.0)
     assert turns.wait(0.0) is None
     turns.follow(["a"], 0.0)
     assert turns.take(0.0) == "a"
@@ -116,7 +124,7 @@ def test_channels_come_and_go() -> None:
 
 
 def test_a_late_caller_does_not_make_up_for_a_long_pause() -> None:
-    turns = Round(10.0)
+    turns = PollSchedule(10.0)
     turns.follow([str(n) for n in range(100)], 0.0)
     asked(turns, 1.0)
     late = [turns.take(1000.0) for _ in range(100)]
@@ -132,9 +140,9 @@ def source(**settings: Any) -> ChannelStatus:
     return ChannelStatus("states", built, {"main": account})
 
 
-def page(body: object, status: int = 200) -> Page:
+def page(body: object, status: int = 200) -> RawPage:
     text = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return Page(
+    return RawPage(
         source="states", received_at=START, status=status, encoding="", whole=True, body=text, about="room"
     )
 
@@ -148,7 +156,7 @@ def test_an_event_tells_state_rate_and_reception() -> None:
     assert json.loads(event.message) == body["output"]
     assert (reading.outcome, reading.about) == (PollOutcome.FULL, "room")
     again = source().read(page(body), reading.memory)
-    assert again == Reading(
+    assert again == ParsedPage(
         events=(), rejects=(), outcome=PollOutcome.FULL, memory=reading.memory, about="room"
     )
 
@@ -240,7 +248,7 @@ def test_a_refused_source_says_so_and_recovers(tmp_path: Path) -> None:
     async def scene(box: Sandbox) -> None:
         config = configured(tmp_path, box, {"states": {**QUICK, "channels": ["a"]}}, key="wrong")
         async with running(config) as daemon:
-            await until(lambda: daemon.crew.intakes[0].failing)
+            await until(lambda: daemon.components.intakes[0].failing)
             assert await told(daemon, "channel") == []
 
     play(tmp_path, scene)
@@ -255,8 +263,8 @@ def test_calls_for_many_channels_are_even_and_cheap(tmp_path: Path, soak: bool) 
     states = {"type": "channel_status", "account": "main", "channels": channels, "interval": f"{interval}s"}
     sinks = {"console": {"type": "stdout"}}
     with (
-        town(tmp_path) as place,
-        story(place, tmp_path, sinks=sinks, sources={"states": states}) as told_story,
+        environment(tmp_path) as place,
+        scenario(place, tmp_path, sinks=sinks, sources={"states": states}) as told_story,
     ):
         for channel in random.Random(1).sample(channels, many // 2):
             place.ask(lambda channel=channel: place.sandbox.channels.begin(MINE.app_id, channel))  # type: ignore[misc]

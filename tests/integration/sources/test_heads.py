@@ -12,7 +12,7 @@ from poller.runtime import http_server as listen
 from poller.sources.callbacks import Callbacks, receiver
 from tests.patience import PATIENCE
 
-from .test_callbacks import OK, Door, Story, ask, good, push, request, tell
+from .test_callbacks import OK, Door, Scenario, ask, good, push, request, tell
 
 REFUSED = PushOutcome.REFUSED
 CERTIFICATE = "X-Client-Cert: " + "M" * 4200
@@ -40,17 +40,17 @@ def reasons(door: Door) -> list[str]:
     ids=lambda headers: f"{len(headers)} of {len(headers[0])}",
 )
 def test_a_push_is_taken_whatever_a_proxy_adds_to_its_head(headers: list[str]) -> None:
-    async def story(to: Callbacks, door: Door) -> None:
+    async def scenario(to: Callbacks, door: Door) -> None:
         assert await push(to, good(), *headers) == OK
         assert len(door.pages) == 1
         assert door.away == []
 
-    tell(story)
+    tell(scenario)
 
 
 @pytest.mark.parametrize("expect", ["100-continue", "100-Continue", " 100-continue "])
 def test_a_sender_that_waits_for_100_continue_is_told_to_go_on_at_once(expect: str) -> None:
-    async def story(to: Callbacks, door: Door) -> None:
+    async def scenario(to: Callbacks, door: Door) -> None:
         host, _, port = to.address.rpartition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         head, body = request(good(), f"Expect: {expect}").split(b"\r\n\r\n")
@@ -62,7 +62,7 @@ def test_a_sender_that_waits_for_100_continue_is_told_to_go_on_at_once(expect: s
         writer.close()
         assert len(door.pages) == 1
 
-    tell(story)
+    tell(scenario)
 
 
 @pytest.mark.parametrize(
@@ -74,26 +74,26 @@ def test_a_sender_that_waits_for_100_continue_is_told_to_go_on_at_once(expect: s
     ],
 )
 def test_a_sender_that_waits_is_refused_before_it_sends(headers: list[str], path: str, status: int) -> None:
-    async def story(to: Callbacks, door: Door) -> None:
+    async def scenario(to: Callbacks, door: Door) -> None:
         length = not any(header.startswith("Content-Length") for header in headers)
         where = {"path": path} if path else {}
         head = request(good(), "Expect: 100-continue", *headers, length=length, **where).split(b"\r\n\r\n")[0]
         assert (await ask(to, head + b"\r\n\r\n"))[0] == status
         assert [outcome for outcome, _ in door.away] == [REFUSED]
 
-    tell(story)
+    tell(scenario)
 
 
 def test_http_1_0_is_never_told_to_continue() -> None:
-    async def story(to: Callbacks, door: Door) -> None:
+    async def scenario(to: Callbacks, door: Door) -> None:
         sent = request(good(), "Expect: 100-continue").replace(b"HTTP/1.1", b"HTTP/1.0", 1)
         assert await ask(to, sent) == OK
 
-    tell(story)
+    tell(scenario)
 
 
 def test_who_sends_a_push_and_shuts_its_side_still_gets_the_answer() -> None:
-    async def story(to: Callbacks, door: Door) -> None:
+    async def scenario(to: Callbacks, door: Door) -> None:
         host, _, port = to.address.rpartition(":")
         door.hold = asyncio.Event()
         reader, writer = await asyncio.open_connection(host, int(port))
@@ -105,7 +105,7 @@ def test_who_sends_a_push_and_shuts_its_side_still_gets_the_answer() -> None:
         assert (await reader.read()).startswith(b"HTTP/1.1 200 OK\r\n")
         writer.close()
 
-    tell(story)
+    tell(scenario)
 
 
 # ---------------------------------------------------------------- heads that are refused
@@ -139,7 +139,7 @@ FLAWS = {
 def test_every_head_that_is_no_request_is_refused_counted_and_logged(name: str) -> None:
     sent, reason = FLAWS[name]
 
-    async def story(to: Callbacks, door: Door) -> None:
+    async def scenario(to: Callbacks, door: Door) -> None:
         status, body = await ask(to, sent)
         wanted = (0, 431) if reason == "a head of more than 32 KiB" else (0, 400, 404, 431)
         assert status in wanted, (status, body)
@@ -151,7 +151,7 @@ def test_every_head_that_is_no_request_is_refused_counted_and_logged(name: str) 
             assert reasons(door)[0].endswith(", from 127.0.0.1")
         assert await push(to, good()) == OK
 
-    tell(story)
+    tell(scenario)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_who_never_ends_its_request_is_cut_and_counted(
     else:
         monkeypatch.setattr(listen, "IDLE", 0.3)
 
-    async def story(to: Callbacks, door: Door) -> None:
+    async def scenario(to: Callbacks, door: Door) -> None:
         began = time.monotonic()
         assert await ask(to, sent) in ((0, b""), (400, b""))
         assert time.monotonic() - began < 4
@@ -179,13 +179,13 @@ def test_who_never_ends_its_request_is_cut_and_counted(
             await asyncio.sleep(0.01)
         assert door.away == [(REFUSED, f"{reason}, from 127.0.0.1")]
 
-    tell(story)
+    tell(scenario)
 
 
 @pytest.mark.parametrize("reset", [False, True])
 @pytest.mark.parametrize("sent", [b"P", b"POST / HTTP/1.1\r\nHo", request(good())[:-5]])
 def test_who_goes_away_within_its_request_is_counted(sent: bytes, reset: bool) -> None:
-    async def story(to: Callbacks, door: Door) -> None:
+    async def scenario(to: Callbacks, door: Door) -> None:
         host, _, port = to.address.rpartition(":")
         _, writer = await asyncio.open_connection(host, int(port))
         writer.write(sent)
@@ -198,11 +198,11 @@ def test_who_goes_away_within_its_request_is_counted(sent: bytes, reset: bool) -
         assert [outcome for outcome, _ in door.away] == [REFUSED]
         assert reasons(door)[0] in ("ended before its head did, from 127.0.0.1", "cut, from 127.0.0.1")
 
-    tell(story)
+    tell(scenario)
 
 
 def test_a_look_whether_the_port_is_open_is_no_refusal() -> None:
-    async def story(to: Callbacks, door: Door) -> None:
+    async def scenario(to: Callbacks, door: Door) -> None:
         host, _, port = to.address.rpartition(":")
         for _ in range(5):
             _, writer = await asyncio.open_connection(host, int(port))
@@ -211,17 +211,17 @@ def test_a_look_whether_the_port_is_open_is_no_refusal() -> None:
         assert await push(to, good()) == OK
         assert door.away == []
 
-    tell(story)
+    tell(scenario)
 
 
 def test_refusals_are_logged_a_few_times_a_minute_however_many_there_are() -> None:
-    async def story(to: Callbacks, door: Door) -> None:
+    async def scenario(to: Callbacks, door: Door) -> None:
         for _ in range(50):
             await ask(to, b"nonsense\r\n\r\n")
         assert len(door.away) == 50
         assert len([reason for reason in reasons(door) if reason]) == 10
 
-    tell(story)
+    tell(scenario)
 
 
 # ---------------------------------------------------------------- one request a connection
@@ -230,7 +230,7 @@ def test_refusals_are_logged_a_few_times_a_minute_however_many_there_are() -> No
 @pytest.mark.parametrize("version", [b"HTTP/1.1", b"HTTP/1.0"])
 @pytest.mark.parametrize("header", ["Connection: keep-alive", "Connection: close", "X-A: b"])
 def test_a_second_push_on_a_connection_is_not_taken_without_an_answer(version: bytes, header: str) -> None:
-    async def story(to: Callbacks, door: Door) -> None:
+    async def scenario(to: Callbacks, door: Door) -> None:
         host, _, port = to.address.rpartition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         both = request(good(1), header) + request(good(2), header)
@@ -244,23 +244,23 @@ def test_a_second_push_on_a_connection_is_not_taken_without_an_answer(version: b
         # behind a `Connection: close` nothing may come: then the parser gives neither
         assert answer.count(b"HTTP/1.1 ") + answer.count(b"HTTP/1.0 ") == 1
 
-    tell(story)
+    tell(scenario)
 
 
 # ---------------------------------------------------------------- crowds
 
 
-def crowd(story: Story, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> Door:
+def crowd(scenario: Scenario, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> Door:
     monkeypatch.setattr(receiver, "MOST_CONNECTIONS", 40)
     monkeypatch.setattr(receiver, "MOST_OF_ONE", 10)
-    return tell(story, **settings)
+    return tell(scenario, **settings)
 
 
 @pytest.mark.parametrize("sent", [b"", b"POST / HT", request(good())[:-9]])
 def test_a_genuine_push_is_taken_beside_a_crowd_of_its_own_address(
     monkeypatch: pytest.MonkeyPatch, sent: bytes
 ) -> None:
-    async def story(to: Callbacks, door: Door) -> None:
+    async def scenario(to: Callbacks, door: Door) -> None:
         host, _, port = to.address.rpartition(":")
         slow = [await asyncio.open_connection(host, int(port)) for _ in range(60)]
         for _, writer in slow:
@@ -272,13 +272,13 @@ def test_a_genuine_push_is_taken_beside_a_crowd_of_its_own_address(
         for _, writer in slow:
             writer.close()
 
-    door = crowd(story, monkeypatch)
+    door = crowd(scenario, monkeypatch)
     assert len(door.away) >= 50
     assert {outcome for outcome, _ in door.away} == {REFUSED}
 
 
 def test_who_is_turned_away_is_answered_503(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def story(to: Callbacks, door: Door) -> None:
+    async def scenario(to: Callbacks, door: Door) -> None:
         host, _, port = to.address.rpartition(":")
         slow = [await asyncio.open_connection(host, int(port)) for _ in range(30)]
         heads = []
@@ -289,11 +289,11 @@ def test_who_is_turned_away_is_answered_503(monkeypatch: pytest.MonkeyPatch) -> 
         for _, writer in slow:
             writer.close()
 
-    crowd(story, monkeypatch)
+    crowd(scenario, monkeypatch)
 
 
 def test_behind_a_proxy_each_forwarded_address_has_its_places(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def story(to: Callbacks, door: Door) -> None:
+    async def scenario(to: Callbacks, door: Door) -> None:
         door.hold = asyncio.Event()
         crowded = [
             asyncio.ensure_future(push(to, good(number), "X-Forwarded-For: 198.51.100.7"))
@@ -306,6 +306,6 @@ def test_behind_a_proxy_each_forwarded_address_has_its_places(monkeypatch: pytes
         assert sorted(status for status, _ in await asyncio.gather(*crowded)) == [200] * 10 + [503] * 5
         assert await other == OK
 
-    door = crowd(story, monkeypatch, trusted_proxies=["127.0.0.1"])
+    door = crowd(scenario, monkeypatch, trusted_proxies=["127.0.0.1"])
     assert len(door.pages) == 11
     assert [reason for _, reason in door.away] == ["too many requests at once, from 198.51.100.7"] * 5

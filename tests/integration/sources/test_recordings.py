@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from poller.core.catalogue import Stream
-from poller.core.model import Page, PollOutcome, Reading, identity
+from poller.core.model import ParsedPage, PollOutcome, RawPage, identity
 from poller.qcloud.events.files import FileList, Segment
 from poller.qcloud.wire.account import Account
 from poller.sandbox import Answers, Customer, Sandbox
 from poller.settings import AccountSettings
-from poller.sources.recording_schedule import PAGE_SIZE, Call, Times, Visits
-from poller.sources.recordings import REMEMBERED, Recordings, RecordingsSettings, Seen, remembered
+from poller.sources.recording_schedule import PAGE_SIZE, Call, RecordingSchedule, Times
+from poller.sources.recordings import REMEMBERED, Recordings, RecordingsSettings, SegmentCursor, remembered
 from tests.sandbox.asking import record
 
 from .platform import configured, play, running, told, until, until_told
@@ -39,9 +39,11 @@ def row(vid: str = "v1", end: str = "2016-08-22 12:30:00", **more: object) -> di
     return {"vid": vid, "start_time": "2016-08-22 12:00:00", "end_time": end, **more}
 
 
-def read(*rows: object, memory: bytes = b"", at: datetime = NOW) -> Reading:
+def read(*rows: object, memory: bytes = b"", at: datetime = NOW) -> ParsedPage:
     body = json.dumps({"ret": 0, "output": {"all_count": len(rows), "file_list": rows}}).encode()
-    page = Page(source="tapes", received_at=at, status=200, encoding="", whole=True, body=body, about="room")
+    page = RawPage(
+        source="tapes", received_at=at, status=200, encoding="", whole=True, body=body, about="room"
+    )
     return source().read(page, memory)
 
 
@@ -101,11 +103,11 @@ def test_a_bad_row_is_a_reject_once_and_hurts_no_neighbour() -> None:
 
 
 def test_the_memory_stays_small() -> None:
-    seen = Seen()
+    seen = SegmentCursor()
     for start in range(0, 5000, 50):
         seen = remembered(seen, {n: 1000.0 * n for n in range(start, start + 50)})
     assert len(seen.ends) <= 90
-    assert len(remembered(Seen(), dict.fromkeys(range(5000), 5.0)).ends) == REMEMBERED
+    assert len(remembered(SegmentCursor(), dict.fromkeys(range(5000), 5.0)).ends) == REMEMBERED
 
 
 # ---------------------------------------------------------------- whose turn it is, without a clock
@@ -129,7 +131,7 @@ def segment(end: float) -> Segment:
     )  # fmt: skip
 
 
-def calls(visits: Visits, listed: FileList | None, begin: float, end: float) -> list[float]:
+def calls(visits: RecordingSchedule, listed: FileList | None, begin: float, end: float) -> list[float]:
     """When calls are made up to a moment, each answered at once."""
     found, now = [], begin
     while (wait := visits.wait(now)) is not None and now + wait <= end:
@@ -142,7 +144,7 @@ def calls(visits: Visits, listed: FileList | None, begin: float, end: float) -> 
 
 
 def test_a_channel_that_ended_is_asked_with_growing_pauses_until_its_last_segment_is_there() -> None:
-    visits = Visits(TIMES)
+    visits = RecordingSchedule(TIMES)
     visits.follow({"room": stream("live")}, 0.0, EPOCH)
     assert calls(visits, FileList(), 0.0, 5000.0) == [0.0, 3600.0]
     visits.follow({"room": stream("interrupted", 4990.0)}, 5000.0, EPOCH + 5000.0)
@@ -156,7 +158,7 @@ def test_a_channel_that_ended_is_asked_with_growing_pauses_until_its_last_segmen
 
 
 def test_a_channel_whose_segment_never_comes_is_given_up_after_the_last_pause() -> None:
-    visits = Visits(TIMES)
+    visits = RecordingSchedule(TIMES)
     visits.follow({"room": stream("interrupted", 0.0)}, 0.0, EPOCH)
     found = calls(visits, FileList(), 0.0, 50_000.0)
     assert found == [15.0, 45.0, 105.0, 225.0, 525.0, 1125.0]
@@ -165,18 +167,18 @@ def test_a_channel_whose_segment_never_comes_is_given_up_after_the_last_pause() 
 
 
 def test_an_end_of_long_ago_is_only_looked_at_once() -> None:
-    visits = Visits(TIMES)
+    visits = RecordingSchedule(TIMES)
     visits.follow({"room": stream("interrupted", -10_000.0)}, 0.0, EPOCH)
     assert calls(visits, FileList(), 0.0, 80_000.0) == [0.0]
 
 
 def test_a_call_that_fails_is_made_again_less_and_less_often() -> None:
-    visits = Visits(TIMES)
+    visits = RecordingSchedule(TIMES)
     visits.follow({"room": None}, 0.0, EPOCH)
     assert calls(visits, None, 0.0, 1000.0) == [0.0, 60.0, 180.0, 420.0, 900.0]
 
 
-def taken(visits: Visits, now: float = 0.0) -> Call:
+def taken(visits: RecordingSchedule, now: float = 0.0) -> Call:
     call = visits.take(now)
     assert call is not None
     return call
@@ -189,7 +191,7 @@ def newest_first(count: int, *, page: int = 1, newest: float = 100_000.0) -> Fil
 
 
 def test_all_pages_are_asked_for_and_of_a_long_list_then_only_what_is_new() -> None:
-    visits = Visits(TIMES)
+    visits = RecordingSchedule(TIMES)
     visits.follow({"room": None}, 0.0, EPOCH)
     for page in (1, 2, 3):
         call = taken(visits)
@@ -205,7 +207,7 @@ def test_all_pages_are_asked_for_and_of_a_long_list_then_only_what_is_new() -> N
 
 
 def test_a_platform_that_refuses_to_sort_is_asked_without_and_an_outage_is_not_taken_for_that() -> None:
-    visits = Visits(TIMES)
+    visits = RecordingSchedule(TIMES)
     visits.follow({"room": None}, 0.0, EPOCH)
     for page in (1, 2):
         visits.answered(taken(visits), newest_first(150, page=page), 0.0)
@@ -218,7 +220,7 @@ def test_a_platform_that_refuses_to_sort_is_asked_without_and_an_outage_is_not_t
 
 
 def test_a_channel_that_has_ended_goes_before_thousands_that_are_asked_at_the_start() -> None:
-    visits = Visits(TIMES)
+    visits = RecordingSchedule(TIMES)
     crowd = {f"quiet-{n}": None for n in range(5000)}
     visits.follow({**crowd, **{f"ended-{n}": stream("interrupted", 0.0) for n in range(8)}}, 0.0, EPOCH)
     asked = [taken(visits, 15.0 + n / 2).channel.partition("-")[0] for n in range(12)]
@@ -300,6 +302,6 @@ def test_a_channel_that_has_nothing_is_no_failure(tmp_path: Path) -> None:
         config = configured(tmp_path, box, {"tapes": {**QUICK, "channels": ["a", "b", "c"]}})
         async with running(config) as daemon:
             await until(lambda: box.platform.queue().counts.lists == 3)
-            assert not daemon.crew.intakes[0].failing
+            assert not daemon.components.intakes[0].failing
 
     play(tmp_path, scene, answers=Answers(empty="10003"))

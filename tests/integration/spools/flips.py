@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from poller.core.model import Page, Reading
+from poller.core.model import ParsedPage, RawPage
 from poller.pipeline import recovery
 from poller.pipeline.journal import Journal
 from poller.spools.sqlite import SqliteSpool
@@ -27,9 +27,9 @@ BLOCK = 4096
 FRAME = struct.Struct("<16sQII")
 
 
-def page(n: int) -> Page:
+def page(n: int) -> RawPage:
     body = b"%04d " % n + b"x" * (5000 if n % 2 else 300)
-    return Page(source="shots", received_at=START, status=200, encoding="", whole=True, body=body)
+    return RawPage(source="shots", received_at=START, status=200, encoding="", whole=True, body=body)
 
 
 async def live_and_die(folder: Path) -> None:
@@ -47,7 +47,7 @@ async def live_and_die(folder: Path) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _reading(n: int, number: int) -> Reading:
+def _reading(n: int, number: int) -> ParsedPage:
     return msgspec.structs.replace(some_reading(n), kept_as=number)
 
 

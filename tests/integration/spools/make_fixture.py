@@ -14,7 +14,7 @@ from pathlib import Path
 from poller.core.model import Dead, Done, Reject, Retry
 from poller.spools.sqlite import SqliteSpool
 from poller.spools.sqlite.schema import VERSION
-from poller.testing import START, ToldClock, anything, some_reading
+from poller.testing import START, ManualClock, anything, some_reading
 
 FOLDER = Path(__file__).parent / "fixtures"
 REJECT = Reject(received_at=START, reason="no JSON", encoding="", body=b"\xff{")
@@ -23,7 +23,7 @@ REJECT = Reject(received_at=START, reason="no JSON", encoding="", body=b"\xff{")
 async def fill(file: Path) -> None:
     """What the fixture holds."""
     async with SqliteSpool(
-        "spool", SqliteSpool.Settings(type="sqlite", path=file, min_free=0), {}, ToldClock()
+        "spool", SqliteSpool.Settings(type="sqlite", path=file, min_free=0), {}, ManualClock()
     ) as spool:
         for sink in ("archive", "hook"):
             await spool.attach(sink, anything)

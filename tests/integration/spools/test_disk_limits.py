@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from poller.core.errors import StorageFull
-from poller.core.model import Done, PollOutcome, Reading, Retry
+from poller.core.model import Done, ParsedPage, PollOutcome, Retry
 from poller.spools.sqlite import SqliteSpool
 from poller.spools.sqlite.watermarks import Levels, Marks, measured, reason
-from poller.testing import ToldClock, anything, some_event
+from poller.testing import ManualClock, anything, some_event
 from tests.patience import patiently
 from tests.scenario.environment import needs_root
 
@@ -42,8 +42,12 @@ BIG = "http://shots.example.com/" + "x" * 100_000
 )
 def test_the_marks(used: int, room: int, full: bool, says: str | None) -> None:
     """In MiB: `max_bytes` 100 and 90, `min_free` 50 and 55."""
-    told = reason(Levels(used=used * MIB, room=room * MIB), 100 * MIB, 50 * MIB, full)
-    assert (told is None) if says is None else (told is not None and f"{says} is" in told)
+    run_scenario = reason(Levels(used=used * MIB, room=room * MIB), 100 * MIB, 50 * MIB, full)
+    assert (
+        (run_scenario is None)
+        if says is None
+        else (run_scenario is not None and f"{says} is" in run_scenario)
+    )
 
 
 def test_without_min_free_the_disk_is_used_to_its_end() -> None:
@@ -93,38 +97,38 @@ def test_what_is_used_is_what_pages_hold_and_the_wal_and_what_is_free_is_room(tm
         assert marks.full is not None
 
 
-Story = Callable[[SqliteSpool, ToldClock], Awaitable[None]]
+Scenario = Callable[[SqliteSpool, ManualClock], Awaitable[None]]
 
 
-def tell(folder: Path, story: Story, *, max_bytes: int = MOST, min_free: int = 0) -> None:
-    clock = ToldClock()
+def tell(folder: Path, scenario: Scenario, *, max_bytes: int = MOST, min_free: int = 0) -> None:
+    clock = ManualClock()
     settings = SqliteSpool.Settings(
         type="sqlite", path=folder / "spool.db", max_bytes=max_bytes, min_free=min_free
     )
 
-    async def told() -> None:
+    async def run_scenario() -> None:
         async with SqliteSpool("spool", settings, {}, clock) as spool:
             for sink in ("quick", "slow"):
                 await spool.attach(sink, anything)
-            await story(spool, clock)
+            await scenario(spool, clock)
 
-    asyncio.run(patiently(told()))
+    asyncio.run(patiently(run_scenario()))
 
 
-async def append(spool: SqliteSpool, clock: ToldClock, number: int, seconds: float = 1.0) -> None:
+async def append(spool: SqliteSpool, clock: ManualClock, number: int, seconds: float = 1.0) -> None:
     clock.pass_time(seconds)
     events = tuple(some_event(20 * number + n, url=BIG) for n in range(20))
-    await spool.append("source", [Reading(events=events, rejects=(), outcome=PollOutcome.FULL)])
+    await spool.append("source", [ParsedPage(events=events, rejects=(), outcome=PollOutcome.FULL)])
 
 
-async def fill(spool: SqliteSpool, clock: ToldClock, start: int = 0, seconds: float = 1.0) -> int:
+async def fill(spool: SqliteSpool, clock: ManualClock, start: int = 0, seconds: float = 1.0) -> int:
     """Append until it is refused; returns how many appends were taken."""
     for number in range(start, start + 100):
         try:
             await append(spool, clock, number, seconds)
         except StorageFull:
             with pytest.raises(StorageFull, match=r"spool.db: full: \d+ MiB in use, max_bytes is 64 MiB"):
-                await spool.prove()
+                await spool.check_writable()
             return number - start
     pytest.fail("never full")
 
@@ -132,8 +136,8 @@ async def fill(spool: SqliteSpool, clock: ToldClock, start: int = 0, seconds: fl
 async def deliver(spool: SqliteSpool, sink: str, count: int = 100_000) -> list[str]:
     """Deliver up to so many events, and let that be written."""
     ids: list[str] = []
-    desk = spool._claims.desks[sink]
-    while len(ids) < count and (desk.next < spool._claims.head or desk.seconds_to_retry() == 0):
+    queue = spool._dispatcher.queues[sink]
+    while len(ids) < count and (queue.next < spool._dispatcher.head or queue.seconds_to_retry() == 0):
         batch = await spool.claim(sink, min(20, count - len(ids)))
         ids += [event.id for event in batch.events]
         await spool.settle(batch, [Done()] * len(batch.deliveries))
@@ -144,32 +148,32 @@ async def deliver(spool: SqliteSpool, sink: str, count: int = 100_000) -> list[s
 def test_above_max_bytes_nothing_is_taken_until_the_slowest_sink_has_brought_it_under_the_low_mark(
     tmp_path: Path,
 ) -> None:
-    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+    async def scenario(spool: SqliteSpool, clock: ManualClock) -> None:
         taken = await fill(spool, clock)
         assert 25 <= taken <= 35  # 2 MiB each
         assert (tmp_path / "spool.db").stat().st_size < MOST + 6 * MIB
         assert (tmp_path / "spool.db-wal").stat().st_size < MIB, "its space is given back first"
         with pytest.raises(StorageFull):
-            await spool.prove()
+            await spool.check_writable()
         await deliver(spool, "quick")
         with pytest.raises(StorageFull):
-            await spool.prove()
+            await spool.check_writable()
         await deliver(spool, "slow", 20)  # 2 MiB: under max_bytes, above the low mark
         with pytest.raises(StorageFull):
             await append(spool, clock, 1000)
         await deliver(spool, "slow", 120)
-        await spool.prove()
+        await spool.check_writable()
         await append(spool, clock, 1000)
         left = await deliver(spool, "slow")
         assert left == [some_event(n).id for n in (*range(140, taken * 20), *range(20_000, 20_020))]
 
-    tell(tmp_path, story)
+    tell(tmp_path, scenario)
 
 
 def test_what_is_settled_is_pruned_early_rather_than_polling_paused(tmp_path: Path) -> None:
     """`retain` is what stays when there is room; sinks that keep up never make polling pause."""
 
-    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+    async def scenario(spool: SqliteSpool, clock: ManualClock) -> None:
         for number in range(80):
             await append(spool, clock, number)
             for sink in ("quick", "slow"):
@@ -179,11 +183,11 @@ def test_what_is_settled_is_pruned_early_rather_than_polling_paused(tmp_path: Pa
         assert 20 * 20 < len(kept) < 35 * 20
         assert (tmp_path / "spool.db").stat().st_size < MOST + 6 * MIB
 
-    tell(tmp_path, story)
+    tell(tmp_path, scenario)
 
 
 def test_early_pruning_never_takes_what_waits_for_a_retry_or_is_in_hand(tmp_path: Path) -> None:
-    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+    async def scenario(spool: SqliteSpool, clock: ManualClock) -> None:
         await append(spool, clock, 0)
         batch = await spool.claim("slow", 20)
         await spool.settle(batch, [Retry(after=3600, reason="no")] * 20)
@@ -194,37 +198,37 @@ def test_early_pruning_never_takes_what_waits_for_a_retry_or_is_in_hand(tmp_path
         await deliver(spool, "slow")
         await deliver(spool, "quick")
         with pytest.raises(StorageFull):  # all of it lies behind the batch in hand
-            await spool.prove()
+            await spool.check_writable()
         await spool.settle(in_hand, [Done()] * 10)
         await spool.dead(1)
-        await spool.prove()
+        await spool.check_writable()
         clock.pass_time(3600)
         assert await deliver(spool, "slow") == [some_event(n).id for n in range(20)]
 
-    tell(tmp_path, story)
+    tell(tmp_path, scenario)
 
 
 def test_a_detached_sink_holds_back_no_early_pruning(tmp_path: Path) -> None:
-    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+    async def scenario(spool: SqliteSpool, clock: ManualClock) -> None:
         await fill(spool, clock)
         await deliver(spool, "quick")
         with pytest.raises(StorageFull):
-            await spool.prove()
+            await spool.check_writable()
         await spool.detach("slow")
-        await spool.prove()
+        await spool.check_writable()
 
-    tell(tmp_path, story)
+    tell(tmp_path, scenario)
 
 
 def test_a_burst_that_fills_it_within_a_second_is_noticed(tmp_path: Path) -> None:
-    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+    async def scenario(spool: SqliteSpool, clock: ManualClock) -> None:
         assert 25 <= await fill(spool, clock, seconds=0.0) <= 37
 
-    tell(tmp_path, story)
+    tell(tmp_path, scenario)
 
 
 def test_while_it_is_full_settlements_are_written(tmp_path: Path) -> None:
-    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+    async def scenario(spool: SqliteSpool, clock: ManualClock) -> None:
         await fill(spool, clock)
         await deliver(spool, "quick", 100)
         full = [asyncio.ensure_future(append(spool, clock, 500)) for _ in range(3)]
@@ -236,15 +240,15 @@ def test_while_it_is_full_settlements_are_written(tmp_path: Path) -> None:
         position = spool._writer.connection.execute("SELECT position FROM sink WHERE name = 'quick'")
         assert position.fetchone() == (121,)
 
-    tell(tmp_path, story)
+    tell(tmp_path, scenario)
 
 
 def test_a_disk_with_less_than_min_free_is_refused_before_the_first_poll(tmp_path: Path) -> None:
-    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+    async def scenario(spool: SqliteSpool, clock: ManualClock) -> None:
         with pytest.raises(StorageFull, match="min_free is"):
-            await spool.prove()
+            await spool.check_writable()
 
-    tell(tmp_path, story, min_free=16 * 2**40)
+    tell(tmp_path, scenario, min_free=16 * 2**40)
 
 
 @pytest.fixture
@@ -267,7 +271,7 @@ def checkpoint(spool: SqliteSpool) -> None:
 
 @pytest.mark.root
 def test_a_disk_that_others_fill_is_noticed_and_so_is_room_on_it(small_disk: Path) -> None:
-    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+    async def scenario(spool: SqliteSpool, clock: ManualClock) -> None:
         for number in range(10):
             await append(spool, clock, number)
         ballast = small_disk / "ballast"
@@ -283,14 +287,14 @@ def test_a_disk_that_others_fill_is_noticed_and_so_is_room_on_it(small_disk: Pat
         os.truncate(ballast, free - 12 * MIB)
         await append(spool, clock, 10)
 
-    tell(small_disk, story, min_free=8 * MIB)
+    tell(small_disk, scenario, min_free=8 * MIB)
 
 
 @pytest.mark.root
 def test_pages_of_the_file_that_are_free_are_room(small_disk: Path) -> None:
     """An SQLite file never shrinks: what its sinks have settled must be enough to go on."""
 
-    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+    async def scenario(spool: SqliteSpool, clock: ManualClock) -> None:
         for number in range(15):
             await append(spool, clock, number)
         checkpoint(spool)
@@ -303,7 +307,7 @@ def test_pages_of_the_file_that_are_free_are_room(small_disk: Path) -> None:
         for number in range(20, 24):
             await append(spool, clock, number)
 
-    tell(small_disk, story, min_free=16 * MIB)
+    tell(small_disk, scenario, min_free=16 * MIB)
 
 
 @pytest.mark.root

@@ -15,7 +15,7 @@ import pytest
 from poller.spools.sqlite import SqliteSpool
 from poller.spools.sqlite.migrations import STEPS, Step, migrate
 from poller.spools.sqlite.schema import SCHEMA, VERSION
-from poller.testing import ToldClock, anything, some_event, some_reading
+from poller.testing import ManualClock, anything, some_event, some_reading
 from tests.patience import patiently
 
 FIXTURES = sorted((Path(__file__).parent / "fixtures").glob("schema-*.db.gz"))
@@ -47,8 +47,8 @@ def test_a_file_of_an_earlier_schema_opens_with_all_that_is_in_it(tmp_path: Path
     file = laid(tmp_path, fixture)
     assert fixture.name == f"schema-{version(file)}.db.gz"
 
-    async def story() -> None:
-        clock = ToldClock()
+    async def scenario() -> None:
+        clock = ManualClock()
         clock.pass_time(60)
         settings = SqliteSpool.Settings(type="sqlite", path=file, min_free=0)
         async with SqliteSpool("spool", settings, {}, clock) as spool:
@@ -68,7 +68,7 @@ def test_a_file_of_an_earlier_schema_opens_with_all_that_is_in_it(tmp_path: Path
             (stream,) = spool.streams()
             assert stream.last_screenshot == some_event(299).occurred_at
 
-    asyncio.run(patiently(story()))
+    asyncio.run(patiently(scenario()))
     assert version(file) == VERSION
 
 

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 
 from poller.core.errors import StorageError, StorageFull
-from poller.core.model import Event, PollOutcome, Reading
+from poller.core.model import Event, ParsedPage, PollOutcome
 from poller.spools.sqlite import SqliteSpool, seen
 from poller.spools.sqlite.examine import examine
-from poller.testing import ToldClock, anything, some_event, some_reading, some_recording
+from poller.testing import ManualClock, anything, some_event, some_reading, some_recording
 from tests.fakes import sqlite_spool
 from tests.patience import patiently
 
@@ -35,14 +35,14 @@ def small_merges(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def tell(
-    folder: Path, story: Callable[[SqliteSpool], Awaitable[None]], clock: ToldClock | None = None
+    folder: Path, scenario: Callable[[SqliteSpool], Awaitable[None]], clock: ManualClock | None = None
 ) -> None:
-    async def told() -> None:
-        async with sqlite_spool(folder, clock or ToldClock(), 0.0) as spool:
+    async def run_scenario() -> None:
+        async with sqlite_spool(folder, clock or ManualClock(), 0.0) as spool:
             await spool.attach("a", anything)
-            await story(spool)
+            await scenario(spool)
 
-    asyncio.run(patiently(told()))
+    asyncio.run(patiently(run_scenario()))
 
 
 def merged(db: sqlite3.Connection) -> int:
@@ -98,13 +98,13 @@ def test_ids_stay_known_wherever_a_merge_is_cut_short_by_a_kill(tmp_path: Path, 
     assert shots.merging >= 40
 
     def again(acknowledged: int) -> Callable[[SqliteSpool], Awaitable[None]]:
-        async def story(spool: SqliteSpool) -> None:
+        async def scenario(spool: SqliteSpool) -> None:
             assert (await spool.append("source", [some_reading(*range(acknowledged))])).total() == 0
             for numbers in pages(count):
                 await spool.append("source", [some_reading(*numbers)])
             assert (await spool.backlog("a")).events == count * PAGE
 
-        return story
+        return scenario
 
     for place, acknowledged in shots.taken[:: 1 if soak else 3]:
         tell(place, again(acknowledged))
@@ -116,11 +116,11 @@ def test_ids_stay_known_when_the_process_is_killed(tmp_path: Path) -> None:
         import asyncio, os, signal, sys
         from pathlib import Path
         from poller.spools.sqlite import seen
-        from poller.testing import ToldClock, anything, some_reading
+        from poller.testing import ManualClock, anything, some_reading
         from tests.fakes import sqlite_spool
         seen.MERGE_AT, seen.MERGE_STEP = 20, 5
         async def main():
-            async with sqlite_spool(Path(sys.argv[1]), ToldClock(), 0.0) as spool:
+            async with sqlite_spool(Path(sys.argv[1]), ManualClock(), 0.0) as spool:
                 await spool.attach("a", anything)
                 for start in range(0, 700, 7):
                     await spool.append("source", [some_reading(*range(start, start + 7))])
@@ -132,10 +132,10 @@ def test_ids_stay_known_when_the_process_is_killed(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "spool.db")) as db:
         assert 0 < merged(db) < 100, "some are merged, some are not"
 
-    async def story(spool: SqliteSpool) -> None:
+    async def scenario(spool: SqliteSpool) -> None:
         assert (await spool.append("source", [some_reading(*range(710))])).total() == 10
 
-    tell(tmp_path, story)
+    tell(tmp_path, scenario)
 
 
 # ---------------------------------------------------------------- failures
@@ -143,7 +143,7 @@ def test_ids_stay_known_when_the_process_is_killed(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("small_merges")
 def test_what_could_not_be_committed_is_not_known(tmp_path: Path) -> None:
-    async def story(spool: SqliteSpool) -> None:
+    async def scenario(spool: SqliteSpool) -> None:
         connection = spool._writer.connection
         for start in range(0, 20 * 3 * PAGE, 3 * PAGE):
             numbers = range(start, start + PAGE)
@@ -158,7 +158,7 @@ def test_what_could_not_be_committed_is_not_known(tmp_path: Path) -> None:
                 ).total() == PAGE
         assert (await spool.append("source", [some_reading(*range(20 * 3 * PAGE))])).total() == 0
 
-    tell(tmp_path, story)
+    tell(tmp_path, scenario)
     with closing(sqlite3.connect(tmp_path / "spool.db")) as db:
         assert merged(db) > 0, "a merge that failed is begun again"
 
@@ -167,7 +167,7 @@ def test_what_could_not_be_committed_is_not_known(tmp_path: Path) -> None:
 def test_a_merge_that_fails_keeps_nothing_from_being_written(tmp_path: Path) -> None:
     """The next transaction goes without it."""
 
-    async def story(spool: SqliteSpool) -> None:
+    async def scenario(spool: SqliteSpool) -> None:
         connection, failures = spool._writer.connection, 0
         connection.execute(
             "CREATE TEMP TRIGGER no BEFORE INSERT ON seen BEGIN SELECT RAISE(ABORT, 'no'); END"
@@ -184,7 +184,7 @@ def test_a_merge_that_fails_keeps_nothing_from_being_written(tmp_path: Path) -> 
         await spool.append("source", [some_reading(10_000)])
         assert (await spool.append("source", [some_reading(*range(20 * PAGE))])).total() == 0
 
-    tell(tmp_path, story)
+    tell(tmp_path, scenario)
 
 
 # ---------------------------------------------------------------- thirty days
@@ -205,22 +205,22 @@ class Ledger:
         self.at = {id: at for id, at in self.at.items() if at >= now - 30 * DAY}
 
 
-def some_page(rng: random.Random) -> Reading:
+def some_page(rng: random.Random) -> ParsedPage:
     """Events, many of which were there before; some are recordings, which have two ids."""
     events = [some_event(rng.randrange(400)) for _ in range(rng.randrange(1, 12))]
     if rng.random() < 0.4:
         events.append(some_recording(rng.choice([None, f"f{rng.randrange(30)}"]), f"v{rng.randrange(30)}"))
-    return Reading(events=tuple(events), rejects=(), outcome=PollOutcome.FULL)
+    return ParsedPage(events=tuple(events), rejects=(), outcome=PollOutcome.FULL)
 
 
 @pytest.mark.usefixtures("small_merges")
 @pytest.mark.parametrize("seed", range(4))
 def test_exactly_the_ids_of_thirty_days_are_known(tmp_path: Path, soak: bool, seed: int) -> None:
     """Over merges, pruning at any moment, and new starts."""
-    rng, clock, ledger = random.Random(seed), ToldClock(), Ledger()
+    rng, clock, ledger = random.Random(seed), ManualClock(), Ledger()
     merges = set()
 
-    async def story(spool: SqliteSpool) -> None:
+    async def scenario(spool: SqliteSpool) -> None:
         for _ in range(rng.randrange(60)):
             now = clock.now().timestamp()
             match rng.randrange(8):
@@ -237,7 +237,7 @@ def test_exactly_the_ids_of_thirty_days_are_known(tmp_path: Path, soak: bool, se
             merges.add(spool._writer.seen._merged)
 
     for _ in range(100 if soak else 15):
-        tell(tmp_path, story, clock)
+        tell(tmp_path, scenario, clock)
         with closing(sqlite3.connect(tmp_path / "spool.db")) as db:
             table = {key for (key,) in db.execute("SELECT key FROM seen")}
             assert keys(db, merged(db)) <= table <= keys(db, float("inf")), "nothing is known for ever"
@@ -248,7 +248,7 @@ def test_exactly_the_ids_of_thirty_days_are_known(tmp_path: Path, soak: bool, se
 @pytest.mark.usefixtures("small_merges")
 def test_ids_are_known_after_all_others_were_forgotten(tmp_path: Path) -> None:
     """The numbers of rows that are gone are not used again: they count as merged."""
-    clock = ToldClock()
+    clock = ManualClock()
 
     async def forget(spool: SqliteSpool) -> None:
         for numbers in pages(10):
@@ -263,18 +263,18 @@ def test_ids_are_known_after_all_others_were_forgotten(tmp_path: Path) -> None:
     async def again(spool: SqliteSpool) -> None:
         assert (await spool.append("source", [some_reading(1, 2)])).total() == 0
 
-    for story in (forget, two, again):
-        tell(tmp_path, story, clock)
+    for scenario in (forget, two, again):
+        tell(tmp_path, scenario, clock)
 
 
 def test_a_row_of_keys_that_is_cut_is_told_and_keeps_nothing_from_starting(tmp_path: Path) -> None:
-    async def story(spool: SqliteSpool) -> None:
+    async def scenario(spool: SqliteSpool) -> None:
         await spool.append("source", [some_reading(1, 2)])
 
     async def again(spool: SqliteSpool) -> None:
         assert (await spool.append("source", [some_reading(1, 2)])).total() == 1
 
-    tell(tmp_path, story)
+    tell(tmp_path, scenario)
     with closing(sqlite3.connect(tmp_path / "spool.db")) as db:
         db.execute("UPDATE seen_page SET keys = substr(keys, 1, 13)")
         db.commit()
@@ -288,16 +288,16 @@ def test_a_row_of_keys_that_is_cut_is_told_and_keeps_nothing_from_starting(tmp_p
 
 
 def test_what_is_provisional_is_remembered_as_long_as_its_id(tmp_path: Path) -> None:
-    clock = ToldClock()
+    clock = ManualClock()
 
     def provisional() -> int:
         with closing(sqlite3.connect(tmp_path / "spool.db")) as db:
             query = "SELECT count(*) FROM meta WHERE name LIKE 'provisional %'"
             return int(db.execute(query).fetchone()[0])
 
-    async def story(spool: SqliteSpool) -> None:
+    async def scenario(spool: SqliteSpool) -> None:
         events = tuple(some_event(number) for number in range(5))
-        pushed = Reading(events=events, rejects=(), outcome=PollOutcome.PARTIAL, provisional=True)
+        pushed = ParsedPage(events=events, rejects=(), outcome=PollOutcome.PARTIAL, provisional=True)
         await spool.append("pushed", [pushed])
         await spool.append("polled", [some_reading(0, 1, 7)])
         assert provisional() == 3
@@ -305,4 +305,4 @@ def test_what_is_provisional_is_remembered_as_long_as_its_id(tmp_path: Path) -> 
         await spool.prune()
         assert provisional() == 0
 
-    tell(tmp_path, story, clock)
+    tell(tmp_path, scenario, clock)

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from poller.core.catalogue import Catalogue, Stream, is_news, noted
+from poller.core.catalogue import Catalogue, Stream, is_news, with_event
 from poller.core.model import Event
 from poller.spools.sqlite import SqliteSpool
 from poller.testing import START, some_change, some_event, some_reading
@@ -19,7 +19,7 @@ def after(*events: Event) -> Stream:
     """What is known after these events."""
     stream = None
     for event in events:
-        stream = noted(stream, event)
+        stream = with_event(stream, event)
     assert stream is not None
     return stream
 
@@ -27,18 +27,18 @@ def after(*events: Event) -> Stream:
 def test_a_missing_picture_hardly_moves_the_cadence_and_a_new_one_is_learned() -> None:
     steady = after(*(some_event(number) for number in range(10)))
     assert steady.cadence == 10.0
-    gap = noted(steady, some_event(11))
+    gap = with_event(steady, some_event(11))
     assert gap.cadence is not None
     assert 10 < gap.cadence < 12
     slower = steady
     for number in range(10, 100, 3):
-        slower = noted(slower, some_event(number))
+        slower = with_event(slower, some_event(number))
     assert slower.cadence == pytest.approx(30, abs=0.5)
 
 
 def test_a_picture_that_comes_late_changes_nothing_but_that_it_was_seen() -> None:
     known = after(some_event(1), some_event(2), some_event(9))
-    late = noted(known, some_event(5))
+    late = with_event(known, some_event(5))
     assert (late.last_screenshot, late.cadence) == (known.last_screenshot, known.cadence)
     assert late.last_seen == known.last_seen
 
@@ -74,8 +74,8 @@ def test_a_change_is_told_once_whichever_source_saw_it_first(
 def test_a_poll_and_a_notification_of_the_same_second_do_not_hide_the_end() -> None:
     """The platform tells whole seconds: an end that is told for :50 may have been at :50.9, after a poll at :50.2."""
     seen = some_change(5, "live", delay=0.2)
-    told = some_change(5, "interrupted", seen_by=CALLBACKS)
-    assert not is_news(after(seen, told), some_change(5, "interrupted", delay=1.1))
+    run_scenario = some_change(5, "interrupted", seen_by=CALLBACKS)
+    assert not is_news(after(seen, run_scenario), some_change(5, "interrupted", delay=1.1))
     long_ago = some_change(4, "interrupted", seen_by=CALLBACKS)
     assert after(seen, long_ago).state == "live"
 
@@ -136,7 +136,7 @@ def test_a_change_that_is_dated_far_off_silences_no_later_one(ahead: float, firs
     assert known.state == "interrupted"
     back = changed("live", received=2000, seen_by=second)
     assert is_news(known, back)
-    known = noted(known, back)
+    known = with_event(known, back)
     assert (known.state, known.state_since) == ("live", back.received_at)
 
 
@@ -151,9 +151,9 @@ def test_a_state_that_was_stored_for_2099_heals_with_the_next_change(seen_by: st
         last_screenshot=far,
         last_seen=far,
     )
-    for number, told in enumerate(("live", "interrupted", "live"), 2):
-        event = changed(told, received=1000.0 * number)
+    for number, run_scenario in enumerate(("live", "interrupted", "live"), 2):
+        event = changed(run_scenario, received=1000.0 * number)
         assert is_news(stored, event)
-        stored = noted(stored, event)
-        assert (stored.state, stored.state_since) == (told, event.occurred_at)
-    assert noted(stored, some_event(900)).last_screenshot == some_event(900).occurred_at
+        stored = with_event(stored, event)
+        assert (stored.state, stored.state_since) == (run_scenario, event.occurred_at)
+    assert with_event(stored, some_event(900)).last_screenshot == some_event(900).occurred_at

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from poller.daemon.reload import Parts, Plan, plan
+from poller.daemon.reload import Changes, ReloadPlan, plan
 from poller.settings import load
 
 KEY = "5d41402abc4b2a76b9719d911017c592"
-NOTHING = Parts()
+NOTHING = Changes()
 Change = Callable[[dict[str, Any], Path], object]
 
 
@@ -41,7 +41,7 @@ def configuration(folder: Path) -> dict[str, Any]:
     }
 
 
-def planned(folder: Path, change: Change) -> Plan:
+def planned(folder: Path, change: Change) -> ReloadPlan:
     file, before = folder / "poller.yaml", configuration(folder)
     file.write_text(json.dumps(before))
     old = load(file)
@@ -51,39 +51,43 @@ def planned(folder: Path, change: Change) -> Plan:
     return plan(old, load(file))
 
 
-CHANGES: dict[str, tuple[Change, Plan]] = {
-    "nothing": (lambda new, folder: None, Plan(sources=NOTHING, sinks=NOTHING)),
+CHANGES: dict[str, tuple[Change, ReloadPlan]] = {
+    "nothing": (lambda new, folder: None, ReloadPlan(sources=NOTHING, sinks=NOTHING)),
     "a default that is written out": (
         lambda new, folder: new["sources"]["shots"].update(max_delay="5s"),
-        Plan(sources=NOTHING, sinks=NOTHING),
+        ReloadPlan(sources=NOTHING, sinks=NOTHING),
     ),
     "a source's pace": (
         lambda new, folder: new["sources"]["shots"].update(max_delay="7s"),
-        Plan(sources=Parts(restart=("shots",)), sinks=NOTHING),
+        ReloadPlan(sources=Changes(restart=("shots",)), sinks=NOTHING),
     ),
     "a new sink": (
         lambda new, folder: new["sinks"].update(archive={"type": "download", "directory": "pictures"}),
-        Plan(sources=NOTHING, sinks=Parts(start=("archive",))),
+        ReloadPlan(sources=NOTHING, sinks=Changes(start=("archive",))),
     ),
     "a sink that left": (
         lambda new, folder: new["sinks"].pop("console"),
-        Plan(sources=NOTHING, sinks=Parts(stop=("console",))),
+        ReloadPlan(sources=NOTHING, sinks=Changes(stop=("console",))),
     ),
     "a secret behind the same path": (
         lambda new, folder: (folder / "hook_secret").write_text("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"),
-        Plan(sources=NOTHING, sinks=Parts(restart=("hook",))),
+        ReloadPlan(sources=NOTHING, sinks=Changes(restart=("hook",))),
     ),
     "a renewed certificate behind the same path": (
         lambda new, folder: (folder / "ca.pem").write_text("its successor"),
-        Plan(sources=NOTHING, sinks=Parts(restart=("hook",))),
+        ReloadPlan(sources=NOTHING, sinks=Changes(restart=("hook",))),
     ),
     "an account's key": (
         lambda new, folder: new["accounts"]["other"].update(key=KEY[::-1]),
-        Plan(sources=Parts(restart=("more",)), sinks=Parts(restart=("console", "hook")), accounts=("other",)),
+        ReloadPlan(
+            sources=Changes(restart=("more",)),
+            sinks=Changes(restart=("console", "hook")),
+            accounts=("other",),
+        ),
     ),
     "another kind of sink under the same name": (
         lambda new, folder: new["sinks"].update(hook={"type": "stdout"}),
-        Plan(sources=NOTHING, sinks=Parts(restart=("hook",))),
+        ReloadPlan(sources=NOTHING, sinks=Changes(restart=("hook",))),
     ),
     "what only a restart heeds": (
         lambda new, folder: new.update(
@@ -92,7 +96,7 @@ CHANGES: dict[str, tuple[Change, Plan]] = {
             admin={"listen": "127.0.0.1:9464"},
             log={"level": "debug"},
         ),
-        Plan(sources=NOTHING, sinks=NOTHING, unheeded=("spool", "journal", "admin", "log")),
+        ReloadPlan(sources=NOTHING, sinks=NOTHING, unheeded=("spool", "journal", "admin", "log")),
     ),
 }
 
@@ -102,7 +106,7 @@ def test_only_what_changed_is_touched(tmp_path: Path, name: str) -> None:
     change, expected = CHANGES[name]
     found = planned(tmp_path, change)
     assert found == expected
-    assert found.empty == (expected == Plan(sources=NOTHING, sinks=NOTHING))
+    assert found.empty == (expected == ReloadPlan(sources=NOTHING, sinks=NOTHING))
 
 
 def test_the_plan_is_told_a_line_for_each_change_without_a_value(tmp_path: Path) -> None:

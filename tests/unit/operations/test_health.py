@@ -22,11 +22,11 @@ from poller.pipeline.courier import Courier
 from poller.pipeline.intake import Intake
 from poller.pipeline.journal import Journal
 from poller.pipeline.losses import Losses
-from poller.pipeline.push_intake import Reception
+from poller.pipeline.push_intake import PushIntake
 from poller.runtime.clock import Clock
 from poller.runtime.metrics import Metrics
-from poller.testing import ToldClock, anything, some_reading
-from tests.fakes import Answer, ScriptedSource, ToldSink, memory_spool, opened
+from poller.testing import ManualClock, anything, some_reading
+from tests.fakes import Answer, ScriptedSink, ScriptedSource, memory_spool, opened
 from tests.patience import patiently
 from tests.unit.pipeline.test_courier import terms
 
@@ -39,30 +39,32 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
     spool: Spool
     clock: Clock
     intakes: list[Intake] = []
-    receptions: list[Reception] = []
+    push_intakes: list[PushIntake] = []
     couriers: list[Courier] = []
     losses: Losses | None = None
     journal: Journal | None = None
     sink_age_limit: float = AGE_LIMIT
 
 
-def sink_after(errors: list[Exception | None], story: Callable[[Courier, ToldClock], object]) -> Condition:
+def sink_after(
+    errors: list[Exception | None], scenario: Callable[[Courier, ManualClock], object]
+) -> Condition:
     """The condition of a sink whose attempts ended so, after the story."""
     said = list(errors)
 
-    async def told() -> Condition:
-        clock = ToldClock()
+    async def run_scenario() -> Condition:
+        clock = ManualClock()
         async with memory_spool(clock) as spool:
             await spool.attach("sink", anything)
-            sink = ToldSink(says=lambda batch: said.pop(0))
+            sink = ScriptedSink(says=lambda batch: said.pop(0))
             courier = Courier(sink, spool, terms(), metrics=Metrics(), clock=clock)
             for _ in errors:
                 await spool.append("source", [some_reading(len(sink.batches))])
                 await courier.carry(await spool.claim("sink", 1))
-            story(courier, clock)
+            scenario(courier, clock)
             return sink_condition(courier, await spool.backlog("sink"), clock, AGE_LIMIT)
 
-    return asyncio.run(patiently(told()))
+    return asyncio.run(patiently(run_scenario()))
 
 
 @pytest.mark.parametrize("error", [TryLater("HTTP 500"), KeyError("a bug"), TimeoutError(), PartlyFailed({})])
@@ -115,16 +117,16 @@ def test_the_operators_pause_is_a_note_and_no_reason() -> None:
 
 
 def test_a_sink_that_gets_its_events_too_late_is_a_reason() -> None:
-    async def told() -> Condition:
-        clock = ToldClock()
+    async def run_scenario() -> Condition:
+        clock = ManualClock()
         async with memory_spool(clock) as spool:
             await spool.attach("sink", anything)
             await spool.append("source", [some_reading(1)])
             clock.pass_time(AGE_LIMIT + 100)
-            courier = Courier(ToldSink(), spool, terms(), metrics=Metrics(), clock=clock)
+            courier = Courier(ScriptedSink(), spool, terms(), metrics=Metrics(), clock=clock)
             return sink_condition(courier, await spool.backlog("sink"), clock, AGE_LIMIT)
 
-    found = asyncio.run(told())
+    found = asyncio.run(run_scenario())
     assert found.state == "serving"
     assert str(found.reason).startswith("sink sink: its oldest event waits for 9")
 
@@ -133,10 +135,14 @@ def test_a_sink_that_gets_its_events_too_late_is_a_reason() -> None:
 
 
 def source_after(
-    tmp_path: Path, script: list[Answer], story: Callable[[ToldClock], object], *, destructive: bool = True
+    tmp_path: Path,
+    script: list[Answer],
+    scenario: Callable[[ManualClock], object],
+    *,
+    destructive: bool = True,
 ) -> tuple[Condition, Losses]:
-    async def told() -> tuple[Condition, Losses]:
-        clock = ToldClock()
+    async def run_scenario() -> tuple[Condition, Losses]:
+        clock = ManualClock()
         losses = Losses(clock)
         async with AsyncExitStack() as stack:
             spool, journal = await opened(stack, tmp_path, memory_spool(clock))
@@ -145,10 +151,10 @@ def source_after(
             intake = Intake(source, spool, journal, metrics=Metrics(), clock=clock, losses=losses)
             for _ in script:
                 await intake.step()
-            story(clock)
+            scenario(clock)
             return source_condition(intake, clock), losses
 
-    return asyncio.run(patiently(told()))
+    return asyncio.run(patiently(run_scenario()))
 
 
 FAILED: Answer = {"outcome": "failed"}
@@ -199,7 +205,7 @@ def test_what_this_process_may_have_lost_is_counted_with_when_it_last_was(tmp_pa
 
 
 async def test_a_loss_is_a_note_and_damage_stays_a_reason() -> None:
-    clock = ToldClock()
+    clock = ManualClock()
     losses = Losses(clock)
     losses.add("source shots", "a poll without a whole answer: no answer")
     async with memory_spool(clock) as spool:

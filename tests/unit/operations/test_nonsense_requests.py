@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 
 from poller.core.errors import StorageError
-from poller.core.model import Choice, Reading
+from poller.core.model import Filter, ParsedPage
 from poller.operations.requests import NOT_A_REQUEST, read_request
 from poller.spools.sqlite import SqliteSpool
 from poller.spools.sqlite.writer import Writer
@@ -53,13 +53,13 @@ def test_a_request_with_a_senseless_number_is_refused_whatever_the_verb(verb: st
 
 def test_sensible_numbers_are_taken() -> None:
     line = b'{"verb": "dead list", "limit": 10000, "chosen": {"below": 9223372036854775807}}'
-    assert read_request(line).chosen == Choice(below=2**63 - 1)
+    assert read_request(line).chosen == Filter(below=2**63 - 1)
 
 
 def test_who_reads_beside_a_read_that_fails_gets_what_it_asked_for(tmp_path: Path) -> None:
     """They run in one group."""
 
-    async def story(spool: SqliteSpool) -> None:
+    async def scenario(spool: SqliteSpool) -> None:
         def bug(reader: sqlite3.Connection) -> None:
             raise KeyError("a bug")
 
@@ -67,7 +67,7 @@ def test_who_reads_beside_a_read_that_fails_gets_what_it_asked_for(tmp_path: Pat
             spool.recent(10),
             spool.dead(10),
             spool._read(bug),
-            spool.dead(1, Choice(below=2**64)),
+            spool.dead(1, Filter(below=2**64)),
             spool.recent(5),
         ]
         first, second, failed, huge, last = await asyncio.gather(*reads, return_exceptions=True)
@@ -77,16 +77,16 @@ def test_who_reads_beside_a_read_that_fails_gets_what_it_asked_for(tmp_path: Pat
         assert isinstance(failed, StorageError)
         assert isinstance(huge, StorageError)
 
-    told(tmp_path, story)
+    run_scenario(tmp_path, scenario)
 
 
 def test_who_writes_beside_a_write_that_fails_is_committed(tmp_path: Path) -> None:
-    async def story(spool: SqliteSpool) -> None:
+    async def scenario(spool: SqliteSpool) -> None:
         def bug(writer: Writer) -> None:
             writer.connection.execute("DELETE FROM page")
             raise KeyError("a bug")
 
-        def written(*numbers: int) -> Reading:
+        def written(*numbers: int) -> ParsedPage:
             return some_reading(*numbers)
 
         writes = [spool.append("a", [written(7)]), spool._write(bug), spool.append("a", [written(8)])]
@@ -95,16 +95,16 @@ def test_who_writes_beside_a_write_that_fails_is_committed(tmp_path: Path) -> No
         assert not isinstance(last, BaseException)
         assert isinstance(failed, StorageError)
         assert len(await spool.recent(10)) == 5
-        await spool.prove()
+        await spool.check_writable()
 
-    told(tmp_path, story)
+    run_scenario(tmp_path, scenario)
 
 
-def told(folder: Path, story: "object") -> None:
+def run_scenario(folder: Path, scenario: "object") -> None:
     async def run() -> None:
         async with sqlite_spool(folder) as spool:
             await spool.attach("a", anything)
             await spool.append("a", [some_reading(1, 2, 3)])
-            await story(spool)  # type: ignore[operator]
+            await scenario(spool)  # type: ignore[operator]
 
     asyncio.run(patiently(run()))

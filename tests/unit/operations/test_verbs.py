@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from poller.control import ControlError, Request, Row, Verb, Works, answer
-from poller.core.model import Choice, Dead, Page, PollOutcome, Reading, Reject, with_url
+from poller.control import ControlError, OperatorContext, Request, Row, Verb, answer
+from poller.core.model import Dead, Filter, ParsedPage, PollOutcome, RawPage, Reject, with_url
 from poller.core.ports import Source
 from poller.runtime.clock import Clock
 from poller.runtime.metrics import Metrics
 from poller.settings import Settings, load
-from poller.spools import sink_queue as desk
+from poller.spools import sink_queue as queue
 from poller.spools.sqlite import SqliteSpool
 from poller.testing import START, anything, some_event, some_reading
 from tests.fakes import ScriptedSource, sqlite_spool
@@ -29,7 +29,7 @@ sinks: {hook: {type: webhook, url: "https://example.com/", batch: {max_events: 3
 class Mended(ScriptedSource):
     """Reads bytes that are a number as that event, raises at a bug, and finds nothing in the rest."""
 
-    def read(self, page: Page, memory: bytes) -> Reading:
+    def read(self, page: RawPage, memory: bytes) -> ParsedPage:
         if page.body == b"bug":
             raise KeyError("still")
         numbers = [int(page.body)] if page.body.isdigit() else []
@@ -43,15 +43,15 @@ def settings(folder: Path) -> Settings:
     return load(folder / "poller.yaml")
 
 
-Story = Callable[[Works, SqliteSpool], Awaitable[None]]
+Scenario = Callable[[OperatorContext, SqliteSpool], Awaitable[None]]
 
 
-def tell(folder: Path, story: Story, source: Source | None = None) -> None:
-    async def told() -> None:
+def tell(folder: Path, scenario: Scenario, source: Source | None = None) -> None:
+    async def run_scenario() -> None:
         async with sqlite_spool(folder) as spool:
             await spool.attach("hook", anything)
-            await story(
-                Works(
+            await scenario(
+                OperatorContext(
                     settings=settings(folder),
                     spool=spool,
                     clock=Clock(),
@@ -61,17 +61,17 @@ def tell(folder: Path, story: Story, source: Source | None = None) -> None:
                 spool,
             )
 
-    asyncio.run(patiently(told()))
+    asyncio.run(patiently(run_scenario()))
 
 
-async def asked(works: Works, verb: Verb, chosen: Choice = Choice(), sink: str = "") -> list[Row]:  # noqa: B008
+async def asked(context: OperatorContext, verb: Verb, chosen: Filter = Filter(), sink: str = "") -> list[Row]:  # noqa: B008
     request = Request(verb=verb, chosen=chosen, sink=sink, limit=10_000)
-    return [row async for row in answer(works, request) if row is not None]
+    return [row async for row in answer(context, request) if row is not None]
 
 
-def rejects(*bodies: bytes) -> list[Reading]:
+def rejects(*bodies: bytes) -> list[ParsedPage]:
     return [
-        Reading(
+        ParsedPage(
             events=(),
             rejects=tuple(Reject(received_at=START, reason="bug", encoding="", body=body) for body in bodies),
             outcome=PollOutcome.FAILED,
@@ -81,85 +81,85 @@ def rejects(*bodies: bytes) -> list[Reading]:
 
 
 def test_more_letters_than_one_step_takes_are_all_retried_in_batches_of_the_sink(tmp_path: Path) -> None:
-    async def story(works: Works, spool: SqliteSpool) -> None:
+    async def scenario(context: OperatorContext, spool: SqliteSpool) -> None:
         await spool.append("shots", [some_reading(*range(700))])
         await spool.settle(await spool.claim("hook", 700), [Dead(reason="no")] * 700)
-        assert len(await asked(works, Verb.DEAD_LIST)) == 700
-        assert await asked(works, Verb.DEAD_RETRY) == [{"retried": 700, "left": 0}]
+        assert len(await asked(context, Verb.DEAD_LIST)) == 700
+        assert await asked(context, Verb.DEAD_RETRY) == [{"retried": 700, "left": 0}]
         assert (await spool.backlog("hook")).retrying == 700
         assert len((await spool.claim("hook", 100)).events) == 3
 
-    tell(tmp_path, story)
+    tell(tmp_path, scenario)
 
 
 def test_a_letter_is_retried_with_the_url_that_todays_settings_give_it(tmp_path: Path) -> None:
-    async def story(works: Works, spool: SqliteSpool) -> None:
+    async def scenario(context: OperatorContext, spool: SqliteSpool) -> None:
         await spool.append("shots", [some_reading(1)])
         await spool.settle(await spool.claim("hook", 1), [Dead(reason="no")])
-        await asked(works, Verb.DEAD_RETRY)
+        await asked(context, Verb.DEAD_RETRY)
         (event,) = (await spool.claim("hook", 1)).events
         assert event == with_url(
             some_event(1), f"http://shots-1.file.myqcloud.com/{event.fields['file_name']}"
         )
 
-    tell(tmp_path, story)
+    tell(tmp_path, scenario)
 
 
 def test_what_has_no_room_beside_other_retries_stays_dead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(desk, "MOST_RETRYING", 4)
+    monkeypatch.setattr(queue, "MOST_RETRYING", 4)
 
-    async def story(works: Works, spool: SqliteSpool) -> None:
+    async def scenario(context: OperatorContext, spool: SqliteSpool) -> None:
         await spool.append("shots", [some_reading(*range(10))])
         await spool.settle(await spool.claim("hook", 10), [Dead(reason="no")] * 10)
-        (row,) = await asked(works, Verb.DEAD_RETRY)
+        (row,) = await asked(context, Verb.DEAD_RETRY)
         assert (row["retried"], row["left"]) == (4, 6)
         assert "come again" in str(row["why"])
         assert (await spool.backlog("hook")).dead == 6
 
-    tell(tmp_path, story)
+    tell(tmp_path, scenario)
 
 
 def test_letters_of_a_sink_that_is_not_configured_stay_dead_and_can_be_purged(tmp_path: Path) -> None:
-    async def story(works: Works, spool: SqliteSpool) -> None:
+    async def scenario(context: OperatorContext, spool: SqliteSpool) -> None:
         await spool.attach("old", anything)
         await spool.append("shots", [some_reading(1)])
         await spool.settle(await spool.claim("old", 1), [Dead(reason="no")])
-        (row,) = await asked(works, Verb.DEAD_RETRY)
+        (row,) = await asked(context, Verb.DEAD_RETRY)
         assert (row["retried"], row["left"], row["why"]) == (0, 1, "1 of sinks that are not configured")
-        assert await asked(works, Verb.DEAD_PURGE, Choice(of="old")) == [{"purged": 1}]
+        assert await asked(context, Verb.DEAD_PURGE, Filter(of="old")) == [{"purged": 1}]
 
-    tell(tmp_path, story)
+    tell(tmp_path, scenario)
 
 
 def test_only_what_gives_an_event_now_leaves_quarantine(tmp_path: Path) -> None:
-    async def story(works: Works, spool: SqliteSpool) -> None:
+    async def scenario(context: OperatorContext, spool: SqliteSpool) -> None:
         await spool.append("shots", rejects(b"bug", b"nothing", b"7", b"8"))
-        (row,) = await asked(works, Verb.QUARANTINE_RETRY)
+        (row,) = await asked(context, Verb.QUARANTINE_RETRY)
         assert row == {"read": 2, "events": 2, "left": 2}
         assert [kept.reject.body for kept in await spool.quarantined(10)] == [b"nothing", b"bug"]
         assert (await spool.claim("hook", 9)).events == (some_event(7), some_event(8))
         assert await spool.memory("shots") == {"": b"kept"}
 
-    tell(tmp_path, story, Mended())
+    tell(tmp_path, scenario, Mended())
 
 
 def test_an_old_answer_of_a_source_that_asks_again_is_not_told_as_if_it_were_now(tmp_path: Path) -> None:
     source = Mended()
     source.destructive = False
 
-    async def story(works: Works, spool: SqliteSpool) -> None:
+    async def scenario(context: OperatorContext, spool: SqliteSpool) -> None:
         await spool.append("shots", rejects(b"7"))
-        (row,) = await asked(works, Verb.QUARANTINE_RETRY)
+        (row,) = await asked(context, Verb.QUARANTINE_RETRY)
         assert (row["read"], row["left"], row["why"]) == (0, 1, "source shots asks again by itself")
 
-    tell(tmp_path, story, source)
+    tell(tmp_path, scenario, source)
 
 
 def test_a_sink_that_is_not_configured_cannot_be_paused(tmp_path: Path) -> None:
-    async def story(works: Works, spool: SqliteSpool) -> None:
+    async def scenario(context: OperatorContext, spool: SqliteSpool) -> None:
         with pytest.raises(ControlError, match="there are: hook"):
-            await asked(works, Verb.PAUSE, sink="hok")
+            await asked(context, Verb.PAUSE, sink="hok")
 
-    tell(tmp_path, story)
+    tell(tmp_path, scenario)

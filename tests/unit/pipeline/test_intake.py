@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from poller.core.errors import StorageError, StorageFull
-from poller.core.model import Page, PollOutcome, Reading
+from poller.core.model import ParsedPage, PollOutcome, RawPage
 from poller.core.ports import Spool
-from poller.pipeline.intake import Intake, Pace, paced
+from poller.pipeline.intake import Intake, Pace, next_pace
 from poller.pipeline.journal import Journal
 from poller.runtime.clock import Clock
 from poller.runtime.metrics import Metrics
@@ -22,14 +22,14 @@ from tests.patience import PATIENCE, patiently
 SHOTS = Pace(min_delay=0.25, max_delay=5.0, max_in_flight=4)
 
 
-def reading(outcome: str, expired: bool = False) -> Reading:
-    return Reading(events=(), rejects=(), outcome=PollOutcome(outcome), expired=expired)
+def reading(outcome: str, expired: bool = False) -> ParsedPage:
+    return ParsedPage(events=(), rejects=(), outcome=PollOutcome(outcome), expired=expired)
 
 
 def walked(*outcomes: str, jitter: float = 1.0) -> list[tuple[float, int]]:
     pace, steps = SHOTS, []
     for outcome in outcomes:
-        pace = paced(pace, reading(outcome.removesuffix("!"), outcome.endswith("!")), lambda: jitter)
+        pace = next_pace(pace, reading(outcome.removesuffix("!"), outcome.endswith("!")), lambda: jitter)
         steps.append((pace.delay, pace.lanes))
     return steps
 
@@ -59,24 +59,24 @@ def test_a_failing_poll_waits_with_full_jitter_and_never_under_the_least_delay()
 
 def test_not_allowed_waits_five_seconds_also_where_the_source_is_quick() -> None:
     quick = Pace(min_delay=0.01, max_delay=0.1, max_in_flight=1)
-    assert paced(quick, reading("refused"), lambda: 1.0).delay == 5.0
-    assert paced(quick, reading("failed"), lambda: 1.0).delay == pytest.approx(0.1)
+    assert next_pace(quick, reading("refused"), lambda: 1.0).delay == 5.0
+    assert next_pace(quick, reading("failed"), lambda: 1.0).delay == pytest.approx(0.1)
 
 
-Story = Callable[[Intake, Spool, Journal], Awaitable[None]]
+Scenario = Callable[[Intake, Spool, Journal], Awaitable[None]]
 
 
-def tell(folder: Path, source: ScriptedSource, story: Story, spool: Spool | None = None) -> Metrics:
+def tell(folder: Path, source: ScriptedSource, scenario: Scenario, spool: Spool | None = None) -> Metrics:
     metrics = Metrics()
 
-    async def told() -> None:
+    async def run_scenario() -> None:
         async with AsyncExitStack() as stack:
             own, journal = await opened(stack, folder, spool or sqlite_spool(folder))
             await own.attach("sink", anything)
             intake = Intake(source, own, journal, metrics=metrics, clock=Clock())
-            await story(intake, own, journal)
+            await scenario(intake, own, journal)
 
-    asyncio.run(patiently(told()))
+    asyncio.run(patiently(run_scenario()))
     return metrics
 
 
@@ -99,12 +99,12 @@ async def until_exhausted(intake: Intake, source: ScriptedSource) -> None:
 def test_every_message_of_every_answer_reaches_the_spool(tmp_path: Path) -> None:
     source = ScriptedSource([{"events": [1, 2, 3], "outcome": "full"}, {"events": [4]}, {"events": [5, 6]}])
 
-    async def story(intake: Intake, spool: Spool, journal: Journal) -> None:
+    async def scenario(intake: Intake, spool: Spool, journal: Journal) -> None:
         await until_exhausted(intake, source)
         assert (await spool.claim("sink", 10)).events == tuple(some_event(n) for n in range(1, 7))
         assert journal.bytes_held == 0
 
-    metrics = tell(tmp_path, source, story)
+    metrics = tell(tmp_path, source, scenario)
     assert polls(metrics, "full") == 1
     assert metrics.registry.get_sample_value("poller_events_total", {"kind": "screenshot"}) == 6
 
@@ -112,7 +112,7 @@ def test_every_message_of_every_answer_reaches_the_spool(tmp_path: Path) -> None
 def test_a_bug_in_the_reader_ends_in_quarantine_and_polling_goes_on(tmp_path: Path) -> None:
     source = ScriptedSource([{"raises": True, "events": [1]}, {"events": [2]}])
 
-    async def story(intake: Intake, spool: Spool, journal: Journal) -> None:
+    async def scenario(intake: Intake, spool: Spool, journal: Journal) -> None:
         await until_exhausted(intake, source)
         reject = (await spool.quarantined(10))[0].reject
         assert b'"events": [1]' in reject.body
@@ -120,7 +120,7 @@ def test_a_bug_in_the_reader_ends_in_quarantine_and_polling_goes_on(tmp_path: Pa
         assert (await spool.claim("sink", 10)).events == (some_event(2),)
         assert journal.bytes_held == 0
 
-    metrics = tell(tmp_path, source, story)
+    metrics = tell(tmp_path, source, scenario)
     assert polls(metrics, "failed") == 1
     assert metrics.registry.get_sample_value("poller_quarantined_total") == 1
 
@@ -128,7 +128,7 @@ def test_a_bug_in_the_reader_ends_in_quarantine_and_polling_goes_on(tmp_path: Pa
 def test_stopping_waits_for_the_poll_in_flight_and_commits_its_answer(tmp_path: Path) -> None:
     source = ScriptedSource([{"events": [1, 2]}])
 
-    async def story(intake: Intake, spool: Spool, journal: Journal) -> None:
+    async def scenario(intake: Intake, spool: Spool, journal: Journal) -> None:
         source.hold = asyncio.Event()
         running = asyncio.ensure_future(intake.run())
         await source.begun.wait()
@@ -140,14 +140,14 @@ def test_stopping_waits_for_the_poll_in_flight_and_commits_its_answer(tmp_path: 
         assert source.cancelled == 0
         assert (await spool.claim("sink", 10)).events == (some_event(1), some_event(2))
 
-    tell(tmp_path, source, story)
+    tell(tmp_path, source, scenario)
 
 
 def test_a_cancelled_intake_still_keeps_the_answer_of_the_poll_in_flight(tmp_path: Path) -> None:
     """What a crash of another part does: everything is cancelled, and the answer is in the journal at least."""
     source = ScriptedSource([{"events": [1, 2]}])
 
-    async def story(intake: Intake, spool: Spool, journal: Journal) -> None:
+    async def scenario(intake: Intake, spool: Spool, journal: Journal) -> None:
         source.hold = asyncio.Event()
         running = asyncio.ensure_future(intake.run())
         await source.begun.wait()
@@ -160,7 +160,7 @@ def test_a_cancelled_intake_still_keeps_the_answer_of_the_poll_in_flight(tmp_pat
         assert source.cancelled == 0
         assert source.answered == 1
 
-    tell(tmp_path, source, story)
+    tell(tmp_path, source, scenario)
 
     async def again(intake: Intake, spool: Spool, journal: Journal) -> None:
         if left_over := journal.left_over():
@@ -179,25 +179,25 @@ def test_full_answers_open_lanes_up_to_the_limit(tmp_path: Path) -> None:
         latency=0.01,
     )
 
-    async def story(intake: Intake, spool: Spool, journal: Journal) -> None:
+    async def scenario(intake: Intake, spool: Spool, journal: Journal) -> None:
         await until_exhausted(intake, source)
         assert {e.id for e in (await spool.claim("sink", 100)).events} == {
             some_event(n).id for n in range(60)
         }
 
-    tell(tmp_path, source, story)
+    tell(tmp_path, source, scenario)
     assert source.most_in_flight == 3
 
 
 def test_pages_left_in_the_journal_are_read_in_before_the_first_poll(tmp_path: Path) -> None:
     body = b'{"events": [8, 9], "remember": true}'
     left = [
-        (n, Page(source="shots", received_at=START, status=200, encoding="", whole=True, body=body))
+        (n, RawPage(source="shots", received_at=START, status=200, encoding="", whole=True, body=body))
         for n in (1, 2)
     ]
     source = ScriptedSource([{"events": [1], "remember": True}])
 
-    async def story(intake: Intake, spool: Spool, journal: Journal) -> None:
+    async def scenario(intake: Intake, spool: Spool, journal: Journal) -> None:
         numbers = []
         for _, page in left:
             await journal.room()
@@ -212,7 +212,7 @@ def test_pages_left_in_the_journal_are_read_in_before_the_first_poll(tmp_path: P
         assert await spool.memory("shots") == {"": b"..."}
         assert journal.bytes_held == 0
 
-    tell(tmp_path, source, story)
+    tell(tmp_path, source, scenario)
 
 
 class FullSpool:
@@ -239,11 +239,11 @@ class FullSpool:
             self.refused.set()
             raise self._error("spool: disk full")
 
-    async def prove(self) -> None:
+    async def check_writable(self) -> None:
         self._check()
-        await self._spool.prove()
+        await self._spool.check_writable()
 
-    async def append(self, source: str, readings: Sequence[Reading]) -> Counter[str]:
+    async def append(self, source: str, readings: Sequence[ParsedPage]) -> Counter[str]:
         self._check()
         return await self._spool.append(source, readings)
 
@@ -264,7 +264,7 @@ def test_nothing_is_polled_before_the_spool_is_proven_and_polling_begins_by_itse
     source = ScriptedSource([{"events": [1]}])
     spool = FullSpool(sqlite_spool(tmp_path))
 
-    async def story(intake: Intake, own: Spool, journal: Journal) -> None:
+    async def scenario(intake: Intake, own: Spool, journal: Journal) -> None:
         spool.full = True
         running = asyncio.ensure_future(intake.run())
         await spool.refused.wait()
@@ -277,14 +277,14 @@ def test_nothing_is_polled_before_the_spool_is_proven_and_polling_begins_by_itse
         intake.stop()
         await running
 
-    tell(tmp_path, source, story, spool)  # type: ignore[arg-type]
+    tell(tmp_path, source, scenario, spool)  # type: ignore[arg-type]
 
 
 def test_a_disk_that_fills_between_get_and_commit_loses_nothing_and_pauses_polling(tmp_path: Path) -> None:
     source = ScriptedSource([{"events": [1, 2]}, {"events": [3]}])
     spool = FullSpool(sqlite_spool(tmp_path))
 
-    async def story(intake: Intake, own: Spool, journal: Journal) -> None:
+    async def scenario(intake: Intake, own: Spool, journal: Journal) -> None:
         running = await full_between_get_and_commit(intake, source, spool)
         await spool.refused.wait()
         fetches = source.fetches
@@ -297,21 +297,21 @@ def test_a_disk_that_fills_between_get_and_commit_loses_nothing_and_pauses_polli
         await running
         assert {e.id for e in (await own.claim("sink", 10)).events} == {some_event(n).id for n in (1, 2, 3)}
 
-    tell(tmp_path, source, story, spool)  # type: ignore[arg-type]
+    tell(tmp_path, source, scenario, spool)  # type: ignore[arg-type]
 
 
 def test_stopping_on_a_full_disk_leaves_the_page_to_the_journal(tmp_path: Path) -> None:
     source = ScriptedSource([{"events": [1, 2]}])
     spool = FullSpool(sqlite_spool(tmp_path))
 
-    async def story(intake: Intake, own: Spool, journal: Journal) -> None:
+    async def scenario(intake: Intake, own: Spool, journal: Journal) -> None:
         running = await full_between_get_and_commit(intake, source, spool)
         await spool.refused.wait()
         intake.stop()
         await running
         assert journal.bytes_held > 0
 
-    tell(tmp_path, source, story, spool)  # type: ignore[arg-type]
+    tell(tmp_path, source, scenario, spool)  # type: ignore[arg-type]
 
     async def again(intake: Intake, own: Spool, journal: Journal) -> None:
         assert await intake._recover(journal.left_over())
@@ -325,7 +325,7 @@ def test_what_a_stopped_pump_could_not_commit_its_successor_takes(tmp_path: Path
     source = ScriptedSource([{"events": [1, 2]}])
     spool = FullSpool(sqlite_spool(tmp_path))
 
-    async def story(intake: Intake, own: Spool, journal: Journal) -> None:
+    async def scenario(intake: Intake, own: Spool, journal: Journal) -> None:
         running = await full_between_get_and_commit(intake, source, spool)
         await spool.refused.wait()
         intake.stop()
@@ -335,20 +335,20 @@ def test_what_a_stopped_pump_could_not_commit_its_successor_takes(tmp_path: Path
         journal.hand_back({number: page})
         assert journal.left_over("others") == []
 
-    tell(tmp_path, source, story, spool)  # type: ignore[arg-type]
+    tell(tmp_path, source, scenario, spool)  # type: ignore[arg-type]
 
 
 def test_a_broken_spool_ends_the_process_and_the_page_waits_in_the_journal(tmp_path: Path) -> None:
     source = ScriptedSource([{"events": [1, 2]}])
     spool = FullSpool(sqlite_spool(tmp_path), StorageError)
 
-    async def story(intake: Intake, own: Spool, journal: Journal) -> None:
+    async def scenario(intake: Intake, own: Spool, journal: Journal) -> None:
         running = await full_between_get_and_commit(intake, source, spool)
         with pytest.raises(ExceptionGroup) as raised:
             await running
         assert raised.group_contains(StorageError)
 
-    tell(tmp_path, source, story, spool)  # type: ignore[arg-type]
+    tell(tmp_path, source, scenario, spool)  # type: ignore[arg-type]
 
     async def again(intake: Intake, own: Spool, journal: Journal) -> None:
         assert await intake._recover(journal.left_over())
@@ -364,7 +364,7 @@ def test_a_broken_spool_ends_polling_in_whatever_moment_the_next_poll_is(tmp_pat
     class SlowSource(ScriptedSource):
         destructive = False
 
-        async def fetch(self) -> Page:
+        async def fetch(self) -> RawPage:
             for _ in range(steps):
                 await asyncio.sleep(0)
             return await super().fetch()
@@ -373,7 +373,7 @@ def test_a_broken_spool_ends_polling_in_whatever_moment_the_next_poll_is(tmp_pat
     spool = FullSpool(sqlite_spool(tmp_path), StorageError)
     found: list[tuple[int, bool]] = []
 
-    async def story(intake: Intake, own: Spool, journal: Journal) -> None:
+    async def scenario(intake: Intake, own: Spool, journal: Journal) -> None:
         running = await full_between_get_and_commit(intake, source, spool)
         ended, _ = await asyncio.wait({running}, timeout=5)
         intake.stop()  # the one that polls on
@@ -382,15 +382,15 @@ def test_a_broken_spool_ends_polling_in_whatever_moment_the_next_poll_is(tmp_pat
             await running
         assert raised.group_contains(StorageError)
 
-    tell(tmp_path, source, story, spool)  # type: ignore[arg-type]
+    tell(tmp_path, source, scenario, spool)  # type: ignore[arg-type]
     assert found == [(1, True)]
 
 
 def test_a_journal_that_fails_hands_its_page_to_the_spool_and_ends_the_process(tmp_path: Path) -> None:
     source = ScriptedSource([{"events": [1, 2]}])
 
-    async def story(intake: Intake, spool: Spool, journal: Journal) -> None:
-        async def fails(page: Page) -> int:
+    async def scenario(intake: Intake, spool: Spool, journal: Journal) -> None:
+        async def fails(page: RawPage) -> int:
             journal.cancel_room()
             raise StorageError("journal: fsync failed")
 
@@ -399,26 +399,26 @@ def test_a_journal_that_fails_hands_its_page_to_the_spool_and_ends_the_process(t
             await intake.run()
         assert (await spool.claim("sink", 10)).events == (some_event(1), some_event(2))
 
-    tell(tmp_path, source, story)
+    tell(tmp_path, source, scenario)
     assert source.fetches == 1
 
 
 def test_what_never_left_this_machine_is_a_failure_and_takes_no_room(tmp_path: Path) -> None:
     source = ScriptedSource([{"not_sent": True}, {"silent": True}, {"events": [1]}])
 
-    async def story(intake: Intake, spool: Spool, journal: Journal) -> None:
+    async def scenario(intake: Intake, spool: Spool, journal: Journal) -> None:
         for _ in range(3):
             await intake.step()
         assert journal._reserved == 0
 
-    metrics = tell(tmp_path, source, story)
+    metrics = tell(tmp_path, source, scenario)
     assert (polls(metrics, "failed"), polls(metrics, "uncertain"), polls(metrics, "partial")) == (1, 1, 1)
 
 
 def test_a_slow_consumer_pauses_polling_on_a_spool_in_memory(tmp_path: Path) -> None:
     source = ScriptedSource([{"events": [n], "outcome": "full"} for n in range(50)])
 
-    async def story(intake: Intake, spool: Spool, journal: Journal) -> None:
+    async def scenario(intake: Intake, spool: Spool, journal: Journal) -> None:
         running = asyncio.ensure_future(intake.run())
         while intake.trouble is None:
             await asyncio.sleep(0.01)
@@ -426,7 +426,7 @@ def test_a_slow_consumer_pauses_polling_on_a_spool_in_memory(tmp_path: Path) -> 
         intake.stop()
         await running
 
-    tell(tmp_path, source, story, memory_spool(max_events=5))
+    tell(tmp_path, source, scenario, memory_spool(max_events=5))
 
 
 def test_the_readings_of_one_page_are_some_reading() -> None:
@@ -436,12 +436,12 @@ def test_the_readings_of_one_page_are_some_reading() -> None:
 def test_a_reading_that_changes_only_a_memory_is_committed(tmp_path: Path) -> None:
     source = ScriptedSource([{"remember": True, "outcome": "empty"}, {"about": "hall", "remember": True}])
 
-    async def story(intake: Intake, spool: Spool, journal: Journal) -> None:
+    async def scenario(intake: Intake, spool: Spool, journal: Journal) -> None:
         await until_exhausted(intake, source)
         assert await spool.memory("shots") == {"": b".", "hall": b"."}
         assert journal.bytes_held == 0
 
-    tell(tmp_path, source, story)
+    tell(tmp_path, source, scenario)
 
     more = ScriptedSource([{"remember": True}, {"about": "hall", "remember": True}, {"remember": True}])
 
@@ -457,7 +457,7 @@ def test_pages_that_can_be_asked_for_again_do_not_go_through_the_journal(tmp_pat
     source = ScriptedSource([*script, {"not_sent": True}, {"silent": True}])
     source.destructive = False
 
-    async def story(intake: Intake, spool: Spool, journal: Journal) -> None:
+    async def scenario(intake: Intake, spool: Spool, journal: Journal) -> None:
         for _ in range(7):  # no room is left: 32 MiB hold seven of the largest pages
             if not journal._fits(journal._reserved + 1):
                 break
@@ -468,25 +468,25 @@ def test_pages_that_can_be_asked_for_again_do_not_go_through_the_journal(tmp_pat
         assert journal._next_number == before
         assert (await spool.claim("sink", 100)).events == tuple(some_event(n) for n in range(40))
 
-    tell(tmp_path, source, story)
+    tell(tmp_path, source, scenario)
 
 
 # ---------------------------------------------------------------- answers that come to nothing
 
 
-SPOILED = Reading(events=(), rejects=(), outcome=PollOutcome.UNCERTAIN)
-BLANK = Reading(events=(), rejects=(), outcome=PollOutcome.FAILED, blank=True)
-SALVAGED = Reading(events=(some_event(1),), rejects=(), outcome=PollOutcome.UNCERTAIN)
+SPOILED = ParsedPage(events=(), rejects=(), outcome=PollOutcome.UNCERTAIN)
+BLANK = ParsedPage(events=(), rejects=(), outcome=PollOutcome.FAILED, blank=True)
+SALVAGED = ParsedPage(events=(some_event(1),), rejects=(), outcome=PollOutcome.UNCERTAIN)
 QUEUE = Pace(min_delay=0.25, max_delay=5.0, max_in_flight=4, destructive=True)
 
 
 def polled_at(
-    readings: Sequence[Reading], jitter: float, pace: Pace = QUEUE, in_flight: int = 1
+    readings: Sequence[ParsedPage], jitter: float, pace: Pace = QUEUE, in_flight: int = 1
 ) -> list[float]:
     """When polls are made whose answers come at once, the first `in_flight` of them together."""
     times, now = [0.0] * in_flight, 0.0
     for number, reading in enumerate(readings):
-        pace = paced(pace, reading, lambda: jitter)
+        pace = next_pace(pace, reading, lambda: jitter)
         if number >= in_flight - 1:
             now += pace.delay
             times.append(now)
@@ -509,17 +509,17 @@ def test_only_a_good_answer_ends_the_polls_once_a_minute() -> None:
     pace = QUEUE
     for outcome in [SPOILED, reading("failed"), SPOILED, reading("refused"), SPOILED]:
         assert not pace.careful
-        pace = paced(pace, outcome, lambda: 0.0)
+        pace = next_pace(pace, outcome, lambda: 0.0)
     for outcome in [reading("failed"), reading("throttled"), SALVAGED, SPOILED]:
-        pace = paced(pace, outcome, lambda: 0.0)
+        pace = next_pace(pace, outcome, lambda: 0.0)
         assert (pace.careful, pace.delay, pace.lanes) == (True, 60.0, 1)
-    pace = paced(pace, reading("empty"), lambda: 0.0)
+    pace = next_pace(pace, reading("empty"), lambda: 0.0)
     assert (pace.careful, pace.delay) == (False, 0.25)
 
 
 @pytest.mark.parametrize("outcome", [SALVAGED, reading("failed"), reading("throttled"), reading("refused")])
 def test_what_brought_messages_or_the_platform_s_word_is_no_poll_that_came_to_nothing(
-    outcome: Reading,
+    outcome: ParsedPage,
 ) -> None:
     assert not any(time >= 60 for time in polled_at([outcome] * 8, 0.0))
 
@@ -535,7 +535,7 @@ def test_a_source_that_fails_has_one_lane_and_those_in_flight_count(tmp_path: Pa
         good + [{"silent": True}] * 20, lanes=4, min_delay=0.001, max_delay=0.001, latency=latency
     )
 
-    async def story(intake: Intake, spool: Spool, journal: Journal) -> None:
+    async def scenario(intake: Intake, spool: Spool, journal: Journal) -> None:
         running = asyncio.ensure_future(intake.run())
         while not intake.brought_nothing:
             await asyncio.sleep(0.001)
@@ -546,4 +546,4 @@ def test_a_source_that_fails_has_one_lane_and_those_in_flight_count(tmp_path: Pa
         intake.stop()
         await running
 
-    tell(tmp_path, source, story)
+    tell(tmp_path, source, scenario)

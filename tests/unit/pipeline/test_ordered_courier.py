@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from poller.core.errors import PartlyFailed, Rejected, TryLater
-from poller.core.model import Batch, Event, PollOutcome, Reading
+from poller.core.model import Batch, Event, ParsedPage, PollOutcome
 from poller.daemon.daemon import Daemon
 from poller.pipeline.courier import Courier, Terms
 from poller.pipeline.retry import RetryPolicy
@@ -15,7 +15,7 @@ from poller.runtime.clock import Clock
 from poller.runtime.metrics import Metrics
 from poller.settings import load
 from poller.testing import anything, some_event
-from tests.fakes import ToldSink, sqlite_spool
+from tests.fakes import ScriptedSink, sqlite_spool
 from tests.patience import patiently
 
 STREAMS = 7
@@ -29,7 +29,9 @@ def event_of(number: int) -> Event:
 ALL = [event_of(number) for number in range(EVENTS)]
 
 
-def courier_of(sink: ToldSink, spool: Any, metrics: Metrics, *, concurrency: int, max_events: int) -> Courier:
+def courier_of(
+    sink: ScriptedSink, spool: Any, metrics: Metrics, *, concurrency: int, max_events: int
+) -> Courier:
     policy = RetryPolicy(give_up_after=3600.0, first_wait=0.002, longest_backoff=0.01)
     terms = Terms(
         policy=policy,
@@ -43,19 +45,19 @@ def courier_of(sink: ToldSink, spool: Any, metrics: Metrics, *, concurrency: int
 
 
 def served(
-    folder: Path, sink: ToldSink, *, events: int = EVENTS, concurrency: int, max_events: int
+    folder: Path, sink: ScriptedSink, *, events: int = EVENTS, concurrency: int, max_events: int
 ) -> Metrics:
     """Serve until nothing is owed."""
     metrics = Metrics()
 
-    async def told() -> None:
+    async def run_scenario() -> None:
         async with sqlite_spool(folder) as spool:
             await spool.attach(sink.name, anything, ordered=True)
             courier = courier_of(sink, spool, metrics, concurrency=concurrency, max_events=max_events)
             running = asyncio.ensure_future(courier.run())
             for start in range(0, events, 50):
                 events_of_page = tuple(ALL[start : min(start + 50, events)])
-                page = Reading(events=events_of_page, rejects=(), outcome=PollOutcome.PARTIAL)
+                page = ParsedPage(events=events_of_page, rejects=(), outcome=PollOutcome.PARTIAL)
                 await spool.append("source", [page])
             while (await spool.backlog(sink.name)).events:
                 courier.settled.clear()
@@ -63,11 +65,11 @@ def served(
             courier.stop()
             await asyncio.gather(running, return_exceptions=True)
 
-    asyncio.run(patiently(told()))
+    asyncio.run(patiently(run_scenario()))
     return metrics
 
 
-def first_arrivals(sink: ToldSink) -> dict[str, list[int]]:
+def first_arrivals(sink: ScriptedSink) -> dict[str, list[int]]:
     """Each stream's events in the order in which they first arrived."""
     numbers = {event.id: number for number, event in enumerate(ALL)}
     found: dict[str, list[int]] = {}
@@ -85,7 +87,7 @@ def test_streams_arrive_in_order_from_a_sink_that_fails_at_random(tmp_path: Path
             return Rejected("HTTP 422")
         return TryLater("HTTP 503") if seed.random() < 0.15 else None
 
-    sink = ToldSink(says=says)
+    sink = ScriptedSink(says=says)
     served(tmp_path, sink, concurrency=4, max_events=10)
     arrived = first_arrivals(sink)
     assert arrived.keys() == {f"room{n}" for n in range(STREAMS)}
@@ -104,7 +106,7 @@ def test_other_streams_are_carried_while_one_is_stuck(tmp_path: Path) -> None:
         asked += bool(stuck)
         return PartlyFailed({event.id: TryLater("no") for event in stuck}) if stuck and asked < 5 else None
 
-    sink = ToldSink(says=says)
+    sink = ScriptedSink(says=says)
     served(tmp_path, sink, concurrency=4, max_events=1)
     order = {id: place for place, id in enumerate(sink.delivered)}
     first = next(event.id for event in ALL if event.stream_id == "room3")
@@ -118,7 +120,7 @@ def test_what_succeeded_behind_a_failure_of_its_stream_is_not_counted_as_done(tm
     def says(batch: Batch) -> Exception | None:
         return PartlyFailed({ALL[0].id: TryLater("no", after=0.0)}) if len(sink.batches) == 1 else None
 
-    sink = ToldSink(says=says)
+    sink = ScriptedSink(says=says)
     metrics = served(tmp_path, sink, events=STREAMS + 1, concurrency=1, max_events=100)
     behind = ALL[STREAMS].id
     assert [[e.id for e in batch.events] for batch in sink.batches][1] == [ALL[0].id, behind]
@@ -143,9 +145,9 @@ def test_order_is_a_setting_of_each_sink(tmp_path: Path) -> None:
     }
     (tmp_path / "poller.yaml").write_text(json.dumps(config))
 
-    async def told() -> None:
+    async def run_scenario() -> None:
         async with Daemon(load(tmp_path / "poller.yaml")) as daemon:
-            page = Reading(events=(ALL[0], ALL[STREAMS]), rejects=(), outcome=PollOutcome.PARTIAL)
+            page = ParsedPage(events=(ALL[0], ALL[STREAMS]), rejects=(), outcome=PollOutcome.PARTIAL)
             await daemon.spool.append("shots", [page])
             for sink, second in (("plain", True), ("ordered", False)):
                 await daemon.spool.claim(sink, 1)
@@ -153,6 +155,6 @@ def test_order_is_a_setting_of_each_sink(tmp_path: Path) -> None:
                 await asyncio.sleep(0.01)
                 assert claim.done() == second
                 claim.cancel()
-            assert [courier._terms.ordered for courier in daemon.crew.couriers] == [True, False]
+            assert [courier._terms.ordered for courier in daemon.components.couriers] == [True, False]
 
-    asyncio.run(patiently(told()))
+    asyncio.run(patiently(run_scenario()))

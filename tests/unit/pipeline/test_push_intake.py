@@ -12,9 +12,9 @@ from typing import Self
 import pytest
 
 from poller.core.errors import StorageError, StorageFull
-from poller.core.model import Page, PollOutcome, PushOutcome, Reading
-from poller.core.ports import Entrance, PushedSource, Spool
-from poller.pipeline.push_intake import COMMIT_TOGETHER, Reception
+from poller.core.model import ParsedPage, PollOutcome, PushOutcome, RawPage
+from poller.core.ports import PushedSource, PushHandler, Spool
+from poller.pipeline.push_intake import COMMIT_TOGETHER, PushIntake
 from poller.runtime.metrics import Metrics
 from poller.spools.sqlite import SqliteSpool
 from poller.testing import START, anything, some_change, some_event
@@ -41,7 +41,7 @@ class Pushed:
     ) -> None:
         return None
 
-    def attach(self, entrance: Entrance) -> None:
+    def attach(self, entrance: PushHandler) -> None:
         self.entrance = entrance
 
     async def close(self) -> None:
@@ -49,13 +49,13 @@ class Pushed:
             await self.on_close()
         self.closed += 1
 
-    def read(self, page: Page) -> Reading:
+    def read(self, page: RawPage) -> ParsedPage:
         said = json.loads(page.body)
         if said.get("raises"):
             raise KeyError("a bug in the reader")
         events = [some_event(n) for n in said.get("events", ())]
         events += [some_change(n, "live") for n in said.get("changes", ())]
-        return Reading(events=tuple(events), rejects=(), outcome=PollOutcome.PARTIAL)
+        return ParsedPage(events=tuple(events), rejects=(), outcome=PollOutcome.PARTIAL)
 
 
 class WatchedSpool:
@@ -72,41 +72,41 @@ class WatchedSpool:
     def __getattr__(self, name: str) -> object:
         return getattr(self.inner, name)
 
-    async def prove(self) -> None:
+    async def check_writable(self) -> None:
         if self.error is not None:
             raise self.error
-        await self.inner.prove()
+        await self.inner.check_writable()
 
-    async def append(self, source: str, readings: Sequence[Reading]) -> Counter[str]:
+    async def append(self, source: str, readings: Sequence[ParsedPage]) -> Counter[str]:
         self.begun.set()
         await self.go_on.wait()
-        await self.prove()
+        await self.check_writable()
         self.appends.append(len(readings))
         return await self.inner.append(source, readings)
 
 
-def page(*events: int, **more: object) -> Page:
+def page(*events: int, **more: object) -> RawPage:
     body = json.dumps({"events": events, **more}).encode()
-    return Page(source="pushed", received_at=START, status=200, encoding="", whole=True, body=body)
+    return RawPage(source="pushed", received_at=START, status=200, encoding="", whole=True, body=body)
 
 
-Story = Callable[[Reception, WatchedSpool, Pushed], Awaitable[None]]
+Scenario = Callable[[PushIntake, WatchedSpool, Pushed], Awaitable[None]]
 
 
-def tell(folder: Path, story: Story, *, within: float = 20.0, fails: bool = False) -> Metrics:
+def tell(folder: Path, scenario: Scenario, *, within: float = 20.0, fails: bool = False) -> Metrics:
     """Run a reception, tell the story, stop it."""
     metrics = Metrics()
 
-    async def told() -> None:
+    async def run_scenario() -> None:
         async with AsyncExitStack() as stack:
             inner = await stack.enter_async_context(sqlite_spool(folder))
             await inner.attach("sink", anything)
             watched, source = WatchedSpool(inner), Pushed()
-            reception = Reception(source, watched, metrics=metrics, commit_within=within)  # type: ignore[arg-type]
+            reception = PushIntake(source, watched, metrics=metrics, commit_within=within)  # type: ignore[arg-type]
             source.attach(reception)
             running = asyncio.ensure_future(reception.run())
             try:
-                await story(reception, watched, source)
+                await scenario(reception, watched, source)
             finally:
                 watched.go_on.set()
                 reception.stop()
@@ -116,11 +116,11 @@ def tell(folder: Path, story: Story, *, within: float = 20.0, fails: bool = Fals
                     await running
                     assert source.closed == 1
 
-    asyncio.run(patiently(told()))
+    asyncio.run(patiently(run_scenario()))
     return metrics
 
 
-async def ready(reception: Reception) -> None:
+async def ready(reception: PushIntake) -> None:
     while reception.trouble is not None:
         await asyncio.sleep(0.001)
 
@@ -135,7 +135,7 @@ def test_a_source_with_a_fetch_of_its_own_is_not_a_pushed_one() -> None:
 
 
 def test_a_page_is_in_the_spool_when_its_sender_is_told(tmp_path: Path) -> None:
-    async def story(reception: Reception, spool: WatchedSpool, source: Pushed) -> None:
+    async def scenario(reception: PushIntake, spool: WatchedSpool, source: Pushed) -> None:
         await ready(reception)
         spool.go_on.clear()
         accepting = asyncio.ensure_future(reception.accept(page(1, 2)))
@@ -146,13 +146,13 @@ def test_a_page_is_in_the_spool_when_its_sender_is_told(tmp_path: Path) -> None:
         await accepting
         assert await spool.inner.recent(10) == [some_event(2), some_event(1)]
 
-    metrics = tell(tmp_path, story)
+    metrics = tell(tmp_path, scenario)
     assert counted(metrics, "accepted") == 1
     assert metrics.registry.get_sample_value("poller_events_total", {"kind": "screenshot"}) == 2
 
 
 def test_pages_that_come_while_a_commit_is_under_way_share_the_next_one(tmp_path: Path) -> None:
-    async def story(reception: Reception, spool: WatchedSpool, source: Pushed) -> None:
+    async def scenario(reception: PushIntake, spool: WatchedSpool, source: Pushed) -> None:
         await ready(reception)
         spool.go_on.clear()
         pushes = [asyncio.ensure_future(reception.accept(page(0)))]
@@ -163,11 +163,11 @@ def test_pages_that_come_while_a_commit_is_under_way_share_the_next_one(tmp_path
         await asyncio.gather(*pushes)
         assert spool.appends == [1, COMMIT_TOGETHER, 3]
 
-    assert counted(tell(tmp_path, story), "accepted") == COMMIT_TOGETHER + 4
+    assert counted(tell(tmp_path, scenario), "accepted") == COMMIT_TOGETHER + 4
 
 
 def test_nothing_is_taken_before_the_spool_is_proven_and_then_it_begins_by_itself(tmp_path: Path) -> None:
-    async def story(reception: Reception, spool: WatchedSpool, source: Pushed) -> None:
+    async def scenario(reception: PushIntake, spool: WatchedSpool, source: Pushed) -> None:
         spool.error = StorageFull("spool: disk full")
         with pytest.raises(StorageFull, match="not begun"):
             await reception.accept(page(1))
@@ -179,12 +179,12 @@ def test_nothing_is_taken_before_the_spool_is_proven_and_then_it_begins_by_itsel
         await ready(reception)
         await reception.accept(page(1))
 
-    metrics = tell(tmp_path, story)
+    metrics = tell(tmp_path, scenario)
     assert (counted(metrics, "unavailable"), counted(metrics, "accepted")) == (2, 1)
 
 
 def test_while_the_spool_is_full_senders_are_told_so_at_once_until_there_is_room(tmp_path: Path) -> None:
-    async def story(reception: Reception, spool: WatchedSpool, source: Pushed) -> None:
+    async def scenario(reception: PushIntake, spool: WatchedSpool, source: Pushed) -> None:
         await ready(reception)
         spool.go_on.clear()
         pushes = [asyncio.ensure_future(reception.accept(page(n))) for n in range(5)]
@@ -206,14 +206,14 @@ def test_while_the_spool_is_full_senders_are_told_so_at_once_until_there_is_room
         found = await spool.inner.recent(100)
         assert {event.id for event in found} == {some_event(n).id for n in range(9)}
 
-    metrics = tell(tmp_path, story)
+    metrics = tell(tmp_path, scenario)
     assert (counted(metrics, "unavailable"), counted(metrics, "accepted")) == (109, 9)
 
 
 def test_a_full_database_refuses_pages_until_it_may_grow(tmp_path: Path) -> None:
     """Small writes still succeed on a disk that has no room for a page: only a page shows that it has."""
 
-    async def story(reception: Reception, spool: WatchedSpool, source: Pushed) -> None:
+    async def scenario(reception: PushIntake, spool: WatchedSpool, source: Pushed) -> None:
         await ready(reception)
         assert isinstance(spool.inner, SqliteSpool)
         connection = spool.inner._writer.connection
@@ -230,11 +230,11 @@ def test_a_full_database_refuses_pages_until_it_may_grow(tmp_path: Path) -> None
         await reception.accept(pages[taken])
         assert len(await spool.inner.recent(10_000)) == 100 * taken + 100
 
-    tell(tmp_path, story)
+    tell(tmp_path, scenario)
 
 
 def test_a_commit_that_takes_too_long_is_no_commit_and_others_do_not_wait_for_it(tmp_path: Path) -> None:
-    async def story(reception: Reception, spool: WatchedSpool, source: Pushed) -> None:
+    async def scenario(reception: PushIntake, spool: WatchedSpool, source: Pushed) -> None:
         await ready(reception)
         spool.go_on.clear()
         with pytest.raises(StorageError, match="no commit within"):
@@ -249,11 +249,11 @@ def test_a_commit_that_takes_too_long_is_no_commit_and_others_do_not_wait_for_it
         found = await spool.inner.recent(10)
         assert sorted(event.id for event in found) == sorted(some_event(n).id for n in (1, 2))
 
-    tell(tmp_path, story, within=0.05)
+    tell(tmp_path, scenario, within=0.05)
 
 
 def test_a_spool_that_fails_for_good_refuses_who_waits_and_ends_the_process(tmp_path: Path) -> None:
-    async def story(reception: Reception, spool: WatchedSpool, source: Pushed) -> None:
+    async def scenario(reception: PushIntake, spool: WatchedSpool, source: Pushed) -> None:
         await ready(reception)
         spool.go_on.clear()
         pushes = [asyncio.ensure_future(reception.accept(page(0)))]
@@ -267,8 +267,8 @@ def test_a_spool_that_fails_for_good_refuses_who_waits_and_ends_the_process(tmp_
         with pytest.raises(StorageError):
             await reception.accept(page(2))
 
-    async def ends(reception: Reception, spool: WatchedSpool, source: Pushed) -> None:
-        await story(reception, spool, source)
+    async def ends(reception: PushIntake, spool: WatchedSpool, source: Pushed) -> None:
+        await scenario(reception, spool, source)
         raise StorageError("told")
 
     with pytest.raises(StorageError, match="told"):
@@ -276,22 +276,22 @@ def test_a_spool_that_fails_for_good_refuses_who_waits_and_ends_the_process(tmp_
 
 
 def test_a_pump_that_fails_says_so_to_the_daemon(tmp_path: Path) -> None:
-    async def told() -> None:
+    async def run_scenario() -> None:
         async with sqlite_spool(tmp_path) as inner:
             spool, source = WatchedSpool(inner), Pushed()
             spool.error = StorageError("spool: I/O error")
-            reception = Reception(source, spool, metrics=Metrics())  # type: ignore[arg-type]
+            reception = PushIntake(source, spool, metrics=Metrics())  # type: ignore[arg-type]
             with pytest.raises(ExceptionGroup) as raised:
                 await reception.run()
             assert raised.group_contains(StorageError)
 
-    asyncio.run(patiently(told()))
+    asyncio.run(patiently(run_scenario()))
 
 
 def test_a_bug_in_the_reader_ends_in_quarantine_and_its_sender_does_not_repeat_it_for_ever(
     tmp_path: Path,
 ) -> None:
-    async def story(reception: Reception, spool: WatchedSpool, source: Pushed) -> None:
+    async def scenario(reception: PushIntake, spool: WatchedSpool, source: Pushed) -> None:
         await ready(reception)
         await asyncio.gather(reception.accept(page(1)), reception.accept(page(2, raises=True)))
         reject = (await spool.inner.quarantined(10))[0].reject
@@ -299,13 +299,13 @@ def test_a_bug_in_the_reader_ends_in_quarantine_and_its_sender_does_not_repeat_i
         assert "KeyError" in reject.reason
         assert await spool.inner.recent(10) == [some_event(1)]
 
-    metrics = tell(tmp_path, story)
+    metrics = tell(tmp_path, scenario)
     assert counted(metrics, "accepted") == 2
     assert metrics.registry.get_sample_value("poller_quarantined_total") == 1
 
 
 def test_what_shares_a_commit_is_counted_kind_by_kind(tmp_path: Path) -> None:
-    async def story(reception: Reception, spool: WatchedSpool, source: Pushed) -> None:
+    async def scenario(reception: PushIntake, spool: WatchedSpool, source: Pushed) -> None:
         await ready(reception)
         spool.go_on.clear()
         first = asyncio.ensure_future(reception.accept(page(1)))
@@ -317,14 +317,14 @@ def test_what_shares_a_commit_is_counted_kind_by_kind(tmp_path: Path) -> None:
         await asyncio.gather(first, *pushes)
         assert spool.appends == [1, 3]
 
-    value = tell(tmp_path, story).registry.get_sample_value
+    value = tell(tmp_path, scenario).registry.get_sample_value
     assert value("poller_events_total", {"kind": "screenshot"}) == 3
     assert value("poller_known_events_total", {"kind": "screenshot"}) == 1
     assert value("poller_events_total", {"kind": "channel"}) == 1
 
 
 def test_at_a_stop_what_the_port_still_takes_is_committed(tmp_path: Path) -> None:
-    async def story(reception: Reception, spool: WatchedSpool, source: Pushed) -> None:
+    async def scenario(reception: PushIntake, spool: WatchedSpool, source: Pushed) -> None:
         await ready(reception)
 
         async def one_more() -> None:
@@ -336,20 +336,20 @@ def test_at_a_stop_what_the_port_still_takes_is_committed(tmp_path: Path) -> Non
             await asyncio.sleep(0.001)
         assert await spool.inner.recent(10) == [some_event(7)]
 
-    tell(tmp_path, story)
+    tell(tmp_path, scenario)
 
 
 def test_a_stop_while_the_spool_is_full_does_not_wait_for_room(tmp_path: Path) -> None:
-    async def story(reception: Reception, spool: WatchedSpool, source: Pushed) -> None:
+    async def scenario(reception: PushIntake, spool: WatchedSpool, source: Pushed) -> None:
         spool.error = StorageFull("full")
         if reception.trouble is None:
             await reception.accept(page(1))
 
-    tell(tmp_path, story)
+    tell(tmp_path, scenario)
 
 
 def test_the_loop_tells_that_it_lives_also_while_nothing_comes(tmp_path: Path) -> None:
-    async def told() -> None:
+    async def run_scenario() -> None:
         beats = 0
 
         def beat() -> None:
@@ -357,20 +357,20 @@ def test_the_loop_tells_that_it_lives_also_while_nothing_comes(tmp_path: Path) -
             beats += 1
 
         async with sqlite_spool(tmp_path) as spool:
-            reception = Reception(Pushed(), spool, metrics=Metrics(), beat=beat)
+            reception = PushIntake(Pushed(), spool, metrics=Metrics(), beat=beat)
             running = asyncio.ensure_future(reception.run())
             await ready(reception)
             reception.stop()
             await running
         assert beats >= 1
 
-    asyncio.run(patiently(told()))
+    asyncio.run(patiently(run_scenario()))
 
 
 def test_who_is_turned_away_is_counted(tmp_path: Path) -> None:
-    async def story(reception: Reception, spool: WatchedSpool, source: Pushed) -> None:
+    async def scenario(reception: PushIntake, spool: WatchedSpool, source: Pushed) -> None:
         reception.turn_away(PushOutcome.KNOWN)
         reception.turn_away(PushOutcome.REFUSED_SIGNATURE, "wrong signature, from 192.0.2.1")
 
-    metrics = tell(tmp_path, story)
+    metrics = tell(tmp_path, scenario)
     assert (counted(metrics, "known"), counted(metrics, "refused_signature")) == (1, 1)

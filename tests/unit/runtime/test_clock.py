@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from poller.core.model import Dead, Retry
 from poller.runtime import ages
 from poller.runtime.clock import Clock
-from poller.testing import START, ToldClock, anything, some_event, some_reading
+from poller.testing import START, ManualClock, anything, some_event, some_reading
 from poller.testing.factories import claims_nothing
 from tests.fakes import sqlite_spool
 from tests.patience import patiently
@@ -23,7 +23,7 @@ JUMPS = [4 * DAY, 40 * DAY, -DAY, -10 * YEAR, 60.0, -60.0]
 
 @pytest.mark.parametrize("by", [*JUMPS, 5.0, -5.0])
 def test_an_age_grows_with_the_monotonic_clock_however_the_clock_is_set(by: float) -> None:
-    clock = ToldClock()
+    clock = ManualClock()
     clock.jumps()
     stamp = clock.now()
     for _ in range(100):
@@ -42,7 +42,7 @@ def test_an_age_grows_with_the_monotonic_clock_however_the_clock_is_set(by: floa
 
 @pytest.mark.parametrize("by", [by for by in JUMPS if abs(by) > 200])
 def test_a_jump_that_is_set_right_again_changes_no_age(by: float) -> None:
-    clock = ToldClock()
+    clock = ManualClock()
     stamps = []
     for step in (0.0, by, -by):
         clock.jump(step)
@@ -55,7 +55,7 @@ def test_a_jump_that_is_set_right_again_changes_no_age(by: float) -> None:
 
 @pytest.mark.parametrize("by", JUMPS)
 def test_a_stamp_taken_between_a_jump_and_the_next_look_is_young(by: float) -> None:
-    clock = ToldClock()
+    clock = ManualClock()
     clock.jumps()
     clock.pass_time(30)
     clock.jump(by)
@@ -66,17 +66,17 @@ def test_a_stamp_taken_between_a_jump_and_the_next_look_is_young(by: float) -> N
 
 
 def test_nothing_is_old_that_a_clock_from_the_future_wrote() -> None:
-    clock = ToldClock()
+    clock = ManualClock()
     assert clock.age(clock.now() + timedelta(days=4000)) == 0.0
     assert clock.age(clock.now() - timedelta(days=4000)) == 4000 * DAY
 
 
-Move = Callable[[ToldClock], None]
+Move = Callable[[ManualClock], None]
 
 
-def lives(folder: Path, *moves: Move, kill: bool = False) -> tuple[ToldClock, list[float]]:
+def lives(folder: Path, *moves: Move, kill: bool = False) -> tuple[ManualClock, list[float]]:
     """Lives of a spool with these moves between; the age of a stamp of the first, at each start but the first."""
-    clock, ages = ToldClock(), []
+    clock, ages = ManualClock(), []
     stamp = clock.now()
 
     async def live(last: bool) -> None:
@@ -157,7 +157,7 @@ def test_a_clock_that_is_set_right_after_the_start_is_told_once(tmp_path: Path) 
 def test_waits_from_disk_end_within_the_longest_wait_when_the_clock_was_wrong(
     tmp_path: Path, ahead: float, ordered: bool
 ) -> None:
-    clock = ToldClock()
+    clock = ManualClock()
 
     async def before() -> None:
         async with sqlite_spool(tmp_path, clock) as spool:
@@ -178,9 +178,9 @@ def test_waits_from_disk_end_within_the_longest_wait_when_the_clock_was_wrong(
 
 
 def test_what_waits_goes_at_once_when_it_is_asked_to(tmp_path: Path) -> None:
-    clock = ToldClock()
+    clock = ManualClock()
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with sqlite_spool(tmp_path, clock) as spool:
             await spool.attach("a", anything)
             await spool.append("source", [some_reading(1)])
@@ -189,14 +189,14 @@ def test_what_waits_goes_at_once_when_it_is_asked_to(tmp_path: Path) -> None:
             await spool.retry_now("a")
             assert (await spool.claim("a", 1)).events == (some_event(1),)
 
-    asyncio.run(patiently(story()))
+    asyncio.run(patiently(scenario()))
 
 
 @pytest.mark.parametrize("by", JUMPS)
 def test_a_dead_letter_expires_when_its_time_has_passed_and_not_at_a_jump(tmp_path: Path, by: float) -> None:
-    clock = ToldClock()
+    clock = ManualClock()
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with sqlite_spool(tmp_path, clock) as spool:
             await spool.attach("a", anything)
             for number, step in enumerate((0.0, by, -by)):
@@ -211,7 +211,7 @@ def test_a_dead_letter_expires_when_its_time_has_passed_and_not_at_a_jump(tmp_pa
             await spool.prune()
             assert await spool.dead(9) == []
 
-    asyncio.run(patiently(story()))
+    asyncio.run(patiently(scenario()))
 
 
 def test_the_machines_clock_gives_ages() -> None:
@@ -220,7 +220,7 @@ def test_the_machines_clock_gives_ages() -> None:
 
 
 def test_a_wait_from_disk_is_bounded_where_no_setting_explains_it() -> None:
-    clock = ToldClock()
+    clock = ManualClock()
     assert clock.wait_for(clock.now() + timedelta(days=1), HOUR) == HOUR
     assert clock.wait_for(clock.now() + timedelta(seconds=5), HOUR) == 5.0
     assert clock.wait_for(clock.now() - timedelta(days=1), HOUR) == 0.0

@@ -7,8 +7,8 @@ import msgspec
 import pytest
 from pydantic import ValidationError
 
-from poller.core.model import Page, PollOutcome, Reading
-from poller.pipeline.ingest import Scribe
+from poller.core.model import ParsedPage, PollOutcome, RawPage
+from poller.pipeline.ingest import Ingest
 from poller.runtime.metrics import Metrics
 from poller.sources.screenshot_queue import ScreenshotQueue
 from poller.spools.memory import MemorySpool
@@ -188,12 +188,12 @@ def test_an_error_page_is_kept_up_to_64_kib_and_without_secrets() -> None:
     assert KEY.encode() not in reject.body
 
 
-def scribe() -> Scribe:
-    return Scribe(ScriptedSource(), MemorySpool("spool", MemorySpool.Settings(type="memory"), {}), Metrics())
+def scribe() -> Ingest:
+    return Ingest(ScriptedSource(), MemorySpool("spool", MemorySpool.Settings(type="memory"), {}), Metrics())
 
 
-def keep(keeper: Scribe, body: bytes, status: int) -> Reading:
-    page = Page(source="shots", received_at=RECEIVED, status=status, encoding="", whole=True, body=body)
+def keep(keeper: Ingest, body: bytes, status: int) -> ParsedPage:
+    page = RawPage(source="shots", received_at=RECEIVED, status=status, encoding="", whole=True, body=body)
     return keeper.read(page, lambda: read(body, status=status))
 
 

@@ -14,34 +14,34 @@ from tests.fakes import memory_spool
 from tests.patience import patiently
 
 
-def tell(story: Callable[[MemorySpool], Awaitable[None]], *, max_events: int) -> None:
-    async def told() -> None:
+def tell(scenario: Callable[[MemorySpool], Awaitable[None]], *, max_events: int) -> None:
+    async def run_scenario() -> None:
         async with memory_spool(max_events=max_events) as spool:
-            await story(spool)
+            await scenario(spool)
 
-    asyncio.run(patiently(told()))
+    asyncio.run(patiently(run_scenario()))
 
 
 def test_it_is_full_while_so_many_events_wait_and_no_longer() -> None:
-    async def story(spool: MemorySpool) -> None:
+    async def scenario(spool: MemorySpool) -> None:
         await spool.attach("a", anything)
         for start in range(0, 50, 5):
             await spool.append("source", [some_reading(*range(start, start + 4))])
             await spool.append("source", [some_reading(start + 4)])
             with pytest.raises(StorageFull, match="5 events wait"):
-                await spool.prove()
+                await spool.check_writable()
             batch = await spool.claim("a", 1)
             await spool.settle(batch, done(batch))
-            await spool.prove()
+            await spool.check_writable()
             batch = await spool.claim("a", 9)
             assert len(batch.events) == 4
             await spool.settle(batch, [Retry(after=3600, reason="no")] * 4)
 
-    tell(story, max_events=5)
+    tell(scenario, max_events=5)
 
 
 def test_the_slowest_sink_says_what_waits() -> None:
-    async def story(spool: MemorySpool) -> None:
+    async def scenario(spool: MemorySpool) -> None:
         await spool.attach("quick", anything)
         await spool.attach("slow", anything)
         await spool.append("source", [some_reading(*range(5))])
@@ -52,11 +52,11 @@ def test_the_slowest_sink_says_what_waits() -> None:
         await spool.detach("slow")
         assert (await spool.append("source", [some_reading(9)])).total() == 1
 
-    tell(story, max_events=5)
+    tell(scenario, max_events=5)
 
 
 def test_what_nobody_wants_does_not_fill_it() -> None:
-    async def story(spool: MemorySpool) -> None:
+    async def scenario(spool: MemorySpool) -> None:
         await spool.attach("picky", lambda event: False)
         claim = asyncio.ensure_future(spool.claim("picky", 9))
         for start in range(0, 3 * KEPT_SETTLED, 100):
@@ -65,11 +65,11 @@ def test_what_nobody_wants_does_not_fill_it() -> None:
         claim.cancel()
         assert len(await spool.recent(10 * KEPT_SETTLED)) < KEPT_SETTLED + 300
 
-    tell(story, max_events=300)
+    tell(scenario, max_events=300)
 
 
 def test_the_newest_thousand_that_are_settled_stay_for_a_look() -> None:
-    async def story(spool: MemorySpool) -> None:
+    async def scenario(spool: MemorySpool) -> None:
         await spool.attach("a", anything)
         for start in range(0, 3 * KEPT_SETTLED, 100):
             await spool.append("source", [some_reading(*range(start, start + 100))])
@@ -79,4 +79,4 @@ def test_the_newest_thousand_that_are_settled_stay_for_a_look() -> None:
         assert KEPT_SETTLED <= len(recent) <= KEPT_SETTLED + 200
         assert recent[0] == some_event(3 * KEPT_SETTLED - 1)
 
-    tell(story, max_events=100)
+    tell(scenario, max_events=100)

@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, multiple, precondition, rule
 
-from poller.core.model import Batch, Dead, Done, Event, Outcome, PollOutcome, Reading, Retry
+from poller.core.model import Batch, Dead, Done, Event, Outcome, ParsedPage, PollOutcome, Retry
 from poller.spools import ordered_sink_queue as ordered
 from poller.spools.sqlite import SqliteSpool
-from poller.testing import ToldClock, anything, some_event
+from poller.testing import ManualClock, anything, some_event
 from tests.fakes import sqlite_spool
 from tests.patience import patiently
 
@@ -41,7 +41,7 @@ class OrderedMachine(RuleBasedStateMachine):
         ordered.KEPT_LINES = 1  # so that lines are forgotten all the time
         self.loop = asyncio.new_event_loop()
         self.folder = Path(tempfile.mkdtemp())
-        self.clock = ToldClock()
+        self.clock = ManualClock()
         self.place: dict[str, int] = {}
         self.logs: dict[str, list[str]] = {stream: [] for stream in STREAMS}
         self.ever: set[str] = set()
@@ -159,7 +159,7 @@ class OrderedMachine(RuleBasedStateMachine):
         self.steps += 1
         events = tuple(map(event_of, numbers))
         self._do(
-            self.spool.append("source", [Reading(events=events, rejects=(), outcome=PollOutcome.PARTIAL)])
+            self.spool.append("source", [ParsedPage(events=events, rejects=(), outcome=PollOutcome.PARTIAL)])
         )
         for event in events:
             if event.id not in self.place:

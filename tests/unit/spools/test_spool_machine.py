@@ -18,9 +18,9 @@ from hypothesis.stateful import (
     rule,
 )
 
-from poller.core.model import Batch, Choice, Dead, Done, Outcome, Retry
+from poller.core.model import Batch, Dead, Done, Filter, Outcome, Retry
 from poller.spools.sqlite import SqliteSpool
-from poller.testing import ToldClock, anything, some_event, some_reading
+from poller.testing import ManualClock, anything, some_event, some_reading
 from tests.fakes import sqlite_spool
 from tests.patience import patiently
 
@@ -38,7 +38,7 @@ class SpoolMachine(RuleBasedStateMachine):
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.folder = Path(tempfile.mkdtemp())
-        self.clock = ToldClock()
+        self.clock = ManualClock()
         self.appended: dict[str, set[str]] = {sink: set() for sink in SINKS}
         self.done: dict[str, set[str]] = {sink: set() for sink in SINKS}
         self.dead: dict[str, set[str]] = {sink: set() for sink in SINKS}
@@ -84,7 +84,7 @@ class SpoolMachine(RuleBasedStateMachine):
             batch = self._do(self.spool.claim(sink, 7))
             seen.update(event.id for event in batch.events)
             self._do(self.spool.settle(batch, [Done()] * len(batch.deliveries)))
-        dead = {letter.event.id for letter in self._do(self.spool.dead(10_000, Choice(of=sink)))}
+        dead = {letter.event.id for letter in self._do(self.spool.dead(10_000, Filter(of=sink)))}
         assert seen | self.done[sink] | dead == self.appended[sink]
         assert self.dead[sink] - dead <= (seen | self.done[sink] if self.crashed else set())
         if not self.crashed and not self.repeats:
@@ -148,7 +148,7 @@ class SpoolMachine(RuleBasedStateMachine):
     @rule(sink=st.sampled_from(SINKS), limit=st.integers(1, 4), together=st.integers(1, 3))
     def retry_dead(self, sink: str, limit: int, together: int) -> None:
         """The newest dead letters are owed again, whatever comes."""
-        letters = self._do(self.spool.dead(limit, Choice(of=sink)))
+        letters = self._do(self.spool.dead(limit, Filter(of=sink)))
         count = self._do(self.spool.retry_dead(sink, [letter.number for letter in letters], together))
         assert count == len(letters)
         self.dead[sink] -= {letter.event.id for letter in letters}

@@ -20,7 +20,7 @@ from poller.sinks.download import handle
 from poller.sinks.download.fetch import Fetcher, Memory
 from poller.sinks.download.handle import BadUrl, TransferFailed
 from poller.sinks.download.hosts import Target
-from poller.sinks.download.transfers import Transfers, Wish
+from poller.sinks.download.transfers import TransferRequest, Transfers
 from tests.patience import patiently
 
 from .shots import attempt, download, files, jpeg, shot
@@ -94,7 +94,7 @@ class Heard:
 
 async def get(transfers: Transfers, url: str, heard: Heard) -> None:
     """One GET; raises its failure."""
-    [error] = await transfers.get([Wish(url, heard)])
+    [error] = await transfers.get([TransferRequest(url, heard)])
     if error is not None:
         raise error
 
@@ -235,7 +235,7 @@ def test_transfers_that_are_left_end_those_that_wait() -> None:
 
         async with keeping(answer) as server:
             async with Transfers(LOCAL, per_host=1, timeout=30) as getting:
-                wishes = [Wish(server.url("a"), Heard()) for _ in range(3)]
+                wishes = [TransferRequest(server.url("a"), Heard()) for _ in range(3)]
                 waiting = asyncio.create_task(getting.get(wishes))
                 await asked.wait()
             assert [str(error) for error in await waiting] == ["fetching has ended"] * 3
@@ -256,7 +256,7 @@ def test_sockets_with_numbers_beyond_libcurls_sets_are_served_too() -> None:
                 Transfers(LOCAL, per_host=4, timeout=30) as getting,
             ):
                 heard = [Heard() for _ in range(40)]
-                errors = await getting.get([Wish(server.url("a"), each) for each in heard])
+                errors = await getting.get([TransferRequest(server.url("a"), each) for each in heard])
                 assert len(server.asked) <= 4
             assert all(len(each.body) == 100_000 for each in heard)
             return errors

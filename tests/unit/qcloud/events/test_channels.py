@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from poller.core.model import PollOutcome
-from poller.qcloud.events.channels import Told, read_status
+from poller.qcloud.events.channels import ChannelState, read_status
 from poller.sandbox import Answers
 from poller.sandbox.channels import Status
 from poller.sandbox.query.answers import encode, refusal, status
@@ -43,7 +43,7 @@ def test_every_form_of_the_sandbox_is_read(form: dict[str, Any], encoding: str) 
         assert json.loads(found.message)
         assert b"\n" not in found.message
     refused = encode(refusal(20601, "never", answers), answers)
-    assert read_status(refused, "", status=200, whole=True)[0] == Told(state="never")
+    assert read_status(refused, "", status=200, whole=True)[0] == ChannelState(state="never")
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_an_answer_that_did_not_come_whole_says_nothing() -> None:
 
 def test_the_published_sample_is_read() -> None:
     found, _ = read_status(json.dumps({"ret": 0, "output": SAMPLE}).encode(), "", status=200, whole=True)
-    assert found == Told(
+    assert found == ChannelState(
         state="interrupted",
         rate_type=0,
         recv_type=1,

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from poller.core.model import Page
-from poller.pipeline.ingest import Scribe
+from poller.core.model import RawPage
+from poller.pipeline.ingest import Ingest
 from poller.qcloud.events.channels import read_status
 from poller.qcloud.events.files import read_files
 from poller.qcloud.wire.redaction import (
@@ -213,7 +213,7 @@ def test_no_row_of_a_list_and_no_state_of_a_channel_keeps_its_push_secret() -> N
 
 
 def test_a_page_that_a_bug_leaves_unread_is_masked_in_quarantine() -> None:
-    page = Page(
+    page = RawPage(
         source="shots",
         received_at=datetime.now(UTC),
         status=200,
@@ -221,7 +221,7 @@ def test_a_page_that_a_bug_leaves_unread_is_masked_in_quarantine() -> None:
         whole=True,
         body=gzip.compress(SPELLINGS["Go"]["txSecret"].encode()),
     )
-    reading = Scribe(
+    reading = Ingest(
         ScriptedSource(), MemorySpool("spool", MemorySpool.Settings(type="memory"), {}), Metrics()
     ).read(page, lambda: next(iter([])))
     (reject,) = reading.rejects

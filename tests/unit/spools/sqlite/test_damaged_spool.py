@@ -13,23 +13,23 @@ from poller.core.errors import StorageCorrupt, StorageError
 from poller.core.model import Done
 from poller.spools.sqlite import SqliteSpool
 from poller.spools.sqlite.corrupt_file import condemn
-from poller.testing import ToldClock, anything, some_event, some_reading
+from poller.testing import ManualClock, anything, some_event, some_reading
 from tests.fakes import sqlite_spool
 from tests.patience import patiently
 
 STAMP = "20260102T030405Z"
 PAGE = 8192
-Story = Callable[[SqliteSpool], Awaitable[None]]
+Scenario = Callable[[SqliteSpool], Awaitable[None]]
 
 
-def tell(folder: Path, story: Story) -> SqliteSpool:
-    async def told() -> SqliteSpool:
-        async with sqlite_spool(folder, ToldClock()) as spool:
+def tell(folder: Path, scenario: Scenario) -> SqliteSpool:
+    async def run_scenario() -> SqliteSpool:
+        async with sqlite_spool(folder, ManualClock()) as spool:
             await spool.attach("a", anything)
-            await story(spool)
+            await scenario(spool)
             return spool
 
-    return asyncio.run(patiently(told()))
+    return asyncio.run(patiently(run_scenario()))
 
 
 async def append(spool: SqliteSpool) -> None:
@@ -90,7 +90,7 @@ def test_its_wal_goes_along(tmp_path: Path) -> None:
             shutil.copy(tmp_path / f"spool.db{end}", copy / f"spool.db{end}")
 
     tell(tmp_path, crash)
-    condemn(copy / "spool.db", ToldClock().now(), "malformed")
+    condemn(copy / "spool.db", ManualClock().now(), "malformed")
     tell(copy, nothing)
     name = f"spool.db.corrupt-{STAMP}"
     assert [one for one in aside(copy) if not one.endswith("-shm")] == [name, f"{name}-wal"]
@@ -102,16 +102,16 @@ def test_damage_met_while_running_ends_the_work_and_the_next_start_moves_the_fil
     tell(tmp_path, append)
     overwrite(tmp_path / "spool.db", root_of(tmp_path / "spool.db", "seen"))
 
-    async def story(spool: SqliteSpool) -> None:
+    async def scenario(spool: SqliteSpool) -> None:
         assert len((await spool.claim("a", 50)).events) == 50  # opening does not read all of a file
         for _ in range(2):
             with pytest.raises(StorageCorrupt, match="malformed"):
                 await spool.append("source", [some_reading(100)])
         with pytest.raises(StorageCorrupt):
-            await spool.prove()
+            await spool.check_writable()
         assert aside(tmp_path) == []
 
-    tell(tmp_path, story)
+    tell(tmp_path, scenario)
     spool = tell(tmp_path, append)
     assert aside(tmp_path) == [f"spool.db.corrupt-{STAMP}"]
     assert spool.damage is not None
@@ -123,14 +123,14 @@ def test_nothing_is_settled_on_a_damaged_file(tmp_path: Path) -> None:
     tell(tmp_path, append)
     overwrite(tmp_path / "spool.db", root_of(tmp_path / "spool.db", "seen"))
 
-    async def story(spool: SqliteSpool) -> None:
+    async def scenario(spool: SqliteSpool) -> None:
         batch = await spool.claim("a", 50)
         with pytest.raises(StorageCorrupt):
             await spool.append("source", [some_reading(100)])
         with pytest.raises(StorageCorrupt):
             await spool.settle(batch, [Done()] * 50)
 
-    tell(tmp_path, story)
+    tell(tmp_path, scenario)
 
 
 def test_an_event_that_does_not_read_back_is_damage_and_no_crash_loop(tmp_path: Path) -> None:
@@ -141,12 +141,12 @@ def test_an_event_that_does_not_read_back_is_damage_and_no_crash_loop(tmp_path: 
         db.execute("UPDATE page SET events = ?", (blob.replace(b'"time":"', b'"time:"', 1),))
     db.close()
 
-    async def story(spool: SqliteSpool) -> None:
+    async def scenario(spool: SqliteSpool) -> None:
         with pytest.raises(StorageCorrupt):
             await spool.claim("a", 10)
 
     try:
-        tell(tmp_path, story)
+        tell(tmp_path, scenario)
     except StorageError:
         pytest.fail("it starts")
     tell(tmp_path, append)
@@ -201,8 +201,8 @@ def test_a_file_of_another_program_or_a_later_schema_is_neither_moved_nor_touche
 def test_events_of_a_new_file_are_numbered_and_delivered(tmp_path: Path) -> None:
     (tmp_path / "spool.db").write_bytes(b"x" * 5000)
 
-    async def story(spool: SqliteSpool) -> None:
+    async def scenario(spool: SqliteSpool) -> None:
         await append(spool)
         assert (await spool.claim("a", 1)).events == (some_event(0),)
 
-    tell(tmp_path, story)
+    tell(tmp_path, scenario)

@@ -19,25 +19,25 @@ from poller.spools.sqlite import SqliteSpool
 from poller.spools.sqlite.pruning import PRUNE_STEP
 from poller.spools.sqlite.schema import VERSION
 from poller.spools.sqlite.writer import Writer
-from poller.testing import ToldClock, anything, some_event, some_reading
+from poller.testing import ManualClock, anything, some_event, some_reading
 from poller.testing.corrections import announced
 from poller.testing.factories import claims_nothing
 from tests.fakes import sqlite_spool
 from tests.patience import PATIENCE, patiently
 
 DAY = 86400.0
-Story = Callable[[SqliteSpool, ToldClock], Awaitable[None]]
+Scenario = Callable[[SqliteSpool, ManualClock], Awaitable[None]]
 
 
-def tell(folder: Path, story: Story, *, retain: float = DAY, clock: ToldClock | None = None) -> None:
-    clock = clock or ToldClock()
+def tell(folder: Path, scenario: Scenario, *, retain: float = DAY, clock: ManualClock | None = None) -> None:
+    clock = clock or ManualClock()
 
-    async def told() -> None:
+    async def run_scenario() -> None:
         async with sqlite_spool(folder, clock, retain) as spool:
             await spool.attach("a", anything)
-            await story(spool, clock)
+            await scenario(spool, clock)
 
-    asyncio.run(patiently(told()))
+    asyncio.run(patiently(run_scenario()))
 
 
 async def deliver_all(spool: SqliteSpool, sink: str = "a") -> list[str]:
@@ -57,7 +57,7 @@ def rows(folder: Path, table: str) -> int:
 def test_settled_pages_are_pruned_after_retain_in_bounded_steps(tmp_path: Path) -> None:
     pages = 2 * PRUNE_STEP + 5
 
-    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+    async def scenario(spool: SqliteSpool, clock: ManualClock) -> None:
         for number in range(pages):
             await spool.append("source", [some_reading(number)])
         await deliver_all(spool)
@@ -68,12 +68,12 @@ def test_settled_pages_are_pruned_after_retain_in_bounded_steps(tmp_path: Path) 
         assert steps == 3
         assert await spool.recent(10) == []
 
-    tell(tmp_path, story)
+    tell(tmp_path, scenario)
     assert rows(tmp_path, "page") == 0
 
 
 def test_there_is_more_to_prune_while_pages_are_many_though_no_id_is_old(tmp_path: Path) -> None:
-    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+    async def scenario(spool: SqliteSpool, clock: ManualClock) -> None:
         for number in range(PRUNE_STEP + 1):
             await spool.append("source", [some_reading(number)])
         await deliver_all(spool)
@@ -82,22 +82,22 @@ def test_there_is_more_to_prune_while_pages_are_many_though_no_id_is_old(tmp_pat
         assert not (await spool.prune()).more
         assert await spool.recent(10) == []
 
-    tell(tmp_path, story)
+    tell(tmp_path, scenario)
 
 
 def test_settled_pages_stay_for_retain(tmp_path: Path) -> None:
-    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+    async def scenario(spool: SqliteSpool, clock: ManualClock) -> None:
         await spool.append("source", [some_reading(1, 2)])
         await deliver_all(spool)
         clock.pass_time(DAY / 2)
         assert not (await spool.prune()).more
         assert await spool.recent(10) == [some_event(2), some_event(1)]
 
-    tell(tmp_path, story)
+    tell(tmp_path, scenario)
 
 
 def test_ids_are_remembered_for_thirty_days_whatever_is_retained(tmp_path: Path) -> None:
-    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+    async def scenario(spool: SqliteSpool, clock: ManualClock) -> None:
         await spool.append("source", [some_reading(1, 2)])
         await deliver_all(spool)
         clock.pass_time(29 * DAY)
@@ -111,22 +111,22 @@ def test_ids_are_remembered_for_thirty_days_whatever_is_retained(tmp_path: Path)
         assert (await spool.append("source", [some_reading(1, 2)])).total() == 2
         assert len(await deliver_all(spool)) == 2
 
-    tell(tmp_path, story, retain=0.0)
+    tell(tmp_path, scenario, retain=0.0)
     assert rows(tmp_path, "seen_page") == 1
 
 
 def test_numbers_go_on_after_everything_was_pruned_and_the_file_reopened(tmp_path: Path) -> None:
     """A position must never point behind events that are yet to come."""
-    clock = ToldClock()
+    clock = ManualClock()
 
-    async def empty(spool: SqliteSpool, clock: ToldClock) -> None:
+    async def empty(spool: SqliteSpool, clock: ManualClock) -> None:
         await spool.append("source", [some_reading(*range(50))])
         await deliver_all(spool)
         clock.pass_time(DAY)
         while (await spool.prune()).more:
             pass
 
-    async def again(spool: SqliteSpool, clock: ToldClock) -> None:
+    async def again(spool: SqliteSpool, clock: ManualClock) -> None:
         await spool.append("source", [some_reading(100)])
         assert await deliver_all(spool) == [some_event(100).id]
 
@@ -142,7 +142,7 @@ def test_a_sink_that_fell_behind_reads_the_file_in_order(
     """Whether its batches are larger or smaller than what is read at a time."""
     monkeypatch.setattr(engine, "TAIL_BYTES", 1000 * each)
 
-    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+    async def scenario(spool: SqliteSpool, clock: ManualClock) -> None:
         for start in range(0, 50 * each, each):
             await spool.append("source", [some_reading(*range(start, start + each))])
         first = await spool.claim("a", 7)
@@ -150,7 +150,7 @@ def test_a_sink_that_fell_behind_reads_the_file_in_order(
         rest = await deliver_all(spool)
         assert [e.id for e in first.events] + rest == [some_event(n).id for n in range(50 * each)]
 
-    tell(tmp_path, story)
+    tell(tmp_path, scenario)
 
 
 def test_carriers_that_catch_up_at_once_get_every_event_once(
@@ -158,7 +158,7 @@ def test_carriers_that_catch_up_at_once_get_every_event_once(
 ) -> None:
     monkeypatch.setattr(engine, "TAIL_BYTES", 5_000)
 
-    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+    async def scenario(spool: SqliteSpool, clock: ManualClock) -> None:
         for start in range(0, 600, 10):
             await spool.append("source", [some_reading(*range(start, start + 10))])
         got: list[str] = []
@@ -178,7 +178,7 @@ def test_carriers_that_catch_up_at_once_get_every_event_once(
         await asyncio.gather(*carriers, return_exceptions=True)
         assert sorted(got) == sorted(some_event(n).id for n in range(600))
 
-    tell(tmp_path, story)
+    tell(tmp_path, scenario)
 
 
 def test_another_programs_database_is_refused(tmp_path: Path) -> None:
@@ -197,10 +197,10 @@ def test_a_file_of_a_later_schema_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_file_is_read_by_its_owner_alone_and_survives_as_plain_lines(tmp_path: Path) -> None:
-    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+    async def scenario(spool: SqliteSpool, clock: ManualClock) -> None:
         await spool.append("source", [some_reading(1, 2)])
 
-    tell(tmp_path, story)
+    tell(tmp_path, scenario)
     assert (tmp_path / "spool.db").stat().st_mode & 0o777 == 0o600
     with sqlite3.connect(tmp_path / "spool.db") as db:
         (blob,) = db.execute("SELECT events FROM page").fetchone()
@@ -210,10 +210,10 @@ def test_the_file_is_read_by_its_owner_alone_and_survives_as_plain_lines(tmp_pat
 
 
 def test_every_commit_is_synced(tmp_path: Path) -> None:
-    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+    async def scenario(spool: SqliteSpool, clock: ManualClock) -> None:
         assert spool._writer.connection.execute("PRAGMA synchronous").fetchone() == (2,)
 
-    tell(tmp_path, story)
+    tell(tmp_path, scenario)
 
 
 def _tried(statement: str, reader: sqlite3.Connection) -> list[object]:
@@ -221,7 +221,7 @@ def _tried(statement: str, reader: sqlite3.Connection) -> list[object]:
 
 
 def test_the_connection_that_reads_can_neither_write_nor_checkpoint(tmp_path: Path) -> None:
-    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+    async def scenario(spool: SqliteSpool, clock: ManualClock) -> None:
         await spool.append("source", [some_reading(1)])
         assert len(await spool.recent(9)) == 1
         for statement in ("DELETE FROM page", "PRAGMA wal_checkpoint(TRUNCATE)"):
@@ -229,11 +229,11 @@ def test_the_connection_that_reads_can_neither_write_nor_checkpoint(tmp_path: Pa
                 await spool._read(partial(_tried, statement))
         assert len(await spool.recent(9)) == 1
 
-    tell(tmp_path, story)
+    tell(tmp_path, scenario)
 
 
 def test_while_the_disk_is_full_deliveries_are_settled_and_written_later(tmp_path: Path) -> None:
-    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+    async def scenario(spool: SqliteSpool, clock: ManualClock) -> None:
         await spool.append("source", [some_reading(*range(10))])
         connection = spool._writer.connection
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
@@ -249,9 +249,9 @@ def test_while_the_disk_is_full_deliveries_are_settled_and_written_later(tmp_pat
         connection.execute("PRAGMA max_page_count=1073741823")
         assert (await spool.append("source", [some_reading(*range(100, 3000))])).total() == 2900
 
-    tell(tmp_path, story)
+    tell(tmp_path, scenario)
 
-    async def reopened(spool: SqliteSpool, clock: ToldClock) -> None:
+    async def reopened(spool: SqliteSpool, clock: ManualClock) -> None:
         assert (await spool.backlog("a")).events == 6 + 2900
 
     tell(tmp_path, reopened)
@@ -259,7 +259,7 @@ def test_while_the_disk_is_full_deliveries_are_settled_and_written_later(tmp_pat
 
 def test_a_kill_while_a_stream_waits_repeats_nothing_that_others_got(tmp_path: Path) -> None:
     """What is parked behind the retry is on disk, so that it does not keep the position back."""
-    clock = ToldClock()
+    clock = ManualClock()
 
     async def killed() -> None:
         async with sqlite_spool(tmp_path, clock) as spool:
@@ -290,7 +290,7 @@ def test_a_kill_while_a_stream_waits_repeats_nothing_that_others_got(tmp_path: P
 
 
 def test_a_stream_that_was_seen_lately_is_known_after_pruning(tmp_path: Path) -> None:
-    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+    async def scenario(spool: SqliteSpool, clock: ManualClock) -> None:
         await spool.append("source", [some_reading(1)])
         clock.pass_time(29 * DAY)
         while (await spool.prune()).more:
@@ -301,12 +301,12 @@ def test_a_stream_that_was_seen_lately_is_known_after_pruning(tmp_path: Path) ->
             pass
         assert spool.streams() == []
 
-    tell(tmp_path, story)
+    tell(tmp_path, scenario)
 
 
 @pytest.mark.parametrize("good", [1, 5])
 def test_one_bad_append_does_not_spoil_another_in_the_same_commit(tmp_path: Path, good: int) -> None:
-    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+    async def scenario(spool: SqliteSpool, clock: ManualClock) -> None:
         appends = [spool.append("source", [some_reading(n)]) for n in range(good)]
         bad = spool._write(lambda writer: writer.connection.execute("SELECT ?", (2**70,)))
         results = await asyncio.gather(*appends[:3], bad, *appends[3:], return_exceptions=True)
@@ -315,11 +315,11 @@ def test_one_bad_append_does_not_spoil_another_in_the_same_commit(tmp_path: Path
         assert "spool.db: " in str(error)
         assert len(await deliver_all(spool)) == good
 
-    tell(tmp_path, story)
+    tell(tmp_path, scenario)
 
 
 def test_a_memory_about_what_is_gone_for_long_is_forgotten(tmp_path: Path) -> None:
-    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+    async def scenario(spool: SqliteSpool, clock: ManualClock) -> None:
         await spool.append("source", [some_reading(memory=b"a"), some_reading(memory=b"b", about="old")])
         await spool.append("source", [some_reading(memory=b"c", about="changing")])
         clock.pass_time(50 * DAY)
@@ -328,7 +328,7 @@ def test_a_memory_about_what_is_gone_for_long_is_forgotten(tmp_path: Path) -> No
         await spool.prune()
         assert await spool.memory("source") == {"": b"a", "changing": b"d"}
 
-    tell(tmp_path, story)
+    tell(tmp_path, scenario)
 
 
 def test_a_sink_that_was_away_while_all_it_had_not_got_was_pruned_goes_on(
@@ -336,7 +336,7 @@ def test_a_sink_that_was_away_while_all_it_had_not_got_was_pruned_goes_on(
 ) -> None:
     monkeypatch.setattr(engine, "TAIL_BYTES", 100)
 
-    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+    async def scenario(spool: SqliteSpool, clock: ManualClock) -> None:
         for number in (1, 2):
             await spool.append("source", [some_reading(number)])
         await spool.detach("a")
@@ -350,7 +350,7 @@ def test_a_sink_that_was_away_while_all_it_had_not_got_was_pruned_goes_on(
         await spool.append("source", [some_reading(3)])
         assert (await claim).events == (some_event(3),)
 
-    tell(tmp_path, story)
+    tell(tmp_path, scenario)
 
 
 def test_what_an_ordered_sink_remembers_of_streams_is_bounded(
@@ -358,22 +358,22 @@ def test_what_an_ordered_sink_remembers_of_streams_is_bounded(
 ) -> None:
     monkeypatch.setattr(ordered, "KEPT_LINES", 10)
 
-    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+    async def scenario(spool: SqliteSpool, clock: ManualClock) -> None:
         await spool.attach("a", anything, ordered=True)
         for number in range(1000):
             await spool.append("source", [some_reading(number, stream=f"room{number}")])
-        desk = spool._claims.desks["a"]
-        assert isinstance(desk, ordered.OrderedDesk)
+        queue = spool._dispatcher.queues["a"]
+        assert isinstance(queue, ordered.OrderedSinkQueue)
         most = delivered = 0
         while (await spool.backlog("a")).events:
             batch = await spool.claim("a", 5)
             delivered += len(batch.deliveries)
             await spool.settle(batch, [Done()] * len(batch.deliveries))
-            most = max(most, len(desk._lines))
+            most = max(most, len(queue._lines))
         assert delivered == 1000
         assert 50 <= most <= 150, "those read ahead, and as many again"
 
-    tell(tmp_path, story)
+    tell(tmp_path, scenario)
 
 
 def test_letters_of_new_streams_hold_them_all_however_few_streams_are_remembered(
@@ -381,7 +381,7 @@ def test_letters_of_new_streams_hold_them_all_however_few_streams_are_remembered
 ) -> None:
     monkeypatch.setattr(ordered, "KEPT_LINES", 1)
 
-    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+    async def scenario(spool: SqliteSpool, clock: ManualClock) -> None:
         rooms = ["hall", "room", "yard"]
         await spool.attach("a", anything, ordered=True)
         await spool.append("source", [some_reading(n, stream=room) for n, room in enumerate(rooms)])
@@ -395,7 +395,7 @@ def test_letters_of_new_streams_hold_them_all_however_few_streams_are_remembered
         await spool.settle(letters, [Done()] * 3)
         assert len((await spool.claim("a", 3)).events) == 3
 
-    tell(tmp_path, story)
+    tell(tmp_path, scenario)
 
 
 def test_an_event_stays_provisional_until_its_correction_is_written(
@@ -410,7 +410,7 @@ def test_an_event_stays_provisional_until_its_correction_is_written(
             raise StorageFull("no room")
         return found
 
-    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+    async def scenario(spool: SqliteSpool, clock: ManualClock) -> None:
         await spool.append("pushed", [announced(1)])
         await spool.settle(await spool.claim("a", 1), [Dead(reason="refused")])
         monkeypatch.setattr(Writer, "correct", fails_once)
@@ -421,18 +421,18 @@ def test_an_event_stays_provisional_until_its_correction_is_written(
         async with asyncio.timeout(PATIENCE):
             assert (await spool.claim("a", 1)).events == (some_event(1),)
 
-    tell(tmp_path, story)
+    tell(tmp_path, scenario)
 
 
 def test_asking_for_the_oldest_waiting_event_costs_no_more_behind_a_long_log(tmp_path: Path) -> None:
-    async def story(spool: SqliteSpool, clock: ToldClock) -> None:
+    async def scenario(spool: SqliteSpool, clock: ManualClock) -> None:
         for start in range(0, 400, 100):
             await spool.append("source", [some_reading(number) for number in range(start, start + 100)])
         assert await spool._read(partial(_steps, 2)) >= await spool._read(partial(_steps, 399))
         received = [await spool._read(partial(engine._received_at, number)) for number in (1, 2, 399, 401)]
         assert received == [*(some_event(number).received_at for number in (0, 1, 398)), None]
 
-    tell(tmp_path, story)
+    tell(tmp_path, scenario)
 
 
 def _steps(number: int, reader: sqlite3.Connection) -> int:

@@ -10,14 +10,14 @@ from typing import Final
 import pytest
 
 from poller.core.errors import StorageCorrupt
-from poller.core.model import Dead, PollOutcome, Reading, Reject, Retry
+from poller.core.model import Dead, ParsedPage, PollOutcome, Reject, Retry
 from poller.spools.sqlite import SqliteSpool
 from poller.testing import START, anything, some_event, some_reading
 from tests.fakes import sqlite_spool
 from tests.patience import patiently
 
 DEEP: Final = b"[" * 200_000
-Story = Callable[[SqliteSpool], Awaitable[None]]
+Scenario = Callable[[SqliteSpool], Awaitable[None]]
 
 CHANGES: Final[dict[str, Callable[[bytes], object]]] = {
     "bytes that are no UTF-8": lambda blob: blob.replace(b'"id":"', b'"id":"\xff'),
@@ -66,10 +66,10 @@ META: Final = (
 )
 
 
-def told(folder: Path, story: Story) -> SqliteSpool:
+def run_scenario(folder: Path, scenario: Scenario) -> SqliteSpool:
     async def run() -> SqliteSpool:
         async with sqlite_spool(folder) as spool:
-            await story(spool)
+            await scenario(spool)
             return spool
 
     return asyncio.run(patiently(run()))
@@ -82,7 +82,7 @@ async def filled(spool: SqliteSpool) -> None:
         await spool.append("shots", [some_reading(n, memory=b"kept")])
     reject = Reject(received_at=START, reason="bad", encoding="", body=b"what it was")
     await spool.append(
-        "shots", [Reading(events=(), rejects=(reject,), outcome=PollOutcome.PARTIAL, memory=b"kept")]
+        "shots", [ParsedPage(events=(), rejects=(reject,), outcome=PollOutcome.PARTIAL, memory=b"kept")]
     )
     await spool.settle(await spool.claim("a", 2), [Dead(reason="no")] * 2)
     await spool.settle(await spool.claim("a", 1), [Retry(after=0.0, reason="again")])
@@ -115,7 +115,7 @@ def aside(folder: Path) -> list[Path]:
 def met_and_moved(folder: Path) -> Path:
     """Whoever meets the damage gets `StorageCorrupt` at most once; the file is moved, and the next start is good."""
     try:
-        told(folder, everything)
+        run_scenario(folder, everything)
     except StorageCorrupt:
         assert aside(folder) == []
 
@@ -123,16 +123,16 @@ def met_and_moved(folder: Path) -> Path:
             await spool.attach("a", anything)
             await spool.append("shots", [some_reading(1)])
 
-        told(folder, begins)
+        run_scenario(folder, begins)
     (moved,) = aside(folder)
-    told(folder, lambda spool: asyncio.sleep(0))
+    run_scenario(folder, lambda spool: asyncio.sleep(0))
     assert aside(folder) == [moved], "once"
     return moved
 
 
 def salvaged(folder: Path, file: Path) -> tuple[set[str], int, int]:
     """The events, dead letters and rejects that come back."""
-    parts = list(told(folder, lambda spool: asyncio.sleep(0)).salvage(file, []))
+    parts = list(run_scenario(folder, lambda spool: asyncio.sleep(0)).salvage(file, []))
     return (
         {event.id for part in parts for event in part.events},
         sum(len(part.dead) for part in parts),
@@ -144,7 +144,7 @@ def salvaged(folder: Path, file: Path) -> tuple[set[str], int, int]:
 def test_an_event_that_cannot_be_read_is_no_crash_loop_and_costs_only_itself(
     tmp_path: Path, change: str
 ) -> None:
-    told(tmp_path, filled)
+    run_scenario(tmp_path, filled)
     with changing(tmp_path) as db:
         (stored,) = db.execute("SELECT events FROM page WHERE first = 20").fetchone()
         db.execute("UPDATE page SET events = ? WHERE first = 20", (CHANGES[change](stored),))
@@ -155,7 +155,7 @@ def test_an_event_that_cannot_be_read_is_no_crash_loop_and_costs_only_itself(
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_waiting_batch_whose_event_cannot_be_read_is_no_crash_loop(tmp_path: Path, change: str) -> None:
-    told(tmp_path, filled)
+    run_scenario(tmp_path, filled)
     with changing(tmp_path) as db:
         (stored,) = db.execute("SELECT events FROM waiting").fetchone()
         db.execute("UPDATE waiting SET events = ?", (CHANGES[change](stored),))
@@ -166,7 +166,7 @@ def test_a_waiting_batch_whose_event_cannot_be_read_is_no_crash_loop(tmp_path: P
 def test_a_waiting_batch_that_cannot_be_read_is_no_crash_loop(
     tmp_path: Path, column: str, value: str
 ) -> None:
-    told(tmp_path, filled)
+    run_scenario(tmp_path, filled)
     with changing(tmp_path) as db:
         db.execute(f"UPDATE waiting SET {column} = {value}")
     events, *_ = salvaged(tmp_path, met_and_moved(tmp_path))
@@ -175,7 +175,7 @@ def test_a_waiting_batch_that_cannot_be_read_is_no_crash_loop(
 
 @pytest.mark.parametrize("change", META)
 def test_books_that_cannot_be_read_are_no_crash_loop(tmp_path: Path, change: str) -> None:
-    told(tmp_path, filled)
+    run_scenario(tmp_path, filled)
     with changing(tmp_path) as db:
         assert db.execute(change).rowcount > 0
     events, dead, rejects = salvaged(tmp_path, met_and_moved(tmp_path))
@@ -186,11 +186,11 @@ def test_books_that_cannot_be_read_are_no_crash_loop(tmp_path: Path, change: str
 def test_a_time_that_does_not_read_back_is_met_too_where_no_record_of_the_clock_is_left(
     tmp_path: Path,
 ) -> None:
-    told(tmp_path, filled)
+    run_scenario(tmp_path, filled)
     (tmp_path / "spool.db.clock").unlink()
     with changing(tmp_path) as db:
         db.execute("UPDATE page SET received_at = 'then'")
-    assert told(tmp_path, everything).damage is not None
+    assert run_scenario(tmp_path, everything).damage is not None
 
 
 async def one_letter_left(spool: SqliteSpool) -> None:
@@ -204,11 +204,11 @@ async def one_letter_left(spool: SqliteSpool) -> None:
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_dead_letter_whose_event_cannot_be_read_hides_no_other(tmp_path: Path, change: str) -> None:
-    told(tmp_path, filled)
+    run_scenario(tmp_path, filled)
     with changing(tmp_path) as db:
         (stored,) = db.execute("SELECT event FROM dead WHERE n = 1").fetchone()
         db.execute("UPDATE dead SET event = ? WHERE n = 1", (CHANGES[change](stored),))
-    told(tmp_path, one_letter_left)
+    run_scenario(tmp_path, one_letter_left)
     assert aside(tmp_path) == []
 
 
@@ -217,10 +217,10 @@ def test_a_dead_letter_whose_event_cannot_be_read_hides_no_other(tmp_path: Path,
     ["reason = x'ff'", "history = x'ff'", "died_at = 'then'", "died_at = 9e999", "attempts = 'many'"],
 )
 def test_a_dead_letter_that_cannot_be_read_hides_no_other(tmp_path: Path, change: str) -> None:
-    told(tmp_path, filled)
+    run_scenario(tmp_path, filled)
     with changing(tmp_path) as db:
         db.execute(f"UPDATE dead SET {change} WHERE n = 1")
-    told(tmp_path, one_letter_left)
+    run_scenario(tmp_path, one_letter_left)
     assert aside(tmp_path) == []
 
 
@@ -233,17 +233,17 @@ def test_a_reject_that_cannot_be_read_hides_no_other_and_the_spool_goes_on(
     async def two(spool: SqliteSpool) -> None:
         await filled(spool)
         reject = Reject(received_at=START, reason="worse", encoding="", body=b"another")
-        await spool.append("shots", [Reading(events=(), rejects=(reject,), outcome=PollOutcome.PARTIAL)])
+        await spool.append("shots", [ParsedPage(events=(), rejects=(reject,), outcome=PollOutcome.PARTIAL)])
 
-    told(tmp_path, two)
+    run_scenario(tmp_path, two)
     with changing(tmp_path) as db:
         db.execute(f"UPDATE quarantine SET {change} WHERE n = 1")
 
-    async def story(spool: SqliteSpool) -> None:
+    async def scenario(spool: SqliteSpool) -> None:
         (kept,) = await spool.quarantined(10)
         assert kept.number == 2
 
-    told(tmp_path, story)
+    run_scenario(tmp_path, scenario)
     assert aside(tmp_path) == []
 
 
@@ -253,13 +253,13 @@ def test_a_reject_that_cannot_be_read_hides_no_other_and_the_spool_goes_on(
 def test_a_text_that_is_no_utf_8_is_shown_as_far_as_it_is_one(
     tmp_path: Path, table: str, column: str
 ) -> None:
-    told(tmp_path, filled)
+    run_scenario(tmp_path, filled)
     with changing(tmp_path) as db:
         db.execute(f"UPDATE {table} SET {column} = CAST(x'626164ff' AS TEXT) WHERE n = 1")
 
-    async def story(spool: SqliteSpool) -> None:
+    async def scenario(spool: SqliteSpool) -> None:
         assert len(await spool.dead(10)) == 2
         assert len(await spool.quarantined(10)) == 1
 
-    told(tmp_path, story)
+    run_scenario(tmp_path, scenario)
     assert aside(tmp_path) == []
