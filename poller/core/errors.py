@@ -1,6 +1,7 @@
 """The error tree: what may be raised across a port, and what it means to the pump that catches it."""
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 
 class PollerError(Exception):
@@ -50,6 +51,9 @@ class StorageShared(StorageError):
 
 
 # ---------------------------------------------------------------- sinks
+
+LONGEST_WAIT: Final = 3600.0
+"""Seconds that a sink may ask to wait (`TryLater.after`, `Retry-After`); a longer wait is cut to it."""
 
 
 class SinkError(PollerError):

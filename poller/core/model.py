@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Final
@@ -420,3 +420,23 @@ class Backlog(msgspec.Struct, frozen=True, kw_only=True):
     retrying: int
     dead: int
     oldest: datetime | None
+
+
+def in_order(deliveries: Sequence[Delivery], outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """The outcomes of a batch for a sink that keeps streams in order: behind a retry, all of its stream is retried.
+
+    So what is settled of a stream is all that comes before something; a refusal is heard again then.
+    """
+    if Retry not in set(map(type, outcomes)):
+        return list(outcomes)
+    waits: dict[tuple[str, str], Retry] = {}
+    kept: list[Outcome] = []
+    for delivery, outcome in zip(deliveries, outcomes, strict=True):
+        stream = delivery.event.stream
+        if stream is None:
+            kept.append(outcome)
+            continue
+        if isinstance(outcome, Retry):
+            waits.setdefault(stream, outcome)
+        kept.append(waits.get(stream, outcome))
+    return kept

@@ -2,9 +2,9 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from poller.core.ports import PushedSource, Source, Spool
-from poller.daemon.reload import ReloadPlan
 from poller.operations.requests import ControlError
 from poller.pipeline.courier import Courier
 from poller.pipeline.intake import Intake
@@ -14,6 +14,14 @@ from poller.pipeline.push_intake import PushIntake
 from poller.runtime.clock import Clock
 from poller.runtime.metrics import Metrics
 from poller.settings import AdminSettings, Settings
+
+
+class ReloadPlan(Protocol):
+    """What a reload does, for people."""
+
+    def lines(self) -> list[str]:
+        """One line for each change; none holds a setting's value."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)

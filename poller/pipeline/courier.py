@@ -12,9 +12,9 @@ import structlog
 from asyncio_throttle.throttler import Throttler
 
 from poller.core.errors import Gone, PartlyFailed, PlaceGone, Rejected, SinkError, TryLater
-from poller.core.model import Batch, Dead, Done, Outcome, Retry
+from poller.core.model import Batch, Dead, Done, Outcome, Retry, in_order
 from poller.core.ports import Sink, Spool
-from poller.pipeline.retry import RetryPolicy, backoff, describe, in_order, judge, judge_each
+from poller.pipeline.retry import RetryPolicy, backoff, describe, judge, judge_each
 from poller.qcloud.wire.excerpts import excerpt
 from poller.runtime.clock import Clock
 from poller.runtime.failpoints import reached

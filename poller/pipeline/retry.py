@@ -1,18 +1,12 @@
 """What becomes of a delivery that failed: one pure function."""
 
-import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from poller.core.errors import Rejected, SinkError, TryLater
+from poller.core.errors import LONGEST_WAIT, Rejected, SinkError, TryLater
 from poller.core.model import Dead, Delivery, Done, Outcome, Retry
-
-LONGEST_WAIT = 3600.0
-"""Seconds that a `Retry-After` may ask for at most."""
-SAME_WAIT = 1.25
-"""Waits that differ by a smaller factor may end together, at the later of them."""
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,31 +47,6 @@ def judge_each(
     drawn = policy.jitter()
     policy = msgspec.structs.replace(policy, jitter=lambda: drawn)
     return [judge(failures.get(delivery.event.id), attempt, age, policy) for delivery in deliveries]
-
-
-def step_of(wait: float) -> int:
-    """Waits of one step end together, so that a thousand different ones in a batch are some forty groups."""
-    return 0 if wait < 1.0 else 1 + math.floor(math.log(wait, SAME_WAIT))
-
-
-def in_order(deliveries: Sequence[Delivery], outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """The outcomes of a batch for a sink that keeps streams in order: behind a retry, all of its stream is retried.
-
-    So what is settled of a stream is all that comes before something; a refusal is heard again then.
-    """
-    if Retry not in set(map(type, outcomes)):
-        return list(outcomes)
-    waits: dict[tuple[str, str], Retry] = {}
-    kept: list[Outcome] = []
-    for delivery, outcome in zip(deliveries, outcomes, strict=True):
-        stream = delivery.event.stream
-        if stream is None:
-            kept.append(outcome)
-            continue
-        if isinstance(outcome, Retry):
-            waits.setdefault(stream, outcome)
-        kept.append(waits.get(stream, outcome))
-    return kept
 
 
 def backoff(attempt: int, policy: RetryPolicy) -> float:

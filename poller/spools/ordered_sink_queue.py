@@ -16,9 +16,8 @@ from operator import itemgetter
 
 import msgspec
 
-from poller.core.model import Batch, Event, Outcome, batch_id
+from poller.core.model import Batch, Event, Outcome, batch_id, in_order
 from poller.core.ports import Wants
-from poller.pipeline.retry import in_order
 from poller.runtime.clock import Clock
 from poller.spools.sink_queue import (
     MOST_RETRYING,

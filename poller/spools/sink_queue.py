@@ -6,12 +6,14 @@ as `Changes`; an engine without a disk drops them.
 
 import asyncio
 import heapq
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import assert_never
 
 import msgspec
 
+from poller.core.errors import LONGEST_WAIT
 from poller.core.model import (
     Attempt,
     Batch,
@@ -26,13 +28,14 @@ from poller.core.model import (
     corrected,
 )
 from poller.core.ports import Wants
-from poller.pipeline.retry import LONGEST_WAIT, step_of
 from poller.runtime.clock import Clock
 
 MOST_RETRYING = 10_000
 """Events that may wait for a retry; beyond it nothing fresh is taken, so that exceptions stay few."""
 KEPT_HISTORY = 10
 BELOW_THE_LOG = 2**62
+SAME_WAIT = 1.25
+"""Waits that differ by a smaller factor may end together, at the later of them."""
 
 Member = tuple[int, Event]
 """An event with its number in the log."""
@@ -417,3 +420,8 @@ def ticket_of(batch: Batch) -> Ticket:
 
 def _extended(history: tuple[Attempt, ...], at: datetime, reason: str) -> tuple[Attempt, ...]:
     return (*history, Attempt(at=at, reason=reason))[-KEPT_HISTORY:]
+
+
+def step_of(wait: float) -> int:
+    """Waits of one step end together, so that a thousand different ones in a batch are some forty groups."""
+    return 0 if wait < 1.0 else 1 + math.floor(math.log(wait, SAME_WAIT))

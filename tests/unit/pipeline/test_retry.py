@@ -4,7 +4,7 @@ import pytest
 
 from poller.core.errors import Gone, Rejected, TryLater
 from poller.core.model import Dead, Done, Outcome, Retry
-from poller.pipeline.retry import RetryPolicy, backoff, describe, judge, judge_each, step_of
+from poller.pipeline.retry import RetryPolicy, backoff, describe, judge, judge_each
 from poller.testing import some_batch, some_event
 
 DAY = 86400.0
@@ -60,16 +60,6 @@ def test_one_backoff_holds_for_all_that_failed_in_one_batch() -> None:
         Retry(after=9.0, reason="no", counted=False),
         Retry(after=1.0, reason="no"),
     ]
-
-
-def test_waits_of_one_step_differ_by_less_than_a_quarter() -> None:
-    waits = [hundredths / 100 for hundredths in range(360_001)]
-    steps: dict[int, list[float]] = {}
-    for wait in waits:
-        steps.setdefault(step_of(wait), []).append(wait)
-    assert len(steps) <= 40
-    assert all(max(some) < 1.25 * min(some) + 1.0 for some in steps.values())
-    assert sorted(steps) == list(steps), "a longer wait is in no earlier step"
 
 
 def test_a_foreign_exceptions_text_is_not_told() -> None:
