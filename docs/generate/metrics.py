@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator
 
 from docs.generate.markdown import codes, page, table
-from poller.runtime.metrics import Metrics
 from poller.core.model import PollOutcome, PushOutcome
+from poller.runtime.metrics import Metrics
 
 ENDINGS = {"counter": "_total", "histogram": "_bucket, _sum, _count"}
 

@@ -1,4 +1,4 @@
-"""The records everything hangs on: pages and what was read in them, events, deliveries, outcomes."""
+"""The records everything hangs on: pages and what was read in them, events, batches, outcomes."""
 
 import hashlib
 import re
@@ -275,38 +275,27 @@ _parts = msgspec.json.Decoder(_Parts)
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
-# ---------------------------------------------------------------- out: deliveries and outcomes
-
-
-class Delivery(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """An event owed to one sink; `attempt` counts from 1, without those that only asked for a wait."""
-
-    event: Event
-    sink: str
-    attempt: int
+# ---------------------------------------------------------------- out: batches and outcomes
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
-    """Deliveries carried together; when all of it failed alike, a retry carries the same members under the same `id`.
+    """Events that are delivered to one sink together, in their order.
 
-    id:               the event's own for one delivery, else a hash of the members' ids (32 hex digits)
-    sink:             the sink's name in the configuration
-    attempt:          counts from 1
+    Where all members failed alike, the retry carries the same members under the same `id`.
+
+    id:               the own id of a single event, else a hash of the ids of all members (32 hex digits)
+    sink:             the name of the sink in the configuration
+    attempt:          counts from 1, without the attempts that only asked for a wait
     first_attempt_at: aware UTC; None before the first attempt
     ticket:           belongs to the spool that gave the batch out
     """
 
     id: str
     sink: str
-    deliveries: tuple[Delivery, ...]
+    events: tuple[Event, ...]
     attempt: int = 1
     first_attempt_at: datetime | None = None
     ticket: object = None
-
-    @property
-    def events(self) -> tuple[Event, ...]:
-        """The events, in the order in which they are owed."""
-        return tuple(delivery.event for delivery in self.deliveries)
 
 
 def batch_id(event_ids: list[str]) -> str:
@@ -422,7 +411,7 @@ class Backlog(msgspec.Struct, frozen=True, kw_only=True):
     oldest: datetime | None
 
 
-def in_order(deliveries: Sequence[Delivery], outcomes: Sequence[Outcome]) -> list[Outcome]:
+def in_order(events: Sequence[Event], outcomes: Sequence[Outcome]) -> list[Outcome]:
     """The outcomes of a batch for a sink that keeps streams in order: behind a retry, all of its stream is retried.
 
     So what is settled of a stream is all that comes before something; a refusal is heard again then.
@@ -431,8 +420,8 @@ def in_order(deliveries: Sequence[Delivery], outcomes: Sequence[Outcome]) -> lis
         return list(outcomes)
     waits: dict[tuple[str, str], Retry] = {}
     kept: list[Outcome] = []
-    for delivery, outcome in zip(deliveries, outcomes, strict=True):
-        stream = delivery.event.stream
+    for event, outcome in zip(events, outcomes, strict=True):
+        stream = event.stream
         if stream is None:
             kept.append(outcome)
             continue

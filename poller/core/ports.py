@@ -217,7 +217,7 @@ class Spool(Port, Protocol):
         of each kind were new. An event of which one of its `ids` was seen before changes nothing; nor does a change
         of a channel's state that another source has told.
 
-        One exception: an event whose `id` only provisional readings brought so far (`ParsedPage.provisional`) gets the URL
+        One exception: an event whose `id` only provisional pages brought so far (`ParsedPage.provisional`) gets the URL
         and the message of the first event with this id in another reading. It is not new, and its id, time, stream and
         place stay. A sink that delivered it does not get it again. A sink where it waits gets the corrected one, and so
         does a sink that has it in hand and fails. An attached sink that holds it as a dead letter is owed it again.

@@ -223,16 +223,12 @@ class Courier:
         if isinstance(error, Gone):
             self._disable(error)
             again = Retry(after=0.0, reason=error.reason, counted=False)
-            await self._spool.settle(batch, [again] * len(batch.deliveries))
+            await self._spool.settle(batch, [again] * len(batch.events))
             return 0
         outcomes = self._judge(batch, error)
         self._note_failure(batch, error)
         self._breathe(error)
-        if (
-            len(batch.deliveries) > 1
-            and isinstance(outcomes[0], Dead)
-            and not isinstance(error, PartlyFailed)
-        ):
+        if len(batch.events) > 1 and isinstance(outcomes[0], Dead) and not isinstance(error, PartlyFailed):
             return await self._halve(batch, outcomes[0].reason)
         await self._spool.settle(batch, outcomes)
         reached("batch.settled")
@@ -270,24 +266,24 @@ class Courier:
         age = self._clock.age(first) if first else 0.0
         failures = error.failures if isinstance(error, PartlyFailed) else None
         if failures is None:
-            return [judge(error, batch.attempt, age, self._terms.policy)] * len(batch.deliveries)
-        outcomes = judge_each(batch.deliveries, failures, batch.attempt, age, self._terms.policy)
-        return in_order(batch.deliveries, outcomes) if self._terms.ordered else outcomes
+            return [judge(error, batch.attempt, age, self._terms.policy)] * len(batch.events)
+        outcomes = judge_each(batch.events, failures, batch.attempt, age, self._terms.policy)
+        return in_order(batch.events, outcomes) if self._terms.ordered else outcomes
 
     async def _halve(self, batch: Batch, reason: str) -> int:
         """One bad event must not take its batch along: halves are carried on their own, at once."""
-        self._log.info("batch_split", batch=batch.id, events=len(batch.deliveries), reason=reason)
+        self._log.info("batch_split", batch=batch.id, events=len(batch.events), reason=reason)
         halves = await self._spool.split(batch)
         reached("batch.split")
         for half in halves:
             again = Retry(after=0.0, reason=reason, counted=False)
-            await self._spool.settle(half, [again] * len(half.deliveries))
+            await self._spool.settle(half, [again] * len(half.events))
         return 0
 
     def _note_failure(self, batch: Batch, error: Exception | None) -> None:
         """Keep since when the sink fails: all of a batch, and not only for pictures that are not uploaded yet."""
         failures = error.failures if isinstance(error, PartlyFailed) else {}
-        all_failed = len(failures) == len(batch.deliveries) and not _expected(error)
+        all_failed = len(failures) == len(batch.events) and not _expected(error)
         if error is None or isinstance(error, Rejected) or (failures and not all_failed):
             self.failing_since, self.place_gone = None, None
             return
@@ -339,7 +335,7 @@ class Courier:
     def _tell(self, batch: Batch, outcomes: Sequence[Outcome], *, expected: bool) -> None:
         done = dead = 0
         retry: Retry | None = None
-        for delivery, outcome in zip(batch.deliveries, outcomes, strict=True):
+        for event, outcome in zip(batch.events, outcomes, strict=True):
             match outcome:
                 case Done():
                     done += 1
@@ -347,9 +343,7 @@ class Courier:
                     retry = outcome if retry is None or outcome.after < retry.after else retry
                 case Dead(reason=reason):
                     dead += 1
-                    self._log.error(
-                        "dead_letter", event_id=delivery.event.id, reason=reason, attempt=batch.attempt
-                    )
+                    self._log.error("dead_letter", event_id=event.id, reason=reason, attempt=batch.attempt)
                 case _:
                     assert_never(outcome)
         again = len(outcomes) - done - dead

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 
 from poller.core.errors import LONGEST_WAIT, Rejected, SinkError, TryLater
-from poller.core.model import Dead, Delivery, Done, Outcome, Retry
+from poller.core.model import Dead, Done, Event, Outcome, Retry
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,7 +37,7 @@ def judge(error: Exception | None, attempt: int, age: float, policy: RetryPolicy
 
 
 def judge_each(
-    deliveries: Sequence[Delivery],
+    events: Sequence[Event],
     failures: Mapping[str, Exception],
     attempt: int,
     age: float,
@@ -46,7 +46,7 @@ def judge_each(
     """The outcomes of a batch of which some failed, each by its own error. One backoff holds for all of them."""
     drawn = policy.jitter()
     policy = msgspec.structs.replace(policy, jitter=lambda: drawn)
-    return [judge(failures.get(delivery.event.id), attempt, age, policy) for delivery in deliveries]
+    return [judge(failures.get(event.id), attempt, age, policy) for event in events]
 
 
 def backoff(attempt: int, policy: RetryPolicy) -> float:

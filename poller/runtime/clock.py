@@ -1,6 +1,7 @@
 """Time, as a thing that can be given: the wall clock for stamps, a monotonic one for durations, and how old a stamp is.
 
-Whoever asks for an age asks here: it grows with the monotonic clock, however the wall clock is set (`poller.runtime.ages`).
+Whoever asks for an age asks here. An age grows with the monotonic clock, however the wall clock is set
+(`poller.runtime.ages`).
 A spool that keeps a record over restarts (`KeepsTime`) says how a life's ages begin; without one they are the wall's.
 """
 

@@ -73,8 +73,9 @@ class Stdout(Sink):
 
     async def deliver(self, batch: Batch) -> None:
         """Write the batch; returns when the other side's pipe or file has all of it."""
-        events = [delivery.event for delivery in batch.deliveries]
-        lines = b"".join([short_line(one) if self._short else one.encoded + b"\n" for one in events])
+        lines = b"".join(
+            [short_line(event) if self._short else event.encoded + b"\n" for event in batch.events]
+        )
         async with self._turn:
             if self._written is not None:
                 await asyncio.wait({self._written})

@@ -171,8 +171,8 @@ class Webhook(Sink):
     async def deliver(self, batch: Batch) -> None:
         """Post the batch once; returns on a 2xx."""
         until = asyncio.get_running_loop().time() + self._settings.timeout
-        single = self._one_by_one and len(batch.deliveries) == 1
-        body = batch.deliveries[0].event.encoded if single else _array(batch)
+        single = self._one_by_one and len(batch.events) == 1
+        body = batch.events[0].encoded if single else _array(batch)
         headers = self._headers(batch.id, body, _ONE if single else _MANY)
         try:
             answer = await self._poster.post(headers, body, until=until)
@@ -204,7 +204,7 @@ class Webhook(Sink):
 
 
 def _array(batch: Batch) -> bytes:
-    return b"[" + b",".join([delivery.event.encoded for delivery in batch.deliveries]) + b"]"
+    return b"[" + b",".join([event.encoded for event in batch.events]) + b"]"
 
 
 # ---------------------------------------------------------------- what an answer means

@@ -303,7 +303,7 @@ class OrderedSinkQueue(SinkQueue):
     def split(self, batch: Batch) -> tuple[tuple[Batch, Batch], Changes]:
         """Two halves of a batch in hand, the second held by the first where they share a stream."""
         ticket = ticket_of(batch)
-        middle = len(batch.deliveries) // 2
+        middle = len(batch.events) // 2
         halves = (
             self._part(batch, ticket, slice(0, middle)),
             self._part(batch, ticket, slice(middle, None)),
@@ -328,7 +328,7 @@ class OrderedSinkQueue(SinkQueue):
         """Apply the outcomes of a batch in hand, and say what to write."""
         batch, outcomes = self._revise(batch, outcomes)
         lines = self._holds[ticket_of(batch).numbers[0]]
-        changes = super().settle(batch, in_order(batch.deliveries, outcomes))
+        changes = super().settle(batch, in_order(batch.events, outcomes))
         put = (*changes.put, *self._save(line for line in self._to_save.union(lines) if line.waits))
         self._to_save.clear()
         self._let_go(lines)

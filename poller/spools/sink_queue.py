@@ -19,7 +19,6 @@ from poller.core.model import (
     Batch,
     Dead,
     DeadLetter,
-    Delivery,
     Done,
     Event,
     Outcome,
@@ -219,10 +218,13 @@ class SinkQueue:
         self, id: str, events: list[Event], ticket: Ticket, attempt: int, first: datetime | None
     ) -> Batch:
         self._in_hand += len(events)
-        sink = self.sink
-        deliveries = tuple([Delivery(event=event, sink=sink, attempt=attempt) for event in events])
         batch = Batch(
-            id=id, sink=sink, deliveries=deliveries, attempt=attempt, first_attempt_at=first, ticket=ticket
+            id=id,
+            sink=self.sink,
+            events=tuple(events),
+            attempt=attempt,
+            first_attempt_at=first,
+            ticket=ticket,
         )
         self._carried[ticket.numbers[0]] = batch
         return batch
@@ -230,7 +232,7 @@ class SinkQueue:
     def split(self, batch: Batch) -> tuple[tuple[Batch, Batch], Changes]:
         """Two halves of a batch in hand, and what to write before either is settled."""
         ticket = ticket_of(batch)
-        middle = len(batch.deliveries) // 2
+        middle = len(batch.events) // 2
         halves = (
             self._part(batch, ticket, slice(0, middle)),
             self._part(batch, ticket, slice(middle, None)),
@@ -242,12 +244,12 @@ class SinkQueue:
         return halves, Changes(sink=self.sink, position=self.position, put=put, dropped=ticket.rows)
 
     def _part(self, batch: Batch, ticket: Ticket, part: slice) -> Batch:
-        deliveries = batch.deliveries[part]
-        id = batch_id([delivery.event.id for delivery in deliveries])
+        events = batch.events[part]
+        id = batch_id([event.id for event in events])
         rows = (id,) if ticket.rows else ()
         half = Ticket(ticket.numbers[part], ticket.span, rows, ticket.history)
         self._carried[half.numbers[0]] = batch = msgspec.structs.replace(
-            batch, id=id, deliveries=deliveries, ticket=half
+            batch, id=id, events=events, ticket=half
         )
         return batch
 
@@ -273,15 +275,15 @@ class SinkQueue:
         again: dict[tuple[int, bool], list[tuple[Member, Retry]]] = {}
         dead: list[DeadLetter] = []
         gone: list[int] = []
-        for number, delivery, outcome in zip(ticket.numbers, batch.deliveries, outcomes, strict=True):
+        for number, event, outcome in zip(ticket.numbers, batch.events, outcomes, strict=True):
             match outcome:
                 case Done():
                     pass
                 case Retry(after=after, counted=counted):
                     group = again.setdefault((step_of(after), counted), [])
-                    group.append(((number, delivery.event), outcome))
+                    group.append(((number, event), outcome))
                 case Dead(reason=reason):
-                    dead.append(self._dead_letter(batch, ticket, delivery.event, reason, now))
+                    dead.append(self._dead_letter(batch, ticket, event, reason, now))
                     gone.append(number)
                 case _:
                     assert_never(outcome)
@@ -300,7 +302,7 @@ class SinkQueue:
         )
 
     def _put_down(self, batch: Batch, ticket: Ticket) -> None:
-        self._in_hand -= len(batch.deliveries)
+        self._in_hand -= len(batch.events)
         self._carried.pop(ticket.numbers[0], None)
         if ticket.span is not None:
             ticket.span.open -= 1
@@ -314,9 +316,9 @@ class SinkQueue:
         """
         found = (
             {
-                delivery.event.id: by
-                for delivery in batch.deliveries
-                if (by := self._corrections.pop(delivery.event.id, None)) is not None
+                event.id: by
+                for event in batch.events
+                if (by := self._corrections.pop(event.id, None)) is not None
             }
             if self._corrections
             else {}
@@ -325,19 +327,14 @@ class SinkQueue:
             return batch, outcomes
         revised: list[Outcome] = [
             Retry(after=0.0, reason=outcome.reason)
-            if isinstance(outcome, Dead) and delivery.event.id in found
+            if isinstance(outcome, Dead) and event.id in found
             else outcome
-            for delivery, outcome in zip(batch.deliveries, outcomes, strict=True)
+            for event, outcome in zip(batch.events, outcomes, strict=True)
         ]
-        deliveries = tuple(
-            [
-                msgspec.structs.replace(delivery, event=corrected(delivery.event, found[delivery.event.id]))
-                if delivery.event.id in found
-                else delivery
-                for delivery in batch.deliveries
-            ]
+        events = tuple(
+            [corrected(event, found[event.id]) if event.id in found else event for event in batch.events]
         )
-        return msgspec.structs.replace(batch, deliveries=deliveries), revised
+        return msgspec.structs.replace(batch, events=events), revised
 
     def _wait(
         self, batch: Batch, ticket: Ticket, group: Sequence[tuple[Member, Retry]], now: datetime

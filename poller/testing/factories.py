@@ -9,7 +9,6 @@ import msgspec
 from poller.core.model import (
     Batch,
     Dead,
-    Delivery,
     Done,
     Event,
     ParsedPage,
@@ -121,7 +120,7 @@ def some_batch(*events: Event, sink: str = "sink", attempt: int = 1) -> Batch:
     return Batch(
         id=batch_id([event.id for event in events]),
         sink=sink,
-        deliveries=tuple(Delivery(event=event, sink=sink, attempt=attempt) for event in events),
+        events=events,
         attempt=attempt,
     )
 
@@ -132,7 +131,7 @@ def anything(event: Event) -> bool:
 
 
 def done(batch: Batch) -> list[Done]:
-    return [Done()] * len(batch.deliveries)
+    return [Done()] * len(batch.events)
 
 
 async def claims_nothing(spool: Spool, sink: str) -> bool:

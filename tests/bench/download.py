@@ -26,7 +26,7 @@ from typing import cast
 import msgspec
 import uvloop
 
-from poller.core.model import Batch, Delivery, Event, batch_id, new_event
+from poller.core.model import Batch, Event, batch_id, new_event
 from poller.sandbox.media.cutting import plain_jpeg
 from poller.sinks.download import Download
 from poller.sinks.download.settings import DownloadSettings
@@ -111,9 +111,8 @@ async def stored(directory: Path, server: str, count: int, each: int) -> None:
 
         async def carrier() -> None:
             for some in waiting:
-                deliveries = tuple([Delivery(event=event, sink="archive", attempt=1) for event in some])
                 id = batch_id([event.id for event in some])
-                await sink.deliver(Batch(id=id, sink="archive", deliveries=deliveries))
+                await sink.deliver(Batch(id=id, sink="archive", events=tuple(some)))
 
         await asyncio.gather(carrier(), carrier())
 

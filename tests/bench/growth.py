@@ -98,7 +98,7 @@ async def spooled(found: Measured, size: int, log: SqliteSpool, news: list[Parse
         between = time.process_time()
         for _ in some:
             batch = await log.claim("hook", EACH)
-            await log.settle(batch, [Done()] * len(batch.deliveries))
+            await log.settle(batch, [Done()] * len(batch.events))
         spent["append"] += between - began
         spent["claim, settle"] += time.process_time() - between
     for part, seconds in spent.items():

@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 import uvloop
 
-from poller.core.model import Batch, Delivery, Done, ParsedPage, RawPage, batch_id, new_event
+from poller.core.model import Batch, Done, ParsedPage, RawPage, batch_id, new_event
 from poller.pipeline.courier import Courier, Terms
 from poller.pipeline.journal import Journal
 from poller.pipeline.retry import RetryPolicy
@@ -200,8 +200,7 @@ def terms() -> Terms:
 
 
 def _batch(one: ParsedPage) -> Batch:
-    deliveries = tuple([Delivery(event=event, sink="hook", attempt=1) for event in one.events])
-    return Batch(id=batch_id([event.id for event in one.events]), sink="hook", deliveries=deliveries)
+    return Batch(id=batch_id([event.id for event in one.events]), sink="hook", events=tuple(one.events))
 
 
 async def fetching(found: Measured, queue: rig.Platform, count: int) -> None:

@@ -290,7 +290,7 @@ SPOOL = (
     ),
     Bug(
         "an ordered sink is done with what came behind a retry",
-        "poller/pipeline/retry.py",
+        "poller/core/model.py",
         "kept.append(waits.get(stream, outcome))",
         "kept.append(outcome)",
         (CONTRACT + "test_an_ordered_sink_gets_again_what_was_settled_behind_a_retry",),
@@ -377,8 +377,8 @@ SINKS = (
     Bug(
         "a refused batch dies as a whole",
         "poller/pipeline/courier.py",
-        "            len(batch.deliveries) > 1\n",
-        "            len(batch.deliveries) > 1000\n",
+        "len(batch.events) > 1 and isinstance",
+        "len(batch.events) > 1000 and isinstance",
         (
             "tests/unit/pipeline/test_courier.py::test_a_refused_batch_is_split_until_only_the_guilty_event_dies",
         ),

@@ -10,7 +10,7 @@ from typing import cast
 
 import msgspec
 
-from poller.core.model import Batch, Delivery, Event, batch_id, identity, new_event
+from poller.core.model import Batch, Event, batch_id, identity, new_event
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,5 +108,5 @@ def batch(count: int = 1, *, first: int = 0) -> Batch:
     return Batch(
         id=batch_id([each.id for each in events]),
         sink="hook",
-        deliveries=tuple(Delivery(event=each, sink="hook", attempt=1) for each in events),
+        events=tuple(events),
     )

@@ -12,7 +12,7 @@ import pytest
 import trustme
 
 from poller.core.errors import Gone, Rejected, SinkError, TryLater
-from poller.core.model import Batch, Delivery, new_event
+from poller.core.model import Batch, new_event
 from tests.patience import PATIENCE
 
 from .hooks import carried, carry, sink
@@ -210,12 +210,12 @@ def _large() -> Batch:
         account="main",
         stream_id="s",
         occurred_at=None,
-        received_at=batch().deliveries[0].event.received_at,
+        received_at=batch().events[0].received_at,
         url=None,
         fields={},
         message=msgspec.Raw(b'{"x":"%b"}' % (b"x" * 2**24)),
     )
-    return Batch(id="b" * 32, sink="hook", deliveries=(Delivery(event=large, sink="hook", attempt=1),))
+    return Batch(id="b" * 32, sink="hook", events=(large,))
 
 
 @asynccontextmanager

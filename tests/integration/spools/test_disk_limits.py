@@ -140,7 +140,7 @@ async def deliver(spool: SqliteSpool, sink: str, count: int = 100_000) -> list[s
     while len(ids) < count and (queue.next < spool._dispatcher.head or queue.seconds_to_retry() == 0):
         batch = await spool.claim(sink, min(20, count - len(ids)))
         ids += [event.id for event in batch.events]
-        await spool.settle(batch, [Done()] * len(batch.deliveries))
+        await spool.settle(batch, [Done()] * len(batch.events))
     await spool.dead(1)
     return ids
 

@@ -54,7 +54,7 @@ def test_one_backoff_holds_for_all_that_failed_in_one_batch() -> None:
     policy = RetryPolicy(give_up_after=DAY, jitter=lambda: next(drawn))
     events = [some_event(number) for number in range(4)]
     failures = {event.id: TryLater("no", after=9.0 if event is events[2] else None) for event in events[1:]}
-    assert judge_each(some_batch(*events).deliveries, failures, 3, 0.0, policy) == [
+    assert judge_each(some_batch(*events).events, failures, 3, 0.0, policy) == [
         Done(),
         Retry(after=1.0, reason="no"),
         Retry(after=9.0, reason="no", counted=False),

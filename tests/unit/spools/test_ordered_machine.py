@@ -144,14 +144,14 @@ class OrderedMachine(RuleBasedStateMachine):
     def _drain(self) -> None:
         """Nothing is owed for ever, and what was neither taken nor dead comes out."""
         for held in list(self.in_hand):
-            self._settle(held, [RETRY] * len(held.deliveries))
+            self._settle(held, [RETRY] * len(held.events))
         while self._do(self.spool.backlog("a")).events:
             batch = self._try_claim(7)
             if batch is None:
                 self.clock.pass_time(6)
                 batch = self._try_claim(7)
             assert batch is not None, "owed, and never given out"
-            self._settle(batch, [Done()] * len(batch.deliveries))
+            self._settle(batch, [Done()] * len(batch.events))
         assert self.ever == set(self.place)
 
     @rule(numbers=st.lists(st.integers(0, 200), min_size=8, max_size=20))
@@ -178,7 +178,7 @@ class OrderedMachine(RuleBasedStateMachine):
         life, batch = taken
         if life == self.lives:
             words: dict[str, Outcome] = {"d": Done(), "r": RETRY, "p": ASKED, "x": Dead(reason="bad")}
-            self._settle(batch, [words[choices[n % 6]] for n in range(len(batch.deliveries))])
+            self._settle(batch, [words[choices[n % 6]] for n in range(len(batch.events))])
 
     @rule(taken=consumes(batches))
     def refuse(self, taken: tuple[int, Batch]) -> None:
@@ -187,23 +187,23 @@ class OrderedMachine(RuleBasedStateMachine):
         life, batch = taken
         if life != self.lives:
             return
-        if len(batch.deliveries) < 2:
+        if len(batch.events) < 2:
             self._settle(batch, [Dead(reason="bad")])
             return
         self.in_hand.remove(batch)
         for half in self._do(self.spool.split(batch)):
-            self._settle(half, [Retry(after=0.0, reason="refused")] * len(half.deliveries))
+            self._settle(half, [Retry(after=0.0, reason="refused")] * len(half.events))
 
     @rule(target=batches, taken=consumes(batches))
     def split(self, taken: tuple[int, Batch]) -> Any:
         """The first half is done, the second stays in hand."""
         self.steps += 1
         life, batch = taken
-        if life != self.lives or len(batch.deliveries) < 2:
+        if life != self.lives or len(batch.events) < 2:
             return taken
         self.in_hand.remove(batch)
         first, second = self._do(self.spool.split(batch))
-        self._settle(first, [Done()] * len(first.deliveries))
+        self._settle(first, [Done()] * len(first.events))
         self.in_hand.append(second)
         return (life, second)
 

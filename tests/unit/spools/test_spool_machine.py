@@ -83,7 +83,7 @@ class SpoolMachine(RuleBasedStateMachine):
         while self._do(self.spool.backlog(sink)).events:
             batch = self._do(self.spool.claim(sink, 7))
             seen.update(event.id for event in batch.events)
-            self._do(self.spool.settle(batch, [Done()] * len(batch.deliveries)))
+            self._do(self.spool.settle(batch, [Done()] * len(batch.events)))
         dead = {letter.event.id for letter in self._do(self.spool.dead(10_000, Filter(of=sink)))}
         assert seen | self.done[sink] | dead == self.appended[sink]
         assert self.dead[sink] - dead <= (seen | self.done[sink] if self.crashed else set())
@@ -120,28 +120,28 @@ class SpoolMachine(RuleBasedStateMachine):
     def _settled(self, batch: Batch, outcomes: list[Outcome]) -> None:
         self._do(self.spool.settle(batch, outcomes))
         self.in_hand.discard((batch.sink, batch.id))
-        for delivery, outcome in zip(batch.deliveries, outcomes, strict=True):
+        for event, outcome in zip(batch.events, outcomes, strict=True):
             if isinstance(outcome, Done):
-                self.done[batch.sink].add(delivery.event.id)
+                self.done[batch.sink].add(event.id)
             elif isinstance(outcome, Dead):
-                self.dead[batch.sink].add(delivery.event.id)
+                self.dead[batch.sink].add(event.id)
 
     @rule(taken=consumes(batches), choices=st.lists(st.sampled_from("drxp"), min_size=20, max_size=20))
     def settle(self, taken: tuple[int, Batch], choices: list[str]) -> None:
         life, batch = taken
         if life == self.lives:
             words: dict[str, Outcome] = {"d": Done(), "r": RETRY, "p": ASKED, "x": Dead(reason="bad")}
-            self._settled(batch, [words[choices[n % 20]] for n in range(len(batch.deliveries))])
+            self._settled(batch, [words[choices[n % 20]] for n in range(len(batch.events))])
 
     @rule(target=batches, taken=consumes(batches))
     def split(self, taken: tuple[int, Batch]) -> Any:
         """The first half is done, the second stays in hand."""
         life, batch = taken
-        if life != self.lives or len(batch.deliveries) < 2:
+        if life != self.lives or len(batch.events) < 2:
             return taken
         self.in_hand.discard((batch.sink, batch.id))
         first, second = self._do(self.spool.split(batch))
-        self._settled(first, [Done()] * len(first.deliveries))
+        self._settled(first, [Done()] * len(first.events))
         self.in_hand.add((second.sink, second.id))
         return (life, second)
 

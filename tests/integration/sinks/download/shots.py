@@ -14,7 +14,7 @@ from typing import Any
 import av
 import msgspec
 
-from poller.core.model import Batch, Delivery, Event, batch_id, identity, new_event
+from poller.core.model import Batch, Event, batch_id, identity, new_event
 from poller.sinks.download import Download, DownloadSettings
 
 NOW = datetime.now(UTC)
@@ -70,7 +70,7 @@ def batch(*events: Event) -> Batch:
     return Batch(
         id=batch_id([event.id for event in events]),
         sink="archive",
-        deliveries=tuple(Delivery(event=event, sink="archive", attempt=1) for event in events),
+        events=events,
     )
 
 

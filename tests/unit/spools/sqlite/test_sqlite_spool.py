@@ -45,7 +45,7 @@ async def deliver_all(spool: SqliteSpool, sink: str = "a") -> list[str]:
     while (await spool.backlog(sink)).events:
         batch = await spool.claim(sink, 100)
         ids += [event.id for event in batch.events]
-        await spool.settle(batch, [Done()] * len(batch.deliveries))
+        await spool.settle(batch, [Done()] * len(batch.events))
     return ids
 
 
@@ -168,7 +168,7 @@ def test_carriers_that_catch_up_at_once_get_every_event_once(
                 batch = await spool.claim("a", limit)
                 got.extend(event.id for event in batch.events)
                 await asyncio.sleep(0)
-                await spool.settle(batch, [Done()] * len(batch.deliveries))
+                await spool.settle(batch, [Done()] * len(batch.events))
 
         carriers = [asyncio.ensure_future(carrier(limit)) for limit in (1, 3, 7, 50)]
         while (await spool.backlog("a")).events:
@@ -367,8 +367,8 @@ def test_what_an_ordered_sink_remembers_of_streams_is_bounded(
         most = delivered = 0
         while (await spool.backlog("a")).events:
             batch = await spool.claim("a", 5)
-            delivered += len(batch.deliveries)
-            await spool.settle(batch, [Done()] * len(batch.deliveries))
+            delivered += len(batch.events)
+            await spool.settle(batch, [Done()] * len(batch.events))
             most = max(most, len(queue._lines))
         assert delivered == 1000
         assert 50 <= most <= 150, "those read ahead, and as many again"
