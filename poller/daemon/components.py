@@ -1,13 +1,13 @@
 """Everything that comes and goes while a daemon runs: accounts, sources and sinks with their pumps."""
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
-from typing import Self
+from typing import Any, Generic, Self, TypeVar
 
 from poller.core.ports import Follows, PushedSource, Source, Spool
 from poller.daemon import systemd
-from poller.daemon.component import Component, Part
 from poller.daemon.wiring import build_sink, build_source, delivery_policy, event_filter
 from poller.pipeline.courier import Courier
 from poller.pipeline.intake import Intake
@@ -23,6 +23,36 @@ from poller.settings import AccountSettings, SinkSettings, SourceSettings
 
 GRACE = 20.0
 """Seconds that sinks get to finish what they hold."""
+
+Part = TypeVar("Part")
+Pump = TypeVar("Pump")
+
+
+class Component(Generic[Part]):
+    """`part` is what was entered, or the pump that works with it."""
+
+    def __init__(self, part: Part, stack: AsyncExitStack) -> None:
+        self.part = part
+        self.task: asyncio.Task[None] | None = None
+        self._stack = stack
+
+    @classmethod
+    async def enter(cls, port: AbstractAsyncContextManager[Part]) -> Self:
+        """Enter a port."""
+        stack = AsyncExitStack()
+        return cls(await stack.enter_async_context(port), stack)
+
+    def with_pump(self, pump: Pump) -> "Component[Pump]":
+        """The same, to be left with its pump."""
+        return Component(pump, self._stack)
+
+    def begin(self, group: asyncio.TaskGroup, pumping: Coroutine[Any, Any, None]) -> None:
+        """Let the pump run."""
+        self.task = group.create_task(pumping)
+
+    async def close(self) -> None:
+        """Leave the port; its pump has ended."""
+        await self._stack.aclose()
 
 
 class Components:

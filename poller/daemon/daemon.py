@@ -14,10 +14,8 @@ from poller.control import ControlServer, OperatorContext, Request, Row
 from poller.core.errors import PollerError, StorageError, StorageFull
 from poller.core.ports import BeginsAnew, NoticesLoss, Pruned, Spool
 from poller.daemon import systemd
-from poller.daemon.changeover import Changeover, new_accounts
-from poller.daemon.component import Component
-from poller.daemon.components import Components
-from poller.daemon.reload import ReloadPlan, plan
+from poller.daemon.components import Component, Components
+from poller.daemon.reload import Changeover, ReloadPlan, new_accounts, plan
 from poller.daemon.signals import Stop
 from poller.daemon.wiring import build_spool, control_path, journal_path
 from poller.operations import health

@@ -1,11 +1,22 @@
-"""What a changed configuration changes in a running daemon. Pure: told both configurations, it says what to do."""
+"""A reload: what a changed configuration changes in a running daemon, and its execution.
 
-from collections.abc import Mapping
+`plan` is pure: it compares two configurations. `Changeover` ends what ends, begins what begins, and leaves alone
+what did not change.
+"""
+
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
+import structlog
 
-from poller.settings import Settings
+from poller.core.errors import PollerError
+from poller.daemon.components import Component, Components, close_all
+from poller.qcloud.wire.account import Account
+from poller.runtime.failpoints import reached
+from poller.settings import Settings, SinkSettings, SourceSettings
+
+log = structlog.get_logger("daemon")
 
 UNHEEDED: Final = ("spool", "journal", "admin", "log")
 """Sections that are built into the whole of a running daemon."""
@@ -81,3 +92,93 @@ def _parts(old: Mapping[str, object], new: Mapping[str, object], also: set[str])
 
 def _changed(old: Mapping[str, object], new: Mapping[str, object]) -> tuple[str, ...]:
     return tuple(sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name)))
+
+
+# ---------------------------------------------------------------- execution
+
+
+async def new_accounts(planned: ReloadPlan, new: Settings) -> dict[str, Component[Account]]:
+    """Enter those that change. First of all, as it may fail (`PollerError`), and then nothing has changed."""
+    found: dict[str, Component[Account]] = {}
+    for name in planned.accounts:
+        if name in new.accounts:
+            try:
+                found[name] = await Component.enter(Account(name, new.accounts[name]))
+            except OSError as error:
+                await close_all(found)
+                raise PollerError(f"account {name}: {error}") from error
+    return found
+
+
+class Changeover:
+    """One change from `settings` to others; afterwards `settings` are those that are in force."""
+
+    def __init__(self, components: Components, settings: Settings, planned: ReloadPlan) -> None:
+        self.settings = settings
+        self._before = settings
+        self._components = components
+        self._planned = planned
+
+    async def make(
+        self, new: Settings, accounts: dict[str, Component[Account]], stopping: Callable[[], bool]
+    ) -> None:
+        """End and begin what the plan says; nothing begins once the daemon is `stopping`."""
+        planned, components = self._planned, self._components
+        log.info("reloading", plan=planned.lines())
+        await components.end_sources(planned.sources.ending)
+        reached("reload.sources_ended")
+        await components.end_sinks(planned.sinks.ending)
+        for name in planned.sinks.stop:
+            await components.forget_sink(name)
+        self.settings = _heeded(self._before, new, planned)
+        gone = {name: components.entered.pop(name) for name in planned.accounts if name in components.entered}
+        components.entered.update(accounts)
+        await close_all(gone)
+        reached("reload.ended")
+        if stopping():
+            return
+        for name in planned.sinks.beginning:
+            await self._begin_sink(name, self._before.sinks.get(name))
+        for name in planned.sources.beginning:
+            await self._begin_source(name, self._before.sources.get(name))
+        reached("reload.begun")
+        log.info("reloaded", unheeded=planned.unheeded)
+
+    async def _begin_sink(self, name: str, before: SinkSettings | None) -> None:
+        try:
+            await self._components.open_sink(name, self.settings.sinks[name])
+        except (PollerError, OSError) as error:
+            self._keep_old("sinks", name, before, error)
+            if before is None:
+                await self._components.forget_sink(name)
+                return
+            await self._components.open_sink(name, before)
+        self._components.begin_sink(name)
+
+    async def _begin_source(self, name: str, before: SourceSettings | None) -> None:
+        try:
+            await self._components.open_source(name, self.settings.sources[name])
+        except (PollerError, OSError) as error:
+            self._components.forget_source(name)
+            self._keep_old("sources", name, before, error)
+            if before is None:
+                return
+            await self._components.open_source(name, before)
+        self._components.begin_source(name)
+
+    def _keep_old(self, section: str, name: str, before: object, error: Exception) -> None:
+        """A part that cannot be opened as it is now wanted stays as it was; the next reload tries again."""
+        outcome = "stays away" if before is None else "goes on as it was"
+        log.error(
+            "reload_failed", part=f"{section.removesuffix('s')} {name}", reason=str(error), outcome=outcome
+        )
+        parts = dict(getattr(self.settings, section))
+        del parts[name]
+        if before is not None:
+            parts[name] = before
+        self.settings = self.settings.model_copy(update={section: parts})
+
+
+def _heeded(old: Settings, new: Settings, planned: ReloadPlan) -> Settings:
+    """The new settings, but for what only a restart heeds: the next reload says so again."""
+    return new.model_copy(update={section: getattr(old, section) for section in planned.unheeded})
