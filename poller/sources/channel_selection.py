@@ -11,6 +11,9 @@ from poller.settings import Duration, SourceSettings, duration_between, wrong
 
 Channel = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 
+ANSWERS_KEPT = 8
+"""Parsed answers that are remembered: `fetch` plans by what it got, and `read` reads the same answer soon after."""
+
 
 class FollowingSettings(SourceSettings):
     """What every source has that follows channels."""

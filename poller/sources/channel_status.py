@@ -6,6 +6,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, ClassVar
 
 import msgspec
@@ -18,7 +19,7 @@ from poller.qcloud.events.channels import INTERFACE, INTERRUPTED, LIVE, NEVER, C
 from poller.qcloud.wire.account import Account
 from poller.qcloud.wire.replies import Verdict
 from poller.settings import Duration, duration_between
-from poller.sources.channel_selection import ChannelSelection, FollowingSettings
+from poller.sources.channel_selection import ANSWERS_KEPT, ChannelSelection, FollowingSettings
 
 KIND = "channel"
 LOOK = 5.0
@@ -263,5 +264,6 @@ class ChannelStatus(Source, Follows):
         )
 
 
+@lru_cache(maxsize=ANSWERS_KEPT)
 def _read(page: RawPage) -> tuple[ChannelState | None, Verdict]:
     return read_status(page.body, page.encoding, status=page.status, whole=page.whole)

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, ClassVar
 
 import msgspec
@@ -21,9 +22,10 @@ from poller.core.ports import Follows, Source
 from poller.qcloud.events.files import INTERFACE, FileList, Segment, lasted, read_files, recording_key
 from poller.qcloud.wire.account import Account
 from poller.qcloud.wire.redaction import redact
+from poller.qcloud.wire.replies import Verdict
 from poller.qcloud.wire.urls import locate
 from poller.settings import Duration, Rate, duration_between
-from poller.sources.channel_selection import ChannelSelection, FollowingSettings
+from poller.sources.channel_selection import ANSWERS_KEPT, ChannelSelection, FollowingSettings
 from poller.sources.recording_schedule import PAGE_SIZE, Call, RecordingSchedule, Times
 
 KIND = "recording"
@@ -150,14 +152,15 @@ class Recordings(Source, Follows):
         listed: FileList | None = None
         try:
             answer = await self._account.call(INTERFACE, inputs)
-            listed, _ = read_files(answer.body, answer.encoding, status=answer.status, whole=answer.whole)
+            page = answer.page(self.name, call.channel)
+            listed, _ = _read(page)
         finally:
             self._visits.answered(call, listed, time.monotonic())
-        return answer.page(self.name, call.channel)
+        return page
 
     def read(self, page: RawPage, memory: bytes) -> ParsedPage:
         """The finished segments that were not seen yet; a row that is none is a reject, once."""
-        listed, verdict = read_files(page.body, page.encoding, status=page.status, whole=page.whole)
+        listed, verdict = _read(page)
         seen = _unpacked(memory) if memory else SegmentCursor()
         at = page.received_at.timestamp()
         events: list[Event] = []
@@ -209,6 +212,11 @@ class Recordings(Source, Follows):
     def _reject(self, reason: str, row: bytes, page: RawPage) -> Reject:
         body = redact(row[:_LARGEST_REJECT], self._account.key)
         return Reject(received_at=page.received_at, reason=reason, encoding="", body=body)
+
+
+@lru_cache(maxsize=ANSWERS_KEPT)
+def _read(page: RawPage) -> tuple[FileList | None, Verdict]:
+    return read_files(page.body, page.encoding, status=page.status, whole=page.whole)
 
 
 def _key(segment: Segment) -> str:
