@@ -1,9 +1,11 @@
-"""Claiming and settling as every engine of ours does it; an engine adds where the log is kept."""
+"""Claiming and settling as every engine does it: which events a sink gets next, and what a settlement changes.
+
+A dispatcher writes nothing. Whatever an engine has to make durable is returned as `Changes`.
+"""
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Sequence
 
 from poller.core.model import Batch, Event, Outcome
 from poller.spools.sink_queue import Changes, Member, SinkQueue, members_corrected
@@ -12,29 +14,24 @@ from poller.spools.tail import Chunk, Tail
 KEPT_CORRECTIONS = 1_000
 
 
-class Engine(Protocol):
-    """What an engine keeps: the log beyond memory, and changes."""
-
-    async def load(self, start: int) -> list[Member]:
-        """Some members from `start` on, in order; empty only when the log holds none of them."""
-        ...
-
-    def write(self, changes: Changes) -> None:
-        """Make changes durable soon; never raises."""
-        ...
+Load = Callable[[int], Awaitable[list[Member]]]
+"""Some events of the log from this number on, in order; empty only when the log holds none of them."""
 
 
 class Dispatcher:
-    """The desks of all attached sinks over one log. `head` is the number the next event will get."""
+    """The queues of all attached sinks over one log. `head` is the number that the next event gets.
 
-    def __init__(self, engine: Engine, tail: Tail) -> None:
+    `load` reads events that are not in memory any more.
+    """
+
+    def __init__(self, load: Load, tail: Tail) -> None:
         self.head = 1
         self.tail = tail
         self.queues: dict[str, SinkQueue] = {}
-        self._engine = engine
+        self._load = load
         self._loaded: dict[str, list[Member]] = {}
         self._corrected: dict[str, Event] = {}
-        """The latest corrections: the engine may just be reading what they correct."""
+        """The latest corrections: `load` may just be reading what they correct."""
 
     def publish(self, chunk: Chunk) -> None:
         """Hand fresh events, already durable, to the couriers."""
@@ -64,16 +61,16 @@ class Dispatcher:
         for queue in self.queues.values():
             queue.correct(by)
 
-    def release(self, sink: str) -> None:
-        """Write what an attached sink leaves, before it is attached anew or detached."""
-        if (queue := self.queues.get(sink)) is not None:
-            self._engine.write(queue.close())
+    def release(self, sink: str) -> list[Changes]:
+        """What to write before a sink is attached again with other settings; its queue holds its events until then."""
         self._loaded.pop(sink, None)
+        return [queue.close()] if (queue := self.queues.get(sink)) is not None else []
 
-    def forget(self, sink: str) -> None:
-        """The sink is not attached any more."""
-        self.release(sink)
+    def forget(self, sink: str) -> list[Changes]:
+        """Detach a sink."""
+        changes = self.release(sink)
         del self.queues[sink]
+        return changes
 
     def floor(self) -> int:
         """The number below which every attached sink has settled everything."""
@@ -101,10 +98,9 @@ class Dispatcher:
     def _at_hand(self, queue: SinkQueue) -> int:
         return queue.ready + self.head - queue.next
 
-    def close(self) -> None:
-        """Write what an orderly stop should not forget."""
-        for queue in self.queues.values():
-            self._engine.write(queue.close())
+    def close(self) -> list[Changes]:
+        """Close all queues, at an orderly stop."""
+        return [queue.close() for queue in self.queues.values()]
 
     async def _fill(self, queue: SinkQueue, limit: int, linger: float) -> bool:
         try:
@@ -123,7 +119,7 @@ class Dispatcher:
             return members
         loaded = self._loaded.pop(queue.sink, [])
         if not loaded or not loaded[0][0] <= start <= loaded[-1][0]:
-            loaded = members_corrected(await self._engine.load(start), self._corrected)
+            loaded = members_corrected(await self._load(start), self._corrected)
             if queue.next != start:  # another claim took them while we read
                 self._loaded[queue.sink] = loaded
                 return []
@@ -134,15 +130,13 @@ class Dispatcher:
         place = bisect_left(loaded, start, key=_number)
         return loaded[place : place + limit]
 
-    async def settle(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
+    def settle(self, batch: Batch, outcomes: Sequence[Outcome]) -> Changes:
         """See `Spool.settle`."""
-        self._engine.write(self.queues[batch.sink].settle(batch, outcomes))
+        return self.queues[batch.sink].settle(batch, outcomes)
 
-    async def split(self, batch: Batch) -> tuple[Batch, ...]:
+    def split(self, batch: Batch) -> tuple[tuple[Batch, ...], Changes]:
         """See `Spool.split`."""
-        halves, changes = self.queues[batch.sink].split(batch)
-        self._engine.write(changes)
-        return halves
+        return self.queues[batch.sink].split(batch)
 
 
 async def _rung(queue: SinkQueue, seconds: float | None) -> None:

@@ -53,7 +53,7 @@ class MemorySpool(Spool):
         self._settings = settings
         self._clock = clock or Clock()
         self._clock.begin(None)
-        self._dispatcher = Dispatcher(self, Tail(None))
+        self._dispatcher = Dispatcher(_nothing_more, Tail(None))
         self._seen: set[str] = set()
         self._provisional: dict[str, int] = {}
         """The numbers of events that only provisional readings brought."""
@@ -77,7 +77,7 @@ class MemorySpool(Spool):
 
     async def attach(self, sink: str, wants: Wants, ordered: bool = False) -> None:
         """See `Spool.attach`."""
-        self._dispatcher.release(sink)
+        self._keep(*self._dispatcher.release(sink))
         position = self._positions.setdefault(sink, self._dispatcher.head)
         waiting = self._waiting.setdefault(sink, {}).values()
         ahead = self._dead_ahead.get(sink, ())
@@ -92,7 +92,7 @@ class MemorySpool(Spool):
 
     async def detach(self, sink: str) -> None:
         """See `Spool.detach`."""
-        self._dispatcher.forget(sink)
+        self._keep(*self._dispatcher.forget(sink))
 
     async def memory(self, source: str) -> Mapping[str, bytes]:
         """See `Spool.memory`."""
@@ -165,22 +165,24 @@ class MemorySpool(Spool):
 
     async def settle(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
         """See `Spool.settle`."""
-        await self._dispatcher.settle(batch, outcomes)
+        self._keep(self._dispatcher.settle(batch, outcomes))
 
     async def split(self, batch: Batch) -> tuple[Batch, ...]:
         """See `Spool.split`."""
-        return await self._dispatcher.split(batch)
+        halves, changes = self._dispatcher.split(batch)
+        self._keep(changes)
+        return halves
 
     async def retry_now(self, sink: str) -> None:
         """See `Spool.retry_now`."""
         self._dispatcher.queues[sink].retry_now()
 
-    async def load(self, start: int) -> list[Member]:
-        """All of the log is in memory: what is not there any more was settled."""
-        return []
+    def _keep(self, *changes: Changes) -> None:
+        """Keep what an engine with a disk would write: dead letters, and what a sink attached again needs."""
+        for change in changes:
+            self._keep_one(change)
 
-    def write(self, changes: Changes) -> None:
-        """Kept as an engine with a disk would: dead letters, and what a sink needs that is attached anew."""
+    def _keep_one(self, changes: Changes) -> None:
         self._positions[changes.sink] = changes.position
         ahead = self._dead_ahead.get(changes.sink, set()).union(changes.dead_ahead)
         self._dead_ahead[changes.sink] = {number for number in ahead if number >= changes.position}
@@ -285,3 +287,8 @@ class MemorySpool(Spool):
     async def size(self) -> int:
         """See `Spool.size`."""
         return self._dispatcher.tail.bytes
+
+
+async def _nothing_more(start: int) -> list[Member]:
+    """All of the log is in memory: what is not there any more was settled."""
+    return []

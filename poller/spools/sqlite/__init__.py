@@ -135,7 +135,7 @@ class SqliteSpool(Spool, BeginsAnew, NoticesLoss, KeptInFile):
         )
         self._reads: GroupThread[Read, object] = GroupThread("spool-reader", self._read_all)
         self._reader: sqlite3.Connection | None = None
-        self._dispatcher = Dispatcher(self, Tail(TAIL_BYTES))
+        self._dispatcher = Dispatcher(self._load, Tail(TAIL_BYTES))
         self._flush: asyncio.TimerHandle | None = None
         self._dead: dict[str, int] = {}
 
@@ -234,7 +234,7 @@ class SqliteSpool(Spool, BeginsAnew, NoticesLoss, KeptInFile):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
-        self._dispatcher.close()
+        self._keep(*self._dispatcher.close())
         if self._flush is not None:
             self._flush.cancel()
         await self._reads.stop()  # before the writer: the last connection to close checkpoints
@@ -256,7 +256,7 @@ class SqliteSpool(Spool, BeginsAnew, NoticesLoss, KeptInFile):
 
     async def attach(self, sink: str, wants: Wants, ordered: bool = False) -> None:
         """See `Spool.attach`."""
-        self._dispatcher.release(sink)
+        self._keep(*self._dispatcher.release(sink))
         position, waiting, ahead = await self._write(partial(Writer.attach, sink=sink))
         since = await self._write(partial(ordered_since, sink=sink, ordered=ordered))
         self._dispatcher.queues[sink] = (
@@ -267,7 +267,7 @@ class SqliteSpool(Spool, BeginsAnew, NoticesLoss, KeptInFile):
 
     async def detach(self, sink: str) -> None:
         """See `Spool.detach`."""
-        self._dispatcher.forget(sink)
+        self._keep(*self._dispatcher.forget(sink))
         await self._write(partial(Writer.detach, sink=sink))
 
     async def memory(self, source: str) -> Mapping[str, bytes]:
@@ -319,26 +319,28 @@ class SqliteSpool(Spool, BeginsAnew, NoticesLoss, KeptInFile):
         """See `Spool.settle`."""
         if self._writer.broken is not None:
             raise self._writer.broken  # it will never be written: the process ends, the next one carries it again
-        await self._dispatcher.settle(batch, outcomes)
+        self._keep(self._dispatcher.settle(batch, outcomes))
 
     async def split(self, batch: Batch) -> tuple[Batch, ...]:
         """See `Spool.split`."""
-        return await self._dispatcher.split(batch)
+        halves, changes = self._dispatcher.split(batch)
+        self._keep(changes)
+        return halves
 
     async def retry_now(self, sink: str) -> None:
         """See `Spool.retry_now`."""
         self._dispatcher.queues[sink].retry_now()
 
-    async def load(self, start: int) -> list[Member]:
-        """Members from `start` on, from the file."""
+    async def _load(self, start: int) -> list[Member]:
         return await self._read(partial(_load, start))
 
-    def write(self, changes: Changes) -> None:
+    def _keep(self, *changes: Changes) -> None:
         """Let changes ride on the next commit, or on one of their own a tenth of a second later."""
-        if changes.dead:
-            self._dead[changes.sink] = self._dead.get(changes.sink, 0) + len(changes.dead)
-        self._writer.dirty.append(changes)
-        self._flush_in(FLUSH_DELAY)
+        for change in changes:
+            if change.dead:
+                self._dead[change.sink] = self._dead.get(change.sink, 0) + len(change.dead)
+            self._writer.dirty.append(change)
+            self._flush_in(FLUSH_DELAY)
 
     async def retry_dead(
         self, sink: str, numbers: Sequence[int], together: int, rebuild: Callable[[Event], Event] = unchanged
