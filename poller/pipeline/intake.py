@@ -8,12 +8,13 @@ from typing import Any, TypeVar
 import msgspec
 import structlog
 
-from poller.core.errors import NotSent, StorageError, StorageFull
+from poller.core.errors import NotSent, StorageError
 from poller.core.model import ParsedPage, PollOutcome, RawPage
 from poller.core.ports import Source, Spool
 from poller.pipeline.ingest import Ingest
 from poller.pipeline.journal import Journal
 from poller.pipeline.losses import Losses
+from poller.pipeline.storage_gate import StorageGate
 from poller.pipeline.storage_watch import StorageWatch
 from poller.runtime.clock import Clock
 from poller.runtime.failpoints import reached
@@ -31,7 +32,6 @@ minute until an answer is good: each such poll may have removed messages that no
 COMMIT_TOGETHER = 16
 GATHER = 0.05
 """Seconds between two commits while a backlog is drained: pages that share a commit cost the spool half as much."""
-FULL_AGAIN = 1.0
 BEAT = 10.0
 """Seconds after which a wait that is meant to be long still says that the loop lives."""
 
@@ -113,7 +113,7 @@ class Intake:
         self._clock = clock
         self._watch = watch or StorageWatch(clock)
         self._beat = beat
-        self._scribe = Ingest(source, spool, metrics)
+        self._ingest = Ingest(source, spool, metrics)
         self._memory: dict[str, bytes] = {}
         self._pace = Pace(
             min_delay=source.min_delay,
@@ -129,15 +129,18 @@ class Intake:
         """Pages by the journal's number that are not released yet: whatever ends this pump, the journal gets them."""
         self._stopping = False
         self._lanes: set[asyncio.Task[None]] = set()
-        self._spool_takes = asyncio.Event()
-        self._spool_takes.set()
         self._fatal: StorageError | None = None
         self._log = log.bind(source=source.name, account=source.account)
+        self._gate = StorageGate(
+            self._watch,
+            paused=lambda reason: self._log.error("polling_paused", reason=reason),
+            resumed=lambda: self._log.info("polling_resumed"),
+            beat=beat,
+        )
         self.failing_since: float | None = None
         """When polls began to bring no good answer, on the monotonic clock; None while they do."""
         self.failure = ""
         """What the last poll came to that brought no good answer."""
-        self._trouble: str | None = None
         self.last_answer: float | None = None
         """When the last good answer came, on the monotonic clock."""
         self.emptied = asyncio.Event()
@@ -156,7 +159,7 @@ class Intake:
     @property
     def trouble(self) -> str | None:
         """Why polling is paused; None while it is not."""
-        return self._watch.reason or self._trouble
+        return self._gate.reason
 
     def stop(self) -> None:
         """Begin no more polls; those in flight are waited for."""
@@ -254,8 +257,7 @@ class Intake:
 
     async def _make_ready(self) -> None:
         while True:
-            await self._patiently(self._spool_takes.wait)
-            await self._patiently(self._watch.until_well)
+            await self._patiently(self._gate.until_open)
             if self.source.destructive:
                 await self._patiently(self._journal.room)
             try:
@@ -336,7 +338,7 @@ class Intake:
 
     def _read(self, page: RawPage) -> ParsedPage:
         memory = self._memory.get(page.about, b"")
-        reading = self._scribe.read(page, lambda: self.source.read(page, memory), memory)
+        reading = self._ingest.read(page, lambda: self.source.read(page, memory), memory)
         self._memory[page.about] = reading.memory
         return reading
 
@@ -390,33 +392,10 @@ class Intake:
 
     async def _append(self, readings: list[ParsedPage]) -> bool:
         """Commit readings; a full spool is waited for. False when we stop first: the journal has them."""
-        return await self._until_taken(lambda: self._scribe.write(readings))
+        return await self._until_taken(lambda: self._ingest.write(readings))
 
     async def _until_taken(self, write: Callable[[], Awaitable[None]]) -> bool:
-        while True:
-            try:
-                await write()
-            except StorageFull as error:
-                self._pause_for(str(error))
-                if self._stopping:
-                    return False
-                await asyncio.sleep(FULL_AGAIN)  # nothing tells us when a disk has room again
-                self._beat()
-            else:
-                self._resume()
-                return True
-
-    def _pause_for(self, trouble: str) -> None:
-        if self._trouble is None:
-            self._log.error("polling_paused", reason=trouble)
-        self._trouble = trouble
-        self._spool_takes.clear()
-
-    def _resume(self) -> None:
-        if self._trouble is not None:
-            self._log.info("polling_resumed")
-        self._trouble = None
-        self._spool_takes.set()
+        return await self._gate.until_taken(write, lambda: self._stopping)
 
 
 Commit = tuple[int | None, ParsedPage | None]

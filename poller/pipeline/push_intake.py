@@ -10,7 +10,9 @@ from poller.core.errors import StorageError, StorageFull
 from poller.core.model import ParsedPage, PushOutcome, RawPage
 from poller.core.ports import PushedSource, Spool
 from poller.pipeline.ingest import Ingest
+from poller.pipeline.storage_gate import FULL_AGAIN, StorageGate
 from poller.pipeline.storage_watch import StorageWatch
+from poller.runtime.clock import Clock
 from poller.runtime.failpoints import reached
 from poller.runtime.metrics import Metrics
 
@@ -19,7 +21,6 @@ log = structlog.get_logger("reception")
 COMMIT_TOGETHER = 64
 COMMIT_WITHIN = 5.0
 """Seconds after which a sender is told to repeat, rather than left waiting for a commit."""
-FULL_AGAIN = 1.0
 BEAT = 10.0
 """Seconds after which a wait that is meant to be long still says that the loop lives."""
 
@@ -39,29 +40,33 @@ class PushIntake:
     ) -> None:
         self.source = source
         self._spool = spool
-        self._scribe = Ingest(source, spool, metrics)
+        self._ingest = Ingest(source, spool, metrics)
         self._metrics = metrics
         self._beat = beat
         self._commit_within = commit_within
         self._waiting: list[Waiting] = []
-        self._bell = asyncio.Event()
+        self._wakeup = asyncio.Event()
         self._stopping = asyncio.Event()
         self._ended = asyncio.Event()
-        self._reported = False
         self._log = log.bind(source=source.name, account=source.account)
-        self._trouble: str | None = "not begun"
-        self._watch = watch
+        self._gate = StorageGate(
+            watch or StorageWatch(Clock()),
+            paused=lambda reason: self._log.error("receiving_paused", reason=reason),
+            resumed=lambda: self._log.info("receiving_resumed"),
+            beat=beat,
+            reason="not begun",
+        )
 
     @property
     def trouble(self) -> str | None:
         """Why nothing is taken; None while everything is."""
-        return (self._watch.reason if self._watch is not None else None) or self._trouble
+        return self._gate.reason
 
     def stop(self) -> None:
         """Take no more; what is being taken is committed and answered."""
         self._stopping.set()
 
-    # ------------------------------------------------------------ the entrance
+    # ------------------------------------------------------------ pages
 
     async def accept(self, page: RawPage) -> None:
         """See `PushHandler.accept`."""
@@ -83,13 +88,14 @@ class PushIntake:
             raise StorageFull(self.trouble)
         commit: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((page, commit))
-        self._bell.set()
+        self._wakeup.set()
         try:
             async with asyncio.timeout(self._commit_within):
                 await commit
         except TimeoutError:
-            self._pause(f"no commit within {self._commit_within:g} s")
-            raise StorageError(str(self._trouble)) from None
+            reason = f"no commit within {self._commit_within:g} s"
+            self._pause(reason)
+            raise StorageError(reason) from None
 
     def _tally(self, outcome: PushOutcome) -> None:
         self._metrics.callbacks.labels(self.source.name, outcome.value).inc()
@@ -103,7 +109,7 @@ class PushIntake:
             await self._until_stopped()
             await self.source.close()
             self._ended.set()
-            self._bell.set()
+            self._wakeup.set()
 
     async def _until_stopped(self) -> None:
         while not self._stopping.is_set():
@@ -115,40 +121,40 @@ class PushIntake:
             return
         self._log.info("receiving", at=self.source.address)
         while True:
-            self._bell.clear()
+            self._wakeup.clear()
             if self._waiting:
                 turn, self._waiting = self._waiting[:COMMIT_TOGETHER], self._waiting[COMMIT_TOGETHER:]
                 await self._write(turn)
             elif self._ended.is_set():
                 return
-            elif self._trouble is not None:
+            elif self._gate.shut:
                 await _at_most(FULL_AGAIN, self._ended)  # nothing tells us when a disk has room again
-                await self._prove()
+                await self._check()
             else:
-                await self._bell.wait()
+                await self._wakeup.wait()
 
     async def _begin(self) -> bool:
-        """Nothing is taken before the spool is proven; false when we stop first."""
-        while not await self._prove():
+        """Nothing is taken before the spool took a test write; false when we stop first."""
+        while not await self._check():
             await _at_most(FULL_AGAIN, self._ended)
             if self._ended.is_set():
                 return False
         return True
 
-    async def _prove(self) -> bool:
+    async def _check(self) -> bool:
         try:
             await self._spool.check_writable()
         except StorageFull as error:
             self._pause(str(error))
             return False
-        self._trouble = None  # whether it takes a page as well, the next one shows
+        self._gate.try_again()
         return True
 
     async def _write(self, turn: list["Waiting"]) -> None:
         turn = [(page, commit) for page, commit in turn if not commit.done()]
         reached("push.taken")
         try:
-            await self._scribe.write([self._read(page) for page, _ in turn])
+            await self._ingest.write([self._read(page) for page, _ in turn])
         except StorageError as error:
             self._pause(str(error))
             self._fail(turn, error)
@@ -156,13 +162,13 @@ class PushIntake:
                 raise
             return
         reached("push.committed")
-        self._resume()
+        self._gate.open()
         for _, commit in turn:
             if not commit.done():
                 commit.set_result(None)
 
     def _read(self, page: RawPage) -> ParsedPage:
-        return self._scribe.read(page, lambda: self.source.read(page))
+        return self._ingest.read(page, lambda: self.source.read(page))
 
     def _fail(self, turn: list["Waiting"], error: StorageError) -> None:
         """Nobody who waits is left waiting."""
@@ -171,18 +177,9 @@ class PushIntake:
             if not commit.done():
                 commit.set_exception(type(error)(str(error)))
 
-    def _pause(self, trouble: str) -> None:
-        if not self._reported:
-            self._log.error("receiving_paused", reason=trouble)
-        self._reported = True
-        self._trouble = trouble
-        self._bell.set()
-
-    def _resume(self) -> None:
-        if self._reported:
-            self._log.info("receiving_resumed")
-        self._reported = False
-        self._trouble = None
+    def _pause(self, reason: str) -> None:
+        self._gate.close(reason)
+        self._wakeup.set()
 
 
 Waiting = tuple[RawPage, "asyncio.Future[None]"]
