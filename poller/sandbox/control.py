@@ -1,29 +1,53 @@
 """The control port: look into the sandbox, and make things happen in it, by HTTP and JSON."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from aiohttp import web
 
+from poller.sandbox.callbacks.callbacks import Callbacks
+from poller.sandbox.channels import Channels
+from poller.sandbox.clock import Clock
+from poller.sandbox.cos.store import Pictures
 from poller.sandbox.faults import Faults
+from poller.sandbox.live import Live
 from poller.sandbox.options import BadOption, check_delay, check_offset, check_pace, check_url
+from poller.sandbox.pushers import Pushers
+from poller.sandbox.query.queues import Platform
 from poller.sandbox.query.synthetic import Load
 
-if TYPE_CHECKING:
-    from poller.sandbox.sandbox import Sandbox
 
-Verb = Callable[["Sandbox", dict[str, Any]], Awaitable[dict[str, object]]]
+class Controlled(Protocol):
+    """The parts of a sandbox that its control port looks at and changes."""
+
+    platform: Platform
+    channels: Channels
+    callbacks: Callbacks
+    clock: Clock
+    faults: dict[str, Faults]
+    live: Live
+    pictures: Pictures
+    pushers: Pushers
+
+    def enqueue(self, load: Load) -> int:
+        """Enqueue made-up messages; returns the number of the last."""
+        ...
+
+    def state(self) -> dict[str, object]:
+        """All counts."""
+        ...
+
+
+Verb = Callable[[Controlled, dict[str, Any]], Awaitable[dict[str, object]]]
 
 
 class ControlPort:
     """Answers JSON with JSON; a request that makes no sense gets 400 and says why."""
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Controlled) -> None:
         self._sandbox = sandbox
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -42,11 +66,11 @@ class ControlPort:
             return web.json_response({"error": f"{type(error).__name__}: {error}"}, status=400)
 
 
-async def _state(sandbox: Sandbox, wish: dict[str, Any]) -> dict[str, object]:
+async def _state(sandbox: Controlled, wish: dict[str, Any]) -> dict[str, object]:
     return sandbox.state()
 
 
-async def _enqueue(sandbox: Sandbox, wish: dict[str, Any]) -> dict[str, object]:
+async def _enqueue(sandbox: Controlled, wish: dict[str, Any]) -> dict[str, object]:
     """A load of made-up messages, or `poison` kinds, or `raw` texts."""
     queue = sandbox.platform.queue(wish.get("customer"))
     if "poison" in wish:
@@ -59,17 +83,17 @@ async def _enqueue(sandbox: Sandbox, wish: dict[str, Any]) -> dict[str, object]:
     return {"last_n": queue.last_n, "depth": queue.depth}
 
 
-async def _queue(sandbox: Sandbox, wish: dict[str, Any]) -> dict[str, object]:
+async def _queue(sandbox: Controlled, wish: dict[str, Any]) -> dict[str, object]:
     """`limit`: how many messages the customer's queue holds from now on."""
     queue, limit = sandbox.platform.queue(wish.get("customer")), wish["limit"]
     if type(limit) is not int or limit < 1:
         raise BadOption(f"limit: {limit!r} is no number above 0")
     queue.set_limit(limit)
-    sandbox.wakeup.ring()
+    sandbox.platform.wakeup.ring()
     return {"limit": queue.limit, "depth": queue.depth, "dropped": queue.counts.dropped}
 
 
-async def _faults(sandbox: Sandbox, wish: dict[str, Any]) -> dict[str, object]:
+async def _faults(sandbox: Controlled, wish: dict[str, Any]) -> dict[str, object]:
     """`target`; `clear`; `rates` replace the probabilities; `next` orders one-shot faults; `seed`."""
     target = wish.get("target", "api")
     faults: Faults | None = sandbox.faults.get(target)
@@ -87,7 +111,7 @@ async def _faults(sandbox: Sandbox, wish: dict[str, Any]) -> dict[str, object]:
     return {"ordered": faults.ordered, "rates": faults.rates, "fired": dict(faults.fired)}
 
 
-async def _streams(sandbox: Sandbox, wish: dict[str, Any]) -> dict[str, object]:
+async def _streams(sandbox: Controlled, wish: dict[str, Any]) -> dict[str, object]:
     """What becomes of the streams named: the sandbox's own are started and ended, anybody's are dropped.
 
     `start`, `stop` (in an orderly way) and `unplug` (without a word) are the sandbox's own pushers; `kick` drops a
@@ -110,23 +134,23 @@ async def _streams(sandbox: Sandbox, wish: dict[str, Any]) -> dict[str, object]:
     return {"streams": [push.state() for push in sandbox.live.pushes]}
 
 
-async def _clock(sandbox: Sandbox, wish: dict[str, Any]) -> dict[str, object]:
+async def _clock(sandbox: Controlled, wish: dict[str, Any]) -> dict[str, object]:
     sandbox.clock.offset = check_offset(wish["offset"])
     return {"offset": sandbox.clock.offset}
 
 
-async def _answers(sandbox: Sandbox, wish: dict[str, Any]) -> dict[str, object]:
+async def _answers(sandbox: Controlled, wish: dict[str, Any]) -> dict[str, object]:
     """Changes the named fields of the answer form."""
     sandbox.platform.set_form(replace(sandbox.platform.form, **wish))
     return asdict(sandbox.platform.form)
 
 
-async def _cos(sandbox: Sandbox, wish: dict[str, Any]) -> dict[str, object]:
+async def _cos(sandbox: Controlled, wish: dict[str, Any]) -> dict[str, object]:
     sandbox.pictures.delay = check_delay(wish["upload_delay"])
     return {"upload_delay": list(sandbox.pictures.delay)}
 
 
-async def _callbacks(sandbox: Sandbox, wish: dict[str, Any]) -> dict[str, object]:
+async def _callbacks(sandbox: Controlled, wish: dict[str, Any]) -> dict[str, object]:
     """`url`: where the customer's go from now on; `send`: any JSON object, as one of them; `pace`: of all repeats."""
     app_id = sandbox.platform.queue(wish.get("customer")).customer.app_id
     line = sandbox.callbacks.line(app_id)
