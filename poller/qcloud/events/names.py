@@ -1,13 +1,13 @@
 """The two grammars of a screenshot's file name, read from the right. Pure, and the hottest code there is."""
 
 import re
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime
 from functools import lru_cache
 
 import msgspec
 
-BEIJING = timezone(timedelta(hours=8))
-_LAST_EPOCH = 253_402_300_799
+from poller.qcloud.wire.times import BEIJING, LAST_EPOCH, moment
+
 _LONGEST_TAIL = 56
 _B = re.compile(r"-screenshot-([0-9]{2})-([0-9]{2})-([0-9]{2})-([0-9]{1,5})x([0-9]{1,5})\.(?:jpe?g|JPE?G)\Z")
 _DAY = re.compile(r"(?:^|/)([0-9]{4})-([0-9]{2})-([0-9]{2})(?=/)")
@@ -56,7 +56,7 @@ def _grammar_a(name: str, parts: list[str]) -> Shot | None:
     seconds = int(offset)
     if "/" in stream:
         stream = stream[stream.rfind("/") + 1 :]
-    if not stream or len(offset) > 9 or common[0] + seconds > _LAST_EPOCH:
+    if not stream or len(offset) > 9 or common[0] + seconds > LAST_EPOCH:
         return None
     return Shot(
         stream=stream,
@@ -113,14 +113,3 @@ def _beijing(day: tuple[str, str, str], hour: int, minute: int, second: int) -> 
         return local.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
-
-
-@lru_cache(maxsize=4096)
-def moment(epoch: int) -> datetime | None:
-    """Return the aware UTC time of an epoch; None for 0 and for what no calendar holds.
-
-    Cached: the shots of all streams fall on the same seconds.
-    """
-    if not 0 < epoch <= _LAST_EPOCH:
-        return None
-    return datetime.fromtimestamp(epoch, UTC)

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from poller.qcloud.events.names import BEIJING, moment
+from poller.qcloud.wire.times import BEIJING, moment
 
 Scalar = int | float | str | None
 _HUGE = re.compile(rb"[0-9]{310}")
