@@ -1,13 +1,20 @@
-"""The intake's notebook of raw pages: where a destructive read becomes safe.
+"""The journal of raw pages: it makes a destructive read durable before anything parses it.
 
-A ring of frames in a file whose space is written in advance, so that a full disk cannot refuse a page.
-A page is durable when `keep` returns; `release` says that the spool has it. What was kept and not released is read in
-again: at the next start, or in this process by whoever takes it from `left_over`. So every page has an owner: the
-journal, or the pump that took or kept it, until that releases it or hands it back.
+Purpose
+    The platform removes messages from its queue as it sends them. The journal holds the answer until the spool has
+    committed what was in it.
 
-The file's form is in `journal_file`. Its first block is written without an fsync of its own, because a page that is
-read in twice changes nothing (events have ids). A released page is overwritten within a second or two, and
-before anything new is written in its place.
+Invariants
+    A page is durable when `keep` returns. A page that was kept and not released is read again at the next start. Every
+    page has one owner: the intake that kept or took it, until it calls `release` or `hand_back`; otherwise the journal.
+    A full disk cannot refuse a page, because the whole file is written in advance. A released page is overwritten with
+    zeros within a second or two, and before its space is used again.
+
+Life cycle
+    `room`, `keep`, `release` for each page. After the start, `left_over` hands out the pages of the process before.
+
+`journal_file` describes the file. Its first block is written without an fsync of its own: reading a page twice changes
+nothing, because events have ids.
 """
 
 import asyncio
@@ -47,9 +54,9 @@ from poller.runtime.failpoints import reached
 from poller.runtime.group_thread import GroupThread
 
 LARGEST_PAGE = 4 * 1024 * 1024 + 64 * 1024
-"""Bytes set aside for each poll in flight: the most that a source may return (4 MiB) and its framing."""
+"""Bytes reserved for each poll in flight: the largest answer of a source (4 MiB) and its framing."""
 SETTLE_AFTER = 1.0
-"""Seconds after a release in which nothing else was synced, until what is released is overwritten."""
+"""Seconds between a release and the overwriting of the page, when no other write comes first."""
 
 
 class JournalDamage(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,7 +66,7 @@ class JournalDamage(msgspec.Struct, frozen=True, kw_only=True):
     pages: int
     """How many pages may be gone."""
     remains: tuple[RawPage, ...] = ()
-    """What is left of them, for quarantine; `journal_file.NOBODY` is the source of what cannot be told."""
+    """The bytes that are left of them, for quarantine. Their source is `journal_file.NOBODY` where it is unknown."""
 
 
 class _Write(msgspec.Struct, frozen=True):
@@ -78,14 +85,14 @@ class Journal:
     def __init__(self, path: Path, size: int) -> None:
         self.path = path
         self.damage: JournalDamage | None = None
-        """What opening found; None when all was well."""
+        """The damage that opening found; None for a whole file."""
         self._size = max(size, BLOCK + 2 * (LARGEST_PAGE + BLOCK)) // BLOCK * BLOCK
         self._fd = -1
         self._mark = b""
         self._live: OrderedDict[int, Frame] = OrderedDict()
         self._kept_at: dict[int, float] = {}
         self._missing: set[int] = set()
-        """Numbers of damaged pages whose remains are not in quarantine yet; they count as not released."""
+        """The numbers of damaged pages whose remains are not in quarantine yet. They count as not released."""
         self._released_early: set[int] = set()
         self._next_number = 1
         self._released = 0
@@ -93,14 +100,14 @@ class Journal:
         self._committed = 0
         self._held = 0
         self._to_wipe: deque[Frame] = deque()
-        """Released frames that are not overwritten yet: the loop appends, the thread takes away."""
+        """Released frames that are not overwritten yet. The event loop appends, the writing thread removes."""
         self._header_released = 0
         self._durably_released = 0
         self._head = BLOCK
         self._reserved = 0
         self._failed: StorageError | None = None
         self._broken: OSError | None = None
-        """The thread's first failure: after it, nothing is written, because no later fsync could be believed."""
+        """The writing thread's first failure. Nothing is written after it: no later fsync could be trusted."""
         self._room = asyncio.Event()
         self._left_over: dict[int, RawPage] = {}
         self._header_due = False
@@ -108,7 +115,7 @@ class Journal:
         self._thread: GroupThread[_Write | _Job, None] = GroupThread("journal", self._write)
 
     async def __aenter__(self) -> Self:
-        """Open, preallocate and prove the file writable; raises `StorageError`."""
+        """Open the file, write all of its space and check that it can be written; raises `StorageError`."""
         await asyncio.get_running_loop().run_in_executor(None, self._open)
         self._thread.start()
         return self
@@ -116,7 +123,7 @@ class Journal:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
-        """Close, with what is released written durably."""
+        """Close the file. All releases are durable."""
         if self._settle is not None:
             self._settle.cancel()
         await self._thread.stop()
@@ -133,14 +140,14 @@ class Journal:
         return f"journal {self.path}: the file was moved or deleted"
 
     def deleted(self) -> bool:
-        """Whether the file is deleted; the spool has what was in it."""
+        """Always false: the spool has what was in the file."""
         return False
 
     def left_over(self, source: str | None = None) -> list[tuple[int, RawPage]]:
-        """Take the pages (of one source) that nobody holds, oldest first, each with its number.
+        """Take the pages that have no owner, of one source or of all, oldest first, each with its number.
 
-        They were kept and not released, before this start or by a pump that ended. Whoever takes one releases it, or
-        gives it to `hand_back`.
+        They were kept and not released, by an earlier process or by an intake that has ended. The caller must call
+        `release` or `hand_back` for each.
         """
         taken = [
             (number, page)
@@ -152,22 +159,22 @@ class Journal:
         return taken
 
     def hand_back(self, pages: Mapping[int, RawPage]) -> None:
-        """Give back pages that were kept or taken, and cannot be committed now."""
+        """Return the ownership of pages that cannot be committed now."""
         self._left_over |= pages
 
     def left_over_sources(self) -> frozenset[str]:
-        """The sources of the pages that nobody holds."""
+        """The sources of the pages that have no owner."""
         return frozenset(page.source for page in self._left_over.values())
 
     @property
     def left_over_count(self) -> int:
-        """How many pages nobody holds."""
+        """The number of pages that have no owner."""
         return len(self._left_over)
 
     async def room(self) -> None:
-        """Wait until there is space for one more page and set it aside; `cancel_room` or `keep` use it up.
+        """Reserve space for one more page, and wait until there is some. `keep` or `cancel_room` ends each reservation.
 
-        Raises `StorageError` once the journal has failed. May be cancelled.
+        Raises `StorageError` once the journal has failed. May be cancelled: nothing is reserved then.
         """
         while True:
             if self._failed is not None:
@@ -179,15 +186,15 @@ class Journal:
             await self._room.wait()
 
     def cancel_room(self) -> None:
-        """Give back what `room` set aside."""
+        """Return the space that `room` reserved."""
         self._reserved -= 1
         self._room.set()
 
     async def keep(self, page: RawPage) -> int:
-        """Make a page durable in the space that `room` set aside; returns its number.
+        """Write a page into the space that `room` reserved; returns its number. The page is durable on return.
 
-        Raises `StorageError` when that failed: then the journal is done for, because what a failed fsync
-        left on the disk cannot be known (PostgreSQL's lesson of 2018), and every later call raises too.
+        Raises `StorageError` when the write or the fsync fails. The journal cannot be used after that, and every later
+        call raises too: what a failed fsync left on the disk is unknown (PostgreSQL, "fsyncgate", 2018).
         """
         payload = encoded(page)
         self._reserved -= 1
@@ -204,7 +211,7 @@ class Journal:
         return frame.number
 
     def release(self, number: int, *, committed: bool = False) -> None:
-        """The spool has this page durably (`committed`), or it held nothing; its space may be used again soon."""
+        """Give up a page: the spool has committed it (`committed`), or it held nothing. Its space may be used again."""
         self._released_early.add(number)
         if committed:
             self._committed = max(self._committed, number)
@@ -214,19 +221,19 @@ class Journal:
         self._advance()
 
     def release_damaged(self) -> None:
-        """What is left of the damaged pages is in quarantine: they are not missed again at the next start."""
+        """Forget the damaged pages: their remains are in quarantine. The next start does not report them again."""
         self._missing.clear()
         self._advance()
 
     def begin_after(self, number: int) -> None:
-        """Give later numbers than the spool knows: for a journal that is newer than its spool."""
+        """Continue above the highest number that the spool has seen, where the journal is newer than the spool."""
         if number >= self._next_number and not self._live:
             self._next_number = number + 1
             self._advance()
 
     @property
     def has_damaged(self) -> bool:
-        """Whether damaged pages count as not released, because `release_damaged` was not called."""
+        """Whether there are damaged pages for which `release_damaged` was not called."""
         return bool(self._missing)
 
     @property
@@ -236,13 +243,13 @@ class Journal:
 
     @property
     def oldest(self) -> float | None:
-        """For how many seconds of this process the oldest page that is not released has waited; None without one."""
+        """Seconds for which the oldest page that is not released has waited in this process; None if there is none."""
         number = next(iter(self._live), None)
         return None if number is None else time.monotonic() - self._kept_at[number]
 
     @property
     def last_number(self) -> int:
-        """The highest number that was given out, as far as the file tells."""
+        """The highest page number that was used."""
         return self._next_number - 1
 
     @property
@@ -264,7 +271,7 @@ class Journal:
         self._to_wipe.append(frame)
 
     def _advance(self) -> None:
-        """Tell the file up to where all is released."""
+        """Write to the file up to which number all pages are released."""
         self._released = min(next(iter(self._live), self._next_number), *self._missing, self._next_number) - 1
         if self._failed is not None:
             self._room.set()

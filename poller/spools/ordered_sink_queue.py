@@ -1,9 +1,18 @@
-"""The desk of a sink that gets each stream's events in the order of the log; see `Spool.attach`.
+"""The queue of a sink that gets the events of each stream in the order of the log; `Spool.attach` has the promise.
 
-A batch in hand or waiting for its retry holds its streams. Fresh events of a held stream are parked; when the
-stream is let go, they are the next to go out. A parked event keeps the position back until it is written as a
-waiting batch of its own, which happens once its stream waits for a retry: so a stream that is stuck for
-days costs rows, at most as many as may be parked, and no restart repeats what others got meanwhile.
+Holding
+    A batch holds its streams while it is in hand or waits for its retry. Fresh events of a held stream are parked. When
+    the stream is released, its parked events go out next.
+
+Restarting
+    The position cannot pass an event that is parked in memory only. Once a stream waits for a retry, its parked events
+    are written to disk, each as a waiting batch of its own, and the position moves on. So a stream that is stuck for
+    days costs a bounded number of rows, and a restart does not repeat what other streams got in the meantime.
+
+Rank
+    The rank of a batch is the lowest number of its events. Ranks are a total order, so batches never wait for each
+    other in a circle. Two batches may have the same id: a retried dead letter, and the same event again after a crash.
+    They never have the same rank.
 """
 
 import heapq
@@ -35,31 +44,31 @@ from poller.spools.sink_queue import (
 Key = tuple[str, str]
 
 BATCHES_AHEAD = 10
-"""So many batches' worth of the log is looked at together: else one batch takes a little of every stream, holds
-them all, and the other carriers wait for it."""
+"""The log is read ahead by this many batches. Otherwise one batch would take a few events of every stream and hold all
+streams, and the other carriers would wait for it."""
 
 
 KEPT_LINES = 10_000
-"""So many streams' lines are kept although nothing waits in them, for the streams' next events."""
+"""The number of streams whose empty queues are kept for their next events."""
 
 
 class _Line:
-    """What one stream has here: the batches that hold it, and its events that wait behind them or to go out."""
+    """One stream: the batches that hold it, and its parked events."""
 
     __slots__ = ("parked", "ranks", "stuck", "waits")
 
     def __init__(self, parked: list[Member]) -> None:
         self.parked = parked
         self.ranks: list[int] = []
-        """Of the batches that hold it, in hand or waiting for a retry; the first goes first."""
+        """The ranks of the batches that hold the stream, lowest first; the lowest goes out first."""
         self.waits = False
-        """Whether one of these waits for its retry."""
+        """Whether one of these batches waits for its retry."""
         self.stuck: tuple[tuple[float, int, Waiting], ...] = ()
-        """Batches whose retry is due, and that wait for an earlier one."""
+        """Batches whose retry is due and that wait for an earlier batch of the stream."""
 
 
 class OrderedSinkQueue(SinkQueue):
-    """A desk that holds streams. `since` is the first number that was served in order by all lives until now."""
+    """A queue that holds streams. The sink has been served in order from number `since` on, over all restarts."""
 
     def __init__(
         self,
@@ -74,13 +83,11 @@ class OrderedSinkQueue(SinkQueue):
     ) -> None:
         self._lines: dict[Key, _Line] = {}
         self._most_lines = KEPT_LINES
-        # a holder's rank is the lowest number of its batch: a total order, so nobody waits in a circle; two batches
-        # may have one id (a dead letter that is retried, and the same event again after a crash), never one rank
         self._holds: dict[int, list[_Line]] = {}
         self._out: set[int] = set()
-        """The ranks of batches in hand: a letter that is retried waits for those too, though its rank is lower."""
+        """The ranks of the batches in hand. A retried dead letter waits for these too, although its rank is lower."""
         self._fresh: set[int] = set()
-        """Those of them that no row on disk holds yet: only the position remembers them."""
+        """The ranks of the batches in hand that have no row on disk: only the position remembers them."""
         self._count = 0
         self._ready: dict[_Line, None] = {}
         self._saved: set[int] = set()
@@ -112,7 +119,7 @@ class OrderedSinkQueue(SinkQueue):
         return super().owed(head) + self._count
 
     def oldest_waiting(self) -> datetime | None:
-        """When the oldest event that waits, for a retry or for its stream, was received."""
+        """When the oldest event was received that waits for a retry or for its stream."""
         lines = self._lines.values()
         stuck = [event for line in lines for _, _, w in line.stuck for _, event in w.members]
         first = [line.parked[0][1] for line in (*lines, *self._ready) if line.parked]
@@ -122,7 +129,7 @@ class OrderedSinkQueue(SinkQueue):
         return min(received, default=None)
 
     def may_take_fresh(self) -> bool:
-        """Whether few enough events wait for a retry or for their stream."""
+        """Whether the number of events that wait for a retry or for their stream is below its limit."""
         return self.retrying + self._count < MOST_RETRYING
 
     def ahead(self, limit: int) -> int:
@@ -130,19 +137,19 @@ class OrderedSinkQueue(SinkQueue):
         return min(BATCHES_AHEAD * limit, MOST_RETRYING - self.retrying - self._count)
 
     def correct(self, by: Corrections) -> None:
-        """Correct events that wait, for a retry or for their stream."""
+        """Correct the events that wait for a retry or for their stream."""
         super().correct(by)
         for line in (*self._lines.values(), *self._ready):
             line.parked = members_corrected(line.parked, by)
             line.stuck = tuple([(due, order, waiting_corrected(w, by)) for due, order, w in line.stuck])
 
     def close(self) -> Changes:
-        """Park on disk what is parked in memory."""
+        """Write the events to disk that are parked in memory."""
         put = self._save({*self._lines.values(), *self._ready})
         return Changes(sink=self.sink, position=self.position, put=put)
 
     def requeue(self, waiting: Waiting) -> None:
-        """Take a batch that is owed already; what was the next of its streams to go out waits for it."""
+        """Take a batch whose row is on disk already. The parked events of its streams wait for it."""
         super().requeue(waiting)
         for line in self._holds[_first(waiting)]:
             if line in self._ready:
@@ -152,7 +159,7 @@ class OrderedSinkQueue(SinkQueue):
     # ------------------------------------------------------------ taking
 
     def take_retry(self) -> Batch | None:
-        """The batch whose retry is due for the longest time and whose streams no earlier batch holds."""
+        """The batch whose retry has been due longest among those whose streams no earlier batch holds."""
         while self.seconds_to_retry() == 0.0:
             rank = _first(self._due[0][2])
             lines = self._holds[rank]
@@ -169,7 +176,7 @@ class OrderedSinkQueue(SinkQueue):
         return line.ranks[0] != rank or not self._out.isdisjoint(line.ranks)
 
     def take_fresh(self, log: Sequence[Member], limit: int) -> Batch | None:
-        """Up to `limit` events of streams that nobody holds; parks a stretch of the log from `next` on before."""
+        """Up to `limit` events of streams that no batch holds; parks a stretch of the log from `next` on first."""
         self._take_in(log)
         taken, lines = self._take_ready(limit)
         if not taken:
@@ -213,7 +220,7 @@ class OrderedSinkQueue(SinkQueue):
         self._unsaved.update(numbers)
 
     def _was_settled(self, number: int, key: Key | None) -> bool:
-        """Whether a later event of its stream waits for a retry: then this one was settled before that went out."""
+        """Whether a later event of its stream waits for a retry: this event was settled before that one went out."""
         return key is not None and self._since <= number < self._settled_below.get(key, 0)
 
     def _take_ready(self, limit: int) -> tuple[list[Member], list[_Line]]:
@@ -233,7 +240,7 @@ class OrderedSinkQueue(SinkQueue):
         return taken, lines
 
     def _park(self, key: Key | None, run: list[Member]) -> None:
-        if key is None:  # it waits for nobody: a line for each
+        if key is None:  # events of no stream wait for nothing
             for member in run:
                 self._ready[_Line([member])] = None
             self.ready += len(run)
@@ -248,7 +255,7 @@ class OrderedSinkQueue(SinkQueue):
         self._count += len(run)
 
     def _compact(self) -> None:
-        # one batch in hand for long must not make the others' settled numbers pile up behind it
+        # a batch that is in hand for long must not let settled numbers pile up behind it
         if len(self._taken) > 2 * len(self._unsaved) + 1000:
             self._taken = deque(sorted(self._unsaved))
 
@@ -261,7 +268,7 @@ class OrderedSinkQueue(SinkQueue):
         return line
 
     def _forget_lines(self) -> None:
-        # only where no line is about to be held: a stream must never have two
+        # only while no stream is about to be held: a stream must never have two queues
         if len(self._lines) >= self._most_lines:
             self._lines = {key: line for key, line in self._lines.items() if line.parked or line.ranks}
             self._most_lines = max(KEPT_LINES, 2 * len(self._lines))
@@ -281,7 +288,7 @@ class OrderedSinkQueue(SinkQueue):
             line.ranks.remove(rank)
 
     def _let_go(self, lines: Iterable[_Line]) -> None:
-        """Look again at what waits for these streams."""
+        """Let the events go on that waited for these streams."""
         for line in lines:
             for entry in line.stuck:
                 heapq.heappush(self._due, entry)
@@ -301,7 +308,7 @@ class OrderedSinkQueue(SinkQueue):
     # ------------------------------------------------------------ settling
 
     def split(self, batch: Batch) -> tuple[tuple[Batch, Batch], Changes]:
-        """Two halves of a batch in hand, the second held by the first where they share a stream."""
+        """Two halves of a batch in hand. Where they share a stream, the first half holds the second."""
         ticket = ticket_of(batch)
         middle = len(batch.events) // 2
         halves = (
@@ -340,9 +347,10 @@ class OrderedSinkQueue(SinkQueue):
         self._release(ticket.numbers[0])
 
     def _save(self, lines: Iterable[_Line]) -> tuple[Waiting, ...]:
-        """What is parked for these streams, as waiting batches of one that nobody has tried yet.
+        """The parked events of these streams as waiting batches of one event each, without an attempt.
 
-        Never behind a batch that only the position remembers: after a crash that would pass for settled.
+        Events behind a batch that only the position remembers are left out: after a crash that batch would count as
+        settled.
         """
         members: list[Member] = []
         for line in lines:
@@ -371,7 +379,7 @@ def _lowest(waiting: Iterable[Waiting]) -> dict[Key, int]:
 
 
 def _told_apart(waiting: Sequence[Waiting]) -> tuple[list[Waiting], list[Member]]:
-    """The batches that were tried, and the events parked behind them, as a crash or a stop left both."""
+    """The waiting rows of an earlier process: batches that were attempted, and events that were parked behind them."""
     tried = [batch for batch in waiting if _was_tried(batch)]
     last: dict[Key, int] = {}
     for batch in tried:

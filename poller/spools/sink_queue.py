@@ -1,7 +1,7 @@
-"""One sink's side of a spool: what it is owed, what is in hand, what waits for a retry. Shared by engines.
+"""One sink's queue over the log: what is pending, what is in hand, what waits for a retry. Shared by all engines.
 
-A desk decides and never waits: `take_*` and `settle` are plain functions. What must be written comes back
-as `Changes`; an engine without a disk drops them.
+The queue decides and never waits: `take_*` and `settle` are plain functions. They return `Changes`, which the engine
+writes.
 """
 
 import asyncio
@@ -30,23 +30,23 @@ from poller.core.ports import Wants
 from poller.runtime.clock import Clock
 
 MOST_RETRYING = 10_000
-"""Events that may wait for a retry; beyond it nothing fresh is taken, so that exceptions stay few."""
+"""The most events that may wait for a retry. At the limit no fresh events are taken."""
 KEPT_HISTORY = 10
 BELOW_THE_LOG = 2**62
 SAME_WAIT = 1.25
-"""Waits that differ by a smaller factor may end together, at the later of them."""
+"""Retries whose waits differ by a smaller factor are made together, at the later time."""
 
 Member = tuple[int, Event]
 """An event with its number in the log."""
 
 Corrections = Mapping[str, Event]
-"""Events that say better what events with the same ids say (`model.corrected`)."""
+"""Later events with the same ids, whose URL and message replace those of the earlier ones (`model.corrected`)."""
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True):
-    """A batch that waits for its retry; `failed` counts the attempts made, without those that only asked for a wait.
+    """A batch that waits for its retry. `failed` counts the failed attempts, without those that only asked for a wait.
 
-    `history` is empty until something was tried.
+    `history` is empty for a batch that was never attempted.
     """
 
     id: str
@@ -66,11 +66,11 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
     dropped: tuple[str, ...] = ()
     dead: tuple[DeadLetter, ...] = ()
     dead_ahead: tuple[int, ...] = ()
-    """The numbers of those of them that the position has not passed: the log must not give them out again."""
+    """The numbers of those dead letters that the position has not passed: the log must not hand them out again."""
 
 
 class _Span:
-    """A stretch of the log that was claimed together; `open` counts the batches it is in."""
+    """A stretch of the log that was claimed together. `open` counts the batches that are still in hand."""
 
     __slots__ = ("open", "start")
 
@@ -80,7 +80,7 @@ class _Span:
 
 
 class Ticket(msgspec.Struct, frozen=True):
-    """What a desk remembers of a batch in hand; `rows` are the waiting batches that hold it after a crash."""
+    """What the queue remembers of a batch in hand. `rows` are the waiting rows that bring it back after a crash."""
 
     numbers: tuple[int, ...]
     span: _Span | None
@@ -111,12 +111,12 @@ class SinkQueue:
         self._order = 0
         self.retrying = 0
         self.ready = 0
-        """Events taken from the log before that may go out now."""
+        """The number of events that were taken from the log earlier and may go out now."""
         self._in_hand = 0
         self._carried: dict[int, Batch] = {}
         """The batches in hand, by the number of their first event."""
         self._corrections: dict[str, Event] = {}
-        """What came in since about events that are in hand."""
+        """Corrections of events in hand that arrived since they were claimed."""
         self._skip = {number for number in dead_ahead if number >= position}
         for batch in waiting:
             self._skip.update(number for number, _ in batch.members if number >= position)
@@ -129,7 +129,7 @@ class SinkQueue:
 
     def owed(self, head: int) -> int:
         """How many events are not settled, `head` being the log's next number."""
-        # what waits for a retry and lies ahead of `next` as well is owed once
+        # an event that waits for a retry and also lies ahead of `next` counts once
         return head - self.next - len(self._skip) + self._in_hand + self.retrying
 
     def oldest_waiting(self) -> datetime | None:
@@ -137,17 +137,17 @@ class SinkQueue:
         return min((e.received_at for _, _, w in self._due for _, e in w.members), default=None)
 
     def seconds_to_retry(self) -> float | None:
-        """Until the next retry is due; 0 when one is."""
+        """Seconds until the next retry is due; 0 when one is due, None when nothing waits."""
         if not self._due:
             return None
         return max(0.0, self._due[0][0] - self._clock.monotonic())
 
     def may_take_fresh(self) -> bool:
-        """Whether few enough events wait for a retry."""
+        """Whether the number of events that wait for a retry is below its limit."""
         return self.retrying < MOST_RETRYING
 
     def ahead(self, limit: int) -> int:
-        """How much of the log to look at for a batch of up to `limit` events."""
+        """How many events of the log to read for a batch of up to `limit` events."""
         return limit
 
     def room_to_retry(self) -> int:
@@ -155,33 +155,33 @@ class SinkQueue:
         return max(0, MOST_RETRYING - self.retrying)
 
     def requeue(self, waiting: Waiting) -> None:
-        """Take a batch that is owed already as far as the disk is concerned; it is due."""
+        """Take a batch whose row is on disk already. It is due at once."""
         self._queue(waiting, 0.0)
 
     def retry_now(self) -> None:
-        """What waits for its retry is due."""
+        """Make all retries due."""
         now = self._clock.monotonic()
         self._due = [(min(due, now), order, waiting) for due, order, waiting in self._due]
         heapq.heapify(self._due)
         self.wakeup.set()
 
     def close(self) -> Changes:
-        """What to write in an orderly stop, so that less comes again."""
+        """What to write at an orderly stop, so that fewer events are repeated."""
         return Changes(sink=self.sink, position=self.position)
 
     def correct(self, by: Corrections) -> None:
-        """Correct events that wait for a retry."""
+        """Correct the events that wait for a retry."""
         self._due = [(due, order, waiting_corrected(waiting, by)) for due, order, waiting in self._due]
 
     def correct_in_hand(self, by: Corrections) -> None:
-        """Correct events that are in hand, if they come back."""
+        """Remember corrections of events in hand, for those that fail."""
         for batch in self._carried.values():
             self._corrections.update((e.id, by[e.id]) for e in batch.events if e.id in by)
 
     # ------------------------------------------------------------ taking
 
     def take_retry(self) -> Batch | None:
-        """The batch whose retry is due for the longest time."""
+        """The batch whose retry has been due longest."""
         if self.seconds_to_retry() != 0.0:
             return None
         _, _, waiting = heapq.heappop(self._due)
@@ -196,7 +196,7 @@ class SinkQueue:
         )
 
     def take_fresh(self, log: Sequence[Member], limit: int) -> Batch | None:
-        """Up to `limit` wanted events of a stretch of the log that begins at `next`; passes the unwanted."""
+        """Up to `limit` events that the sink wants, from a stretch of the log that begins at `next`."""
         start = self.next
         taken: list[Member] = []
         for number, event in log:

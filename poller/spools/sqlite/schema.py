@@ -1,13 +1,26 @@
-"""The spool file's tables, and the rows they hold.
+"""The tables of the spool file, and reading their rows.
 
-`page` is the log: the events of one reading, numbered first..last, as lines of CloudEvents JSON. `seen_page`
-remembers ids, in order of arrival, as 64-bit hashes under the file's own secret factor, so that nobody outside
-can make two ids collide; `seen` holds them by value, up to the row that `meta` holds under `merged`. `sink`
-holds one position each, and whether the operator paused it; `waiting` the batches that wait for a retry; `dead`
-what was given up; `quarantine` what could not be read. `source` holds each source's memories, by what they are
-about, and when they last changed. `stream` is the catalogue as it was at the event whose number `meta` holds
-under `catalogue`; what came later is read from `page`. `meta` also holds a row `dead <sink> <number>` for each event
-that died before the sink's position passed it.
+page
+    The log: the events of one parsed page, numbered `first` to `last`, one line of CloudEvents JSON each.
+seen_page, seen
+    The ids of events, as 64-bit hashes with a secret factor of the file, so that nobody outside can make two ids
+    collide. `seen_page` has them in order of arrival. `seen` has them by value, up to the row that `meta` names as
+    `merged`.
+sink
+    The position of each sink, and whether the operator paused it.
+waiting
+    The batches that wait for a retry.
+dead
+    The dead letters.
+quarantine
+    Messages and pages that could not be read.
+source
+    The memories of each source, by subject, and when each last changed.
+stream
+    The catalogue of streams at the event whose number `meta` names as `catalogue`. Later events are read from `page`.
+meta
+    Single values, and a row `dead <sink> <number>` for each event that became a dead letter before the position of its
+    sink passed it.
 """
 
 import functools
@@ -83,10 +96,10 @@ Read = TypeVar("Read")
 
 
 def reads_back(read: Callable[Stored, Read]) -> Callable[Stored, Read]:
-    """Let whatever a reader of stored values raises be `Unreadable`, in one way for all of them.
+    """Turn every exception of a reader of stored values into `Unreadable`.
 
-    Our own writes read back, so that any exception means that the file was changed: bytes that are no UTF-8, a
-    nesting without end, a number out of range, a value of another type. SQLite's own errors pass through.
+    What we wrote can be read, so any exception means that the file was changed: bytes that are not UTF-8, endless
+    nesting, a number out of range, a value of another type. SQLite's own errors pass through.
     """
 
     @functools.wraps(read)
@@ -104,12 +117,12 @@ def reads_back(read: Callable[Stored, Read]) -> Callable[Stored, Read]:
 
 
 def lossy(text: bytes) -> str:
-    """A text column for whoever lists rows: one that is no UTF-8 must not hide the others."""
+    """The text of a column, for lists of rows: one value that is not UTF-8 must not hide the other rows."""
     return text.decode("utf-8", "replace")
 
 
 def blob_of(value: object) -> bytes:
-    """A value of a BLOB column, which SQLite does not hold to its type."""
+    """The value of a BLOB column. SQLite does not enforce the type."""
     if not isinstance(value, bytes):
         raise Unreadable(f"a stored value is {type(value).__name__} where bytes belong")
     return value
@@ -123,7 +136,7 @@ def number_of(value: object) -> int:
 
 
 def readable_rows(what: str, read: Callable[[Row], Read], rows: Iterable[Row]) -> list[Read]:
-    """Those of a list's rows that read back; the others stay where they are, are logged, and hide nothing."""
+    """The rows that can be read. The others stay in the file and are logged."""
     found: list[Read] = []
     for row in rows:
         try:
@@ -134,12 +147,15 @@ def readable_rows(what: str, read: Callable[[Row], Read], rows: Iterable[Row]) -
 
 
 def typed(row: Row, kind: object) -> Any:
-    """A row whose values have the types that SQLite does not hold its columns to; `ValidationError` otherwise."""
+    """A row with its types checked, which SQLite does not enforce; raises `ValidationError`."""
     return msgspec.convert(row, kind, builtin_types=(bytes,))
 
 
 def recognised(connection: sqlite3.Connection) -> int:
-    """The schema of a spool file, 0 for an empty file; `StorageError` for what is not ours, or of a later schema."""
+    """The schema version of a spool file, 0 for an empty file.
+
+    Raises `StorageError` for the file of another program or of a later version.
+    """
     application, version = (
         int(connection.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("application_id", "user_version")
     )
@@ -174,7 +190,7 @@ def moment(seconds: float) -> datetime:
 
 
 def lines(events: tuple[Event, ...] | list[Event]) -> bytes:
-    """Events as they are stored: their public forms, one a line."""
+    """Events as they are stored: one line of public JSON each."""
     return b"\n".join([event.encoded for event in events])
 
 
