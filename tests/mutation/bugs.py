@@ -242,9 +242,9 @@ SPOOL = (
     ),
     Bug(
         "a dead letter that is retried stays dead",
-        "poller/spools/sqlite/writer.py",
-        "        self.purge_dead([letter.number for letter in letters])\n        return found",
-        "        return found",
+        "poller/spools/sqlite/dead_letters.py",
+        "        purge_dead(connection, [letter.number for letter in letters])\n",
+        "",
         (
             CONTRACT + "test_a_dead_letter_that_is_retried_is_owed_again",
             CONTRACT + "test_a_retried_dead_letter_is_owed_and_not_dead_after_a_restart",
@@ -252,8 +252,8 @@ SPOOL = (
     ),
     Bug(
         "a dead letter is retried only in memory",
-        "poller/spools/sqlite/writer.py",
-        "self.connection.execute(_PUT_WAITING, waiting_row(sink, waiting))",
+        "poller/spools/sqlite/dead_letters.py",
+        "connection.execute(PUT_WAITING, waiting_row(sink, waiting))",
         "pass",
         (CONTRACT + "test_a_retried_dead_letter_is_owed_and_not_dead_after_a_restart",),
     ),

@@ -38,7 +38,7 @@ PUSHES = (
     Bug(
         "a waiting batch is corrected in memory only",
         "poller/spools/sqlite/writer.py",
-        "            self._correct_waiting(differing)\n",
+        "            correct_waiting(self.connection, differing)\n",
         "            pass\n",
         (f"{SQLITE}test_an_announced_event_is_corrected_over_a_restart",),
     ),

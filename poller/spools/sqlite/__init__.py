@@ -59,27 +59,17 @@ from poller.settings import ResolvedPath, Size, SpoolSettings, size_between
 from poller.spools.dispatcher import Dispatcher
 from poller.spools.ordered_sink_queue import OrderedSinkQueue
 from poller.spools.sink_queue import Changes, Member, SinkQueue
+from poller.spools.sqlite import queries
 from poller.spools.sqlite.clock_file import read_known, write_known
 from poller.spools.sqlite.corrupt_file import files_aside, is_condemned, move_aside
 from poller.spools.sqlite.examine import examine, export
 from poller.spools.sqlite.salvage import salvage
-from poller.spools.sqlite.schema import (
-    DEAD_COLUMNS,
-    QUARANTINE_COLUMNS,
-    dead_of,
-    events_of,
-    lossy,
-    moment,
-    quarantined_of,
-    readable_rows,
-    where,
-)
+from poller.spools.sqlite.schema import lossy
 from poller.spools.sqlite.watermarks import Marks
 from poller.spools.sqlite.writer import Writer, Written, flush, ordered_since, storage_error
 from poller.spools.tail import Tail
 
 TAIL_BYTES = 8 * 1024 * 1024
-LOAD_PAGES = 8
 FLUSH_DELAY = 0.1
 FLUSH_AGAIN = 1.0
 CLOCK_EVERY = 60.0
@@ -146,7 +136,7 @@ class SqliteSpool(Spool, BeginsAnew, NoticesLoss, KeptInFile):
         self._dispatcher.head = self._writer.next
         self._writes.start()
         self._reads.start()
-        self._dead = dict(await self._read(_count_dead))
+        self._dead = dict(await self._read(queries.count_dead))
         return self
 
     def _open(self) -> None:
@@ -332,7 +322,7 @@ class SqliteSpool(Spool, BeginsAnew, NoticesLoss, KeptInFile):
         self._dispatcher.queues[sink].retry_now()
 
     async def _load(self, start: int) -> list[Member]:
-        return await self._read(partial(_load, start))
+        return await self._read(partial(queries.load_events, start))
 
     def _keep(self, *changes: Changes) -> None:
         """Let changes ride on the next commit, or on one of their own a tenth of a second later."""
@@ -379,7 +369,7 @@ class SqliteSpool(Spool, BeginsAnew, NoticesLoss, KeptInFile):
 
     async def paused(self) -> frozenset[str]:
         """See `Spool.paused`."""
-        return await self._read(_paused)
+        return await self._read(queries.paused)
 
     def _flush_in(self, seconds: float) -> None:
         if self._flush is None:
@@ -409,7 +399,7 @@ class SqliteSpool(Spool, BeginsAnew, NoticesLoss, KeptInFile):
             if first := self._dispatcher.tail.members(position, 1):
                 received.append(first[0][1].received_at)
             else:
-                received.append(await self._read(partial(_received_at, position)))
+                received.append(await self._read(partial(queries.received_at, position)))
         return Backlog(
             events=queue.owed(self._dispatcher.head),
             retrying=queue.retrying,
@@ -419,16 +409,16 @@ class SqliteSpool(Spool, BeginsAnew, NoticesLoss, KeptInFile):
 
     async def recent(self, limit: int) -> list[Event]:
         """See `Spool.recent`."""
-        return await self._read(partial(_recent, limit))
+        return await self._read(partial(queries.recent, limit))
 
     async def dead(self, limit: int, chosen: Filter = EVERYTHING) -> list[DeadLetter]:
         """See `Spool.dead`."""
         await self._write(flush)  # so that what was just settled is seen
-        return await self._read(partial(_dead_letters, limit, chosen))
+        return await self._read(partial(queries.dead_letters, limit, chosen))
 
     async def quarantined(self, limit: int, chosen: Filter = EVERYTHING) -> list[Quarantined]:
         """See `Spool.quarantined`."""
-        return await self._read(partial(_quarantined, limit, chosen))
+        return await self._read(partial(queries.quarantined, limit, chosen))
 
     async def purge_quarantine(self, numbers: Sequence[int]) -> int:
         """See `Spool.purge_quarantine`."""
@@ -436,7 +426,7 @@ class SqliteSpool(Spool, BeginsAnew, NoticesLoss, KeptInFile):
 
     async def quarantine_size(self) -> int:
         """See `Spool.quarantine_size`."""
-        return await self._read(_quarantine_size)
+        return await self._read(queries.quarantine_size)
 
     async def prune(self) -> Pruned:
         """See `Spool.prune`."""
@@ -455,7 +445,7 @@ class SqliteSpool(Spool, BeginsAnew, NoticesLoss, KeptInFile):
 
     async def size(self) -> int:
         """See `Spool.size`."""
-        return sum(_size(self._path.with_name(self._path.name + end)) for end in ("", "-wal"))
+        return sum(queries.size(self._path.with_name(self._path.name + end)) for end in ("", "-wal"))
 
     def files_aside(self) -> list[Path]:
         """See `BeginsAnew.files_aside`."""
@@ -506,69 +496,3 @@ class SqliteSpool(Spool, BeginsAnew, NoticesLoss, KeptInFile):
             return job(self._reader)
         except Exception as error:  # a read's failure is its own
             return storage_error(self._path, error, self._clock.now())
-
-
-def _load(start: int, reader: sqlite3.Connection) -> list[Member]:
-    rows = reader.execute(
-        "SELECT first, events FROM page WHERE first >= coalesce("
-        "(SELECT max(first) FROM page WHERE first <= ?), 0) ORDER BY first LIMIT ?",
-        (start, LOAD_PAGES),
-    )
-    members = [member for first, blob in rows for member in enumerate(events_of(blob), first)]
-    return [member for member in members if member[0] >= start]
-
-
-def _received_at(number: int, reader: sqlite3.Connection) -> datetime | None:
-    row = reader.execute(
-        "SELECT received_at FROM page WHERE last >= ? AND first >= coalesce("  # `last` has no index
-        "(SELECT max(first) FROM page WHERE first <= ?), 0) ORDER BY first LIMIT 1",
-        (number, number),
-    ).fetchone()
-    return moment(row[0]) if row else None
-
-
-def _recent(limit: int, reader: sqlite3.Connection) -> list[Event]:
-    found: list[Event] = []
-    for row in reader.execute("SELECT events FROM page ORDER BY first DESC"):
-        for events in readable_rows("page", lambda stored: events_of(stored[0]), [row]):
-            found.extend(reversed(events))
-        if len(found) >= limit:
-            break
-    return found[:limit]
-
-
-def _dead_letters(limit: int, chosen: Filter, reader: sqlite3.Connection) -> list[DeadLetter]:
-    condition, arguments = where(chosen, of="sink", id="event_id", at="died_at", stream="stream_id")
-    rows = reader.execute(
-        f"SELECT {DEAD_COLUMNS} FROM dead WHERE {condition} ORDER BY n DESC LIMIT ?",  # noqa: S608 - our own words
-        (*arguments, limit),
-    )
-    return readable_rows("dead letter", dead_of, rows)
-
-
-def _paused(reader: sqlite3.Connection) -> frozenset[str]:
-    return frozenset(name for (name,) in reader.execute("SELECT name FROM sink WHERE paused"))
-
-
-def _count_dead(reader: sqlite3.Connection) -> list[tuple[str, int]]:
-    return reader.execute("SELECT sink, count(*) FROM dead GROUP BY sink").fetchall()
-
-
-def _quarantined(limit: int, chosen: Filter, reader: sqlite3.Connection) -> list[Quarantined]:
-    condition, arguments = where(chosen, of="source", id="CAST(n AS TEXT)", at="received_at")
-    rows = reader.execute(
-        f"SELECT {QUARANTINE_COLUMNS} FROM quarantine WHERE {condition} ORDER BY n DESC LIMIT ?",  # noqa: S608
-        (*arguments, limit),
-    )
-    return readable_rows("reject", quarantined_of, rows)
-
-
-def _quarantine_size(reader: sqlite3.Connection) -> int:
-    return int(reader.execute("SELECT count(*) FROM quarantine").fetchone()[0])
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0

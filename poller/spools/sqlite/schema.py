@@ -84,6 +84,8 @@ CREATE TABLE stream (
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 """
 
+PUT_WAITING = "INSERT OR REPLACE INTO waiting VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+
 log = structlog.get_logger("spool")
 
 _history = msgspec.json.Decoder(tuple[Attempt, ...])
@@ -176,6 +178,11 @@ def prepare(connection: sqlite3.Connection, version: int, secret: bytes) -> None
         connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} {pragmas} {factor} COMMIT;")
     else:
         migrate(connection, version, STEPS)
+
+
+def json_list(values: Iterable[object]) -> str:
+    """Values as one argument for `json_each`."""
+    return msgspec.json.encode(list(values)).decode()
 
 
 def epoch(at: datetime) -> float:

@@ -14,26 +14,27 @@ import msgspec
 
 from poller.core.catalogue import Catalogue, Stream
 from poller.core.errors import StorageCorrupt, StorageError, StorageFull, Unreadable
-from poller.core.model import LARGEST_NUMBER, DeadLetter, Event, ParsedPage, Reject, corrected, unchanged
+from poller.core.model import LARGEST_NUMBER, Event, ParsedPage, Reject, corrected
 from poller.core.ports import Pruned, Salvaged
 from poller.runtime.ages import Known, Setting
 from poller.runtime.clock import Clock
 from poller.runtime.failpoints import reached
-from poller.spools.sink_queue import Changes, Corrections, Member, Waiting, revived
+from poller.spools.sink_queue import Changes, Corrections, Member, Waiting
+from poller.spools.sqlite.corrections import correct_page, correct_waiting
 from poller.spools.sqlite.corrupt_file import CORRUPT, condemn
+from poller.spools.sqlite.dead_letters import dead_letters, purge_dead, requeue_dead
 from poller.spools.sqlite.head import HeadFile, Mark, copied_wal, identity
 from poller.spools.sqlite.pruning import PRUNE_STEP, Stretches, older, prune_pages, prune_streams
 from poller.spools.sqlite.schema import (
-    DEAD_COLUMNS,
+    PUT_WAITING,
     blob_of,
-    dead_of,
     dead_row,
     epoch,
     events_of,
+    json_list,
     lines,
     number_of,
     prepare,
-    readable_rows,
     reads_back,
     recognised,
     waiting_of,
@@ -57,7 +58,6 @@ KEPT_AS = "journal "
 NO_TEXT = "Could not decode to UTF-8"
 """How `sqlite3` tells of a text column that is none; there is no code for it."""
 
-_PUT_WAITING = "INSERT OR REPLACE INTO waiting VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _PUT_MEMORY = (
     "INSERT INTO source VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE"
     " SET memory = excluded.memory, changed_at = excluded.changed_at WHERE memory IS NOT excluded.memory"
@@ -403,54 +403,22 @@ class Writer:
         The dead letters of attached sinks become batches that wait for their retry, which is due now.
         """
         by = {event.id: event for _, event in known}
-        differing = {event.id: event for number, event in known if self._correct_page(number, event)}
+        differing = {
+            event.id: event for number, event in known if correct_page(self.connection, number, event)
+        }
         if differing:
-            self._correct_waiting(differing)
+            correct_waiting(self.connection, differing)
         found = {sink: self._revive(sink, by) for sink in self._attached}
         self.seen.confirm(by.values())
         reached("correction.written")
         return found
 
-    def _correct_page(self, number: int, by: Event) -> bool:
-        """Correct one event of the log; false where its URL is right already."""
-        row = self.connection.execute(
-            "SELECT first, events FROM page WHERE first <= ? AND last >= ? ORDER BY first DESC LIMIT 1",
-            (number, number),
-        ).fetchone()
-        if row is None:  # pruned, but it may still wait or be dead
-            return True
-        first, events = row[0], events_of(row[1])
-        event = events[number - first]
-        if event.id != by.id:
-            return True
-        if event.url == by.url:
-            return False
-        events[number - first] = corrected(event, by)
-        self.connection.execute("UPDATE page SET events = ? WHERE first = ?", (lines(events), first))
-        return True
-
-    def _correct_waiting(self, by: Corrections) -> None:
-        rows = self.connection.execute("SELECT sink, id, events FROM waiting").fetchall()
-        ids = [id.encode() for id in by]
-        for sink, id, blob in rows:
-            if not any(one in blob for one in ids):
-                continue
-            events = [corrected(e, by[e.id]) if e.id in by else e for e in events_of(blob)]
-            self.connection.execute(
-                "UPDATE waiting SET events = ? WHERE sink = ? AND id = ?", (lines(events), sink, id)
-            )
-
     def _revive(self, sink: str, by: Corrections) -> list[Waiting]:
-        rows = self.connection.execute(
-            f"SELECT {DEAD_COLUMNS} FROM dead WHERE sink = ?"  # noqa: S608 - our own words
-            " AND event_id IN (SELECT value FROM json_each(?)) ORDER BY n",
-            (sink, msgspec.json.encode(list(by)).decode()),
-        )
-        letters = readable_rows("dead letter", dead_of, rows)
         letters = [
-            msgspec.structs.replace(one, event=corrected(one.event, by[one.event.id])) for one in letters
+            msgspec.structs.replace(letter, event=corrected(letter.event, by[letter.event.id]))
+            for letter in dead_letters(self.connection, sink, "event_id", by)
         ]
-        return self._owe(sink, letters, 1)
+        return requeue_dead(self.connection, sink, letters, self._clock.now())
 
     def restore(self, salvaged: Sequence[Salvaged]) -> Chunk | None:
         """Write what came out of another file; unlike in `append`, an old change of state is no less an event."""
@@ -507,7 +475,7 @@ class Writer:
             for id in changes.dropped:
                 execute("DELETE FROM waiting WHERE sink = ? AND id = ?", (changes.sink, id))
             for waiting in changes.put:
-                execute(_PUT_WAITING, waiting_row(changes.sink, waiting))
+                execute(PUT_WAITING, waiting_row(changes.sink, waiting))
             for letter in changes.dead:
                 execute(_PUT_DEAD, dead_row(letter))
             for number in changes.dead_ahead:
@@ -562,43 +530,19 @@ class Writer:
         self, sink: str, numbers: Sequence[int], together: int, room: int, rebuild: Callable[[Event], Event]
     ) -> list[Waiting]:
         """Dead letters become batches that wait for their retry; at most `room` events, oldest first."""
-        marks = json_numbers(numbers)
-        rows = self.connection.execute(
-            f"SELECT {DEAD_COLUMNS} FROM dead WHERE sink = ? AND n IN (SELECT value FROM json_each(?))"  # noqa: S608
-            " ORDER BY n LIMIT ?",
-            (sink, marks, room),
-        )
-        return self._owe(sink, readable_rows("dead letter", dead_of, rows), together, rebuild)
-
-    def _owe(
-        self,
-        sink: str,
-        letters: Sequence[DeadLetter],
-        together: int,
-        rebuild: Callable[[Event], Event] = unchanged,
-    ) -> list[Waiting]:
-        """Dead letters become batches that wait for their retry."""
-        found = revived(letters, together, self._clock.now(), rebuild)
-        for waiting in found:
-            self.connection.execute(_PUT_WAITING, waiting_row(sink, waiting))
-        if found:
-            reached("dead.moved")
-            self.purge_dead([letter.number for letter in letters])
-        return found
+        letters = dead_letters(self.connection, sink, "n", numbers, room)
+        now = self._clock.now()
+        return requeue_dead(self.connection, sink, letters, now, together=together, rebuild=rebuild)
 
     def purge_dead(self, numbers: Sequence[int]) -> Counter[str]:
-        """Delete dead letters; says how many of each sink there were."""
-        rows = self.connection.execute(
-            "DELETE FROM dead WHERE n IN (SELECT value FROM json_each(?)) RETURNING sink",
-            (json_numbers(numbers),),
-        )
-        return Counter(sink for (sink,) in rows.fetchall())
+        """Delete dead letters; returns how many of each sink there were."""
+        return purge_dead(self.connection, numbers)
 
     def read_again(self, source: str, readings: Mapping[int, ParsedPage]) -> Written:
         """Write readings in exchange for the rejects that they were read in."""
         rows = self.connection.execute(
             "DELETE FROM quarantine WHERE source = ? AND n IN (SELECT value FROM json_each(?)) RETURNING n",
-            (source, json_numbers(list(readings))),
+            (source, json_list(list(readings))),
         )
         numbers = [n for (n,) in rows.fetchall()]
         reached("quarantine.taken")
@@ -607,7 +551,7 @@ class Writer:
     def purge_quarantine(self, numbers: Sequence[int]) -> int:
         """Delete rejects; says how many there were."""
         return self.connection.execute(
-            "DELETE FROM quarantine WHERE n IN (SELECT value FROM json_each(?))", (json_numbers(numbers),)
+            "DELETE FROM quarantine WHERE n IN (SELECT value FROM json_each(?))", (json_list(numbers),)
         ).rowcount
 
     def pause(self, sink: str, paused: bool) -> None:
@@ -642,11 +586,6 @@ class Writer:
 def _ahead(sink: str, number: int) -> str:
     """A name in `meta`: the event of this number is dead for the sink, and its position has not passed it."""
     return f"dead {sink} {number:020}"
-
-
-def json_numbers(numbers: Sequence[int]) -> str:
-    """Numbers as one argument for `json_each`."""
-    return msgspec.json.encode(list(numbers)).decode()
 
 
 def flush(writer: Writer) -> None:

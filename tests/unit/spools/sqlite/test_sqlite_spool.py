@@ -15,7 +15,7 @@ from poller.core.errors import StorageError, StorageFull
 from poller.core.model import Dead, Done, Event, Retry
 from poller.spools import ordered_sink_queue as ordered
 from poller.spools.sink_queue import Waiting
-from poller.spools.sqlite import SqliteSpool
+from poller.spools.sqlite import SqliteSpool, queries
 from poller.spools.sqlite.pruning import PRUNE_STEP
 from poller.spools.sqlite.schema import VERSION
 from poller.spools.sqlite.writer import Writer
@@ -429,7 +429,7 @@ def test_asking_for_the_oldest_waiting_event_costs_no_more_behind_a_long_log(tmp
         for start in range(0, 400, 100):
             await spool.append("source", [some_reading(number) for number in range(start, start + 100)])
         assert await spool._read(partial(_steps, 2)) >= await spool._read(partial(_steps, 399))
-        received = [await spool._read(partial(engine._received_at, number)) for number in (1, 2, 399, 401)]
+        received = [await spool._read(partial(queries.received_at, number)) for number in (1, 2, 399, 401)]
         assert received == [*(some_event(number).received_at for number in (0, 1, 398)), None]
 
     tell(tmp_path, scenario)
@@ -440,7 +440,7 @@ def _steps(number: int, reader: sqlite3.Connection) -> int:
     steps: list[None] = []
     reader.set_progress_handler(lambda: steps.append(None), 1)
     try:
-        assert engine._received_at(number, reader) is not None
+        assert queries.received_at(number, reader) is not None
     finally:
         reader.set_progress_handler(None, 1)
     return len(steps)

@@ -1,0 +1,42 @@
+"""Corrections of stored events: a later message has a better URL for the same event."""
+
+import sqlite3
+
+from poller.core.model import Event, corrected
+from poller.spools.sink_queue import Corrections
+from poller.spools.sqlite.schema import events_of, lines
+
+
+def correct_page(connection: sqlite3.Connection, number: int, by: Event) -> bool:
+    """Correct one event of the log; false where its URL is right already.
+
+    True for an event that was pruned: it may still wait for a retry, or be a dead letter.
+    """
+    row = connection.execute(
+        "SELECT first, events FROM page WHERE first <= ? AND last >= ? ORDER BY first DESC LIMIT 1",
+        (number, number),
+    ).fetchone()
+    if row is None:
+        return True
+    first, events = row[0], events_of(row[1])
+    event = events[number - first]
+    if event.id != by.id:
+        return True
+    if event.url == by.url:
+        return False
+    events[number - first] = corrected(event, by)
+    connection.execute("UPDATE page SET events = ? WHERE first = ?", (lines(events), first))
+    return True
+
+
+def correct_waiting(connection: sqlite3.Connection, by: Corrections) -> None:
+    """Correct the events of batches that wait for their retry."""
+    rows = connection.execute("SELECT sink, id, events FROM waiting").fetchall()
+    ids = [id.encode() for id in by]
+    for sink, id, blob in rows:
+        if not any(one in blob for one in ids):
+            continue
+        events = [corrected(e, by[e.id]) if e.id in by else e for e in events_of(blob)]
+        connection.execute(
+            "UPDATE waiting SET events = ? WHERE sink = ? AND id = ?", (lines(events), sink, id)
+        )
