@@ -148,7 +148,7 @@ class PushedSource(Port, Protocol):
         ...
 
     @abstractmethod
-    def attach(self, entrance: PushHandler) -> None:
+    def attach(self, handler: PushHandler) -> None:
         """Say where pages go; called once, before entering."""
         ...
 
@@ -158,8 +158,8 @@ class PushedSource(Port, Protocol):
         ...
 
     @abstractmethod
-    def read(self, page: RawPage) -> ParsedPage:
-        """What is in a page: pure, like `Source.read`, but without a memory."""
+    def read(self, page: RawPage, memory: bytes) -> ParsedPage:
+        """What is in a page: pure, like `Source.read`. There is nothing to remember: `memory` is always empty."""
         ...
 
 

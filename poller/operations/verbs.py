@@ -199,7 +199,7 @@ async def _read_again(
 ) -> dict[int, ParsedPage]:
     """What can be read now, by number: what gives no event stays where it is."""
     memory = (await context.spool.memory(source.name)).get("", b"")
-    scribe = Ingest(source, context.spool, context.metrics)
+    ingest = Ingest(source, context.spool, context.metrics)
     found = {}
     for kept in rejects:
         page = RawPage(
@@ -210,16 +210,10 @@ async def _read_again(
             whole=True,
             body=kept.reject.body,
         )
-        reading = scribe.read(page, _reader(source, page, memory), memory)
+        reading = ingest.read(page, memory)
         if reading.events:
             found[kept.number] = reading
     return found
-
-
-def _reader(source: Source | PushedSource, page: RawPage, memory: bytes) -> Callable[[], ParsedPage]:
-    if isinstance(source, PushedSource):
-        return partial(source.read, page)
-    return partial(source.read, page, memory)
 
 
 async def _quarantine_purge(context: OperatorContext, request: Request) -> Rows:

@@ -1,17 +1,16 @@
-"""What both pumps into the spool share: reading a page so that a bug costs nothing, committing, counting."""
+"""What both ways in share: a page is read so that a bug loses nothing, committed, and counted."""
 
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from operator import attrgetter
-from typing import Protocol
 
 import msgspec
 import structlog
 
 from poller.core.model import ERROR_PAGE, ParsedPage, PollOutcome, RawPage, Reject
-from poller.core.ports import Spool
+from poller.core.ports import PushedSource, Source, Spool
 from poller.qcloud.wire.bodies import open_body
 from poller.qcloud.wire.redaction import redact
 from poller.runtime.metrics import Metrics
@@ -24,27 +23,20 @@ _VARIES = re.compile(rb"(?i)[0-9a-f]*[0-9][0-9a-f:.+-]*|\s+")
 """What differs from one error page to the next: request ids, times, numbers, addresses."""
 
 
-class Named(Protocol):
-    """What polled and pushed sources have in common."""
-
-    name: str
-    account: str
-
-
 class Ingest:
-    """Writes one source's readings down."""
+    """Reads and commits the pages of one source."""
 
-    def __init__(self, source: Named, spool: Spool, metrics: Metrics) -> None:
-        self._name = source.name
+    def __init__(self, source: Source | PushedSource, spool: Spool, metrics: Metrics) -> None:
+        self._source = source
         self._spool = spool
         self._metrics = metrics
         self._error_pages: set[bytes] = set()
         self._log = log.bind(source=source.name, account=source.account)
 
-    def read(self, page: RawPage, read: Callable[[], ParsedPage], memory: bytes = b"") -> ParsedPage:
-        """What is in a page; if `read` raises, all of it is a reject, and the source's memory stays as it was."""
+    def read(self, page: RawPage, memory: bytes) -> ParsedPage:
+        """What is in a page; if the source's `read` raises, the whole page is a reject, and its memory stays."""
         try:
-            return self._with_new_error_pages(read())
+            return self._with_new_error_pages(self._source.read(page, memory))
         except Exception as error:  # a bug must not become a crash loop
             self._log.exception("read_failed", error=type(error).__name__)
             reason = f"reading raised {type(error).__name__}"
@@ -75,7 +67,7 @@ class Ingest:
 
     async def write(self, readings: Sequence[ParsedPage]) -> None:
         """Commit readings in one transaction and count what was in them, or raise `StorageError`."""
-        new = await self._spool.append(self._name, readings)
+        new = await self._spool.append(self._source.name, readings)
         came = Counter(event.kind for reading in readings for event in reading.events)
         for kind, count in came.items():
             self._metrics.events.labels(kind).inc(new[kind])
@@ -95,7 +87,9 @@ class Ingest:
         for reading in readings:
             pictures = [event for event in reading.events if event.kind == "screenshot"]
             if reading.events:
-                self._metrics.last_event.labels(self._name).set(reading.events[-1].received_at.timestamp())
+                self._metrics.last_event.labels(self._source.name).set(
+                    reading.events[-1].received_at.timestamp()
+                )
             if pictures:
                 slowest = min(pictures, key=_occurred_at)
                 lag = (slowest.received_at - slowest.occurred_at).total_seconds()

@@ -338,7 +338,7 @@ class Intake:
 
     def _read(self, page: RawPage) -> ParsedPage:
         memory = self._memory.get(page.about, b"")
-        reading = self._ingest.read(page, lambda: self.source.read(page, memory), memory)
+        reading = self._ingest.read(page, memory)
         self._memory[page.about] = reading.memory
         return reading
 

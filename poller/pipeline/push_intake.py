@@ -7,7 +7,7 @@ from contextlib import suppress
 import structlog
 
 from poller.core.errors import StorageError, StorageFull
-from poller.core.model import ParsedPage, PushOutcome, RawPage
+from poller.core.model import PushOutcome, RawPage
 from poller.core.ports import PushedSource, Spool
 from poller.pipeline.ingest import Ingest
 from poller.pipeline.storage_gate import FULL_AGAIN, StorageGate
@@ -154,7 +154,7 @@ class PushIntake:
         turn = [(page, commit) for page, commit in turn if not commit.done()]
         reached("push.taken")
         try:
-            await self._ingest.write([self._read(page) for page, _ in turn])
+            await self._ingest.write([self._ingest.read(page, b"") for page, _ in turn])
         except StorageError as error:
             self._pause(str(error))
             self._fail(turn, error)
@@ -166,9 +166,6 @@ class PushIntake:
         for _, commit in turn:
             if not commit.done():
                 commit.set_result(None)
-
-    def _read(self, page: RawPage) -> ParsedPage:
-        return self._ingest.read(page, lambda: self.source.read(page))
 
     def _fail(self, turn: list["Waiting"], error: StorageError) -> None:
         """Nobody who waits is left waiting."""

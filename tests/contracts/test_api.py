@@ -7,10 +7,10 @@ from poller import api
 
 PROMISED = """
 Account AccountSettings Attempt Backlog BadConfiguration Batch BatchSettings BeginsAnew Choice Cidr Clock
-Damage Dead DeadLetter Done DurableSpoolContract Duration EVERYTHING Entrance Event Examined FilePath
-Follows Gone HostName KeepsTime KeptInFile Kind Listen Name NotSent NoticesLoss Only Outcome Page
+Damage Dead DeadLetter Done DurableSpoolContract Duration EVERYTHING PushHandler Event Examined FilePath
+Follows Gone HostName KeepsTime KeptInFile Kind Listen Name NotSent NoticesLoss Only Outcome RawPage
 PartlyFailed Pattern PlaceGone PollOutcome PollerError Pruned PushOutcome PushedSource Quarantined Rate
-ReadableFile Reading Reject Rejected ResolvedPath Retry START Salvaged Secret SecretFile SecretsFile Section
+ReadableFile ParsedPage Reject Rejected ResolvedPath Retry START Salvaged Secret SecretFile SecretsFile Section
 Sink SinkContract SinkError SinkSettings SinkWorld Size Source SourceSettings Spool SpoolContract
 SpoolSettings StorageCorrupt StorageError StorageFull StorageLocked StorageShared Stream TlsSettings
 ManualClock TryLater Unreadable Url Wants anything batch_id duration_between identity new_event parse_event

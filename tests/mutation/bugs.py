@@ -618,10 +618,10 @@ CALLBACKS = (
     Bug(
         "what could not be committed is taken for known",
         "poller/sources/callbacks/receiver.py",
-        "        await self._entrance.accept(page)\n"
+        "        await self._handler.accept(page)\n"
         "        self._replays.add(digest, monotonic + _lives_until(fields, now) - now, monotonic)\n",
         "        self._replays.add(digest, monotonic + _lives_until(fields, now) - now, monotonic)\n"
-        "        await self._entrance.accept(page)\n",
+        "        await self._handler.accept(page)\n",
         (
             "tests/integration/sources/test_callbacks.py"
             "::test_what_could_not_be_committed_is_refused_and_taken_when_it_comes_again",

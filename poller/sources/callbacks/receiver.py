@@ -95,7 +95,7 @@ class Callbacks(PushedSource):
             refused=self._refused,
             grace=GRACE,
         )
-        self._entrance: PushHandler
+        self._handler: PushHandler
 
     @property
     def address(self) -> str:
@@ -103,9 +103,9 @@ class Callbacks(PushedSource):
         host = self._listener.host
         return f"[{host}]:{self._listener.port}" if ":" in host else f"{host}:{self._listener.port}"
 
-    def attach(self, entrance: PushHandler) -> None:
+    def attach(self, handler: PushHandler) -> None:
         """See `PushedSource.attach`."""
-        self._entrance = entrance
+        self._handler = handler
 
     async def __aenter__(self) -> Self:
         await self._listener.__aenter__()
@@ -120,7 +120,7 @@ class Callbacks(PushedSource):
         """See `PushedSource.close`."""
         await self._listener.close()
 
-    def read(self, page: RawPage) -> ParsedPage:
+    def read(self, page: RawPage, memory: bytes) -> ParsedPage:
         """One notification is one event."""
         event = self._event(page)
         # the signature covers no body: the queue and the lists know better
@@ -139,7 +139,7 @@ class Callbacks(PushedSource):
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         if not self._is_ours(request):
-            self._entrance.turn_away(PushOutcome.REFUSED)
+            self._handler.turn_away(PushOutcome.REFUSED)
             return web.Response(status=404)
         who = caller(
             request.remote, request.headers.getall("X-Forwarded-For", ()), self._settings.trusted_proxies
@@ -166,11 +166,11 @@ class Callbacks(PushedSource):
         digest = _digest(fields, body)
         monotonic = self._clock.monotonic()
         if self._replays.holds(digest, monotonic):
-            self._entrance.turn_away(PushOutcome.KNOWN)
+            self._handler.turn_away(PushOutcome.KNOWN)
             return
         page = self._page(received_at, fields)
         self._check_moment(page, max(ours, theirs))
-        await self._entrance.accept(page)
+        await self._handler.accept(page)
         self._replays.add(digest, monotonic + _lives_until(fields, now) - now, monotonic)
 
     def _page(self, received_at: datetime, fields: Fields) -> RawPage:
@@ -209,7 +209,7 @@ class Callbacks(PushedSource):
         who = address(refusal.peer)
         told = not refusal.crowded and self._refusals.told(who, self._clock.monotonic())
         reason = f"{refusal.reason}, from {who or 'unknown'}" if told else ""
-        self._entrance.turn_away(PushOutcome.REFUSED, reason)
+        self._handler.turn_away(PushOutcome.REFUSED, reason)
 
     def _is_ours(self, request: web.BaseRequest) -> bool:
         path = request.path.encode("utf-8", "surrogateescape")
@@ -249,7 +249,7 @@ class Callbacks(PushedSource):
         # What is limited is what we tell, not who may call: behind one proxy address the platform
         # may stand beside others, and a good signature is taken whatever bad ones came before it.
         told = self._refusals.told(who, self._clock.monotonic())
-        self._entrance.turn_away(error.outcome, f"{error.reason}, from {who or 'unknown'}" if told else "")
+        self._handler.turn_away(error.outcome, f"{error.reason}, from {who or 'unknown'}" if told else "")
         limited = not told and error.outcome is PushOutcome.REFUSED_SIGNATURE
         return web.Response(status=429 if limited else error.status)
 

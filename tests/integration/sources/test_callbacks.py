@@ -152,7 +152,7 @@ def good(number: int = 1, key: str = KEY, **more: Any) -> bytes:
 
 
 def events(to: Callbacks, door: Door) -> list[Event]:
-    return [event for page in door.pages for event in to.read(page).events]
+    return [event for page in door.pages for event in to.read(page, b"").events]
 
 
 # ---------------------------------------------------------------- what is taken
@@ -459,7 +459,7 @@ def test_what_nothing_proves_is_provisional() -> None:
     async def scenario(to: Callbacks, door: Door) -> None:
         for fields in (shot(1), RECORDING_2018):
             assert await push(to, signed(fields, now=EPOCH)) == OK
-        assert [to.read(page).provisional for page in door.pages] == [True, True]
+        assert [to.read(page, b"").provisional for page in door.pages] == [True, True]
 
     tell(scenario)
 

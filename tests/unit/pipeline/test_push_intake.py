@@ -41,15 +41,15 @@ class Pushed:
     ) -> None:
         return None
 
-    def attach(self, entrance: PushHandler) -> None:
-        self.entrance = entrance
+    def attach(self, handler: PushHandler) -> None:
+        self.handler = handler
 
     async def close(self) -> None:
         if self.on_close is not None:
             await self.on_close()
         self.closed += 1
 
-    def read(self, page: RawPage) -> ParsedPage:
+    def read(self, page: RawPage, memory: bytes) -> ParsedPage:
         said = json.loads(page.body)
         if said.get("raises"):
             raise KeyError("a bug in the reader")

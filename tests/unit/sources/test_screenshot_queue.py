@@ -188,13 +188,18 @@ def test_an_error_page_is_kept_up_to_64_kib_and_without_secrets() -> None:
     assert KEY.encode() not in reject.body
 
 
-def scribe() -> Ingest:
-    return Ingest(ScriptedSource(), MemorySpool("spool", MemorySpool.Settings(type="memory"), {}), Metrics())
+class Queue(ScriptedSource):
+    def read(self, page: RawPage, memory: bytes) -> ParsedPage:
+        return read(page.body, status=page.status)
+
+
+def ingest() -> Ingest:
+    return Ingest(Queue(), MemorySpool("spool", MemorySpool.Settings(type="memory"), {}), Metrics())
 
 
 def keep(keeper: Ingest, body: bytes, status: int) -> ParsedPage:
     page = RawPage(source="shots", received_at=RECEIVED, status=status, encoding="", whole=True, body=body)
-    return keeper.read(page, lambda: read(body, status=status))
+    return keeper.read(page, b"")
 
 
 ERROR_PAGES = {
@@ -209,7 +214,7 @@ ERROR_PAGES = {
 
 @pytest.mark.parametrize("case", ERROR_PAGES)
 def test_an_error_page_is_a_failed_poll_with_its_words_and_is_kept_once(case: str) -> None:
-    (status, body), keeper, kept = ERROR_PAGES[case], scribe(), 0
+    (status, body), keeper, kept = ERROR_PAGES[case], ingest(), 0
     for turn in range(8):
         reading = keep(keeper, body % (turn, turn), status)
         kept += len(reading.rejects)
@@ -221,7 +226,7 @@ def test_an_error_page_is_a_failed_poll_with_its_words_and_is_kept_once(case: st
 
 
 def test_error_pages_that_differ_are_kept_up_to_a_cap() -> None:
-    keeper, kept = scribe(), 0
+    keeper, kept = ingest(), 0
     for turn in range(60):
         reading = keep(keeper, b"<html>" + b"x" * turn, 502)
         kept += len(reading.rejects)
@@ -230,7 +235,7 @@ def test_error_pages_that_differ_are_kept_up_to_a_cap() -> None:
 
 def test_what_names_a_picture_is_no_error_page_and_kept_each_time() -> None:
     for status, body in ((502, b"<p>pic_url</p>"), (200, b'{"result":[{"picture":"a.jpg"}]}')):
-        keeper = scribe()
+        keeper = ingest()
         keep(keeper, body, status)
         reading = keep(keeper, body, status)
         assert [reject.reason.startswith("error page") for reject in reading.rejects] == [False]

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from poller.core.model import RawPage
+from poller.core.model import ParsedPage, RawPage
 from poller.pipeline.ingest import Ingest
 from poller.qcloud.events.channels import read_status
 from poller.qcloud.events.files import read_files
@@ -212,6 +212,11 @@ def test_no_row_of_a_list_and_no_state_of_a_channel_keeps_its_push_secret() -> N
                 assert not holds_secret(_decoded(message)), (form, name)
 
 
+class Buggy(ScriptedSource):
+    def read(self, page: RawPage, memory: bytes) -> ParsedPage:
+        raise LookupError
+
+
 def test_a_page_that_a_bug_leaves_unread_is_masked_in_quarantine() -> None:
     page = RawPage(
         source="shots",
@@ -221,9 +226,8 @@ def test_a_page_that_a_bug_leaves_unread_is_masked_in_quarantine() -> None:
         whole=True,
         body=gzip.compress(SPELLINGS["Go"]["txSecret"].encode()),
     )
-    reading = Ingest(
-        ScriptedSource(), MemorySpool("spool", MemorySpool.Settings(type="memory"), {}), Metrics()
-    ).read(page, lambda: next(iter([])))
+    spool = MemorySpool("spool", MemorySpool.Settings(type="memory"), {})
+    reading = Ingest(Buggy(), spool, Metrics()).read(page, b"")
     (reject,) = reading.rejects
     assert reject.encoding == ""
     assert b"pic_url" in reject.body
