@@ -3,9 +3,10 @@
 import asyncio
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
@@ -17,6 +18,7 @@ from poller.daemon.signals import Stop
 
 if TYPE_CHECKING:
     from poller.control import Request, Row
+    from poller.core.model import Filter
     from poller.settings import Settings
 
 STARTING = 5.0
@@ -24,39 +26,32 @@ STARTING = 5.0
 AGAIN = 0.2
 
 
-def request(
-    verb: str,
-    *,
-    sink: str = "",
-    dry: bool = False,
-    limit: int = 100,
-    of: str | None = None,
-    stream: str | None = None,
-    reason: str | None = None,
-    older: str | None = None,
-    newer: str | None = None,
-    ids: list[str] | None = None,
-) -> "Request":
-    """What the words of a command come to; ages are durations."""
+def request(verb: str, chosen: Mapping[str, Any] = MappingProxyType({}), **more: Any) -> "Request":
+    """What the words of a command come to: what it chooses, and other members of the request."""
     from poller.control import Request, Verb
-    from poller.core.model import Filter
 
-    chosen = Filter(
-        of=of,
-        stream=stream,
-        reason=reason,
-        ids=frozenset(ids) if ids else None,
-        before=_moment(older, "--older-than"),
-        since=_moment(newer, "--newer-than"),
-    )
-    return Request(verb=Verb(verb), chosen=chosen, limit=limit, sink=sink, dry=dry)
+    return Request(verb=Verb(verb), chosen=_filter(**chosen), **more)
 
 
-def chosen_request(verb: str, everything: bool, **chosen: Any) -> "Request":
+def chosen_request(verb: str, everything: bool, chosen: Mapping[str, Any]) -> "Request":
     """The same, where nothing chosen must not mean all of it by mistake: a usage error without `everything`."""
     if not everything and not any(value is not None and value != [] for value in chosen.values()):
         raise typer.BadParameter("choose some by ids or options, or all with --all")
-    return request(verb, **chosen)
+    return request(verb, chosen)
+
+
+def _filter(
+    ids: list[str] | None = None, older: str | None = None, newer: str | None = None, **more: Any
+) -> "Filter":
+    """Ages are durations."""
+    from poller.core.model import Filter
+
+    return Filter(
+        ids=frozenset(ids) if ids else None,
+        before=_moment(older, "--older-than"),
+        since=_moment(newer, "--newer-than"),
+        **more,
+    )
 
 
 def _moment(age: str | None, option: str) -> datetime | None:

@@ -3,10 +3,11 @@
 import asyncio
 import json
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from enum import Enum, IntEnum, auto
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup
@@ -17,6 +18,8 @@ from poller.runtime import failpoints, preload
 
 if TYPE_CHECKING:
     from poller.settings import Settings
+
+Called = TypeVar("Called", bound=Callable[..., None])
 
 
 class Exit(IntEnum):
@@ -88,6 +91,21 @@ Config = Annotated[
         show_default=f"${VARIABLE}, else ./{USUAL}",
     ),
 ]
+
+
+def option(name: str, kind: Any, default: Any, *spelled: str, **described: Any) -> Parameter:
+    """An option as a value, for `with_options`; `...` as its default makes it required."""
+    info = typer.Option(default, *spelled, **described)
+    return Parameter(name, Parameter.KEYWORD_ONLY, annotation=kind, default=info)
+
+
+def with_options(command: Called, options: Iterable[Parameter]) -> Called:
+    """The command, with these options in its `**` parameter. The help shows them before its keyword-only options."""
+    own = signature(command).parameters.values()
+    first = [one for one in own if one.kind is Parameter.POSITIONAL_OR_KEYWORD]
+    last = [one for one in own if one.kind is Parameter.KEYWORD_ONLY]
+    vars(command)["__signature__"] = Signature([*first, *options, *last])
+    return command
 
 
 def settings_of(config: Path, doubts: Doubts = Doubts.IGNORE) -> "Settings":

@@ -1,67 +1,24 @@
 """What an operator looks at and puts right: through a running daemon, or on the spool file when none runs."""
 
-from typing import Annotated
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from inspect import Parameter
+from typing import Annotated, Any
 
 import typer
 
 from poller.cli.client import act, ask_reload, ask_status, chosen_request, list_rows, request, show_rows
-from poller.cli.common import Command, Config, Group
+from poller.cli.common import Command, Config, Group, option, with_options
 
 EPILOG = "Exit codes: 0 done, 1 failed or no match, 2 wrong usage, 78 bad configuration."
-LETTER = ("id", "sink", "stream", "died_at", "attempts", "reason")
-REJECT = ("id", "source", "received_at", "bytes", "reason")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
 All = Annotated[bool, typer.Option("--all", help="Choose all, where no other option chooses.")]
 Limit = Annotated[int, typer.Option(min=1, max=10_000, metavar="N", help="List at most N.")]
-Sink = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Only those of this sink.", show_default=False)
-]
-Source = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Only those of this source.", show_default=False)
-]
-Stream = Annotated[
-    str | None, typer.Option(metavar="ID", help="Only those of this stream.", show_default=False)
-]
-Reason = Annotated[
-    str | None,
-    typer.Option(metavar="TEXT", help="Only those with this text in their reason.", show_default=False),
-]
-Older = Annotated[
-    str | None,
-    typer.Option("--older-than", metavar="DURATION", help="Only those older than this.", show_default=False),
-]
-Newer = Annotated[
-    str | None,
-    typer.Option("--newer-than", metavar="DURATION", help="Only those newer than this.", show_default=False),
-]
-Events = Annotated[list[str] | None, typer.Argument(metavar="ID", help="Ids of events.", show_default=False)]
-Numbers = Annotated[
-    list[str] | None, typer.Argument(metavar="ID", help="Numbers, as `list` shows them.", show_default=False)
-]
-SomeEvents = Annotated[list[str], typer.Argument(metavar="ID", help="Ids of events.", show_default=False)]
-SomeNumbers = Annotated[
-    list[str], typer.Argument(metavar="ID", help="Numbers, as `list` shows them.", show_default=False)
-]
 SinkName = Annotated[str, typer.Argument(metavar="SINK", help="Name of the sink.", show_default=False)]
 
-dead = typer.Typer(
-    name="dead",
-    cls=Group,
-    help="List, show, retry or purge dead letters: deliveries that were given up.",
-    no_args_is_help=True,
-    epilog=EPILOG,
-)
-quarantine = typer.Typer(
-    name="quarantine",
-    cls=Group,
-    help="List, show, retry or purge the quarantine: answers that could not be read.",
-    no_args_is_help=True,
-    epilog=EPILOG,
-)
 
-
-# ---------------------------------------------------------------- the commands
+# ---------------------------------------------------------------- the daemon and its sinks
 
 
 def status(context: typer.Context, config: Config, json: Json = False) -> None:
@@ -94,130 +51,109 @@ def reload(
     ask_reload(context.obj, config, json, dry=dry)
 
 
-@dead.command("list", cls=Command, epilog=EPILOG)
-def dead_list(
-    context: typer.Context,
-    config: Config,
-    ids: Events = None,
-    sink: Sink = None,
-    stream: Stream = None,
-    reason: Reason = None,
-    older: Older = None,
-    newer: Newer = None,
-    limit: Limit = 100,
-    json: Json = False,
-) -> None:
-    """List dead letters, newest first."""
-    asked = request(
-        "dead list", limit=limit, of=sink, stream=stream, reason=reason, older=older, newer=newer, ids=ids
+# ---------------------------------------------------------------- what is stored
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """A kind of stored things, and what the help of its commands says."""
+
+    name: str
+    help: str
+    commands: Mapping[str, str]
+    ids: str
+    filters: tuple[Parameter, ...]
+    columns: tuple[str, ...]
+    """Of its table."""
+    retried: str
+    """What `retry` counts."""
+
+
+def _filter(name: str, spelled: str, metavar: str, only: str) -> Parameter:
+    said = f"Only those {only}."
+    return option(name, str | None, None, spelled, metavar=metavar, help=said, show_default=False)
+
+
+_EVERY_KIND = (
+    _filter("reason", "--reason", "TEXT", "with this text in their reason"),
+    _filter("older", "--older-than", "DURATION", "older than this"),
+    _filter("newer", "--newer-than", "DURATION", "newer than this"),
+)
+
+
+def _commands(stored: Stored) -> typer.Typer:
+    """The four commands: list, show, retry and purge."""
+    group = typer.Typer(name=stored.name, cls=Group, help=stored.help, no_args_is_help=True, epilog=EPILOG)
+    choice = (_ids(stored, list[str] | None, None), *stored.filters)
+
+    def list_(
+        context: typer.Context, config: Config, *, limit: Limit = 100, json: Json = False, **chosen: Any
+    ) -> None:
+        asked = request(f"{stored.name} list", chosen, limit=limit)
+        list_rows(context.obj, config, asked, json, stored.columns)
+
+    def show(context: typer.Context, config: Config, *, json: Json = False, **chosen: Any) -> None:
+        show_rows(context.obj, config, request(f"{stored.name} show", chosen), json)
+
+    for word, command, options in (
+        ("list", list_, choice),
+        ("show", show, (_ids(stored, list[str], ...),)),
+        ("retry", _change(f"{stored.name} retry", stored.retried), choice),
+        ("purge", _change(f"{stored.name} purge", "purged"), choice),
+    ):
+        added = group.command(word, cls=Command, help=stored.commands[word], epilog=EPILOG)
+        added(with_options(command, options))
+    return group
+
+
+def _ids(stored: Stored, kind: Any, default: Any) -> Parameter:
+    info = typer.Argument(default, metavar="ID", help=stored.ids, show_default=False)
+    return Parameter("ids", Parameter.KEYWORD_ONLY, annotation=kind, default=info)
+
+
+def _change(verb: str, counted: str) -> Callable[..., None]:
+    def change(
+        context: typer.Context, config: Config, *, everything: All = False, json: Json = False, **chosen: Any
+    ) -> None:
+        act(context.obj, config, chosen_request(verb, everything, chosen), json, counted)
+
+    return change
+
+
+dead = _commands(
+    Stored(
+        name="dead",
+        help="List, show, retry or purge dead letters: deliveries that were given up.",
+        commands={
+            "list": "List dead letters, newest first.",
+            "show": "Show dead letters: every attempt, and the event as its sink gets it.",
+            "retry": "Deliver dead letters again. They are pending at once, with their attempts counted from zero.",
+            "purge": "Delete dead letters for good.",
+        },
+        ids="Ids of events.",
+        filters=(
+            _filter("of", "--sink", "NAME", "of this sink"),
+            _filter("stream", "--stream", "ID", "of this stream"),
+            *_EVERY_KIND,
+        ),
+        columns=("id", "sink", "stream", "died_at", "attempts", "reason"),
+        retried="retried",
     )
-    list_rows(context.obj, config, asked, json, LETTER)
-
-
-@dead.command("show", cls=Command, epilog=EPILOG)
-def dead_show(context: typer.Context, config: Config, ids: SomeEvents, json: Json = False) -> None:
-    """Show dead letters: every attempt, and the event as its sink gets it."""
-    show_rows(context.obj, config, request("dead show", ids=ids), json)
-
-
-@dead.command("retry", cls=Command, epilog=EPILOG)
-def dead_retry(
-    context: typer.Context,
-    config: Config,
-    ids: Events = None,
-    sink: Sink = None,
-    stream: Stream = None,
-    reason: Reason = None,
-    older: Older = None,
-    newer: Newer = None,
-    everything: All = False,
-    json: Json = False,
-) -> None:
-    """Deliver dead letters again. They are pending at once, with their attempts counted from zero."""
-    asked = chosen_request(
-        "dead retry", everything, of=sink, stream=stream, reason=reason, older=older, newer=newer, ids=ids
+)
+quarantine = _commands(
+    Stored(
+        name="quarantine",
+        help="List, show, retry or purge the quarantine: answers that could not be read.",
+        commands={
+            "list": "List the answers that could not be read, newest first.",
+            "show": "Show the kept bytes of an answer, decompressed. Secrets and signatures in them are masked.",
+            "retry": "Read the kept bytes again, after a fix. Events found there are delivered; "
+            "the rest stays in quarantine.",
+            "purge": "Delete unreadable answers for good.",
+        },
+        ids="Numbers, as `list` shows them.",
+        filters=(_filter("of", "--source", "NAME", "of this source"), *_EVERY_KIND),
+        columns=("id", "source", "received_at", "bytes", "reason"),
+        retried="read",
     )
-    act(context.obj, config, asked, json, "retried")
-
-
-@dead.command("purge", cls=Command, epilog=EPILOG)
-def dead_purge(
-    context: typer.Context,
-    config: Config,
-    ids: Events = None,
-    sink: Sink = None,
-    stream: Stream = None,
-    reason: Reason = None,
-    older: Older = None,
-    newer: Newer = None,
-    everything: All = False,
-    json: Json = False,
-) -> None:
-    """Delete dead letters for good."""
-    asked = chosen_request(
-        "dead purge", everything, of=sink, stream=stream, reason=reason, older=older, newer=newer, ids=ids
-    )
-    act(context.obj, config, asked, json, "purged")
-
-
-@quarantine.command("list", cls=Command, epilog=EPILOG)
-def quarantine_list(
-    context: typer.Context,
-    config: Config,
-    ids: Numbers = None,
-    source: Source = None,
-    reason: Reason = None,
-    older: Older = None,
-    newer: Newer = None,
-    limit: Limit = 100,
-    json: Json = False,
-) -> None:
-    """List the answers that could not be read, newest first."""
-    asked = request(
-        "quarantine list", limit=limit, of=source, reason=reason, older=older, newer=newer, ids=ids
-    )
-    list_rows(context.obj, config, asked, json, REJECT)
-
-
-@quarantine.command("show", cls=Command, epilog=EPILOG)
-def quarantine_show(context: typer.Context, config: Config, ids: SomeNumbers, json: Json = False) -> None:
-    """Show the kept bytes of an answer, decompressed. Secrets and signatures in them are masked."""
-    show_rows(context.obj, config, request("quarantine show", ids=ids), json)
-
-
-@quarantine.command("retry", cls=Command, epilog=EPILOG)
-def quarantine_retry(
-    context: typer.Context,
-    config: Config,
-    ids: Numbers = None,
-    source: Source = None,
-    reason: Reason = None,
-    older: Older = None,
-    newer: Newer = None,
-    everything: All = False,
-    json: Json = False,
-) -> None:
-    """Read the kept bytes again, after a fix. Events found there are delivered; the rest stays in quarantine."""
-    asked = chosen_request(
-        "quarantine retry", everything, of=source, reason=reason, older=older, newer=newer, ids=ids
-    )
-    act(context.obj, config, asked, json, "read")
-
-
-@quarantine.command("purge", cls=Command, epilog=EPILOG)
-def quarantine_purge(
-    context: typer.Context,
-    config: Config,
-    ids: Numbers = None,
-    source: Source = None,
-    reason: Reason = None,
-    older: Older = None,
-    newer: Newer = None,
-    everything: All = False,
-    json: Json = False,
-) -> None:
-    """Delete unreadable answers for good."""
-    asked = chosen_request(
-        "quarantine purge", everything, of=source, reason=reason, older=older, newer=newer, ids=ids
-    )
-    act(context.obj, config, asked, json, "purged")
+)
