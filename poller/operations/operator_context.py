@@ -1,6 +1,6 @@
 """What verbs work on: the parts of a running daemon, or a spool that nobody runs on."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -51,11 +51,18 @@ class OperatorContext:
 
     def known_sink(self, sink: str) -> None:
         """Raise `ControlError` for a sink that is not configured."""
-        if sink not in self.settings.sinks:
-            known = ", ".join(sorted(self.settings.sinks))
-            raise ControlError(f"no sink {sink} is configured; there are: {known}")
+        _check_known("sink", sink, self.settings.sinks)
+
+    def known_source(self, source: str) -> None:
+        """Raise `ControlError` for a source that is not configured."""
+        _check_known("source", source, self.settings.sources)
 
     def courier(self, sink: str) -> Courier | None:
         """The sink's courier; None when no daemon runs. Raises `ControlError` for a sink that is not configured."""
         self.known_sink(sink)
         return next((courier for courier in self.couriers if courier.name == sink), None)
+
+
+def _check_known(what: str, name: str, known: Collection[str]) -> None:
+    if name not in known:
+        raise ControlError(f"no {what} {name} is configured; there are: {', '.join(sorted(known))}")

@@ -3,14 +3,15 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
 import structlog
 
 from poller.core.model import DeadLetter, Filter, ParsedPage, Quarantined, RawPage
-from poller.core.ports import PushedSource, Source
+from poller.core.ports import PushedSource, Source, Spool
 from poller.operations.masking import bytes_shown, masked, public_form
 from poller.operations.operator_context import OperatorContext
 from poller.operations.requests import MOST_ROWS, ControlError, Request, Row, Verb
@@ -65,30 +66,73 @@ async def _pause(context: OperatorContext, request: Request, *, paused: bool) ->
     yield {**row, "changed": changed}
 
 
+# ---------------------------------------------------------------- what is stored
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored(Generic[Numbered]):
+    """A kind of stored things: dead letters or rejects."""
+
+    fetch: Callable[[Spool], Callable[[int, Filter], Awaitable[list[Numbered]]]]
+    purge: Callable[[Spool], Callable[[Sequence[int]], Awaitable[int]]]
+    row: Callable[[Numbered], Row]
+    details: Callable[[OperatorContext, Numbered], Row]
+    """What `show` adds to the row."""
+    check_name: Callable[[OperatorContext, str], None]
+    """Raise `ControlError` for a sink or source that is not configured."""
+
+    async def steps(
+        self, context: OperatorContext, chosen: Filter, limit: int | None = None
+    ) -> AsyncGenerator[list[Numbered], None]:
+        """What is chosen, a step at a time, downwards by number. New ones have higher numbers and are not met.
+
+        A sink or source that is not configured any more may still have some; else its name is a mistake.
+        """
+        fetch, below = self.fetch(context.spool), chosen
+        while limit is None or limit > 0:
+            some = await fetch(STEP if limit is None else min(STEP, limit), below)
+            if not some:
+                break
+            yield some
+            below = msgspec.structs.replace(chosen, below=some[-1].number)
+            limit = None if limit is None else limit - len(some)
+        if below is chosen and chosen.of is not None:
+            self.check_name(context, chosen.of)
+
+
+async def _list(stored: Stored[Numbered], context: OperatorContext, request: Request) -> Rows:
+    async for some in stored.steps(context, request.chosen, min(request.limit, MOST_ROWS)):
+        for one in some:
+            yield stored.row(one)
+
+
+async def _show(stored: Stored[Numbered], context: OperatorContext, request: Request) -> Rows:
+    async for some in stored.steps(context, request.chosen, MOST_ROWS):
+        for one in some:
+            yield {**stored.row(one), **stored.details(context, one)}
+
+
+async def _purge(stored: Stored[Numbered], context: OperatorContext, request: Request) -> Rows:
+    purged = 0
+    async for some in stored.steps(context, request.chosen):
+        purged += await stored.purge(context.spool)([one.number for one in some])
+        yield None
+    yield _done(context, request, purged=purged)
+
+
+def _done(context: OperatorContext, request: Request, *, why: str = "", **counts: int) -> Row:
+    if context.running:
+        log.info("operator_asked", verb=request.verb.value, **counts)
+    return {**counts, "why": why} if why else dict(counts)
+
+
 # ---------------------------------------------------------------- dead letters
-
-
-async def _dead_list(context: OperatorContext, request: Request) -> Rows:
-    async for letters in _letters(context, request.chosen, min(request.limit, MOST_ROWS)):
-        for letter in letters:
-            yield _letter_row(letter)
-
-
-async def _dead_show(context: OperatorContext, request: Request) -> Rows:
-    async for letters in _letters(context, request.chosen, MOST_ROWS):
-        for letter in letters:
-            yield {
-                **_letter_row(letter),
-                "first_attempt_at": letter.first_attempt_at,
-                "history": [{"at": one.at, "reason": one.reason} for one in letter.history],
-                "event": msgspec.Raw(public_form(letter.event.encoded)),
-            }
 
 
 async def _dead_retry(context: OperatorContext, request: Request) -> Rows:
     retried = gone = full = 0
     rebuild = rebuilder(context.settings.accounts)
-    async for letters in _letters(context, request.chosen):
+    async for letters in _LETTERS.steps(context, request.chosen):
         by_sink: defaultdict[str, list[int]] = defaultdict(list)
         for letter in letters:
             by_sink[letter.sink].append(letter.number)
@@ -111,29 +155,6 @@ def _why_dead(gone: int, full: int) -> str:
     return "; ".join(reason for reason, count in reasons.items() if count)
 
 
-async def _dead_purge(context: OperatorContext, request: Request) -> Rows:
-    purged = 0
-    async for letters in _letters(context, request.chosen):
-        purged += await context.spool.purge_dead([letter.number for letter in letters])
-        yield None
-    yield _done(context, request, purged=purged)
-
-
-async def _letters(
-    context: OperatorContext, chosen: Filter, limit: int | None = None
-) -> AsyncGenerator[list[DeadLetter], None]:
-    """A letter that dies again meanwhile has a higher number, and is not met twice.
-
-    A sink that is not configured any more may still have letters; else its name is a mistake.
-    """
-    found = False
-    async for letters in _downwards(context.spool.dead, chosen, limit):
-        found = True
-        yield letters
-    if not found and chosen.of is not None:
-        context.known_sink(chosen.of)
-
-
 def _letter_row(letter: DeadLetter) -> Row:
     return {
         "id": letter.event.id,
@@ -146,27 +167,30 @@ def _letter_row(letter: DeadLetter) -> Row:
     }
 
 
+def _letter_details(context: OperatorContext, letter: DeadLetter) -> Row:
+    return {
+        "first_attempt_at": letter.first_attempt_at,
+        "history": [{"at": one.at, "reason": one.reason} for one in letter.history],
+        "event": msgspec.Raw(public_form(letter.event.encoded)),
+    }
+
+
+_LETTERS = Stored[DeadLetter](
+    fetch=lambda spool: spool.dead,
+    purge=lambda spool: spool.purge_dead,
+    row=_letter_row,
+    details=_letter_details,
+    check_name=OperatorContext.known_sink,
+)
+
+
 # ---------------------------------------------------------------- quarantine
-
-
-async def _quarantine_list(context: OperatorContext, request: Request) -> Rows:
-    async for some in _rejects(context, request.chosen, min(request.limit, MOST_ROWS)):
-        for kept in some:
-            yield _reject_row(kept)
-
-
-async def _quarantine_show(context: OperatorContext, request: Request) -> Rows:
-    keys = [account.key_value for account in context.settings.accounts.values()]
-    async for some in _rejects(context, request.chosen, MOST_ROWS):
-        for kept in some:
-            shown = bytes_shown(kept.reject.body, kept.reject.encoding, keys)
-            yield {**_reject_row(kept), "encoding": kept.reject.encoding, **shown}
 
 
 async def _quarantine_retry(context: OperatorContext, request: Request) -> Rows:
     read = events = left = 0
     reasons: set[str] = set()
-    async for some in _rejects(context, request.chosen):
+    async for some in _REJECTS.steps(context, request.chosen):
         by_source: defaultdict[str, list[Quarantined]] = defaultdict(list)
         for kept in some:
             by_source[kept.source].append(kept)
@@ -216,26 +240,6 @@ async def _read_again(
     return found
 
 
-async def _quarantine_purge(context: OperatorContext, request: Request) -> Rows:
-    purged = 0
-    async for some in _rejects(context, request.chosen):
-        purged += await context.spool.purge_quarantine([kept.number for kept in some])
-        yield None
-    yield _done(context, request, purged=purged)
-
-
-async def _rejects(
-    context: OperatorContext, chosen: Filter, limit: int | None = None
-) -> AsyncGenerator[list[Quarantined], None]:
-    found = False
-    async for rejects in _downwards(context.spool.quarantined, chosen, limit):
-        found = True
-        yield rejects
-    if not found and chosen.of is not None and chosen.of not in context.settings.sources:
-        known = ", ".join(sorted(context.settings.sources))
-        raise ControlError(f"no source {chosen.of} is configured; there are: {known}")
-
-
 def _reject_row(kept: Quarantined) -> Row:
     return {
         "id": str(kept.number),
@@ -246,26 +250,19 @@ def _reject_row(kept: Quarantined) -> Row:
     }
 
 
-# ---------------------------------------------------------------- what is common
+def _reject_details(context: OperatorContext, kept: Quarantined) -> Row:
+    keys = [account.key_value for account in context.settings.accounts.values()]
+    encoding = kept.reject.encoding
+    return {"encoding": encoding, **bytes_shown(kept.reject.body, encoding, keys)}
 
 
-async def _downwards(
-    fetch: Callable[[int, Filter], Awaitable[list[Numbered]]], chosen: Filter, limit: int | None
-) -> AsyncGenerator[list[Numbered], None]:
-    """What is chosen, a step at a time, downwards by number."""
-    while limit is None or limit > 0:
-        some = await fetch(STEP if limit is None else min(STEP, limit), chosen)
-        if not some:
-            return
-        yield some
-        chosen = msgspec.structs.replace(chosen, below=some[-1].number)
-        limit = None if limit is None else limit - len(some)
-
-
-def _done(context: OperatorContext, request: Request, *, why: str = "", **counts: int) -> Row:
-    if context.running:
-        log.info("operator_asked", verb=request.verb.value, **counts)
-    return {**counts, "why": why} if why else dict(counts)
+_REJECTS = Stored[Quarantined](
+    fetch=lambda spool: spool.quarantined,
+    purge=lambda spool: spool.purge_quarantine,
+    row=_reject_row,
+    details=_reject_details,
+    check_name=OperatorContext.known_source,
+)
 
 
 _VERBS: dict[Verb, Callable[[OperatorContext, Request], Rows]] = {
@@ -273,12 +270,12 @@ _VERBS: dict[Verb, Callable[[OperatorContext, Request], Rows]] = {
     Verb.RELOAD: _reload,
     Verb.PAUSE: partial(_pause, paused=True),
     Verb.RESUME: partial(_pause, paused=False),
-    Verb.DEAD_LIST: _dead_list,
-    Verb.DEAD_SHOW: _dead_show,
+    Verb.DEAD_LIST: partial(_list, _LETTERS),
+    Verb.DEAD_SHOW: partial(_show, _LETTERS),
     Verb.DEAD_RETRY: _dead_retry,
-    Verb.DEAD_PURGE: _dead_purge,
-    Verb.QUARANTINE_LIST: _quarantine_list,
-    Verb.QUARANTINE_SHOW: _quarantine_show,
+    Verb.DEAD_PURGE: partial(_purge, _LETTERS),
+    Verb.QUARANTINE_LIST: partial(_list, _REJECTS),
+    Verb.QUARANTINE_SHOW: partial(_show, _REJECTS),
     Verb.QUARANTINE_RETRY: _quarantine_retry,
-    Verb.QUARANTINE_PURGE: _quarantine_purge,
+    Verb.QUARANTINE_PURGE: partial(_purge, _REJECTS),
 }
