@@ -93,9 +93,11 @@ Config = Annotated[
 ]
 
 
-def option(name: str, kind: Any, default: Any, *spelled: str, **described: Any) -> Parameter:
+def option(
+    name: str, kind: Any, default: Any, metavar: str | None, said: str, *spelled: str, **more: Any
+) -> Parameter:
     """An option as a value, for `with_options`; `...` as its default makes it required."""
-    info = typer.Option(default, *spelled, **described)
+    info = typer.Option(default, *spelled, metavar=metavar, help=said, **more)
     return Parameter(name, Parameter.KEYWORD_ONLY, annotation=kind, default=info)
 
 

@@ -70,8 +70,7 @@ class Stored:
 
 
 def _filter(name: str, spelled: str, metavar: str, only: str) -> Parameter:
-    said = f"Only those {only}."
-    return option(name, str | None, None, spelled, metavar=metavar, help=said, show_default=False)
+    return option(name, str | None, None, metavar, f"Only those {only}.", spelled, show_default=False)
 
 
 _EVERY_KIND = (

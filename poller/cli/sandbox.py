@@ -3,13 +3,16 @@
 import dataclasses
 import importlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from inspect import Parameter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 import yaml
 from pydantic_core import PydanticCustomError
+
+from poller.cli.common import option, with_options
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -28,14 +31,18 @@ def seconds(text: str, option: str) -> float:
     return found
 
 
-def _pair(text: str, option: str) -> tuple[float, float]:
+def _seconds(param: typer.CallbackParam, value: str) -> float:
+    return seconds(value, param.opts[0])
+
+
+def _pair(param: typer.CallbackParam, value: str) -> tuple[float, float]:
     """`MIN-MAX`, or one for both; a MIN without a unit has MAX's."""
-    low, dash, high = text.rpartition("-")
+    low, dash, high = value.rpartition("-")
     if dash and low[-1:].isdigit():
         low += high.removeprefix(high.rstrip("".join(_UNITS)))
-    pair = seconds(low if dash else high, option), seconds(high, option)
+    pair = _seconds(param, low if dash else high), _seconds(param, high)
     if pair[0] > pair[1]:
-        raise typer.BadParameter(f"{text!r} is not MIN-MAX", param_hint=option)
+        raise typer.BadParameter(f"{value!r} is not MIN-MAX", param_hint=param.opts[0])
     return pair
 
 
@@ -54,251 +61,180 @@ def _named(text: str) -> tuple[str, Any]:
     return name, value
 
 
-WHERE, MEDIA, FORMS, FAULTS = "Where it listens", "Streams", "How it answers", "What goes wrong"
+# ---------------------------------------------------------------- the options, by the names of the sandbox's settings
 
 
-def sandbox(
-    directory: Annotated[
+def _address(name: str, said: str, default: str = "a free port") -> Parameter:
+    return option(name, str | None, None, "HOST:PORT", said, show_default=default)
+
+
+def _duration(name: str, default: str, said: str, read: Callable[..., Any] = _seconds) -> Parameter:
+    return option(name, str, default, "DURATION", said, callback=read)
+
+
+def _faults(name: str, spelled: str, said: str) -> Parameter:
+    return option(name, list[str] | None, None, "NAME=P", said, spelled, show_default=False)
+
+
+def _panel(title: str, *options: Parameter) -> tuple[Parameter, ...]:
+    for one in options:
+        one.default.rich_help_panel = title
+    return options
+
+
+FAULTS = ("faults", "cos_faults", "upload_faults", "callback_faults")
+OPTIONS = (
+    option(
+        "directory",
         Path,
-        typer.Option(
-            metavar="DIR",
-            file_okay=False,
-            help="Folder for everything that the sandbox keeps.",
-            show_default=False,
-        ),
-    ],
-    customers: Annotated[
+        ...,
+        "DIR",
+        "Folder for everything that the sandbox keeps.",
+        file_okay=False,
+        show_default=False,
+    ),
+    option(
+        "customers",
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="YAML list of customers; see docs/guide/sandbox.md.",
-            show_default="one customer, 1234",
+        None,
+        "FILE",
+        "YAML list of customers; see docs/guide/sandbox.md.",
+        show_default="one customer, 1234",
+    ),
+    *_panel(
+        "Where it listens",
+        option(
+            "listen",
+            str,
+            "127.0.0.1:0",
+            "HOST:PORT",
+            "Address of the signed interfaces; port 0 is a free one.",
         ),
-    ] = None,
-    listen: Annotated[
-        str,
-        typer.Option(
-            metavar="HOST:PORT",
-            help="Address of the signed interfaces; port 0 is a free one.",
-            rich_help_panel=WHERE,
+        _address("rtmp_listen", "Address for RTMP pushes."),
+        _address("cos_listen", "Address of the pictures."),
+        _address("vod_listen", "Address of the recordings."),
+        _address(
+            "control_listen",
+            "Address of the control port, which trusts every caller.",
+            "a free port of 127.0.0.1",
         ),
-    ] = "127.0.0.1:0",
-    rtmp_listen: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            help="Address for RTMP pushes.",
-            rich_help_panel=WHERE,
-            show_default="a free port",
-        ),
-    ] = None,
-    cos_listen: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            help="Address of the pictures.",
-            rich_help_panel=WHERE,
-            show_default="a free port",
-        ),
-    ] = None,
-    vod_listen: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            help="Address of the recordings.",
-            rich_help_panel=WHERE,
-            show_default="a free port",
-        ),
-    ] = None,
-    control_listen: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            help="Address of the control port, which trusts every caller.",
-            rich_help_panel=WHERE,
-            show_default="a free port of 127.0.0.1",
-        ),
-    ] = None,
-    streams: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            metavar="N",
-            help="Number of streams that the sandbox pushes to itself.",
-            rich_help_panel=MEDIA,
-        ),
-    ] = 4,
-    video: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="FILE",
+    ),
+    *_panel(
+        "Streams",
+        option("streams", int, 4, "N", "Number of streams that the sandbox pushes to itself.", min=0),
+        option(
+            "videos",
+            list[Path] | None,
+            None,
+            "FILE",
+            "H.264 video for these streams; may be repeated.",
+            "--video",
             exists=True,
             dir_okay=False,
-            help="H.264 video for these streams; may be repeated.",
-            rich_help_panel=MEDIA,
             show_default="a test pattern",
         ),
-    ] = None,
-    interval: Annotated[
-        str,
-        typer.Option(
-            metavar="DURATION", help="Time between two pictures of a stream.", rich_help_panel=MEDIA
-        ),
-    ] = "10s",
-    exact: Annotated[
-        bool,
-        typer.Option(
+        _duration("interval", "10s", "Time between two pictures of a stream."),
+        option(
+            "exact",
+            bool,
+            False,
+            None,
+            "Take each picture at its exact frame, not at the keyframe before.",
             "--exact",
-            help="Take each picture at its exact frame, not at the keyframe before.",
-            rich_help_panel=MEDIA,
         ),
-    ] = False,
-    upload_delay: Annotated[
-        str,
-        typer.Option(
-            metavar="DURATION",
-            help="Time until a picture can be fetched: random, from MIN-MAX.",
-            rich_help_panel=MEDIA,
+        _duration(
+            "upload_delay", "0-15s", "Time until a picture can be fetched: random, from MIN-MAX.", _pair
         ),
-    ] = "0-15s",
-    segment: Annotated[
-        str, typer.Option(metavar="DURATION", help="Longest segment of a recording.", rich_help_panel=MEDIA)
-    ] = "30m",
-    retain: Annotated[
-        str,
-        typer.Option(
-            metavar="DURATION",
-            help="Time after which pictures and recordings are deleted.",
-            rich_help_panel=MEDIA,
-        ),
-    ] = "15d",
-    era: Annotated[
-        str,
-        typer.Option(
-            metavar="YEAR",
-            help="Form of answers and notifications: 2016, 2017, 2018 or today.",
-            rich_help_panel=FORMS,
-        ),
-    ] = "2016",
-    empty: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FORM",
-            help="Answer of an empty queue: object, array, null, missing or 10003.",
-            rich_help_panel=FORMS,
+        _duration("segment", "30m", "Longest segment of a recording."),
+        _duration("retain", "15d", "Time after which pictures and recordings are deleted."),
+    ),
+    *_panel(
+        "How it answers",
+        option("era", str, "2016", "YEAR", "Form of answers and notifications: 2016, 2017, 2018 or today."),
+        option(
+            "empty",
+            str | None,
+            None,
+            "FORM",
+            "Answer of an empty queue: object, array, null, missing or 10003.",
             show_default="as in --era",
         ),
-    ] = None,
-    answer: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=VALUE",
-            help="Another property of the answers' form; may be repeated. A wrong NAME prints the names.",
+        option(
+            "answer",
+            list[str] | None,
+            None,
+            "NAME=VALUE",
+            "Another property of the answers' form; may be repeated. A wrong NAME prints the names.",
             show_default=False,
-            rich_help_panel=FORMS,
         ),
-    ] = None,
-    rate_limit: Annotated[
-        float | None,
-        typer.Option(
-            metavar="N",
-            help="Calls a second for each customer; further calls get error 1202.",
-            rich_help_panel=FORMS,
+        option(
+            "rate_limit",
+            float | None,
+            None,
+            "N",
+            "Calls a second for each customer; further calls get error 1202.",
             show_default="no limit",
         ),
-    ] = None,
-    fault: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=P",
-            help="Fault of the signed interfaces, with its probability P from 0 to 1; may be repeated. "
+    ),
+    *_panel(
+        "What goes wrong",
+        _faults(
+            "faults",
+            "--fault",
+            "Fault of the signed interfaces, with its probability P from 0 to 1; may be repeated. "
             "A wrong NAME prints the names.",
-            show_default=False,
-            rich_help_panel=FAULTS,
         ),
-    ] = None,
-    cos_fault: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=P",
-            help="The same for the picture host.",
-            show_default=False,
-            rich_help_panel=FAULTS,
+        _faults("cos_faults", "--cos-fault", "The same for the picture host."),
+        _faults("upload_faults", "--upload-fault", "The same for the upload of a picture."),
+        _faults("callback_faults", "--callback-fault", "The same for a notification."),
+        option(
+            "queue_limit", int, 1_000_000, "N", "Messages that a queue holds; older ones are dropped.", min=1
         ),
-    ] = None,
-    upload_fault: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=P",
-            help="The same for the upload of a picture.",
-            show_default=False,
-            rich_help_panel=FAULTS,
-        ),
-    ] = None,
-    callback_fault: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=P", help="The same for a notification.", show_default=False, rich_help_panel=FAULTS
-        ),
-    ] = None,
-    queue_limit: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Messages that a queue holds; older ones are dropped.",
-            rich_help_panel=FAULTS,
-        ),
-    ] = 1_000_000,
-    clock_offset: Annotated[
-        str,
-        typer.Option(
-            metavar="DURATION", help="How far the sandbox's clock is ahead.", rich_help_panel=FAULTS
-        ),
-    ] = "0s",
-    seed: Annotated[
-        int, typer.Option(metavar="N", help="Seed of every random choice.", rich_help_panel=FAULTS)
-    ] = 0,
-) -> None:
+        _duration("clock_offset", "0s", "How far the sandbox's clock is ahead."),
+        option("seed", int, 0, "N", "Seed of every random choice."),
+    ),
+)
+
+
+def sandbox(**given: Any) -> None:
     """Run the platform in a box, to develop without the cloud.
 
     One JSON line on stdout says where each part listens. The log goes to stderr.
     """
     platform = the_platform()
     try:
-        answers, naming = platform.era(era)
-        said = [_named(text) for text in answer or ()] + ([("empty", empty)] if empty else [])
-        faults = dict(_fault(text) for text in fault or ())
-        options = platform.Options(
-            directory=directory,
-            customers=_customers(platform, customers),
-            listen=listen,
-            rtmp_listen=rtmp_listen,
-            cos_listen=cos_listen,
-            vod_listen=vod_listen,
-            control_listen=control_listen,
-            streams=streams,
-            videos=tuple(video or ()),
-            interval=seconds(interval, "--interval"),
-            exact=exact,
-            upload_delay=_pair(upload_delay, "--upload-delay"),
-            segment=seconds(segment, "--segment"),
-            retain=seconds(retain, "--retain"),
-            answers=platform.formed(answers, said),
-            naming=naming,
-            rate_limit=rate_limit,
-            faults=faults,
-            query_faults={name: p for name, p in faults.items() if name in platform.QUERY_FAULTS},
-            cos_faults=dict(_fault(text) for text in cos_fault or ()),
-            upload_faults=dict(_fault(text) for text in upload_fault or ()),
-            callback_faults=dict(_fault(text) for text in callback_fault or ()),
-            queue_limit=queue_limit,
-            clock_offset=seconds(clock_offset, "--clock-offset"),
-            seed=seed,
-        )
+        options = _settings(platform, **given)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     raise typer.Exit(platform.main(options))
+
+
+with_options(sandbox, OPTIONS)
+
+
+def _settings(
+    platform: Any,
+    *,
+    customers: Path | None,
+    videos: list[Path] | None,
+    era: str,
+    empty: str | None,
+    answer: list[str] | None,
+    **others: Any,
+) -> Any:
+    answers, naming = platform.era(era)
+    said = [_named(text) for text in answer or ()] + ([("empty", empty)] if empty else [])
+    faults = {name: dict(map(_fault, others.pop(name) or ())) for name in FAULTS}
+    queries = {name: p for name, p in faults["faults"].items() if name in platform.QUERY_FAULTS}
+    return platform.Options(
+        customers=_customers(platform, customers),
+        videos=tuple(videos or ()),
+        answers=platform.formed(answers, said),
+        naming=naming,
+        query_faults=queries,
+        **faults,
+        **others,
+    )
 
 
 _SECRETS = ("key", "push_key", "secret_id", "secret_key", "callback_key")
