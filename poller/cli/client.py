@@ -4,7 +4,6 @@ import asyncio
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
@@ -12,13 +11,12 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 import typer
 
-from poller.cli.common import Exit, code_of, duration, settings_of, stored_of
+from poller.cli.common import Exit, code_of, settings_of, stored_of
 from poller.core.errors import PollerError, StorageLocked
 from poller.daemon.signals import Stop
 
 if TYPE_CHECKING:
     from poller.control import Request, Row
-    from poller.core.model import Filter
     from poller.settings import Settings
 
 STARTING = 5.0
@@ -29,8 +27,10 @@ AGAIN = 0.2
 def request(verb: str, chosen: Mapping[str, Any] = MappingProxyType({}), **more: Any) -> "Request":
     """What the words of a command come to: what it chooses, and other members of the request."""
     from poller.control import Request, Verb
+    from poller.core.model import Filter
 
-    return Request(verb=Verb(verb), chosen=_filter(**chosen), **more)
+    ids = frozenset(chosen.get("ids") or ()) or None
+    return Request(verb=Verb(verb), chosen=Filter(**{**chosen, "ids": ids}), **more)
 
 
 def chosen_request(verb: str, everything: bool, chosen: Mapping[str, Any]) -> "Request":
@@ -38,24 +38,6 @@ def chosen_request(verb: str, everything: bool, chosen: Mapping[str, Any]) -> "R
     if not everything and not any(value is not None and value != [] for value in chosen.values()):
         raise typer.BadParameter("choose some by ids or options, or all with --all")
     return request(verb, chosen)
-
-
-def _filter(
-    ids: list[str] | None = None, older: str | None = None, newer: str | None = None, **more: Any
-) -> "Filter":
-    """Ages are durations."""
-    from poller.core.model import Filter
-
-    return Filter(
-        ids=frozenset(ids) if ids else None,
-        before=_moment(older, "--older-than"),
-        since=_moment(newer, "--newer-than"),
-        **more,
-    )
-
-
-def _moment(age: str | None, option: str) -> datetime | None:
-    return None if age is None else datetime.now(UTC) - timedelta(seconds=duration(age, option))
 
 
 # ---------------------------------------------------------------- what is printed

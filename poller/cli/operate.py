@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from inspect import Parameter
 from typing import Annotated, Any
 
 import typer
 
 from poller.cli.client import act, ask_reload, ask_status, chosen_request, list_rows, request, show_rows
-from poller.cli.common import Command, Config, Group, option, with_options
+from poller.cli.common import Command, Config, Group, duration, option, with_options
 
 EPILOG = "Exit codes: 0 done, 1 failed or no match, 2 wrong usage, 78 bad configuration."
 
@@ -63,20 +64,26 @@ class Stored:
     commands: Mapping[str, str]
     ids: str
     filters: tuple[Parameter, ...]
+    """By the names of `Filter`."""
     columns: tuple[str, ...]
     """Of its table."""
     retried: str
     """What `retry` counts."""
 
 
-def _filter(name: str, spelled: str, metavar: str, only: str) -> Parameter:
-    return option(name, str | None, None, metavar, f"Only those {only}.", spelled, show_default=False)
+def _filter(name: str, spelled: str, metavar: str, only: str, **more: Any) -> Parameter:
+    said = f"Only those {only}."
+    return option(name, str | None, None, metavar, said, spelled, show_default=False, **more)
+
+
+def _moment(param: typer.CallbackParam, age: str | None) -> datetime | None:
+    return None if age is None else datetime.now(UTC) - timedelta(seconds=duration(age, param.opts[0]))
 
 
 _EVERY_KIND = (
     _filter("reason", "--reason", "TEXT", "with this text in their reason"),
-    _filter("older", "--older-than", "DURATION", "older than this"),
-    _filter("newer", "--newer-than", "DURATION", "newer than this"),
+    _filter("before", "--older-than", "DURATION", "older than this", callback=_moment),
+    _filter("since", "--newer-than", "DURATION", "newer than this", callback=_moment),
 )
 
 
