@@ -205,30 +205,34 @@ def _demo_interval(text: str) -> float:
     return found
 
 
+For = Annotated[
+    str | None,
+    typer.Option("--for", metavar="DURATION", help="End after this time.", show_default="run until Ctrl-C"),
+]
+Streams = Annotated[int, typer.Option(min=1, max=64, metavar="N", help="Number of live streams.")]
+Interval = Annotated[
+    str, typer.Option(metavar="DURATION", help="Time between two pictures of a stream, 1s or more.")
+]
+Videos = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        readable=True,
+        help="H.264 video to push; may be repeated.",
+        show_default="a test pattern",
+    ),
+]
+
+
 @app.command(cls=Command)
 def demo(
     context: typer.Context,
-    for_: Annotated[
-        str | None,
-        typer.Option(
-            "--for", metavar="DURATION", help="End after this time.", show_default="run until Ctrl-C"
-        ),
-    ] = None,
-    streams: Annotated[int, typer.Option(min=1, max=64, metavar="N", help="Number of live streams.")] = 4,
-    interval: Annotated[
-        str, typer.Option(metavar="DURATION", help="Time between two pictures of a stream, 1s or more.")
-    ] = "5s",
-    video: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="FILE",
-            exists=True,
-            dir_okay=False,
-            readable=True,
-            help="H.264 video to push; may be repeated.",
-            show_default="a test pattern",
-        ),
-    ] = None,
+    for_: For = None,
+    streams: Streams = 4,
+    interval: Interval = "5s",
+    video: Videos = None,
 ) -> None:
     """Show the daemon at work on this machine. No account and no configuration are needed.
 
