@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 from collections.abc import Callable, Coroutine, Iterable
+from datetime import UTC, datetime, timedelta
 from enum import Enum, IntEnum, auto
 from inspect import Parameter, Signature, signature
 from pathlib import Path
@@ -205,3 +206,11 @@ def duration(text: str, option: str) -> float:
         raise typer.BadParameter(
             f"a duration is written 250ms, 30s, 5m, 12h or 3d, not {text!r}", param_hint=option
         ) from None
+
+
+def time_ago(age: str, option: str) -> datetime:
+    """The moment so long ago; a usage error that names the option where the calendar has none."""
+    try:
+        return datetime.now(UTC) - timedelta(seconds=duration(age, option))
+    except OverflowError:
+        raise typer.BadParameter(f"{age} ago is before the year 1", param_hint=option) from None

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from inspect import Parameter
 from typing import Annotated, Any
 
 import typer
 
 from poller.cli.client import act, ask_reload, ask_status, chosen_request, list_rows, request, show_rows
-from poller.cli.common import Command, Config, Group, duration, option, with_options
+from poller.cli.common import Command, Config, Group, option, time_ago, with_options
 
 EPILOG = "Exit codes: 0 done, 1 failed or no match, 2 wrong usage, 78 bad configuration."
 
@@ -77,7 +77,7 @@ def _filter(name: str, spelled: str, metavar: str, only: str, **more: Any) -> Pa
 
 
 def _moment(param: typer.CallbackParam, age: str | None) -> datetime | None:
-    return None if age is None else datetime.now(UTC) - timedelta(seconds=duration(age, param.opts[0]))
+    return None if age is None else time_ago(age, param.opts[0])
 
 
 _EVERY_KIND = (

@@ -4,14 +4,14 @@ import base64
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import AsyncExitStack
-from datetime import UTC, datetime, timedelta
+from contextlib import AsyncExitStack, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, NoReturn
 
 import typer
 
-from poller.cli.common import Command, Config, Exit, Group, code_of, in_loop, stored_of
+from poller.cli.common import Command, Config, Exit, Group, code_of, in_loop, stored_of, time_ago
 from poller.core.errors import StorageError, StorageFull, StorageLocked
 
 if TYPE_CHECKING:
@@ -105,15 +105,8 @@ def _fail(text: str, code: int = Exit.FAILED) -> NoReturn:
 
 
 def _moment(text: str) -> datetime:
-    from pydantic import TypeAdapter, ValidationError
-
-    from poller.settings import Duration
-
-    try:
-        age: float = TypeAdapter(Duration).validate_python(text)
-        return datetime.now(UTC) - timedelta(seconds=age)
-    except (ValidationError, OverflowError):
-        pass
+    with suppress(typer.BadParameter):
+        return time_ago(text, "--since")
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
