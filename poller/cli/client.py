@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 import typer
 
-from poller.cli.common import Exit, code_of, settings_of, stored_of
+from poller.cli.common import code_of, fail, settings_of, stored_of
 from poller.core.errors import PollerError, StorageLocked
 from poller.daemon.signals import Stop
 
@@ -133,8 +133,7 @@ def _nothing(asked: "Request") -> str:
 
 def _end(good: bool, why: str) -> None:
     if not good:
-        typer.echo(why, err=True)
-        raise typer.Exit(Exit.FAILED)
+        fail(why)
 
 
 # ---------------------------------------------------------------- whom it is asked of
@@ -147,8 +146,7 @@ def _rows(stop: Stop, config: Path, asked: "Request") -> Iterator["Row"]:
     try:
         yield from _asked(settings, asked)
     except (PollerError, OSError) as error:
-        typer.echo(f"poller: {error}", err=True)
-        raise typer.Exit(code_of(error)) from None
+        fail(f"poller: {error}", code_of(error))
 
 
 def _asked(settings: "Settings", asked: "Request") -> Iterator["Row"]:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum, IntEnum, auto
 from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup
@@ -134,16 +134,13 @@ def _loaded(load: Callable[[], tuple["Settings", list[str]]], doubts: Doubts) ->
     from poller.runtime.log import configure
 
     if failpoints.refused:
-        typer.echo(failpoints.refused, err=True)
-        raise typer.Exit(Exit.BAD_CONFIGURATION)
+        fail(failpoints.refused, Exit.BAD_CONFIGURATION)
     try:
         settings, doubtful = load()
         if doubts is Doubts.REFUSE and doubtful:
             raise BadConfiguration(doubtful)
     except BadConfiguration as error:
-        for finding in error.findings:
-            typer.echo(finding, err=True)
-        raise typer.Exit(Exit.BAD_CONFIGURATION) from None
+        fail("\n".join(error.findings), Exit.BAD_CONFIGURATION)
     configure(settings.log.level, settings.log.format)
     for doubt in doubtful if doubts is Doubts.LOG else ():
         structlog.get_logger("poller").warning("configuration_doubtful", finding=doubt)
@@ -180,6 +177,12 @@ def in_loop(work: Coroutine[Any, Any, int], stop: Stop, unstarted: Exit = Exit.D
             for error in _leaves(group):
                 log.error("failed", error=type(error).__name__, exc_info=error)
     return code
+
+
+def fail(text: str, code: int = Exit.FAILED) -> NoReturn:
+    """Say why on stderr, and exit."""
+    typer.echo(text, err=True)
+    raise typer.Exit(code) from None
 
 
 def code_of(error: BaseException) -> Exit:

@@ -12,7 +12,7 @@ import typer
 import yaml
 from pydantic_core import PydanticCustomError
 
-from poller.cli.common import option, with_options
+from poller.cli.common import fail, option, with_options
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -308,5 +308,4 @@ def the_platform() -> Any:
     except ModuleNotFoundError as error:
         if error.name != "av":
             raise
-        typer.echo("the sandbox needs PyAV: pip install 'live-screenshot-poller[sandbox]'", err=True)
-        raise typer.Exit(1) from None
+        fail("the sandbox needs PyAV: pip install 'live-screenshot-poller[sandbox]'")

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from poller.cli.common import Command, Config, Exit, Group, code_of, in_loop, stored_of, time_ago
+from poller.cli.common import Command, Config, Group, code_of, fail, in_loop, stored_of, time_ago
 from poller.core.errors import StorageError, StorageFull, StorageLocked
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def check(config: Config) -> None:
     try:
         examined = _spool(settings).examine()
     except StorageError as error:
-        _fail(str(error), code_of(error))
+        fail(str(error), code_of(error))
     for finding in examined.findings:
         typer.echo(finding)
     path = getattr(settings.spool, "path", "spool")
@@ -67,7 +67,7 @@ def export(config: Config, kind: Kinds = None, since: Since = None) -> None:
     try:
         _print(_spool(stored_of(config)).export(frozenset(kind or ()), moment), sys.stdout.buffer)
     except StorageError as error:
-        _fail(str(error), code_of(error))
+        fail(str(error), code_of(error))
 
 
 @spool.command(cls=Command)
@@ -95,13 +95,8 @@ def _spool(settings: "Settings") -> "KeptInFile":
 
     spool = build_spool(settings.spool)
     if not isinstance(spool, KeptInFile):
-        _fail(f"a spool of type {settings.spool.type} has no file to look after")
+        fail(f"a spool of type {settings.spool.type} has no file to look after")
     return spool
-
-
-def _fail(text: str, code: int = Exit.FAILED) -> NoReturn:
-    typer.echo(text, err=True)
-    raise typer.Exit(code)
 
 
 def _moment(text: str) -> datetime:
