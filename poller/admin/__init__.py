@@ -1,4 +1,4 @@
-"""What an operator's tools ask the daemon: `/metrics`, `/healthz`, `/readyz`."""
+"""The HTTP pages for monitoring: `/metrics`, `/healthz`, `/readyz`."""
 
 import hmac
 from collections.abc import Awaitable, Callable
@@ -14,10 +14,10 @@ Examine = Callable[[], Awaitable[Health]]
 
 
 def answers(registry: CollectorRegistry, examine: Examine, token: str | None) -> Handler:
-    """Answer the three paths. `examine` judges all parts, and sets the gauges by what it finds.
+    """A handler for the three paths. `examine` determines the condition of all parts and sets the gauges.
 
-    With a token, `/metrics` and `/readyz` want `Authorization: Bearer TOKEN`; `/healthz` says nothing that
-    would need one.
+    With a token, `/metrics` and `/readyz` require `Authorization: Bearer TOKEN`. `/healthz` shows no secret, and never
+    requires it.
     """
 
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
@@ -38,7 +38,8 @@ def answers(registry: CollectorRegistry, examine: Examine, token: str | None) ->
 
 
 def _readiness(asked_for: list[str], health: Health) -> web.Response:
-    """All parts are judged, or for pushes the spool and the receivers alone: one bad sink refuses nobody's push."""
+    """The answer of `/readyz`. With `for=pushes` only the spool and the receivers count, so that a bad sink does not
+    stop pushes."""
     if asked_for not in ([], ["pushes"]):
         return _text(400, "try /readyz or /readyz?for=pushes")
     reasons = health.reasons_for_pushes if asked_for else health.reasons

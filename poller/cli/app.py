@@ -1,4 +1,4 @@
-"""The words an operator types."""
+"""The command line: all commands, and how they run."""
 
 import json
 from pathlib import Path
@@ -24,13 +24,13 @@ app = typer.Typer(
     cls=Group,
     epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 78 bad configuration.",
     no_args_is_help=True,
-    pretty_exceptions_enable=False,  # they print local variables, and with them keys
+    pretty_exceptions_enable=False,  # pretty tracebacks print local variables, and keys may be among them
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
 def main(stop: Stop) -> NoReturn:
-    """Run the command line; leaves by SystemExit."""
+    """Run the command line. Never returns: the end is a `SystemExit`."""
     app(obj=stop)
     raise SystemExit(Exit.DONE)
 
@@ -129,7 +129,7 @@ def print_schema() -> None:
 
 
 def _daemon(settings: "Settings", file: Path | None = None) -> "Daemon":
-    from poller.daemon.daemon import Daemon  # half a second that --help and completion need not wait
+    from poller.daemon.daemon import Daemon  # takes half a second, which --help and completion save
 
     return Daemon(settings, file=file)
 
@@ -148,7 +148,7 @@ async def _connect(settings: "Settings") -> int:
 
 
 async def _ask_platform(settings: "Settings") -> int:
-    """Say for each account whether its key is right; an account whose key is not known to be right fails it."""
+    """Print for each account whether its key is right. The check fails unless every key is known to be right."""
     from poller.qcloud.key_check import KeyState, check_key
     from poller.qcloud.wire.account import Account
 
@@ -163,8 +163,8 @@ async def _ask_platform(settings: "Settings") -> int:
 
 
 async def _probe_buckets(settings: "Settings") -> int:
-    """Say for each account whether its bucket is there. One that is not fails the check; so does one that cannot be
-    reached, if a sink here fetches pictures."""
+    """Print for each account whether its bucket exists. The check fails if a bucket does not exist. If a sink fetches
+    pictures, it also fails if a bucket cannot be reached."""
     from poller.qcloud.bucket import Answered, probe
     from poller.qcloud.wire.addresses import addresses
     from poller.runtime.outbound import AddressGuard
@@ -184,7 +184,7 @@ async def _probe_buckets(settings: "Settings") -> int:
     return code
 
 
-# ---------------------------------------------------------------- what an operator does
+# ---------------------------------------------------------------- the operator's commands
 
 for command in (status, pause, resume, reload):
     app.command(cls=Command)(command)
@@ -193,13 +193,13 @@ app.add_typer(quarantine)
 app.add_typer(spool)
 
 
-# ---------------------------------------------------------------- the platform in a box
+# ---------------------------------------------------------------- sandbox and demo
 
 app.command(cls=Command)(sandbox)
 
 
 def _demo_interval(text: str) -> float:
-    """Seconds; names of pictures tell the second, so there is at most one in each."""
+    """The interval in seconds, at least 1: the names of pictures are only precise to the second."""
     if (found := seconds(text, "--interval")) < 1:
         raise typer.BadParameter(f"{text!r} is less than 1s", param_hint="--interval")
     return found

@@ -1,4 +1,4 @@
-"""One request of an operator: asked of the running daemon, or done on the spool file when none runs, and printed."""
+"""One command of an operator: sent to the running daemon, or carried out on the spool file if none runs."""
 
 import asyncio
 import sys
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from poller.settings import Settings
 
 STARTING = 5.0
-"""Seconds for which a daemon may own the spool and not listen: it starts, or stops."""
+"""Seconds for which a daemon may lock the spool without listening, because it is starting or stopping."""
 AGAIN = 0.2
 
 
@@ -34,17 +34,20 @@ def request(verb: str, chosen: Mapping[str, Any] = MappingProxyType({}), **more:
 
 
 def chosen_request(verb: str, everything: bool, chosen: Mapping[str, Any]) -> "Request":
-    """The same, where nothing chosen must not mean all of it by mistake: a usage error without `everything`."""
+    """The request for a command that must not hit all entries by mistake.
+
+    A usage error if nothing is chosen, unless `everything` is set.
+    """
     if not everything and not any(value is not None and value != [] for value in chosen.values()):
         raise typer.BadParameter("choose some by ids or options, or all with --all")
     return request(verb, chosen)
 
 
-# ---------------------------------------------------------------- what is printed
+# ---------------------------------------------------------------- printing
 
 
 def list_rows(stop: Stop, config: Path, asked: "Request", json: bool, columns: Sequence[str]) -> None:
-    """Print the rows as a table; words on stderr if there is none, which is no failure."""
+    """Print the rows as a table. If there is none, a message goes to stderr, and the exit code is still 0."""
     rows = _rows(stop, config, asked)
     found = _print_json(rows) if json else _print_table(list(rows), columns)
     if not found:
@@ -52,13 +55,13 @@ def list_rows(stop: Stop, config: Path, asked: "Request", json: bool, columns: S
 
 
 def show_rows(stop: Stop, config: Path, asked: "Request", json: bool) -> None:
-    """Print each row whole; exit 1 if there is none."""
+    """Print every field of each row; exit 1 if there is no row."""
     rows = _rows(stop, config, asked)
     _end(_print_json(rows) if json else _print_fields(rows), _nothing(asked))
 
 
 def act(stop: Stop, config: Path, asked: "Request", json: bool, counted: str | None = None) -> None:
-    """Do it and print what came of it; exit 1 if what is `counted` is 0."""
+    """Carry out the request and print the result; exit 1 if the field named by `counted` is 0."""
     rows = list(_rows(stop, config, asked))
     _print_json(iter(rows)) if json else _print_fields(iter(rows))
     left = any(row.get("left") for row in rows)
@@ -67,7 +70,7 @@ def act(stop: Stop, config: Path, asked: "Request", json: bool, counted: str | N
 
 
 def ask_reload(stop: Stop, config: Path, json: bool, *, dry: bool) -> None:
-    """Print what changes, a line each."""
+    """Reload and print each change in one line. With `dry`, only print."""
     for row in _rows(stop, config, request("reload", dry=dry)):
         if json:
             _print_row(row)
@@ -78,7 +81,7 @@ def ask_reload(stop: Stop, config: Path, json: bool, *, dry: bool) -> None:
 
 
 def ask_status(stop: Stop, config: Path, json: bool) -> None:
-    """Print how everything is."""
+    """Print the state of all parts."""
     rows = list(_rows(stop, config, request("status")))
     if json:
         _print_json(iter(rows))
@@ -125,7 +128,7 @@ def _print_fields(rows: Iterator["Row"]) -> bool:
 
 
 def _nothing(asked: "Request") -> str:
-    """What there is none of."""
+    """The message for an answer without rows."""
     what = "dead letters" if asked.verb.value.startswith("dead") else "rejects in quarantine"
     everything = asked.chosen == type(asked.chosen)()
     return f"no {what}" if everything else f"no {what} that match"
@@ -136,13 +139,13 @@ def _end(good: bool, why: str) -> None:
         fail(why)
 
 
-# ---------------------------------------------------------------- whom it is asked of
+# ---------------------------------------------------------------- asking the daemon or the spool file
 
 
 def _rows(stop: Stop, config: Path, asked: "Request") -> Iterator["Row"]:
-    """The answer's rows; a failure is one line on stderr, and exit 1."""
+    """The rows of the answer. A failure is one line on stderr and the exit code of the error."""
     settings = settings_of(config) if asked.verb.value == "reload" else stored_of(config)
-    stop.give_back()  # nothing here needs an orderly end: each step is durable on its own
+    stop.give_back()  # a signal may end the command at any time: each step is durable on its own
     try:
         yield from _asked(settings, asked)
     except (PollerError, OSError) as error:

@@ -1,4 +1,4 @@
-"""What the commands share: exit codes, reading the configuration, running to the end."""
+"""The code that commands share: exit codes, loading the configuration, running a coroutine to its end."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ Called = TypeVar("Called", bound=Callable[..., None])
 
 
 class Exit(IntEnum):
-    """What the program's exit codes mean (78 is EX_CONFIG of sysexits(3))."""
+    """The exit codes of the program (78 is EX_CONFIG of sysexits(3))."""
 
     DONE = 0
     FAILED = 1
@@ -33,7 +33,7 @@ class Exit(IntEnum):
 
 
 class Doubts(Enum):
-    """What a command makes of settings that cannot work together."""
+    """How a command treats settings that are valid but cannot work together."""
 
     IGNORE = auto()
     LOG = auto()
@@ -41,7 +41,7 @@ class Doubts(Enum):
 
 
 def _without_types(params: list[Any]) -> list[Any]:
-    """A flag takes no value and an argument has a name, so the help shows no type beside them."""
+    """Hide the types of flags and arguments in the help: a flag takes no value, and an argument has a name."""
     for param in params:
         if isinstance(param, TyperArgument) or param.is_flag:
             vars(param)["display_type_rich"] = lambda ctx: None
@@ -49,7 +49,7 @@ def _without_types(params: list[Any]) -> list[Any]:
 
 
 class Command(TyperCommand):
-    """A command whose help is plain: `SINK` and not `{SINK}`, no types."""
+    """A command with plain help: no types, and `SINK` instead of `{SINK}`."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         return _without_types(super().get_params(ctx))
@@ -61,7 +61,7 @@ class Command(TyperCommand):
 
 
 class Group(TyperGroup):
-    """The same for a group of commands."""
+    """A group of commands with the same plain help."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         return _without_types(super().get_params(ctx))
@@ -72,7 +72,7 @@ USUAL = Path("poller.yaml")
 
 
 def _found() -> Path:
-    """Which file is the configuration where no option says so; a line on stderr says which."""
+    """The configuration file if no option names one. A line on stderr tells which file it is."""
     named = os.environ.get(VARIABLE)
     if not named and not USUAL.exists():
         raise typer.BadParameter(f"say which: -c FILE, or {VARIABLE}, or run this where {USUAL} lies")
@@ -112,9 +112,9 @@ def with_options(command: Called, options: Iterable[Parameter]) -> Called:
 
 
 def settings_of(config: Path, doubts: Doubts = Doubts.IGNORE) -> "Settings":
-    """The settings in a file, and logging set up as they say; every finding on stderr and exit 78 if there are none.
+    """Load the settings from a file and set up logging. If the file is bad, print every finding on stderr; exit 78.
 
-    `doubts` are about what cannot work although each setting is right.
+    `doubts` says how to treat settings that are valid but cannot work together.
     """
     from poller.settings import load_with_doubts
 
@@ -122,7 +122,7 @@ def settings_of(config: Path, doubts: Doubts = Doubts.IGNORE) -> "Settings":
 
 
 def stored_of(config: Path) -> "Settings":
-    """The same, of what `load_stored` needs: no secret is read, and other sections may be broken."""
+    """Like `settings_of`, with `load_stored`: no secret is read, and unrelated sections may be broken."""
     from poller.settings import load_stored
 
     return _loaded(lambda: (load_stored(config), []), Doubts.IGNORE)
@@ -150,7 +150,10 @@ def _loaded(load: Callable[[], tuple["Settings", list[str]]], doubts: Doubts) ->
 
 
 def in_loop(work: Coroutine[Any, Any, int], stop: Stop, unstarted: Exit = Exit.DONE) -> int:
-    """Run to the end; the supervisor's last word when it fails is one line in the log."""
+    """Run `work` in a new event loop and return the exit code. Each error that ends it is one line in the log.
+
+    Returns `unstarted`, without running `work`, if a stop was requested before.
+    """
     import structlog
     import uvloop
 
@@ -186,7 +189,7 @@ def fail(text: str, code: int = Exit.FAILED) -> NoReturn:
 
 
 def code_of(error: BaseException) -> Exit:
-    """What the program exits with for an error."""
+    """The exit code for an error."""
     return Exit.BAD_CONFIGURATION if isinstance(error, StorageShared) else Exit.FAILED
 
 
@@ -198,7 +201,7 @@ def _leaves(group: BaseExceptionGroup[Any]) -> list[BaseException]:
 
 
 def duration(text: str, option: str) -> float:
-    """Seconds, as the configuration writes them; a usage error that names the option otherwise."""
+    """The seconds of a duration in the format of the configuration. A bad one is a usage error naming the option."""
     from pydantic import TypeAdapter, ValidationError
 
     from poller.settings import Duration

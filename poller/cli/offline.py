@@ -1,4 +1,4 @@
-"""The spool of a daemon that does not run: opened under its lock, for as long as one command needs it."""
+"""The spool of a stopped daemon, opened and locked for the time of one command."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -14,7 +14,10 @@ from poller.settings import Settings, SourceSettings
 
 @asynccontextmanager
 async def at_rest(settings: Settings) -> AsyncIterator[OperatorContext]:
-    """The works without a daemon. Raises `StorageLocked` when one runs; never makes a spool that was not there."""
+    """The context for commands without a daemon. Never creates a spool file.
+
+    Raises `StorageLocked` if a daemon runs, and `ControlError` if the spool has no file or the file does not exist.
+    """
     path = getattr(settings.spool, "path", None)
     if path is None:
         raise ControlError("no daemon runs, and a spool without a file can only be asked through one")
@@ -34,7 +37,7 @@ async def at_rest(settings: Settings) -> AsyncIterator[OperatorContext]:
 
 
 def _source(settings: Settings, name: str) -> Source | PushedSource | None:
-    """A source that is only read with, so neither it nor its account is entered."""
+    """A source that is only used for its `read`, so neither the source nor its account is entered."""
     if name not in settings.sources:
         return None
     source = settings.sources[name]

@@ -1,4 +1,4 @@
-"""What an operator looks at and puts right: through a running daemon, or on the spool file when none runs."""
+"""The operator's commands: state, pause, reload, dead letters and quarantine, with a running daemon or without."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The platform in a box, on the command line."""
+"""`poller sandbox`: a local server that behaves like the platform."""
 
 import dataclasses
 import importlib
@@ -18,7 +18,7 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def seconds(text: str, option: str) -> float:
-    """The seconds of a duration; a number without a unit is in seconds."""
+    """The seconds of a duration. A number without a unit means seconds."""
     number = text.rstrip("".join(_UNITS))
     try:
         found = float(number) * _UNITS[text.removeprefix(number) or "s"]
@@ -36,7 +36,7 @@ def _seconds(param: typer.CallbackParam, value: str) -> float:
 
 
 def _pair(param: typer.CallbackParam, value: str) -> tuple[float, float]:
-    """`MIN-MAX`, or one for both; a MIN without a unit has MAX's."""
+    """Both durations of `MIN-MAX`. A single duration is both. A MIN without a unit has the unit of MAX."""
     low, dash, high = value.rpartition("-")
     if dash and low[-1:].isdigit():
         low += high.removeprefix(high.rstrip("".join(_UNITS)))
@@ -250,7 +250,7 @@ def _customers(platform: Any, file: Path | None) -> Sequence[Any]:
     if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
         raise typer.BadParameter(f"{file}: not a list of mappings (- app_id: …)")
     for number, one in enumerate(found, 1):
-        for name in sorted(map(str, one.keys() - known)):  # a key in a wrong place may be a secret
+        for name in sorted(map(str, one.keys() - known)):  # not its value, which may be a secret
             near = close(name, known)
             named = f" {name}{near}" if near else f" (known: {', '.join(sorted(known))})"
             raise typer.BadParameter(f"{file}: customer {number} has an unknown setting{named}")
@@ -269,10 +269,10 @@ def _customer(
 
 
 def _customers_read(file: Path) -> tuple[Any, Any]:
-    """The file's values, and the same as they are written; no error holds a line of the file."""
+    """The values in the file, parsed and as strings. No error contains a line of the file, which may hold secrets."""
     try:
         text = file.read_text("utf-8-sig")
-        return yaml.safe_load(text), yaml.load(text, yaml.BaseLoader)  # noqa: S506 - it makes texts only
+        return yaml.safe_load(text), yaml.load(text, yaml.BaseLoader)  # noqa: S506 - makes strings only
     except OSError as error:
         raise typer.BadParameter(f"{file}: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -284,7 +284,7 @@ def _customers_read(file: Path) -> tuple[Any, Any]:
 
 
 def _secrets(one: dict[str, Any], written: dict[str, Any]) -> dict[str, Any]:
-    """A customer with its secrets as they are written, so that one of digits stays what it is."""
+    """The settings of a customer, with its secrets as strings: a secret of digits must not become a number."""
     from poller.settings.fields import visible
 
     found = dict(one)
@@ -302,7 +302,7 @@ def _secrets(one: dict[str, Any], written: dict[str, Any]) -> dict[str, Any]:
 
 
 def the_platform() -> Any:
-    """The sandbox's package, imported only by those who use it; ends the program if PyAV is missing."""
+    """Import the package of the sandbox, only for commands that need it. Ends the program if PyAV is missing."""
     try:
         return importlib.import_module("poller.sandbox")
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""`poller spool`: looks after a spool file."""
+"""`poller spool`: check, print and salvage a spool file."""
 
 import base64
 import os
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from poller.settings import Settings
 
 TOGETHER = 1_000
-"""Events that are restored in one commit."""
+"""The number of entries that salvage restores in one commit."""
 
 Kinds = Annotated[
     list[str] | None,
@@ -119,7 +119,7 @@ def _print(lines: Iterator[bytes], out: BinaryIO) -> None:
         for line in lines:
             out.write((safe(line.decode()).encode() if terminal else line) + b"\n")
         out.flush()
-    except BrokenPipeError:  # whoever read has enough, as `head` does
+    except BrokenPipeError:  # the reader has closed the pipe, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
 
 
@@ -127,7 +127,7 @@ def _print(lines: Iterator[bytes], out: BinaryIO) -> None:
 
 
 class _Found:
-    """Counts what was salvaged, and tells what could not be."""
+    """Counts the salvaged entries, and reports the damage."""
 
     def __init__(self) -> None:
         self.events = self.dead = self.rejects = self.damage = 0
@@ -173,7 +173,7 @@ async def _to_spool(settings: "Settings", file: Path, found: _Found) -> int:
 
 
 def _is_same(file: Path, spool: Path) -> bool:
-    """Whether both names reach one file, however they do so."""
+    """Whether both paths lead to the same file, even through links."""
     try:
         return file.samefile(spool)
     except OSError:

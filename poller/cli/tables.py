@@ -1,4 +1,7 @@
-"""How rows look to people: aligned columns on a terminal, whole lines elsewhere; nothing in them can steer it."""
+"""Rows as text: columns that fit the terminal, or full lines if the output is no terminal.
+
+Invariant: no printed value can control the terminal.
+"""
 
 import sys
 import unicodedata
@@ -13,14 +16,14 @@ from rich.text import Text
 from poller.control import Row
 
 WIDE = 10_000
-"""Columns of what is no terminal: nothing is cut or folded there."""
+"""The width of an output that is no terminal: so no text is cut or folded."""
 SOURCE = ("source", "type", "state", "last_answer", "trouble")
 SINK = ("sink", "type", "state", "backlog", "oldest", "retrying", "dead", "why", "last_error")
 _UNITS = ((86400, "d"), (3600, "h"), (60, "m"))
 
 
 def print_table(rows: Sequence[Row], columns: Iterable[str]) -> None:
-    """Print these members of each row under their names."""
+    """Print a table of these columns, with their names as headings."""
     names = list(columns)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in names:
@@ -31,14 +34,14 @@ def print_table(rows: Sequence[Row], columns: Iterable[str]) -> None:
 
 
 def print_fields(row: Row) -> None:
-    """Print one row as lines `name: value`."""
+    """Print one row, each field on its own line after its name."""
     width = max(map(len, row))
     for name, value in row.items():
         _print(Text(f"{name:<{width}}  {shown(value)}"))
 
 
 def print_status(row: Row) -> None:
-    """Print what `status` says: a line on the daemon and the spool, then sources and sinks."""
+    """Print the answer of `status`: lines about daemon, spool and journal, then a table of sources and one of sinks."""
     daemon = f"running, pid {row['pid']}" if row["running"] else "not running"
     spool, journal = _object(row["spool"]), _object(row["journal"] or {})
     parts = {
@@ -77,7 +80,7 @@ def _objects(value: Any) -> list[dict[str, Any]]:
 
 
 def safe(text: str) -> str:
-    """JSON text with everything that could steer a terminal as `\\u` escapes; still the same JSON."""
+    """The same JSON, with every character that could control a terminal as a `\\u` escape."""
     return "".join(
         character if character in "\n\t" or unicodedata.category(character)[0] != "C" else _escaped(character)
         for character in text
@@ -90,7 +93,7 @@ def _escaped(character: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value in one line of text without control characters, and without what turns text around."""
+    """A value in one line of text. Control characters, and characters that change the text direction, are escaped."""
     if value is None or value == "":
         return "-"
     if isinstance(value, dict | list):
@@ -102,7 +105,7 @@ def shown(value: Any) -> str:
 
 
 def ago(seconds: Any) -> str | None:
-    """Seconds as people say them; None stays."""
+    """Seconds in a short form such as `3m`; None stays None."""
     if seconds is None:
         return None
     for size, unit in _UNITS:
@@ -116,4 +119,4 @@ def _print(what: Table | Text) -> None:
     with console.capture() as captured:
         console.print(what)
     for line in captured.get().splitlines():
-        print(line.rstrip())  # noqa: T201 - what the command was asked for
+        print(line.rstrip())  # noqa: T201 - the output of the command

@@ -1,6 +1,6 @@
-"""Settings for a trial run that leaves nothing behind: what is not there yet is made in a scratch folder instead.
+"""Settings for a trial run that leaves no files behind: files that do not exist yet are made in a scratch folder.
 
-The scratch folder lies where the part would be made, so the trial shows whether that place can be written.
+The scratch folder is made where the file would be, so the trial shows whether that place can be written.
 """
 
 import os
@@ -19,7 +19,10 @@ Part = TypeVar("Part", bound=Section)
 
 @contextmanager
 def trial(settings: Settings) -> Iterator[Settings]:
-    """The same settings, with scratch paths for what a start would make; `StorageError` where nothing can be made."""
+    """The same settings, with scratch paths for the files that a start would make.
+
+    Raises `StorageError` if a file cannot be made in its place. The scratch folders are deleted after the `with` block.
+    """
     with ExitStack() as stack:
         journal = settings.journal.model_copy(update={"path": _file(stack, journal_path(settings))})
         sinks = {name: _with_scratch(stack, sink, _folder) for name, sink in settings.sinks.items()}
@@ -33,12 +36,12 @@ def _with_scratch(stack: ExitStack, part: Part, tried: Callable[[ExitStack, Path
 
 
 def _file(stack: ExitStack, path: Path) -> Path:
-    """The path itself where something is, else one in a scratch folder."""
+    """The path itself if it exists, else a path in a scratch folder."""
     return path if os.path.lexists(path) else _scratch(stack, path)
 
 
 def _folder(stack: ExitStack, path: Path) -> Path:
-    """The path itself where a file is, else one in a scratch folder: a sink makes folders of its own in a folder."""
+    """The path itself if it is a file, else a path in a scratch folder: in a real folder, a sink makes folders."""
     return path if os.path.lexists(path) and not path.is_dir() else _scratch(stack, path)
 
 

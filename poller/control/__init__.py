@@ -1,4 +1,4 @@
-"""What an operator asks and orders: the verbs, and the socket on which a running daemon hears them."""
+"""The operator's commands, and the socket on which a running daemon receives them."""
 
 from poller.control.client import NotRunning, ask
 from poller.control.place import socket_path

@@ -1,4 +1,4 @@
-"""Asks a running daemon."""
+"""The client of the control socket: one request to a running daemon."""
 
 import socket
 from collections.abc import Iterator
@@ -11,15 +11,19 @@ from poller.core.errors import PollerError
 from poller.operations.requests import ControlError, Request, Row, encode, read_reply_line
 
 SILENCE = 60.0
-"""Seconds without a word after which a daemon is taken to hang."""
+"""Seconds without any line of an answer after which the request fails."""
 
 
 class NotRunning(PollerError):
-    """Nobody listens: no daemon runs, or it has not opened its socket yet."""
+    """No process listens on the socket: no daemon runs, or it has not opened its socket yet."""
 
 
 def ask(path: Path, request: Request) -> Iterator[Row]:
-    """The rows of the answer, as they come. Raises `NotRunning` before anything was asked, else `ControlError`."""
+    """Send a request and yield the rows of the answer as they arrive.
+
+    Raises `NotRunning` if the request was not sent because no daemon listens; it may be repeated. Raises `ControlError`
+    for every other failure; then the request may have been carried out.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(SILENCE)
         _connect(connection, path)

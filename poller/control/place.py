@@ -1,4 +1,4 @@
-"""Where the control socket is, and how to reach it whatever the length of its path."""
+"""The path of the control socket, and an address for it, even if the path is too long for a socket."""
 
 import hashlib
 import os
@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 LONGEST = 107
-"""Bytes that a unix socket's address may have (unix(7): `sun_path`, without its final zero)."""
+"""The most bytes in the address of a unix socket (unix(7): `sun_path`, without its final zero)."""
 LONGEST_NAME = 80
-"""Bytes of a file's name that still fit behind `/proc/self/fd/NUMBER/`."""
+"""The most bytes in a file's name that fit behind `/proc/self/fd/NUMBER/` in such an address."""
 
 
 def socket_path(beside: Path) -> Path:
-    """The socket that belongs to a file: `spool.db.sock` beside `spool.db`, by a hash if the name is very long."""
+    """The socket of a file: `spool.db.sock` beside `spool.db`. A very long name is replaced by its hash."""
     name = os.fsencode(beside.name + ".sock")
     if len(name) > LONGEST_NAME:
         name = hashlib.blake2b(name, digest_size=16).hexdigest().encode() + b".sock"
@@ -22,7 +22,8 @@ def socket_path(beside: Path) -> Path:
 
 @contextmanager
 def reachable(path: Path) -> Iterator[str]:
-    """An address for the socket at a path; good while the block lasts. A long one leads through the open folder."""
+    """An address for the socket at a path, valid inside the `with` block. A long path is reached through its folder's
+    file descriptor."""
     if len(os.fsencode(path)) <= LONGEST:
         yield str(path)
         return

@@ -1,4 +1,13 @@
-"""The socket: who may open the file may ask (mode 0600). One question a connection, under deadlines and bounds."""
+"""The server of the control socket.
+
+Invariants
+    Only users who may open the file can send a request (mode 0600). A connection carries one request. Its size, its
+    time and the number of connections are limited.
+
+Life cycle
+    Entering creates the socket and removes a stale one. On leaving, a request in progress ends after its current step;
+    then the socket is removed.
+"""
 
 import asyncio
 import os
@@ -31,13 +40,13 @@ WRITE_WITHIN = 10.0
 MOST_CONNECTIONS = 16
 
 RequestHandler = Callable[[Request], AsyncGenerator[Row | None, None]]
-"""Yields rows; None says that the work goes on. What it does between two yields is never cancelled."""
+"""Yields rows; None means that the work is still going on. The work between two yields is never cancelled."""
 
 
 class ControlServer:
-    """Listens at a path; whoever enters it owns the file beside which the socket lies, so one that is there is stale.
+    """Listens at a path. The caller must hold the lock of the socket's file, so that an old socket is stale.
 
-    Where no socket can be made (some file systems), that is logged, and the daemon runs without.
+    Some file systems allow no sockets. This is logged, and the daemon runs without one.
     """
 
     def __init__(self, path: Path, answer: RequestHandler) -> None:
@@ -87,7 +96,7 @@ class ControlServer:
         self._remove()
 
     def _remove(self) -> None:
-        """Remove the socket, unless another daemon's lies there now: the folder may have been replaced."""
+        """Remove the socket, unless another daemon's socket is at the path now: the folder may have been replaced."""
         with suppress(OSError):
             if identity_of(self.path) == self._made:
                 self.path.unlink()
@@ -102,7 +111,7 @@ class ControlServer:
         try:
             await self._talk(task, reader, writer)
         except (OSError, TimeoutError):
-            writer.transport.abort()  # who asked is gone, or does not read
+            writer.transport.abort()  # the client is gone, or does not read
         finally:
             self._open.discard(task)
             writer.close()

@@ -412,9 +412,10 @@ class Backlog(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def in_order(events: Sequence[Event], outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """The outcomes of a batch for a sink that keeps streams in order: behind a retry, all of its stream is retried.
+    """The outcomes of a batch for an ordered sink: behind a retry, every later event of the same stream is retried too.
 
-    So what is settled of a stream is all that comes before something; a refusal is heard again then.
+    So the settled events of a stream are always the first ones. An event that was refused behind a retry is attempted
+    again.
     """
     if Retry not in set(map(type, outcomes)):
         return list(outcomes)

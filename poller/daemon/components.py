@@ -1,4 +1,4 @@
-"""Everything that comes and goes while a daemon runs: accounts, sources and sinks with their pumps."""
+"""The parts that may change while a daemon runs: accounts, sources with their intakes, sinks with their couriers."""
 
 import asyncio
 from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
@@ -22,14 +22,14 @@ from poller.runtime.metrics import Metrics
 from poller.settings import AccountSettings, SinkSettings, SourceSettings
 
 GRACE = 20.0
-"""Seconds that sinks get to finish what they hold."""
+"""Seconds that sinks get at a stop to finish the batches in hand."""
 
 Part = TypeVar("Part")
 Pump = TypeVar("Pump")
 
 
 class Component(Generic[Part]):
-    """`part` is what was entered, or the pump that works with it."""
+    """An open part. `part` is the port itself, or the intake or courier that works with it."""
 
     def __init__(self, part: Part, stack: AsyncExitStack) -> None:
         self.part = part
@@ -38,25 +38,25 @@ class Component(Generic[Part]):
 
     @classmethod
     async def enter(cls, port: AbstractAsyncContextManager[Part]) -> Self:
-        """Enter a port."""
+        """Enter a port. An exception of the port passes through."""
         stack = AsyncExitStack()
         return cls(await stack.enter_async_context(port), stack)
 
     def with_pump(self, pump: Pump) -> "Component[Pump]":
-        """The same, to be left with its pump."""
+        """This component with `pump` as its part. The port stays open, and is closed by the new component."""
         return Component(pump, self._stack)
 
     def begin(self, group: asyncio.TaskGroup, pumping: Coroutine[Any, Any, None]) -> None:
-        """Let the pump run."""
+        """Start the intake or the courier as a task of `group`."""
         self.task = group.create_task(pumping)
 
     async def close(self) -> None:
-        """Leave the port; its pump has ended."""
+        """Leave the port. The task must have ended."""
         await self._stack.aclose()
 
 
 class Components:
-    """The parts by name. Leaving leaves sources first, then sinks, then accounts."""
+    """The parts by name. On leaving, sources are closed first, then sinks, then accounts."""
 
     def __init__(
         self,
@@ -95,27 +95,27 @@ class Components:
 
     @property
     def intakes(self) -> list[Intake]:
-        """The pumps of sources that ask."""
+        """The intakes of polled sources."""
         return [one.part for one in self.sources.values() if isinstance(one.part, Intake)]
 
     @property
     def push_intakes(self) -> list[PushIntake]:
-        """The pumps of sources that are pushed to."""
+        """The intakes of pushed sources."""
         return [one.part for one in self.sources.values() if isinstance(one.part, PushIntake)]
 
     @property
     def couriers(self) -> list[Courier]:
-        """The pumps of sinks."""
+        """The couriers of all sinks."""
         return [one.part for one in self.sinks.values()]
 
     @property
     def accounts(self) -> dict[str, Account]:
-        """The accounts, entered."""
+        """The open accounts."""
         return {name: one.part for name, one in self.entered.items()}
 
     @property
     def source_parts(self) -> Mapping[str, Source | PushedSource]:
-        """The sources themselves."""
+        """The sources themselves, without their intakes."""
         return {name: one.part.source for name, one in self.sources.items()}
 
     # ------------------------------------------------------------ opening
@@ -126,7 +126,7 @@ class Components:
         self.entered[name] = await Component.enter(Account(name, settings))
 
     async def open_sink(self, name: str, settings: SinkSettings) -> None:
-        """Attach and enter a sink, with its courier."""
+        """Attach a sink to the spool, enter it, and make its courier. `begin_sink` starts the courier."""
         self._words.learn(settings)
         sink = build_sink(name, settings, self.accounts)
         await self._spool.attach(name, event_filter(settings.only), ordered=settings.ordered)
@@ -145,7 +145,7 @@ class Components:
             courier.hold()
 
     async def open_source(self, name: str, settings: SourceSettings) -> None:
-        """Enter a source, with its pump."""
+        """Enter a source and make its intake. `begin_source` starts the intake."""
         self._words.learn(settings)
         source = build_source(name, settings, self.accounts)
         if isinstance(source, Follows):
@@ -173,7 +173,7 @@ class Components:
     # ------------------------------------------------------------ running
 
     def begin(self, group: asyncio.TaskGroup, *, pushed: bool) -> None:
-        """Let every pump run, and those that come later."""
+        """Start all couriers and intakes (those of pushed sources only if `pushed`). Later parts run in `group` too."""
         self._group = group
         for name, source in self.sources.items():
             if pushed or isinstance(source.part, Intake):
@@ -182,7 +182,7 @@ class Components:
             self.begin_sink(name)
 
     def begin_source(self, name: str) -> None:
-        """Let a source's pump run; it takes what the journal holds for it, also from a pump before it."""
+        """Start the intake of a source. It gets the source's pages that an earlier intake left in the journal."""
         assert self._group is not None
         source = self.sources[name]
         pump = source.part
@@ -192,23 +192,26 @@ class Components:
         )
 
     def begin_sink(self, name: str) -> None:
-        """Let a sink's courier run."""
+        """Start the courier of a sink."""
         assert self._group is not None
         self.sinks[name].begin(self._group, self.sinks[name].part.run())
 
     def stop(self) -> None:
-        """Nothing more is polled, taken or claimed."""
+        """Stop polling, taking pushes and claiming batches. `sources_ended` and `sinks_ended` wait for the rest."""
         for source in self.sources.values():
             source.part.stop()
         for sink in self.sinks.values():
             sink.part.stop()
 
     async def sources_ended(self, names: Iterable[str] | None = None) -> None:
-        """Wait for the pumps of these sources, or of all, that were stopped: their polls in flight are waited for."""
+        """Wait until the stopped intakes of these sources, or of all, have ended. Polls in flight are not cut short."""
         await _ended(_tasks(self.sources, names))
 
     async def sinks_ended(self, hurry: Awaitable[None], names: Iterable[str] | None = None) -> None:
-        """Give the couriers of these sinks, or of all, that were stopped their grace, until somebody is in a hurry."""
+        """Wait until the stopped couriers of these sinks, or of all, have ended.
+
+        Deliveries in progress are cancelled after `GRACE`, or as soon as `hurry` returns.
+        """
         tasks = _tasks(self.sinks, names)
         hurried = asyncio.ensure_future(hurry)
         ended = asyncio.ensure_future(_ended(tasks))
@@ -218,10 +221,10 @@ class Components:
             task.cancel()
         await ended
 
-    # ------------------------------------------------------------ going
+    # ------------------------------------------------------------ ending
 
     async def end_sources(self, names: Sequence[str]) -> None:
-        """Stop and leave them."""
+        """Stop these sources and leave them."""
         for name in names:
             self.sources[name].part.stop()
         await self.sources_ended(names)
@@ -230,11 +233,11 @@ class Components:
             self.forget_source(name)
 
     def forget_source(self, name: str) -> None:
-        """Nobody waits for a sign of life from it any more."""
+        """Stop expecting heartbeats from a source that has ended."""
         self._watchdog.forget(name)
 
     async def end_sinks(self, names: Sequence[str]) -> None:
-        """Stop and leave them; what they held is owed again when they are opened anew."""
+        """Stop these sinks and leave them. Batches that were cancelled are pending again when the sink is opened."""
         for name in names:
             self.sinks[name].part.stop()
         await self.sinks_ended(asyncio.get_running_loop().create_future(), names)
@@ -242,7 +245,7 @@ class Components:
             await self.sinks.pop(name).close()
 
     async def forget_sink(self, name: str) -> None:
-        """It is not configured any more, and holds nothing back."""
+        """Detach a sink that is no longer configured, so that the spool keeps no events for it."""
         await self._spool.detach(name)
         self._metrics.forget_sink(name)
 
@@ -263,7 +266,7 @@ async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:
 
 
 async def close_all(parts: dict[str, Component[Part]]) -> None:
-    """Leave them all, the newest first."""
+    """Close all parts, the newest first."""
     while parts:
         _, one = parts.popitem()
         await one.close()

@@ -1,4 +1,4 @@
-"""The only place where the parts meet: built from settings, started, and stopped in order."""
+"""The daemon: it builds all parts from the settings, starts them, and stops them in order. Only here do they meet."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -37,14 +37,14 @@ log = structlog.get_logger("daemon")
 HOUSEKEEPING = 30.0
 WATCH_CLOCK = 1.0
 LOOK_EVERY = 10.0
-"""Seconds between two looks at how all parts are."""
+"""Seconds between two checks of the condition of all parts."""
 ADOPT_EVERY = 1.0
 
 
 class Daemon:
-    """All parts of one configuration. Entering opens every one of them, leaving closes them, the spool last.
+    """All parts of one configuration. Entering opens all of them; leaving closes them, the spool last.
 
-    `file` is where the configuration is read again from at a reload; without it there is none.
+    A reload reads `file` again. Without a file there is no reload.
     """
 
     def __init__(self, settings: Settings, *, file: Path | None = None, clock: Clock | None = None) -> None:
@@ -117,7 +117,7 @@ class Daemon:
             )
 
     def _tell_losses(self) -> None:
-        """Say once, at the start, what spool and journal held once and do not hold any more."""
+        """Report the data that spool and journal have lost, once at the start."""
         if isinstance(self.spool, NoticesLoss) and self.spool.lost is not None:
             self.losses.add("spool", self.spool.lost, count=self.spool.commits_lost, damaged=True)
             log.error("spool_damaged", reason=self.spool.lost, count=self.spool.commits_lost)
@@ -165,7 +165,7 @@ class Daemon:
     # ------------------------------------------------------------ health
 
     async def examine(self) -> Health:
-        """Judge all parts, and set the gauges by what is found."""
+        """Determine the condition of all parts, and set the gauges."""
         found = await health.examine(self._context())
         self._set_gauges(found)
         self.metrics.count_dropped_lines(stderr.dropped())
@@ -189,7 +189,7 @@ class Daemon:
             metrics.clock_skew.labels(name).set(account.skew)
 
     async def _watch_health(self) -> None:
-        """One log line when the daemon stops being ready, when the parts that are to blame change, and when it is ready
+        """Log when the daemon stops being ready, when the parts responsible for that change, and when it is ready
         again."""
         before: set[str] = set()
         while True:
@@ -205,18 +205,21 @@ class Daemon:
     # ------------------------------------------------------------ running
 
     async def run(self, stop: Stop) -> None:
-        """Poll, receive and deliver until `stop`; then wait for polls in flight, and give sinks their grace."""
+        """Poll, receive and deliver until `stop`. Then wait for polls in flight, and for sinks within a grace period.
+
+        Raises a group with `StorageError` when spool or journal fails for good, or when a file was moved or deleted.
+        """
         async with asyncio.TaskGroup() as group:
             hearing = group.create_task(self._hear_reloads(stop))
             await self._run(group, stop.first, stop)
             hearing.cancel()
 
     async def drain(self, stop: Stop, timeout: float) -> bool:
-        """Poll until every queue is empty and deliver it all; true if every delivery was done in time, else an error
-        line says what is left.
+        """Poll until every queue is empty, and deliver all events. Returns true if everything was delivered in time.
 
-        Sources that take nothing away are not waited for: what they find meanwhile is delivered too. Nothing that is
-        pushed is taken: its senders repeat, and there would be no end.
+        Otherwise an error in the log says what is left. Sources that are not destructive are polled too, but drain does
+        not wait for them: they are never empty. Pushes are refused, because their senders would never come to an end,
+        and repeat refused pushes later.
         """
         done = False
 
@@ -227,7 +230,7 @@ class Daemon:
             await asyncio.wait({first, empty}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             first.cancel()
             if empty.done():
-                empty.result()  # a spool that failed has not delivered
+                empty.result()  # raises if the spool has failed: then not everything was delivered
                 done = True
             empty.cancel()
 
@@ -239,7 +242,7 @@ class Daemon:
         return not left
 
     async def _left_undone(self, done: bool, stopped: bool, timeout: float) -> list[str]:
-        """What a drain has not done, and why."""
+        """What is left after a drain, and why, in one line each; empty if nothing is left."""
         left = []
         if not done:
             left.append("stopped by a signal" if stopped else f"not done within {timeout:g} s")
@@ -295,7 +298,7 @@ class Daemon:
         reached("stop.begun")
         self._stopping = True
         self.components.stop()
-        async with self._changing:  # a reload that was under way begins nothing more
+        async with self._changing:  # a reload in progress ends first, and starts no more parts
             self.components.stop()
         for keeper in keepers:
             keeper.cancel()
@@ -304,10 +307,10 @@ class Daemon:
         log.info("stopped")
 
     async def _adopt_pages(self) -> None:
-        """Let no page of the journal be without an owner: what no source can take goes to quarantine."""
+        """Move pages that no source can parse from the journal to quarantine, so that every page is handled."""
         orphans = recovery.Orphans(self.spool, self.journal)
         while True:
-            async with self._changing:  # a reload may be about to begin the source that takes them
+            async with self._changing:  # a reload may be about to start the source of these pages
                 await orphans.step({intake.source.name for intake in self.components.intakes}, self._keys())
             await asyncio.sleep(ADOPT_EVERY)
 
@@ -316,17 +319,17 @@ class Daemon:
 
     async def _all_delivered(self) -> None:
         for intake in self.components.intakes:
-            if intake.source.destructive:  # the others are never empty: what they leave, the next run finds
+            if intake.source.destructive:  # others are never empty, and the next run finds their events
                 await intake.emptied.wait()
         for intake in self.components.intakes:
             intake.stop()
-        await self.components.sources_ended()  # another lane may still hold a page that is owed then
+        await self.components.sources_ended()  # another lane may still have an uncommitted page
         while True:
             self.components.settled.clear()
             if not await self._any_owed() and not self.journal.bytes_held:
                 return
             try:
-                async with asyncio.timeout(1.0):  # events that no sink wants are passed without a settlement
+                async with asyncio.timeout(1.0):  # passing events that no sink wants does not set `settled`
                     await self.components.settled.wait()
             except TimeoutError:
                 continue
@@ -345,7 +348,7 @@ class Daemon:
         while True:
             try:
                 while self._pruned(await self.spool.prune()):
-                    await asyncio.sleep(0.05)  # between two steps, for those who wait for a commit
+                    await asyncio.sleep(0.05)  # let other writers commit between two steps
             except StorageFull as error:
                 log.warning("pruning_failed", reason=str(error))
             await asyncio.sleep(HOUSEKEEPING)
@@ -362,7 +365,7 @@ class Daemon:
             await asyncio.sleep(WATCH_CLOCK)
 
     def _pruned(self, pruned: Pruned) -> bool:
-        """Tell of what went that nobody has had; true if there is more to prune."""
+        """Report expired dead letters and rejects, which were never delivered; true if there is more to prune."""
         for sink, count in pruned.dead.items():
             log.warning("dead_letters_expired", sink=sink, count=count)
         if pruned.rejects:
@@ -382,9 +385,10 @@ class Daemon:
                 log.error("reload_refused", reason=str(error))
 
     async def reload(self, *, dry: bool = False) -> ReloadPlan:
-        """Apply the configuration file as it is now: what did not change goes on, positions are kept.
+        """Apply the configuration file as it is now. Unchanged parts go on, and sinks keep their positions.
 
-        `dry` only says what would be done. Raises `BadConfiguration` and `PollerError` when nothing was changed.
+        With `dry`, nothing changes and the plan is returned. Raises `BadConfiguration` or another `PollerError` if the
+        file cannot be applied; then nothing has changed.
         """
         if self._file is None or self._group is None:
             raise PollerError("there is nothing to reload: this daemon has no configuration file")
@@ -393,7 +397,7 @@ class Daemon:
             planned = plan(self.settings, settings)
             if not dry and not self._stopping:
                 accounts = await new_accounts(planned, settings)
-                # a task of the group: a failure in the midst ends the process, whose next start reads the new file
+                # a task of the group: a failure half-way ends the process, and its next start reads the new file
                 await self._group.create_task(self._change(planned, settings, accounts))
         return planned
 

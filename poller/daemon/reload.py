@@ -19,11 +19,11 @@ from poller.settings import Settings, SinkSettings, SourceSettings
 log = structlog.get_logger("daemon")
 
 UNHEEDED: Final = ("spool", "journal", "admin", "log")
-"""Sections that are built into the whole of a running daemon."""
+"""The sections that a running daemon cannot change: they need a restart."""
 
 
 class Changes(msgspec.Struct, frozen=True, kw_only=True):
-    """Names of sources, or of sinks: those to start, to stop, and to stop and start with other settings."""
+    """The names of the sources, or of the sinks, to start, to stop, and to restart with other settings."""
 
     start: tuple[str, ...] = ()
     restart: tuple[str, ...] = ()
@@ -31,18 +31,18 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def ending(self) -> tuple[str, ...]:
-        """Those that run now and end."""
+        """The parts that run now and have to be stopped."""
         return (*self.stop, *self.restart)
 
     @property
     def beginning(self) -> tuple[str, ...]:
-        """Those that begin."""
+        """The parts that have to be started."""
         return (*self.restart, *self.start)
 
 
 class ReloadPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What a reload does. `accounts` are those that change, come or go; `unheeded` are sections that changed and
-    that only a restart of the process heeds."""
+    """The steps of a reload. `accounts` are the accounts that are changed, new or removed. `unheeded` are the sections
+    whose changes are not applied, because they need a restart of the process."""
 
     sources: Changes
     sinks: Changes
@@ -55,7 +55,7 @@ class ReloadPlan(msgspec.Struct, frozen=True, kw_only=True):
         return not self.lines()
 
     def lines(self) -> list[str]:
-        """The plan for people, a line for each change; holds no setting's value."""
+        """The plan as text, one line for each change. It contains no value of a setting."""
         found = [f"account {name}: changed" for name in self.accounts]
         for word, parts in (("source", self.sources), ("sink", self.sinks)):
             for verb in ("start", "restart", "stop"):
@@ -64,9 +64,10 @@ class ReloadPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def plan(old: Settings, new: Settings) -> ReloadPlan:
-    """What to do about a configuration that replaces another; secrets count by their content.
+    """The plan for replacing `old` by `new`. A secret has changed if its content has changed.
 
-    A source restarts with its account; every sink does with any account, as any sink may use all of them.
+    A source restarts when its account changes. Every sink restarts when any account changes, because any sink may use
+    all accounts.
     """
     accounts = _changed(old.accounts, new.accounts)
     with_account = {
@@ -98,7 +99,10 @@ def _changed(old: Mapping[str, object], new: Mapping[str, object]) -> tuple[str,
 
 
 async def new_accounts(planned: ReloadPlan, new: Settings) -> dict[str, Component[Account]]:
-    """Enter those that change. First of all, as it may fail (`PollerError`), and then nothing has changed."""
+    """Enter the accounts that change. Raises `PollerError` if one fails; then all of them are closed again.
+
+    This comes first, because a failure here must leave the running daemon unchanged.
+    """
     found: dict[str, Component[Account]] = {}
     for name in planned.accounts:
         if name in new.accounts:
@@ -111,7 +115,7 @@ async def new_accounts(planned: ReloadPlan, new: Settings) -> dict[str, Componen
 
 
 class Changeover:
-    """One change from `settings` to others; afterwards `settings` are those that are in force."""
+    """One change of settings. After `make`, `settings` are the settings that are in force."""
 
     def __init__(self, components: Components, settings: Settings, planned: ReloadPlan) -> None:
         self.settings = settings
@@ -122,7 +126,7 @@ class Changeover:
     async def make(
         self, new: Settings, accounts: dict[str, Component[Account]], stopping: Callable[[], bool]
     ) -> None:
-        """End and begin what the plan says; nothing begins once the daemon is `stopping`."""
+        """Carry out the plan. Once `stopping` returns true, no part is started."""
         planned, components = self._planned, self._components
         log.info("reloading", plan=planned.lines())
         await components.end_sources(planned.sources.ending)
@@ -167,7 +171,7 @@ class Changeover:
         self._components.begin_source(name)
 
     def _keep_old(self, section: str, name: str, before: object, error: Exception) -> None:
-        """A part that cannot be opened as it is now wanted stays as it was; the next reload tries again."""
+        """Put back the old settings of a part that cannot be opened with its new ones. The next reload tries again."""
         outcome = "stays away" if before is None else "goes on as it was"
         log.error(
             "reload_failed", part=f"{section.removesuffix('s')} {name}", reason=str(error), outcome=outcome
@@ -180,5 +184,5 @@ class Changeover:
 
 
 def _heeded(old: Settings, new: Settings, planned: ReloadPlan) -> Settings:
-    """The new settings, but for what only a restart heeds: the next reload says so again."""
+    """The new settings, with the old sections that need a restart. So the next reload reports these sections again."""
     return new.model_copy(update={section: getattr(old, section) for section in planned.unheeded})

@@ -1,4 +1,7 @@
-"""The wish to stop, heard from the first line of the program to the last; imports nothing heavy."""
+"""Signals: requests to stop and to reload, from the first line of the program to the last.
+
+The module imports nothing large, so that signals are handled before the slow imports.
+"""
 
 import signal
 from types import FrameType
@@ -11,11 +14,12 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Stop:
-    """Counts SIGTERM, SIGINT and, where it is no wish to reload, SIGHUP. The first ends polling, the second the sinks'
-    grace; neither ends a poll.
+    """Counts SIGTERM, SIGINT and, if it does not mean a reload, SIGHUP.
 
-    The handlers stay Python's own also while an event loop runs: a loop gives signals back to their
-    default action when it closes, and a third SIGTERM would then kill what is already stopping well.
+    The first signal ends polling. The second ends the grace period of the sinks. No signal ends a poll in flight.
+
+    The handlers are Python's own even while an event loop runs. An event loop restores the default actions when it
+    closes; a third SIGTERM would then kill a process that is stopping in good order.
     """
 
     def __init__(self) -> None:
@@ -28,14 +32,14 @@ class Stop:
         self._reload_asked = False
 
     def listen(self) -> None:
-        """Hear signals from now on."""
+        """Handle signals from now on."""
         for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN or number != signal.SIGHUP:  # nohup(1)
                 signal.signal(number, self._heard)
 
     def listen_in_loop(self) -> None:
         """Let signals wake the running event loop."""
-        import asyncio  # noqa: PLC0415 - a tenth of a second in which signals are heard already
+        import asyncio  # noqa: PLC0415 - the import takes a tenth of a second, in which signals are handled already
 
         self._first, self._second, self._reload = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -43,38 +47,38 @@ class Stop:
 
     @staticmethod
     def ignore() -> None:
-        """Hear nothing more: all is done, only the interpreter's own end is left."""
+        """Ignore signals from now on: the work is done, and only the interpreter has to end."""
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
 
     @staticmethod
     def give_back() -> None:
-        """Let signals end the process again: a command that may be killed at any moment."""
+        """Let signals end the process again, for a command that may be killed at any moment."""
         for number in SIGNALS:
             signal.signal(number, signal.SIG_DFL)
 
     def now(self) -> None:
-        """One more wish to stop."""
+        """Request a stop, like one more signal."""
         self.count += 1
         self._wake()
 
     def hear_reloads(self) -> None:
-        """From now on a SIGHUP is a wish to reload, not one to stop (a terminal that is closed)."""
+        """Make SIGHUP mean a reload from now on. Until then it means a stop, as when a terminal is closed."""
         self._reloads = True
 
     async def reload_wanted(self) -> None:
-        """Wait for the next wish to reload."""
+        """Wait for the next request to reload."""
         assert self._reload is not None, "listen_in_loop first"
         await self._reload.wait()
         self._reload.clear()
 
     async def first(self) -> None:
-        """Wait until somebody wants us to stop."""
+        """Wait for the first request to stop."""
         assert self._first is not None, "listen_in_loop first"
         await self._first.wait()
 
     async def second(self) -> None:
-        """Wait until somebody is in a hurry."""
+        """Wait for the second request to stop."""
         assert self._second is not None, "listen_in_loop first"
         await self._second.wait()
 

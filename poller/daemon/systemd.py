@@ -1,4 +1,4 @@
-"""The service manager's notification protocol (sd_notify(3)): one datagram per word."""
+"""The notification protocol of the service manager, sd_notify(3)."""
 
 import os
 import socket
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 def notify(*words: str) -> None:
-    """Tell the service manager, if there is one: `READY=1`, `WATCHDOG=1`, `STOPPING=1`, `STATUS=…`."""
+    """Send words such as `READY=1` or `STOPPING=1` to the service manager in one datagram. Never raises `OSError`."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
@@ -17,16 +17,16 @@ def notify(*words: str) -> None:
             sender.connect(address)
             sender.sendall("\n".join(words).encode())
     except OSError:
-        return  # a service manager that does not listen is no reason to stop
+        return  # the daemon goes on even if the service manager does not listen
 
 
 def notify_reloading(monotonic: float) -> None:
-    """Say that a reload begins; `READY=1` ends it."""
+    """Report that a reload begins. `READY=1` reports its end."""
     notify("RELOADING=1", f"MONOTONIC_USEC={int(monotonic * 1_000_000)}")
 
 
 def watchdog_seconds() -> float | None:
-    """How often the service manager wants to be told that we live; None when it does not ask."""
+    """The seconds within which the service manager expects `WATCHDOG=1`; None if it does not expect any."""
     microseconds = os.environ.get("WATCHDOG_USEC", "")
     if not microseconds.isdecimal() or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
@@ -34,7 +34,7 @@ def watchdog_seconds() -> float | None:
 
 
 class Watchdog:
-    """Tells the service manager that we live, as long as every poll loop does."""
+    """Sends `WATCHDOG=1` to the service manager as long as the loop of every source sends heartbeats."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
@@ -44,7 +44,7 @@ class Watchdog:
         self._last_sent = 0.0
 
     def beater(self, source: str) -> Callable[[], None]:
-        """What a poll loop calls at every turn, and at least every 60 s: that is the longest poll."""
+        """The heartbeat of a source. Its loop calls it at every turn, and at least every 60 s, the longest poll."""
         self._beats[source] = self._monotonic()
 
         def beat() -> None:
@@ -59,5 +59,5 @@ class Watchdog:
         return beat
 
     def forget(self, source: str) -> None:
-        """Its poll loop has ended, and is not waited for any more."""
+        """Expect no more heartbeats from a source, because its loop has ended."""
         self._beats.pop(source, None)

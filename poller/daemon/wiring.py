@@ -1,4 +1,4 @@
-"""How settings become parts: which adapter, which events a sink wants, how it is served, where files lie."""
+"""From settings to parts: the adapter, the filter and the delivery policy of a sink, and the paths of files."""
 
 import fnmatch
 import re
@@ -37,7 +37,7 @@ def build_sink(name: str, settings: SinkSettings, accounts: Mapping[str, Account
 
 
 def journal_path(settings: Settings) -> Path:
-    """Where the journal lies: beside the spool, if nothing else is said."""
+    """The path of the journal: by default beside the spool."""
     if settings.journal.path is not None:
         return settings.journal.path
     spool = getattr(settings.spool, "path", None)
@@ -49,13 +49,13 @@ def journal_path(settings: Settings) -> Path:
 
 
 def control_path(settings: Settings) -> Path:
-    """Where a daemon with these settings listens for its operator: beside the spool, or the journal without one."""
+    """The path of the control socket: beside the spool, or beside the journal if the spool has no file."""
     spool = getattr(settings.spool, "path", None)
     return control.socket_path(spool if isinstance(spool, Path) else journal_path(settings))
 
 
 def event_filter(only: Only | None) -> Wants:
-    """Whether an event passes a sink's `only`."""
+    """A predicate for the events that pass the `only` of a sink."""
     if only is None:
         return lambda event: True
     kinds = None if only.kinds is None else frozenset(only.kinds)
@@ -70,7 +70,7 @@ def event_filter(only: Only | None) -> Wants:
 
 
 def delivery_policy(settings: SinkSettings, words: Callable[[bytes | str], str] = excerpt) -> Terms:
-    """How a sink wants to be served."""
+    """The delivery policy of a sink, from its settings."""
     rate = settings.rate
     return Terms(
         policy=RetryPolicy(give_up_after=settings.give_up_after),

@@ -1,1 +1,1 @@
-"""What an operator can see and do, whoever asks: the socket, a command on a stopped daemon, or a page."""
+"""The operator's commands and the state of all parts. The control socket, the command line and HTTP pages use them."""

@@ -1,4 +1,4 @@
-"""How each part is, judged in one place: `status`, `/readyz`, the gauges and the log say what stands here."""
+"""The condition of each part. It is decided here only, for `status`, `/readyz`, the gauges and the log."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -17,19 +17,19 @@ from poller.pipeline.push_intake import PushIntake
 from poller.runtime.clock import Clock
 
 FAILING_FOR = 60.0
-"""A source or a sink that has failed for so many seconds is a reason not to be ready."""
+"""Seconds after which a failing source or sink is a reason not to be ready."""
 SILENT_FOR = 180.0
-"""The same for a queue that gave no good answer, although no poll failed: one poll takes 60 s at most."""
+"""Seconds after which a queue without a good answer is a reason, even if no poll failed. A poll takes 60 s at most."""
 KEPT_LONG = 60.0
-"""Seconds after which a page that is still in the journal is a reason: it should be in the spool at once."""
+"""Seconds after which a page that is still in the journal is a reason: a page is normally committed at once."""
 PROVE_WITHIN = 5.0
 
 
 class Condition(msgspec.Struct, frozen=True, kw_only=True):
-    """How one part is. `why` explains a state that is not the usual one.
+    """The condition of one part. `why` explains an unusual state.
 
-    `reason` says why the daemon is not ready because of this part. `note` says what people should know although the
-    daemon is ready.
+    `reason` is set if the daemon is not ready because of this part, and says why. `note` is information for users that
+    does not affect readiness.
     """
 
     state: str
@@ -59,20 +59,20 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def reasons_for_pushes(self) -> list[str]:
-        """Why nothing that is pushed can be taken: the spool and the receivers alone are judged."""
+        """Why pushed pages cannot be taken. Only the spool and the receivers count."""
         parts = [*self.receivers.values(), self.spool]
         return [part.reason for part in parts if part.reason is not None]
 
     @property
     def notes(self) -> list[str]:
-        """What people should know besides the reasons."""
+        """Information for users that does not affect readiness."""
         parts = [*self.sources.values(), *self.receivers.values(), *self.sinks.values()]
         lost = [_loss_note(loss) for loss in self.losses if not loss.damaged]
         return [*(part.note for part in parts if part.note is not None), *lost]
 
 
 class Examined(Protocol):
-    """What is judged."""
+    """The parts that `examine` looks at."""
 
     @property
     def spool(self) -> Spool: ...
@@ -93,7 +93,7 @@ class Examined(Protocol):
 
 
 async def examine(parts: Examined) -> Health:
-    """Judge all parts; writes to the spool, to see whether it takes what it is given."""
+    """Determine the condition of all parts. This writes to the spool, to check that it can be written."""
     backlogs = {courier.name: await parts.spool.backlog(courier.name) for courier in parts.couriers}
     return Health(
         sources={one.source.name: source_condition(one, parts.clock) for one in parts.intakes},
@@ -109,7 +109,7 @@ async def examine(parts: Examined) -> Health:
     )
 
 
-# ---------------------------------------------------------------- the judgement of each part
+# ---------------------------------------------------------------- the condition of each part
 
 
 def source_condition(intake: Intake, clock: Clock) -> Condition:
@@ -133,11 +133,11 @@ def _source_reason(intake: Intake, clock: Clock) -> str | None:
         return f"source {name}: failing for {failing:.0f} s: {intake.failure}"
     if destructive and (silent := _seconds_since(intake.last_answer, clock)) > SILENT_FOR:
         return f"source {name}: no good answer for {silent:.0f} s"
-    return None  # another source asks when something is due, which may take hours
+    return None  # a source that is not destructive polls when something is due, which may take hours
 
 
 def receiver_condition(reception: PushIntake) -> Condition:
-    """A source that is pushed to: paused or receiving."""
+    """A pushed source: paused or receiving."""
     if reception.trouble is None:
         return Condition(state="receiving")
     return Condition(state="paused", why=reception.trouble, reason=_receiver_reason(reception))
@@ -148,7 +148,7 @@ def _receiver_reason(reception: PushIntake) -> str:
 
 
 def journal_condition(journal: Journal | None) -> Condition:
-    """Whether what is polled reaches the spool."""
+    """Whether kept pages are committed to the spool in time."""
     oldest = None if journal is None else journal.oldest
     if oldest is None or oldest < KEPT_LONG:
         return Condition(state="passing on")
@@ -158,7 +158,7 @@ def journal_condition(journal: Journal | None) -> Condition:
 
 
 async def spool_condition(spool: Spool) -> Condition:
-    """Whether the spool takes what it is given."""
+    """Whether the spool can be written, which is tried."""
     try:
         async with asyncio.timeout(PROVE_WITHIN):
             await spool.check_writable()
@@ -189,7 +189,7 @@ def _sink_reason(courier: Courier, backlog: Backlog, clock: Clock, age_limit: fl
     name, why = courier.name, courier.status.why
     if courier.disabled is not None:
         return f"sink {name}: disabled: {why}"
-    if courier.held:  # whoever paused it knows
+    if courier.held:  # the operator paused it, and knows
         return None
     if courier.place_gone is not None:
         return f"sink {name}: its folder: {courier.place_gone}"

@@ -1,4 +1,4 @@
-"""What may be shown of what is kept: nothing that signs or opens something. Pure."""
+"""Masking of stored data before an operator sees it: signatures and keys are removed. Pure functions."""
 
 import base64
 import re
@@ -11,17 +11,17 @@ _QUERY = re.compile(rb"(?i)(https?(?::|%3a)[^\s\"'<>?\\]{1,2000}\?)[^\s\"'<>\\]+
 
 
 def masked(text: str) -> str:
-    """A text without what signs something."""
+    """A text with its keys and signatures masked."""
     return redact_text(text)
 
 
 def public_form(encoded: bytes) -> bytes:
-    """An event's public form, still one JSON object, with the queries of its URLs masked: they may be signed."""
+    """An event as one JSON object, with the queries of its URLs masked, because they may hold a signature."""
     return _QUERY.sub(rb"\g<1>***", redact(encoded))
 
 
 def bytes_shown(body: bytes, encoding: str, keys: Sequence[str]) -> dict[str, object]:
-    """A reject's bytes, unpacked as far as they can be: as text, and in base64 too where the text is not all."""
+    """The bytes of a reject, unpacked if possible and masked: as text, and also in base64 if they are not UTF-8."""
     text = _QUERY.sub(rb"\g<1>***", redact(open_body(body, encoding).text, *keys))
     try:
         return {"body": text.decode()}

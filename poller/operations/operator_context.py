@@ -1,4 +1,4 @@
-"""What verbs work on: the parts of a running daemon, or a spool that nobody runs on."""
+"""The parts that the operator's commands work on: those of a running daemon, or the spool of a stopped one."""
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -26,14 +26,14 @@ class ReloadPlan(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class OperatorContext:
-    """The parts. Without a daemon there are no pumps and no journal; the spool is open and knows its sinks."""
+    """The parts. Without a daemon there are no intakes, couriers or journal. The spool is open, its sinks attached."""
 
     settings: Settings
     spool: Spool
     clock: Clock
     metrics: Metrics
     source: Callable[[str], Source | PushedSource | None]
-    """The source of that name, for its `read`; None if it is not configured."""
+    """Returns the source of a name, for its `read`; None if the source is not available."""
     running: bool = False
     intakes: Sequence[Intake] = ()
     push_intakes: Sequence[PushIntake] = ()

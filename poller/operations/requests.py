@@ -1,7 +1,7 @@
-"""What is said on the control socket: one JSON line asks, JSON lines answer.
+"""The messages on the control socket: the request is one JSON line, the answer is several.
 
-Each line of an answer is `{"row": {...}}`, or last of all `{"end": true}` or `{"error": "..."}`; an empty one says
-that the work goes on.
+Each line of an answer is `{"row": {...}}`. The last line is `{"end": true}` or `{"error": "..."}`. An empty line means
+that the work is still going on.
 """
 
 from enum import StrEnum
@@ -16,15 +16,15 @@ LARGEST_REQUEST = 1 << 20
 MOST_ROWS = 10_000
 
 Row = dict[str, object]
-"""One object of an answer; the command line prints it as it is with `--json`."""
+"""One object of an answer. With `--json`, the command line prints it unchanged."""
 
 
 class ControlError(PollerError):
-    """What was asked cannot be done; the text says why."""
+    """The request cannot be carried out; the text says why."""
 
 
 class Verb(StrEnum):
-    """What can be asked."""
+    """The operator's commands."""
 
     STATUS = "status"
     RELOAD = "reload"
@@ -41,8 +41,8 @@ class Verb(StrEnum):
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One question or order. `sink` is what `pause` and `resume` are about, `limit` bounds a list; `dry` only asks what
-    `reload` would do."""
+    """One command. `sink` is for `pause` and `resume`; `limit` is the most rows of a list. With `dry`, `reload` changes
+    nothing and returns what it would do."""
 
     verb: Verb
     chosen: Filter = EVERYTHING
@@ -62,5 +62,5 @@ class ReplyLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 encode = msgspec.json.Encoder().encode
 read_request = msgspec.json.Decoder(Request).decode
 NOT_A_REQUEST: Final = (ValueError, RecursionError, msgspec.DecodeError)
-"""What `read_request` raises: its texts are about the form, and hold nothing of what was sent."""
+"""The exceptions of `read_request`. Their texts describe the form only, and contain no part of the request."""
 read_reply_line = msgspec.json.Decoder(ReplyLine).decode

@@ -1,4 +1,4 @@
-"""What an operator sees of all parts at one glance."""
+"""The state of all parts, as `poller status` shows it."""
 
 import os
 from datetime import datetime
@@ -14,9 +14,9 @@ from poller.pipeline.intake import Intake
 
 
 async def status(context: OperatorContext) -> Row:
-    """Sources, spool and sinks as they stand; ages and the like in seconds, None for what is not known.
+    """The state of sources, spool, journal and sinks. Ages are in seconds; unknown values are None.
 
-    `ready`, `reasons` and `notes` are those of `/readyz`; without a daemon there is nothing that could be ready.
+    `ready`, `reasons` and `notes` are those of `/readyz`. Without a daemon, `ready` is false.
     """
     paused, health = await context.spool.paused(), await examine(context)
     path = getattr(context.settings.spool, "path", None)
@@ -42,7 +42,7 @@ async def status(context: OperatorContext) -> Row:
 
 
 def _journal(context: OperatorContext) -> Row | None:
-    """What the spool does not have yet, and for how long the oldest of it has waited in this process."""
+    """The bytes that are not yet in the spool, and how long the oldest page has waited in this process."""
     if context.journal is None:
         return None
     return {"bytes": context.journal.bytes_held, "oldest": _rounded(context.journal.oldest)}

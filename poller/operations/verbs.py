@@ -1,4 +1,8 @@
-"""The verbs: each yields rows. What changes something does so in short steps, each of them durable on its own."""
+"""The operator's commands. Each is a generator of rows.
+
+A command that changes many entries does so in short steps. Each step is durable on its own, so a command may be cut
+short and repeated.
+"""
 
 import asyncio
 from collections import defaultdict
@@ -22,7 +26,7 @@ from poller.qcloud.events.rebuilding import rebuilder
 log = structlog.get_logger("control")
 
 STEP = 200
-"""How many a step reads, retries or purges: a commit of a few milliseconds, between which polls commit theirs."""
+"""The entries that one step reads, retries or purges. A step takes a few milliseconds, so polls can commit between."""
 STILL_AT_IT = 5.0
 
 Numbered = TypeVar("Numbered", DeadLetter, Quarantined)
@@ -30,7 +34,7 @@ Rows = AsyncGenerator[Row | None, None]
 
 
 def answer(context: OperatorContext, request: Request) -> Rows:
-    """What a request comes to. Raises `PollerError` while it is iterated."""
+    """The rows of the answer to a request. Iterating it may raise `PollerError`."""
     return _VERBS[request.verb](context, request)
 
 
@@ -46,14 +50,14 @@ async def _reload(context: OperatorContext, request: Request) -> Rows:
         raise ControlError("no daemon runs: its next start reads the file")
     reloading = asyncio.ensure_future(context.reload(dry=request.dry))
     while not (await asyncio.wait({reloading}, timeout=STILL_AT_IT))[0]:
-        yield None  # a poll in flight is waited for
+        yield None  # the reload waits for a poll in flight
     yield {"changes": reloading.result().lines(), "done": not request.dry}
 
 
 async def _pause(context: OperatorContext, request: Request, *, paused: bool) -> Rows:
     courier = context.courier(request.sink)
     before = request.sink in await context.spool.paused()
-    await context.spool.pause(request.sink, paused)  # first: what is told must hold after a crash
+    await context.spool.pause(request.sink, paused)  # first, because the answer must hold after a crash
     row: Row = {"sink": request.sink, "state": "paused" if paused else "stopped"}
     changed = before != paused
     if courier is not None:
@@ -214,14 +218,14 @@ def _why_not_read(context: OperatorContext, name: str, source: Source | PushedSo
 
 
 def _may_read_again(source: Source | PushedSource) -> bool:
-    # an old answer of a source that asks again would tell the past as if it were now
+    # a source that is not destructive polls again anyway; its old answer would report a past state as the present one
     return isinstance(source, PushedSource) or source.destructive
 
 
 async def _read_again(
     context: OperatorContext, source: Source | PushedSource, rejects: Sequence[Quarantined]
 ) -> dict[int, ParsedPage]:
-    """What can be read now, by number: what gives no event stays where it is."""
+    """The results of rejects that can be parsed now, by number. A reject that gives no event stays in quarantine."""
     memory = (await context.spool.memory(source.name)).get("", b"")
     ingest = Ingest(source, context.spool, context.metrics)
     found = {}

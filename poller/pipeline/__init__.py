@@ -1,1 +1,1 @@
-"""The way of a page: taken in, kept in the journal, read, committed to the spool, carried to each sink."""
+"""The path of a page: fetched, kept in the journal, parsed, committed to the spool, delivered to each sink."""

@@ -1,4 +1,16 @@
-"""The pump from the spool to one sink: claim, carry, judge, settle; nobody else retries."""
+"""Delivery from the spool to one sink.
+
+Purpose
+    A courier claims batches from the spool, delivers them, decides what becomes of each event, and settles it.
+
+Invariants
+    Retries happen here only; a sink makes one attempt. A claimed batch is settled, unless the process stops first: then
+    the spool hands its events out again. The courier, not the sink, counts failures and pauses.
+
+Life cycle
+    `run` serves until `stop`. `hold` and `resume` are the operator's pause and its end. A sink that raises `Gone` is
+    disabled until `resume` or a restart.
+"""
 
 import asyncio
 import traceback
@@ -27,9 +39,9 @@ LONGEST_PROBE_WAIT = 60.0
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
-    """How a sink wants to be served; times in seconds. `rate` is batches per period, None for no limit.
+    """How a sink is served; times in seconds. `rate` is batches per period, None for no limit.
 
-    `ordered` says that each stream's events arrive in order (`Spool.attach`).
+    `ordered` means that the events of each stream are delivered in order (`Spool.attach`).
     """
 
     policy: RetryPolicy
@@ -40,11 +52,11 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     rate: tuple[int, float] | None = None
     ordered: bool = False
     words: Callable[[bytes | str], str] = excerpt
-    """Makes what the other side said fit to be shown."""
+    """Shortens and masks the other side's answer so that it may be logged and shown."""
 
 
 class SinkState(StrEnum):
-    """What a sink is in, for people: `paused` is by the operator, or after failures and probed now and then."""
+    """A sink's state as users see it. A sink is paused by the operator, or after failures; then it is probed."""
 
     SERVING = "serving"
     PAUSED = "paused"
@@ -55,7 +67,7 @@ BY_THE_OPERATOR = "by the operator"
 
 
 class SinkStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A sink's state and, when it is not served, why."""
+    """A sink's state, and the reason when it is not served."""
 
     state: SinkState
     why: str = ""
@@ -65,7 +77,7 @@ SERVING = SinkStatus(state=SinkState.SERVING)
 
 
 class _CarrierState(IntEnum):
-    """What a carrier does: a pause must not drop a batch that is claimed, nor a stop one that is carried."""
+    """What a carrier is doing. A pause must not cancel a carrier with a claimed batch, nor a stop one that delivers."""
 
     WAITING = 0
     CLAIMED = 1
@@ -73,9 +85,9 @@ class _CarrierState(IntEnum):
 
 
 class Courier:
-    """Serves one sink with `concurrency` carriers. After five failures in a row it pauses and probes.
+    """Serves one sink with `concurrency` carriers. After five failures in a row it pauses the sink and probes it.
 
-    While the operator paused it, or the sink said that it wants nothing more, nothing is claimed.
+    Nothing is claimed while the operator has paused the sink, or after the sink has raised `Gone`.
     """
 
     def __init__(
@@ -110,31 +122,31 @@ class Courier:
         self._last_reported = SERVING
         self._log = log.bind(sink=sink.name)
         self.disabled: str | None = None
-        """Why the sink gets nothing until a restart or `resume`; None while it is served."""
+        """Why the sink is disabled until a restart or `resume`; None while it is served."""
         self.last_error: tuple[datetime, str] | None = None
-        """When the last attempt failed, and how; a refusal of an event is none. Kept after it went well again."""
+        """Time and text of the last failed attempt. A refused event is no failure. Kept after later successes."""
         self.failing_since: float | None = None
-        """When attempts began to fail, on the monotonic clock; None since the last one that did not."""
+        """When attempts began to fail, on the monotonic clock; None unless the last attempt failed."""
         self.place_gone: str | None = None
-        """What is wrong with the sink's own folder, if its last attempt failed for that."""
+        """What is wrong with the sink's folder, if the last attempt failed for that reason; else None."""
         self.settled = settled or asyncio.Event()
-        """Set at every settlement; whoever waits for one clears it first."""
+        """Set at every settlement. A caller that waits for the next settlement clears it first."""
         self.dead = 0
-        """Deliveries given up in this run."""
+        """The number of deliveries that this courier gave up as dead letters."""
 
     @property
     def paused(self) -> bool:
-        """Whether so many attempts failed in a row that the sink is only probed."""
+        """Whether the sink is only probed, after too many failures in a row."""
         return self._failures >= FAILURES_TO_PAUSE
 
     @property
     def held(self) -> bool:
-        """Whether the operator paused it."""
+        """Whether the operator has paused the sink."""
         return self._held
 
     @property
     def status(self) -> SinkStatus:
-        """The sink's state, for people."""
+        """The sink's state, as users see it."""
         if self.disabled is not None:
             return SinkStatus(state=SinkState.DISABLED, why=self.disabled)
         if self._held:
@@ -144,22 +156,22 @@ class Courier:
         return SERVING
 
     def stop(self) -> None:
-        """Claim no more; what is being carried goes on until it ends or is cancelled."""
+        """Claim nothing more. Deliveries in progress go on until they end or are cancelled."""
         self._stopping = True
         self._end_shift(_CarrierState.CARRYING)
 
     def hold(self) -> None:
-        """The operator's pause: claim no more until `resume`; what is in hand is still carried."""
+        """Pause for the operator: claim nothing until `resume`. Claimed batches are still delivered."""
         self._held = True
         self._end_shift(_CarrierState.CLAIMED)
         self._tell_standing()
 
     def resume(self) -> None:
-        """End the operator's pause, and the sink's own: it is served at once, as if nothing had failed."""
+        """End every pause, and enable a disabled sink. The sink is served at once, as if nothing had failed."""
         self._held, self.disabled = False, None
         self._failures, self._not_before = 0, 0.0
         self.failing_since, self.place_gone = None, None
-        self._end_shift(_CarrierState.CLAIMED)  # who sleeps until the next probe need not
+        self._end_shift(_CarrierState.CLAIMED)  # a carrier may be asleep until the next probe
         self._tell_standing()
 
     def _end_shift(self, below: _CarrierState) -> None:
@@ -170,7 +182,7 @@ class Courier:
         self._bell.set()
 
     async def run(self) -> None:
-        """Serve until `stop`, in shifts: a pause ends one, and the next begins when its carriers are home."""
+        """Serve until `stop`, in shifts. A pause ends a shift; the next one begins once all its carriers have ended."""
         while not self._stopping:
             self._bell.clear()
             if self._held or self.disabled is not None:
@@ -188,7 +200,7 @@ class Courier:
             await self.step()
 
     async def step(self) -> int:
-        """Wait for one batch and carry it; returns how many deliveries were settled."""
+        """Wait for one batch and deliver it; returns the number of deliveries that were settled."""
         while self.paused:
             async with self._gate:  # one probe at a time
                 if self.paused:
@@ -241,12 +253,12 @@ class Courier:
             with self._metrics.delivery_seconds.labels(self.name).time():
                 async with asyncio.timeout(self._terms.timeout):
                     await self.sink.deliver(batch)
-        except Exception as error:  # whatever a plug-in raises means "again"
+        except Exception as error:  # an unknown exception of a plug-in means "retry"
             return self._worded(error)
         return None
 
     def _worded(self, error: Exception) -> Exception:
-        """The error with what the other side said, or what an exception said, as words that may be shown."""
+        """The error with the other side's answer, or the exception's text, in a form that may be shown."""
         if isinstance(error, PartlyFailed):
             return PartlyFailed({id: self._worded(one) for id, one in error.failures.items()})
         if isinstance(error, SinkError):
@@ -271,7 +283,7 @@ class Courier:
         return in_order(batch.events, outcomes) if self._terms.ordered else outcomes
 
     async def _halve(self, batch: Batch, reason: str) -> int:
-        """One bad event must not take its batch along: halves are carried on their own, at once."""
+        """Split a refused batch, so that one bad event does not condemn the others. Both halves are due at once."""
         self._log.info("batch_split", batch=batch.id, events=len(batch.events), reason=reason)
         halves = await self._spool.split(batch)
         reached("batch.split")
@@ -281,7 +293,10 @@ class Courier:
         return 0
 
     def _note_failure(self, batch: Batch, error: Exception | None) -> None:
-        """Keep since when the sink fails: all of a batch, and not only for pictures that are not uploaded yet."""
+        """Note since when the sink fails.
+
+        A batch counts as failed when all of its events failed, and not only for pictures that are not uploaded yet.
+        """
         failures = error.failures if isinstance(error, PartlyFailed) else {}
         all_failed = len(failures) == len(batch.events) and not _expected(error)
         if error is None or isinstance(error, Rejected) or (failures and not all_failed):
@@ -294,7 +309,7 @@ class Courier:
         self.last_error = (self._clock.now(), describe(first))
 
     def _breathe(self, error: Exception | None) -> None:
-        """Count what the sink as a whole did: a partial failure or a refusal shows that it lives."""
+        """Count failures of the sink as a whole. A partial failure or a refusal shows that the sink is alive."""
         if error is None or isinstance(error, PartlyFailed | Rejected):
             self._failures = 0
             self._tell_standing()
@@ -318,7 +333,7 @@ class Courier:
         self._tell_standing()
 
     def _tell_standing(self) -> None:
-        """One log line at each change of state, and the metric."""
+        """Log each change of state once, and set the metric."""
         now, before = self.status, self._last_reported
         if now == before:
             return
@@ -367,7 +382,7 @@ class Courier:
 
 
 def _expected(error: Exception | None) -> bool:
-    """Whether a sink only said when to come again, event by event: a picture that is not uploaded yet."""
+    """Whether each failure only asks for a wait, as for a picture that is not uploaded yet."""
     return isinstance(error, PartlyFailed) and all(
         isinstance(failure, TryLater) and failure.after is not None for failure in error.failures.values()
     )

@@ -18,9 +18,9 @@ from poller.runtime.metrics import Metrics
 log = structlog.get_logger("scribe")
 
 MOST_ERROR_PAGES = 16
-"""Distinct error pages that are kept of a source until the next start."""
+"""The most distinct error pages of a source that are kept until the next start."""
 _VARIES = re.compile(rb"(?i)[0-9a-f]*[0-9][0-9a-f:.+-]*|\s+")
-"""What differs from one error page to the next: request ids, times, numbers, addresses."""
+"""The parts that differ between two copies of an error page: request ids, times, numbers, addresses."""
 
 
 class Ingest:
@@ -51,7 +51,7 @@ class Ingest:
             )
 
     def _with_new_error_pages(self, reading: ParsedPage) -> ParsedPage:
-        """The reading without error pages that were kept before, and without more of them than are kept."""
+        """The reading without known error pages, and without new ones beyond `MOST_ERROR_PAGES`."""
         if not any(map(_is_error_page, reading.rejects)):
             return reading
         return msgspec.structs.replace(reading, rejects=tuple(filter(self._is_kept, reading.rejects)))
@@ -66,7 +66,7 @@ class Ingest:
         return True
 
     async def write(self, readings: Sequence[ParsedPage]) -> None:
-        """Commit readings in one transaction and count what was in them, or raise `StorageError`."""
+        """Commit readings in one transaction and count their contents; raises `StorageError`."""
         new = await self._spool.append(self._source.name, readings)
         came = Counter(event.kind for reading in readings for event in reading.events)
         for kind, count in came.items():
@@ -75,7 +75,7 @@ class Ingest:
         self._measure(readings)
         rejects = [reject for reading in readings for reject in reading.rejects]
         for reject in rejects:
-            if _is_error_page(reject):  # the failed poll is the alarm
+            if _is_error_page(reject):  # no warning here: the failed poll is reported already
                 self._log.info("error_page_kept", reason=reject.reason, bytes=len(reject.body))
             else:
                 self._log.warning("quarantined", reason=reject.reason, bytes=len(reject.body))
@@ -83,7 +83,7 @@ class Ingest:
         self._log.debug("committed", events=came.total(), new=new.total(), rejects=len(rejects))
 
     def _measure(self, readings: Sequence[ParsedPage]) -> None:
-        """When the newest event came, and how late the slowest picture of each answer was."""
+        """Record when the newest event arrived, and the delay of the slowest picture in each answer."""
         for reading in readings:
             pictures = [event for event in reading.events if event.kind == "screenshot"]
             if reading.events:
@@ -104,7 +104,7 @@ _occurred_at = attrgetter("occurred_at")
 
 
 def whole_reject(page: RawPage, reason: str, *secrets: str) -> Reject:
-    """A whole page as a reject: unpacked as far as it can be, and masked, with every one of `secrets`."""
+    """A whole page as a reject, unpacked if possible; secrets are masked, among them each of `secrets`."""
     opened = open_body(page.body, page.encoding)
     encoding = "" if opened.opened else page.encoding
     body = redact(opened.text, *secrets)

@@ -1,4 +1,17 @@
-"""The pump from a source to the spool: poll, keep, read, commit; it never waits for a sink."""
+"""The intake of a polled source, from the poll to the spool.
+
+Purpose
+    An intake polls one source, keeps each destructive answer in the journal, parses it, and commits the result.
+
+Invariants
+    An intake never waits for a sink. A destructive poll is sent only after the journal has reserved space for its
+    answer. A poll in flight is never cancelled, because the platform hands out a message only once. A page is released
+    in the journal after its commit, or at once if it changes nothing.
+
+Life cycle
+    `run` first commits the pages that an earlier process left in the journal. Then it polls until `stop`. It ends when
+    every poll in flight has been answered and committed.
+"""
 
 import asyncio
 import random
@@ -27,19 +40,19 @@ LONGEST_FAILURE_DELAY = 60.0
 REFUSED_DELAY = 5.0
 ONCE_A_MINUTE = 60.0
 NOTHING_CAME = 3
-"""So many answers of a destructive source that held no message, though the request was sent, and it is polled once a
-minute until an answer is good: each such poll may have removed messages that nobody will see."""
+"""The number of polls of a destructive source that were sent and brought no message. From this number on, the source
+is polled once a minute until an answer is good: each such poll may have removed messages that nobody will see."""
 COMMIT_TOGETHER = 16
 GATHER = 0.05
-"""Seconds between two commits while a backlog is drained: pages that share a commit cost the spool half as much."""
+"""Seconds between two commits while a backlog is drained. Pages that share a commit cost the spool half as much."""
 BEAT = 10.0
-"""Seconds after which a wait that is meant to be long still says that the loop lives."""
+"""Seconds between two heartbeats during a long wait."""
 
 Result = TypeVar("Result")
 
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
-    """How fast to poll next: seconds to wait, and how many polls may be outstanding."""
+    """How fast to poll: the seconds until the next poll, and how many polls may be in flight (`lanes`)."""
 
     min_delay: float
     max_delay: float
@@ -53,15 +66,23 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def careful(self) -> bool:
-        """Whether so many answers came to nothing that it polls once a minute."""
+        """Whether the source is polled once a minute, because too many polls brought nothing."""
         return self.nothing_came >= NOTHING_CAME
 
 
 def next_pace(pace: Pace, reading: ParsedPage, jitter: Callable[[], float] = random.random) -> Pace:
-    """The pace after a reading. Full: at once, one more lane. Partial: one lane, `min_delay`. Empty: doubling to
-    `max_delay`. Failing: from `max_delay` (not allowed: at least 5 s) doubling to 60 s, with full jitter above
-    `min_delay`. A signature called expired: once more at once. Three polls that were sent and came to nothing: once a
-    minute. A good answer resets."""
+    """The pace after a reading.
+
+    - A full answer: poll at once, with one more lane.
+    - A partial answer: one lane, `min_delay`.
+    - An empty answer: one lane, and the delay doubles up to `max_delay`.
+    - A failure: the delay doubles from `max_delay` (from at least 5 s after a refusal) to 60 s, with full jitter above
+      `min_delay`.
+    - An expired signature: poll once more at once.
+    - Three polls of a destructive source that were sent and brought nothing: once a minute.
+
+    A good answer resets the failures.
+    """
     outcome = reading.outcome
     if outcome in FAILURES:
         return _after_failure(pace, reading, jitter)
@@ -91,7 +112,7 @@ def _after_failure(pace: Pace, reading: ParsedPage, jitter: Callable[[], float])
 
 
 class Intake:
-    """Drains one source. `run` ends after `stop`, when every poll in flight is answered and committed."""
+    """Drains one source. After `stop`, `run` ends once every poll in flight is answered and committed."""
 
     def __init__(
         self,
@@ -126,7 +147,7 @@ class Intake:
         self._nothing_since = 0
         self._commits: asyncio.Queue[Commit | None] = asyncio.Queue()
         self._held: dict[int, RawPage] = {}
-        """Pages by the journal's number that are not released yet: whatever ends this pump, the journal gets them."""
+        """Pages that are not released yet, by their number in the journal. `run` hands them back however it ends."""
         self._stopping = False
         self._lanes: set[asyncio.Task[None]] = set()
         self._fatal: StorageError | None = None
@@ -138,17 +159,17 @@ class Intake:
             beat=beat,
         )
         self.failing_since: float | None = None
-        """When polls began to bring no good answer, on the monotonic clock; None while they do."""
+        """When polls began to fail, on the monotonic clock; None after a good answer."""
         self.failure = ""
-        """What the last poll came to that brought no good answer."""
+        """The outcome and the detail of the last poll that failed."""
         self.last_answer: float | None = None
         """When the last good answer came, on the monotonic clock."""
         self.emptied = asyncio.Event()
-        """Set by a whole answer that held no message."""
+        """Set by each complete answer without a message."""
 
     @property
     def brought_nothing(self) -> int:
-        """How many polls brought nothing, where it is polled once a minute for that; else 0."""
+        """The number of polls that brought nothing, if the source is polled once a minute for that reason; else 0."""
         return self._pace.nothing_came if self._pace.careful else 0
 
     @property
@@ -158,23 +179,23 @@ class Intake:
 
     @property
     def trouble(self) -> str | None:
-        """Why polling is paused; None while it is not."""
+        """Why polling is paused; None while the source is polled."""
         return self._gate.reason
 
     def stop(self) -> None:
-        """Begin no more polls; those in flight are waited for."""
+        """Begin no more polls. `run` waits for the polls in flight."""
         self._stopping = True
         for lane in self._lanes:
             lane.cancel()  # ends a wait; a poll in flight is shielded
 
-    # ------------------------------------------------------------ the pump
+    # ------------------------------------------------------------ the polls
 
     async def run(self, left_over: Sequence[tuple[int, RawPage]] = ()) -> None:
-        """Poll until `stop`; raises `StorageError` when journal or spool fail for good.
+        """Poll until `stop`; raises `StorageError` when the journal or the spool fails for good.
 
-        First the spool is proven to take what it is given, and what the journal held from before
-        (`left_over`: this source's pages, oldest first) is read in. What is not committed in the end is handed back to
-        the journal.
+        Before the first poll, the intake checks that the spool can be written, and commits the pages that it was given
+        from the journal (`left_over`: this source's pages, oldest first). On return, pages that are not committed have
+        been handed back to the journal.
         """
         self._held |= dict(left_over)
         try:
@@ -228,13 +249,14 @@ class Intake:
     async def _follow(self) -> None:
         while self._pace.lanes > 1 and not self._stopping:
             await self._make_ready()
-            if self.source.destructive and self._pace.lanes == 1:  # another lane's poll said so meanwhile
+            # another lane's answer may have closed this lane
+            if self.source.destructive and self._pace.lanes == 1:
                 self._cancel_room()
                 return
             await self._step()
 
     async def _await_followers(self) -> None:
-        """While a destructive source fails it has one lane: the next poll waits for those that are in flight."""
+        """Wait for the other polls in flight while a destructive source fails: it is then polled by one lane only."""
         while self.source.destructive and self._pace.failures and not self._stopping:
             if not (others := self._lanes - {asyncio.current_task()}):
                 return
@@ -242,16 +264,16 @@ class Intake:
             await asyncio.wait(others, timeout=BEAT)
 
     async def _rest(self) -> None:
-        """Pause between polls; a long pause still tells that the loop lives.
+        """Wait until the next poll is due, with heartbeats.
 
-        Another lane's poll that fails meanwhile makes the pause longer.
+        The wait becomes longer when a poll of another lane fails in the meantime.
         """
         while not self._stopping and (left := self._due - self._clock.monotonic()) > 0:
             self._beat()
             await asyncio.sleep(min(left, BEAT))
 
     async def step(self) -> ParsedPage:
-        """One poll: wait until it may be made, then make it, keep it, read it and hand it to the commit."""
+        """Make one poll: wait until it is allowed, send it, keep the answer, parse it, and queue it for the commit."""
         await self._make_ready()
         return await self._step()
 
@@ -267,7 +289,7 @@ class Intake:
                 raise
             if self._watch.reason is None or not self.source.destructive:
                 return
-            self._cancel_room()  # the files went away in the meantime: nothing destructive is read into nowhere
+            self._cancel_room()  # the files have been moved in the meantime: an answer would be lost
 
     async def _step(self) -> ParsedPage:
         self._polls += 1
@@ -279,14 +301,14 @@ class Intake:
 
     def _follow_pace(self, number: int, reading: ParsedPage) -> None:
         if number < self._nothing_since and reading.outcome not in FAILURES:
-            return  # this poll began before one that came to nothing
+            return  # this poll began before a poll that brought nothing
         before, self._pace = self._pace, next_pace(self._pace, reading)
         self._due = self._clock.monotonic() + self._pace.delay
         if self._pace.nothing_came > before.nothing_came:
             self._nothing_since = max(self._nothing_since, number)
 
     async def _patiently(self, wait: Callable[[], Awaitable[object]]) -> None:
-        """Wait for something that may take long, and go on telling that the loop lives."""
+        """Wait for something that may take long, with heartbeats. `wait` is cancelled and called again at each."""
         while True:
             self._beat()
             try:
@@ -328,7 +350,7 @@ class Intake:
         try:
             number = await self._journal.keep(page)
         except StorageError as error:
-            # the page is still in memory: the spool may take it, then the process ends
+            # the page is still in memory: it may be committed without the journal, then the process ends
             self._log.error("journal_failed", reason=str(error))
             self._fatal = error
             self.stop()
@@ -374,7 +396,7 @@ class Intake:
             if ends:
                 return
             if self._pace.lanes > 1 and self._commits.qsize() < COMMIT_TOGETHER:
-                await asyncio.sleep(GATHER)  # nothing is in hand; the journal has what comes meanwhile
+                await asyncio.sleep(GATHER)  # nothing is in hand, and the journal keeps new pages
 
     async def _commit(self, group: list["Commit"]) -> None:
         readings = [reading for _, reading in group if reading is not None]
@@ -391,7 +413,7 @@ class Intake:
         self._journal.release(number, committed=committed)
 
     async def _append(self, readings: list[ParsedPage]) -> bool:
-        """Commit readings; a full spool is waited for. False when we stop first: the journal has them."""
+        """Commit readings, and wait while the spool is full. False if `stop` comes first: the journal has the pages."""
         return await self._until_taken(lambda: self._ingest.write(readings))
 
     async def _until_taken(self, write: Callable[[], Awaitable[None]]) -> bool:
@@ -399,19 +421,19 @@ class Intake:
 
 
 Commit = tuple[int | None, ParsedPage | None]
-"""The journal's number of a page (None when the journal does not hold it), and its reading (None when that changes
-nothing)."""
+"""The number of a page in the journal (None if the journal does not hold it), and its reading (None if the reading
+changes nothing)."""
 
 
 def _numbered(reading: ParsedPage, number: int | None) -> ParsedPage:
-    """The reading with the journal's number of its page, which the spool commits along."""
+    """The reading with the number of its page in the journal, which is committed with it."""
     return reading if number is None else msgspec.structs.replace(reading, kept_as=number)
 
 
 async def _to_the_end(work: Coroutine[Any, Any, Result]) -> Result:
-    """Await work that must not be cancelled half-way: a cancellation is held back until it is done.
+    """Await work that must not be cancelled half-way. A cancellation is raised after the work has ended.
 
-    Cancelling a poll in flight loses its messages, because the platform gives them out only once.
+    A poll that is cancelled in flight loses its messages, because the platform hands them out only once.
     """
     task = asyncio.ensure_future(work)
     cancelled: asyncio.CancelledError | None = None
@@ -421,7 +443,7 @@ async def _to_the_end(work: Coroutine[Any, Any, Result]) -> Result:
         except asyncio.CancelledError as error:
             if task.cancelled():
                 break
-            # Also where the work ended in the same moment: who cancels waits for us to end.
+            # Remembered even if the work has just ended: the caller who cancels waits for this task to end.
             cancelled = error
     if cancelled is not None:
         task.result()

@@ -1,23 +1,25 @@
-"""The journal's file: its form, and what is found in one, however damaged.
+"""The format of the journal's file, and reading it, however damaged it is.
 
 Constraints
-    A page may be any bytes, also bytes that look like a frame. A write may be cut anywhere by a kill, and a power cut
-    keeps any part of what was not synced. A damaged file must lose no more than what is damaged, and say so.
+    A page may be any bytes, even bytes that look like a frame. A kill may cut a write anywhere. After a power
+    cut, any part of the bytes that were not synced may be on the disk. A damaged file must lose only the damaged pages,
+    and the damage must be reported.
 
 Layout
-    The first block holds two records, each with a CRC-32. At 0: magic, mark, size, and `released`, the number up to
-    which the spool has every page. At 2048: the same once more, `synced` (every frame up to it is on the disk) and
-    `committed` (the highest number that the spool committed). Frames begin at multiples of 4096 bytes: the mark, which
-    is random per file, so that a page cannot forge a frame; a number, a length, and a CRC-32 of number and page.
+    The first block holds two records, each with a CRC-32. The record at 0 holds the magic, the mark, the size, and
+    `released`, the number up to which every page is released. The record at 2048 holds the same fields and two more:
+    `synced`, the number up to which every frame is on the disk, and `committed`, the highest number that the spool has
+    committed. Frames begin at multiples of 4096 bytes. A frame holds the mark, a number, a length, a CRC-32 of number
+    and page, and the page. The mark is random for each file, so that a page cannot forge a frame.
 
 Reading
-    Every number above `released` and up to `synced` must be found, else its page is damaged. A frame above `synced`
-    that cannot be read was never acknowledged. If one record is unreadable, the other one serves; if both are, the
-    frames' own mark is taken, and all of them count as not released, because a page that is read in twice changes
-    nothing.
+    A page whose number is above `released`, and not above `synced`, is damaged if it is not found. A frame above
+    `synced` that cannot be read was never acknowledged. If one record cannot be read, the other one is used. If both
+    cannot be read, the mark is taken from the first whole frame, and all pages count as not released: a page that is
+    committed twice changes nothing.
 
 Deleting
-    A frame is overwritten with zeros once a record that calls it released is on the disk.
+    A frame is overwritten with zeros after the record that releases it is on the disk.
 """
 
 import os
@@ -33,7 +35,7 @@ from poller.core.model import RawPage
 BLOCK = 4096
 RECORD_AT = 2048
 NOBODY = "journal"
-"""The source under which bytes go to quarantine when nobody can tell whose they are."""
+"""The source of bytes in quarantine whose real source is unknown."""
 
 _OLD = struct.Struct("<8s16sQQI")
 _OLD_MAGIC = b"POLLERJ1"
@@ -46,7 +48,7 @@ _decode = msgspec.msgpack.Decoder(RawPage).decode
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
-    """What the first block says; 0 for what it does not know."""
+    """The values of the first block; 0 for a number that is unknown."""
 
     mark: bytes
     size: int
@@ -56,7 +58,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Frame(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a page lies; `span` is in whole blocks."""
+    """The place of a page in the file. `span` is its length in bytes, a multiple of `BLOCK`."""
 
     number: int
     offset: int
@@ -64,21 +66,21 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Contents(msgspec.Struct, frozen=True, kw_only=True):
-    """What a file holds beside its first block."""
+    """The contents of a file after its first block."""
 
     pages: tuple[tuple[Frame, RawPage], ...]
-    """Those that are not released, by number."""
+    """The pages that are not released, in order of their numbers."""
     rest: tuple[tuple[int, int], ...]
-    """Offset and length of all else that is not zero: released frames, cut ones, damaged ones."""
+    """Offset and length of all other bytes that are not zero: released frames, cut frames, damaged frames."""
     damaged: tuple[tuple[int, int], ...]
-    """Those among them that are no whole released frame."""
+    """The entries of `rest` that are not whole released frames."""
 
 
 # ---------------------------------------------------------------- the first block
 
 
 def packed(head: Head) -> bytes:
-    """The first block's beginning, to be written at once."""
+    """The beginning of the first block, with both records, for one write."""
     old = (_OLD_MAGIC, head.mark, head.size, head.released)
     new = (_MAGIC, head.mark, head.size, head.released, head.synced, head.committed)
     first = _OLD.pack(*old, zlib.crc32(_OLD.pack(*old, 0)))
@@ -86,7 +88,7 @@ def packed(head: Head) -> bytes:
 
 
 def read_head(fd: int) -> tuple[Head | None, str]:
-    """The first block, None if neither record can be read; and what is damaged in it, empty if nothing is."""
+    """The values of the first block (None if neither record can be read), and its damage in words (empty if none)."""
     block = os.pread(fd, BLOCK, 0).ljust(BLOCK, b"\0")
     old = _record(_OLD, _OLD_MAGIC, block[: _OLD.size])
     new = _record(_RECORD, _MAGIC, block[RECORD_AT : RECORD_AT + _RECORD.size])
@@ -94,7 +96,7 @@ def read_head(fd: int) -> tuple[Head | None, str]:
         return None, "its first block cannot be read"
     if old is None or new is None:
         other = block[RECORD_AT:] if new is None else block[:RECORD_AT]
-        # zeros at 2048: an older version wrote the file
+        # an older version of the program leaves zeros at 2048
         damage = "" if new is None and not any(other) else "one half of its first block cannot be read"
         return old or new, damage
     return msgspec.structs.replace(new, released=max(old.released, new.released)), ""
@@ -108,7 +110,7 @@ def _record(form: struct.Struct, magic: bytes, raw: bytes) -> Head | None:
 
 
 def is_blank(fd: int) -> bool:
-    """Whether a file is empty or all zeros: a first start that was cut short, before any page."""
+    """Whether a file is empty or all zeros: an earlier first start was cut short, before any page."""
     offset = 0
     while chunk := os.pread(fd, 1 << 20, offset):
         if any(chunk):
@@ -118,7 +120,7 @@ def is_blank(fd: int) -> bool:
 
 
 def found_mark(fd: int, size: int) -> bytes | None:
-    """The mark of the first whole frame, for a file whose first block does not say it."""
+    """The mark of the first whole frame, for a file whose first block cannot be read; None without such a frame."""
     for offset in range(BLOCK, size, BLOCK):
         head = os.pread(fd, _FRAME.size, offset)
         if any(head[:16]) and _frame_at(fd, offset, head, size) is not None:
@@ -130,22 +132,22 @@ def found_mark(fd: int, size: int) -> bytes | None:
 
 
 def span_of(length: int) -> int:
-    """The bytes that a page of this length takes, with its frame."""
+    """The bytes that a page of this length takes in the file, with its frame header."""
     return -(-(length + _FRAME.size) // BLOCK) * BLOCK
 
 
 def encoded(page: RawPage) -> bytes:
-    """A page as it is stored."""
+    """The stored bytes of a page."""
     return _encode(page)
 
 
 def framed(mark: bytes, number: int, payload: bytes) -> bytes:
-    """A page with its frame."""
+    """The stored bytes of a page behind their frame header."""
     return _FRAME.pack(mark, number, len(payload), _checksum(number, payload)) + payload
 
 
 def read_contents(fd: int, mark: bytes, size: int, released: int, furthest: int) -> Contents:
-    """Everything in a file up to `size`; what cannot be read, or has a number beyond `furthest`, is no obstacle."""
+    """The contents of a file up to `size`. Frames that cannot be read, or are above `furthest`, are damaged."""
     pages: list[tuple[Frame, RawPage]] = []
     stale: list[tuple[int, int]] = []
     damaged: list[tuple[int, int]] = []
@@ -170,7 +172,7 @@ def read_contents(fd: int, mark: bytes, size: int, released: int, furthest: int)
 
 
 def remains(fd: int, contents: Contents, most: int) -> Iterator[RawPage]:
-    """What is left of damaged pages: each as far as it can be read, or as raw bytes of `NOBODY`."""
+    """The remains of damaged pages: a page where it can be decoded, otherwise raw bytes with the source `NOBODY`."""
     now = datetime.now(UTC)
     for offset, length in contents.damaged:
         raw = os.pread(fd, min(length, most), offset)
@@ -183,7 +185,7 @@ def remains(fd: int, contents: Contents, most: int) -> Iterator[RawPage]:
 
 
 def _extend(places: list[tuple[int, int]], offset: int, *, begins: bool) -> None:
-    """One more block that is not zero: of the place before it, unless a frame begins there."""
+    """Add a block that is not zero. It extends the place right before it, unless a frame begins in it."""
     if places and not begins and sum(places[-1]) == offset:
         places[-1] = (places[-1][0], places[-1][1] + BLOCK)
     else:
@@ -209,7 +211,7 @@ def _number(block: bytes) -> int:
 def _page(payload: bytes) -> RawPage | None:
     try:
         return _decode(payload)
-    except Exception:  # a reader of damaged bytes: whatever it raises, they are no page
+    except Exception:  # the bytes may be damaged: any exception means that they are no page
         return None
 
 
@@ -218,7 +220,7 @@ def _checksum(number: int, payload: bytes) -> int:
 
 
 def pwrite_all(fd: int, chunk: bytes, offset: int) -> None:
-    """Write all of it, also where the kernel takes it in parts."""
+    """Write all of `chunk`, even if the kernel takes it in parts."""
     view = memoryview(chunk)
     while view:
         written = os.pwrite(fd, view, offset)
@@ -227,7 +229,7 @@ def pwrite_all(fd: int, chunk: bytes, offset: int) -> None:
 
 
 def wipe(fd: int, offset: int, length: int) -> None:
-    """Overwrite with zeros."""
+    """Overwrite a range with zeros."""
     while length > 0:
         some = min(length, len(_WIPE))
         pwrite_all(fd, _WIPE[:some], offset)

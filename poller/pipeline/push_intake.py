@@ -1,4 +1,7 @@
-"""The pump from a pushed source to the spool: its sender is answered after the commit, or told to repeat."""
+"""The intake of a pushed source, from the request to the spool.
+
+Invariant: a sender gets a success only after its page is committed. Otherwise it gets an error and repeats the page.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -20,13 +23,13 @@ log = structlog.get_logger("reception")
 
 COMMIT_TOGETHER = 64
 COMMIT_WITHIN = 5.0
-"""Seconds after which a sender is told to repeat, rather than left waiting for a commit."""
+"""Seconds that a sender waits for a commit before it gets an error and has to repeat."""
 BEAT = 10.0
-"""Seconds after which a wait that is meant to be long still says that the loop lives."""
+"""Seconds between two heartbeats during a long wait."""
 
 
 class PushIntake:
-    """Takes what one source is pushed. It is the source's `PushHandler`."""
+    """Takes the pages that are pushed to one source. It is the source's `PushHandler`."""
 
     def __init__(
         self,
@@ -59,11 +62,11 @@ class PushIntake:
 
     @property
     def trouble(self) -> str | None:
-        """Why nothing is taken; None while everything is."""
+        """Why pages are refused; None while they are taken."""
         return self._gate.reason
 
     def stop(self) -> None:
-        """Take no more; what is being taken is committed and answered."""
+        """Take no more pages. Pages in hand are committed and answered."""
         self._stopping.set()
 
     # ------------------------------------------------------------ pages
@@ -100,10 +103,10 @@ class PushIntake:
     def _tally(self, outcome: PushOutcome) -> None:
         self._metrics.callbacks.labels(self.source.name, outcome.value).inc()
 
-    # ------------------------------------------------------------ the pump
+    # ------------------------------------------------------------ the commit
 
     async def run(self) -> None:
-        """Take what comes until `stop`; raises `StorageError` when the spool fails for good."""
+        """Take pages until `stop`; raises `StorageError` when the spool fails for good."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._write_forever())
             await self._until_stopped()
@@ -128,7 +131,7 @@ class PushIntake:
             elif self._ended.is_set():
                 return
             elif self._gate.shut:
-                await _at_most(FULL_AGAIN, self._ended)  # nothing tells us when a disk has room again
+                await _at_most(FULL_AGAIN, self._ended)  # no event reports that a disk has room again
                 await self._check()
             else:
                 await self._wakeup.wait()
@@ -168,7 +171,7 @@ class PushIntake:
                 commit.set_result(None)
 
     def _fail(self, turn: list["Waiting"], error: StorageError) -> None:
-        """Nobody who waits is left waiting."""
+        """Fail every sender that waits: those of this turn, and all behind it."""
         waiting, self._waiting = [*turn, *self._waiting], []
         for _, commit in waiting:
             if not commit.done():
@@ -180,7 +183,7 @@ class PushIntake:
 
 
 Waiting = tuple[RawPage, "asyncio.Future[None]"]
-"""A page, and what its sender waits for."""
+"""A page, and the future that its sender waits for."""
 
 
 async def _at_most(seconds: float, event: asyncio.Event) -> None:

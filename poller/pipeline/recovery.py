@@ -1,7 +1,7 @@
-"""Pages of the journal that have no source: damaged ones, and those of sources that are gone. They go to quarantine.
+"""Moving pages from the journal to quarantine when no source can parse them.
 
-A page that a source can read is that source's own affair (`Intake.run`). All else is taken here, again and again while
-the spool is full, so that no page waits for a restart.
+Such a page is damaged, or its source is no longer configured. The pages of a configured source are recovered by its
+intake (`Intake.run`). Moving is repeated while the spool is full, so that no page waits for a restart.
 """
 
 from collections.abc import Collection, Sequence
@@ -19,7 +19,10 @@ log = structlog.get_logger("daemon")
 
 
 def found_damage(journal: Journal, kept_as: int) -> tuple[str, int] | None:
-    """What is damaged, and how many pages may be gone; `kept_as` is the highest number that the spool committed."""
+    """The damage in words, and how many pages may be gone; None for a journal that is whole and fits the spool.
+
+    `kept_as` is the highest page number that the spool has committed.
+    """
     if journal.damage is not None:
         return journal.damage.detail, journal.damage.pages
     if kept_as > journal.last_number:
@@ -34,7 +37,7 @@ def found_damage(journal: Journal, kept_as: int) -> tuple[str, int] | None:
 
 
 class Orphans:
-    """Commits to quarantine what nobody else commits; one `step` at a time."""
+    """Commits pages without a source to quarantine. The daemon calls `step` again and again."""
 
     def __init__(self, spool: Spool, journal: Journal) -> None:
         self._spool = spool
@@ -42,12 +45,12 @@ class Orphans:
         self._reported = False
 
     async def step(self, sources: Collection[str], keys: Sequence[str]) -> None:
-        """Take what no one of `sources` takes, as far as the spool has room; `keys` are masked in it."""
+        """Commit every page that belongs to none of `sources`, while the spool has room. `keys` are masked in it."""
         try:
             await self._damaged(sources, keys)
             for source in sorted(self._journal.left_over_sources() - set(sources)):
                 await self._left_behind(source, keys)
-        except StorageFull as error:  # the sinks must run for that to end
+        except StorageFull as error:  # sinks make room, so the daemon must go on
             if not self._reported:
                 log.warning("page_stays_in_journal", reason=str(error), pages=self._journal.left_over_count)
             self._reported = True

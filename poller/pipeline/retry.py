@@ -1,4 +1,4 @@
-"""What becomes of a delivery that failed: one pure function."""
+"""The decision after an attempt: done, retry or dead letter. Pure functions."""
 
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,7 @@ from poller.core.model import Dead, Done, Event, Outcome, Retry
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """How long to wait and when to give up; all in seconds.
 
-    `longest_wait` bounds what a `Retry-After` may ask for. `jitter` gives a factor from 0 to 1.
+    `longest_wait` is the upper limit for a `Retry-After`. `jitter` returns a factor from 0 to 1.
     """
 
     give_up_after: float
@@ -23,7 +23,7 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def judge(error: Exception | None, attempt: int, age: float, policy: RetryPolicy) -> Outcome:
-    """Make one outcome of an attempt: its error, its number from 1, and the seconds since the first one."""
+    """The outcome of an attempt. `attempt` counts from 1; `age` is the time in seconds since the first attempt."""
     if error is None:
         return Done()
     reason = describe(error)
@@ -43,7 +43,7 @@ def judge_each(
     age: float,
     policy: RetryPolicy,
 ) -> list[Outcome]:
-    """The outcomes of a batch of which some failed, each by its own error. One backoff holds for all of them."""
+    """The outcomes of a batch whose deliveries partly failed, each from its own error. All share one random backoff."""
     drawn = policy.jitter()
     policy = msgspec.structs.replace(policy, jitter=lambda: drawn)
     return [judge(failures.get(event.id), attempt, age, policy) for event in events]
@@ -56,7 +56,7 @@ def backoff(attempt: int, policy: RetryPolicy) -> float:
 
 
 def describe(error: Exception) -> str:
-    """An error in one short line. A foreign exception's text may hold a URL, so only its type is told."""
+    """An error in one short line. Only the type of a foreign exception is shown, because its text may hold a URL."""
     if isinstance(error, SinkError):
         return error.reason[:300]
     if isinstance(error, TimeoutError):

@@ -1,10 +1,15 @@
-"""Looks once a second whether the files of spool and journal still lie at their paths.
+"""The watch over the files of the spool and the journal: every second it checks that they are still at their paths.
 
-A folder that is renamed or deleted under a running daemon takes the open files along: they can still be read and
-written, but the next start does not find them. So nothing is taken in from any source while they are away; what was
-taken is still committed, and sinks go on. Files that come back within a minute end that. Else the daemon ends, so that
-its next start begins with what lies at the path; while undelivered events are in a deleted file, it waits for the
-sinks first, because such a file is gone with the process.
+Purpose
+    A folder may be renamed or deleted under a running daemon. The open files can still be read and written, but the
+    next start does not find them.
+
+Invariants
+    No page is taken from any source while a file is away. Pages in hand are still committed, and sinks go on.
+
+Life cycle
+    Files that come back within a minute end the pause. Otherwise the daemon ends, and its next start uses the files at
+    the paths. A deleted file is gone with the process, so the daemon first waits until its events are delivered.
 """
 
 import asyncio
@@ -24,19 +29,19 @@ END_AFTER = 60.0
 
 @runtime_checkable
 class Placed(Protocol):
-    """What keeps files open at paths."""
+    """A part that keeps files open at paths."""
 
     def displaced(self) -> str | None:
-        """Why an open file is no longer the one at its path; None while all are. Opens nothing, may block."""
+        """Why an open file is no longer at its path; None while all are. Opens no file, but may block."""
         ...
 
     def deleted(self) -> bool:
-        """Whether an open file has no name left anywhere."""
+        """Whether an open file has no name left on the disk."""
         ...
 
 
 class StorageWatch:
-    """`reason` says why nothing may be taken in; None while all is well."""
+    """Checks the files. `reason` says why no page may be taken; None while all files are at their paths."""
 
     def __init__(self, clock: Clock, *, end_after: float = END_AFTER) -> None:
         self.reason: str | None = None
@@ -50,7 +55,7 @@ class StorageWatch:
         await self._well.wait()
 
     async def run(self, placed: Sequence[Placed], owed: Callable[[], Awaitable[bool]]) -> str:
-        """Look until the daemon must end; returns why. `owed` says whether a sink still lacks an event."""
+        """Check until the daemon must end; returns the reason. `owed` tells whether events are still undelivered."""
         since = self._clock.monotonic()
         while True:
             found = await asyncio.to_thread(_displaced, placed)

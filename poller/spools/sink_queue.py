@@ -420,5 +420,5 @@ def _extended(history: tuple[Attempt, ...], at: datetime, reason: str) -> tuple[
 
 
 def step_of(wait: float) -> int:
-    """Waits of one step end together, so that a thousand different ones in a batch are some forty groups."""
+    """The group of a wait. Retries of one group are made together; a thousand different waits make about 40 groups."""
     return 0 if wait < 1.0 else 1 + math.floor(math.log(wait, SAME_WAIT))

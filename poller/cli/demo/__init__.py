@@ -1,7 +1,7 @@
-"""`poller demo`: the platform in a box, four live streams and the daemon, on this machine, in one temporary folder.
+"""`poller demo`: the sandbox, live streams and the daemon, on this machine, in one temporary folder.
 
-Everything runs as its user would run it: `poller sandbox`, `poller run` and a pusher for each stream are processes of
-their own. One pusher is killed on the way and comes back, as when a cable is pulled and put back.
+All parts run as a user would run them: `poller sandbox`, `poller run` and a pusher for each stream are processes of
+their own. One pusher is killed and started again, as if a cable were pulled and put back.
 """
 
 import asyncio
@@ -24,14 +24,15 @@ from poller.cli.demo.summary import line_of, link, print_summary, summed_up
 from poller.daemon.signals import Stop
 from poller.sandbox.media.clip import clip
 
-KEY = "5d41402abc4b2a76b9719d911017c592"  # the platform's own documented example
+KEY = "5d41402abc4b2a76b9719d911017c592"  # the example in the platform's documentation
 BUCKET = "shots-1250000000"
 UP_WITHIN = 60.0
 SETTLED_WITHIN = 20.0
-"""Seconds for the platform to say its last word about streams that have ended."""
+"""Seconds within which the platform reports all it has about streams that have ended."""
 PULL_AFTER = 9.0
-"""Seconds until the plug is pulled, and then until it is put back."""
+"""Seconds until the plug of a stream is pulled."""
 OUT_FOR = 4.0
+"""Seconds until the plug is put back."""
 DRAIN_WITHIN = "60s"
 
 CONFIGURATION = """\
@@ -64,9 +65,10 @@ CUSTOMER = """\
 
 @dataclass(frozen=True, kw_only=True)
 class Demo:
-    """What to show: how many streams, a picture every so many seconds, and until when (None: Ctrl-C).
+    """The options of a demo.
 
-    The streams show the videos in turn; none: a test pattern.
+    `interval` is the time in seconds between two pictures of a stream. `seconds` is the length of the demo, None until
+    Ctrl-C. The streams show the videos in turn, or a test pattern if there is none.
     """
 
     streams: int = 4
@@ -130,7 +132,7 @@ def _say_where(console: Console, demo: Demo, rtmp: str) -> None:
 
 
 def _say_end(console: Console, folder: Path, daemon: Process, box: Process) -> bool:
-    """Say it before the streams' last states and recordings come; true if something had ended by itself."""
+    """Announce the end of the streams; true if the daemon or the sandbox had ended by itself before."""
     cut_short = False
     for process, name, log in ((daemon, "daemon", "run.log"), (box, "sandbox", "sandbox.log")):
         if process.returncode is not None:
@@ -166,7 +168,7 @@ def _free_port() -> int:
 
 
 def _until_settled(control: str) -> None:
-    """Until the queue is empty, every picture is up and every notification answered; or that takes too long."""
+    """Wait, within limits, until the queue is empty, every picture is uploaded and every notification is answered."""
     until = time.monotonic() + SETTLED_WITHIN
     while time.monotonic() < until:
         with urllib.request.urlopen(f"{control}/state", timeout=10) as answer:  # noqa: S310 - ours
@@ -177,14 +179,14 @@ def _until_settled(control: str) -> None:
 
 
 async def _pushers(stack: AsyncExitStack, demo: Demo, rtmp: str) -> list[Process]:
-    """One for each stream, in order."""
+    """Start a pusher for each stream; returns them in order."""
     files = await asyncio.gather(*(asyncio.to_thread(_shown, demo, n + 1) for n in range(demo.streams)))
     pushes = (_pusher(stack, demo, file, f"{rtmp}/live_{n}") for n, file in enumerate(files, start=1))
     return list(await asyncio.gather(*pushes))
 
 
 def _shown(demo: Demo, number: int) -> Path:
-    """What the stream of that number shows."""
+    """The video that the stream with this number shows."""
     if demo.videos:
         return demo.videos[(number - 1) % len(demo.videos)]
     return clip(demo.directory / "clips" / f"{number}.mp4", number)
@@ -208,7 +210,7 @@ async def _pusher(stack: AsyncExitStack, demo: Demo, file: Path, url: str) -> Pr
 async def _pull_a_plug(
     console: Console, stack: AsyncExitStack, demo: Demo, pushers: list[Process], rtmp: str
 ) -> None:
-    """The first stream is interrupted and comes back; its recording is in two segments therefore."""
+    """Interrupt the first stream and start it again. Its recording therefore has two segments."""
     await asyncio.sleep(PULL_AFTER)
     pushers[0].kill()
     console.print("[yellow]The plug of live_1 is pulled.[/]")
@@ -219,7 +221,7 @@ async def _pull_a_plug(
 
 async def _started(stack: AsyncExitStack, folder: Path, *words: str) -> Process:
     log = stack.enter_context((folder / f"{words[0]}.log").open("ab"))
-    # a session of its own: Ctrl-C is for us, and we stop the others in order
+    # a session of its own: Ctrl-C reaches only this process, which stops the others in order
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "poller", *words, stdout=PIPE, stderr=log, start_new_session=True
     )

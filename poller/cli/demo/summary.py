@@ -1,4 +1,4 @@
-"""What the demo says: a line for each event, and at the end what became of everything."""
+"""The output of the demo: a line for each event, and a summary at the end."""
 
 import json
 import shlex
@@ -19,22 +19,22 @@ from poller.spools.sqlite import SqliteSpool
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One kind of event: how often it was reported, each way, and how many of its events were delivered."""
+    """The counts of one kind of event: reports by the queue and by notification, events, and deliveries."""
 
     kind: str
     queue: int | None
-    """Messages taken off the queue; None: this kind does not come by it."""
+    """Messages removed from the queue; None for a kind that the queue does not have."""
     notified: int
     events: int
     printed: int
     stored: int | None
-    """Pictures in the folder; None: this kind has none."""
+    """Pictures in the folder; None for a kind without pictures."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What was reported, and what became of it. `lost` counts pictures that were reported either way and are neither
-    an event nor in quarantine."""
+    """The result of the demo. `lost` counts the pictures that were reported, by the queue or by a notification, and are
+    neither an event nor in quarantine."""
 
     rows: tuple[Row, ...]
     lost: int
@@ -45,7 +45,7 @@ class Summary:
 
     @property
     def good(self) -> bool:
-        """Whether all of it arrived everywhere."""
+        """Whether every event arrived everywhere."""
         arrived = all(row.printed == row.events and row.stored in (None, row.events) for row in self.rows)
         return arrived and self.lost == self.dead == 0 and not self.cut_short
 
@@ -54,7 +54,7 @@ STATES: Final = {"live": "green", "interrupted": "yellow", "disabled": "red"}
 
 
 def line_of(event: dict[str, Any], folder: Path) -> str:
-    """An event in one line, as rich's markup: of 80 columns where the folder is one below /tmp."""
+    """An event in one line of rich markup. It fits 80 columns if the folder is directly below /tmp."""
     fields, kind = event["data"], event["type"].rpartition(".")[2]
     match kind:
         case "screenshot":
@@ -74,7 +74,7 @@ def line_of(event: dict[str, Any], folder: Path) -> str:
 
 
 def picture_of(event: dict[str, Any]) -> tuple[str, str] | None:
-    """A picture's name, which tells its stream and its moment, and that of its file in the archive."""
+    """Two names of a picture: a readable name with its stream and time, and the name of its file in the archive."""
     if not event["type"].endswith(".screenshot"):
         return None
     fields = event["data"]
@@ -82,7 +82,7 @@ def picture_of(event: dict[str, Any]) -> tuple[str, str] | None:
 
 
 def recording_of(event: dict[str, Any]) -> tuple[str, str] | None:
-    """A recording's name, which tells its stream and its start, and that of its file at the platform."""
+    """Two names of a recording: a readable name with its stream and start, and the name of its file at the platform."""
     fields = event["data"]
     if not event["type"].endswith(".recording") or not fields["url"]:
         return None
@@ -91,7 +91,7 @@ def recording_of(event: dict[str, Any]) -> tuple[str, str] | None:
 
 
 def link(folder: Path, event: dict[str, Any]) -> None:
-    """Let the picture or the recording of an event be found by its name."""
+    """Make a link with a readable name to the picture or the recording of an event."""
     for found, names, files in (
         (picture_of(event), "pictures", "archive"),
         (recording_of(event), "recordings", "platform/vod"),
@@ -102,7 +102,7 @@ def link(folder: Path, event: dict[str, Any]) -> None:
 
 
 async def summed_up(folder: Path, printed: set[str], *, cut_short: bool) -> Summary:
-    """Read the books of both sides, after both have ended."""
+    """Compare the records of the sandbox and of the daemon, after both have ended."""
     removed = _lines(folder / "platform" / "removed.ndjson")
     notified = _lines(folder / "platform" / "notified.ndjson")
     settings = SqliteSpool.Settings(type="sqlite", path=folder / "spool.db")
@@ -144,7 +144,7 @@ def _kind(event: Event) -> str:
 def _rows(
     *, queue: int, notified: Counter[str], events: Counter[str], printed: Counter[str], stored: int
 ) -> tuple[Row, ...]:
-    """A row for each kind; the last one only where there is something in it."""
+    """A row for each kind. The row of other kinds is left out if it is empty."""
     return tuple(
         Row(
             kind=kind,
@@ -168,7 +168,7 @@ def _by_stream(event: Event) -> tuple[str, object]:
 
 
 def print_summary(console: Console, summary: Summary, folder: Path) -> None:
-    """Two tables, the verdict, and where everything lies."""
+    """Print two tables, the verdict, and the path of the folder."""
     console.print()
     console.print(_deliveries(summary.rows))
     console.print("An event that the queue and a notification both report is delivered once.")
@@ -182,7 +182,7 @@ def print_summary(console: Console, summary: Summary, folder: Path) -> None:
 
 
 def verdict(summary: Summary) -> list[str]:
-    """Whether everything arrived, in words; else what is missing."""
+    """The lines that say that everything arrived, or else what is missing."""
     events = sum(row.events for row in summary.rows)
     shots = sum(row.events for row in summary.rows if row.stored is not None)
     unprinted = events - sum(row.printed for row in summary.rows)
@@ -204,7 +204,7 @@ def verdict(summary: Summary) -> list[str]:
 
 
 def _deliveries(rows: Sequence[Row]) -> Table:
-    """Each column adds up to its last line."""
+    """The table of all kinds; its last line holds the sums."""
     table = Table(title="What became of everything", title_justify="left", show_footer=True)
     table.add_column("", footer="all")
     for title, name in COLUMNS.items():
