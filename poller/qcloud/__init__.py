@@ -1,1 +1,1 @@
-"""The platform's wire, client side: signing, the HTTP client, tolerant replies, file names, picture URLs."""
+"""The client side of the platform: its protocol (`wire`), and its messages as events (`events`)."""

@@ -1,4 +1,4 @@
-"""Whether an account's pictures can be fetched, asked by a name that no picture has: nothing is left behind."""
+"""Checks whether an account's pictures can be fetched, by a GET for a name that no picture has."""
 
 import re
 from enum import StrEnum
@@ -16,7 +16,7 @@ _NO_BUCKET: Final = re.compile(rb"<Code>\s*NoSuchBucket\s*</Code>", re.IGNORECAS
 
 
 class Answered(StrEnum):
-    """What came of asking."""
+    """The result of a probe."""
 
     THERE = "the bucket is there"
     NO_BUCKET = "there is no such bucket"

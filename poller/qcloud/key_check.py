@@ -1,4 +1,4 @@
-"""Whether an account's key is right, asked without taking anything away."""
+"""Checks the key of an account with a call that takes no messages off a queue."""
 
 from enum import StrEnum
 
@@ -14,7 +14,7 @@ _NOBODYS_CHANNEL = "poller-check"
 
 
 class KeyState(StrEnum):
-    """How the platform takes an account's calls."""
+    """The result of checking a key."""
 
     RIGHT = "the key is right"
     REFUSED = "refused"
@@ -23,7 +23,7 @@ class KeyState(StrEnum):
 
 
 class KeyCheck(msgspec.Struct, frozen=True):
-    """A standing, and the platform's or the network's word for it (redacted)."""
+    """A result, and the platform's or the network's text for it (redacted)."""
 
     state: KeyState
     detail: str = ""

@@ -1,4 +1,4 @@
-"""Network addresses of who calls us: read, looked up in networks, and counted by the network of one caller. Pure."""
+"""Addresses of callers: parsing them, looking them up in networks, and counting them by household. Pure."""
 
 import ipaddress
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ def holds(networks: Sequence[Network], address: Address) -> bool:
 
 
 def household(caller: Address | None) -> str:
-    """What counts as one caller: an IPv4 address, or a network of IPv6 (/64)."""
+    """The name under which a caller is counted: an IPv4 address, or an IPv6 network (/64)."""
     if isinstance(caller, IPv6Address):
         return str(ipaddress.ip_network((caller, 64), strict=False))
     return str(caller)

@@ -1,9 +1,12 @@
-"""How old something is, although the wall clock may be set at any moment. Pure.
+"""Computes ages that stay right although the wall clock may be set at any moment. Pure.
 
-*Steady time* grows with the monotonic clock, and over a restart by the time that the wall clock shows to have passed.
-A `Setting` says how far the wall clock was ahead of steady time, and for how long. A stamp is a wall time that was
-stored: the settings say at which steady time it was taken. Where several settings explain it, the latest moment counts,
-so that nothing ends early. All times are seconds; stamps are epochs.
+Terms
+    Steady time grows with the monotonic clock, and over a restart by the time that has passed by the wall
+    clock. A `Setting` says how far the wall clock was ahead of steady time, and during which time. A stamp is
+    a stored wall time.
+
+The settings give the steady time at which a stamp was taken. If several settings explain a stamp, the latest
+moment counts, so that no deadline passes early. All times are seconds; stamps are epochs.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +17,7 @@ DAY = 86400.0
 JUMP = 10.0
 """Seconds by which the wall clock must leave the monotonic one in one step to count as set."""
 CONFIRMED = 20.0
-"""Seconds after a start in which a stop of more than a day counts for nothing: the clock may still be set right."""
+"""Seconds after a start during which a stop of more than a day does not count: the clock may still be corrected."""
 MOST_SETTINGS = 100
 
 
@@ -30,7 +33,7 @@ Settings = tuple[Setting, ...]
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known over a restart; the last setting ends at the newest moment known. `stopped`: in an orderly way."""
+    """The record over a restart. The last setting ends at the newest known moment. `stopped`: the stop was orderly."""
 
     settings: Settings
     stopped: bool

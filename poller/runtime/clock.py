@@ -18,7 +18,7 @@ from poller.runtime.ages import Known, Setting, Settings
 
 
 class Jump(msgspec.Struct, frozen=True, kw_only=True):
-    """The wall clock was set, or does not go on where it was before the start: by so many seconds."""
+    """The wall clock was set by so many seconds, while this process ran or before its start."""
 
     seconds: float
     at_start: bool
@@ -36,7 +36,7 @@ class _Life(msgspec.Struct):
 
 
 class Clock:
-    """The machine's clocks. May be asked by any thread."""
+    """The machine's clocks. Any thread may use it."""
 
     _life: _Life | None = None
     _lock = RLock()
@@ -63,7 +63,7 @@ class Clock:
         return max(0.0, now - taken - passed)
 
     def young(self, age: float) -> list[tuple[float, float]]:
-        """The stretches of epochs outside of which every stamp is older than so many seconds."""
+        """Ranges of epochs. Every stamp outside all of them is older than so many seconds."""
         with self._lock:
             life, now = self._look()
             return ages.young_stamps(life.settings, now, age + self._unconfirmed(life))
@@ -82,7 +82,7 @@ class Clock:
     # ------------------------------------------------------------ lives
 
     def begin(self, known: Known | None) -> None:
-        """Go on from what an earlier life knew."""
+        """Continue from the record of the process before."""
         with self._lock:
             wall, before = self.now().timestamp(), known.settings if known else ()
             begun = ages.begin(known, wall)
@@ -95,7 +95,7 @@ class Clock:
                 self._jumps.append(Jump(seconds=by, at_start=True))
 
     def known(self, *, stopped: bool) -> Known:
-        """What the next life needs to know."""
+        """The record for the next process."""
         with self._lock:
             life, now = self._look()
             *before, last = life.settings
@@ -148,6 +148,6 @@ class Clock:
 
 @runtime_checkable
 class KeepsTime(Protocol):
-    """What a spool has besides if its clock knows earlier lives: whoever asks for an age asks this clock."""
+    """A spool whose clock knows the time of earlier processes. Ages must be asked of this clock."""
 
     clock: Clock

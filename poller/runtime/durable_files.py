@@ -1,7 +1,7 @@
-"""Files that must be there after a power cut, and belong to one process.
+"""Files that survive a power cut and belong to one process.
 
-What root makes in the folder of another user is given to that user: a command that root runs must not leave files
-that the service cannot open.
+Files that root creates in the folder of another user are given to that user: a command that root runs must
+not leave files that the service cannot open.
 """
 
 import fcntl
@@ -38,13 +38,13 @@ def sync_folder(folder: Path) -> None:
 
 
 def identity_of(file: Path | int) -> Identity:
-    """Which file or folder lies at a path, or is open as a descriptor. Raises `OSError`."""
+    """The identity of the file or folder at a path or of a descriptor; raises `OSError`."""
     found = os.stat(file)
     return found.st_dev, found.st_ino
 
 
 def identity_at(path: Path) -> Identity | None:
-    """Which file or folder lies at a path; None where it cannot be asked."""
+    """The identity of the file or folder at a path; None if there is none, or if it cannot be read."""
     try:
         return identity_of(path)
     except OSError:
@@ -62,9 +62,9 @@ def has_no_name(descriptor: int) -> bool:
 
 
 def own(path: Path, what: str) -> int:
-    """Open a file for this process alone, made if missing, and return its descriptor, which holds the lock.
+    """Open a file for this process alone, or create it; returns its descriptor, which has the lock.
 
-    Raises `StorageLocked` when another process has it, `StorageShared` when it has more than one name.
+    Raises `StorageLocked` if another process has the lock, and `StorageShared` if the file has several names.
     """
     while True:
         fd = _opened(path)
@@ -92,9 +92,9 @@ def _opened(path: Path) -> int:
 
 
 def give_to_owner(made: Path, descriptor: int | None = None) -> None:
-    """Give what this process has just made to the owner of its folder, where root runs the process.
+    """Give a new file to the owner of its folder, if root runs this process.
 
-    With its descriptor, the file that was made is given away, whatever lies at its name by now.
+    With a descriptor, the new file itself is given away, even if another file is at its path by now.
     """
     if os.geteuid() != 0:
         return
@@ -122,9 +122,10 @@ def own_as(folder: int, descriptor: int) -> None:
 
 
 def check_one_name(path: Path, what: str) -> None:
-    """Raise `StorageShared` for a file that can be reached by another name: what lies beside it belongs to one name.
+    """Raise `StorageShared` for a file with several names: the files beside it belong to one of them.
 
-    Looks by `stat` alone. Closing any descriptor of a database drops the locks that SQLite has on it.
+    The check uses `stat` only, because closing any descriptor of a database drops the locks that SQLite has
+    on it.
     """
     found = os.stat(path)
     if stat.S_ISREG(found.st_mode) and (links := found.st_nlink) > 1:

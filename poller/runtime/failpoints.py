@@ -1,7 +1,8 @@
-"""Places where a test can have the process die: `POLLER_FAILPOINT=NAME[:N]` kills it at the N-th passing of one.
+"""Fail points: places in the code where a test can kill the process.
 
-Without the variable, passing a point is a call that does nothing. A word that is no point is refused at the start
-(`refused`), so that neither a slip nor an old script arms anything; what is armed says so in the log.
+`POLLER_FAILPOINT=NAME[:N]` kills the process when it passes the point for the N-th time. Without the
+variable, a point is a call that does nothing. An unknown name is refused at the start (`refused`), so that a
+slip or an old script does not go unnoticed. An armed point is logged.
 """
 
 import itertools
@@ -71,7 +72,7 @@ def _nothing(name: str) -> None:
 
 
 def armed(wish: str) -> Callable[[str], None]:
-    """What to call at every point so that the process dies as wished; `ValueError` says what is wrong with it."""
+    """The function to call at every point, for a value of the variable; raises `ValueError` for a wrong value."""
     wanted, _, times = wish.partition(":")
     if wanted not in POINTS:
         raise ValueError(f"there is no point {wanted!r}; there are: {', '.join(sorted(POINTS))}")

@@ -1,4 +1,4 @@
-"""A thread that takes its work in groups, so that one fsync or one commit serves all who wait."""
+"""A thread that runs jobs in groups, so that one fsync or one commit serves all waiting jobs."""
 
 import asyncio
 import threading
@@ -49,7 +49,7 @@ class GroupThread(Generic[Job, Result]):
         while (group := self._gather()) is not None:
             try:
                 results = self._work([job for job, _ in group])
-            except Exception as error:  # passed on whole: whoever waits must not wait for ever
+            except Exception as error:  # every job of the group gets it, so that no caller waits for ever
                 results = [error for _ in group]
             futures = [future for _, future in group]
             try:

@@ -1,8 +1,8 @@
-"""An HTTP/1.x answer from its bytes: the head, where the body ends, and what is odd about both. Pure.
+"""Parses an HTTP/1.x answer: its head, the end of its body, and the oddities of both. Pure.
 
-The reader judges and never refuses: every byte that belongs to the answer comes out of it, whatever the head
-looks like. Where a head cannot be understood, the bytes themselves are the body. Transfer coding `chunked` is
-undone as far as it is well formed; nothing is decompressed.
+The reader never refuses an answer: it returns every byte of it, whatever the head looks like. If the head
+cannot be parsed, all bytes are the body. The transfer coding `chunked` is undone as far as it is well formed.
+Nothing is decompressed.
 """
 
 import re
@@ -76,7 +76,7 @@ class Framing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Received(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of an answer. `framed` says that it ended where its framing says, `cut` that it ended before."""
+    """An answer as it was received. `framed`: it ended where its framing says. `cut`: it ended before."""
 
     head: Head
     by: Delimiter
@@ -411,7 +411,7 @@ class AnswerReader:
         return False
 
     def _break_chunks(self, why: str) -> bool:
-        """From here on the bytes are kept as they are."""
+        """Stop undoing `chunked`: the bytes from here on are kept unchanged."""
         self._note(why)
         self._framing = Framing(by=Delimiter.CLOSE, coding=self._framing.coding)
         self._step = self._take_all

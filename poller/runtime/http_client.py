@@ -1,8 +1,11 @@
-"""One HTTP/1.1 request over one connection: what left this machine is known, and what came back is kept.
+"""An HTTP/1.1 client that knows whether a request left this machine, and keeps every byte of the answer.
 
-Nothing here repeats a request, follows a redirect, decompresses or asks the environment for a proxy. A `Connection`
-gives what came before it was lost, also when it was reset.
-A kept connection that dies with a request costs that request, which its caller may send again.
+Invariants
+    A request is sent once, over one connection. Redirects are not followed, bodies are not decompressed, and
+    proxies of the environment are ignored. A `Connection` returns the bytes that arrived before it was lost
+    or reset.
+
+If a connection that was kept open dies with a request, the request is lost. Its caller may send it again.
 """
 
 import asyncio
@@ -45,7 +48,7 @@ class Unreachable(PollerError):
 
 
 class Connection(asyncio.Protocol):
-    """A connection to a server, or through a proxy to one. Whoever has it closes it."""
+    """A connection to a server, directly or through a proxy. Its owner must close it."""
 
     def __init__(self) -> None:
         self.closed = False

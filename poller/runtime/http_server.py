@@ -1,12 +1,15 @@
-"""Ports that others connect to: aiohttp's server under deadlines and bounds, which it does not have itself.
+"""An HTTP server: aiohttp's server, with the deadlines and bounds that aiohttp lacks.
 
-One request a connection, ten seconds for all of it, five without a byte while it comes, 32 KiB for its head: a client
-that drips its headers or never reads its answer is cut, and costs nothing until then. Bodies come as they were sent,
-never unpacked.
+Requests
+    A connection has one request. By default the whole connection may take ten seconds, the sender may be silent for
+    five seconds within its request, and the head may have 32 KiB. A client that sends its head slowly or never
+    reads its answer is cut. Bodies are passed on as they were sent, without decompression.
 
-Connections are bounded, in all and for each address. Where a bound is reached, the connection that has waited longest
-without a whole request makes room for the newcomer: so who sends its request at once is served, whatever others hold
-open. Who is turned away is answered 503. What is refused before it is a request is reported to the listener's owner.
+Connections
+    Connections are bounded, in total and for each address. At a bound, the connection that has waited longest
+    without a complete request is closed with a 503. So a client that sends its request at once is served,
+    however many connections others hold open. The owner of the listener gets a report of every connection that
+    is refused before its request is complete.
 """
 
 import asyncio
@@ -47,9 +50,9 @@ log = structlog.get_logger("listen")
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):
-    """A connection that ended without a request; `crowded` where only the bound on connections was the reason.
+    """A connection that ended without a request. `crowded`: the only reason was the bound on connections.
 
-    `reason` holds nothing of what came, `peer` is the other side's address.
+    `reason` has no text from the connection. `peer` is the address of the other side.
     """
 
     reason: str
@@ -329,7 +332,7 @@ class _Connection(web.RequestHandler):
             self.turn_away(431, _TOO_LARGE)
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Who has sent a whole request and sends no more still gets its answer."""
+        """Keep the connection open for the answer if the request is complete."""
         return self.whole
 
     def connection_lost(self, exc: BaseException | None) -> None:

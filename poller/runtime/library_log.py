@@ -1,7 +1,7 @@
-"""What libraries and the interpreter itself would print to stderr, as lines of our log: few, and without their texts.
+"""Turns output of libraries and the interpreter to stderr into lines of our log.
 
-An error's text may hold a URL, and a stranger may cause thousands: so a line holds the logger's name and the error's
-type only, and there are ten a minute of one kind at most.
+The text of an error may contain a URL, and a stranger may cause thousands of errors. So a line has only the
+logger's name and the error's type, and there are at most ten lines a minute of each kind.
 """
 
 import logging
@@ -73,7 +73,7 @@ def _place(raised: BaseException | None) -> str:
 
 
 def install() -> None:
-    """Have all that would be printed past our log go through it."""
+    """Send the output of libraries and the interpreter through our log."""
     handler = _ToOurLog()
     logging.basicConfig(level=logging.ERROR, handlers=[handler], force=True)
     logging.captureWarnings(True)

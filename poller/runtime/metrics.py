@@ -95,12 +95,12 @@ class Metrics:
         self.sink_paused.labels(sink).set(0)
 
     def count_dropped_lines(self, total: int) -> None:
-        """`total` is how many log lines were dropped since the start of the process."""
+        """Set the counter to `total`, the number of log lines that were dropped since the start of the process."""
         counter = self.log_lines_dropped
         counter.inc(max(0, total - counter._value.get()))
 
     def forget_sink(self, sink: str) -> None:
-        """It is not configured any more: its gauges go, its counters stay."""
+        """Remove the gauges of a sink that is not configured any more. Its counters stay."""
         for gauge in (self.backlog, self.oldest, self.dead_letters, self.sink_paused, self.sink_ready):
             if (sink,) in gauge._metrics:
                 gauge.remove(sink)

@@ -1,8 +1,8 @@
-"""Going out over HTTP: which addresses may be connected to, TLS from files, and when to come again.
+"""Rules for outgoing HTTP: allowed addresses, TLS from files, and `Retry-After`.
 
-A name or a literal is judged where it can no longer change: at the connect, by the address itself. So neither
+A target is checked at the connect, by the address itself, where it can no longer change. So neither an odd
 spelling (`http://0x7f.1/`, `http://[::ffff:127.0.0.1]/`) nor a name that resolves differently the second time
-gets past it.
+gets past the check.
 """
 
 import errno
@@ -85,10 +85,10 @@ class AddressRefused(PollerError, OSError):
 
 
 class AddressGuard:
-    """Lets connects through to global unicast addresses and to `allow_cidr`, to nothing else.
+    """Allows connects only to global unicast addresses and to `allow_cidr`.
 
-    An IPv4-mapped IPv6 address is judged as its IPv4 address. Addresses that embed an IPv4 address for a
-    gateway (6to4, Teredo, NAT64) are refused unless `allow_cidr` holds the IPv6 address itself.
+    An IPv4-mapped IPv6 address is treated as its IPv4 address. Addresses that embed an IPv4 address for a
+    gateway (6to4, Teredo, NAT64) are refused unless `allow_cidr` contains the IPv6 address itself.
     """
 
     def __init__(self, allow_cidr: Sequence[Network] = ()) -> None:
@@ -167,7 +167,7 @@ def ssl_context(tls: TlsFiles | None) -> ssl.SSLContext | None:
     return context
 
 
-# ---------------------------------------------------------------- when to come again
+# ---------------------------------------------------------------- Retry-After
 
 
 def wait_seconds(retry_after: str, now: datetime) -> float | None:

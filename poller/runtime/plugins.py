@@ -20,7 +20,7 @@ NEEDED: Final[Mapping[Group, tuple[str, ...]]] = {
     SINKS: ("deliver",),
 }
 PUSHED: Final = ("attach", "close", "read")
-"""The same for a source that is pushed to."""
+"""The methods that a pushed source needs instead."""
 
 
 class UnknownType(PollerError):
@@ -28,7 +28,7 @@ class UnknownType(PollerError):
 
 
 class BrokenPlugin(PollerError):
-    """The adapter is installed and cannot be used; the text says why, and what would mend it."""
+    """The adapter is installed and cannot be used. The text gives the reason and the remedy."""
 
 
 def types(group: Group) -> list[str]:
@@ -56,7 +56,7 @@ def adapter(group: Group, type: str) -> type:
 
 
 def missing_methods(group: Group, type: str) -> list[str]:
-    """What every adapter of the group must have, and this one has not; raises as `adapter` does."""
+    """The methods that every adapter of the group needs and this one lacks; raises as `adapter` does."""
     found = adapter(group, type)
     pushed = group == SOURCES and hasattr(found, "attach")
     needed = (*ENTERED, *(PUSHED if pushed else NEEDED[group]))

@@ -1,4 +1,4 @@
-"""What a long-running command needs later, loaded at its start: with no descriptor left, nothing can be imported."""
+"""Loads modules at the start that a daemon needs later: without a free descriptor, nothing can be imported."""
 
 import codecs
 import importlib
@@ -17,7 +17,7 @@ CODECS = (
 )
 MODULES = ("email.utils", "idna.uts46data", "stringprep")
 MOST_FILES = 1 << 20
-"""So many open files are enough where the hard limit knows no bound."""
+"""The soft limit of open files if the hard limit is infinite."""
 
 
 def load_all() -> None:

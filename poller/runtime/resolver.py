@@ -1,8 +1,8 @@
-"""Names become addresses in threads of its owner's own, so that a name that is never resolved delays nobody else.
+"""Resolves names in threads of its own, so that one owner's slow name does not delay other parts of the process.
 
-`getaddrinfo` may block for tens of seconds and cannot be broken off. asyncio and uvloop run it in a few threads that
-all parts of a process share. A `Resolver` has at most `MOST_LOOKUPS` threads, one for each name that is being looked
-up; who asks for the same name waits for the same thread.
+`getaddrinfo` may block for tens of seconds and cannot be aborted. asyncio and uvloop run it in a few threads
+that all parts of a process share. A `Resolver` has at most `MOST_LOOKUPS` threads, one for each name that is
+being resolved. Calls for the same name wait for the same thread.
 """
 
 import asyncio

@@ -1,8 +1,9 @@
-"""Standard error that nobody waits for: lines go into a bounded queue, and a thread writes them.
+"""Standard error that never blocks its writers: lines go into a bounded queue, and a thread writes them in order.
 
-A pipe that nobody reads, a stopped terminal, a full disk or a reader that went away cost log lines and nothing else:
-what finds no room, or cannot be written, is dropped and counted, and `report` says so once lines get through again.
-The order is kept. At the end of the process the rest is waited for, for a moment. Imports nothing heavy.
+A pipe that is not read, a stopped terminal, a full disk or a reader that went away cost log lines and nothing
+else. Lines without room in the queue, and lines that cannot be written, are dropped and counted. `report` is
+called once lines get through again. At its end, the process waits a moment for the rest. The module imports
+nothing heavy.
 """
 
 import atexit
@@ -23,7 +24,7 @@ END_WITHIN = 2.0
 
 
 class Stderr(io.TextIOBase):
-    """Text that a thread writes to a descriptor. Every method returns at once, but `drain`."""
+    """Text that a thread writes to a descriptor. Every method except `drain` returns at once."""
 
     encoding = "utf-8"
     errors = "backslashreplace"
@@ -63,7 +64,7 @@ class Stderr(io.TextIOBase):
                 self._changed.wait(left)
 
     def flush(self) -> None:
-        """Do nothing: whoever logs must not wait."""
+        """Do nothing: the code that logs must not wait."""
 
     def writable(self) -> bool:
         """See `io.IOBase`."""
@@ -129,7 +130,7 @@ class Stderr(io.TextIOBase):
 
 
 def write_some(fd: int, text: memoryview) -> int:
-    """Write what finds room, and wait until something does; returns how much that was. Blocks."""
+    """Write a part of the text, and wait until there is room for some of it; returns its length. Blocks."""
     while True:
         try:
             return os.write(fd, text)
@@ -140,10 +141,10 @@ def write_some(fd: int, text: memoryview) -> int:
 
 
 def install() -> None:
-    """Let all of this process's standard error go through a queue: the log, warnings, libraries, tracebacks.
+    """Send all of this process's standard error through the queue: the log, warnings, libraries, tracebacks.
 
-    A standard descriptor that is closed is opened on /dev/null first: the next file that is opened would get its
-    number, and lines that are meant for stderr would be written into it.
+    Closed standard descriptors are opened on /dev/null first. Otherwise the next file to be opened would get
+    such a number, and lines for stderr would be written into the file.
     """
     for fd in (0, 1, 2):
         try:

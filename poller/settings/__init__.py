@@ -1,6 +1,7 @@
-"""Reads the configuration: every finding at once, with its place in the file, and no secret in any of them.
+"""Reads the configuration, and reports all findings at once, each with its place in the file and without secrets.
 
-`load` is what the program calls; adapters build their `Settings` on the sections and types named here.
+The program calls `load` or `load_with_doubts`. Adapters build their `Settings` on the sections and types of
+this package.
 """
 
 import os
@@ -86,9 +87,10 @@ __all__ = [
 
 
 def load(path: str | os.PathLike[str], environ: Mapping[str, str] = os.environ) -> Settings:
-    """The settings in a file; `BadConfiguration` with every finding when they cannot be used.
+    """The settings in a file; raises `BadConfiguration` with all findings if there are any.
 
-    Reads the file and the secrets' files, and imports the adapters it names; nothing else happens.
+    It reads the file and the files of secrets, and imports the adapters that the file names. It has no other
+    effects.
     """
     return load_with_doubts(path, environ)[0]
 
@@ -96,9 +98,10 @@ def load(path: str | os.PathLike[str], environ: Mapping[str, str] = os.environ) 
 def load_with_doubts(
     path: str | os.PathLike[str], environ: Mapping[str, str] = os.environ
 ) -> tuple[Settings, list[str]]:
-    """The same, with a line for each thing that cannot work although its setting is right (`contradictions`).
+    """The same as `load`, with a line for each contradiction (`contradictions`).
 
-    `check` refuses them. A daemon logs them and starts, so that an upgrade that knows more stops nobody's service.
+    The command `check` refuses contradictions. A daemon logs them and starts, so that an upgrade that finds
+    new ones does not stop a service.
     """
     file = Path(path)
     settings, findings, doubts = read_settings(file, environ)

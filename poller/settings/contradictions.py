@@ -14,7 +14,7 @@ from poller.settings.sections import Settings, SinkSettings
 from poller.settings.yaml import Path as Trail
 
 Contradiction = tuple[Trail, str]
-"""Where, and what is wrong there."""
+"""The path of a setting, and the text of what is wrong with it."""
 
 ANY_ADDRESS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, never bound to
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -35,7 +35,7 @@ def contradictions(settings: Settings) -> Iterator[Contradiction]:
 
 
 def _starving_sinks(settings: Settings) -> Iterator[Contradiction]:
-    """A kind in `only` that no source gives: its sink would wait for ever."""
+    """Kinds in `only` that no source gives. Such a sink would wait for ever."""
     given = [source.kinds for source in settings.sources.values()]
     if any(kinds is None for kinds in given):  # a plug-in, which may give anything
         return
@@ -126,7 +126,7 @@ def _first_file(path: Path) -> Path:
     return next(above for above in reversed(path.parents) if not above.is_dir())
 
 
-# ---------------------------------------------------------------- what a source needs of its account
+# ---------------------------------------------------------------- settings of the account that a source needs
 
 
 def _nowhere_to_look(settings: Settings) -> Iterator[Contradiction]:
@@ -141,7 +141,7 @@ def _nowhere_to_look(settings: Settings) -> Iterator[Contradiction]:
 
 
 def _pictures_without_urls(settings: Settings) -> Iterator[Contradiction]:
-    """A sink that fetches pictures which come as bare names, where the account does not say what they belong to."""
+    """Sinks that fetch pictures by URL, where pictures come as bare names and their account has no `cos`."""
     bare = {source.account for source in settings.sources.values() if source.names_pictures}
     for name, sink in settings.sinks.items():
         wanted = {kind for _, kind in _wanted(sink)}
@@ -156,7 +156,7 @@ def _pictures_without_urls(settings: Settings) -> Iterator[Contradiction]:
                 )
 
 
-# ---------------------------------------------------------------- what a sink finds itself
+# ---------------------------------------------------------------- contradictions that a sink reports itself
 
 
 def _sinks_own(settings: Settings) -> Iterator[Contradiction]:

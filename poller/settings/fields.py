@@ -1,4 +1,4 @@
-"""How people write addresses, networks, URLs, names, paths and secrets, and what becomes of them."""
+"""Addresses, networks, URLs, names, paths and secrets: their written forms and their values."""
 
 import ipaddress
 import os
@@ -32,7 +32,7 @@ MAX_SECRET: Final = 65536
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Listen(Written):
-    """Where to listen; written `127.0.0.1:9464` or `"[::1]:9464"`; port 0 takes any free one."""
+    """An address to bind, written `127.0.0.1:9464` or `"[::1]:9464"`. Port 0 means any free port."""
 
     PATTERN = r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}"
     EXAMPLES = ("127.0.0.1:9464", "[::1]:9464")
@@ -45,7 +45,7 @@ class Listen(Written):
 
     @property
     def loopback(self) -> bool:
-        """Whether only this machine can reach it."""
+        """Whether only this machine can reach the address."""
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
@@ -53,7 +53,7 @@ class Listen(Written):
 
     @classmethod
     def parse(cls, value: object) -> Self:
-        """Refuses a port without its host: whom to listen to is to be said."""
+        """The address for a written form. A port without a host is refused: it does not say who may connect."""
         form = 'an address is written 127.0.0.1:9464 or "[::1]:9464"'
         match = re.fullmatch(cls.PATTERN, value) if isinstance(value, str) else None
         if not isinstance(value, str) or match is None:
@@ -95,7 +95,7 @@ Cidr = Annotated[
     PlainSerializer(str, return_type=str, when_used="json"),
     WithJsonSchema({"type": "string", "examples": ["10.0.0.0/8", "127.0.0.1", "fd00::/8"]}),
 ]
-"""An IP network, written `10.0.0.0/8`, or an address of its own."""
+"""An IP network, written `10.0.0.0/8`, or a single address."""
 
 
 def _url(value: object) -> str:
@@ -149,7 +149,7 @@ HostName = Annotated[
     PlainValidator(_host_name),
     WithJsonSchema({"type": "string", "pattern": r"^[A-Za-z0-9._${}-]+$", "examples": ["cdn.example.com"]}),
 ]
-"""The name of a host, or an IPv4 address; in lower case once read."""
+"""The name of a host, or an IPv4 address. The value is in lower case."""
 
 
 def _name(value: str) -> str:
@@ -175,7 +175,7 @@ CustomerId = Annotated[
     PlainValidator(_customer_id),
     WithJsonSchema({"type": ["integer", "string"], "pattern": rf"^([0-9]{{1,20}}|.*{VARIABLE}.*)$"}),
 ]
-"""A number by which the platform knows a customer (`cmd` and `appid` are ints in its documents); also in quotes."""
+"""The platform's number of a customer, with or without quotes. The platform's documents say that it is an int."""
 
 Kind = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$", examples=["screenshot"])]
 """A kind of event."""
@@ -187,7 +187,7 @@ Pattern = Annotated[str, Field(min_length=1, max_length=256, examples=["room-*",
 
 
 def _path(value: object, info: ValidationInfo) -> Path:
-    """The path, made absolute from the folder of the file it is written in."""
+    """The absolute path. A relative path starts from the folder of the configuration file."""
     if isinstance(value, Path):
         value = str(value)
     if not isinstance(value, str) or not value or "\0" in value:
@@ -233,30 +233,30 @@ _PATH_SCHEMA: Final = WithJsonSchema({"type": "string", "minLength": 1})
 FilePath = Annotated[
     Path, PlainValidator(_path), PlainSerializer(str, return_type=str, when_used="json"), _PATH_SCHEMA
 ]
-"""A path, relative to the folder of the configuration file; absolute once read."""
+"""A path, written relative to the folder of the configuration file or absolute. The value is absolute."""
 
 ResolvedPath = Annotated[
     Path, PlainValidator(_resolved), PlainSerializer(str, return_type=str, when_used="json"), _PATH_SCHEMA
 ]
-"""The same with all links followed: what lies beside the file is found under whatever name it is reached by."""
+"""A `FilePath` with all symbolic links resolved: the files beside it are the same, whichever link names it."""
 
 ReadableFile = Annotated[
     Path, PlainValidator(_readable), PlainSerializer(str, return_type=str, when_used="json"), _PATH_SCHEMA
 ]
-"""A path to a file that can be read and is not empty when the settings are."""
+"""The path of a file that was readable and not empty when the settings were read."""
 
 
 _UNSEEN: Final = frozenset(
     "\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180e\u180f\u2800\u3164\uffa0"
 )
-"""Characters that no eye finds although Unicode does not class them as formats or blanks."""
+"""Invisible characters that Unicode does not class as formats or blanks."""
 
 
 def visible(secret: str) -> str:
-    """A secret without a byte order mark before it and line ends behind it.
+    """A secret without the byte order mark before it and the line ends after it.
 
-    Any other invisible character would make a wrong secret that looks right: it is a finding, which says
-    which character it is and nothing of the secret.
+    Any other invisible character is a finding, because the secret would be wrong and look right. The finding
+    names the character and shows nothing of the secret.
     """
     text = secret.removeprefix("\ufeff").rstrip("\r\n")
     if not text.strip():
@@ -321,10 +321,10 @@ def _secrets_file(value: object, info: ValidationInfo) -> str:
 Secret = Annotated[
     SecretStr, BeforeValidator(_secret), WithJsonSchema({"type": ["string", "integer"], "minLength": 1})
 ]
-"""Text that is never shown: `get_secret_value()` gives it."""
+"""Text that is never shown. `get_secret_value()` returns it."""
 
 SecretFile = Annotated[SecretStr, BeforeValidator(_secret_file), _PATH_SCHEMA]
-"""The path of a file that holds a secret; its value is the secret, read once, without its last newline."""
+"""The path of a file with a secret. The value is the secret, read once, without the line ends after it."""
 
 SecretsFile = Annotated[SecretStr, BeforeValidator(_secrets_file), _PATH_SCHEMA]
-"""The path of a file that holds secrets, one a line; its value is the lines."""
+"""The path of a file with secrets, one a line. The value is these lines, without empty ones."""

@@ -1,4 +1,4 @@
-"""Turns what pydantic says into findings: where in the file, in our words, and no secret."""
+"""Turns pydantic's errors into findings: with a place in the file, in our own words, without secrets."""
 
 import difflib
 import re
@@ -61,7 +61,7 @@ _LITERAL: Final = re.compile("'([^']*)'")
 
 
 def findings_of(error: ValidationError, model: type[BaseModel], root: Node, prefix: Path) -> list[Finding]:
-    """One finding for each place; what stands for something refused earlier is passed over."""
+    """One finding for each path. Errors that follow from an earlier finding are left out."""
     found: dict[Path, Finding] = {}
     for detail in error.errors(include_url=False):
         if not _said_already(detail, root, prefix):
@@ -71,7 +71,7 @@ def findings_of(error: ValidationError, model: type[BaseModel], root: Node, pref
 
 
 def _said_already(detail: ErrorDetails, root: Node, prefix: Path) -> bool:
-    """Whether it follows from another finding: from something refused, or from an item that is not usable."""
+    """Whether an error follows from another finding: from a value that was refused, or from an unusable item."""
     if detail["type"] == "extra_forbidden":
         return str(detail["loc"][-1]).startswith(BROKEN)
     if isinstance(detail["input"], str) and detail["input"].startswith(BROKEN):
@@ -84,7 +84,7 @@ def _said_already(detail: ErrorDetails, root: Node, prefix: Path) -> bool:
 
 
 def close(word: str, known: Iterable[str]) -> str:
-    """`, did you mean …?`, or nothing when nothing is near."""
+    """`, did you mean …?` with the closest known word; empty if no word is close."""
     names = list(known)
     near = difflib.get_close_matches(word, names, n=1)
     near = near or [name for name in names if len(word) > 2 and (word in name or name in word)]
@@ -108,7 +108,7 @@ def _finding(detail: ErrorDetails, model: type[BaseModel], root: Node, prefix: P
     return Finding(place=place, path=path, text=_text(detail, section_at(model, loc[:-1]), node))
 
 
-# ---------------------------------------------------------------- where
+# ---------------------------------------------------------------- places
 
 
 def find(node: Node | None, path: Path) -> Node | None:
@@ -125,7 +125,7 @@ def find(node: Node | None, path: Path) -> Node | None:
 
 
 def key_place(root: Node, path: Path) -> Place:
-    """Where the key stands; for a key that is not there, the key of the section it is missing in."""
+    """The place of a key. For a missing key: the key of the section that lacks it."""
     if not path:
         return START
     parent = find(root, path[:-1])
@@ -136,7 +136,7 @@ def key_place(root: Node, path: Path) -> Place:
 
 
 def value_place(root: Node, path: Path) -> Place:
-    """Where the value stands; for one that is not there, the key of the section it is missing in."""
+    """The place of a value. For a missing value: the key of the section that lacks it."""
     node = find(root, path)
     return node.place if node is not None else key_place(root, path)
 
@@ -149,11 +149,11 @@ def _real(root: Node, path: Path) -> Path:
     return real
 
 
-# ---------------------------------------------------------------- what
+# ---------------------------------------------------------------- texts
 
 
 def section_at(model: type[BaseModel], loc: Sequence[str | int]) -> type[BaseModel] | None:
-    """The section's class that a path inside another section leads to, if it leads to one."""
+    """The class of the section at a path inside `model`; None if the path leads to no section."""
     annotation: object = model
     for part in loc:
         current = _section_class(annotation)
@@ -173,7 +173,7 @@ def _section_class(annotation: object) -> type[BaseModel] | None:
 
 
 def _options(annotation: object) -> list[object]:
-    """The branches of a union, bare; the type itself for anything else."""
+    """The branches of a union without annotations; for any other type, the type itself."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _options(arguments[0])
@@ -183,7 +183,7 @@ def _options(annotation: object) -> list[object]:
 
 
 def _item_type(annotation: object) -> object:
-    """What a list holds, or a mapping under its keys."""
+    """The type of the items of a list, or of the values of a mapping."""
     for option in _options(annotation):
         origin, arguments = get_origin(option), get_args(option)
         if isinstance(origin, type) and arguments:

@@ -1,4 +1,4 @@
-"""Reads the configuration's file section by section; what is wrong is collected with its place."""
+"""Reads the configuration file section by section, and collects findings with their places."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -37,7 +37,7 @@ BASES: Final[Mapping[plugins.Group, type[Section]]] = {
 
 
 def lines(findings: Sequence[Finding], file: Path) -> list[str]:
-    """The findings as people see them, in the order of the file, each once."""
+    """The findings as lines of text, in the order of the file, without repetitions."""
     ordered = sorted(findings, key=lambda finding: (finding.place.line, finding.place.column))
     return list(dict.fromkeys(finding.line(str(file)) for finding in ordered))
 
@@ -45,7 +45,7 @@ def lines(findings: Sequence[Finding], file: Path) -> list[str]:
 def read_settings(
     file: Path, environ: Mapping[str, str]
 ) -> tuple[Settings | None, list[Finding], list[Finding]]:
-    """All settings, what is wrong with them, and what cannot work although each setting is right."""
+    """The settings (None if they cannot be used), the findings, and the contradictions."""
     _, reading, findings = read_values(file, environ)
     if reading is None:
         return None, findings, []
@@ -56,7 +56,7 @@ def read_settings(
 def read_values(
     file: Path, environ: Mapping[str, str]
 ) -> tuple[dict[str, object], "DocumentReader | None", list[Finding]]:
-    """The file's content, and what reads its sections; none where the file as a whole cannot be read."""
+    """The content of the file, a reader of its sections, and findings. No reader if the file cannot be read at all."""
     text, unreadable = _read(file)
     if unreadable is not None:
         return {}, None, [unreadable]
@@ -97,7 +97,7 @@ def _read(file: Path) -> tuple[str, Finding | None]:
 
 
 class _File(Section):
-    """The file as far as the core knows it; adapters' sections are theirs to read."""
+    """The file without the settings of adapters, which the adapters' own classes read."""
 
     accounts: dict[Name, AccountSettings] = Field(min_length=1)
     sources: dict[Name, dict[str, Any]] = Field(min_length=1)
@@ -110,7 +110,7 @@ class _File(Section):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DocumentReader:
-    """One file being read; what is wrong goes to `findings`, and what cannot work all the same to `doubts`."""
+    """Reads the sections of one file. Faults are added to `findings`, contradictions to `doubts`."""
 
     node: Node
     content: dict[str, object]
@@ -119,7 +119,7 @@ class DocumentReader:
     doubts: list[Finding]
 
     def settings(self) -> Settings | None:
-        """All sections read, each on its own, so that each says what is wrong with it."""
+        """Read all sections, each independently, so that all findings are collected; None if there are any."""
         core = self.section(_File, self.content, ())
         sources = self._adapters(plugins.SOURCES, "sources")
         sinks = self._adapters(plugins.SINKS, "sinks")
@@ -146,7 +146,7 @@ class DocumentReader:
         return {name: self.adapter(group, value, (key, name)) for name, value in entries}
 
     def adapter(self, group: plugins.Group, value: object, path: Trail) -> Section | None:
-        """One adapter's settings, read by its own class; nothing where `_File` has said it already."""
+        """The settings of one adapter, read by its own class; None after a finding, of this method or of `_File`."""
         if not isinstance(value, dict):
             return None
         kind = value.get("type", None)
@@ -180,7 +180,7 @@ class DocumentReader:
         return None
 
     def section(self, model: type[S], value: object, path: Trail) -> S | None:
-        """One section; None where something in it is wrong."""
+        """Read one section; None after a finding in it."""
         try:
             return model.model_validate_json(json.dumps(value), strict=True, context={"folder": self.folder})
         except ValidationError as error:
@@ -199,7 +199,7 @@ class DocumentReader:
                 self.find(("sources", name, "account"), text)
 
     def find(self, path: Trail, text: str) -> None:
-        """Note that something is wrong."""
+        """Add a finding at a path."""
         self.findings.append(Finding(place=value_place(self.node, path), path=path, text=text))
 
 

@@ -1,12 +1,15 @@
-"""What the text of one YAML value means: its type, its variables, and the traps in it.
+"""The meaning of a YAML scalar: its type, its variables, and its traps.
 
-YAML 1.1 reads `0123` as 83, `1:30` as 90 and `no` as false. Readers differ and people are surprised, so a
-plain scalar that two readers would read differently is refused.
+Traps
+    YAML 1.1 reads `0123` as 83, `1:30` as 90 and `no` as false. Other readers differ, and people are
+    surprised. A plain scalar that two readers would read differently is refused.
 
-`${NAME}` is replaced inside values, after parsing, so that no value can bring in YAML of its own; `$$` is a
-dollar; a dollar before anything else is itself, except that a whole value `$NAME` is refused as a slip.
-What was replaced is typed as a plain scalar if it was written as one, and is never a trap: it is text when
-the number it spells would not be written the same way.
+Variables
+    `${NAME}` is replaced inside values. That happens after parsing, so that a variable cannot add YAML. `$$`
+    is a dollar. Any other dollar stands for itself, except that a whole value `$NAME` is refused as a slip.
+
+    After replacing, a plain scalar gets a type as usual, and is never a trap. Digits that a number would not
+    be written with, such as `0123`, stay text.
 """
 
 import re
@@ -18,7 +21,7 @@ MAX_DIGITS: Final = 18
 # ---------------------------------------------------------------- variables
 
 HALF: Final = re.compile("[\ud800-\udfff]")
-"""Half a character: what is left of bytes that were no UTF-8, or of an escape cut in two."""
+"""Half a character (a lone surrogate): the rest of bytes that were not UTF-8, or of an escape that was cut."""
 
 _DOLLAR: Final = re.compile(r"\$(?:\$|\{([^}]*)(\}?))")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -26,7 +29,7 @@ _BARE_NAME: Final = re.compile(r"\$[A-Z_][A-Z0-9_]*")
 
 
 def expand(text: str, environ: Mapping[str, str]) -> tuple[str, str | None]:
-    """The text with its variables replaced, and what is wrong with them; names are told, values never."""
+    """The text with its variables replaced, and what is wrong with them, if anything. The latter shows no values."""
     if _BARE_NAME.fullmatch(text):
         return text, "$NAME is not replaced: write ${NAME}, or $$NAME for the text itself"
     wrong: list[str] = []
@@ -59,7 +62,7 @@ def _variable_problem(name: str, closed: str, environ: Mapping[str, str]) -> str
 
 
 def typed(text: str) -> object:
-    """The value of a plain scalar; a number is one only if it would be written this way again."""
+    """The value of a plain scalar. Digits are a number only if the number is written in exactly this form."""
     if text in {"", "~", "null", "Null", "NULL"}:
         return None
     if text in {"true", "True", "TRUE", "false", "False", "FALSE"}:
@@ -91,7 +94,7 @@ TRAPS: Final = (
 
 
 def trap(text: str) -> str | None:
-    """What is wrong with a plain scalar that readers of YAML read differently; it is never shown."""
+    """What is wrong with a plain scalar that readers of YAML read differently; None if nothing. It shows no values."""
     for pattern, remedy in TRAPS:
         if re.fullmatch(pattern, text, re.DOTALL):
             return remedy

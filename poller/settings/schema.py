@@ -1,4 +1,4 @@
-"""The configuration's JSON Schema, for editors, with the settings of every adapter that is installed here."""
+"""The JSON Schema of the configuration, for editors, with the settings of all installed adapters."""
 
 from functools import reduce
 from operator import or_
@@ -16,7 +16,7 @@ WRITTEN: Final = {"duration": written_duration, "size": written_size}
 
 
 def schema() -> dict[str, Any]:
-    """The schema; adapters that cannot be imported here (an extra is not installed) are left out."""
+    """The schema, without adapters that cannot be imported (for example because an extra is not installed)."""
     sources = _adapters(plugins.SOURCES, SourceSettings)
     sinks = _adapters(plugins.SINKS, SinkSettings)
     model = create_model(
@@ -31,7 +31,7 @@ def schema() -> dict[str, Any]:
 
 
 class _Generator(GenerateJsonSchema):
-    """Writes defaults the way people do."""
+    """Writes defaults in their written form."""
 
     def encode_default(self, dft: Any) -> Any:
         return str(dft) if isinstance(dft, Written) else super().encode_default(dft)
@@ -42,7 +42,7 @@ def _field(name: str) -> Any:
 
 
 def _adapters(group: plugins.Group, base: type[Section]) -> Any:
-    """One type for all adapters of a group, told apart by `type`."""
+    """One type for all adapters of a group: a union that is discriminated by `type`."""
     models = [model for name in plugins.types(group) for model in _adapter(group, name, base)]
     if len(models) < 2:
         return models[0] if models else base
@@ -66,7 +66,7 @@ def _adapter(group: plugins.Group, name: str, base: type[Section]) -> list[type[
 
 
 def _written_defaults(found: object) -> object:
-    """The schema with durations and sizes as they are written, where pydantic left the bare number."""
+    """The schema with defaults of durations and sizes in their written form, where pydantic left bare numbers."""
     if isinstance(found, list):
         return [_written_defaults(item) for item in found]
     if not isinstance(found, dict):

@@ -1,4 +1,4 @@
-"""The sections of the configuration that the core knows; adapters bring their own, built on these."""
+"""The sections of the configuration that all adapters share. An adapter's own section is built on one of these."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -33,7 +33,7 @@ from poller.settings.units import Duration, Rate, Size, duration_between, size_b
 
 
 class Section(BaseModel):
-    """The base of all settings: frozen, no key but the declared ones, no value in an error's text."""
+    """The base of all settings: frozen, without undeclared keys, and without values in the text of errors."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -48,7 +48,7 @@ class Section(BaseModel):
 
 
 class Only(Section):
-    """Which events a sink takes; what is left out does not restrict."""
+    """Selects the events that a sink takes. A setting that is left out does not restrict."""
 
     kinds: Annotated[
         tuple[Kind, ...] | None,
@@ -57,47 +57,47 @@ class Only(Section):
     streams: Annotated[
         tuple[Pattern, ...] | None,
         Field(
-            min_length=1, description="Shell globs; an event is taken if one of them matches its stream id."
+            min_length=1, description="Shell globs. An event is taken if one of them matches its stream id."
         ),
     ] = None
 
 
 class BatchSettings(Section):
-    """How many events travel together."""
+    """How many events are delivered together."""
 
     max_events: int = Field(default=1, ge=1, le=1000, description="The most events in one batch, 1 to 1000.")
     max_wait: Annotated[Duration, duration_between("0s", "5m")] = Field(
-        default=0.0, description="How long a batch that is not full waits for more events."
+        default=0.0, description="How long a batch waits for more events while it is not full."
     )
 
 
 class SinkSettings(Section):
-    """What every sink has; an adapter's own settings build on it and may have other defaults."""
+    """The settings of every sink. An adapter's own settings build on them and may have other defaults."""
 
-    type: str = Field(description="Which adapter carries the events out.")
-    only: Only | None = Field(default=None, description="Which events this sink takes; all, if left out.")
+    type: str = Field(description="The adapter that delivers the events.")
+    only: Only | None = Field(default=None, description="The events that this sink takes; by default all.")
     order: Literal["none", "stream"] = Field(
         default="none",
-        description="With stream, the events of each stream arrive in order, also under retries.",
+        description="With stream, the events of each stream are delivered in order, even after retries.",
     )
     timeout: Annotated[Duration, duration_between("1ms", "1h")] = Field(
         default=30.0, description="How long one delivery may take before it counts as failed."
     )
-    concurrency: int = Field(default=1, ge=1, le=256, description="How many batches are carried at once.")
-    rate: Rate | None = Field(default=None, description="The most deliveries attempted in a period of time.")
+    concurrency: int = Field(default=1, ge=1, le=256, description="How many batches are in hand at once.")
+    rate: Rate | None = Field(default=None, description="The most attempts in a period; by default no limit.")
     give_up_after: Annotated[Duration, duration_between("0s", "365d")] = Field(
         default=259_200.0,
-        description="The age, from its first attempt, at which a delivery becomes a dead letter.",
+        description="How long after its first attempt an event that still fails becomes a dead letter.",
     )
-    batch: BatchSettings = Field(default=BatchSettings(), description="How many events travel together.")
+    batch: BatchSettings = Field(default=BatchSettings(), description="How events are put into batches.")
 
     fetches_pictures: ClassVar[bool] = False
-    """Whether it fetches pictures by their URLs, and so can do nothing with one that has none."""
+    """Whether the sink fetches pictures by their URLs, so that it needs events with URLs."""
 
     def contradictions(self, accounts: Mapping[str, "AccountSettings"]) -> Iterator[tuple[str, str]]:
-        """What cannot work with these accounts, although each setting is right: a setting's name, and what is wrong.
+        """Valid settings that cannot work with these accounts: the name of a setting, and the text of what is wrong.
 
-        `accounts` are those whose events may come to this sink, by name.
+        `accounts` are the accounts, by name, whose events this sink may get.
         """
         yield from ()
 
@@ -109,7 +109,7 @@ class SinkSettings(Section):
     @field_validator("batch", "only", mode="after")
     @classmethod
     def _rest_from_the_adapter(cls, value: Section | None, info: ValidationInfo) -> Section | None:
-        """What is left out of a section is as the adapter has it, not as the base has it."""
+        """Fill a section with the adapter's defaults instead of the base's."""
         default = cls.model_fields[info.field_name or ""].default
         if value is None or not isinstance(default, Section):
             return value
@@ -118,42 +118,42 @@ class SinkSettings(Section):
 
 
 class SourceSettings(Section):
-    """What every source has."""
+    """The settings of every source."""
 
     kinds: ClassVar[frozenset[str] | None] = None
-    """The kinds of event that it gives; None where that is not known."""
+    """The kinds of event that the source gives; None if they are not known."""
     needs: ClassVar[tuple[str, ...]] = ()
-    """The sections of its account (`cos`, `vod`) without which its events have no URL."""
+    """The sections of the account (`cos`, `vod`) that the source needs to build the URLs of its events."""
     names_pictures: ClassVar[bool] = False
-    """Whether its pictures come as bare names, which have a URL only by the `cos` of its account."""
+    """Whether pictures come as bare names, so that their URLs need the `cos` of the account."""
 
-    type: str = Field(description="Which adapter fetches the events.")
-    account: str = Field(description="The name of the account, under accounts, that it belongs to.")
+    type: str = Field(description="The adapter that gets the events.")
+    account: str = Field(description="The account of the source: a name under accounts.")
 
 
 class SpoolSettings(Section):
-    """What every spool has."""
+    """The settings of every spool."""
 
-    type: str = Field(description="Which engine keeps the events.")
+    type: str = Field(description="The engine that keeps the events.")
     retain: Annotated[Duration, duration_between("0s", "365d")] = Field(
-        default=86_400.0, description="How long settled events are kept, from when they were received."
+        default=86_400.0, description="How long settled events are kept after they were received."
     )
     retain_dead: Annotated[Duration, duration_between("0s", "3650d")] = Field(
-        default=2_592_000.0, description="How long dead letters are kept, from when they were given up."
+        default=2_592_000.0, description="How long dead letters are kept after they were given up."
     )
     retain_quarantine: Annotated[Duration, duration_between("0s", "3650d")] = Field(
-        default=2_592_000.0, description="How long what could not be read is kept, from when it was received."
+        default=2_592_000.0, description="How long messages that could not be read are kept in quarantine."
     )
 
 
 class JournalSettings(Section):
-    """The notebook of raw pages."""
+    """The journal of raw pages."""
 
     path: ResolvedPath | None = Field(
-        default=None, description="The journal's file; beside the spool, if left out."
+        default=None, description="The journal's file; by default a file beside the spool."
     )
     size: Annotated[Size, size_between("16MiB", "4GiB")] = Field(
-        default=64 * 2**20, description="The space set aside for it, 16MiB to 4GiB."
+        default=64 * 2**20, description="The size of the file, which is written in advance: 16MiB to 4GiB."
     )
 
 
@@ -161,15 +161,15 @@ class JournalSettings(Section):
 
 
 class TlsSettings(Section):
-    """Certificates for connections that are made; all are PEM files."""
+    """Certificates for outgoing connections, in PEM files."""
 
     ca_file: ReadableFile | None = Field(
-        default=None, description="The authorities to trust instead of the system's."
+        default=None, description="The certificate authorities to trust instead of the system's."
     )
-    cert_file: ReadableFile | None = Field(default=None, description="The client certificate to show.")
+    cert_file: ReadableFile | None = Field(default=None, description="The client certificate to present.")
     key_file: ReadableFile | None = Field(default=None, description="The client certificate's private key.")
     _contents: bytes = PrivateAttr(b"")
-    """A digest of the files, so that settings with a renewed certificate behind the same path are not equal."""
+    """A digest of the files' contents, so that settings differ when a certificate at the same path was renewed."""
 
     @model_validator(mode="after")
     def _both_or_none(self) -> Self:
@@ -183,7 +183,7 @@ class TlsSettings(Section):
     def _know_contents(self) -> Self:
         digest = hashlib.blake2b()
         for path in (self.ca_file, self.cert_file, self.key_file):
-            with suppress(OSError):  # was just read; whoever opens it in earnest says why it cannot be
+            with suppress(OSError):  # was readable a moment ago; the connection reports the error
                 digest.update(b"" if path is None else path.read_bytes())
             digest.update(b"\0")
         self._contents = digest.digest()
@@ -191,13 +191,13 @@ class TlsSettings(Section):
 
 
 class CosSettings(Section):
-    """Where pictures are: a bucket and its owner, or a URL of one's own."""
+    """Where pictures are: a bucket and its customer id, or a base URL."""
 
     bucket: str | None = Field(
         default=None, pattern=r"^[a-z0-9-]{1,63}$", description="The bucket of the pictures."
     )
     app_id: CustomerId | None = Field(default=None, description="The customer id that the bucket belongs to.")
-    base_url: Url | None = Field(default=None, description="What picture names are appended to instead.")
+    base_url: Url | None = Field(default=None, description="Instead: a URL to which names are appended.")
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -209,12 +209,12 @@ class CosSettings(Section):
 
 
 class VodSettings(Section):
-    """Where recordings are: a business's id, or a URL of one's own."""
+    """Where recordings are: a business id, or a base URL."""
 
     biz_id: CustomerId | None = Field(
         default=None, description="The business id, as in BIZ_ID.vod.myqcloud.com."
     )
-    base_url: Url | None = Field(default=None, description="What recording names are appended to instead.")
+    base_url: Url | None = Field(default=None, description="Instead: a URL to which ids are appended.")
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -226,31 +226,31 @@ class VodSettings(Section):
 
 
 class AccountSettings(Section):
-    """A customer of the platform, and how to speak for it."""
+    """A customer of the platform, with the credentials for its calls."""
 
     endpoint: Url = Field(
-        default="http://fcgi.video.qcloud.com/common_access", description="The platform's interface."
+        default="http://fcgi.video.qcloud.com/common_access", description="The URL of the platform's API."
     )
     app_id: CustomerId = Field(description="The platform's customer id.")
     app_id_param: Literal["cmd", "appid"] = Field(
-        default="cmd", description="What the interface calls the customer id: cmd (2016) or appid (2017 on)."
+        default="cmd", description="The API's name of the customer id: cmd (2016) or appid (2017 on)."
     )
     key: Secret | None = Field(
-        default=None, description="The key that signs; better ${NAME} than the key itself."
+        default=None, description="The key that signs calls; prefer ${NAME} to the key itself."
     )
-    key_file: SecretFile | None = Field(default=None, description="A file that holds the key.")
+    key_file: SecretFile | None = Field(default=None, description="A file that contains the key.")
     cos: CosSettings | None = Field(default=None, description="Where pictures are.")
     hosts: tuple[HostName, ...] = Field(
         default=(),
-        description="The account's own domains (of a CDN) that pictures come from, besides those of its bucket.",
+        description="Further domains that pictures come from, such as a CDN's, besides those of the bucket.",
     )
     vod: VodSettings | None = Field(default=None, description="Where recordings are.")
     rate: Rate = Field(
         default=Rate(limit=20, period=1.0),
-        description="The most calls to the platform, over all of its sources.",
+        description="The most calls to the platform, for all sources of the account together.",
     )
     proxy: Url | None = Field(
-        default=None, description="An HTTP proxy; those of the environment are ignored."
+        default=None, description="An HTTP proxy. Proxies of the environment are ignored."
     )
     tls: TlsSettings | None = Field(default=None, description="Certificates for the endpoint.")
 
@@ -263,7 +263,7 @@ class AccountSettings(Section):
 
     @property
     def key_value(self) -> str:
-        """The key, wherever it came from."""
+        """The key, from `key` or `key_file`."""
         given = self.key or self.key_file
         assert given is not None
         return given.get_secret_value()
@@ -287,17 +287,17 @@ def _one_secret(section: Section, secret: str, secret_file: str) -> None:
 
 
 class AdminSettings(Section):
-    """The port an operator looks at."""
+    """The port for metrics, health and status."""
 
-    listen: Listen = Field(default=Listen(host="127.0.0.1", port=9464), description="Where to listen.")
+    listen: Listen = Field(default=Listen(host="127.0.0.1", port=9464), description="The address to bind.")
     sink_age_limit: Annotated[Duration, duration_between("1s", "365d")] = Field(
         default=900.0,
-        description="A sink whose oldest event waits longer than this makes /readyz say so.",
+        description="/readyz reports a sink whose oldest pending event waits longer than this.",
     )
     token: Secret | None = Field(
-        default=None, description="What a request must bring; better ${NAME} than itself."
+        default=None, description="The token that a request must send; prefer ${NAME} to it."
     )
-    token_file: SecretFile | None = Field(default=None, description="A file that holds the token.")
+    token_file: SecretFile | None = Field(default=None, description="A file that contains the token.")
 
     @model_validator(mode="after")
     def _loopback_or_token(self) -> Self:
@@ -308,19 +308,19 @@ class AdminSettings(Section):
 
     @property
     def token_value(self) -> str | None:
-        """The token, wherever it came from; None where none is asked for."""
+        """The token, from `token` or `token_file`; None if requests need no token."""
         given = self.token or self.token_file
         return given.get_secret_value() if given is not None else None
 
 
 class LogSettings(Section):
-    """What is logged, and how; always to stderr."""
+    """The log, which always goes to stderr."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="The least that is told."
+        default="info", description="The lowest level to log."
     )
     format: Literal["auto", "console", "json"] = Field(
-        default="auto", description="For people or machines; auto is console on a terminal, json otherwise."
+        default="auto", description="The format of the log. auto is console on a terminal, json otherwise."
     )
 
 
@@ -336,9 +336,9 @@ class Settings(Section):
     spool: SerializeAsAny[SpoolSettings] = Field(
         description="Where events are kept until every sink has them."
     )
-    journal: JournalSettings = Field(default=JournalSettings(), description="The notebook of raw pages.")
+    journal: JournalSettings = Field(default=JournalSettings(), description="The journal of raw pages.")
     sinks: Mapping[Name, SerializeAsAny[SinkSettings]] = Field(min_length=1, description="Where events go.")
     admin: AdminSettings | None = Field(
-        default=None, description="The port for metrics and health; none by default."
+        default=None, description="The port for metrics, health and status; by default none."
     )
-    log: LogSettings = Field(default=LogSettings(), description="What is logged, and how.")
+    log: LogSettings = Field(default=LogSettings(), description="The level and the format of the log.")

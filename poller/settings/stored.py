@@ -1,7 +1,8 @@
-"""What the operator's commands need of the configuration: where the spool lies, and the names of sources and sinks.
+"""Reads the part of the configuration that the operator's commands need.
 
-No secret's file is read, and what is wrong in other places does not matter: a command must run when a credential is
-missing or when another section is broken.
+The commands need the spool, the journal's path, and the names of sources and sinks. They must work when a
+credential is missing or another section is broken. So no file with a secret is read, and findings in other
+sections are ignored.
 """
 
 import json
@@ -28,15 +29,16 @@ from poller.settings.sections import (
 from poller.settings.yaml import BROKEN
 
 NEEDED: Final = ("only", "order", "batch")
-"""What decides which events of the spool a sink still lacks, and in which groups."""
+"""The settings that decide which events of the spool are pending for a sink, and how they are grouped."""
 UNUSED: Final = "unused-in-place-of-a-secret"
 
 
 def load_stored(path: str | os.PathLike[str], environ: Mapping[str, str] = os.environ) -> Settings:
-    """The settings without secrets; `BadConfiguration` where spool or journal's path or a sink's choice is wrong.
+    """The settings without secrets.
 
-    Accounts are those that can be read without their keys, which have a placeholder. A source or a sink has the
-    settings that all have in common, a source all of its own where these can be read.
+    Raises `BadConfiguration` for findings in the spool, in the journal's path, and in `only`, `order` or
+    `batch` of a sink. Accounts have placeholders for their keys; an account that cannot be read is left out.
+    A sink has only the settings that all sinks share. A source has all of its settings if they can be read.
     """
     file = Path(path)
     content, reading, findings = read_values(file, environ)
@@ -78,7 +80,7 @@ def _kind(value: Mapping[str, object]) -> str:
 
 
 def _sink(reading: DocumentReader, name: str, value: dict[str, object]) -> SinkSettings | None:
-    """The common part of a sink, with its adapter's defaults."""
+    """The settings of a sink that all sinks share, with its adapter's defaults."""
     kept = {**_some(value, NEEDED), "type": _kind(value)}
     return reading.section(_sink_model(_kind(value)), kept, ("sinks", name))
 
@@ -109,7 +111,7 @@ def _readable_accounts(content: Mapping[str, object], folder: Path) -> dict[str,
 
 
 def _read(model: type[Section], value: object, folder: Path) -> Any:
-    """A section with placeholders for its secrets; None where it cannot be read."""
+    """A section with placeholders for its secrets; None if it cannot be read."""
     if not isinstance(value, dict):
         return None
     try:

@@ -1,7 +1,7 @@
-"""How people write durations, sizes and rates, and what becomes of them.
+"""Durations, sizes and rates: their written forms and their values.
 
-A type here takes the written form from a file, and the value itself as well where settings are built in code
-(a duration as a float of seconds, a size as an int of bytes).
+A type here accepts the written form from a file. Where settings are built in code, it also accepts the value
+itself: a duration as a float of seconds, a size as an int of bytes.
 """
 
 import re
@@ -23,9 +23,10 @@ VARIABLE: Final = r"\$\{[A-Za-z_][A-Za-z0-9_]*\}"
 
 
 def wrong(text: str, *, at: str | None = None, echo: bool = False) -> PydanticCustomError:
-    """An error with our own words; `at` names the key it belongs to, where that is not the section itself.
+    """An error with our own text. `at` names a key of the section, if the error belongs to the key.
 
-    With `echo` the value is shown, as it is written in the file: never for what could be a secret.
+    With `echo` the message shows the value as written in the file. Never use it for a value that could be a
+    secret.
     """
     return PydanticCustomError("poller", "{text}", {"text": text, "at": at, "echo": echo})
 
@@ -35,7 +36,7 @@ def _from_file(info: ValidationInfo) -> bool:
 
 
 def is_number(value: object) -> bool:
-    """Whether it is an int or a float; Python's booleans are ints, ours are not."""
+    """Whether a value is an int or a float. A boolean is not a number here, although it is an int in Python."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -59,7 +60,7 @@ def _duration(value: object, info: ValidationInfo) -> float:
 
 
 def written_duration(seconds: float) -> str:
-    """The shortest way to write it: 5400.0 is `90m`."""
+    """The shortest written form of a duration: 5400.0 is `90m`."""
     for unit in ("d", "h", "m", "s"):
         if seconds and seconds % _SECONDS[unit] == 0:
             return f"{int(seconds / _SECONDS[unit])}{unit}"
@@ -119,7 +120,7 @@ def _size(value: object, info: ValidationInfo) -> int:
 
 
 def written_size(size: int) -> str:
-    """The shortest way to write it: 20971520 is `20MiB`."""
+    """The shortest written form of a size: 20971520 is `20MiB`."""
     for unit in ("TiB", "GiB", "MiB", "KiB"):
         if size and size % _BYTES[unit] == 0:
             return f"{size // _BYTES[unit]}{unit}"
@@ -177,14 +178,14 @@ def _between(lowest: float, highest: float, low: str, high: str) -> Between:
 
 
 class Written:
-    """What records with a written form share: the form from a file, the record itself from code."""
+    """Base of records with a written form: a file has the form, and code may pass the record itself."""
 
     PATTERN: str
     EXAMPLES: tuple[str, ...]
 
     @classmethod
     def parse(cls, value: object) -> Self:
-        """The record that the written form stands for."""
+        """The record for a written form; raises `wrong`."""
         raise NotImplementedError
 
     @classmethod
@@ -218,7 +219,7 @@ class Rate(Written):
 
     @classmethod
     def parse(cls, value: object) -> Self:
-        """Refuses what a throttle would misread: 0, fractions, a number without its period."""
+        """The rate for a written form. Zero, fractions and a number without a period are refused."""
         if is_number(value):
             raise wrong("a rate needs its period: write 20/s or 100/m", echo=True)
         if not isinstance(value, str):

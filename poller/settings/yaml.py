@@ -1,4 +1,4 @@
-"""YAML as a configuration means it: every value with its place, every trap a finding with its remedy.
+"""Parses YAML for a configuration: every value has its place, and every trap is a finding with a remedy.
 
 Anchors, aliases, merge keys, tags, duplicate keys and second documents are refused.
 """
@@ -13,7 +13,7 @@ import yaml
 from poller.settings.scalars import HALF, expand, trap, typed
 
 BROKEN: Final = "\N{REPLACEMENT CHARACTER} not usable: a finding says why"
-"""Stands in `values` for what is not usable; whoever refuses it need not say so again."""
+"""Replaces an unusable value in the result of `values`. It has a finding already and needs no other."""
 
 MAX_DEPTH: Final = 24
 
@@ -22,7 +22,7 @@ Path = tuple[str | int, ...]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Place:
-    """Where something stands in the file; both count from 1."""
+    """A place in the file. Lines and columns count from 1."""
 
     line: int
     column: int
@@ -33,14 +33,14 @@ START: Final = Place(line=1, column=1)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """One thing wrong with the file; `path` leads to it, and is empty for the file as a whole."""
+    """A fault in the file. `path` leads to it, and is empty for a fault of the whole file."""
 
     place: Place
     path: Path
     text: str
 
     def line(self, file: str) -> str:
-        """The finding as people see it, on one line."""
+        """The finding as one line of text."""
         return one_line(f"{file}:{self.place.line}:{self.place.column}: {dotted(self.path)}: {self.text}")
 
 
@@ -55,7 +55,7 @@ class ScalarNode:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MappingNode:
-    """Keys in their order, each with its own place and its value."""
+    """A mapping: its keys in order, each with its place and its value."""
 
     place: Place
     entries: Mapping[str, tuple[Place, "Node"]]
@@ -71,7 +71,7 @@ class SequenceNode:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BrokenNode:
-    """Something refused; a finding says why."""
+    """A node that was refused. A finding says why."""
 
     place: Place
 
@@ -80,7 +80,7 @@ Node = ScalarNode | MappingNode | SequenceNode | BrokenNode
 
 
 def one_line(text: str) -> str:
-    """The text with everything that does not print (newlines, controls, half characters) escaped."""
+    """The text with its unprintable characters escaped: newlines, control characters, half characters."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -94,7 +94,7 @@ def dotted(path: Path) -> str:
 
 
 def parse(text: str) -> tuple[Node | None, list[Finding]]:
-    """The file's one document with all that is wrong with its form; no node when it cannot be read on."""
+    """The root node of the only document, and the findings. None for an empty file, and after an error of syntax."""
     findings: list[Finding] = []
     at: list[Path] = [()]
     try:
@@ -126,7 +126,7 @@ class _TooDeep(Exception):
 
 
 class _Composer:
-    """Builds nodes from the parser's events; `at` is kept at the path being read, for errors of syntax."""
+    """Builds nodes from the parser's events. `at[-1]` is the path that is being read, for errors of syntax."""
 
     def __init__(self, text: str, findings: list[Finding], at: list[Path]) -> None:
         self._events: Iterator[yaml.Event] = yaml.parse(text, Loader=yaml.SafeLoader)
@@ -238,11 +238,11 @@ def _key_trap(node: Node) -> str | None:
 
 NO_BLANK: Final = "a blank is missing after the colon"
 GLUED: Final = re.compile(r"[ \t-]*([A-Za-z_][A-Za-z0-9_-]*):[^\s/:]")
-"""`name:value`, which YAML takes for one word."""
+"""`name:value` without a blank, which YAML reads as one word."""
 
 
 def _glued(text: str, line: int) -> Place | None:
-    """Where `name:value` stands on this line (from 0), or on the one with content above it."""
+    """The place of a `name:value` on a line (from 0), or on the last line with content above it."""
     lines = text.split("\n")[: line + 1]
     content = [n for n, one in enumerate(lines) if one.strip() and not one.lstrip().startswith("#")]
     for number in reversed(content[-2:]):
@@ -269,7 +269,7 @@ _IPV6: Final = re.compile(r"\[[0-9a-fA-F.]*:[0-9a-fA-F.]*:[0-9a-fA-F.:]*\]")
 
 
 def _syntax(error: yaml.MarkedYAMLError, text: str) -> tuple[Place, str]:
-    """Where and what, without the value itself: it could be a secret."""
+    """The place and the remedy of an error of syntax, without the value: it could be a secret."""
     mark = error.problem_mark or error.context_mark
     problem, context = error.problem or "not YAML", error.context or ""
     if mark is None:
@@ -293,7 +293,7 @@ def _syntax(error: yaml.MarkedYAMLError, text: str) -> tuple[Place, str]:
 
 
 def values(root: Node, environ: Mapping[str, str]) -> tuple[object, list[Finding]]:
-    """What the nodes stand for: dicts, lists, text, numbers, booleans, None, and `BROKEN` for the refused."""
+    """The value of a node, and findings. Values are dicts, lists, text, numbers, booleans, None, or `BROKEN`."""
     findings: list[Finding] = []
     return _value(root, (), environ, findings), findings
 

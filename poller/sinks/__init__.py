@@ -1,1 +1,1 @@
-"""Sinks: one file or folder is one way out."""
+"""Sinks: each file or folder is one sink."""

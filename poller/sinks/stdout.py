@@ -1,4 +1,7 @@
-"""The sink `stdout`: one CloudEvents object a line, whole lines, one write a batch. On a terminal a line is short."""
+"""The sink `stdout`: one line for each event, and one write for each batch.
+
+A line is a CloudEvents object, or on a terminal a short text for people.
+"""
 
 import asyncio
 import os
@@ -20,7 +23,7 @@ LEAVE_WITHIN = 1.0
 
 
 class StdoutBatch(BatchSettings):
-    """How many lines are written at once."""
+    """How events are put into batches."""
 
     max_events: int = Field(default=100, ge=1, le=1000, description="The most lines in one write, 1 to 1000.")
 
@@ -30,16 +33,16 @@ class StdoutSettings(SinkSettings):
 
     lines: Literal["auto", "json", "short"] = Field(
         default="auto",
-        description="How an event is written: json, or short for people; auto: short on a terminal.",
+        description="The form of an event: json, or short for people. auto is short on a terminal.",
     )
     batch: StdoutBatch = Field(default=StdoutBatch(), description="How many events are written at once.")
 
 
 class Stdout(Sink):
-    """Writes events to standard output; a reader that stops or goes away is a failed delivery, nothing worse.
+    """Writes events to standard output. If the reader stops or goes away, the delivery fails and is tried again.
 
-    A write to a full pipe blocks its thread, not the loop. It outlives the delivery that began it, and
-    nothing else is written before it ends.
+    A write to a full pipe blocks its thread but not the event loop. It goes on after its delivery was
+    cancelled, and the next write waits for it.
     """
 
     Settings = StdoutSettings
@@ -67,12 +70,12 @@ class Stdout(Sink):
     ) -> None:
         if self._written is not None:
             await asyncio.wait({self._written}, timeout=LEAVE_WITHIN)
-        # A thread that still writes cannot be stopped, only left: it is a daemon.
+        # a thread that still writes cannot be stopped: as a daemon thread it ends with the process
         if self._written is None or self._written.done():
             await self._thread.stop()
 
     async def deliver(self, batch: Batch) -> None:
-        """Write the batch; returns when the other side's pipe or file has all of it."""
+        """Write the batch; returns when the pipe or file has all of it, and raises `TryLater` when writing fails."""
         lines = b"".join(
             [short_line(event) if self._short else event.encoded + b"\n" for event in batch.events]
         )
@@ -89,7 +92,7 @@ class Stdout(Sink):
 
 
 def short_line(event: Event) -> bytes:
-    """An event for people: the time of day in UTC, the stream, the kind, and what is worth knowing of it."""
+    """An event for people: the time of day in UTC, the stream, the kind, and the main detail of the kind."""
     fields = event.fields
     match event.kind:
         case "screenshot":
@@ -101,13 +104,13 @@ def short_line(event: Event) -> bytes:
         case _:
             said = ""
     words = (f"{event.occurred_at:%H:%M:%S}", event.stream_id, event.kind, str(said or ""))
-    # Names come from strangers: what is shown must not steer the terminal, nor look like another line.
+    # names come from strangers: they must not control the terminal, nor look like another line
     text = "".join(c if c.isprintable() else "\ufffd" for c in "  ".join(words).rstrip())
     return f"{text}\n".encode("utf-8", "replace")
 
 
 class _Pen:
-    """Writes whole lines to a file descriptor; the rest of a line that was cut comes before the next."""
+    """Writes whole lines to a file descriptor. If a write was cut within a line, the next one begins with its rest."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -136,7 +139,7 @@ def _cut_line(text: bytes, written: int, *, began_cut: bool) -> bytes:
 
 
 def _standard_output() -> int:
-    # A process started without a standard output has none here, and its descriptor 1 is some other file.
+    # a process that was started without standard output has None here, and its descriptor 1 is another file
     if sys.__stdout__ is None:
         raise SinkError("the process has no standard output")
     return sys.__stdout__.fileno()

@@ -1,4 +1,4 @@
-"""The sink `webhook`: a POST for one event or a batch, signed as Standard Webhooks says."""
+"""The sink `webhook`: a POST for each event or batch, signed by the rules of Standard Webhooks."""
 
 import asyncio
 import base64
@@ -80,33 +80,33 @@ SigningSecret = Annotated[Secret, AfterValidator(_signing)]
 class WebhookSettings(SinkSettings):
     """Settings of a sink of type `webhook`."""
 
-    url: Url = Field(description="Where events are posted.")
+    url: Url = Field(description="The URL to which events are posted.")
     secret: SigningSecret | None = Field(
         default=None,
-        description="The Standard Webhooks secret (whsec_…) that signs; better ${NAME} than it.",
+        description="The Standard Webhooks secret (whsec_…) that signs; prefer ${NAME} to it.",
     )
     secret_file: Annotated[SecretsFile, AfterValidator(_signing)] | None = Field(
-        default=None, description="A file that holds the secret; during rotation two, one a line."
+        default=None, description="A file with the secret; during rotation two secrets, one a line."
     )
     secrets: tuple[SigningSecret, ...] = Field(
-        default=(), description="Several secrets, each of which signs: the new and the old during rotation."
+        default=(), description="Several secrets that all sign: the new and the old one during rotation."
     )
     headers: Annotated[Mapping[str, Secret], AfterValidator(_extra)] = Field(
         default={},
-        description="More headers to send, such as Authorization; their values are never shown.",
+        description="Additional headers, such as Authorization. Their values are never shown.",
     )
     allow_cidr: tuple[Cidr, ...] = Field(
-        default=(), description="Networks that may be posted to although they are not public."
+        default=(), description="Networks that are allowed as targets although they are not public."
     )
     tls: TlsSettings | None = Field(default=None, description="Certificates for an https URL.")
     proxy: Url | None = Field(
         default=None,
-        description="An HTTP proxy, which then resolves and guards instead of allow_cidr.",
+        description="An HTTP proxy. It resolves and guards addresses, and allow_cidr does not apply.",
     )
     timeout: Annotated[Duration, duration_between("1ms", "1h")] = Field(
         default=15.0, description="How long one POST may take before it counts as failed."
     )
-    concurrency: int = Field(default=4, ge=1, le=256, description="How many POSTs run at once.")
+    concurrency: int = Field(default=4, ge=1, le=256, description="The most POSTs at once.")
 
     @model_validator(mode="after")
     def _one_way_to_sign(self) -> Self:
@@ -125,7 +125,7 @@ class WebhookSettings(SinkSettings):
             yield "url", f"{address} is not a public address: name it in allow_cidr to permit it"
 
     def signing(self) -> tuple[str, ...]:
-        """Every secret that signs, in the order in which they are given."""
+        """All secrets that sign, in the order of the settings."""
         given = [self.secret, self.secret_file, *self.secrets]
         lines = [secret.get_secret_value().splitlines() for secret in given if secret is not None]
         return tuple(line for secret in lines for line in secret)
@@ -135,7 +135,7 @@ class WebhookSettings(SinkSettings):
 
 
 class Webhook(Sink):
-    """Posts events to a URL; the answer's status alone says what became of them."""
+    """Posts events to a URL. Only the status of the answer decides the outcome."""
 
     Settings = WebhookSettings
 
@@ -169,7 +169,7 @@ class Webhook(Sink):
         self._poster.close()
 
     async def deliver(self, batch: Batch) -> None:
-        """Post the batch once; returns on a 2xx."""
+        """Post the batch once, and return on a 2xx; raises a `SinkError` otherwise. May be cancelled and repeated."""
         until = asyncio.get_running_loop().time() + self._settings.timeout
         single = self._one_by_one and len(batch.events) == 1
         body = batch.events[0].encoded if single else _array(batch)
@@ -207,11 +207,11 @@ def _array(batch: Batch) -> bytes:
     return b"[" + b",".join([event.encoded for event in batch.events]) + b"]"
 
 
-# ---------------------------------------------------------------- what an answer means
+# ---------------------------------------------------------------- answers
 
 
 def refusal(status: int, retry_after: str | None, now: datetime) -> SinkError:
-    """What a status that is not 2xx means for the batch; a `Retry-After` counts where it is tried again."""
+    """The error for a status that is not 2xx. A `Retry-After` applies if the batch is tried again."""
     if status in REJECTIONS:
         return Rejected(f"HTTP {status}")
     if status == 410:

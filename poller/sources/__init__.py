@@ -1,1 +1,1 @@
-"""The ways in: one file is one way."""
+"""Sources: each file or folder is one source, or a part that several sources share."""

@@ -1,4 +1,4 @@
-"""Which channels a source follows: those that are listed, or every stream that other sources have seen."""
+"""The channels that a source follows: those in its settings, or all streams that other sources have seen."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -16,20 +16,20 @@ ANSWERS_KEPT = 8
 
 
 class FollowingSettings(SourceSettings):
-    """What every source has that follows channels."""
+    """The settings of every source that follows channels."""
 
     channels: Annotated[
-        tuple[Channel, ...] | None, Field(min_length=1, description="The channels to ask about.")
+        tuple[Channel, ...] | None, Field(min_length=1, description="The channels to follow.")
     ] = None
     follow: Literal["seen"] | None = Field(
-        default=None, description="Instead of channels: every stream that the account's other sources saw."
+        default=None, description="Instead of channels: all streams that the account's other sources saw."
     )
     forget_after: Annotated[Duration, duration_between("1m", "30d")] = Field(
         default=604_800.0,
-        description="With follow: a stream that is not live is left out so long after its last event.",
+        description="With follow: the time after its last event at which a stream that is not live is dropped.",
     )
     max_in_flight: int = Field(
-        default=4, ge=1, le=64, description="How many calls may be outstanding at once."
+        default=4, ge=1, le=64, description="The most calls that may be outstanding at once."
     )
 
     @model_validator(mode="after")
@@ -42,7 +42,7 @@ class FollowingSettings(SourceSettings):
 
 
 class ChannelSelection:
-    """The channels a source follows at the moment, each with what the catalogue knows of it."""
+    """The channels that a source follows now, each with its entry in the catalogue."""
 
     def __init__(self, settings: FollowingSettings) -> None:
         self._account = settings.account
@@ -55,7 +55,7 @@ class ChannelSelection:
         self._streams = streams
 
     def known(self, now: datetime) -> Mapping[str, Stream | None]:
-        """Each channel that is followed now, with what is known of it."""
+        """Each channel that is followed now, with its entry in the catalogue, or None."""
         of_account = {s.stream_id: s for s in self._streams() if s.account == self._account and s.stream_id}
         if self._listed is not None:
             return {channel: of_account.get(channel) for channel in self._listed}

@@ -1,4 +1,4 @@
-"""The channels' states: `Live_Channel_GetStatus` for each channel in turn; a change of state is an event."""
+"""The source `channel_status`: calls `Live_Channel_GetStatus` for each channel. A change of state is an event."""
 
 import asyncio
 import heapq
@@ -23,13 +23,13 @@ from poller.sources.channel_selection import ANSWERS_KEPT, ChannelSelection, Fol
 
 KIND = "channel"
 LOOK = 5.0
-"""Seconds between two looks at the catalogue for channels that came or went."""
+"""Seconds between two looks at the catalogue for channels that were added or removed."""
 GRAIN = 0.05
-"""Seconds of the shortest sleep between calls: to ask several at once costs less than to wake for each."""
+"""Seconds of the shortest sleep between calls. Several calls at a time cost less than waking up for each."""
 SOONER = 4.0
-"""A channel that may have been interrupted is asked again after this part of the interval."""
+"""The interval is divided by this for a channel that may have been interrupted: its next call comes sooner."""
 LATEST = 1.0
-"""Seconds by which calls may be late and are still made up for."""
+"""Seconds of delay that are made up for. Calls that are later than this are left out."""
 
 
 class ChannelStatusSettings(FollowingSettings):
@@ -38,15 +38,18 @@ class ChannelStatusSettings(FollowingSettings):
     kinds: ClassVar[frozenset[str] | None] = frozenset({"channel"})
 
     interval: Annotated[Duration, duration_between("100ms", "1d")] = Field(
-        default=60.0, description="How often each channel is asked; the calls are spread evenly over it."
+        default=60.0, description="The time between two calls for the same channel; calls are spread evenly."
     )
     confirm: int = Field(
-        default=3, ge=1, le=10, description="How many answers in a row make a channel interrupted."
+        default=3, ge=1, le=10, description="The number of answers in a row that make a channel interrupted."
     )
 
 
 class PollSchedule:
-    """Whom to ask next: every channel once in an interval, evenly, and doubtful ones sooner. Told the time."""
+    """Decides which channel to poll next: each once in an interval, evenly, and doubtful channels sooner.
+
+    It never reads a clock: callers pass the time.
+    """
 
     def __init__(self, interval: float) -> None:
         self._interval = interval
@@ -62,7 +65,7 @@ class PollSchedule:
         return self._interval / max(1, len(self._ring))
 
     def follow(self, channels: Iterable[str], now: float) -> None:
-        """These, and no others; a new one is asked before those that were asked already."""
+        """Replace the channels. A new channel is polled before those that were polled already."""
         wanted = dict.fromkeys(channels)
         if not self._ring:
             self._next = now
@@ -74,12 +77,12 @@ class PollSchedule:
         self._next = min(self._next, now + self._step)
 
     def doubt(self, channel: str, now: float) -> None:
-        """Ask this one again soon, instead of when its turn comes."""
+        """Poll this channel again soon instead of at its turn."""
         self._waiting.add(channel)
         heapq.heappush(self._soon, (now + self._interval / SOONER, channel))
 
     def wait(self, now: float) -> float | None:
-        """Seconds until somebody is due; None while nobody is followed."""
+        """Seconds until a channel is due; None while there are no channels."""
         if not self._ring:
             return None
         due = self._next
@@ -88,7 +91,7 @@ class PollSchedule:
         return max(0.0, due - now)
 
     def take(self, now: float) -> str | None:
-        """Who is due now, if somebody is. Doubtful ones get at most two calls for each one of the round."""
+        """The channel that is due now, if any. Doubtful channels get at most two calls for each regular call."""
         if self._soon and max(self._soon[0][0], self._next_soon) <= now:
             self._next_soon = max(self._next_soon, now - LATEST) + self._step / 2
             _, channel = heapq.heappop(self._soon)
@@ -110,7 +113,11 @@ class PollSchedule:
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """A channel's memory: its state as told, and since when (epoch) so many answers in a row spoke against it."""
+    """The memory of a channel.
+
+    `state` is the last reported state. `against` answers in a row contradicted it, the first of them at the
+    epoch `since`.
+    """
 
     state: str = ""
     against: int = 0
@@ -122,10 +129,11 @@ _unpacked = msgspec.json.Decoder(Known).decode
 
 
 def learn_state(known: Known, state: str, at: float, confirm: int) -> tuple[Known, float | None]:
-    """What is known after an answer, and when the state changed if it did.
+    """The memory after an answer, and the epoch at which the state changed, or None.
 
-    The first state is a change too. A channel is interrupted when `confirm` answers in a row say so, from the first
-    of them on; one that was never pushed is in no state, and one that is unknown now was interrupted before.
+    The first state is a change too. A channel is interrupted after `confirm` such answers in a row, from the
+    first of them on. A channel that was never pushed has no state. If the platform reports that state for a
+    channel that had another, it counts as interrupted.
     """
     if state == NEVER:
         if known.state in ("", NEVER):
@@ -142,7 +150,7 @@ def learn_state(known: Known, state: str, at: float, confirm: int) -> tuple[Know
 
 
 class ChannelStatus(Source, Follows):
-    """Asks for the state of each channel; the account is entered before and left after it."""
+    """Polls the state of each channel. The account must be entered before it, and left after it."""
 
     Settings = ChannelStatusSettings
     destructive = False
@@ -161,7 +169,7 @@ class ChannelStatus(Source, Follows):
         self._turnstile = asyncio.Lock()
         self._taken: deque[str] = deque()
         self._against: dict[str, int] = {}
-        """Channels that were live when we last heard, and how many answers in a row have said otherwise since."""
+        """The channels whose last known state was live, with the number of answers in a row that contradict it."""
 
     def follow(self, streams: Callable[[], Sequence[Stream]]) -> None:
         """See `Follows.follow`."""
@@ -173,7 +181,7 @@ class ChannelStatus(Source, Follows):
             while True:
                 await self._until_due()
                 await self._account.ready()
-                # From here on nothing is awaited: a channel that is taken is asked.
+                # nothing is awaited from here on, so that a channel that is taken is polled
                 if (channel := self._schedule.take(time.monotonic())) is not None:
                     self._schedule.asking.add(channel)
                     self._taken.append(channel)
@@ -200,7 +208,7 @@ class ChannelStatus(Source, Follows):
             del self._against[gone]
 
     async def fetch(self) -> RawPage:
-        """Ask about the channel that was due for the longest time."""
+        """Poll the channel that `ready` returned for longest ago."""
         channel = self._taken.popleft()
         try:
             answer = await self._account.call(INTERFACE, {"Param.s.channel_id": channel})
@@ -211,7 +219,7 @@ class ChannelStatus(Source, Follows):
         return page
 
     def _plan(self, channel: str, page: RawPage) -> None:
-        """Ask sooner where a live channel seems to be interrupted."""
+        """Poll a channel sooner if it was live and seems to be interrupted."""
         told, _ = _read(page)
         if told is None:
             return
@@ -225,7 +233,7 @@ class ChannelStatus(Source, Follows):
                 del self._against[channel]
 
     def read(self, page: RawPage, memory: bytes) -> ParsedPage:
-        """A change of state since the last answers about this channel."""
+        """Parse an answer: a change of the channel's state is an event."""
         told, verdict = _read(page)
         events: tuple[Event, ...] = ()
         if told is not None:

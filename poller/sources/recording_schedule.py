@@ -1,4 +1,4 @@
-"""When a channel's list of recordings is asked for. Told the time, so that it can be tried without waiting."""
+"""Decides when to get a channel's list of recordings. It never reads a clock: callers pass the time."""
 
 import heapq
 from collections.abc import Mapping
@@ -11,19 +11,20 @@ from poller.qcloud.events.files import FileList
 
 PAGE_SIZE: Final = 100
 MOST_PAGES: Final = 1000
-"""Of one list: 100,000 segments of half an hour are five years."""
+"""The most pages of one list: 100,000 segments of half an hour are five years."""
 REACHES: Final = 120.0
-"""A segment that ends so many seconds before a channel's end may reach it: states are seen late by a poll or two."""
+"""A segment that ends up to so many seconds before a channel's end counts as its last one: changes of state are seen
+one or two polls late."""
 OVERLAP: Final = 3600.0
-"""A list that is newest first is read until so many seconds before the newest segment of the last time."""
+"""A list with the newest first is read to so many seconds before the newest segment of the previous time."""
 AGAIN: Final = 60.0
-"""Seconds after a call that failed, doubling up to `otherwise`; the intake's own pause comes before."""
+"""Seconds until the next call after a failed one, doubling up to `otherwise`. The intake's own pause comes first."""
 FIRST_IN_A_ROW: Final = 4
-"""Calls for channels that have ended, which go first, before another channel that is due gets its turn."""
+"""Channels that have ended go first. After so many of them in a row, another channel that is due gets its turn."""
 
 
 class Times(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds: the pauses after a channel's end, and between calls while it is live and otherwise."""
+    """Pauses in seconds: after a channel's end, between calls while it is live, and otherwise."""
 
     after_end: tuple[float, ...]
     while_live: float
@@ -31,7 +32,7 @@ class Times(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
-    """What to ask for: a page (from 1) of a channel's list, the newest segment first or as the platform likes."""
+    """A call: a page (from 1) of a channel's list, with the newest segment first or in the platform's order."""
 
     channel: str
     page: int
@@ -39,9 +40,9 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Visit:
-    """One channel: when it is due and for which page, and whether its end is being waited for.
+    """The state of one channel: when and for which page it is due, and whether its last segment is awaited.
 
-    `long`: its list has more than a page. `doubted`: it was not answered when asked with the newest first.
+    `long`: the list has more than one page. `doubted`: the last call with the newest first failed.
     """
 
     __slots__ = (
@@ -80,7 +81,7 @@ _Due = tuple[float, int, str]
 
 
 class RecordingSchedule:
-    """Whom to ask next, and for which page. `now` is monotonic, `wall` is epoch seconds."""
+    """Decides the next channel and page. `now` is monotonic time, `wall` is epoch seconds."""
 
     def __init__(self, times: Times) -> None:
         self._times = times
@@ -91,7 +92,7 @@ class RecordingSchedule:
         self._order = 0
 
     def follow(self, known: Mapping[str, Stream | None], now: float, wall: float) -> None:
-        """These channels, and no others; one that has just ended is asked soon."""
+        """Replace the channels. A channel that has just ended is due soon."""
         for gone in self._visits.keys() - known.keys():
             del self._visits[gone]
         for channel, stream in known.items():
@@ -118,12 +119,12 @@ class RecordingSchedule:
         self._push(channel, visit)
 
     def wait(self, now: float) -> float | None:
-        """Seconds until somebody is due; None while nobody is."""
+        """Seconds until a channel is due; None while there is nothing to wait for."""
         dues = [heap[0][0] for heap in (self._ended, self._others) if self._prune(heap)]
         return max(0.0, min(dues) - now) if dues else None
 
     def take(self, now: float) -> Call | None:
-        """What is due, if anything is: channels that have ended go before the others."""
+        """The call that is due, if any. Channels that have ended go before the others."""
         ended, others = (
             bool(self._prune(heap)) and heap[0][0] <= now for heap in (self._ended, self._others)
         )
@@ -137,7 +138,7 @@ class RecordingSchedule:
         return Call(channel=channel, page=visit.page, newest_first=visit.long and not visit.doubted)
 
     def answered(self, call: Call, listed: FileList | None, now: float) -> None:
-        """What became of a call; None if there was no good answer."""
+        """Take the result of a call; `listed` is None after a failure."""
         visit = self._visits.get(call.channel)
         if visit is None:
             return
@@ -145,9 +146,9 @@ class RecordingSchedule:
         if listed is None:
             visit.due = now + min(AGAIN * 2.0 ** min(visit.failures, 32), max(AGAIN, self._times.otherwise))
             visit.failures += 1
-            # a platform of 2016 may refuse `sort_type`: the next call goes without; if that fails too, it was not that
+            # a platform of 2016 may refuse `sort_type`: call without it, and with it again if that fails too
             visit.page, visit.doubted = 1, call.newest_first
-        elif call.page == visit.page:  # else the channel ended meanwhile, and is due from the first page on
+        elif call.page == visit.page:  # otherwise the channel ended meanwhile, and begins again at page 1
             self._read(visit, listed, now)
         self._push(call.channel, visit)
 
@@ -164,7 +165,7 @@ class RecordingSchedule:
         visit.due = now + self._pause(visit)
 
     def _pause(self, visit: _Visit) -> float:
-        """Seconds after a list was read to its end."""
+        """Seconds until the next call, after a list was read to its end."""
         times = self._times
         rarely = times.while_live if visit.live else times.otherwise
         if visit.ended is None:
@@ -173,7 +174,7 @@ class RecordingSchedule:
             visit.ended = None
             return rarely
         if visit.newest >= visit.ended - REACHES:
-            visit.sure = True  # once more, as a short last segment may follow one that ends near it
+            visit.sure = True  # one more call: a short last segment may follow this one
             return times.after_end[-1]
         visit.step += 1
         return times.after_end[visit.step]
@@ -187,7 +188,7 @@ class RecordingSchedule:
         )
 
     def _prune(self, heap: list[_Due]) -> list[_Due]:
-        """The heap without what is not true any more at its top."""
+        """The heap, after outdated entries at its top are removed."""
         while heap and not self._is_true(heap[0], ended=heap is self._ended):
             heapq.heappop(heap)
         return heap
@@ -204,7 +205,7 @@ def _goes_on(visit: _Visit, listed: FileList, ends: list[float]) -> bool:
     if not listed.rows:
         return False
     newest_first = len(ends) > 1 and ends == sorted(ends, reverse=True) and ends[0] > ends[-1]
-    if newest_first and ends[-1] < visit.read_to - OVERLAP:  # behind what was read last time is nothing new
+    if newest_first and ends[-1] < visit.read_to - OVERLAP:  # the rest was read last time
         return False
     if listed.total is not None:
         return visit.page * PAGE_SIZE < listed.total

@@ -30,11 +30,12 @@ from poller.sources.recording_schedule import PAGE_SIZE, Call, RecordingSchedule
 
 KIND = "recording"
 LOOK = 2.0
-"""Seconds between two looks at the catalogue for channels that ended."""
+"""Seconds between two looks at the catalogue for channels that have ended."""
 TOLD_FOR = 29 * 86_400.0
-"""A segment that ended longer ago is not told: the spool remembers ids for 30 days, and it may have been told."""
+"""A segment that ended longer ago is no event any more. The spool remembers ids for 30 days only, so that an older
+segment could become an event twice."""
 REMEMBERED = 200
-"""The most segments that are remembered for a channel; the spool's own memory of ids stands behind it."""
+"""The most segments that are remembered for a channel. Beyond them, the spool recognises events by their ids."""
 NEAR = 86_400.0
 """Seconds before the newest end within which segments are remembered."""
 _LARGEST_REJECT = 64 * 1024
@@ -50,23 +51,26 @@ class RecordingsSettings(FollowingSettings):
         tuple[Annotated[Duration, duration_between("10ms", "1d")], ...],
         Field(
             min_length=1,
-            description="Pauses before each call after a channel's end, until a segment that reaches it is listed.",
+            description="Pauses before the calls after a channel's end, until its last segment is listed.",
         ),
     ] = (15.0, 30.0, 60.0, 120.0, 300.0, 600.0)
     while_live: Annotated[Duration, duration_between("1s", "30d")] = Field(
-        default=3600.0, description="How often a live channel is asked: half-hour segments end meanwhile."
+        default=3600.0, description="The time between two calls for a live channel, for its new segments."
     )
     otherwise: Annotated[Duration, duration_between("1s", "30d")] = Field(
-        default=86_400.0, description="How often any other channel is asked."
+        default=86_400.0, description="The time between two calls for any other channel."
     )
     rate: Rate = Field(
         default=Rate(limit=2, period=1.0),
-        description="The most calls of this source, beside the account's own rate.",
+        description="The most calls of this source, in addition to the account's rate.",
     )
 
 
 class SegmentCursor(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """A channel's memory: the newest end (epoch) and, by a hash of 64 bits, what ended near it, with its end."""
+    """The memory of a channel: the newest end of a segment (epoch), and the segments that ended near it.
+
+    `ends` has their ends, by a 64-bit hash of their keys.
+    """
 
     newest: float = 0.0
     ends: dict[int, float] = {}
@@ -77,7 +81,7 @@ _unpacked = msgspec.msgpack.Decoder(SegmentCursor).decode
 
 
 def remembered(seen: SegmentCursor, ends: Mapping[int, float]) -> SegmentCursor:
-    """The memory with more segments in it, as small as it was."""
+    """The memory with more segments, reduced to the newest: at most `REMEMBERED`, within `NEAR` seconds."""
     newest = max([seen.newest, *ends.values()])
     near = {key: end for key, end in {**seen.ends, **ends}.items() if end > newest - NEAR}
     kept = sorted(near.items(), key=lambda item: (-item[1], item[0]))[:REMEMBERED]
@@ -85,7 +89,7 @@ def remembered(seen: SegmentCursor, ends: Mapping[int, float]) -> SegmentCursor:
 
 
 class Recordings(Source, Follows):
-    """Lists the finished segments of each channel; the account is entered before and left after it."""
+    """Lists the finished segments of each channel. The account must be entered before it, and left after it."""
 
     Settings = RecordingsSettings
     destructive = False
@@ -118,7 +122,7 @@ class Recordings(Source, Follows):
             while True:
                 await self._until_due()
                 await self._account.ready()
-                # From here on nothing is awaited: a channel that is taken is asked.
+                # nothing is awaited from here on, so that a channel that is taken is polled
                 now = time.monotonic()
                 if (taken := self._visits.take(now)) is not None:
                     self._not_before = now + self._gap
@@ -140,7 +144,7 @@ class Recordings(Source, Follows):
             await asyncio.sleep(LOOK if wait is None else min(wait, LOOK))
 
     async def fetch(self) -> RawPage:
-        """Ask for a page of the list of the channel that was due for the longest time."""
+        """Get a page of a channel's list: the call that `ready` returned for longest ago."""
         call = self._taken.popleft()
         inputs = {
             "Param.s.channel_id": call.channel,
@@ -159,7 +163,7 @@ class Recordings(Source, Follows):
         return page
 
     def read(self, page: RawPage, memory: bytes) -> ParsedPage:
-        """The finished segments that were not seen yet; a row that is none is a reject, once."""
+        """Parse a page of a list: new finished segments are events. A new row that is not a segment is a reject."""
         listed, verdict = _read(page)
         seen = _unpacked(memory) if memory else SegmentCursor()
         at = page.received_at.timestamp()

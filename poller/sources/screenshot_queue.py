@@ -1,4 +1,4 @@
-"""The screenshot queue: `Live_Queue_Get`, whose every answer takes its messages away."""
+"""The source `screenshot_queue`: polls `Live_Queue_Get`. The platform deletes messages as it sends them."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -18,7 +18,7 @@ from poller.settings import Duration, SourceSettings, duration_between, wrong
 INTERFACE = "Live_Queue_Get"
 _LARGEST_ERROR_PAGE = 64 * 1024
 _GATEWAY = frozenset({502, 504})
-"""Said by what stands between, when the platform may have answered."""
+"""Statuses of a gateway between us and the platform. The platform may have answered all the same."""
 _LARGEST_REJECT = 4 * 1024 * 1024
 
 
@@ -28,13 +28,13 @@ class ScreenshotQueueSettings(SourceSettings):
     kinds: ClassVar[frozenset[str] | None] = frozenset({"screenshot"})
     names_pictures: ClassVar[bool] = True
 
-    queue_id: int = Field(default=100, ge=0, description="Which queue (Param.n.bid); 100 is screenshots.")
+    queue_id: int = Field(default=100, ge=0, description="The queue (Param.n.bid); 100 is screenshots.")
     count: int = Field(default=100, ge=1, le=100, description="The most messages in one answer, 1 to 100.")
     min_delay: Annotated[Duration, duration_between("10ms", "10m")] = Field(
-        default=0.25, description="The pause after an answer that was not full."
+        default=0.25, description="The pause after an answer with fewer messages than count."
     )
     max_delay: Annotated[Duration, duration_between("10ms", "10m")] = Field(
-        default=5.0, description="The longest pause while the queue is empty and nothing is wrong."
+        default=5.0, description="The longest pause while the queue is empty and no error occurs."
     )
     max_in_flight: int = Field(
         default=4, ge=1, le=64, description="How many polls may be outstanding at once."
@@ -48,7 +48,7 @@ class ScreenshotQueueSettings(SourceSettings):
 
 
 class ScreenshotQueue(Source):
-    """Drains the screenshot queue of one account; the account is entered before and left after it."""
+    """Drains the screenshot queue of one account. The account must be entered before it, and left after it."""
 
     Settings = ScreenshotQueueSettings
     destructive = True
@@ -68,12 +68,12 @@ class ScreenshotQueue(Source):
         await self._account.ready()
 
     async def fetch(self) -> RawPage:
-        """Take up to `count` messages off the queue, with one request at most."""
+        """Take up to `count` messages off the queue, with a single request."""
         answer = await self._account.call(INTERFACE, self._inputs)
         return answer.page(self.name)
 
     def read(self, page: RawPage, memory: bytes) -> ParsedPage:
-        """Open the answer; each message becomes an event, or a reject on its own. `memory` stays as it is."""
+        """Parse an answer: each message becomes an event or a reject. `memory` is returned unchanged."""
         answer = open_answer(page.body, page.encoding)
         events, unread = self._events(answer, page.received_at)
         verdict = judge_answer(answer, status=page.status, whole=page.whole, asked=self._count, odd=page.odd)
@@ -108,13 +108,13 @@ class ScreenshotQueue(Source):
         return events, tuple(unread)
 
     def _reject(self, reason: str, raw: bytes, page: RawPage) -> Reject:
-        # The bytes are decompressed and UTF-8 by now as far as they could be: no encoding to undo.
+        # the bytes are decompressed and converted to UTF-8 already, as far as possible
         body = redact(raw[:_LARGEST_REJECT], self._account.key)
         return Reject(received_at=page.received_at, reason=reason, encoding="", body=body)
 
 
 def _is_error_page(answer: Reply, page: RawPage) -> bool:
-    """Whether a body that holds no message is a plain error page, and no new form of message."""
+    """Whether a body without messages is an error page, rather than an unknown form of message."""
     if not page.whole or answer.cut or b"pic_" in answer.text or b"stream_id" in answer.text:
         return False
     return page.status != 200 or answer.text.lstrip()[:1] not in (b"{", b"[")

@@ -34,16 +34,17 @@ class Dispatcher:
         """The latest corrections: `load` may just be reading what they correct."""
 
     def publish(self, chunk: Chunk) -> None:
-        """Hand fresh events, already durable, to the couriers."""
+        """Hand fresh events to the couriers. The events are durable already."""
         self.tail.push(chunk)
         self.head = max(self.head, chunk.end)
         for queue in self.queues.values():
             queue.wakeup.set()
 
     def correct(self, known: Sequence[Member]) -> None:
-        """Correct events by what is known of them now, wherever they are still to be delivered.
+        """Correct events wherever they are still to be delivered.
 
-        Those in hand that fail are tried again, also where their URL was right: they may have been announced too early.
+        A corrected event that is in hand and fails is tried again, even if its URL was right: it may have
+        been announced too early.
         """
         by = {event.id: event for _, event in known}
         for queue in self.queues.values():
@@ -126,7 +127,7 @@ class Dispatcher:
             if not loaded:  # pruned while this sink was away
                 queue.next = self.head
                 return []
-        self._loaded[queue.sink] = loaded  # also the last of it, which may not be taken whole
+        self._loaded[queue.sink] = loaded  # kept to its last member: the queue may not take all
         place = bisect_left(loaded, start, key=_number)
         return loaded[place : place + limit]
 

@@ -1,4 +1,4 @@
-"""A spool in memory: for tests, and for those who accept that a stop loses what is not delivered."""
+"""A spool in memory, for tests, and for installations where a stop may lose undelivered events."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -38,13 +38,13 @@ PRUNE_STEP = 256
 
 
 class MemorySpool(Spool):
-    """Keeps what is not settled, and the newest thousand events for a look."""
+    """Keeps the events that are not settled, and the newest thousand settled ones for display."""
 
     class Settings(SpoolSettings):
         """Settings of the memory spool."""
 
         type: Literal["memory"]
-        max_events: int = Field(100_000, ge=1, description="Polling pauses when so many events wait.")
+        max_events: int = Field(100_000, ge=1, description="Polling pauses when so many events are pending.")
 
     def __init__(
         self, name: str, settings: Settings, accounts: Mapping[str, object], clock: Clock | None = None
@@ -56,7 +56,7 @@ class MemorySpool(Spool):
         self._dispatcher = Dispatcher(_nothing_more, Tail(None))
         self._seen: set[str] = set()
         self._provisional: dict[str, int] = {}
-        """The numbers of events that only provisional readings brought."""
+        """The numbers of provisional events, by id."""
         self._catalogue = Catalogue()
         self._memories: dict[str, dict[str, bytes]] = {}
         self._numbers = count(1)
@@ -67,7 +67,7 @@ class MemorySpool(Spool):
         self._waiting: dict[str, dict[str, Waiting]] = {}
         self._dead_ahead: dict[str, set[int]] = {}
         self._since: dict[str, int] = {}
-        """From which number on an ordered sink was served in order."""
+        """The number from which on each ordered sink has been served in order."""
 
     async def check_writable(self) -> None:
         """See `Spool.check_writable`."""
@@ -262,7 +262,7 @@ class MemorySpool(Spool):
         return len(self._rejects)
 
     async def pause(self, sink: str, paused: bool) -> None:
-        """See `Spool.pause`; it lasts as long as the process."""
+        """See `Spool.pause`. The pause ends with the process."""
         (self._paused.add if paused else self._paused.discard)(sink)
 
     async def paused(self) -> frozenset[str]:
@@ -270,7 +270,7 @@ class MemorySpool(Spool):
         return frozenset(self._paused)
 
     async def prune(self) -> Pruned:
-        """What is settled is forgotten at once; only ids are left, and they stay while the process lives."""
+        """See `Spool.prune`. Settled events are forgotten without it; ids stay until the process ends."""
         age, settings = self._clock.age, self._settings
         letters = [one for one in self._dead.values() if age(one.died_at) > settings.retain_dead]
         rejects = [

@@ -1,4 +1,4 @@
-"""The newest stretch of a log, in memory, so that fresh events reach the couriers without a read."""
+"""The newest stretch of the log, in memory, so that fresh events reach the couriers without a read from disk."""
 
 from bisect import bisect_right
 
@@ -16,12 +16,12 @@ class Chunk(msgspec.Struct, frozen=True):
 
     @property
     def end(self) -> int:
-        """The number after the last one."""
+        """The number after that of the last event."""
         return self.first + len(self.events)
 
 
 class Tail:
-    """Chunks in order, bounded by the bytes of their public forms (None: not bounded)."""
+    """Chunks in order. `most_bytes` bounds the encoded events that are held (None: no bound)."""
 
     def __init__(self, most_bytes: int | None) -> None:
         self._most = most_bytes
@@ -31,8 +31,8 @@ class Tail:
         self.bytes = 0
 
     def push(self, chunk: Chunk) -> None:
-        """Add the newest chunk; forgets the oldest ones beyond the bound."""
-        place = bisect_right(self._firsts, chunk.first)  # commits may be told slightly out of order
+        """Add the newest chunk, and forget the oldest chunks beyond the bound."""
+        place = bisect_right(self._firsts, chunk.first)  # commits may arrive slightly out of order
         size = sum([len(event.encoded) for event in chunk.events])
         self._firsts.insert(place, chunk.first)
         self._chunks.insert(place, chunk)
@@ -46,7 +46,7 @@ class Tail:
         return any(event.url == by.url for _, event in self.members(number, 1) or ())
 
     def correct(self, number: int, by: Event) -> None:
-        """Correct the event with that number, where it is held."""
+        """Correct the event with that number if it is held."""
         place = bisect_right(self._firsts, number) - 1
         if place < 0 or self._chunks[place].end <= number:
             return
@@ -91,7 +91,7 @@ class Tail:
         return found[:limit]
 
     def _excess(self, most: int) -> int:
-        # halve at once: forgetting one chunk at a time would move the lists at every push
+        # forget half at once: forgetting a single chunk at every push would shift the lists every time
         count, left = 0, self.bytes
         while count < len(self._sizes) - 1 and left > most // 2:
             left -= self._sizes[count]

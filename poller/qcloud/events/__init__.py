@@ -1,1 +1,1 @@
-"""What the platform's messages mean: pictures, recordings, channel states, notifications."""
+"""The meaning of the platform's messages: pictures, recordings, channel states, notifications."""

@@ -1,4 +1,4 @@
-"""What an answer to `Live_Channel_GetStatus` says of a channel. Pure."""
+"""Parses an answer to `Live_Channel_GetStatus`: the state of a channel. Pure."""
 
 from typing import Final
 
@@ -21,9 +21,9 @@ Scalar = int | float | str | None
 
 
 class ChannelState(msgspec.Struct, frozen=True, kw_only=True):
-    """What was said: `state` (one of the four above), the rate and reception by the platform's numbers.
+    """The reported state: one of the four above, with the platform's numbers for rate and reception.
 
-    `message` is the object that says so, as one line of JSON.
+    `message` is the object of the answer, as one line of JSON.
     """
 
     state: str
@@ -44,9 +44,9 @@ _decode = msgspec.json.Decoder(list[_Channel] | _Channel).decode
 def read_status(
     body: bytes, encoding: str, *, status: int, whole: bool
 ) -> tuple[ChannelState | None, Verdict]:
-    """Read an answer: what it says of the channel (None if nothing), and what the poll came to.
+    """Parse an answer: the state of the channel (None without one), and the outcome of the poll.
 
-    `FULL` stands for a good answer. Never raises.
+    `FULL` means a good answer. Never raises.
     """
     answer, output = open_output(body, encoding)
     if whole and answer.ret in NEVER_PUSHED:

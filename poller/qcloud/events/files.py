@@ -1,4 +1,4 @@
-"""What an answer to `Live_Tape_GetFilelist` lists: recorded segments, in every shape that rows were seen in. Pure."""
+"""Parses an answer to `Live_Tape_GetFilelist`: recorded segments, in all known forms of rows. Pure."""
 
 import re
 from datetime import datetime
@@ -22,9 +22,9 @@ _LARGEST: Final = 10**15
 
 
 class Segment(msgspec.Struct, frozen=True, kw_only=True):
-    """One row. Empty strings and None where the row says nothing; times are aware UTC, `message` is one line.
+    """A recorded segment. Missing values are empty strings or None. Times are aware UTC. `message` is one line.
 
-    `end` is None where the segment is not finished.
+    `end` is None for a segment that is not finished.
     """
 
     vid: str
@@ -71,7 +71,7 @@ def recording_key(file_id: str | None, vid: str | None, url: str | None) -> str:
 
 
 def lasted(told: float | None, start: datetime | None, end: datetime | None) -> float | None:
-    """A segment's seconds: as told, which need not be end - start; else that."""
+    """The duration of a segment in seconds: as reported, which may differ from end - start; otherwise end - start."""
     if told is not None or start is None or end is None:
         return told
     return max(0.0, (end - start).total_seconds())
@@ -93,7 +93,7 @@ def read_files(body: bytes, encoding: str, *, status: int, whole: bool) -> tuple
     if verdict.outcome is PollOutcome.EMPTY or (whole and answer.ret in NEVER_PUSHED):
         return _page(output), good
     if whole and status == 200 and b'"file_list"' in answer.text and (page := _pieces(answer.text)).rows:
-        return page, good  # one row made the whole no JSON: the others are as good as ever
+        return page, good  # a damaged row made the whole invalid JSON; the other rows can be read
     return None, verdict
 
 
@@ -120,7 +120,7 @@ def _listed(rows: list[bytes], total: int | None) -> FileList:
 
 
 def _pieces(text: bytes) -> FileList:
-    """The rows of a list that is no JSON as a whole: its objects, by their brackets."""
+    """The rows of a list that is not valid JSON as a whole: its objects, found by their brackets."""
     begin = _LIST.search(text)
     if begin is None:
         return FileList()

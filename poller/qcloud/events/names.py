@@ -1,4 +1,4 @@
-"""The two grammars of a screenshot's file name, read from the right. Pure, and the hottest code there is."""
+"""Parses the file name of a screenshot, from the right, by its two grammars. Pure; the hottest code of the project."""
 
 import re
 from datetime import UTC, datetime
@@ -14,9 +14,9 @@ _DAY = re.compile(r"(?:^|/)([0-9]{4})-([0-9]{2})-([0-9]{2})(?=/)")
 
 
 class Shot(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What a screenshot's name says; None where it says nothing. Times are aware UTC, `offset` is in seconds.
+    """The contents of a screenshot's name; None for missing parts. Times are aware UTC, `offset` is in seconds.
 
-    `fixed` tells that the name alone fixes the moment of the shot.
+    `fixed`: the name alone determines the moment of the shot.
     """
 
     stream: str | None = None
@@ -74,7 +74,7 @@ def _grammar_a(name: str, parts: list[str]) -> Shot | None:
 def _common(
     push: str, task: str, width: str, last: str
 ) -> tuple[int, datetime | None, datetime | None, int, int] | None:
-    """What all shots of one stream share; cached, and called with short texts only."""
+    """The parts that all shots of a stream share. Cached, and called with short texts only."""
     height, _, suffix = last.partition(".")
     numbers = (push, task, width, height)
     if suffix.lower() not in ("jpg", "jpeg") or not all(_is_number(number) for number in numbers):

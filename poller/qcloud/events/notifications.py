@@ -1,4 +1,4 @@
-"""What a notification says, as an event (the platform's documents, 2016 to 2025). Pure."""
+"""Turns a notification into an event, by the platform's documents from 2016 to 2025. Pure."""
 
 import json
 import re
@@ -126,7 +126,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
         return None
 
     def content(self) -> str:
-        """What tells notices without an id apart: all but `t` and `sign`, which a repeat has anew."""
+        """The identity of a notice without an id: all members except `t` and `sign`, which differ in a repeat."""
         rest = {name: value for name, value in self.fields.items() if name not in ("t", "sign")}
         return json.dumps(rest, sort_keys=True)
 
@@ -215,7 +215,7 @@ def _channel(notice: Notice, event_type: int) -> Event:
 
 
 def _moderation(notice: Notice) -> Event:
-    """A verdict on a picture; the picture's URL is built as a screenshot's, and whoever fetches it judges its host."""
+    """A verdict on a picture. The picture's URL is built as for screenshots; a sink that fetches it checks the host."""
     picture = notice.word(*_PICTURE)
     place = None if picture is None else locate(picture, notice.picture_base)
     return notice.event(

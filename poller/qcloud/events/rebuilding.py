@@ -1,4 +1,4 @@
-"""An event's URL, built anew from its message and the settings: a mistake in the settings is never final. Pure."""
+"""Rebuilds the URL of an event from its message and the current settings: a wrong setting can be fixed. Pure."""
 
 from collections.abc import Callable, Mapping
 
@@ -33,10 +33,10 @@ def rebuilder(accounts: Mapping[str, AccountSettings]) -> Callable[[Event], Even
 
 
 def rebuild(event: Event, where: Addresses) -> Event:
-    """Return the event with the URL that its message gives today; only `url` changes.
+    """The event with the URL that its message gives with the current settings. Only `url` changes.
 
-    The event stays as it is where no URL can be built, and where a URL on the account's own hosts would give way to
-    one elsewhere. Never raises.
+    The event is unchanged if no URL can be built, or if the new URL would leave the account's own hosts.
+    Never raises.
     """
     try:
         url = _url(event, where)

@@ -1,4 +1,4 @@
-"""A message about a screenshot, as an event: the same picture is the same event, whichever way it came. Pure."""
+"""Turns a message about a screenshot into an event. A picture gives the same event from every source. Pure."""
 
 from datetime import datetime
 
@@ -15,7 +15,7 @@ KIND = "screenshot"
 def screenshot_event(
     raw: bytes | msgspec.Raw, *, account: str, picture_base: str | None, received_at: datetime
 ) -> Event:
-    """Read one message (a JSON object in one line); `Unreadable` when it names no picture."""
+    """The event of a message (a JSON object in one line); raises `Unreadable` if the message names no picture."""
     message = read_message(raw)
     name = message.pic_url or message.pic_full_url
     if not name:
@@ -38,7 +38,7 @@ def screenshot_event(
 
 
 def picture_url(raw: bytes, picture_base: str | None) -> str | None:
-    """The URL that the picture of such a message has with this base; `Unreadable` when it names none."""
+    """The URL of a message's picture, built on this base; raises `Unreadable` if the message names no picture."""
     message = read_message(raw)
     name = message.pic_url or message.pic_full_url
     if not name:
@@ -53,7 +53,7 @@ def _url(message: Message, place: Located, picture_base: str | None) -> str | No
 
 
 def _key(place: Located, shot: Shot, create_time: Scalar) -> str:
-    """What fixes the event: the path, and more where the name fixes no moment."""
+    """The identity of the event: the path, and more if the name does not determine the moment of the shot."""
     if shot.fixed:
         return place.path
     return f"{place.path}\0{place.query if create_time is None else create_time}"

@@ -1,1 +1,1 @@
-"""What the platform sends and how it is asked: signing, calls, bodies, replies, masking, clock skew."""
+"""The platform's protocol: signing, calls, bodies, replies, masking, clock skew."""

@@ -28,7 +28,7 @@ log = structlog.get_logger("qcloud")
 _NUMBER = re.compile(r"[0-9]+")
 _MOST_ODD = 100
 _LONGEST_REFUSAL = 4096
-"""Bytes; a longer answer is no refusal of the platform's, and is not read here."""
+"""Bytes. A longer answer is not a refusal by the platform, and is not parsed here."""
 
 
 class Account:
@@ -141,7 +141,7 @@ def _without(answer: HttpReply, *secrets: str) -> HttpReply:
 
 
 def _throttle(rate: Rate) -> Callable[[], Awaitable[None]]:
-    # It looks again at intervals; a long period needs no fine ones.
+    # the throttler polls at this interval; a long period does not need a short one
     interval = min(max(rate.period / 100, 0.01), 0.25)
     acquire: Callable[[], Awaitable[None]] = Throttler(
         rate_limit=rate.limit, period=rate.period, retry_interval=interval

@@ -1,4 +1,4 @@
-"""From an answer's bytes to UTF-8 bytes: decompression within bounds, byte order marks, UTF-16. Pure."""
+"""Converts the bytes of an answer to UTF-8: bounded decompression, byte order marks, UTF-16. Pure."""
 
 import zlib
 

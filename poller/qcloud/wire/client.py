@@ -1,7 +1,8 @@
-"""The HTTP client for `common_access`: one call is at most one request on the wire, within its own deadlines.
+"""The HTTP client for `common_access`: a call sends at most one request, within its own deadlines.
 
-The queue read is destructive, so each call has a connection of its own: one that was kept could die with the request,
-and nobody would know whether the platform had read it. Whatever comes back is kept, however odd its head is.
+Reading the queue is destructive, so each call has its own connection. If a connection that was kept open died
+with a request, the client could not know whether the platform had read the request. All bytes of an answer
+are kept, however odd its head is.
 """
 
 import asyncio

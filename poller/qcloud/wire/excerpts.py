@@ -1,8 +1,8 @@
-"""What the other side said, as a short text that may be logged and shown. Pure.
+"""Makes short excerpts of answers that may be logged and shown. Pure.
 
-Error pages echo requests: headers, URL, body, signatures. So every configured secret is blanked in the ways in which
-pages write it, then every URL's query, then whatever `redaction` knows; the rest
-is cut and cannot steer a terminal.
+Error pages echo requests: headers, URL, body, signatures. So an excerpt masks all configured secrets in the
+forms in which pages write them, the queries of all URLs, and everything that `redaction` recognises. The rest
+is cut to a length, and has no characters that control a terminal.
 """
 
 import base64
@@ -117,7 +117,7 @@ class Words(msgspec.Struct):
     secrets: frozenset[str] = frozenset()
 
     def learn(self, settings: object) -> None:
-        """Blank this part's secrets from now on; they stay known after a reload."""
+        """Mask the secrets in these settings from now on. They stay known after a reload."""
         self.secrets |= secrets_of(settings)
 
     def of(self, said: bytes | str) -> str:

@@ -1,4 +1,4 @@
-"""One message of the queue: what it says, and whether its bytes may be passed on. Pure."""
+"""Parses a message of the queue, and checks whether its bytes may be passed on. Pure."""
 
 import re
 from datetime import UTC, datetime
@@ -29,7 +29,7 @@ class Message(msgspec.Struct, frozen=True, gc=False):
 
 
 class Unreadable(Exception):
-    """Why a message is none; its text holds nothing of the message."""
+    """A message cannot be parsed. The text gives the reason, and shows nothing of the message."""
 
 
 _decode = msgspec.json.Decoder(Message).decode
@@ -38,7 +38,7 @@ _types: dict[str, type] = {field.name: field.type for field in msgspec.structs.f
 
 
 def read_message(raw: bytes | msgspec.Raw) -> Message:
-    """Read one JSON object; a field of a wrong type counts as missing. `Unreadable` when it is none."""
+    """Parse a JSON object. A field of a wrong type counts as missing. Raises `Unreadable` for any other text."""
     try:
         return _decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -46,7 +46,7 @@ def read_message(raw: bytes | msgspec.Raw) -> Message:
 
 
 def compact(raw: bytes) -> bytes:
-    """Return the message as one line of JSON for any receiver; `Unreadable` when that cannot be."""
+    """The message as one line of JSON that every receiver can parse; raises `Unreadable` if there is none."""
     try:
         line = msgspec.json.format(raw, indent=-1) if b"\n" in raw or b"\r" in raw else raw
         line.decode()

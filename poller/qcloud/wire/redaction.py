@@ -1,8 +1,8 @@
 """Masks signatures and push secrets before anything is stored, logged or shown. Pure.
 
-There is one judgement of what a secret is: the name that it stands under, with case, separators and escapes
-folded. JSON is judged by its decoded names and values, however deep it lies inside strings. A rule on the text
-itself, which knows every escape of a name, covers what is no JSON: URLs, forms, and bytes that cannot be decoded.
+A value is a secret because of its name. Names are compared without case, separators and escapes. In JSON, the
+decoded names and values are checked, also in JSON inside strings, at any depth up to a limit. Anything else (URLs,
+forms, bytes that cannot be decoded) is checked by a rule on the text, which recognises every escape of a name.
 
 A picture's own `sign=` inside its URL stays in a message: a private bucket's URL is worth nothing without it.
 """
@@ -18,7 +18,7 @@ from poller.qcloud.wire.splitting import is_json, unescaped
 MASK: Final = "***"
 _PUSH_WORDS: Final = ("txsecret", "txtime", "streamparam")
 _NAMING: Final = frozenset({"key", "name", "k", "n", "field", "param", "parameter"})
-"""Members whose value is the name of what stands beside them: `{"key": "txSecret", "value": …}`."""
+"""Members whose value is the name of another member's value: `{"key": "txSecret", "value": …}`."""
 _SEPARATORS: Final = "_-. +[]/"
 _MOST_NESTED: Final = 5
 
@@ -111,7 +111,7 @@ def may_hold_secret(text: bytes) -> bool:
 
 
 def redact(text: bytes, *secrets: str) -> bytes:
-    """Mask what signs or opens something, and every one of `secrets`, in bytes meant for quarantine or log.
+    """Mask signatures, push secrets, and each of `secrets`, in bytes for the quarantine or the log.
 
     Here a `sign=` in a URL is masked too.
     """

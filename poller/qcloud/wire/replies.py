@@ -53,7 +53,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What a poll came to, the platform's word for it (redacted), and whether the signature was too old."""
+    """The outcome of a poll, the platform's text for it (redacted), and whether the signature was too old."""
 
     outcome: PollOutcome
     detail: str = ""
@@ -182,7 +182,7 @@ def _detail(status: int, ret: int | None, said: str) -> str:
     return ", ".join(words) or "unreadable answer"
 
 
-# ---------------------------------------------------------------- the usual way: one decode
+# ---------------------------------------------------------------- valid answers: one decode
 
 
 def _at_once(opened: Opened) -> Reply | None:
@@ -251,7 +251,7 @@ def _envelope_words(envelope: _Envelope) -> tuple[int | None, str]:
     return ret or (ret if retcode is None else retcode), said[:_LONGEST_TEXT]
 
 
-# ---------------------------------------------------------------- the hard way: message by message
+# ---------------------------------------------------------------- damaged answers: message by message
 
 
 def _piecewise(opened: Opened) -> Reply:

@@ -1,4 +1,4 @@
-"""The body of a notification: opened within limits, its signature judged, its secrets masked. Pure."""
+"""The body of a notification: parsing within limits, checking the signature, masking secrets. Pure."""
 
 import hmac
 import json
@@ -30,7 +30,7 @@ Fields = dict[str, Any]
 
 
 def open_body(body: bytes) -> Fields:
-    """Decode a body; `Unreadable` when it is no JSON object, or one that no two readers would read alike."""
+    """Decode a body; raises `Unreadable` if it is not a JSON object, or if two parsers could read it differently."""
     text = body.removeprefix(_BOM)
     if depth(text) > _DEEPEST:
         raise Unreadable("too deep")

@@ -1,4 +1,4 @@
-"""The platform's signature: who knows the key may call until `t`."""
+"""The platform's signature, which proves knowledge of the key and is valid until `t`."""
 
 import hashlib
 

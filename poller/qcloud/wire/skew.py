@@ -1,8 +1,8 @@
-"""How far this machine's clock is from the platform's, measured from the `Date` of its answers. Pure.
+"""Measures the skew between the platform's clock and ours, from the `Date` headers of answers. Pure.
 
-A `Date` is whatever stands in the answer: something in between may have written it. So it is measured always and
-believed late. Three answers that agree are an alarm. Only an answer that says `time expired`, and that the measured
-skew explains, corrects our clock; a correction that brings refusals is dropped.
+A `Date` may come from a proxy. So every answer is measured, and a single one is not trusted. Three answers
+that agree raise an alarm. The clock is corrected only after an answer `time expired` that the measured skew
+explains. A correction that leads to refusals is dropped.
 """
 
 import msgspec
@@ -15,7 +15,7 @@ AHEAD = 300.0
 """Seconds by which our clock may be ahead without an alarm: signatures live a little longer then, and nothing fails."""
 CORRECTABLE = 3600.0
 AGREEING = 3
-"""So many answers in a row have to agree before their `Date` is an alarm, or moves a correction."""
+"""The number of answers in a row that must agree before they raise an alarm or change a correction."""
 EXPLAINS = 30.0
 """Seconds behind the platform at which a signature that lives for a minute may come too late."""
 OLDEST = 86_400 * 366

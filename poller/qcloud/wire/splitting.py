@@ -1,8 +1,8 @@
-"""Splits an answer that is no valid JSON message by message. Pure, linear, without recursion on depth.
+"""Splits an answer that is not valid JSON into messages. Pure, linear, without recursion on depth.
 
-A message is an object that names a picture, or an element of an array under `data` or `output`, or of a bare
-one. Of a cut answer only objects at those places count: what is nested in a message whose end is missing
-could be anything.
+A message is an object that names a picture, or an element of an array: one under `data` or `output`, or the
+whole answer. In a cut answer only objects at these places count, because an object inside a message without
+an end may be any part of it.
 """
 
 import re

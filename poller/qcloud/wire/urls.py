@@ -1,4 +1,4 @@
-"""Where a picture can be fetched, and the path that identifies it. Pure."""
+"""The URL of a picture, and the path that identifies it. Pure."""
 
 import re
 from urllib.parse import quote, unquote
@@ -69,9 +69,9 @@ def bucket_base(bucket: str, app_id: int | str) -> str:
 
 
 def bucket_hosts(bucket: str, app_id: int | str) -> frozenset[str]:
-    """Return the hosts a bucket's pictures are served from: each default domain below the bucket's own label.
+    """The hosts that serve a bucket's pictures: the bucket's own label below each default domain.
 
-    Image processing, static websites and the internal network have other domains, which are not among them.
+    The other domains, for image processing, static websites and the internal network, are not included.
     """
     label = f"{bucket}-{app_id}".lower()
     return frozenset(f"{label}.{suffix}" for suffix in _SUFFIXES)
@@ -85,10 +85,10 @@ def host_of(url: str) -> str | None:
 
 
 def locate(name: str, base: str | None) -> Located:
-    """Work out a picture's URL and path from what the platform calls it.
+    """The URL and the path of a picture, from its name in a message.
 
-    A full URL is kept, with only what is illegal in it encoded; anything else is a literal path below `base`
-    (which ends with a slash), where `?` begins a query only if a `=` follows it.
+    A full URL is kept, and only its illegal characters are encoded. Any other name is a literal path below `base`
+    (which ends with a slash). A `?` in it begins a query only if a `=` follows.
     """
     if _PLAIN.match(name):
         return Located(url=None if base is None else base + name, path=name)

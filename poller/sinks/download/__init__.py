@@ -1,4 +1,4 @@
-"""The sink `download`: pictures as files below a directory, whole and durable or not there."""
+"""The sink `download`: stores pictures as files below a directory. A file is whole and durable, or absent."""
 
 from poller.sinks.download.settings import DownloadSettings
 from poller.sinks.download.sink import Download

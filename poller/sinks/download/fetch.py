@@ -1,4 +1,4 @@
-"""One picture over HTTP: bounded in bytes, in memory and in time, never followed elsewhere."""
+"""Fetches pictures over HTTP, with bounds on bytes, memory and time, and without following redirects."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,13 +15,13 @@ from poller.sinks.download.pictures import check_checksum, check_picture
 from poller.sinks.download.transfers import TransferRequest, Transfers
 
 UPLOAD = timedelta(seconds=15)
-"""Within so much of the shot a picture is uploaded (the 2016 v1.1 document)."""
+"""The time within which a picture is uploaded after its shot (by the 2016 v1.1 document)."""
 MARGIN = timedelta(seconds=30)
 NOT_YET = 2.0
-"""Seconds until a picture is asked for again that is not there yet."""
+"""Seconds until the retry of a picture that is not uploaded yet."""
 FAR_AHEAD = timedelta(hours=1)
 WHOLE = frozenset({200, 203})
-"""The statuses of a whole picture; that of 203 came through a proxy which may have changed the head."""
+"""The statuses of a whole picture. 203 means that a proxy may have changed the head."""
 START = b"\xff\xd8"
 CHECKSUM = "x-cos-hash-crc64ecma"
 LONGEST_REFUSAL = 64 * 2**10
@@ -29,11 +29,11 @@ BUSY = frozenset({408, 425, 429})
 
 
 class HostTrouble(TryLater):
-    """The host did not serve; if that befell a whole batch, it is about the host and not about a picture."""
+    """The host did not serve a picture. If that happens to a whole batch, the reason is the host, not a picture."""
 
 
 class Memory:
-    """How many bytes of pictures may be held at once, by all threads; who finds no room comes again later."""
+    """The bytes that pictures may take in memory at once, over all threads. A picture without room is retried later."""
 
     def __init__(self, size: int) -> None:
         self.free = size
@@ -41,7 +41,7 @@ class Memory:
 
     @contextmanager
     def leases(self, count: int) -> Iterator[list["Lease"]]:
-        """One for each picture of a batch; given back at the end."""
+        """A lease for each picture of a batch. Leaving the context gives them back."""
         leases = [Lease(self) for _ in range(count)]
         try:
             yield leases
@@ -51,7 +51,7 @@ class Memory:
 
 
 class Lease:
-    """Some of the memory, until it is given back."""
+    """A picture's share of the memory."""
 
     def __init__(self, memory: Memory) -> None:
         self.taken = 0
@@ -59,7 +59,7 @@ class Lease:
         self._ended = False
 
     def take(self, size: int) -> None:
-        """Take so many bytes more, or raise `TryLater`: nobody waits, so no two can wait for each other."""
+        """Take more bytes, or raise `TryLater` at once. It never waits, so that leases cannot deadlock."""
         if size <= 0:
             return
         with self._memory.lock:
@@ -71,7 +71,7 @@ class Lease:
             self.taken += size
 
     def give_back(self) -> None:
-        """Give back all that was taken; nothing more can be."""
+        """Give back all bytes. Later calls of `take` raise. May be repeated."""
         with self._memory.lock:
             self._ended = True
             self._memory.free += self.taken
@@ -79,7 +79,7 @@ class Lease:
 
 
 class Fetcher:
-    """Gets pictures, and says of each that fails whether it may heal."""
+    """Gets pictures, and decides for each failure whether a retry may help."""
 
     def __init__(self, transfers: Transfers, *, max_bytes: int, max_pixels: int) -> None:
         self._transfers = transfers
@@ -88,13 +88,16 @@ class Fetcher:
         self._clock = Clock()
 
     def _now(self, event: Event) -> datetime:
-        """The time, as far as it went by since the event came: whoever sets the clock makes no picture late."""
+        """The time when the event was received, plus its age. So setting the clock does not make a picture late."""
         return event.received_at + timedelta(seconds=self._clock.age(event.received_at))
 
     async def fetch(
         self, wanted: Sequence[tuple[Event, Target]], leases: Sequence[Lease]
     ) -> list["Arrived | SinkError"]:
-        """What came of each: to be checked, or `TryLater` or `Rejected`, whose texts name only the host."""
+        """The result for each event: an answer that is still to be checked, or `TryLater` or `Rejected`.
+
+        The texts of errors name only the host.
+        """
         arriving = [
             Arrived(
                 event, lease, max_bytes=self._max_bytes, max_pixels=self._max_pixels, now=self._now(event)
@@ -126,7 +129,7 @@ def _failure(host: str, error: Exception) -> SinkError:
 
 
 class Arrived:
-    """One answer, also on its way: it is held against the memory, and what must not come ends it."""
+    """An answer, while it arrives and later. Its bytes count against the memory. A bad answer ends the transfer."""
 
     def __init__(self, event: Event, lease: Lease, *, max_bytes: int, max_pixels: int, now: datetime) -> None:
         self._event = event
@@ -141,7 +144,7 @@ class Arrived:
         self._size = 0
 
     def begin(self, status: int, headers: Mapping[str, str], length: int | None) -> None:
-        """Judge the head."""
+        """Check the head; raises a `SinkError`."""
         if status not in WHOLE:
             self._refused = refusal(status, headers.get("retry-after", ""), self._event, self._now)
             return
@@ -152,7 +155,7 @@ class Arrived:
         self._checksum = headers.get(CHECKSUM)
 
     def take(self, piece: bytes) -> None:
-        """Keep some of the picture; of a refusal so much is thrown away as keeps the connection for the next."""
+        """Keep a piece of the picture. The body of a refusal is dropped, so that the connection can be reused."""
         self._size += len(piece)
         if self._refused is not None:
             if self._size > LONGEST_REFUSAL:
@@ -166,7 +169,7 @@ class Arrived:
             self._check_plain()
 
     def _check_plain(self) -> None:
-        """A header may be wrong about a picture that came plain. What is coded is refused: it could be a bomb."""
+        """Accept a plain picture with a wrong header. Refuse a compressed picture: it could be a decompression bomb."""
         self._coded = False
         if not b"".join(self._pieces).startswith(START):
             raise TryLater("the picture came compressed, which was not asked for")
@@ -182,7 +185,7 @@ class Arrived:
 
 
 def refusal(status: int, retry_after: str, event: Event, now: datetime) -> TryLater | Rejected:
-    """What a status that brings no whole picture means for one picture."""
+    """The error of a picture, for a status without a whole picture."""
     if status in {403, 404, 410} and now < expected_by(event):
         return TryLater(f"HTTP {status}: not there yet", after=NOT_YET)
     if status in {404, 410}:
@@ -195,9 +198,10 @@ def refusal(status: int, retry_after: str, event: Event, now: datetime) -> TryLa
 
 
 def expected_by(event: Event) -> datetime:
-    """When the picture is there, unless it never will be.
+    """The moment by which the picture is uploaded, unless it never will be.
 
-    A shot that claims to be far in the future has a wrong clock, and must not be asked for until then.
+    A shot that claims to be far in the future comes from a wrong clock. Its picture is not awaited until
+    then.
     """
     shot = event.occurred_at
     latest = shot if event.received_at < shot <= event.received_at + FAR_AHEAD else event.received_at

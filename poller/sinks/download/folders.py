@@ -1,6 +1,6 @@
-"""Folders below a directory: each opened from its parent's descriptor, no link followed, only a few open at once.
+"""Opens folders below a directory, each from its parent's descriptor, without following links.
 
-It blocks: it runs in threads.
+All functions here block. They run in threads.
 """
 
 import os
@@ -19,9 +19,10 @@ _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class OpenFolders:
-    """The folders below a root that were used last; leaving closes them.
+    """A cache of open folders below a root, at most `MOST_OPEN`. Leaving the context closes them.
 
-    `made` is called before a missing folder is made; without it a missing folder is a `FileNotFoundError`.
+    `made` is called before a missing folder is created. If it is None, a missing folder is a
+    `FileNotFoundError`.
     """
 
     def __init__(self, root: int, *, made: Callable[[Folders], None] | None) -> None:
@@ -29,7 +30,7 @@ class OpenFolders:
         self._made = made
         self._open: OrderedDict[Folders, int] = OrderedDict()
         self.identities: dict[Folders, Identity] = {}
-        """Which folder each path led to when it was opened."""
+        """The identity of the folder at each path when it was opened."""
 
     def __enter__(self) -> Self:
         return self
@@ -41,7 +42,7 @@ class OpenFolders:
             os.close(descriptor)
 
     def open(self, folders: Folders) -> int:
-        """The descriptor of a folder; good until the next call."""
+        """The descriptor of a folder, valid until the next call; raises `OSError` or `FolderChanged`."""
         if not folders:
             return self._root
         if folders not in self._open:
@@ -71,4 +72,4 @@ class OpenFolders:
 
 
 class FolderChanged(Exception):
-    """A folder is not the one any more that it was a moment ago."""
+    """A folder was replaced while it was in use."""

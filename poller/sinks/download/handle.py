@@ -1,4 +1,4 @@
-"""One of libcurl's easy handles: how a GET is set up, what of its answer is passed on, what its failure means."""
+"""An easy handle of libcurl: it prepares a GET, passes the answer on, and translates failures."""
 
 import errno
 import re
@@ -13,7 +13,7 @@ from poller.core.errors import PollerError, SinkError
 from poller.runtime.outbound import CONNECT_TIMEOUT, USER_AGENT, AddressGuard
 
 LONGEST_HEAD: Final = 128 * 2**10
-"""Bytes of an answer's head, with those of the informational answers before it."""
+"""The most bytes in the head of an answer, including informational answers before it."""
 MOST_INTERIM: Final = 32
 _CUT: Final = -1
 _STATUS: Final = re.compile(rb"HTTP/[0-9.]+ ([0-9]{3})\b")
@@ -21,27 +21,27 @@ _LENGTH: Final = re.compile(r"[0-9]{1,18}")
 
 
 class TransferFailed(PollerError):
-    """No whole answer came; the text says why in a few words, without URL, query or header."""
+    """No complete answer arrived. The text gives the reason, without URL, query or header."""
 
 
 class BadUrl(PollerError):
-    """What libcurl does not take for a URL."""
+    """libcurl does not accept the URL."""
 
 
 class ResponseReader(Protocol):
-    """Takes an answer as it comes. A `SinkError` raised in either ends the transfer, which raises it."""
+    """Takes an answer as it arrives. A `SinkError` from either method ends the transfer and becomes its error."""
 
     def begin(self, status: int, headers: Mapping[str, str], length: int | None) -> None:
-        """The head: headers by lower-case name, and the announced length of the body in bytes, if any."""
+        """Take the head: headers by lower-case name, and the announced length of the body in bytes, if any."""
         ...
 
     def take(self, piece: bytes) -> None:
-        """Some of the body."""
+        """Take a piece of the body."""
         ...
 
 
 class Handle:
-    """Used again and again."""
+    """A handle that is reused for many transfers, one at a time."""
 
     def __init__(self, guard: AddressGuard, trusted: Mapping[int, str]) -> None:
         self._guard = guard
@@ -63,9 +63,9 @@ class Handle:
             self.curl.setopt(option, value)
 
     def prepare(self, url: str, target: str, answer: ResponseReader) -> None:
-        """Make ready for the next transfer; the target is the URL's path and query."""
+        """Prepare the next transfer. `target` is the URL's path and query."""
         self.curl.setopt(pycurl.URL, url)
-        self.curl.setopt(pycurl.REQUEST_TARGET, target)  # libcurl would spell %2f as %2F, and a/../b as b
+        self.curl.setopt(pycurl.REQUEST_TARGET, target)  # libcurl would write %2f as %2F, and a/../b as b
         self._answer: ResponseReader | None = answer
         self._status = 0
         self._headers: dict[str, str] = {}
@@ -76,11 +76,11 @@ class Handle:
         self._raised: SinkError | None = None
 
     def forget(self) -> None:
-        """Let go of the answer."""
+        """Drop the references to the last answer."""
         self._answer = self._raised = None
 
     def failure(self, code: int) -> Exception:
-        """What a failed transfer comes to."""
+        """The error of a failed transfer."""
         if self._raised is not None:
             return self._raised
         if code == pycurl.E_URL_MALFORMAT:
@@ -120,7 +120,7 @@ class Handle:
         return opened
 
     def _line(self, line: bytes) -> int | None:
-        """One line of a head (a 100 may come before the real one), or of a chunked body's trailer."""
+        """Take a line of a head (there may be a head of status 100 first), or of the trailer of a chunked body."""
         self._head += len(line)
         self._interim += line.startswith(b"HTTP/")
         if self._endless():
@@ -141,7 +141,7 @@ class Handle:
 
     def _piece(self, piece: bytes) -> int | None:
         if self._status < 200:
-            return _CUT  # a body without a head that could be read
+            return _CUT  # a body without a readable head
         return self._tell(lambda answer: answer.take(piece))
 
     def _tell(self, tell: Callable[[ResponseReader], None]) -> int | None:
@@ -176,7 +176,7 @@ _REASONS: Final = {
 
 
 def trusted() -> dict[int, str]:
-    """The system's authorities, where Python looks for them too (`SSL_CERT_FILE` and `SSL_CERT_DIR`)."""
+    """The system's certificate authorities, at the same places as for Python (`SSL_CERT_FILE`, `SSL_CERT_DIR`)."""
     paths = ssl.get_default_verify_paths()
     found = {pycurl.CAINFO: paths.cafile, pycurl.CAPATH: paths.capath}
     return {option: path for option, path in found.items() if path is not None}

@@ -1,7 +1,8 @@
-"""Which URLs may be fetched at all: an allow list of hosts, and one strict reading of what a URL is. Pure.
+"""Decides which URLs may be fetched: an allow list of hosts, and a strict parser of URLs. Pure.
 
-The URL is sent exactly as it was judged: it has to be ASCII and legal as it stands, so that no second reader
-(resolver, client, proxy) can find another host in it. Case is folded within ASCII: in Unicode, U+212A is a k too.
+A URL is sent exactly as it was checked. It must be legal ASCII without any encoding, so that no other parser
+(of the resolver, the client or a proxy) can find another host in it. Only ASCII letters are compared without
+case: in Unicode, U+212A is a k too.
 """
 
 import ipaddress
@@ -35,7 +36,7 @@ FOREIGN_REMEDY: Final = (
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """A URL that may be fetched: as it is sent, its host, and its decoded path without leading slashes."""
+    """A URL that may be fetched, as it is sent, with its host, and its decoded path without leading slashes."""
 
     url: str
     host: str
@@ -43,7 +44,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HostList(msgspec.Struct, frozen=True, kw_only=True):
-    """Hosts by exact name and by suffix (from `*.`), each with the one port allowed, or None for any."""
+    """Hosts by exact name, and by suffix (from `*.`), each with its allowed port, or None for any port."""
 
     exact: frozenset[tuple[str, int | None]]
     suffixes: frozenset[tuple[str, int | None]] = frozenset()
@@ -56,7 +57,10 @@ class HostList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def host_list(entries: Iterable[str]) -> HostList:
-    """Read `shots.example.com`, `*.example.com`, `[::1]`, each maybe with a port; `ValueError` for others."""
+    """Parse entries like `shots.example.com`, `*.example.com`, `[::1]`, each with or without a port.
+
+    Raises `ValueError` for any other form.
+    """
     exact, suffixes = set(), set()
     for entry in entries:
         wild, host, port = _entry(entry)
@@ -68,7 +72,7 @@ def host_list(entries: Iterable[str]) -> HostList:
 
 
 def vet(url: str | None, hosts: HostList) -> Target:
-    """Return what may be fetched, or raise `Rejected`; its text never holds the URL."""
+    """The target of a URL that may be fetched; raises `Rejected` otherwise, with a text that never shows the URL."""
     if url is None:
         raise Rejected(NO_URL)
     match = _URL.fullmatch(url) if len(url) <= LONGEST_URL else None

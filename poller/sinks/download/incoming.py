@@ -1,7 +1,7 @@
-"""Files before they have their names: written and fsynced in one folder of their own, then renamed.
+"""Drafts: files that are written and fsynced in the folder `.incoming`, and then renamed to their places.
 
-One folder for all, so that what a crash left is found by listing it, however many pictures there are.
-It blocks: it runs in threads.
+All drafts are in one folder, so that the leftovers of a crash are found by listing it, however many pictures
+there are. All functions here block. They run in threads.
 """
 
 import fcntl
@@ -21,7 +21,7 @@ FOLDER: Final = ".incoming"
 ENDING: Final = ".part"
 MOST_LEFTOVERS: Final = 100_000
 SYNCS: Final = 8
-"""So many fsyncs of a batch run at once."""
+"""The most fsyncs of a batch at once."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -29,7 +29,7 @@ _FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOE
 
 
 class Drafts:
-    """A few files on their way; leaving removes those that were not published. `syncs` are threads for fsync."""
+    """Some drafts. Leaving the context deletes those that were not published. `syncs` has the threads for fsync."""
 
     def __init__(self, incoming: int, syncs: Executor) -> None:
         self._incoming = incoming
@@ -50,7 +50,7 @@ class Drafts:
                 os.unlink(draft, dir_fd=self._incoming)
 
     def write(self, content: bytes, at: datetime | None = None) -> str:
-        """Write a new file under a random name, which is returned; not durable yet. `at` becomes the file's time."""
+        """Write a draft; returns its random name. It is not durable yet. `at` is its time of modification."""
         draft = f".{token_hex(16)}{ENDING}"
         descriptor = os.open(draft, _FLAGS, 0o666, dir_fd=self._incoming)
         self._named.add(draft)
@@ -64,12 +64,12 @@ class Drafts:
         return draft
 
     def sync(self) -> None:
-        """Make all that was written durable; after an error none of it may be published."""
-        # The advice only makes Linux begin to write. With all of them on their way before the first is waited
-        # for, they share the file system's commits (measured on ext4: 0.59 ms a file instead of 0.91).
+        """Make all written drafts durable; raises `OSError`, and then none of them may be published."""
+        # The advice makes Linux begin to write. If all writes begin before the first fsync, they share the
+        # commits of the file system (measured on ext4: 0.59 ms a file instead of 0.91).
         for descriptor in self._open.values():
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        # So do those that are waited for at once (on ext4 a fifth more pictures a second).
+        # fsyncs in parallel share commits too (on ext4 a fifth more pictures a second)
         descriptors = list(self._open.values())
         parts = [part for start in range(SYNCS) if (part := descriptors[start::SYNCS])]
         running = [self._syncs.submit(_fsync, part) for part in parts]
@@ -81,7 +81,7 @@ class Drafts:
             os.close(descriptor)
 
     def publish(self, draft: str, folder: int, name: str) -> None:
-        """Give a synced file its place, instead of what is there (a link is replaced, not followed)."""
+        """Move a synced draft to its place. An existing file is replaced, and so is a link, which is not followed."""
         os.rename(draft, name, src_dir_fd=self._incoming, dst_dir_fd=folder)
         self._named.discard(draft)
 
@@ -92,17 +92,17 @@ def _fsync(descriptors: Iterable[int]) -> None:
 
 
 def set_time(descriptor: int, at: datetime) -> None:
-    """Give an open file this time as that of its last change, where the file system can keep it."""
+    """Set the time of modification of an open file. Errors are ignored: not every file system can store it."""
     nanoseconds = (at - _EPOCH) // _MICROSECOND * 1000
     with suppress(OSError, OverflowError):
         os.utime(descriptor, ns=(nanoseconds, nanoseconds))
 
 
 def open_incoming(root: int) -> int:
-    """Return the folder's descriptor; what a crash left in it is gone if nobody else uses it.
+    """Open `.incoming`, and delete the leftovers of a crash unless another process uses it; returns its descriptor.
 
-    Every user holds a shared lock on the folder, so whoever gets an exclusive one is alone. Where the file
-    system has no such locks, the leftovers stay.
+    Every user has a shared lock on the folder, so a process that gets an exclusive lock is alone. On file
+    systems without such locks, the leftovers stay.
     """
     make_in(root, FOLDER)
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -1,8 +1,9 @@
-"""Where a picture goes below the directory: the template, and names on disk that are ours. Pure.
+"""Decides the path of a picture below the directory, from the template and an event. Pure.
 
-Every value from outside is percent-encoded down to letters, digits and `_-.@#=+,`: what comes out is ASCII,
-holds no separator, decodes back to what it was, and differs whenever the value differed. `~` never comes out
-of that, so a name to which `~` and a hash were added cannot meet one that was left alone.
+Invariants
+    Every value from outside is percent-encoded, except for letters, digits and `_-.@#=+,`. The result is
+    ASCII without separators. It can be decoded, and different values have different results. The encoding
+    never gives `~`, so a name with an added `~` and hash never equals a name without.
 """
 
 import difflib
@@ -18,15 +19,15 @@ from poller.core.model import Event, identity
 USUAL_KIND: Final = "screenshot"
 PLACEHOLDERS: Final = ("date", "hour", "time", "account", "kind", "stream", "name", "id")
 OPEN: Final = frozenset({"account", "stream", "name"})
-"""The placeholders of any length: two of them in one part could run into each other."""
+"""The placeholders of variable length: with two of them in one part, different values could give the same text."""
 LONGEST_PART: Final = 200
-"""Bytes of a folder's or file's name; 255 is the limit, and `.json` may follow."""
+"""The most bytes in the name of a folder or file. The limit of file systems is 255, and `.json` may be added."""
 LONGEST_LITERAL: Final = 100
 LONGEST_ENDING: Final = 16
 TAG: Final = 16
-"""Hex digits of a hash: enough that nobody finds a second name with the same."""
+"""Hex digits of a hash: enough to make a second name with the same hash infeasible to find."""
 EMPTY: Final = "%empty"
-"""Stands for an empty value; no encoding produces it, because hex digits come out in upper case."""
+"""Replaces an empty value. The encoding never gives it, because its hex digits are upper case."""
 
 _KEPT: Final = re.compile(r"[A-Za-z0-9_@#=+,]([A-Za-z0-9_.@#=+,-]*[A-Za-z0-9_@#=+,-])?")
 _SAFE: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.@#=+,")
@@ -45,10 +46,11 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Layout(msgspec.Struct, frozen=True, kw_only=True):
-    """How names are made: a checked template, cut at slashes and placeholders, and what makes names unsafe.
+    """Makes the paths of pictures, from a checked template that is split at slashes and placeholders.
 
-    In each part literal text and placeholders take turns, beginning and ending with text (maybe empty).
-    `lone` says that all events come from one account, `folds` that the disk takes `A` and `a` for the same.
+    In each part, literal texts (which may be empty) and placeholders alternate, beginning and ending with a
+    text. `lone` means that all events come from one account. `folds` means that the disk ignores case in
+    names.
     """
 
     parts: tuple[tuple[str, ...], ...]
@@ -56,11 +58,11 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     folds: bool = False
 
     def uses(self, placeholder: str) -> bool:
-        """Whether the template holds this placeholder."""
+        """Whether the template contains this placeholder."""
         return any(placeholder in part[1::2] for part in self.parts)
 
     def place(self, event: Event, path: str) -> Place:
-        """Where the picture of an event goes; `path` is its decoded path at the store.
+        """The place of an event's picture. `path` is the decoded path of its URL.
 
         Two events with different ids never get the same place.
         """
@@ -96,8 +98,8 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
         return tagged(name, event.id[:TAG] if _HEX.fullmatch(event.id) else _digest(event.id))
 
     def _fixes(self, event: Event, folder: str, name: str) -> bool:
-        # The id is a hash of what identifies the event. If the name alone gives that hash, no other event of
-        # the account and kind has the name; a date folder is as good where the template has the date.
+        # The id is a hash of the event's identity. If the file name alone gives that hash, no other event of
+        # the account and kind has the name. So does a date folder with the name, if the template has the date.
         if not (self.lone or self.uses("account")) or not (event.kind == USUAL_KIND or self.uses("kind")):
             return False
         if event.id == identity(event.kind, event.account, name):
@@ -121,7 +123,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parse_template(text: str) -> tuple[tuple[str, ...], ...]:
-    """Cut a template into parts; `ValueError` says what is wrong with it."""
+    """Split a template into parts; raises `ValueError`, whose text says what is wrong with the template."""
     parts = tuple(tuple(re.split(r"\{([^{}]*)\}", part)) for part in text.split("/"))
     names = [name for part in parts for name in part[1::2]]
     for name in names:
@@ -160,7 +162,7 @@ def _check_part(part: tuple[str, ...], *, with_id: bool) -> None:
 
 
 def encoded(value: str) -> str:
-    """The value with every byte that is not plain spelled `%XX`; also a leading dot or dash, a last dot."""
+    """The value with `%XX` for every unsafe byte, for a leading dot or dash, and for a dot at the end."""
     if _KEPT.fullmatch(value):
         return value
     spelled = [_SPELLED[byte] for byte in value.encode("utf-8", "surrogatepass")]
@@ -180,7 +182,7 @@ def tagged(name: str, tag: str) -> str:
 
 
 def _cut(text: str) -> str:
-    # Only the end of the stem goes, and no %XX is cut in two, so that what is left still decodes.
+    # only the end of the stem is cut, and never within a %XX, so that the rest can be decoded
     stem, ending = _split(text)
     room = LONGEST_PART - len(ending) - 1 - TAG
     return re.sub(r"%[0-9A-F]?\Z", "", stem[:room]) + f"~{_digest(text)}{ending}"

@@ -1,7 +1,8 @@
-"""Whether bytes are one whole JPEG picture of a bearable size. Pure; nothing is decoded.
+"""Checks that bytes are one whole JPEG picture of an allowed size. Pure; nothing is decoded.
 
-The structure is walked from the start to the end (ITU-T T.81, annex B), so that a cut at any byte shows: a
-picture that merely ends in the right two bytes may have been cut inside a thumbnail or a table.
+The check walks the structure from start to end (ITU-T T.81, annex B), so that it finds a cut at any byte. The
+last two bytes alone do not suffice: a picture that was cut inside a thumbnail or a table may end with the
+right ones.
 """
 
 import re
@@ -13,7 +14,7 @@ from poller.core.errors import Rejected, TryLater
 
 LONGEST_SIDE: Final = 16384
 MOST_SEGMENTS: Final = 2000
-"""Headers, scans and fill bytes together; a real picture has 10 to 100."""
+"""The most headers, scans and fill bytes together. A real picture has 10 to 100."""
 
 _SOI: Final = b"\xff\xd8\xff"
 _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -24,9 +25,10 @@ _NEXT_MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 
 def check_picture(body: bytes, *, max_pixels: int) -> tuple[int, int]:
-    """Return a whole JPEG's width and height.
+    """The width and height of a whole JPEG.
 
-    `TryLater` for what is no whole JPEG (another answer may be one), `Rejected` for one that is too large.
+    Raises `TryLater` if the bytes are not a whole JPEG (another answer may be), and `Rejected` if it is too
+    large.
     """
     if not body.startswith(_SOI):
         raise TryLater(f"not a JPEG picture: {_looks_like(body)}")
@@ -37,7 +39,7 @@ def check_picture(body: bytes, *, max_pixels: int) -> tuple[int, int]:
 
 
 def check_checksum(body: bytes, checksum: str | None) -> None:
-    """Compare with COS's `x-cos-hash-crc64ecma` (CRC-64/XZ in decimal); None, from other stores, passes."""
+    """Compare with COS's `x-cos-hash-crc64ecma` (CRC-64/XZ in decimal); raises `TryLater`. None passes."""
     if checksum is not None and str(crc64.xz(body)) != checksum.strip():
         raise TryLater("the checksum does not fit the bytes")
 
@@ -92,7 +94,7 @@ def _scan_end(body: bytes, begin: int) -> int:
 def _ended(body: bytes, at: int, frame: tuple[int, int] | None) -> tuple[int, int]:
     if frame is None:
         raise TryLater("a broken JPEG picture: it ends before its first scan")
-    # Cameras and some stores pad with zeros; anything else after the end is not part of a picture.
+    # cameras and some stores pad with zeros; any other byte after the end is an error
     if body.count(0, at) != len(body) - at:
         raise TryLater("something else follows the end of the JPEG picture")
     return frame

@@ -1,6 +1,6 @@
-"""The directory of pictures as it was opened once: its descriptors, and whether it still lies at its path.
+"""The open directory of pictures: its descriptors, and whether it is still at its path.
 
-It blocks: it runs in threads.
+All functions here block. They run in threads.
 """
 
 import errno
@@ -25,14 +25,14 @@ DENIED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 class Place:
-    """One opening of the directory. Proven writable when it is made; closed when its last user is done."""
+    """The directory, opened once. Creating it proves that it is writable. It is closed when its last user is done."""
 
     def __init__(self, directory: Path, syncs: Executor) -> None:
         self.directory = directory
         self.mount = _mount_of(directory)
-        """The mount point that the directory is, or lies below."""
+        """The mount point of the directory's file system."""
         self.settled: dict[Folders, Identity] = {}
-        """Folders whose own entries are known to be durable."""
+        """The folders whose entries in their parents are durable."""
         self.users = 0
         self.root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self.incoming = -1
@@ -44,13 +44,13 @@ class Place:
             raise
 
     def close(self) -> None:
-        """Give the descriptors back."""
+        """Close the descriptors."""
         for descriptor in (self.incoming, self.root):
             if descriptor >= 0:
                 os.close(descriptor)
 
     def is_current(self) -> bool:
-        """Whether both folders are still the ones at their paths."""
+        """Whether the directory and its `.incoming` are still at their paths."""
         if not is_still_at(self.directory, self.root):
             return False
         try:
@@ -60,7 +60,7 @@ class Place:
         return (found.st_dev, found.st_ino) == identity_of(self.incoming)
 
     def _prove(self, syncs: Executor) -> bool:
-        """Take one file through all the steps; returns whether the disk takes `A` and `a` for the same."""
+        """Take a file through all steps, to prove that they work; returns whether the disk ignores case in names."""
         lower, upper = f".proof-{(token := token_hex(8))}", f".PROOF-{token}"
         with Drafts(self.incoming, syncs) as drafts:
             draft = drafts.write(b"proof")
@@ -77,7 +77,7 @@ class Place:
 
 
 class Places:
-    """Opens the directory, and opens it anew when another one lies at its path."""
+    """Opens the directory, and opens it again when it was replaced at its path."""
 
     def __init__(self, directory: Path, syncs: Executor) -> None:
         self._directory = directory
@@ -87,20 +87,23 @@ class Places:
         self._mount: Path | None = None
 
     def open(self) -> Place:
-        """Open the directory; `OSError`."""
+        """Open the directory; raises `OSError`."""
         self._place = Place(self._directory, self._syncs)
         self._mount = self._place.mount
         return self._place
 
     def close(self) -> None:
-        """Close it; nobody may use it any more."""
+        """Close the directory. No user of `current` may be left."""
         if self._place is not None:
             self._place.close()
             self._place = None
 
     @contextmanager
     def current(self) -> Iterator[Place]:
-        """The directory that lies at the path now, open as long as it is used; `OSError`, or `PlaceGone`."""
+        """The directory that is at the path now. It stays open as long as it is used.
+
+        Raises `OSError`, or `PlaceGone` when its file system is not mounted any more.
+        """
         with self._lock:
             place = self._renewed()
             place.users += 1
@@ -120,7 +123,7 @@ class Places:
         if place is not None and place.users == 0:
             place.close()
         if self._mount is not None and _was_unmounted(self._directory, self._mount):
-            # What is stored below an empty mount point nobody sees once the disk is back.
+            # files below an empty mount point are hidden once the disk is mounted again
             raise PlaceGone(
                 f"{self._mount} is not mounted any more: mount it again, or restart to do without"
             )
@@ -133,12 +136,12 @@ def _mount_of(directory: Path) -> Path:
 
 
 def _was_unmounted(directory: Path, mount: Path) -> bool:
-    """Whether the directory lies below a mount point at which nothing is mounted any more."""
+    """Whether nothing is mounted any more at the mount point of the directory."""
     return directory.resolve().is_relative_to(mount) and not mount.is_mount()
 
 
 def trouble(directory: Path, error: OSError) -> TryLater:
-    """What an error of the directory as a whole means to its sink."""
+    """The sink's error for an error of the whole directory."""
     if error.errno in NO_DESCRIPTORS:
         return TryLater(f"disk: {error.strerror}")
     if error.errno in FULL:
@@ -153,7 +156,7 @@ def trouble(directory: Path, error: OSError) -> TryLater:
 
 
 def _not_a_folder(directory: Path) -> Path:
-    """The directory, or what stands in the place of its own folder below it."""
+    """The path that is not a folder: the directory, or its `.incoming`."""
     try:
         return directory / FOLDER if stat.S_ISDIR(os.stat(directory).st_mode) else directory
     except OSError:

@@ -37,23 +37,23 @@ def _host(entry: str) -> str:
 
 
 class DownloadSettings(SinkSettings):
-    """Where pictures go, where they may come from, and what is too large."""
+    """Where pictures are stored, which hosts they may come from, and how large they may be."""
 
     fetches_pictures: ClassVar[bool] = True
 
-    directory: FilePath = Field(description="The folder below which pictures are stored; made if missing.")
+    directory: FilePath = Field(description="The folder for pictures; created if it is missing.")
     template: Annotated[str, AfterValidator(_template)] = Field(
         default="{date}/{stream}/{name}",
         description="A picture's path below the directory, from {date} {hour} {time} (of the shot, UTC) {account} "
-        "{kind} {stream} {name} {id}; it holds {name} or {id}.",
+        "{kind} {stream} {name} {id}. It must contain {name} or {id}.",
     )
     allow_hosts: tuple[Annotated[str, AfterValidator(_host)], ...] | None = Field(
         default=None,
         description="Hosts that pictures may come from, such as *.example.com or 127.0.0.1:8080; "
-        "the accounts' own picture hosts, if left out.",
+        "by default the accounts' own picture hosts.",
     )
     allow_cidr: tuple[Cidr, ...] = Field(
-        default=(), description="Networks that pictures may come from although they are not public."
+        default=(), description="Networks that are allowed for pictures although they are not public."
     )
     max_bytes: Annotated[Size, size_between("1KiB", "1GiB")] = Field(
         default=20 * 2**20, description="The largest picture, 1KiB to 1GiB."
@@ -67,12 +67,12 @@ class DownloadSettings(SinkSettings):
     )
     only: Only | None = Field(
         default=Only(kinds=("screenshot",)),
-        description="Which events this sink takes; only those with a picture can be stored.",
+        description="The events that this sink takes; only events with a picture can be stored.",
     )
     timeout: Annotated[Duration, duration_between("1ms", "1h")] = Field(
         default=120.0, description="How long one batch may take before it counts as failed."
     )
-    concurrency: int = Field(default=2, ge=1, le=256, description="How many batches are carried at once.")
+    concurrency: int = Field(default=2, ge=1, le=256, description="The most batches in hand at once.")
     batch: BatchSettings = Field(
         default=BatchSettings(max_events=32), description="How many pictures are fetched and stored together."
     )

@@ -1,4 +1,4 @@
-"""The sink `download`: fetches the pictures of a batch at once, checks them, and stores them durably."""
+"""The sink `download`: fetches the pictures of a batch together, checks them, and stores them durably."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -27,20 +27,20 @@ T = TypeVar("T")
 LEAST_MEMORY = 64 * 2**20
 LONGEST_FETCH = 60.0
 LONGEST_COMMON_WAIT = 60.0
-"""Seconds that a batch whose pictures all failed waits because one of them asks for it."""
+"""The longest wait, in seconds, that one picture can ask for on behalf of a batch whose pictures all failed."""
 SHARE_OF_TIMEOUT = 0.75
-"""A picture that drips fails alone, while the others of its batch can still be stored."""
+"""The part of the timeout for fetching. A slow picture fails alone, and there is time to store the others."""
 
 
 class HasPictureHosts(Protocol):
-    """What the sink wants of an account."""
+    """The part of an account that the sink uses."""
 
     @property
     def picture_hosts(self) -> frozenset[str]: ...
 
 
 class Download(Sink):
-    """Stores pictures below a directory. The same event again gets the same file again."""
+    """Stores pictures below a directory. An event that is delivered again gets the same file."""
 
     Settings = DownloadSettings
 
@@ -82,9 +82,10 @@ class Download(Sink):
         await self._open.aclose()
 
     async def deliver(self, batch: Batch) -> None:
-        """Store the pictures of all events; returns when all of them are durable, and lie at the directory's path.
+        """Store the pictures of all events; returns when all of them are durable, at the directory's path.
 
-        Cancelled, it leaves only whole pictures: a thread that has begun to store goes on to its end.
+        Raises a `SinkError`, `PartlyFailed` for some of them. May be cancelled: the thread that stores
+        pictures goes on to its end, so that every picture is whole. May be repeated.
         """
         await self._in_thread(self._store.look)
         events = batch.events
@@ -121,7 +122,7 @@ class Download(Sink):
         return failures | self._store.keep(files)
 
     def _files(self, event: Event, place: Place, picture: bytes) -> list[File]:
-        # The sidecar comes first, so that a picture implies its sidecar.
+        # the sidecar is stored first, so that a picture never lacks its sidecar
         contents = {place.name: picture}
         if self._settings.sidecar:
             contents = {f"{place.name}.json": event.encoded + b"\n", **contents}
@@ -140,15 +141,15 @@ class Download(Sink):
         return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *args, **kwargs))
 
     def _close_store(self) -> None:
-        # A cancelled delivery leaves its thread behind; the store's descriptors must outlive it.
+        # the thread of a cancelled delivery may still use the descriptors of the store: wait for it
         self._threads.shutdown()
         self._store.close()
 
 
 def _report(failures: Mapping[str, SinkError], events: Sequence[Event]) -> None:
-    """Raise what became of a batch: nothing, some of it, or all of it for one common reason.
+    """Raise the error of a batch: none, `PartlyFailed`, or `TryLater` if all events failed for a common reason.
 
-    A picture that asks for a long wait asks for itself alone.
+    A long wait that a single picture asks for does not apply to the others.
     """
     troubles = [error for error in failures.values() if isinstance(error, HostTrouble | PathTrouble)]
     if troubles and len(troubles) == len({event.id for event in events}):

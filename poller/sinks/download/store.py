@@ -1,8 +1,14 @@
-"""Pictures on disk: whole or not at all, durable before anyone is told, never outside the directory.
+"""Stores pictures on disk.
 
-Every folder is opened from its parent's descriptor and no link is followed, so that neither a name nor a link
-that somebody planted leads out. The order is: write, fsync the files, rename them, fsync the folders, return.
-All of it blocks: it runs in threads.
+Invariants
+    A picture is whole or absent. It is durable before its event is reported as delivered. It is never outside
+    the directory: every folder is opened from its parent's descriptor, and no link is followed, so that
+    neither a name nor a planted link leads out.
+
+Steps
+    Write the files, fsync them, rename them, fsync the folders, return.
+
+All functions here block. They run in threads.
 """
 
 import errno
@@ -25,11 +31,11 @@ from poller.sinks.download.incoming import SYNCS, Drafts, set_time
 from poller.sinks.download.place import DENIED, Place, Places, trouble
 
 AT_ONCE: Final = 64
-"""Files written before the first of them is fsynced; each holds a descriptor."""
+"""The most files that are written before they are fsynced. Each needs a descriptor."""
 MOST_REMEMBERED: Final = 10_000
 
 TRIES: Final = 3
-"""So often a batch begins anew when a folder is replaced under it."""
+"""The most attempts to store a batch while its folders are being replaced."""
 
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _IN_THE_WAY: Final = frozenset(
@@ -44,29 +50,29 @@ _IN_THE_WAY: Final = frozenset(
         errno.EXDEV,
     }
 )
-"""Errors of one path and not of the disk."""
+"""The errors that concern a single path and not the disk."""
 
 
 class File(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be stored, where, and for which event."""
+    """A file to store: its place, its content, and the event that it belongs to."""
 
     event_id: str
     folders: Folders
     name: str
     content: bytes
     at: datetime | None = None
-    """The time that the file shows as its own; that of writing, if None."""
+    """The file's time of modification; None for the time of writing."""
 
 
 class PathTrouble(TryLater):
-    """Something stands where a file should go: a link, a folder, a file we may not touch."""
+    """The path of a file is blocked: by a link, a folder, or a file without permission."""
 
 
 class Store:
-    """A directory of pictures; `keep` may run in several threads at once.
+    """A directory of pictures. `keep` may run in several threads at once.
 
-    Its folders are held open, and may be replaced meanwhile: before and after each batch they are compared with what
-    lies at the path.
+    The directory stays open and may be replaced in the meantime. So the open folders are compared with the
+    folders at the path, before and after each batch.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -76,7 +82,7 @@ class Store:
         self.folds = False
 
     def open(self) -> None:
-        """Make the directory if missing, prove it writable, remove what a crash left; `StorageError`."""
+        """Create a missing directory, prove that it is writable, delete a crash's leftovers; raises `StorageError`."""
         try:
             _make_durably(self._directory)
             self.folds = self._places.open().folds
@@ -85,12 +91,12 @@ class Store:
             raise StorageError(f"cannot store pictures in {self._directory}: {error.strerror}") from None
 
     def close(self) -> None:
-        """Give the descriptors back, and the threads; no `keep` may run any more."""
+        """Close the descriptors and stop the threads. No `keep` may be running."""
         self._syncs.shutdown()
         self._places.close()
 
     def look(self) -> None:
-        """Open the directory anew if another one lies at its path; `PlaceGone` when none that can be used does."""
+        """Open the directory again if it was replaced at its path; raises `PlaceGone` if it cannot be used."""
         try:
             with self._places.current() as place:
                 self.folds = place.folds
@@ -98,10 +104,11 @@ class Store:
             raise trouble(self._directory, error) from None
 
     def keep(self, files: Sequence[File]) -> dict[str, SinkError]:
-        """Store files in their order; returns the events that failed. All others are durable then, and at the path.
+        """Store files in their order; returns the events that failed. All other files are durable, at the path.
 
-        An event's later files are not stored once one of it failed. `PlaceGone` when the directory as a whole does
-        not take them (gone, full, read-only, broken); then some files may have been stored, each of them whole.
+        After a file of an event has failed, the event's later files are not stored. Raises `PlaceGone` if the
+        whole directory is unusable (gone, full, read-only, broken). Some files may have been stored then,
+        each of them whole. May be repeated.
         """
         try:
             for _ in range(TRIES):
@@ -113,7 +120,7 @@ class Store:
 
 
 class _Keeping:
-    """One batch being stored; `FolderChanged` when a folder was replaced under it, so that all has to begin anew."""
+    """Stores one batch. Raises `FolderChanged` if a folder was replaced, so that the whole batch must be repeated."""
 
     def __init__(self, place: Place, syncs: Executor) -> None:
         self._place = place
@@ -169,7 +176,7 @@ class _Keeping:
 
     @contextmanager
     def _in_place(self) -> Iterator[None]:
-        """An error of the folder of drafts is never one of a single path."""
+        """Mark errors of the folder of drafts: they never concern a single path."""
         try:
             yield
         except FileNotFoundError:
@@ -184,9 +191,9 @@ class _Keeping:
         self._place.settled.pop(folders, None)
 
     def _settle(self, touched: Iterable[Folders], identities: Mapping[Folders, Identity]) -> None:
-        """Make the entries of folders durable, and the entries of those folders in their parents.
+        """Fsync the folders that were written to, and the parents of new folders.
 
-        The folders are opened anew from the path, so that what is made durable is what lies there.
+        The folders are opened again from the path: the folders at the path are the ones that must be durable.
         """
         settled = self._place.settled
         chain = {folders[:depth] for folders in touched for depth in range(1, len(folders) + 1)}
@@ -206,7 +213,7 @@ class _Keeping:
 
 
 class _Blocked(Exception):
-    """Carries an error of the directory past the handling of those of single paths."""
+    """Carries an error of the whole directory past the handler of errors of single paths."""
 
     def __init__(self, cause: OSError) -> None:
         super().__init__(cause)
@@ -214,7 +221,7 @@ class _Blocked(Exception):
 
 
 def _holds(folder: int, wanted: File) -> bool:
-    """Whether the folder holds exactly this file already, durable; a link is not it, whatever it leads to."""
+    """Whether the folder has exactly this file already; it is durable then. A link never counts."""
     content = wanted.content
     try:
         descriptor = os.open(wanted.name, _READ, dir_fd=folder)
@@ -229,7 +236,7 @@ def _holds(folder: int, wanted: File) -> bool:
                 return False
         if wanted.at is not None:
             set_time(descriptor, wanted.at)
-        os.fsync(descriptor)  # whoever wrote it may not have
+        os.fsync(descriptor)  # the writer may not have done so
         return True
     finally:
         os.close(descriptor)

@@ -1,7 +1,8 @@
-"""GETs by libcurl in a thread of their own: many at once over connections that stay open, each connect guarded.
+"""GETs with libcurl: many at once, in one thread, over connections that stay open. Each connect is guarded.
 
-libcurl and not aiohttp, because pictures are small and many; a thread and not the event loop, because libcurl costs
-a third where it looks at all its transfers together (tests/bench/download.py).
+libcurl is used instead of aiohttp because pictures are small and many. It runs in a thread instead of the
+event loop because it takes a third of the CPU when it handles all its transfers together
+(tests/bench/download.py).
 """
 
 import asyncio
@@ -21,23 +22,24 @@ from poller.runtime.outbound import AddressGuard
 from poller.sinks.download.handle import BadUrl, Handle, ResponseReader, TransferFailed, trusted
 
 MOST_IDLE: Final = 256
-"""Handles kept for the next transfers; connections are kept apart from them."""
+"""The most handles that are kept for later transfers. Connections are kept separately."""
 LONGEST_WAIT: Final = 50
-"""Milliseconds; libcurl does not tell of sockets whose number is above 1023: so long one may go unheard."""
+"""The longest wait in milliseconds. libcurl does not report sockets with numbers above 1023: such a socket may have to
+wait so long."""
 _URL: Final = re.compile(r"(https?://[^/?#]*)([^#]*)", re.IGNORECASE | re.ASCII)
 
 
 class TransferRequest(NamedTuple):
-    """A URL, to be fetched as it stands, and who takes its answer."""
+    """A URL, which is sent unchanged, and the reader of its answer."""
 
     url: str
     answer: ResponseReader
 
 
 class Transfers:
-    """libcurl's transfers, at most `per_host` at once to one host and port; the others wait their turn.
+    """Runs transfers, at most `per_host` at once to one host and port. Others wait for their turn.
 
-    libcurl has such a limit too, but counts the waiting as slow connecting.
+    libcurl's own limit is not used, because it counts the waiting as time of connecting.
     """
 
     def __init__(self, guard: AddressGuard, *, per_host: int, timeout: float) -> None:
@@ -54,11 +56,11 @@ class Transfers:
         await asyncio.to_thread(self._worker.end)
 
     async def get(self, wishes: Sequence[TransferRequest]) -> list[Exception | None]:
-        """Fetch some URLs, following nothing; says of each how it failed, or None when its answer has come whole.
+        """Fetch URLs without following redirects; returns the error of each, or None for a complete answer.
 
-        A failure is a `TimeoutError` when it took longer than `timeout` seconds, waiting included, `TransferFailed`,
-        `BadUrl`, or what the answer raised. Answers are told in another thread, and may be so until shortly
-        after this has ended.
+        An error is `TimeoutError` after `timeout` seconds (including the wait for a turn), `TransferFailed`,
+        `BadUrl`, or the error of the answer's reader. Readers are called in another thread, and may be called
+        until shortly after this method has ended. May be cancelled.
         """
         order = _Order(wishes)
         self._worker.tell(order)
@@ -75,7 +77,7 @@ class Transfers:
 
 
 class _Request:
-    """A wish under way; it has a handle while it runs."""
+    """A request of an order. It has a handle while it runs."""
 
     def __init__(self, wish: TransferRequest, order: "_Order") -> None:
         found = _URL.match(wish.url)
@@ -89,7 +91,7 @@ class _Request:
 
 
 class _Order:
-    """Wishes that were made together; `left` of them have not ended yet."""
+    """The requests of one call of `get`. `left` of them have not ended yet."""
 
     def __init__(self, wishes: Sequence[TransferRequest]) -> None:
         self.requests = [_Request(wish, self) for wish in wishes]
@@ -101,7 +103,7 @@ class _Order:
             self.filled.set_result(None)
 
     def end_one(self, request: _Request, error: Exception | None) -> None:
-        """In the thread: one came to its end."""
+        """End a request. Called in the worker's thread."""
         request.error = error
         request.ended = True
         self.left -= 1
@@ -114,7 +116,7 @@ class _Order:
 
 
 class _Worker:
-    """The thread: takes orders, and lets libcurl work on all requests together."""
+    """The thread that takes orders and lets libcurl work on all their requests together."""
 
     def __init__(self, guard: AddressGuard, per_host: int) -> None:
         self._guard = guard
@@ -136,14 +138,14 @@ class _Worker:
         self._thread.start()
 
     def end(self) -> None:
-        """Break off what runs, and wait for the thread."""
+        """Abort all transfers, and wait for the thread to end."""
         self._ending = True
         os.eventfd_write(self._bell, 1)
         self._thread.join()
         os.close(self._bell)
 
     def tell(self, order: _Order) -> None:
-        """Begin with an order, or look at it again because it was given up; `TransferFailed` when it cannot."""
+        """Pass an order to the thread: to begin it, or to abort it if it was given up. Raises `TransferFailed`."""
         if not self._thread.is_alive():
             raise TransferFailed("fetching has ended")
         self._inbox.append(order)
@@ -174,7 +176,7 @@ class _Worker:
             self._fill(origin)
 
     def _fill(self, origin: str) -> None:
-        """Begin with as many as may run at once."""
+        """Start requests to a host, as many as may run at once."""
         line = self._lines[origin]
         while line and self._busy[origin] < self._per_host:
             request = line.popleft()
@@ -207,7 +209,7 @@ class _Worker:
             self._idle.append(handle)
 
     def _work(self) -> bool:
-        """Let libcurl do what can be done at once; whether something ended."""
+        """Let libcurl do all that it can without waiting; returns whether a request ended."""
         self._multi.perform()
         freed = set()
         for curl, code in self._done():
@@ -244,7 +246,7 @@ class _Worker:
             os.eventfd_read(self._bell)
 
     def _close(self) -> None:
-        """Nobody is left waiting, whatever ended the thread."""
+        """End all requests with an error, so that no caller waits for ever, and release libcurl's resources."""
         orders = {*self._inbox, *(request.order for request in self._running.values())}
         orders |= {request.order for line in self._lines.values() for request in line}
         for order in orders:

@@ -1,4 +1,7 @@
-"""Who pushes: addresses behind proxies, allow lists, and how often a refusal is told. Pure but for two tables."""
+"""Callers of the receiver: their addresses behind proxies, their refusals, and their repeated requests.
+
+Everything here is pure, except that `Refusals` and `Replays` are tables.
+"""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -7,18 +10,19 @@ from poller.runtime.addresses import Address, Network, address, holds, household
 
 MOST_CALLERS = 1024
 TOLD = 10
-"""Refusals of one caller that are told in `PERIOD` seconds."""
+"""The most refusals of one caller that are reported in `PERIOD` seconds."""
 TOLD_IN_ALL = 60
-"""Refusals of all callers that are told in `PERIOD` seconds."""
+"""The most refusals of all callers that are reported in `PERIOD` seconds."""
 PERIOD = 60.0
 MOST_REMEMBERED = 20_000
 
 
 def caller(peer: str | None, forwarded: Sequence[str], trusted: Sequence[Network]) -> Address | None:
-    """Where a request comes from; None when that cannot be known.
+    """The address of a request's caller; None if it is unknown.
 
-    `forwarded` are the values of its `X-Forwarded-For` fields. Each hop adds whom it heard at the right, so
-    that only what trusted proxies have added counts: the rightmost that is not one of them is the caller.
+    `forwarded` has the values of the `X-Forwarded-For` headers. Each proxy appends the address of its own
+    peer, so only the entries of trusted proxies count. The caller is the rightmost address that is not a
+    trusted proxy.
     """
     hop = address(peer)
     hops = [one for field in forwarded for one in field.split(",")]
@@ -28,14 +32,15 @@ def caller(peer: str | None, forwarded: Sequence[str], trusted: Sequence[Network
 
 
 class Refusals:
-    """Counts refusals by caller; a network of IPv6 (/64) is one caller. Bounded: the longest unseen is forgotten."""
+    """Counts refusals by caller. An IPv6 network (/64) is one caller. The caller that was not seen for longest is
+    forgotten first."""
 
     def __init__(self) -> None:
         self._since: OrderedDict[str, tuple[float, int]] = OrderedDict()
         self._all = (0.0, 0)
 
     def told(self, caller: Address | None, now: float) -> bool:
-        """Count one more refusal; whether it is among the few that are told."""
+        """Count a refusal; returns whether to report it."""
         name = household(caller)
         since, count = self._since.pop(name, (now, 0))
         if now - since >= PERIOD:
@@ -54,9 +59,10 @@ class Refusals:
 
 
 class Replays:
-    """What was taken already, by its hash, for as long as its signature lives. Bounded: the oldest goes first.
+    """Remembers committed requests by their digest, as long as their signatures are valid.
 
-    What is forgotten does no harm: an event has its id, and the spool remembers that.
+    The table is bounded, and the oldest digest is forgotten first. That does no harm: the spool recognises an
+    event by its id.
     """
 
     def __init__(self, most: int = MOST_REMEMBERED) -> None:
@@ -64,11 +70,11 @@ class Replays:
         self._until: OrderedDict[bytes, float] = OrderedDict()
 
     def holds(self, digest: bytes, now: float) -> bool:
-        """Whether this was taken."""
+        """Whether the request with this digest was committed, and its signature is still valid."""
         return self._until.get(digest, now) > now
 
     def add(self, digest: bytes, until: float, now: float) -> None:
-        """Remember what was just committed."""
+        """Remember a committed request until its signature expires."""
         self._until[digest] = until
         while self._until:
             oldest = next(iter(self._until))

@@ -1,4 +1,8 @@
-"""The receiver: one POST is one notification, checked at the cheapest first, and answered after its commit."""
+"""The receiver of pushed notifications.
+
+Each POST is one notification. The cheapest checks come first. The answer is sent after the notification is
+committed.
+"""
 
 import hashlib
 import hmac
@@ -26,20 +30,20 @@ from poller.sources.callbacks.callers import Refusals, Replays, caller
 from poller.sources.callbacks.settings import CallbacksSettings
 
 DEADLINE = 15.0
-"""Seconds for a whole request; the platform waits 20 for the answer."""
+"""Seconds for a whole request. The platform waits 20 seconds for the answer."""
 MOST_CONNECTIONS = 256
 MOST_OF_ONE = 128
-"""Connections of one address; behind a trusted proxy, requests of one that it names."""
+"""The most connections of one address. Behind a trusted proxy: the most requests of one caller that it names."""
 GRACE = 8.0
 SHORTEST_MASKED = 8
-"""Characters of a key that is masked wherever it stands; a shorter one would be found by chance."""
+"""The least length of a secret that is masked anywhere in a body. A shorter text would be found by chance."""
 EARLY = 60.0
-"""Seconds by which a shot may be ahead of us: clocks differ, and nobody announces a picture before it is taken."""
+"""Seconds by which a shot may be ahead of our clock. Clocks differ, but no picture is announced before it is taken."""
 TAKEN = b'{"code":0}'
 
 
 class OfAccount(Protocol):
-    """What the receiver wants of an account."""
+    """The part of an account that the receiver uses."""
 
     key: str
     picture_base: str | None
@@ -49,7 +53,7 @@ class OfAccount(Protocol):
 
 
 class TurnedAway(PollerError):
-    """A request that is not taken: the status to answer, and why; the reason holds nothing of what came."""
+    """A request is refused, with an HTTP status and a reason. The reason has no text from the request."""
 
     def __init__(self, status: int, reason: str = "", outcome: PushOutcome = PushOutcome.REFUSED) -> None:
         super().__init__(reason)
@@ -83,7 +87,7 @@ class Callbacks(PushedSource):
         self._refusals = Refusals()
         self._replays = Replays()
         self._present: Counter[str] = Counter()
-        """Requests behind trusted proxies, by whom they come from."""
+        """The number of open requests behind trusted proxies, by caller."""
         self._listener = Listener(
             settings.listen.host,
             settings.listen.port,
@@ -99,7 +103,7 @@ class Callbacks(PushedSource):
 
     @property
     def address(self) -> str:
-        """Host and port."""
+        """The address that is bound: host and port."""
         host = self._listener.host
         return f"[{host}]:{self._listener.port}" if ":" in host else f"{host}:{self._listener.port}"
 
@@ -121,9 +125,9 @@ class Callbacks(PushedSource):
         await self._listener.close()
 
     def read(self, page: RawPage, memory: bytes) -> ParsedPage:
-        """One notification is one event."""
+        """Parse a notification, which is one event."""
         event = self._event(page)
-        # the signature covers no body: the queue and the lists know better
+        # the signature does not cover the body: the queue and the lists are more reliable
         provisional = event.kind in (SHOT, RECORDING)
         return ParsedPage(events=(event,), rejects=(), outcome=PollOutcome.PARTIAL, provisional=provisional)
 
@@ -154,7 +158,7 @@ class Callbacks(PushedSource):
         return web.Response(body=TAKEN, content_type="application/json")
 
     async def _take(self, request: web.BaseRequest, who: Address | None) -> None:
-        """Check a request in the order of what a check costs, and return after its commit."""
+        """Check a request, cheap checks first, and return after its commit; raises `TurnedAway`, `StorageError`."""
         self._check_caller(who)
         body = await _body(request)
         fields = _opened(body)
@@ -162,7 +166,7 @@ class Callbacks(PushedSource):
         ours = received_at.timestamp()
         theirs = ours + self._skew()
         self._check_signature(fields, ours, theirs)
-        now = min(ours, theirs)  # what either clock would take again has to be known
+        now = min(ours, theirs)  # remember a request as long as either clock would accept it again
         digest = _digest(fields, body)
         monotonic = self._clock.monotonic()
         if self._replays.holds(digest, monotonic):
@@ -185,7 +189,7 @@ class Callbacks(PushedSource):
 
     @contextmanager
     def _present_once(self, who: Address | None) -> Iterator[None]:
-        """Hold one of the places of whom a trusted proxy names; the listener counts all others."""
+        """Count a request of a caller that a trusted proxy names. The listener counts all others."""
         if who is None:
             yield
             return
@@ -205,7 +209,7 @@ class Callbacks(PushedSource):
         return found is not None and holds(self._settings.trusted_proxies, found)
 
     def _refused(self, refusal: Refusal) -> None:
-        """What was refused before it was a request; the listener itself reports crowds."""
+        """Count a connection that was refused before a request. The listener itself reports too many connections."""
         who = address(refusal.peer)
         told = not refusal.crowded and self._refusals.told(who, self._clock.monotonic())
         reason = f"{refusal.reason}, from {who or 'unknown'}" if told else ""
@@ -221,7 +225,7 @@ class Callbacks(PushedSource):
             raise TurnedAway(403, "not in allow_from")
 
     def _check_signature(self, fields: Fields, ours: float, theirs: float) -> None:
-        """A signature is good if its `t` fits by our clock, or by the platform's as far as that is measured."""
+        """Check the signature. Its `t` must be valid by our clock, or by the platform's clock as measured."""
         if not is_signed(fields):
             found = None if self._settings.unsigned == "allow" else "not signed"
         else:
@@ -232,22 +236,22 @@ class Callbacks(PushedSource):
             raise TurnedAway(403, found, PushOutcome.REFUSED_SIGNATURE)
 
     def _check_moment(self, page: RawPage, now: float) -> None:
-        """Refuse a picture that cannot have been taken yet: else one could announce those of days to come."""
+        """Refuse a picture of the future: otherwise a caller could announce the pictures of days to come."""
         try:
             ahead = shot_ahead(self._event(page), now)
-        except Exception:  # a bug in a reader: whoever commits the page keeps it and reports it
+        except Exception:  # a bug in a parser: the intake quarantines the page and reports it
             return
         if ahead > EARLY:
             raise TurnedAway(403, f"its shot is {ahead:.0f} s ahead")
 
     def _skew(self) -> float:
-        """Seconds by which the platform's clock is ahead; 0 where its word is not to be believed."""
+        """Seconds by which the platform's clock is ahead; 0 if the measured value is implausible."""
         skew = self._account.skew
         return skew if abs(skew) <= CORRECTABLE else 0.0
 
     def _turned_away(self, error: TurnedAway, who: Address | None) -> web.Response:
-        # What is limited is what we tell, not who may call: behind one proxy address the platform
-        # may stand beside others, and a good signature is taken whatever bad ones came before it.
+        # Only the reports are limited, not the callers: the platform and others may share the address of
+        # a proxy. A good signature is accepted, however many bad ones came before it.
         told = self._refusals.told(who, self._clock.monotonic())
         self._handler.turn_away(error.outcome, f"{error.reason}, from {who or 'unknown'}" if told else "")
         limited = not told and error.outcome is PushOutcome.REFUSED_SIGNATURE
@@ -285,9 +289,10 @@ def _digest(fields: Fields, body: bytes) -> bytes:
 
 
 def shot_ahead(event: Event, now: float) -> float:
-    """Seconds by which a picture's shot is ahead of `now`; 0 for other kinds.
+    """Seconds by which the shot of a picture is ahead of `now`; 0 for other kinds.
 
-    A `create_time` counts for more than the name: a published body's name is four hours ahead of it.
+    `occurred_at` comes from `create_time` where there is one, rather than from the name: in a published body
+    the name is four hours ahead of it.
     """
     if event.kind != SHOT:
         return 0.0
@@ -295,5 +300,5 @@ def shot_ahead(event: Event, now: float) -> float:
 
 
 def _lives_until(fields: Fields, now: float) -> float:
-    """When a signature is refused for its age, and what it signed need not be known any more."""
+    """The epoch from which the signature is too old, so that its request need not be remembered any more."""
     return (int(fields["t"]) if "t" in fields else now) + LATE

@@ -1,4 +1,4 @@
-"""Settings of the source `callbacks`: who may push, and how it is shown that they may."""
+"""Settings of the source `callbacks`: who may push, and how a push is authenticated."""
 
 import ipaddress
 import re
@@ -37,28 +37,28 @@ class CallbacksSettings(SourceSettings):
 
     listen: Listen = Field(
         default=Listen(host="127.0.0.1", port=9465),
-        description="Where to listen; TLS is for a proxy in front of it.",
+        description="The address to bind. It has no TLS: use a proxy in front of it.",
     )
     path: Annotated[Secret, AfterValidator(_path)] | None = Field(
-        default=None, description="The path to push to, which nobody can guess; never shown."
+        default=None, description="The secret path of the URL to push to; never shown."
     )
     key: Secret | None = Field(
         default=None,
-        description="The key that signs notifications (the platform's console); better ${NAME} than itself.",
+        description="The key that signs notifications (see the platform's console); prefer ${NAME} to it.",
     )
-    key_file: SecretFile | None = Field(default=None, description="A file that holds the key.")
+    key_file: SecretFile | None = Field(default=None, description="A file that contains the key.")
     keys: tuple[Secret, ...] = Field(
         default=(),
         max_length=4,
-        description="Several keys, each of which is good: the new and the old one during rotation.",
+        description="Several valid keys: the new and the old key during rotation.",
     )
     unsigned: Literal["refuse", "allow"] = Field(
         default="refuse",
-        description="Whether notifications without t and sign are taken; needs allow_from.",
+        description="Whether notifications without t and sign are accepted; allow needs allow_from.",
     )
-    allow_from: tuple[Cidr, ...] = Field(default=(), description="Networks that may push; any, if left out.")
+    allow_from: tuple[Cidr, ...] = Field(default=(), description="Networks that may push; by default any.")
     trusted_proxies: tuple[Cidr, ...] = Field(
-        default=(), description="Networks of proxies whose X-Forwarded-For says where a push comes from."
+        default=(), description="Networks of proxies whose X-Forwarded-For names the caller."
     )
 
     @model_validator(mode="after")
@@ -92,6 +92,6 @@ class CallbacksSettings(SourceSettings):
         return self
 
     def good_keys(self) -> tuple[str, ...]:
-        """Every key that may have signed, wherever it came from."""
+        """All valid keys, from `key`, `key_file` and `keys`."""
         given = [self.key, self.key_file, *self.keys]
         return tuple(secret.get_secret_value() for secret in given if secret is not None)

@@ -1,7 +1,13 @@
-"""A spool in one SQLite file: WAL, synchronous=FULL, one writing connection in its own thread, a lock file.
+"""The default spool, in one SQLite file.
 
-Before 3.51.3 SQLite's WAL may reset wrongly under two writers (its release notes), hence one connection writes and
-checkpoints, readers open the file `mode=ro`, and the lock keeps other processes out.
+Invariants
+    The file is in WAL mode with `synchronous=FULL`. One connection writes and checkpoints, in its own thread;
+    readers open the file with `mode=ro`; a lock file keeps other processes out. The reason for the single
+    writer is a fault of SQLite before 3.51.3: two writers may reset the WAL wrongly (see its release notes).
+
+Life cycle
+    Opening takes the lock, moves a damaged file aside, migrates the file and reads its state. Settlements are
+    written with the next commit, or shortly after. Closing writes the rest and empties the WAL.
 """
 
 import asyncio
@@ -73,7 +79,7 @@ TAIL_BYTES = 8 * 1024 * 1024
 FLUSH_DELAY = 0.1
 FLUSH_AGAIN = 1.0
 CLOCK_EVERY = 60.0
-"""Seconds between two records of the clock."""
+"""Seconds between two writes of the clock file."""
 
 Result = TypeVar("Result")
 Read = Callable[[sqlite3.Connection], object]
@@ -86,14 +92,14 @@ class SqliteSpool(Spool, BeginsAnew, NoticesLoss, KeptInFile):
         """Settings of the SQLite spool."""
 
         type: Literal["sqlite"]
-        path: ResolvedPath = Field(description="The spool file; its folder is made if it is missing.")
+        path: ResolvedPath = Field(description="The spool file. A missing folder is created.")
         max_bytes: Annotated[Size, size_between("64MiB", "16TiB")] = Field(
             default=10 * 2**30,
-            description="Polling pauses when the file uses so much, and goes on under nine tenths of it.",
+            description="Polling pauses when the file uses more than this, and resumes below nine tenths of it.",
         )
         min_free: Annotated[Size, size_between("0B", "16TiB")] = Field(
             default=256 * 2**20,
-            description="Polling pauses when the disk has less room than this, and goes on with a tenth more.",
+            description="Polling pauses when the disk has less free space, and resumes with a tenth more.",
         )
 
     def __init__(
@@ -107,8 +113,8 @@ class SqliteSpool(Spool, BeginsAnew, NoticesLoss, KeptInFile):
         self._path = settings.path
         self._lock = -1
         self._file = -1
-        """Holds a lock on the database itself, whatever its name. It is opened before SQLite opens the file and closed
-        after SQLite has closed it: closing a descriptor of the file drops SQLite's own locks."""
+        """A descriptor that locks the database file itself, under any name. It is opened before SQLite opens the file,
+        and closed after SQLite has closed it: closing a descriptor of the file drops SQLite's own locks."""
         self._beside: Mapping[Path, Identity] = {}
         self.damage: Damage | None = None
         """See `BeginsAnew.damage`."""
@@ -192,7 +198,7 @@ class SqliteSpool(Spool, BeginsAnew, NoticesLoss, KeptInFile):
     def _beside_the_file(self) -> list[Path]:
         return [self._path.with_name(self._path.name + end) for end in ("-wal", "-shm")]
 
-    # ------------------------------------------------------------ whether the files are where they were
+    # ------------------------------------------------------------ files that were moved or deleted
 
     def displaced(self) -> str | None:
         """See `Placed.displaced`."""
@@ -284,15 +290,15 @@ class SqliteSpool(Spool, BeginsAnew, NoticesLoss, KeptInFile):
         return Counter(event.kind for chunk in written.chunks for event in chunk.events)
 
     async def _correct(self, known: list[Member]) -> None:
-        """Let events say what is known of them now.
+        """Correct provisional events in the queues and in the file.
 
-        The desks come first: all that they wrote before is in the file when it is corrected, and all that they write
-        later is correct. Until the file is, its events are provisional, so that the same reading corrects them after
-        a crash.
+        The queues are corrected first. Their earlier changes are in the file when the file is corrected, and
+        their later changes are correct. The events stay provisional until the file is corrected, so that the
+        same page corrects them after a crash.
         """
         self._dispatcher.correct(known)
         found = await self._write(partial(Writer.correct, known=known))
-        self._dispatcher.correct(known)  # for a sink that was attached anew meanwhile
+        self._dispatcher.correct(known)  # for a sink that was attached again in the meantime
         for sink, batches in found.items():
             self._not_dead(Counter({sink: len(batches)}))
             if (queue := self._dispatcher.queues.get(sink)) is not None:
@@ -308,7 +314,7 @@ class SqliteSpool(Spool, BeginsAnew, NoticesLoss, KeptInFile):
     async def settle(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
         """See `Spool.settle`."""
         if self._writer.broken is not None:
-            raise self._writer.broken  # it will never be written: the process ends, the next one carries it again
+            raise self._writer.broken  # nothing is written any more: the next process delivers the batch again
         self._keep(self._dispatcher.settle(batch, outcomes))
 
     async def split(self, batch: Batch) -> tuple[Batch, ...]:
@@ -325,7 +331,7 @@ class SqliteSpool(Spool, BeginsAnew, NoticesLoss, KeptInFile):
         return await self._read(partial(queries.load_events, start))
 
     def _keep(self, *changes: Changes) -> None:
-        """Let changes ride on the next commit, or on one of their own a tenth of a second later."""
+        """Write changes with the next commit, or with a commit of their own a tenth of a second later."""
         for change in changes:
             if change.dead:
                 self._dead[change.sink] = self._dead.get(change.sink, 0) + len(change.dead)
@@ -382,9 +388,9 @@ class SqliteSpool(Spool, BeginsAnew, NoticesLoss, KeptInFile):
 
     def _flushed(self, future: "asyncio.Future[object]") -> None:
         if not future.cancelled() and future.exception() is not None:
-            self._flush_in(FLUSH_AGAIN)  # a full disk: what is settled stays settled, and is written later
+            self._flush_in(FLUSH_AGAIN)  # a full disk: settled events stay settled, and are written later
 
-    # ------------------------------------------------------------ looking
+    # ------------------------------------------------------------ queries and pruning
 
     def streams(self) -> list[Stream]:
         """See `Spool.streams`."""
@@ -413,7 +419,7 @@ class SqliteSpool(Spool, BeginsAnew, NoticesLoss, KeptInFile):
 
     async def dead(self, limit: int, chosen: Filter = EVERYTHING) -> list[DeadLetter]:
         """See `Spool.dead`."""
-        await self._write(flush)  # so that what was just settled is seen
+        await self._write(flush)  # the newest dead letters may not be in the file yet
         return await self._read(partial(queries.dead_letters, limit, chosen))
 
     async def quarantined(self, limit: int, chosen: Filter = EVERYTHING) -> list[Quarantined]:
@@ -451,7 +457,7 @@ class SqliteSpool(Spool, BeginsAnew, NoticesLoss, KeptInFile):
         """See `BeginsAnew.files_aside`."""
         return files_aside(self._path)
 
-    # ------------------------------------------------------------ the file, without owning it
+    # ------------------------------------------------------------ the file, without opening the spool
 
     def examine(self) -> Examined:
         """See `KeptInFile.examine`."""
@@ -494,5 +500,5 @@ class SqliteSpool(Spool, BeginsAnew, NoticesLoss, KeptInFile):
                 )
                 self._reader.text_factory = lossy
             return job(self._reader)
-        except Exception as error:  # a read's failure is its own
+        except Exception as error:  # other reads of the group go on
             return storage_error(self._path, error, self._clock.now())

@@ -1,4 +1,4 @@
-"""The small file beside a spool that says which moment was known last, and whether the stop was orderly."""
+"""The small file beside a spool: the last moment that the clock knew, and whether the stop was orderly."""
 
 import os
 from contextlib import suppress
@@ -17,7 +17,7 @@ def _beside(spool: Path) -> Path:
 
 
 def read_known(spool: Path) -> Known | None:
-    """What the last life left; None when there is no such file, or when it cannot be read."""
+    """The record of the process before; None when there is no file, or when the file cannot be read."""
     try:
         return _decode(_beside(spool).read_bytes())
     except (OSError, ValueError, msgspec.MsgspecError):
@@ -25,7 +25,7 @@ def read_known(spool: Path) -> Known | None:
 
 
 def write_known(spool: Path, known: Known) -> None:
-    """Replace the file durably, as far as the disk takes it: without it ages are the wall clock's."""
+    """Replace the file durably. Errors of the disk are ignored: without the file, ages follow the wall clock."""
     file = _beside(spool)
     new = file.with_name(file.name + ".new")
     with suppress(OSError):

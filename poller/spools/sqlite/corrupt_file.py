@@ -1,8 +1,11 @@
-"""A damaged spool file is moved aside, whole, and never deleted.
+"""Moves a damaged spool file aside. The file stays whole and is never deleted.
 
-Whoever meets the damage condemns the file: a mark beside it says so. The next start moves it before it opens
-anything; if that is cut short, the start after it goes on under the same name. The WAL goes first, because SQLite
-deletes one that has no database.
+Life cycle
+    The code that meets the damage calls `condemn`, which puts a mark beside the file. The next start moves
+    the file before it opens anything. If the move is interrupted, the start after that continues it under the
+    same name.
+
+The WAL is moved first, because SQLite deletes a WAL that has no database.
 """
 
 import os
@@ -28,7 +31,7 @@ def _mark(path: Path) -> Path:
 
 
 def condemn(path: Path, now: datetime, reason: str) -> None:
-    """Mark a file to be moved by the next start; as far as the disk takes it. A mark that is there stays."""
+    """Mark a file to be moved by the next start. An existing mark stays. Errors of the disk are ignored."""
     with suppress(OSError):
         fd = os.open(_mark(path), os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         try:
@@ -50,12 +53,12 @@ def _name(path: Path, now: datetime) -> str:
 
 
 def is_condemned(path: Path) -> bool:
-    """Whether a mark says that the file must be moved before it is opened."""
+    """Whether the file is marked, so that it must be moved before it is opened."""
     return _mark(path).exists()
 
 
 def move_aside(path: Path, now: datetime, reason: str = "") -> Damage:
-    """Move a file, with its WAL, under the name in its mark; `OSError` when that cannot be done."""
+    """Move a file and its WAL to the name in the mark; raises `OSError` when that fails. May be repeated."""
     condemn(path, now, reason)
     name, _, said = _mark(path).read_text(errors="replace").partition("\n")
     if not re.fullmatch(re.escape(path.name) + r"\.corrupt-[0-9TZ.]+", name):  # a mark that was cut short
@@ -64,7 +67,7 @@ def move_aside(path: Path, now: datetime, reason: str = "") -> Damage:
     for end in ENDS:
         if _beside(path, end).exists():
             os.rename(_beside(path, end), _beside(aside, end))
-    _beside(path, ".head").unlink(missing_ok=True)  # it tells of the file that is gone
+    _beside(path, ".head").unlink(missing_ok=True)  # it describes the file that was moved
     sync_folder(path.parent)
     _mark(path).unlink()
     sync_folder(path.parent)

@@ -1,4 +1,4 @@
-"""Looks at a spool file without owning it, also beside a running daemon: is it whole, and what is in it."""
+"""Checks and exports a spool file without owning it, also while a daemon uses it."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ EXPORT_PAGES = 64
 
 
 def opened(path: Path) -> sqlite3.Connection:
-    """A connection that only reads; `StorageError` for what is not there or not ours."""
+    """A connection that only reads; raises `StorageError` for a missing file and for another program's file."""
     if not path.exists():
         raise StorageError(f"spool {path}: there is no such file")
     check_one_name(path, f"spool {path}")
@@ -43,7 +43,7 @@ def opened(path: Path) -> sqlite3.Connection:
 
 
 def examine(path: Path) -> Examined:
-    """Everything that is wrong with a file, as of one moment; reads all of it."""
+    """Check a whole file, in one read transaction; returns its contents in numbers, and the faults found."""
     with closing(opened(path)) as db:
         db.execute("BEGIN")
         found: list[str] = []
@@ -116,9 +116,9 @@ def _rows(db: sqlite3.Connection) -> Iterator[str]:
 
 
 def export(path: Path, kinds: frozenset[str], since: datetime | None) -> Iterator[bytes]:
-    """The public forms of the events in a file, oldest first; of these kinds (none given: all), received since then.
+    """The public JSON of events in a file, oldest first: of `kinds` (empty: of all), received at `since` or later.
 
-    Reads some pages at a time: a reader that stayed would keep the WAL from being emptied.
+    Each read transaction covers a few pages: a long one would keep the daemon from emptying the WAL.
     """
     after, least = -1, 0.0 if since is None else epoch(since)
     with closing(opened(path)) as db:

@@ -1,11 +1,17 @@
-"""A small file beside the spool: how much was committed, to notice a spool that lost its newest part.
+"""The head file, a small file beside the spool: it shows when a spool has lost its newest commits.
 
-SQLite drops the damaged end of a WAL without a word, with all that was committed in it. This file is written after each
-commit is durable, without an fsync: a kill leaves it as it is, a power cut some seconds behind. So it never tells
-of more than the spool held, and a file that is missing, damaged or of another spool says nothing.
+Purpose
+    SQLite silently drops the damaged end of a WAL, and with it the commits there. The head file has the
+    number of commits, for comparison at the next start.
 
-Layout: one line of text, `poller-head ID COMMITS NEXT CRC`, padded with spaces. ID is a hash of the spool's secret
-factor, COMMITS counts transactions that took something in, NEXT is the number of the next event.
+Invariants
+    The file is written after each durable commit, without an fsync. It survives a kill; after a power cut it
+    may be some seconds old. So it never claims more than the spool had. A file that is missing, damaged or of
+    another spool is ignored.
+
+Layout
+    One line of text, `poller-head ID COMMITS NEXT CRC`, padded with spaces. ID is a hash of the spool's
+    secret factor. COMMITS counts the transactions that took in pages. NEXT is the number of the next event.
 """
 
 import hashlib
@@ -24,7 +30,7 @@ _LENGTH = 80
 
 
 class Mark(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a spool had come."""
+    """The contents of the head file: the state of a spool after a commit."""
 
     id: str
     commits: int
@@ -32,7 +38,7 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def identity(factor: bytes) -> str:
-    """What tells one spool from another; the factor stays secret."""
+    """The public identity of a spool, derived from its secret factor."""
     return hashlib.blake2b(factor, digest_size=8).hexdigest()
 
 
@@ -44,7 +50,7 @@ class HeadFile:
         self._fd = -1
 
     def read(self) -> Mark | None:
-        """What it says; None when that cannot be believed."""
+        """The last mark that was written; None when the file is missing or damaged."""
         with suppress(OSError):
             found = _LINE.fullmatch(self._path.read_bytes()[:_LENGTH])
             if found is not None and int(found[4], 16) == zlib.crc32(found[0][: found.start(4)]):
@@ -52,7 +58,7 @@ class HeadFile:
         return None
 
     def write(self, mark: Mark) -> None:
-        """Say it; a disk that does not take it is met by the spool itself."""
+        """Write a mark. Errors of the disk are ignored: the spool meets them itself."""
         line = f"poller-head {mark.id} {mark.commits} {mark.next} ".encode()
         line = f"{line.decode()}{zlib.crc32(line):08x}".ljust(_LENGTH - 1).encode() + b"\n"
         with suppress(OSError):
@@ -62,14 +68,17 @@ class HeadFile:
             os.pwrite(self._fd, line, 0)
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the file. May be repeated."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
 
 def copied_wal(path: Path, stamp: str) -> Path | None:
-    """A copy of a WAL whose end cannot be read, before it is written over; None when there is none, or no room."""
+    """Copy a WAL with a damaged end before SQLite overwrites it; returns the copy's path.
+
+    None when there is no WAL, or when the copy cannot be written.
+    """
     wal = path.with_name(path.name + "-wal")
     aside = path.with_name(f"{path.name}.wal-damaged-{stamp}")
     try:

@@ -1,17 +1,17 @@
-"""Brings the file of an earlier schema up to date: all steps in one transaction, or none."""
+"""Migrates the file of an earlier schema: all steps in one transaction."""
 
 import sqlite3
 from collections.abc import Callable, Mapping
 
 Step = Callable[[sqlite3.Connection], None]
-"""Leads from one schema to the next, by `execute` alone (`executescript` would commit half of it)."""
+"""Migrates from one schema to the next. Steps use `execute` only: `executescript` would commit half of the work."""
 
 STEPS: Mapping[int, Step] = {}
-"""From which schema each step leads. Every released schema has one; its spool file is kept among the tests."""
+"""The steps, by the schema that they start from. Every released schema has a step, and a spool file in the tests."""
 
 
 def migrate(connection: sqlite3.Connection, version: int, steps: Mapping[int, Step]) -> int:
-    """Take every step from `version` on; returns the schema then. What fails, or is killed, leaves the old file."""
+    """Take every step from `version` on; returns the schema reached. After a failure the file is unchanged."""
     if version not in steps:
         return version
     connection.execute("BEGIN IMMEDIATE")

@@ -1,4 +1,4 @@
-"""Forgetting what is settled or old, in bounded steps within the writer's transactions."""
+"""Deletes settled and old rows, in bounded steps inside the writer's transactions."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -10,23 +10,26 @@ from poller.runtime.failpoints import reached
 PRUNE_STEP = 32
 STREAMS_KEPT = 30 * 86400.0
 MEMORY_KEPT = 60 * 86400.0
-"""Twice as long as a stream is known: what a source remembers about one that is gone is of no use."""
+"""Twice as long as a stream is kept: the memory of a source about a stream that is gone is of no use."""
 
 
 Stretches = Sequence[tuple[float, float]]
-"""Of epochs: what lies outside of them is old (`Clock.young`)."""
+"""Ranges of epoch seconds. A moment outside all of them is old; see `Clock.young`."""
 
 
 def is_old(column: str, young: Stretches) -> tuple[str, list[float]]:
-    """That a column is in none of the stretches, as a condition with its arguments."""
-    if len(young) == 1:  # as ever, while nobody sets the clock: so that an index serves
+    """An SQL condition, with its arguments: the column's moment is old."""
+    if len(young) == 1:  # the usual case, in which nobody set the clock: this form can use an index
         return f"{column} < ? ", [young[0][0]]
     conditions = ["1", *[f"{column} NOT BETWEEN ? AND ?" for _ in young]]
     return " AND ".join(conditions), [end for stretch in young for end in stretch]
 
 
 def prune_pages(connection: sqlite3.Connection, floor: int, young: Stretches, step: int) -> bool:
-    """Delete the log's oldest pages that end below a number and are not young; true for a whole step."""
+    """Delete the oldest `step` pages of the log, as far as they end below `floor` and are old.
+
+    True when all of them were deleted: then there may be more.
+    """
     rows = connection.execute(
         "SELECT first, last, received_at FROM page ORDER BY first LIMIT ?", (step,)
     ).fetchall()
@@ -41,7 +44,7 @@ def prune_pages(connection: sqlite3.Connection, floor: int, young: Stretches, st
 
 
 def older(connection: sqlite3.Connection, table: str, column: str, young: Stretches) -> list[int]:
-    """The numbers of a table's oldest rows that are not young, a step of them at most."""
+    """The numbers of a table's oldest rows that are old, at most `PRUNE_STEP` of them."""
     condition, ends = is_old(column, young)
     rows = connection.execute(
         f"SELECT n FROM {table} WHERE {condition} ORDER BY {column} LIMIT ?",  # noqa: S608 - our own words
@@ -51,7 +54,7 @@ def older(connection: sqlite3.Connection, table: str, column: str, young: Stretc
 
 
 def prune_streams(connection: sqlite3.Connection, catalogue: Catalogue, clock: Clock) -> None:
-    """Forget streams that were not seen for long, and what sources remember about such."""
+    """Forget streams that were last seen long ago, and old memories of sources about streams."""
     gone = catalogue.forget(lambda stream: clock.age(stream.last_seen) > STREAMS_KEPT)
     connection.executemany("DELETE FROM stream WHERE account = ? AND stream_id = ?", gone)
     condition, ends = is_old("changed_at", clock.young(MEMORY_KEPT))

@@ -1,8 +1,12 @@
-"""Reads what can be read of a spool file that is damaged or old; the file itself is only read.
+"""Salvages the readable rows of a damaged or old spool file. The file itself is not changed.
 
-SQLite gives up at the first bad page it meets. So a table is read upwards to the damage and downwards to it, and
-what lies between in halves, so that a bad page costs what is on it. If the first page is gone, and with it where the
-tables are, a copy gets that of a new file: every file of ours was made by the same statements in the same order.
+Damaged pages
+    SQLite stops at the first bad page. So a table is read upwards until the damage and downwards until the
+    damage. The range between is halved and read in the same way, so that a bad page costs only its own rows.
+
+A damaged first page
+    The first page says where the tables are. A copy of the file gets the first page of a new file. That works
+    because the same statements in the same order made every spool file.
 """
 
 import heapq
@@ -33,16 +37,16 @@ from poller.spools.sqlite.schema import (
 
 PAGE = 8192
 MOST_TRIES = 20_000
-"""Attempts to find something between two damaged places; a second or two of work."""
+"""The most attempts to find a row between damaged places; they take a second or two."""
 NUMBERS_A_PAGE = 64
-"""A generous guess, for a table whose end cannot be read."""
+"""Numbers per page of the file: a generous guess, for a table whose end cannot be read."""
 
 
 Row = tuple[object, ...]
 
 
 class Table(msgspec.Struct, frozen=True):
-    """A table with an integer key, which is the first of the columns."""
+    """A table with an integer key. The key is the first of `columns`."""
 
     name: str
     key: str
@@ -55,10 +59,11 @@ QUARANTINE = Table("quarantine", "n", QUARANTINE_COLUMNS)
 
 
 def salvage(file: Path, sinks: Sequence[str]) -> Iterator[Salvaged]:
-    """What a file holds: events that one of these sinks is owed (no sinks named: every event), dead letters, rejects.
+    """The contents of a file: events that are pending for one of these sinks, dead letters, rejects.
 
-    Where positions cannot be read, every event is owed. Events come in order but around damage. What could
-    not be read is told in `damage`. Raises `StorageError` for a file that is not there or not ours.
+    Without sinks, and where positions cannot be read, every event counts as pending. Events come in order,
+    except around damage. `damage` reports the parts that could not be read. Raises `StorageError` for a
+    missing file and for the file of another program.
     """
     if not file.exists():
         raise StorageError(f"{file}: there is no such file")
@@ -141,7 +146,7 @@ def _events(db: sqlite3.Connection, floor: int) -> Iterator[Salvaged]:
 
 
 def _parsed(blob: object) -> tuple[list[Event], int]:
-    """The events of a row, line by line, and how many lines are none."""
+    """The events of a row, one a line, and the number of lines that are no events."""
     if not isinstance(blob, bytes):
         return [], 1
     events, lines = [], blob.split(b"\n")
@@ -157,7 +162,7 @@ def _waiting(db: sqlite3.Connection, sinks: Sequence[str]) -> Iterator[Salvaged]
     met: set[tuple[str, str]] = set()
     for order in ("", "DESC"):
         try:
-            # no integer key to halve: from both ends
+            # the table has no integer key to halve: it is read from both ends
             for sink, id, blob in db.execute(
                 f"SELECT sink, id, events FROM waiting ORDER BY sink {order}, id {order}"  # noqa: S608 - ours
             ):
@@ -202,11 +207,11 @@ def _rejects(db: sqlite3.Connection) -> Iterator[Salvaged]:
 
 
 def readable(db: sqlite3.Connection, table: Table, lost: list[str]) -> Iterator[Row]:
-    """Each row of a table that can be read, once; the keys between which there may have been more go to `lost`."""
+    """Each readable row of a table, once. Ranges of keys that may have had more rows are added to `lost`."""
     gaps, given_up = [(0, 0, _highest(db, table))], list[tuple[int, int]]()
     tries = 0
     while gaps:
-        _, low, high = heapq.heappop(gaps)  # the widest first: that is where most may be
+        _, low, high = heapq.heappop(gaps)  # the widest gap first: it may have the most rows
         for order in ("ASC", "DESC"):
             last, error = yield from _until_damage(db, table, low, high, order)
             if order == "ASC" and last is not None:

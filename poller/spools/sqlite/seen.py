@@ -1,11 +1,14 @@
-"""Which ids were seen: those of the last 30 days, as 64-bit hashes.
+"""The index of seen ids: those of the last 30 days, as 64-bit hashes (keys).
 
-A new key is durable at once in `seen_page`, in order of arrival, and kept in memory. The table `seen`, where keys lie
-by value, gets it later, among many and sorted: one by one, each of a million keys would dirty a page of its own.
-`meta` holds under `merged` up to which row of `seen_page` this is done.
+Layout
+    A new key is written to `seen_page` in order of arrival, in the same transaction as its event, and is kept
+    in memory. The table `seen` orders keys by value. It gets new keys later, in large sorted batches: one at
+    a time, each of a million keys would dirty a page of its own. The row `merged` of `meta` has the last row
+    of `seen_page` that is merged.
 
-`meta` also holds the number of each event that only provisional readings brought, under `provisional` and its key,
-until another reading confirms it or its id is forgotten.
+Provisional events
+    `meta` also has a row `provisional <key>` with the number of each event that only provisional pages
+    contained. The row is deleted when another page confirms the event, or when its id is forgotten.
 """
 
 import sqlite3
@@ -19,9 +22,10 @@ from poller.spools.sqlite.schema import blob_of, epoch, reads_back
 
 IDS_REMEMBERED = 30 * 86400.0
 MERGE_AT = 50_000
-"""Keys in memory at which a merge begins; some 5 MB."""
+"""The number of keys in memory at which a merge begins; they take some 5 MB."""
 MERGE_STEP = 2_000
-"""Keys merged in one transaction, a few milliseconds; more when more than half of it came with the transaction."""
+"""Keys merged in one transaction, which takes a few milliseconds. A transaction that adds more than half as many keys
+merges twice the number that it adds."""
 LOOKED_UP_AT_ONCE = 500
 KEY_SIZE = 8
 """Bytes of a key in `seen_page`."""
@@ -31,7 +35,7 @@ _PREFIX = "provisional "
 
 
 class DedupIndex:
-    """Works inside the writer's transactions; `keep` or `discard` tells it how each of them ended."""
+    """Works inside the writer's transactions. The writer calls `keep` or `discard` after each transaction."""
 
     def __init__(self, connection: sqlite3.Connection, factor: int) -> None:
         self._connection = connection
@@ -39,7 +43,7 @@ class DedupIndex:
         self._merged = _number(connection, "SELECT CAST(value AS INTEGER) FROM meta WHERE name='merged'")
         rows = connection.execute("SELECT n, keys FROM seen_page WHERE n > ?", (self._merged,)).fetchall()
         self._young = {key for _, packed in rows for key in _unpacked(packed)}
-        # a number is not used again, not even when all rows are gone: `merged` would mean others
+        # a number is never used again, not even when all rows are gone: `merged` would cover unmerged rows
         self._next = max(self._merged, _number(connection, "SELECT max(n) FROM seen_page")) + 1
         self._run: list[int] = []
         self._run_end = 0
@@ -53,7 +57,7 @@ class DedupIndex:
         self._stepped = 0
 
     def keep(self) -> None:
-        """The transaction is durable."""
+        """Accept the transaction, which is durable."""
         self._done += self._stepped
         if self._run and self._done >= len(self._run):
             self._young.difference_update(self._run)
@@ -63,14 +67,15 @@ class DedupIndex:
         self._begin_transaction()
 
     def discard(self) -> None:
-        """The transaction is undone; the next one is spared a step, in case that was what failed."""
+        """Undo the changes of a transaction that was rolled back. The next transaction merges nothing: the merge may
+        have been the reason of the failure."""
         self._young.difference_update(self._added)
         self._young.update(self._forgotten)
         self._next, self._run = self._start, []
         self._begin_transaction()
 
     def fresh(self, events: tuple[Event, ...], now: datetime) -> tuple[Event, ...]:
-        """The events whose ids were not seen, now remembered; the first of twins among them."""
+        """The events whose ids were not seen before. The ids are remembered; of equal events the first is returned."""
         if any(event.kind == "recording" for event in events):
             return tuple([event for event in events if self._is_fresh(event.ids, now)])
         factor = self._factor
@@ -85,7 +90,7 @@ class DedupIndex:
         return tuple([event for key, event in by_key.items() if key in unseen])
 
     def _is_fresh(self, ids: tuple[str, ...], now: datetime) -> bool:
-        """Whether none of an event's ids was seen; all of them are remembered now."""
+        """Whether none of an event's ids was seen before. All of them are remembered."""
         keys = [self._key(id) for id in ids]
         return len(self._remember(keys, now)) == len(ids)
 
@@ -104,15 +109,15 @@ class DedupIndex:
             self._added += new
         return new
 
-    # ------------------------------------------------------------ what is only provisional
+    # ------------------------------------------------------------ provisional events
 
     def note_provisional(self, first: int, events: Sequence[Event]) -> None:
-        """Remember the numbers of fresh events, from `first` on, that nothing confirms yet."""
+        """Remember fresh events as provisional. Their numbers are `first` and the following."""
         rows = [(_name(self._key(event.id)), str(number)) for number, event in enumerate(events, first)]
         self._connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
 
     def provisional(self, events: Iterable[Event]) -> list[tuple[int, Event]]:
-        """Those of the events that only provisional readings brought so far, with the numbers they have."""
+        """The events among these that are provisional, each with its number."""
         found = []
         for event in events:
             name = _name(self._key(event.id))
@@ -122,7 +127,7 @@ class DedupIndex:
         return found
 
     def confirm(self, events: Iterable[Event]) -> None:
-        """The events are provisional no more."""
+        """Forget that the events were provisional."""
         self._unname(self._key(event.id) for event in events)
 
     def _any_provisional(self) -> bool:
@@ -149,7 +154,7 @@ class DedupIndex:
         return found
 
     def merge(self) -> None:
-        """One step of a merge, if one is due."""
+        """Merge one step, if a merge has begun."""
         if not self._run:
             return
         self._stepped = max(MERGE_STEP, 2 * len(self._added))
@@ -161,7 +166,7 @@ class DedupIndex:
             )
 
     def prune(self, young: Stretches, step: int) -> bool:
-        """Forget at most so many rows of old keys; true when there were as many."""
+        """Forget up to `step` rows of old keys; true when there may be more."""
         condition, ends = is_old("at", young)
         rows = self._connection.execute(
             f"SELECT n, keys FROM seen_page WHERE {condition} ORDER BY n LIMIT ?",  # noqa: S608 - our own words
@@ -177,7 +182,7 @@ class DedupIndex:
             if n > self._merged:
                 self._young.difference_update(gone)
                 self._forgotten += gone
-                self._run = []  # it holds these keys; a new one begins
+                self._run = []  # the merge in progress holds these keys: a new merge begins
         return len(rows) == step
 
 
@@ -192,5 +197,5 @@ def _number(connection: sqlite3.Connection, query: str) -> int:
 
 @reads_back
 def _unpacked(packed: bytes) -> list[int]:
-    whole = len(blob_of(packed)) // KEY_SIZE  # a torn last key, which SQLite does not notice, is left out
+    whole = len(blob_of(packed)) // KEY_SIZE  # without a torn last key, which SQLite does not notice
     return list(struct.unpack(f">{whole}q", packed[: whole * KEY_SIZE]))

@@ -1,4 +1,4 @@
-"""When the spool file takes no more: high and low water marks for its size, and for what its disk has left."""
+"""High and low water marks: the spool is full when its file is too large, or when its disk has too little space."""
 
 import os
 import sqlite3
@@ -8,13 +8,13 @@ import msgspec
 
 LOOK_EVERY = 1.0
 LOOK_AFTER = 4 * 1024 * 1024
-"""Seconds, and bytes of events, after which the levels are measured anew."""
+"""The seconds, and the bytes of written events, after which the levels are measured again."""
 
 
 class Levels(msgspec.Struct, frozen=True, kw_only=True):
-    """Bytes: `used` of the file's pages that hold something and of its WAL, `room` that can still be written.
+    """Bytes. `used` is the size of the WAL and of the file's pages in use. `room` is the space left for writing.
 
-    An SQLite file does not shrink; its free pages are room as much as the disk's are.
+    An SQLite file does not shrink: its free pages count as room, as free space of the disk does.
     """
 
     used: int
@@ -22,7 +22,10 @@ class Levels(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def reason(levels: Levels, max_bytes: int, min_free: int, full: bool) -> str | None:
-    """Why nothing more is taken, None when it is; once `full`, the low marks count: a tenth nearer to empty."""
+    """Why the spool takes no more events; None while it takes them. A `full` spool must go below the low marks.
+
+    The low marks are a tenth away from the high marks.
+    """
     low, clear = max_bytes * 9 // 10, min_free * 11 // 10
     most, least = (low, clear) if full else (max_bytes, min_free)
     if levels.used > most:
@@ -43,7 +46,7 @@ def _mib(size: float) -> str:
 
 
 class Marks:
-    """Says when to measure, and whether the spool is full, with the gap between the marks."""
+    """Decides when to measure, and remembers whether the spool is full."""
 
     def __init__(self, path: Path, max_bytes: int, min_free: int) -> None:
         self._path = path
@@ -52,16 +55,16 @@ class Marks:
         self._min_free = min_free
         self._look_at = 0.0
         self.written = 0
-        """Bytes of events since the last look."""
+        """Bytes of events that were written since the last measurement."""
         self.full: str | None = None
-        """Why nothing more is taken; None when it is."""
+        """Why the spool takes no more events; None while it takes them."""
 
     def due(self, now: float) -> bool:
-        """Whether to measure: in every turn while full, else now and then."""
+        """Whether to measure: before every transaction while full, otherwise now and then."""
         return self.full is not None or now >= self._look_at or self.written >= LOOK_AFTER
 
     def look(self, connection: sqlite3.Connection, now: float) -> None:
-        """Measure and judge; costs some ten microseconds."""
+        """Measure, and set `full`. Takes some ten microseconds."""
         self._look_at = now + LOOK_EVERY
         self.written = 0
         levels = measured(connection, self._path, self._wal)
@@ -76,5 +79,5 @@ def measured(connection: sqlite3.Connection, path: Path, wal: Path) -> Levels:
     )
     disk = os.statvfs(path.parent)
     log = wal.stat().st_size if wal.exists() else 0
-    growth = max(0, pages * size - path.stat().st_size)  # what the next checkpoint will move out of the WAL
+    growth = max(0, pages * size - path.stat().st_size)  # the next checkpoint extends the file by so much
     return Levels(used=(pages - free) * size + log, room=disk.f_bavail * disk.f_frsize + free * size - growth)

@@ -1,4 +1,13 @@
-"""The one connection that writes. Everything here runs in its thread, inside one transaction per group."""
+"""The one connection that writes.
+
+Invariants
+    All code here runs in the writing thread. The jobs of a group share one transaction. The state in memory
+    (the next number, the catalogue, the seen ids) changes with a commit, and goes back with a rollback.
+
+Failures
+    After a failure that leaves the disk in an unknown state, nothing is written any more (`broken`): the
+    spool must be opened again.
+"""
 
 import hashlib
 import os
@@ -46,17 +55,18 @@ from poller.spools.tail import Chunk
 
 EARLY_STEP = 4
 EARLY_STEPS = 64
-"""Steps of early pruning in one turn, so that nobody waits for long; small ones, to take no more than is needed."""
+"""The most steps of early pruning before a transaction, so that no job waits for long. The steps are small, so that
+no more is deleted than necessary."""
 CATALOGUE_EVERY = 5.0
-"""Seconds between two writings of the catalogue; what it lacks after a crash is read from the log."""
+"""Seconds between two writes of the catalogue. After a crash, the later events are read from the log."""
 CHECKPOINT_AFTER = 25.0
-"""Seconds after which what was written leaves the WAL, with the next transaction: one comes twice a minute."""
+"""Seconds after a write until a transaction empties the WAL. There are at least two transactions a minute."""
 CHECKPOINT_AGAIN = 1.0
 SYNCHRONOUS = "FULL"
 KEPT_AS = "journal "
-"""Before a source's name in `meta`: the journal's highest number among its committed pages."""
+"""A row `journal <source>` of `meta` has the highest journal number among the committed pages of the source."""
 NO_TEXT = "Could not decode to UTF-8"
-"""How `sqlite3` tells of a text column that is none; there is no code for it."""
+"""The beginning of `sqlite3`'s message for a text column that is not UTF-8; there is no error code for it."""
 
 _PUT_MEMORY = (
     "INSERT INTO source VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE"
@@ -76,14 +86,14 @@ Job = Callable[["Writer"], Result]
 
 
 class Written(msgspec.Struct):
-    """What came of readings: the events that were new, and those that confirm provisional ones, by their numbers."""
+    """The result of writing pages: the new events, and the events that confirm provisional ones, with their numbers."""
 
     chunks: list[Chunk] = msgspec.field(default_factory=list)
     confirmed: list[Member] = msgspec.field(default_factory=list)
 
 
 class Lost(msgspec.Struct, frozen=True, kw_only=True):
-    """What a file lacks that it held once."""
+    """The part of a file that was committed once and is gone."""
 
     commits: int
     events: int
@@ -100,23 +110,23 @@ class Writer:
         self._marks = marks
         self._attached: set[str] = set()
         self._dead_ahead: set[str] = set()
-        """Sinks of which `meta` may hold dead letters' numbers (`Changes.dead_ahead`)."""
+        """The sinks for which `meta` may have numbers of dead letters (`Changes.dead_ahead`)."""
         self.broken: StorageError | None = None
-        """Why nothing is written any more; it stays so until the file is opened anew."""
+        """The reason why nothing is written any more, until the file is opened again; None while all is well."""
         self.dirty: deque[Changes] = deque()
         self._save_at = 0.0
         self._head_file = HeadFile(path.with_name(path.name + ".head"))
         self._id = ""
         self._commits = 0
-        """Transactions that took something in: `meta` and the head file have it too."""
+        """The number of transactions that took in pages. `meta` and the head file have the same number."""
         self._took_in = False
         self._written_since: float | None = None
         self.lost: Lost | None = None
-        """What the file lacks that it held once; None when nothing."""
+        """The part of the file that is gone; None for a file that lost nothing."""
         self.kept_as = 0
-        """The journal's highest number among the pages that were committed before this start."""
+        """The highest journal number among the pages that were committed before this start."""
         self.newest: Known | None = None
-        """The newest moment in a file that no record of the clock lies beside; None when it holds nothing yet."""
+        """The newest moment in the log, for a spool without a clock file; None for an empty log."""
         self.next: int
         self.catalogue: Catalogue
         self.connection: sqlite3.Connection
@@ -132,10 +142,10 @@ class Writer:
             self.connection.execute("PRAGMA journal_mode=WAL")
             self.connection.execute(f"PRAGMA synchronous={SYNCHRONOUS}")
             self.connection.execute("PRAGMA journal_size_limit=67108864")
-            # ids lie at random places: with a million of them, a third less CPU an event than by default
+            # ids are spread at random: at a million of them, this size costs a third less CPU per event
             self.connection.execute("PRAGMA cache_size=-16384")
             self.connection.execute("PRAGMA wal_autocheckpoint=4000")
-            # Debian's SQLite overwrites what is deleted unless told not to
+            # Debian's SQLite overwrites deleted rows by default
             self.connection.execute("PRAGMA secure_delete=OFF")
             prepare(self.connection, version, os.urandom(16))
             self._read_state()
@@ -151,7 +161,7 @@ class Writer:
         return Known(settings=(Setting(0.0, min(row[0], epoch(self._clock.now())), 0.0),), stopped=False)
 
     def _missed(self, version: int) -> Lost | None:
-        """Compare the file with what the head file says of it, before anything is written into it or its WAL."""
+        """Compare the file with its head file, before anything is written to the file or its WAL."""
         said = self._head_file.read()
         if said is None:
             return None
@@ -168,7 +178,7 @@ class Writer:
         return Lost(commits=said.commits - commits, events=max(0, said.next - following), wal=aside)
 
     def abandon(self) -> None:
-        """Let go of a file that could not be opened."""
+        """Close a file that could not be opened. `open` may be called again."""
         self.lost = None
         with suppress(sqlite3.Error):
             self.connection.close()
@@ -195,7 +205,7 @@ class Writer:
 
     @reads_back
     def _following(self) -> int:
-        """The number of the next event, by the file."""
+        """The number of the next event, read from the file."""
         last = self.connection.execute("SELECT max(last) FROM page").fetchone()[0] or 0
         position = self.connection.execute("SELECT max(position) FROM sink").fetchone()[0] or 1
         return max(number_of(last) + 1, number_of(position))
@@ -222,7 +232,7 @@ class Writer:
         return self._meta_number("catalogue")
 
     def close(self) -> None:
-        """Write what is due and close."""
+        """Write the pending changes, and close the file."""
         reached("spool.closing")
         if self.broken is None:
             self._save_at = 0.0
@@ -231,7 +241,7 @@ class Writer:
         self._head_file.close()
 
     def run(self, jobs: list[Job[object]]) -> list[object | Exception]:
-        """Run jobs in one transaction; if one fails, each in a transaction of its own."""
+        """Run jobs in one transaction, or each in a transaction of its own if one fails. Returns results or errors."""
         if self.broken is None and self._marks.due(self._clock.monotonic()):
             self._look()
         results = self._run(jobs)
@@ -239,7 +249,7 @@ class Writer:
         return results
 
     def _checkpoint_now_and_then(self) -> None:
-        """Move a WAL into the file before it is a minute old, so that damage to it costs no more than that."""
+        """Empty the WAL before it is a minute old, so that damage to the WAL costs no more than a minute."""
         since, now = self._written_since, self._clock.monotonic()
         if self.broken is not None or since is None or now - since < CHECKPOINT_AFTER:
             return
@@ -253,13 +263,13 @@ class Writer:
             return [self.broken for _ in jobs]
         try:
             return self._together(jobs)
-        except Exception as error:  # undone: a job's failure is its own
+        except Exception as error:  # rolled back: the other jobs are tried without the one that failed
             if len(jobs) > 1 and not isinstance(error, sqlite3.OperationalError):
                 return [result for job in jobs for result in self._run([job])]
             return [self._failure(error) for _ in jobs]
 
     def _look(self) -> None:
-        """Measure; above a high mark, give back the WAL's space, then what is settled, until below the low one."""
+        """Measure. Above a high mark, empty the WAL and then prune settled events, until below the low mark."""
         marks, now, before = self._marks, self._clock.monotonic(), self._marks.full
         try:
             marks.look(self.connection, now)
@@ -270,7 +280,7 @@ class Writer:
             for _ in range(EARLY_STEPS):
                 if marks.full is None:
                     return
-                self._save_at = 0.0  # what the catalogue lacks could not be pruned
+                self._save_at = 0.0  # only events that the written catalogue covers can be pruned
                 (more,) = self._together([Writer.prune_early])
                 marks.look(self.connection, now)
                 if not more:
@@ -279,8 +289,8 @@ class Writer:
             self._failure(error)
 
     def _empty_wal(self) -> bool:
-        """Checkpoint; false when a reader was in the way of some of it."""
-        self.connection.execute("PRAGMA busy_timeout=0")  # a reader that holds it is not waited for
+        """Checkpoint and empty the WAL; false when a reader prevented it."""
+        self.connection.execute("PRAGMA busy_timeout=0")  # do not wait for a reader
         busy, *_ = self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         reached("wal.emptied")
         self.connection.execute("PRAGMA busy_timeout=5000")
@@ -323,7 +333,7 @@ class Writer:
         return results
 
     def _note_commit(self, changed: bool) -> None:
-        """After a commit, which is durable now."""
+        """Count a commit that is durable now, and write it to the head file."""
         if changed and self._written_since is None:
             self._written_since = self._clock.monotonic()
         if self._took_in:
@@ -334,7 +344,7 @@ class Writer:
         self.connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, str(value)))
 
     def _save_catalogue(self) -> bool:
-        """Now and then, before the transaction's own events: the catalogue is that of all numbers below `next`."""
+        """Write the catalogue now and then, before the transaction's events: it covers all numbers below `next`."""
         catalogue = self.catalogue
         if not catalogue.unsaved or self._clock.monotonic() < self._save_at:
             return False
@@ -350,16 +360,16 @@ class Writer:
         failure = storage_error(self._path, error, self._clock.now())
         if isinstance(failure, StorageFull):
             with suppress(sqlite3.OperationalError):
-                self._empty_wal()  # it may be what fills the disk
+                self._empty_wal()  # the WAL may fill the disk
         unknown = isinstance(error, sqlite3.OperationalError) and not isinstance(failure, StorageFull)
         if unknown or isinstance(failure, StorageCorrupt):
-            self.broken = failure  # what a failed fsync left behind cannot be known: reopen, replay
+            self.broken = failure  # the state of the disk after a failed fsync is unknown: reopen, replay
         return failure
 
     # ------------------------------------------------------------ jobs
 
     def append(self, source: str, readings: list[ParsedPage]) -> Written:
-        """Write the readings' new events, rejects and memory."""
+        """Write the new events, the rejects and the memories of pages; raises `StorageFull`."""
         self._admit()
         written = self._write_readings(source, readings)
         self._write_memories(source, {reading.about: reading.memory for reading in readings})
@@ -398,9 +408,10 @@ class Writer:
                 self.seen.note_provisional(chunk.first, news)
 
     def correct(self, known: Sequence[Member]) -> dict[str, list[Waiting]]:
-        """Correct provisional events in the log and in what waits, by what confirms them; no more provisional.
+        """Correct provisional events in the log and in waiting batches. They are not provisional any more.
 
-        The dead letters of attached sinks become batches that wait for their retry, which is due now.
+        Their dead letters of attached sinks become waiting batches, which are returned. Their retry is due
+        now.
         """
         by = {event.id: event for _, event in known}
         differing = {
@@ -421,7 +432,7 @@ class Writer:
         return requeue_dead(self.connection, sink, letters, self._clock.now())
 
     def restore(self, salvaged: Sequence[Salvaged]) -> Chunk | None:
-        """Write what came out of another file; unlike in `append`, an old change of state is no less an event."""
+        """Write the contents of another file. Unlike `append`, it keeps events that change no stream's state."""
         self._admit()
         self._took_in = True
         for part in salvaged:
@@ -447,7 +458,7 @@ class Writer:
         return self.seen.fresh(events, self._clock.now())
 
     def _news(self, events: tuple[Event, ...]) -> tuple[Event, ...]:
-        """The events that tell something, taken into the catalogue."""
+        """The events that are news for the catalogue. The catalogue has noted them."""
         return tuple([event for event in events if self.catalogue.note(event)])
 
     def _write_page(self, events: tuple[Event, ...]) -> Chunk:
@@ -489,7 +500,10 @@ class Writer:
                 execute("DELETE FROM meta WHERE name >= ? AND name < ?", ends)
 
     def attach(self, sink: str) -> tuple[int, list[Waiting], list[int]]:
-        """A sink's position (a new one: now), its waiting batches, and its dead letters' numbers from there on."""
+        """A sink's position, its waiting batches, and the numbers of its dead letters from the position on.
+
+        The position of a new sink is the end of the log.
+        """
         self._attached.add(sink)
         self.connection.execute(
             "INSERT OR IGNORE INTO sink (name, position) VALUES (?, ?)", (sink, self.next)
@@ -512,24 +526,24 @@ class Writer:
         return [int(name.rpartition(" ")[2]) for (name,) in names]
 
     def detach(self, sink: str) -> None:
-        """It holds back nothing any more."""
+        """Detach a sink: events are no longer retained for it."""
         self._attached.discard(sink)
 
     def check_writable(self) -> None:
-        """Write something that was not there before."""
+        """Write a new value, to prove that the file can be written; raises `StorageFull`."""
         self._admit()
         now = str(epoch(self._clock.now()))
         self.connection.execute("INSERT OR REPLACE INTO meta VALUES ('proved', ?)", (now,))
 
     def memory(self, source: str) -> dict[str, bytes]:
-        """A source's memories."""
+        """The memories of a source, by subject."""
         rows = self.connection.execute("SELECT about, memory FROM source WHERE name = ?", (source,))
         return {about: blob_of(memory) for about, memory in rows}
 
     def retry_dead(
         self, sink: str, numbers: Sequence[int], together: int, room: int, rebuild: Callable[[Event], Event]
     ) -> list[Waiting]:
-        """Dead letters become batches that wait for their retry; at most `room` events, oldest first."""
+        """Turn dead letters into batches that wait for their retry: at most `room` letters, oldest first."""
         letters = dead_letters(self.connection, sink, "n", numbers, room)
         now = self._clock.now()
         return requeue_dead(self.connection, sink, letters, now, together=together, rebuild=rebuild)
@@ -539,7 +553,7 @@ class Writer:
         return purge_dead(self.connection, numbers)
 
     def read_again(self, source: str, readings: Mapping[int, ParsedPage]) -> Written:
-        """Write readings in exchange for the rejects that they were read in."""
+        """Replace rejects by the pages that were parsed from them. A reject that is gone is skipped."""
         rows = self.connection.execute(
             "DELETE FROM quarantine WHERE source = ? AND n IN (SELECT value FROM json_each(?)) RETURNING n",
             (source, json_list(list(readings))),
@@ -549,19 +563,19 @@ class Writer:
         return self._write_readings(source, [readings[n] for n in numbers])
 
     def purge_quarantine(self, numbers: Sequence[int]) -> int:
-        """Delete rejects; says how many there were."""
+        """Delete rejects; returns how many there were."""
         return self.connection.execute(
             "DELETE FROM quarantine WHERE n IN (SELECT value FROM json_each(?))", (json_list(numbers),)
         ).rowcount
 
     def pause(self, sink: str, paused: bool) -> None:
-        """Write down whether the operator paused a sink."""
+        """Record whether the operator paused a sink."""
         self.connection.execute("UPDATE sink SET paused = ? WHERE name = ?", (paused, sink))
 
     def prune(self, floor: int, retain: float, dead: float, quarantine: float) -> Pruned:
-        """One bounded step; there is more when it found as much as it may take.
+        """Prune one bounded step. `more` is true when the step was full, so that there may be more.
 
-        Events go before the number `floor`. The rest is how long to keep each, in seconds.
+        Only events below the number `floor` are pruned. The other arguments are ages in seconds.
         """
         connection, young = self.connection, self._clock.young
         full = self._prune_pages(floor, young(retain), PRUNE_STEP)
@@ -573,28 +587,28 @@ class Writer:
         return Pruned(dead=letters, rejects=rejects, more=full)
 
     def prune_early(self) -> bool:
-        """One step of forgetting what every attached sink has settled, however young it is."""
+        """Prune one step of events that all attached sinks have settled, of any age; true if there may be more."""
         positions = dict(self.connection.execute("SELECT name, position FROM sink"))
         floor = min((positions[sink] for sink in self._attached), default=0)
         return self._prune_pages(floor, [], EARLY_STEP)
 
     def _prune_pages(self, floor: int, young: Stretches, step: int) -> bool:
-        # what the catalogue lacks is read from the log
+        # the written catalogue lacks the newest events: the next start reads them from the log
         return prune_pages(self.connection, min(floor, self._catalogue_saved()), young, step)
 
 
 def _ahead(sink: str, number: int) -> str:
-    """A name in `meta`: the event of this number is dead for the sink, and its position has not passed it."""
+    """The name of a row in `meta`: the event is a dead letter of the sink, and the position has not passed it."""
     return f"dead {sink} {number:020}"
 
 
 def flush(writer: Writer) -> None:
-    """A job that only takes the due changes along."""
+    """An empty job. The pending changes are written with it, as with every job."""
 
 
 @reads_back
 def ordered_since(writer: Writer, sink: str, ordered: bool) -> int | None:
-    """The number from which on an ordered sink has been served in order; None for a sink that is not."""
+    """The number from which on an ordered sink has been served in order; None for a sink without ordering."""
     name = f"ordered {sink}"
     if not ordered:
         writer.connection.execute("DELETE FROM meta WHERE name = ?", (name,))
@@ -605,7 +619,7 @@ def ordered_since(writer: Writer, sink: str, ordered: bool) -> int | None:
 
 
 def storage_error(path: Path, error: Exception, now: datetime) -> StorageError:
-    """What an engine's error means to whoever asked; a file that is damaged is condemned."""
+    """The `StorageError` for an error of the engine. A file that is damaged is condemned."""
     code = getattr(error, "sqlite_errorcode", None)
     text = f"spool {path}: {error}"
     if code is not None and (code & 0xFF == sqlite3.SQLITE_FULL or code == sqlite3.SQLITE_IOERR_SHMSIZE):
