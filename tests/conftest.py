@@ -10,7 +10,7 @@ import structlog
 from hypothesis import HealthCheck, settings
 
 TESTS = Path(__file__).parent
-SLOW = ("story", "service", "power")
+SLOW = ("scenario", "service", "power")
 """Folders of tests that start a daemon each."""
 
 # How long an example takes says nothing on a machine that others use too.

@@ -2,14 +2,14 @@
 
 import ast
 import importlib
-import inspect
 import pkgutil
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 
 import poller
 
-LEFT_OUT = ("poller.sandbox", "poller.testing", "poller.cli.demo", "poller.cli.app.demo", "poller.__main__")
+LEFT_OUT = ("poller.sandbox", "poller.testing", "poller.cli.demo", "poller.__main__")
 """What an operator does not run."""
 
 
@@ -23,4 +23,4 @@ def names() -> Iterator[str]:
 @cache
 def tree(name: str) -> ast.Module:
     """A module's syntax tree."""
-    return ast.parse(inspect.getsource(importlib.import_module(name)))
+    return ast.parse(Path(str(importlib.import_module(name).__file__)).read_text())
