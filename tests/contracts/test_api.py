@@ -6,7 +6,7 @@ import sys
 from poller import api
 
 PROMISED = """
-Account AccountSettings Attempt Backlog BadConfiguration Batch BatchSettings BeginsAnew Choice Cidr Clock
+Account AccountSettings Attempt Backlog BadConfiguration Batch BatchSettings BeginsAnew Filter Cidr Clock
 Damage Dead DeadLetter Done DurableSpoolContract Duration EVERYTHING PushHandler Event Examined FilePath
 Follows Gone HostName KeepsTime KeptInFile Kind Listen Name NotSent NoticesLoss Only Outcome RawPage
 PartlyFailed Pattern PlaceGone PollOutcome PollerError Pruned PushOutcome PushedSource Quarantined Rate

@@ -10,7 +10,7 @@ ROOT: Final = Path(__file__).parents[2]
 NAMED: Final = re.compile(r"[\w./-]*[\w-]\.md\b")
 """A document by its path from the repository's root, from `docs`, or from the file that names it."""
 FOLDERS: Final = ("poller", "tests", "docs", "systemd", ".ci")
-STARTS: Final = (ROOT, ROOT / "docs", ROOT / "docs" / "reference")
+STARTS: Final = (ROOT, ROOT / "changes", ROOT / "docs", ROOT / "docs" / "guide", ROOT / "docs" / "reference")
 ENDINGS: Final = {".py", ".toml", ".yaml", ".service", ""}
 FILES: Final = sorted(
     file

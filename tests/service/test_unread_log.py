@@ -148,7 +148,7 @@ def test_a_reader_that_comes_late_gets_the_log_in_its_order(tmp_path: Path) -> N
 
 CRASH = """
 import sys, warnings
-from poller import stderr
+from poller.runtime import stderr
 stderr.install()
 warnings.warn("a warning")
 raise LookupError("the last word")
