@@ -3,7 +3,7 @@
 A plug-in is a package with an entry point in `poller.sinks`, `poller.sources` or `poller.spools`. The entry point's
 name is the `type` in the configuration, its value a class. The class
 
-- inherits its port (`Sink`, `Source`, `PushedSource`, `Spool`), so that a type checker sees a wrong signature;
+- inherits its port (`Sink`, `Source`, `PushedSource`, `SpoolAdmin`), so that a type checker sees a wrong signature;
 - has an attribute `Settings`, built on `SinkSettings`, `SourceSettings` or `SpoolSettings`;
 - is built as `Class(name, settings, accounts)`: its name in the configuration, its validated settings, and each
   `Account` by its name (a spool gets none). The constructor only stores: `__aenter__` connects, `__aexit__` closes.
@@ -28,8 +28,8 @@ letters: put no secret into it. Delivery is at least once, so an id may come twi
 **A source** is polled (`Source`: `ready`, `fetch`, `read`) or pushed to (`PushedSource`: `attach`, `close`, `read`).
 `read` is pure and makes events with `new_event`, each with an `identity`.
 
-**A spool** keeps events between the two: `Spool` and what it may have besides (`BeginsAnew`, `NoticesLoss`,
-`KeptInFile`, `KeepsTime`).
+**A spool** keeps events between the two. An engine implements `SpoolAdmin` (`Spool` is the part that the pipeline uses),
+and optionally `BeginsAnew`, `NoticesLoss`, `KeptInFile` and `KeepsTime`.
 
 **Units.** Durations are seconds as float, sizes bytes as int, times aware UTC `datetime`. In the configuration, a
 `Duration` is written `30s`, a `Size` `10MiB`, a `Rate` `20/s`. `duration_between` and `size_between` bound them;
@@ -84,20 +84,17 @@ from poller.core.model import (
     parse_event,
     with_url,
 )
-from poller.core.ports import (
+from poller.core.ports import Follows, PushedSource, PushHandler, Sink, Source
+from poller.core.spool import (
     BeginsAnew,
     Damage,
     Examined,
-    Follows,
     KeptInFile,
     NoticesLoss,
     Pruned,
-    PushedSource,
-    PushHandler,
     Salvaged,
-    Sink,
-    Source,
     Spool,
+    SpoolAdmin,
     Wants,
 )
 from poller.qcloud.wire.account import Account
@@ -216,6 +213,7 @@ __all__ = [
     "Source",
     "SourceSettings",
     "Spool",
+    "SpoolAdmin",
     "SpoolContract",
     "SpoolSettings",
     "StorageCorrupt",

@@ -10,7 +10,7 @@ from typing import Self
 
 from poller.core.errors import NotSent
 from poller.core.model import Batch, ParsedPage, PollOutcome, RawPage, Reject
-from poller.core.ports import Spool
+from poller.core.spool import SpoolAdmin
 from poller.pipeline.journal import Journal
 from poller.runtime.clock import Clock
 from poller.spools.memory import MemorySpool
@@ -163,7 +163,7 @@ def sqlite_spool(folder: Path, clock: Clock | None = None, retain: float = 86400
     return SqliteSpool("spool", settings, {}, clock)
 
 
-async def opened(stack: AsyncExitStack, folder: Path, spool: Spool) -> tuple[Spool, Journal]:
+async def opened(stack: AsyncExitStack, folder: Path, spool: SpoolAdmin) -> tuple[SpoolAdmin, Journal]:
     """A spool and a journal, entered."""
     await stack.enter_async_context(spool)
     return spool, await stack.enter_async_context(Journal(folder / "journal", JOURNAL_SIZE))

@@ -15,7 +15,7 @@ from poller.cli.common import Command, Config, Group, code_of, fail, in_loop, st
 from poller.core.errors import StorageError, StorageFull, StorageLocked
 
 if TYPE_CHECKING:
-    from poller.core.ports import KeptInFile, Salvaged
+    from poller.core.spool import KeptInFile, Salvaged
     from poller.settings import Settings
 
 TOGETHER = 1_000
@@ -90,7 +90,7 @@ def salvage(
 
 
 def _spool(settings: "Settings") -> "KeptInFile":
-    from poller.core.ports import KeptInFile
+    from poller.core.spool import KeptInFile
     from poller.daemon.wiring import build_spool
 
     spool = build_spool(settings.spool)

@@ -1,4 +1,4 @@
-"""The catalogue of streams: what is known of each, derived from events alone."""
+"""The catalogue of streams: the state of each stream, derived from events alone."""
 
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
@@ -9,20 +9,20 @@ import msgspec
 from poller.core.model import Event
 
 MOST: Final = 100_000
-"""Streams that are kept; further ones are not noted until old ones are forgotten."""
+"""The most streams that are kept. Others are ignored until old ones are forgotten."""
 _LEAST, _MOST_STEP = 0.5, 2.0
 POLLS: Final = "channel_status"
-"""The source that sees a change of state when it asks; others are told of it."""
+"""The source that polls for changes of state. Other sources receive them."""
 WHOLE_SECOND: Final = timedelta(seconds=1)
-"""What is told has lost the part of its second, and may be later than what was seen by this much."""
+"""A reported time has whole seconds only: the change may have happened up to this much later."""
 AHEAD: Final = timedelta(minutes=5)
 BEHIND: Final = timedelta(days=1)
-"""So far from when it was received a change of state may be dated; beyond it somebody's clock was wrong."""
+"""How far the time of a change of state may lie from its receipt. Beyond it, a clock was wrong."""
 Key = tuple[str, str]
 
 
 class Stream(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What is known of one stream of an account. Times are aware UTC; None where nothing was heard.
+    """The state of one stream of an account. Times are aware UTC; None if unknown.
 
     first_seen, last_seen:       when the first and the last of its events were received
     state, state_since, seen_by: its last known state, when that began, and which source said so
@@ -44,7 +44,7 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 def with_event(stream: Stream | None, event: Event) -> Stream:
-    """What is known of a stream after an event of it."""
+    """The state of a stream after one of its events."""
     if stream is None:
         at = event.received_at
         stream = Stream(account=event.account, stream_id=event.stream_id, first_seen=at, last_seen=at)
@@ -63,10 +63,10 @@ def with_event(stream: Stream | None, event: Event) -> Stream:
 
 
 def is_news(stream: Stream | None, event: Event) -> bool:
-    """Whether an event tells something: a change of state that another source has told already does not.
+    """Whether an event is new. A change of state that another source has reported already is not.
 
-    What the platform pushes is always news, as it tells each push with its own start and end, unless a poll has
-    seen the same change before it came. What a poll sees is news if the state is another.
+    A notification is always new, because the platform reports the start and the end of each push, unless a poll saw the
+    same change earlier. A poll brings news if the state is a different one.
     """
     if event.kind != "channel" or stream is None or stream.state is None:
         return True

@@ -1,15 +1,15 @@
-"""The error tree: what may be raised across a port, and what it means to the pump that catches it."""
+"""The errors that may cross a port, and what each means to its caller."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 
 class PollerError(Exception):
-    """The root of all our errors; its text never holds a secret."""
+    """The base of all errors of the project. Their texts never hold a secret."""
 
 
 class BadConfiguration(PollerError):
-    """The settings cannot be used; every finding is one line `file:line:column: path: what is wrong`."""
+    """The configuration has mistakes. Each finding is one line `FILE:LINE:COLUMN: SETTING: REASON`."""
 
     def __init__(self, findings: Sequence[str]) -> None:
         super().__init__("\n".join(findings))
@@ -20,18 +20,18 @@ class BadConfiguration(PollerError):
 
 
 class NotSent(PollerError):
-    """The request never left this machine (DNS, refused, TLS, address): no message can be lost."""
+    """The request did not leave this machine (DNS, refused connection, TLS, address): no message can be lost."""
 
 
 # ---------------------------------------------------------------- journal and spool
 
 
 class StorageError(PollerError):
-    """The disk did not take it, or did not give it back."""
+    """A file could not be written or read."""
 
 
 class StorageFull(StorageError):
-    """No space for it now; the same call may succeed later."""
+    """There is no space now. The same call may succeed later."""
 
 
 class StorageCorrupt(StorageError):
@@ -39,7 +39,7 @@ class StorageCorrupt(StorageError):
 
 
 class Unreadable(StorageCorrupt):
-    """Stored bytes do not read back: they were changed on the disk."""
+    """Stored bytes cannot be parsed: they were changed on the disk."""
 
 
 class StorageLocked(StorageError):
@@ -47,7 +47,7 @@ class StorageLocked(StorageError):
 
 
 class StorageShared(StorageError):
-    """The file can be reached by more than one name: two processes could open it, each with a log of its own."""
+    """The file has more than one name, so two processes could open it, each with a log of its own."""
 
 
 # ---------------------------------------------------------------- sinks
@@ -57,9 +57,9 @@ LONGEST_WAIT: Final = 3600.0
 
 
 class SinkError(PollerError):
-    """A sink's own word about a batch; any other exception means the same as `TryLater(reason)`.
+    """What a sink raises for a batch. Any other exception means the same as `TryLater(reason)`.
 
-    `said` is the beginning of what the other side said. It may echo secrets: only the courier turns it into words.
+    `said` is the beginning of the destination's answer. It may echo secrets, so only the courier may show it, masked.
     """
 
     said: bytes = b""
@@ -70,7 +70,7 @@ class SinkError(PollerError):
 
 
 class TryLater(SinkError):
-    """Again later: after `after` seconds if the other side said so, else with backoff."""
+    """Deliver again after `after` seconds if the destination asked for that, else with backoff."""
 
     def __init__(self, reason: str, *, after: float | None = None) -> None:
         super().__init__(reason)
@@ -78,20 +78,20 @@ class TryLater(SinkError):
 
 
 class PlaceGone(TryLater):
-    """The sink's own place on this machine (its folder) is gone, or cannot be written: `/readyz` says so at once."""
+    """The sink's folder on this machine is gone or cannot be written. `/readyz` reports it at once."""
 
 
 class Rejected(SinkError):
-    """The other side will never take this; a batch is split until only the guilty event dies."""
+    """The destination will never accept this. A batch is split until only the guilty event becomes a dead letter."""
 
 
 class Gone(SinkError):
-    """The other side wants nothing more, ever: the sink is disabled until a restart or `poller resume`, its
-    deliveries kept."""
+    """The destination wants no more events. The sink is disabled until a restart or `poller resume`; its events are
+    kept."""
 
 
 class PartlyFailed(SinkError):
-    """Some of a batch failed, the rest is delivered: `failures` maps event ids to what each one raised."""
+    """Some events of a batch failed and the others are delivered. `failures` maps event ids to their errors."""
 
     def __init__(self, failures: Mapping[str, Exception]) -> None:
         super().__init__(f"{len(failures)} events of the batch failed")

@@ -1,4 +1,4 @@
-"""The records everything hangs on: pages and what was read in them, events, batches, outcomes."""
+"""The records that all parts share: pages, parsed pages, events, batches, outcomes, dead letters."""
 
 import hashlib
 import re
@@ -12,7 +12,7 @@ import msgspec
 TYPE_PREFIX = "com.qcloud.live."
 SOURCE_PREFIX = "/qcloud/live/"
 LARGEST_NUMBER: Final = 2**63 - 1
-"""The largest number that an engine gives a dead letter or a reject."""
+"""The largest number of a dead letter or a reject."""
 _COMMON = frozenset({"stream_id", "url", "received_at", "message"})
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -21,12 +21,15 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class RawPage(msgspec.Struct, frozen=True, kw_only=True):
-    """One answer as it came, nothing decoded.
+    """One answer or push as it came, not decoded.
 
-    `status` is 0 when not even the headers arrived. `encoding` is the answer's Content-Encoding.
-    `whole` is false when the answer was cut or bounded: whole messages in it still count.
-    `about` is what was asked for, such as a channel; empty where a source asks for one thing only.
-    `odd` says what is odd about the answer's head and framing; empty for an ordinary answer.
+    source:      the name of the source in the configuration
+    received_at: aware UTC
+    status:      the HTTP status; 0 if the headers did not arrive
+    encoding:    the Content-Encoding; empty for none
+    whole:       false if the answer was cut or too long; its whole messages still count
+    about:       the subject of the request, such as a channel; empty for a source with one subject
+    odd:         what is unusual about the head or the framing; empty for an ordinary answer
     """
 
     source: str
@@ -40,7 +43,7 @@ class RawPage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PollOutcome(StrEnum):
-    """What a poll came to; the values are the metric's labels."""
+    """The result of a poll. The values are labels of a metric."""
 
     FULL = "full"
     PARTIAL = "partial"
@@ -52,10 +55,10 @@ class PollOutcome(StrEnum):
 
 
 class PushOutcome(StrEnum):
-    """What became of something that was pushed to us; the values are the metric's labels.
+    """The result of a push. The values are labels of a metric.
 
-    `known` came before and was taken then; `refused_signature` was not signed, wrongly, or for another time;
-    `unavailable` could not be committed, so that its sender has to repeat it.
+    `known` was accepted before. `refused_signature` was not signed, signed wrongly, or signed for another time.
+    `unavailable` could not be committed, so its sender has to repeat it.
     """
 
     ACCEPTED = "accepted"
@@ -66,11 +69,11 @@ class PushOutcome(StrEnum):
 
 
 ERROR_PAGE = "error page"
-"""How the reason of a reject begins that is an error page, and holds no message."""
+"""The beginning of a reject's reason if the reject is an error page, which holds no message."""
 
 
 class Reject(msgspec.Struct, frozen=True, kw_only=True):
-    """Bytes that could not be read, and why; they end in quarantine."""
+    """Bytes that could not be parsed, and the reason. They go to quarantine."""
 
     received_at: datetime
     reason: str
@@ -79,15 +82,14 @@ class Reject(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ParsedPage(msgspec.Struct, frozen=True, kw_only=True):
-    """All that a source read in one page.
+    """The content of one page.
 
-    `detail` is the platform's own word for an outcome that is not good (for the log, redacted).
-    `expired` says that the platform called the signature expired: worth one more poll at once.
-    `blank` says that an answer held neither a message nor the platform's word: something in between replaced it.
-    `memory` is the source's own state after this page, as to what the page is `about`; it is committed together
-    with the events. `kept_as` is the journal's number of the page, 0 for one that no journal holds.
-    `provisional` says that nothing proves what these events say: a spool lets the same event from a reading that
-    is not provisional correct them.
+    detail:      the platform's own words for an outcome that is not good, redacted, for the log
+    expired:     the platform called the signature expired; the next poll follows at once, one time
+    blank:       the answer held neither a message nor an error of the platform: a middle box replaced it
+    memory:      the state of the source after this page, for the subject `about`; committed with the events
+    provisional: nothing proves the content of these events; the same event from another page corrects it
+    kept_as:     the number of the page in the journal; 0 if the journal does not hold it
     """
 
     events: tuple["Event", ...]
@@ -131,7 +133,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """Its id, and that by which it may have come before: of a recording also that of its `vid` alone."""
+        """The id, and for a recording also the id that its `vid` alone gives: it may have come under that id before."""
         vid = self.fields.get("vid") if self.kind == "recording" else None
         if not isinstance(vid, str) or not vid:
             return (self.id,)
@@ -139,18 +141,18 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def fields(self) -> dict[str, object]:
-        """The kind's own fields (a screenshot's `file_name`, `width`, …), as JSON has them; decoded anew."""
+        """The fields of this kind (`file_name`, `width`, … of a screenshot), decoded from JSON at each call."""
         parts = _parts.decode(self.encoded).data
         return {name: msgspec.json.decode(raw) for name, raw in parts.items() if name not in _COMMON}
 
     @property
     def stream(self) -> tuple[str, str] | None:
-        """The stream it belongs to, by account and id; None for what belongs to none."""
+        """The stream of the event, as account and stream id; None for an event without a stream."""
         return (self.account, self.stream_id) if self.stream_id else None
 
     @property
     def message(self) -> bytes:
-        """The platform's JSON object as it came."""
+        """The platform's JSON object as it came, with push secrets masked."""
         return bytes(_parts.decode(self.encoded).data["message"])
 
 
@@ -197,7 +199,7 @@ def new_event(
 
 
 def with_url(event: Event, url: str | None) -> Event:
-    """Return the event with another URL; all else in its public form stays as it was, byte for byte."""
+    """Return the event with another URL. The rest of its public form stays the same, byte for byte."""
     if url == event.url:
         return event
     encoded = _with_data(event.encoded, url=_encoder.encode(url))
@@ -210,7 +212,7 @@ def unchanged(event: Event) -> Event:
 
 
 def parse_event(encoded: bytes) -> Event:
-    """Read an event back from its public form; `msgspec.DecodeError` when it is not one."""
+    """Parse an event from its public form; raises `msgspec.DecodeError`."""
     public = _decoder.decode(encoded)
     return Event(
         id=public.id,
@@ -225,9 +227,9 @@ def parse_event(encoded: bytes) -> Event:
 
 
 def corrected(event: Event, by: Event) -> Event:
-    """The event with the URL and the message of another account of it; the event itself where the URLs are equal.
+    """The event with the URL and the message of a later report of it; the event itself if the URLs are equal.
 
-    Its id, time and stream stay, and so does its place in the log and in its stream's order.
+    Its id, time and stream stay, and so does its place in the log and in the order of its stream.
     """
     if event.url == by.url:
         return event
@@ -236,7 +238,7 @@ def corrected(event: Event, by: Event) -> Event:
 
 
 def _with_data(encoded: bytes, **members: bytes) -> bytes:
-    """A public form with these members of its data, which are JSON; all else stays as it was, byte for byte."""
+    """A public form with other members in its data, given as JSON. The rest stays the same, byte for byte."""
     public = _members(encoded)
     data = _members(public["data"]) | {name: msgspec.Raw(value) for name, value in members.items()}
     return _encoder.encode({**public, "data": data})
@@ -299,7 +301,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def batch_id(event_ids: list[str]) -> str:
-    """The id of a batch with these members, in this order; holds no dot (Standard Webhooks asks so)."""
+    """The id of a batch with these members in this order. It holds no dot, as Standard Webhooks demands."""
     if len(event_ids) == 1:
         return event_ids[0]
     return hashlib.blake2b("".join(event_ids).encode(), digest_size=16).hexdigest()
@@ -310,7 +312,7 @@ class Done(msgspec.Struct, frozen=True):
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True):
-    """Carry again after so many seconds; `counted` is false where the wait was asked for, and nothing failed."""
+    """Deliver again after this many seconds. `counted` is false if the sink only asked for a wait."""
 
     after: float
     reason: str
@@ -318,7 +320,7 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Dead(msgspec.Struct, frozen=True, kw_only=True):
-    """Give up: a dead letter, kept for the operator."""
+    """Give up: the event becomes a dead letter, which is kept for the operator."""
 
     reason: str
 
@@ -327,16 +329,16 @@ Outcome = Done | Retry | Dead
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """One failed attempt of a delivery: when, and what the sink said."""
+    """One failed attempt: its time, and the reason."""
 
     at: Annotated[datetime, msgspec.Meta(tz=True)]
     reason: str
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
-    """A delivery that was given up, with its history (the last ten attempts, oldest first).
+    """An event that one sink will not get, with its last ten attempts, oldest first.
 
-    `number` is the spool's own, growing and never used again; 0 before it is stored.
+    `number` is given by the spool, grows, and is never used again; 0 before it is stored.
     """
 
     event: Event
@@ -350,7 +352,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Quarantined(msgspec.Struct, frozen=True, kw_only=True):
-    """A reject as it is kept; `number` is the spool's own, growing and never used again."""
+    """A reject in quarantine. `number` is given by the spool, grows, and is never used again."""
 
     number: int
     source: str
@@ -358,12 +360,16 @@ class Quarantined(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which dead letters, or which rejects in quarantine, are meant; what is left out does not restrict.
+    """Selects dead letters, or rejects in quarantine. A field that is None does not restrict.
 
-    `of` is the sink or the source, `reason` a part of the reason, `stream` a dead letter's stream id. `ids` are
-    event ids, or the numbers of rejects in decimal digits. `before` and `since` are about when a letter died, or
-    a reject was received. `below` is a number: the place to read on from. Whoever asks by the control socket is
-    held to these bounds, so that an engine gets nothing that it cannot compare.
+    of:            the sink of a dead letter, or the source of a reject
+    reason:        a part of the reason
+    stream:        the stream id of a dead letter
+    ids:           event ids, or numbers of rejects in decimal digits
+    before, since: the time at which a dead letter died or a reject was received
+    below:         the number at which to continue a list
+
+    The bounds also hold for requests on the control socket, so that an engine can compare every value.
     """
 
     of: str | None = None
@@ -375,13 +381,13 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     below: Annotated[int, msgspec.Meta(ge=0, le=LARGEST_NUMBER)] | None = None
 
     def letter(self, letter: DeadLetter) -> bool:
-        """Whether it means this dead letter."""
+        """Whether this dead letter is selected."""
         if self.stream is not None and letter.event.stream_id != self.stream:
             return False
         return self._takes(letter.number, letter.sink, letter.event.id, letter.died_at, letter.reason)
 
     def reject(self, kept: Quarantined) -> bool:
-        """Whether it means this reject; `stream` is not asked."""
+        """Whether this reject is selected. `stream` is ignored."""
         reject = kept.reject
         return self._takes(kept.number, kept.source, str(kept.number), reject.received_at, reject.reason)
 
@@ -400,9 +406,9 @@ EVERYTHING = Filter()
 
 
 class Backlog(msgspec.Struct, frozen=True, kw_only=True):
-    """What one sink is owed: events not yet settled (retries included), and the age of the oldest.
+    """The pending events of one sink: those not yet settled, retries included.
 
-    `oldest` is when the oldest of them was received, None when nothing is owed.
+    `oldest` is when the oldest of them was received; None if there is none.
     """
 
     events: int

@@ -6,7 +6,8 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from poller.core.ports import Follows, PushedSource, Source, Spool
+from poller.core.ports import Follows, PushedSource, Source
+from poller.core.spool import SpoolAdmin
 from poller.daemon import systemd
 from poller.daemon.wiring import build_sink, build_source, delivery_policy, event_filter
 from poller.pipeline.courier import Courier
@@ -60,7 +61,7 @@ class Components:
 
     def __init__(
         self,
-        spool: Spool,
+        spool: SpoolAdmin,
         journal: Journal,
         *,
         metrics: Metrics,

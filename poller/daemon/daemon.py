@@ -12,7 +12,7 @@ import structlog
 from poller import admin, control
 from poller.control import ControlServer, OperatorContext, Request, Row
 from poller.core.errors import PollerError, StorageError, StorageFull
-from poller.core.ports import BeginsAnew, NoticesLoss, Pruned, Spool
+from poller.core.spool import BeginsAnew, NoticesLoss, Pruned, SpoolAdmin
 from poller.daemon import systemd
 from poller.daemon.components import Component, Components
 from poller.daemon.reload import Changeover, ReloadPlan, new_accounts, plan
@@ -59,7 +59,7 @@ class Daemon:
         self._group: asyncio.TaskGroup | None = None
         self._changing = asyncio.Lock()
         self._stopping = False
-        self.spool: Spool
+        self.spool: SpoolAdmin
         self.journal: Journal
         self.components: Components
 

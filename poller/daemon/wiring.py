@@ -7,7 +7,8 @@ from pathlib import Path
 
 from poller import control
 from poller.core.model import Event
-from poller.core.ports import PushedSource, Sink, Source, Spool, Wants
+from poller.core.ports import PushedSource, Sink, Source
+from poller.core.spool import SpoolAdmin, Wants
 from poller.pipeline.courier import Terms
 from poller.pipeline.retry import RetryPolicy
 from poller.qcloud.wire.account import Account
@@ -24,9 +25,9 @@ def build_source(
     return source
 
 
-def build_spool(settings: SpoolSettings) -> Spool:
+def build_spool(settings: SpoolSettings) -> SpoolAdmin:
     """The spool that these settings ask for, not yet entered."""
-    spool: Spool = plugins.adapter(plugins.SPOOLS, settings.type)("spool", settings, {})
+    spool: SpoolAdmin = plugins.adapter(plugins.SPOOLS, settings.type)("spool", settings, {})
     return spool
 
 

@@ -8,7 +8,7 @@ import msgspec
 
 from poller.core.errors import StorageError
 from poller.core.model import Backlog
-from poller.core.ports import Spool
+from poller.core.spool import SpoolAdmin
 from poller.pipeline.courier import Courier, SinkState
 from poller.pipeline.intake import Intake
 from poller.pipeline.journal import Journal
@@ -75,7 +75,7 @@ class Examined(Protocol):
     """The parts that `examine` looks at."""
 
     @property
-    def spool(self) -> Spool: ...
+    def spool(self) -> SpoolAdmin: ...
     @property
     def clock(self) -> Clock: ...
     @property
@@ -157,7 +157,7 @@ def journal_condition(journal: Journal | None) -> Condition:
     )
 
 
-async def spool_condition(spool: Spool) -> Condition:
+async def spool_condition(spool: SpoolAdmin) -> Condition:
     """Whether the spool can be written, which is tried."""
     try:
         async with asyncio.timeout(PROVE_WITHIN):

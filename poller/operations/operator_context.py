@@ -4,7 +4,8 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from poller.core.ports import PushedSource, Source, Spool
+from poller.core.ports import PushedSource, Source
+from poller.core.spool import SpoolAdmin
 from poller.operations.requests import ControlError
 from poller.pipeline.courier import Courier
 from poller.pipeline.intake import Intake
@@ -29,7 +30,7 @@ class OperatorContext:
     """The parts. Without a daemon there are no intakes, couriers or journal. The spool is open, its sinks attached."""
 
     settings: Settings
-    spool: Spool
+    spool: SpoolAdmin
     clock: Clock
     metrics: Metrics
     source: Callable[[str], Source | PushedSource | None]

@@ -15,7 +15,8 @@ import msgspec
 import structlog
 
 from poller.core.model import DeadLetter, Filter, ParsedPage, Quarantined, RawPage
-from poller.core.ports import PushedSource, Source, Spool
+from poller.core.ports import PushedSource, Source
+from poller.core.spool import SpoolAdmin
 from poller.operations.masking import bytes_shown, masked, public_form
 from poller.operations.operator_context import OperatorContext
 from poller.operations.requests import MOST_ROWS, ControlError, Request, Row, Verb
@@ -77,8 +78,8 @@ async def _pause(context: OperatorContext, request: Request, *, paused: bool) ->
 class Stored(Generic[Numbered]):
     """A kind of stored things: dead letters or rejects."""
 
-    fetch: Callable[[Spool], Callable[[int, Filter], Awaitable[list[Numbered]]]]
-    purge: Callable[[Spool], Callable[[Sequence[int]], Awaitable[int]]]
+    fetch: Callable[[SpoolAdmin], Callable[[int, Filter], Awaitable[list[Numbered]]]]
+    purge: Callable[[SpoolAdmin], Callable[[Sequence[int]], Awaitable[int]]]
     row: Callable[[Numbered], Row]
     details: Callable[[OperatorContext, Numbered], Row]
     """What `show` adds to the row."""

@@ -25,7 +25,8 @@ from asyncio_throttle.throttler import Throttler
 
 from poller.core.errors import Gone, PartlyFailed, PlaceGone, Rejected, SinkError, TryLater
 from poller.core.model import Batch, Dead, Done, Outcome, Retry, in_order
-from poller.core.ports import Sink, Spool
+from poller.core.ports import Sink
+from poller.core.spool import Spool
 from poller.pipeline.retry import RetryPolicy, backoff, describe, judge, judge_each
 from poller.qcloud.wire.excerpts import excerpt
 from poller.runtime.clock import Clock

@@ -10,7 +10,8 @@ import msgspec
 import structlog
 
 from poller.core.model import ERROR_PAGE, ParsedPage, PollOutcome, RawPage, Reject
-from poller.core.ports import PushedSource, Source, Spool
+from poller.core.ports import PushedSource, Source
+from poller.core.spool import Spool
 from poller.qcloud.wire.bodies import open_body
 from poller.qcloud.wire.redaction import redact
 from poller.runtime.metrics import Metrics

@@ -23,7 +23,8 @@ import structlog
 
 from poller.core.errors import NotSent, StorageError
 from poller.core.model import ParsedPage, PollOutcome, RawPage
-from poller.core.ports import Source, Spool
+from poller.core.ports import Source
+from poller.core.spool import Spool
 from poller.pipeline.ingest import Ingest
 from poller.pipeline.journal import Journal
 from poller.pipeline.losses import Losses

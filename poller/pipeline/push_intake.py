@@ -11,7 +11,8 @@ import structlog
 
 from poller.core.errors import StorageError, StorageFull
 from poller.core.model import PushOutcome, RawPage
-from poller.core.ports import PushedSource, Spool
+from poller.core.ports import PushedSource
+from poller.core.spool import Spool
 from poller.pipeline.ingest import Ingest
 from poller.pipeline.storage_gate import FULL_AGAIN, StorageGate
 from poller.pipeline.storage_watch import StorageWatch

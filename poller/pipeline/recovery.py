@@ -10,7 +10,7 @@ import structlog
 
 from poller.core.errors import StorageFull
 from poller.core.model import ParsedPage, PollOutcome, Reject
-from poller.core.ports import Spool
+from poller.core.spool import Spool
 from poller.pipeline.ingest import whole_reject
 from poller.pipeline.journal import Journal
 from poller.pipeline.journal_file import NOBODY

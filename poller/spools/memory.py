@@ -24,7 +24,7 @@ from poller.core.model import (
     corrected,
     unchanged,
 )
-from poller.core.ports import Pruned, Spool, Wants
+from poller.core.spool import Pruned, SpoolAdmin, Wants
 from poller.runtime.clock import Clock
 from poller.settings import SpoolSettings
 from poller.spools.dispatcher import Dispatcher
@@ -37,7 +37,7 @@ KEPT_REJECTS = 1_000
 PRUNE_STEP = 256
 
 
-class MemorySpool(Spool):
+class MemorySpool(SpoolAdmin):
     """Keeps the events that are not settled, and the newest thousand settled ones for display."""
 
     class Settings(SpoolSettings):

@@ -26,7 +26,7 @@ from operator import itemgetter
 import msgspec
 
 from poller.core.model import Batch, Event, Outcome, batch_id, in_order
-from poller.core.ports import Wants
+from poller.core.spool import Wants
 from poller.runtime.clock import Clock
 from poller.spools.sink_queue import (
     MOST_RETRYING,

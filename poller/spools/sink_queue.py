@@ -26,7 +26,7 @@ from poller.core.model import (
     batch_id,
     corrected,
 )
-from poller.core.ports import Wants
+from poller.core.spool import Wants
 from poller.runtime.clock import Clock
 
 MOST_RETRYING = 10_000

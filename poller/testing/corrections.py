@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from poller.core.model import Batch, Dead, Done, Event, Filter, Outcome, ParsedPage, PollOutcome, Retry
-from poller.core.ports import Spool
+from poller.core.spool import SpoolAdmin
 from poller.testing.factories import (
     ManualClock,
     all_owed,
@@ -33,7 +33,7 @@ def _as_it_is(got: Event, number: int) -> None:
     assert got == some_event(number), got
 
 
-async def _meet(spool: Spool, way: str) -> Batch | None:
+async def _meet(spool: SpoolAdmin, way: str) -> Batch | None:
     """Bring the first event that sink `a` is owed into a state; the batch that is in hand then."""
     if way == "not claimed":
         return None
@@ -55,7 +55,7 @@ class Corrections(SpoolWorld):
     ) -> None:
         """Wherever it is at that time: dead, waiting, in hand or not yet claimed. It is not new."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything, ordered)
             assert (await spool.append("pushed", [announced(1)])).total() == 1
             hand = await _meet(spool, way)
@@ -76,7 +76,7 @@ class Corrections(SpoolWorld):
     def test_a_sink_that_delivered_it_does_not_get_it_again(self, tmp_path: Path) -> None:
         """Whether it was settled before, or is in hand and succeeds."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             for sink in ("a", "b", "c"):
                 await spool.attach(sink, anything)
             await spool.append("pushed", [announced(1)])
@@ -95,7 +95,7 @@ class Corrections(SpoolWorld):
     def test_an_event_that_was_announced_too_early_is_tried_again(self, tmp_path: Path, way: str) -> None:
         """Its URL was right, but the picture was not there yet; only the first confirmation counts."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             await spool.append("pushed", [announced(1, url=None)])
             hand = await _meet(spool, way)
@@ -114,7 +114,7 @@ class Corrections(SpoolWorld):
     def test_only_what_confirms_it_corrects_it(self, tmp_path: Path) -> None:
         """Not another provisional reading, and not what came by the queue first."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             await spool.append("pushed", [announced(1)])
             await spool.append("pushed", [announced(1, url="http://third.example/p.jpg")])
@@ -130,7 +130,7 @@ class Corrections(SpoolWorld):
     def test_neighbours_of_a_corrected_event_stay_as_they_are(self, tmp_path: Path) -> None:
         """In its page, its batch, its halves and its stream; time, stream and place stay its own."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             await spool.attach("b", anything, True)
             await spool.append("pushed", [announced(1, 2, 3, 4)])
@@ -159,7 +159,7 @@ class Corrections(SpoolWorld):
     def test_a_dead_letter_of_a_sink_that_is_not_attached_stays_dead(self, tmp_path: Path) -> None:
         """Nobody would deliver it."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             await spool.append("pushed", [announced(1)])
             await spool.settle(await spool.claim("a", 1), [Dead(reason="refused")])
@@ -181,14 +181,14 @@ class CorrectionsAfterwards(SpoolWorld):
     ) -> None:
         """Whether the queue's message comes before the end or after it."""
 
-        async def before(spool: Spool, clock: ManualClock) -> None:
+        async def before(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything, ordered)
             await spool.append("pushed", [announced(1, 2)])
             await _meet(spool, way)
             if confirmed == "before":
                 await spool.append("polled", [some_reading(1)])
 
-        async def after(spool: Spool, clock: ManualClock) -> None:
+        async def after(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything, ordered)
             if confirmed == "after":
                 await spool.append("polled", [some_reading(1)])

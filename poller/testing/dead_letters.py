@@ -5,7 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from poller.core.model import Dead, Done, Filter, Reject, Retry, batch_id
-from poller.core.ports import Spool
+from poller.core.spool import SpoolAdmin
 from poller.testing.factories import (
     FOUR,
     START,
@@ -34,7 +34,7 @@ class Letters(SpoolWorld):
             for n in range(3)
         ]
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.append("source", [some_reading(1, rejects=rejects)])
             await spool.append("source", [some_reading(1, rejects=rejects)])
             kept = await spool.quarantined(10)
@@ -47,7 +47,7 @@ class Letters(SpoolWorld):
     def test_dead_letters_are_chosen_by_what_is_known_of_them(self, tmp_path: Path) -> None:
         """By sink, part of the reason, stream, event, age and place; all that is asked for must hold."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await two_sinks_with_dead_letters(spool, clock)
             ids = [event.id for event in FOUR]
             for chosen, meant in (
@@ -72,7 +72,7 @@ class Letters(SpoolWorld):
     def test_a_dead_letter_that_is_retried_is_owed_again(self, tmp_path: Path) -> None:
         """At once, to its sink only, in batches of the size asked for, its attempts counted anew, its history kept."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await two_sinks_with_dead_letters(spool, clock)
             numbers = [letter.number for letter in await spool.dead(100, Filter(of="a"))]
             others = [letter.number for letter in await spool.dead(100, Filter(of="b"))]
@@ -96,7 +96,7 @@ class Letters(SpoolWorld):
     def test_a_dead_letter_that_is_retried_goes_out_as_it_was_rebuilt(self, tmp_path: Path) -> None:
         """Once, when it is queued: for this sink, in its place, and again under a retry; also when it dies anew."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await two_sinks_with_dead_letters(spool, clock)
             numbers = [letter.number for letter in await spool.dead(100, Filter(of="a"))]
             assert await spool.retry_dead("a", numbers, 10, elsewhere) == 4
@@ -116,7 +116,7 @@ class Letters(SpoolWorld):
     def test_dead_letters_of_an_ordered_sink_are_rebuilt_in_order(self, tmp_path: Path) -> None:
         """They keep their place before what waits of their stream."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything, ordered=True)
             await spool.append("source", [some_reading(1, 2, 3)])
             for number in (1, 2):
@@ -133,7 +133,7 @@ class Letters(SpoolWorld):
     def test_dead_letters_of_an_ordered_sink_are_retried_in_order(self, tmp_path: Path) -> None:
         """One after the other, and before what was about to go out of their stream."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything, ordered=True)
             await spool.append("source", [some_reading(1, 2, 3, 4)])
             for number in (1, 2):
@@ -158,7 +158,7 @@ class Letters(SpoolWorld):
     ) -> None:
         """Until some of them are settled."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             for start in range(0, 10_000, 1000):
                 await spool.append("source", [some_reading(*range(start, start + 1000))])
@@ -186,7 +186,7 @@ class Letters(SpoolWorld):
     def test_a_purged_dead_letter_is_gone(self, tmp_path: Path) -> None:
         """That one and no other; twice does nothing."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await two_sinks_with_dead_letters(spool, clock)
             first, *rest = await spool.dead(100)
             assert await spool.purge_dead([first.number, rest[0].number]) == 2
@@ -199,7 +199,7 @@ class Letters(SpoolWorld):
     def test_rejects_are_chosen_by_what_is_known_of_them(self, tmp_path: Path) -> None:
         """By source, part of the reason, number, age and place; and purged by their numbers."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.append("one", [some_reading(rejects=[some_reject(n) for n in range(3)])])
             await spool.append("two", [some_reading(rejects=[some_reject(0)])])
             newest, third, second, first = await spool.quarantined(100)
@@ -221,7 +221,7 @@ class Letters(SpoolWorld):
     def test_what_is_read_again_takes_the_rejects_place(self, tmp_path: Path) -> None:
         """Its events are owed, its own rejects kept, the source's memory untouched; once, whoever asks twice."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             await spool.append(
                 "one", [some_reading(1, memory=b"m", rejects=[some_reject(n) for n in range(2)])]
@@ -240,7 +240,7 @@ class Letters(SpoolWorld):
     def test_dead_letters_and_quarantine_are_kept_for_30_days(self, tmp_path: Path) -> None:
         """By default, each from its own moment."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await two_sinks_with_dead_letters(spool, clock)
             await spool.append("one", [some_reading(rejects=[some_reject(n) for n in range(0, 100, 10)])])
             clock.pass_time(30 * 86400 - 15)
@@ -260,7 +260,7 @@ class Letters(SpoolWorld):
     def test_a_pause_by_the_operator_is_remembered(self, tmp_path: Path) -> None:
         """Until it is taken back."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             await spool.attach("b", anything)
             await spool.pause("a", True)

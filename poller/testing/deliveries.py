@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from poller.core.model import Dead, Done, Filter, Retry
-from poller.core.ports import Spool
+from poller.core.spool import SpoolAdmin
 from poller.runtime.clock import Clock
 from poller.testing.factories import (
     START,
@@ -28,7 +28,7 @@ class Deliveries(SpoolWorld):
     def test_what_is_appended_is_claimed_in_order(self, tmp_path: Path) -> None:
         """Events come out in the order in which they went in, in batches of up to the limit."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             assert (await spool.append("source", [some_reading(1, 2), some_reading(3, 4, 5)])).total() == 5
             first, second = await spool.claim("a", 3), await spool.claim("a", 3)
@@ -43,7 +43,7 @@ class Deliveries(SpoolWorld):
     def test_an_id_seen_before_changes_nothing(self, tmp_path: Path) -> None:
         """Twins in one reading, in one append and in a later one are stored once."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             assert (await spool.append("source", [some_reading(1, 1, 2), some_reading(2, 3)])).total() == 3
             assert (await spool.append("source", [some_reading(3, 2, 1)])).total() == 0
@@ -57,7 +57,7 @@ class Deliveries(SpoolWorld):
     def test_a_new_sink_starts_at_now(self, tmp_path: Path) -> None:
         """What was appended before a sink was known is not owed to it."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("old", anything)
             await spool.append("source", [some_reading(1)])
             await spool.attach("new", anything)
@@ -70,7 +70,7 @@ class Deliveries(SpoolWorld):
     def test_a_claim_wakes_when_something_is_appended(self, tmp_path: Path) -> None:
         """A waiting claim gets the next event, without polling."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             claim = asyncio.ensure_future(spool.claim("a", 10))
             await asyncio.sleep(0)
@@ -82,7 +82,7 @@ class Deliveries(SpoolWorld):
     def test_a_cancelled_claim_has_taken_nothing(self, tmp_path: Path) -> None:
         """After a cancelled wait, the event goes to the next claim."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             assert await claims_nothing(spool, "a")
             await spool.append("source", [some_reading(1)])
@@ -93,7 +93,7 @@ class Deliveries(SpoolWorld):
     def test_a_claim_that_lingers_fills_its_batch(self, tmp_path: Path) -> None:
         """With `linger`, a batch that is not full waits for more, and goes when it is full."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             await spool.append("source", [some_reading(1)])
             claim = asyncio.ensure_future(spool.claim("a", 2, 20.0))
@@ -109,7 +109,7 @@ class Deliveries(SpoolWorld):
     def test_what_is_done_is_not_owed_any_more(self, tmp_path: Path) -> None:
         """Settled deliveries leave the backlog, whatever order batches are settled in."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             await spool.append("source", [some_reading(*range(10))])
             batches = [await spool.claim("a", 3) for _ in range(4)]
@@ -125,7 +125,7 @@ class Deliveries(SpoolWorld):
     def test_a_retry_comes_back_when_it_is_due_with_the_same_members(self, tmp_path: Path) -> None:
         """The batch keeps its id and members; its attempt counts on."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             await spool.append("source", [some_reading(1, 2)])
             batch = await spool.claim("a", 2)
@@ -155,7 +155,7 @@ class Deliveries(SpoolWorld):
     def test_a_partial_failure_keeps_only_what_failed(self, tmp_path: Path) -> None:
         """Of a batch, the done are done, the dead are dead letters, the rest comes again together."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             await spool.append("source", [some_reading(1, 2, 3, 4)])
             batch = await spool.claim("a", 4)
@@ -173,7 +173,7 @@ class Deliveries(SpoolWorld):
     def test_one_long_wait_holds_back_nobody_else(self, tmp_path: Path) -> None:
         """What failed for a moment comes again in a moment, and what asked for an hour after that hour."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             await spool.append("source", [some_reading(*range(32))])
             soon, later = Retry(after=1, reason="HTTP 404"), Retry(after=3600, reason="HTTP 503")
@@ -194,7 +194,7 @@ class Deliveries(SpoolWorld):
     def test_a_wait_that_was_asked_for_is_no_attempt(self, tmp_path: Path) -> None:
         """What failed beside it comes again on its own; the first attempt stays the first."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             await spool.append("source", [some_reading(1, 2)])
             asked, failed = Retry(after=2, reason="busy", counted=False), Retry(after=2, reason="no")
@@ -212,7 +212,7 @@ class Deliveries(SpoolWorld):
     def test_a_thousand_different_waits_make_few_batches(self, tmp_path: Path) -> None:
         """Nobody waits for less than it asked for, or for a quarter more."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             await spool.append("source", [some_reading(*range(1000))])
             batch = await spool.claim("a", 1000)
@@ -237,7 +237,7 @@ class Deliveries(SpoolWorld):
     ) -> None:
         """Mixed with what is done and what is dead."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             await spool.append("source", [some_reading(*range(8))])
             if not fresh:
@@ -261,7 +261,7 @@ class Deliveries(SpoolWorld):
     def test_a_dead_letter_tells_its_history(self, tmp_path: Path) -> None:
         """Every failed attempt is there with its reason, oldest first."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             await spool.append("source", [some_reading(1)])
             await spool.settle(await spool.claim("a", 1), [Retry(after=3, reason="first")])
@@ -281,7 +281,7 @@ class Deliveries(SpoolWorld):
     def test_a_split_batch_is_settled_half_by_half(self, tmp_path: Path) -> None:
         """Halves are batches of their own, fresh or from a retry."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             await spool.append("source", [some_reading(1, 2, 3)])
             for halves in (1, 2):
@@ -300,7 +300,7 @@ class Deliveries(SpoolWorld):
     def test_sinks_do_not_hold_each_other_back(self, tmp_path: Path) -> None:
         """One sink's claims and failures change nothing for another."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("stuck", anything)
             await spool.attach("quick", anything)
             for number in range(20):
@@ -316,7 +316,7 @@ class Deliveries(SpoolWorld):
     def test_a_sink_gets_only_what_it_wants(self, tmp_path: Path) -> None:
         """Unwanted events are passed, and are not owed."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("odd", lambda event: event.occurred_at.second % 20 == 15)
             await spool.append("source", [some_reading(*range(6))])
             batch = await spool.claim("odd", 10)
@@ -330,7 +330,7 @@ class Deliveries(SpoolWorld):
     def test_a_sink_that_is_attached_anew_stays_where_it_was(self, tmp_path: Path, ordered: bool) -> None:
         """What was done is done, what waits for a retry waits, what was in hand is owed; other events are wanted."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything, ordered=ordered)
             unread = some_reading(3, stream="room-3")  # an ordered sink would have read it ahead
             for number in range(3):
@@ -356,7 +356,7 @@ class Deliveries(SpoolWorld):
     def test_a_sink_that_is_detached_is_where_it_was_when_it_comes_back(self, tmp_path: Path) -> None:
         """It got nothing meanwhile, and misses nothing that is still there."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             await spool.append("source", [some_reading(1, 2)])
             batch = await spool.claim("a", 1)
@@ -375,7 +375,7 @@ class Deliveries(SpoolWorld):
     ) -> None:
         """Also where it wants everything now: what it did not want then it has behind it."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", lambda event: False, ordered=ordered)
             await spool.append("source", [some_reading(1, 2)])
             assert await claims_nothing(spool, "a")

@@ -7,7 +7,7 @@ import pytest
 from poller.core.catalogue import Stream
 from poller.core.errors import StorageLocked
 from poller.core.model import Dead, Done, Filter, Retry
-from poller.core.ports import Spool
+from poller.core.spool import SpoolAdmin
 from poller.testing.factories import (
     FOUR,
     START,
@@ -30,7 +30,7 @@ class Afterwards(SpoolWorld):
     def test_a_reopened_spool_owes_what_was_not_settled(self, tmp_path: Path) -> None:
         """Positions, retries, dead letters and ids survive; what was only claimed is owed again."""
 
-        async def before(spool: Spool, clock: ManualClock) -> None:
+        async def before(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             await spool.append("source", [some_reading(*range(8), memory=b"m")])
             for outcome in (Done(), Retry(after=10, reason="no"), Dead(reason="bad")):
@@ -38,7 +38,7 @@ class Afterwards(SpoolWorld):
                 await spool.settle(batch, [outcome] * 2)
             await spool.claim("a", 1)
 
-        async def after(spool: Spool, clock: ManualClock) -> None:
+        async def after(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             assert await spool.memory("source") == {"": b"m"}
             assert (await spool.backlog("a")).events == 4
@@ -54,13 +54,13 @@ class Afterwards(SpoolWorld):
         """The catalogue survives."""
         known: list[Stream] = []
 
-        async def before(spool: Spool, clock: ManualClock) -> None:
+        async def before(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.append("source", [some_reading(1, 2), some_reading(5, stream="hall")])
             clock.pass_time(60)
             await spool.append("source", [some_reading(3)])
             known.extend(spool.streams())
 
-        async def after(spool: Spool, clock: ManualClock) -> None:
+        async def after(spool: SpoolAdmin, clock: ManualClock) -> None:
             assert sorted(spool.streams(), key=str) == sorted(known, key=str)
             assert len(known) == 2
 
@@ -69,14 +69,14 @@ class Afterwards(SpoolWorld):
     def test_each_wait_of_a_batch_is_kept_over_a_restart(self, tmp_path: Path) -> None:
         """With its attempts, and the moment of the first one."""
 
-        async def before(spool: Spool, clock: ManualClock) -> None:
+        async def before(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             await spool.append("source", [some_reading(1, 2, 3, 4, 5)])
             asked, failed = Retry(after=60, reason="busy", counted=False), Retry(after=5, reason="no")
             batch = await spool.claim("a", 5)
             await spool.settle(batch, [asked, failed, Done(), Dead(reason="bad"), failed])
 
-        async def after(spool: Spool, clock: ManualClock) -> None:
+        async def after(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             assert [letter.event for letter in await spool.dead(9)] == [some_event(4)]
             assert await claims_nothing(spool, "a")
@@ -95,13 +95,13 @@ class Afterwards(SpoolWorld):
     def test_a_retry_behind_a_batch_in_hand_is_owed_once_after_a_restart(self, tmp_path: Path) -> None:
         """The place in the log and the waiting batch are one debt."""
 
-        async def before(spool: Spool, clock: ManualClock) -> None:
+        async def before(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             await spool.append("source", [some_reading(1, 2)])
             await spool.claim("a", 1)
             await spool.settle(await spool.claim("a", 1), [Retry(after=5, reason="no")])
 
-        async def after(spool: Spool, clock: ManualClock) -> None:
+        async def after(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             assert (await spool.backlog("a")).events == 2
             assert (await spool.claim("a", 10)).events == (some_event(1),)
@@ -114,7 +114,7 @@ class Afterwards(SpoolWorld):
     def test_half_of_a_split_retry_is_owed_after_a_restart(self, tmp_path: Path) -> None:
         """Settling one half must not take the other one off the disk."""
 
-        async def before(spool: Spool, clock: ManualClock) -> None:
+        async def before(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             await spool.append("source", [some_reading(1, 2)])
             await spool.settle(await spool.claim("a", 2), [Retry(after=0, reason="no")] * 2)
@@ -122,7 +122,7 @@ class Afterwards(SpoolWorld):
             assert await spool.dead(9) == []  # so that the split alone is written
             await spool.settle(first, done(first))
 
-        async def after(spool: Spool, clock: ManualClock) -> None:
+        async def after(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             again = await spool.claim("a", 10)
             assert (again.events, again.attempt) == ((some_event(2),), 2)
@@ -132,7 +132,7 @@ class Afterwards(SpoolWorld):
     def test_half_of_a_split_batch_is_owed_after_a_restart(self, tmp_path: Path) -> None:
         """Settling one half must not take the place in the log past the other one; settling both must."""
 
-        async def before(spool: Spool, clock: ManualClock) -> None:
+        async def before(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             await spool.attach("b", anything)
             await spool.append("source", [some_reading(1, 2)])
@@ -141,7 +141,7 @@ class Afterwards(SpoolWorld):
             for half in await spool.split(await spool.claim("b", 2)):
                 await spool.settle(half, done(half))
 
-        async def after(spool: Spool, clock: ManualClock) -> None:
+        async def after(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             await spool.attach("b", anything)
             assert some_event(2) in (await spool.claim("a", 10)).events
@@ -154,14 +154,14 @@ class Afterwards(SpoolWorld):
     ) -> None:
         """Although the other half keeps the place in the log before both."""
 
-        async def before(spool: Spool, clock: ManualClock) -> None:
+        async def before(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             await spool.append("source", [some_reading(1, 2)])
             first, _ = await spool.split(await spool.claim("a", 2))
             assert await spool.dead(9) == []  # so that the split alone is written
             await spool.settle(first, [Retry(after=5, reason="no")])
 
-        async def after(spool: Spool, clock: ManualClock) -> None:
+        async def after(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             assert (await spool.backlog("a")).events == 2
             assert (await spool.claim("a", 10)).events == (some_event(2),)
@@ -174,7 +174,7 @@ class Afterwards(SpoolWorld):
     def test_a_retried_dead_letter_takes_no_other_events_place(self, tmp_path: Path) -> None:
         """Also where the first event of all is still in hand at the stop."""
 
-        async def before(spool: Spool, clock: ManualClock) -> None:
+        async def before(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             await spool.append("source", [some_reading(1, 2)])
             await spool.claim("a", 1)
@@ -182,7 +182,7 @@ class Afterwards(SpoolWorld):
             (letter,) = await spool.dead(9)
             assert await spool.retry_dead("a", [letter.number], 10) == 1
 
-        async def after(spool: Spool, clock: ManualClock) -> None:
+        async def after(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             got: set[str] = set()
             while (await spool.backlog("a")).events:
@@ -201,16 +201,16 @@ class Afterwards(SpoolWorld):
         """Although a batch in hand kept the place in the log before it."""
         got: list[str] = []
 
-        async def retry(spool: Spool) -> None:
+        async def retry(spool: SpoolAdmin) -> None:
             (letter,) = await spool.dead(9)
             assert await spool.retry_dead("a", [letter.number], 10) == 1
 
-        async def deliver(spool: Spool) -> None:
+        async def deliver(spool: SpoolAdmin) -> None:
             batch = await spool.claim("a", 9)
             got.extend(event.id for event in batch.events)
             await spool.settle(batch, done(batch))
 
-        async def before(spool: Spool, clock: ManualClock) -> None:
+        async def before(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything, ordered)
             await spool.append("source", [some_reading(1), some_reading(2, stream="hall")])
             await spool.claim("a", 1)
@@ -222,7 +222,7 @@ class Afterwards(SpoolWorld):
             if when == "delivered before":
                 await deliver(spool)
 
-        async def after(spool: Spool, clock: ManualClock) -> None:
+        async def after(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything, ordered)
             if when == "after the end":
                 await retry(spool)
@@ -237,12 +237,12 @@ class Afterwards(SpoolWorld):
     def test_a_retried_dead_letter_is_as_it_was_rebuilt_after_a_restart(self, tmp_path: Path) -> None:
         """Its URL of then is forgotten."""
 
-        async def before(spool: Spool, clock: ManualClock) -> None:
+        async def before(spool: SpoolAdmin, clock: ManualClock) -> None:
             await two_sinks_with_dead_letters(spool, clock)
             letters = await spool.dead(100, Filter(of="a"))
             assert await spool.retry_dead("a", [letter.number for letter in letters], 9, elsewhere) == 4
 
-        async def after(spool: Spool, clock: ManualClock) -> None:
+        async def after(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             assert (await spool.claim("a", 10)).events == tuple(elsewhere(event) for event in FOUR)
 
@@ -251,7 +251,7 @@ class Afterwards(SpoolWorld):
     def test_a_retried_dead_letter_is_owed_and_not_dead_after_a_restart(self, tmp_path: Path) -> None:
         """So are purged ones gone, a pause in force, and what was read again not in quarantine."""
 
-        async def before(spool: Spool, clock: ManualClock) -> None:
+        async def before(spool: SpoolAdmin, clock: ManualClock) -> None:
             await two_sinks_with_dead_letters(spool, clock)
             letters = await spool.dead(100, Filter(of="a"))
             assert await spool.retry_dead("a", [letter.number for letter in letters[1:]], 2) == 3
@@ -261,7 +261,7 @@ class Afterwards(SpoolWorld):
             (kept,) = await spool.quarantined(100)
             await spool.read_again("one", {kept.number: some_reading(9)})
 
-        async def after(spool: Spool, clock: ManualClock) -> None:
+        async def after(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             await spool.attach("b", anything)
             assert [letter.sink for letter in await spool.dead(100)] == ["b"]
@@ -277,21 +277,21 @@ class Afterwards(SpoolWorld):
     def test_what_is_owed_is_there_after_pruning_and_a_restart(self, tmp_path: Path) -> None:
         """Pruning takes only what every sink has settled from the log itself, not merely from memory."""
 
-        async def before(spool: Spool, clock: ManualClock) -> None:
+        async def before(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             await spool.attach("b", anything)
             await spool.append("source", [some_reading(1), some_reading(2), some_reading(3)])
             await spool.settle(await spool.claim("a", 3), [Done()] * 3)
             await spool.settle(await spool.claim("b", 1), [Done()])
 
-        async def pruned(spool: Spool, clock: ManualClock) -> None:
+        async def pruned(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             await spool.attach("b", anything)
             clock.pass_time(20 * 86400)
             while (await spool.prune()).more:
                 pass
 
-        async def after(spool: Spool, clock: ManualClock) -> None:
+        async def after(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("b", anything)
             assert (await spool.claim("b", 9)).events == (some_event(2), some_event(3))
 
@@ -300,7 +300,7 @@ class Afterwards(SpoolWorld):
     def test_a_second_owner_is_refused(self, tmp_path: Path) -> None:
         """One process owns a spool."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             with pytest.raises(StorageLocked):
                 async with self.open(tmp_path, clock):
                     pass

@@ -19,7 +19,7 @@ from poller.core.model import (
     new_event,
     with_url,
 )
-from poller.core.ports import Spool
+from poller.core.spool import SpoolAdmin
 from poller.runtime.clock import Clock
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -134,11 +134,11 @@ def done(batch: Batch) -> list[Done]:
     return [Done()] * len(batch.events)
 
 
-async def claims_nothing(spool: Spool, sink: str) -> bool:
+async def claims_nothing(spool: SpoolAdmin, sink: str) -> bool:
     return await claim_now(spool, sink, 10) is None
 
 
-async def claim_now(spool: Spool, sink: str, limit: int) -> Batch | None:
+async def claim_now(spool: SpoolAdmin, sink: str, limit: int) -> Batch | None:
     """What a sink gets without waiting, None for nothing."""
     claim = asyncio.ensure_future(spool.claim(sink, limit))
     for _ in range(5):
@@ -152,7 +152,7 @@ async def claim_now(spool: Spool, sink: str, limit: int) -> Batch | None:
 FOUR = (*(some_event(n) for n in range(3)), some_event(3, stream="hall"))
 
 
-async def all_owed(spool: Spool, sink: str, each: int) -> list[Event]:
+async def all_owed(spool: SpoolAdmin, sink: str, each: int) -> list[Event]:
     """What a sink gets until it is owed nothing, `each` at most at once, all of it taken."""
     got: list[Event] = []
     while (await spool.backlog(sink)).events:
@@ -162,7 +162,7 @@ async def all_owed(spool: Spool, sink: str, each: int) -> list[Event]:
     return got
 
 
-async def two_sinks_with_dead_letters(spool: Spool, clock: ManualClock) -> None:
+async def two_sinks_with_dead_letters(spool: SpoolAdmin, clock: ManualClock) -> None:
     """`FOUR` dead for `a`: two for one reason, ten seconds later two for another; then the first dead for `b`."""
     await spool.attach("a", anything)
     await spool.attach("b", anything)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from poller.core.model import Dead, Done, Retry, batch_id
-from poller.core.ports import Spool
+from poller.core.spool import SpoolAdmin
 from poller.testing.factories import (
     ManualClock,
     all_owed,
@@ -25,7 +25,7 @@ class Ordered(SpoolWorld):
     def test_an_ordered_sink_gets_each_stream_in_order_and_streams_in_parallel(self, tmp_path: Path) -> None:
         """What is in hand or waits for its retry holds its own stream, and no other; a dead letter lets it go."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything, ordered=True)
             for readings in (some_reading(1, 2, 3), some_reading(4, 5, stream="hall"), some_reading(6)):
                 await spool.append("source", [readings])
@@ -56,7 +56,7 @@ class Ordered(SpoolWorld):
     def test_an_ordered_sink_gets_again_what_was_settled_behind_a_retry(self, tmp_path: Path) -> None:
         """Done or dead, of the same stream and batch: what is settled of a stream is all before some event of it."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything, ordered=True)
             await spool.append(
                 "source", [some_reading(1, 2), some_reading(3, stream="hall"), some_reading(4, 5)]
@@ -73,7 +73,7 @@ class Ordered(SpoolWorld):
     def test_streams_of_an_ordered_sinks_batch_wait_each_for_its_own_retry(self, tmp_path: Path) -> None:
         """A stream's events stay together and in order, and wait as long as its first one."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything, ordered=True)
             for readings in (some_reading(1, 2, 3), some_reading(4, 5, stream="hall"), some_reading(6)):
                 await spool.append("source", [readings])
@@ -96,7 +96,7 @@ class Ordered(SpoolWorld):
     def test_halves_of_an_ordered_sinks_batch_go_out_one_after_the_other(self, tmp_path: Path) -> None:
         """Where they share a stream, whichever is settled first, and the stream's next event after both."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything, ordered=True)
             await spool.append("source", [some_reading(*range(1, 5))])
             halves = await spool.split(await spool.claim("a", 4))
@@ -115,7 +115,7 @@ class Ordered(SpoolWorld):
     def test_streams_that_are_let_go_go_out_side_by_side_within_the_limit(self, tmp_path: Path) -> None:
         """None is held by a batch that has nothing of it, and fresh events only fill up."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything, ordered=True)
             await spool.append("source", [some_reading(1, 2, 3), some_reading(*range(4, 9), stream="hall")])
             for number in (1, 2):
@@ -139,7 +139,7 @@ class Ordered(SpoolWorld):
     def test_a_batch_holds_few_streams_and_leaves_the_others_to_the_next(self, tmp_path: Path) -> None:
         """Where more waits than it takes; the log has a little of each stream in turn."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything, ordered=True)
             rooms = [f"room{number}" for number in range(10)]
             for start in range(0, 40, 10):
@@ -159,7 +159,7 @@ class Ordered(SpoolWorld):
     ) -> None:
         """What waited for its turn comes; what other streams got behind it does not come again."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything, ordered=True)
             await spool.append("source", [some_reading(1, 2), some_reading(3, stream="hall")])
             first, hall = await spool.claim("a", 1), await spool.claim("a", 9)
@@ -177,7 +177,7 @@ class Ordered(SpoolWorld):
     def test_a_stream_that_is_stuck_lets_thousands_of_others_pass(self, tmp_path: Path) -> None:
         """And goes on where it was."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything, ordered=True)
             await spool.append("source", [some_reading(1, 2, stream="hall")])
             stuck = await spool.claim("a", 1)
@@ -195,7 +195,7 @@ class Ordered(SpoolWorld):
     def test_an_ordered_sink_passes_what_it_does_not_want(self, tmp_path: Path) -> None:
         """And loses nothing that comes after it."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", lambda event: event.stream_id != "hall", ordered=True)
             for number in range(1, 7):
                 await spool.append(
@@ -211,7 +211,7 @@ class Ordered(SpoolWorld):
     def test_events_of_no_stream_have_no_order(self, tmp_path: Path) -> None:
         """They hold each other back as little as two streams do."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything, ordered=True)
             await spool.append("source", [some_reading(1, 2, stream="")])
             await spool.settle(await spool.claim("a", 1), [Retry(after=5, reason="no")])
@@ -222,7 +222,7 @@ class Ordered(SpoolWorld):
     def test_what_waits_for_its_stream_is_bounded(self, tmp_path: Path) -> None:
         """Behind 10,000 events nothing fresh is taken until the stream is let go; then all come, in order."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything, ordered=True)
             await spool.append("source", [some_reading(0)])
             first = await spool.claim("a", 100)
@@ -244,7 +244,7 @@ class Ordered(SpoolWorld):
     def test_a_letter_that_is_retried_waits_for_what_is_in_hand_of_its_stream(self, tmp_path: Path) -> None:
         """Never are two batches of a stream in hand."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything, ordered=True)
             await spool.append("source", [some_reading(1, 2, 3)])
             await spool.settle(await spool.claim("a", 1), [Dead(reason="bad")])

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from poller.core.model import Event, ParsedPage, PollOutcome, Retry
-from poller.core.ports import Spool
+from poller.core.spool import SpoolAdmin
 from poller.testing.factories import (
     ManualClock,
     anything,
@@ -22,7 +22,7 @@ class Kept(SpoolWorld):
     def test_a_sources_memory_is_the_last_one_committed(self, tmp_path: Path) -> None:
         """Each source has its own, and one for each thing it asks about; an empty one is none."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             assert await spool.memory("one") == {}
             await spool.append("one", [some_reading(1, memory=b"x"), some_reading(2, memory=b"y")])
             await spool.append("two", [some_reading(3, memory=b"z")])
@@ -40,7 +40,7 @@ class Kept(SpoolWorld):
     ) -> None:
         """A list of 2016 names only the vid, the notification of the same segment both."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             async def new(*run_scenario: Event) -> int:
                 reading = ParsedPage(events=run_scenario, rejects=(), outcome=PollOutcome.PARTIAL)
                 return (await spool.append("tapes", [reading])).total()
@@ -55,7 +55,7 @@ class Kept(SpoolWorld):
     def test_the_catalogue_tells_what_is_known_of_each_stream(self, tmp_path: Path) -> None:
         """Derived from events, once each; a change of state that another source has told is not stored again."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             await spool.append(
                 "source", [some_reading(1, 2), some_reading(2, 3), some_reading(9, stream="hall")]
@@ -83,7 +83,7 @@ class Kept(SpoolWorld):
     def test_recent_events_come_newest_first(self, tmp_path: Path) -> None:
         """Also those that are settled already."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             await spool.append("source", [some_reading(1, 2), some_reading(3)])
             batch = await spool.claim("a", 10)
@@ -95,7 +95,7 @@ class Kept(SpoolWorld):
     def test_pruning_never_touches_what_is_owed(self, tmp_path: Path) -> None:
         """However old it is."""
 
-        async def scenario(spool: Spool, clock: ManualClock) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything)
             await spool.append("source", [some_reading(1)])
             batch = await spool.claim("a", 1)

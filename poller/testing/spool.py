@@ -4,17 +4,17 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from poller.core.ports import Spool
+from poller.core.spool import SpoolAdmin
 from poller.runtime.clock import Clock
 from poller.testing.factories import ManualClock
 
-Scenario = Callable[[Spool, ManualClock], Awaitable[None]]
+Scenario = Callable[[SpoolAdmin, ManualClock], Awaitable[None]]
 
 
 class SpoolWorld:
     """`open` builds a spool over `folder`; the same folder is the same spool."""
 
-    def open(self, folder: Path, clock: Clock) -> Spool:
+    def open(self, folder: Path, clock: Clock) -> SpoolAdmin:
         """Build a spool, not entered."""
         raise NotImplementedError
 

@@ -11,7 +11,7 @@ Damage Dead DeadLetter Done DurableSpoolContract Duration EVERYTHING PushHandler
 Follows Gone HostName KeepsTime KeptInFile Kind Listen Name NotSent NoticesLoss Only Outcome RawPage
 PartlyFailed Pattern PlaceGone PollOutcome PollerError Pruned PushOutcome PushedSource Quarantined Rate
 ReadableFile ParsedPage Reject Rejected ResolvedPath Retry START Salvaged Secret SecretFile SecretsFile Section
-Sink SinkContract SinkError SinkSettings SinkWorld Size Source SourceSettings Spool SpoolContract
+Sink SinkContract SinkError SinkSettings SinkWorld Size Source SourceSettings Spool SpoolAdmin SpoolContract
 SpoolSettings StorageCorrupt StorageError StorageFull StorageLocked StorageShared Stream TlsSettings
 ManualClock TryLater Unreadable Url Wants anything batch_id duration_between identity new_event parse_event
 size_between some_batch some_change some_event some_reading some_recording with_url wrong

@@ -37,7 +37,7 @@ from poller.core.model import (
     Quarantined,
     unchanged,
 )
-from poller.core.ports import (
+from poller.core.spool import (
     BeginsAnew,
     Damage,
     Examined,
@@ -45,7 +45,7 @@ from poller.core.ports import (
     NoticesLoss,
     Pruned,
     Salvaged,
-    Spool,
+    SpoolAdmin,
     Wants,
 )
 from poller.runtime.clock import Clock
@@ -85,7 +85,7 @@ Result = TypeVar("Result")
 Read = Callable[[sqlite3.Connection], object]
 
 
-class SqliteSpool(Spool, BeginsAnew, NoticesLoss, KeptInFile):
+class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
     """The default spool."""
 
     class Settings(SpoolSettings):

@@ -15,7 +15,7 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from poller.core.ports import Damage
+from poller.core.spool import Damage
 from poller.runtime.durable_files import give_to_owner, sync_folder
 
 ENDS = ("-wal", "-shm", "")

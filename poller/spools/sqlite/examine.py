@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from poller.core.errors import StorageError, Unreadable
-from poller.core.ports import Examined
+from poller.core.spool import Examined
 from poller.runtime.durable_files import check_one_name
 from poller.spools.sqlite.schema import (
     DEAD_COLUMNS,

@@ -22,7 +22,7 @@ import msgspec
 
 from poller.core.errors import StorageError, Unreadable
 from poller.core.model import DeadLetter, Event
-from poller.core.ports import Salvaged
+from poller.core.spool import Salvaged
 from poller.spools.sqlite.schema import (
     DEAD_COLUMNS,
     QUARANTINE_COLUMNS,

@@ -24,7 +24,7 @@ import msgspec
 from poller.core.catalogue import Catalogue, Stream
 from poller.core.errors import StorageCorrupt, StorageError, StorageFull, Unreadable
 from poller.core.model import LARGEST_NUMBER, Event, ParsedPage, Reject, corrected
-from poller.core.ports import Pruned, Salvaged
+from poller.core.spool import Pruned, Salvaged
 from poller.runtime.ages import Known, Setting
 from poller.runtime.clock import Clock
 from poller.runtime.failpoints import reached

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from poller.core.errors import Gone, PartlyFailed, PlaceGone, TryLater
-from poller.core.ports import Spool
+from poller.core.spool import SpoolAdmin
 from poller.operations.health import (
     FAILING_FOR,
     SILENT_FOR,
@@ -36,7 +36,7 @@ AGE_LIMIT = 900.0
 class Judged(msgspec.Struct, frozen=True, kw_only=True):
     """What is examined; only what a test gives."""
 
-    spool: Spool
+    spool: SpoolAdmin
     clock: Clock
     intakes: list[Intake] = []
     push_intakes: list[PushIntake] = []

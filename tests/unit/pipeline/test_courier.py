@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from poller.core.errors import Gone, PartlyFailed, Rejected, TryLater
 from poller.core.model import Batch
-from poller.core.ports import Spool
+from poller.core.spool import SpoolAdmin
 from poller.pipeline.courier import FAILURES_TO_PAUSE, Courier, SinkState, SinkStatus, Terms
 from poller.pipeline.retry import RetryPolicy
 from poller.runtime.clock import Clock
@@ -34,7 +34,7 @@ def terms(**changes: Any) -> Terms:
     return Terms(**(given | changes))
 
 
-Scenario = Callable[[Courier, Spool, ManualClock], Awaitable[None]]
+Scenario = Callable[[Courier, SpoolAdmin, ManualClock], Awaitable[None]]
 
 
 def tell(sink: ScriptedSink, scenario: Scenario, *, events: int = 0, **changes: Any) -> Metrics:
@@ -88,7 +88,7 @@ def deliveries(metrics: Metrics, outcome: str) -> float:
 def test_a_batch_is_carried_and_settled() -> None:
     sink = ScriptedSink()
 
-    async def scenario(courier: Courier, spool: Spool, clock: ManualClock) -> None:
+    async def scenario(courier: Courier, spool: SpoolAdmin, clock: ManualClock) -> None:
         assert await courier.step() == 3
         assert (await spool.backlog("sink")).events == 0
 
@@ -100,7 +100,7 @@ def test_a_batch_is_carried_and_settled() -> None:
 def test_a_batch_that_is_not_full_waits_for_more() -> None:
     sink = ScriptedSink()
 
-    async def scenario(courier: Courier, spool: Spool, clock: ManualClock) -> None:
+    async def scenario(courier: Courier, spool: SpoolAdmin, clock: ManualClock) -> None:
         step = asyncio.ensure_future(courier.step())
         await asyncio.sleep(0.01)
         assert not sink.batches
@@ -114,7 +114,7 @@ def test_a_batch_that_is_not_full_waits_for_more() -> None:
 def test_any_exception_means_again_with_the_same_batch() -> None:
     sink = ScriptedSink(says=lambda batch: KeyError("oops") if batch.attempt < 3 else None)
 
-    async def scenario(courier: Courier, spool: Spool, clock: ManualClock) -> None:
+    async def scenario(courier: Courier, spool: SpoolAdmin, clock: ManualClock) -> None:
         for _ in range(3):
             await courier.step()
             clock.pass_time(10)
@@ -130,7 +130,7 @@ def test_a_refused_batch_is_split_until_only_the_guilty_event_dies() -> None:
     guilty = {IDS[13], IDS[77]}
     sink = ScriptedSink(says=lambda b: Rejected("HTTP 422") if guilty & {e.id for e in b.events} else None)
 
-    async def scenario(courier: Courier, spool: Spool, clock: ManualClock) -> None:
+    async def scenario(courier: Courier, spool: SpoolAdmin, clock: ManualClock) -> None:
         while (await spool.backlog("sink")).events:
             await courier.step()
         assert {letter.event.id for letter in await spool.dead(10)} == guilty
@@ -150,7 +150,7 @@ def test_of_a_partial_failure_only_the_failed_come_again() -> None:
 
     sink = ScriptedSink(says=says)
 
-    async def scenario(courier: Courier, spool: Spool, clock: ManualClock) -> None:
+    async def scenario(courier: Courier, spool: SpoolAdmin, clock: ManualClock) -> None:
         await courier.step()
         assert (await spool.backlog("sink")).retrying == 1
         clock.pass_time(2)
@@ -173,7 +173,7 @@ def test_one_picture_that_asks_for_an_hour_does_not_keep_the_others_waiting() ->
 
     sink = ScriptedSink(says=says)
 
-    async def scenario(courier: Courier, spool: Spool, clock: ManualClock) -> None:
+    async def scenario(courier: Courier, spool: SpoolAdmin, clock: ManualClock) -> None:
         await courier.step()
         clock.pass_time(1)
         await courier.step()
@@ -192,7 +192,7 @@ def test_the_halves_of_a_refused_batch_do_not_wait_for_the_refusals() -> None:
         says=lambda b: Rejected("HTTP 422") if IDS[0] in {e.id for e in b.events} else TryLater("HTTP 500")
     )
 
-    async def scenario(courier: Courier, spool: Spool, clock: ManualClock) -> None:
+    async def scenario(courier: Courier, spool: SpoolAdmin, clock: ManualClock) -> None:
         while len(await spool.dead(9)) < 1:
             await courier.step()
 
@@ -204,7 +204,7 @@ def test_a_batch_past_its_age_is_split_and_each_event_gets_a_last_chance() -> No
     """One message that kills the receiver must not take ninety-nine along."""
     sink = ScriptedSink(says=lambda b: TryLater("HTTP 500") if IDS[2] in {e.id for e in b.events} else None)
 
-    async def scenario(courier: Courier, spool: Spool, clock: ManualClock) -> None:
+    async def scenario(courier: Courier, spool: SpoolAdmin, clock: ManualClock) -> None:
         await courier.step()
         clock.pass_time(3 * 86400.0 + 1)
         while (await spool.backlog("sink")).events:
@@ -222,7 +222,7 @@ def test_a_day_of_outage_kills_nothing() -> None:
     down = True
     sink = ScriptedSink(says=lambda batch: TryLater("refused") if down else None)
 
-    async def scenario(courier: Courier, spool: Spool, clock: ManualClock) -> None:
+    async def scenario(courier: Courier, spool: SpoolAdmin, clock: ManualClock) -> None:
         nonlocal down
         for _ in range(200):
             clock.pass_time(432)
@@ -244,7 +244,7 @@ def test_a_day_of_outage_kills_nothing() -> None:
 def test_a_sink_that_keeps_failing_is_probed_by_one_carrier_only() -> None:
     sink = ScriptedSink(says=lambda batch: TryLater("refused"))
 
-    async def scenario(courier: Courier, spool: Spool, clock: ManualClock) -> None:
+    async def scenario(courier: Courier, spool: SpoolAdmin, clock: ManualClock) -> None:
         for _ in range(FAILURES_TO_PAUSE):
             await courier.step()
         assert courier.paused
@@ -268,7 +268,7 @@ def test_only_failures_in_a_row_pause_a_sink() -> None:
     answers = [False] * 4 + [True] + [False] * 4 + [False] * 5
     sink = ScriptedSink(says=lambda batch: None if answers[len(sink.batches) - 1] else TryLater("HTTP 500"))
 
-    async def scenario(courier: Courier, spool: Spool, clock: ManualClock) -> None:
+    async def scenario(courier: Courier, spool: SpoolAdmin, clock: ManualClock) -> None:
         for number in range(len(answers) - 1):
             if number == 9:
                 courier.resume()  # counts from the beginning, too
@@ -283,7 +283,7 @@ def test_only_failures_in_a_row_pause_a_sink() -> None:
 def test_a_paused_sink_is_probed_less_and_less_often_up_to_a_minute() -> None:
     sink = ScriptedSink(says=lambda batch: TryLater("HTTP 500"))
 
-    async def scenario(courier: Courier, spool: Spool, clock: ManualClock) -> None:
+    async def scenario(courier: Courier, spool: SpoolAdmin, clock: ManualClock) -> None:
         for _ in range(FAILURES_TO_PAUSE):
             await courier.step()
         waits = [courier._not_before - clock.monotonic()]
@@ -306,7 +306,7 @@ def test_what_became_of_each_attempt_is_told_and_counted() -> None:
     ]
     sink = ScriptedSink(says=lambda batch: answers[len(sink.batches) - 1])
 
-    async def scenario(courier: Courier, spool: Spool, clock: ManualClock) -> None:
+    async def scenario(courier: Courier, spool: SpoolAdmin, clock: ManualClock) -> None:
         for _ in answers:
             await courier.step()
         assert courier.dead == 3
@@ -340,7 +340,7 @@ def test_what_became_of_each_attempt_is_told_and_counted() -> None:
 def test_what_failed_in_part_for_no_given_time_waits_longer_each_time() -> None:
     sink = ScriptedSink(says=lambda batch: PartlyFailed({batch.events[0].id: TryLater("HTTP 500")}))
 
-    async def scenario(courier: Courier, spool: Spool, clock: ManualClock) -> None:
+    async def scenario(courier: Courier, spool: SpoolAdmin, clock: ManualClock) -> None:
         for wait in (1.0, 2.0, 4.0):
             await courier.step()
             again = asyncio.ensure_future(spool.claim("sink", 9))
@@ -358,7 +358,7 @@ def test_what_a_retry_after_asks_for_holds_for_the_whole_sink() -> None:
         says=lambda batch: TryLater("HTTP 429", after=30.0) if len(sink.batches) == 1 else None
     )
 
-    async def scenario(courier: Courier, spool: Spool, clock: ManualClock) -> None:
+    async def scenario(courier: Courier, spool: SpoolAdmin, clock: ManualClock) -> None:
         await courier.step()
         waiting = asyncio.ensure_future(courier.step())
         await asyncio.sleep(0.05)
@@ -374,7 +374,7 @@ def test_what_a_retry_after_asks_for_holds_for_the_whole_sink() -> None:
 def test_gone_disables_the_sink_and_keeps_its_deliveries() -> None:
     sink = ScriptedSink(says=lambda batch: Gone("HTTP 410"))
 
-    async def scenario(courier: Courier, spool: Spool, clock: ManualClock) -> None:
+    async def scenario(courier: Courier, spool: SpoolAdmin, clock: ManualClock) -> None:
         async with running(courier):
             await until(lambda: courier.disabled is not None)
             assert courier.status == SinkStatus(state=SinkState.DISABLED, why="HTTP 410")
@@ -395,7 +395,7 @@ def test_gone_disables_the_sink_and_keeps_its_deliveries() -> None:
 def test_resume_ends_a_disabled_state_and_what_was_in_hand_is_carried() -> None:
     sink = ScriptedSink(says=lambda batch: Gone("HTTP 410") if len(sink.batches) == 1 else None)
 
-    async def scenario(courier: Courier, spool: Spool, clock: ManualClock) -> None:
+    async def scenario(courier: Courier, spool: SpoolAdmin, clock: ManualClock) -> None:
         async with running(courier):
             await until(lambda: courier.disabled is not None)
             courier.resume()
@@ -412,7 +412,7 @@ def test_a_pause_by_the_operator_finishes_what_is_in_hand_and_claims_no_more() -
     sink = ScriptedSink()
     sink.hold = release = asyncio.Event()
 
-    async def scenario(courier: Courier, spool: Spool, clock: ManualClock) -> None:
+    async def scenario(courier: Courier, spool: SpoolAdmin, clock: ManualClock) -> None:
         async with running(courier):
             await until(lambda: sink.in_flight == 3)
             courier.hold()
@@ -439,7 +439,7 @@ def test_all_carriers_come_back_when_one_was_busy_through_pause_and_resume() -> 
     sink = ScriptedSink()
     sink.hold = asyncio.Event()
 
-    async def scenario(courier: Courier, spool: Spool, clock: ManualClock) -> None:
+    async def scenario(courier: Courier, spool: SpoolAdmin, clock: ManualClock) -> None:
         async with running(courier):
             assert sink.hold is not None
             await spool.append("source", [some_reading(0)])
@@ -459,7 +459,7 @@ def test_all_carriers_come_back_when_one_was_busy_through_pause_and_resume() -> 
 def test_a_pause_does_not_drop_a_batch_that_waits_for_the_rate() -> None:
     sink = ScriptedSink()
 
-    async def scenario(courier: Courier, spool: Spool, clock: ManualClock) -> None:
+    async def scenario(courier: Courier, spool: SpoolAdmin, clock: ManualClock) -> None:
         async with running(courier):
             await until(lambda: len(sink.delivered) == 1)  # the second one is claimed, and waits a second
             courier.hold()
@@ -473,7 +473,7 @@ def test_resume_ends_a_sinks_own_pause_at_once() -> None:
     down = True
     sink = ScriptedSink(says=lambda batch: TryLater("HTTP 500") if down else None)
 
-    async def scenario(courier: Courier, spool: Spool, clock: ManualClock) -> None:
+    async def scenario(courier: Courier, spool: SpoolAdmin, clock: ManualClock) -> None:
         nonlocal down
         for _ in range(FAILURES_TO_PAUSE):
             await courier.step()
@@ -496,7 +496,7 @@ def test_each_change_of_a_sinks_state_is_one_line_in_the_log() -> None:
     down = True
     sink = ScriptedSink(says=lambda batch: TryLater("HTTP 503") if down else None)
 
-    async def scenario(courier: Courier, spool: Spool, clock: ManualClock) -> None:
+    async def scenario(courier: Courier, spool: SpoolAdmin, clock: ManualClock) -> None:
         nonlocal down
         for _ in range(2):
             down = True
@@ -516,7 +516,7 @@ def test_each_change_of_a_sinks_state_is_one_line_in_the_log() -> None:
 def test_a_delivery_that_takes_too_long_comes_again() -> None:
     sink = ScriptedSink()
 
-    async def scenario(courier: Courier, spool: Spool, clock: ManualClock) -> None:
+    async def scenario(courier: Courier, spool: SpoolAdmin, clock: ManualClock) -> None:
         sink.hold = asyncio.Event()
         await courier.step()
         sink.hold = None
@@ -531,7 +531,7 @@ def test_a_delivery_that_takes_too_long_comes_again() -> None:
 def test_batches_are_carried_at_once_up_to_the_concurrency() -> None:
     sink = ScriptedSink()
 
-    async def scenario(courier: Courier, spool: Spool, clock: ManualClock) -> None:
+    async def scenario(courier: Courier, spool: SpoolAdmin, clock: ManualClock) -> None:
         sink.hold = asyncio.Event()
         running = asyncio.ensure_future(courier.run())
         while sink.in_flight < 4:
@@ -552,7 +552,7 @@ def test_batches_are_carried_at_once_up_to_the_concurrency() -> None:
 def test_stopping_lets_a_delivery_finish_and_claims_no_more() -> None:
     sink = ScriptedSink()
 
-    async def scenario(courier: Courier, spool: Spool, clock: ManualClock) -> None:
+    async def scenario(courier: Courier, spool: SpoolAdmin, clock: ManualClock) -> None:
         sink.hold = asyncio.Event()
         running = asyncio.ensure_future(courier.run())
         await sink.begun.wait()
@@ -572,7 +572,7 @@ def test_the_rate_bounds_attempts_in_any_period(concurrency: int) -> None:
     sink = ScriptedSink()
     started: list[float] = []
 
-    async def scenario(courier: Courier, spool: Spool, clock: ManualClock) -> None:
+    async def scenario(courier: Courier, spool: SpoolAdmin, clock: ManualClock) -> None:
         real = Clock()
 
         def says(batch: Batch) -> None:

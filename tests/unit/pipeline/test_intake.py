@@ -10,7 +10,7 @@ import pytest
 
 from poller.core.errors import StorageError, StorageFull
 from poller.core.model import ParsedPage, PollOutcome, RawPage
-from poller.core.ports import Spool
+from poller.core.spool import SpoolAdmin
 from poller.pipeline.intake import Intake, Pace, next_pace
 from poller.pipeline.journal import Journal
 from poller.runtime.clock import Clock
@@ -63,10 +63,12 @@ def test_not_allowed_waits_five_seconds_also_where_the_source_is_quick() -> None
     assert next_pace(quick, reading("failed"), lambda: 1.0).delay == pytest.approx(0.1)
 
 
-Scenario = Callable[[Intake, Spool, Journal], Awaitable[None]]
+Scenario = Callable[[Intake, SpoolAdmin, Journal], Awaitable[None]]
 
 
-def tell(folder: Path, source: ScriptedSource, scenario: Scenario, spool: Spool | None = None) -> Metrics:
+def tell(
+    folder: Path, source: ScriptedSource, scenario: Scenario, spool: SpoolAdmin | None = None
+) -> Metrics:
     metrics = Metrics()
 
     async def run_scenario() -> None:
@@ -99,7 +101,7 @@ async def until_exhausted(intake: Intake, source: ScriptedSource) -> None:
 def test_every_message_of_every_answer_reaches_the_spool(tmp_path: Path) -> None:
     source = ScriptedSource([{"events": [1, 2, 3], "outcome": "full"}, {"events": [4]}, {"events": [5, 6]}])
 
-    async def scenario(intake: Intake, spool: Spool, journal: Journal) -> None:
+    async def scenario(intake: Intake, spool: SpoolAdmin, journal: Journal) -> None:
         await until_exhausted(intake, source)
         assert (await spool.claim("sink", 10)).events == tuple(some_event(n) for n in range(1, 7))
         assert journal.bytes_held == 0
@@ -112,7 +114,7 @@ def test_every_message_of_every_answer_reaches_the_spool(tmp_path: Path) -> None
 def test_a_bug_in_the_reader_ends_in_quarantine_and_polling_goes_on(tmp_path: Path) -> None:
     source = ScriptedSource([{"raises": True, "events": [1]}, {"events": [2]}])
 
-    async def scenario(intake: Intake, spool: Spool, journal: Journal) -> None:
+    async def scenario(intake: Intake, spool: SpoolAdmin, journal: Journal) -> None:
         await until_exhausted(intake, source)
         reject = (await spool.quarantined(10))[0].reject
         assert b'"events": [1]' in reject.body
@@ -128,7 +130,7 @@ def test_a_bug_in_the_reader_ends_in_quarantine_and_polling_goes_on(tmp_path: Pa
 def test_stopping_waits_for_the_poll_in_flight_and_commits_its_answer(tmp_path: Path) -> None:
     source = ScriptedSource([{"events": [1, 2]}])
 
-    async def scenario(intake: Intake, spool: Spool, journal: Journal) -> None:
+    async def scenario(intake: Intake, spool: SpoolAdmin, journal: Journal) -> None:
         source.hold = asyncio.Event()
         running = asyncio.ensure_future(intake.run())
         await source.begun.wait()
@@ -147,7 +149,7 @@ def test_a_cancelled_intake_still_keeps_the_answer_of_the_poll_in_flight(tmp_pat
     """What a crash of another part does: everything is cancelled, and the answer is in the journal at least."""
     source = ScriptedSource([{"events": [1, 2]}])
 
-    async def scenario(intake: Intake, spool: Spool, journal: Journal) -> None:
+    async def scenario(intake: Intake, spool: SpoolAdmin, journal: Journal) -> None:
         source.hold = asyncio.Event()
         running = asyncio.ensure_future(intake.run())
         await source.begun.wait()
@@ -162,7 +164,7 @@ def test_a_cancelled_intake_still_keeps_the_answer_of_the_poll_in_flight(tmp_pat
 
     tell(tmp_path, source, scenario)
 
-    async def again(intake: Intake, spool: Spool, journal: Journal) -> None:
+    async def again(intake: Intake, spool: SpoolAdmin, journal: Journal) -> None:
         if left_over := journal.left_over():
             await intake._recover(left_over)
         assert (await spool.claim("sink", 10)).events == (some_event(1), some_event(2))
@@ -179,7 +181,7 @@ def test_full_answers_open_lanes_up_to_the_limit(tmp_path: Path) -> None:
         latency=0.01,
     )
 
-    async def scenario(intake: Intake, spool: Spool, journal: Journal) -> None:
+    async def scenario(intake: Intake, spool: SpoolAdmin, journal: Journal) -> None:
         await until_exhausted(intake, source)
         assert {e.id for e in (await spool.claim("sink", 100)).events} == {
             some_event(n).id for n in range(60)
@@ -197,7 +199,7 @@ def test_pages_left_in_the_journal_are_read_in_before_the_first_poll(tmp_path: P
     ]
     source = ScriptedSource([{"events": [1], "remember": True}])
 
-    async def scenario(intake: Intake, spool: Spool, journal: Journal) -> None:
+    async def scenario(intake: Intake, spool: SpoolAdmin, journal: Journal) -> None:
         numbers = []
         for _, page in left:
             await journal.room()
@@ -218,7 +220,7 @@ def test_pages_left_in_the_journal_are_read_in_before_the_first_poll(tmp_path: P
 class FullSpool:
     """A real spool whose disk is full while `full` is set."""
 
-    def __init__(self, spool: Spool, error: type[StorageError] = StorageFull) -> None:
+    def __init__(self, spool: SpoolAdmin, error: type[StorageError] = StorageFull) -> None:
         self._spool = spool
         self._error = error
         self.full = False
@@ -264,7 +266,7 @@ def test_nothing_is_polled_before_the_spool_is_proven_and_polling_begins_by_itse
     source = ScriptedSource([{"events": [1]}])
     spool = FullSpool(sqlite_spool(tmp_path))
 
-    async def scenario(intake: Intake, own: Spool, journal: Journal) -> None:
+    async def scenario(intake: Intake, own: SpoolAdmin, journal: Journal) -> None:
         spool.full = True
         running = asyncio.ensure_future(intake.run())
         await spool.refused.wait()
@@ -284,7 +286,7 @@ def test_a_disk_that_fills_between_get_and_commit_loses_nothing_and_pauses_polli
     source = ScriptedSource([{"events": [1, 2]}, {"events": [3]}])
     spool = FullSpool(sqlite_spool(tmp_path))
 
-    async def scenario(intake: Intake, own: Spool, journal: Journal) -> None:
+    async def scenario(intake: Intake, own: SpoolAdmin, journal: Journal) -> None:
         running = await full_between_get_and_commit(intake, source, spool)
         await spool.refused.wait()
         fetches = source.fetches
@@ -304,7 +306,7 @@ def test_stopping_on_a_full_disk_leaves_the_page_to_the_journal(tmp_path: Path) 
     source = ScriptedSource([{"events": [1, 2]}])
     spool = FullSpool(sqlite_spool(tmp_path))
 
-    async def scenario(intake: Intake, own: Spool, journal: Journal) -> None:
+    async def scenario(intake: Intake, own: SpoolAdmin, journal: Journal) -> None:
         running = await full_between_get_and_commit(intake, source, spool)
         await spool.refused.wait()
         intake.stop()
@@ -313,7 +315,7 @@ def test_stopping_on_a_full_disk_leaves_the_page_to_the_journal(tmp_path: Path) 
 
     tell(tmp_path, source, scenario, spool)  # type: ignore[arg-type]
 
-    async def again(intake: Intake, own: Spool, journal: Journal) -> None:
+    async def again(intake: Intake, own: SpoolAdmin, journal: Journal) -> None:
         assert await intake._recover(journal.left_over())
         assert (await own.claim("sink", 10)).events == (some_event(1), some_event(2))
 
@@ -325,7 +327,7 @@ def test_what_a_stopped_pump_could_not_commit_its_successor_takes(tmp_path: Path
     source = ScriptedSource([{"events": [1, 2]}])
     spool = FullSpool(sqlite_spool(tmp_path))
 
-    async def scenario(intake: Intake, own: Spool, journal: Journal) -> None:
+    async def scenario(intake: Intake, own: SpoolAdmin, journal: Journal) -> None:
         running = await full_between_get_and_commit(intake, source, spool)
         await spool.refused.wait()
         intake.stop()
@@ -342,7 +344,7 @@ def test_a_broken_spool_ends_the_process_and_the_page_waits_in_the_journal(tmp_p
     source = ScriptedSource([{"events": [1, 2]}])
     spool = FullSpool(sqlite_spool(tmp_path), StorageError)
 
-    async def scenario(intake: Intake, own: Spool, journal: Journal) -> None:
+    async def scenario(intake: Intake, own: SpoolAdmin, journal: Journal) -> None:
         running = await full_between_get_and_commit(intake, source, spool)
         with pytest.raises(ExceptionGroup) as raised:
             await running
@@ -350,7 +352,7 @@ def test_a_broken_spool_ends_the_process_and_the_page_waits_in_the_journal(tmp_p
 
     tell(tmp_path, source, scenario, spool)  # type: ignore[arg-type]
 
-    async def again(intake: Intake, own: Spool, journal: Journal) -> None:
+    async def again(intake: Intake, own: SpoolAdmin, journal: Journal) -> None:
         assert await intake._recover(journal.left_over())
         assert (await own.claim("sink", 10)).events == (some_event(1), some_event(2))
 
@@ -373,7 +375,7 @@ def test_a_broken_spool_ends_polling_in_whatever_moment_the_next_poll_is(tmp_pat
     spool = FullSpool(sqlite_spool(tmp_path), StorageError)
     found: list[tuple[int, bool]] = []
 
-    async def scenario(intake: Intake, own: Spool, journal: Journal) -> None:
+    async def scenario(intake: Intake, own: SpoolAdmin, journal: Journal) -> None:
         running = await full_between_get_and_commit(intake, source, spool)
         ended, _ = await asyncio.wait({running}, timeout=5)
         intake.stop()  # the one that polls on
@@ -389,7 +391,7 @@ def test_a_broken_spool_ends_polling_in_whatever_moment_the_next_poll_is(tmp_pat
 def test_a_journal_that_fails_hands_its_page_to_the_spool_and_ends_the_process(tmp_path: Path) -> None:
     source = ScriptedSource([{"events": [1, 2]}])
 
-    async def scenario(intake: Intake, spool: Spool, journal: Journal) -> None:
+    async def scenario(intake: Intake, spool: SpoolAdmin, journal: Journal) -> None:
         async def fails(page: RawPage) -> int:
             journal.cancel_room()
             raise StorageError("journal: fsync failed")
@@ -406,7 +408,7 @@ def test_a_journal_that_fails_hands_its_page_to_the_spool_and_ends_the_process(t
 def test_what_never_left_this_machine_is_a_failure_and_takes_no_room(tmp_path: Path) -> None:
     source = ScriptedSource([{"not_sent": True}, {"silent": True}, {"events": [1]}])
 
-    async def scenario(intake: Intake, spool: Spool, journal: Journal) -> None:
+    async def scenario(intake: Intake, spool: SpoolAdmin, journal: Journal) -> None:
         for _ in range(3):
             await intake.step()
         assert journal._reserved == 0
@@ -418,7 +420,7 @@ def test_what_never_left_this_machine_is_a_failure_and_takes_no_room(tmp_path: P
 def test_a_slow_consumer_pauses_polling_on_a_spool_in_memory(tmp_path: Path) -> None:
     source = ScriptedSource([{"events": [n], "outcome": "full"} for n in range(50)])
 
-    async def scenario(intake: Intake, spool: Spool, journal: Journal) -> None:
+    async def scenario(intake: Intake, spool: SpoolAdmin, journal: Journal) -> None:
         running = asyncio.ensure_future(intake.run())
         while intake.trouble is None:
             await asyncio.sleep(0.01)
@@ -436,7 +438,7 @@ def test_the_readings_of_one_page_are_some_reading() -> None:
 def test_a_reading_that_changes_only_a_memory_is_committed(tmp_path: Path) -> None:
     source = ScriptedSource([{"remember": True, "outcome": "empty"}, {"about": "hall", "remember": True}])
 
-    async def scenario(intake: Intake, spool: Spool, journal: Journal) -> None:
+    async def scenario(intake: Intake, spool: SpoolAdmin, journal: Journal) -> None:
         await until_exhausted(intake, source)
         assert await spool.memory("shots") == {"": b".", "hall": b"."}
         assert journal.bytes_held == 0
@@ -445,7 +447,7 @@ def test_a_reading_that_changes_only_a_memory_is_committed(tmp_path: Path) -> No
 
     more = ScriptedSource([{"remember": True}, {"about": "hall", "remember": True}, {"remember": True}])
 
-    async def again(intake: Intake, spool: Spool, journal: Journal) -> None:
+    async def again(intake: Intake, spool: SpoolAdmin, journal: Journal) -> None:
         await until_exhausted(intake, more)
         assert await spool.memory("shots") == {"": b"...", "hall": b".."}
 
@@ -457,7 +459,7 @@ def test_pages_that_can_be_asked_for_again_do_not_go_through_the_journal(tmp_pat
     source = ScriptedSource([*script, {"not_sent": True}, {"silent": True}])
     source.destructive = False
 
-    async def scenario(intake: Intake, spool: Spool, journal: Journal) -> None:
+    async def scenario(intake: Intake, spool: SpoolAdmin, journal: Journal) -> None:
         for _ in range(7):  # no room is left: 32 MiB hold seven of the largest pages
             if not journal._fits(journal._reserved + 1):
                 break
@@ -535,7 +537,7 @@ def test_a_source_that_fails_has_one_lane_and_those_in_flight_count(tmp_path: Pa
         good + [{"silent": True}] * 20, lanes=4, min_delay=0.001, max_delay=0.001, latency=latency
     )
 
-    async def scenario(intake: Intake, spool: Spool, journal: Journal) -> None:
+    async def scenario(intake: Intake, spool: SpoolAdmin, journal: Journal) -> None:
         running = asyncio.ensure_future(intake.run())
         while not intake.brought_nothing:
             await asyncio.sleep(0.001)

@@ -13,7 +13,8 @@ import pytest
 
 from poller.core.errors import StorageError, StorageFull
 from poller.core.model import ParsedPage, PollOutcome, PushOutcome, RawPage
-from poller.core.ports import PushedSource, PushHandler, Spool
+from poller.core.ports import PushedSource, PushHandler
+from poller.core.spool import SpoolAdmin
 from poller.pipeline.push_intake import COMMIT_TOGETHER, PushIntake
 from poller.runtime.metrics import Metrics
 from poller.spools.sqlite import SqliteSpool
@@ -61,7 +62,7 @@ class Pushed:
 class WatchedSpool:
     """A real spool that counts appends, can be held, and refuses while `error` is set."""
 
-    def __init__(self, spool: Spool) -> None:
+    def __init__(self, spool: SpoolAdmin) -> None:
         self.inner = spool
         self.error: StorageError | None = None
         self.appends: list[int] = []

@@ -1,0 +1,332 @@
+"""The ports of the spool: `Spool` is what the pipeline uses, `SpoolAdmin` adds what operators use.
+
+An engine implements `SpoolAdmin`, and any of the optional protocols below that apply to it.
+"""
+
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import msgspec
+
+from poller.core.catalogue import Stream
+from poller.core.model import (
+    EVERYTHING,
+    Backlog,
+    Batch,
+    DeadLetter,
+    Event,
+    Filter,
+    Outcome,
+    ParsedPage,
+    Quarantined,
+    Reject,
+    unchanged,
+)
+from poller.core.ports import Port
+
+Wants = Callable[[Event], bool]
+"""Whether a sink wants an event. Pure and fast."""
+
+
+class Spool(Port, Protocol):
+    """The durable log between sources and sinks, with one position for each sink.
+
+    One process owns a spool: entering raises `StorageLocked` while another process has it. A call that raises
+    `StorageError` has changed nothing. Event ids are remembered for 30 days.
+    """
+
+    @abstractmethod
+    async def check_writable(self) -> None:
+        """Write something durably, or raise `StorageError`. Called before the first poll and after each failure."""
+        ...
+
+    @abstractmethod
+    async def attach(self, sink: str, wants: Wants, ordered: bool = False) -> None:
+        """Make a sink known. Must be called before its first `claim`.
+
+        A new sink starts at the end of the log. A known sink continues at its position, and batches that were claimed
+        but not settled (before a crash) are pending again. A sink that is not attached holds nothing back.
+
+        Calling `attach` again changes the sink's filter or ordering. No claim may be outstanding. The position is kept,
+        and events appended in the meantime are still retained for the sink.
+
+        An `ordered` sink gets the events of each stream (`Event.stream`) in the order of the log:
+
+        - While a batch with events of a stream is in hand or waits for its retry, later events of the stream are not
+          handed out. Other streams go on. Events within a batch are in order. A `Dead` releases the stream.
+        - A `Done` behind a `Retry` of the same stream in the same batch counts as that `Retry`: the sink gets both
+          events again, in order. So an event may come twice, but no event is settled as done before every earlier event
+          of its stream is done or dead. Two halves of a split batch that share a stream go out one after the other.
+        - Retried dead letters (`retry_dead`) go out after the batches in hand of their streams and before all waiting
+          events, oldest first.
+        - After a restart a stream may begin again at an earlier event, and continues from there in order. Events that
+          were settled before an event that waits for its retry do not come again.
+        - Events that wait for their stream count with the events that wait for a retry. At 10,000 of both, no fresh
+          events are taken until some are settled.
+        - Events without a stream have no order. Events that were in hand or waited when the sink became ordered may
+          come late.
+        """
+        ...
+
+    @abstractmethod
+    async def detach(self, sink: str) -> None:
+        """Forget an attached sink until it is attached again. No claim may be outstanding. It holds nothing back."""
+        ...
+
+    @abstractmethod
+    async def memory(self, source: str) -> Mapping[str, bytes]:
+        """The committed memories of a source, by subject (`ParsedPage.about`), without empty ones.
+
+        A memory that has not changed for 60 days may be forgotten.
+        """
+        ...
+
+    @abstractmethod
+    async def append(self, source: str, readings: Sequence[ParsedPage]) -> Counter[str]:
+        """Commit events, rejects and the latest memory of each subject in one transaction.
+
+        Returns the number of new events of each kind. An event is not new if one of its `ids` was seen before, or if it
+        reports a change of state that another source reported already.
+
+        A provisional event is corrected: if only provisional pages (`ParsedPage.provisional`) have brought an `id`, the
+        first event with this id in another page replaces its URL and message. Id, time, stream and place in the log
+        stay. A sink that has delivered the event does not get it again. A sink where it waits gets the corrected event,
+        and so does a sink that has it in hand and fails. For an attached sink that holds it as a dead letter it is
+        pending again.
+
+        On return all of it is as durable as the engine makes it, and waiting claims wake up. Raises `StorageFull` if
+        there is no room. Must not be cancelled: a cancelled call may have committed.
+        """
+        ...
+
+    @abstractmethod
+    async def claim(self, sink: str, limit: int, linger: float = 0.0) -> Batch:
+        """Wait until events are pending for the sink, and take up to `limit` of them.
+
+        A batch whose retry is due comes first, with the members it had. `linger` is how many seconds to wait for the
+        batch to fill. Claimed events are not handed out again until they are settled. May be cancelled at any time: a
+        cancelled claim has taken nothing.
+        """
+        ...
+
+    @abstractmethod
+    async def settle(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
+        """Report the outcome of each event of a claimed batch, in its order.
+
+        Takes effect in this process at once, also while the disk is full. Becomes durable within a second, or on
+        leaving. After a crash, the events settled last may be delivered again. After any end, so may events that were
+        settled while an earlier batch was still in hand.
+
+        If all events are retried after the same wait, the batch comes again with its id and members. Otherwise events
+        with similar waits come again together, at the latest time that one of them asks for: no wait grows by more than
+        a quarter, or to more than a second. A `Retry` that is not `counted` leaves the attempt number as it is.
+        """
+        ...
+
+    @abstractmethod
+    async def split(self, batch: Batch) -> tuple[Batch, ...]:
+        """Exchange a claimed batch of two or more events for two claimed halves, each to be settled on its own."""
+        ...
+
+    @abstractmethod
+    async def retry_now(self, sink: str) -> None:
+        """Make all retries of an attached sink due."""
+        ...
+
+    @abstractmethod
+    async def backlog(self, sink: str) -> Backlog:
+        """The pending events of an attached sink."""
+        ...
+
+    @abstractmethod
+    def streams(self) -> list[Stream]:
+        """The catalogue of streams, derived from all committed events (`poller.core.catalogue`).
+
+        Survives a restart. A stream is forgotten 30 days after its last event. Fast, and never waits.
+        """
+        ...
+
+
+class SpoolAdmin(Spool, Protocol):
+    """A spool with all that operators see and do: dead letters, quarantine, pauses, pruning, sizes."""
+
+    @abstractmethod
+    async def recent(self, limit: int) -> list[Event]:
+        """The newest events, newest first, settled or not, as far back as they are retained."""
+        ...
+
+    @abstractmethod
+    async def dead(self, limit: int, chosen: Filter = EVERYTHING) -> list[DeadLetter]:
+        """Up to `limit` dead letters, newest first, including those that were settled just now."""
+        ...
+
+    @abstractmethod
+    async def retry_dead(
+        self, sink: str, numbers: Sequence[int], together: int, rebuild: Callable[[Event], Event] = unchanged
+    ) -> int:
+        """Make these dead letters of an attached sink pending again, oldest first, in batches of up to `together`.
+
+        Returns how many there were. `rebuild` may change the URL of an event, and nothing else. It is called once for
+        each event, here, possibly in another thread; later retries send the same bytes.
+
+        On return the events are pending as durably as the engine makes it. Their attempts count from 1 again, and their
+        history is kept. A crash in between leaves each one either dead or pending. At most as many are taken as may
+        wait for a retry; the rest stays dead. Numbers that are no dead letter of this sink are ignored. Must not be
+        cancelled.
+        """
+        ...
+
+    @abstractmethod
+    async def purge_dead(self, numbers: Sequence[int]) -> int:
+        """Delete these dead letters; returns how many there were."""
+        ...
+
+    @abstractmethod
+    async def quarantined(self, limit: int, chosen: Filter = EVERYTHING) -> list[Quarantined]:
+        """Up to `limit` pieces of quarantine, newest first."""
+        ...
+
+    @abstractmethod
+    async def read_again(self, source: str, readings: Mapping[int, ParsedPage]) -> Counter[str]:
+        """Replace rejects of a source, by their number, with what they parse to now, in one transaction.
+
+        Returns the number of new events of each kind. Works like `append`, but the memories of the source stay as they
+        are. Numbers that are not in quarantine any more are ignored. Must not be cancelled.
+        """
+        ...
+
+    @abstractmethod
+    async def purge_quarantine(self, numbers: Sequence[int]) -> int:
+        """Delete these rejects; returns how many there were."""
+        ...
+
+    @abstractmethod
+    async def quarantine_size(self) -> int:
+        """The number of rejects in quarantine."""
+        ...
+
+    @abstractmethod
+    async def pause(self, sink: str, paused: bool) -> None:
+        """Record, as durably as the engine makes it, whether the operator paused an attached sink.
+
+        The record has no effect here: the courier claims nothing for a paused sink.
+        """
+        ...
+
+    @abstractmethod
+    async def paused(self) -> frozenset[str]:
+        """The sinks that the operator paused, also those that are not attached."""
+        ...
+
+    @abstractmethod
+    async def prune(self) -> "Pruned":
+        """Delete some of what has outlived its retention, in one short step.
+
+        Deleted are events that every attached sink has settled and that are older than `retain`, dead letters older
+        than `retain_dead`, and quarantine older than `retain_quarantine`.
+        """
+        ...
+
+    @abstractmethod
+    async def size(self) -> int:
+        """The size of the spool in bytes."""
+        ...
+
+
+class Pruned(msgspec.Struct, frozen=True, kw_only=True):
+    """What a step of pruning deleted undelivered: dead letters by sink, and the number of rejects."""
+
+    dead: Mapping[str, int]
+    rejects: int
+    more: bool
+    """Whether there is more to prune."""
+
+
+# ---------------------------------------------------------------- optional parts
+
+
+class Damage(msgspec.Struct, frozen=True, kw_only=True):
+    """A damaged spool file: where it lies now, and what is wrong with it."""
+
+    file: Path
+    reason: str
+
+
+@runtime_checkable
+class BeginsAnew(Protocol):
+    """A spool that moves a damaged file aside and begins a new one, instead of refusing to start."""
+
+    damage: Damage | None
+    """The damage that entering found; None for a whole file."""
+
+    @abstractmethod
+    def files_aside(self) -> Sequence[Path]:
+        """The damaged files that are still there."""
+        ...
+
+
+@runtime_checkable
+class NoticesLoss(Protocol):
+    """A spool that can tell on entering that commits are missing."""
+
+    lost: str | None
+    """What is missing; None when nothing is."""
+    commits_lost: int
+    """The number of missing commits."""
+    kept_as: int
+    """The highest `ParsedPage.kept_as` that was committed before; 0 when there was none."""
+
+
+class Examined(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of examining a spool file: its content in one line, and all that is wrong."""
+
+    summary: str
+    findings: tuple[str, ...]
+
+
+class Salvaged(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of a damaged file: events, dead letters, rejects with their source, and what could not be read."""
+
+    events: tuple[Event, ...] = ()
+    dead: tuple[DeadLetter, ...] = ()
+    rejects: tuple[tuple[str, Reject], ...] = ()
+    damage: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class KeptInFile(Protocol):
+    """A spool that is one file.
+
+    All methods but `restore` are called without entering the spool, and only read. They raise `StorageError` if the
+    file is missing or belongs to another program.
+    """
+
+    @abstractmethod
+    def examine(self) -> Examined:
+        """Read the whole file, as of one moment. May be called beside a running daemon."""
+        ...
+
+    @abstractmethod
+    def export(self, kinds: frozenset[str], since: datetime | None) -> Iterator[bytes]:
+        """The public JSON of the retained events of these kinds (all kinds if empty) received since then, oldest first.
+
+        May be called beside a running daemon.
+        """
+        ...
+
+    @abstractmethod
+    def salvage(self, file: Path, sinks: Sequence[str]) -> Iterator[Salvaged]:
+        """All that can be read of another file, however damaged.
+
+        Of events, those that `sinks` had not settled; all events if `sinks` is empty or where that is unknown.
+        """
+        ...
+
+    @abstractmethod
+    async def restore(self, salvaged: Sequence[Salvaged]) -> int:
+        """Commit salvaged parts to this spool, which is entered, and return the number of new events."""
+        ...
