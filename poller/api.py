@@ -28,7 +28,7 @@ letters: put no secret into it. Delivery is at least once, so an id may come twi
 **A source** is polled (`Source`: `ready`, `fetch`, `read`) or pushed to (`PushedSource`: `attach`, `close`, `read`).
 `read` is pure and makes events with `new_event`, each with an `identity`.
 
-**A spool** keeps events between the two. An engine implements `SpoolAdmin` (`Spool` is the part that the pipeline uses),
+**A spool** keeps events between the two. An engine implements `SpoolAdmin`, of which the pipeline uses `Spool`,
 and optionally `BeginsAnew`, `NoticesLoss`, `KeptInFile` and `KeepsTime`.
 
 **Units.** Durations are seconds as float, sizes bytes as int, times aware UTC `datetime`. In the configuration, a
