@@ -16,7 +16,7 @@ import msgspec
 
 LARGEST_HEAD: Final = 1024 * 1024
 LARGEST_INTERIM: Final = 64 * 1024
-MOST_INTERIM: Final = 16
+MOST_INTERIM: Final = 1000
 """Informational answers (1xx) before the answer itself; whoever sends more, or longer ones, never answers."""
 USUAL_LINE: Final = 8190
 USUAL_FIELDS: Final = 100

@@ -136,6 +136,7 @@ def test_polls_go_on_while_the_names_of_receivers_are_never_resolved(tmp_path: P
                 assert [line for line in log if line["event"] == "delivery_failed"]
                 daemon.send_signal(signal.SIGTERM)
                 until(lambda: '"event": "stopped"' in (tmp_path / "stderr").read_text())
-            finally:  # its threads may ask for names for long yet
+                assert daemon.wait(5) == 0, "the process stayed for its look-ups"
+            finally:
                 daemon.kill()
                 daemon.wait()

@@ -125,6 +125,24 @@ def test_no_message_is_lost_behind_a_proxy_that_adds_a_header_of_9000_bytes(tmp_
         assert place.counts.dequeues <= len(between.times)
 
 
+def test_no_message_is_lost_behind_a_proxy_that_sends_many_informational_answers_first(
+    tmp_path: Path,
+) -> None:
+    async def hint(answer: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 200 + answer)
+
+    with (
+        environment(tmp_path) as place,
+        box(place, hint) as between,
+        scenario(place, tmp_path, endpoint=between.endpoint) as daemon,
+    ):
+        place.enqueue(300)
+        process = daemon.run()
+        until(lambda: len(place.hook.files) == 300)
+        assert process.metric("polls_total", outcome="uncertain") == 0
+        assert process.stop() == 0
+
+
 @pytest.mark.timeout(600)
 def test_where_every_answer_is_spoiled_the_queue_is_not_emptied_for_nothing(
     tmp_path: Path, soak: bool

@@ -2,7 +2,7 @@
 
 A `Date` may come from a proxy. So every answer is measured, and a single one is not trusted. Three answers
 that agree raise an alarm. The clock is corrected only after an answer `time expired` that the measured skew
-explains. A correction that leads to refusals is dropped.
+explains. A correction that leads to a refusal is dropped, and tried again only if our own clock fares no better.
 """
 
 import msgspec
@@ -26,8 +26,8 @@ class Skew(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds by which the platform's clock is ahead of ours: somewhere from `low` to `high`.
 
     `state` is `right`, `off` (an alarm, and no correction), `corrected` (up to 1 h) or `beyond` (an alarm, and too
-    far for a correction). `correction` is what to add to our clock. `dropped` tells that a correction by this
-    measurement brought refusals.
+    far for a correction). `correction` is what to add to our clock. A correction that brought a refusal is not
+    tried again before `untried` more answers `time expired`: our own clock is then no better.
     """
 
     low: float = float("-inf")
@@ -35,7 +35,7 @@ class Skew(msgspec.Struct, frozen=True, kw_only=True):
     state: str = RIGHT
     correction: float = 0.0
     agreeing: int = 0
-    dropped: bool = False
+    untried: int = 0
 
     @property
     def seconds(self) -> float:
@@ -60,7 +60,7 @@ def measured(skew: Skew, *, sent: float, received: float, date: str | None, age:
         low, high = max(low, skew.low), min(high, skew.high)
         found = msgspec.structs.replace(skew, low=low, high=high, agreeing=skew.agreeing + 1)
     else:
-        found = msgspec.structs.replace(skew, low=low, high=high, agreeing=1, dropped=False)
+        found = msgspec.structs.replace(skew, low=low, high=high, agreeing=1, untried=0)
     return _settle(found) if found.agreeing >= AGREEING else found
 
 
@@ -70,11 +70,13 @@ def refused(skew: Skew, *, expired: bool) -> Skew:
     The skew has been measured by the refusal's own `Date`.
     """
     missing = skew.seconds - skew.correction
-    if expired and missing > EXPLAINS and 0 < skew.seconds <= CORRECTABLE and not skew.dropped:
+    if expired and missing > EXPLAINS and 0 < skew.seconds <= CORRECTABLE:
+        if skew.untried:
+            return msgspec.structs.replace(skew, untried=skew.untried - 1)
         return msgspec.structs.replace(skew, correction=skew.seconds, state=CORRECTED)
     if not skew.correction:
         return skew
-    return _settle(msgspec.structs.replace(skew, correction=0.0, dropped=True))
+    return _settle(msgspec.structs.replace(skew, correction=0.0, untried=AGREEING))
 
 
 def _settle(skew: Skew) -> Skew:

@@ -26,6 +26,8 @@ MOST_IDLE: Final = 256
 LONGEST_WAIT: Final = 50
 """The longest wait in milliseconds. libcurl does not report sockets with numbers above 1023: such a socket may have to
 wait so long."""
+LONGEST_END: Final = 1.0
+"""Seconds for the thread to end. libcurl then waits for look-ups, which cannot be aborted and may take minutes."""
 _URL: Final = re.compile(r"(https?://[^/?#]*)([^#]*)", re.IGNORECASE | re.ASCII)
 
 
@@ -138,11 +140,12 @@ class _Worker:
         self._thread.start()
 
     def end(self) -> None:
-        """Abort all transfers, and wait for the thread to end."""
+        """Abort all transfers. Waits for the thread, but not for names that libcurl is looking up."""
         self._ending = True
         os.eventfd_write(self._bell, 1)
-        self._thread.join()
-        os.close(self._bell)
+        self._thread.join(LONGEST_END)
+        if not self._thread.is_alive():  # else it may still use the bell
+            os.close(self._bell)
 
     def tell(self, order: _Order) -> None:
         """Pass an order to the thread: to begin it, or to abort it if it was given up. Raises `TransferFailed`."""

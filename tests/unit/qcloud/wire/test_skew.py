@@ -76,6 +76,16 @@ def test_a_correction_that_brings_refusals_is_dropped_until_the_clocks_change() 
     assert refused(skew, expired=True).correction == pytest.approx(1200, abs=1.2)
 
 
+def test_one_refusal_for_another_reason_does_not_end_a_correction_for_good() -> None:
+    """A firewall's 403 meets a clock that is behind: without the correction, every later poll is too old."""
+    skew = refused(refused(steadily(600.0), expired=True), expired=False)
+    polls = 0
+    while not skew.correction and polls < 10:
+        skew, polls = refused(after(skew, 600.0, at=NOW + 60 * polls), expired=True), polls + 1
+    assert (skew.correction, skew.state) == (pytest.approx(600, abs=1.2), CORRECTED)
+    assert polls == 4, "some polls by our own clock come first"
+
+
 def test_a_correction_follows_a_clock_that_is_set_right() -> None:
     skew = steadily(0.0, skew=refused(steadily(600.0), expired=True))
     assert (skew.correction, skew.state) == (0.0, RIGHT)
