@@ -121,13 +121,14 @@ class Daemon:
         if isinstance(self.spool, NoticesLoss) and self.spool.lost is not None:
             self.losses.add("spool", self.spool.lost, count=self.spool.commits_lost, damaged=True)
             log.error("spool_damaged", reason=self.spool.lost, count=self.spool.commits_lost)
-        kept_as = self.spool.kept_as if isinstance(self.spool, NoticesLoss) else 0
-        found = recovery.found_damage(self.journal, kept_as)
+        kept_as = self.spool.kept_as if isinstance(self.spool, NoticesLoss) else None
+        anew = isinstance(self.spool, BeginsAnew) and self.spool.damage is not None  # told already
+        found = recovery.found_damage(self.journal, None if anew else kept_as)
         if found is not None:
             detail, pages = found
             self.losses.add("journal", detail, count=pages, damaged=True)
             log.error("journal_damaged", path=str(self.journal.path), reason=detail, count=pages)
-        self.journal.begin_after(kept_as)
+        self.journal.begin_after(kept_as or 0)
 
     async def _open_admin(self, stack: AsyncExitStack) -> None:
         assert self.settings.admin is not None

@@ -226,7 +226,13 @@ class Journal:
         self._advance()
 
     def begin_after(self, number: int) -> None:
-        """Continue above the highest number that the spool has seen, where the journal is newer than the spool."""
+        """Continue above the highest number that the spool has seen, where the journal is newer than the spool.
+
+        Where the spool lacks pages that were committed, they are forgotten: the next start does not report them again.
+        """
+        if number < self._committed:
+            self._committed = number
+            self._advance()
         if number >= self._next_number and not self._live:
             self._next_number = number + 1
             self._advance()

@@ -18,16 +18,18 @@ from poller.pipeline.journal_file import NOBODY
 log = structlog.get_logger("daemon")
 
 
-def found_damage(journal: Journal, kept_as: int) -> tuple[str, int] | None:
+def found_damage(journal: Journal, kept_as: int | None) -> tuple[str, int] | None:
     """The damage in words, and how many pages may be gone; None for a journal that is whole and fits the spool.
 
-    `kept_as` is the highest page number that the spool has committed.
+    `kept_as` is the highest page number that the spool has committed, 0 when it has none; None when it cannot tell.
     """
     if journal.damage is not None:
         return journal.damage.detail, journal.damage.pages
+    if kept_as is None:
+        return None
     if kept_as > journal.last_number:
         return f"it is not the one that the spool knows: what it kept after page {kept_as} may be gone", 1
-    if 0 < kept_as < journal.committed:
+    if kept_as < journal.committed:
         missing = journal.committed - kept_as
         return (
             f"the spool lacks pages that the journal saw committed, up to number {journal.committed}",

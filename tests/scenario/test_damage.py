@@ -51,6 +51,41 @@ def test_check_and_export_work_beside_a_running_daemon_and_salvage_says_why_not(
         assert daemon.books().lost() == []
 
 
+TAKEN_AWAY = {
+    "the log and the mark": (["-wal", ".head"], ["journal_damaged"]),
+    "the log, the mark and the index": (["-wal", "-shm", ".head"], ["journal_damaged"]),
+    "the file and its log": (["", "-wal", "-shm"], ["spool_damaged", "journal_damaged"]),
+    "all but the journal": (["", "-wal", "-shm", ".head", ".clock", ".lock"], ["journal_damaged"]),
+    "all": (["", "-wal", "-shm", ".head", ".clock", ".lock", ".journal"], []),
+}
+
+
+@pytest.mark.parametrize("what", TAKEN_AWAY)
+def test_a_spool_that_lost_everything_it_had_committed_says_so_once_unless_its_journal_is_gone_too(
+    tmp_path: Path, what: str
+) -> None:
+    ends, events = TAKEN_AWAY[what]
+    with environment(tmp_path) as place, scenario(place, tmp_path) as daemon:
+        process = daemon.run()
+        place.enqueue(500)
+        until(lambda: place.hook.files.total() == 500)
+        process.kill()
+        for end in ends:
+            daemon.spool_file.with_name(daemon.spool_file.name + end).unlink(missing_ok=True)
+        again = daemon.run()
+        said = [line["event"] for line in again.log if line["level"] == "error"]
+        assert said == events
+        if events:
+            assert "the spool lacks pages" in again.get("/readyz")[1]
+        assert again.stop() == 0
+        third = daemon.run()
+        assert [line for line in third.log if line["level"] == "error"] == []
+        until(lambda: third.get("/readyz")[0] == 200)
+        place.enqueue(100)
+        until(lambda: place.hook.files.total() == 600)
+        assert third.stop() == 0
+
+
 @pytest.mark.parametrize("file", ["spool.db-wal", "spool.db.journal"])
 @pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
 def test_a_daemon_whose_sync_failed_ends_and_the_next_one_has_everything(tmp_path: Path, file: str) -> None:

@@ -33,6 +33,16 @@ def folder_replaced_by_its_copy(data: Path) -> None:
     shutil.copytree(data.with_name("elsewhere"), data, ignore=shutil.ignore_patterns("*.sock"))
 
 
+def folder_replaced_by_a_link_to_itself(data: Path) -> None:
+    data.rename(data.with_name("elsewhere"))
+    data.symlink_to(data.name)
+
+
+def folder_replaced_by_a_file(data: Path) -> None:
+    data.rename(data.with_name("elsewhere"))
+    data.write_bytes(b"")
+
+
 def file_deleted(data: Path) -> None:
     (data / "spool.db").unlink()
 
@@ -64,6 +74,8 @@ WAYS: tuple[Callable[[Path], None], ...] = (
     folder_deleted_and_made_again,
     folder_renamed,
     folder_replaced_by_its_copy,
+    folder_replaced_by_a_link_to_itself,
+    folder_replaced_by_a_file,
     file_deleted,
     file_renamed,
     file_replaced,

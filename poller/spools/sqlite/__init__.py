@@ -172,12 +172,11 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
     def _begin_life(self) -> None:
         self._clock.begin(read_known(self._path) or self._writer.newest)
         self._save_clock()
+        self._tell_loss()
 
     def _save_clock(self, *, stopped: bool = False) -> None:
         write_known(self._path, self._clock.known(stopped=stopped))
         self._save_clock_at = self._clock.monotonic() + CLOCK_EVERY
-
-        self._tell_loss()
 
     def _tell_loss(self) -> None:
         self.kept_as = self._writer.kept_as

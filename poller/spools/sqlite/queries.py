@@ -88,8 +88,8 @@ def quarantine_size(reader: sqlite3.Connection) -> int:
 
 
 def size(path: Path) -> int:
-    """The size of a file in bytes; 0 without one."""
+    """The size of a file in bytes; 0 without one, or when its folder cannot be searched."""
     try:
         return path.stat().st_size
-    except FileNotFoundError:
+    except OSError:
         return 0
