@@ -68,14 +68,14 @@ PLATFORM: Final = (
         "a customer's key that is none",
         "refused by name, not repeated",
         "exit 2",
-        "core/test_cli_sandbox.py"
+        "integration/cli/test_cli_sandbox.py"
         "::test_a_customers_key_that_has_not_32_bytes_is_a_finding_that_does_not_repeat_it",
     ),
     row(
         "an answer in the form of its era",
         "`all_count` is a number; the document's example is answered",
         "each era of the command line, as a process",
-        "core/test_cli_sandbox.py::test_the_total_of_segments_is_a_number_unless_a_string_is_asked_for",
-        "core/test_cli_sandbox.py::test_the_documents_own_example_is_answered",
+        "integration/cli/test_cli_sandbox.py::test_the_total_of_segments_is_a_number_unless_a_string_is_asked_for",
+        "integration/cli/test_cli_sandbox.py::test_the_documents_own_example_is_answered",
     ),
 )
