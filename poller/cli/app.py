@@ -165,21 +165,21 @@ async def _ask_platform(settings: "Settings") -> int:
 async def _probe_buckets(settings: "Settings") -> int:
     """Print for each account whether its bucket exists. The check fails if a bucket does not exist. If a sink fetches
     pictures, it also fails if a bucket cannot be reached."""
-    from poller.qcloud.bucket import Answered, probe
+    from poller.qcloud.bucket_check import BucketState, check_bucket
     from poller.qcloud.wire.addresses import addresses
     from poller.runtime.outbound import AddressGuard
 
     fetching = [sink for sink in settings.sinks.values() if sink.fetches_pictures]
     guard = AddressGuard([network for sink in fetching for network in getattr(sink, "allow_cidr", ())])
-    bad = {Answered.NO_BUCKET, Answered.UNREACHABLE} if fetching else {Answered.NO_BUCKET}
+    bad = {BucketState.NO_BUCKET, BucketState.UNREACHABLE} if fetching else {BucketState.NO_BUCKET}
     code = Exit.DONE
     for name, account in settings.accounts.items():
         base = addresses(account).picture_base
         if base is None:
             continue
-        found = await probe(base, guard)
-        typer.echo(f"account {name}: pictures: {found}", err=found.answered is not Answered.THERE)
-        if found.answered in bad:
+        found = await check_bucket(base, guard)
+        typer.echo(f"account {name}: pictures: {found}", err=found.state is not BucketState.THERE)
+        if found.state in bad:
             code = Exit.FAILED
     return code
 

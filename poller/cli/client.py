@@ -164,7 +164,7 @@ def _asked(settings: "Settings", asked: "Request") -> Iterator["Row"]:
         except NotRunning:
             pass
         try:
-            yield from asyncio.run(_done_at_rest(settings, asked))
+            yield from asyncio.run(_do_offline(settings, asked))
             return
         except StorageLocked as error:
             if time.monotonic() > until:
@@ -172,9 +172,9 @@ def _asked(settings: "Settings", asked: "Request") -> Iterator["Row"]:
         time.sleep(AGAIN)
 
 
-async def _done_at_rest(settings: "Settings", asked: "Request") -> list["Row"]:
-    from poller.cli.offline import at_rest
+async def _do_offline(settings: "Settings", asked: "Request") -> list["Row"]:
+    from poller.cli.offline import open_offline
     from poller.control import answer
 
-    async with at_rest(settings) as context:
+    async with open_offline(settings) as context:
         return [row async for row in answer(context, asked) if row is not None]

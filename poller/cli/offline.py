@@ -13,7 +13,7 @@ from poller.settings import Settings, SourceSettings
 
 
 @asynccontextmanager
-async def at_rest(settings: Settings) -> AsyncIterator[OperatorContext]:
+async def open_offline(settings: Settings) -> AsyncIterator[OperatorContext]:
     """The context for commands without a daemon. Never creates a spool file.
 
     Raises `StorageLocked` if a daemon runs, and `ControlError` if the spool has no file or the file does not exist.

@@ -211,8 +211,8 @@ def _lines(part: "Salvaged") -> Iterator[bytes]:
 
     yield from (event.encoded for event in part.events)
     for letter in part.dead:
-        told = msgspec.to_builtins(letter) | {"event": msgspec.Raw(letter.event.encoded)}
-        yield msgspec.json.encode({"dead_letter": told})
+        shown = msgspec.to_builtins(letter) | {"event": msgspec.Raw(letter.event.encoded)}
+        yield msgspec.json.encode({"dead_letter": shown})
     for source, reject in part.rejects:
         body = base64.b64encode(reject.body).decode()
         yield msgspec.json.encode(

@@ -26,7 +26,7 @@ GRACE = 20.0
 """Seconds that sinks get at a stop to finish the batches in hand."""
 
 Part = TypeVar("Part")
-Pump = TypeVar("Pump")
+NewPart = TypeVar("NewPart")
 
 
 class Component(Generic[Part]):
@@ -43,13 +43,13 @@ class Component(Generic[Part]):
         stack = AsyncExitStack()
         return cls(await stack.enter_async_context(port), stack)
 
-    def with_pump(self, pump: Pump) -> "Component[Pump]":
-        """This component with `pump` as its part. The port stays open, and is closed by the new component."""
-        return Component(pump, self._stack)
+    def with_part(self, part: NewPart) -> "Component[NewPart]":
+        """This component with `part` in place of its own. The port stays open, and is closed by the new component."""
+        return Component(part, self._stack)
 
-    def begin(self, group: asyncio.TaskGroup, pumping: Coroutine[Any, Any, None]) -> None:
+    def begin(self, group: asyncio.TaskGroup, running: Coroutine[Any, Any, None]) -> None:
         """Start the intake or the courier as a task of `group`."""
-        self.task = group.create_task(pumping)
+        self.task = group.create_task(running)
 
     async def close(self) -> None:
         """Leave the port. The task must have ended."""
@@ -141,7 +141,7 @@ class Components:
             clock=self._clock,
             settled=self.settled,
         )
-        self.sinks[name] = served.with_pump(courier)
+        self.sinks[name] = served.with_part(courier)
         if name in await self._spool.paused():
             courier.hold()
 
@@ -152,14 +152,14 @@ class Components:
         if isinstance(source, Follows):
             source.follow(self._spool.streams)
         beat = self._watchdog.beater(name)
-        pump: Intake | PushIntake
+        intake: Intake | PushIntake
         if isinstance(source, PushedSource):
             self._metrics.declare_pushed_source(name)
-            pump = PushIntake(source, self._spool, metrics=self._metrics, beat=beat, watch=self._storage)
-            source.attach(pump)
+            intake = PushIntake(source, self._spool, metrics=self._metrics, beat=beat, watch=self._storage)
+            source.attach(intake)
         else:
             self._metrics.declare_source(source.account, name)
-            pump = Intake(
+            intake = Intake(
                 source,
                 self._spool,
                 self._journal,
@@ -169,7 +169,7 @@ class Components:
                 watch=self._storage,
                 beat=beat,
             )
-        self.sources[name] = (await Component.enter(source)).with_pump(pump)
+        self.sources[name] = (await Component.enter(source)).with_part(intake)
 
     # ------------------------------------------------------------ running
 
@@ -186,10 +186,10 @@ class Components:
         """Start the intake of a source. It gets the source's pages that an earlier intake left in the journal."""
         assert self._group is not None
         source = self.sources[name]
-        pump = source.part
+        intake = source.part
         source.begin(
             self._group,
-            pump.run(self._journal.left_over(name)) if isinstance(pump, Intake) else pump.run(),
+            intake.run(self._journal.left_over(name)) if isinstance(intake, Intake) else intake.run(),
         )
 
     def begin_sink(self, name: str) -> None:

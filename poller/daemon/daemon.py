@@ -81,10 +81,10 @@ class Daemon:
         self.spool = await stack.enter_async_context(build_spool(settings.spool))
         if isinstance(self.spool, KeepsTime):
             self._clock = self.spool.clock
-        self._tell_damage()
+        self._report_damage()
         journal = Journal(journal_path(settings), settings.journal.size)
         self.journal = await stack.enter_async_context(journal)
-        self._tell_losses()
+        self._report_losses()
         self.components = await stack.enter_async_context(
             Components(
                 self.spool,
@@ -105,7 +105,7 @@ class Daemon:
             await self._open_admin(stack)
         await stack.enter_async_context(ControlServer(control_path(settings), self._asked))
 
-    def _tell_damage(self) -> None:
+    def _report_damage(self) -> None:
         if isinstance(self.spool, BeginsAnew) and (damage := self.spool.damage) is not None:
             self.losses.add("spool", f"the damaged file was moved to {damage.file}: {damage.reason}")
             log.error(
@@ -116,7 +116,7 @@ class Daemon:
                 remedy=f"stop, then: poller spool salvage {damage.file} -c FILE",
             )
 
-    def _tell_losses(self) -> None:
+    def _report_losses(self) -> None:
         """Report the data that spool and journal have lost, once at the start."""
         if isinstance(self.spool, NoticesLoss) and self.spool.lost is not None:
             self.losses.add("spool", self.spool.lost, count=self.spool.commits_lost, damaged=True)
@@ -254,10 +254,12 @@ class Daemon:
                 if intake.source.destructive and not intake.emptied.is_set()
             ]
         for courier in self.components.couriers:
-            if not done and (owed := (await self.spool.backlog(courier.name)).events):
+            if not done and (undelivered := (await self.spool.backlog(courier.name)).events):
                 _, error = courier.last_error or (None, "")
                 why = courier.status.why or error
-                left.append(f"sink {courier.name}: {owed} events undelivered" + (f" ({why})" if why else ""))
+                left.append(
+                    f"sink {courier.name}: {undelivered} events undelivered" + (f" ({why})" if why else "")
+                )
             if courier.dead:
                 left.append(f"sink {courier.name}: {courier.dead} new dead letters")
         return left
@@ -342,8 +344,10 @@ class Daemon:
         stop.now()
 
     async def _any_owed(self) -> bool:
-        owed = [(await self.spool.backlog(courier.name)).events for courier in self.components.couriers]
-        return any(owed)
+        undelivered = [
+            (await self.spool.backlog(courier.name)).events for courier in self.components.couriers
+        ]
+        return any(undelivered)
 
     async def _keep_house(self) -> None:
         while True:

@@ -18,7 +18,7 @@ from poller.settings import Settings, SinkSettings, SourceSettings
 
 log = structlog.get_logger("daemon")
 
-UNHEEDED: Final = ("spool", "journal", "admin", "log")
+NEED_RESTART: Final = ("spool", "journal", "admin", "log")
 """The sections that a running daemon cannot change: they need a restart."""
 
 
@@ -41,13 +41,13 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReloadPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """The steps of a reload. `accounts` are the accounts that are changed, new or removed. `unheeded` are the sections
+    """The steps of a reload. `accounts` are changed, new or removed. `needs_restart` are the sections
     whose changes are not applied, because they need a restart of the process."""
 
     sources: Changes
     sinks: Changes
     accounts: tuple[str, ...] = ()
-    unheeded: tuple[str, ...] = ()
+    needs_restart: tuple[str, ...] = ()
 
     @property
     def empty(self) -> bool:
@@ -60,7 +60,9 @@ class ReloadPlan(msgspec.Struct, frozen=True, kw_only=True):
         for word, parts in (("source", self.sources), ("sink", self.sinks)):
             for verb in ("start", "restart", "stop"):
                 found += [f"{word} {name}: {verb}" for name in getattr(parts, verb)]
-        return found + [f"{section}: changed, needs a restart of the daemon" for section in self.unheeded]
+        return found + [
+            f"{section}: changed, needs a restart of the daemon" for section in self.needs_restart
+        ]
 
 
 def plan(old: Settings, new: Settings) -> ReloadPlan:
@@ -78,7 +80,9 @@ def plan(old: Settings, new: Settings) -> ReloadPlan:
         sources=_parts(old.sources, new.sources, with_account),
         sinks=_parts(old.sinks, new.sinks, all_sinks),
         accounts=accounts,
-        unheeded=tuple(section for section in UNHEEDED if getattr(old, section) != getattr(new, section)),
+        needs_restart=tuple(
+            section for section in NEED_RESTART if getattr(old, section) != getattr(new, section)
+        ),
     )
 
 
@@ -146,7 +150,7 @@ class Changeover:
         for name in planned.sources.beginning:
             await self._begin_source(name, self._before.sources.get(name))
         reached("reload.begun")
-        log.info("reloaded", unheeded=planned.unheeded)
+        log.info("reloaded", unheeded=planned.needs_restart)
 
     async def _begin_sink(self, name: str, before: SinkSettings | None) -> None:
         try:
@@ -185,4 +189,4 @@ class Changeover:
 
 def _heeded(old: Settings, new: Settings, planned: ReloadPlan) -> Settings:
     """The new settings, with the old sections that need a restart. So the next reload reports these sections again."""
-    return new.model_copy(update={section: getattr(old, section) for section in planned.unheeded})
+    return new.model_copy(update={section: getattr(old, section) for section in planned.needs_restart})

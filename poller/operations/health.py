@@ -136,15 +136,15 @@ def _source_reason(intake: Intake, clock: Clock) -> str | None:
     return None  # a source that is not destructive polls when something is due, which may take hours
 
 
-def receiver_condition(reception: PushIntake) -> Condition:
+def receiver_condition(intake: PushIntake) -> Condition:
     """A pushed source: paused or receiving."""
-    if reception.trouble is None:
+    if intake.trouble is None:
         return Condition(state="receiving")
-    return Condition(state="paused", why=reception.trouble, reason=_receiver_reason(reception))
+    return Condition(state="paused", why=intake.trouble, reason=_receiver_reason(intake))
 
 
-def _receiver_reason(reception: PushIntake) -> str:
-    return f"source {reception.source.name}: takes nothing: {reception.trouble}"
+def _receiver_reason(intake: PushIntake) -> str:
+    return f"source {intake.source.name}: takes nothing: {intake.trouble}"
 
 
 def journal_condition(journal: Journal | None) -> Condition:

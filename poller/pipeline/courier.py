@@ -165,7 +165,7 @@ class Courier:
         """Pause for the operator: claim nothing until `resume`. Claimed batches are still delivered."""
         self._held = True
         self._end_shift(_CarrierState.CLAIMED)
-        self._tell_standing()
+        self._report_status()
 
     def resume(self) -> None:
         """End every pause, and enable a disabled sink. The sink is served at once, as if nothing had failed."""
@@ -173,7 +173,7 @@ class Courier:
         self._failures, self._not_before = 0, 0.0
         self.failing_since, self.place_gone = None, None
         self._end_shift(_CarrierState.CLAIMED)  # a carrier may be asleep until the next probe
-        self._tell_standing()
+        self._report_status()
 
     def _end_shift(self, below: _CarrierState) -> None:
         self._running = False
@@ -245,7 +245,7 @@ class Courier:
             return await self._halve(batch, outcomes[0].reason)
         await self._spool.settle(batch, outcomes)
         reached("batch.settled")
-        self._tell(batch, outcomes, expected=_expected(error))
+        self._report(batch, outcomes, expected=_expected(error))
         self.settled.set()
         return len(outcomes)
 
@@ -313,7 +313,7 @@ class Courier:
         """Count failures of the sink as a whole. A partial failure or a refusal shows that the sink is alive."""
         if error is None or isinstance(error, PartlyFailed | Rejected):
             self._failures = 0
-            self._tell_standing()
+            self._report_status()
             return
         self._failures += 1
         wait = 0.0
@@ -325,15 +325,15 @@ class Courier:
         self._not_before = max(self._not_before, self._clock.monotonic() + wait)
         if self._failures == FAILURES_TO_PAUSE:
             self._pausing = f"probed after {FAILURES_TO_PAUSE} failures in a row: {describe(error)}"
-        self._tell_standing()
+        self._report_status()
 
     def _disable(self, error: Gone) -> None:
         self.disabled = error.reason
         self.last_error = (self._clock.now(), error.reason)
         self._end_shift(_CarrierState.CLAIMED)
-        self._tell_standing()
+        self._report_status()
 
-    def _tell_standing(self) -> None:
+    def _report_status(self) -> None:
         """Log each change of state once, and set the metric."""
         now, before = self.status, self._last_reported
         if now == before:
@@ -348,7 +348,7 @@ class Courier:
             word = "sink_disabled" if now.state is SinkState.DISABLED else "sink_paused"
             self._log.error(word, reason=now.why)
 
-    def _tell(self, batch: Batch, outcomes: Sequence[Outcome], *, expected: bool) -> None:
+    def _report(self, batch: Batch, outcomes: Sequence[Outcome], *, expected: bool) -> None:
         done = dead = 0
         retry: Retry | None = None
         for event, outcome in zip(batch.events, outcomes, strict=True):

@@ -16,7 +16,7 @@ from poller.qcloud.wire.bodies import open_body
 from poller.qcloud.wire.redaction import redact
 from poller.runtime.metrics import Metrics
 
-log = structlog.get_logger("scribe")
+log = structlog.get_logger("ingest")
 
 MOST_ERROR_PAGES = 16
 """The most distinct error pages of a source that are kept until the next start."""

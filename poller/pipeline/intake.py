@@ -297,7 +297,7 @@ class Intake:
         number = self._polls
         reading = await _to_the_end(self._poll())
         self._follow_pace(number, reading)
-        self._tell(reading)
+        self._report(reading)
         return reading
 
     def _follow_pace(self, number: int, reading: ParsedPage) -> None:
@@ -365,7 +365,7 @@ class Intake:
         self._memory[page.about] = reading.memory
         return reading
 
-    def _tell(self, reading: ParsedPage) -> None:
+    def _report(self, reading: ParsedPage) -> None:
         outcome = reading.outcome
         self._metrics.polls.labels(self.source.account, self.source.name, outcome.value).inc()
         if outcome is PollOutcome.UNCERTAIN and self.source.destructive:

@@ -20,7 +20,7 @@ from poller.runtime.clock import Clock
 from poller.runtime.failpoints import reached
 from poller.runtime.metrics import Metrics
 
-log = structlog.get_logger("reception")
+log = structlog.get_logger("push_intake")
 
 COMMIT_TOGETHER = 64
 COMMIT_WITHIN = 5.0

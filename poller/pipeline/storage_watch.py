@@ -54,19 +54,21 @@ class StorageWatch:
         """Wait until all files are at their paths."""
         await self._well.wait()
 
-    async def run(self, placed: Sequence[Placed], owed: Callable[[], Awaitable[bool]]) -> str:
-        """Check until the daemon must end; returns the reason. `owed` tells whether events are still undelivered."""
+    async def run(self, placed: Sequence[Placed], undelivered: Callable[[], Awaitable[bool]]) -> str:
+        """Check until the daemon must end; returns the reason. `undelivered` tells whether events still wait."""
         since = self._clock.monotonic()
         while True:
             found = await asyncio.to_thread(_displaced, placed)
-            self._tell(found)
+            self._report(found)
             if found is None:
                 since = self._clock.monotonic()
-            elif self._clock.monotonic() - since > self._end_after and not await _would_lose(placed, owed):
+            elif self._clock.monotonic() - since > self._end_after and not await _would_lose(
+                placed, undelivered
+            ):
                 return found
             await asyncio.sleep(LOOK_EVERY)
 
-    def _tell(self, found: str | None) -> None:
+    def _report(self, found: str | None) -> None:
         if found is not None and self.reason is None:
             log.error("storage_moved", reason=found)
         if found is None and self.reason is not None:
@@ -82,5 +84,5 @@ def _displaced(placed: Sequence[Placed]) -> str | None:
     return next((reason for one in placed if (reason := one.displaced()) is not None), None)
 
 
-async def _would_lose(placed: Sequence[Placed], owed: Callable[[], Awaitable[bool]]) -> bool:
-    return any(one.deleted() for one in placed) and await owed()
+async def _would_lose(placed: Sequence[Placed], undelivered: Callable[[], Awaitable[bool]]) -> bool:
+    return any(one.deleted() for one in placed) and await undelivered()

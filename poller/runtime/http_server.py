@@ -36,7 +36,7 @@ LARGEST_HEAD: Final = 32 * 1024
 MOST_HEADERS: Final = 4096
 LINGER = 1.0
 """Seconds for the rest of what was answered unread: a reset at once would take the answer along."""
-TOLD_EVERY = 60.0
+REPORT_EVERY = 60.0
 _TOO_LARGE: Final = "a head of more than 32 KiB"
 _TLS: Final = b"\x16"
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -141,19 +141,19 @@ class _CrowdLog:
     def note(self) -> None:
         self._count += 1
         if self._next is None:
-            self._tell()
+            self._report()
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         self._next = None
         if self._count:
             log.warning("connections_refused", at=self._at, count=self._count)
             self._count = 0
-            self._next = asyncio.get_running_loop().call_later(TOLD_EVERY, self._tell)
+            self._next = asyncio.get_running_loop().call_later(REPORT_EVERY, self._report)
 
     def close(self) -> None:
         if self._next is not None:
             self._next.cancel()
-            self._tell()
+            self._report()
         if self._next is not None:
             self._next.cancel()
 

@@ -29,10 +29,10 @@ def configure(level: str, format: str) -> None:
     library_log.install()
     logging.raiseExceptions = False
     if isinstance(sys.stderr, Stderr):
-        sys.stderr.report = _tell_dropped
+        sys.stderr.report = _report_dropped
 
 
-def _tell_dropped(count: int) -> None:
+def _report_dropped(count: int) -> None:
     structlog.get_logger("log").error("log_lines_dropped", count=count)
 
 

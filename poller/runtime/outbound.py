@@ -19,14 +19,13 @@ from typing import Protocol
 from urllib.parse import unquote
 
 from poller import __version__
-from poller.core.errors import PollerError
+from poller.core.errors import LONGEST_WAIT, PollerError
 from poller.runtime.addresses import Network
 from poller.runtime.http_answer import read_date
 from poller.runtime.resolver import AddrInfo
 
 USER_AGENT = f"poller/{__version__}"
 CONNECT_TIMEOUT = 10.0
-MAX_RETRY_AFTER = 86_400.0
 
 
 # ---------------------------------------------------------------- addresses
@@ -171,7 +170,7 @@ def ssl_context(tls: TlsFiles | None) -> ssl.SSLContext | None:
 
 
 def wait_seconds(retry_after: str, now: datetime) -> float | None:
-    """Seconds that a `Retry-After` asks for, at most a day; None for zero, the past and the unreadable."""
+    """Seconds that a `Retry-After` asks for, at most `LONGEST_WAIT`; None for zero, the past and the unreadable."""
     text = retry_after.strip()
     if re.fullmatch(r"[0-9]{1,300}(\.[0-9]{1,300})?", text):
         seconds = float(text)
@@ -180,4 +179,4 @@ def wait_seconds(retry_after: str, now: datetime) -> float | None:
         if date is None:
             return None
         seconds = (date - now).total_seconds()
-    return min(seconds, MAX_RETRY_AFTER) if seconds > 0 else None
+    return min(seconds, LONGEST_WAIT) if seconds > 0 else None

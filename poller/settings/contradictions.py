@@ -113,8 +113,11 @@ def _no_place(path: Path, *, for_folder: bool) -> str:
     except NotADirectoryError:
         return f"{_first_file(path)} is a file: nothing can be below it"
     except OSError as error:
-        told = {errno.ELOOP: "is a link that leads to itself", errno.ENAMETOOLONG: "is too long for a path"}
-        return told.get(error.errno or 0, "")
+        reasons = {
+            errno.ELOOP: "is a link that leads to itself",
+            errno.ENAMETOOLONG: "is too long for a path",
+        }
+        return reasons.get(error.errno or 0, "")
     if for_folder:
         return "" if stat.S_ISDIR(mode) else "is a file: name a folder"
     if stat.S_ISDIR(mode):

@@ -58,7 +58,7 @@ class PollSchedule:
         self._soon: list[tuple[float, str]] = []
         self._next_soon = 0.0
         self._waiting: set[str] = set()
-        self.asking: set[str] = set()
+        self.in_flight: set[str] = set()
 
     @property
     def _step(self) -> float:
@@ -107,7 +107,7 @@ class PollSchedule:
         for _ in range(len(self._ring)):
             channel = next(iter(self._ring))
             self._ring.move_to_end(channel)
-            if channel not in self._waiting and channel not in self.asking:
+            if channel not in self._waiting and channel not in self.in_flight:
                 return channel
         return None
 
@@ -183,7 +183,7 @@ class ChannelStatus(Source, Follows):
                 await self._account.ready()
                 # nothing is awaited from here on, so that a channel that is taken is polled
                 if (channel := self._schedule.take(time.monotonic())) is not None:
-                    self._schedule.asking.add(channel)
+                    self._schedule.in_flight.add(channel)
                     self._taken.append(channel)
                     return
 
@@ -213,36 +213,36 @@ class ChannelStatus(Source, Follows):
         try:
             answer = await self._account.call(INTERFACE, {"Param.s.channel_id": channel})
         finally:
-            self._schedule.asking.discard(channel)
+            self._schedule.in_flight.discard(channel)
         page = answer.page(self.name, channel)
         self._plan(channel, page)
         return page
 
     def _plan(self, channel: str, page: RawPage) -> None:
         """Poll a channel sooner if it was live and seems to be interrupted."""
-        told, _ = _read(page)
-        if told is None:
+        reported, _ = _read(page)
+        if reported is None:
             return
-        if told.state == LIVE:
+        if reported.state == LIVE:
             self._against[channel] = 0
         elif channel in self._against:
             self._against[channel] += 1
-            if told.state in (INTERRUPTED, NEVER) and self._against[channel] < self._confirm:
+            if reported.state in (INTERRUPTED, NEVER) and self._against[channel] < self._confirm:
                 self._schedule.doubt(channel, time.monotonic())
             else:
                 del self._against[channel]
 
     def read(self, page: RawPage, memory: bytes) -> ParsedPage:
         """Parse an answer: a change of the channel's state is an event."""
-        told, verdict = _read(page)
+        reported, verdict = _read(page)
         events: tuple[Event, ...] = ()
-        if told is not None:
+        if reported is not None:
             known = _unpacked(memory) if memory else Known()
             at = page.received_at.timestamp()
-            known, changed = learn_state(known, told.state, at, self._confirm)
+            known, changed = learn_state(known, reported.state, at, self._confirm)
             memory = _packed(known)
             if changed is not None:
-                events = (self._event(page, told, known.state, changed),)
+                events = (self._event(page, reported, known.state, changed),)
         return ParsedPage(
             events=events,
             rejects=(),
@@ -253,7 +253,7 @@ class ChannelStatus(Source, Follows):
             about=page.about,
         )
 
-    def _event(self, page: RawPage, told: ChannelState, state: str, changed: float) -> Event:
+    def _event(self, page: RawPage, reported: ChannelState, state: str, changed: float) -> Event:
         return new_event(
             id=identity(KIND, self.account, f"{page.about}\0{state}\0{changed:.6f}"),
             kind=KIND,
@@ -265,10 +265,10 @@ class ChannelStatus(Source, Follows):
             fields={
                 "state": state,
                 "seen_by": POLLS,
-                "rate_type": told.rate_type,
-                "recv_type": told.recv_type,
+                "rate_type": reported.rate_type,
+                "recv_type": reported.recv_type,
             },
-            message=msgspec.Raw(told.message),
+            message=msgspec.Raw(reported.message),
         )
 
 

@@ -46,11 +46,11 @@ class _Visit:
     """
 
     __slots__ = (
-        "asking",
         "doubted",
         "due",
         "ended",
         "failures",
+        "in_flight",
         "last_end",
         "live",
         "long",
@@ -64,7 +64,7 @@ class _Visit:
     def __init__(self, due: float) -> None:
         self.due = due
         self.page = 1
-        self.asking = False
+        self.in_flight = False
         self.long = False
         self.doubted = False
         self.failures = 0
@@ -134,7 +134,7 @@ class RecordingSchedule:
         self._in_a_row = self._in_a_row + 1 if first else 0
         channel = heapq.heappop(self._ended if first else self._others)[2]
         visit = self._visits[channel]
-        visit.asking = True
+        visit.in_flight = True
         return Call(channel=channel, page=visit.page, newest_first=visit.long and not visit.doubted)
 
     def answered(self, call: Call, listed: FileList | None, now: float) -> None:
@@ -142,7 +142,7 @@ class RecordingSchedule:
         visit = self._visits.get(call.channel)
         if visit is None:
             return
-        visit.asking = False
+        visit.in_flight = False
         if listed is None:
             visit.due = now + min(AGAIN * 2.0 ** min(visit.failures, 32), max(AGAIN, self._times.otherwise))
             visit.failures += 1
@@ -180,7 +180,7 @@ class RecordingSchedule:
         return times.after_end[visit.step]
 
     def _push(self, channel: str, visit: _Visit) -> None:
-        if visit.asking:
+        if visit.in_flight:
             return
         self._order += 1
         heapq.heappush(
@@ -195,7 +195,7 @@ class RecordingSchedule:
 
     def _is_true(self, entry: _Due, *, ended: bool) -> bool:
         visit = self._visits.get(entry[2])
-        if visit is None or visit.asking:
+        if visit is None or visit.in_flight:
             return False
         return visit.due == entry[0] and (visit.ended is not None) == ended
 

@@ -31,7 +31,7 @@ from poller.sources.recording_schedule import PAGE_SIZE, Call, RecordingSchedule
 KIND = "recording"
 LOOK = 2.0
 """Seconds between two looks at the catalogue for channels that have ended."""
-TOLD_FOR = 29 * 86_400.0
+REPORTED_FOR = 29 * 86_400.0
 """A segment that ended longer ago is no event any more. The spool remembers ids for 30 days only, so that an older
 segment could become an event twice."""
 REMEMBERED = 200
@@ -172,7 +172,7 @@ class Recordings(Source, Follows):
         ends: dict[int, float] = {}
         for segment in listed.segments if listed else ():
             key, end = _hash(_key(segment)), 0.0 if segment.end is None else segment.end.timestamp()
-            if end > at - TOLD_FOR and key not in seen.ends:
+            if end > at - REPORTED_FOR and key not in seen.ends:
                 ends[key] = end
                 events.append(self._event(segment, page))
         for reason, row in listed.rejects if listed else ():

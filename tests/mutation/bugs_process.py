@@ -36,8 +36,8 @@ PROCESS = (
     Bug(
         "nobody looks whether the spool is still at its path",
         "poller/pipeline/storage_watch.py",
-        "            self._tell(found)\n",
-        "            self._tell(None)\n",
+        "            self._report(found)\n",
+        "            self._report(None)\n",
         (
             "tests/scenario/test_storage_moved.py::test_when_the_spools_files_are_no_longer_at_their_paths_nothing_more"
             "_is_polled_and_the_reason_is_said",

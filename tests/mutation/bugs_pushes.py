@@ -85,8 +85,8 @@ PUSHES = (
     Bug(
         "each connection that is turned away is a line",
         "poller/runtime/http_server.py",
-        "        if self._next is None:\n            self._tell()\n",
-        "        self._tell()\n",
+        "        if self._next is None:\n            self._report()\n",
+        "        self._report()\n",
         (
             "tests/scenario/test_floods.py::test_a_thousand_slow_connections_lock_out_neither_pushes_nor_health",
         ),

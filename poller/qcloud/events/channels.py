@@ -54,10 +54,10 @@ def read_status(
     verdict = judge_answer(answer, status=status, whole=whole, asked=1)
     if verdict.outcome is not PollOutcome.EMPTY:
         return None, verdict
-    told = _channel_state(output)
-    if isinstance(told, ChannelState):
-        return told, Verdict(outcome=PollOutcome.FULL)
-    return None, Verdict(outcome=PollOutcome.FAILED, detail=told)
+    found = _channel_state(output)
+    if isinstance(found, ChannelState):
+        return found, Verdict(outcome=PollOutcome.FULL)
+    return None, Verdict(outcome=PollOutcome.FAILED, detail=found)
 
 
 def right_key(answer: Reply) -> bool:

@@ -70,10 +70,10 @@ def recording_key(file_id: str | None, vid: str | None, url: str | None) -> str:
     return file_id or vid or (locate(url, None).path if url else "")
 
 
-def lasted(told: float | None, start: datetime | None, end: datetime | None) -> float | None:
+def lasted(stated: float | None, start: datetime | None, end: datetime | None) -> float | None:
     """The duration of a segment in seconds: as reported, which may differ from end - start; otherwise end - start."""
-    if told is not None or start is None or end is None:
-        return told
+    if stated is not None or start is None or end is None:
+        return stated
     return max(0.0, (end - start).total_seconds())
 
 

@@ -80,10 +80,10 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
 
     def type(self) -> str | None:
         """Its `event_type`, however the number is written; else of the audit that is sent without one, by its shape."""
-        told = self.word(*_TYPE) or self._float()
-        if told is not None:
-            digits = told.strip().removesuffix(".0")
-            return str(int(digits)) if digits.isascii() and digits.isdigit() and len(digits) < 20 else told
+        stated = self.word(*_TYPE) or self._float()
+        if stated is not None:
+            digits = stated.strip().removesuffix(".0")
+            return str(int(digits)) if digits.isascii() and digits.isdigit() and len(digits) < 20 else stated
         return str(AUDITED) if sum(name in self.fields for name in _AUDIT) >= 3 else None
 
     def _float(self) -> str | None:

@@ -250,10 +250,10 @@ class DeliveryQueue:
     # ---------------------------------------------------------------- records
 
     def _note(self, notice: _Notice) -> None:
-        told = facts(notice.body)
+        fields = facts(notice.body)
         line = Notified(
             customer=self.customer.app_id,
-            **told,
+            **fields,
             attempts=notice.attempts,
             fault=notice.flaw,
             at=time.time(),

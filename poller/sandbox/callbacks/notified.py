@@ -35,17 +35,17 @@ class Notified:
 def facts(body: Mapping[str, object]) -> dict[str, Any]:
     """What a line tells of the body."""
 
-    def told(name: str) -> int | str | None:
+    def field(name: str) -> int | str | None:
         value = body.get(name)
         return value if isinstance(value, int | str) else None
 
-    path = told("pic_url")
+    path = field("pic_url")
     return {
-        "event_type": told("event_type"),
-        "stream_id": told("stream_id"),
+        "event_type": field("event_type"),
+        "stream_id": field("stream_id"),
         "path": path.removeprefix("/") if isinstance(path, str) else None,
-        "vid": told("video_id"),
-        "sequence": told("sequence"),
+        "vid": field("video_id"),
+        "sequence": field("sequence"),
     }
 
 

@@ -49,16 +49,16 @@ def push(path: Path, url: str, stopped: Callable[[float], bool]) -> None:
         tracks = _tracks(source, path)
         start = _start(source, tracks, path)
         signal.alarm(CONNECT_WITHIN)  # nothing less reaches a call that holds the interpreter's lock
-        told = False
+        ended = False
         try:
             with av.open(url, "w", format="flv") as out:
                 places = {track.index: out.add_stream_from_template(track) for track in tracks}
                 out.start_encoding()
                 signal.alarm(0)
                 _send(_for_ever(source, tracks, start), places, out, stopped)
-                told = True
+                ended = True
         except (av.FFmpegError, OSError) as error:
-            if not told:
+            if not ended:
                 raise PushFailed(f"push of {path.name}: {type(error).__name__}") from None
 
 

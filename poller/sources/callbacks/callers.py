@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from poller.runtime.addresses import Address, Network, address, holds, household
 
 MOST_CALLERS = 1024
-TOLD = 10
+REPORTED = 10
 """The most refusals of one caller that are reported in `PERIOD` seconds."""
-TOLD_IN_ALL = 60
+REPORTED_IN_ALL = 60
 """The most refusals of all callers that are reported in `PERIOD` seconds."""
 PERIOD = 60.0
 MOST_REMEMBERED = 20_000
@@ -39,7 +39,7 @@ class Refusals:
         self._since: OrderedDict[str, tuple[float, int]] = OrderedDict()
         self._all = (0.0, 0)
 
-    def told(self, caller: Address | None, now: float) -> bool:
+    def count(self, caller: Address | None, now: float) -> bool:
         """Count a refusal; returns whether to report it."""
         name = household(caller)
         since, count = self._since.pop(name, (now, 0))
@@ -48,14 +48,14 @@ class Refusals:
         self._since[name] = (since, count + 1)
         while len(self._since) > MOST_CALLERS:
             self._since.popitem(last=False)
-        return count < TOLD and self._among_all(now)
+        return count < REPORTED and self._among_all(now)
 
     def _among_all(self, now: float) -> bool:
         since, count = self._all
         if now - since >= PERIOD:
             since, count = now, 0
         self._all = (since, count + 1)
-        return count < TOLD_IN_ALL
+        return count < REPORTED_IN_ALL
 
 
 class Replays:

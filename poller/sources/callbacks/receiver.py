@@ -211,8 +211,8 @@ class Callbacks(PushedSource):
     def _refused(self, refusal: Refusal) -> None:
         """Count a connection that was refused before a request. The listener itself reports too many connections."""
         who = address(refusal.peer)
-        told = not refusal.crowded and self._refusals.told(who, self._clock.monotonic())
-        reason = f"{refusal.reason}, from {who or 'unknown'}" if told else ""
+        reported = not refusal.crowded and self._refusals.count(who, self._clock.monotonic())
+        reason = f"{refusal.reason}, from {who or 'unknown'}" if reported else ""
         self._handler.turn_away(PushOutcome.REFUSED, reason)
 
     def _is_ours(self, request: web.BaseRequest) -> bool:
@@ -252,9 +252,9 @@ class Callbacks(PushedSource):
     def _turned_away(self, error: TurnedAway, who: Address | None) -> web.Response:
         # Only the reports are limited, not the callers: the platform and others may share the address of
         # a proxy. A good signature is accepted, however many bad ones came before it.
-        told = self._refusals.told(who, self._clock.monotonic())
-        self._handler.turn_away(error.outcome, f"{error.reason}, from {who or 'unknown'}" if told else "")
-        limited = not told and error.outcome is PushOutcome.REFUSED_SIGNATURE
+        reported = self._refusals.count(who, self._clock.monotonic())
+        self._handler.turn_away(error.outcome, f"{error.reason}, from {who or 'unknown'}" if reported else "")
+        limited = not reported and error.outcome is PushOutcome.REFUSED_SIGNATURE
         return web.Response(status=429 if limited else error.status)
 
 

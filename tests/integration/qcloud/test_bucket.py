@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from poller.qcloud.bucket import Answered, judge, probe
+from poller.qcloud.bucket_check import BucketState, check_bucket, judge
 from poller.runtime.outbound import AddressGuard
 from poller.sandbox import Customer
 from tests.commands import poller
@@ -23,23 +23,23 @@ NO_KEY = b"<?xml version='1.0'?><Error><Code>NoSuchKey</Code></Error>"
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "answered"),
+    ("status", "body", "state"),
     [
-        (404, NO_KEY, Answered.THERE),
-        (404, b"", Answered.THERE),
-        (404, b"<html>NoSuchBucket, or not", Answered.THERE),
-        (200, b"a default picture", Answered.THERE),
-        (404, NO_BUCKET, Answered.NO_BUCKET),
-        (404, NO_BUCKET.replace(b"<Code>", b"<Code>\n ").lower(), Answered.NO_BUCKET),
-        (403, b"<Error><Code>AccessDenied</Code></Error>", Answered.FORBIDDEN),
-        (403, NO_BUCKET, Answered.FORBIDDEN),
-        (301, b"", Answered.UNCLEAR),
-        (500, NO_BUCKET, Answered.UNCLEAR),
-        (503, b"", Answered.UNCLEAR),
+        (404, NO_KEY, BucketState.THERE),
+        (404, b"", BucketState.THERE),
+        (404, b"<html>NoSuchBucket, or not", BucketState.THERE),
+        (200, b"a default picture", BucketState.THERE),
+        (404, NO_BUCKET, BucketState.NO_BUCKET),
+        (404, NO_BUCKET.replace(b"<Code>", b"<Code>\n ").lower(), BucketState.NO_BUCKET),
+        (403, b"<Error><Code>AccessDenied</Code></Error>", BucketState.FORBIDDEN),
+        (403, NO_BUCKET, BucketState.FORBIDDEN),
+        (301, b"", BucketState.UNCLEAR),
+        (500, NO_BUCKET, BucketState.UNCLEAR),
+        (503, b"", BucketState.UNCLEAR),
     ],
 )
-def test_an_answer_says_whether_the_bucket_is_there(status: int, body: bytes, answered: Answered) -> None:
-    assert judge(status, body).answered is answered
+def test_an_answer_says_whether_the_bucket_is_there(status: int, body: bytes, state: BucketState) -> None:
+    assert judge(status, body).state is state
 
 
 def test_who_does_not_answer_is_not_reachable() -> None:
@@ -47,13 +47,13 @@ def test_who_does_not_answer_is_not_reachable() -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             gone = f"http://127.0.0.1:{listener.getsockname()[1]}/"
         for base in (gone, "http://no-such-host.invalid/", "http://[::1]:9/"):
-            assert (await probe(base, HERE)).answered is Answered.UNREACHABLE
+            assert (await check_bucket(base, HERE)).state is BucketState.UNREACHABLE
         async with serving(lambda path: b"") as silent:
-            assert (await probe(silent.url(""), HERE)).answered is Answered.UNREACHABLE
+            assert (await check_bucket(silent.url(""), HERE)).state is BucketState.UNREACHABLE
         async with serving(lambda path: ok(NO_KEY, status="404 Not Found")) as server:
-            assert (await probe(server.url(""), HERE)).answered is Answered.THERE
-            barred = await probe(server.url(""), AddressGuard())
-            assert (barred.answered, "not a public address" in str(barred)) == (Answered.UNREACHABLE, True)
+            assert (await check_bucket(server.url(""), HERE)).state is BucketState.THERE
+            barred = await check_bucket(server.url(""), AddressGuard())
+            assert (barred.state, "not a public address" in str(barred)) == (BucketState.UNREACHABLE, True)
             assert len(server.heads) == 1
 
     asyncio.run(patiently(main()))

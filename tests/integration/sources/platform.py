@@ -56,15 +56,15 @@ async def running(config: Path) -> AsyncIterator[Daemon]:
             await life
 
 
-async def told(daemon: Daemon, kind: str) -> list[Event]:
+async def events_of(daemon: Daemon, kind: str) -> list[Event]:
     """The events of that kind, oldest first."""
     return [event for event in reversed(await daemon.spool.recent(100_000)) if event.kind == kind]
 
 
-async def until_told(daemon: Daemon, kind: str, count: int) -> list[Event]:
+async def until_events(daemon: Daemon, kind: str, count: int) -> list[Event]:
     """Wait until so many events of that kind are in the spool."""
     async with asyncio.timeout(PATIENCE):
-        while len(found := await told(daemon, kind)) < count:
+        while len(found := await events_of(daemon, kind)) < count:
             await asyncio.sleep(0.01)
     return found
 

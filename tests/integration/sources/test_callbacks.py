@@ -29,7 +29,7 @@ from poller.sources.callbacks import Callbacks, CallbacksSettings, receiver
 from poller.sources.callbacks.callers import (
     MOST_CALLERS,
     PERIOD,
-    TOLD,
+    REPORTED,
     Refusals,
     Replays,
     caller,
@@ -64,7 +64,7 @@ class Told(Clock):
 
 
 class Door:
-    """An entrance that keeps what it is given, or refuses as told."""
+    """A push handler that keeps what it is given, or refuses as told."""
 
     def __init__(self) -> None:
         self.pages: list[RawPage] = []
@@ -638,25 +638,25 @@ def test_wrong_signatures_are_told_a_few_times_and_never_cost_a_good_one_its_ans
         async def wrong(hop: str) -> int:
             return (await push(to, SIGNED_BADLY, f"X-Forwarded-For: {hop}"))[0]
 
-        assert [await wrong("192.0.2.1") for _ in range(TOLD + 5)] == [403] * TOLD + [429] * 5
+        assert [await wrong("192.0.2.1") for _ in range(REPORTED + 5)] == [403] * REPORTED + [429] * 5
         assert await wrong("192.0.2.2") == 403
         assert await push(to, good(), "X-Forwarded-For: 192.0.2.1") == OK
-        assert len([reason for _, reason in door.away if reason]) == TOLD + 1
-        assert len(door.away) == TOLD + 6
+        assert len([reason for _, reason in door.away if reason]) == REPORTED + 1
+        assert len(door.away) == REPORTED + 6
 
     tell(scenario, trusted_proxies=["127.0.0.1"])
 
 
 def test_the_table_of_refusals_is_bounded_and_forgets() -> None:
     refusals, one = Refusals(), address("192.0.2.1")
-    assert [refusals.told(one, 0.0) for _ in range(TOLD + 1)] == [True] * TOLD + [False]
-    assert not refusals.told(one, PERIOD - 1)
-    assert refusals.told(one, PERIOD + 1)
+    assert [refusals.count(one, 0.0) for _ in range(REPORTED + 1)] == [True] * REPORTED + [False]
+    assert not refusals.count(one, PERIOD - 1)
+    assert refusals.count(one, PERIOD + 1)
     for number in range(3 * MOST_CALLERS):
-        refusals.told(address(f"10.0.{number // 256}.{number % 256}"), PERIOD)
+        refusals.count(address(f"10.0.{number // 256}.{number % 256}"), PERIOD)
     assert len(refusals._since) == MOST_CALLERS
-    houses = [address(f"2001:db8::{number}") for number in range(TOLD + 1)]
-    assert [refusals.told(house, 0.0) for house in houses][-1] is False, "one /64 is one caller"
+    houses = [address(f"2001:db8::{number}") for number in range(REPORTED + 1)]
+    assert [refusals.count(house, 0.0) for house in houses][-1] is False, "one /64 is one caller"
 
 
 def test_the_table_of_what_was_taken_is_bounded_and_forgets() -> None:
@@ -703,12 +703,12 @@ def test_what_was_answered_is_in_the_spool_and_a_closed_receiver_takes_nothing(t
     async def told() -> None:
         metrics, made = Metrics(), source(Clock())
         async with sqlite_spool(tmp_path) as spool:
-            reception = PushIntake(made, spool, metrics=metrics)
-            made.attach(reception)
+            intake = PushIntake(made, spool, metrics=metrics)
+            made.attach(intake)
             async with made:
                 assert (await push(made, signed(shot(0))))[0] == 503, "not begun"
-                running = asyncio.ensure_future(reception.run())
-                while reception.trouble is not None:
+                running = asyncio.ensure_future(intake.run())
+                while intake.trouble is not None:
                     await asyncio.sleep(0)
                 assert {await push(made, signed(shot(n))) for n in range(3)} == {OK}
                 assert await push(made, signed(SCREENSHOT_2018)) == OK
@@ -716,7 +716,7 @@ def test_what_was_answered_is_in_the_spool_and_a_closed_receiver_takes_nothing(t
                 assert [event.stream_id for event in found] == ["stream_name", "room", "room", "room"]
                 idle = await asyncio.open_connection(*made.address.split(":"))
                 began = time.monotonic()
-                reception.stop()
+                intake.stop()
                 await running
                 assert time.monotonic() - began < 5, "somebody who only connects does not hold a stop up"
                 idle[1].close()

@@ -26,7 +26,7 @@ from tests.scenario.environment import environment
 from tests.scenario.environment import until as until_in_town
 from tests.scenario.rig import scenario
 
-from .platform import configured, play, running, told, until, until_told
+from .platform import configured, events_of, play, running, until, until_events
 
 MINE = Customer()
 
@@ -183,19 +183,19 @@ def test_a_channel_is_told_through_all_its_states(tmp_path: Path, form: dict[str
         async with running(config) as daemon:
             counts = box.platform.queue().counts
             await until(lambda: counts.statuses >= 6)
-            assert await told(daemon, "channel") == []
+            assert await events_of(daemon, "channel") == []
             box.channels.begin(app_id, "show")
-            await until_told(daemon, "channel", 1)
+            await until_events(daemon, "channel", 1)
             box.channels.end(app_id, "show")
-            await until_told(daemon, "channel", 2)
+            await until_events(daemon, "channel", 2)
             box.channels.disable(app_id, "show")
-            await until_told(daemon, "channel", 3)
+            await until_events(daemon, "channel", 3)
             box.channels.disable(app_id, "show", disabled=False)
             box.channels.begin(app_id, "show")
-            events = await until_told(daemon, "channel", 4)
+            events = await until_events(daemon, "channel", 4)
             asked = counts.statuses
             await until(lambda: counts.statuses > asked + 20)
-            assert await told(daemon, "channel") == events
+            assert await events_of(daemon, "channel") == events
             said = [("show", state) for state in ("live", "interrupted", "disabled", "live")]
             assert states(events) == said
             (stream,) = daemon.spool.streams()
@@ -212,13 +212,13 @@ def test_a_restart_repeats_no_old_change_and_tells_what_happened_meanwhile(tmp_p
         for channel in "ab":
             box.channels.begin(MINE.app_id, channel)
         async with running(config) as daemon:
-            await until_told(daemon, "channel", 2)
+            await until_events(daemon, "channel", 2)
         box.channels.end(MINE.app_id, "b")
         async with running(config) as daemon:
-            await until_told(daemon, "channel", 3)
+            await until_events(daemon, "channel", 3)
             asked = counts.statuses
             await until(lambda: counts.statuses > asked + 10)
-            events = await told(daemon, "channel")
+            events = await events_of(daemon, "channel")
             assert sorted(states(events)[:2]) == [("a", "live"), ("b", "live")]
             assert states(events)[2:] == [("b", "interrupted")]
 
@@ -238,7 +238,7 @@ def test_streams_seen_in_the_queue_are_followed(tmp_path: Path) -> None:
             names = {stream.stream_id for stream in daemon.spool.streams()}
             for name in names:
                 box.channels.begin(MINE.app_id, name)
-            events = await until_told(daemon, "channel", 4)
+            events = await until_events(daemon, "channel", 4)
             assert {event.stream_id for event in events} == names
 
     play(tmp_path, scene)
@@ -249,7 +249,7 @@ def test_a_refused_source_says_so_and_recovers(tmp_path: Path) -> None:
         config = configured(tmp_path, box, {"states": {**QUICK, "channels": ["a"]}}, key="wrong")
         async with running(config) as daemon:
             await until(lambda: daemon.components.intakes[0].failing)
-            assert await told(daemon, "channel") == []
+            assert await events_of(daemon, "channel") == []
 
     play(tmp_path, scene)
 

@@ -19,7 +19,7 @@ from poller.sources.recording_schedule import PAGE_SIZE, Call, RecordingSchedule
 from poller.sources.recordings import REMEMBERED, Recordings, RecordingsSettings, SegmentCursor, remembered
 from tests.sandbox.asking import record
 
-from .platform import configured, play, running, told, until, until_told
+from .platform import configured, events_of, play, running, until, until_events
 
 MINE = Customer()
 NOW = datetime(2016, 8, 25, 12, 0, tzinfo=UTC)
@@ -258,7 +258,7 @@ def test_hundreds_of_segments_are_told_once_each(
             tmp_path, box, {"tapes": {**QUICK, **more, "channels": ["show", "other"]}}, vod={"base_url": BASE}
         )
         async with running(config) as daemon:
-            events = await until_told(daemon, "recording", many)
+            events = await until_events(daemon, "recording", many)
             found = [box.recordings.find(vid=vid) for vid in vids]
             assert Counter(event.url for event in events) == Counter(
                 BASE + one.path_spec if form.get("place") == "vid" or "rows" not in form else
@@ -271,7 +271,7 @@ def test_hundreds_of_segments_are_told_once_each(
         lists = box.platform.queue().counts.lists
         async with running(config) as daemon:
             await until(lambda: box.platform.queue().counts.lists >= lists + pages + 1)
-            assert len(await told(daemon, "recording")) == many, "a restart repeats none"
+            assert len(await events_of(daemon, "recording")) == many, "a restart repeats none"
 
     play(tmp_path, scene, answers=Answers(**form))
 
@@ -283,16 +283,16 @@ def test_segments_that_come_late_are_told_when_the_channel_has_ended(tmp_path: P
         counts = box.platform.queue().counts
         box.channels.begin(MINE.app_id, "show")
         async with running(config) as daemon:
-            await until_told(daemon, "channel", 1)
+            await until_events(daemon, "channel", 1)
             await until(lambda: counts.lists == 1)
             box.channels.end(MINE.app_id, "show")
             await until(lambda: counts.lists >= 3)
             (vid,) = record(box, MINE, 1, start=time.time() - 30)
-            (event,) = await until_told(daemon, "recording", 1)
+            (event,) = await until_events(daemon, "recording", 1)
             assert event.url == f"http://{MINE.biz_id}.vod.myqcloud.com/{vid}.f0.flv"
             (known,) = daemon.spool.streams()
             assert known.last_segment == event.occurred_at
-            assert [e.fields["state"] for e in await told(daemon, "channel")] == ["live", "interrupted"]
+            assert [e.fields["state"] for e in await events_of(daemon, "channel")] == ["live", "interrupted"]
 
     play(tmp_path, scene)
 

@@ -96,7 +96,7 @@ CHANGES: dict[str, tuple[Change, ReloadPlan]] = {
             admin={"listen": "127.0.0.1:9464"},
             log={"level": "debug"},
         ),
-        ReloadPlan(sources=NOTHING, sinks=NOTHING, unheeded=("spool", "journal", "admin", "log")),
+        ReloadPlan(sources=NOTHING, sinks=NOTHING, needs_restart=("spool", "journal", "admin", "log")),
     ),
 }
 

@@ -95,7 +95,7 @@ Scenario = Callable[[PushIntake, WatchedSpool, Pushed], Awaitable[None]]
 
 
 def tell(folder: Path, scenario: Scenario, *, within: float = 20.0, fails: bool = False) -> Metrics:
-    """Run a reception, tell the story, stop it."""
+    """Run a push intake through a scenario, then stop it."""
     metrics = Metrics()
 
     async def run_scenario() -> None:
@@ -103,14 +103,14 @@ def tell(folder: Path, scenario: Scenario, *, within: float = 20.0, fails: bool 
             inner = await stack.enter_async_context(sqlite_spool(folder))
             await inner.attach("sink", anything)
             watched, source = WatchedSpool(inner), Pushed()
-            reception = PushIntake(source, watched, metrics=metrics, commit_within=within)  # type: ignore[arg-type]
-            source.attach(reception)
-            running = asyncio.ensure_future(reception.run())
+            intake = PushIntake(source, watched, metrics=metrics, commit_within=within)  # type: ignore[arg-type]
+            source.attach(intake)
+            running = asyncio.ensure_future(intake.run())
             try:
-                await scenario(reception, watched, source)
+                await scenario(intake, watched, source)
             finally:
                 watched.go_on.set()
-                reception.stop()
+                intake.stop()
                 if fails:
                     await asyncio.gather(running, return_exceptions=True)
                 else:
@@ -121,8 +121,8 @@ def tell(folder: Path, scenario: Scenario, *, within: float = 20.0, fails: bool 
     return metrics
 
 
-async def ready(reception: PushIntake) -> None:
-    while reception.trouble is not None:
+async def ready(intake: PushIntake) -> None:
+    while intake.trouble is not None:
         await asyncio.sleep(0.001)
 
 
@@ -136,10 +136,10 @@ def test_a_source_with_a_fetch_of_its_own_is_not_a_pushed_one() -> None:
 
 
 def test_a_page_is_in_the_spool_when_its_sender_is_told(tmp_path: Path) -> None:
-    async def scenario(reception: PushIntake, spool: WatchedSpool, source: Pushed) -> None:
-        await ready(reception)
+    async def scenario(intake: PushIntake, spool: WatchedSpool, source: Pushed) -> None:
+        await ready(intake)
         spool.go_on.clear()
-        accepting = asyncio.ensure_future(reception.accept(page(1, 2)))
+        accepting = asyncio.ensure_future(intake.accept(page(1, 2)))
         await spool.begun.wait()
         assert not accepting.done()
         assert await spool.inner.recent(10) == []
@@ -153,12 +153,12 @@ def test_a_page_is_in_the_spool_when_its_sender_is_told(tmp_path: Path) -> None:
 
 
 def test_pages_that_come_while_a_commit_is_under_way_share_the_next_one(tmp_path: Path) -> None:
-    async def scenario(reception: PushIntake, spool: WatchedSpool, source: Pushed) -> None:
-        await ready(reception)
+    async def scenario(intake: PushIntake, spool: WatchedSpool, source: Pushed) -> None:
+        await ready(intake)
         spool.go_on.clear()
-        pushes = [asyncio.ensure_future(reception.accept(page(0)))]
+        pushes = [asyncio.ensure_future(intake.accept(page(0)))]
         await spool.begun.wait()
-        pushes += [asyncio.ensure_future(reception.accept(page(n))) for n in range(1, COMMIT_TOGETHER + 4)]
+        pushes += [asyncio.ensure_future(intake.accept(page(n))) for n in range(1, COMMIT_TOGETHER + 4)]
         await asyncio.sleep(0)
         spool.go_on.set()
         await asyncio.gather(*pushes)
@@ -168,29 +168,29 @@ def test_pages_that_come_while_a_commit_is_under_way_share_the_next_one(tmp_path
 
 
 def test_nothing_is_taken_before_the_spool_is_proven_and_then_it_begins_by_itself(tmp_path: Path) -> None:
-    async def scenario(reception: PushIntake, spool: WatchedSpool, source: Pushed) -> None:
+    async def scenario(intake: PushIntake, spool: WatchedSpool, source: Pushed) -> None:
         spool.error = StorageFull("spool: disk full")
         with pytest.raises(StorageFull, match="not begun"):
-            await reception.accept(page(1))
-        while reception.trouble != "spool: disk full":
+            await intake.accept(page(1))
+        while intake.trouble != "spool: disk full":
             await asyncio.sleep(0.01)
         with pytest.raises(StorageFull, match="disk full"):
-            await reception.accept(page(1))
+            await intake.accept(page(1))
         spool.error = None
-        await ready(reception)
-        await reception.accept(page(1))
+        await ready(intake)
+        await intake.accept(page(1))
 
     metrics = tell(tmp_path, scenario)
     assert (counted(metrics, "unavailable"), counted(metrics, "accepted")) == (2, 1)
 
 
 def test_while_the_spool_is_full_senders_are_told_so_at_once_until_there_is_room(tmp_path: Path) -> None:
-    async def scenario(reception: PushIntake, spool: WatchedSpool, source: Pushed) -> None:
-        await ready(reception)
+    async def scenario(intake: PushIntake, spool: WatchedSpool, source: Pushed) -> None:
+        await ready(intake)
         spool.go_on.clear()
-        pushes = [asyncio.ensure_future(reception.accept(page(n))) for n in range(5)]
+        pushes = [asyncio.ensure_future(intake.accept(page(n))) for n in range(5)]
         await spool.begun.wait()
-        pushes += [asyncio.ensure_future(reception.accept(page(n))) for n in range(5, 9)]
+        pushes += [asyncio.ensure_future(intake.accept(page(n))) for n in range(5, 9)]
         await asyncio.sleep(0)
         spool.error = StorageFull("spool: disk full")
         spool.go_on.set()
@@ -199,11 +199,11 @@ def test_while_the_spool_is_full_senders_are_told_so_at_once_until_there_is_room
         before = len(spool.appends)
         for _ in range(100):
             with pytest.raises(StorageFull, match="disk full"):
-                await reception.accept(page(1))
+                await intake.accept(page(1))
         assert len(spool.appends) == before
         spool.error = None
-        await ready(reception)
-        await asyncio.gather(*(reception.accept(page(n)) for n in range(9)))
+        await ready(intake)
+        await asyncio.gather(*(intake.accept(page(n)) for n in range(9)))
         found = await spool.inner.recent(100)
         assert {event.id for event in found} == {some_event(n).id for n in range(9)}
 
@@ -214,8 +214,8 @@ def test_while_the_spool_is_full_senders_are_told_so_at_once_until_there_is_room
 def test_a_full_database_refuses_pages_until_it_may_grow(tmp_path: Path) -> None:
     """Small writes still succeed on a disk that has no room for a page: only a page shows that it has."""
 
-    async def scenario(reception: PushIntake, spool: WatchedSpool, source: Pushed) -> None:
-        await ready(reception)
+    async def scenario(intake: PushIntake, spool: WatchedSpool, source: Pushed) -> None:
+        await ready(intake)
         assert isinstance(spool.inner, SqliteSpool)
         connection = spool.inner._writer.connection
         size = connection.execute("PRAGMA page_count").fetchone()[0]
@@ -224,29 +224,29 @@ def test_a_full_database_refuses_pages_until_it_may_grow(tmp_path: Path) -> None
         taken = 0
         with pytest.raises(StorageFull, match="full"):  # noqa: PT012 - some are taken before
             for one in pages:
-                await reception.accept(one)
+                await intake.accept(one)
                 taken += 1
         connection.execute("PRAGMA max_page_count=1073741823")
-        await ready(reception)
-        await reception.accept(pages[taken])
+        await ready(intake)
+        await intake.accept(pages[taken])
         assert len(await spool.inner.recent(10_000)) == 100 * taken + 100
 
     tell(tmp_path, scenario)
 
 
 def test_a_commit_that_takes_too_long_is_no_commit_and_others_do_not_wait_for_it(tmp_path: Path) -> None:
-    async def scenario(reception: PushIntake, spool: WatchedSpool, source: Pushed) -> None:
-        await ready(reception)
+    async def scenario(intake: PushIntake, spool: WatchedSpool, source: Pushed) -> None:
+        await ready(intake)
         spool.go_on.clear()
         with pytest.raises(StorageError, match="no commit within"):
-            await reception.accept(page(1))
+            await intake.accept(page(1))
         with pytest.raises(StorageFull, match="no commit within"):
-            await reception.accept(page(2))
-        reception._commit_within = 20.0
+            await intake.accept(page(2))
+        intake._commit_within = 20.0
         spool.go_on.set()
-        await ready(reception)
-        await reception.accept(page(1))
-        await reception.accept(page(2))
+        await ready(intake)
+        await intake.accept(page(1))
+        await intake.accept(page(2))
         found = await spool.inner.recent(10)
         assert sorted(event.id for event in found) == sorted(some_event(n).id for n in (1, 2))
 
@@ -254,22 +254,22 @@ def test_a_commit_that_takes_too_long_is_no_commit_and_others_do_not_wait_for_it
 
 
 def test_a_spool_that_fails_for_good_refuses_who_waits_and_ends_the_process(tmp_path: Path) -> None:
-    async def scenario(reception: PushIntake, spool: WatchedSpool, source: Pushed) -> None:
-        await ready(reception)
+    async def scenario(intake: PushIntake, spool: WatchedSpool, source: Pushed) -> None:
+        await ready(intake)
         spool.go_on.clear()
-        pushes = [asyncio.ensure_future(reception.accept(page(0)))]
+        pushes = [asyncio.ensure_future(intake.accept(page(0)))]
         await spool.begun.wait()
-        pushes.append(asyncio.ensure_future(reception.accept(page(1))))
+        pushes.append(asyncio.ensure_future(intake.accept(page(1))))
         await asyncio.sleep(0)
         spool.error = StorageError("spool: I/O error")
         spool.go_on.set()
         results = await asyncio.gather(*pushes, return_exceptions=True)
         assert [str(result) for result in results] == ["spool: I/O error"] * 2
         with pytest.raises(StorageError):
-            await reception.accept(page(2))
+            await intake.accept(page(2))
 
-    async def ends(reception: PushIntake, spool: WatchedSpool, source: Pushed) -> None:
-        await scenario(reception, spool, source)
+    async def ends(intake: PushIntake, spool: WatchedSpool, source: Pushed) -> None:
+        await scenario(intake, spool, source)
         raise StorageError("told")
 
     with pytest.raises(StorageError, match="told"):
@@ -281,9 +281,9 @@ def test_a_pump_that_fails_says_so_to_the_daemon(tmp_path: Path) -> None:
         async with sqlite_spool(tmp_path) as inner:
             spool, source = WatchedSpool(inner), Pushed()
             spool.error = StorageError("spool: I/O error")
-            reception = PushIntake(source, spool, metrics=Metrics())  # type: ignore[arg-type]
+            intake = PushIntake(source, spool, metrics=Metrics())  # type: ignore[arg-type]
             with pytest.raises(ExceptionGroup) as raised:
-                await reception.run()
+                await intake.run()
             assert raised.group_contains(StorageError)
 
     asyncio.run(patiently(run_scenario()))
@@ -292,9 +292,9 @@ def test_a_pump_that_fails_says_so_to_the_daemon(tmp_path: Path) -> None:
 def test_a_bug_in_the_reader_ends_in_quarantine_and_its_sender_does_not_repeat_it_for_ever(
     tmp_path: Path,
 ) -> None:
-    async def scenario(reception: PushIntake, spool: WatchedSpool, source: Pushed) -> None:
-        await ready(reception)
-        await asyncio.gather(reception.accept(page(1)), reception.accept(page(2, raises=True)))
+    async def scenario(intake: PushIntake, spool: WatchedSpool, source: Pushed) -> None:
+        await ready(intake)
+        await asyncio.gather(intake.accept(page(1)), intake.accept(page(2, raises=True)))
         reject = (await spool.inner.quarantined(10))[0].reject
         assert reject.body == page(2, raises=True).body
         assert "KeyError" in reject.reason
@@ -306,13 +306,13 @@ def test_a_bug_in_the_reader_ends_in_quarantine_and_its_sender_does_not_repeat_i
 
 
 def test_what_shares_a_commit_is_counted_kind_by_kind(tmp_path: Path) -> None:
-    async def scenario(reception: PushIntake, spool: WatchedSpool, source: Pushed) -> None:
-        await ready(reception)
+    async def scenario(intake: PushIntake, spool: WatchedSpool, source: Pushed) -> None:
+        await ready(intake)
         spool.go_on.clear()
-        first = asyncio.ensure_future(reception.accept(page(1)))
+        first = asyncio.ensure_future(intake.accept(page(1)))
         await spool.begun.wait()
         more = [page(1), page(2), page(3, changes=[10])]
-        pushes = [asyncio.ensure_future(reception.accept(one)) for one in more]
+        pushes = [asyncio.ensure_future(intake.accept(one)) for one in more]
         await asyncio.sleep(0)
         spool.go_on.set()
         await asyncio.gather(first, *pushes)
@@ -325,14 +325,14 @@ def test_what_shares_a_commit_is_counted_kind_by_kind(tmp_path: Path) -> None:
 
 
 def test_at_a_stop_what_the_port_still_takes_is_committed(tmp_path: Path) -> None:
-    async def scenario(reception: PushIntake, spool: WatchedSpool, source: Pushed) -> None:
-        await ready(reception)
+    async def scenario(intake: PushIntake, spool: WatchedSpool, source: Pushed) -> None:
+        await ready(intake)
 
         async def one_more() -> None:
-            await reception.accept(page(7))
+            await intake.accept(page(7))
 
         source.on_close = one_more
-        reception.stop()
+        intake.stop()
         while not source.closed:
             await asyncio.sleep(0.001)
         assert await spool.inner.recent(10) == [some_event(7)]
@@ -341,10 +341,10 @@ def test_at_a_stop_what_the_port_still_takes_is_committed(tmp_path: Path) -> Non
 
 
 def test_a_stop_while_the_spool_is_full_does_not_wait_for_room(tmp_path: Path) -> None:
-    async def scenario(reception: PushIntake, spool: WatchedSpool, source: Pushed) -> None:
+    async def scenario(intake: PushIntake, spool: WatchedSpool, source: Pushed) -> None:
         spool.error = StorageFull("full")
-        if reception.trouble is None:
-            await reception.accept(page(1))
+        if intake.trouble is None:
+            await intake.accept(page(1))
 
     tell(tmp_path, scenario)
 
@@ -358,10 +358,10 @@ def test_the_loop_tells_that_it_lives_also_while_nothing_comes(tmp_path: Path) -
             beats += 1
 
         async with sqlite_spool(tmp_path) as spool:
-            reception = PushIntake(Pushed(), spool, metrics=Metrics(), beat=beat)
-            running = asyncio.ensure_future(reception.run())
-            await ready(reception)
-            reception.stop()
+            intake = PushIntake(Pushed(), spool, metrics=Metrics(), beat=beat)
+            running = asyncio.ensure_future(intake.run())
+            await ready(intake)
+            intake.stop()
             await running
         assert beats >= 1
 
@@ -369,9 +369,9 @@ def test_the_loop_tells_that_it_lives_also_while_nothing_comes(tmp_path: Path) -
 
 
 def test_who_is_turned_away_is_counted(tmp_path: Path) -> None:
-    async def scenario(reception: PushIntake, spool: WatchedSpool, source: Pushed) -> None:
-        reception.turn_away(PushOutcome.KNOWN)
-        reception.turn_away(PushOutcome.REFUSED_SIGNATURE, "wrong signature, from 192.0.2.1")
+    async def scenario(intake: PushIntake, spool: WatchedSpool, source: Pushed) -> None:
+        intake.turn_away(PushOutcome.KNOWN)
+        intake.turn_away(PushOutcome.REFUSED_SIGNATURE, "wrong signature, from 192.0.2.1")
 
     metrics = tell(tmp_path, scenario)
     assert (counted(metrics, "known"), counted(metrics, "refused_signature")) == (1, 1)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from fastcrc import crc64
 
-from poller.core.errors import PartlyFailed, Rejected, TryLater
+from poller.core.errors import LONGEST_WAIT, PartlyFailed, Rejected, TryLater
 from poller.sinks.download.fetch import expected_by
 
 from .shots import Answer, attempt, delivered, download, files, jpeg, ok, serving, shot
@@ -266,7 +266,7 @@ def test_a_busy_host_may_name_a_date_and_no_wait_is_without_bounds(tmp_path: Pat
     header = "Retry-After: Fri, 31 Dec 9999 23:59:59 GMT"
     error = delivered(tmp_path, lambda path: ok(b"", header, status="503 Slow Down"), "a.jpg", "b.jpg")
     assert isinstance(error, TryLater)
-    assert error.after == 86_400.0
+    assert error.after == LONGEST_WAIT
 
 
 @pytest.mark.parametrize(
