@@ -68,7 +68,7 @@ def cut(lines: Sequence[str]) -> list[str]:
     """The beginning and the end, where all of it is too much for a picture."""
     if len(lines) <= MOST_LINES:
         return list(lines)
-    end = next((n for n, line in enumerate(lines) if "The streams have ended" in line), len(lines))
+    end = next((n for n, line in enumerate(lines) if "The demo ends its streams" in line), len(lines))
     tail = lines[end:]
     head = lines[: max(8, MOST_LINES - len(tail) - 1)]
     return [*head, "  …", *tail]
