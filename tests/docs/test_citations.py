@@ -8,9 +8,9 @@ import pytest
 
 ROOT: Final = Path(__file__).parents[2]
 NAMED: Final = re.compile(r"[\w./-]*[\w-]\.md\b")
-"""A document by its path from the repository's root, from `docs`, or from the file that names it."""
+"""A document by its path from one of `STARTS`, or from the file that names it."""
 FOLDERS: Final = ("poller", "tests", "docs", "systemd", ".ci")
-STARTS: Final = (ROOT, ROOT / "docs", ROOT / "docs" / "reference")
+STARTS: Final = tuple(ROOT / name for name in (".", "docs", "docs/guide", "docs/reference", "changes"))
 ENDINGS: Final = {".py", ".toml", ".yaml", ".service", ""}
 FILES: Final = sorted(
     file
