@@ -400,9 +400,9 @@ EVERYTHING = Filter()
 
 
 class Backlog(msgspec.Struct, frozen=True, kw_only=True):
-    """What one sink is owed: events not yet settled (retries included), and the age of the oldest.
+    """What is pending for one sink: events not yet settled (retries included), and the age of the oldest.
 
-    `oldest` is when the oldest of them was received, None when nothing is owed.
+    `oldest` is when the oldest of them was received, None when nothing is pending.
     """
 
     events: int

@@ -179,7 +179,7 @@ class Spool(Port, Protocol):
     async def attach(self, sink: str, wants: Wants, ordered: bool = False) -> None:
         """Make a sink known before its first `claim`. A new sink starts at now, a known one where it was.
 
-        Deliveries claimed but not settled before (by a crash) are owed again. A sink that is not attached
+        Deliveries claimed but not settled before (by a crash) are pending again. A sink that is not attached
         holds nothing back. One that is may be attached anew, to be served otherwise, while nobody claims for it:
         it stays where it was, and holds back what it did meanwhile.
 
@@ -190,8 +190,8 @@ class Spool(Port, Protocol):
         - A `Done` behind a `Retry` of the same stream in the same batch counts as that `Retry`: the sink gets both
           again, in order. So an event may come twice, but none is settled as done before an earlier one of its
           stream is done or dead. Halves of a split batch that share a stream go out one after the other.
-        - Dead letters that are owed again (`retry_dead`) go out after what is in hand of their streams and before what
-          waits, oldest first.
+        - Dead letters that are pending again (`retry_dead`) go out after what is in hand of their streams and before
+          what waits, oldest first.
         - After a restart, a stream may begin again at an earlier event, and goes on from there in order; what was
           settled before an event that waits for its retry does not come again.
         - Events that wait behind others of their stream count with those that wait for a retry: beyond 10,000 of both
@@ -220,7 +220,7 @@ class Spool(Port, Protocol):
         One exception: an event whose `id` only provisional pages brought so far (`ParsedPage.provisional`) gets the URL
         and the message of the first event with this id in another reading. It is not new, and its id, time, stream and
         place stay. A sink that delivered it does not get it again. A sink where it waits gets the corrected one, and so
-        does a sink that has it in hand and fails. An attached sink that holds it as a dead letter is owed it again.
+        does a sink that has it in hand and fails. An attached sink that holds it as a dead letter gets it again.
 
         When it returns, all of it is as durable as the engine gets, and waiting claims wake. `StorageFull`
         when there is no room. Not to be cancelled by the caller; a cancelled call may have committed.
@@ -229,7 +229,7 @@ class Spool(Port, Protocol):
 
     @abstractmethod
     async def claim(self, sink: str, limit: int, linger: float = 0.0) -> Batch:
-        """Wait until something is owed to the sink and take up to `limit` of it.
+        """Wait until an event is pending for the sink, and take up to `limit` of them.
 
         A batch that is due for its retry comes first, with the members it had. With `linger` it waits so
         many seconds more for the batch to fill. What was claimed is not given out again until it is settled.
@@ -264,7 +264,7 @@ class Spool(Port, Protocol):
 
     @abstractmethod
     async def backlog(self, sink: str) -> Backlog:
-        """What an attached sink is owed."""
+        """What is pending for an attached sink."""
         ...
 
     @abstractmethod
@@ -289,14 +289,14 @@ class Spool(Port, Protocol):
     async def retry_dead(
         self, sink: str, numbers: Sequence[int], together: int, rebuild: Callable[[Event], Event] = unchanged
     ) -> int:
-        """Owe an attached sink these dead letters again, oldest first, in batches of up to `together`; returns
-        how many.
+        """Make these dead letters pending again for an attached sink, oldest first, in batches of up to `together`;
+        returns how many.
 
         Each event goes out as `rebuild` returns it: pure, it may only change the event's URL. It is asked once, here,
         possibly in another thread; later retries of the courier repeat the same bytes.
 
-        When it returns they are owed as durably as the engine gets, their attempts counted anew, their history kept;
-        a crash on the way leaves each one dead or owed. Takes no more than may wait for a retry: the rest stays dead.
+        When it returns they are pending as durably as the engine gets, attempts counted anew, history kept;
+        a crash on the way leaves each dead or pending. Takes no more than may wait for a retry: the rest stays dead.
         Numbers that are not (or not any more) a dead letter of this sink are passed over. Not to be cancelled by
         the caller.
         """
