@@ -6,6 +6,8 @@ import importlib
 import importlib.util
 import inspect
 import re
+import subprocess
+import sys
 import textwrap
 from collections.abc import Iterator
 from types import ModuleType
@@ -17,6 +19,7 @@ from docs.generate.markdown import block, code, page
 
 NAME: Final = "poller.api"
 ADDRESS: Final = re.compile(r" at 0x[0-9a-f]+")
+FIELD: Final = re.compile(r"^([a-z_]+(?:, [a-z_]+)*): +(?=\S)(.*)$", re.MULTILINE)
 
 
 def api() -> str:
@@ -24,12 +27,29 @@ def api() -> str:
     if importlib.util.find_spec(NAME) is None:
         return page(f"`{NAME}`", "This version has no such module: the ports are in `poller.core.ports`.")
     module = importlib.import_module(NAME)
-    return page(
-        f"`{NAME}`",
-        inspect.getdoc(module) or "",
-        "What is listed here keeps its names and its meaning until the next major version.",
-        *(part for name in sorted(module.__all__) for part in _entry(module, name)),
+    return _formatted(
+        page(
+            f"`{NAME}`",
+            inspect.getdoc(module) or "",
+            "What is listed here keeps its names and its meaning until the next major version.",
+            *(part for name in sorted(module.__all__) for part in _entry(module, name)),
+        )
     )
+
+
+def _formatted(text: str) -> str:
+    """The page with its blocks of code as `just lint` wants them."""
+    ruff = [
+        sys.executable,
+        "-m",
+        "ruff",
+        "format",
+        "--quiet",
+        "--stdin-filename",
+        "docs/reference/api.md",
+        "-",
+    ]
+    return subprocess.run(ruff, input=text, capture_output=True, text=True, check=True).stdout  # noqa: S603 - our own tool
 
 
 def _entry(module: ModuleType, name: str) -> Iterator[str]:
@@ -42,7 +62,7 @@ def _entry(module: ModuleType, name: str) -> Iterator[str]:
         yield block("python", f"{name} = {ADDRESS.sub('', repr(found))}" if _is_plain(found) else name)
         return
     yield block("python", _signature(name, found))
-    yield _told(found)
+    yield _as_list(_told(found))
     if inspect.isclass(found):
         yield from _members(found)
 
@@ -61,13 +81,18 @@ def _told(found: object) -> str:
     )
 
 
+def _as_list(told: str) -> str:
+    """A docstring whose lines `field:  what it is` are a list: Markdown would join them to one paragraph."""
+    return FIELD.sub(lambda line: f"- {', '.join(map(code, line[1].split(', ')))}: {line[2]}", told)
+
+
 def _members(found: type) -> Iterator[str]:
     if issubclass(found, enum.Enum):
         yield ", ".join(f"`{one.name}`" for one in found)
         return
     lines = []
     for name, value in sorted(vars(found).items()):
-        if name.startswith("_") or inspect.isclass(value):
+        if name.startswith("_") or inspect.isclass(value) or name in inspect.get_annotations(found):
             continue
         if inspect.isroutine(value):
             first = _told(value).split("\n\n")[0]

@@ -65,13 +65,27 @@ def folders(text: str) -> list[Path]:
 
 
 def cut(lines: Sequence[str]) -> list[str]:
-    """The beginning and the end, where all of it is too much for a picture."""
+    """The beginning, the interruption and the end, where all of it is too much for a picture."""
     if len(lines) <= MOST_LINES:
         return list(lines)
-    end = next((n for n, line in enumerate(lines) if "The streams have ended" in line), len(lines))
-    tail = lines[end:]
-    head = lines[: max(8, MOST_LINES - len(tail) - 1)]
-    return [*head, "  …", *tail]
+    end = _first("The demo ends its streams", lines)
+    pulled = _first("The plug of", lines)
+    back = _first("And put back", lines)
+    first = _first(" is live", lines)
+    return [
+        *lines[: first + 2],
+        "  …",
+        *lines[pulled - 3 : pulled + 3],
+        "  …",
+        *lines[back : back + 2],
+        "  …",
+        *lines[end:],
+    ]
+
+
+def _first(words: str, lines: Sequence[str]) -> int:
+    """Where the demo says it. It raises if the demo no longer does: the picture would lack its end."""
+    return next(n for n, line in enumerate(lines) if words in re.sub(r"\x1b\[[\d;]*m", "", line))
 
 
 def drawn(text: str) -> str:

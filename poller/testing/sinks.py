@@ -16,17 +16,19 @@ from poller.testing.factories import some_batch, some_event
 
 @dataclass(frozen=True, kw_only=True)
 class SinkWorld:
-    """A sink, entered, and the world on its other side."""
+    """A sink, entered, and the world on its other side.
+
+    arrived: returns the ids of the events that have safely arrived, in order, twins included
+    breaks:  makes the other side fail (may be a coroutine function)
+    mends:   makes it work again (may be a coroutine function)
+    event:   makes the events that this world can take
+    """
 
     sink: Sink
     arrived: Callable[[], Sequence[str]]
-    """The ids of the events that have safely arrived, in order, twins included."""
     breaks: Callable[[], Any]
-    """Makes the other side fail (may be a coroutine function)."""
     mends: Callable[[], Any]
-    """Makes it work again (may be a coroutine function)."""
     event: Callable[[int], Event] = some_event
-    """Makes the events that this world can take."""
 
 
 async def _called(action: Callable[[], Any]) -> None:
