@@ -43,7 +43,7 @@ format:
 # generated pages against the code, then the HTML in build/docs; any warning fails
 docs:
     {{ python }} -m docs.generate --check
-    {{ venv }}/bin/sphinx-build -W -n -b html docs build/docs
+    {{ venv }}/bin/sphinx-build -q -W -n -b html docs build/docs
 
 # which lines and branches the unit tests reach
 coverage *args:

@@ -4,6 +4,7 @@ import asyncio
 import csv
 import io
 import os
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -31,16 +32,15 @@ class Spreadsheet(Sink):
     def __init__(self, name: str, settings: SpreadsheetSettings, accounts: Mapping[str, Account]) -> None:
         self.name = name
         self._path = settings.path
-        self._turn = asyncio.Lock()
+        self._turn = threading.Lock()
 
     async def deliver(self, batch: Batch) -> None:
         """Return when the whole batch is on the disk."""
         text = rows(batch.events)
-        async with self._turn:  # `concurrency` batches may come at once
-            try:
-                await asyncio.to_thread(append, self._path, text)
-            except (FileNotFoundError, PermissionError) as error:
-                raise PlaceGone(f"{self._path.name}: {error.strerror}") from None
+        try:
+            await asyncio.to_thread(append, self._path, text, self._turn)
+        except (FileNotFoundError, PermissionError) as error:
+            raise PlaceGone(f"{self._path.name}: {error.strerror}") from None
 
 
 def rows(events: tuple[Event, ...]) -> bytes:
@@ -51,9 +51,13 @@ def rows(events: tuple[Event, ...]) -> bytes:
     return text.getvalue().encode()
 
 
-def append(path: Path, text: bytes) -> None:
-    """Write at the end of the file, whole or not at all, and sync."""
-    with path.open("ab", buffering=0) as file:
+def append(path: Path, text: bytes, turn: threading.Lock) -> None:
+    """Write at the end of the file, whole or not at all, and sync.
+
+    `concurrency` batches may come at once, and a thread goes on after its delivery was cancelled. So the lock is the
+    threads' own.
+    """
+    with turn, path.open("ab", buffering=0) as file:
         before = file.seek(0, os.SEEK_END)
         try:
             if file.write(text) != len(text):
