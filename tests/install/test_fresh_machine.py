@@ -28,6 +28,7 @@ def commands() -> dict[str, str]:
 
 def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("VIRTUAL_ENV", "PYTHON"))}
+    environment["TMPDIR"] = str(folder)  # the demo leaves its folder to the user
     return subprocess.run(
         ["bash", "-euc", command],
         cwd=folder,

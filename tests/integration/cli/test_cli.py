@@ -129,9 +129,10 @@ def test_the_schema_is_json_that_knows_every_adapter() -> None:
         assert word in text
 
 
-def test_the_demo_ends_by_ctrl_c_with_its_summary() -> None:
+def test_the_demo_ends_by_ctrl_c_with_its_summary(tmp_path: Path) -> None:
     demo = subprocess.Popen(
         [sys.executable, "-m", "poller", "demo", "--interval", "1", "--streams", "2"],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -148,9 +149,10 @@ def test_the_demo_ends_by_ctrl_c_with_its_summary() -> None:
     assert "lost" in shown
 
 
-def test_a_demo_whose_daemon_is_killed_says_so_and_fails() -> None:
+def test_a_demo_whose_daemon_is_killed_says_so_and_fails(tmp_path: Path) -> None:
     demo = subprocess.Popen(
         [sys.executable, "-m", "poller", "demo", "--interval", "1", "--streams", "1"],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
         stderr=subprocess.PIPE,
         text=True,
     )
