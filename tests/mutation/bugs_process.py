@@ -40,7 +40,7 @@ PROCESS = (
         "            self._report(None)\n",
         (
             "tests/scenario/test_storage_moved.py::test_when_the_spools_files_are_no_longer_at_their_paths_nothing_more"
-            "_is_polled_and_the_reason_is_said",
+            "_is_polled_and_the_reason_is_said[folder_renamed]",
         ),
     ),
     Bug(
