@@ -13,7 +13,7 @@ anything else, it raises:
 
 | raised | what happens |
 |---|---|
-| `TryLater(reason, after=seconds)` | all of the batch again, after so many seconds, or with backoff without `after` |
+| `TryLater(reason, after=seconds)` | all of the batch again, after `after` seconds, else with backoff |
 | `PlaceGone(reason)` | the same, and `/readyz` fails at once: the sink's own folder cannot be written |
 | `Rejected(reason)` | a dead letter; a batch of several is split first, until only the guilty event is left |
 | `Gone(reason)` | the sink is disabled until `poller resume`; its events are kept |

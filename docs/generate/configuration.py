@@ -28,7 +28,7 @@ WRITTEN: Final = {"size": "KiB|", "rate": "[1-9][0-9]*/", "duration": "(ms|s|m|h
 UNITS: Final = (
     "- **duration**: `250ms`, `30s`, `5m`, `12h`, `3d`, or `0`\n"
     "- **size**: `64KiB`, `20MiB`, `1GiB`, or decimal as `500kB`, `20MB`\n"
-    "- **rate**: so many in a period: `20/s`, `100/m`, `3/h`, `1/2s`\n"
+    "- **rate**: a number for each period: `20/s`, `100/m`, `3/h`, `1/2s`\n"
     "- **path**: relative to the configuration file\n"
     "- `${NAME}` is replaced by an environment variable, in any value; `$$` is a dollar"
 )

@@ -18,7 +18,7 @@ from poller.runtime.ages import Known, Setting, Settings
 
 
 class Jump(msgspec.Struct, frozen=True, kw_only=True):
-    """The wall clock was set by so many seconds, while this process ran or before its start."""
+    """A jump of the wall clock, in seconds, while this process ran or before its start."""
 
     seconds: float
     at_start: bool
@@ -63,7 +63,7 @@ class Clock:
         return max(0.0, now - taken - passed)
 
     def young(self, age: float) -> list[tuple[float, float]]:
-        """Ranges of epochs. Every stamp outside all of them is older than so many seconds."""
+        """Ranges of epochs. Every stamp outside all of them is older than `age` seconds."""
         with self._lock:
             life, now = self._look()
             return ages.young_stamps(life.settings, now, age + self._unconfirmed(life))

@@ -118,7 +118,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def stirs(self) -> bool:
-        """Whether the kernel has bytes or an end that the loop has not told of yet."""
+        """Whether the kernel has bytes or an end that the event loop has not reported yet."""
         raw = None if self._transport is None else self._transport.get_extra_info("socket")
         if raw is None:
             return False

@@ -20,7 +20,7 @@ OVERLAP: Final = 3600.0
 AGAIN: Final = 60.0
 """Seconds until the next call after a failed one, doubling up to `otherwise`. The intake's own pause comes first."""
 FIRST_IN_A_ROW: Final = 4
-"""Channels that have ended go first. After so many of them in a row, another channel that is due gets its turn."""
+"""Channels that have ended go first. After this number of them in a row, another channel that is due gets its turn."""
 
 
 class Times(msgspec.Struct, frozen=True, kw_only=True):

@@ -44,7 +44,9 @@ class MemorySpool(SpoolAdmin):
         """Settings of the memory spool."""
 
         type: Literal["memory"]
-        max_events: int = Field(100_000, ge=1, description="Polling pauses when so many events are pending.")
+        max_events: int = Field(
+            100_000, ge=1, description="Polling pauses when this number of events is pending."
+        )
 
     def __init__(
         self, name: str, settings: Settings, accounts: Mapping[str, object], clock: Clock | None = None

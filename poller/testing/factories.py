@@ -72,7 +72,7 @@ def elsewhere(event: Event) -> Event:
 def some_change(
     number: int, state: str, *, stream: str = "room", seen_by: str = "channel_status", delay: float = 0.0
 ) -> Event:
-    """A change of a channel's state, so many seconds after the moment of `some_event` of that number."""
+    """A change of a channel's state, `delay` seconds after the time of `some_event` with this number."""
     at = START + timedelta(seconds=10 * number + delay)
     return new_event(
         id=identity("channel", "main", f"{stream}{number}{state}{seen_by}"),
