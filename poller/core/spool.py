@@ -13,6 +13,7 @@ from typing import Protocol, runtime_checkable
 import msgspec
 
 from poller.core.catalogue import Stream
+from poller.core.history import SpoolHistory
 from poller.core.model import (
     EVERYTHING,
     Backlog,
@@ -151,8 +152,8 @@ class Spool(Port, Protocol):
         ...
 
 
-class SpoolAdmin(Spool, Protocol):
-    """A spool with all that operators see and do: dead letters, quarantine, pauses, pruning, sizes."""
+class SpoolAdmin(Spool, SpoolHistory, Protocol):
+    """A spool with all that operators see and do: history, dead letters, quarantine, pauses, pruning, sizes."""
 
     @abstractmethod
     async def recent(self, limit: int) -> list[Event]:

@@ -11,6 +11,7 @@ import msgspec
 
 from poller.core.errors import PollerError
 from poller.core.model import EVERYTHING, Filter
+from poller.core.selection import ALL_EVENTS, Selection
 
 LARGEST_REQUEST = 1 << 20
 MOST_ROWS = 10_000
@@ -41,11 +42,15 @@ class Verb(StrEnum):
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One command. `sink` is for `pause` and `resume`; `limit` is the most rows of a list. With `dry`, `reload` changes
-    nothing and returns what it would do."""
+    """One command.
+
+    `selection` selects events; `chosen` selects dead letters or rejects. `sink` is for `pause` and `resume`; `limit` is
+    the most rows of a list. With `dry`, `reload` changes nothing and returns what it would do.
+    """
 
     verb: Verb
     chosen: Filter = EVERYTHING
+    selection: Selection = ALL_EVENTS
     limit: Annotated[int, msgspec.Meta(ge=0, le=MOST_ROWS)] = 100
     sink: str = ""
     dry: bool = False

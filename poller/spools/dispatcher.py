@@ -30,6 +30,7 @@ class Dispatcher:
         self.queues: dict[str, SinkQueue] = {}
         self._load = load
         self._loaded: dict[str, list[Member]] = {}
+        self._grown = asyncio.Event()
         self._corrected: dict[str, Event] = {}
         """The latest corrections: `load` may just be reading what they correct."""
 
@@ -37,8 +38,15 @@ class Dispatcher:
         """Hand fresh events to the couriers. The events are durable already."""
         self.tail.push(chunk)
         self.head = max(self.head, chunk.end)
+        self._grown.set()
+        self._grown = asyncio.Event()
         for queue in self.queues.values():
             queue.wakeup.set()
+
+    async def wait_beyond(self, number: int) -> None:
+        """See `SpoolHistory.wait_beyond`."""
+        while self.head <= number:
+            await self._grown.wait()
 
     def correct(self, known: Sequence[Member]) -> None:
         """Correct events wherever they are still to be delivered.

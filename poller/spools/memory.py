@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from itertools import count, islice
 from typing import Literal
 
@@ -24,10 +25,12 @@ from poller.core.model import (
     corrected,
     unchanged,
 )
+from poller.core.selection import Scan, Selection
 from poller.core.spool import Pruned, SpoolAdmin, Wants
 from poller.runtime.clock import Clock
 from poller.settings import SpoolSettings
 from poller.spools.dispatcher import Dispatcher
+from poller.spools.log_scan import selected
 from poller.spools.ordered_sink_queue import OrderedSinkQueue
 from poller.spools.sink_queue import Changes, Member, SinkQueue, Waiting, revived, waiting_corrected
 from poller.spools.tail import Chunk, Tail
@@ -35,6 +38,7 @@ from poller.spools.tail import Chunk, Tail
 KEPT_SETTLED = 1_000
 KEPT_REJECTS = 1_000
 PRUNE_STEP = 256
+SCAN_STEP = 1_000
 
 
 class MemorySpool(SpoolAdmin):
@@ -216,6 +220,37 @@ class MemorySpool(SpoolAdmin):
     async def recent(self, limit: int) -> list[Event]:
         """See `Spool.recent`."""
         return self._dispatcher.tail.newest(limit)
+
+    @property
+    def head(self) -> int:
+        """See `SpoolHistory.head`."""
+        return self._dispatcher.head
+
+    async def wait_beyond(self, number: int) -> None:
+        """See `SpoolHistory.wait_beyond`."""
+        await self._dispatcher.wait_beyond(number)
+
+    async def scan(
+        self, chosen: Selection, start: int | None, limit: int, *, newest_first: bool = False
+    ) -> Scan:
+        """See `SpoolHistory.scan`."""
+        tail, head = self._dispatcher.tail, self._dispatcher.head
+        if newest_first:
+            last = head - 1 if start is None else min(start, head - 1)
+            first = max(last - SCAN_STEP + 1, tail.first)
+            members = (tail.members(first, last - first + 1) or []) if first <= last else []
+            return selected(chosen, members[::-1], limit, first - 1 if first > tail.first else None)
+        first = tail.first if start is None else max(start, tail.first)
+        members = tail.members(first, SCAN_STEP) or []
+        following = first + len(members)
+        return selected(chosen, members, limit, following if following < head else None)
+
+    async def number_at(self, moment: datetime) -> int:
+        """See `SpoolHistory.number_at`."""
+        tail, head = self._dispatcher.tail, self._dispatcher.head
+        members = tail.members(tail.first, head) or []
+        earlier = [number for number, event in members if event.received_at < moment]
+        return earlier[-1] + 1 if earlier else tail.first
 
     async def dead(self, limit: int, chosen: Filter = EVERYTHING) -> list[DeadLetter]:
         """See `Spool.dead`."""

@@ -41,6 +41,11 @@ class Tail:
         if self._most is not None and self.bytes > self._most:
             self._forget(self._excess(self._most))
 
+    @property
+    def first(self) -> int:
+        """The number of the oldest event that is held; 1 if none is."""
+        return self._firsts[0] if self._firsts else 1
+
     def agrees(self, number: int, by: Event) -> bool:
         """Whether the event with that number is held and has this URL."""
         return any(event.url == by.url for _, event in self.members(number, 1) or ())

@@ -26,6 +26,7 @@ from poller.testing.factories import (
     some_reading,
     some_recording,
 )
+from poller.testing.history import History
 from poller.testing.ordered import Ordered
 from poller.testing.ordered_afterwards import OrderedAfterwards
 from poller.testing.quarantine import Kept
@@ -47,7 +48,7 @@ __all__ = [
 ]
 
 
-class SpoolContract(Deliveries, Ordered, Letters, Kept, Corrections):
+class SpoolContract(Deliveries, Ordered, Letters, Kept, Corrections, History):
     """What every spool promises."""
 
 

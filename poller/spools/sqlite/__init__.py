@@ -37,6 +37,7 @@ from poller.core.model import (
     Quarantined,
     unchanged,
 )
+from poller.core.selection import Scan, Selection
 from poller.core.spool import (
     BeginsAnew,
     Damage,
@@ -411,6 +412,25 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
             dead=self._dead.get(sink, 0),
             oldest=max((at for at in received if at is not None), key=self._clock.age, default=None),
         )
+
+    @property
+    def head(self) -> int:
+        """See `SpoolHistory.head`."""
+        return self._dispatcher.head
+
+    async def wait_beyond(self, number: int) -> None:
+        """See `SpoolHistory.wait_beyond`."""
+        await self._dispatcher.wait_beyond(number)
+
+    async def scan(
+        self, chosen: Selection, start: int | None, limit: int, *, newest_first: bool = False
+    ) -> Scan:
+        """See `SpoolHistory.scan`."""
+        return await self._read(partial(queries.scan, chosen, start, limit, newest_first))
+
+    async def number_at(self, moment: datetime) -> int:
+        """See `SpoolHistory.number_at`."""
+        return await self._read(partial(queries.number_at, moment, self.head))
 
     async def recent(self, limit: int) -> list[Event]:
         """See `Spool.recent`."""

@@ -6,9 +6,6 @@ from collections.abc import Callable, Mapping
 Step = Callable[[sqlite3.Connection], None]
 """Migrates from one schema to the next. Steps use `execute` only: `executescript` would commit half of the work."""
 
-STEPS: Mapping[int, Step] = {}
-"""The steps, by the schema that they start from. Every released schema has a step, and a spool file in the tests."""
-
 
 def migrate(connection: sqlite3.Connection, version: int, steps: Mapping[int, Step]) -> int:
     """Take every step from `version` on; returns the schema reached. After a failure the file is unchanged."""

@@ -4,12 +4,15 @@ import sqlite3
 from datetime import datetime
 from pathlib import Path
 
-from poller.core.model import DeadLetter, Event, Filter, Quarantined
+from poller.core.model import LARGEST_NUMBER, DeadLetter, Event, Filter, Quarantined
+from poller.core.selection import Scan, Selection
+from poller.spools.log_scan import selected
 from poller.spools.sink_queue import Member
 from poller.spools.sqlite.schema import (
     DEAD_COLUMNS,
     QUARANTINE_COLUMNS,
     dead_of,
+    epoch,
     events_of,
     moment,
     quarantined_of,
@@ -39,6 +42,47 @@ def received_at(number: int, reader: sqlite3.Connection) -> datetime | None:
         (number, number),
     ).fetchone()
     return moment(row[0]) if row else None
+
+
+def scan(
+    chosen: Selection, start: int | None, limit: int, newest_first: bool, reader: sqlite3.Connection
+) -> Scan:
+    """One step through the log; see `SpoolHistory.scan`."""
+    order, bound = ("DESC", "first <= ?") if newest_first else ("ASC", "last >= ?")
+    reach = (LARGEST_NUMBER if newest_first else 0) if start is None else start
+    rows = reader.execute(
+        f"SELECT first, last, events FROM page WHERE {bound} ORDER BY first {order} LIMIT ?",  # noqa: S608 - our own words
+        (reach, LOAD_PAGES + 1),
+    ).fetchall()
+    members = [
+        member
+        for first, _, blob in rows[:LOAD_PAGES]
+        for events in readable_rows("page", lambda stored: events_of(stored[0]), [(blob,)])
+        for member in enumerate(events, first)
+    ]
+    if newest_first:
+        members = [member for member in reversed(members_in_order(members)) if member[0] <= reach]
+    else:
+        members = [member for member in members if member[0] >= reach]
+    more = rows[LOAD_PAGES:]
+    following = None if not more else more[0][1] if newest_first else more[0][0]
+    return selected(chosen, members, limit, following)
+
+
+def members_in_order(members: list[Member]) -> list[Member]:
+    """Members by number."""
+    return sorted(members, key=lambda member: member[0])
+
+
+def number_at(moment: datetime, head: int, reader: sqlite3.Connection) -> int:
+    """The number behind the last page that was received before a moment, or the first number."""
+    row = reader.execute(
+        "SELECT last FROM page WHERE received_at < ? ORDER BY first DESC LIMIT 1", (epoch(moment),)
+    ).fetchone()
+    if row is not None:
+        return int(row[0]) + 1
+    first = reader.execute("SELECT min(first) FROM page").fetchone()[0]
+    return head if first is None else int(first)
 
 
 def recent(limit: int, reader: sqlite3.Connection) -> list[Event]:

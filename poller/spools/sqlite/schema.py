@@ -21,11 +21,26 @@ stream
 meta
     Single values, and a row `dead <sink> <number>` for each event that became a dead letter before the position of its
     sink passed it.
+
+Schema 2 adds what is needed to look back. Rows may be missing for events of schema 1.
+
+page_index
+    One row for each row of `page`: where the page came from, a checksum of its blob `events` (CRC-32C), and three
+    arrays of unsigned 32-bit numbers, little-endian, one entry for each event in order: a hash of account and stream
+    id, the second at which it happened, and the first four bytes of its id. `oldest` and `newest` bound these seconds.
+delivered
+    Events `first` to `last` without `holes`, which one commit recorded as delivered to a sink.
+gap
+    Pictures that are missing between two pictures of the same task.
+replay
+    Events that a sink gets again (`history.Replay`).
+tally
+    The durable counts of each source and sink.
 """
 
 import functools
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, ParamSpec, TypeVar
 
@@ -44,12 +59,39 @@ from poller.core.model import (
     parse_event,
 )
 from poller.spools.sink_queue import Waiting
-from poller.spools.sqlite.migrations import STEPS, migrate
+from poller.spools.sqlite.migrations import Step, migrate
 
 APPLICATION_ID = 0x504F4C4C  # "POLL"
-VERSION = 1
+VERSION = 2
 
-SCHEMA = """
+SCHEMA_2 = """
+CREATE TABLE page_index (
+    first INTEGER PRIMARY KEY, source TEXT NOT NULL, about TEXT NOT NULL, asked_at REAL, received_at REAL NOT NULL,
+    outcome TEXT NOT NULL, oldest REAL NOT NULL, newest REAL NOT NULL, crc INTEGER NOT NULL,
+    streams BLOB NOT NULL, taken BLOB NOT NULL, ids BLOB NOT NULL
+);
+CREATE TABLE delivered (
+    n INTEGER PRIMARY KEY, sink TEXT NOT NULL, at REAL NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
+    holes BLOB NOT NULL, attempt INTEGER NOT NULL, took REAL, history BLOB NOT NULL
+);
+CREATE INDEX delivered_last ON delivered (last);
+CREATE TABLE gap (
+    id TEXT PRIMARY KEY, account TEXT NOT NULL, stream_id TEXT NOT NULL, from_at REAL NOT NULL, to_at REAL NOT NULL,
+    missing INTEGER NOT NULL, why TEXT NOT NULL, filled INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+CREATE INDEX gap_age ON gap (to_at);
+CREATE TABLE replay (
+    n INTEGER PRIMARY KEY AUTOINCREMENT, sink TEXT NOT NULL, chosen BLOB NOT NULL, at INTEGER NOT NULL,
+    until INTEGER NOT NULL, asked_at REAL NOT NULL, total INTEGER NOT NULL, queued INTEGER NOT NULL,
+    state TEXT NOT NULL
+);
+CREATE TABLE tally (
+    owner TEXT NOT NULL, book TEXT NOT NULL, count INTEGER NOT NULL, at REAL NOT NULL, PRIMARY KEY (owner, book)
+) WITHOUT ROWID;
+"""
+"""What schema 2 adds. A file of schema 1 gets the same by a migration (`migrations`)."""
+
+SCHEMA_1 = """
 CREATE TABLE page (
     first INTEGER PRIMARY KEY, last INTEGER NOT NULL, received_at REAL NOT NULL, events BLOB NOT NULL
 );
@@ -83,6 +125,8 @@ CREATE TABLE stream (
 ) WITHOUT ROWID;
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 """
+
+SCHEMA = SCHEMA_1 + SCHEMA_2
 
 PUT_WAITING = "INSERT OR REPLACE INTO waiting VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 
@@ -168,6 +212,15 @@ def recognised(connection: sqlite3.Connection) -> int:
     if version > VERSION:
         raise StorageError(f"schema {version}, this program knows {VERSION}: use the version that wrote it")
     return version
+
+
+def _create_history(connection: sqlite3.Connection) -> None:
+    for statement in filter(str.strip, SCHEMA_2.split(";")):
+        connection.execute(statement)
+
+
+STEPS: Mapping[int, Step] = {1: _create_history}
+"""The migrations, by the schema that they start from. Each released schema has one, and a spool file in the tests."""
 
 
 def prepare(connection: sqlite3.Connection, version: int, secret: bytes) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from poller.spools.sqlite import SqliteSpool
-from poller.spools.sqlite.migrations import STEPS, Step, migrate
-from poller.spools.sqlite.schema import SCHEMA, VERSION
+from poller.spools.sqlite.migrations import Step, migrate
+from poller.spools.sqlite.schema import SCHEMA, STEPS, VERSION
 from poller.testing import ManualClock, anything, some_event, some_reading
 from tests.patience import patiently
 

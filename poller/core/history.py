@@ -1,0 +1,184 @@
+"""The port for looking back: what the log holds, where each event came from, who delivered it, and the books.
+
+Every question is answered in bounded steps, because claims and commits must not wait for it.
+"""
+
+from abc import abstractmethod
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+import msgspec
+
+from poller.core.model import Attempt
+from poller.core.selection import Aware, Scan, Selection
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
+    """The poll or push that brought an event.
+
+    source:      the source's name in the configuration; empty for a page that was stored before this was recorded
+    about:       the subject of the request (`RawPage.about`)
+    asked_at:    when the request was sent (UTC); None for a push and where unknown
+    received_at: when the answer had arrived (UTC)
+    outcome:     the outcome of the poll (`PollOutcome`); empty where unknown
+    events:      the number of new events in the page
+    """
+
+    source: str
+    about: str
+    asked_at: datetime | None
+    received_at: datetime
+    outcome: str
+    events: int
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    """An event that a sink has delivered.
+
+    at:      when the sink reported it (UTC)
+    attempt: the attempt that succeeded, counted from 1
+    took:    the seconds of that attempt; None where unknown
+    history: the last ten failed attempts before it
+    """
+
+    sink: str
+    at: datetime
+    attempt: int
+    took: float | None
+    history: tuple[Attempt, ...]
+
+
+class Stage(StrEnum):
+    """Where an event stands for a sink that has not delivered it. The values are shown to people."""
+
+    PENDING = "pending"
+    IN_HAND = "in hand"
+    RETRYING = "retrying"
+    DEAD = "dead"
+    SETTLED = "settled"
+
+
+class SinkProgress(msgspec.Struct, frozen=True, kw_only=True):
+    """How an event stands for one attached sink.
+
+    stage:   `SETTLED` covers an event that was delivered before deliveries were recorded, that the sink did not want,
+             or that came before the sink
+    due:     when the next attempt is due; None if the event does not wait for a retry
+    history: the last ten failed attempts
+    """
+
+    sink: str
+    stage: Stage
+    attempts: int = 0
+    due: datetime | None = None
+    history: tuple[Attempt, ...] = ()
+    reason: str = ""
+
+
+class Book(StrEnum):
+    """What is counted. The values are stored."""
+
+    TAKEN = "taken"
+    DELIVERED = "delivered"
+    DEAD = "dead"
+    POSSIBLY_LOST = "possibly_lost"
+
+
+class Tally(msgspec.Struct, frozen=True, kw_only=True):
+    """One count since the spool was created, and when it last grew (UTC).
+
+    `owner` is a source for `TAKEN` and `POSSIBLY_LOST`, and a sink for `DELIVERED` and `DEAD`.
+    """
+
+    owner: str
+    book: Book
+    count: int
+    at: datetime
+
+
+class Gap(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Pictures of a stream that are missing between two that came, of the same task.
+
+    from_at, to_at: when the pictures on both sides were taken (UTC)
+    missing:        how many pictures are missing, at the cadence of the stream
+    why:            how the gap was found, for people
+    filled:         how many of the missing pictures came later
+    id:             that of account, stream, task and first missing offset
+    """
+
+    id: str
+    account: str
+    stream_id: str
+    from_at: Aware
+    to_at: Aware
+    missing: int
+    why: str
+    filled: int = 0
+
+
+class ReplayState(StrEnum):
+    """The state of a replay. The values are stored and shown."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    DONE = "done"
+    CANCELLED = "cancelled"
+
+
+class Replay(msgspec.Struct, frozen=True, kw_only=True):
+    """Retained events that one sink gets again.
+
+    number:   given by the spool, counts from 1
+    chosen:   the events; only those that the sink wants are sent
+    at:       the number of the next event to look at
+    until:    the number at which the replay ends
+    asked_at: when it was ordered (UTC)
+    total:    how many events were counted when it was ordered
+    queued:   how many have been queued for the sink
+    """
+
+    number: int
+    sink: str
+    chosen: Selection
+    at: int
+    until: int
+    asked_at: datetime
+    total: int
+    queued: int
+    state: ReplayState
+
+
+class SpoolHistory(Protocol):
+    """The part of a spool that looks back."""
+
+    @property
+    @abstractmethod
+    def head(self) -> int:
+        """The number that the next event gets. Numbers start at 1 and never repeat."""
+        ...
+
+    @abstractmethod
+    async def wait_beyond(self, number: int) -> None:
+        """Wait until the log holds an event of this number, or a later one. May be cancelled at any time."""
+        ...
+
+    @abstractmethod
+    async def scan(
+        self, chosen: Selection, start: int | None, limit: int, *, newest_first: bool = False
+    ) -> Scan:
+        """One step through the log: at most `limit` selected events.
+
+        Begins with the event numbered `start`, and goes upwards, or downwards with `newest_first`. None begins at the
+        oldest or at the newest event. A step is short; it may find nothing and still name a number to go on with. An
+        event that cannot be read is left out and logged.
+        """
+        ...
+
+    @abstractmethod
+    async def number_at(self, moment: datetime) -> int:
+        """The number of the first retained event that was received at or after a moment, or `head`.
+
+        The clock may have jumped: the answer is the first number from which on nothing earlier was received.
+        """
+        ...
