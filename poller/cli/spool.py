@@ -1,4 +1,4 @@
-"""`poller spool`: check, print and salvage a spool file."""
+"""`poller spool`: check, copy, print and salvage a spool file."""
 
 import base64
 import os
@@ -39,7 +39,7 @@ Since = Annotated[
 spool = typer.Typer(
     name="spool",
     cls=Group,
-    help="Check, export or salvage a spool file.",
+    help="Check, copy, export or salvage a spool file.",
     no_args_is_help=True,
     epilog="Exit codes: 0 done, 1 failed or damaged, 2 wrong usage, 78 bad configuration.",
 )
@@ -58,6 +58,28 @@ def check(config: Config) -> None:
     path = getattr(settings.spool, "path", "spool")
     typer.echo(f"{path}: {'damaged' if examined.findings else 'good'}: {examined.summary}")
     raise typer.Exit(1 if examined.findings else 0)
+
+
+@spool.command(cls=Command)
+def backup(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="New file for the copy.")], config: Config
+) -> None:
+    """Copy the spool to a new file and check the copy. Works beside a running daemon.
+
+    The copy is complete as of the moment at which the command began.
+    """
+    from poller.cli.progress import Progress
+
+    settings, progress = stored_of(config), Progress("copied")
+    try:
+        examined = _spool(settings).back_up(file, progress.show)
+    except StorageError as error:
+        fail(str(error), code_of(error))
+    finally:
+        progress.end()
+    if examined.findings:
+        fail("\n".join((*examined.findings, "the spool is damaged: no copy is kept")))
+    typer.echo(f"{file}: good: {examined.summary}")
 
 
 @spool.command(cls=Command)

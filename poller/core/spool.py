@@ -312,6 +312,15 @@ class KeptInFile(Protocol):
         ...
 
     @abstractmethod
+    def back_up(self, to: Path, progress: Callable[[int, int], None]) -> Examined:
+        """Copy the file, as of one moment, to a new file, and check the copy. May be called beside a running daemon.
+
+        `progress` is called now and then with the parts that are copied, and with the number of all parts. A copy with
+        findings is removed. Also raises `StorageError` if the target exists or cannot be written.
+        """
+        ...
+
+    @abstractmethod
     def export(self, kinds: frozenset[str], since: datetime | None) -> Iterator[bytes]:
         """The public JSON of the retained events of these kinds (all kinds if empty) received since then, oldest first.
 

@@ -67,6 +67,7 @@ from poller.spools.dispatcher import Dispatcher
 from poller.spools.ordered_sink_queue import OrderedSinkQueue
 from poller.spools.sink_queue import Changes, Member, SinkQueue
 from poller.spools.sqlite import queries
+from poller.spools.sqlite.backup import back_up
 from poller.spools.sqlite.clock_file import read_known, write_known
 from poller.spools.sqlite.corrupt_file import files_aside, is_condemned, move_aside
 from poller.spools.sqlite.examine import examine, export
@@ -481,6 +482,10 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
     def examine(self) -> Examined:
         """See `KeptInFile.examine`."""
         return examine(self._path)
+
+    def back_up(self, to: Path, progress: Callable[[int, int], None]) -> Examined:
+        """See `KeptInFile.back_up`."""
+        return back_up(self._path, to, progress)
 
     def export(self, kinds: frozenset[str], since: datetime | None) -> Iterator[bytes]:
         """See `KeptInFile.export`."""

@@ -29,6 +29,7 @@ from poller.runtime.ages import Known, Setting
 from poller.runtime.clock import Clock
 from poller.runtime.failpoints import reached
 from poller.spools.sink_queue import Changes, Corrections, Member, Waiting
+from poller.spools.sqlite.backup import keep_before_migration
 from poller.spools.sqlite.corrections import correct_page, correct_waiting
 from poller.spools.sqlite.corrupt_file import CORRUPT, condemn
 from poller.spools.sqlite.dead_letters import dead_letters, purge_dead, requeue_dead
@@ -36,6 +37,7 @@ from poller.spools.sqlite.head import HeadFile, Mark, copied_wal, identity
 from poller.spools.sqlite.pruning import PRUNE_STEP, Stretches, older, prune_pages, prune_streams
 from poller.spools.sqlite.schema import (
     PUT_WAITING,
+    VERSION,
     blob_of,
     dead_row,
     epoch,
@@ -138,6 +140,8 @@ class Writer:
             self.connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
             version = recognised(self.connection)
             self.lost = self._missed(version)
+            if 0 < version < VERSION:
+                keep_before_migration(self.connection, self._path, version)
             self.connection.execute("PRAGMA page_size=8192")
             self.connection.execute("PRAGMA journal_mode=WAL")
             self.connection.execute(f"PRAGMA synchronous={SYNCHRONOUS}")
