@@ -31,7 +31,7 @@ def opened(path: Path) -> sqlite3.Connection:
     if not path.exists():
         raise StorageError(f"spool {path}: there is no such file")
     check_one_name(path, f"spool {path}")
-    connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None)
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
     connection.text_factory = lossy
     try:
         if recognised(connection) == 0:

@@ -44,6 +44,15 @@ def test_a_backup_is_complete_and_opens_as_a_spool(tmp_path: Path) -> None:
     asyncio.run(patiently(scenario()))
 
 
+def test_the_new_file_may_be_named_from_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    laid(tmp_path, FIXTURES[-1])
+    monkeypatch.chdir(tmp_path)
+    assert poller(tmp_path, "backup", "copy.db").returncode == 0
+    assert examine(tmp_path / "copy.db").findings == ()
+
+
 def test_a_backup_under_load_is_of_one_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The copy takes steps, and commits go on between them."""
     monkeypatch.setattr("poller.spools.sqlite.backup.PAGES", 4)
