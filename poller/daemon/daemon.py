@@ -15,6 +15,7 @@ from poller.core.errors import PollerError, StorageError, StorageFull
 from poller.core.spool import BeginsAnew, NoticesLoss, Pruned, SpoolAdmin
 from poller.daemon import systemd
 from poller.daemon.components import Component, Components
+from poller.daemon.progress import DRAINING_EVERY, LARGE, RUNNING_EVERY, report_progress
 from poller.daemon.reload import Changeover, ReloadPlan, new_accounts, plan
 from poller.daemon.signals import Stop
 from poller.daemon.wiring import build_spool, control_path, journal_path
@@ -281,6 +282,9 @@ class Daemon:
             self._watch_clock(),
             self._watch_storage(stop),
             self._adopt_pages(),
+            report_progress(self._backlogs, RUNNING_EVERY, LARGE)
+            if pushed
+            else report_progress(self._backlogs, DRAINING_EVERY, 1),
         )
         keepers = [group.create_task(work) for work in keeping]
         systemd.notify("READY=1")
@@ -344,10 +348,14 @@ class Daemon:
         stop.now()
 
     async def _any_owed(self) -> bool:
-        undelivered = [
-            (await self.spool.backlog(courier.name)).events for courier in self.components.couriers
-        ]
-        return any(undelivered)
+        return any((await self._backlogs()).values())
+
+    async def _backlogs(self) -> dict[str, int]:
+        """The number of pending events of each sink."""
+        return {
+            courier.name: (await self.spool.backlog(courier.name)).events
+            for courier in self.components.couriers
+        }
 
     async def _keep_house(self) -> None:
         while True:
