@@ -176,6 +176,11 @@ class SpoolHistory(Protocol):
         ...
 
     @abstractmethod
+    async def origin(self, number: int) -> Origin | None:
+        """Where the event of this number came from; None if it is not in the log."""
+        ...
+
+    @abstractmethod
     async def number_at(self, moment: datetime) -> int:
         """The number of the first retained event that was received at or after a moment, or `head`.
 

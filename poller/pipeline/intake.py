@@ -16,6 +16,7 @@ Life cycle
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from datetime import datetime
 from typing import Any, TypeVar
 
 import msgspec
@@ -226,7 +227,7 @@ class Intake:
         for number, page in left_over:
             reading = self._read(page)
             reached("recovery.read")
-            if not await self._append([_numbered(reading, number)]):
+            if not await self._append([_with_origin(reading, None, number)]):
                 return False
             reached("recovery.committed")
             self._release(number, committed=True)
@@ -320,7 +321,7 @@ class Intake:
                 continue
 
     async def _poll(self) -> ParsedPage:
-        begun = self._clock.monotonic()
+        begun, asked_at = self._clock.monotonic(), self._clock.now()
         try:
             page = await self.source.fetch()
         except NotSent as error:
@@ -337,7 +338,7 @@ class Intake:
         reached("page.read")
         news = bool(reading.events or reading.rejects or reading.memory != before)
         if news or number is not None:
-            self._commits.put_nowait((number, _numbered(reading, number) if news else None))
+            self._commits.put_nowait((number, _with_origin(reading, asked_at, number or 0) if news else None))
         return reading
 
     def _cancel_room(self) -> None:
@@ -426,9 +427,9 @@ Commit = tuple[int | None, ParsedPage | None]
 changes nothing)."""
 
 
-def _numbered(reading: ParsedPage, number: int | None) -> ParsedPage:
-    """The reading with the number of its page in the journal, which is committed with it."""
-    return reading if number is None else msgspec.structs.replace(reading, kept_as=number)
+def _with_origin(reading: ParsedPage, asked_at: datetime | None, number: int) -> ParsedPage:
+    """The reading with the time of its poll and the number of its page in the journal, which are committed with it."""
+    return msgspec.structs.replace(reading, asked_at=asked_at, kept_as=number)
 
 
 async def _to_the_end(work: Coroutine[Any, Any, Result]) -> Result:

@@ -1,9 +1,11 @@
 """A spool in memory, for tests, and for installations where a stop may lose undelivered events."""
 
-from collections import Counter
+from bisect import bisect_right
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import count, islice
+from operator import itemgetter
 from typing import Literal
 
 import msgspec
@@ -11,6 +13,7 @@ from pydantic import Field
 
 from poller.core.catalogue import Catalogue, Stream
 from poller.core.errors import StorageFull
+from poller.core.history import Origin
 from poller.core.model import (
     EVERYTHING,
     Backlog,
@@ -64,6 +67,8 @@ class MemorySpool(SpoolAdmin):
         self._provisional: dict[str, int] = {}
         """The numbers of provisional events, by id."""
         self._catalogue = Catalogue()
+        self._origins: deque[tuple[int, Origin]] = deque()
+        """Where the events came from that are held, each with the number of its first event."""
         self._memories: dict[str, dict[str, bytes]] = {}
         self._numbers = count(1)
         self._dead: dict[int, DeadLetter] = {}
@@ -115,28 +120,37 @@ class MemorySpool(SpoolAdmin):
         readings = tuple(readings)
         news, known = list[Event](), list[Member]()
         for reading in readings:
-            self._take_events(reading, news, known)
+            self._take_events(source, reading, news, known)
             for reject in reading.rejects:
                 self._rejects.setdefault((source, reject), next(self._numbers))
         self._catalogue.keep()
         for old in list(self._rejects)[:-KEPT_REJECTS]:
             del self._rejects[old]
-        self._dispatcher.tail.forget_before(self._dispatcher.floor() - KEPT_SETTLED)
+        self._forget_settled()
         if news:
             self._dispatcher.publish(Chunk(self._dispatcher.head, tuple(news)))
         if known:
             self._correct(known)
         return Counter(event.kind for event in news)
 
-    def _take_events(self, reading: ParsedPage, news: list[Event], known: list[Member]) -> None:
+    def _forget_settled(self) -> None:
+        tail = self._dispatcher.tail
+        tail.forget_before(self._dispatcher.floor() - KEPT_SETTLED)
+        while len(self._origins) > 1 and self._origins[1][0] <= tail.first:
+            self._origins.popleft()
+
+    def _take_events(self, source: str, reading: ParsedPage, news: list[Event], known: list[Member]) -> None:
+        first = self._dispatcher.head + len(news)
         for event in reading.events:
             if not self._is_fresh(event):
                 if not reading.provisional and event.id in self._provisional:
                     known.append((self._provisional.pop(event.id), event))
-            elif self._catalogue.note(event):
+            elif self._catalogue.note(event, number := self._dispatcher.head + len(news)):
                 if reading.provisional:
-                    self._provisional[event.id] = self._dispatcher.head + len(news)
+                    self._provisional[event.id] = number
                 news.append(event)
+        if count := self._dispatcher.head + len(news) - first:
+            self._origins.append((first, _origin(source, reading, news[-count].received_at, count)))
 
     def _correct(self, known: Sequence[Member]) -> None:
         self._dispatcher.correct(known)
@@ -245,6 +259,13 @@ class MemorySpool(SpoolAdmin):
         following = first + len(members)
         return selected(chosen, members, limit, following if following < head else None)
 
+    async def origin(self, number: int) -> Origin | None:
+        """See `SpoolHistory.origin`."""
+        if not self._dispatcher.tail.members(number, 1):
+            return None
+        place = bisect_right(self._origins, number, key=itemgetter(0)) - 1
+        return self._origins[place][1]
+
     async def number_at(self, moment: datetime) -> int:
         """See `SpoolHistory.number_at`."""
         tail, head = self._dispatcher.tail, self._dispatcher.head
@@ -324,6 +345,17 @@ class MemorySpool(SpoolAdmin):
     async def size(self) -> int:
         """See `Spool.size`."""
         return self._dispatcher.tail.bytes
+
+
+def _origin(source: str, reading: ParsedPage, received_at: datetime, events: int) -> Origin:
+    return Origin(
+        source=source,
+        about=reading.about,
+        asked_at=reading.asked_at,
+        received_at=received_at,
+        outcome=reading.outcome.value,
+        events=events,
+    )
 
 
 async def _nothing_more(start: int) -> list[Member]:

@@ -25,6 +25,7 @@ from pydantic import Field
 
 from poller.core.catalogue import Stream
 from poller.core.errors import StorageCorrupt, StorageError
+from poller.core.history import Origin
 from poller.core.model import (
     EVERYTHING,
     Backlog,
@@ -71,6 +72,8 @@ from poller.spools.sqlite.backup import back_up
 from poller.spools.sqlite.clock_file import read_known, write_known
 from poller.spools.sqlite.corrupt_file import files_aside, is_condemned, move_aside
 from poller.spools.sqlite.examine import examine, export
+from poller.spools.sqlite.page_scan import scan
+from poller.spools.sqlite.page_times import number_at
 from poller.spools.sqlite.salvage import salvage
 from poller.spools.sqlite.schema import lossy
 from poller.spools.sqlite.watermarks import Marks
@@ -288,7 +291,7 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
             self._dispatcher.publish(chunk)
         if written.confirmed:
             await self._correct(written.confirmed)
-        return Counter(event.kind for chunk in written.chunks for event in chunk.events)
+        return Counter([event.kind for chunk in written.chunks for event in chunk.events])
 
     async def _correct(self, known: list[Member]) -> None:
         """Correct provisional events in the queues and in the file.
@@ -427,11 +430,15 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
         self, chosen: Selection, start: int | None, limit: int, *, newest_first: bool = False
     ) -> Scan:
         """See `SpoolHistory.scan`."""
-        return await self._read(partial(queries.scan, chosen, start, limit, newest_first))
+        return await self._read(partial(scan, chosen, start, limit, newest_first))
+
+    async def origin(self, number: int) -> Origin | None:
+        """See `SpoolHistory.origin`."""
+        return await self._read(partial(queries.origin, number))
 
     async def number_at(self, moment: datetime) -> int:
         """See `SpoolHistory.number_at`."""
-        return await self._read(partial(queries.number_at, moment, self.head))
+        return await self._read(partial(number_at, moment, self.head))
 
     async def recent(self, limit: int) -> list[Event]:
         """See `Spool.recent`."""
@@ -497,11 +504,10 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
 
     async def restore(self, salvaged: Sequence[Salvaged]) -> int:
         """See `KeptInFile.restore`."""
-        chunk = await self._write(partial(Writer.restore, salvaged=salvaged))
-        if chunk is None:
-            return 0
-        self._dispatcher.publish(chunk)
-        return len(chunk.events)
+        chunks = await self._write(partial(Writer.restore, salvaged=salvaged))
+        for chunk in chunks:
+            self._dispatcher.publish(chunk)
+        return sum(len(chunk.events) for chunk in chunks)
 
     # ------------------------------------------------------------ threads
 

@@ -25,9 +25,9 @@ meta
 Schema 2 adds what is needed to look back. Rows may be missing for events of schema 1.
 
 page_index
-    One row for each row of `page`: where the page came from, a checksum of its blob `events` (CRC-32C), and three
-    arrays of unsigned 32-bit numbers, little-endian, one entry for each event in order: a hash of account and stream
-    id, the second at which it happened, and the first four bytes of its id. `oldest` and `newest` bound these seconds.
+    One row for each row of `page`: where the page came from, its bounds, a checksum of its blob `events`, and arrays
+    with one entry for each event (`poller.spools.sqlite.page_index`). `received_at` and `received_to` bound the times
+    of receipt, `oldest` and `newest` the seconds at which the events happened; `kinds` is a list, separated by blanks.
 delivered
     Events `first` to `last` without `holes`, which one commit recorded as delivered to a sink.
 gap
@@ -67,7 +67,8 @@ VERSION = 2
 SCHEMA_2 = """
 CREATE TABLE page_index (
     first INTEGER PRIMARY KEY, source TEXT NOT NULL, about TEXT NOT NULL, asked_at REAL, received_at REAL NOT NULL,
-    outcome TEXT NOT NULL, oldest REAL NOT NULL, newest REAL NOT NULL, crc INTEGER NOT NULL,
+    received_to REAL NOT NULL, outcome TEXT NOT NULL, kinds TEXT NOT NULL, oldest INTEGER NOT NULL,
+    newest INTEGER NOT NULL, crc INTEGER NOT NULL,
     streams BLOB NOT NULL, taken BLOB NOT NULL, ids BLOB NOT NULL
 );
 CREATE TABLE delivered (
@@ -226,7 +227,7 @@ STEPS: Mapping[int, Step] = {1: _create_history}
 def prepare(connection: sqlite3.Connection, version: int, secret: bytes) -> None:
     """Create the tables in an empty file, or bring those of an earlier schema up to date."""
     if version == 0:
-        factor = f"INSERT INTO meta VALUES ('factor', x'{secret.hex()}');"  # noqa: S608 - hex of our own
+        factor = f"INSERT INTO meta VALUES ('factor', x'{secret.hex()}'), ('unindexed', '0');"  # noqa: S608 - hex of our own
         pragmas = f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION};"
         connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} {pragmas} {factor} COMMIT;")
     else:

@@ -16,6 +16,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import TypeVar
 
@@ -34,6 +36,8 @@ from poller.spools.sqlite.corrections import correct_page, correct_waiting
 from poller.spools.sqlite.corrupt_file import CORRUPT, condemn
 from poller.spools.sqlite.dead_letters import dead_letters, purge_dead, requeue_dead
 from poller.spools.sqlite.head import HeadFile, Mark, copied_wal, identity
+from poller.spools.sqlite.page_index import CRC, UNKNOWN, Came, came, fill, page_events, put_index
+from poller.spools.sqlite.page_times import PageTimes
 from poller.spools.sqlite.pruning import PRUNE_STEP, Stretches, older, prune_pages, prune_streams
 from poller.spools.sqlite.schema import (
     PUT_WAITING,
@@ -41,7 +45,6 @@ from poller.spools.sqlite.schema import (
     blob_of,
     dead_row,
     epoch,
-    events_of,
     json_list,
     lines,
     number_of,
@@ -133,6 +136,7 @@ class Writer:
         self.catalogue: Catalogue
         self.connection: sqlite3.Connection
         self.seen: DedupIndex
+        self._times: PageTimes
 
     def open(self) -> None:
         """Open or create the file; raises `StorageError`."""
@@ -192,6 +196,7 @@ class Writer:
         factor = self._factor()
         self._id = identity(factor)
         self.seen = DedupIndex(self.connection, int.from_bytes(factor, "big") | 1)
+        self._times = PageTimes(self.connection)
         self.next = self._following()
         self._commits = self._meta_number("commits")
         rows = self.connection.execute(
@@ -224,11 +229,13 @@ class Writer:
         self.catalogue = Catalogue(_known.decode(known) for (known,) in rows)
         saved = self._catalogue_saved()
         pages = self.connection.execute(
-            "SELECT first, events FROM page WHERE last >= ? ORDER BY first", (saved,)
+            f"SELECT first, events, {CRC} FROM page WHERE last >= ? ORDER BY first",  # noqa: S608 - our own words
+            (saved,),
         )
-        for first, events in pages:
-            for event in events_of(events)[max(0, saved - first) :]:
-                self.catalogue.note(event)
+        for row in pages:
+            for number, event in enumerate(page_events(*row), row[0]):
+                if number >= saved:
+                    self.catalogue.note(event, number)
         self.catalogue.keep()
 
     def _catalogue_saved(self) -> int:
@@ -323,6 +330,7 @@ class Writer:
             self.next = start
             self.catalogue.discard()
             self.seen.discard()
+            self._times.discard()
             if self.connection.in_transaction:
                 self.connection.execute("ROLLBACK")
             raise
@@ -332,6 +340,7 @@ class Writer:
             self.catalogue.unsaved.clear()
         self.catalogue.keep()
         self.seen.keep()
+        self._times.keep()
         for _ in flushed:
             self.dirty.popleft()
         return results
@@ -394,19 +403,19 @@ class Writer:
         written = Written()
         for reading in readings:
             if reading.events:
-                self._write_events(reading, written)
+                self._write_events(source, reading, written)
             for reject in reading.rejects:
                 self._write_reject(source, reject)
         return written
 
-    def _write_events(self, reading: ParsedPage, written: Written) -> None:
+    def _write_events(self, source: str, reading: ParsedPage, written: Written) -> None:
         fresh = self._fresh(reading.events)
         if not reading.provisional and len(fresh) < len(reading.events):
             unseen = {event.id for event in fresh}
             known = [event for event in reading.events if event.id not in unseen]
             written.confirmed += self.seen.provisional(known)
         if news := self._news(fresh):
-            chunk = self._write_page(news)
+            chunk = self._write_page(news, came(source, reading))
             written.chunks.append(chunk)
             if reading.provisional:
                 self.seen.note_provisional(chunk.first, news)
@@ -435,8 +444,11 @@ class Writer:
         ]
         return requeue_dead(self.connection, sink, letters, self._clock.now())
 
-    def restore(self, salvaged: Sequence[Salvaged]) -> Chunk | None:
-        """Write the contents of another file. Unlike `append`, it keeps events that change no stream's state."""
+    def restore(self, salvaged: Sequence[Salvaged]) -> list[Chunk]:
+        """Write the contents of another file. Unlike `append`, it keeps events that change no stream's state.
+
+        Events that were received at the same time become one page.
+        """
         self._admit()
         self._took_in = True
         for part in salvaged:
@@ -445,9 +457,10 @@ class Writer:
             for source, reject in part.rejects:
                 self._write_reject(source, reject)
         fresh = self._fresh(tuple(event for part in salvaged for event in part.events))
-        for event in fresh:
-            self.catalogue.note(event)
-        return self._write_page(fresh) if fresh else None
+        for number, event in enumerate(fresh, self.next):
+            self.catalogue.note(event, number)
+        pages = [tuple(page) for _, page in groupby(fresh, attrgetter("received_at"))]
+        return [self._write_page(page, UNKNOWN) for page in pages]
 
     def _write_memories(self, source: str, memories: dict[str, bytes]) -> None:
         at = epoch(self._clock.now())
@@ -463,11 +476,18 @@ class Writer:
 
     def _news(self, events: tuple[Event, ...]) -> tuple[Event, ...]:
         """The events that are news for the catalogue. The catalogue has noted them."""
-        return tuple([event for event in events if self.catalogue.note(event)])
+        note, number, news = self.catalogue.note, self.next, list[Event]()
+        for event in events:
+            if note(event, number):
+                news.append(event)
+                number += 1
+        return tuple(news)
 
-    def _write_page(self, events: tuple[Event, ...]) -> Chunk:
+    def _write_page(self, events: tuple[Event, ...], origin: Came) -> Chunk:
         chunk = Chunk(self.next, events)
         received_at, blob = epoch(events[0].received_at), lines(events)
+        self._times.note(chunk.first, received_at)
+        put_index(self.connection, chunk.first, events, blob, origin)
         self.connection.execute(
             "INSERT INTO page VALUES (?, ?, ?, ?)", (chunk.first, chunk.end - 1, received_at, blob)
         )
@@ -584,6 +604,7 @@ class Writer:
         connection, young = self.connection, self._clock.young
         full = self._prune_pages(floor, young(retain), PRUNE_STEP)
         full |= self.seen.prune(young(IDS_REMEMBERED), PRUNE_STEP)
+        full |= self._marks.full is None and fill(connection)
         letters = self.purge_dead(older(connection, "dead", "died_at", young(dead)))
         rejects = self.purge_quarantine(older(connection, "quarantine", "received_at", young(quarantine)))
         prune_streams(connection, self.catalogue, self._clock)

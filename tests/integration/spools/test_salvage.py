@@ -143,7 +143,9 @@ def test_an_event_that_does_not_read_back_costs_no_neighbour(large: Path) -> Non
     change(large, "UPDATE page SET events = CAST(events AS BLOB) WHERE first = 51")
     events, damage = salvaged(large)
     assert len(events) == 3250
-    assert damage == ["page 51: 50 events do not read back"]
+    assert damage == ["page 51: its checksum is wrong: its events are left out"]
+    change(large, "DELETE FROM page_index WHERE first = 51")
+    assert salvaged(large) == (events, ["page 51: 50 events do not read back"])
 
 
 # ---------------------------------------------------------------- the commands
@@ -203,7 +205,17 @@ def test_check_finds_a_whole_file_good_and_leaves_it_as_it_was(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("statement", "finding"),
     [
-        ("UPDATE page SET events = x'7b7d' WHERE first = 51", "page 51: an event does not read back"),
+        ("UPDATE page SET events = x'7b7d' WHERE first = 51", "page 51: its checksum is wrong"),
+        ("UPDATE page_index SET crc = 1 WHERE first = 51", "page 51: its checksum is wrong"),
+        (
+            "UPDATE page_index SET ids = x'00' WHERE first = 51",
+            "page 51: its index row does not fit its events",
+        ),
+        (
+            "UPDATE page_index SET oldest = 1 WHERE first = 51",
+            "page 51: its index row does not fit its events",
+        ),
+        ("DELETE FROM page_index WHERE first = 51", "page 51: it has no index row"),
         ("UPDATE page SET last = 99 WHERE first = 51", "page 51: 50 events under the numbers 51 to 99"),
         ("DELETE FROM page WHERE first = 101", "page 151: numbers 101 to 150, which a sink has yet to get"),
         ("UPDATE page SET last = 120 WHERE first = 51", "page 101: its numbers overlap"),
@@ -217,6 +229,14 @@ def test_check_finds_what_breaks_our_own_rules(tmp_path: Path, statement: str, f
     assert examine(file).findings == ()
     change(file, statement)
     assert any(line.startswith(finding) for line in examine(file).findings), examine(file)
+
+
+def test_check_reads_events_without_a_checksum_too(tmp_path: Path) -> None:
+    file = laid(tmp_path, FIXTURES[0])
+    assert examine(file).findings == ()
+    change(file, "UPDATE page SET events = x'7b7d' WHERE first = 51")
+    (finding,) = examine(file).findings
+    assert finding.startswith("page 51: an event does not read back")
 
 
 def test_check_finds_a_damaged_page(tmp_path: Path) -> None:
