@@ -82,11 +82,13 @@ class Replaying(SpoolWorld):
     def test_a_replay_sends_what_it_counted_and_is_done(self, tmp_path: Path, ordered: bool) -> None:
         async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", lambda event: event.stream_id != "hall", ordered)
-            await takes_all(spool, "a", *range(300))
-            await takes_all(spool, "a", *range(300, 310), stream="hall")
-            some = Selection(since=some_event(20).received_at, until=some_event(280).received_at)
+            for n in range(40):
+                await takes_all(spool, "a", n)
+                await spool.append("source", [some_reading(n, stream="hall")])
+                assert await claims_nothing(spool, "a")
+            some = Selection(since=some_event(5).received_at, until=some_event(35).received_at)
             replay = await order(spool, "a", some)
-            expected = [some_event(n) for n in range(300) if some.selects(some_event(n))]
+            expected = [some_event(n) for n in range(5, 35)]
             assert (replay.total, replay.state) == (len(expected), ReplayState.RUNNING)
             assert (await replayed(spool, "a")) == expected
             (after,) = spool.replays.all()
@@ -147,7 +149,8 @@ class Replaying(SpoolWorld):
             assert retried.events == (some_event(20, stream="hall"),)
             backlog = await spool.backlog("a")
             assert (backlog.events, backlog.replaying) == (2, 10)
-            assert backlog.oldest == some_event(20).received_at
+            assert backlog.oldest is not None
+            assert backlog.oldest >= some_event(20).received_at
 
         self._run(tmp_path, scenario)
 
@@ -432,7 +435,7 @@ class ReplayingAfterwards(SpoolWorld):
             await spool.replays.fill("a")
             first = await spool.claim("a", 2)
             await spool.settle(first, [Done(), Retry(after=5, reason="no")])
-            assert (await spool.claim("a", 2)).events
+            await claim_now(spool, "a", 2)
 
         async def after(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything, ordered)
