@@ -92,6 +92,11 @@ def ask_status(stop: Stop, config: Path, json: bool) -> None:
         print_status(row)
 
 
+def print_one(row: "Row", json: bool) -> None:
+    """Print one row: as JSON, or every field on a line of its own."""
+    (_print_json if json else _print_fields)(iter([row]))
+
+
 def _print_json(rows: Iterator["Row"]) -> bool:
     found = False
     for row in rows:
@@ -129,6 +134,8 @@ def _print_fields(rows: Iterator["Row"]) -> bool:
 
 def _nothing(asked: "Request") -> str:
     """The message for an answer without rows."""
+    if asked.verb.value.startswith("replay"):
+        return "no replays"
     what = "dead letters" if asked.verb.value.startswith("dead") else "rejects in quarantine"
     everything = asked.chosen == type(asked.chosen)()
     return f"no {what}" if everything else f"no {what} that match"
@@ -140,6 +147,13 @@ def _end(good: bool, why: str) -> None:
 
 
 # ---------------------------------------------------------------- asking the daemon or the spool file
+
+
+def answered(stop: Stop, config: Path, asked: "Request") -> list["Row"]:
+    """The rows of the answer, for a command that goes on after a failure. Raises `PollerError` or `OSError`."""
+    settings = stored_of(config)
+    stop.give_back()
+    return list(_asked(settings, asked))
 
 
 def _rows(stop: Stop, config: Path, asked: "Request") -> Iterator["Row"]:

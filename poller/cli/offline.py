@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from poller.control import ControlError, OperatorContext
 from poller.core.ports import PushedSource, Source
-from poller.daemon.wiring import build_source, build_spool, event_filter
+from poller.daemon.wiring import attach, build_source, build_spool
 from poller.qcloud.wire.account import Account
 from poller.runtime.clock import Clock, KeepsTime
 from poller.runtime.metrics import Metrics
@@ -25,12 +25,13 @@ async def open_offline(settings: Settings) -> AsyncIterator[OperatorContext]:
         raise ControlError(f"no daemon runs, and there is no spool {path} yet")
     spool = build_spool(settings.spool)
     async with spool:
+        clock = spool.clock if isinstance(spool, KeepsTime) else Clock()
         for name, sink in settings.sinks.items():
-            await spool.attach(name, event_filter(sink.only), ordered=sink.ordered)
+            await attach(spool, name, sink, clock)
         yield OperatorContext(
             settings=settings,
             spool=spool,
-            clock=spool.clock if isinstance(spool, KeepsTime) else Clock(),
+            clock=clock,
             metrics=Metrics(),
             source=lambda name: _source(settings, name),
         )

@@ -183,7 +183,8 @@ async def _to_spool(settings: "Settings", file: Path, found: _Found) -> int:
             typer.echo(f"{error}: stop it first, or use --to", err=True)
             return 1
         for name, sink in settings.sinks.items():
-            await spool.attach(name, lambda event: True, ordered=sink.ordered)
+            start = sink.start.moment(datetime.now(UTC))
+            await spool.attach(name, lambda event: True, ordered=sink.ordered, start=start)
         try:
             for parts in _groups(spool.salvage(file, tuple(settings.sinks)), found):
                 new += await spool.restore(parts)

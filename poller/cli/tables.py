@@ -19,6 +19,7 @@ WIDE = 10_000
 """The width of an output that is no terminal: so no text is cut or folded."""
 SOURCE = ("source", "type", "state", "last_answer", "trouble")
 SINK = ("sink", "type", "state", "backlog", "oldest", "retrying", "dead", "why", "last_error")
+REPLAY = ("replay", "sink", "what", "done", "total", "state")
 _UNITS = ((86400, "d"), (3600, "h"), (60, "m"))
 
 
@@ -60,6 +61,9 @@ def print_status(row: Row) -> None:
     _print(Text(""))
     sinks = [{**one, "sink": one["name"], "oldest": ago(one["oldest"])} for one in _objects(row["sinks"])]
     print_table([{**one, "last_error": _error(one)} for one in sinks], SINK)
+    if replays := _objects(row["replays"]):
+        _print(Text(""))
+        print_table(replays, REPLAY)
 
 
 def _error(sink: Row) -> str | None:

@@ -410,13 +410,15 @@ EVERYTHING = Filter()
 class Backlog(msgspec.Struct, frozen=True, kw_only=True):
     """The pending events of one sink: those not yet settled, retries included.
 
-    `oldest` is when the oldest of them was received; None if there is none.
+    `oldest` is when the oldest of them was received; None if there is none. Replayed events that are queued and not
+    settled are counted in `replaying` only.
     """
 
     events: int
     retrying: int
     dead: int
     oldest: datetime | None
+    replaying: int = 0
 
 
 def in_order(events: Sequence[Event], outcomes: Sequence[Outcome]) -> list[Outcome]:

@@ -9,7 +9,7 @@ from typing import Any, Generic, Self, TypeVar
 from poller.core.ports import Follows, PushedSource, Source
 from poller.core.spool import SpoolAdmin
 from poller.daemon import systemd
-from poller.daemon.wiring import build_sink, build_source, delivery_policy, event_filter
+from poller.daemon.wiring import attach, build_sink, build_source, delivery_policy
 from poller.pipeline.courier import Courier
 from poller.pipeline.intake import Intake
 from poller.pipeline.journal import Journal
@@ -130,7 +130,7 @@ class Components:
         """Attach a sink to the spool, enter it, and make its courier. `begin_sink` starts the courier."""
         self._words.learn(settings)
         sink = build_sink(name, settings, self.accounts)
-        await self._spool.attach(name, event_filter(settings.only), ordered=settings.ordered)
+        await attach(self._spool, name, settings, self._clock)
         served = await Component.enter(sink)
         self._metrics.declare_sink(name)
         courier = Courier(

@@ -12,6 +12,7 @@ import structlog
 from poller import admin, control
 from poller.control import ControlServer, OperatorContext, Request, Row
 from poller.core.errors import PollerError, StorageError, StorageFull
+from poller.core.replays import OPEN
 from poller.core.spool import BeginsAnew, NoticesLoss, Pruned, SpoolAdmin
 from poller.daemon import systemd
 from poller.daemon.components import Component, Components
@@ -24,7 +25,9 @@ from poller.operations.health import Health
 from poller.pipeline import recovery
 from poller.pipeline.journal import Journal
 from poller.pipeline.losses import Losses
+from poller.pipeline.replayer import Replayer
 from poller.pipeline.storage_watch import Placed, StorageWatch
+from poller.qcloud.events.rebuilding import rebuilder
 from poller.qcloud.wire.account import Account
 from poller.runtime import stderr
 from poller.runtime.clock import Clock, KeepsTime
@@ -183,12 +186,18 @@ class Daemon:
             metrics.backlog.labels(sink).set(backlog.events)
             metrics.oldest.labels(sink).set(age)
             metrics.dead_letters.labels(sink).set(backlog.dead)
+            metrics.replay_left.labels(sink).set(self._left_to_replay(sink))
         if isinstance(self.spool, BeginsAnew):
             with suppress(OSError):  # no descriptor is left to look with: what was known stays
                 metrics.spool_files_aside.set(len(self.spool.files_aside()))
         metrics.journal_bytes.set(self.journal.bytes_held)
         for name, account in self.components.accounts.items():
             metrics.clock_skew.labels(name).set(account.skew)
+
+    def _left_to_replay(self, sink: str) -> int:
+        replays = self.spool.replays
+        open_ones = [one for one in replays.all() if one.sink == sink and one.state in OPEN]
+        return sum(one.total - one.queued + replays.unsettled(one) for one in open_ones)
 
     async def _watch_health(self) -> None:
         """Log when the daemon stops being ready, when the parts responsible for that change, and when it is ready
@@ -285,6 +294,7 @@ class Daemon:
             report_progress(self._backlogs, RUNNING_EVERY, LARGE)
             if pushed
             else report_progress(self._backlogs, DRAINING_EVERY, 1),
+            self._replayer().run(),
         )
         keepers = [group.create_task(work) for work in keeping]
         systemd.notify("READY=1")
@@ -320,6 +330,9 @@ class Daemon:
             async with self._changing:  # a reload may be about to start the source of these pages
                 await orphans.step({intake.source.name for intake in self.components.intakes}, self._keys())
             await asyncio.sleep(ADOPT_EVERY)
+
+    def _replayer(self) -> Replayer:
+        return Replayer(self.spool, lambda: self.components.sinks, lambda: rebuilder(self.settings.accounts))
 
     def _keys(self) -> list[str]:
         return [account.key_value for account in self.settings.accounts.values()]

@@ -10,7 +10,7 @@ from typing import Annotated, Final
 import msgspec
 
 from poller.core.errors import PollerError
-from poller.core.model import EVERYTHING, Filter
+from poller.core.model import EVERYTHING, LARGEST_NUMBER, Filter
 from poller.core.selection import ALL_EVENTS, Selection
 
 LARGEST_REQUEST = 1 << 20
@@ -39,13 +39,22 @@ class Verb(StrEnum):
     QUARANTINE_SHOW = "quarantine show"
     QUARANTINE_RETRY = "quarantine retry"
     QUARANTINE_PURGE = "quarantine purge"
+    REPLAY = "replay"
+    REPLAYS = "replays"
+    REPLAYS_PAUSE = "replays pause"
+    REPLAYS_RESUME = "replays resume"
+    REPLAYS_CANCEL = "replays cancel"
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One command.
 
-    `selection` selects events; `chosen` selects dead letters or rejects. `sink` is for `pause` and `resume`; `limit` is
-    the most rows of a list. With `dry`, `reload` changes nothing and returns what it would do.
+    `selection` selects events; `chosen` selects dead letters or rejects. `sink` is for `pause`, `resume` and `replay`;
+    `limit` is the most rows of a list. With `dry`, `reload` changes nothing and returns what it would do, and `replay`
+    only counts.
+
+    `replay` looks at numbers below `below` only, and fails unless it counts `expect` events. `number` is that of a
+    replay.
     """
 
     verb: Verb
@@ -54,6 +63,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     limit: Annotated[int, msgspec.Meta(ge=0, le=MOST_ROWS)] = 100
     sink: str = ""
     dry: bool = False
+    expect: Annotated[int, msgspec.Meta(ge=0, le=LARGEST_NUMBER)] | None = None
+    below: Annotated[int, msgspec.Meta(ge=0, le=LARGEST_NUMBER)] | None = None
+    number: Annotated[int, msgspec.Meta(ge=0, le=LARGEST_NUMBER)] = 0
 
 
 class ReplyLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -9,6 +9,7 @@ from poller import __version__
 from poller.core.model import Backlog
 from poller.operations.health import Condition, Health, examine
 from poller.operations.operator_context import OperatorContext
+from poller.operations.replay import replay_rows
 from poller.operations.requests import Row
 from poller.pipeline.intake import Intake
 
@@ -37,6 +38,7 @@ async def status(context: OperatorContext) -> Row:
             "trouble": health.spool.why or None,
         },
         "journal": _journal(context),
+        "replays": replay_rows(context, only_open=True),
         "sinks": [await _sink(context, health, sink, sink in paused) for sink in context.settings.sinks],
     }
 

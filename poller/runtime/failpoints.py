@@ -57,6 +57,12 @@ POINTS: Final = frozenset(
         "reload.sources_ended",
         "reload.ended",
         "reload.begun",
+        # a replay
+        "replay.ordered",
+        "replay.filled",
+        "replay.queued",
+        "replay.cancelled",
+        "replay.done",
         # what an operator asks, and the end
         "dead.moved",
         "dead.owed",

@@ -69,6 +69,9 @@ class Metrics:
         self.backlog = gauge("backlog_events", "Events owed to a sink.", "sink")
         self.oldest = gauge("oldest_undelivered_seconds", "Age of the oldest event owed to a sink.", "sink")
         self.dead_letters = gauge("dead_letters", "Deliveries that were given up.", "sink")
+        self.replay_left = gauge(
+            "replay_events", "Events of running and paused replays that a sink has yet to get.", "sink"
+        )
         self.sink_paused = gauge(
             "sink_paused", "1 while a sink is paused (by itself or the operator) or disabled.", "sink"
         )
@@ -101,7 +104,14 @@ class Metrics:
 
     def forget_sink(self, sink: str) -> None:
         """Remove the gauges of a sink that is not configured any more. Its counters stay."""
-        for gauge in (self.backlog, self.oldest, self.dead_letters, self.sink_paused, self.sink_ready):
+        for gauge in (
+            self.backlog,
+            self.oldest,
+            self.dead_letters,
+            self.replay_left,
+            self.sink_paused,
+            self.sink_ready,
+        ):
             if (sink,) in gauge._metrics:
                 gauge.remove(sink)
 

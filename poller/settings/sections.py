@@ -29,6 +29,7 @@ from poller.settings.fields import (
     SecretFile,
     Url,
 )
+from poller.settings.start import NOW, Start
 from poller.settings.units import Duration, Rate, Size, duration_between, size_between, wrong
 
 
@@ -90,6 +91,11 @@ class SinkSettings(Section):
         description="How long after its first attempt an event that still fails becomes a dead letter.",
     )
     batch: BatchSettings = Field(default=BatchSettings(), description="How events are put into batches.")
+    start: Start = Field(
+        default=NOW,
+        description="Where a sink starts that the spool does not know yet: earliest (the oldest retained event), now, "
+        "or the first event received at this time or later. An age such as 2h counts from when it is first attached.",
+    )
 
     fetches_pictures: ClassVar[bool] = False
     """Whether the sink fetches pictures by their URLs, so that it needs events with URLs."""

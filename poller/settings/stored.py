@@ -28,7 +28,7 @@ from poller.settings.sections import (
 )
 from poller.settings.yaml import BROKEN
 
-NEEDED: Final = ("only", "order", "batch")
+NEEDED: Final = ("only", "order", "batch", "start")
 """The settings that decide which events of the spool are pending for a sink, and how they are grouped."""
 UNUSED: Final = "unused-in-place-of-a-secret"
 
@@ -36,8 +36,8 @@ UNUSED: Final = "unused-in-place-of-a-secret"
 def load_stored(path: str | os.PathLike[str], environ: Mapping[str, str] = os.environ) -> Settings:
     """The settings without secrets.
 
-    Raises `BadConfiguration` for findings in the spool, in the journal's path, and in `only`, `order` or
-    `batch` of a sink. Accounts have placeholders for their keys; an account that cannot be read is left out.
+    Raises `BadConfiguration` for findings in the spool, in the journal's path, and in `only`, `order`,
+    `batch` or `start` of a sink. Accounts have placeholders for their keys; an account that cannot be read is left out.
     A sink has only the settings that all sinks share. A source has all of its settings if they can be read.
     """
     file = Path(path)
@@ -92,7 +92,9 @@ def _sink_model(kind: str) -> type[SinkSettings]:
     except (PollerError, AttributeError):
         return SinkSettings
     fields: Any = {name: (own[name].annotation, own[name]) for name in NEEDED if name in own}
-    return create_model("SinkSettings", __base__=SinkSettings, **fields)
+    model = create_model("SinkSettings", __base__=SinkSettings, **fields)
+    model.fetches_pictures = getattr(adapter.Settings, "fetches_pictures", False)
+    return model
 
 
 def _source(value: dict[str, object], folder: Path) -> SourceSettings:

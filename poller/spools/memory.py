@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import count, islice
 from operator import itemgetter
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from pydantic import Field
@@ -28,6 +28,7 @@ from poller.core.model import (
     corrected,
     unchanged,
 )
+from poller.core.replays import Replays
 from poller.core.selection import Scan, Selection
 from poller.core.spool import Pruned, SpoolAdmin, Wants
 from poller.runtime.clock import Clock
@@ -35,6 +36,8 @@ from poller.settings import SpoolSettings
 from poller.spools.dispatcher import Dispatcher
 from poller.spools.log_scan import selected
 from poller.spools.ordered_sink_queue import OrderedSinkQueue
+from poller.spools.places import is_replayed
+from poller.spools.replays import ReplayChange, ReplayDesk
 from poller.spools.sink_queue import Changes, Member, SinkQueue, Waiting, revived, waiting_corrected
 from poller.spools.tail import Chunk, Tail
 
@@ -79,6 +82,15 @@ class MemorySpool(SpoolAdmin):
         self._dead_ahead: dict[str, set[int]] = {}
         self._since: dict[str, int] = {}
         """The number from which on each ordered sink has been served in order."""
+        self._replays = ReplayDesk(
+            self._dispatcher,
+            self._clock,
+            scan=self.scan,
+            number_at=self.number_at,
+            dead_ids=self._dead_ids,
+            write=self._write_replay,
+            keep=self._keep,
+        )
 
     async def check_writable(self) -> None:
         """See `Spool.check_writable`."""
@@ -86,19 +98,38 @@ class MemorySpool(SpoolAdmin):
         if waiting >= self._settings.max_events:
             raise StorageFull(f"spool {self.name}: {waiting} events wait")
 
-    async def attach(self, sink: str, wants: Wants, ordered: bool = False) -> None:
+    async def attach(
+        self,
+        sink: str,
+        wants: Wants,
+        ordered: bool = False,
+        *,
+        start: datetime | None = None,
+        replays: int = 1,
+    ) -> None:
         """See `Spool.attach`."""
+        async with self._replays.attaching(sink):
+            await self._attach(sink, wants, ordered, start, replays)
+
+    async def _attach(
+        self, sink: str, wants: Wants, ordered: bool, start: datetime | None, replays: int
+    ) -> None:
         self._keep(*self._dispatcher.release(sink))
-        position = self._positions.setdefault(sink, self._dispatcher.head)
+        new = sink not in self._positions
+        if new:
+            self._positions[sink] = self._dispatcher.head if start is None else await self.number_at(start)
+        position = self._positions[sink]
         waiting = self._waiting.setdefault(sink, {}).values()
         ahead = self._dead_ahead.get(sink, ())
-        since = (
-            self._since.setdefault(sink, self._dispatcher.head) if ordered else self._since.pop(sink, None)
-        )
+        if ordered:
+            since = self._since.setdefault(sink, position if new else self._dispatcher.head)
+        else:
+            since = self._since.pop(sink, 0)
+        more: Any = {"dead_ahead": ahead, "replays": replays}
         self._dispatcher.queues[sink] = (
-            OrderedSinkQueue(sink, wants, position, waiting, self._clock, since=since or 0, dead_ahead=ahead)
+            OrderedSinkQueue(sink, wants, position, waiting, self._clock, since=since, **more)
             if ordered
-            else SinkQueue(sink, wants, position, waiting, self._clock, dead_ahead=ahead)
+            else SinkQueue(sink, wants, position, waiting, self._clock, **more)
         )
 
     async def detach(self, sink: str) -> None:
@@ -135,7 +166,8 @@ class MemorySpool(SpoolAdmin):
 
     def _forget_settled(self) -> None:
         tail = self._dispatcher.tail
-        tail.forget_before(self._dispatcher.floor() - KEPT_SETTLED)
+        needed = min(self._dispatcher.floor(), self._replays.floor())
+        tail.forget_before(needed - KEPT_SETTLED)
         while len(self._origins) > 1 and self._origins[1][0] <= tail.first:
             self._origins.popleft()
 
@@ -225,6 +257,7 @@ class MemorySpool(SpoolAdmin):
             retrying=queue.retrying,
             dead=sum(letter.sink == sink for letter in self._dead.values()),
             oldest=min((at for at in oldest if at is not None), default=None),
+            replaying=queue.replayed.events,
         )
 
     def streams(self) -> list[Stream]:
@@ -234,6 +267,22 @@ class MemorySpool(SpoolAdmin):
     async def recent(self, limit: int) -> list[Event]:
         """See `Spool.recent`."""
         return self._dispatcher.tail.newest(limit)
+
+    @property
+    def replays(self) -> Replays:
+        """See `SpoolAdmin.replays`. A replay ends with the process."""
+        return self._replays
+
+    async def _write_replay(self, change: ReplayChange) -> None:
+        waiting = self._waiting.setdefault(change.replay.sink, {})
+        if change.drop:
+            gone = [id for id, batch in waiting.items() if is_replayed(batch.members[0][0])]
+            for id in gone:
+                del waiting[id]
+        waiting.update((batch.id, batch) for batch in change.put)
+
+    async def _dead_ids(self, sink: str) -> frozenset[str]:
+        return frozenset(letter.event.id for letter in self._dead.values() if letter.sink == sink)
 
     @property
     def head(self) -> int:

@@ -19,7 +19,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import Field
 
@@ -38,6 +38,7 @@ from poller.core.model import (
     Quarantined,
     unchanged,
 )
+from poller.core.replays import Replays
 from poller.core.selection import Scan, Selection
 from poller.core.spool import (
     BeginsAnew,
@@ -66,8 +67,9 @@ from poller.runtime.group_thread import GroupThread
 from poller.settings import ResolvedPath, Size, SpoolSettings, size_between
 from poller.spools.dispatcher import Dispatcher
 from poller.spools.ordered_sink_queue import OrderedSinkQueue
+from poller.spools.replays import ReplayChange, ReplayDesk
 from poller.spools.sink_queue import Changes, Member, SinkQueue
-from poller.spools.sqlite import queries
+from poller.spools.sqlite import queries, replays
 from poller.spools.sqlite.backup import back_up
 from poller.spools.sqlite.clock_file import read_known, write_known
 from poller.spools.sqlite.corrupt_file import files_aside, is_condemned, move_aside
@@ -139,6 +141,15 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
         self._dispatcher = Dispatcher(self._load, Tail(TAIL_BYTES))
         self._flush: asyncio.TimerHandle | None = None
         self._dead: dict[str, int] = {}
+        self._replays = ReplayDesk(
+            self._dispatcher,
+            self._clock,
+            scan=self.scan,
+            number_at=self.number_at,
+            dead_ids=self._dead_ids,
+            write=self._write_replay,
+            keep=self._keep,
+        )
 
     # ------------------------------------------------------------ opening and closing
 
@@ -148,6 +159,7 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
         self._writes.start()
         self._reads.start()
         self._dead = dict(await self._read(queries.count_dead))
+        self._replays.load(await self._read(replays.stored))
         return self
 
     def _open(self) -> None:
@@ -254,15 +266,31 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
         """See `Spool.check_writable`."""
         await self._write(Writer.check_writable)
 
-    async def attach(self, sink: str, wants: Wants, ordered: bool = False) -> None:
+    async def attach(
+        self,
+        sink: str,
+        wants: Wants,
+        ordered: bool = False,
+        *,
+        start: datetime | None = None,
+        replays: int = 1,
+    ) -> None:
         """See `Spool.attach`."""
+        async with self._replays.attaching(sink):
+            await self._attach(sink, wants, ordered, start, replays)
+
+    async def _attach(
+        self, sink: str, wants: Wants, ordered: bool, start: datetime | None, replays: int
+    ) -> None:
         self._keep(*self._dispatcher.release(sink))
-        position, waiting, ahead = await self._write(partial(Writer.attach, sink=sink))
-        since = await self._write(partial(ordered_since, sink=sink, ordered=ordered))
+        position, waiting, ahead, new = await self._write(partial(Writer.attach, sink=sink, start=start))
+        begin = position if new else self._dispatcher.head
+        since = await self._write(partial(ordered_since, sink=sink, ordered=ordered, begin=begin))
+        more: Any = {"dead_ahead": ahead, "replays": replays}
         self._dispatcher.queues[sink] = (
-            SinkQueue(sink, wants, position, waiting, self._clock, dead_ahead=ahead)
+            SinkQueue(sink, wants, position, waiting, self._clock, **more)
             if since is None
-            else OrderedSinkQueue(sink, wants, position, waiting, self._clock, since=since, dead_ahead=ahead)
+            else OrderedSinkQueue(sink, wants, position, waiting, self._clock, since=since, **more)
         )
 
     async def detach(self, sink: str) -> None:
@@ -363,6 +391,18 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
         self._not_dead(Counter({sink: count}))
         return count
 
+    @property
+    def replays(self) -> Replays:
+        """See `SpoolAdmin.replays`."""
+        return self._replays
+
+    async def _write_replay(self, change: ReplayChange) -> None:
+        await self._write(partial(replays.write, change))
+
+    async def _dead_ids(self, sink: str) -> frozenset[str]:
+        await self._write(flush)  # the newest dead letters may not be in the file yet
+        return await self._read(partial(replays.dead_ids, sink))
+
     async def purge_dead(self, numbers: Sequence[int]) -> int:
         """See `Spool.purge_dead`."""
         gone = await self._write(partial(Writer.purge_dead, numbers=list(numbers)))
@@ -415,6 +455,7 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
             retrying=queue.retrying,
             dead=self._dead.get(sink, 0),
             oldest=max((at for at in received if at is not None), key=self._clock.age, default=None),
+            replaying=queue.replayed.events,
         )
 
     @property
@@ -465,7 +506,7 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
         """See `Spool.prune`."""
         step = partial(
             Writer.prune,
-            floor=self._dispatcher.floor(),
+            floor=min(self._dispatcher.floor(), self._replays.floor()),
             retain=self._settings.retain,
             dead=self._settings.retain_dead,
             quarantine=self._settings.retain_quarantine,

@@ -34,6 +34,8 @@ gap
     Pictures that are missing between two pictures of the same task.
 replay
     Events that a sink gets again (`history.Replay`).
+replay_without
+    The ids of events that a replay leaves out, because they waited for the sink or were dead letters.
 tally
     The durable counts of each source and sink.
 """
@@ -82,10 +84,11 @@ CREATE TABLE gap (
 ) WITHOUT ROWID;
 CREATE INDEX gap_age ON gap (to_at);
 CREATE TABLE replay (
-    n INTEGER PRIMARY KEY AUTOINCREMENT, sink TEXT NOT NULL, chosen BLOB NOT NULL, at INTEGER NOT NULL,
+    n INTEGER PRIMARY KEY, sink TEXT NOT NULL, chosen BLOB NOT NULL, at INTEGER NOT NULL,
     until INTEGER NOT NULL, asked_at REAL NOT NULL, total INTEGER NOT NULL, queued INTEGER NOT NULL,
     state TEXT NOT NULL
 );
+CREATE TABLE replay_without (n INTEGER PRIMARY KEY, ids BLOB NOT NULL);
 CREATE TABLE tally (
     owner TEXT NOT NULL, book TEXT NOT NULL, count INTEGER NOT NULL, at REAL NOT NULL, PRIMARY KEY (owner, book)
 ) WITHOUT ROWID;

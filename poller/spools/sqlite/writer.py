@@ -39,6 +39,7 @@ from poller.spools.sqlite.head import HeadFile, Mark, copied_wal, identity
 from poller.spools.sqlite.page_index import CRC, UNKNOWN, Came, came, fill, page_events, put_index
 from poller.spools.sqlite.page_times import PageTimes
 from poller.spools.sqlite.pruning import PRUNE_STEP, Stretches, older, prune_pages, prune_streams
+from poller.spools.sqlite.queries import number_at
 from poller.spools.sqlite.schema import (
     PUT_WAITING,
     VERSION,
@@ -523,21 +524,25 @@ class Writer:
                 ends = (_ahead(sink, 0), _ahead(sink, position))
                 execute("DELETE FROM meta WHERE name >= ? AND name < ?", ends)
 
-    def attach(self, sink: str) -> tuple[int, list[Waiting], list[int]]:
-        """A sink's position, its waiting batches, and the numbers of its dead letters from the position on.
+    def attach(self, sink: str, start: datetime | None) -> tuple[int, list[Waiting], list[int], bool]:
+        """A sink's position, its waiting batches, the numbers of its dead letters from the position on, and whether it
+        is new.
 
-        The position of a new sink is the end of the log.
+        The position of a new sink is that of the first event received at `start` or later; by default the end of the
+        log.
         """
         self._attached.add(sink)
-        self.connection.execute(
-            "INSERT OR IGNORE INTO sink (name, position) VALUES (?, ?)", (sink, self.next)
-        )
+        known = self.connection.execute("SELECT 1 FROM sink WHERE name = ?", (sink,)).fetchone()
+        if known is None:
+            begin = self.next if start is None else number_at(start, self.next, self.connection)
+            self.connection.execute("INSERT INTO sink (name, position) VALUES (?, ?)", (sink, begin))
         position = self.connection.execute("SELECT position FROM sink WHERE name = ?", (sink,)).fetchone()[0]
         rows = self.connection.execute(
             "SELECT id, failed, first_attempt_at, due, history, numbers, events FROM waiting WHERE sink = ?",
             (sink,),
         )
-        return number_of(position), [waiting_of(row) for row in rows], self._numbers_ahead(sink)
+        waiting = [waiting_of(row) for row in rows]
+        return number_of(position), waiting, self._numbers_ahead(sink), known is None
 
     @reads_back
     def _numbers_ahead(self, sink: str) -> list[int]:
@@ -632,13 +637,16 @@ def flush(writer: Writer) -> None:
 
 
 @reads_back
-def ordered_since(writer: Writer, sink: str, ordered: bool) -> int | None:
-    """The number from which on an ordered sink has been served in order; None for a sink without ordering."""
+def ordered_since(writer: Writer, sink: str, ordered: bool, begin: int) -> int | None:
+    """The number from which on an ordered sink has been served in order; None for a sink without ordering.
+
+    A sink that becomes ordered now is served in order from the number `begin` on.
+    """
     name = f"ordered {sink}"
     if not ordered:
         writer.connection.execute("DELETE FROM meta WHERE name = ?", (name,))
         return None
-    writer.connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (name, str(writer.next)))
+    writer.connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (name, str(begin)))
     row = writer.connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
     return int(row[0])
 
