@@ -103,7 +103,7 @@ class Daemon:
             await self.components.open_source(name, source)
         if settings.admin is not None:
             await self._open_admin(stack)
-        await stack.enter_async_context(ControlServer(control_path(settings), self._asked))
+        await stack.enter_async_context(ControlServer(control_path(settings), self._asked, self._tapped))
 
     def _report_damage(self) -> None:
         if isinstance(self.spool, BeginsAnew) and (damage := self.spool.damage) is not None:
@@ -146,6 +146,9 @@ class Daemon:
     def _asked(self, request: Request) -> AsyncGenerator[Row | None, None]:
         return control.answer(self._context(), request)
 
+    def _tapped(self, request: Request) -> AsyncGenerator[bytes, None]:
+        return control.tap(self._context(), request)
+
     def _context(self) -> OperatorContext:
         components = self.components
         return OperatorContext(
@@ -161,6 +164,7 @@ class Daemon:
             journal=self.journal,
             losses=self.losses,
             reload=self.reload,
+            sink={courier.name: courier.sink for courier in components.couriers}.get,
         )
 
     # ------------------------------------------------------------ health

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from poller.core.ports import PushedSource, Source
+from poller.core.ports import PushedSource, Sink, Source
 from poller.core.spool import SpoolAdmin
 from poller.operations.requests import ControlError
 from poller.pipeline.courier import Courier
@@ -43,6 +43,8 @@ class OperatorContext:
     losses: Losses | None = None
     reload: Callable[..., Awaitable[ReloadPlan]] | None = None
     """`Daemon.reload`."""
+    sink: Callable[[str], Sink | None] = lambda name: None
+    """Returns the sink of a name, for what it says of its files; None if the sink is not available."""
 
     @property
     def sink_age_limit(self) -> float:

@@ -14,6 +14,7 @@ from typing import Any, Final, cast
 from pydantic import SecretStr, ValidationError, create_model
 
 from poller.core.errors import BadConfiguration, PollerError
+from poller.core.ports import StoresFiles
 from poller.runtime import plugins
 from poller.settings.reading import DocumentReader, lines, read_values
 from poller.settings.sections import (
@@ -38,7 +39,8 @@ def load_stored(path: str | os.PathLike[str], environ: Mapping[str, str] = os.en
 
     Raises `BadConfiguration` for findings in the spool, in the journal's path, and in `only`, `order` or
     `batch` of a sink. Accounts have placeholders for their keys; an account that cannot be read is left out.
-    A sink has only the settings that all sinks share. A source has all of its settings if they can be read.
+    A sink has only the settings that all sinks share, unless it keeps files (`StoresFiles`). Such a sink and a source
+    have all of their settings if they can be read.
     """
     file = Path(path)
     content, reading, findings = read_values(file, environ)
@@ -46,7 +48,7 @@ def load_stored(path: str | os.PathLike[str], environ: Mapping[str, str] = os.en
         raise BadConfiguration(lines(findings, file))
     spool = reading.adapter(plugins.SPOOLS, content.get("spool"), ("spool",))
     journal = reading.section(JournalSettings, _some(content.get("journal"), ("path",)), ("journal",))
-    sinks = {name: _sink(reading, name, value) for name, value in _named(content, "sinks")}
+    sinks = {name: _sink(reading, name, value, file.parent) for name, value in _named(content, "sinks")}
     if not isinstance(content.get("spool"), dict):
         reading.find(("spool",), "is missing: where events are kept")
     found = [finding for finding in findings if finding.path[:1] == ("spool",)] + reading.findings
@@ -79,10 +81,22 @@ def _kind(value: Mapping[str, object]) -> str:
     return kind if isinstance(kind, str) and kind != BROKEN else "unknown"
 
 
-def _sink(reading: DocumentReader, name: str, value: dict[str, object]) -> SinkSettings | None:
-    """The settings of a sink that all sinks share, with its adapter's defaults."""
+def _sink(reading: DocumentReader, name: str, value: dict[str, object], folder: Path) -> SinkSettings | None:
+    """All settings of a sink that keeps files, else those that all sinks share, with its adapter's defaults."""
+    if (whole := _file_sink(value, folder)) is not None:
+        return whole
     kept = {**_some(value, NEEDED), "type": _kind(value)}
     return reading.section(_sink_model(_kind(value)), kept, ("sinks", name))
+
+
+def _file_sink(value: dict[str, object], folder: Path) -> SinkSettings | None:
+    try:
+        model: Any = plugins.adapter(plugins.SINKS, _kind(value))
+    except PollerError:
+        return None
+    return (
+        cast(SinkSettings, _read(model.Settings, value, folder)) if issubclass(model, StoresFiles) else None
+    )
 
 
 def _sink_model(kind: str) -> type[SinkSettings]:
