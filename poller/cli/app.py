@@ -12,6 +12,7 @@ from poller.cli.look import events, find, latest, streams, tap
 from poller.cli.operate import dead, pause, quarantine, reload, resume, status
 from poller.cli.sandbox import sandbox, seconds, the_platform
 from poller.cli.spool import spool
+from poller.cli.top import top
 from poller.core.errors import StorageLocked
 from poller.daemon.signals import Stop
 
@@ -187,7 +188,7 @@ async def _probe_buckets(settings: "Settings") -> int:
 
 # ---------------------------------------------------------------- the operator's commands
 
-for command in (status, pause, resume, reload, events, find, latest, streams, tap):
+for command in (status, pause, resume, reload, events, find, latest, streams, tap, top):
     app.command(cls=Command)(command)
 app.add_typer(dead)
 app.add_typer(quarantine)
