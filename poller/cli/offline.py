@@ -2,18 +2,14 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
 
 from poller.control import ControlError, OperatorContext
-from poller.core.errors import PollerError
-from poller.core.ports import PushedSource, Sink, Source, StoresFiles
-from poller.daemon.wiring import build_sink, build_source, build_spool
-from poller.operations.sink_filter import event_filter
+from poller.core.ports import PushedSource, Sink, Source
+from poller.daemon.wiring import build_sink, build_source, build_spool, event_filter
 from poller.qcloud.wire.account import Account
-from poller.runtime import plugins
 from poller.runtime.clock import Clock, KeepsTime
 from poller.runtime.metrics import Metrics
-from poller.settings import Settings, SourceSettings
+from poller.settings import Settings, SinkSettings, SourceSettings
 
 
 @asynccontextmanager
@@ -37,7 +33,8 @@ async def open_offline(settings: Settings) -> AsyncIterator[OperatorContext]:
             clock=spool.clock if isinstance(spool, KeepsTime) else Clock(),
             metrics=Metrics(),
             source=lambda name: _source(settings, name),
-            sink=lambda name: _file_sink(settings, name),
+            sink=lambda name: _sink(settings, name),
+            wants=lambda name: event_filter(settings.sinks[name].only),
         )
 
 
@@ -45,25 +42,17 @@ def _source(settings: Settings, name: str) -> Source | PushedSource | None:
     """A source that is only used for its `read`, so neither the source nor its account is entered."""
     if name not in settings.sources:
         return None
-    source = settings.sources[name]
-    accounts = _accounts(settings)
+    source, accounts = settings.sources[name], _accounts(settings)
     if source.account not in accounts or type(source) is SourceSettings:
         return None  # its settings cannot be read: `check` says why
     return build_source(name, source, accounts)
 
 
-def _file_sink(settings: Settings, name: str) -> Sink | None:
-    """A sink that is only asked where it keeps files, so neither the sink nor an account is entered."""
-    if name not in settings.sinks:
+def _sink(settings: Settings, name: str) -> Sink | None:
+    """A sink that is only asked for the paths of its files, so neither the sink nor its accounts are entered."""
+    if name not in settings.sinks or type(settings.sinks[name]) is SinkSettings:
         return None
-    given = settings.sinks[name]
-    try:
-        adapter: Any = plugins.adapter(plugins.SINKS, given.type)
-    except PollerError:
-        return None
-    if not issubclass(adapter, StoresFiles) or not isinstance(given, adapter.Settings):
-        return None  # its settings cannot be read: `check` says why
-    return build_sink(name, given, _accounts(settings))
+    return build_sink(name, settings.sinks[name], _accounts(settings))
 
 
 def _accounts(settings: Settings) -> Mapping[str, Account]:

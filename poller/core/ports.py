@@ -171,9 +171,12 @@ class Sink(Port, Protocol):
 
 @runtime_checkable
 class StoresFiles(Protocol):
-    """What a sink implements besides if it keeps a file for each event."""
+    """What a sink implements besides if it stores each event as a file on this machine."""
 
     @abstractmethod
-    def path_of(self, event: Event) -> Path:
-        """Where the sink keeps the file of an event, whether or not it is there yet."""
+    def path_of(self, event: Event) -> Path | None:
+        """Where the file of an event lies once the event is delivered; None for an event that gets no file.
+
+        Does no I/O. Also called before the sink is entered.
+        """
         ...

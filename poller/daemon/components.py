@@ -9,8 +9,7 @@ from typing import Any, Generic, Self, TypeVar
 from poller.core.ports import Follows, PushedSource, Source
 from poller.core.spool import SpoolAdmin
 from poller.daemon import systemd
-from poller.daemon.wiring import build_sink, build_source, delivery_policy
-from poller.operations.sink_filter import event_filter
+from poller.daemon.wiring import build_sink, build_source, delivery_policy, event_filter
 from poller.pipeline.courier import Courier
 from poller.pipeline.intake import Intake
 from poller.pipeline.journal import Journal

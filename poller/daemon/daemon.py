@@ -17,7 +17,7 @@ from poller.daemon import systemd
 from poller.daemon.components import Component, Components
 from poller.daemon.reload import Changeover, ReloadPlan, new_accounts, plan
 from poller.daemon.signals import Stop
-from poller.daemon.wiring import build_spool, control_path, journal_path
+from poller.daemon.wiring import build_spool, control_path, event_filter, journal_path
 from poller.operations import health
 from poller.operations.health import Health
 from poller.pipeline import recovery
@@ -157,6 +157,7 @@ class Daemon:
             clock=self._clock,
             metrics=self.metrics,
             source=components.source_parts.get,
+            sink={courier.name: courier.sink for courier in components.couriers}.get,
             running=True,
             intakes=components.intakes,
             push_intakes=components.push_intakes,
@@ -164,7 +165,7 @@ class Daemon:
             journal=self.journal,
             losses=self.losses,
             reload=self.reload,
-            sink={courier.name: courier.sink for courier in components.couriers}.get,
+            wants=lambda name: event_filter(self.settings.sinks[name].only),
         )
 
     # ------------------------------------------------------------ health

@@ -1,17 +1,20 @@
-"""From settings to parts: the adapter and the delivery policy of a sink, and the paths of files."""
+"""From settings to parts: the adapter, the filter and the delivery policy of a sink, and the paths of files."""
 
+import fnmatch
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from poller import control
+from poller.core.model import Event
 from poller.core.ports import PushedSource, Sink, Source
-from poller.core.spool import SpoolAdmin
+from poller.core.spool import SpoolAdmin, Wants
 from poller.pipeline.courier import Terms
 from poller.pipeline.retry import RetryPolicy
 from poller.qcloud.wire.account import Account
 from poller.qcloud.wire.excerpts import excerpt
 from poller.runtime import plugins
-from poller.settings import Settings, SinkSettings, SourceSettings, SpoolSettings
+from poller.settings import Only, Settings, SinkSettings, SourceSettings, SpoolSettings
 
 
 def build_source(
@@ -50,6 +53,21 @@ def control_path(settings: Settings) -> Path:
     """The path of the control socket: beside the spool, or beside the journal if the spool has no file."""
     spool = getattr(settings.spool, "path", None)
     return control.socket_path(spool if isinstance(spool, Path) else journal_path(settings))
+
+
+def event_filter(only: Only | None) -> Wants:
+    """A predicate for the events that pass the `only` of a sink."""
+    if only is None:
+        return lambda event: True
+    kinds = None if only.kinds is None else frozenset(only.kinds)
+    streams = None if only.streams is None else re.compile("|".join(map(fnmatch.translate, only.streams)))
+
+    def wanted(event: Event) -> bool:
+        if kinds is not None and event.kind not in kinds:
+            return False
+        return streams is None or streams.match(event.stream_id) is not None
+
+    return wanted
 
 
 def delivery_policy(settings: SinkSettings, words: Callable[[bytes | str], str] = excerpt) -> Terms:

@@ -1,22 +1,20 @@
 """The operator's commands that look at the log: events, single pictures, and streams."""
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from poller.core.catalogue import Stream
-from poller.core.errors import SinkError
 from poller.core.model import Event
 from poller.core.ports import StoresFiles
 from poller.core.selection import Numbered, Selection
 from poller.core.spool import SpoolAdmin
 from poller.operations.operator_context import OperatorContext
 from poller.operations.requests import ControlError, Request, Row, Verb
-from poller.operations.sink_filter import event_filter
 from poller.operations.status import status
 
 Rows = AsyncGenerator[Row | None, None]
@@ -176,15 +174,12 @@ async def _picture(context: OperatorContext, numbered: Numbered) -> Row:
 
 def _files(context: OperatorContext, event: Event) -> Iterator[Row]:
     """Where each sink that keeps files keeps that of an event."""
-    for name, settings in context.settings.sinks.items():
+    for name in context.settings.sinks:
         sink = context.sink(name)
-        if isinstance(sink, StoresFiles) and event_filter(settings.only)(event):
-            try:
-                path: Path = sink.path_of(event)
-                there = path.exists()
-            except (SinkError, OSError):
-                continue
-            yield {"sink": name, "path": str(path), "there": there}
+        if not isinstance(sink, StoresFiles) or not context.wants(name)(event):
+            continue
+        if (path := sink.path_of(event)) is not None:
+            yield {"sink": name, "path": str(path), "there": os.path.exists(path)}
 
 
 def _shifted(at: datetime, seconds: float) -> datetime:

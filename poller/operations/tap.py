@@ -16,7 +16,6 @@ from poller.core.selection import ALL_EVENTS, Numbered
 from poller.core.spool import SpoolAdmin
 from poller.operations.operator_context import OperatorContext
 from poller.operations.requests import Request
-from poller.operations.sink_filter import event_filter
 
 STEP: Final = 500
 """The most events of one step. They are all that a tap holds in memory."""
@@ -88,7 +87,7 @@ def chooser(context: OperatorContext, request: Request) -> Callable[[Event], boo
     """Whether an event is to be reported; None for every event."""
     for sink in request.sinks:
         context.known_sink(sink)
-    wanted = [event_filter(context.settings.sinks[sink].only) for sink in sorted(request.sinks)]
+    wanted = [context.wants(sink) for sink in sorted(request.sinks)]
     streams, selection = request.streams, request.selection
     if not wanted and not streams and selection == ALL_EVENTS:
         return None

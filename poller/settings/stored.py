@@ -14,7 +14,6 @@ from typing import Any, Final, cast
 from pydantic import SecretStr, ValidationError, create_model
 
 from poller.core.errors import BadConfiguration, PollerError
-from poller.core.ports import StoresFiles
 from poller.runtime import plugins
 from poller.settings.reading import DocumentReader, lines, read_values
 from poller.settings.sections import (
@@ -39,8 +38,7 @@ def load_stored(path: str | os.PathLike[str], environ: Mapping[str, str] = os.en
 
     Raises `BadConfiguration` for findings in the spool, in the journal's path, and in `only`, `order` or
     `batch` of a sink. Accounts have placeholders for their keys; an account that cannot be read is left out.
-    A sink has only the settings that all sinks share, unless it keeps files (`StoresFiles`). Such a sink and a source
-    have all of their settings if they can be read.
+    A sink or a source has all of its settings if they can be read, a sink else those that all sinks share.
     """
     file = Path(path)
     content, reading, findings = read_values(file, environ)
@@ -82,21 +80,15 @@ def _kind(value: Mapping[str, object]) -> str:
 
 
 def _sink(reading: DocumentReader, name: str, value: dict[str, object], folder: Path) -> SinkSettings | None:
-    """All settings of a sink that keeps files, else those that all sinks share, with its adapter's defaults."""
-    if (whole := _file_sink(value, folder)) is not None:
-        return whole
+    """The settings of a sink, or only those that all sinks share, with its adapter's defaults."""
     kept = {**_some(value, NEEDED), "type": _kind(value)}
-    return reading.section(_sink_model(_kind(value)), kept, ("sinks", name))
-
-
-def _file_sink(value: dict[str, object], folder: Path) -> SinkSettings | None:
+    shared = reading.section(_sink_model(_kind(value)), kept, ("sinks", name))
     try:
         model: Any = plugins.adapter(plugins.SINKS, _kind(value))
-    except PollerError:
-        return None
-    return (
-        cast(SinkSettings, _read(model.Settings, value, folder)) if issubclass(model, StoresFiles) else None
-    )
+        whole: SinkSettings | None = _read(model.Settings, value, folder)
+    except (PollerError, AttributeError):
+        return shared
+    return shared if shared is None else whole or shared
 
 
 def _sink_model(kind: str) -> type[SinkSettings]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from poller.core.model import Event, RawPage
 from poller.daemon.daemon import Daemon
 from poller.daemon.signals import Stop
-from poller.operations.sink_filter import event_filter
+from poller.daemon.wiring import event_filter
 from poller.pipeline.journal import Journal
 from poller.sandbox import Customer, Load, Options, Sandbox
 from poller.settings import Only, load

@@ -109,16 +109,22 @@ class Download(Sink, StoresFiles):
                 failures |= await self._in_thread(self._keep, arrived)
         _report(failures, events)
 
-    def path_of(self, event: Event) -> Path:
-        """See `StoresFiles.path_of`. Raises `Rejected` for an event whose picture the sink does not fetch."""
-        layout = msgspec.structs.replace(self._layout, folds=self._store.folds)
-        place = layout.place(event, vet(event.url, self._hosts).path)
+    def path_of(self, event: Event) -> Path | None:
+        """See `StoresFiles.path_of`."""
+        try:
+            target = vet(event.url, self._hosts)
+        except SinkError:
+            return None
+        place = self._layout_here().place(event, target.path)
         return self._settings.directory.joinpath(*place.folders, place.name)
+
+    def _layout_here(self) -> Layout:
+        return msgspec.structs.replace(self._layout, folds=self._store.folds)
 
     def _keep(self, arrived: Sequence[tuple[Event, Target, Arrived]]) -> dict[str, SinkError]:
         failures: dict[str, SinkError] = {}
         files: list[File] = []
-        layout = msgspec.structs.replace(self._layout, folds=self._store.folds)
+        layout = self._layout_here()
         for event, target, came in arrived:
             try:
                 picture = came.picture()

@@ -14,6 +14,7 @@ from poller.core.catalogue import Stream
 from poller.core.model import Event, ParsedPage, PollOutcome
 from poller.core.ports import Sink
 from poller.core.selection import Selection
+from poller.daemon.wiring import event_filter
 from poller.operations.look import attention
 from poller.runtime.metrics import Metrics
 from poller.settings import load
@@ -53,6 +54,7 @@ def run(folder: Path, scenario: Scenario) -> None:
                 metrics=Metrics(),
                 source=lambda name: None,
                 sink={"archive": archive}.get,
+                wants=lambda name: event_filter(settings.sinks[name].only),
             )
             await scenario(context, spool, clock)
 

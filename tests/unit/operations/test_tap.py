@@ -11,6 +11,7 @@ from poller.control import ControlError, EventRow, OperatorContext, Request, Ver
 from poller.core.model import ParsedPage, PollOutcome
 from poller.core.selection import Selection
 from poller.core.spool import SpoolAdmin
+from poller.daemon.wiring import event_filter
 from poller.operations.requests import read_event_line
 from poller.runtime.metrics import Metrics
 from poller.settings import Settings, load
@@ -54,7 +55,13 @@ def _spool(folder: Path, engine: str, clock: ManualClock) -> SpoolAdmin:
 
 def _context(settings: Settings, spool: SpoolAdmin, clock: ManualClock) -> OperatorContext:
     return OperatorContext(
-        settings=settings, spool=spool, clock=clock, metrics=Metrics(), source=lambda name: None, running=True
+        settings=settings,
+        spool=spool,
+        clock=clock,
+        metrics=Metrics(),
+        source=lambda name: None,
+        running=True,
+        wants=lambda name: event_filter(settings.sinks[name].only),
     )
 
 
