@@ -8,10 +8,12 @@ import typer
 
 from poller import __version__
 from poller.cli.common import Command, Config, Doubts, Exit, Group, duration, in_loop, settings_of
+from poller.cli.look import events, find, latest, streams, tap
 from poller.cli.operate import dead, pause, quarantine, reload, resume, status
 from poller.cli.replay import replay, replays
 from poller.cli.sandbox import sandbox, seconds, the_platform
 from poller.cli.spool import spool
+from poller.cli.top import top
 from poller.core.errors import StorageLocked
 from poller.daemon.signals import Stop
 
@@ -187,7 +189,7 @@ async def _probe_buckets(settings: "Settings") -> int:
 
 # ---------------------------------------------------------------- the operator's commands
 
-for command in (status, pause, resume, reload, replay, replays):
+for command in (status, pause, resume, reload, replay, replays, events, find, latest, streams, tap, top):
     app.command(cls=Command)(command)
 app.add_typer(dead)
 app.add_typer(quarantine)

@@ -4,14 +4,15 @@ import base64
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from poller.cli.common import Command, Config, Group, code_of, fail, in_loop, stored_of, time_ago
+from poller.cli.common import Command, Config, Group, code_of, fail, in_loop, stored_of
+from poller.cli.times import Since, Utc, span
 from poller.core.errors import StorageError, StorageFull, StorageLocked
 
 if TYPE_CHECKING:
@@ -25,13 +26,6 @@ Kinds = Annotated[
     list[str] | None,
     typer.Option(
         "--kind", metavar="KIND", help="Only events of this kind, such as screenshot; may be repeated."
-    ),
-]
-Since = Annotated[
-    str | None,
-    typer.Option(
-        metavar="DURATION|TIME",
-        help="Only events received in this time (2h, 3d), or since this moment (2026-01-31T12:00:00Z).",
     ),
 ]
 
@@ -83,11 +77,11 @@ def backup(
 
 
 @spool.command(cls=Command)
-def export(config: Config, kind: Kinds = None, since: Since = None) -> None:
+def export(config: Config, kind: Kinds = None, since: Since = None, utc: Utc = False) -> None:
     """Print the events in the spool as CloudEvents, one a line. Works beside a running daemon."""
-    moment = None if since is None else _moment(since)
+    first = span(since, None, utc).since
     try:
-        _print(_spool(stored_of(config)).export(frozenset(kind or ()), moment), sys.stdout.buffer)
+        _print(_spool(stored_of(config)).export(frozenset(kind or ()), first), sys.stdout.buffer)
     except StorageError as error:
         fail(str(error), code_of(error))
 
@@ -119,18 +113,6 @@ def _spool(settings: "Settings") -> "KeptInFile":
     if not isinstance(spool, KeptInFile):
         fail(f"a spool of type {settings.spool.type} has no file to look after")
     return spool
-
-
-def _moment(text: str) -> datetime:
-    with suppress(typer.BadParameter):
-        return time_ago(text, "--since")
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(
-            f"write a duration (2h, 3d) or a time (2026-01-31T12:00:00Z), not {text!r}", param_hint="--since"
-        ) from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _print(lines: Iterator[bytes], out: BinaryIO) -> None:

@@ -19,7 +19,7 @@ from poller.daemon.components import Component, Components
 from poller.daemon.progress import DRAINING_EVERY, LARGE, RUNNING_EVERY, report_progress
 from poller.daemon.reload import Changeover, ReloadPlan, new_accounts, plan
 from poller.daemon.signals import Stop
-from poller.daemon.wiring import build_spool, control_path, journal_path
+from poller.daemon.wiring import build_spool, control_path, event_filter, journal_path
 from poller.operations import health
 from poller.operations.health import Health
 from poller.pipeline import recovery
@@ -107,7 +107,7 @@ class Daemon:
             await self.components.open_source(name, source)
         if settings.admin is not None:
             await self._open_admin(stack)
-        await stack.enter_async_context(ControlServer(control_path(settings), self._asked))
+        await stack.enter_async_context(ControlServer(control_path(settings), self._asked, self._tapped))
 
     def _report_damage(self) -> None:
         if isinstance(self.spool, BeginsAnew) and (damage := self.spool.damage) is not None:
@@ -150,6 +150,9 @@ class Daemon:
     def _asked(self, request: Request) -> AsyncGenerator[Row | None, None]:
         return control.answer(self._context(), request)
 
+    def _tapped(self, request: Request) -> AsyncGenerator[bytes, None]:
+        return control.tap(self._context(), request)
+
     def _context(self) -> OperatorContext:
         components = self.components
         return OperatorContext(
@@ -158,6 +161,7 @@ class Daemon:
             clock=self._clock,
             metrics=self.metrics,
             source=components.source_parts.get,
+            sink={courier.name: courier.sink for courier in components.couriers}.get,
             running=True,
             intakes=components.intakes,
             push_intakes=components.push_intakes,
@@ -165,6 +169,7 @@ class Daemon:
             journal=self.journal,
             losses=self.losses,
             reload=self.reload,
+            wants=lambda name: event_filter(self.settings.sinks[name].only),
         )
 
     # ------------------------------------------------------------ health

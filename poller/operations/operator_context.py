@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from poller.core.ports import PushedSource, Source
-from poller.core.spool import SpoolAdmin
+from poller.core.spool import SpoolAdmin, Wants
 from poller.operations.requests import ControlError
 from poller.pipeline.courier import Courier
 from poller.pipeline.intake import Intake
@@ -35,6 +35,8 @@ class OperatorContext:
     metrics: Metrics
     source: Callable[[str], Source | PushedSource | None]
     """Returns the source of a name, for its `read`; None if the source is not available."""
+    sink: Callable[[str], object | None] = lambda name: None
+    """Returns the sink of a name, entered or not; None if it is not available. Only for what needs no I/O."""
     running: bool = False
     intakes: Sequence[Intake] = ()
     push_intakes: Sequence[PushIntake] = ()
@@ -43,6 +45,8 @@ class OperatorContext:
     losses: Losses | None = None
     reload: Callable[..., Awaitable[ReloadPlan]] | None = None
     """`Daemon.reload`."""
+    wants: Callable[[str], Wants] = lambda name: lambda event: True
+    """Returns the filter of a configured sink."""
 
     @property
     def sink_age_limit(self) -> float:

@@ -18,6 +18,7 @@ from poller.core.model import DeadLetter, Filter, ParsedPage, Quarantined, RawPa
 from poller.core.ports import PushedSource, Source
 from poller.core.spool import SpoolAdmin
 from poller.operations import replay
+from poller.operations.look import LOOK
 from poller.operations.masking import bytes_shown, masked, public_form
 from poller.operations.operator_context import OperatorContext
 from poller.operations.requests import MOST_ROWS, ControlError, Request, Row, Verb
@@ -285,4 +286,5 @@ _VERBS: dict[Verb, Callable[[OperatorContext, Request], Rows]] = {
     Verb.QUARANTINE_RETRY: _quarantine_retry,
     Verb.QUARANTINE_PURGE: partial(_purge, _REJECTS),
     **replay.VERBS,
+    **LOOK,
 }

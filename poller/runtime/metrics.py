@@ -102,6 +102,14 @@ class Metrics:
         counter = self.log_lines_dropped
         counter.inc(max(0, total - counter._value.get()))
 
+    def polled(self) -> dict[str, float]:
+        """How many polls each source has sent since the start of the process."""
+        return _summed(self.polls, "source")
+
+    def delivered(self) -> dict[str, float]:
+        """How many events each sink has taken since the start of the process."""
+        return _summed(self.deliveries, "sink", outcome="done")
+
     def forget_sink(self, sink: str) -> None:
         """Remove the gauges of a sink that is not configured any more. Its counters stay."""
         for gauge in (
@@ -123,3 +131,13 @@ class Metrics:
 
     def _gauge(self, name: str, says: str, *labels: str) -> Gauge:
         return Gauge(f"poller_{name}", says, labels, registry=self.registry)
+
+
+def _summed(counter: Counter, by: str, **having: str) -> dict[str, float]:
+    """The sums of a counter by one label, over the samples that have these labels."""
+    found: dict[str, float] = {}
+    for metric in counter.collect():
+        for sample in metric.samples:
+            if sample.name.endswith("_total") and having.items() <= sample.labels.items():
+                found[sample.labels[by]] = found.get(sample.labels[by], 0.0) + sample.value
+    return found

@@ -66,6 +66,7 @@ from poller.runtime.failpoints import reached
 from poller.runtime.group_thread import GroupThread
 from poller.settings import ResolvedPath, Size, SpoolSettings, size_between
 from poller.spools.dispatcher import Dispatcher
+from poller.spools.log_scan import scan_tail
 from poller.spools.ordered_sink_queue import OrderedSinkQueue
 from poller.spools.replays import ReplayChange, ReplayDesk
 from poller.spools.sink_queue import Changes, Member, SinkQueue
@@ -471,6 +472,8 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
         self, chosen: Selection, start: int | None, limit: int, *, newest_first: bool = False
     ) -> Scan:
         """See `SpoolHistory.scan`."""
+        if not newest_first and (step := scan_tail(self._dispatcher.tail, self.head, chosen, start, limit)):
+            return step
         return await self._read(partial(scan, chosen, start, limit, newest_first))
 
     async def origin(self, number: int) -> Origin | None:

@@ -37,9 +37,8 @@ from poller.spools.sqlite.corrupt_file import CORRUPT, condemn
 from poller.spools.sqlite.dead_letters import dead_letters, purge_dead, requeue_dead
 from poller.spools.sqlite.head import HeadFile, Mark, copied_wal, identity
 from poller.spools.sqlite.page_index import CRC, UNKNOWN, Came, came, fill, page_events, put_index
-from poller.spools.sqlite.page_times import PageTimes
+from poller.spools.sqlite.page_times import PageTimes, number_at
 from poller.spools.sqlite.pruning import PRUNE_STEP, Stretches, older, prune_pages, prune_streams
-from poller.spools.sqlite.queries import number_at
 from poller.spools.sqlite.schema import (
     PUT_WAITING,
     VERSION,
