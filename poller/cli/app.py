@@ -11,6 +11,7 @@ from poller.cli.common import Command, Config, Doubts, Exit, Group, duration, in
 from poller.cli.operate import dead, pause, quarantine, reload, resume, status
 from poller.cli.sandbox import sandbox, seconds, the_platform
 from poller.cli.spool import spool
+from poller.cli.trace import trace
 from poller.core.errors import StorageLocked
 from poller.daemon.signals import Stop
 
@@ -188,6 +189,7 @@ async def _probe_buckets(settings: "Settings") -> int:
 
 for command in (status, pause, resume, reload):
     app.command(cls=Command)(command)
+app.command(cls=Command)(trace)
 app.add_typer(dead)
 app.add_typer(quarantine)
 app.add_typer(spool)

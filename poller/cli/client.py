@@ -92,6 +92,14 @@ def ask_status(stop: Stop, config: Path, json: bool) -> None:
         print_status(row)
 
 
+def answer_to(stop: Stop, config: Path, asked: "Request", json: bool) -> list["Row"]:
+    """All rows of the answer. With `json` they are printed."""
+    rows = list(_rows(stop, config, asked))
+    if json:
+        _print_json(iter(rows))
+    return rows
+
+
 def _print_json(rows: Iterator["Row"]) -> bool:
     found = False
     for row in rows:

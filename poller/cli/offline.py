@@ -4,12 +4,12 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from poller.control import ControlError, OperatorContext
-from poller.core.ports import PushedSource, Source
-from poller.daemon.wiring import build_source, build_spool, event_filter
+from poller.core.ports import PushedSource, Sink, Source
+from poller.daemon.wiring import build_sink, build_source, build_spool, event_filter
 from poller.qcloud.wire.account import Account
 from poller.runtime.clock import Clock, KeepsTime
 from poller.runtime.metrics import Metrics
-from poller.settings import Settings, SourceSettings
+from poller.settings import Settings, SinkSettings, SourceSettings
 
 
 @asynccontextmanager
@@ -33,6 +33,7 @@ async def open_offline(settings: Settings) -> AsyncIterator[OperatorContext]:
             clock=spool.clock if isinstance(spool, KeepsTime) else Clock(),
             metrics=Metrics(),
             source=lambda name: _source(settings, name),
+            sink=lambda name: _sink(settings, name),
         )
 
 
@@ -40,10 +41,18 @@ def _source(settings: Settings, name: str) -> Source | PushedSource | None:
     """A source that is only used for its `read`, so neither the source nor its account is entered."""
     if name not in settings.sources:
         return None
-    source = settings.sources[name]
-    accounts: Mapping[str, Account] = {
-        account: Account(account, given) for account, given in settings.accounts.items()
-    }
+    source, accounts = settings.sources[name], _accounts(settings)
     if source.account not in accounts or type(source) is SourceSettings:
         return None  # its settings cannot be read: `check` says why
     return build_source(name, source, accounts)
+
+
+def _sink(settings: Settings, name: str) -> Sink | None:
+    """A sink that is only asked for the paths of its files, so neither the sink nor its accounts are entered."""
+    if name not in settings.sinks or type(settings.sinks[name]) is SinkSettings:
+        return None
+    return build_sink(name, settings.sinks[name], _accounts(settings))
+
+
+def _accounts(settings: Settings) -> Mapping[str, Account]:
+    return {account: Account(account, given) for account, given in settings.accounts.items()}

@@ -56,14 +56,15 @@ class Stage(StrEnum):
     IN_HAND = "in hand"
     RETRYING = "retrying"
     DEAD = "dead"
+    UNWANTED = "not wanted"
     SETTLED = "settled"
 
 
 class SinkProgress(msgspec.Struct, frozen=True, kw_only=True):
     """How an event stands for one sink.
 
-    stage:    `SETTLED` also covers an event that the sink did not want, that came before the sink, or whose dead letter
-              was purged
+    stage:    `UNWANTED` by the filter that the sink has now; `SETTLED` also covers an event that came before the sink,
+              or whose dead letter was purged
     attempts: how many attempts have failed, without those that only asked for a wait
     due:      when the next attempt is due; None if the event does not wait for a retry
     history:  the last ten failed attempts
@@ -188,6 +189,11 @@ class SpoolHistory(Protocol):
 
         The clock may have jumped: the answer is the first number from which on nothing earlier was received.
         """
+        ...
+
+    @abstractmethod
+    async def origin(self, number: int) -> Origin | None:
+        """Where the event of this number came from; None for an event that is not in the log."""
         ...
 
     @abstractmethod

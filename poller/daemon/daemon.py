@@ -81,6 +81,7 @@ class Daemon:
         self.spool = await stack.enter_async_context(build_spool(settings.spool))
         if isinstance(self.spool, KeepsTime):
             self._clock = self.spool.clock
+        self.losses.record_in(self.spool.count_loss)
         self._report_damage()
         journal = Journal(journal_path(settings), settings.journal.size)
         self.journal = await stack.enter_async_context(journal)
@@ -154,6 +155,7 @@ class Daemon:
             clock=self._clock,
             metrics=self.metrics,
             source=components.source_parts.get,
+            sink={courier.name: courier.sink for courier in components.couriers}.get,
             running=True,
             intakes=components.intakes,
             push_intakes=components.push_intakes,

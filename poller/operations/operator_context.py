@@ -35,6 +35,8 @@ class OperatorContext:
     metrics: Metrics
     source: Callable[[str], Source | PushedSource | None]
     """Returns the source of a name, for its `read`; None if the source is not available."""
+    sink: Callable[[str], object | None] = lambda name: None
+    """Returns the sink of a name, entered or not; None if it is not available. Only for what needs no I/O."""
     running: bool = False
     intakes: Sequence[Intake] = ()
     push_intakes: Sequence[PushIntake] = ()

@@ -11,7 +11,7 @@ import msgspec
 
 from poller.core.errors import PollerError
 from poller.core.model import EVERYTHING, Filter
-from poller.core.selection import ALL_EVENTS, Selection
+from poller.core.selection import ALL_EVENTS, Aware, Selection
 
 LARGEST_REQUEST = 1 << 20
 MOST_ROWS = 10_000
@@ -39,13 +39,15 @@ class Verb(StrEnum):
     QUARANTINE_SHOW = "quarantine show"
     QUARANTINE_RETRY = "quarantine retry"
     QUARANTINE_PURGE = "quarantine purge"
+    TRACE = "trace"
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One command.
 
     `selection` selects events; `chosen` selects dead letters or rejects. `sink` is for `pause` and `resume`; `limit` is
-    the most rows of a list. With `dry`, `reload` changes nothing and returns what it would do.
+    the most rows of a list. With `dry`, `reload` changes nothing and returns what it would do. `trace` is about the
+    event with this id or file name, or about the last picture that the stream of `selection` had at a moment.
     """
 
     verb: Verb
@@ -54,6 +56,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     limit: Annotated[int, msgspec.Meta(ge=0, le=MOST_ROWS)] = 100
     sink: str = ""
     dry: bool = False
+    event: str = ""
+    at: Aware | None = None
 
 
 class ReplyLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

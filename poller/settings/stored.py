@@ -38,7 +38,7 @@ def load_stored(path: str | os.PathLike[str], environ: Mapping[str, str] = os.en
 
     Raises `BadConfiguration` for findings in the spool, in the journal's path, and in `only`, `order` or
     `batch` of a sink. Accounts have placeholders for their keys; an account that cannot be read is left out.
-    A sink has only the settings that all sinks share. A source has all of its settings if they can be read.
+    A sink or a source has all of its settings if they can be read, a sink else those that all sinks share.
     """
     file = Path(path)
     content, reading, findings = read_values(file, environ)
@@ -46,7 +46,7 @@ def load_stored(path: str | os.PathLike[str], environ: Mapping[str, str] = os.en
         raise BadConfiguration(lines(findings, file))
     spool = reading.adapter(plugins.SPOOLS, content.get("spool"), ("spool",))
     journal = reading.section(JournalSettings, _some(content.get("journal"), ("path",)), ("journal",))
-    sinks = {name: _sink(reading, name, value) for name, value in _named(content, "sinks")}
+    sinks = {name: _sink(reading, name, value, file.parent) for name, value in _named(content, "sinks")}
     if not isinstance(content.get("spool"), dict):
         reading.find(("spool",), "is missing: where events are kept")
     found = [finding for finding in findings if finding.path[:1] == ("spool",)] + reading.findings
@@ -79,10 +79,16 @@ def _kind(value: Mapping[str, object]) -> str:
     return kind if isinstance(kind, str) and kind != BROKEN else "unknown"
 
 
-def _sink(reading: DocumentReader, name: str, value: dict[str, object]) -> SinkSettings | None:
-    """The settings of a sink that all sinks share, with its adapter's defaults."""
+def _sink(reading: DocumentReader, name: str, value: dict[str, object], folder: Path) -> SinkSettings | None:
+    """The settings of a sink, or only those that all sinks share, with its adapter's defaults."""
     kept = {**_some(value, NEEDED), "type": _kind(value)}
-    return reading.section(_sink_model(_kind(value)), kept, ("sinks", name))
+    shared = reading.section(_sink_model(_kind(value)), kept, ("sinks", name))
+    try:
+        model: Any = plugins.adapter(plugins.SINKS, _kind(value))
+        whole: SinkSettings | None = _read(model.Settings, value, folder)
+    except (PollerError, AttributeError):
+        return shared
+    return shared if shared is None else whole or shared
 
 
 def _sink_model(kind: str) -> type[SinkSettings]:

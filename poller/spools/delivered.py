@@ -27,7 +27,7 @@ WIDEST_HOLE = 512
 class Settled(msgspec.Struct, frozen=True, kw_only=True):
     """The events that one settlement delivered.
 
-    numbers: their numbers in the log
+    numbers: their numbers in the log, ascending
     ids:     instead of numbers, the ids of retried dead letters
     took:    seconds from claim to settlement
     """
@@ -98,16 +98,18 @@ def rows(settled: Iterable[tuple[str, Settled]]) -> list[Delivered]:
 
 
 def _runs(numbers: Sequence[int]) -> list[Run]:
-    """Numbers, all different, as runs of consecutive ones, none longer than a row."""
-    first, last = min(numbers), max(numbers)
+    """Ascending numbers as runs of consecutive ones, none longer than a row."""
+    first, last = numbers[0], numbers[-1]
     if last - first + 1 == len(numbers):
         return [(start, min(last, start + LONGEST_ROW - 1)) for start in range(first, last + 1, LONGEST_ROW)]
     found: list[Run] = []
-    for number in sorted(numbers):
-        if found and number == found[-1][1] + 1 and number - found[-1][0] < LONGEST_ROW:
-            found[-1] = (found[-1][0], number)
-        else:
-            found.append((number, number))
+    end = first
+    for number in numbers:
+        if number != end or number - first == LONGEST_ROW:
+            found.append((first, end - 1))
+            first = number
+        end = number + 1
+    found.append((first, end - 1))
     return found
 
 
@@ -126,8 +128,11 @@ def _split(runs: Iterable[Run]) -> Iterator[list[Run]]:
 
 
 def _holes(row: Sequence[Run]) -> bytes:
+    if len(row) == 1:
+        return b""
     start, end = row[0][0], row[-1][1]
-    holes = (1 << end - start + 1) - 1
+    bits = bytearray(b"1") * (end - start + 1)  # the last bit first
     for first, last in row:
-        holes ^= (1 << last - first + 1) - 1 << first - start
+        bits[end - last : end - first + 1] = b"0" * (last - first + 1)
+    holes = int(bits, 2)
     return holes.to_bytes((end - start) // 8 + 1, "little") if holes else b""

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from poller.core.catalogue import Catalogue, Stream
 from poller.core.errors import StorageFull
-from poller.core.history import Book, Delivery, SinkProgress, Stage, Tally
+from poller.core.history import Book, Delivery, Origin, SinkProgress, Stage, Tally
 from poller.core.model import (
     EVERYTHING,
     Backlog,
@@ -292,6 +292,10 @@ class MemorySpool(SpoolAdmin):
         members = tail.members(tail.first, head) or []
         earlier = [number for number, event in members if event.received_at < moment]
         return earlier[-1] + 1 if earlier else tail.first
+
+    async def origin(self, number: int) -> Origin | None:
+        """See `SpoolHistory.origin`."""
+        return None
 
     async def deliveries(self, number: int, id: str) -> list[Delivery]:
         """See `SpoolHistory.deliveries`."""

@@ -338,9 +338,9 @@ class SinkQueue:
         for waiting in self._all_waiting():
             if any(one.id == id for _, one in waiting.members):
                 return standing(self.sink, waiting)
-        if self._is_ahead(number) and (event is None or self._wants(event)):
-            return SinkProgress(sink=self.sink, stage=Stage.PENDING)
-        return None
+        if event is not None and not self._wants(event):
+            return SinkProgress(sink=self.sink, stage=Stage.UNWANTED)
+        return SinkProgress(sink=self.sink, stage=Stage.PENDING) if self._is_ahead(number) else None
 
     def _all_waiting(self) -> Iterable[Waiting]:
         return [waiting for _, _, waiting in self._due]

@@ -137,7 +137,7 @@ class Books(SpoolWorld):
                 Stage.DEAD,
                 Stage.IN_HAND,
                 Stage.PENDING,
-                Stage.SETTLED,
+                Stage.UNWANTED,
             ]
             assert found[1].due is not None
             assert (found[1].due - clock.now()).total_seconds() == 60

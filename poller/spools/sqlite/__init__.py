@@ -26,7 +26,7 @@ from pydantic import Field
 
 from poller.core.catalogue import Stream
 from poller.core.errors import StorageCorrupt, StorageError
-from poller.core.history import Delivery, SinkProgress, Tally
+from poller.core.history import Delivery, Origin, SinkProgress, Tally
 from poller.core.model import (
     EVERYTHING,
     Backlog,
@@ -433,6 +433,10 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
     async def number_at(self, moment: datetime) -> int:
         """See `SpoolHistory.number_at`."""
         return await self._read(partial(queries.number_at, moment, self.head))
+
+    async def origin(self, number: int) -> Origin | None:
+        """See `SpoolHistory.origin`."""
+        return None
 
     async def deliveries(self, number: int, id: str) -> list[Delivery]:
         """See `SpoolHistory.deliveries`."""

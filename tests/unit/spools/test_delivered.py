@@ -13,7 +13,7 @@ FAILED = Attempt(at=START, reason="HTTP 503")
 def settled(*numbers: int, attempt: int = 1, took: float = 0.5, second: int = 0) -> Settled:
     history = (FAILED,) * (attempt - 1)
     at = START + timedelta(seconds=second)
-    return Settled(numbers=numbers, ids=(), at=at, attempt=attempt, took=took, history=history)
+    return Settled(numbers=tuple(sorted(numbers)), ids=(), at=at, attempt=attempt, took=took, history=history)
 
 
 def covered(found: list[Delivered], most: int) -> list[int]:
