@@ -14,6 +14,7 @@ from poller.cli.replay import replay, replays
 from poller.cli.sandbox import sandbox, seconds, the_platform
 from poller.cli.spool import spool
 from poller.cli.top import top
+from poller.cli.trace import trace
 from poller.core.errors import StorageLocked
 from poller.daemon.signals import Stop
 
@@ -191,6 +192,7 @@ async def _probe_buckets(settings: "Settings") -> int:
 
 for command in (status, pause, resume, reload, replay, replays, events, find, latest, streams, tap, top):
     app.command(cls=Command)(command)
+app.command(cls=Command)(trace)
 app.add_typer(dead)
 app.add_typer(quarantine)
 app.add_typer(spool)

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import msgspec
 
-from poller.core.model import Attempt
+from poller.core.model import Attempt, Event
 from poller.core.selection import Aware, Scan, Selection
 
 
@@ -36,16 +36,16 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     """An event that a sink has delivered.
 
-    at:      when the sink reported it (UTC)
+    at:      when it was settled, to the second (UTC)
     attempt: the attempt that succeeded, counted from 1
-    took:    the seconds of that attempt; None where unknown
+    took:    the seconds from claim to settlement; where several batches were recorded together, those of the slowest
     history: the last ten failed attempts before it
     """
 
     sink: str
     at: datetime
     attempt: int
-    took: float | None
+    took: float
     history: tuple[Attempt, ...]
 
 
@@ -56,16 +56,19 @@ class Stage(StrEnum):
     IN_HAND = "in hand"
     RETRYING = "retrying"
     DEAD = "dead"
+    UNWANTED = "not wanted"
     SETTLED = "settled"
 
 
 class SinkProgress(msgspec.Struct, frozen=True, kw_only=True):
-    """How an event stands for one attached sink.
+    """How an event stands for one sink.
 
-    stage:   `SETTLED` covers an event that was delivered before deliveries were recorded, that the sink did not want,
-             or that came before the sink
-    due:     when the next attempt is due; None if the event does not wait for a retry
-    history: the last ten failed attempts
+    stage:    `UNWANTED` by the filter that the sink has now; `SETTLED` also covers an event that came before the sink,
+              or whose dead letter was purged
+    attempts: how many attempts have failed, without those that only asked for a wait
+    due:      when the next attempt is due; None if the event does not wait for a retry
+    history:  the last ten failed attempts
+    reason:   the reason of the last failed attempt
     """
 
     sink: str
@@ -85,10 +88,15 @@ class Book(StrEnum):
     POSSIBLY_LOST = "possibly_lost"
 
 
-class Tally(msgspec.Struct, frozen=True, kw_only=True):
-    """One count since the spool was created, and when it last grew (UTC).
+RESTORED = "(restored)"
 
-    `owner` is a source for `TAKEN` and `POSSIBLY_LOST`, and a sink for `DELIVERED` and `DEAD`.
+
+class Tally(msgspec.Struct, frozen=True, kw_only=True):
+    """One count since the spool file was created (or brought to schema 2), and when it last grew (UTC).
+
+    `owner` is a source for `TAKEN`, and a sink for `DELIVERED` and `DEAD`. For `POSSIBLY_LOST` it is the part that
+    noticed the loss, such as `source shots`, `journal` or `spool`. Events that were restored from another spool file
+    are taken by `RESTORED`. An event that is delivered or dies twice is counted twice.
     """
 
     owner: str
@@ -186,4 +194,40 @@ class SpoolHistory(Protocol):
 
         The clock may have jumped: the answer is the first number from which on nothing earlier was received.
         """
+        ...
+
+    @abstractmethod
+    async def deliveries(self, number: int, id: str) -> list[Delivery]:
+        """Every recorded delivery of an event to any sink, oldest first. `number` is 0 for an event without a number.
+
+        A delivery is recorded in the transaction that settles it, and deleted together with the event. A retried dead
+        letter has no number any more; its delivery is found by the id.
+        """
+        ...
+
+    @abstractmethod
+    async def progress(self, number: int, id: str, event: Event | None) -> list[SinkProgress]:
+        """How an event stands for every sink that the spool knows, attached or not, in the order of their names.
+
+        `event` is needed to see that a sink does not want it. Without a number and an event, dead letters and events
+        that wait for a retry are still found by their id.
+        """
+        ...
+
+    @abstractmethod
+    async def remembers(self, id: str) -> bool:
+        """Whether an event with this id was taken in the last 30 days, even if it was pruned since."""
+        ...
+
+    @abstractmethod
+    async def tallies(self) -> list[Tally]:
+        """All counts, in the order of owner and book.
+
+        A count changes in the transaction that stores what it counts.
+        """
+        ...
+
+    @abstractmethod
+    def count_loss(self, where: str, count: int) -> None:
+        """Count a possible loss that a part has noticed. Never waits; durable within a second."""
         ...

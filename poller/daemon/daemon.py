@@ -22,6 +22,7 @@ from poller.daemon.signals import Stop
 from poller.daemon.wiring import build_spool, control_path, event_filter, journal_path
 from poller.operations import health
 from poller.operations.health import Health
+from poller.operations.pace import Pace
 from poller.pipeline import recovery
 from poller.pipeline.journal import Journal
 from poller.pipeline.losses import Losses
@@ -85,6 +86,8 @@ class Daemon:
         self.spool = await stack.enter_async_context(build_spool(settings.spool))
         if isinstance(self.spool, KeepsTime):
             self._clock = self.spool.clock
+        self._pace = Pace(self._clock)
+        self.losses.record_in(self.spool.count_loss)
         self._report_damage()
         journal = Journal(journal_path(settings), settings.journal.size)
         self.journal = await stack.enter_async_context(journal)
@@ -168,6 +171,7 @@ class Daemon:
             couriers=components.couriers,
             journal=self.journal,
             losses=self.losses,
+            pace=self._pace,
             reload=self.reload,
             wants=lambda name: event_filter(self.settings.sinks[name].only),
         )
@@ -177,6 +181,7 @@ class Daemon:
     async def examine(self) -> Health:
         """Determine the condition of all parts, and set the gauges."""
         found = await health.examine(self._context())
+        self._pace.sample(await self.spool.tallies(), found.backlogs)
         self._set_gauges(found)
         self.metrics.count_dropped_lines(stderr.dropped())
         self.metrics.spool_bytes.set(await self.spool.size())
@@ -208,6 +213,7 @@ class Daemon:
         """Log when the daemon stops being ready, when the parts responsible for that change, and when it is ready
         again."""
         before: set[str] = set()
+        await self.examine()  # the first sample of the pace
         while True:
             await asyncio.sleep(LOOK_EVERY)
             found = await self.examine()

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from poller.core.ports import PushedSource, Source
 from poller.core.spool import SpoolAdmin, Wants
+from poller.operations.pace import Pace
 from poller.operations.requests import ControlError
 from poller.pipeline.courier import Courier
 from poller.pipeline.intake import Intake
@@ -43,6 +44,7 @@ class OperatorContext:
     couriers: Sequence[Courier] = ()
     journal: Journal | None = None
     losses: Losses | None = None
+    pace: Pace | None = None
     reload: Callable[..., Awaitable[ReloadPlan]] | None = None
     """`Daemon.reload`."""
     wants: Callable[[str], Wants] = lambda name: lambda event: True

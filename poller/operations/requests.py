@@ -51,6 +51,7 @@ class Verb(StrEnum):
     STREAMS = "streams"
     TAP = "tap"
     TOP = "top"
+    TRACE = "trace"
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -67,6 +68,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     sinks, streams: `tap` reports only events that one of these sinks wants, and events of these streams
     state:          `streams` lists only streams in this state
     unlimited:      `events` ignores `limit`
+    event:          the id or the file name that `trace` is about; else `at` and the stream of `selection` name it
     """
 
     verb: Verb
@@ -84,6 +86,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     streams: frozenset[str] = frozenset()
     state: str | None = None
     unlimited: bool = False
+    event: str = ""
 
 
 class ReplyLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -1,11 +1,13 @@
 """The state of all parts, as `poller status` shows it."""
 
 import os
+from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
 
 from poller import __version__
+from poller.core.history import Book, Tally
 from poller.core.model import Backlog
 from poller.operations.health import Condition, Health, examine
 from poller.operations.operator_context import OperatorContext
@@ -17,9 +19,15 @@ from poller.pipeline.intake import Intake
 async def status(context: OperatorContext) -> Row:
     """The state of sources, spool, journal and sinks. Ages are in seconds; unknown values are None.
 
-    `ready`, `reasons` and `notes` are those of `/readyz`. Without a daemon, `ready` is false.
+    `ready`, `reasons` and `notes` are those of `/readyz`. Without a daemon, `ready` is false. `possibly_lost` has the
+    possible losses of this process, and `books` all counts since the spool file was created (`Tally`). `taken`,
+    `delivered` and `died` of a source or sink are from there. `per_second` is the pace of the last minute, and
+    `catch_up` the seconds until a sink has nothing pending at that pace; None if it falls behind.
     """
     paused, health = await context.spool.paused(), await examine(context)
+    tallies = await context.spool.tallies()
+    if context.pace is not None:
+        context.pace.sample(tallies, health.backlogs)
     path = getattr(context.settings.spool, "path", None)
     return {
         "running": context.running,
@@ -29,7 +37,8 @@ async def status(context: OperatorContext) -> Row:
         "reasons": health.reasons,
         "notes": health.notes,
         "possibly_lost": [msgspec.to_builtins(loss) for loss in health.losses],
-        "sources": _sources(context, health),
+        "books": [msgspec.to_builtins(tally) for tally in tallies],
+        "sources": _sources(context, health, tallies),
         "spool": {
             "type": context.settings.spool.type,
             "path": None if path is None else str(path),
@@ -39,7 +48,10 @@ async def status(context: OperatorContext) -> Row:
         },
         "journal": _journal(context),
         "replays": replay_rows(context, only_open=True),
-        "sinks": [await _sink(context, health, sink, sink in paused) for sink in context.settings.sinks],
+        "sinks": [
+            {**await _sink(context, health, sink, sink in paused), **_pace(context, health, sink, tallies)}
+            for sink in context.settings.sinks
+        ],
     }
 
 
@@ -50,11 +62,37 @@ def _journal(context: OperatorContext) -> Row | None:
     return {"bytes": context.journal.bytes_held, "oldest": _rounded(context.journal.oldest)}
 
 
-def _sources(context: OperatorContext, health: Health) -> list[Row]:
+def _counted(tallies: Sequence[Tally], owner: str, book: Book) -> int:
+    return sum(one.count for one in tallies if (one.owner, one.book) == (owner, book))
+
+
+def _per_second(context: OperatorContext, owner: str, book: Book) -> float | None:
+    return None if context.pace is None else _rounded(context.pace.per_second(owner, book))
+
+
+def _pace(context: OperatorContext, health: Health, sink: str, tallies: Sequence[Tally]) -> Row:
+    """What a sink was given since ever, and how fast."""
+    backlog, pace = health.backlogs.get(sink), context.pace
+    catch_up = None if pace is None or backlog is None else pace.catch_up(sink, backlog.events)
+    return {
+        "delivered": _counted(tallies, sink, Book.DELIVERED),
+        "died": _counted(tallies, sink, Book.DEAD),
+        "per_second": _per_second(context, sink, Book.DELIVERED),
+        "catch_up": _rounded(catch_up),
+    }
+
+
+def _sources(context: OperatorContext, health: Health, tallies: Sequence[Tally]) -> list[Row]:
     intakes = {intake.source.name: intake for intake in context.intakes}
     found = {**health.sources, **health.receivers}
     return [
-        {"name": name, "type": source.type, **_source(context, intakes.get(name), found.get(name))}
+        {
+            "name": name,
+            "type": source.type,
+            **_source(context, intakes.get(name), found.get(name)),
+            "taken": _counted(tallies, name, Book.TAKEN),
+            "per_second": _per_second(context, name, Book.TAKEN),
+        }
         for name, source in context.settings.sources.items()
     ]
 

@@ -17,7 +17,7 @@ import structlog
 from poller.core.model import DeadLetter, Filter, ParsedPage, Quarantined, RawPage
 from poller.core.ports import PushedSource, Source
 from poller.core.spool import SpoolAdmin
-from poller.operations import replay
+from poller.operations import replay, trace
 from poller.operations.look import LOOK
 from poller.operations.masking import bytes_shown, masked, public_form
 from poller.operations.operator_context import OperatorContext
@@ -287,4 +287,5 @@ _VERBS: dict[Verb, Callable[[OperatorContext, Request], Rows]] = {
     Verb.QUARANTINE_PURGE: partial(_purge, _REJECTS),
     **replay.VERBS,
     **LOOK,
+    **trace.VERBS,
 }

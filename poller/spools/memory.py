@@ -1,7 +1,7 @@
 """A spool in memory, for tests, and for installations where a stop may lose undelivered events."""
 
 from bisect import bisect_right
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import count, islice
@@ -13,7 +13,7 @@ from pydantic import Field
 
 from poller.core.catalogue import Catalogue, Stream
 from poller.core.errors import StorageFull
-from poller.core.history import Origin
+from poller.core.history import Book, Delivery, Origin, SinkProgress, Stage, Tally
 from poller.core.model import (
     EVERYTHING,
     Backlog,
@@ -33,12 +33,23 @@ from poller.core.selection import Scan, Selection
 from poller.core.spool import Pruned, SpoolAdmin, Wants
 from poller.runtime.clock import Clock
 from poller.settings import SpoolSettings
+from poller.spools.delivered import Delivered, Settled, rows
 from poller.spools.dispatcher import Dispatcher
 from poller.spools.log_scan import selected
 from poller.spools.ordered_sink_queue import OrderedSinkQueue
 from poller.spools.places import is_replayed
 from poller.spools.replays import ReplayChange, ReplayDesk
-from poller.spools.sink_queue import Changes, Member, SinkQueue, Waiting, revived, waiting_corrected
+from poller.spools.sink_queue import (
+    Changes,
+    Member,
+    SinkQueue,
+    Waiting,
+    dead,
+    revived,
+    settled,
+    standing,
+    waiting_corrected,
+)
 from poller.spools.tail import Chunk, Tail
 
 KEPT_SETTLED = 1_000
@@ -91,6 +102,9 @@ class MemorySpool(SpoolAdmin):
             write=self._write_replay,
             keep=self._keep,
         )
+        self._delivered: list[Delivered] = []
+        self._redelivered: defaultdict[str, list[Delivery]] = defaultdict(list)
+        self._tallies: dict[tuple[str, Book], Tally] = {}
 
     async def check_writable(self) -> None:
         """See `Spool.check_writable`."""
@@ -158,6 +172,7 @@ class MemorySpool(SpoolAdmin):
         for old in list(self._rejects)[:-KEPT_REJECTS]:
             del self._rejects[old]
         self._forget_settled()
+        self._count(source, Book.TAKEN, len(news), self._clock.now())
         if news:
             self._dispatcher.publish(Chunk(self._dispatcher.head, tuple(news)))
         if known:
@@ -170,6 +185,10 @@ class MemorySpool(SpoolAdmin):
         tail.forget_before(needed - KEPT_SETTLED)
         while len(self._origins) > 1 and self._origins[1][0] <= tail.first:
             self._origins.popleft()
+        if self._delivered and self._delivered[0].last < tail.first:
+            self._delivered = [row for row in self._delivered if row.last >= tail.first]
+        for id in list(self._redelivered)[:-KEPT_SETTLED]:
+            del self._redelivered[id]
 
     def _take_events(self, source: str, reading: ParsedPage, news: list[Event], known: list[Member]) -> None:
         first = self._dispatcher.head + len(news)
@@ -245,6 +264,23 @@ class MemorySpool(SpoolAdmin):
         for letter in changes.dead:
             number = next(self._numbers)
             self._dead[number] = msgspec.structs.replace(letter, number=number)
+            self._count(changes.sink, Book.DEAD, 1, letter.died_at)
+        if (done := changes.settled) is not None:
+            self._record(changes.sink, done)
+
+    def _record(self, sink: str, done: Settled) -> None:
+        self._delivered += rows([(sink, done)])
+        for id in done.ids:
+            self._redelivered[id].append(
+                Delivery(sink=sink, at=done.at, attempt=done.attempt, took=done.took, history=done.history)
+            )
+        self._count(sink, Book.DELIVERED, len(done.numbers) + len(done.ids), done.at)
+
+    def _count(self, owner: str, book: Book, more: int, at: datetime) -> None:
+        if more:
+            before = self._tallies.get((owner, book))
+            count = more + (before.count if before else 0)
+            self._tallies[owner, book] = Tally(owner=owner, book=book, count=count, at=at)
 
     async def backlog(self, sink: str) -> Backlog:
         """See `Spool.backlog`."""
@@ -321,6 +357,43 @@ class MemorySpool(SpoolAdmin):
         members = tail.members(tail.first, head) or []
         earlier = [number for number, event in members if event.received_at < moment]
         return earlier[-1] + 1 if earlier else tail.first
+
+    async def deliveries(self, number: int, id: str) -> list[Delivery]:
+        """See `SpoolHistory.deliveries`."""
+        found = [row.delivery for row in self._delivered if row.covers(number)]
+        return sorted([*found, *self._redelivered.get(id, ())], key=lambda one: one.at)
+
+    async def progress(self, number: int, id: str, event: Event | None) -> list[SinkProgress]:
+        """See `SpoolHistory.progress`."""
+        return [self._progress(sink, number, id, event) for sink in sorted(self._positions)]
+
+    def _progress(self, sink: str, number: int, id: str, event: Event | None) -> SinkProgress:
+        queue = self._dispatcher.queues.get(sink)
+        if queue is not None and (held := queue.progress(number, id, event)) is not None:
+            return held
+        letters = [one for one in self._dead.values() if (one.sink, one.event.id) == (sink, id)]
+        if letters:
+            return dead(letters[0])
+        if queue is not None:
+            return settled(sink)
+        for batch in self._waiting[sink].values():
+            if any(one.id == id for _, one in batch.members):
+                return standing(sink, batch)
+        if number < self._positions[sink] or number in self._dead_ahead.get(sink, ()):
+            return settled(sink)
+        return SinkProgress(sink=sink, stage=Stage.PENDING)
+
+    async def remembers(self, id: str) -> bool:
+        """See `SpoolHistory.remembers`."""
+        return id in self._seen
+
+    async def tallies(self) -> list[Tally]:
+        """See `SpoolHistory.tallies`."""
+        return [tally for _, tally in sorted(self._tallies.items())]
+
+    def count_loss(self, where: str, count: int) -> None:
+        """See `SpoolHistory.count_loss`."""
+        self._count(where, Book.POSSIBLY_LOST, count, self._clock.now())
 
     async def dead(self, limit: int, chosen: Filter = EVERYTHING) -> list[DeadLetter]:
         """See `Spool.dead`."""

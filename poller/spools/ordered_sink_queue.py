@@ -227,7 +227,9 @@ class OrderedSinkQueue(SinkQueue):
         self._hold(numbers[0], lines)
         self._out.add(numbers[0])
         self._fresh.add(numbers[0])
-        return self._batch(batch_id(ids), events, Ticket(numbers, None, rows, ()), 1, None)
+        return self._batch(
+            batch_id(ids), events, Ticket(numbers, None, rows, (), self._clock.monotonic()), 1, None
+        )
 
     def _take_in(self, log: Sequence[Member]) -> None:
         skip, replayed_to = self._skip, self._replayed_to
@@ -366,7 +368,13 @@ class OrderedSinkQueue(SinkQueue):
         half = super()._part(batch, ticket, part)
         half = msgspec.structs.replace(
             half,
-            ticket=Ticket(ticket.numbers[part], None, (row_id(ticket.numbers[0], half.id),), ticket.history),
+            ticket=Ticket(
+                ticket.numbers[part],
+                None,
+                (row_id(ticket.numbers[0], half.id),),
+                ticket.history,
+                ticket.claimed,
+            ),
         )
         self._carried[ticket_of(half).numbers[0]] = half
         return half
@@ -380,6 +388,13 @@ class OrderedSinkQueue(SinkQueue):
         self._to_save.clear()
         self._let_go(lines)
         return msgspec.structs.replace(changes, put=put, position=self.position)
+
+    def _all_waiting(self) -> Iterable[Waiting]:
+        return [*super()._all_waiting(), *(w for line in self._lines.values() for _, _, w in line.stuck)]
+
+    def _is_ahead(self, number: int) -> bool:
+        parked = (line.parked for line in (*self._lines.values(), *self._ready))
+        return super()._is_ahead(number) or any(number == one for line in parked for one, _ in line)
 
     def _put_down(self, batch: Batch, ticket: Ticket) -> None:
         super()._put_down(batch, ticket)

@@ -14,6 +14,7 @@ from typing import assert_never
 import msgspec
 
 from poller.core.errors import LONGEST_WAIT
+from poller.core.history import SinkProgress, Stage
 from poller.core.model import (
     Attempt,
     Batch,
@@ -29,6 +30,7 @@ from poller.core.model import (
 from poller.core.spool import Wants
 from poller.runtime.clock import Clock
 from poller.spools import places
+from poller.spools.delivered import Settled
 from poller.spools.replayed import Entry, Replayed
 
 MOST_RETRYING = 10_000
@@ -68,6 +70,8 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
     dead: tuple[DeadLetter, ...] = ()
     dead_ahead: tuple[int, ...] = ()
     """The numbers of those dead letters that the position has not passed: the log must not hand them out again."""
+    settled: Settled | None = None
+    """What was delivered."""
 
 
 class _Span:
@@ -81,12 +85,16 @@ class _Span:
 
 
 class Ticket(msgspec.Struct, frozen=True):
-    """What the queue remembers of a batch in hand. `rows` are the waiting rows that bring it back after a crash."""
+    """What the queue remembers of a batch in hand. `rows` are the waiting rows that bring it back after a crash.
+
+    `claimed` is when it was claimed, on the monotonic clock.
+    """
 
     numbers: tuple[int, ...]
     span: _Span | None
     rows: tuple[str, ...]
     history: tuple[Attempt, ...]
+    claimed: float
 
 
 class SinkQueue:
@@ -201,7 +209,7 @@ class SinkQueue:
         return self._batch(
             waiting.id,
             [event for _, event in waiting.members],
-            Ticket(numbers, None, (waiting.id,), waiting.history),
+            Ticket(numbers, None, (waiting.id,), waiting.history, self._clock.monotonic()),
             waiting.failed + 1,
             waiting.first_attempt_at,
         )
@@ -222,7 +230,8 @@ class SinkQueue:
             return None
         self._spans.add(start)
         events = [event for _, event in taken]
-        ticket = Ticket(tuple(number for number, _ in taken), _Span(start), (), ())
+        numbers = tuple(number for number, _ in taken)
+        ticket = Ticket(numbers, _Span(start), (), (), self._clock.monotonic())
         return self._batch(batch_id([event.id for event in events]), events, ticket, 1, None)
 
     def take_replayed(self, limit: int) -> Batch | None:
@@ -232,7 +241,8 @@ class SinkQueue:
             return None
         members = [member for waiting in taken for member in waiting.members]
         numbers = tuple([number for number, _ in members])
-        ticket = Ticket(numbers, None, tuple([waiting.id for waiting in taken]), taken[0].history)
+        rows = tuple([waiting.id for waiting in taken])
+        ticket = Ticket(numbers, None, rows, taken[0].history, self._clock.monotonic())
         tried = _was_tried(taken[0])
         self.replayed.carry(numbers[0])
         return self._batch(
@@ -289,7 +299,7 @@ class SinkQueue:
         events = batch.events[part]
         id = batch_id([event.id for event in events])
         rows = (places.row_id(ticket.numbers[0], id),) if ticket.rows else ()
-        half = Ticket(ticket.numbers[part], ticket.span, rows, ticket.history)
+        half = Ticket(ticket.numbers[part], ticket.span, rows, ticket.history, ticket.claimed)
         self._carried[half.numbers[0]] = batch = msgspec.structs.replace(
             batch, id=id, events=events, ticket=half
         )
@@ -343,7 +353,47 @@ class SinkQueue:
             dropped=dropped,
             dead=tuple(dead),
             dead_ahead=tuple([number for number in gone if number >= position]),
+            settled=self._settled(batch, ticket, outcomes, now),
         )
+
+    def _settled(
+        self, batch: Batch, ticket: Ticket, outcomes: Sequence[Outcome], now: datetime
+    ) -> Settled | None:
+        numbers, ids = ticket.numbers, tuple[str, ...]()
+        if set(map(type, outcomes)) != {Done}:
+            done = [place for place, outcome in enumerate(outcomes) if type(outcome) is Done]
+            numbers = tuple([numbers[place] for place in done])
+            batch = msgspec.structs.replace(batch, events=tuple([batch.events[place] for place in done]))
+        if not numbers:
+            return None
+        if places.is_replayed(numbers[0]):
+            numbers = tuple([number for place in numbers if (number := places.in_log(place)) is not None])
+        elif numbers[0] <= 0:  # dead letters that were retried: their place in the log is gone
+            numbers, ids = (), tuple([event.id for event in batch.events])
+        took = self._clock.monotonic() - ticket.claimed
+        return Settled(
+            numbers=numbers, ids=ids, at=now, attempt=batch.attempt, took=took, history=ticket.history
+        )
+
+    # ------------------------------------------------------------ looking
+
+    def progress(self, number: int, id: str, event: Event | None) -> SinkProgress | None:
+        """How an event stands; None for one that this queue does not hold. `number` is 0 where there is none."""
+        for batch in self._carried.values():
+            if any(one.id == id for one in batch.events):
+                return _in_hand(batch)
+        for waiting in (*self._all_waiting(), *self.replayed.batches):
+            if any(one.id == id for _, one in waiting.members):
+                return standing(self.sink, waiting)
+        if event is not None and not self._wants(event):
+            return SinkProgress(sink=self.sink, stage=Stage.UNWANTED)
+        return SinkProgress(sink=self.sink, stage=Stage.PENDING) if self._is_ahead(number) else None
+
+    def _all_waiting(self) -> Iterable[Waiting]:
+        return [waiting for _, _, waiting in self._due]
+
+    def _is_ahead(self, number: int) -> bool:
+        return number >= self.next and number not in self._skip
 
     def _put_down(self, batch: Batch, ticket: Ticket) -> None:
         if places.is_replayed(ticket.numbers[0]):
@@ -497,6 +547,46 @@ def waiting_corrected(waiting: Waiting, by: Corrections) -> Waiting:
     if not any(event.id in by for _, event in waiting.members):
         return waiting
     return msgspec.structs.replace(waiting, members=tuple(members_corrected(waiting.members, by)))
+
+
+def standing(sink: str, waiting: Waiting) -> SinkProgress:
+    """How the events of a waiting batch stand."""
+    tried = bool(waiting.failed or waiting.history)
+    return SinkProgress(
+        sink=sink,
+        stage=Stage.RETRYING if tried else Stage.PENDING,
+        attempts=waiting.failed,
+        due=waiting.due if tried else None,
+        history=waiting.history,
+        reason=waiting.history[-1].reason if waiting.history else "",
+    )
+
+
+def dead(letter: DeadLetter) -> SinkProgress:
+    """How a dead letter stands."""
+    return SinkProgress(
+        sink=letter.sink,
+        stage=Stage.DEAD,
+        attempts=letter.attempts,
+        history=letter.history,
+        reason=letter.reason,
+    )
+
+
+def settled(sink: str) -> SinkProgress:
+    """How an event stands for a sink that has nothing more to do with it."""
+    return SinkProgress(sink=sink, stage=Stage.SETTLED)
+
+
+def _in_hand(batch: Batch) -> SinkProgress:
+    history = ticket_of(batch).history
+    return SinkProgress(
+        sink=batch.sink,
+        stage=Stage.IN_HAND,
+        attempts=batch.attempt - 1,
+        history=history,
+        reason=history[-1].reason if history else "",
+    )
 
 
 def ticket_of(batch: Batch) -> Ticket:

@@ -12,6 +12,7 @@ class TestMySink(SinkContract):
 ```
 """
 
+from poller.testing.books import Books, BooksAfterwards
 from poller.testing.corrections import Corrections, CorrectionsAfterwards
 from poller.testing.dead_letters import Letters
 from poller.testing.deliveries import Deliveries
@@ -49,11 +50,16 @@ __all__ = [
 ]
 
 
-class SpoolContract(Deliveries, Ordered, Letters, Kept, Corrections, History, Replaying):
+class SpoolContract(Deliveries, Ordered, Letters, Kept, Corrections, History, Books, Replaying):
     """What every spool promises."""
 
 
 class DurableSpoolContract(
-    SpoolContract, Afterwards, OrderedAfterwards, CorrectionsAfterwards, ReplayingAfterwards
+    SpoolContract,
+    Afterwards,
+    OrderedAfterwards,
+    CorrectionsAfterwards,
+    BooksAfterwards,
+    ReplayingAfterwards,
 ):
     """What a spool promises that outlives its process."""

@@ -11,6 +11,7 @@ import msgspec
 from poller.runtime.failpoints import VARIABLE
 
 from .environment import Environment
+from .recorded import check_recorded
 from .rig import Process, Scenario, by_poll
 
 
@@ -71,6 +72,7 @@ class Ledger:
         self._polls.append(self._place.counts.polls)
         self._most.append((how, least, most))
         self._owed.append(owed(self._told.spool_file, "hook"))
+        check_recorded(self._told.spool_file)
 
     def balance(self) -> int:
         """After the drain: every message is accounted for; returns how many messages were lost."""

@@ -15,6 +15,7 @@ import os
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,7 @@ from pydantic import Field
 
 from poller.core.catalogue import Stream
 from poller.core.errors import StorageCorrupt, StorageError
-from poller.core.history import Origin
+from poller.core.history import Delivery, Origin, SinkProgress, Tally
 from poller.core.model import (
     EVERYTHING,
     Backlog,
@@ -69,8 +70,8 @@ from poller.spools.dispatcher import Dispatcher
 from poller.spools.log_scan import scan_tail
 from poller.spools.ordered_sink_queue import OrderedSinkQueue
 from poller.spools.replays import ReplayChange, ReplayDesk
-from poller.spools.sink_queue import Changes, Member, SinkQueue
-from poller.spools.sqlite import queries, replays
+from poller.spools.sink_queue import Changes, Member, SinkQueue, settled
+from poller.spools.sqlite import books, delivered, progress, queries, replays
 from poller.spools.sqlite.backup import back_up
 from poller.spools.sqlite.clock_file import read_known, write_known
 from poller.spools.sqlite.corrupt_file import files_aside, is_condemned, move_aside
@@ -428,7 +429,7 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
 
     def _flush_now(self) -> None:
         self._flush = None
-        if self._writer.dirty:
+        if self._writer.dirty or self._writer.losses:
             self._writes.submit(flush).add_done_callback(self._flushed)
 
     def _flushed(self, future: "asyncio.Future[object]") -> None:
@@ -483,6 +484,39 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
     async def number_at(self, moment: datetime) -> int:
         """See `SpoolHistory.number_at`."""
         return await self._read(partial(number_at, moment, self.head))
+
+    async def deliveries(self, number: int, id: str) -> list[Delivery]:
+        """See `SpoolHistory.deliveries`."""
+        await self._write_pending()
+        return await self._read(partial(delivered.deliveries, number, id))
+
+    async def progress(self, number: int, id: str, event: Event | None) -> list[SinkProgress]:
+        """See `SpoolHistory.progress`."""
+        queues = self._dispatcher.queues
+        held = {sink: queue.progress(number, id, event) for sink, queue in queues.items()}
+        await self._write_pending()
+        stored = await self._read(partial(progress.stored, number, id, frozenset(held)))
+        found = {sink: one or stored.get(sink) or settled(sink) for sink, one in held.items()}
+        return [one for _, one in sorted((stored | found).items())]
+
+    async def remembers(self, id: str) -> bool:
+        """See `SpoolHistory.remembers`."""
+        return await self._write(partial(Writer.remembers, id=id))
+
+    async def tallies(self) -> list[Tally]:
+        """See `SpoolHistory.tallies`."""
+        await self._write_pending()
+        return await self._read(books.tallies)
+
+    def count_loss(self, where: str, count: int) -> None:
+        """See `SpoolHistory.count_loss`."""
+        self._writer.losses.append(books.PossibleLoss(where=where, count=count, at=self._clock.now()))
+        self._flush_in(FLUSH_DELAY)
+
+    async def _write_pending(self) -> None:
+        """Write the newest settlements, if the disk takes them: a question is answered also while it is full."""
+        with suppress(StorageError):
+            await self._write(flush)
 
     async def recent(self, limit: int) -> list[Event]:
         """See `Spool.recent`."""

@@ -29,7 +29,10 @@ page_index
     with one entry for each event (`poller.spools.sqlite.page_index`). `received_at` and `received_to` bound the times
     of receipt, `oldest` and `newest` the seconds at which the events happened; `kinds` is a list, separated by blanks.
 delivered
-    Events `first` to `last` without `holes`, which one commit recorded as delivered to a sink.
+    Events that one commit recorded as delivered to a sink: those numbered `first` to `last` without `holes`, which
+    `spools.delivered` describes. `history` is empty if no attempt failed before.
+redelivered
+    Retried dead letters that were delivered, one row for each. They have no number any more.
 gap
     Pictures that are missing between two pictures of the same task.
 replay
@@ -75,9 +78,15 @@ CREATE TABLE page_index (
 );
 CREATE TABLE delivered (
     n INTEGER PRIMARY KEY, sink TEXT NOT NULL, at REAL NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
-    holes BLOB NOT NULL, attempt INTEGER NOT NULL, took REAL, history BLOB NOT NULL
+    holes BLOB NOT NULL, attempt INTEGER NOT NULL, took_ms INTEGER NOT NULL, history BLOB NOT NULL
 );
 CREATE INDEX delivered_last ON delivered (last);
+CREATE TABLE redelivered (
+    n INTEGER PRIMARY KEY, event_id TEXT NOT NULL, sink TEXT NOT NULL, at REAL NOT NULL, attempt INTEGER NOT NULL,
+    took_ms INTEGER NOT NULL, history BLOB NOT NULL
+);
+CREATE INDEX redelivered_id ON redelivered (event_id);
+CREATE INDEX redelivered_age ON redelivered (at);
 CREATE TABLE gap (
     id TEXT PRIMARY KEY, account TEXT NOT NULL, stream_id TEXT NOT NULL, from_at REAL NOT NULL, to_at REAL NOT NULL,
     missing INTEGER NOT NULL, why TEXT NOT NULL, filled INTEGER NOT NULL DEFAULT 0
@@ -270,6 +279,17 @@ def event_of(line: bytes) -> Event:
     return parse_event(line)
 
 
+def history_blob(history: tuple[Attempt, ...]) -> bytes:
+    """Failed attempts; nothing where there were none."""
+    return msgspec.json.encode(history) if history else b""
+
+
+@reads_back
+def history_of(blob: object) -> tuple[Attempt, ...]:
+    """The attempts of `history_blob`."""
+    return _history.decode(stored) if (stored := blob_of(blob)) else ()
+
+
 def waiting_row(sink: str, waiting: Waiting) -> Row:
     """A row of `waiting`."""
     return (
@@ -334,6 +354,11 @@ def dead_of(row: Row) -> DeadLetter:
         history=_history.decode(history),
         number=number,
     )
+
+
+def ahead(sink: str, number: int) -> str:
+    """The name of a row in `meta`: the event is a dead letter of the sink, and the position has not passed it."""
+    return f"dead {sink} {number:020}"
 
 
 QUARANTINE_COLUMNS = "n, source, received_at, reason, encoding, body"

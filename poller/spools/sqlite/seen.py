@@ -93,6 +93,11 @@ class DedupIndex:
         keys = [self._key(id) for id in ids]
         return len(self._remember(keys, now)) == len(ids)
 
+    def knows(self, id: str) -> bool:
+        """Whether this id is remembered."""
+        key = self._key(id)
+        return key in self._young or bool(self._in_table([key]))
+
     def _remember(self, keys: list[int], now: datetime) -> list[int]:
         young = self._young
         new = [key for key in keys if key not in young]

@@ -25,6 +25,7 @@ import msgspec
 
 from poller.core.catalogue import Catalogue, Stream
 from poller.core.errors import StorageCorrupt, StorageError, StorageFull, Unreadable
+from poller.core.history import RESTORED, Book
 from poller.core.model import LARGEST_NUMBER, Event, ParsedPage, Reject, corrected
 from poller.core.spool import Pruned, Salvaged
 from poller.runtime.ages import Known, Setting
@@ -32,9 +33,11 @@ from poller.runtime.clock import Clock
 from poller.runtime.failpoints import reached
 from poller.spools.sink_queue import Changes, Corrections, Member, Waiting
 from poller.spools.sqlite.backup import keep_before_migration
+from poller.spools.sqlite.books import PossibleLoss, count, count_losses, count_settled
 from poller.spools.sqlite.corrections import correct_page, correct_waiting
 from poller.spools.sqlite.corrupt_file import CORRUPT, condemn
 from poller.spools.sqlite.dead_letters import dead_letters, purge_dead, requeue_dead
+from poller.spools.sqlite.delivered import prune_delivered, record
 from poller.spools.sqlite.head import HeadFile, Mark, copied_wal, identity
 from poller.spools.sqlite.page_index import CRC, UNKNOWN, Came, came, fill, page_events, put_index
 from poller.spools.sqlite.page_times import PageTimes, number_at
@@ -42,6 +45,7 @@ from poller.spools.sqlite.pruning import PRUNE_STEP, Stretches, older, prune_pag
 from poller.spools.sqlite.schema import (
     PUT_WAITING,
     VERSION,
+    ahead,
     blob_of,
     dead_row,
     epoch,
@@ -119,6 +123,8 @@ class Writer:
         self.broken: StorageError | None = None
         """The reason why nothing is written any more, until the file is opened again; None while all is well."""
         self.dirty: deque[Changes] = deque()
+        self.losses: deque[PossibleLoss] = deque()
+        """The possible losses that are not yet counted in the file."""
         self._save_at = 0.0
         self._head_file = HeadFile(path.with_name(path.name + ".head"))
         self._id = ""
@@ -312,11 +318,12 @@ class Writer:
             raise StorageFull(f"spool {self._path}: {self._marks.full}")
 
     def _together(self, jobs: list[Job[object]]) -> list[object | Exception]:
-        start, flushed = self.next, list(self.dirty)
+        start, flushed, losses = self.next, list(self.dirty), list(self.losses)
         self._took_in, before = False, self.connection.total_changes
         try:
             self.connection.execute("BEGIN IMMEDIATE")
             self._apply(flushed)
+            count_losses(self.connection, losses)
             saved = self._save_catalogue()
             results: list[object | Exception] = [job(self) for job in jobs]
             if self._marks.full is None:
@@ -343,6 +350,8 @@ class Writer:
         self._times.keep()
         for _ in flushed:
             self.dirty.popleft()
+        for _ in losses:
+            self.losses.popleft()
         return results
 
     def _note_commit(self, changed: bool) -> None:
@@ -406,6 +415,8 @@ class Writer:
                 self._write_events(source, reading, written)
             for reject in reading.rejects:
                 self._write_reject(source, reject)
+        taken = sum(len(chunk.events) for chunk in written.chunks)
+        count(self.connection, source, Book.TAKEN, taken, self._clock.now())
         return written
 
     def _write_events(self, source: str, reading: ParsedPage, written: Written) -> None:
@@ -459,6 +470,7 @@ class Writer:
         fresh = self._fresh(tuple(event for part in salvaged for event in part.events))
         for number, event in enumerate(fresh, self.next):
             self.catalogue.note(event, number)
+        count(self.connection, RESTORED, Book.TAKEN, len(fresh), self._clock.now())
         pages = [tuple(page) for _, page in groupby(fresh, attrgetter("received_at"))]
         return [self._write_page(page, UNKNOWN) for page in pages]
 
@@ -514,13 +526,15 @@ class Writer:
             for letter in changes.dead:
                 execute(_PUT_DEAD, dead_row(letter))
             for number in changes.dead_ahead:
-                execute("INSERT OR REPLACE INTO meta VALUES (?, '')", (_ahead(changes.sink, number),))
+                execute("INSERT OR REPLACE INTO meta VALUES (?, '')", (ahead(changes.sink, number),))
                 self._dead_ahead.add(changes.sink)
             reached("settlements.written")
+        record(self.connection, due)
+        count_settled(self.connection, due)
         for sink, position in {changes.sink: changes.position for changes in due}.items():
             execute("UPDATE sink SET position = ? WHERE name = ?", (position, sink))
             if sink in self._dead_ahead:
-                ends = (_ahead(sink, 0), _ahead(sink, position))
+                ends = (ahead(sink, 0), ahead(sink, position))
                 execute("DELETE FROM meta WHERE name >= ? AND name < ?", ends)
 
     def attach(self, sink: str, start: datetime | None) -> tuple[int, list[Waiting], list[int], bool]:
@@ -547,7 +561,7 @@ class Writer:
     def _numbers_ahead(self, sink: str) -> list[int]:
         names = self.connection.execute(
             "SELECT name FROM meta WHERE name BETWEEN ? AND ?",
-            (_ahead(sink, 0), _ahead(sink, LARGEST_NUMBER)),
+            (ahead(sink, 0), ahead(sink, LARGEST_NUMBER)),
         ).fetchall()
         if names:
             self._dead_ahead.add(sink)
@@ -623,12 +637,12 @@ class Writer:
 
     def _prune_pages(self, floor: int, young: Stretches, step: int) -> bool:
         # the written catalogue lacks the newest events: the next start reads them from the log
-        return prune_pages(self.connection, min(floor, self._catalogue_saved()), young, step)
+        full = prune_pages(self.connection, min(floor, self._catalogue_saved()), young, step)
+        return prune_delivered(self.connection, self.next, young) or full
 
-
-def _ahead(sink: str, number: int) -> str:
-    """The name of a row in `meta`: the event is a dead letter of the sink, and the position has not passed it."""
-    return f"dead {sink} {number:020}"
+    def remembers(self, id: str) -> bool:
+        """Whether an event with this id was seen in the last 30 days."""
+        return self.seen.knows(id)
 
 
 def flush(writer: Writer) -> None:

@@ -1,0 +1,199 @@
+"""What happened to one event: where it came from, where it is stored, and how it stands for each sink."""
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from datetime import timedelta
+
+import msgspec
+
+from poller.core.history import Delivery, SinkProgress, Stage
+from poller.core.model import Attempt, Event, Filter
+from poller.core.ports import StoresFiles
+from poller.core.selection import Numbered, Selection
+from poller.operations.masking import masked
+from poller.operations.operator_context import OperatorContext
+from poller.operations.requests import ControlError, Request, Row, Verb
+from poller.qcloud.events.picture_ids import picture_ids
+from poller.qcloud.events.screenshots import KIND
+from poller.qcloud.wire.addresses import addresses
+
+Rows = AsyncGenerator[Row | None, None]
+
+STEP = 1_000
+NEAR = timedelta(hours=1)
+"""A picture of the stream is looked for in this time before the moment, and then in the whole log."""
+_ID = re.compile(r"[0-9a-f]{32}")
+
+
+async def _trace(context: OperatorContext, request: Request) -> Rows:
+    found: list[Numbered] = []
+    ids = [] if request.at is not None else _ids(context, request)
+    looking = _nearest(context, request) if request.at is not None else _by_id(context, ids)
+    async for some in looking:
+        found += some
+        yield None
+    for number, event in found:
+        yield await _stored(context, number, event)
+    if not found:
+        yield await _not_stored(context, request, ids)
+
+
+def _ids(context: OperatorContext, request: Request) -> Sequence[str]:
+    asked, account = request.event, request.selection.account
+    if _ID.fullmatch(asked):
+        return [asked]
+    accounts = context.settings.accounts
+    if account is not None and account not in accounts:
+        raise ControlError(f"no account {account} is configured; there are: {', '.join(sorted(accounts))}")
+    ids = [
+        id
+        for name, settings in accounts.items()
+        if account in (None, name)
+        for id in picture_ids(asked, name, addresses(settings).picture_base, context.clock.now())
+    ]
+    if not ids:
+        raise ControlError(
+            "neither an id nor a file name that says when the picture was taken: give the id of the event, or a stream"
+            " and --at TIME"
+        )
+    return ids
+
+
+async def _by_id(context: OperatorContext, ids: Sequence[str]) -> AsyncGenerator[list[Numbered], None]:
+    """The events with these ids, until each is found or the log ends."""
+    missing, start = set(ids), None
+    while missing:
+        chosen = Selection(ids=frozenset(missing))
+        step = await context.spool.scan(chosen, start, STEP, newest_first=True)
+        missing.difference_update(id for _, event in step.found for id in event.ids)
+        yield list(step.found)
+        start = step.following
+        if start is None:
+            return
+
+
+async def _nearest(context: OperatorContext, request: Request) -> AsyncGenerator[list[Numbered], None]:
+    """The newest picture of a stream that was taken at the moment or before."""
+    assert request.at is not None
+    until = request.at + timedelta(microseconds=1)
+    for since in (request.at - NEAR, None):
+        chosen = msgspec.structs.replace(
+            request.selection, kinds=frozenset({KIND}), taken_since=since, taken_until=until
+        )
+        best: list[Numbered] = []
+        start = None
+        while True:
+            step = await context.spool.scan(chosen, start, STEP, newest_first=True)
+            best = sorted([*best, *step.found], key=lambda one: one[1].occurred_at)[-1:]
+            start = step.following
+            if start is None:
+                break
+            yield []
+        if best:
+            yield best
+            return
+
+
+# ---------------------------------------------------------------- rows
+
+
+async def _stored(context: OperatorContext, number: int, event: Event) -> Row:
+    origin = await context.spool.origin(number)
+    return {
+        **_NOWHERE,
+        "id": event.id,
+        "state": "stored",
+        "number": number,
+        **_event_row(event),
+        "polled": None if origin is None else msgspec.to_builtins(origin),
+        "sinks": await _sinks(context, number, event.id, event),
+    }
+
+
+def _event_row(event: Event | None) -> Row:
+    if event is None:
+        return dict.fromkeys(("kind", "account", "stream", "file_name", "taken_at", "received_at"))
+    return {
+        "kind": event.kind,
+        "account": event.account,
+        "stream": event.stream_id or None,
+        "file_name": event.fields.get("file_name"),
+        "taken_at": event.occurred_at,
+        "received_at": event.received_at,
+    }
+
+
+async def _not_stored(context: OperatorContext, request: Request, ids: Sequence[str]) -> Row:
+    """An event that is not in the log: pruned if its id is remembered, else unknown."""
+    for id in ids:
+        letters = await context.spool.dead(1, Filter(ids=frozenset({id})))
+        if letters or await context.spool.remembers(id):
+            event = letters[0].event if letters else None
+            sinks = await _sinks(context, 0, id, event)
+            return {
+                "id": id,
+                "state": "pruned",
+                "number": None,
+                **_event_row(event),
+                "polled": None,
+                "sinks": sinks,
+            }
+    known = ids[0] if len(ids) == 1 else None
+    return {**_NOWHERE, "id": known, "state": "unknown", **_event_row(None)}
+
+
+_NOWHERE: Row = {"id": None, "state": None, "number": None, "polled": None, "sinks": []}
+
+
+async def _sinks(context: OperatorContext, number: int, id: str, event: Event | None) -> list[Row]:
+    standing = await context.spool.progress(
+        number, id, event
+    )  # first: what is settled in between is delivered
+    delivered: dict[str, list[Delivery]] = {}
+    for one in await context.spool.deliveries(number, id):
+        delivered.setdefault(one.sink, []).append(one)
+    rows = [sink_row(one, delivered.pop(one.sink, []), pruned=number == 0) for one in standing]
+    rows += [
+        sink_row(SinkProgress(sink=sink, stage=Stage.SETTLED), some, pruned=number == 0)
+        for sink, some in delivered.items()
+    ]
+    return [{**row, **await _file(context, str(row["sink"]), event)} for row in rows]
+
+
+def sink_row(standing: SinkProgress, delivered: Sequence[Delivery], *, pruned: bool) -> Row:
+    """How an event stands for a sink. A delivery counts more than a batch that was in hand a moment ago."""
+    if delivered and standing.stage in (Stage.SETTLED, Stage.IN_HAND, Stage.UNWANTED):
+        last = delivered[-1]
+        row = _outcome("delivered", standing.sink, last.history, at=last.at, attempt=last.attempt)
+        return {**row, "took": last.took, "deliveries": len(delivered)}
+    state = "pruned" if pruned and standing.stage is Stage.SETTLED else _WORDS[standing.stage]
+    row = _outcome(state, standing.sink, standing.history, due=standing.due, attempts=standing.attempts)
+    return {**row, "reason": masked(standing.reason) or None, "deliveries": len(delivered)}
+
+
+_WORDS: Mapping[Stage, str] = {
+    Stage.PENDING: "waiting",
+    Stage.RETRYING: "waiting",
+    Stage.IN_HAND: "in hand",
+    Stage.DEAD: "dead",
+    Stage.UNWANTED: "not wanted",
+    Stage.SETTLED: "unknown",
+}
+"""`unknown`: nothing is recorded, because the event came before the sink or its dead letter was purged."""
+
+
+def _outcome(state: str, sink: str, history: Sequence[Attempt], **more: object) -> Row:
+    failed = [{"at": one.at, "reason": masked(one.reason)} for one in history]
+    return {"sink": sink, "state": state, **more, "failed": failed}
+
+
+async def _file(context: OperatorContext, sink: str, event: Event | None) -> Row:
+    stores = context.sink(sink) if sink in context.settings.sinks else None
+    path = stores.path_of(event) if event is not None and isinstance(stores, StoresFiles) else None
+    if path is None:
+        return {}
+    return {"file": str(path), "present": await asyncio.to_thread(path.is_file)}
+
+
+VERBS: dict[Verb, Callable[[OperatorContext, Request], Rows]] = {Verb.TRACE: _trace}
