@@ -44,6 +44,7 @@ STATUS: dict[str, Any] = {
     "spool": {"type": "sqlite", "path": "/srv/spool.db", "bytes": 1, "quarantined": 0, "trouble": None},
     "journal": None,
     "sources": [SOURCE],
+    "replays": [],
     "sinks": [SINK],
 }
 

@@ -202,6 +202,7 @@ def test_people_read_one_line_for_each_fact(tmp_path: Path) -> None:
             "  stream     room of account main",
             f"  file name  {event.fields['file_name']}",
             "  taken      2026-01-02 03:04:15Z",
+            "  polled     by shots: answered 2026-01-02 03:04:16Z, partial, 2 new events",
             "  stored     received 2026-01-02 03:04:16Z, number 1",
             "  archive    waiting",
             f"             file {tmp_path}/pictures/2026-01-02/room/{event.fields['file_name']} (not there)",
