@@ -30,6 +30,7 @@ from poller.testing.history import History
 from poller.testing.ordered import Ordered
 from poller.testing.ordered_afterwards import OrderedAfterwards
 from poller.testing.quarantine import Kept
+from poller.testing.scans import Scans, ScansAfterwards
 from poller.testing.sinks import SinkContract, SinkWorld
 
 __all__ = [
@@ -48,9 +49,11 @@ __all__ = [
 ]
 
 
-class SpoolContract(Deliveries, Ordered, Letters, Kept, Corrections, History):
+class SpoolContract(Deliveries, Ordered, Letters, Kept, Corrections, History, Scans):
     """What every spool promises."""
 
 
-class DurableSpoolContract(SpoolContract, Afterwards, OrderedAfterwards, CorrectionsAfterwards):
+class DurableSpoolContract(
+    SpoolContract, Afterwards, OrderedAfterwards, CorrectionsAfterwards, ScansAfterwards
+):
     """What a spool promises that outlives its process."""
