@@ -32,6 +32,7 @@ from poller.testing.ordered import Ordered
 from poller.testing.ordered_afterwards import OrderedAfterwards
 from poller.testing.quarantine import Kept
 from poller.testing.replays import Replaying, ReplayingAfterwards
+from poller.testing.scans import Scans, ScansAfterwards
 from poller.testing.sinks import SinkContract, SinkWorld
 
 __all__ = [
@@ -50,7 +51,7 @@ __all__ = [
 ]
 
 
-class SpoolContract(Deliveries, Ordered, Letters, Kept, Corrections, History, Books, Replaying):
+class SpoolContract(Deliveries, Ordered, Letters, Kept, Corrections, History, Scans, Books, Replaying):
     """What every spool promises."""
 
 
@@ -61,5 +62,6 @@ class DurableSpoolContract(
     CorrectionsAfterwards,
     BooksAfterwards,
     ReplayingAfterwards,
+    ScansAfterwards,
 ):
     """What a spool promises that outlives its process."""
