@@ -26,6 +26,7 @@ from poller.testing.factories import (
     some_reading,
     some_recording,
 )
+from poller.testing.gaps import Gaps, GapsAfterwards
 from poller.testing.history import History
 from poller.testing.ordered import Ordered
 from poller.testing.ordered_afterwards import OrderedAfterwards
@@ -48,9 +49,11 @@ __all__ = [
 ]
 
 
-class SpoolContract(Deliveries, Ordered, Letters, Kept, Corrections, History):
+class SpoolContract(Deliveries, Ordered, Letters, Kept, Corrections, History, Gaps):
     """What every spool promises."""
 
 
-class DurableSpoolContract(SpoolContract, Afterwards, OrderedAfterwards, CorrectionsAfterwards):
+class DurableSpoolContract(
+    SpoolContract, Afterwards, OrderedAfterwards, CorrectionsAfterwards, GapsAfterwards
+):
     """What a spool promises that outlives its process."""

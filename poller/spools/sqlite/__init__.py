@@ -25,6 +25,7 @@ from pydantic import Field
 
 from poller.core.catalogue import Stream
 from poller.core.errors import StorageCorrupt, StorageError
+from poller.core.history import Gap, LatePicture
 from poller.core.model import (
     EVERYTHING,
     Backlog,
@@ -64,8 +65,10 @@ from poller.runtime.failpoints import reached
 from poller.runtime.group_thread import GroupThread
 from poller.settings import ResolvedPath, Size, SpoolSettings, size_between
 from poller.spools.dispatcher import Dispatcher
+from poller.spools.log_scan import selected
 from poller.spools.ordered_sink_queue import OrderedSinkQueue
 from poller.spools.sink_queue import Changes, Member, SinkQueue
+from poller.spools.sqlite import gaps as gap_rows
 from poller.spools.sqlite import queries
 from poller.spools.sqlite.clock_file import read_known, write_known
 from poller.spools.sqlite.corrupt_file import files_aside, is_condemned, move_aside
@@ -77,6 +80,7 @@ from poller.spools.sqlite.writer import Writer, Written, flush, ordered_since, s
 from poller.spools.tail import Tail
 
 TAIL_BYTES = 8 * 1024 * 1024
+SCAN_HELD = 1_000
 FLUSH_DELAY = 0.1
 FLUSH_AGAIN = 1.0
 CLOCK_EVERY = 60.0
@@ -426,11 +430,30 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
         self, chosen: Selection, start: int | None, limit: int, *, newest_first: bool = False
     ) -> Scan:
         """See `SpoolHistory.scan`."""
+        held = None if newest_first or start is None else self._dispatcher.tail.members(start, SCAN_HELD)
+        if held:  # in memory: nothing is read and parsed again
+            following = held[-1][0] + 1
+            return selected(chosen, held, limit, following if following < self.head else None)
         return await self._read(partial(queries.scan, chosen, start, limit, newest_first))
 
     async def number_at(self, moment: datetime) -> int:
         """See `SpoolHistory.number_at`."""
         return await self._read(partial(queries.number_at, moment, self.head))
+
+    async def gaps(self, chosen: Selection, limit: int) -> list[Gap]:
+        """See `SpoolHistory.gaps`."""
+        return await self._read(partial(gap_rows.gaps, chosen, limit))
+
+    async def note_gaps(
+        self,
+        source: str,
+        readings: Sequence[ParsedPage],
+        gaps: Sequence[Gap],
+        late: Sequence[LatePicture] = (),
+    ) -> Counter[str]:
+        """See `SpoolHistory.note_gaps`."""
+        note = partial(Writer.note_gaps, source=source, readings=list(readings), gaps=gaps, late=late)
+        return await self._publish(await self._write(note))
 
     async def recent(self, limit: int) -> list[Event]:
         """See `Spool.recent`."""

@@ -77,9 +77,11 @@ CREATE TABLE delivered (
 CREATE INDEX delivered_last ON delivered (last);
 CREATE TABLE gap (
     id TEXT PRIMARY KEY, account TEXT NOT NULL, stream_id TEXT NOT NULL, from_at REAL NOT NULL, to_at REAL NOT NULL,
-    missing INTEGER NOT NULL, why TEXT NOT NULL, filled INTEGER NOT NULL DEFAULT 0
+    missing INTEGER NOT NULL, why TEXT NOT NULL, filled INTEGER NOT NULL, cadence REAL NOT NULL,
+    push_started_at REAL, task_started_at REAL, first_missing_offset INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX gap_age ON gap (to_at);
+CREATE INDEX gap_stream ON gap (account, stream_id);
 CREATE TABLE replay (
     n INTEGER PRIMARY KEY AUTOINCREMENT, sink TEXT NOT NULL, chosen BLOB NOT NULL, at INTEGER NOT NULL,
     until INTEGER NOT NULL, asked_at REAL NOT NULL, total INTEGER NOT NULL, queued INTEGER NOT NULL,
