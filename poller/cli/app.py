@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from poller import __version__
+from poller.cli.audit import audit
 from poller.cli.common import Command, Config, Doubts, Exit, Group, duration, in_loop, settings_of
 from poller.cli.operate import dead, pause, quarantine, reload, resume, status
 from poller.cli.sandbox import sandbox, seconds, the_platform
@@ -186,7 +187,7 @@ async def _probe_buckets(settings: "Settings") -> int:
 
 # ---------------------------------------------------------------- the operator's commands
 
-for command in (status, pause, resume, reload):
+for command in (status, pause, resume, reload, audit):
     app.command(cls=Command)(command)
 app.add_typer(dead)
 app.add_typer(quarantine)

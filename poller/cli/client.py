@@ -73,7 +73,7 @@ def ask_reload(stop: Stop, config: Path, json: bool, *, dry: bool) -> None:
     """Reload and print each change in one line. With `dry`, only print."""
     for row in _rows(stop, config, request("reload", dry=dry)):
         if json:
-            _print_row(row)
+            print_row(row)
             continue
         changes = cast(list[str], row["changes"])
         for change in changes or ["nothing changes"]:
@@ -95,12 +95,13 @@ def ask_status(stop: Stop, config: Path, json: bool) -> None:
 def _print_json(rows: Iterator["Row"]) -> bool:
     found = False
     for row in rows:
-        _print_row(row)
+        print_row(row)
         found = True
     return found
 
 
-def _print_row(row: "Row") -> None:
+def print_row(row: "Row") -> None:
+    """Print a row as JSON; on a terminal without a character that could control it."""
     from poller.cli.tables import safe
 
     text = msgspec.json.encode(row)
@@ -142,8 +143,12 @@ def _end(good: bool, why: str) -> None:
 # ---------------------------------------------------------------- asking the daemon or the spool file
 
 
-def _rows(stop: Stop, config: Path, asked: "Request") -> Iterator["Row"]:
+def fetch_rows(stop: Stop, config: Path, asked: "Request") -> Iterator["Row"]:
     """The rows of the answer. A failure is one line on stderr and the exit code of the error."""
+    return _rows(stop, config, asked)
+
+
+def _rows(stop: Stop, config: Path, asked: "Request") -> Iterator["Row"]:
     settings = settings_of(config) if asked.verb.value == "reload" else stored_of(config)
     stop.give_back()  # a signal may end the command at any time: each step is durable on its own
     try:

@@ -21,6 +21,7 @@ from poller.daemon.wiring import build_spool, control_path, journal_path
 from poller.operations import health
 from poller.operations.health import Health
 from poller.pipeline import recovery
+from poller.pipeline.audit import Audit
 from poller.pipeline.journal import Journal
 from poller.pipeline.losses import Losses
 from poller.pipeline.storage_watch import Placed, StorageWatch
@@ -94,6 +95,9 @@ class Daemon:
                 losses=self.losses,
                 watch=self._watch,
             )
+        )
+        self._audit = Audit(
+            self.spool, lambda: self.settings.accounts, clock=self._clock, metrics=self.metrics
         )
         for name, account in settings.accounts.items():
             await self.components.open_account(name, account)
@@ -281,6 +285,7 @@ class Daemon:
             self._watch_clock(),
             self._watch_storage(stop),
             self._adopt_pages(),
+            self._audit.run(),
         )
         keepers = [group.create_task(work) for work in keeping]
         systemd.notify("READY=1")

@@ -47,8 +47,8 @@ KEPT: Final = 86_400.0
 MOST_BREAKS: Final = 16
 MOST_STREAMS: Final = 100_000
 _BEGINS, _OFFSET = b'"push_started_at":', b',"offset":'
-_EARLIEST: Final = 200
-"""No public form names the push earlier than here."""
+_EARLIEST: Final = 340
+"""No public form with both times has the offset before this place."""
 _LONGEST: Final = 63
 """The bytes between the two names where both times are given."""
 
@@ -75,16 +75,13 @@ _parts = msgspec.json.Decoder(_Parts).decode
 def run_and_offset(event: Event) -> tuple[str, int] | None:
     """The run of a picture and its offset; None where its name says neither. Quick for events as we encode them."""
     text = event.encoded
-    begins = text.find(_BEGINS, _EARLIEST)
-    ends = text.find(_OFFSET, begins, begins + 100)
-    named = text[begins + len(_BEGINS) : ends]
-    if begins < 0 or ends < 0 or len(named) > _LONGEST:
-        return _decoded(text)
+    ends = text.find(_OFFSET, _EARLIEST)
     first = ends + len(_OFFSET)
-    digits = text[first : text.find(b",", first)]
-    if not digits.isdigit() or len(named) < _LONGEST:
-        return _decoded(text)
-    return _run_name(named), int(digits)
+    digits = text[first : text.find(b",", first, first + 10)]
+    named = text[ends - _LONGEST : ends]
+    if text[ends - _LONGEST - len(_BEGINS) : ends - _LONGEST] == _BEGINS and digits.isdigit():
+        return _run_name(named), int(digits)
+    return _decoded(text)
 
 
 @lru_cache(maxsize=16_384)
@@ -354,6 +351,13 @@ class Auditor:
             if not audited.runs:
                 del self._streams[key]
                 self._open.discard(key)
+
+    def drop(self, unwanted: Callable[[str], bool]) -> None:
+        """Forget all streams of these accounts."""
+        for key in [key for key in self._streams if unwanted(key[0])]:
+            del self._streams[key]
+            self._open.discard(key)
+            self._changed.add(key)
 
     # ------------------------------------------------------------ storing
 

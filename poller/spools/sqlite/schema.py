@@ -31,7 +31,8 @@ page_index
 delivered
     Events `first` to `last` without `holes`, which one commit recorded as delivered to a sink.
 gap
-    Pictures that are missing between two pictures of the same task.
+    Pictures that are missing between two pictures of the same task (`history.Gap`). What the audit knows of each stream
+    is the memory of the source `(audit)`, with its position in the log under the empty subject.
 replay
     Events that a sink gets again (`history.Replay`).
 tally
