@@ -175,6 +175,24 @@ OTHER: Final = Kind(
     {"event_type": 314, "stream_id": "room-7", "event_time": 1575513174},
 )
 
+GAP: Final = Kind(
+    "Pictures of a stream never came, although pictures of the same push and task did before and after them. The daemon itself "
+    "finds this (`accounts.NAME.audit`), once for each gap; `message` is empty.",
+    {
+        "from": Field(MOMENT, "when the last picture before the gap was taken"),
+        "to": Field(MOMENT, "when the first picture after it was taken"),
+        "missing": Field({"type": "integer"}, "how many pictures are missing"),
+        "cadence": Field({"type": "number"}, "the usual seconds between two pictures around the gap"),
+        "push_started_at": Field(MOMENT_OR_NULL, "when the push started, from the names"),
+        "task_started_at": Field(MOMENT_OR_NULL, "when the screenshot task started, from the names"),
+        "first_missing_offset": Field(
+            {"type": "integer"}, "seconds from the start of the push to the first missing picture"
+        ),
+        "why": Field(TEXT, "how the gap shows, for people"),
+    },
+    {},
+)
+
 KINDS: Final[Mapping[str, Kind]] = {
     "screenshot": SCREENSHOT,
     "recording": RECORDING,
@@ -183,4 +201,5 @@ KINDS: Final[Mapping[str, Kind]] = {
     "recording_status": RECORDING_STATUS,
     "push_exception": PUSH_EXCEPTION,
     "other": OTHER,
+    "gap": GAP,
 }

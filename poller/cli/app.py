@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from poller import __version__
+from poller.cli.audit import audit
 from poller.cli.common import Command, Config, Doubts, Exit, Group, duration, in_loop, settings_of
 from poller.cli.look import events, find, latest, streams, tap
 from poller.cli.operate import dead, pause, quarantine, reload, resume, status
@@ -190,7 +191,21 @@ async def _probe_buckets(settings: "Settings") -> int:
 
 # ---------------------------------------------------------------- the operator's commands
 
-for command in (status, pause, resume, reload, replay, replays, events, find, latest, streams, tap, top):
+for command in (
+    status,
+    pause,
+    resume,
+    reload,
+    audit,
+    replay,
+    replays,
+    events,
+    find,
+    latest,
+    streams,
+    tap,
+    top,
+):
     app.command(cls=Command)(command)
 app.command(cls=Command)(trace)
 app.add_typer(dead)

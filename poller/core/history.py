@@ -4,13 +4,15 @@ Every question is answered in bounded steps, because claims and commits must not
 """
 
 from abc import abstractmethod
+from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
-from poller.core.model import Attempt, Event
+from poller.core.model import Attempt, Event, ParsedPage
 from poller.core.selection import Aware, Scan, Selection
 
 
@@ -108,11 +110,15 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True):
 class Gap(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Pictures of a stream that are missing between two that came, of the same task.
 
-    from_at, to_at: when the pictures on both sides were taken (UTC)
-    missing:        how many pictures are missing, at the cadence of the stream
-    why:            how the gap was found, for people
-    filled:         how many of the missing pictures came later
-    id:             that of account, stream, task and first missing offset
+    id:                   that of account, stream, task and first missing offset
+    from_at, to_at:       when the pictures on both sides were taken (UTC)
+    missing:              how many pictures are missing, at the cadence of the stream
+    why:                  how the gap was found, for people
+    filled:               how many of the missing pictures came later
+    cadence:              the usual seconds between two pictures around the gap
+    push_started_at:      when the push started (UTC); None where the names do not say
+    task_started_at:      when the screenshot task started (UTC); None where the names do not say
+    first_missing_offset: the offset of the first missing picture
     """
 
     id: str
@@ -123,6 +129,36 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     missing: int
     why: str
     filled: int = 0
+    cadence: float = 0.0
+    push_started_at: Aware | None = None
+    task_started_at: Aware | None = None
+    first_missing_offset: int = 0
+
+    def is_selected(self, chosen: Selection) -> bool:
+        """Whether the account and the stream are selected, and a part of the gap lies within the times of happening."""
+        return (
+            (chosen.account is None or self.account == chosen.account)
+            and (chosen.stream is None or self.stream_id == chosen.stream)
+            and (chosen.taken_since is None or self.to_at > chosen.taken_since)
+            and (chosen.taken_until is None or self.from_at < chosen.taken_until)
+        )
+
+
+GAPS_KEPT: Final = 30 * 86_400.0
+"""The least seconds for which a gap is kept after its end."""
+
+
+class LatePicture(msgspec.Struct, frozen=True, kw_only=True):
+    """A picture that came after its place was judged. It fills the gap that it lies in, if there is one."""
+
+    account: str
+    stream_id: str
+    taken_at: Aware
+
+    def fills(self, gap: Gap) -> bool:
+        """Whether the picture lies in the gap."""
+        same = (self.account, self.stream_id) == (gap.account, gap.stream_id)
+        return same and gap.from_at < self.taken_at < gap.to_at
 
 
 class ReplayState(StrEnum):
@@ -230,4 +266,28 @@ class SpoolHistory(Protocol):
     @abstractmethod
     def count_loss(self, where: str, count: int) -> None:
         """Count a possible loss that a part has noticed. Never waits; durable within a second."""
+        ...
+
+    @abstractmethod
+    async def gaps(self, chosen: Selection, limit: int) -> Sequence[Gap]:
+        """Up to `limit` known gaps, those that end last first.
+
+        `account`, `stream`, `taken_since` and `taken_until` select; a gap is selected if a part of it lies within these
+        times. A gap is kept for 30 days after its end, and at least as long as events.
+        """
+        ...
+
+    @abstractmethod
+    async def note_gaps(
+        self,
+        source: str,
+        readings: Sequence[ParsedPage],
+        gaps: Sequence[Gap],
+        late: Sequence[LatePicture] = (),
+    ) -> Counter[str]:
+        """Append readings (`Spool.append`), add gaps and fill gaps, all in one transaction.
+
+        A gap whose id is known stays as it is. Each late picture then fills the gap that it lies in by one, up to the
+        number of missing pictures. Must not be cancelled.
+        """
         ...

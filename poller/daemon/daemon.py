@@ -24,6 +24,7 @@ from poller.operations import health
 from poller.operations.health import Health
 from poller.operations.pace import Pace
 from poller.pipeline import recovery
+from poller.pipeline.audit import Audit
 from poller.pipeline.journal import Journal
 from poller.pipeline.losses import Losses
 from poller.pipeline.replayer import Replayer
@@ -101,6 +102,9 @@ class Daemon:
                 losses=self.losses,
                 watch=self._watch,
             )
+        )
+        self._audit = Audit(
+            self.spool, lambda: self.settings.accounts, clock=self._clock, metrics=self.metrics
         )
         for name, account in settings.accounts.items():
             await self.components.open_account(name, account)
@@ -306,6 +310,7 @@ class Daemon:
             if pushed
             else report_progress(self._backlogs, DRAINING_EVERY, 1),
             self._replayer().run(),
+            self._audit.run(),
         )
         keepers = [group.create_task(work) for work in keeping]
         systemd.notify("READY=1")

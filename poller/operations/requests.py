@@ -52,6 +52,7 @@ class Verb(StrEnum):
     TAP = "tap"
     TOP = "top"
     TRACE = "trace"
+    AUDIT = "audit"
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

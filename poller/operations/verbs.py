@@ -18,6 +18,7 @@ from poller.core.model import DeadLetter, Filter, ParsedPage, Quarantined, RawPa
 from poller.core.ports import PushedSource, Source
 from poller.core.spool import SpoolAdmin
 from poller.operations import replay, trace
+from poller.operations.audit import AUDIT_VERBS
 from poller.operations.look import LOOK
 from poller.operations.masking import bytes_shown, masked, public_form
 from poller.operations.operator_context import OperatorContext
@@ -288,4 +289,5 @@ _VERBS: dict[Verb, Callable[[OperatorContext, Request], Rows]] = {
     **replay.VERBS,
     **LOOK,
     **trace.VERBS,
+    **AUDIT_VERBS,
 }

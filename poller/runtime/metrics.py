@@ -66,6 +66,7 @@ class Metrics:
         )
         for what in ("dead_letter", "quarantine"):
             self.expired.labels(what)
+        self.gap_pictures = counter("gap_pictures", "Pictures that never came, by the audit.", "account")
         self.backlog = gauge("backlog_events", "Events owed to a sink.", "sink")
         self.oldest = gauge("oldest_undelivered_seconds", "Age of the oldest event owed to a sink.", "sink")
         self.dead_letters = gauge("dead_letters", "Deliveries that were given up.", "sink")

@@ -40,6 +40,8 @@ def _starving_sinks(settings: Settings) -> Iterator[Contradiction]:
     if any(kinds is None for kinds in given):  # a plug-in, which may give anything
         return
     here = frozenset[str]().union(*(kinds for kinds in given if kinds is not None))
+    if any(account.audit.enabled for account in settings.accounts.values()):
+        here |= {"gap"}
     for name, sink in settings.sinks.items():
         for index, kind in _wanted(sink):
             if kind not in here:

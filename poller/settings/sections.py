@@ -231,6 +231,18 @@ class VodSettings(Section):
         return self
 
 
+class AuditSettings(Section):
+    """The search for pictures that never came, by the names of those that did."""
+
+    enabled: bool = Field(
+        default=True, description="Whether gaps in the pictures of a stream are found and reported as events."
+    )
+    settle: Annotated[Duration, duration_between("1s", "1h")] = Field(
+        default=60.0,
+        description="How long a hole stays open for pictures that come late, after the picture behind it was received.",
+    )
+
+
 class AccountSettings(Section):
     """A customer of the platform, with the credentials for its calls."""
 
@@ -259,6 +271,9 @@ class AccountSettings(Section):
         default=None, description="An HTTP proxy. Proxies of the environment are ignored."
     )
     tls: TlsSettings | None = Field(default=None, description="Certificates for the endpoint.")
+    audit: AuditSettings = Field(
+        default=AuditSettings(), description="The search for pictures that never came."
+    )
 
     @model_validator(mode="after")
     def _one_key(self) -> Self:

@@ -13,7 +13,17 @@ from pydantic import Field
 
 from poller.core.catalogue import Catalogue, Stream
 from poller.core.errors import StorageFull
-from poller.core.history import Book, Delivery, Origin, SinkProgress, Stage, Tally
+from poller.core.history import (
+    GAPS_KEPT,
+    Book,
+    Delivery,
+    Gap,
+    LatePicture,
+    Origin,
+    SinkProgress,
+    Stage,
+    Tally,
+)
 from poller.core.model import (
     EVERYTHING,
     Backlog,
@@ -91,6 +101,7 @@ class MemorySpool(SpoolAdmin):
         self._positions: dict[str, int] = {}
         self._waiting: dict[str, dict[str, Waiting]] = {}
         self._dead_ahead: dict[str, set[int]] = {}
+        self._gaps: dict[str, Gap] = {}
         self._since: dict[str, int] = {}
         """The number from which on each ordered sink has been served in order."""
         self._replays = ReplayDesk(
@@ -395,6 +406,27 @@ class MemorySpool(SpoolAdmin):
         """See `SpoolHistory.count_loss`."""
         self._count(where, Book.POSSIBLY_LOST, count, self._clock.now())
 
+    async def gaps(self, chosen: Selection, limit: int) -> list[Gap]:
+        """See `SpoolHistory.gaps`."""
+        found = [gap for gap in self._gaps.values() if gap.is_selected(chosen)]
+        return sorted(found, key=lambda gap: (-gap.to_at.timestamp(), gap.id))[:limit]
+
+    async def note_gaps(
+        self,
+        source: str,
+        readings: Sequence[ParsedPage],
+        gaps: Sequence[Gap],
+        late: Sequence[LatePicture] = (),
+    ) -> Counter[str]:
+        """See `SpoolHistory.note_gaps`."""
+        new = await self.append(source, readings)
+        for gap in gaps:
+            self._gaps.setdefault(gap.id, gap)
+        for picture in late:
+            for gap in filter(picture.fills, list(self._gaps.values())):
+                self._gaps[gap.id] = msgspec.structs.replace(gap, filled=min(gap.missing, gap.filled + 1))
+        return new
+
     async def dead(self, limit: int, chosen: Filter = EVERYTHING) -> list[DeadLetter]:
         """See `Spool.dead`."""
         return list(islice(filter(chosen.letter, reversed(self._dead.values())), limit))
@@ -456,6 +488,9 @@ class MemorySpool(SpoolAdmin):
         rejects = [
             one for one in self._quarantine() if age(one.reject.received_at) > settings.retain_quarantine
         ]
+        for gap in list(self._gaps.values()):
+            if age(gap.to_at) > max(settings.retain, GAPS_KEPT):
+                del self._gaps[gap.id]
         await self.purge_dead([letter.number for letter in letters[:PRUNE_STEP]])
         gone = await self.purge_quarantine([kept.number for kept in rejects[:PRUNE_STEP]])
         return Pruned(

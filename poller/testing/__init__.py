@@ -27,6 +27,7 @@ from poller.testing.factories import (
     some_reading,
     some_recording,
 )
+from poller.testing.gaps import Gaps, GapsAfterwards
 from poller.testing.history import History
 from poller.testing.ordered import Ordered
 from poller.testing.ordered_afterwards import OrderedAfterwards
@@ -51,7 +52,7 @@ __all__ = [
 ]
 
 
-class SpoolContract(Deliveries, Ordered, Letters, Kept, Corrections, History, Scans, Books, Replaying):
+class SpoolContract(Deliveries, Ordered, Letters, Kept, Corrections, History, Scans, Books, Replaying, Gaps):
     """What every spool promises."""
 
 
@@ -63,5 +64,6 @@ class DurableSpoolContract(
     BooksAfterwards,
     ReplayingAfterwards,
     ScansAfterwards,
+    GapsAfterwards,
 ):
     """What a spool promises that outlives its process."""

@@ -26,7 +26,7 @@ from pydantic import Field
 
 from poller.core.catalogue import Stream
 from poller.core.errors import StorageCorrupt, StorageError
-from poller.core.history import Delivery, Origin, SinkProgress, Tally
+from poller.core.history import Delivery, Gap, LatePicture, Origin, SinkProgress, Tally
 from poller.core.model import (
     EVERYTHING,
     Backlog,
@@ -72,6 +72,7 @@ from poller.spools.ordered_sink_queue import OrderedSinkQueue
 from poller.spools.replays import ReplayChange, ReplayDesk
 from poller.spools.sink_queue import Changes, Member, SinkQueue, settled
 from poller.spools.sqlite import books, delivered, progress, queries, replays
+from poller.spools.sqlite import gaps as gap_rows
 from poller.spools.sqlite.backup import back_up
 from poller.spools.sqlite.clock_file import read_known, write_known
 from poller.spools.sqlite.corrupt_file import files_aside, is_condemned, move_aside
@@ -85,6 +86,7 @@ from poller.spools.sqlite.writer import Writer, Written, flush, ordered_since, s
 from poller.spools.tail import Tail
 
 TAIL_BYTES = 8 * 1024 * 1024
+SCAN_HELD = 1_000
 FLUSH_DELAY = 0.1
 FLUSH_AGAIN = 1.0
 CLOCK_EVERY = 60.0
@@ -517,6 +519,21 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
         """Write the newest settlements, if the disk takes them: a question is answered also while it is full."""
         with suppress(StorageError):
             await self._write(flush)
+
+    async def gaps(self, chosen: Selection, limit: int) -> list[Gap]:
+        """See `SpoolHistory.gaps`."""
+        return await self._read(partial(gap_rows.gaps, chosen, limit))
+
+    async def note_gaps(
+        self,
+        source: str,
+        readings: Sequence[ParsedPage],
+        gaps: Sequence[Gap],
+        late: Sequence[LatePicture] = (),
+    ) -> Counter[str]:
+        """See `SpoolHistory.note_gaps`."""
+        note = partial(Writer.note_gaps, source=source, readings=list(readings), gaps=gaps, late=late)
+        return await self._publish(await self._write(note))
 
     async def recent(self, limit: int) -> list[Event]:
         """See `Spool.recent`."""

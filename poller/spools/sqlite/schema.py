@@ -34,7 +34,8 @@ delivered
 redelivered
     Retried dead letters that were delivered, one row for each. They have no number any more.
 gap
-    Pictures that are missing between two pictures of the same task.
+    Pictures that are missing between two pictures of the same task (`history.Gap`). What the audit knows of each stream
+    is the memory of the source `(audit)`, with its position in the log under the empty subject.
 replay
     Events that a sink gets again (`history.Replay`).
 replay_without
@@ -89,9 +90,11 @@ CREATE INDEX redelivered_id ON redelivered (event_id);
 CREATE INDEX redelivered_age ON redelivered (at);
 CREATE TABLE gap (
     id TEXT PRIMARY KEY, account TEXT NOT NULL, stream_id TEXT NOT NULL, from_at REAL NOT NULL, to_at REAL NOT NULL,
-    missing INTEGER NOT NULL, why TEXT NOT NULL, filled INTEGER NOT NULL DEFAULT 0
+    missing INTEGER NOT NULL, why TEXT NOT NULL, filled INTEGER NOT NULL, cadence REAL NOT NULL,
+    push_started_at REAL, task_started_at REAL, first_missing_offset INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX gap_age ON gap (to_at);
+CREATE INDEX gap_stream ON gap (account, stream_id);
 CREATE TABLE replay (
     n INTEGER PRIMARY KEY, sink TEXT NOT NULL, chosen BLOB NOT NULL, at INTEGER NOT NULL,
     until INTEGER NOT NULL, asked_at REAL NOT NULL, total INTEGER NOT NULL, queued INTEGER NOT NULL,

@@ -25,7 +25,7 @@ import msgspec
 
 from poller.core.catalogue import Catalogue, Stream
 from poller.core.errors import StorageCorrupt, StorageError, StorageFull, Unreadable
-from poller.core.history import RESTORED, Book
+from poller.core.history import RESTORED, Book, Gap, LatePicture
 from poller.core.model import LARGEST_NUMBER, Event, ParsedPage, Reject, corrected
 from poller.core.spool import Pruned, Salvaged
 from poller.runtime.ages import Known, Setting
@@ -38,6 +38,7 @@ from poller.spools.sqlite.corrections import correct_page, correct_waiting
 from poller.spools.sqlite.corrupt_file import CORRUPT, condemn
 from poller.spools.sqlite.dead_letters import dead_letters, purge_dead, requeue_dead
 from poller.spools.sqlite.delivered import prune_delivered, record
+from poller.spools.sqlite.gaps import prune_gaps, put_gaps
 from poller.spools.sqlite.head import HeadFile, Mark, copied_wal, identity
 from poller.spools.sqlite.page_index import CRC, UNKNOWN, Came, came, fill, page_events, put_index
 from poller.spools.sqlite.page_times import PageTimes, number_at
@@ -571,6 +572,14 @@ class Writer:
         """Detach a sink: events are no longer retained for it."""
         self._attached.discard(sink)
 
+    def note_gaps(
+        self, source: str, readings: list[ParsedPage], gaps: Sequence[Gap], late: Sequence[LatePicture]
+    ) -> Written:
+        """Append readings, add gaps and fill gaps."""
+        written = self.append(source, readings)
+        put_gaps(self.connection, gaps, late)
+        return written
+
     def check_writable(self) -> None:
         """Write a new value, to prove that the file can be written; raises `StorageFull`."""
         self._admit()
@@ -626,6 +635,7 @@ class Writer:
         letters = self.purge_dead(older(connection, "dead", "died_at", young(dead)))
         rejects = self.purge_quarantine(older(connection, "quarantine", "received_at", young(quarantine)))
         prune_streams(connection, self.catalogue, self._clock)
+        full |= prune_gaps(connection, self._clock, retain)
         full |= PRUNE_STEP in (letters.total(), rejects)
         return Pruned(dead=letters, rejects=rejects, more=full)
 
