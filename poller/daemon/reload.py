@@ -22,7 +22,7 @@ NEED_RESTART: Final = ("spool", "journal", "admin", "log")
 """The sections that a running daemon cannot change: they need a restart."""
 
 
-class Changes(msgspec.Struct, frozen=True, kw_only=True):
+class AdapterChanges(msgspec.Struct, frozen=True, kw_only=True):
     """The names of the sources, or of the sinks, to start, to stop, and to restart with other settings."""
 
     start: tuple[str, ...] = ()
@@ -44,8 +44,8 @@ class ReloadPlan(msgspec.Struct, frozen=True, kw_only=True):
     """The steps of a reload. `accounts` are changed, new or removed. `needs_restart` are the sections
     whose changes are not applied, because they need a restart of the process."""
 
-    sources: Changes
-    sinks: Changes
+    sources: AdapterChanges
+    sinks: AdapterChanges
     accounts: tuple[str, ...] = ()
     needs_restart: tuple[str, ...] = ()
 
@@ -86,9 +86,9 @@ def plan(old: Settings, new: Settings) -> ReloadPlan:
     )
 
 
-def _parts(old: Mapping[str, object], new: Mapping[str, object], also: set[str]) -> Changes:
+def _parts(old: Mapping[str, object], new: Mapping[str, object], also: set[str]) -> AdapterChanges:
     changed = {name for name in old.keys() & new.keys() if old[name] != new[name]} | also
-    return Changes(
+    return AdapterChanges(
         start=tuple(name for name in new if name not in old),
         restart=tuple(name for name in new if name in changed),
         stop=tuple(name for name in old if name not in new),

@@ -17,7 +17,7 @@ from poller.runtime.metrics import Metrics
 from poller.settings import AdminSettings, Settings
 
 
-class ReloadPlan(Protocol):
+class ReloadSummary(Protocol):
     """What a reload does, for people."""
 
     def lines(self) -> list[str]:
@@ -41,7 +41,7 @@ class OperatorContext:
     couriers: Sequence[Courier] = ()
     journal: Journal | None = None
     losses: Losses | None = None
-    reload: Callable[..., Awaitable[ReloadPlan]] | None = None
+    reload: Callable[..., Awaitable[ReloadSummary]] | None = None
     """`Daemon.reload`."""
 
     @property

@@ -36,7 +36,7 @@ from poller.pipeline.journal_file import (
     BLOCK,
     Contents,
     Frame,
-    Head,
+    JournalHead,
     encoded,
     found_mark,
     framed,
@@ -351,7 +351,7 @@ class Journal:
     def _write_header(self, released: int | None = None) -> None:
         self._header_due = False
         self._header_released = self._released if released is None else released
-        head = Head(
+        head = JournalHead(
             mark=self._mark,
             size=self._size,
             released=self._header_released,
@@ -396,7 +396,7 @@ class Journal:
         except OSError as error:
             raise StorageError(f"journal {self.path}: {error.strerror}") from error
 
-    def _contents(self, head: Head | None, trouble: str) -> Contents | None:
+    def _contents(self, head: JournalHead | None, trouble: str) -> Contents | None:
         """Read in what the file holds; a new one is made where there is none, or none that can be read."""
         size, lost = os.fstat(self._fd).st_size, head is None
         if head is None:
@@ -409,7 +409,7 @@ class Journal:
                 self.damage = JournalDamage(detail=f"it cannot be read, and was moved to {aside}", pages=1)
                 self._create()
                 return None
-            head = Head(mark=mark, size=size // BLOCK * BLOCK, released=0)
+            head = JournalHead(mark=mark, size=size // BLOCK * BLOCK, released=0)
         self._mark, self._released = head.mark, head.released
         self._committed = head.committed
         # a number may be damaged where the checksum does not see it; the ring holds no more pages than blocks
@@ -426,7 +426,7 @@ class Journal:
                 wipe(self._fd, size, head.size - size)
         return contents
 
-    def _take(self, head: Head, contents: Contents) -> None:
+    def _take(self, head: JournalHead, contents: Contents) -> None:
         for frame, page in contents.pages:
             self._hold(frame)
             self._left_over[frame.number] = page
@@ -435,7 +435,7 @@ class Journal:
         self._synced = max(head.synced, last)
         self._next_number = max(head.released, self._synced) + 1
 
-    def _judge(self, head: Head, contents: Contents, trouble: str, size: int) -> None:
+    def _judge(self, head: JournalHead, contents: Contents, trouble: str, size: int) -> None:
         """Which pages are missing, and what to say of the file."""
         first = min(self._live, default=1) if head.released == 0 and head.synced == 0 else head.released + 1
         last = head.synced or (self._synced if trouble else 0)

@@ -32,7 +32,7 @@ class Setting(msgspec.Struct, frozen=True, array_like=True):
 Settings = tuple[Setting, ...]
 
 
-class Known(msgspec.Struct, frozen=True, kw_only=True):
+class ClockHistory(msgspec.Struct, frozen=True, kw_only=True):
     """The record over a restart. The last setting ends at the newest known moment. `stopped`: the stop was orderly."""
 
     settings: Settings
@@ -46,7 +46,7 @@ class Begun(msgspec.Struct, frozen=True, kw_only=True):
     passed: float
 
 
-def begin(known: Known | None, wall: float) -> Begun:
+def begin(known: ClockHistory | None, wall: float) -> Begun:
     """Continue steady time after a stop or a crash, by the wall clock where that can be believed."""
     if known is None or not known.settings:
         return Begun(settings=(Setting(0.0, wall, 0.0),), passed=0.0)
@@ -57,7 +57,7 @@ def begin(known: Known | None, wall: float) -> Begun:
     return Begun(settings=set_to(known.settings, steady, steady, wall - steady), passed=passed)
 
 
-def _passed(known: Known, wall: float) -> float:
+def _passed(known: ClockHistory, wall: float) -> float:
     """The time between two lives: that of the setting that was in force, else the least that a setting explains."""
     *_, last = known.settings
     if 0.0 <= (passed := wall - last.offset - last.until) <= DAY:

@@ -14,7 +14,7 @@ from typing import Protocol, runtime_checkable
 import msgspec
 
 from poller.runtime import ages
-from poller.runtime.ages import Known, Setting, Settings
+from poller.runtime.ages import ClockHistory, Setting, Settings
 
 
 class Jump(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,7 +81,7 @@ class Clock:
 
     # ------------------------------------------------------------ lives
 
-    def begin(self, known: Known | None) -> None:
+    def begin(self, known: ClockHistory | None) -> None:
         """Continue from the record of the process before."""
         with self._lock:
             wall, before = self.now().timestamp(), known.settings if known else ()
@@ -94,12 +94,12 @@ class Clock:
             if abs(by) > ages.JUMP:
                 self._jumps.append(Jump(seconds=by, at_start=True))
 
-    def known(self, *, stopped: bool) -> Known:
+    def known(self, *, stopped: bool) -> ClockHistory:
         """The record for the next process."""
         with self._lock:
             life, now = self._look()
             *before, last = life.settings
-            return Known(settings=(*before, Setting(last.since, now, last.offset)), stopped=stopped)
+            return ClockHistory(settings=(*before, Setting(last.since, now, last.offset)), stopped=stopped)
 
     def jumps(self) -> Sequence[Jump]:
         """Look at the clocks; the jumps that were seen since the last call."""

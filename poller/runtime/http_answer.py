@@ -35,7 +35,7 @@ _CHUNK_BEGUN = re.compile(rb"[ \t]*(?:0[xX])?[0-9A-Fa-f]*(?:[ \t]*\r*|[ \t]*;[^\
 _LONGEST_CHUNK_LINE = 16 * 1024
 
 
-class Head(msgspec.Struct, frozen=True, kw_only=True):
+class AnswerHead(msgspec.Struct, frozen=True, kw_only=True):
     """A status line and headers. `status` is 0 where the status line cannot be read; names are in lower case.
 
     `version` is `HTTP/1.1` or the like where the status line is one of RFC 9112, else empty.
@@ -78,7 +78,7 @@ class Framing(msgspec.Struct, frozen=True, kw_only=True):
 class Received(msgspec.Struct, frozen=True, kw_only=True):
     """An answer as it was received. `framed`: it ended where its framing says. `cut`: it ended before."""
 
-    head: Head
+    head: AnswerHead
     by: Delimiter
     coding: str
     body: bytes
@@ -90,7 +90,7 @@ class Received(msgspec.Struct, frozen=True, kw_only=True):
 # ---------------------------------------------------------------- heads
 
 
-def read_head(text: bytes) -> Head | None:
+def read_head(text: bytes) -> AnswerHead | None:
     """Read a head without its blank line; None where it is not one: no status, and no header either."""
     first, _, rest = text.partition(b"\n")
     status, version, odd = _read_status(first)
@@ -101,7 +101,7 @@ def read_head(text: bytes) -> Head | None:
         return None
     if b"\n" in text.replace(b"\r\n", b""):
         more.append("a line end without CR")
-    return Head(status=status, version=version, fields=fields, odd=tuple(dict.fromkeys(odd + more)))
+    return AnswerHead(status=status, version=version, fields=fields, odd=tuple(dict.fromkeys(odd + more)))
 
 
 def _read_status(line: bytes) -> tuple[int, str, list[str]]:
@@ -156,7 +156,7 @@ def _judge_line(line: bytes, folded: bool) -> Iterator[str]:
         yield "a control character"
 
 
-def frame(head: Head) -> Framing:
+def frame(head: AnswerHead) -> Framing:
     """Where the body of an answer with this head ends."""
     lengths = head.all("content-length")
     codings = [coding.lower() for coding in head.all("transfer-encoding") if coding]
@@ -222,7 +222,7 @@ class AnswerReader:
         self.full = False
         """No more is kept: the body is too large, or informational answers do not end."""
         self._largest = largest
-        self._head: Head | None = None
+        self._head: AnswerHead | None = None
         self._framing = Framing(by=Delimiter.CLOSE)
         self._odd: list[str] = []
         self._data = bytearray()
@@ -277,7 +277,7 @@ class AnswerReader:
             self._note("chunks that no header announced")
             self._body = inner
         return Received(
-            head=self._head or Head(),
+            head=self._head or AnswerHead(),
             by=self._framing.by,
             coding=self._framing.coding,
             body=bytes(self._body),
@@ -336,7 +336,7 @@ class AnswerReader:
             self._note("informational answers without end")
             self.full = True
 
-    def _begin_body(self, head: Head, size: int) -> None:
+    def _begin_body(self, head: AnswerHead, size: int) -> None:
         del self._data[:size]
         self._head, self._framing = head, frame(head)
         self._left = self._framing.length
@@ -353,7 +353,7 @@ class AnswerReader:
         """The bytes themselves are the body; of a head that does not end, what it says still counts."""
         first, newline, _ = self._data.partition(b"\n")
         head = read_head(bytes(self._data)) if newline and _read_status(bytes(first))[0] else None
-        self._head = head or Head()
+        self._head = head or AnswerHead()
         self.status = self.status or 0
         self._framing = Framing(by=Delimiter.CLOSE)
         self._note(*([why] if why else []))

@@ -223,7 +223,7 @@ def client_context(context: ssl.SSLContext | None) -> ssl.SSLContext:
 # ---------------------------------------------------------------- requests
 
 
-class Request(msgspec.Struct, frozen=True, kw_only=True):
+class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A request, which is encoded as a whole before anything is sent."""
 
     method: str
@@ -270,7 +270,7 @@ def _host(url: URL) -> str:
 # ---------------------------------------------------------------- posting
 
 
-class Lost(PollerError):
+class ConnectionLost(PollerError):
     """The connection was lost, or no HTTP came back, after the request may have been sent."""
 
 
@@ -304,9 +304,9 @@ class Poster:
         """Send one POST once, and return as soon as its status is known and the rest has come or takes too long.
 
         `until` is the loop's time at which the caller gives up: a status that is known is returned before.
-        Raises `Unreachable` or `Lost`. May be cancelled.
+        Raises `Unreachable` or `ConnectionLost`. May be cancelled.
         """
-        request = Request(method="POST", url=self._url, headers=tuple(headers), body=body)
+        request = HttpRequest(method="POST", url=self._url, headers=tuple(headers), body=body)
         async with self._places:
             connection = self._take_idle() or await self._connect()
             reader = AnswerReader(LARGEST_ANSWER)
@@ -346,7 +346,7 @@ async def _read_status(connection: Connection, reader: AnswerReader) -> bool:
     while reader.status is None and not reader.full:
         data = await connection.receive()
         if not data:
-            raise Lost(loss(connection))
+            raise ConnectionLost(loss(connection))
         reader.feed(data)
     return connection.unsent > 0
 
@@ -364,7 +364,7 @@ def _posted(reader: AnswerReader, early: bool) -> Posted:
     status = reader.status
     received = reader.received()
     if not status:
-        raise Lost(f"not HTTP: {received.odd[0]}" if received.odd else "not HTTP")
+        raise ConnectionLost(f"not HTTP: {received.odd[0]}" if received.odd else "not HTTP")
     return Posted(
         status=status, early=early, retry_after=received.head.get("retry-after"), body=received.body[:EXCERPT]
     )

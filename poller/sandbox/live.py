@@ -17,7 +17,7 @@ from poller.sandbox.media.recorder import Recorder
 from poller.sandbox.media.recordings import Recordings
 from poller.sandbox.media.tags import VIDEO
 from poller.sandbox.options import Customer
-from poller.sandbox.rtmp.publish_handler import PublishRequest, Refused
+from poller.sandbox.rtmp.publish_handler import PublishRefused, PublishRequest
 from poller.sandbox.wakeup import Wakeup
 
 TAKEN_OVER_AFTER = 1.0
@@ -139,7 +139,7 @@ class Live:
             self._channels.begin(customer.app_id, wish.stream)
         except sqlite3.OperationalError as error:
             log.error("push refused: %s", error)
-            raise Refused("the platform is out of order") from None
+            raise PublishRefused("the platform is out of order") from None
         push = LivePush(
             customer,
             wish,
@@ -171,11 +171,11 @@ class Live:
 
     def _check(self, customer: Customer, wish: PublishRequest) -> None:
         if not STREAM_ID.fullmatch(wish.stream):
-            raise Refused("a stream id has 1 to 128 letters, digits and _ - @ #")
+            raise PublishRefused("a stream id has 1 to 128 letters, digits and _ - @ #")
         if customer.push_key is not None:
             check_secret(customer.push_key, wish.stream, wish.query, time.time())
         if self._channels.status(customer.app_id, wish.stream) is Status.DISABLED:
-            raise Refused("this stream is disabled")
+            raise PublishRefused("this stream is disabled")
 
     def _clear(self, customer: Customer, wish: PublishRequest) -> None:
         """Makes room for the push: an earlier one of the same pusher that fell silent ends first, in every respect."""
@@ -184,18 +184,18 @@ class Live:
             return
         same = customer.push_key is not None or live.wish.address == wish.address
         if not same or live.wish.quiet() < TAKEN_OVER_AFTER:
-            raise Refused("this stream is live already")
+            raise PublishRefused("this stream is live already")
         live.end("replaced")
         live.close()
 
 
 def check_secret(key: str, stream_id: str, query: Mapping[str, str], now: float) -> None:
-    """Raises Refused where `txSecret` is wrong or `txTime` (hex epoch) is missing or has passed."""
+    """Raises PublishRefused where `txSecret` is wrong or `txTime` (hex epoch) is missing or has passed."""
     until, secret = query.get("txTime", ""), query.get("txSecret", "")
     if not re.fullmatch(r"[0-9A-Fa-f]{1,12}", until):
-        raise Refused("txTime is no time")
+        raise PublishRefused("txTime is no time")
     right = md5(f"{key}{stream_id}{until}".encode(), usedforsecurity=False).hexdigest()
     if not hmac.compare_digest(right.encode(), secret.encode("utf-8", "replace")):
-        raise Refused("txSecret is wrong")
+        raise PublishRefused("txSecret is wrong")
     if int(until, 16) < now:
-        raise Refused("txTime has passed")
+        raise PublishRefused("txTime has passed")

@@ -45,7 +45,7 @@ from poller.sandbox.query.interface import PATH, QueryInterface
 from poller.sandbox.query.queues import Platform
 from poller.sandbox.query.synthetic import Load, Synthetic
 from poller.sandbox.retention import Retention
-from poller.sandbox.rtmp.ingest import Ingest, ingesting
+from poller.sandbox.rtmp.ingest import RtmpServer, serve_rtmp
 from poller.sandbox.screenshots import Rules, Screenshots
 from poller.sandbox.vod import RecordingServer
 from poller.sandbox.wakeup import Wakeup
@@ -109,7 +109,7 @@ class Sandbox:
         self._stack = AsyncExitStack()
         self.screenshots: Screenshots
         self.pushers: Pushers
-        self.ingest: Ingest
+        self.ingest: RtmpServer
         self.picture_server: PictureServer
 
     async def __aenter__(self) -> Self:
@@ -247,7 +247,7 @@ class Sandbox:
 
         self.recording_server = RecordingServer(self.recordings, self.clock, options.customers)
         self.ingest = await stack.enter_async_context(
-            ingesting(options.rtmp_listen or free, self.live, silence=options.silence)
+            serve_rtmp(options.rtmp_listen or free, self.live, silence=options.silence)
         )
 
         async def opened(address: str | None, answer: Answering) -> str:

@@ -23,7 +23,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from poller.settings.units import VARIABLE, Written, is_number, wrong
+from poller.settings.units import VARIABLE, WrittenForm, is_number, wrong
 
 MAX_SECRET: Final = 65536
 
@@ -31,7 +31,7 @@ MAX_SECRET: Final = 65536
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Listen(Written):
+class Listen(WrittenForm):
     """An address to bind, written `127.0.0.1:9464` or `"[::1]:9464"`. Port 0 means any free port."""
 
     PATTERN = r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}"

@@ -21,21 +21,21 @@ Path = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
+class TextPosition:
     """A place in the file. Lines and columns count from 1."""
 
     line: int
     column: int
 
 
-START: Final = Place(line=1, column=1)
+START: Final = TextPosition(line=1, column=1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
     """A fault in the file. `path` leads to it, and is empty for a fault of the whole file."""
 
-    place: Place
+    place: TextPosition
     path: Path
     text: str
 
@@ -48,7 +48,7 @@ class Finding:
 class ScalarNode:
     """A single value as written; `plain` is false for quoted and block scalars."""
 
-    place: Place
+    place: TextPosition
     text: str
     plain: bool
 
@@ -57,15 +57,15 @@ class ScalarNode:
 class MappingNode:
     """A mapping: its keys in order, each with its place and its value."""
 
-    place: Place
-    entries: Mapping[str, tuple[Place, "Node"]]
+    place: TextPosition
+    entries: Mapping[str, tuple[TextPosition, "Node"]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SequenceNode:
     """A list."""
 
-    place: Place
+    place: TextPosition
     items: tuple["Node", ...]
 
 
@@ -73,7 +73,7 @@ class SequenceNode:
 class BrokenNode:
     """A node that was refused. A finding says why."""
 
-    place: Place
+    place: TextPosition
 
 
 Node = ScalarNode | MappingNode | SequenceNode | BrokenNode
@@ -113,14 +113,14 @@ def parse(text: str) -> tuple[Node | None, list[Finding]]:
     return None, findings
 
 
-def place_at(text: str, index: int) -> Place:
+def place_at(text: str, index: int) -> TextPosition:
     """The place of the character with this index."""
     line = text.count("\n", 0, index)
-    return Place(line=line + 1, column=index - (text.rfind("\n", 0, index) + 1) + 1)
+    return TextPosition(line=line + 1, column=index - (text.rfind("\n", 0, index) + 1) + 1)
 
 
 class _TooDeep(Exception):
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: TextPosition) -> None:
         super().__init__()
         self.place = place
 
@@ -147,7 +147,7 @@ class _Composer:
     def _next(self) -> yaml.Event:
         return next(self._events)
 
-    def _find(self, place: Place, path: Path, text: str) -> None:
+    def _find(self, place: TextPosition, path: Path, text: str) -> None:
         self._findings.append(Finding(place=place, path=path, text=text))
 
     def _node(self, event: yaml.Event, path: Path) -> Node:
@@ -162,7 +162,7 @@ class _Composer:
         node = self._content(event, place, path)
         return BrokenNode(place=place) if refused else node
 
-    def _refused(self, event: yaml.Event, place: Place, path: Path) -> bool:
+    def _refused(self, event: yaml.Event, place: TextPosition, path: Path) -> bool:
         if getattr(event, "tag", None) is not None:
             self._find(place, path, TAG)
             return True
@@ -170,7 +170,7 @@ class _Composer:
             self._find(place, path, ANCHOR)
         return False
 
-    def _content(self, event: yaml.Event, place: Place, path: Path) -> Node:
+    def _content(self, event: yaml.Event, place: TextPosition, path: Path) -> Node:
         if isinstance(event, yaml.MappingStartEvent):
             return MappingNode(place=place, entries=self._entries(path))
         if isinstance(event, yaml.SequenceStartEvent):
@@ -187,8 +187,8 @@ class _Composer:
             items.append(self._node(event, (*path, len(items))))
         return tuple(items)
 
-    def _entries(self, path: Path) -> dict[str, tuple[Place, Node]]:
-        entries: dict[str, tuple[Place, Node]] = {}
+    def _entries(self, path: Path) -> dict[str, tuple[TextPosition, Node]]:
+        entries: dict[str, tuple[TextPosition, Node]] = {}
         while not isinstance(event := self._next(), yaml.MappingEndEvent):
             key, place = self._key(event, path), _place(event)
             value = self._node(self._next(), (*path, key or "?"))
@@ -213,13 +213,13 @@ class _Composer:
         return node.text
 
 
-def _place(event: yaml.Event) -> Place:
+def _place(event: yaml.Event) -> TextPosition:
     assert isinstance(event.start_mark, yaml.Mark)
     return _mark(event.start_mark)
 
 
-def _mark(mark: yaml.Mark) -> Place:
-    return Place(line=mark.line + 1, column=mark.column + 1)
+def _mark(mark: yaml.Mark) -> TextPosition:
+    return TextPosition(line=mark.line + 1, column=mark.column + 1)
 
 
 def _key_trap(node: Node) -> str | None:
@@ -241,13 +241,13 @@ GLUED: Final = re.compile(r"[ \t-]*([A-Za-z_][A-Za-z0-9_-]*):[^\s/:]")
 """`name:value` without a blank, which YAML reads as one word."""
 
 
-def _glued(text: str, line: int) -> Place | None:
+def _glued(text: str, line: int) -> TextPosition | None:
     """The place of a `name:value` on a line (from 0), or on the last line with content above it."""
     lines = text.split("\n")[: line + 1]
     content = [n for n, one in enumerate(lines) if one.strip() and not one.lstrip().startswith("#")]
     for number in reversed(content[-2:]):
         if match := GLUED.match(lines[number]):
-            return Place(line=number + 1, column=match.end(1) + 1)
+            return TextPosition(line=number + 1, column=match.end(1) + 1)
     return None
 
 
@@ -268,7 +268,7 @@ MISTAKES: Final = (
 _IPV6: Final = re.compile(r"\[[0-9a-fA-F.]*:[0-9a-fA-F.]*:[0-9a-fA-F.:]*\]")
 
 
-def _syntax(error: yaml.MarkedYAMLError, text: str) -> tuple[Place, str]:
+def _syntax(error: yaml.MarkedYAMLError, text: str) -> tuple[TextPosition, str]:
     """The place and the remedy of an error of syntax, without the value: it could be a secret."""
     mark = error.problem_mark or error.context_mark
     problem, context = error.problem or "not YAML", error.context or ""

@@ -16,7 +16,7 @@ from yarl import URL
 from poller.core.errors import BadConfiguration, Gone, Rejected, SinkError, TryLater
 from poller.core.model import Batch
 from poller.core.ports import Sink
-from poller.runtime.http_client import Lost, Poster, Route, Unreachable, client_context
+from poller.runtime.http_client import ConnectionLost, Poster, Route, Unreachable, client_context
 from poller.runtime.outbound import USER_AGENT, AddressGuard, literal_address, ssl_context, wait_seconds
 from poller.runtime.resolver import Resolver
 from poller.settings import (
@@ -176,7 +176,7 @@ class Webhook(Sink):
         headers = self._headers(batch.id, body, _ONE if single else _MANY)
         try:
             answer = await self._poster.post(headers, body, until=until)
-        except (Unreachable, Lost) as error:
+        except (Unreachable, ConnectionLost) as error:
             raise TryLater(str(error)) from None
         if not 200 <= answer.status < 300:
             refused = refusal(answer.status, answer.retry_after, datetime.now(UTC))

@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 
 import uvloop
 
-from poller.sandbox.rtmp.ingest import Ingest, ingesting
-from poller.sandbox.rtmp.publish_handler import PublishRequest, Refused
+from poller.sandbox.rtmp.ingest import RtmpServer, serve_rtmp
+from poller.sandbox.rtmp.publish_handler import PublishRefused, PublishRequest
 from tests.patience import PATIENCE
 
 Piece = tuple[int, int, bytes]
@@ -334,9 +334,9 @@ class Takes:
 
     def publish(self, wish: PublishRequest, close: Callable[[], None]) -> Take:
         if wish.stream == "forbidden":
-            raise Refused("this name is not for you")
+            raise PublishRefused("this name is not for you")
         if any(take.wish.stream == wish.stream and not take.why for take in self.takes):
-            raise Refused("this stream is live already")
+            raise PublishRefused("this stream is live already")
         self.takes.append(Take(wish, close))
         return self.takes[-1]
 
@@ -360,16 +360,16 @@ async def until(true: Callable[[], bool], deadline: float = PATIENCE) -> None:
             await asyncio.sleep(0.005)
 
 
-Scene = Callable[[Ingest, Takes], Awaitable[None]]
+Scene = Callable[[RtmpServer, Takes], Awaitable[None]]
 
 
 @asynccontextmanager
-async def stage(silence: float, **options: Any) -> AsyncIterator[tuple[Ingest, Takes]]:
+async def stage(silence: float, **options: Any) -> AsyncIterator[tuple[RtmpServer, Takes]]:
     """An ingest with its stage. Nothing may reach the loop's exception handler."""
     leaked: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: leaked.append(context))
     takes = Takes()
-    async with ingesting("127.0.0.1:0", takes, silence=silence, **options) as ingest:
+    async with serve_rtmp("127.0.0.1:0", takes, silence=silence, **options) as ingest:
         yield ingest, takes
     assert not ingest.connections
     assert all(len(take.why) == 1 for take in takes.takes)

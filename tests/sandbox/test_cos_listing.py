@@ -7,8 +7,8 @@ from xml.etree import ElementTree
 import pytest
 
 from poller.sandbox.cos import listing
-from poller.sandbox.cos.errors import Refused
-from poller.sandbox.cos.store import Stored
+from poller.sandbox.cos.errors import CosRefused
+from poller.sandbox.cos.store import StoredObject
 
 KEYS = [
     "a",
@@ -28,14 +28,14 @@ KEYS = [
 ]
 
 
-def stored(keys: Iterable[str]) -> list[Stored]:
+def stored(keys: Iterable[str]) -> list[StoredObject]:
     return [
-        Stored(bucket="b", key=key, size=3, etag="e" * 32, crc64="1", type="image/jpeg", ready_at=0.0)
+        StoredObject(bucket="b", key=key, size=3, etag="e" * 32, crc64="1", type="image/jpeg", ready_at=0.0)
         for key in sorted(keys, key=str.encode)
     ]
 
 
-def reader(keys: Iterable[str]) -> Callable[[str], Iterable[Stored]]:
+def reader(keys: Iterable[str]) -> Callable[[str], Iterable[StoredObject]]:
     """The store's way of reading: from a key on, in the order of bytes."""
     objects = stored(keys)
     return lambda at: (one for one in objects if one.key.encode() >= at.encode())
@@ -122,7 +122,7 @@ def test_a_thousand_entries_are_the_most() -> None:
     ],
 )
 def test_a_wish_that_makes_no_sense_is_refused(query: dict[str, str]) -> None:
-    with pytest.raises(Refused, match="InvalidArgument"):
+    with pytest.raises(CosRefused, match="InvalidArgument"):
         listing.wish_of(query)
 
 

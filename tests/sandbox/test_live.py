@@ -15,7 +15,7 @@ import pytest
 
 from poller.sandbox import Customer, Options, Sandbox
 from poller.sandbox.live import TAKEN_OVER_AFTER, check_secret
-from poller.sandbox.rtmp.publish_handler import Refused
+from poller.sandbox.rtmp.publish_handler import PublishRefused
 
 from .asking import ask, asking_status, listing, play, tell
 from .films import film
@@ -65,7 +65,7 @@ def test_a_push_secret_fits_its_key_its_stream_and_its_time(wish: Mapping[str, s
     if why is None:
         check_secret("key", "show", wish, NOW)
     else:
-        with pytest.raises(Refused, match=why):
+        with pytest.raises(PublishRefused, match=why):
             check_secret("key", "show", wish, NOW)
 
 
@@ -73,7 +73,7 @@ def test_a_secret_is_the_md5_of_key_stream_and_time() -> None:
     """The right one by `printf keyshow57BAAE4B | md5sum`."""
     wish = {"txTime": "57BAAE4B", "txSecret": "6d5e42b769a8c2ce1c53b6288fd50326"}
     check_secret("key", "show", wish, int("57BAAE4B", 16))
-    with pytest.raises(Refused, match="passed"):
+    with pytest.raises(PublishRefused, match="passed"):
         check_secret("key", "show", wish, int("57BAAE4B", 16) + 1)
 
 

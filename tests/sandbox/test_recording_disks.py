@@ -78,7 +78,7 @@ with Database(directory) as database:
 def written(directory: Path, tags: Iterable[Tag]) -> Path:
     """The tags as a file, for a child to read."""
     path = directory / "source.flv"
-    writer = flv.Writer.create(path)
+    writer = flv.FlvWriter.create(path)
     for tag in tags:
         writer.write(tag.kind, tag.timestamp, tag.body)
     writer.flush()

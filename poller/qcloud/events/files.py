@@ -9,7 +9,7 @@ import msgspec
 from poller.core.model import PollOutcome
 from poller.qcloud.events.channels import NEVER_PUSHED
 from poller.qcloud.events.channels import whole as whole_number
-from poller.qcloud.wire.messages import Unreadable, compact, created_at
+from poller.qcloud.wire.messages import UnreadableMessage, compact, created_at
 from poller.qcloud.wire.redaction import redact_message
 from poller.qcloud.wire.replies import Verdict, judge_answer, open_output
 from poller.qcloud.wire.urls import locate
@@ -114,7 +114,7 @@ def _listed(rows: list[bytes], total: int | None) -> FileList:
     for row in rows:
         try:
             segments.append(read_row(row))
-        except Unreadable as error:
+        except UnreadableMessage as error:
             rejects.append((f"recording: {error}", row))
     return FileList(segments=tuple(segments), rejects=tuple(rejects), total=total)
 
@@ -139,12 +139,12 @@ def _pieces(text: bytes) -> FileList:
 
 
 def read_row(raw: bytes) -> Segment:
-    """Read one row; `Unreadable` when it names no recording or its end is no date."""
+    """Read one row; `UnreadableMessage` when it names no recording or its end is no date."""
     line = redact_message(compact(raw))
     try:
         members = _members(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise Unreadable("not an object") from None
+        raise UnreadableMessage("not an object") from None
     row = {name: _text(value) for name, value in members.items()}
     url = row.get("record_file_url", "")
     segment = Segment(
@@ -160,9 +160,9 @@ def read_row(raw: bytes) -> Segment:
         message=line,
     )
     if not (segment.vid or segment.file_id or segment.url):
-        raise Unreadable("names no recording")
+        raise UnreadableMessage("names no recording")
     if segment.end is None and row.get("end_time", "") not in _NO_DATE:
-        raise Unreadable("its end is no date")
+        raise UnreadableMessage("its end is no date")
     return segment
 
 

@@ -14,7 +14,7 @@ from poller.qcloud.events.channels import INTERRUPTED, LIVE
 from poller.qcloud.events.files import lasted, named, recording_key
 from poller.qcloud.events.screenshots import KIND as SCREENSHOT
 from poller.qcloud.events.screenshots import screenshot_event
-from poller.qcloud.wire.messages import Unreadable, created_at
+from poller.qcloud.wire.messages import UnreadableMessage, created_at
 from poller.qcloud.wire.urls import locate
 
 RECORDING, CHANNEL, OTHER = "recording", "channel", "other"
@@ -163,7 +163,7 @@ def _screenshot(notice: Notice) -> Event | None:
             picture_base=notice.picture_base,
             received_at=notice.received_at,
         )
-    except Unreadable:
+    except UnreadableMessage:
         return None
 
 

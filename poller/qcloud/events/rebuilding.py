@@ -7,7 +7,7 @@ import msgspec
 from poller.core.model import Event, with_url
 from poller.qcloud.events import screenshots
 from poller.qcloud.wire.addresses import Addresses, addresses
-from poller.qcloud.wire.messages import Unreadable
+from poller.qcloud.wire.messages import UnreadableMessage
 from poller.qcloud.wire.urls import host_of, locate
 from poller.settings import AccountSettings
 
@@ -40,7 +40,7 @@ def rebuild(event: Event, where: Addresses) -> Event:
     """
     try:
         url = _url(event, where)
-    except (Unreadable, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except (UnreadableMessage, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return event
     if url is None or (_own(event.url, where) and not _own(url, where)):
         return event

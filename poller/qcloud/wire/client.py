@@ -20,7 +20,7 @@ from poller.core.errors import NotSent
 from poller.core.model import RawPage
 from poller.qcloud.wire.replies import is_complete
 from poller.runtime.http_answer import AnswerReader, Delimiter, Received
-from poller.runtime.http_client import Connection, Request, Route, Unreachable, client_context
+from poller.runtime.http_client import Connection, HttpRequest, Route, Unreachable, client_context
 from poller.runtime.outbound import AddressGuard
 from poller.runtime.resolver import Resolver
 
@@ -113,7 +113,7 @@ class Client:
         """
         assert self._route is not None, "enter the client first"
         end = asyncio.get_running_loop().time() + self._deadlines.whole
-        request = Request(method="GET", url=self._endpoint.update_query(query), headers=_HEADERS)
+        request = HttpRequest(method="GET", url=self._endpoint.update_query(query), headers=_HEADERS)
         connection = await self._connect(self._route, request.url)
         try:
             connection.send(request.encode(self._proxy))

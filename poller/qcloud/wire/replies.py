@@ -11,7 +11,7 @@ import msgspec
 from poller.core.model import PollOutcome
 from poller.qcloud.wire.bodies import Opened, open_body
 from poller.qcloud.wire.excerpts import excerpt
-from poller.qcloud.wire.messages import Unreadable, compact
+from poller.qcloud.wire.messages import UnreadableMessage, compact
 from poller.qcloud.wire.redaction import may_hold_secret, redact_message
 from poller.qcloud.wire.splitting import Split, is_json, split
 
@@ -307,7 +307,7 @@ def _each(
         try:
             line = compact(_out_of_string(raw))
             messages.append(redact_message(line) if secret else line)
-        except Unreadable as error:
+        except UnreadableMessage as error:
             rejects.append((str(error), raw))
     return tuple(messages), tuple(rejects)
 

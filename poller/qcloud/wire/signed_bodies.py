@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from poller.qcloud.wire.messages import Unreadable, depth
+from poller.qcloud.wire.messages import UnreadableMessage, depth
 from poller.qcloud.wire.redaction import redact_value
 from poller.qcloud.wire.signing import sign
 
@@ -30,10 +30,13 @@ Fields = dict[str, Any]
 
 
 def open_body(body: bytes) -> Fields:
-    """Decode a body; raises `Unreadable` if it is not a JSON object, or if two parsers could read it differently."""
+    """Decode a body.
+
+    Raises `UnreadableMessage` if the body is not a JSON object, or if two parsers could read it differently.
+    """
     text = body.removeprefix(_BOM)
     if depth(text) > _DEEPEST:
-        raise Unreadable("too deep")
+        raise UnreadableMessage("too deep")
     try:
         found = json.loads(
             text.decode(),
@@ -43,13 +46,13 @@ def open_body(body: bytes) -> Fields:
             parse_float=_float,
         )
     except UnicodeDecodeError:
-        raise Unreadable("not UTF-8") from None
+        raise UnreadableMessage("not UTF-8") from None
     except RecursionError:
-        raise Unreadable("too deep") from None
+        raise UnreadableMessage("too deep") from None
     except ValueError:
-        raise Unreadable("not JSON") from None
+        raise UnreadableMessage("not JSON") from None
     if not isinstance(found, dict):
-        raise Unreadable("not an object")
+        raise UnreadableMessage("not an object")
     return found
 
 
@@ -89,22 +92,22 @@ def masked(fields: Fields, secrets: Sequence[str]) -> bytes:
 def _unique(pairs: list[tuple[str, Any]]) -> Fields:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise Unreadable("a name stands twice")
+        raise UnreadableMessage("a name stands twice")
     return found
 
 
 def _constant(name: str) -> NoReturn:
-    raise Unreadable(f"holds {name}")
+    raise UnreadableMessage(f"holds {name}")
 
 
 def _integer(digits: str) -> int:
     if len(digits) > _LONGEST_NUMBER:
-        raise Unreadable("a number is too long")
+        raise UnreadableMessage("a number is too long")
     return int(digits)
 
 
 def _float(digits: str) -> float:
     value = float(digits) if len(digits) <= _LONGEST_NUMBER else math.inf
     if math.isinf(value):
-        raise Unreadable("a number is too long")
+        raise UnreadableMessage("a number is too long")
     return value

@@ -42,7 +42,7 @@ class DeliveryPolicy:
 
 
 @dataclass(kw_only=True)
-class Counts:
+class NotificationCounts:
     """What became of one customer's notifications since the start.
 
     sent:     begun to be sent, each counted once
@@ -101,7 +101,7 @@ class DeliveryQueue:
     ) -> None:
         self.customer = customer
         self.url = customer.callback_url
-        self.counts = Counts()
+        self.counts = NotificationCounts()
         self._manner = policy
         self._post = post
         self._faults = faults

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from poller.sandbox.cos.errors import Refused, text_of
-from poller.sandbox.cos.store import Stored
+from poller.sandbox.cos.errors import CosRefused, text_of
+from poller.sandbox.cos.store import StoredObject
 
 MOST = 1000
 
@@ -36,7 +36,7 @@ class ListRequest:
 class ListingPage:
     """Objects and common prefixes in order, and whether more follow."""
 
-    entries: Sequence[Stored | str]
+    entries: Sequence[StoredObject | str]
     more: bool
 
     @property
@@ -46,13 +46,13 @@ class ListingPage:
 
 
 def wish_of(query: Mapping[str, str]) -> ListRequest:
-    """Raises Refused for what cannot be understood."""
+    """Raises CosRefused for what cannot be understood."""
     second = query.get("list-type") == "2"
     most, encoding = query.get("max-keys") or str(MOST), query.get("encoding-type", "")
     if not (most.isascii() and most.isdigit()):
-        raise Refused("InvalidArgument", "max-keys is no number from 0 on")
+        raise CosRefused("InvalidArgument", "max-keys is no number from 0 on")
     if encoding not in ("", "url"):
-        raise Refused("InvalidArgument", "encoding-type can only be url")
+        raise CosRefused("InvalidArgument", "encoding-type can only be url")
     after = query.get("marker", "")
     if second:
         token = query.get("continuation-token")
@@ -67,9 +67,9 @@ def wish_of(query: Mapping[str, str]) -> ListRequest:
     )
 
 
-def page(request: ListRequest, since: Callable[[str], Iterable[Stored]]) -> ListingPage:
+def page(request: ListRequest, since: Callable[[str], Iterable[StoredObject]]) -> ListingPage:
     """Takes from the sorted objects (`since` gives those from a key on) what belongs on the page."""
-    entries: list[Stored | str] = []
+    entries: list[StoredObject | str] = []
     at = _start(request) if request.most else None
     while at is not None:
         start, at = at, None
@@ -117,7 +117,7 @@ def _head(bucket: str, request: ListRequest, found: ListingPage) -> Iterator[tup
             yield "NextMarker", _said(found.last, request)
 
 
-def _contents(one: Stored, request: ListRequest, owner: str) -> str:
+def _contents(one: StoredObject, request: ListRequest, owner: str) -> str:
     said = {
         "Key": _said(one.key, request),
         "LastModified": time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(one.ready_at)),
@@ -163,7 +163,7 @@ def _beyond(prefix: str) -> str | None:
     return kept[:-1] + chr(0xE000 if after == 0xD800 else after)
 
 
-def _text(entry: Stored | str) -> str:
+def _text(entry: StoredObject | str) -> str:
     return entry if isinstance(entry, str) else entry.key
 
 
@@ -175,4 +175,4 @@ def _key_of(token: str) -> str:
     try:
         return b64decode(token, altchars=b"-_", validate=True).decode()
     except ValueError:
-        raise Refused("InvalidArgument", "the continuation token is none of ours") from None
+        raise CosRefused("InvalidArgument", "the continuation token is none of ours") from None

@@ -30,7 +30,7 @@ _PUT = f"INSERT OR REPLACE INTO object (bucket, key, {_COLUMNS}) VALUES (?, ?, ?
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Stored:
+class StoredObject:
     """One object. `etag` is its hex MD5, `crc64` a decimal CRC-64/XZ, `ready_at` the end of its upload (epoch).
 
     metadata: headers that its upload had and its readers get
@@ -140,7 +140,7 @@ class Pictures:
         content: bytes,
         type: str = "image/jpeg",
         metadata: Mapping[str, str] | None = None,
-    ) -> Stored:
+    ) -> StoredObject:
         """Stores an object at once."""
         stored = replace(_described(bucket, path, content, type, time.time()), metadata=dict(metadata or {}))
         self._arrive(self._begin(stored, content))
@@ -160,7 +160,7 @@ class Pictures:
             self._database.many(_PUT, ((bucket, path, *said) for path in some))
         self._landed(len(paths))
 
-    def find(self, bucket: str, path: str) -> Stored | None:
+    def find(self, bucket: str, path: str) -> StoredObject | None:
         """The object of that key, if it is there."""
         row = self._database.execute(
             f"SELECT key, {_COLUMNS} FROM object WHERE bucket = ? AND key = ?",  # noqa: S608 - constants
@@ -168,7 +168,7 @@ class Pictures:
         ).fetchone()
         return None if row is None else _stored(bucket, row)
 
-    def since(self, bucket: str, key: str) -> Iterator[Stored]:
+    def since(self, bucket: str, key: str) -> Iterator[StoredObject]:
         """The objects of a bucket from that key on, in the order of their keys' UTF-8 bytes."""
         rows = self._database.execute(
             f"SELECT key, {_COLUMNS} FROM object WHERE bucket = ? AND key >= ? ORDER BY key",  # noqa: S608 - constants
@@ -176,7 +176,7 @@ class Pictures:
         )
         return (_stored(bucket, row) for row in rows)
 
-    def bytes_of(self, stored: Stored, part: range | None = None) -> bytes | None:
+    def bytes_of(self, stored: StoredObject, part: range | None = None) -> bytes | None:
         """An object's bytes, or a part of them; None if its file was taken away."""
         part = range(stored.size) if part is None else part
         try:
@@ -215,7 +215,7 @@ class Pictures:
 
     # ---------------------------------------------------------------- the way of an upload
 
-    def _begin(self, stored: Stored, content: bytes) -> _Coming:
+    def _begin(self, stored: StoredObject, content: bytes) -> _Coming:
         """The file before the row: a row never lacks its bytes."""
         self._number += 1
         coming = _Coming(number=self._number, bucket=stored.bucket, key=stored.key)
@@ -271,9 +271,9 @@ class Pictures:
             os.unlink(self._file(bucket, key))
 
 
-def _stored(bucket: str, row: tuple[str, int, str, str, str, float, str]) -> Stored:
+def _stored(bucket: str, row: tuple[str, int, str, str, str, float, str]) -> StoredObject:
     key, size, etag, crc, type, ready_at, metadata = row
-    return Stored(
+    return StoredObject(
         bucket=bucket,
         key=key,
         size=size,
@@ -290,8 +290,8 @@ def _read(row_key: str) -> _Coming:
     return _Coming(number=int(number), bucket=unquote(bucket), key=key)
 
 
-def _described(bucket: str, key: str, content: bytes, type: str, ready_at: float) -> Stored:
-    return Stored(
+def _described(bucket: str, key: str, content: bytes, type: str, ready_at: float) -> StoredObject:
+    return StoredObject(
         bucket=bucket,
         key=key,
         size=len(content),
@@ -302,7 +302,7 @@ def _described(bucket: str, key: str, content: bytes, type: str, ready_at: float
     )
 
 
-def _row(stored: Stored) -> tuple[int, str, str, str, float, str]:
+def _row(stored: StoredObject) -> tuple[int, str, str, str, float, str]:
     """The row, without bucket and key."""
     metadata = json.dumps(dict(stored.metadata))
     return stored.size, stored.etag, stored.crc64, stored.type, stored.ready_at, metadata

@@ -37,7 +37,7 @@ _FLUSH = 1000  # milliseconds of media that a kill may take from a slow stream
 _LONGEST_FRAME = 1000
 
 
-class Pace:
+class FrameDurations:
     """How long a frame lasts, per kind: the shorter of the last two steps, at most a second."""
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class _Kept(NamedTuple):
     end: int = 0
 
 
-class Writer:
+class FlvWriter:
     """One FLV file on its way. What a method raises is OSError; `seal` can still save what was flushed before."""
 
     def __init__(self, file: BinaryIO, metadata: bytes) -> None:
@@ -80,7 +80,7 @@ class Writer:
         self.write(SCRIPT, 0, _metadata(metadata))
 
     @classmethod
-    def create(cls, path: Path, metadata: bytes = b"") -> Writer:
+    def create(cls, path: Path, metadata: bytes = b"") -> FlvWriter:
         """Begins a file that does not exist yet."""
         return cls(open(path, "xb", buffering=0), metadata)
 
@@ -131,7 +131,7 @@ def read(file: BinaryIO) -> Iterator[tuple[Tag, int]]:
 
 
 def repair(path: Path) -> float | None:
-    """Mends a file that a Writer never sealed; returns its seconds of media, or None where none is in it."""
+    """Mends a file that a FlvWriter never sealed; returns its seconds of media, or None where none is in it."""
     with open(path, "r+b") as file:
         kept = _survey(file)
         _complete(file, kept)
@@ -139,7 +139,7 @@ def repair(path: Path) -> float | None:
 
 
 def _survey(file: BinaryIO) -> _Kept:
-    flags, end, size, pace = 0, 0, 0, Pace()
+    flags, end, size, pace = 0, 0, 0, FrameDurations()
     for tag, size in read(file):  # noqa: B007 - the last one counts
         if tag.kind == SCRIPT:
             continue

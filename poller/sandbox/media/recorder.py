@@ -12,7 +12,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 
-from poller.sandbox.media.flv import MAX_METADATA, Pace, Writer, is_metadata, repair
+from poller.sandbox.media.flv import MAX_METADATA, FlvWriter, FrameDurations, is_metadata, repair
 from poller.sandbox.media.recordings import Recordings
 from poller.sandbox.media.tags import AUDIO, SCRIPT, VIDEO, Packet, Payload, further_header, look
 from poller.sandbox.media.timeline import Gops, Timeline
@@ -34,7 +34,7 @@ _FAILURES = (OSError, sqlite3.OperationalError)
 class _Segment:
     """One segment being written. Positions are the push's media time, `began` and `last` epoch seconds."""
 
-    def __init__(self, vid: str, writer: Writer, *, start: int, began: float) -> None:
+    def __init__(self, vid: str, writer: FlvWriter, *, start: int, began: float) -> None:
         self.vid = vid
         self.writer = writer
         self.start = start
@@ -83,7 +83,7 @@ class Recorder:
         self._clock = clock
         self._timeline = Timeline(round(limit * 1000))
         self._gops = Gops(round(limit * 1000))
-        self._pace = Pace()
+        self._pace = FrameDurations()
         self._segment: _Segment | None = None
         self._metadata = b""
         self._headers: dict[int, tuple[str, bytes]] = {}
@@ -173,7 +173,7 @@ class Recorder:
         self._list_owed()
         vid = self._recordings.begin(self._customer, self._stream_id, now)
         try:
-            writer = Writer.create(self._recordings.part(vid), self._metadata)
+            writer = FlvWriter.create(self._recordings.part(vid), self._metadata)
         except OSError:
             self._recordings.drop(vid)
             raise

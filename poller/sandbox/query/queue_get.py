@@ -27,7 +27,7 @@ class QueueGet:
         self._rng = rng
 
     async def answer(self, request: web.BaseRequest, queue: Queue, *, poll: int) -> web.StreamResponse:
-        """Answers a call whose signature holds, which is the customer's poll of that number. Raises Refused."""
+        """Answers a call whose signature holds, which is the customer's poll of that number. Raises QueryRefused."""
         count = asked_count(request.query)
         fault = self._faults.draw()
         if fault is None:

@@ -22,7 +22,7 @@ _AHEAD = 1000
 
 
 @dataclass(kw_only=True)
-class Counts:
+class CallCounts:
     """What happened to one customer since the start; `polls` (of Live_Queue_Get) goes on after a restart.
 
     lists:    calls of Live_Tape_GetFilelist
@@ -47,7 +47,7 @@ class Queue:
         self, customer: Customer, pages: Pages, log: RemovedLog, clock: Clock, *, form: Answers, limit: int
     ) -> None:
         self.customer = customer
-        self.counts = Counts()
+        self.counts = CallCounts()
         self.limit = limit
         self._pages = pages
         self._log = log
@@ -223,6 +223,6 @@ class Platform:
             str(app_id): asdict(queue.counts) | {"depth": queue.depth, "last_n": queue.last_n}
             for app_id, queue in self.queues.items()
         }
-        names = [*asdict(Counts()), "depth"]
+        names = [*asdict(CallCounts()), "depth"]
         totals: dict[str, object] = {name: sum(one[name] for one in each.values()) for name in names}
         return totals | {"customers": each}

@@ -18,7 +18,7 @@ NEVER_PUSHED = 20601
 BID_SCREENSHOTS = "100"
 
 
-class Refused(Exception):
+class QueryRefused(Exception):
     """The query is answered with an error. `ret` None: one whose number nobody knows."""
 
     def __init__(self, message: str, ret: int | None = None) -> None:
@@ -45,7 +45,7 @@ class Who:
         word = named[0] if named else self.id_params[0]
         customer = self.customers.get(query.get(word, ""))
         if customer is None:
-            raise Refused(f"{word} is invalid")
+            raise QueryRefused(f"{word} is invalid")
         return customer
 
 
@@ -54,17 +54,17 @@ def check_signature(query: Mapping[str, str], customer: Customer, now: float) ->
     t = query.get("t", "")
     sign = query.get("sign", "").encode("utf-8", "replace")
     if not hmac.compare_digest(signature(customer.key, t).encode(), sign):
-        raise Refused("sign invalid")
+        raise QueryRefused("sign invalid")
     if not re.fullmatch(r"[0-9]{1,18}", t):
-        raise Refused("t is invalid", BAD_PARAMETER)
+        raise QueryRefused("t is invalid", BAD_PARAMETER)
     if int(t) < now:
-        raise Refused("time expired")
+        raise QueryRefused("time expired")
 
 
 def asked_count(query: Mapping[str, str]) -> int:
     """How many screenshots Live_Queue_Get is asked for. `Param.ncount` is the document's own slip."""
     if query.get("Param.n.bid") != BID_SCREENSHOTS:
-        raise Refused("Param.n.bid is invalid", BAD_PARAMETER)
+        raise QueryRefused("Param.n.bid is invalid", BAD_PARAMETER)
     text = query.get("Param.n.count", query.get("Param.ncount", "1"))
     return _number("Param.n.count", text, 100)
 
@@ -73,7 +73,7 @@ def asked_channel(query: Mapping[str, str]) -> str:
     """Which channel is meant. `Param.n.channel_id` is the document's own slip."""
     channel_id = query.get("Param.s.channel_id", query.get("Param.n.channel_id", ""))
     if not channel_id:
-        raise Refused("Param.s.channel_id is invalid", BAD_PARAMETER)
+        raise QueryRefused("Param.s.channel_id is invalid", BAD_PARAMETER)
     return channel_id
 
 
@@ -96,7 +96,7 @@ def asked_files(query: Mapping[str, str]) -> Files:
     limit = _number("Param.n.page_size", query.get("Param.n.page_size", "10"), 100)
     sort = query.get("Param.s.sort_type", "asc")
     if sort not in ("asc", "desc"):
-        raise Refused("Param.s.sort_type is invalid", BAD_PARAMETER)
+        raise QueryRefused("Param.s.sort_type is invalid", BAD_PARAMETER)
     since, until = _window(query)
     return Files(
         channel_id=channel_id,
@@ -115,27 +115,27 @@ def _window(query: Mapping[str, str]) -> tuple[float, float]:
         return 0.0, 1e12
     start, end = (_moment(name, query.get(name, "")) for name in names)
     if end < start or start.date() != end.date():
-        raise Refused("Param.s.end_time is invalid", BAD_PARAMETER)
+        raise QueryRefused("Param.s.end_time is invalid", BAD_PARAMETER)
     # Dates show whole seconds: the last one is meant up to its end.
     return start.timestamp(), end.timestamp() + 0.999999
 
 
 def _moment(name: str, text: str) -> datetime:
     if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}", text):
-        raise Refused(f"{name} is invalid", BAD_PARAMETER)
+        raise QueryRefused(f"{name} is invalid", BAD_PARAMETER)
     try:
         return datetime.fromisoformat(text).replace(tzinfo=BEIJING)
     except ValueError:
-        raise Refused(f"{name} is invalid", BAD_PARAMETER) from None
+        raise QueryRefused(f"{name} is invalid", BAD_PARAMETER) from None
 
 
 def _number(name: str, text: str, most: int) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= most:
-        raise Refused(f"{name} is invalid", BAD_PARAMETER)
+        raise QueryRefused(f"{name} is invalid", BAD_PARAMETER)
     return int(text)
 
 
-class Pace:
+class CallRate:
     """A customer's call rate: a bucket of one second's calls, refilled evenly."""
 
     def __init__(self, per_second: float) -> None:
@@ -148,5 +148,5 @@ class Pace:
         grown = self._left + (now - self._then) * self._per_second
         self._left, self._then = min(grown, max(1.0, self._per_second)), now
         if self._left < 1:
-            raise Refused("too frequent", TOO_FREQUENT)
+            raise QueryRefused("too frequent", TOO_FREQUENT)
         self._left -= 1

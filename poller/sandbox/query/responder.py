@@ -13,7 +13,7 @@ from poller.sandbox.faults import Fault, Faults
 from poller.sandbox.options import Answers
 from poller.sandbox.query.answers import encode, refusal
 from poller.sandbox.query.queues import Platform
-from poller.sandbox.query.reading import TOO_FREQUENT, Refused
+from poller.sandbox.query.reading import TOO_FREQUENT, QueryRefused
 
 Telling = Callable[[Answers, int], bytes]
 """An answer's text, once the form and the `ret` of success are known."""
@@ -37,7 +37,7 @@ class Responder:
             headers["Content-Encoding"] = "gzip"
         return Response(body=encode(text, form), headers=headers, framing=form.framing)
 
-    def refusal(self, refused: Refused) -> Response:
+    def refusal(self, refused: QueryRefused) -> Response:
         form = self._platform.form
         ret = form.refused if refused.ret is None else refused.ret
         return self.answer(refusal(ret, refused.message, form))
@@ -55,11 +55,11 @@ class Responder:
 
 
 async def before(fault: Fault) -> None:
-    """What the fault does before the call has any effect. Raises Refused."""
+    """What the fault does before the call has any effect. Raises QueryRefused."""
     if fault.name == "latency":
         await asyncio.sleep(fault.seconds)
     if fault.name == "too_frequent":
-        raise Refused("too frequent", TOO_FREQUENT)
+        raise QueryRefused("too frequent", TOO_FREQUENT)
 
 
 def ret_of(fault: Fault) -> int:

@@ -20,7 +20,7 @@ NEVER = 2**31 - 1
 
 
 def told_files(recordings: Recordings, query: Mapping[str, str], customer: Customer) -> Telling:
-    """What is to be said of the files asked for. Raises Refused."""
+    """What is to be said of the files asked for. Raises QueryRefused."""
     asked = asked_files(query)
     total, found = recordings.page(
         customer.app_id,

@@ -11,8 +11,8 @@ from poller.sandbox.rtmp.connection import Common, Connection
 from poller.sandbox.rtmp.publish_handler import PublishHandler
 
 
-class Ingest:
-    """A server's counts, and where it listens. Made by `ingesting`."""
+class RtmpServer:
+    """A server's counts, and where it listens. Made by `serve_rtmp`."""
 
     def __init__(self, stage: PublishHandler, *, silence: float, max_connections: int = 256) -> None:
         self.url = ""
@@ -52,15 +52,15 @@ class Ingest:
 
 
 @contextlib.asynccontextmanager
-async def ingesting(
+async def serve_rtmp(
     address: str, stage: PublishHandler, *, silence: float, max_connections: int = 256
-) -> AsyncIterator[Ingest]:
+) -> AsyncIterator[RtmpServer]:
     """Takes pushes at HOST:PORT.
 
     silence: seconds within which a connection must come to publish, and then be heard of
     """
     host, port = split_address(address)
-    ingest = Ingest(stage, silence=silence, max_connections=max_connections)
+    ingest = RtmpServer(stage, silence=silence, max_connections=max_connections)
     server = await asyncio.get_running_loop().create_server(ingest.connection, host, port)
     name, number = server.sockets[0].getsockname()[:2]
     ingest.url = f"rtmp://[{name}]:{number}/live" if ":" in name else f"rtmp://{name}:{number}/live"

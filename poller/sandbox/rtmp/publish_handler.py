@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 
-class Refused(Exception):
+class PublishRefused(Exception):
     """This push is not let in; the text is told to the pusher (never a secret)."""
 
 
@@ -33,7 +33,7 @@ class PublishRequest:
         return self.peer.rpartition(":")[0]
 
     def __repr__(self) -> str:
-        return f"Wish({self.app}/{self.stream} from {self.peer})"
+        return f"PublishRequest({self.app}/{self.stream} from {self.peer})"
 
 
 class Push(Protocol):
@@ -53,7 +53,7 @@ class PublishHandler(Protocol):
     """Who decides on pushes."""
 
     def publish(self, wish: PublishRequest, close: Callable[[], None]) -> Push:
-        """Lets a push begin. Raises Refused: a name that is live already, a wrong secret, a bad name.
+        """Lets a push begin. Raises PublishRefused: a name that is live already, a wrong secret, a bad name.
 
         `close()`, called from the event loop at any time, drops the pusher's connection: no tag follows, and a turn
         of the loop later the push ends with `kicked`. Once the push is over it does nothing.

@@ -23,7 +23,7 @@ from poller.sandbox.rtmp.messages import (
     Malformed,
     Message,
 )  # fmt: skip
-from poller.sandbox.rtmp.publish_handler import PublishHandler, Push, Refused
+from poller.sandbox.rtmp.publish_handler import PublishHandler, PublishRefused, Push
 
 MAX_COMMAND = 64 * 1024
 """Bytes a message may have until a push was let in, and a command always."""
@@ -158,7 +158,7 @@ class Session:
         wish = commands.wish(self._subject or {}, call.text(0), self._peer, self._quiet)
         try:
             push = self._stage.publish(wish, functools.partial(self._kick, self._turn))
-        except Refused as error:
+        except PublishRefused as error:
             self._refuse(_bad_name(stream, str(error)))
             return
         self._push, self._stream, self._idle = push, stream, 0

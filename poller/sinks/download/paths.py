@@ -38,7 +38,7 @@ _HEX: Final = re.compile(r"[0-9a-f]{32}")
 _BEIJING: Final = timedelta(hours=8)
 
 
-class Place(msgspec.Struct, frozen=True, kw_only=True):
+class PicturePath(msgspec.Struct, frozen=True, kw_only=True):
     """A picture's folders below the directory, outermost first, and its file name."""
 
     folders: tuple[str, ...]
@@ -61,14 +61,14 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the template contains this placeholder."""
         return any(placeholder in part[1::2] for part in self.parts)
 
-    def place(self, event: Event, path: str) -> Place:
+    def place(self, event: Event, path: str) -> PicturePath:
         """The place of an event's picture. `path` is the decoded path of its URL.
 
         Two events with different ids never get the same place.
         """
         values = self._values(event, path)
         made = [self._part(part, values) for part in self.parts]
-        return Place(folders=tuple(made[:-1]), name=made[-1])
+        return PicturePath(folders=tuple(made[:-1]), name=made[-1])
 
     def _values(self, event: Event, path: str) -> dict[str, str]:
         when = event.occurred_at.astimezone(UTC)

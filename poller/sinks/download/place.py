@@ -24,7 +24,7 @@ NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
 DENIED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
-class Place:
+class PictureDirectory:
     """The directory, opened once. Creating it proves that it is writable. It is closed when its last user is done."""
 
     def __init__(self, directory: Path, syncs: Executor) -> None:
@@ -76,19 +76,19 @@ class Place:
         return True
 
 
-class Places:
+class CurrentDirectory:
     """Opens the directory, and opens it again when it was replaced at its path."""
 
     def __init__(self, directory: Path, syncs: Executor) -> None:
         self._directory = directory
         self._syncs = syncs
         self._lock = Lock()
-        self._place: Place | None = None
+        self._place: PictureDirectory | None = None
         self._mount: Path | None = None
 
-    def open(self) -> Place:
+    def open(self) -> PictureDirectory:
         """Open the directory; raises `OSError`."""
-        self._place = Place(self._directory, self._syncs)
+        self._place = PictureDirectory(self._directory, self._syncs)
         self._mount = self._place.mount
         return self._place
 
@@ -99,7 +99,7 @@ class Places:
             self._place = None
 
     @contextmanager
-    def current(self) -> Iterator[Place]:
+    def current(self) -> Iterator[PictureDirectory]:
         """The directory that is at the path now. It stays open as long as it is used.
 
         Raises `OSError`, or `PlaceGone` when its file system is not mounted any more.
@@ -115,7 +115,7 @@ class Places:
                 if place.users == 0 and place is not self._place:
                     place.close()
 
-    def _renewed(self) -> Place:
+    def _renewed(self) -> PictureDirectory:
         place = self._place
         if place is not None and place.is_current():
             return place

@@ -20,7 +20,7 @@ from poller.core.model import Event, ParsedPage, PollOutcome, PushOutcome, RawPa
 from poller.core.ports import PushedSource, PushHandler
 from poller.qcloud.events.notifications import RECORDING, notification_event
 from poller.qcloud.events.screenshots import KIND as SHOT
-from poller.qcloud.wire.messages import Unreadable
+from poller.qcloud.wire.messages import UnreadableMessage
 from poller.qcloud.wire.signed_bodies import LARGEST, LATE, Fields, flaw, is_signed, masked, open_body
 from poller.qcloud.wire.skew import CORRECTABLE
 from poller.runtime.addresses import Address, address, holds, household
@@ -279,7 +279,7 @@ async def _body(request: web.BaseRequest) -> bytes:
 def _opened(body: bytes) -> Fields:
     try:
         return open_body(body)
-    except Unreadable as error:
+    except UnreadableMessage as error:
         raise TurnedAway(400, str(error)) from None
 
 

@@ -15,7 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from yarl import URL
 
-from poller.runtime.http_client import Lost, Poster, Route, Unreachable, client_context, reason
+from poller.runtime.http_client import ConnectionLost, Poster, Route, Unreachable, client_context, reason
 from poller.runtime.outbound import AddressGuard, AddressRefused
 from poller.runtime.resolver import AddrInfo, Resolver
 from poller.sinks.download.handle import BadUrl, TransferFailed
@@ -195,7 +195,7 @@ async def _get(url: str, guard: AddressGuard) -> tuple[Exception | None, int]:
         try:
             with _poster(url.replace("PORT", str(server.port)), guard) as poster:
                 await poster.post((), b"")
-        except (Unreachable, Lost, ValueError) as error:
+        except (Unreachable, ConnectionLost, ValueError) as error:
             return error, server.connections
         return None, server.connections
 
@@ -406,7 +406,7 @@ def test_a_post_whose_connection_dies_is_sent_once() -> None:
         async with server:
             with _poster(url, AddressGuard([ipaddress.ip_network("127.0.0.0/8")])) as poster:
                 await poster.post((), b"")
-                with pytest.raises(Lost, match="connection closed without an answer"):
+                with pytest.raises(ConnectionLost, match="connection closed without an answer"):
                     await poster.post((), b"")
         return requests
 

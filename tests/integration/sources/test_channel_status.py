@@ -15,9 +15,9 @@ from poller.qcloud.wire.account import Account
 from poller.sandbox import Answers, Customer, Load, Sandbox
 from poller.settings import AccountSettings
 from poller.sources.channel_status import (
+    ChannelMemory,
     ChannelStatus,
     ChannelStatusSettings,
-    Known,
     PollSchedule,
     learn_state,
 )
@@ -39,7 +39,7 @@ def states(events: list[Event]) -> list[tuple[str, object]]:
 
 
 def walked(*said: str, confirm: int = 3) -> list[tuple[int, str]]:
-    known, changes = Known(), []
+    known, changes = ChannelMemory(), []
     for moment, state in enumerate(said, start=1):
         known, changed = learn_state(known, state, float(moment), confirm)
         if changed is not None:

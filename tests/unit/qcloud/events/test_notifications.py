@@ -12,7 +12,7 @@ from poller.core.model import Event, identity, parse_event
 from poller.qcloud.events.files import read_row, recording_key
 from poller.qcloud.events.notifications import notification_event
 from poller.qcloud.events.screenshots import screenshot_event
-from poller.qcloud.wire.messages import Unreadable
+from poller.qcloud.wire.messages import UnreadableMessage
 from poller.qcloud.wire.signed_bodies import flaw, is_signed, masked, open_body
 from tests.integration.sources.pushes import (
     INTERRUPTED_2017,
@@ -340,7 +340,7 @@ def test_any_notification_is_an_event(fields: dict[str, Any]) -> None:
     ],
 )
 def test_what_no_two_readers_would_read_alike_is_refused(body: bytes, reason: str) -> None:
-    with pytest.raises(Unreadable, match=f"^{reason}$"):
+    with pytest.raises(UnreadableMessage, match=f"^{reason}$"):
         open_body(body)
 
 
@@ -348,7 +348,7 @@ def test_what_no_two_readers_would_read_alike_is_refused(body: bytes, reason: st
 def test_any_bytes_are_a_notification_or_unreadable(body: bytes) -> None:
     try:
         fields = open_body(body)
-    except Unreadable:
+    except UnreadableMessage:
         return
     assert isinstance(fields, dict)
 
