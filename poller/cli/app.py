@@ -9,7 +9,7 @@ import typer
 from poller import __version__
 from poller.cli.common import Command, Config, Doubts, Exit, Group, duration, in_loop, settings_of
 from poller.cli.operate import dead, pause, quarantine, reload, resume, status
-from poller.cli.sandbox import sandbox, seconds, the_platform
+from poller.cli.sandbox import import_sandbox, sandbox, seconds
 from poller.cli.spool import spool
 from poller.core.errors import StorageLocked
 from poller.daemon.signals import Stop
@@ -238,7 +238,7 @@ def demo(
 
     The demo starts the sandbox and the daemon, pushes live streams over RTMP and prints what arrives.
     """
-    the_platform()
+    import_sandbox()
     from poller.cli import demo as parts
 
     shown = parts.Demo(

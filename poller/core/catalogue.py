@@ -49,7 +49,7 @@ def with_event(stream: Stream | None, event: Event) -> Stream:
         at = event.received_at
         stream = Stream(account=event.account, stream_id=event.stream_id, first_seen=at, last_seen=at)
     if event.kind == "screenshot":
-        return _pictured(stream, event)
+        return _with_screenshot(stream, event)
     seen = max(_still_believed(stream.last_seen, event) or event.received_at, event.received_at)
     changes: dict[str, object] = {"last_seen": seen}
     if event.kind == "recording":
@@ -94,7 +94,7 @@ def _still_believed(known: datetime | None, event: Event) -> datetime | None:
     return known if known is None or known <= event.received_at + AHEAD else None
 
 
-def _pictured(stream: Stream, event: Event) -> Stream:
+def _with_screenshot(stream: Stream, event: Event) -> Stream:
     """The same for a screenshot; written for speed, because nearly every event is one."""
     seen, taken_at = event.received_at, event.occurred_at
     latest, last = seen + AHEAD, stream.last_screenshot

@@ -71,7 +71,7 @@ def plan(old: Settings, new: Settings) -> ReloadPlan:
     A source restarts when its account changes. Every sink restarts when any account changes, because any sink may use
     all accounts.
     """
-    accounts = _changed(old.accounts, new.accounts)
+    accounts = _changed_names(old.accounts, new.accounts)
     with_account = {
         name for name, source in new.sources.items() if source.account in accounts and name in old.sources
     }
@@ -95,7 +95,7 @@ def _parts(old: Mapping[str, object], new: Mapping[str, object], also: set[str])
     )
 
 
-def _changed(old: Mapping[str, object], new: Mapping[str, object]) -> tuple[str, ...]:
+def _changed_names(old: Mapping[str, object], new: Mapping[str, object]) -> tuple[str, ...]:
     return tuple(sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name)))
 
 
@@ -138,7 +138,7 @@ class Changeover:
         await components.end_sinks(planned.sinks.ending)
         for name in planned.sinks.stop:
             await components.forget_sink(name)
-        self.settings = _heeded(self._before, new, planned)
+        self.settings = _applied_settings(self._before, new, planned)
         gone = {name: components.entered.pop(name) for name in planned.accounts if name in components.entered}
         components.entered.update(accounts)
         await close_all(gone)
@@ -187,6 +187,6 @@ class Changeover:
         self.settings = self.settings.model_copy(update={section: parts})
 
 
-def _heeded(old: Settings, new: Settings, planned: ReloadPlan) -> Settings:
+def _applied_settings(old: Settings, new: Settings, planned: ReloadPlan) -> Settings:
     """The new settings, with the old sections that need a restart. So the next reload reports these sections again."""
     return new.model_copy(update={section: getattr(old, section) for section in planned.needs_restart})

@@ -45,7 +45,7 @@ def _journal(context: OperatorContext) -> Row | None:
     """The bytes that are not yet in the spool, and how long the oldest page has waited in this process."""
     if context.journal is None:
         return None
-    return {"bytes": context.journal.bytes_held, "oldest": _rounded(context.journal.oldest)}
+    return {"bytes": context.journal.bytes_held, "oldest": _round(context.journal.oldest)}
 
 
 def _sources(context: OperatorContext, health: Health) -> list[Row]:
@@ -62,7 +62,7 @@ def _source(context: OperatorContext, intake: Intake | None, condition: Conditio
         return {"state": "stopped", "last_answer": None, "trouble": None}
     answered = None if intake is None else intake.last_answer
     age = None if answered is None else context.clock.monotonic() - answered
-    return {"state": condition.state, "last_answer": _rounded(age), "trouble": condition.why or None}
+    return {"state": condition.state, "last_answer": _round(age), "trouble": condition.why or None}
 
 
 async def _sink(context: OperatorContext, health: Health, sink: str, paused: bool) -> Row:
@@ -71,12 +71,12 @@ async def _sink(context: OperatorContext, health: Health, sink: str, paused: boo
     return {
         "name": sink,
         "type": context.settings.sinks[sink].type,
-        **(_stopped(paused) if condition is None else _served(context, sink, condition)),
+        **(_stopped_row(paused) if condition is None else _sink_state(context, sink, condition)),
         **_pending(context, backlog),
     }
 
 
-def _stopped(paused: bool) -> Row:
+def _stopped_row(paused: bool) -> Row:
     why = "by the operator" if paused else ""
     return {
         "state": "paused" if paused else "stopped",
@@ -86,7 +86,7 @@ def _stopped(paused: bool) -> Row:
     }
 
 
-def _served(context: OperatorContext, sink: str, condition: Condition) -> Row:
+def _sink_state(context: OperatorContext, sink: str, condition: Condition) -> Row:
     courier = context.courier(sink)
     at, error = (courier and courier.last_error) or (None, None)
     return {
@@ -107,8 +107,8 @@ def _pending(context: OperatorContext, backlog: Backlog) -> Row:
 
 
 def _since(context: OperatorContext, at: datetime | None) -> float | None:
-    return None if at is None else _rounded(context.clock.age(at))
+    return None if at is None else _round(context.clock.age(at))
 
 
-def _rounded(seconds: float | None) -> float | None:
+def _round(seconds: float | None) -> float | None:
     return None if seconds is None else round(max(0.0, seconds), 1)

@@ -219,14 +219,14 @@ class Intake:
             raise self._fatal
 
     async def _recover(self, left_over: Sequence[tuple[int, RawPage]]) -> bool:
-        if not await self._until_taken(self._spool.check_writable):
+        if not await self._write_until_taken(self._spool.check_writable):
             return False
         reached("recovery.proved")
         self._memory = dict(await self._spool.memory(self.source.name))
         for number, page in left_over:
             reading = self._read(page)
             reached("recovery.read")
-            if not await self._append([_numbered(reading, number)]):
+            if not await self._append([_with_number(reading, number)]):
                 return False
             reached("recovery.committed")
             self._release(number, committed=True)
@@ -245,7 +245,7 @@ class Intake:
             while len(self._lanes) < self._pace.lanes and not self._stopping:
                 self._open_lane(lanes, self._follow())
             await self._await_followers()
-            await self._rest()
+            await self._wait_until_due()
 
     async def _follow(self) -> None:
         while self._pace.lanes > 1 and not self._stopping:
@@ -264,7 +264,7 @@ class Intake:
             self._beat()
             await asyncio.wait(others, timeout=BEAT)
 
-    async def _rest(self) -> None:
+    async def _wait_until_due(self) -> None:
         """Wait until the next poll is due, with heartbeats.
 
         The wait becomes longer when a poll of another lane fails in the meantime.
@@ -280,11 +280,11 @@ class Intake:
 
     async def _make_ready(self) -> None:
         while True:
-            await self._patiently(self._gate.until_open)
+            await self._wait_with_heartbeats(self._gate.wait_until_open)
             if self.source.destructive:
-                await self._patiently(self._journal.room)
+                await self._wait_with_heartbeats(self._journal.room)
             try:
-                await self._patiently(self.source.ready)
+                await self._wait_with_heartbeats(self.source.ready)
             except BaseException:
                 self._cancel_room()
                 raise
@@ -308,7 +308,7 @@ class Intake:
         if self._pace.nothing_came > before.nothing_came:
             self._nothing_since = max(self._nothing_since, number)
 
-    async def _patiently(self, wait: Callable[[], Awaitable[object]]) -> None:
+    async def _wait_with_heartbeats(self, wait: Callable[[], Awaitable[object]]) -> None:
         """Wait for something that may take long, with heartbeats. `wait` is cancelled and called again at each."""
         while True:
             self._beat()
@@ -337,7 +337,7 @@ class Intake:
         reached("page.read")
         news = bool(reading.events or reading.rejects or reading.memory != before)
         if news or number is not None:
-            self._commits.put_nowait((number, _numbered(reading, number) if news else None))
+            self._commits.put_nowait((number, _with_number(reading, number) if news else None))
         return reading
 
     def _cancel_room(self) -> None:
@@ -415,10 +415,10 @@ class Intake:
 
     async def _append(self, readings: list[ParsedPage]) -> bool:
         """Commit readings, and wait while the spool is full. False if `stop` comes first: the journal has the pages."""
-        return await self._until_taken(lambda: self._ingest.write(readings))
+        return await self._write_until_taken(lambda: self._ingest.write(readings))
 
-    async def _until_taken(self, write: Callable[[], Awaitable[None]]) -> bool:
-        return await self._gate.until_taken(write, lambda: self._stopping)
+    async def _write_until_taken(self, write: Callable[[], Awaitable[None]]) -> bool:
+        return await self._gate.write_until_taken(write, lambda: self._stopping)
 
 
 Commit = tuple[int | None, ParsedPage | None]
@@ -426,7 +426,7 @@ Commit = tuple[int | None, ParsedPage | None]
 changes nothing)."""
 
 
-def _numbered(reading: ParsedPage, number: int | None) -> ParsedPage:
+def _with_number(reading: ParsedPage, number: int | None) -> ParsedPage:
     """The reading with the number of its page in the journal, which is committed with it."""
     return reading if number is None else msgspec.structs.replace(reading, kept_as=number)
 

@@ -79,7 +79,7 @@ class Contents(msgspec.Struct, frozen=True, kw_only=True):
 # ---------------------------------------------------------------- the first block
 
 
-def packed(head: JournalHead) -> bytes:
+def encode_head(head: JournalHead) -> bytes:
     """The beginning of the first block, with both records, for one write."""
     old = (_OLD_MAGIC, head.mark, head.size, head.released)
     new = (_MAGIC, head.mark, head.size, head.released, head.synced, head.committed)
@@ -121,7 +121,7 @@ def is_blank(fd: int) -> bool:
     return True
 
 
-def found_mark(fd: int, size: int) -> bytes | None:
+def find_mark(fd: int, size: int) -> bytes | None:
     """The mark of the first whole frame, for a file whose first block cannot be read; None without such a frame."""
     for offset in range(BLOCK, size, BLOCK):
         head = os.pread(fd, _FRAME.size, offset)
@@ -138,12 +138,12 @@ def span_of(length: int) -> int:
     return -(-(length + _FRAME.size) // BLOCK) * BLOCK
 
 
-def encoded(page: RawPage) -> bytes:
+def encode_page(page: RawPage) -> bytes:
     """The stored bytes of a page."""
     return _encode(page)
 
 
-def framed(mark: bytes, number: int, payload: bytes) -> bytes:
+def encode_frame(mark: bytes, number: int, payload: bytes) -> bytes:
     """The stored bytes of a page behind their frame header."""
     return _FRAME.pack(mark, number, len(payload), _checksum(number, payload)) + payload
 
@@ -173,7 +173,7 @@ def read_contents(fd: int, mark: bytes, size: int, released: int, furthest: int)
     return Contents(pages=tuple(pages), rest=(*stale, *damaged), damaged=tuple(damaged))
 
 
-def remains(fd: int, contents: Contents, most: int) -> Iterator[RawPage]:
+def read_remains(fd: int, contents: Contents, most: int) -> Iterator[RawPage]:
     """The remains of damaged pages: a page where it can be decoded, otherwise raw bytes with the source `NOBODY`."""
     now = datetime.now(UTC)
     for offset, length in contents.damaged:

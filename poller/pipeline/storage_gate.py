@@ -44,10 +44,10 @@ class StorageGate:
         """Whether the spool refused the last write."""
         return self._reason is not None
 
-    async def until_open(self) -> None:
+    async def wait_until_open(self) -> None:
         """Wait until the spool takes writes and all files are at their paths. May be cancelled."""
         await self._opened.wait()
-        await self._watch.until_well()
+        await self._watch.wait_until_in_place()
 
     def close(self, reason: str) -> None:
         """The spool refused a write."""
@@ -69,7 +69,9 @@ class StorageGate:
             self._resumed()
         self._reported = False
 
-    async def until_taken(self, write: Callable[[], Awaitable[None]], stopping: Callable[[], bool]) -> bool:
+    async def write_until_taken(
+        self, write: Callable[[], Awaitable[None]], stopping: Callable[[], bool]
+    ) -> bool:
         """Write, and write again while the spool is full; False if `stopping` before it was taken."""
         while True:
             try:

@@ -273,7 +273,7 @@ class AnswerReader:
             framed = False
             self._note(f"{len(self._data)} bytes after the end")
             self._keep(len(self._data))
-        if self._framing.by in (Delimiter.CLOSE, Delimiter.NOTHING) and (inner := _unchunked(self._body)):
+        if self._framing.by in (Delimiter.CLOSE, Delimiter.NOTHING) and (inner := _join_chunks(self._body)):
             self._note("chunks that no header announced")
             self._body = inner
         return Received(
@@ -418,7 +418,7 @@ class AnswerReader:
         return True
 
 
-def _unchunked(body: bytearray) -> bytearray | None:
+def _join_chunks(body: bytearray) -> bytearray | None:
     """The content of a body that is chunks from its beginning to its end; None for any other."""
     if not _CHUNK.match(body):
         return None

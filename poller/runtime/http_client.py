@@ -314,7 +314,7 @@ class Poster:
                 connection.send(request.encode(self._route.proxy))
                 early = await _read_status(connection, reader)
                 await _read_rest(connection, reader, until)
-                posted = _posted(reader, early)
+                posted = _post_result(reader, early)
             finally:
                 self._give_back(connection, reader)
             return posted
@@ -360,7 +360,7 @@ async def _read_rest(connection: Connection, reader: AnswerReader, until: float)
                 reader.feed(data)
 
 
-def _posted(reader: AnswerReader, early: bool) -> Posted:
+def _post_result(reader: AnswerReader, early: bool) -> Posted:
     status = reader.status
     received = reader.received()
     if not status:

@@ -23,7 +23,7 @@ import structlog
 from aiohttp import EMPTY_PAYLOAD, web
 from aiohttp.http_exceptions import BadHttpMethod, LineTooLong
 
-from poller.runtime.addresses import address, household
+from poller.runtime.addresses import address, caller_key
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -161,7 +161,7 @@ class _CrowdLog:
 class _Server(web.Server):
     def __init__(self, answer: Handler, bounds: Bounds, refused: Callable[[Refusal], None]) -> None:
         super().__init__(
-            _closing(answer),
+            _close_after(answer),
             access_log=None,
             keepalive_timeout=0,
             max_line_size=LARGEST_HEAD,
@@ -174,7 +174,7 @@ class _Server(web.Server):
         self.crowd_log = _CrowdLog("")
         self._refused = refused
         self._present: dict[_Connection, None] = {}
-        self._households: Counter[str] = Counter()
+        self._per_caller: Counter[str] = Counter()
         self._leaving: set[_Connection] = set()
         self._closed = False
 
@@ -200,8 +200,8 @@ class _Server(web.Server):
 
     def admit(self, newcomer: "_Connection") -> "_Connection | None":
         """Take a connection in; returns who has to leave for it, which may be itself."""
-        bounds, home = self.bounds, newcomer.household
-        if bounds.each is not None and home is not None and self._households[home] >= bounds.each:
+        bounds, home = self.bounds, newcomer.caller_key
+        if bounds.each is not None and home is not None and self._per_caller[home] >= bounds.each:
             leaver = self._longest(newcomer, home)
         elif len(self._present) >= bounds.most:
             leaver = self._longest(newcomer, None)
@@ -209,36 +209,36 @@ class _Server(web.Server):
             leaver = None
         self._present[newcomer] = None
         if home is not None:
-            self._households[home] += 1
+            self._per_caller[home] += 1
         return leaver
 
     def _longest(self, newcomer: "_Connection", home: str | None) -> "_Connection":
-        there = (one for one in self._present if home is None or one.household == home)
+        there = (one for one in self._present if home is None or one.caller_key == home)
         return next((one for one in there if not one.whole), newcomer)
 
     def release(self, connection: "_Connection") -> None:
         """A connection counts no more."""
         if connection in self._present:
             del self._present[connection]
-            if (home := connection.household) is not None:
-                self._households[home] -= 1
-                if not self._households[home]:
-                    del self._households[home]
+            if (home := connection.caller_key) is not None:
+                self._per_caller[home] -= 1
+                if not self._per_caller[home]:
+                    del self._per_caller[home]
 
-    def linger(self, connection: "_Connection") -> bool:
+    def may_linger(self, connection: "_Connection") -> bool:
         """Whether a connection that was turned away may still read its answer."""
         if len(self._leaving) >= self.bounds.most:
             return False
         self._leaving.add(connection)
         return True
 
-    def left(self, connection: "_Connection") -> None:
+    def forget(self, connection: "_Connection") -> None:
         """A connection is gone."""
         self.release(connection)
         self._leaving.discard(connection)
 
 
-def _closing(answer: Handler) -> Handler:
+def _close_after(answer: Handler) -> Handler:
     async def answer_and_close(request: web.BaseRequest) -> web.StreamResponse:
         response = await answer(request)
         response.force_close()  # what was sent behind a request is no request: nobody would answer it
@@ -248,7 +248,7 @@ def _closing(answer: Handler) -> Handler:
 
 
 class _Connection(web.RequestHandler):
-    household: str | None = None
+    caller_key: str | None = None
     """Its address, as it is counted; None where it is not."""
     _wire: asyncio.Transport
     _timer: asyncio.TimerHandle | None = None
@@ -274,7 +274,7 @@ class _Connection(web.RequestHandler):
         peer, bounds = transport.get_extra_info("peername"), self._server.bounds
         self._peer = str(peer[0]) if isinstance(peer, tuple) and peer else None
         if not bounds.exempt(self._peer):
-            self.household = household(address(self._peer))
+            self.caller_key = caller_key(address(self._peer))
         self._heard = self._loop.time()
         self._end = self._heard + bounds.deadline
         leaver = self._server.admit(self)
@@ -293,7 +293,7 @@ class _Connection(web.RequestHandler):
         if self._payload is None:  # else whoever reads the body reports that it was cut
             server.refuse(Refusal(reason=reason, peer=self._peer, crowded=crowded))
         self._wire.write(_TURNED_AWAY[status])
-        if server.linger(self):
+        if server.may_linger(self):
             self._wire.write_eof()
             self._timer = self._loop.call_later(LINGER, self.abort)
         else:
@@ -341,7 +341,7 @@ class _Connection(web.RequestHandler):
         if self._manager is not None:
             if self._payload is None and self._first and not self._away:
                 self._refuse("ended before its head did")
-            self._server.left(self)
+            self._server.forget(self)
         super().connection_lost(exc)
 
     def handle_error(

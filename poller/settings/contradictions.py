@@ -41,12 +41,12 @@ def _starving_sinks(settings: Settings) -> Iterator[Contradiction]:
         return
     here = frozenset[str]().union(*(kinds for kinds in given if kinds is not None))
     for name, sink in settings.sinks.items():
-        for index, kind in _wanted(sink):
+        for index, kind in _wanted_kinds(sink):
             if kind not in here:
                 yield ("sinks", name, "only", "kinds", index), _no_such_kind(kind, here)
 
 
-def _wanted(sink: SinkSettings) -> Iterator[tuple[int, str]]:
+def _wanted_kinds(sink: SinkSettings) -> Iterator[tuple[int, str]]:
     if sink.only is not None and sink.only.kinds is not None:
         yield from enumerate(sink.only.kinds)
 
@@ -147,7 +147,7 @@ def _pictures_without_urls(settings: Settings) -> Iterator[Contradiction]:
     """Sinks that fetch pictures by URL, where pictures come as bare names and their account has no `cos`."""
     bare = {source.account for source in settings.sources.values() if source.names_pictures}
     for name, sink in settings.sinks.items():
-        wanted = {kind for _, kind in _wanted(sink)}
+        wanted = {kind for _, kind in _wanted_kinds(sink)}
         if not sink.fetches_pictures or (wanted and "screenshot" not in wanted):
             continue
         for account in sorted(bare & settings.accounts.keys()):
@@ -164,7 +164,7 @@ def _pictures_without_urls(settings: Settings) -> Iterator[Contradiction]:
 
 def _sinks_own(settings: Settings) -> Iterator[Contradiction]:
     for name, sink in settings.sinks.items():
-        wanted = {kind for _, kind in _wanted(sink)}
+        wanted = {kind for _, kind in _wanted_kinds(sink)}
         accounts = {
             source.account: settings.accounts[source.account]
             for source in settings.sources.values()

@@ -198,7 +198,7 @@ def _path(value: object, info: ValidationInfo) -> Path:
     return Path(folder).absolute() / value
 
 
-def _resolved(value: object, info: ValidationInfo) -> Path:
+def _resolve(value: object, info: ValidationInfo) -> Path:
     return Path(os.path.realpath(_path(value, info)))
 
 
@@ -236,7 +236,7 @@ FilePath = Annotated[
 """A path, written relative to the folder of the configuration file or absolute. The value is absolute."""
 
 ResolvedPath = Annotated[
-    Path, PlainValidator(_resolved), PlainSerializer(str, return_type=str, when_used="json"), _PATH_SCHEMA
+    Path, PlainValidator(_resolve), PlainSerializer(str, return_type=str, when_used="json"), _PATH_SCHEMA
 ]
 """A `FilePath` with all symbolic links resolved: the files beside it are the same, whichever link names it."""
 

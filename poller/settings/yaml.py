@@ -10,7 +10,7 @@ from typing import Final
 
 import yaml
 
-from poller.settings.scalars import HALF, expand, trap, typed
+from poller.settings.scalars import HALF, expand, scalar_value, trap
 
 BROKEN: Final = "\N{REPLACEMENT CHARACTER} not usable: a finding says why"
 """Replaces an unusable value in the result of `values`. It has a finding already and needs no other."""
@@ -41,7 +41,9 @@ class Finding:
 
     def line(self, file: str) -> str:
         """The finding as one line of text."""
-        return one_line(f"{file}:{self.place.line}:{self.place.column}: {dotted(self.path)}: {self.text}")
+        return one_line(
+            f"{file}:{self.place.line}:{self.place.column}: {dotted_path(self.path)}: {self.text}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,7 +86,7 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def dotted(path: Path) -> str:
+def dotted_path(path: Path) -> str:
     """`sinks.archive.allow_hosts[0]`; the whole file is `file`."""
     parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
     return "".join(parts).removeprefix(".") or "file"
@@ -158,11 +160,11 @@ class _Composer:
         if isinstance(event, yaml.AliasEvent):
             self._find(place, path, ALIAS)
             return BrokenNode(place=place)
-        refused = self._refused(event, place, path)
+        refused = self._refuse(event, place, path)
         node = self._content(event, place, path)
         return BrokenNode(place=place) if refused else node
 
-    def _refused(self, event: yaml.Event, place: TextPosition, path: Path) -> bool:
+    def _refuse(self, event: yaml.Event, place: TextPosition, path: Path) -> bool:
         if getattr(event, "tag", None) is not None:
             self._find(place, path, TAG)
             return True
@@ -229,7 +231,7 @@ def _key_trap(node: Node) -> str | None:
         return NO_BLANK
     if node.plain and node.text == "<<":
         return "merge keys are refused: write the settings out"
-    if node.plain and (trap(node.text) or not isinstance(typed(node.text), str)):
+    if node.plain and (trap(node.text) or not isinstance(scalar_value(node.text), str)):
         return "a key is text, and this one is read as something else: put it in quotes"
     if "${" in node.text:
         return "variables are replaced in values, not in keys: write the name out"
@@ -241,7 +243,7 @@ GLUED: Final = re.compile(r"[ \t-]*([A-Za-z_][A-Za-z0-9_-]*):[^\s/:]")
 """`name:value` without a blank, which YAML reads as one word."""
 
 
-def _glued(text: str, line: int) -> TextPosition | None:
+def _find_glued(text: str, line: int) -> TextPosition | None:
     """The place of a `name:value` on a line (from 0), or on the last line with content above it."""
     lines = text.split("\n")[: line + 1]
     content = [n for n, one in enumerate(lines) if one.strip() and not one.lstrip().startswith("#")]
@@ -282,7 +284,7 @@ def _syntax(error: yaml.MarkedYAMLError, text: str) -> tuple[TextPosition, str]:
     for part, remedy in (("an alias", ALIAS), ("an anchor", ANCHOR), ("a tag", TAG)):
         if part in context and error.context_mark is not None:
             return _mark(error.context_mark), remedy
-    if (glued := _glued(text, mark.line)) is not None:
+    if (glued := _find_glued(text, mark.line)) is not None:
         return glued, NO_BLANK
     opened = "unexpected end of stream" in problem and error.context_mark is not None
     found = next((remedy for part, remedy in MISTAKES if re.search(part, problem)), f"YAML syntax: {problem}")
@@ -309,10 +311,10 @@ def _value(node: Node, path: Path, environ: Mapping[str, str], findings: list[Fi
             return BROKEN
     if "$" not in node.text:
         wrong = trap(node.text) if node.plain else None
-        value = node.text if wrong or not node.plain else typed(node.text)
+        value = node.text if wrong or not node.plain else scalar_value(node.text)
     else:
         text, wrong = expand(node.text, environ)
-        value = typed(text) if node.plain else text
+        value = scalar_value(text) if node.plain else text
     if wrong is None:
         return value
     findings.append(Finding(place=node.place, path=path, text=wrong))

@@ -55,7 +55,7 @@ POLLING = (
     Bug(
         "polling begins before the spool is proven",
         "poller/pipeline/intake.py",
-        "        if not await self._until_taken(self._spool.check_writable):\n            return False\n",
+        "        if not await self._write_until_taken(self._spool.check_writable):\n            return False\n",
         "",
         (
             "tests/unit/pipeline/test_intake.py"
@@ -642,7 +642,7 @@ LISTS = (
     Bug(
         "recordings remembers no segment",
         "poller/sources/recordings.py",
-        "memory=_packed(remembered(seen, ends)) if ends else memory,",
+        "memory=_packed(remember(seen, ends)) if ends else memory,",
         "memory=memory,",
         ("tests/integration/sources/test_recordings.py::test_a_segment_that_was_seen_is_not_told_again",),
     ),

@@ -45,7 +45,7 @@ STORAGE = (
     Bug(
         "pages of a source that is gone wait for a restart",
         "poller/pipeline/recovery.py",
-        "                await self._left_behind(source, keys)\n",
+        "                await self._report_leftovers(source, keys)\n",
         "                pass\n",
         (
             "tests/integration/test_daemon.py::test_a_page_of_a_source_that_left_the_configuration_goes_to_quarantine",

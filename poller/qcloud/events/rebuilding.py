@@ -26,10 +26,10 @@ def rebuilder(accounts: Mapping[str, AccountSettings]) -> Callable[[Event], Even
     """Return `rebuild` for the events of all these accounts; an event of another account stays as it is."""
     known = {name: addresses(settings) for name, settings in accounts.items()}
 
-    def rebuilt(event: Event) -> Event:
+    def rebuild_event(event: Event) -> Event:
         return rebuild(event, known[event.account]) if event.account in known else event
 
-    return rebuilt
+    return rebuild_event
 
 
 def rebuild(event: Event, where: Addresses) -> Event:
@@ -42,7 +42,7 @@ def rebuild(event: Event, where: Addresses) -> Event:
         url = _url(event, where)
     except (UnreadableMessage, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return event
-    if url is None or (_own(event.url, where) and not _own(url, where)):
+    if url is None or (_is_own_host(event.url, where) and not _is_own_host(url, where)):
         return event
     return with_url(event, url)
 
@@ -63,5 +63,5 @@ def _recording_url(event: Event, where: Addresses) -> str | None:
     return where.recording_url(vid) if isinstance(vid, str) and vid else None
 
 
-def _own(url: str | None, where: Addresses) -> bool:
+def _is_own_host(url: str | None, where: Addresses) -> bool:
     return url is not None and host_of(url) in where.picture_hosts

@@ -29,23 +29,23 @@ def open_body(body: bytes, encoding: str) -> Opened:
 
     The bytes say how they are packed, and how often: a header that names another coding is not believed.
     """
-    opened = _unpacked(body, encoding)
+    opened = _unpack(body, encoding)
     for _ in range(_MORE_LAYERS):
         if not opened.opened or opened.text[:2] != _GZIP:
             break
-        outer, opened = opened, _unpacked(opened.text, encoding)
+        outer, opened = opened, _unpack(opened.text, encoding)
         opened = msgspec.structs.replace(opened, whole=opened.whole and outer.whole)
     return msgspec.structs.replace(opened, text=as_utf8(opened.text)) if opened.opened else opened
 
 
-def _unpacked(body: bytes, encoding: str) -> Opened:
+def _unpack(body: bytes, encoding: str) -> Opened:
     """One layer less; the text is not UTF-8 yet."""
     if body[:2] == _GZIP:
-        return _inflated(body, zlib.MAX_WBITS | 16)
+        return _inflate(body, zlib.MAX_WBITS | 16)
     codings = {coding.strip() for coding in encoding.split(",")} - {"", "identity"}
     if not codings.isdisjoint(_PACKED) and body[:1] not in (b"{", b"[", b"<"):
         zlib_header = len(body) >= 2 and int.from_bytes(body[:2], "big") % 31 == 0 and body[0] & 15 == 8
-        inflated = _inflated(body, zlib.MAX_WBITS if zlib_header else -zlib.MAX_WBITS)
+        inflated = _inflate(body, zlib.MAX_WBITS if zlib_header else -zlib.MAX_WBITS)
         if inflated.whole or "deflate" in codings:
             return inflated
     return Opened(text=body, opened=codings <= _PACKED or b"{" in as_utf8(body))
@@ -77,7 +77,7 @@ def _from_utf16(text: bytes, codec: str) -> bytes:
         return text.decode(codec, "replace").encode()
 
 
-def _inflated(body: bytes, window: int) -> Opened:
+def _inflate(body: bytes, window: int) -> Opened:
     """Every member of the stream: several gzip files in a row are one (RFC 1952, 2.2)."""
     text = bytearray()
     rest, used = body, _member(body, window, text)

@@ -18,7 +18,7 @@ from urllib.parse import quote, quote_plus, urlsplit
 import msgspec
 from pydantic import BaseModel, SecretStr
 
-from poller.qcloud.wire.redaction import MASK, redact_text, written
+from poller.qcloud.wire.redaction import MASK, redact_text, spelling_pattern
 
 LONGEST: Final = 300
 READ: Final = 4096
@@ -31,7 +31,7 @@ _SIGNATURE = re.compile(r"\bv1a?,[A-Za-z0-9+/_=-]{16,}")
 
 def excerpt(said: bytes | str, secrets: Iterable[str] = (), longest: int = LONGEST) -> str:
     """A few words of what was said, in one line; empty for nothing. Never raises."""
-    text = _decoded(said[:READ]) if isinstance(said, bytes) else said[:READ]
+    text = _decode(said[:READ]) if isinstance(said, bytes) else said[:READ]
     secrets = frozenset(secrets)
     for secret in secrets:
         text = _pattern(secret).sub(MASK, text)
@@ -45,7 +45,7 @@ def excerpt(said: bytes | str, secrets: Iterable[str] = (), longest: int = LONGE
     return " ".join(plain.split())[:longest]
 
 
-def _decoded(said: bytes) -> str:
+def _decode(said: bytes) -> str:
     """The text; also of a page in UTF-16 or UTF-32, in which no secret would be found letter by letter."""
     if said.count(0) * 3 > len(said):
         said = said.replace(b"\0", b"")
@@ -82,7 +82,9 @@ def _pattern(secret: str) -> re.Pattern[str]:
     named = {'"': "quot", "&": "amp", "<": "lt", ">": "gt", "'": "apos"}
     return re.compile(
         "(?i)"
-        + "".join(rf"(?:{written(each)}|\\++{re.escape(each)}|&{named.get(each, '#')};)" for each in secret)
+        + "".join(
+            rf"(?:{spelling_pattern(each)}|\\++{re.escape(each)}|&{named.get(each, '#')};)" for each in secret
+        )
     )
 
 

@@ -83,7 +83,7 @@ def flaw(fields: Fields, keys: Sequence[str], now: float) -> str | None:
     return None if any(matches) else "wrong signature"
 
 
-def masked(fields: Fields, secrets: Sequence[str]) -> bytes:
+def mask(fields: Fields, secrets: Sequence[str]) -> bytes:
     """The notification as one line of JSON, with nothing in it that opens a stream or signs something."""
     text = json.dumps(redact_value(fields, *secrets), ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", "replace")  # lone surrogates are no text

@@ -45,7 +45,7 @@ class Skew(msgspec.Struct, frozen=True, kw_only=True):
         return (self.low + self.high) / 2
 
 
-def measured(skew: Skew, *, sent: float, received: float, date: str | None, age: str | None = None) -> Skew:
+def learn_date(skew: Skew, *, sent: float, received: float, date: str | None, age: str | None = None) -> Skew:
     """Take one answer's `Date` into account; `sent` and `received` are our wall clock around the request.
 
     `Date` has whole seconds (RFC 9110, 5.6.7) and was written at some moment between the two, so one answer
@@ -64,7 +64,7 @@ def measured(skew: Skew, *, sent: float, received: float, date: str | None, age:
     return _settle(found) if found.agreeing >= AGREEING else found
 
 
-def refused(skew: Skew, *, expired: bool) -> Skew:
+def learn_refusal(skew: Skew, *, expired: bool) -> Skew:
     """Take a refusal into account; `expired` tells that it says so of the signature.
 
     The skew has been measured by the refusal's own `Date`.

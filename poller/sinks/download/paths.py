@@ -80,22 +80,22 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
             "kind": self._folder_value(event.kind),
             "stream": self._folder_value(event.stream_id),
             "name": self._name_value(event, path),
-            "id": encoded(event.id),
+            "id": encode_value(event.id),
         }
 
     def _folder_value(self, raw: str) -> str:
-        value = encoded(raw)
+        value = encode_value(raw)
         return f"{value}~{_digest(raw)}" if self._twins(value) else value
 
     def _name_value(self, event: Event, path: str) -> str:
         folders, _, raw = path.rpartition("/")
-        name = encoded(raw)
+        name = encode_value(raw)
         if self.uses("id"):
             return name
         folder = folders.rpartition("/")[2]
         if self._fixes(event, folder, raw) and not self._twins(name) and not name.lower().endswith(".json"):
             return name
-        return tagged(name, event.id[:TAG] if _HEX.fullmatch(event.id) else _digest(event.id))
+        return with_tag(name, event.id[:TAG] if _HEX.fullmatch(event.id) else _digest(event.id))
 
     def _fixes(self, event: Event, folder: str, name: str) -> bool:
         # The id is a hash of the event's identity. If the file name alone gives that hash, no other event of
@@ -161,7 +161,7 @@ def _check_part(part: tuple[str, ...], *, with_id: bool) -> None:
 # ---------------------------------------------------------------- names
 
 
-def encoded(value: str) -> str:
+def encode_value(value: str) -> str:
     """The value with `%XX` for every unsafe byte, for a leading dot or dash, and for a dot at the end."""
     if _KEPT.fullmatch(value):
         return value
@@ -175,7 +175,7 @@ def encoded(value: str) -> str:
     return "".join(spelled)
 
 
-def tagged(name: str, tag: str) -> str:
+def with_tag(name: str, tag: str) -> str:
     """The name with `~` and a tag before its ending."""
     stem, ending = _split(name)
     return f"{stem}~{tag}{ending}"

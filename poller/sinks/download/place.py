@@ -38,7 +38,7 @@ class PictureDirectory:
         self.incoming = -1
         try:
             self.incoming = open_incoming(self.root)
-            self.folds = self._prove(syncs)
+            self.folds = self._check_writable(syncs)
         except BaseException:
             self.close()
             raise
@@ -59,7 +59,7 @@ class PictureDirectory:
             return False
         return (found.st_dev, found.st_ino) == identity_of(self.incoming)
 
-    def _prove(self, syncs: Executor) -> bool:
+    def _check_writable(self, syncs: Executor) -> bool:
         """Take a file through all steps, to prove that they work; returns whether the disk ignores case in names."""
         lower, upper = f".proof-{(token := token_hex(8))}", f".PROOF-{token}"
         with Drafts(self.incoming, syncs) as drafts:
@@ -105,7 +105,7 @@ class CurrentDirectory:
         Raises `OSError`, or `PlaceGone` when its file system is not mounted any more.
         """
         with self._lock:
-            place = self._renewed()
+            place = self._reopen()
             place.users += 1
         try:
             yield place
@@ -115,7 +115,7 @@ class CurrentDirectory:
                 if place.users == 0 and place is not self._place:
                     place.close()
 
-    def _renewed(self) -> PictureDirectory:
+    def _reopen(self) -> PictureDirectory:
         place = self._place
         if place is not None and place.is_current():
             return place

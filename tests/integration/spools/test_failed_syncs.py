@@ -107,6 +107,6 @@ def test_after_a_failed_sync_the_journal_acknowledges_nothing_and_has_what_it_di
 
     async def reopened() -> list[int]:
         async with Journal(tmp_path / "journal", 16 << 20) as journal:
-            return [int(found.body.split(b".")[0]) for _, found in journal.left_over()]
+            return [int(found.body.split(b".")[0]) for _, found in journal.take_leftovers()]
 
     assert set(acknowledged) <= set(asyncio.run(reopened()))

@@ -165,7 +165,7 @@ def test_a_cancelled_intake_still_keeps_the_answer_of_the_poll_in_flight(tmp_pat
     tell(tmp_path, source, scenario)
 
     async def again(intake: Intake, spool: SpoolAdmin, journal: Journal) -> None:
-        if left_over := journal.left_over():
+        if left_over := journal.take_leftovers():
             await intake._recover(left_over)
         assert (await spool.claim("sink", 10)).events == (some_event(1), some_event(2))
 
@@ -316,7 +316,7 @@ def test_stopping_on_a_full_disk_leaves_the_page_to_the_journal(tmp_path: Path) 
     tell(tmp_path, source, scenario, spool)  # type: ignore[arg-type]
 
     async def again(intake: Intake, own: SpoolAdmin, journal: Journal) -> None:
-        assert await intake._recover(journal.left_over())
+        assert await intake._recover(journal.take_leftovers())
         assert (await own.claim("sink", 10)).events == (some_event(1), some_event(2))
 
     tell(tmp_path, ScriptedSource(), again)
@@ -332,10 +332,10 @@ def test_what_a_stopped_pump_could_not_commit_its_successor_takes(tmp_path: Path
         await spool.refused.wait()
         intake.stop()
         await running
-        ((number, page),) = journal.left_over("shots")
+        ((number, page),) = journal.take_leftovers("shots")
         assert b"[1, 2]" in page.body
         journal.hand_back({number: page})
-        assert journal.left_over("others") == []
+        assert journal.take_leftovers("others") == []
 
     tell(tmp_path, source, scenario, spool)  # type: ignore[arg-type]
 
@@ -353,7 +353,7 @@ def test_a_broken_spool_ends_the_process_and_the_page_waits_in_the_journal(tmp_p
     tell(tmp_path, source, scenario, spool)  # type: ignore[arg-type]
 
     async def again(intake: Intake, own: SpoolAdmin, journal: Journal) -> None:
-        assert await intake._recover(journal.left_over())
+        assert await intake._recover(journal.take_leftovers())
         assert (await own.claim("sink", 10)).events == (some_event(1), some_event(2))
 
     tell(tmp_path, ScriptedSource(), again)

@@ -13,7 +13,7 @@ from poller.qcloud.events.files import read_row, recording_key
 from poller.qcloud.events.notifications import notification_event
 from poller.qcloud.events.screenshots import screenshot_event
 from poller.qcloud.wire.messages import UnreadableMessage
-from poller.qcloud.wire.signed_bodies import flaw, is_signed, masked, open_body
+from poller.qcloud.wire.signed_bodies import flaw, is_signed, mask, open_body
 from tests.integration.sources.pushes import (
     INTERRUPTED_2017,
     KEY,
@@ -51,7 +51,7 @@ def at(epoch: int) -> datetime:
 @pytest.mark.parametrize("name", SAMPLES)
 def test_every_published_notification_is_an_event_of_its_stream_whose_message_is_kept(name: str) -> None:
     fields = {**SAMPLES[name], "t": 1509673029, "sign": "x" * 32}
-    event = notification_event(masked(fields, [KEY]), account="main", picture_base=BASE, received_at=RECEIVED)
+    event = notification_event(mask(fields, [KEY]), account="main", picture_base=BASE, received_at=RECEIVED)
     assert event.kind == name.split(maxsplit=1)[0].replace("started", "channel").replace(
         "interrupted", "channel"
     )
@@ -301,7 +301,7 @@ def test_a_repeat_with_a_fresh_t_is_the_same_event() -> None:
     )
 )
 def test_any_notification_is_an_event(fields: dict[str, Any]) -> None:
-    line = masked(open_body(json.dumps(fields).encode()), [KEY])
+    line = mask(open_body(json.dumps(fields).encode()), [KEY])
     event = notification_event(line, account="main", picture_base=BASE, received_at=RECEIVED)
     assert event == notification_event(line, account="main", picture_base=BASE, received_at=RECEIVED)
     assert b"\n" not in event.encoded
@@ -458,7 +458,7 @@ def test_each_of_several_keys_is_good() -> None:
 def test_nothing_that_opens_a_stream_or_signs_is_kept(fields: dict[str, Any]) -> None:
     escaped = json.dumps({**fields, "event_type": 332}).replace("S", "\\u0053").replace("_", "\\u005f")
     for body in (json.dumps({**fields, "event_type": 332}), escaped, json.dumps(fields, indent=2)):
-        line = masked(open_body(body.encode()), [KEY])
+        line = mask(open_body(body.encode()), [KEY])
         assert PUSH_SECRET.encode() not in line
         assert b"\n" not in line
         assert isinstance(json.loads(line), dict)
@@ -466,7 +466,7 @@ def test_nothing_that_opens_a_stream_or_signs_is_kept(fields: dict[str, Any]) ->
 
 def test_a_key_of_ours_is_masked_wherever_it_stands() -> None:
     fields = {"a": f"the key is {KEY}", KEY: [{"b": KEY}]}
-    assert json.loads(masked(fields, ["", KEY])) == {
+    assert json.loads(mask(fields, ["", KEY])) == {
         "a": "the key is " + "*" * 32,
         "*" * 32: [{"b": "*" * 32}],
     }
@@ -479,7 +479,7 @@ def test_what_is_no_secret_stays_as_it_was() -> None:
         "n": [1, -2, 1.5, 10**40, True, None, ""],
         "text": '电影 "quoted" \\ / \u2028',
     }
-    assert json.loads(masked(open_body(json.dumps(fields).encode()), [KEY])) == fields
+    assert json.loads(mask(open_body(json.dumps(fields).encode()), [KEY])) == fields
 
 
 def test_a_body_signed_by_the_tests_is_what_it_should_be() -> None:
