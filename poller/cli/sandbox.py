@@ -229,7 +229,7 @@ def _settings(
     return platform.Options(
         customers=_customers(platform, customers),
         videos=tuple(videos or ()),
-        answers=platform.formed(answers, said),
+        answers=platform.change_form(answers, said),
         naming=naming,
         query_faults=queries,
         **faults,

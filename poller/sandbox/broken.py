@@ -49,7 +49,7 @@ async def send(request: web.BaseRequest, answer: Response) -> web.StreamResponse
     if answer.framing == "length" or request.method == "HEAD":
         return web.Response(body=answer.body, status=answer.status, headers=answer.headers)
     if answer.framing == "chunked":
-        return await _by_hand(request, _head(answer), _chunked(answer.body) + b"0\r\n\r\n")
+        return await _by_hand(request, _head(answer), _as_chunks(answer.body) + b"0\r\n\r\n")
     return await _by_hand(request, _head(answer), answer.body)
 
 
@@ -101,7 +101,7 @@ async def _cut(
     offset = fault.offset if fault.offset is not None else rng.randrange(length) if length else 0
     part = answer.body[:offset]
     if fault.name == "cut_chunked":
-        return await _by_hand(request, _head(replace(answer, framing="chunked")), _chunked(part))
+        return await _by_hand(request, _head(replace(answer, framing="chunked")), _as_chunks(part))
     framing = "close" if fault.name == "cut_close" else "length"
     return await _by_hand(request, _head(replace(answer, framing=framing)), part)
 
@@ -166,7 +166,7 @@ def _head(answer: Response) -> bytes:
     return "\r\n".join([*lines, "Connection: close", "", ""]).encode("latin-1")
 
 
-def _chunked(body: bytes, size: int = 1000) -> bytes:
+def _as_chunks(body: bytes, size: int = 1000) -> bytes:
     pieces = (body[start : start + size] for start in range(0, len(body), size))
     return b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces)
 

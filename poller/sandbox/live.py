@@ -60,7 +60,7 @@ class LivePush:
         self._over = False
 
     @property
-    def lasted(self) -> float:
+    def duration(self) -> float:
         """Seconds since it began."""
         return time.monotonic() - self._began
 

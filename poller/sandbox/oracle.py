@@ -50,7 +50,7 @@ class RemovedLog:
 
     def __enter__(self) -> Self:
         self._open()
-        self._mend()
+        self._repair()
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -77,7 +77,7 @@ class RemovedLog:
     def _open(self) -> None:
         self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
 
-    def _mend(self) -> None:
+    def _repair(self) -> None:
         """Cuts off a last line that a kill left without its end; its message is still in the queue."""
         end = os.fstat(self._fd).st_size
         tail = os.pread(self._fd, _LONGEST, max(0, end - _LONGEST))

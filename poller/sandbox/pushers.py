@@ -49,7 +49,7 @@ class Pushers:
         self._starting.add(name)
         try:
             self._started += 1
-            path = await asyncio.to_thread(self._checked, file, self._started)
+            path = await asyncio.to_thread(self._check_file, file, self._started)
             if name in self._processes:  # was dropped, and may not have noticed yet
                 _kill(self._processes.pop(name))
             await self._push(name, path, push_url(self._url, stream_id, customer))
@@ -73,7 +73,7 @@ class Pushers:
         self._pushes.clear()
         await asyncio.gather(*map(_end, processes))
 
-    def _checked(self, file: Path | None, number: int) -> Path:
+    def _check_file(self, file: Path | None, number: int) -> Path:
         path = file or self._source(number)
         check(path)
         return path
@@ -88,7 +88,7 @@ class Pushers:
         process.stdin.close()
         push = None
         try:
-            push = await self._upcoming(name, process)
+            push = await self._wait_until_live(name, process)
         finally:
             if push is None:
                 self._processes.pop(name, None)
@@ -97,7 +97,7 @@ class Pushers:
             raise BadOption(f"{name[1]!r} did not become live")
         self._pushes[name] = push
 
-    async def _upcoming(self, name: tuple[int, str], process: Process) -> LivePush | None:
+    async def _wait_until_live(self, name: tuple[int, str], process: Process) -> LivePush | None:
         """The push, once it is live; None if the program ends before, or time is over."""
         live = asyncio.ensure_future(self._wakeup.until(lambda: self._live.find(*name) is not None))
         ended = asyncio.ensure_future(process.wait())

@@ -32,7 +32,7 @@ from poller.sandbox.faults import (
     UPLOAD_FAULTS,
     Faults,
 )
-from poller.sandbox.listening import Answering, listening
+from poller.sandbox.listening import Answering, serve_http
 from poller.sandbox.live import Live
 from poller.sandbox.media import recorder
 from poller.sandbox.media.clip import clip
@@ -86,7 +86,7 @@ class Sandbox:
             faults=self.faults["callback"],
             year=lambda: self.platform.form.callbacks,
         )
-        self.recordings = Recordings(self.database, options.directory / "vod", self._recorded)
+        self.recordings = Recordings(self.database, options.directory / "vod", self._report_recording)
         self.pictures = Pictures(
             self.database,
             options.directory / "cos",
@@ -103,8 +103,8 @@ class Sandbox:
             self.platform.wakeup,
             segment=options.segment,
             exact=options.exact,
-            began=self.callbacks.began,
-            ended=self.callbacks.ended,
+            began=self.callbacks.report_push_begin,
+            ended=self.callbacks.report_push_end,
         )
         self._stack = AsyncExitStack()
         self.screenshots: Screenshots
@@ -183,7 +183,7 @@ class Sandbox:
             self.pictures,
             Rules(interval=options.interval, width=options.width, naming=options.naming),
             lambda: self.live.pushes,
-            pictured=self.callbacks.pictured,
+            pictured=self.callbacks.report_screenshot,
             group=group,
             worker=worker,
         )
@@ -202,9 +202,9 @@ class Sandbox:
             stack.callback(task.cancel)
         return screenshots
 
-    def _recorded(self, recording: Recording) -> None:
+    def _report_recording(self, recording: Recording) -> None:
         push = self.live.find(recording.app_id, recording.stream_id)
-        self.callbacks.recorded(recording, push)
+        self.callbacks.report_recording(recording, push)
 
     def _forget(self, before: float) -> None:
         recorder.forget(self.recordings, before)
@@ -250,15 +250,15 @@ class Sandbox:
             serve_rtmp(options.rtmp_listen or free, self.live, silence=options.silence)
         )
 
-        async def opened(address: str | None, answer: Answering) -> str:
-            return await stack.enter_async_context(listening(address or free, answer))
+        async def open_server(address: str | None, answer: Answering) -> str:
+            return await stack.enter_async_context(serve_http(address or free, answer))
 
         self.endpoints = {
-            "api": await opened(options.listen, api.answer) + PATH,
-            "cos": await opened(options.cos_listen, self.picture_server.answer),
-            "vod": await opened(options.vod_listen, self.recording_server.answer),
+            "api": await open_server(options.listen, api.answer) + PATH,
+            "cos": await open_server(options.cos_listen, self.picture_server.answer),
+            "vod": await open_server(options.vod_listen, self.recording_server.answer),
             "rtmp": self.ingest.url,
-            "control": await opened(options.control_listen or "127.0.0.1:0", ControlPort(self).answer),
+            "control": await open_server(options.control_listen or "127.0.0.1:0", ControlPort(self).answer),
         }
 
 

@@ -7,7 +7,7 @@ SANDBOX = (
         "an acknowledgement goes to a pusher that has gone",
         "poller/sandbox/rtmp/connection.py",
         "self._acknowledgement = self._loop.call_later(_ACKNOWLEDGE_AFTER, self._acknowledge)",
-        "self._send(commands.acknowledged(self._received))",
+        "self._send(commands.acknowledgement(self._received))",
         ("tests/sandbox/test_fast_pushes.py::test_a_fast_push_is_whole_however_its_pusher_goes",),
     ),
     Bug(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from poller.sandbox import Customer, Sandbox, notified
+from poller.sandbox import Customer, Sandbox, read_notified
 from poller.sandbox.callbacks.rules import Rule, rule
 from poller.sandbox.options import Year
 
@@ -79,7 +79,7 @@ def test_what_is_not_answered_in_time_is_repeated(tmp_path: Path) -> None:
             "waiting": 0,
         }
         assert receiver.begun == 4
-        assert notified(tmp_path) == []
+        assert read_notified(tmp_path) == []
 
     told(tmp_path, scene, answer=never, callback_timeout=0.2, **in_year("2018"))
 
@@ -151,7 +151,7 @@ def test_only_200_ends_the_repeats(tmp_path: Path, status: int) -> None:
         assert (found["answered"], found["repeated"]) == (1, 2)
         assert [one.status for one in receiver.got] == [status, status, 200]
         assert receiver.strays == 0
-        (line,) = notified(tmp_path)
+        (line,) = read_notified(tmp_path)
         assert (line.attempts, line.event_type, line.stream_id) == (3, 332, "show")
 
     told(tmp_path, scene, answer=at_last)
@@ -228,7 +228,7 @@ def test_the_log_has_a_line_for_each_that_was_answered(tmp_path: Path) -> None:
             await over(sandbox, name)
         await settled(sandbox)
         taken = [one.body for one in receiver.got if one.status == 200]
-        lines = notified(tmp_path)
+        lines = read_notified(tmp_path)
         assert {one.stream_id for one in lines} == {"show"}
         assert Counter(one.event_type for one in lines) == Counter(one["event_type"] for one in taken)
         assert sorted(one.path for one in lines if one.path) == sorted(

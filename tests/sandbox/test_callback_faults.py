@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from poller.sandbox import CALLBACK_FAULTS, Notified, Sandbox, notified
+from poller.sandbox import CALLBACK_FAULTS, Notified, Sandbox, read_notified
 from poller.sandbox.callbacks.notified import NotifiedLog
 
 from .asking import play, tell
@@ -49,12 +49,12 @@ def test_what_cannot_be_trusted_becomes_good_only_with_a_fresh_signature(
         assert sandbox.faults["callback"].fired == {flaw: 1}
         if fresh:
             assert [one.status for one in receiver.got] == [403, 200, 200]
-            assert [(one.attempts, one.fault) for one in notified(tmp_path)] == [(2, flaw), (1, None)]
+            assert [(one.attempts, one.fault) for one in read_notified(tmp_path)] == [(2, flaw), (1, None)]
         else:
             assert [one.status for one in receiver.got] == [403] * 101 + [200]
             assert len({one.wire for one in receiver.got}) == 2
             assert (found["given_up"], found["answered"]) == (1, 1)
-            assert [one.fault for one in notified(tmp_path)] == [None]
+            assert [one.fault for one in read_notified(tmp_path)] == [None]
         bad = receiver.got[0]
         assert set(bad.about) == {"event_type", "stream_id", "number"}
         assert ("sign" in bad.body, bad.is_signed()) == (flaw != "unsigned", flaw == "stale")
@@ -93,7 +93,7 @@ def test_what_was_answered_may_come_once_more(tmp_path: Path, flaw: str, same: b
         assert first.about == second.about
         assert second.is_signed()
         assert (found["answered"], found["repeated"]) == (1, 1)
-        assert [(one.fault, one.attempts) for one in notified(tmp_path)] == [(flaw, 2)]
+        assert [(one.fault, one.attempts) for one in read_notified(tmp_path)] == [(flaw, 2)]
 
     told(tmp_path, scene)
 
@@ -185,7 +185,7 @@ def test_faults_by_probability_lose_nothing_that_is_repeated(tmp_path: Path, soa
         taken = Counter(one.body["number"] for one in receiver.got if one.status == 200)
         assert len(taken) == found["answered"]
         assert sum(taken.values()) == found["answered"] + fired["replay"] + fired["twice"]
-        lines = notified(tmp_path)
+        lines = read_notified(tmp_path)
         assert len(lines) == found["answered"]
         spoilt = Counter(one.fault for one in lines if one.fault)
         assert spoilt == {name: number for name, number in fired.items() if name != "lost"}
@@ -244,7 +244,7 @@ def test_any_body_can_be_sent_by_the_control_port(tmp_path: Path) -> None:
                 "dropped": 0,
                 "waiting": 0,
             }
-        lines = notified(tmp_path)
+        lines = read_notified(tmp_path)
         assert [one.event_type for one in lines] == [body.get("event_type") for body in BODIES]
         assert (lines[-2].path, lines[-2].stream_id) == ("a/b.jpg", "\ud800 名 \x00")
 
@@ -338,7 +338,7 @@ def test_a_line_that_a_kill_cut_short_spoils_no_other(tmp_path: Path) -> None:
     with NotifiedLog(tmp_path) as log:
         log.note(line(4))
         log.note(line(5))
-    found = [one.event_type for one in notified(tmp_path)]
+    found = [one.event_type for one in read_notified(tmp_path)]
     assert list(dict.fromkeys(found)) == [1, 2, 3, 4, 5]
     assert found == [1, 2, 3, 3, 4, 5], "a line that lacks nothing but its end counts"
 
@@ -352,8 +352,8 @@ def test_the_log_is_moved_aside_when_it_is_old(tmp_path: Path) -> None:
         assert not (tmp_path / "notified.ndjson.old").exists()
         log.forget(100)
         log.note(line(3, at=200))
-        assert [one.event_type for one in notified(tmp_path)] == [1, 2, 3]
+        assert [one.event_type for one in read_notified(tmp_path)] == [1, 2, 3]
         log.forget(300)
-        assert [one.event_type for one in notified(tmp_path)] == [3]
-    assert notified(tmp_path, customer=2) == []
+        assert [one.event_type for one in read_notified(tmp_path)] == [3]
+    assert read_notified(tmp_path, customer=2) == []
     assert json.loads((tmp_path / "notified.ndjson.old").read_text())["event_type"] == 3

@@ -10,8 +10,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from poller.sandbox import BadOption, Customer, Options, Sandbox, era, notified
-from poller.sandbox.callbacks.bodies import masked
+from poller.sandbox import BadOption, Customer, Options, Sandbox, era, read_notified
+from poller.sandbox.callbacks.bodies import mask_address
 from poller.sandbox.callbacks.rules import signature
 from poller.sandbox.media.recordings import later_url, spec_url
 from poller.sandbox.options import Year
@@ -131,7 +131,7 @@ def test_a_push_is_told_with_its_secret_and_with_one_sequence(tmp_path: Path) ->
     ],
 )
 def test_a_pushers_address_is_masked(peer: str, shown: str) -> None:
-    assert masked(peer) == shown
+    assert mask_address(peer) == shown
 
 
 def test_the_error_says_how_a_push_ended(tmp_path: Path) -> None:
@@ -319,7 +319,7 @@ def test_two_customers_never_get_each_others(tmp_path: Path) -> None:
         state: Any = sandbox.state()["callbacks"]
         for receiver, customer in ((first, one), (second, two)):
             assert len(receiver.got) == state["customers"][str(customer.app_id)]["answered"]
-            assert len(notified(tmp_path, customer.app_id)) == len(receiver.got)
+            assert len(read_notified(tmp_path, customer.app_id)) == len(receiver.got)
 
     told(tmp_path, scene, one, two, interval=1, **in_year("2018"))
 

@@ -17,7 +17,7 @@ from poller.qcloud.wire.replies import judge_answer, open_answer
 from poller.sandbox import Answers, Customer, Load, Sandbox, era
 from poller.sandbox.channels import Status
 from poller.sandbox.query.answers import encode, file_list, page, refusal, status
-from poller.sandbox.query.messages import Facts, Message, written
+from poller.sandbox.query.messages import Facts, Message, write_message
 
 from .asking import ask, asking_status, listing, play, record, signed
 
@@ -169,7 +169,7 @@ def messages(count: int, form: Answers) -> list[Message]:
         Facts(n=n, stream_id=f'直播"{n}', path=f"a b/{n}#.jpg", create_time=1471850187 + n)
         for n in range(count)
     ]
-    return [written(one, form, Customer()) for one in facts]
+    return [write_message(one, form, Customer()) for one in facts]
 
 
 @given(form=_forms, count=st.integers(0, 5))

@@ -20,7 +20,15 @@ from typing import Any
 
 import pytest
 
-from poller.sandbox import API_FAULTS, CALLBACK_FAULTS, COS_FAULTS, QUERY_FAULTS, Answers, Customer, notified
+from poller.sandbox import (
+    API_FAULTS,
+    CALLBACK_FAULTS,
+    COS_FAULTS,
+    QUERY_FAULTS,
+    Answers,
+    Customer,
+    read_notified,
+)
 
 from .environment import Environment, environment, until
 from .repeats import Lives, printed
@@ -247,7 +255,7 @@ def balance(daemon: Scenario, place: Environment, weather: Weather, folder: Path
             "two kills may lie close together"
         )
     assert len(strange) <= LANES * len(weather.kills)
-    answered = {one.path for one in notified(folder / "platform") if one.event_type == 200}
+    answered = {one.path for one in read_notified(folder / "platform") if one.event_type == 200}
     assert answered <= names, "what was answered 200 is there"
     assert names <= answered | {one.path for one in books.removed}, "nothing is invented"
     stored = {file.name for file in (folder / "pictures").iterdir() if file.is_file()}

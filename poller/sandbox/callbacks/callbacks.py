@@ -104,23 +104,23 @@ class Callbacks:
 
     # ---------------------------------------------------------------- what is reported
 
-    def began(self, push: LivePush) -> None:
+    def report_push_begin(self, push: LivePush) -> None:
         """A push was let in."""
-        self.send(push.customer.app_id, bodies.began(push, self._year()))
+        self.send(push.customer.app_id, bodies.push_begin_body(push, self._year()))
 
-    def ended(self, push: LivePush, why: str) -> None:
+    def report_push_end(self, push: LivePush, why: str) -> None:
         """A push is over."""
-        self.send(push.customer.app_id, bodies.ended(push, why, self._year()))
+        self.send(push.customer.app_id, bodies.push_end_body(push, why, self._year()))
 
-    def recorded(self, recording: Recording, push: LivePush | None) -> None:
+    def report_recording(self, recording: Recording, push: LivePush | None) -> None:
         """A segment of that push is finished and listed; of None where an earlier run of the sandbox had it."""
         line = self._lines.get(recording.app_id)
         if line is not None:  # of an earlier run it may be a former customer's
-            self.send(recording.app_id, bodies.recorded(recording, line.customer, push, self._year()))
+            self.send(recording.app_id, bodies.recording_body(recording, line.customer, push, self._year()))
 
-    def pictured(self, push: LivePush, shot: Shot, path: str, size: int) -> Callable[[], None]:
+    def report_screenshot(self, push: LivePush, shot: Shot, path: str, size: int) -> Callable[[], None]:
         """A picture is being uploaded; what it returns is to be called once it can be fetched."""
-        body = bodies.pictured(shot, path, size, push, self._year())
+        body = bodies.screenshot_body(shot, path, size, push, self._year())
         return partial(self.send, push.customer.app_id, body)
 
     def send(self, app_id: int, body: Mapping[str, object]) -> None:

@@ -144,7 +144,7 @@ class DeliveryQueue:
         self._waiting[notice.number] = notice
         notice.task = self._group.create_task(self._deliver(notice, self.url))
         # Not by a `finally` inside: of a task that is cancelled before its first step nothing is run.
-        notice.task.add_done_callback(partial(self._over, notice))
+        notice.task.add_done_callback(partial(self._forget, notice))
         if len(self._waiting) > self._manner.limit:
             self._drop()
 
@@ -162,7 +162,7 @@ class DeliveryQueue:
                 notice.after = self._tails.get(stream_id)
                 self._tails[stream_id] = notice.gone
 
-    def _gone(self, notice: _Notice) -> None:
+    def _let_next_go(self, notice: _Notice) -> None:
         notice.gone.set()
         for event in notice.frees:
             event.set()
@@ -170,9 +170,9 @@ class DeliveryQueue:
         if isinstance(stream_id, str) and self._tails.get(stream_id) is notice.gone:
             del self._tails[stream_id]
 
-    def _over(self, notice: _Notice, task: asyncio.Task[None]) -> None:
+    def _forget(self, notice: _Notice, task: asyncio.Task[None]) -> None:
         self._waiting.pop(notice.number, None)
-        self._gone(notice)
+        self._let_next_go(notice)
         self._wakeup.ring()
 
     def _drop(self) -> None:
@@ -200,17 +200,17 @@ class DeliveryQueue:
         if notice.flaw == "replay":
             await self._send(notice, url, sent)
         elif notice.flaw == "twice":
-            await self._send(notice, url, self._written(notice.body))
+            await self._send(notice, url, self._encode(notice.body))
 
     async def _until_answered(self, notice: _Notice, url: str) -> bytes | None:
         """The bytes that were answered, or None where that never was."""
-        wire = self._written(notice.body, notice.fault)
+        wire = self._encode(notice.body, notice.fault)
         while not await self._attempt(notice, url, wire):
             if notice.attempts > notice.rule.repeats:
                 return None
             await asyncio.sleep(notice.rule.pause * self._manner.pace)
             if self._rng.random() < self._manner.fresh:
-                wire = self._written(notice.body)
+                wire = self._encode(notice.body)
         return wire
 
     async def _attempt(self, notice: _Notice, url: str, wire: bytes) -> bool:
@@ -221,7 +221,7 @@ class DeliveryQueue:
             self.counts.sent += 1
         notice.attempts += 1
         status = await self._send(notice, url, wire)
-        self._gone(notice)
+        self._let_next_go(notice)
         self._say(status)
         return status == ANSWERED
 
@@ -233,7 +233,7 @@ class DeliveryQueue:
             finally:
                 notice.sending = False
 
-    def _written(self, body: Mapping[str, object], fault: Fault | None = None) -> bytes:
+    def _encode(self, body: Mapping[str, object], fault: Fault | None = None) -> bytes:
         """The body as it is sent now, signed if the customer has a key, but for what the fault spoils.
 
         A `t` or `sign` that the body has already (only one sent by the control port may) stays as it is.

@@ -88,7 +88,7 @@ class NotifiedLog:
         self._torn = size > 0 and os.pread(self._fd, 1, size - 1) != b"\n"
 
 
-def notified(directory: Path, customer: int | None = None) -> list[Notified]:
+def read_notified(directory: Path, customer: int | None = None) -> list[Notified]:
     """Every line of a sandbox's log in order, of one customer or of all; what is half written is left out.
 
     The sandbox may be running or dead. What is older than its retention may be missing.

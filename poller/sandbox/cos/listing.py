@@ -45,7 +45,7 @@ class ListingPage:
         return _text(self.entries[-1]) if self.more else ""
 
 
-def wish_of(query: Mapping[str, str]) -> ListRequest:
+def parse_list_request(query: Mapping[str, str]) -> ListRequest:
     """Raises CosRefused for what cannot be understood."""
     second = query.get("list-type") == "2"
     most, encoding = query.get("max-keys") or str(MOST), query.get("encoding-type", "")
@@ -93,7 +93,7 @@ def xml(bucket: str, request: ListRequest, found: ListingPage) -> bytes:
     owner = bucket.rpartition("-")[2]
     for one in found.entries:
         if isinstance(one, str):
-            parts.append(f"<CommonPrefixes>{_element('Prefix', _said(one, request))}</CommonPrefixes>")
+            parts.append(f"<CommonPrefixes>{_element('Prefix', _encode_name(one, request))}</CommonPrefixes>")
         else:
             parts.append(f"<Contents>{_contents(one, request, owner)}</Contents>")
     return "\n".join([*parts, "</ListBucketResult>\n"]).encode()
@@ -103,8 +103,8 @@ def _head(bucket: str, request: ListRequest, found: ListingPage) -> Iterator[tup
     yield "Name", bucket
     if request.encoded:
         yield "EncodingType", "url"
-    yield "Prefix", _said(request.prefix, request)
-    yield "Delimiter", _said(request.delimiter, request)
+    yield "Prefix", _encode_name(request.prefix, request)
+    yield "Delimiter", _encode_name(request.delimiter, request)
     yield "MaxKeys", str(request.most)
     yield "IsTruncated", str(found.more).lower()
     if request.second:
@@ -112,14 +112,14 @@ def _head(bucket: str, request: ListRequest, found: ListingPage) -> Iterator[tup
         if found.more:
             yield "NextContinuationToken", _token_of(found.last)
     else:
-        yield "Marker", _said(request.after, request)
+        yield "Marker", _encode_name(request.after, request)
         if found.more:
-            yield "NextMarker", _said(found.last, request)
+            yield "NextMarker", _encode_name(found.last, request)
 
 
 def _contents(one: StoredObject, request: ListRequest, owner: str) -> str:
     said = {
-        "Key": _said(one.key, request),
+        "Key": _encode_name(one.key, request),
         "LastModified": time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(one.ready_at)),
         "ETag": f'"{one.etag}"',
         "Size": str(one.size),
@@ -133,7 +133,7 @@ def _element(name: str, value: str) -> str:
     return f"<{name}>{text_of(value)}</{name}>"
 
 
-def _said(text: str, request: ListRequest) -> str:
+def _encode_name(text: str, request: ListRequest) -> str:
     return quote(text, safe="/") if request.encoded else text
 
 

@@ -19,7 +19,7 @@ AS_IT_IS = {"x-cos-storage-class": "STANDARD", "x-amz-storage-class": "STANDARD"
 """What may be asked for because it is so anyway."""
 
 
-def kept(headers: Mapping[str, str]) -> dict[str, str]:
+def kept_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """The headers to keep. Raises CosRefused for one that asks for more than is done here."""
     found: dict[str, str] = {}
     for sent, value in headers.items():

@@ -78,17 +78,17 @@ class PictureServer:
         if fault is not None and fault.name in UNDONE and request.method in ("PUT", "DELETE"):
             answer = Response(body=b"", headers=self._headers())
         else:
-            answer = await self._judged(request)
+            answer = await self._answer_or_refusal(request)
         if fault is None:
             return await send(request, answer)
-        return await send_broken(request, _altered(answer, fault), fault, self._rng)
+        return await send_broken(request, _apply_fault(answer, fault), fault, self._rng)
 
-    async def _judged(self, request: web.BaseRequest) -> Response:
+    async def _answer_or_refusal(self, request: web.BaseRequest) -> Response:
         """What is to be said, be it a refusal."""
         headers = self._headers()
         try:
             place = request_target(request.raw_path, request.host, self._buckets)
-            answer = await self._done(request, place)
+            answer = await self._carry_out(request, place)
         except CosRefused as refused:
             resource = request.raw_path.partition("?")[0]
             body = refused.xml(resource, headers["x-cos-request-id"])
@@ -96,7 +96,7 @@ class PictureServer:
             return Response(body=body, headers=headers, status=refused.status)
         return Response(body=answer.body, headers={**headers, **answer.headers}, status=answer.status)
 
-    async def _done(self, request: web.BaseRequest, place: RequestTarget) -> Response:
+    async def _carry_out(self, request: web.BaseRequest, place: RequestTarget) -> Response:
         if cors.is_preflight(request):
             return Response(body=b"", headers=cors.options(request, ALLOWED))
         if request.method in ("POST", "OPTIONS"):
@@ -109,7 +109,7 @@ class PictureServer:
         if any(name in NO_QUERIES or name.startswith("response-") for name, _ in query):
             raise CosRefused("NotImplemented")
         if not writing:
-            return self._read(request, place) if place.key else self._listed(place, query)
+            return self._read(request, place) if place.key else self._list(place, query)
         bucket = _writable(place)
         if request.method == "PUT":
             return await self._put(request, bucket, place.key)
@@ -151,7 +151,7 @@ class PictureServer:
 
     def _object(self, request: web.BaseRequest, stored: StoredObject) -> Response | None:
         """An object as it is asked for; None if its file was taken away."""
-        headers, served = _described(stored), _served(stored)
+        headers, served = _object_headers(stored), _served(stored)
         if not conditions.holds(request.headers, served):
             raise CosRefused("PreconditionFailed")
         if conditions.is_known(request.headers, served):
@@ -168,12 +168,12 @@ class PictureServer:
         headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{stored.size}"
         return Response(body=content, headers=headers, status=206)
 
-    def _listed(self, place: RequestTarget, query: Query) -> Response:
+    def _list(self, place: RequestTarget, query: Query) -> Response:
         """A bucket's contents."""
         bucket = place.bucket
         if bucket is None:
             raise CosRefused("NoSuchBucket")
-        wish = listing.wish_of(dict(query))
+        wish = listing.parse_list_request(dict(query))
         found = listing.page(wish, lambda key: self._pictures.since(bucket, key))
         return Response(body=listing.xml(bucket, wish, found), headers={"Content-Type": "application/xml"})
 
@@ -187,7 +187,7 @@ class PictureServer:
 
     async def _put(self, request: web.BaseRequest, bucket: str, key: str) -> Response:
         """Stores what comes, its type and its metadata."""
-        kept = metadata.kept(request.headers)
+        kept = metadata.kept_headers(request.headers)
         self._meet(request, bucket, key)
         content = await _body(request)
         asked = request.headers.get("Content-MD5")
@@ -261,7 +261,7 @@ def _served(stored: StoredObject) -> Served:
     return Served(etag=f'"{stored.etag}"', modified=int(stored.ready_at), size=stored.size)
 
 
-def _described(stored: StoredObject) -> dict[str, str]:
+def _object_headers(stored: StoredObject) -> dict[str, str]:
     return {
         **stored.metadata,
         "Content-Type": stored.type,
@@ -277,7 +277,7 @@ def _http_date(second: int) -> str:
     return formatdate(second, usegmt=True)
 
 
-def _altered(answer: Response, fault: Fault) -> Response:
+def _apply_fault(answer: Response, fault: Fault) -> Response:
     """The picture as the fault leaves it."""
     if answer.status != 200 or CHECKSUM not in answer.headers:
         return answer

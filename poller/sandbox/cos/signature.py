@@ -88,7 +88,7 @@ def check(signature: Signature, secret_key: str, readings: Iterable[Asked], now:
             raise CosRefused("RequestTimeTooSkewed")
     texts = [http_string(signature, asked) for asked in readings]
     value = signature.value.encode("utf-8", "replace")
-    if not any(hmac.compare_digest(_signed(signature, secret_key, text), value) for text in texts):
+    if not any(hmac.compare_digest(_sign(signature, secret_key, text), value) for text in texts):
         details = {"StringToSign": string_to_sign(signature, texts[0]), "FormatString": texts[0]}
         raise CosRefused("SignatureDoesNotMatch", details=details)
 
@@ -104,7 +104,7 @@ def string_to_sign(signature: Signature, text: str) -> str:
     return f"sha1\n{signature.sign_time}\n{sha1(text.encode()).hexdigest()}\n"
 
 
-def _signed(signature: Signature, secret_key: str, text: str) -> bytes:
+def _sign(signature: Signature, secret_key: str, text: str) -> bytes:
     key = _mac(secret_key.encode(), signature.key_time)
     return _mac(key, string_to_sign(signature, text))
 
@@ -115,14 +115,14 @@ def _mac(key: bytes, text: str) -> bytes:
 
 def _canonical(listed: frozenset[str], found: Iterable[tuple[str, str]]) -> str:
     """`name=value&…` of what is listed as signed, in order."""
-    pairs = sorted((_encoded(name).lower(), _encoded(value)) for name, value in found)
+    pairs = sorted((_encode(name).lower(), _encode(value)) for name, value in found)
     missing = listed.difference(name for name, _ in pairs)
     if missing:
         raise CosRefused("SignatureDoesNotMatch", f"Said to be signed, and missing: {min(missing)}")
     return "&".join(f"{name}={value}" for name, value in pairs if name in listed)
 
 
-def _encoded(text: str) -> str:
+def _encode(text: str) -> str:
     return quote(text, safe="", errors="surrogateescape")
 
 

@@ -79,11 +79,11 @@ def check(signature: SignatureV4, secret_key: str, readings: Iterable[Asked], no
     if signature.expires is not None and now > signature.moment + signature.expires:
         raise CosRefused("AccessDenied", "Request has expired")
     value = signature.value.encode("utf-8", "replace")
-    if not any(hmac.compare_digest(_signed(signature, secret_key, one), value) for one in readings):
+    if not any(hmac.compare_digest(_sign(signature, secret_key, one), value) for one in readings):
         raise CosRefused("SignatureDoesNotMatch")
 
 
-def _signed(signature: SignatureV4, secret_key: str, asked: Asked) -> bytes:
+def _sign(signature: SignatureV4, secret_key: str, asked: Asked) -> bytes:
     text = f"{ALGORITHM}\n{signature.date}\n{signature.scope}\n{sha256(_canonical(signature, asked)).hexdigest()}"
     key = f"AWS4{secret_key}".encode()
     for part in (*signature.scope.split("/"), text):
@@ -93,7 +93,7 @@ def _signed(signature: SignatureV4, secret_key: str, asked: Asked) -> bytes:
 
 def _canonical(signature: SignatureV4, asked: Asked) -> bytes:
     pairs = sorted(
-        (_encoded(name), _encoded(value)) for name, value in asked.params if name != "X-Amz-Signature"
+        (_encode(name), _encode(value)) for name, value in asked.params if name != "X-Amz-Signature"
     )
     headers = "".join(
         f"{name}:{' '.join(asked.headers.get(name, '').split())}\n" for name in signature.headers
@@ -109,7 +109,7 @@ def _canonical(signature: SignatureV4, asked: Asked) -> bytes:
     return "\n".join(lines).encode("utf-8", "surrogateescape")
 
 
-def _encoded(text: str) -> str:
+def _encode(text: str) -> str:
     return quote(text, safe="~", errors="surrogateescape")
 
 

@@ -130,7 +130,7 @@ class Pictures:
             self.lost += 1
             return
         delay = self._rng.uniform(*self.delay) + (fault.seconds if fault is not None else 0.0)
-        stored = _described(bucket, path, content, "image/jpeg", time.time() + max(0.0, delay - spent))
+        stored = _new_object(bucket, path, content, "image/jpeg", time.time() + max(0.0, delay - spent))
         self._arrive_at(self._begin(stored, content), stored.ready_at, arrived)
 
     def put(
@@ -142,14 +142,14 @@ class Pictures:
         metadata: Mapping[str, str] | None = None,
     ) -> StoredObject:
         """Stores an object at once."""
-        stored = replace(_described(bucket, path, content, type, time.time()), metadata=dict(metadata or {}))
+        stored = replace(_new_object(bucket, path, content, type, time.time()), metadata=dict(metadata or {}))
         self._arrive(self._begin(stored, content))
         return stored
 
     def put_many(self, bucket: str, paths: list[str], content: bytes) -> None:
         """Stores the same picture under many paths, which share files."""
         shared = f"{self._directory}/.coming/shared"
-        said = _row(_described(bucket, "", content, "image/jpeg", time.time()))
+        said = _row(_new_object(bucket, "", content, "image/jpeg", time.time()))
         self._folder(bucket)
         for start in range(0, len(paths), LINKS):
             some = paths[start : start + LINKS]
@@ -158,7 +158,7 @@ class Pictures:
                 _link(shared, self._file(bucket, path))
             os.unlink(shared)
             self._database.many(_PUT, ((bucket, path, *said) for path in some))
-        self._landed(len(paths))
+        self._count_stored(len(paths))
 
     def find(self, bucket: str, path: str) -> StoredObject | None:
         """The object of that key, if it is there."""
@@ -166,7 +166,7 @@ class Pictures:
             f"SELECT key, {_COLUMNS} FROM object WHERE bucket = ? AND key = ?",  # noqa: S608 - constants
             (bucket, path),
         ).fetchone()
-        return None if row is None else _stored(bucket, row)
+        return None if row is None else _object_of_row(bucket, row)
 
     def since(self, bucket: str, key: str) -> Iterator[StoredObject]:
         """The objects of a bucket from that key on, in the order of their keys' UTF-8 bytes."""
@@ -174,7 +174,7 @@ class Pictures:
             f"SELECT key, {_COLUMNS} FROM object WHERE bucket = ? AND key >= ? ORDER BY key",  # noqa: S608 - constants
             (bucket, key),
         )
-        return (_stored(bucket, row) for row in rows)
+        return (_object_of_row(bucket, row) for row in rows)
 
     def bytes_of(self, stored: StoredObject, part: range | None = None) -> bytes | None:
         """An object's bytes, or a part of them; None if its file was taken away."""
@@ -243,9 +243,9 @@ class Pictures:
         )
         if arrived is not None:
             arrived()
-        self._landed(1)
+        self._count_stored(1)
 
-    def _landed(self, number: int) -> None:
+    def _count_stored(self, number: int) -> None:
         self.stored += number
         self._wakeup.ring()
 
@@ -271,7 +271,7 @@ class Pictures:
             os.unlink(self._file(bucket, key))
 
 
-def _stored(bucket: str, row: tuple[str, int, str, str, str, float, str]) -> StoredObject:
+def _object_of_row(bucket: str, row: tuple[str, int, str, str, str, float, str]) -> StoredObject:
     key, size, etag, crc, type, ready_at, metadata = row
     return StoredObject(
         bucket=bucket,
@@ -290,7 +290,7 @@ def _read(row_key: str) -> _Coming:
     return _Coming(number=int(number), bucket=unquote(bucket), key=key)
 
 
-def _described(bucket: str, key: str, content: bytes, type: str, ready_at: float) -> StoredObject:
+def _new_object(bucket: str, key: str, content: bytes, type: str, ready_at: float) -> StoredObject:
     return StoredObject(
         bucket=bucket,
         key=key,

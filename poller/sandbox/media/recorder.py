@@ -232,7 +232,7 @@ class Recorder:
 def resume(recordings: Recordings) -> None:
     """After the death of a sandbox: lists what can be saved of the segments then open, and drops the rest."""
     for vid, start_time in recordings.open_ones():
-        seconds = _saved(recordings, vid)
+        seconds = _seconds_saved(recordings, vid)
         if seconds is None:
             recordings.drop(vid)
         else:
@@ -247,7 +247,7 @@ def forget(recordings: Recordings, before: float) -> None:
         recordings.drop(vid)
 
 
-def _saved(recordings: Recordings, vid: str) -> float | None:
+def _seconds_saved(recordings: Recordings, vid: str) -> float | None:
     """The seconds of media in an open segment's file, which may be in its last place already; None: nothing."""
     for file in (recordings.part(vid), recordings.file(vid)):
         with contextlib.suppress(FileNotFoundError):

@@ -14,12 +14,12 @@ from poller.sandbox.channels import Channels
 from poller.sandbox.faults import Faults
 from poller.sandbox.media.recordings import Recordings
 from poller.sandbox.options import EXAMPLE, Customer
-from poller.sandbox.query.channel_status import told_status
+from poller.sandbox.query.channel_status import status_answer
 from poller.sandbox.query.queue_get import QueueGet
 from poller.sandbox.query.queues import Platform, Queue
 from poller.sandbox.query.reading import BAD_PARAMETER, CallRate, QueryRefused, Who, check_signature
 from poller.sandbox.query.responder import Responder, Telling
-from poller.sandbox.query.tape_filelist import told_files
+from poller.sandbox.query.tape_filelist import file_list_answer
 
 PATH = "/common_access"
 Operation = Callable[[Mapping[str, str], Customer], Telling]
@@ -49,8 +49,8 @@ class QueryInterface:
         self._responder = Responder(platform)
         self._queue_get = QueueGet(platform, self._responder, faults["api"], rng)
         self._operations: Mapping[str, Operation] = {
-            "Live_Tape_GetFilelist": partial(told_files, recordings),
-            "Live_Channel_GetStatus": partial(told_status, channels),
+            "Live_Tape_GetFilelist": partial(file_list_answer, recordings),
+            "Live_Channel_GetStatus": partial(status_answer, channels),
         }
         self._faults = faults["query"]
         self._rng = rng

@@ -59,17 +59,17 @@ _unpack = msgspec.msgpack.Decoder(list[Facts]).decode
 _read_head = msgspec.json.Decoder(_Head).decode
 
 
-def packed(facts: Sequence[Facts]) -> bytes:
+def pack(facts: Sequence[Facts]) -> bytes:
     """The facts as bytes."""
     return _pack(facts)
 
 
-def unpacked(body: bytes) -> list[Facts]:
-    """The reverse of `packed`."""
+def unpack(body: bytes) -> list[Facts]:
+    """The reverse of `pack`."""
     return _unpack(body)
 
 
-def written(facts: Facts, form: Answers, customer: Customer) -> Message:
+def write_message(facts: Facts, form: Answers, customer: Customer) -> Message:
     """The message in this form."""
     url = _pic_url(facts, form, customer)
     head = _Head(

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 
 from poller.sandbox.database import Database
-from poller.sandbox.query.messages import Facts, packed, unpacked
+from poller.sandbox.query.messages import Facts, pack, unpack
 
 PAGE = 1000
 """Messages of one row at most, because SQLite deletes a long row bit by bit."""
@@ -48,7 +48,7 @@ class Pages:
         for (body,) in self._database.execute(
             "SELECT body FROM message_page WHERE app_id = ? ORDER BY place", (self._app_id,)
         ):
-            yield from unpacked(body)[gone:]
+            yield from unpack(body)[gone:]
             gone = 0
 
     def remember(self, polls: int) -> None:
@@ -103,13 +103,13 @@ class Pages:
             "SELECT body FROM message_page WHERE app_id = ? AND place = ?", (self._app_id, place)
         ).fetchone()
         self._delete(place)
-        self._insert(place, unpacked(body)[self._taken :])
+        self._insert(place, unpack(body)[self._taken :])
         self._keep("taken", 0)
 
     def _insert(self, place: int, messages: Sequence[Facts]) -> None:
         self._database.execute(
             "INSERT INTO message_page (app_id, place, count, body) VALUES (?, ?, ?, ?)",
-            (self._app_id, place, len(messages), packed(messages)),
+            (self._app_id, place, len(messages), pack(messages)),
         )
 
     def _delete(self, upto: int) -> None:

@@ -13,7 +13,7 @@ from poller.sandbox.query.answers import page
 from poller.sandbox.query.messages import Message
 from poller.sandbox.query.poison import POISONS
 from poller.sandbox.query.queues import Platform, Queue
-from poller.sandbox.query.reading import asked_count
+from poller.sandbox.query.reading import read_count
 from poller.sandbox.query.responder import Responder, before, ret_of
 
 
@@ -28,7 +28,7 @@ class QueueGet:
 
     async def answer(self, request: web.BaseRequest, queue: Queue, *, poll: int) -> web.StreamResponse:
         """Answers a call whose signature holds, which is the customer's poll of that number. Raises QueryRefused."""
-        count = asked_count(request.query)
+        count = read_count(request.query)
         fault = self._faults.draw()
         if fault is None:
             return await send(request, self._page(queue.take(count, poll=poll)))
@@ -37,7 +37,7 @@ class QueueGet:
             queue.enqueue_poison(self._kinds(fault, count), first=True)
         taken = queue.take(count, poll=poll, fault=fault.name) if fault.takes else []
         self._platform.wakeup.ring()
-        answer = self._page(_altered(taken, fault, queue, self._rng), ret_of(fault))
+        answer = self._page(_apply_fault(taken, fault, queue, self._rng), ret_of(fault))
         return await send_broken(request, answer, fault, self._rng)
 
     def _kinds(self, fault: Fault, count: int) -> Sequence[str]:
@@ -48,7 +48,7 @@ class QueueGet:
         return self._responder.answer(page(batch, self._responder.form, ret))
 
 
-def _altered(taken: list[Message], fault: Fault, queue: Queue, rng: random.Random) -> list[Message]:
+def _apply_fault(taken: list[Message], fault: Fault, queue: Queue, rng: random.Random) -> list[Message]:
     """The batch as the fault leaves it."""
     if fault.name == "duplicate":
         return [*taken, *rng.sample(taken, max(1, len(taken) // 2))] if taken else taken

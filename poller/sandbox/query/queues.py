@@ -12,7 +12,7 @@ from poller.sandbox.clock import Clock
 from poller.sandbox.database import Database
 from poller.sandbox.options import Answers, BadOption, Customer
 from poller.sandbox.oracle import RemovedLog
-from poller.sandbox.query.messages import Facts, Message, Said, facts_of, written
+from poller.sandbox.query.messages import Facts, Message, Said, facts_of, write_message
 from poller.sandbox.query.pages import Pages
 from poller.sandbox.query.poison import POISONS, names_a_path, poisonous
 from poller.sandbox.wakeup import Wakeup
@@ -70,7 +70,7 @@ class Queue:
         """Goes on where an earlier run ended, however it ended."""
         self._n, self.counts.polls = self._pages.resume()
         self._reserved = self.counts.polls
-        self._messages.extend(self._written(self._pages.messages()))
+        self._messages.extend(self._messages_of(self._pages.messages()))
         self._drop()
 
     def save(self) -> None:
@@ -108,8 +108,8 @@ class Queue:
             self._append(facts)
         elif facts:
             self._pages.prepend(facts, facts[-1].n)
-            self._messages.extendleft(reversed(self._written(facts)))
-            self._enqueued(facts)
+            self._messages.extendleft(reversed(self._messages_of(facts)))
+            self._count_enqueued(facts)
 
     def take(self, count: int, *, poll: int, fault: str | None = None) -> list[Message]:
         """Removes up to `count` messages; the log knows of it before the caller does.
@@ -135,7 +135,7 @@ class Queue:
     def set_form(self, form: Answers) -> None:
         """From now on, and for what waits already, messages are written in this form."""
         self._form = form
-        self._messages = deque(self._written(facts_of(message) for message in self._messages))
+        self._messages = deque(self._messages_of(facts_of(message) for message in self._messages))
 
     def set_limit(self, limit: int) -> None:
         """From now on the queue holds at most so many; the oldest beyond it are dropped, and counted."""
@@ -145,11 +145,11 @@ class Queue:
     def _append(self, facts: Sequence[Facts]) -> None:
         if facts:
             self._pages.append(facts, facts[-1].n)
-            self._messages.extend(self._written(facts))
-            self._enqueued(facts)
+            self._messages.extend(self._messages_of(facts))
+            self._count_enqueued(facts)
             self._drop()
 
-    def _enqueued(self, facts: Sequence[Facts]) -> None:
+    def _count_enqueued(self, facts: Sequence[Facts]) -> None:
         self._n = facts[-1].n
         self.counts.enqueued += len(facts)
 
@@ -164,8 +164,8 @@ class Queue:
         for _ in range(count):
             self._messages.popleft()
 
-    def _written(self, facts: Iterable[Facts]) -> list[Message]:
-        return [written(one, self._form, self.customer) for one in facts]
+    def _messages_of(self, facts: Iterable[Facts]) -> list[Message]:
+        return [write_message(one, self._form, self.customer) for one in facts]
 
     def _poison(self, n: int, kind: str) -> Facts:
         path = f"poison_{self.customer.app_id}_{n}.jpg"

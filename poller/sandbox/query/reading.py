@@ -61,7 +61,7 @@ def check_signature(query: Mapping[str, str], customer: Customer, now: float) ->
         raise QueryRefused("time expired")
 
 
-def asked_count(query: Mapping[str, str]) -> int:
+def read_count(query: Mapping[str, str]) -> int:
     """How many screenshots Live_Queue_Get is asked for. `Param.ncount` is the document's own slip."""
     if query.get("Param.n.bid") != BID_SCREENSHOTS:
         raise QueryRefused("Param.n.bid is invalid", BAD_PARAMETER)
@@ -69,7 +69,7 @@ def asked_count(query: Mapping[str, str]) -> int:
     return _number("Param.n.count", text, 100)
 
 
-def asked_channel(query: Mapping[str, str]) -> str:
+def read_channel(query: Mapping[str, str]) -> str:
     """Which channel is meant. `Param.n.channel_id` is the document's own slip."""
     channel_id = query.get("Param.s.channel_id", query.get("Param.n.channel_id", ""))
     if not channel_id:
@@ -89,9 +89,9 @@ class Files:
     until: float
 
 
-def asked_files(query: Mapping[str, str]) -> Files:
+def read_file_query(query: Mapping[str, str]) -> Files:
     """Reads the parameters of Live_Tape_GetFilelist, those of the document and those that came later."""
-    channel_id = asked_channel(query)
+    channel_id = read_channel(query)
     page_no = _number("Param.n.page_no", query.get("Param.n.page_no", "1"), 10**9 - 1)
     limit = _number("Param.n.page_size", query.get("Param.n.page_size", "10"), 100)
     sort = query.get("Param.s.sort_type", "asc")

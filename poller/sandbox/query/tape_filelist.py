@@ -10,7 +10,7 @@ from poller.sandbox.media.recordings import Recording, Recordings, later_url
 from poller.sandbox.names import BEIJING
 from poller.sandbox.options import Answers, Customer
 from poller.sandbox.query.answers import Row, file_list
-from poller.sandbox.query.reading import asked_files
+from poller.sandbox.query.reading import read_file_query
 from poller.sandbox.query.responder import Telling
 
 FORMAT_FLV = "1"
@@ -19,9 +19,9 @@ NEVER = 2**31 - 1
 """When a file expired that is kept for good: 2038-01-19 11:14:07 in Beijing."""
 
 
-def told_files(recordings: Recordings, query: Mapping[str, str], customer: Customer) -> Telling:
+def file_list_answer(recordings: Recordings, query: Mapping[str, str], customer: Customer) -> Telling:
     """What is to be said of the files asked for. Raises QueryRefused."""
-    asked = asked_files(query)
+    asked = read_file_query(query)
     total, found = recordings.page(
         customer.app_id,
         asked.channel_id,

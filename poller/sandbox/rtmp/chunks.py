@@ -94,18 +94,18 @@ class ChunkReader:
             if place > len(buffer):
                 return None
             number = 64 + int.from_bytes(buffer[at + 1 : place], "little")
-        stream = self._streams.get(number) or self._opened(number, first >> 6)
+        stream = self._streams.get(number) or self._open(number, first >> 6)
         if not stream.left:
-            return self._begun(stream, first >> 6, place)
+            return self._begin_message(stream, first >> 6, place)
         if first < 0xC0:
             raise Malformed("a new header inside a message")
         if stream.extended:
             place = self._behind_repeated(stream.extended, place)
         elif stream.left >= _RUN * self._size and number == first & 63 and self._run(stream, first):
             return stream
-        return self._taken(stream, place)
+        return self._take_payload(stream, place)
 
-    def _opened(self, number: int, form: int) -> _Stream:
+    def _open(self, number: int, form: int) -> _Stream:
         # librtmp opens chunk streams also with form 1, counting from timestamp 0.
         if form > 1:
             raise Malformed("a chunk stream without a first header")
@@ -113,7 +113,7 @@ class ChunkReader:
             raise Malformed(f"more than {MAX_STREAMS} chunk streams")
         return self._streams.setdefault(number, _Stream())
 
-    def _begun(self, stream: _Stream, form: int, place: int) -> _Stream | None:
+    def _begin_message(self, stream: _Stream, form: int, place: int) -> _Stream | None:
         """A message's first chunk. Nothing is changed before all of it is there."""
         buffer = self._buffer
         header = buffer[place : place + _HEADER[form]]
@@ -135,7 +135,7 @@ class ChunkReader:
             stream.kind = header[6]
         if form == 0:
             stream.message_stream = int.from_bytes(header[7:], "little")
-        return self._taken(stream, place)
+        return self._take_payload(stream, place)
 
     def _moment(self, stream: _Stream, form: int, header: bytearray, place: int) -> tuple[int, bytes, int]:
         """The header's timestamp or delta, its extended field if it has one, and the place behind that."""
@@ -156,7 +156,7 @@ class ChunkReader:
         seen = self._buffer[place : place + 4]
         return place + 4 if extended.startswith(seen) else place
 
-    def _taken(self, stream: _Stream, place: int) -> _Stream | None:
+    def _take_payload(self, stream: _Stream, place: int) -> _Stream | None:
         """A chunk's payload, if it is all there."""
         count = min(stream.left, self._size)
         if place + count > len(self._buffer):
@@ -213,7 +213,7 @@ class ChunkReader:
             stream.left = 0
 
 
-def chunked(channel: int, kind: int, stream: int, body: bytes) -> bytes:
+def split_into_chunks(channel: int, kind: int, stream: int, body: bytes) -> bytes:
     """A message as chunks of REPLY_SIZE with a full header, on a chunk stream from 2 to 63, at timestamp 0."""
     length = len(body).to_bytes(3, "big")
     header = bytes([channel, 0, 0, 0]) + length + bytes([kind]) + stream.to_bytes(4, "little")

@@ -184,7 +184,7 @@ class Connection(asyncio.Protocol):
             self._expect_acknowledgement()
             return
         self._acknowledged = self._received
-        self._send(commands.acknowledged(self._received))
+        self._send(commands.acknowledgement(self._received))
 
     def _account(self) -> None:
         """Keeps the common memory bounded: who asks for more than is left of it is dropped."""

@@ -128,13 +128,13 @@ class Session:
             raise Malformed(f"a command of {len(body)} bytes")
         if message.kind == AMF3_COMMAND:
             body = body.removeprefix(b"\0")  # the rest of it is AMF0
-        call = commands.command(body)
+        call = commands.parse_command(body)
         if self._subject is None and call.name != "connect":
             raise Malformed("a call before connect")
         match call.name:
             case "connect":
                 self._subject = call.subject
-                self._send(commands.connected(call.transaction))
+                self._send(commands.connect_result(call.transaction))
             case "createStream":
                 self._streams += 1
                 self._send(commands.result(call.transaction, self._streams))
@@ -155,7 +155,7 @@ class Session:
             )
             return
         self._turn += 1
-        wish = commands.wish(self._subject or {}, call.text(0), self._peer, self._quiet)
+        wish = commands.publish_request(self._subject or {}, call.text(0), self._peer, self._quiet)
         try:
             push = self._stage.publish(wish, functools.partial(self._kick, self._turn))
         except PublishRefused as error:
@@ -163,7 +163,7 @@ class Session:
             return
         self._push, self._stream, self._idle = push, stream, 0
         self._reader.limit = MAX_MESSAGE
-        self._send(commands.began(stream))
+        self._send(commands.publish_start(stream))
 
     def _unpublish(self, call: Command, stream: int) -> None:
         """The three ways of saying so; deleteStream and closeStream name the stream."""
@@ -183,12 +183,12 @@ class Session:
             case "play" | "play2" | "pause" | "seek" | "receiveAudio" | "receiveVideo":
                 text = "this server takes pushes and plays nothing"
                 refusal = commands.status(stream, "error", "NetStream.Failed", text)
-                self._refuse(commands.failed(call.transaction, text) + refusal)
+                self._refuse(commands.error_result(call.transaction, text) + refusal)
             case "_result" | "_error" | "onStatus":
                 pass
             case _:
                 # Encoders make calls of their own; a push must not end for one that is unknown here.
-                self._send(commands.failed(call.transaction, "no such call"))
+                self._send(commands.error_result(call.transaction, "no such call"))
 
     def _refuse(self, reply: bytes) -> None:
         self.over = True
