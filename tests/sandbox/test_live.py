@@ -17,7 +17,7 @@ from poller.sandbox import Customer, Options, Sandbox
 from poller.sandbox.live import TAKEN_OVER_AFTER, check_secret
 from poller.sandbox.rtmp.publish_handler import PublishRefused
 
-from .asking import ask, asking_status, listing, play, tell
+from .api_client import ask, asking_status, listing, play, tell
 from .films import film
 from .on_air import CUSTOMER, fetched, messages, on_air, over, refused, secret, until
 from .pushes import frames, tags_of

@@ -17,7 +17,7 @@ import pytest
 
 from poller.sandbox import Oracle, Removed
 
-from .asking import signed
+from .api_client import signed
 
 PATIENCE = 60.0
 """Seconds for what takes a moment on a machine that has nothing else to do."""

@@ -32,7 +32,7 @@ async def test_calls_are_answered_with_their_own_transaction_numbers(
 
 
 @scene()
-async def test_the_start_of_a_push_is_told_with_a_full_header_on_its_message_stream(
+async def test_the_start_of_a_push_is_reported_with_a_full_header_on_its_message_stream(
     ingest: RtmpServer, takes: Takes
 ) -> None:
     peer = await Peer.greet(ingest.url)

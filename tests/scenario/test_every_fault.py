@@ -86,7 +86,7 @@ def test_every_fault_of_lists_and_states_is_got_over(tmp_path: Path, soak: bool)
         assert process.stop() == 0
         states = [(one["subject"], one["data"]["state"]) for one in spooled(daemon.spool_file)["channel"]]
         assert states.count(("live_1", "live")) == 1
-        assert len(set(states)) == len(states), "each change is told once"
+        assert len(set(states)) == len(states), "each change is reported once"
 
 
 def test_every_fault_of_the_store_ends_in_a_whole_picture_or_a_dead_letter(tmp_path: Path) -> None:

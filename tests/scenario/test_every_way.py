@@ -76,7 +76,7 @@ def segments(place: Environment, stream: str) -> list[Recording]:
 
 
 @pytest.mark.parametrize("era", ["2016", "today"])
-def test_what_happens_on_the_platform_is_told_once_whichever_way_it_came(
+def test_what_happens_on_the_platform_is_reported_once_whichever_way_it_came(
     tmp_path: Path, era: Year, soak: bool
 ) -> None:
     """Lists of 2016 name a segment by its `vid` alone, notifications by its `file_id` too."""

@@ -1,4 +1,4 @@
-"""What these tests share: a queue that answers as told, a daemon as a process, a service manager's socket."""
+"""What these tests share: a queue that answers as scripted, a daemon as a process, a service manager's socket."""
 
 import asyncio
 import json
@@ -96,20 +96,20 @@ def queue() -> Iterator[Queue]:
         def do_GET(self) -> None:
             parts = urlsplit(self.path)
             asked = parts.path == "/common_access"
-            body = told.answer(parse_qs(parts.query)["cmd"][0]) if asked else told.picture
+            body = platform.answer(parse_qs(parts.query)["cmd"][0]) if asked else platform.picture
             self.send_response(200)
             self.send_header("Content-Type", "application/json" if asked else "image/jpeg")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
             if asked:
-                told.count()
+                platform.count()
 
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
             self.send_response(204)
             self.end_headers()
-            told.posts += 1
+            platform.posts += 1
 
         def log_message(self, format: str, *args: Any) -> None:
             pass
@@ -121,13 +121,13 @@ def queue() -> Iterator[Queue]:
             pass  # a poll that was cut: `answered` says so
 
     server = Server(("127.0.0.1", 0), Handler)
-    told = Queue(server.server_address[1])
+    platform = Queue(server.server_address[1])
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
-        yield told
+        yield platform
     finally:
-        told.open.set()
+        platform.open.set()
         server.shutdown()
         server.server_close()
 

@@ -140,11 +140,11 @@ def hammer(process: Process) -> int:
     return sent - 1
 
 
-def test_the_stop_is_told_in_the_log_and_to_the_service_manager_once(tmp_path: Path) -> None:
-    with queue() as platform, notifications() as told:
+def test_the_stop_is_reported_in_the_log_and_to_the_service_manager_once(tmp_path: Path) -> None:
+    with queue() as platform, notifications() as service_manager:
         config = write_config(tmp_path, platform.endpoint)
-        with daemon(config, NOTIFY_SOCKET=told.address) as process:
+        with daemon(config, NOTIFY_SOCKET=service_manager.address) as process:
             until(lambda: platform.answered)
             assert process.stop() == 0
-        assert [word for word in told.during(0.1) if word == "STOPPING=1"] == ["STOPPING=1"]
+        assert [word for word in service_manager.during(0.1) if word == "STOPPING=1"] == ["STOPPING=1"]
         assert len(re.findall(r'"event": "stopped"', process.stderr)) == 1

@@ -297,7 +297,7 @@ async def test_a_second_process_is_refused(tmp_path: Path) -> None:
                 pass
 
 
-def test_a_failed_write_is_told_and_never_believed_again(tmp_path: Path) -> None:
+def test_a_failed_write_is_reported_and_never_believed_again(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with Journal(tmp_path / "journal", SIZE) as journal:
             number = await kept(journal, b"good")

@@ -17,7 +17,7 @@ from poller.sandbox import Answers, Customer, Sandbox
 from poller.settings import AccountSettings
 from poller.sources.recording_schedule import PAGE_SIZE, Call, RecordingSchedule, Times
 from poller.sources.recordings import REMEMBERED, Recordings, RecordingsSettings, SegmentCursor, remember
-from tests.sandbox.asking import record
+from tests.sandbox.api_client import record
 
 from .platform import configured, events_of, play, running, until, until_events
 
@@ -75,14 +75,14 @@ def test_a_segment_goes_by_its_file_id_and_by_the_url_it_names() -> None:
     assert (event.fields["file_size"], event.fields["file_format"]) == (12, "mp4")
 
 
-def test_a_segment_that_was_seen_is_not_told_again() -> None:
+def test_a_segment_that_was_seen_is_not_reported_again() -> None:
     first = read(row("a"), row("b"))
     again = read(row("a"), row("b"), row("c"), memory=first.memory)
     assert [event.fields["vid"] for event in again.events] == ["c"]
     assert read(row("a"), row("b"), row("c"), memory=again.memory).memory == again.memory
 
 
-def test_what_the_spool_may_have_forgotten_is_not_told() -> None:
+def test_what_the_spool_may_have_forgotten_is_not_reported() -> None:
     assert read(row(), at=NOW + timedelta(days=25)).events
     assert not read(row(), at=NOW + timedelta(days=27)).events
 
@@ -245,7 +245,7 @@ STATES = {"type": "channel_status", "interval": "100ms"}
     ],
     ids=str,
 )
-def test_hundreds_of_segments_are_told_once_each(
+def test_hundreds_of_segments_are_reported_once_each(
     tmp_path: Path, form: dict[str, Any], more: dict[str, Any], soak: bool
 ) -> None:
     many, pages = (437, 5) if soak else (137, 2)
@@ -276,7 +276,7 @@ def test_hundreds_of_segments_are_told_once_each(
     play(tmp_path, scene, answers=Answers(**form))
 
 
-def test_segments_that_come_late_are_told_when_the_channel_has_ended(tmp_path: Path) -> None:
+def test_segments_that_come_late_are_reported_when_the_channel_has_ended(tmp_path: Path) -> None:
     async def scene(box: Sandbox) -> None:
         sources = {"states": {**STATES, "channels": ["show"]}, "tapes": {**QUICK, "channels": ["show"]}}
         config = configured(tmp_path, box, sources, vod={"biz_id": MINE.biz_id})

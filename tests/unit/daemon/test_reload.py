@@ -109,7 +109,7 @@ def test_only_what_changed_is_touched(tmp_path: Path, name: str) -> None:
     assert found.empty == (expected == ReloadPlan(sources=NOTHING, sinks=NOTHING))
 
 
-def test_the_plan_is_told_a_line_for_each_change_without_a_value(tmp_path: Path) -> None:
+def test_the_plan_is_reported_in_a_line_for_each_change_without_a_value(tmp_path: Path) -> None:
     def change(new: dict[str, Any], folder: Path) -> None:
         new["accounts"]["other"]["key"] = "9f86d081884c7d659a2feaa0c55ad015"
         del new["sinks"]["console"]

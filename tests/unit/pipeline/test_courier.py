@@ -1,4 +1,4 @@
-"""The pump from the spool to one sink."""
+"""The courier: from the spool to one sink."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
@@ -297,7 +297,7 @@ def test_a_paused_sink_is_probed_less_and_less_often_up_to_a_minute() -> None:
     tell(sink, scenario, events=50, max_events=1)
 
 
-def test_what_became_of_each_attempt_is_told_and_counted() -> None:
+def test_what_became_of_each_attempt_is_reported_and_counted() -> None:
     answers: list[Exception | None] = [
         PartlyFailed({IDS[0]: Rejected("HTTP 422"), IDS[1]: Rejected("HTTP 422")}),
         TryLater("HTTP 500", after=0.0),

@@ -1,4 +1,4 @@
-"""The pump from a source to the spool."""
+"""The intake: from a polled source to the spool."""
 
 import asyncio
 from collections import Counter
@@ -322,7 +322,7 @@ def test_stopping_on_a_full_disk_leaves_the_page_to_the_journal(tmp_path: Path) 
     tell(tmp_path, ScriptedSource(), again)
 
 
-def test_what_a_stopped_pump_could_not_commit_its_successor_takes(tmp_path: Path) -> None:
+def test_what_a_stopped_intake_could_not_commit_its_successor_takes(tmp_path: Path) -> None:
     """In the same process: a reload must not wait for a restart."""
     source = ScriptedSource([{"events": [1, 2]}])
     spool = FullSpool(sqlite_spool(tmp_path))

@@ -405,7 +405,7 @@ def test_a_picture_in_two_pieces_proves_itself_by_its_first_bytes(tmp_path: Path
     assert list(files(tmp_path).values()) == [jpeg()]
 
 
-def test_a_failed_handshake_is_not_told_as_an_address_that_is_refused(tmp_path: Path) -> None:
+def test_a_failed_handshake_is_not_reported_as_an_address_that_is_refused(tmp_path: Path) -> None:
     """localhost is ::1 and 127.0.0.1; only the second may be connected to, and speaks no TLS."""
 
     async def main() -> Exception | None:
@@ -425,7 +425,7 @@ def test_a_failed_handshake_is_not_told_as_an_address_that_is_refused(tmp_path: 
     assert "public" not in str(error)
 
 
-def test_an_address_that_is_refused_is_told_where_nothing_was_connected_to(tmp_path: Path) -> None:
+def test_an_address_that_is_refused_is_reported_where_nothing_was_connected_to(tmp_path: Path) -> None:
     async def main() -> Exception | None:
         settings = {"allow_hosts": ["localhost"], "allow_cidr": ["192.0.2.0/24"]}
         async with download(tmp_path, **settings) as sink:

@@ -129,7 +129,7 @@ def test_a_push_that_starts_and_one_that_ends_are_two_changes_of_a_channel() -> 
     assert ended.fields["push_duration"] == 4012
 
 
-def test_a_change_is_told_by_its_sequence_else_by_its_time() -> None:
+def test_a_change_is_identified_by_its_sequence_else_by_its_time() -> None:
     def id_of(**more: object) -> str:
         return event_of({"event_type": 1, "stream_id": "a", **more}).id
 
@@ -489,7 +489,7 @@ def test_a_body_signed_by_the_tests_is_what_it_should_be() -> None:
 
 def test_a_segment_is_the_same_event_whether_it_is_listed_or_pushed() -> None:
     row = ROW_2018
-    told = {
+    facts = {
         "event_type": 100,
         "stream_id": row["stream_id"],
         "file_id": row["file_id"],
@@ -498,7 +498,7 @@ def test_a_segment_is_the_same_event_whether_it_is_listed_or_pushed() -> None:
     }
     for without in ((), ("file_id", "record_file_id"), ("file_id", "record_file_id", "vid", "video_id")):
         listed = read_row(json.dumps({k: v for k, v in row.items() if k not in without}).encode())
-        pushed = event_of({k: v for k, v in told.items() if k not in without})
+        pushed = event_of({k: v for k, v in facts.items() if k not in without})
         key = recording_key(listed.file_id, listed.vid, listed.url)
         assert pushed.id == identity("recording", "main", key), without
 

@@ -204,11 +204,11 @@ def test_no_row_of_a_list_and_no_state_of_a_channel_keeps_its_push_secret() -> N
                 whole=True,
             )
             assert listed is not None, (form, name)
-            told, _ = read_status(
+            status, _ = read_status(
                 b'{"ret":0,"output":[{"status":1,' + raw[1:].encode() + b"]}", "", status=200, whole=True
             )
-            assert told is not None, (form, name)
-            for message in (listed.segments[0].message, told.message):
+            assert status is not None, (form, name)
+            for message in (listed.segments[0].message, status.message):
                 assert not holds_secret(_decoded(message)), (form, name)
 
 
