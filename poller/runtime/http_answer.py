@@ -17,7 +17,7 @@ import msgspec
 LARGEST_HEAD: Final = 1024 * 1024
 LARGEST_INTERIM: Final = 64 * 1024
 MOST_INTERIM: Final = 1000
-"""Informational answers (1xx) before the answer itself; whoever sends more, or longer ones, never answers."""
+"""Informational answers (1xx) that may precede an answer. A server that sends more, or longer ones, never answers."""
 USUAL_LINE: Final = 8190
 USUAL_FIELDS: Final = 100
 LONGEST_DATE: Final = 64
@@ -57,7 +57,7 @@ class AnswerHead(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Delimiter(Enum):
-    """How the end of a body is known."""
+    """The sign by which the end of a body is recognised."""
 
     NOTHING = "nothing"
     LENGTH = "length"
@@ -67,7 +67,7 @@ class Delimiter(Enum):
 
 
 class Framing(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a body ends; `coding` is a transfer coding beneath `chunked`, which is left as it is."""
+    """The end of a body. `coding` is a transfer coding beneath `chunked`, and is not undone."""
 
     by: Delimiter
     length: int = 0
@@ -91,7 +91,7 @@ class Received(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_head(text: bytes) -> AnswerHead | None:
-    """Read a head without its blank line; None where it is not one: no status, and no header either."""
+    """Parse a head, without its blank line. None if the text has neither a status nor a header."""
     first, _, rest = text.partition(b"\n")
     status, version, odd = _read_status(first)
     if not status and b":" in first and _LOOSE_STATUS.match(first) is None:
@@ -157,7 +157,7 @@ def _judge_line(line: bytes, folded: bool) -> Iterator[str]:
 
 
 def frame(head: AnswerHead) -> Framing:
-    """Where the body of an answer with this head ends."""
+    """Determine the end of a body from the head of its answer."""
     lengths = head.all("content-length")
     codings = [coding.lower() for coding in head.all("transfer-encoding") if coding]
     if head.status in (204, 304):
@@ -220,7 +220,7 @@ class AnswerReader:
         self.ended = False
         """The framing says that nothing more belongs to the answer."""
         self.full = False
-        """No more is kept: the body is too large, or informational answers do not end."""
+        """True if further bytes are dropped: the body is too large, or informational answers do not end."""
         self._largest = largest
         self._head: AnswerHead | None = None
         self._framing = Framing(by=Delimiter.CLOSE)
@@ -234,7 +234,7 @@ class AnswerReader:
 
     @property
     def body(self) -> bytearray:
-        """What came of the body."""
+        """The bytes of the body that have arrived."""
         return self._body
 
     @property
@@ -245,7 +245,7 @@ class AnswerReader:
 
     @property
     def began(self) -> bool:
-        """Whether the head has come."""
+        """Whether the head has arrived."""
         return self._head is not None
 
     @property
@@ -265,7 +265,7 @@ class AnswerReader:
             self.full = True
 
     def received(self) -> Received:
-        """What came, after the last byte."""
+        """The answer as received. Call this after the last byte."""
         framed = self.ended
         if self._head is None and not self.full:
             self._without_head("a head without end" if self._data else "")
@@ -350,7 +350,7 @@ class AnswerReader:
                 self._step = self._take_all
 
     def _without_head(self, why: str) -> None:
-        """The bytes themselves are the body; of a head that does not end, what it says still counts."""
+        """Treat all bytes as the body. A head without an end still gives status and headers."""
         first, newline, _ = self._data.partition(b"\n")
         head = read_head(bytes(self._data)) if newline and _read_status(bytes(first))[0] else None
         self._head = head or AnswerHead()
@@ -419,7 +419,7 @@ class AnswerReader:
 
 
 def _join_chunks(body: bytearray) -> bytearray | None:
-    """The content of a body that is chunks from its beginning to its end; None for any other."""
+    """The content of a body that consists of chunks from its first byte to its last; None for any other body."""
     if not _CHUNK.match(body):
         return None
     inner = AnswerReader(len(body))

@@ -96,24 +96,24 @@ class Connection(asyncio.Protocol):
         self._transport = secured
 
     def send(self, data: bytes) -> None:
-        """Begin to send; `unsent` tells when all of it is with the kernel."""
+        """Begin to send. `unsent` is 0 as soon as the kernel has all bytes."""
         assert self._transport is not None
         self._transport.write(data)
 
     @property
     def unsent(self) -> int:
-        """Bytes of ours that the kernel has not taken yet."""
+        """The number of bytes that the kernel has not taken yet."""
         layers = (self._transport, self._below)
         return sum(layer.get_write_buffer_size() for layer in layers if layer is not None)
 
     @property
     def ended(self) -> bool:
-        """Whether the other side ended it, and in good order."""
+        """Whether the other side has closed the connection in good order."""
         return self.closed and self.error is None
 
     @property
     def quiet(self) -> bool:
-        """Whether it is open and nothing has come that was not read."""
+        """Whether the connection is open and has no unread bytes."""
         return not self.closed and not self._pieces
 
     @property
@@ -127,7 +127,7 @@ class Connection(asyncio.Protocol):
         return bool(looking.poll(0))
 
     async def receive(self, seconds: float | None = None) -> bytes:
-        """What came since the last call, waiting for it; empty after the last byte. Raises `TimeoutError`."""
+        """Wait for bytes and return all since the last call; empty after the last byte. Raises `TimeoutError`."""
         if not self._pieces and not self.closed:
             self._waiter = asyncio.get_running_loop().create_future()
             async with asyncio.timeout(seconds):
@@ -147,7 +147,7 @@ class Connection(asyncio.Protocol):
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """How a server is reached. Without a guard every address may be connected to.
+    """The way to a server: TLS, proxy and guard. Without a guard every address is allowed.
 
     With a proxy the guard is not asked: the operator wrote the proxy, which may be private, and it resolves and guards.
     """
@@ -232,7 +232,7 @@ class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes | None = None
 
     def encode(self, proxy: URL | None = None) -> bytes:
-        """Its bytes, for the server itself or for a proxy that takes requests for http URLs."""
+        """The bytes of the request, for the server or for a proxy that takes requests for http URLs."""
         through = proxy is not None and self.url.scheme == "http"
         target = self.url.raw_path_qs
         if through:
@@ -275,7 +275,7 @@ class ConnectionLost(PollerError):
 
 
 class Posted(msgspec.Struct, frozen=True, kw_only=True):
-    """What came back for a POST. `early` says that the status came before the whole request was written."""
+    """The answer to a POST. `early`: the status came before the whole request was written."""
 
     status: int
     early: bool
@@ -301,7 +301,7 @@ class Poster:
     async def post(
         self, headers: Iterable[tuple[str, str]], body: bytes, *, until: float = math.inf
     ) -> Posted:
-        """Send one POST once, and return as soon as its status is known and the rest has come or takes too long.
+        """Send one POST once. Return when the status is known and the rest has arrived or takes too long.
 
         `until` is the loop's time at which the caller gives up: a status that is known is returned before.
         Raises `Unreachable` or `ConnectionLost`. May be cancelled.
@@ -342,7 +342,7 @@ class Poster:
 
 
 async def _read_status(connection: Connection, reader: AnswerReader) -> bool:
-    """Read until the final status is known; whether it came before the request was written."""
+    """Read until the final status is known. Returns whether the status came before the request was written."""
     while reader.status is None and not reader.full:
         data = await connection.receive()
         if not data:
@@ -374,7 +374,7 @@ def _post_result(reader: AnswerReader, early: bool) -> Posted:
 
 
 def reason(error: Exception) -> str:
-    """Why there is no connection, in a few words without URL, query or header."""
+    """The reason for a failed connection, in a few words without URL, query or header."""
     match error:
         case AddressRefused():
             return f"{error.address} is not a public address; allow_cidr can permit it"

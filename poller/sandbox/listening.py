@@ -58,7 +58,7 @@ async def serve_http(address: str, answer: Answering) -> AsyncIterator[str]:
 
 
 async def _answer(request: web.BaseRequest, answer: Answering) -> web.StreamResponse:
-    """Answers, and leaves nothing of the request in the connection that would be read as the next one."""
+    """Answers a request. Unread bytes of its body are drained, so that they are not read as the next request."""
     try:
         response = await answer(request)
     except web.RequestPayloadError:  # a body that breaks HTTP: where the next request begins is unknown
@@ -79,7 +79,7 @@ async def _answer(request: web.BaseRequest, answer: Answering) -> web.StreamResp
 
 
 async def _drain(request: web.BaseRequest) -> bool:
-    """Reads the rest of the body and forgets it; whether all of it came."""
+    """Reads and drops the rest of the body. Returns whether all of it came."""
     try:
         async with asyncio.timeout(REST_WITHIN):
             async for _ in request.content.iter_any():

@@ -90,7 +90,7 @@ class LivePush:
 
 
 class Live:
-    """All pushes; the ingest's stage."""
+    """All pushes of the moment; the publish handler of the RTMP server."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class Live:
         began: Callable[[LivePush], None],
         ended: Callable[[LivePush, str], None],
     ) -> None:
-        """`began` and `ended` are told of every push; the latter also why."""
+        """`began` and `ended` are called for every push, `ended` with the reason."""
         self._customers = {str(one.biz_id): one for one in customers}
         self._first = customers[0]
         self._channels = channels
@@ -118,7 +118,7 @@ class Live:
 
     @property
     def pushes(self) -> list[LivePush]:
-        """In the order in which they began."""
+        """The live pushes, in the order in which they began."""
         return list(self._pushes.values())
 
     def find(self, app_id: int, stream_id: str) -> LivePush | None:
@@ -178,7 +178,7 @@ class Live:
             raise PublishRefused("this stream is disabled")
 
     def _clear(self, customer: Customer, wish: PublishRequest) -> None:
-        """Makes room for the push: an earlier one of the same pusher that fell silent ends first, in every respect."""
+        """Ends an earlier, silent push of the same pusher completely, so that the new push can begin."""
         live = self.find(customer.app_id, wish.stream)
         if live is None:
             return

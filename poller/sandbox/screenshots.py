@@ -49,7 +49,7 @@ class Rules:
         return number * self.interval
 
     def shot(self, stream_id: str, push: int, tick: float, height: int) -> Shot:
-        """What is told of a picture, whole seconds only."""
+        """The facts about a picture, with times in whole seconds."""
         at = math.floor(tick + 0.001)  # a multiple of a fraction may fall a little short of its second
         # Below a second (which only tests use) the task start is moved, so that no two names are the same; the
         # moment of a shot is told by push and offset.
@@ -71,7 +71,7 @@ class Screenshots:
         group: asyncio.TaskGroup,
         worker: Executor,
     ) -> None:
-        """`pictured` is told of a picture's path and size; what it returns is called when it can be fetched."""
+        """`pictured` gets a picture's path and size. Its result is called when the picture can be fetched."""
         self.failed = 0
         self.skipped = 0
         self.worst = 0.0

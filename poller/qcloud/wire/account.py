@@ -129,7 +129,7 @@ class Account:
 
 
 def _blank_secrets(answer: HttpReply, *secrets: str) -> HttpReply:
-    """The answer with these blanked; a packed body that holds one of them is handed on unpacked."""
+    """The answer with these secrets blanked. A packed body that holds one of them is returned unpacked."""
     body, encoding = answer.body, answer.encoding
     if encoding or body[:2] == b"\x1f\x8b":
         opened = open_body(body, encoding)

@@ -5,10 +5,10 @@ import zlib
 import msgspec
 
 LARGEST = 8 * 1024 * 1024
-"""Bytes that a compressed body may become; a page of 100 messages has some 20 kB."""
+"""The largest decompressed body, in bytes. A page of 100 messages has some 20 kB."""
 _SLICE = 64
 _MORE_LAYERS = 2
-"""How often an unpacked body is unpacked again: each box on the way may pack what is packed already."""
+"""The number of nested compressions that are undone: each proxy on the way may compress a compressed body again."""
 _GZIP = b"\x1f\x8b"
 _PACKED = frozenset({"gzip", "x-gzip", "deflate"})
 
@@ -39,7 +39,7 @@ def open_body(body: bytes, encoding: str) -> Opened:
 
 
 def _unpack(body: bytes, encoding: str) -> Opened:
-    """One layer less; the text is not UTF-8 yet."""
+    """Undo one layer of compression. The text is not UTF-8 yet."""
     if body[:2] == _GZIP:
         return _inflate(body, zlib.MAX_WBITS | 16)
     codings = {coding.strip() for coding in encoding.split(",")} - {"", "identity"}
@@ -78,7 +78,7 @@ def _from_utf16(text: bytes, codec: str) -> bytes:
 
 
 def _inflate(body: bytes, window: int) -> Opened:
-    """Every member of the stream: several gzip files in a row are one (RFC 1952, 2.2)."""
+    """Decompress all members of a stream: gzip allows several in a row (RFC 1952, 2.2)."""
     text = bytearray()
     rest, used = body, _member(body, window, text)
     while used and rest[used : used + 2] == _GZIP:
@@ -90,7 +90,7 @@ def _inflate(body: bytes, window: int) -> Opened:
 
 
 def _member(body: bytes, window: int, text: bytearray) -> int:
-    """Add what one member holds to the text; returns its size, or 0 where its end was not reached."""
+    """Append the contents of one member to the text. Returns the member's size, or 0 if its end was not reached."""
     engine = zlib.decompressobj(window)
     for start in range(0, len(body), _SLICE):
         piece, room = body[start : start + _SLICE], LARGEST - len(text)
@@ -107,7 +107,7 @@ def _member(body: bytes, window: int, text: bytearray) -> int:
 
 
 def _before_the_error(before: bytes, piece: bytes, window: int) -> bytes:
-    """What the piece gives byte by byte: zlib gives nothing of a call that finds an error, a wrong sum included."""
+    """Decompress a piece byte by byte up to an error. In one call, zlib would return nothing before the error."""
     engine, text = zlib.decompressobj(window), bytearray()
     engine.decompress(before)
     for at in range(len(piece)):

@@ -24,13 +24,13 @@ LONGEST: Final = 300
 READ: Final = 4096
 """Bytes of an answer that are looked at."""
 SHORTEST_SECRET: Final = 6
-"""Characters; a shorter one would be found by chance."""
+"""The shortest secret that is searched for, in characters. A shorter one would be found by chance."""
 _QUERY = re.compile(r"(?i)(\?|%(?:25)*3f)[^\s\"'<>\\]++")
 _SIGNATURE = re.compile(r"\bv1a?,[A-Za-z0-9+/_=-]{16,}")
 
 
 def excerpt(said: bytes | str, secrets: Iterable[str] = (), longest: int = LONGEST) -> str:
-    """A few words of what was said, in one line; empty for nothing. Never raises."""
+    """A short, masked excerpt of an answer in one line; empty for an empty answer. Never raises."""
     text = _decode(said[:READ]) if isinstance(said, bytes) else said[:READ]
     secrets = frozenset(secrets)
     for secret in secrets:
@@ -46,7 +46,7 @@ def excerpt(said: bytes | str, secrets: Iterable[str] = (), longest: int = LONGE
 
 
 def _decode(said: bytes) -> str:
-    """The text; also of a page in UTF-16 or UTF-32, in which no secret would be found letter by letter."""
+    """Decode an answer, also from UTF-16 or UTF-32. In those encodings a search for a secret would find nothing."""
     if said.count(0) * 3 > len(said):
         said = said.replace(b"\0", b"")
     return said.decode("utf-8", "replace")
@@ -78,7 +78,7 @@ def _secrets(value: object) -> Iterator[str]:
 
 @lru_cache(maxsize=256)
 def _pattern(secret: str) -> re.Pattern[str]:
-    """The secret with any of its characters escaped, as in URLs, JSON or HTML, also repeatedly."""
+    """A pattern for a secret, any of whose characters may be escaped, once or repeatedly, as in URLs, JSON or HTML."""
     named = {'"': "quot", "&": "amp", "<": "lt", ">": "gt", "'": "apos"}
     return re.compile(
         "(?i)"
@@ -89,7 +89,7 @@ def _pattern(secret: str) -> re.Pattern[str]:
 
 
 def _spellings(secrets: Iterable[str]) -> list[str]:
-    """The secrets as pages write them, the longest first, so that none is blanked in part."""
+    """The secrets in all spellings that pages use. The longest is first, so that none is masked in part."""
     found: set[str] = set()
     for secret in secrets:
         raw = secret.encode("utf-8", "replace")
@@ -114,7 +114,7 @@ def _without_cut_off(text: str, spelling: str) -> str:
 
 
 class Words(msgspec.Struct):
-    """The one place that knows every configured secret; `of` makes an excerpt without them."""
+    """Knows every configured secret, and makes excerpts without them."""
 
     secrets: frozenset[str] = frozenset()
 

@@ -17,7 +17,7 @@ _DATE = "%Y-%m-%d %H:%M:%S"
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
-    """A queue message's fields; None where missing or of no use. `create_time` is as it was written."""
+    """The fields of a queue message; None if missing or unusable. `create_time` is as the platform wrote it."""
 
     stream_id: str | int | None = None
     pic_url: str | None = None
@@ -64,7 +64,7 @@ def compact(raw: bytes) -> bytes:
 
 
 def depth(raw: bytes) -> int:
-    """How deep brackets nest in a JSON text."""
+    """The depth of nested brackets in a JSON text."""
     if raw.count(b"{") + raw.count(b"[") <= _DEEPEST:
         return 1
     deepest = now = 0

@@ -52,7 +52,7 @@ _APART = (
 
 
 def _member(names: str, quoted: str) -> re.Pattern[bytes]:
-    """A pattern for a name and what leads to its value; the names of `quoted` count only before a quote."""
+    """A pattern for a name and the separator before its value. Names in `quoted` count only before a quote."""
     pattern = (
         rf"(?i)(?:(?:{names})(?P<quote>{_QUOTE})?|{_APART}(?:{quoted})(?P<close>{_QUOTE}))"
         rf"{_SPACE}(?:{_IS}){_SPACE}(?:{_OPENS})?"
@@ -66,7 +66,7 @@ _PAIRED: Final = re.compile(
         rf"(?:{_OPENS})?(?P<close>(?!))?(?P<coded>(?!))?"
     ).encode()
 )
-"""The name of a secret, itself a value, and what leads to the secret beside it, where JSON is torn."""
+"""In torn JSON: a secret's name, itself a value, and the text up to the secret beside it."""
 _IN_MESSAGE = _member(_PUSH, _name("sign"))
 _ANYWHERE = _member(f"{_PUSH}|{_APART}{_name('sign')}", _name("key"))
 
@@ -176,7 +176,7 @@ def _blank_secrets(text: str, secrets: tuple[str, ...]) -> str:
 _TOKEN = re.compile(rb'"((?:[^"\\]++|\\.)*+)"(\s*+:\s*+)?|[\[\]{}]', re.DOTALL)
 _ANY_TOKEN = re.compile(rb'"((?:[^"\\]++|\\.)*+)"(\s*+:\s*+)?|[\[\]{}]|[^\s,:"\[\]{}]++', re.DOTALL)
 _Frame = tuple[int, str | None, list[tuple[str | None, str | None, tuple[int, int]]]]
-"""An object or a list that is open: where it begins, its name, and its members with name, text and place."""
+"""An open object or list: its offset, its name, and its members with their names, texts and offsets."""
 _NAMED_BY_VALUE = re.compile(
     r"(?i)\"[^\"a-z]*(?:t[^\"a-z]*x|s[^\"a-z]*t[^\"a-z]*r|\\+u)[^\"]{0,64}\"\s*[,}\]]"
 )
@@ -209,7 +209,7 @@ _UNSEEN = re.compile(
 
 
 def _beside(members: Sequence[tuple[str | None, object]]) -> list[bool]:
-    """Which of these members of one object, or of one list (without names), are what another one names."""
+    """For each member of one object or list: whether its value is a secret that another member names."""
     naming = [
         isinstance(value, str)
         and len(value) < _LONGEST_NAME
@@ -261,7 +261,7 @@ def _mask_json(text: bytes, members: re.Pattern[bytes], level: int) -> bytes:
 
 
 def _mask_beside(text: bytes) -> bytes:
-    """Replace in place what a member beside it names."""
+    """Mask, in place, each secret that a member beside it names."""
     if not _NAMED_BY_VALUE.search(_without_lookalikes(text.decode("utf-8", "surrogatepass"))):
         return text
     pieces: list[bytes] = []
@@ -308,7 +308,7 @@ def _value_end(text: bytes, start: int) -> int:
 
 
 def _inner(text: str, members: re.Pattern[bytes] = _IN_MESSAGE, level: int = 0) -> str:
-    """Mask a decoded text: it may be a URL, a form, or JSON of its own."""
+    """Mask a decoded text, which may be a URL, a form, or JSON."""
     plain = _without_lookalikes(text)
     if plain != text and (masked_plain := _inner(plain, members, level)) != plain:
         return masked_plain
@@ -347,7 +347,7 @@ def _mask_by(members: re.Pattern[bytes], text: bytes) -> bytes:
 
 
 def _end_in_text(text: bytes, found: re.Match[bytes]) -> tuple[int, bytes]:
-    """Where a value ends, and what stands for it."""
+    """The end of a value, and the mask that replaces the value."""
     start, mask = found.end(), MASK.encode()
     opens = found["opens"]
     if opens is not None:
@@ -362,7 +362,7 @@ def _end_in_text(text: bytes, found: re.Match[bytes]) -> tuple[int, bytes]:
 
 
 def _quoted_end(text: bytes, start: int, opens: bytes) -> int:
-    """Where a string ends that began with these backslashes and this quote; quotes within it have more of them."""
+    """The end of a string that began with these backslashes and this quote. Quotes inside it have more backslashes."""
     escapes, position = len(opens) - 1, start
     while (position := text.find(opens[-1:], position)) >= 0:
         before = position

@@ -212,7 +212,7 @@ def _parse_whole(opened: Opened) -> Reply | None:
 
 
 def _accounts_for(found: list[msgspec.Raw], text: bytes) -> bool:
-    """Whether these are all the pictures the text mentions, and each stands as an object of its own."""
+    """Whether the messages account for every picture in the text, and each message is an object of its own."""
     names, full = text.count(b'"pic_url"'), text.count(b'"pic_full_url"')
     if max(names, full) > len(found) or names + full < len(found):
         return False
@@ -236,7 +236,7 @@ def _messages_of(envelope: _Envelope) -> list[msgspec.Raw]:
 def _check_messages(
     text: bytes, found: list[msgspec.Raw]
 ) -> tuple[tuple[bytes | msgspec.Raw, ...], tuple[tuple[str, bytes], ...]]:
-    """Look at each message only when the page shows that one of them may be unfit."""
+    """Check the messages one by one, but only if the page shows that one of them may be unfit."""
     brackets = text.count(b"{") + text.count(b"[")
     secret = may_hold_secret(text)
     odd = brackets > 2 * len(found) + 32 or len(text) > _ORDINARY_LENGTH * (len(found) + 1)
@@ -279,7 +279,7 @@ def _parse_pieces(opened: Opened) -> Reply:
 
 
 def _strays(rest: bytes) -> list[bytes]:
-    """What else stood in the places of messages: scalars, which are no messages but must not vanish."""
+    """The scalars in places of messages. A scalar is no message, but it must not vanish."""
     try:
         listed = _messages_of(_decode(rest))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -288,7 +288,7 @@ def _strays(rest: bytes) -> list[bytes]:
 
 
 def _leftovers(parts: Split, cut: bool) -> tuple[tuple[str, bytes], ...]:
-    """What is neither a message nor an intact envelope; nothing while no message was found (the whole is)."""
+    """The bytes outside messages and intact envelopes. Empty without any message: then the whole page is a reject."""
     if not parts.messages:
         return ()
     reason = "the rest of a cut answer" if cut else "the rest of a damaged answer"
@@ -323,7 +323,7 @@ def _out_of_string(raw: bytes) -> bytes:
 
 
 def _words(rest: bytes) -> tuple[int | None, str, bool]:
-    """Find the platform's word in an envelope without its messages, broken or not."""
+    """Find the platform's `ret` and text in an envelope, broken or not, from which the messages were taken."""
     try:
         said = _decode_said(rest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -12,7 +12,7 @@ from poller.qcloud.wire.redaction import redact_value
 from poller.qcloud.wire.signing import sign
 
 LARGEST = 256 * 1024
-"""Bytes of a body; those that were seen have a few hundred."""
+"""The largest body, in bytes. Known notifications have a few hundred."""
 AHEAD = 600.0
 """Seconds by which `t` is ahead when a notification is sent (the platform's documents)."""
 UNEVEN = 300.0
@@ -62,7 +62,7 @@ def is_signed(fields: Fields) -> bool:
 
 
 def flaw(fields: Fields, keys: Sequence[str], now: float) -> str | None:
-    """What is wrong with a signature, None when it is good; `now` is the platform's clock, an epoch.
+    """The flaw of a signature, or None if it is good. `now` is the platform's time, an epoch.
 
     The signature covers neither body nor URL and MD5 can be lengthened, so that `t` has to be ten digits
     and nothing else. Every key is compared, each in constant time.
@@ -84,7 +84,7 @@ def flaw(fields: Fields, keys: Sequence[str], now: float) -> str | None:
 
 
 def mask(fields: Fields, secrets: Sequence[str]) -> bytes:
-    """The notification as one line of JSON, with nothing in it that opens a stream or signs something."""
+    """The notification as one line of JSON, without push secrets and signatures."""
     text = json.dumps(redact_value(fields, *secrets), ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", "replace")  # lone surrogates are no text
 

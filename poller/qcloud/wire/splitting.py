@@ -67,8 +67,8 @@ class _Found(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Scan:
-    """One pass over the tokens. `frames` are the open brackets (`open` counts them: square, curly), `deep`
-    those beyond a depth that matters."""
+    """One pass over the tokens. `frames` are the open brackets. `open` counts the square and the curly ones.
+    `deep` counts brackets beyond the depth at which messages are searched for."""
 
     def __init__(self, text: bytes, level: int) -> None:
         self.text, self.level = text, level
@@ -181,7 +181,7 @@ def is_json(text: bytes) -> bool:
 
 
 def unescape(content: bytes) -> bytes:
-    """Undo JSON's escapes in what stands between two quotes; a lone surrogate becomes invalid UTF-8."""
+    """Undo the escapes in the text between a JSON string's quotes. A lone surrogate becomes invalid UTF-8."""
     return _ESCAPE.sub(_plain, content)
 
 

@@ -21,7 +21,7 @@ Body = dict[str, object]
 
 NODE = "127.0.0.1"
 LONGEST = 4096
-"""Characters of a push's query that are told: 10,000 notifications may wait in memory."""
+"""Characters of a push's query that a notification repeats: 10,000 notifications may wait in memory."""
 LATER: tuple[Year, ...] = ("2018", "today")
 
 ENDINGS: Mapping[str, tuple[int, str]] = {
@@ -43,7 +43,7 @@ def push_begin_body(push: LivePush, year: Year) -> Body:
 
 
 def push_end_body(push: LivePush, why: str, year: Year) -> Body:
-    """Event 0: a push has ended; `why` as `stage.Push.end` has it."""
+    """Event 0: a push has ended. `why` is the reason that `Push.end` was given."""
     code, text = ENDINGS.get(why, OTHER_ENDING)
     body = _push(push, year) | {"event_type": 0, "event_time": int(time.time())}
     body |= {"errcode": code, "errmsg": text}
@@ -80,7 +80,7 @@ def recording_body(recording: Recording, customer: Customer, push: LivePush | No
 
 
 def screenshot_body(shot: Shot, path: str, size: int, push: LivePush, year: Year) -> Body:
-    """Event 200: a screenshot can be fetched, so many bytes at that path of its bucket."""
+    """Event 200: a screenshot can be fetched. `path` is its place in the bucket, `size` is in bytes."""
     body: Body = _stream_fields(shot.stream_id) | {
         "event_type": PICTURE,
         "pic_url": f"/{path}",
@@ -100,7 +100,7 @@ def screenshot_body(shot: Shot, path: str, size: int, push: LivePush, year: Year
 
 
 def _push(push: LivePush, year: Year) -> Body:
-    """What a push's beginning and its end have in common."""
+    """The members that the notifications of a push's beginning and of its end share."""
     body = _stream_fields(push.stream_id) | _address(push)
     body |= {
         "sequence": push.sequence,
@@ -126,7 +126,7 @@ def _address(push: LivePush) -> Body:
 
 
 def _param(push: LivePush) -> str:
-    """The push's query as it was written, its secret included: the platform tells that too."""
+    """The push's query as the pusher wrote it, with its secret: the platform sends the secret too."""
     parts = (f"{quote(name)}={quote(value)}" for name, value in push.wish.query.items())
     return "&".join(parts)[:LONGEST]
 

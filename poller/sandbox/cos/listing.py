@@ -19,9 +19,9 @@ MOST = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class ListRequest:
-    """What is to be listed: what begins with `prefix` and comes after `after`.
+    """A request for a listing: the keys that begin with `prefix` and come after `after`.
 
-    Keys that share what lies between the prefix and the first delimiter behind it are one entry.
+    Keys that agree from the prefix to the first delimiter after it are one entry.
     """
 
     prefix: str
@@ -41,12 +41,12 @@ class ListingPage:
 
     @property
     def last(self) -> str:
-        """The page's end, as a later wish's `after`; empty if nothing follows."""
+        """The `after` of the request for the next page; empty after the last page."""
         return _text(self.entries[-1]) if self.more else ""
 
 
 def parse_list_request(query: Mapping[str, str]) -> ListRequest:
-    """Raises CosRefused for what cannot be understood."""
+    """Parses the query of a listing. Raises CosRefused for an invalid one."""
     second = query.get("list-type") == "2"
     most, encoding = query.get("max-keys") or str(MOST), query.get("encoding-type", "")
     if not (most.isascii() and most.isdigit()):
@@ -87,7 +87,7 @@ def page(request: ListRequest, since: Callable[[str], Iterable[StoredObject]]) -
 
 
 def xml(bucket: str, request: ListRequest, found: ListingPage) -> bytes:
-    """The page as it is sent."""
+    """The page as XML."""
     parts = ["<?xml version='1.0' encoding='utf-8' ?>\n<ListBucketResult>"]
     parts += [_element(name, value) for name, value in _head(bucket, request, found)]
     owner = bucket.rpartition("-")[2]
@@ -155,7 +155,7 @@ def _common(key: str, request: ListRequest) -> str | None:
 
 
 def _beyond(prefix: str) -> str | None:
-    """The first text after all that begin so, in the order of code points, which is that of UTF-8's bytes."""
+    """The first text that sorts after all texts with this prefix. UTF-8 bytes and code points sort alike."""
     kept = prefix.rstrip("\U0010ffff")
     if not kept:
         return None

@@ -84,7 +84,7 @@ class PictureServer:
         return await send_broken(request, _apply_fault(answer, fault), fault, self._rng)
 
     async def _answer_or_refusal(self, request: web.BaseRequest) -> Response:
-        """What is to be said, be it a refusal."""
+        """The answer to a request, which may be a refusal."""
         headers = self._headers()
         try:
             place = request_target(request.raw_path, request.host, self._buckets)
@@ -118,7 +118,7 @@ class PictureServer:
         return Response(body=b"", headers={}, status=204)
 
     def _check(self, request: web.BaseRequest, place: RequestTarget, query: Query, *, needed: bool) -> None:
-        """Raises CosRefused unless whoever signed may do this; `needed`: unsigned is refused as well."""
+        """Raises CosRefused unless the signer may do this. `needed`: a request without a signature is refused too."""
         headers = {name.lower(): value for name, value in request.headers.items()}
         amazons = signature_v4.read(headers, query)
         signed = amazons or signature.read(headers.get("authorization", ""), query)
@@ -141,7 +141,7 @@ class PictureServer:
     # ---------------------------------------------------------------- reading
 
     def _read(self, request: web.BaseRequest, place: RequestTarget) -> Response:
-        """A bucket that is named rules out the others."""
+        """Answers a GET or HEAD. If the request names a bucket, no other bucket is searched."""
         buckets = self._buckets if place.bucket is None else (place.bucket,)
         for bucket in buckets:
             stored = self._pictures.find(bucket, place.key)
@@ -150,7 +150,7 @@ class PictureServer:
         raise CosRefused("NoSuchKey")
 
     def _object(self, request: web.BaseRequest, stored: StoredObject) -> Response | None:
-        """An object as it is asked for; None if its file was taken away."""
+        """An object, or the requested part of it; None if its file is gone."""
         headers, served = _object_headers(stored), _served(stored)
         if not conditions.holds(request.headers, served):
             raise CosRefused("PreconditionFailed")
@@ -186,7 +186,7 @@ class PictureServer:
             raise CosRefused("PreconditionFailed")
 
     async def _put(self, request: web.BaseRequest, bucket: str, key: str) -> Response:
-        """Stores what comes, its type and its metadata."""
+        """Stores the body of a request, its type and its metadata."""
         kept = metadata.kept_headers(request.headers)
         self._meet(request, bucket, key)
         content = await _body(request)
@@ -219,7 +219,7 @@ def _writable(place: RequestTarget) -> str:
 
 
 def _readings(request: web.BaseRequest, place: RequestTarget, query: Query) -> list[signature.Asked]:
-    """What the signer may have meant: with the bucket in the path or without, a port in the host or none."""
+    """The forms in which a client may have signed: with or without the bucket in the path, and the port in the host."""
     headers = {name.lower(): value for name, value in request.headers.items()}
     hosts = dict.fromkeys((headers.get("host", ""), headers.get("host", "").partition(":")[0]))
     paths = dict.fromkeys((f"/{place.key}", f"/{place.path}"))
@@ -278,7 +278,7 @@ def _http_date(second: int) -> str:
 
 
 def _apply_fault(answer: Response, fault: Fault) -> Response:
-    """The picture as the fault leaves it."""
+    """The answer after the fault has altered its picture."""
     if answer.status != 200 or CHECKSUM not in answer.headers:
         return answer
     if fault.name == "wrong_checksum":

@@ -90,7 +90,7 @@ class Pictures:
         self._timers: dict[int, asyncio.TimerHandle] = {}
 
     def __enter__(self) -> Self:
-        """What was under way when the store was last left arrives at its time, at once if that is over."""
+        """Continues the uploads of an earlier process. An upload whose time has passed arrives at once."""
         (self._directory / ".coming").mkdir(parents=True, exist_ok=True)
         rows = self._database.execute(
             "SELECT key, ready_at FROM object WHERE bucket = ? ORDER BY ready_at, key", (COMING,)
@@ -103,7 +103,7 @@ class Pictures:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        """What is under way stays under way on the disk."""
+        """Leaves unfinished uploads on the disk."""
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
@@ -216,7 +216,7 @@ class Pictures:
     # ---------------------------------------------------------------- the way of an upload
 
     def _begin(self, stored: StoredObject, content: bytes) -> _Coming:
-        """The file before the row: a row never lacks its bytes."""
+        """Writes the file before the row, so that no row lacks its bytes."""
         self._number += 1
         coming = _Coming(number=self._number, bucket=stored.bucket, key=stored.key)
         _write(self._coming_file(coming), content)
@@ -232,7 +232,7 @@ class Pictures:
         self._timers[coming.number] = loop.call_later(left, self._arrive, coming, arrived)
 
     def _arrive(self, coming: _Coming, arrived: Callable[[], None] | None = None) -> None:
-        """The file before the row, again: killed between the two, we come here once more at the next start."""
+        """Moves the file before the row. After a kill between the two steps, the next start repeats them."""
         self._timers.pop(coming.number, None)
         self._folder(coming.bucket)
         with contextlib.suppress(FileNotFoundError):
@@ -250,7 +250,7 @@ class Pictures:
         self._wakeup.ring()
 
     def _sweep(self, known: set[str]) -> None:
-        """Removes what a kill left half written."""
+        """Removes files that a kill left half written."""
         for entry in os.scandir(self._directory / ".coming"):
             if entry.path not in known:
                 os.unlink(entry.path)

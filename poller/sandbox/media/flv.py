@@ -1,4 +1,4 @@
-"""FLV files: written tag by tag, closed with their length, read back, mended after a crash.
+"""FLV files: written tag by tag, closed with their length, read back, repaired after a crash.
 
 The format: Adobe Flash Video File Format Specification 10.1, annex E; its script data is AMF0.
 """
@@ -53,7 +53,7 @@ class FrameDurations:
         return position + min(self._steps[kind])
 
     def forget(self) -> None:
-        """The clock jumped: the next frame is no step from the last."""
+        """Forgets the last frames, after a jump of the clock: the next step is not measured."""
         self._last.clear()
 
 
@@ -131,7 +131,7 @@ def read(file: BinaryIO) -> Iterator[tuple[Tag, int]]:
 
 
 def repair(path: Path) -> float | None:
-    """Mends a file that a FlvWriter never sealed; returns its seconds of media, or None where none is in it."""
+    """Repairs a file that a FlvWriter never sealed. Returns its seconds of media, or None without media."""
     with open(path, "r+b") as file:
         kept = _survey(file)
         _complete(file, kept)
@@ -197,7 +197,7 @@ def is_metadata(message: bytes) -> bool:
 
 
 def _length(value: bytes) -> int:
-    """How many bytes a plain AMF0 value takes, told by its first three; 0 for any other."""
+    """The length of a plain AMF0 value, derived from its first three bytes; 0 for any other value."""
     if len(value) == 3 and value[0] == _STRING:
         return 3 + int.from_bytes(value[1:], "big")
     return _FIXED.get(value[0], 0) if value else 0

@@ -59,7 +59,7 @@ class _Segment:
             self.writer.write(kind, at, body)
 
     def aside(self, kind: int, body: bytes) -> None:
-        """What is neither frame nor header goes to where the segment has come."""
+        """Writes script data at the current end of the segment."""
         self.writer.write(kind, max(self._newest.values()), body)
 
 
@@ -215,7 +215,7 @@ class Recorder:
         self._gops.forget()
         segment, self._segment = self._segment, None
         if segment is not None:
-            with contextlib.suppress(*_FAILURES):  # said already; `resume` mends what is left
+            with contextlib.suppress(*_FAILURES):  # said already; `resume` repairs the rest
                 self._seal(segment)
 
     def _header(self, kind: int, codec: str) -> bytes | None:

@@ -92,7 +92,7 @@ def _send(
     out: OutputContainer,
     stopped: Callable[[float], bool],
 ) -> None:
-    """Each packet when it is due, until told to stop."""
+    """Sends each packet when it is due, until the stop."""
     began = time.monotonic()
     for packet, at in packets:
         if stopped(max(0.0, began + at - time.monotonic())):
@@ -136,8 +136,8 @@ def _start(source: InputContainer, tracks: list[Track], path: Path) -> Fraction:
 def _packets_with_times(packets: Iterable[Packet[Any]]) -> Iterator[Packet[Any]]:
     """The packets that have a time.
 
-    Matroska does not tell when the first frames are decoded if later ones are shown before them; they are reckoned
-    back from the first that is told.
+    Matroska has no decoding times for the first frames if later frames are shown before them. Those times are computed
+    backwards from the first known one.
     """
     waiting: list[Packet[Any]] = []
     for packet in packets:

@@ -151,9 +151,9 @@ def test_a_state_that_was_stored_for_2099_heals_with_the_next_change(seen_by: st
         last_screenshot=far,
         last_seen=far,
     )
-    for number, run_scenario in enumerate(("live", "interrupted", "live"), 2):
-        event = changed(run_scenario, received=1000.0 * number)
+    for number, now in enumerate(("live", "interrupted", "live"), 2):
+        event = changed(now, received=1000.0 * number)
         assert is_news(stored, event)
         stored = with_event(stored, event)
-        assert (stored.state, stored.state_since) == (run_scenario, event.occurred_at)
+        assert (stored.state, stored.state_since) == (now, event.occurred_at)
     assert with_event(stored, some_event(900)).last_screenshot == some_event(900).occurred_at

@@ -327,8 +327,8 @@ def test_what_became_of_each_attempt_is_reported_and_counted() -> None:
         {**dead, "event_id": IDS[3], "reason": "HTTP 400", "attempt": 1},
         {"event": "delivered", "log_level": "debug", "sink": "sink", "events": 0, "attempt": 1},
     ]
-    run_scenario = [line["batch"] for line in log if "batch" in line]
-    assert run_scenario == [batch.id for batch in sink.batches]
+    logged = [line["batch"] for line in log if "batch" in line]
+    assert logged == [batch.id for batch in sink.batches]
 
     def count(outcome: str) -> float | None:
         labels = {"sink": "sink", "outcome": outcome}
