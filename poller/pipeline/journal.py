@@ -277,7 +277,7 @@ class Journal:
         self._to_wipe.append(frame)
 
     def _advance(self) -> None:
-        """Write to the file up to which number all pages are released."""
+        """Advance the number up to which all pages are released, and write it to the file."""
         self._released = min(next(iter(self._live), self._next_number), *self._missing, self._next_number) - 1
         if self._failed is not None:
             self._room.set()
@@ -361,13 +361,13 @@ class Journal:
         pwrite_all(self._fd, encode_head(head), 0)
 
     def _wipe_released(self) -> None:
-        """Overwrite what is released on the disk too: not before, else it would be missed after a power cut."""
+        """Overwrite pages whose release is on the disk. An earlier wipe would look like damage after a power cut."""
         while self._to_wipe and self._to_wipe[0].number <= self._durably_released:
             frame = self._to_wipe.popleft()
             wipe(self._fd, frame.offset, frame.span)
 
     def _make_way(self, new: Frame) -> None:
-        """A released frame in whose place a new one comes must be called released on the disk before."""
+        """Sync the release of a frame before a new frame takes its place."""
         if any(
             frame.offset in _place_of(new) or new.offset in _place_of(frame) for frame in list(self._to_wipe)
         ):
@@ -397,7 +397,7 @@ class Journal:
             raise StorageError(f"journal {self.path}: {error.strerror}") from error
 
     def _contents(self, head: JournalHead | None, trouble: str) -> Contents | None:
-        """Read in what the file holds; a new one is made where there is none, or none that can be read."""
+        """Read the contents of the file. Create a new file if there is none, or if it cannot be read."""
         size, lost = os.fstat(self._fd).st_size, head is None
         if head is None:
             if is_blank(self._fd):
@@ -436,7 +436,7 @@ class Journal:
         self._next_number = max(head.released, self._synced) + 1
 
     def _judge(self, head: JournalHead, contents: Contents, trouble: str, size: int) -> None:
-        """Which pages are missing, and what to say of the file."""
+        """Determine the missing pages, and what to report about the file."""
         first = min(self._live, default=1) if head.released == 0 and head.synced == 0 else head.released + 1
         last = head.synced or (self._synced if trouble else 0)
         last = min(last, first + 2 * head.size // BLOCK)
@@ -466,7 +466,7 @@ class Journal:
         return open_locked(self.path, f"journal {self.path}")
 
     def _create(self) -> None:
-        """Write every byte, so that no later write needs space; the mark goes last."""
+        """Write every byte of a new file, so that no later write needs space. The mark is written last."""
         self._mark = os.urandom(16)
         os.ftruncate(self._fd, 0)
         zeros = bytes(1024 * 1024)
@@ -483,6 +483,6 @@ def _place_of(frame: Frame) -> range:
 
 
 def _ignore(future: "asyncio.Future[None]") -> None:
-    """The next `keep` tells of the same failure."""
+    """Ignore the result: the next `keep` raises the same failure."""
     if not future.cancelled():
         future.exception()

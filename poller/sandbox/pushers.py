@@ -57,14 +57,14 @@ class Pushers:
             self._starting.discard(name)
 
     async def stop(self, stream_id: str, customer: Customer) -> None:
-        """An orderly end of such a push; returns once it is no longer live."""
+        """Ends such a push in good order. Returns when it is no longer live."""
         name = (customer.app_id, stream_id)
         push = self._pushes.get(name)
         await _end(self._take(stream_id, customer))
         await self._wakeup.until(lambda: push is None or self._live.find(*name) is not push)
 
     def unplug(self, stream_id: str, customer: Customer) -> None:
-        """The pusher dies without a word."""
+        """Kills the pusher, so that its push ends without notice."""
         _kill(self._take(stream_id, customer))
 
     async def stop_all(self) -> None:
@@ -98,7 +98,7 @@ class Pushers:
         self._pushes[name] = push
 
     async def _wait_until_live(self, name: tuple[int, str], process: Process) -> LivePush | None:
-        """The push, once it is live; None if the program ends before, or time is over."""
+        """Waits for the push to be live. Returns None if its program ends before, or time is over."""
         live = asyncio.ensure_future(self._wakeup.until(lambda: self._live.find(*name) is not None))
         ended = asyncio.ensure_future(process.wait())
         try:

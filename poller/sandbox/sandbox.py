@@ -210,7 +210,7 @@ class Sandbox:
         recorder.forget(self.recordings, before)
 
     async def _push(self, stack: AsyncExitStack) -> None:
-        """The sandbox's own streams, which are pushed as anybody's are."""
+        """Pushes the sandbox's own streams, over RTMP as any other pusher does."""
         options = self.options
         self.pushers = Pushers(self.live, self.wakeup, url=self.ingest.url, source=self._source)
         stack.push_async_callback(self.pushers.stop_all)
@@ -218,7 +218,7 @@ class Sandbox:
         await asyncio.gather(*(self.pushers.start(name, options.customers[0]) for name in names))
 
     def _source(self, number: int) -> Path:
-        """What the stream of that number shows."""
+        """The video file of the stream with that number."""
         videos = self.options.videos
         if videos:
             return videos[(number - 1) % len(videos)]
@@ -263,7 +263,7 @@ class Sandbox:
 
 
 async def serve(options: Options, stop: asyncio.Event) -> None:
-    """Runs a sandbox until told to stop; one JSON line on stdout says when it is up, and where."""
+    """Runs a sandbox until a signal. One JSON line on stdout gives its addresses when all ports are open."""
     async with Sandbox(options) as sandbox:
         announcement = {**sandbox.endpoints, "directory": str(options.directory)}
         print(json.dumps(announcement), flush=True)  # noqa: T201 - the announced contract

@@ -45,7 +45,7 @@ class Rules:
         return max(number, last), number > last
 
     def tick(self, number: int) -> float:
-        """Its moment: that multiple of the interval (epoch)."""
+        """The moment of a tick: a multiple of the interval, as an epoch."""
         return number * self.interval
 
     def shot(self, stream_id: str, push: int, tick: float, height: int) -> Shot:
@@ -129,7 +129,7 @@ class Screenshots:
             self._busy.discard(push)
 
     def _publish(self, push: LivePush, tick: float, picture: Picture) -> None:
-        """The upload begins and the message is out; the picture can be fetched when the upload is over."""
+        """Begins the upload and enqueues the message. The picture can be fetched when the upload has ended."""
         self.worst = max(self.worst, time.time() - tick)
         shot = self._rules.shot(push.stream_id, push.push, tick, picture.height)
         path = path_of(shot, self._rules.naming)

@@ -59,7 +59,7 @@ class RecordingServer:
             os.close(file)
 
     def _found(self, host: str, path: str) -> Recording | None:
-        """The recording of that place, if it belongs to every customer whom host and path name."""
+        """The recording at a path, if it belongs to every customer that host and path name."""
         named = self._customer_of_host(host)
         if match := _SPEC.fullmatch(path):
             named += [("vod", match[1])] if match[1] else []
@@ -92,7 +92,7 @@ def _place(request: web.BaseRequest) -> tuple[str, str]:
 
 
 async def _send(request: web.BaseRequest, file: int, headers: dict[str, str]) -> web.StreamResponse:
-    """The open file, or what of it the request's headers ask for."""
+    """Sends the open file, or the part of it that the request asks for."""
     about = os.fstat(file)
     served = Served(
         etag=f'"{about.st_mtime_ns:x}-{about.st_size:x}"', modified=int(about.st_mtime), size=about.st_size

@@ -105,7 +105,7 @@ def _paths(settings: Settings) -> Iterator[Contradiction]:
 
 
 def _no_place(path: Path, *, for_folder: bool) -> str:
-    """Why no file, or no folder, can be at a path; empty where one can, and where one may not look."""
+    """The reason why a path cannot hold a file or folder; empty if it can, or if this process may not look."""
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:

@@ -159,7 +159,7 @@ def _read(form: re.Pattern[str], units: dict[str, int] | dict[str, float], text:
 
 @dataclass(frozen=True)
 class Between(AfterValidator):
-    """The check of two bounds, which knows how they are written."""
+    """A check of two bounds, with the written forms of both."""
 
     low: str = ""
     high: str = ""

@@ -20,8 +20,8 @@ SANDBOX = (
     Bug(
         "a push gives way to whoever comes",
         "poller/sandbox/live.py",
-        "if not same or live.wish.quiet() < TAKEN_OVER_AFTER:",
-        "if live.wish.quiet() < TAKEN_OVER_AFTER:",
+        "if not same or live.request.quiet() < TAKEN_OVER_AFTER:",
+        "if live.request.quiet() < TAKEN_OVER_AFTER:",
         ("tests/sandbox/test_live.py::test_a_stranger_takes_no_push_over",),
     ),
     Bug(

@@ -311,7 +311,7 @@ class Peer:
 class Take:
     """A push as it arrived."""
 
-    wish: PublishRequest
+    request: PublishRequest
     close: Callable[[], None]
     pieces: list[Piece] = field(default_factory=list)
     why: list[str] = field(default_factory=list)
@@ -332,22 +332,22 @@ class Takes:
     def __init__(self) -> None:
         self.takes: list[Take] = []
 
-    def publish(self, wish: PublishRequest, close: Callable[[], None]) -> Take:
-        if wish.stream == "forbidden":
+    def publish(self, request: PublishRequest, close: Callable[[], None]) -> Take:
+        if request.stream == "forbidden":
             raise PublishRefused("this name is not for you")
-        if any(take.wish.stream == wish.stream and not take.why for take in self.takes):
+        if any(take.request.stream == request.stream and not take.why for take in self.takes):
             raise PublishRefused("this stream is live already")
-        self.takes.append(Take(wish, close))
+        self.takes.append(Take(request, close))
         return self.takes[-1]
 
     def of(self, stream: str) -> Take:
         """The newest push of that name."""
-        return [take for take in self.takes if take.wish.stream == stream][-1]
+        return [take for take in self.takes if take.request.stream == stream][-1]
 
     async def end_of(self, stream: str) -> str:
         """Waits for the end of that push; why it was."""
         await until(
-            lambda: any(take.wish.stream == stream for take in self.takes) and bool(self.of(stream).why)
+            lambda: any(take.request.stream == stream for take in self.takes) and bool(self.of(stream).why)
         )
         (why,) = self.of(stream).why
         return why

@@ -354,7 +354,7 @@ def test_a_url_that_is_none_is_refused_and_not_repeated(url: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "wish",
+    "options",
     [
         {"callback_pace": -1},
         {"callback_pace": float("inf")},
@@ -363,10 +363,12 @@ def test_a_url_that_is_none_is_refused_and_not_repeated(url: Any) -> None:
         {"callback_limit": 0},
     ],
 )
-def test_an_option_of_callbacks_that_makes_no_sense_is_refused(tmp_path: Path, wish: dict[str, Any]) -> None:
-    (name,) = wish
+def test_an_option_of_callbacks_that_makes_no_sense_is_refused(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    (name,) = options
     with pytest.raises(BadOption, match=name):
-        Options(directory=tmp_path, **wish)
+        Options(directory=tmp_path, **options)
     with pytest.raises(BadOption, match="callback_key"):
         Customer(callback_key=5)  # type: ignore[arg-type]
 

@@ -199,7 +199,7 @@ def test_a_second_publisher_of_a_live_name_is_refused_and_the_first_goes_on(tmp_
 def lost(sandbox: Sandbox) -> bool:
     """Whether the one push has been silent long enough to give way."""
     (push,) = sandbox.live.pushes
-    return push.wish.quiet() >= TAKEN_OVER_AFTER
+    return push.request.quiet() >= TAKEN_OVER_AFTER
 
 
 @pytest.mark.parametrize("keyed", [False, True])
@@ -278,7 +278,7 @@ def test_a_stranger_takes_no_push_over(tmp_path: Path, what: str) -> None:
             if what == "disabled":
                 sandbox.channels.disable(CUSTOMER.app_id, "show")
             if what == "another address":
-                object.__setattr__(push.wish, "peer", "192.0.2.7:5000")
+                object.__setattr__(push.request, "peer", "192.0.2.7:5000")
             assert why in await refused(sandbox, "show", query=query)
             await peer.push(SHOW)
             assert sandbox.live.pushes == [push]
@@ -305,7 +305,7 @@ def test_a_push_is_not_silent_because_the_platforms_own_loop_stood_still(tmp_pat
             own = peer.socket.get_extra_info("socket")
             time.sleep(1.2 * TAKEN_OVER_AFTER)  # noqa: ASYNC251 - the loop stands still
             os.write(own.fileno(), peer.chunks.message(9, 9, SHOW[5].timestamp, SHOW[5].body))
-            assert push.wish.quiet() == 0
+            assert push.request.quiet() == 0
 
     play(tmp_path, scene, silence=60.0)
 

@@ -220,7 +220,7 @@ async def test_after_a_push_another_one_must_follow_in_time(ingest: RtmpServer, 
 
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
-def test_the_stage_can_end_a_push(loop: str) -> None:
+def test_the_handler_can_end_a_push(loop: str) -> None:
     async def kicked(ingest: RtmpServer, takes: Takes) -> None:
         peer = await Peer.publish(ingest.url, "a")
         await peer.push(pieces(2))
@@ -237,11 +237,11 @@ def test_the_stage_can_end_a_push(loop: str) -> None:
 class Hasty(Takes):
     """Ends each push at its second tag, or at once."""
 
-    def publish(self, wish: PublishRequest, close: object) -> Take:
-        take = super().publish(wish, close)  # type: ignore[arg-type]
-        if wish.stream == "at once":
+    def publish(self, request: PublishRequest, close: object) -> Take:
+        take = super().publish(request, close)  # type: ignore[arg-type]
+        if request.stream == "at once":
             take.close()
-        return _Hasty(take.wish, take.close, take.pieces, take.why)
+        return _Hasty(take.request, take.close, take.pieces, take.why)
 
 
 class _Hasty(Take):
@@ -315,7 +315,7 @@ def test_an_address_of_ip_version_6_is_written_in_brackets() -> None:
         async with serve_rtmp("[::1]:0", takes, silence=5) as ingest:
             assert ingest.url.startswith("rtmp://[::1]:")
             await Peer.publish(ingest.url, "a")
-            assert takes.of("a").wish.peer.startswith("::1:")
+            assert takes.of("a").request.peer.startswith("::1:")
 
     try:
         with socket.socket(socket.AF_INET6) as probe:

@@ -233,7 +233,7 @@ def test_every_packet_arrives_and_the_clean_stop_is_noticed(pusher: Pusher, sour
         assert code == 0, said
         assert await takes.end_of("a_b-c@d") == "unpublished"
         take = takes.of("a_b-c@d")
-        assert (take.wish.app, take.wish.query) == ("live", {"txSecret": "0a", "txTime": "5F"})
+        assert (take.request.app, take.request.query) == ("live", {"txSecret": "0a", "txTime": "5F"})
         assert arrived(take) == (source.video, source.audio)
         for kind in (8, 9):
             moments = [at for one, at, _ in take.pieces if one == kind]
@@ -250,7 +250,7 @@ def test_a_name_with_a_hash_sign_arrives_raw_or_escaped(pusher: Pusher, name: st
     async def pushed(ingest: RtmpServer, takes: Takes) -> None:
         code, said = await finished(pusher(source, f"{ingest.url}/{name}", False))
         assert code == 0, said
-        assert [take.wish.stream for take in takes.takes] == ["a#b"]
+        assert [take.request.stream for take in takes.takes] == ["a#b"]
 
     play(pushed)
 

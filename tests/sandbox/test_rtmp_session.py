@@ -155,10 +155,10 @@ def test_names_and_queries_are_read_wherever_the_pusher_put_them(
 ) -> None:
     async def named(ingest: RtmpServer, takes: Takes) -> None:
         await Peer.publish(ingest.url, name, app=app, tc_url=url)
-        wish = takes.takes[0].wish
-        assert (wish.host, wish.app, wish.stream, wish.query) == expected
-        assert wish.peer.startswith("127.0.0.1:")
-        assert "ab" not in repr(wish)
+        request = takes.takes[0].request
+        assert (request.host, request.app, request.stream, request.query) == expected
+        assert request.peer.startswith("127.0.0.1:")
+        assert "ab" not in repr(request)
 
     play(named)
 
@@ -243,7 +243,7 @@ async def test_several_pushes_run_at_once_each_with_its_own_tags(ingest: RtmpSer
         for name, peer in peers.items():
             await peer.push([streams[name][at]])
     await until(lambda: all(len(take.pieces) == 61 for take in takes.takes))
-    assert {take.wish.stream: take.pieces for take in takes.takes} == streams
+    assert {take.request.stream: take.pieces for take in takes.takes} == streams
     assert ingest.connections == 7
 
 

@@ -105,7 +105,7 @@ def _push(push: LivePush, year: Year) -> Body:
     body |= {
         "sequence": push.sequence,
         "node": NODE,
-        "user_ip": mask_address(push.wish.peer),
+        "user_ip": mask_address(push.request.peer),
         "stream_param": _param(push),
     }
     if year != "2016":
@@ -122,12 +122,12 @@ def _stream_fields(stream_id: str) -> Body:
 
 
 def _address(push: LivePush) -> Body:
-    return {"app": push.wish.host, "appname": push.wish.app}
+    return {"app": push.request.host, "appname": push.request.app}
 
 
 def _param(push: LivePush) -> str:
     """The push's query as the pusher wrote it, with its secret: the platform sends the secret too."""
-    parts = (f"{quote(name)}={quote(value)}" for name, value in push.wish.query.items())
+    parts = (f"{quote(name)}={quote(value)}" for name, value in push.request.query.items())
     return "&".join(parts)[:LONGEST]
 
 

@@ -102,7 +102,7 @@ class DeliveryQueue:
         self.customer = customer
         self.url = customer.callback_url
         self.counts = NotificationCounts()
-        self._manner = policy
+        self._policy = policy
         self._post = post
         self._faults = faults
         self._record = record
@@ -145,7 +145,7 @@ class DeliveryQueue:
         notice.task = self._group.create_task(self._deliver(notice, self.url))
         # Not by a `finally` inside: of a task that is cancelled before its first step nothing is run.
         notice.task.add_done_callback(partial(self._forget, notice))
-        if len(self._waiting) > self._manner.limit:
+        if len(self._waiting) > self._policy.limit:
             self._drop()
 
     # ---------------------------------------------------------------- order
@@ -208,8 +208,8 @@ class DeliveryQueue:
         while not await self._attempt(notice, url, wire):
             if notice.attempts > notice.rule.repeats:
                 return None
-            await asyncio.sleep(notice.rule.pause * self._manner.pace)
-            if self._rng.random() < self._manner.fresh:
+            await asyncio.sleep(notice.rule.pause * self._policy.pace)
+            if self._rng.random() < self._policy.fresh:
                 wire = self._encode(notice.body)
         return wire
 

@@ -30,7 +30,7 @@ def page(messages: Sequence[Message], form: Answers, ret: int = 0) -> bytes:
 
 
 def file_list(total: int, rows: Sequence[Row], form: Answers, ret: int = 0) -> bytes:
-    """The text of a Live_Tape_GetFilelist's answer; beyond the last page it still tells the total."""
+    """The text of a Live_Tape_GetFilelist's answer. A page after the last one has the total too."""
     listed = _array([_one(row, form) for row in rows], form)
     output = _rows(_count("all_count", total, form.all_count), "file_list", listed)
     if not total:
@@ -50,7 +50,7 @@ def refusal(ret: int, message: str, form: Answers) -> bytes:
 
 
 def encode(text: bytes, form: Answers) -> bytes:
-    """The text as it goes over the wire."""
+    """The bytes that are sent for a text."""
     if form.encoding == "utf-8-bom":
         text = b"\xef\xbb\xbf" + text
     elif form.encoding == "utf-16":
@@ -67,7 +67,7 @@ def _empty_answer(output: bytes, form: Answers, ret: int) -> bytes:
 
 
 def _count(name: str, number: int, written: str) -> bytes:
-    """A counter and its name; `written` is one of the ways that `Answers` lists."""
+    """A counter and its name. `written` is one of the forms that `Answers` lists."""
     number += 7 if written == "wrong" and number else 0
     return (
         b'"%s":"%d"' % (name.encode(), number)

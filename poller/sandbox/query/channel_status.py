@@ -13,7 +13,7 @@ from poller.sandbox.query.responder import Telling
 
 
 def status_answer(channels: Channels, query: Mapping[str, str], customer: Customer) -> Telling:
-    """What is to be said of the channel asked for, which another customer's looks like none. Raises QueryRefused."""
+    """The answer to Live_Channel_GetStatus. Another customer's channel counts as unknown. Raises QueryRefused."""
     state = channels.status(customer.app_id, read_channel(query))
     return _never_pushed if state is None else partial(status, state)
 

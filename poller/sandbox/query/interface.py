@@ -26,7 +26,7 @@ Operation = Callable[[Mapping[str, str], Customer], Telling]
 
 
 class QueryInterface:
-    """Answers every signed query: proves who asks, minds the pace, and leaves the rest to the interface named."""
+    """Answers signed queries: checks signature and call rate, then calls the named interface."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class QueryInterface:
 
 
 def _count(name: str, queue: Queue) -> int:
-    """Counts the call, also if it is refused then; its number among the customer's calls of that interface."""
+    """Counts a call, even if it is refused later. Returns its number among the customer's calls of that interface."""
     counts = queue.counts
     if name == "Live_Queue_Get":
         return queue.next_poll()

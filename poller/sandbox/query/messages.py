@@ -14,7 +14,7 @@ _is_plain = re.compile(r"[A-Za-z0-9/._~-]*").fullmatch
 
 
 class Said(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What one message says of a picture, before it takes a form. `create_time` is in epoch seconds."""
+    """The facts about a picture in one message, before they are written in a form. `create_time` is an epoch."""
 
     stream_id: str
     path: str
@@ -86,7 +86,7 @@ def write_message(facts: Facts, form: Answers, customer: Customer) -> Message:
 
 
 def facts_of(message: Message) -> Facts:
-    """What was written, without its form."""
+    """The facts in a message, read back from its form."""
     head = _read_head(message.head + b"}")
     return Facts(
         n=head.n,

@@ -18,7 +18,7 @@ from poller.sandbox.query.responder import Responder, before, ret_of
 
 
 class QueueGet:
-    """The destructive read: what it takes is gone, whether or not the answer arrives."""
+    """The destructive read: messages are gone once it has taken them, whether or not the answer arrives."""
 
     def __init__(self, platform: Platform, responder: Responder, faults: Faults, rng: random.Random) -> None:
         self._platform = platform
@@ -27,7 +27,7 @@ class QueueGet:
         self._rng = rng
 
     async def answer(self, request: web.BaseRequest, queue: Queue, *, poll: int) -> web.StreamResponse:
-        """Answers a call whose signature holds, which is the customer's poll of that number. Raises QueryRefused."""
+        """Answers a call with a valid signature. `number` counts the customer's polls. Raises QueryRefused."""
         count = read_count(request.query)
         fault = self._faults.draw()
         if fault is None:
@@ -41,7 +41,7 @@ class QueueGet:
         return await send_broken(request, answer, fault, self._rng)
 
     def _kinds(self, fault: Fault, count: int) -> Sequence[str]:
-        """Which poison goes in: that ordered, else some of all, leaving room for good neighbours."""
+        """The kinds of poison to mix in: the ordered ones, else some of all, with room for good messages."""
         return fault.poison or self._rng.sample(POISONS, min(len(POISONS), max(1, count // 2)))
 
     def _page(self, batch: Sequence[Message], ret: int = 0) -> Response:
@@ -49,7 +49,7 @@ class QueueGet:
 
 
 def _apply_fault(taken: list[Message], fault: Fault, queue: Queue, rng: random.Random) -> list[Message]:
-    """The batch as the fault leaves it."""
+    """The batch after the fault has altered it."""
     if fault.name == "duplicate":
         return [*taken, *rng.sample(taken, max(1, len(taken) // 2))] if taken else taken
     if fault.name == "duplicate_later":

@@ -19,7 +19,7 @@ BID_SCREENSHOTS = "100"
 
 
 class QueryRefused(Exception):
-    """The query is answered with an error. `ret` None: one whose number nobody knows."""
+    """Makes the answer an error. `ret` is None for an error whose number is unknown."""
 
     def __init__(self, message: str, ret: int | None = None) -> None:
         super().__init__(message)
@@ -34,13 +34,13 @@ def signature(key: str, t: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Who:
-    """By which parameters customers may identify themselves, and which customers there are."""
+    """The customers, and the parameters by which they may identify themselves."""
 
     id_params: tuple[str, ...]
     customers: Mapping[str, Customer]
 
     def asks(self, query: Mapping[str, str]) -> Customer:
-        """The customer that the query names; that it is really they is still unproven."""
+        """The customer that the query names. Its signature is not checked here."""
         named = [name for name in self.id_params if name in query]
         word = named[0] if named else self.id_params[0]
         customer = self.customers.get(query.get(word, ""))
@@ -62,7 +62,7 @@ def check_signature(query: Mapping[str, str], customer: Customer, now: float) ->
 
 
 def read_count(query: Mapping[str, str]) -> int:
-    """How many screenshots Live_Queue_Get is asked for. `Param.ncount` is the document's own slip."""
+    """The number of screenshots that a Live_Queue_Get asks for. `Param.ncount` is a slip of the document."""
     if query.get("Param.n.bid") != BID_SCREENSHOTS:
         raise QueryRefused("Param.n.bid is invalid", BAD_PARAMETER)
     text = query.get("Param.n.count", query.get("Param.ncount", "1"))
@@ -70,7 +70,7 @@ def read_count(query: Mapping[str, str]) -> int:
 
 
 def read_channel(query: Mapping[str, str]) -> str:
-    """Which channel is meant. `Param.n.channel_id` is the document's own slip."""
+    """The channel that a query names. `Param.n.channel_id` is a slip of the document."""
     channel_id = query.get("Param.s.channel_id", query.get("Param.n.channel_id", ""))
     if not channel_id:
         raise QueryRefused("Param.s.channel_id is invalid", BAD_PARAMETER)
@@ -109,7 +109,7 @@ def read_file_query(query: Mapping[str, str]) -> Files:
 
 
 def _window(query: Mapping[str, str]) -> tuple[float, float]:
-    """Both ends or none; they lie on one day of Beijing, and so less than 24 hours apart."""
+    """Reads both ends of the time or none. Both lie on one day in Beijing, so less than 24 hours apart."""
     names = ("Param.s.start_time", "Param.s.end_time")
     if not any(name in query for name in names):
         return 0.0, 1e12

@@ -20,7 +20,7 @@ Telling = Callable[[Answers, int], bytes]
 
 
 class Responder:
-    """Says something in the form that is in force, with the platform's clock."""
+    """Makes answers in the current form, dated by the platform's clock."""
 
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
@@ -30,7 +30,7 @@ class Responder:
         return self._platform.form
 
     def answer(self, text: bytes) -> Response:
-        """The text as the whole answer of HTTP."""
+        """The whole HTTP answer for a text."""
         form = self._platform.form
         headers = {"Date": self._platform.clock.date(), "Content-Type": form.content_type}
         if form.gzip:
@@ -45,7 +45,7 @@ class Responder:
     async def tell(
         self, request: web.BaseRequest, telling: Telling, faults: Faults, rng: random.Random
     ) -> web.StreamResponse:
-        """Answers a call that changed nothing, unless something is to go wrong."""
+        """Answers a call that changed nothing, with the fault of this turn, if any."""
         fault = faults.draw()
         if fault is None:
             return await send(request, self.answer(telling(self.form, 0)))
@@ -55,7 +55,7 @@ class Responder:
 
 
 async def before(fault: Fault) -> None:
-    """What the fault does before the call has any effect. Raises QueryRefused."""
+    """Applies the part of a fault that comes before the call has an effect. Raises QueryRefused."""
     if fault.name == "latency":
         await asyncio.sleep(fault.seconds)
     if fault.name == "too_frequent":
@@ -63,5 +63,5 @@ async def before(fault: Fault) -> None:
 
 
 def ret_of(fault: Fault) -> int:
-    """The `ret` that the answer bears although nothing is amiss with it."""
+    """The `ret` of an answer that is otherwise in order."""
     return fault.ret if fault.name == "wrong_ret" else 0

@@ -19,7 +19,7 @@ BATCH = 10_000  # bounds the memory that a million messages need while they are 
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """What to make up.
+    """The number and the kind of messages to make up.
 
     customer: app id; None: the first customer
     streams:  how many streams, which take turns

@@ -20,7 +20,7 @@ NEVER = 2**31 - 1
 
 
 def file_list_answer(recordings: Recordings, query: Mapping[str, str], customer: Customer) -> Telling:
-    """What is to be said of the files asked for. Raises QueryRefused."""
+    """The answer to Live_Tape_GetFilelist. Raises QueryRefused."""
     asked = read_file_query(query)
     total, found = recordings.page(
         customer.app_id,
@@ -44,7 +44,7 @@ def _spec_row(one: Recording, customer: Customer, form: Answers) -> Row:
 
 
 def _later_row(one: Recording, customer: Customer, form: Answers) -> Row:
-    """All that was seen in 2018 (wire-samples.json, file_list_2018), in that order: strings, or null."""
+    """A row as in 2018 (wire-samples.json, file_list_2018), with its order of members: strings or null."""
     return {
         "appid": str(customer.app_id),
         "create_time": date(one.end_time),

@@ -22,7 +22,7 @@ _RUN = 4
 
 
 class _Stream:
-    """One chunk stream: what its last header said, and the message that is being gathered."""
+    """One chunk stream: the values of its last header, and its unfinished message."""
 
     __slots__ = ("body", "delta", "extended", "kind", "left", "length", "message_stream", "timestamp")
 
@@ -56,11 +56,11 @@ class ChunkReader:
 
     @property
     def held(self) -> int:
-        """Bytes that wait for the rest of their message."""
+        """The number of bytes of unfinished messages."""
         return len(self._buffer) + self._unfinished
 
     def feed(self, data: bytes) -> Iterator[Message]:
-        """The messages that these bytes complete, in order; to be exhausted before more is fed.
+        """The messages that these bytes complete, in order. Exhaust the iterator before the next `feed`.
 
         Raises Malformed, after which nothing more may be fed. A message is yielded before the bytes behind it are
         looked at, so that `limit` may be changed in between.
@@ -83,7 +83,7 @@ class ChunkReader:
         self._at = 0
 
     def _chunk(self) -> _Stream | None:
-        """Takes the next chunk, or several of one message; None if it is not all there."""
+        """Reads the next chunk, or several chunks of one message; None while a chunk is incomplete."""
         buffer, at = self._buffer, self._at
         if at >= len(buffer):
             return None
@@ -114,7 +114,7 @@ class ChunkReader:
         return self._streams.setdefault(number, _Stream())
 
     def _begin_message(self, stream: _Stream, form: int, place: int) -> _Stream | None:
-        """A message's first chunk. Nothing is changed before all of it is there."""
+        """Reads the first chunk of a message. The state changes only when the chunk is complete."""
         buffer = self._buffer
         header = buffer[place : place + _HEADER[form]]
         place += _HEADER[form]
@@ -157,7 +157,7 @@ class ChunkReader:
         return place + 4 if extended.startswith(seen) else place
 
     def _take_payload(self, stream: _Stream, place: int) -> _Stream | None:
-        """A chunk's payload, if it is all there."""
+        """Reads the payload of a chunk, if it is complete."""
         count = min(stream.left, self._size)
         if place + count > len(self._buffer):
             self._needed = 1 if stream.extended else place + count - self._at

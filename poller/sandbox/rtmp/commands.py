@@ -38,18 +38,18 @@ class Command:
     arguments: tuple[Value, ...]
 
     def text(self, place: int) -> str:
-        """The argument of that place, or an empty string if it is none."""
+        """The argument at an index as text; empty if it is no text."""
         value = self.arguments[place] if place < len(self.arguments) else None
         return value if isinstance(value, str) else ""
 
     def number(self, place: int) -> int:
-        """The argument of that place as a whole number, or 0 if it is none."""
+        """The argument at an index as a whole number; 0 if it is no number."""
         value = self.arguments[place] if place < len(self.arguments) else None
         return int(value) if isinstance(value, float) and abs(value) < 1 << 32 else 0
 
 
 def parse_command(body: bytes) -> Command:
-    """Raises Malformed."""
+    """Parses a command. Raises Malformed."""
     match decode(body):
         case [str(name), float(transaction), *rest]:
             subject = rest[0] if rest and isinstance(rest[0], dict) else {}
@@ -70,18 +70,18 @@ def connect_result(transaction: float) -> bytes:
 
 
 def result(transaction: float, value: int | None = None) -> bytes:
-    """A call succeeded. Nobody waits for an answer to transaction 0."""
+    """The answer to a call that succeeded. Transaction 0 gets none."""
     return _call("_result", transaction, None, value) if transaction else b""
 
 
 def error_result(transaction: float, description: str) -> bytes:
-    """A call did not."""
+    """The answer to a call that failed."""
     about = _about("error", "NetConnection.Call.Failed", description)
     return _call("_error", transaction, None, about) if transaction else b""
 
 
 def publish_start(stream: int) -> bytes:
-    """The publishing on that message stream begins."""
+    """The message that publishing on a message stream begins."""
     begin = split_into_chunks(_CONTROL_CHANNEL, USER_CONTROL, 0, struct.pack(">HI", 0, stream))
     return begin + status(stream, "status", "NetStream.Publish.Start", "Publishing.")
 
@@ -93,7 +93,7 @@ def status(stream: int, level: str, code: str, description: str) -> bytes:
 
 
 def acknowledgement(count: int) -> bytes:
-    """So many bytes came in; counts modulo 2^32."""
+    """The acknowledgement of received bytes. Their number counts modulo 2^32."""
     return split_into_chunks(_CONTROL_CHANNEL, ACKNOWLEDGEMENT, 0, struct.pack(">I", count & 0xFFFFFFFF))
 
 
@@ -107,9 +107,9 @@ def pong(body: bytes) -> bytes:
 def publish_request(
     subject: Mapping[str, Value], name: str, peer: str, quiet: Callable[[], float]
 ) -> PublishRequest:
-    """What is wished by `connect` with that object and `publish` of that name.
+    """The request of a pusher: the object of its `connect`, and the name in its `publish`.
 
-    Where the name has no query, one that the pusher put behind the application counts.
+    If the name has no query, a query after the application counts.
     """
     app, _, app_query = _text(subject, "app").partition("?")
     stream, _, query = name.partition("?")
@@ -125,7 +125,7 @@ def publish_request(
 
 
 def parameters(query: str) -> dict[str, str]:
-    """A query's parameters, percent-decoded; the first of a name counts, and a plus sign is one."""
+    """A query's parameters, percent-decoded. The first of each name counts. A plus sign stays a plus sign."""
     found: dict[str, str] = {}
     for part in query.split("&"):
         name, _, value = part.partition("=")

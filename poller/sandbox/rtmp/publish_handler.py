@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 class PublishRefused(Exception):
-    """This push is not let in; the text is told to the pusher (never a secret)."""
+    """Refuses a push. The pusher gets the text, which holds no secret."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class PublishRequest:
 
     @property
     def address(self) -> str:
-        """The pusher's, without its port."""
+        """The address of the pusher, without its port."""
         return self.peer.rpartition(":")[0]
 
     def __repr__(self) -> str:
@@ -45,14 +45,14 @@ class Push(Protocol):
     def end(self, why: str) -> None:
         """The push is over: `unpublished`, `closed`, `reset`, `silent`, `broken`, `kicked`, `stopped`.
 
-        Called once, also where the stage itself has ended the push.
+        Called once, even if the handler itself has ended the push.
         """
 
 
 class PublishHandler(Protocol):
-    """Who decides on pushes."""
+    """Decides whether a push is accepted."""
 
-    def publish(self, wish: PublishRequest, close: Callable[[], None]) -> Push:
+    def publish(self, request: PublishRequest, close: Callable[[], None]) -> Push:
         """Lets a push begin. Raises PublishRefused: a name that is live already, a wrong secret, a bad name.
 
         `close()`, called from the event loop at any time, drops the pusher's connection: no tag follows, and a turn

@@ -44,7 +44,7 @@ class Session:
 
     def __init__(
         self,
-        stage: PublishHandler,
+        handler: PublishHandler,
         peer: str,
         *,
         send: Callable[[bytes], None],
@@ -56,7 +56,7 @@ class Session:
         """Whether everything that still comes is ignored."""
         self.window = commands.WINDOW_SIZE
         """Bytes after which the pusher wants an acknowledgement."""
-        self._stage = stage
+        self._handler = handler
         self._peer = peer
         self._send = send
         self._leave = leave
@@ -74,16 +74,16 @@ class Session:
 
     @property
     def live(self) -> bool:
-        """Whether a push is going on."""
+        """Whether a push is live on this connection."""
         return self._push is not None
 
     @property
     def held(self) -> int:
-        """Bytes that wait for the rest of their message."""
+        """The number of bytes of unfinished messages."""
         return self._reader.held
 
     def feed(self, data: bytes) -> int:
-        """How many messages these bytes completed. Raises Malformed."""
+        """Takes bytes; returns the number of messages that they completed. Raises Malformed."""
         count = 0
         for message in self._reader.feed(data):
             if self.over:
@@ -93,7 +93,7 @@ class Session:
         return count
 
     def end(self, why: str) -> None:
-        """The push, if there is one, is over."""
+        """Ends the push, if there is one."""
         push, self._push = self._push, None
         self._turn += 1
         if push is not None:
@@ -155,9 +155,9 @@ class Session:
             )
             return
         self._turn += 1
-        wish = commands.publish_request(self._subject or {}, call.text(0), self._peer, self._quiet)
+        request = commands.publish_request(self._subject or {}, call.text(0), self._peer, self._quiet)
         try:
-            push = self._stage.publish(wish, functools.partial(self._kick, self._turn))
+            push = self._handler.publish(request, functools.partial(self._kick, self._turn))
         except PublishRefused as error:
             self._refuse(_bad_name(stream, str(error)))
             return
@@ -166,7 +166,7 @@ class Session:
         self._send(commands.publish_start(stream))
 
     def _unpublish(self, call: Command, stream: int) -> None:
-        """The three ways of saying so; deleteStream and closeStream name the stream."""
+        """Handles the three calls that end a push. deleteStream and closeStream name the stream."""
         named = {"FCUnpublish": self._stream, "closeStream": stream, "deleteStream": call.number(0)}[
             call.name
         ]
@@ -176,7 +176,7 @@ class Session:
             self._send(commands.status(named, "status", "NetStream.Unpublish.Success", "Unpublished."))
 
     def _answer(self, call: Command, stream: int) -> None:
-        """What neither begins nor ends a push."""
+        """Answers calls that neither begin nor end a push."""
         match call.name:
             case "releaseStream" | "FCPublish" | "_checkbw" | "checkBandwidth":
                 self._send(commands.result(call.transaction))
@@ -195,7 +195,7 @@ class Session:
         self._leave(reply)
 
     def _kick(self, turn: int) -> None:
-        """The stage wants the push of that turn to end; one that is over already is not meant."""
+        """Ends the push of that turn for the handler. A push that has ended already is left alone."""
         if turn == self._turn:
             self.over = True
             self._drop("kicked")
