@@ -16,7 +16,8 @@ from yarl import URL
 from poller.core.errors import BadConfiguration, Gone, Rejected, SinkError, TryLater
 from poller.core.model import Batch
 from poller.core.ports import Sink
-from poller.runtime.http_client import ConnectionLost, Poster, Route, Unreachable, client_context
+from poller.runtime.http_client import Route, Unreachable, client_context
+from poller.runtime.http_poster import ConnectionLost, Poster
 from poller.runtime.outbound import USER_AGENT, AddressGuard, literal_address, ssl_context, wait_seconds
 from poller.runtime.resolver import Resolver
 from poller.settings import (

@@ -17,7 +17,8 @@ import pytest
 from poller.cli.common import Exit
 from poller.daemon.components import GRACE
 from poller.operations.health import SILENT_FOR
-from poller.pipeline.intake import BEAT, LONGEST_FAILURE_DELAY
+from poller.pipeline.intake import BEAT
+from poller.pipeline.pace import LONGEST_FAILURE_DELAY
 from poller.qcloud.wire.client import Deadlines
 
 from ..integration.sinks.download.shots import jpeg

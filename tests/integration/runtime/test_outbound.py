@@ -15,7 +15,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from yarl import URL
 
-from poller.runtime.http_client import ConnectionLost, Poster, Route, Unreachable, client_context, reason
+from poller.runtime.http_client import Route, Unreachable, client_context, reason
+from poller.runtime.http_poster import ConnectionLost, Poster
 from poller.runtime.outbound import AddressGuard, AddressRefused
 from poller.runtime.resolver import AddrInfo, Resolver
 from poller.sinks.download.handle import BadUrl, TransferFailed

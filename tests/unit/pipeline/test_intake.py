@@ -11,8 +11,9 @@ import pytest
 from poller.core.errors import StorageError, StorageFull
 from poller.core.model import ParsedPage, PollOutcome, RawPage
 from poller.core.spool import SpoolAdmin
-from poller.pipeline.intake import Intake, Pace, next_pace
+from poller.pipeline.intake import Intake
 from poller.pipeline.journal import Journal
+from poller.pipeline.pace import Pace, next_pace
 from poller.runtime.clock import Clock
 from poller.runtime.metrics import Metrics
 from poller.testing import START, anything, some_event, some_reading
