@@ -14,7 +14,7 @@ HTTP = (
     ),
     Bug(
         "where lengths conflict the first one counts",
-        "poller/runtime/http_answer.py",
+        "poller/runtime/http_head.py",
         "    if len(known) > 1:\n",
         "    if not known:\n",
         (FORM, ODD + "test_with_lengths_that_conflict_every_byte_until_the_close_is_kept"),

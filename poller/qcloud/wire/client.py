@@ -19,8 +19,9 @@ from yarl import URL
 from poller.core.errors import NotSent
 from poller.core.model import RawPage
 from poller.qcloud.wire.replies import is_complete
-from poller.runtime.http_answer import AnswerReader, Delimiter, Received
+from poller.runtime.http_answer import AnswerReader, Received
 from poller.runtime.http_client import Connection, HttpRequest, Route, Unreachable, client_context
+from poller.runtime.http_head import Delimiter
 from poller.runtime.outbound import AddressGuard
 from poller.runtime.resolver import Resolver
 

@@ -7,7 +7,7 @@ explains. A correction that leads to a refusal is dropped, and tried again only 
 
 import msgspec
 
-from poller.runtime.http_answer import read_date
+from poller.runtime.http_head import read_date
 
 NOTICEABLE = 5.0
 CALM = 2.5
