@@ -9,6 +9,8 @@ import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
+from tests import lives
+
 TESTS = Path(__file__).parent
 SLOW = ("scenario", "service", "power")
 """Folders of tests that start a daemon each."""
@@ -59,6 +61,10 @@ def _dealt(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
         dealt += [*own, *quick[:rest]]
         del quick[:rest]
     return dealt + quick
+
+
+def pytest_sessionfinish() -> None:
+    lives.end()
 
 
 @pytest.fixture(scope="session")
