@@ -31,8 +31,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Two workers a core: most of a scenario is waiting, for syncs, for retries and for other processes."""
-    return 2 * len(os.sched_getaffinity(0))
+    """Five workers for two cores: most of a scenario is waiting, for syncs, for retries and for other processes."""
+    return max(2, 5 * len(os.sched_getaffinity(0)) // 2)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
