@@ -201,9 +201,14 @@ async def _tunnel(connection: Connection, url: URL, proxy: URL) -> None:
         )
 
 
-def client_context(context: ssl.SSLContext | None) -> ssl.SSLContext:
-    """The TLS context for HTTP/1.1: the one that was given, or the system's."""
-    context = context or ssl.create_default_context()
+def client_context(context: ssl.SSLContext | None, url: URL, proxy: URL | None = None) -> ssl.SSLContext:
+    """The TLS context for HTTP/1.1: the one that was given, or the system's.
+
+    Reading the system's authorities takes time and memory. Where neither URL is https, the context trusts nobody.
+    """
+    if context is None:
+        secure = "https" in {url.scheme, proxy.scheme if proxy else ""}
+        context = ssl.create_default_context() if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.set_alpn_protocols(["http/1.1"])
     return context
 

@@ -155,13 +155,14 @@ class Webhook(Sink):
         except OSError as error:
             text = f"sinks.{self.name}.tls: not usable PEM files, or an encrypted key ({error.strerror})"
             raise BadConfiguration([text]) from None
+        url, proxy = URL(settings.url), None if settings.proxy is None else URL(settings.proxy)
         route = Route(
             resolver=Resolver(),
             guard=AddressGuard(settings.allow_cidr),
-            tls=client_context(context),
-            proxy=None if settings.proxy is None else URL(settings.proxy),
+            tls=client_context(context, url, proxy),
+            proxy=proxy,
         )
-        self._poster = Poster(URL(settings.url), route, limit=settings.concurrency)
+        self._poster = Poster(url, route, limit=settings.concurrency)
         return self
 
     async def __aexit__(

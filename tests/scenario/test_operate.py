@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests import commands
+from tests import commands, lives
 from tests.commands import Ended
 
 from .environment import Environment, environment, until
@@ -150,17 +150,15 @@ def test_a_daemon_killed_in_the_middle_of_a_retry_has_lost_no_letter(tmp_path: P
         )  # so that what is owed stays owed, and nobody waits for a second attempt afterwards
         for _ in range(kills):
             process = daemon.run()
-            retry = subprocess.Popen(
-                [sys.executable, "-m", "poller", "dead", "retry", "--all", "-c", str(daemon.config)],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-            )
+            words, said = ["dead", "retry", "--all", "-c", str(daemon.config)], tmp_path / "said"
+            with said.open("wb") as file:
+                retry = lives.start(words, cwd=tmp_path, stdout=file, stderr=file)
             begun = rng.random() < 0.8
             until(lambda p=process, b=begun: not b or p.metric("dead_letters", sink="hook") < MANY)  # type: ignore[misc]
             time.sleep(rng.uniform(0.0, 0.01))
             assert process.kill() == -signal.SIGKILL
-            _, said = retry.communicate(timeout=60)
-            assert b"Traceback" not in said
+            retry.wait(60)
+            assert "Traceback" not in said.read_text()
             books = daemon.books()
             dead, waiting = books.dead.get("hook", set()), books.waiting
             assert len(dead | waiting) == MANY, "a letter is gone"

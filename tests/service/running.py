@@ -6,8 +6,6 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -21,6 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from poller.spools.sqlite import SqliteSpool
+from tests import lives
 
 PATIENCE: Final = 60.0
 """Seconds for what happens at once on a machine that has nothing else to do."""
@@ -205,17 +204,21 @@ def write_config(folder: Path, endpoint: str, **source: str) -> Path:
 class Process:
     """A daemon that was started, with its output."""
 
-    def __init__(self, config: Path, *before: str, command: str = "run", **environ: str) -> None:
+    def __init__(
+        self, config: Path, *before: str, command: str = "run", forked: bool = True, **environ: str
+    ) -> None:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("NOTIFY_", "WATCHDOG_"))}
         self.stderr_file = config.with_name(f"stderr-{time.monotonic_ns()}")
         self.stdout_file = self.stderr_file.with_name(self.stderr_file.name.replace("err", "out"))
         with self.stderr_file.open("wb") as stderr, self.stdout_file.open("wb") as stdout:
-            self.child = subprocess.Popen(
-                [*before, sys.executable, "-m", "poller", command, "-c", str(config)],
+            self.child = lives.start(
+                [command, "-c", str(config)],
+                before=before,
+                cwd=Path.cwd(),
+                environ={**kept, **environ},
                 stdout=stdout,
                 stderr=stderr,
-                stdin=subprocess.DEVNULL,
-                env={**kept, **environ},
+                forked=forked,
             )
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
@@ -243,9 +246,9 @@ class Process:
 
 
 @contextmanager
-def daemon(config: Path, *before: str, **environ: str) -> Iterator[Process]:
+def daemon(config: Path, *before: str, forked: bool = True, **environ: str) -> Iterator[Process]:
     """A daemon; killed at the end if it still runs."""
-    process = Process(config, *before, **environ)
+    process = Process(config, *before, forked=forked, **environ)
     try:
         yield process
     finally:

@@ -221,7 +221,9 @@ def test_every_system_call_of_the_daemon_is_one_that_the_unit_allows(tmp_path: P
         }
         config.write_text(json.dumps(content))
         environ = {"NOTIFY_SOCKET": service_manager.address, "WATCHDOG_USEC": "1000000"}
-        with daemon(config, tool("strace"), "-f", "-qq", "-o", str(trace), **environ) as process:
+        with daemon(
+            config, tool("strace"), "-f", "-qq", "-o", str(trace), forked=False, **environ
+        ) as process:
             until(lambda: process.stdout.count("\n") >= 6 and platform.posts >= 6)
             until(lambda: any(pictures.rglob("s*.jpg")))
             tracer = process.child.pid

@@ -98,7 +98,10 @@ class Client:
 
     async def __aenter__(self) -> Self:
         self._route = Route(
-            resolver=Resolver(), tls=client_context(self._tls), guard=self._guard, proxy=self._proxy
+            resolver=Resolver(),
+            tls=client_context(self._tls, self._endpoint, self._proxy),
+            guard=self._guard,
+            proxy=self._proxy,
         )
         return self
 
