@@ -83,16 +83,15 @@ RECORDING: Final = Kind(
         "file_size": Field(NUMBER_OR_NULL, "its size in bytes"),
     },
     {
-        "channel_id": "3891_@v_tls#3pfnm5fw35qt",
-        "end_time": 1471256054,
         "event_type": 100,
-        "file_format": "flv",
+        "stream_id": "room-7",
+        "video_id": "200024424_2f1c7a",
         "file_id": "16093425727657168197",
+        "video_url": "http://200024424.vod.myqcloud.com/200024424_2f1c7a.f0.flv",
+        "file_format": "flv",
         "file_size": 130938971,
-        "start_time": 1471254513,
-        "stream_id": "3891_@v_tls#3pfnm5fw35qt",
-        "video_id": "200024424_a62017f6489748df9ee439360a8cc32c",
-        "video_url": "http://200024424.vod.myqcloud.com/200024424_a62017f6489748df9ee439360a8cc32c.f0.flv",
+        "start_time": 1471850187,
+        "end_time": 1471851987,
     },
 )
 

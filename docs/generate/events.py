@@ -47,7 +47,7 @@ def _envelope() -> list[tuple[str, str]]:
         (code("type"), f"`{TYPE_PREFIX}` and the kind"),
         (code("subject"), "the stream's id, without control characters; null where there is none"),
         (code("time"), "when it happened; `received_at` where nothing says"),
-        (code("data"), "what is told below"),
+        (code("data"), "the fields listed below"),
     ]
 
 

@@ -12,7 +12,7 @@ from poller.cli.common import Command, Config, Doubts, Exit, Group, duration, in
 from poller.cli.look import events, find, latest, streams, tap
 from poller.cli.operate import dead, pause, quarantine, reload, resume, status
 from poller.cli.replay import replay, replays
-from poller.cli.sandbox import sandbox, seconds, the_platform
+from poller.cli.sandbox import import_sandbox, sandbox, seconds
 from poller.cli.spool import spool
 from poller.cli.top import top
 from poller.cli.trace import trace
@@ -258,7 +258,7 @@ def demo(
 
     The demo starts the sandbox and the daemon, pushes live streams over RTMP and prints what arrives.
     """
-    the_platform()
+    import_sandbox()
     from poller.cli import demo as parts
 
     shown = parts.Demo(

@@ -53,13 +53,13 @@ def list_rows(stop: Stop, config: Path, asked: "Request", json: bool, columns: S
     rows = _rows(stop, config, asked)
     found = _print_json(rows) if json else _print_table(list(rows), columns)
     if not found:
-        typer.echo(_nothing(asked), err=True)
+        typer.echo(_no_rows_message(asked), err=True)
 
 
 def show_rows(stop: Stop, config: Path, asked: "Request", json: bool) -> None:
     """Print every field of each row; exit 1 if there is no row."""
     rows = _rows(stop, config, asked)
-    _end(_print_json(rows) if json else _print_fields(rows), _nothing(asked))
+    _end(_print_json(rows) if json else _print_fields(rows), _no_rows_message(asked))
 
 
 def act(stop: Stop, config: Path, asked: "Request", json: bool, counted: str | None = None) -> None:
@@ -67,7 +67,7 @@ def act(stop: Stop, config: Path, asked: "Request", json: bool, counted: str | N
     rows = list(_rows(stop, config, asked))
     _print_json(iter(rows)) if json else _print_fields(iter(rows))
     left = any(row.get("left") for row in rows)
-    why = "nothing could be done: see why" if left else _nothing(asked)
+    why = "nothing could be done: see why" if left else _no_rows_message(asked)
     _end(all(row.get(counted, 1) for row in rows) if counted else True, why)
 
 
@@ -143,7 +143,7 @@ def _print_fields(rows: Iterator["Row"]) -> bool:
     return found
 
 
-def _nothing(asked: "Request") -> str:
+def _no_rows_message(asked: "Request") -> str:
     """The message for an answer without rows."""
     if asked.verb.value.startswith("replay"):
         return "no replays"
@@ -164,7 +164,7 @@ def answered(stop: Stop, config: Path, asked: "Request") -> list["Row"]:
     """The rows of the answer, for a command that goes on after a failure. Raises `PollerError` or `OSError`."""
     settings = stored_of(config)
     stop.give_back()
-    return list(_asked(settings, asked))
+    return list(_ask(settings, asked))
 
 
 def fetch_rows(stop: Stop, config: Path, asked: "Request") -> Iterator["Row"]:
@@ -176,12 +176,12 @@ def _rows(stop: Stop, config: Path, asked: "Request") -> Iterator["Row"]:
     settings = settings_of(config) if asked.verb.value == "reload" else stored_of(config)
     stop.give_back()  # a signal may end the command at any time: each step is durable on its own
     try:
-        yield from _asked(settings, asked)
+        yield from _ask(settings, asked)
     except (PollerError, OSError) as error:
         fail(f"poller: {error}", code_of(error))
 
 
-def _asked(settings: "Settings", asked: "Request") -> Iterator["Row"]:
+def _ask(settings: "Settings", asked: "Request") -> Iterator["Row"]:
     from poller.control import ask
 
     return ask_either(

@@ -108,12 +108,12 @@ def _objects(value: Any) -> list[dict[str, Any]]:
 def safe(text: str) -> str:
     """The same JSON, with every character that could control a terminal as a `\\u` escape."""
     return "".join(
-        character if character in "\n\t" or unicodedata.category(character)[0] != "C" else _escaped(character)
+        character if character in "\n\t" or unicodedata.category(character)[0] != "C" else _escape(character)
         for character in text
     )
 
 
-def _escaped(character: str) -> str:
+def _escape(character: str) -> str:
     units = character.encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[i : i + 2].hex()}" for i in range(0, len(units), 2))
 

@@ -51,7 +51,7 @@ def with_event(stream: Stream | None, event: Event, number: int) -> Stream:
         at = event.received_at
         stream = Stream(account=event.account, stream_id=event.stream_id, first_seen=at, last_seen=at)
     if event.kind == "screenshot":
-        return _pictured(stream, event, number)
+        return _with_screenshot(stream, event, number)
     seen = max(_still_believed(stream.last_seen, event) or event.received_at, event.received_at)
     changes: dict[str, object] = {"last_seen": seen}
     if event.kind == "recording":
@@ -96,7 +96,7 @@ def _still_believed(known: datetime | None, event: Event) -> datetime | None:
     return known if known is None or known <= event.received_at + AHEAD else None
 
 
-def _pictured(stream: Stream, event: Event, number: int | None) -> Stream:
+def _with_screenshot(stream: Stream, event: Event, number: int | None) -> Stream:
     """The same for a screenshot; written for speed, because nearly every event is one."""
     seen, taken_at = event.received_at, event.occurred_at
     last, last_seen = stream.last_screenshot, stream.last_seen
@@ -166,7 +166,7 @@ class Catalogue:
         if event.kind == "channel" and not is_news(known, event):
             return False
         if known is not None and event.kind == "screenshot":
-            self._draft[key] = _pictured(known, event, number)
+            self._draft[key] = _with_screenshot(known, event, number)
         elif known is not None or len(self._streams) + len(self._draft) < MOST:
             self._draft[key] = with_event(known, event, number)
         return True

@@ -189,7 +189,7 @@ class Components:
         intake = source.part
         source.begin(
             self._group,
-            intake.run(self._journal.left_over(name)) if isinstance(intake, Intake) else intake.run(),
+            intake.run(self._journal.take_leftovers(name)) if isinstance(intake, Intake) else intake.run(),
         )
 
     def begin_sink(self, name: str) -> None:
@@ -198,24 +198,24 @@ class Components:
         self.sinks[name].begin(self._group, self.sinks[name].part.run())
 
     def stop(self) -> None:
-        """Stop polling, taking pushes and claiming batches. `sources_ended` and `sinks_ended` wait for the rest."""
+        """Stop polling, taking pushes and claiming batches. `wait_for_sources` and `wait_for_sinks` see the end."""
         for source in self.sources.values():
             source.part.stop()
         for sink in self.sinks.values():
             sink.part.stop()
 
-    async def sources_ended(self, names: Iterable[str] | None = None) -> None:
+    async def wait_for_sources(self, names: Iterable[str] | None = None) -> None:
         """Wait until the stopped intakes of these sources, or of all, have ended. Polls in flight are not cut short."""
-        await _ended(_tasks(self.sources, names))
+        await _wait_for(_tasks(self.sources, names))
 
-    async def sinks_ended(self, hurry: Awaitable[None], names: Iterable[str] | None = None) -> None:
+    async def wait_for_sinks(self, hurry: Awaitable[None], names: Iterable[str] | None = None) -> None:
         """Wait until the stopped couriers of these sinks, or of all, have ended.
 
         Deliveries in progress are cancelled after `GRACE`, or as soon as `hurry` returns.
         """
         tasks = _tasks(self.sinks, names)
         hurried = asyncio.ensure_future(hurry)
-        ended = asyncio.ensure_future(_ended(tasks))
+        ended = asyncio.ensure_future(_wait_for(tasks))
         await asyncio.wait({hurried, ended}, timeout=GRACE, return_when=asyncio.FIRST_COMPLETED)
         hurried.cancel()
         for task in tasks:
@@ -228,7 +228,7 @@ class Components:
         """Stop these sources and leave them."""
         for name in names:
             self.sources[name].part.stop()
-        await self.sources_ended(names)
+        await self.wait_for_sources(names)
         for name in names:
             await self.sources.pop(name).close()
             self.forget_source(name)
@@ -241,7 +241,7 @@ class Components:
         """Stop these sinks and leave them. Batches that were cancelled are pending again when the sink is opened."""
         for name in names:
             self.sinks[name].part.stop()
-        await self.sinks_ended(asyncio.get_running_loop().create_future(), names)
+        await self.wait_for_sinks(asyncio.get_running_loop().create_future(), names)
         for name in names:
             await self.sinks.pop(name).close()
 
@@ -261,7 +261,7 @@ def _tasks(
     ]
 
 
-async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:
+async def _wait_for(tasks: Sequence[asyncio.Task[None]]) -> None:
     if tasks:
         await asyncio.wait(tasks)
 

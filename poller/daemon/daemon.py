@@ -114,7 +114,9 @@ class Daemon:
             await self.components.open_source(name, source)
         if settings.admin is not None:
             await self._open_admin(stack)
-        await stack.enter_async_context(ControlServer(control_path(settings), self._asked, self._tapped))
+        await stack.enter_async_context(
+            ControlServer(control_path(settings), self._answer_request, self._tapped)
+        )
 
     def _report_damage(self) -> None:
         if isinstance(self.spool, BeginsAnew) and (damage := self.spool.damage) is not None:
@@ -134,7 +136,7 @@ class Daemon:
             log.error("spool_damaged", reason=self.spool.lost, count=self.spool.commits_lost)
         kept_as = self.spool.kept_as if isinstance(self.spool, NoticesLoss) else None
         anew = isinstance(self.spool, BeginsAnew) and self.spool.damage is not None  # told already
-        found = recovery.found_damage(self.journal, None if anew else kept_as)
+        found = recovery.describe_damage(self.journal, None if anew else kept_as)
         if found is not None:
             detail, pages = found
             self.losses.add("journal", detail, count=pages, damaged=True)
@@ -154,7 +156,7 @@ class Daemon:
         )
         log.info("admin_listens", host=where.host, port=listener.port)
 
-    def _asked(self, request: Request) -> AsyncGenerator[Row | None, None]:
+    def _answer_request(self, request: Request) -> AsyncGenerator[Row | None, None]:
         return control.answer(self._context(), request)
 
     def _tapped(self, request: Request) -> AsyncGenerator[bytes, None]:
@@ -187,7 +189,7 @@ class Daemon:
         found = await health.examine(self._context())
         self._pace.sample(await self.spool.tallies(), found.backlogs)
         self._set_gauges(found)
-        self.metrics.count_dropped_lines(stderr.dropped())
+        self.metrics.count_dropped_lines(stderr.dropped_lines())
         self.metrics.spool_bytes.set(await self.spool.size())
         return found
 
@@ -262,12 +264,12 @@ class Daemon:
 
         async with asyncio.TaskGroup() as group:
             await self._run(group, drained, stop, pushed=False)
-        left = await self._left_undone(done, stop.count > 0, timeout)
+        left = await self._unfinished_work(done, stop.count > 0, timeout)
         if left:
             log.error("drain_failed", reason="; ".join(left))
         return not left
 
-    async def _left_undone(self, done: bool, stopped: bool, timeout: float) -> list[str]:
+    async def _unfinished_work(self, done: bool, stopped: bool, timeout: float) -> list[str]:
         """What is left after a drain, and why, in one line each; empty if nothing is left."""
         left = []
         if not done:
@@ -297,7 +299,7 @@ class Daemon:
         *,
         pushed: bool = True,
     ) -> None:
-        left_over = self.journal.left_over_count
+        left_over = self.journal.leftover_count
         self._group = group
         self.components.begin(group, pushed=pushed)
         keeping = (
@@ -335,8 +337,8 @@ class Daemon:
             self.components.stop()
         for keeper in keepers:
             keeper.cancel()
-        await self.components.sinks_ended(stop.second())
-        await self.components.sources_ended()
+        await self.components.wait_for_sinks(stop.second())
+        await self.components.wait_for_sources()
         log.info("stopped")
 
     async def _adopt_pages(self) -> None:
@@ -359,10 +361,10 @@ class Daemon:
                 await intake.emptied.wait()
         for intake in self.components.intakes:
             intake.stop()
-        await self.components.sources_ended()  # another lane may still have an uncommitted page
+        await self.components.wait_for_sources()  # another lane may still have an uncommitted page
         while True:
             self.components.settled.clear()
-            if not await self._any_owed() and not self.journal.bytes_held:
+            if not await self._has_pending() and not self.journal.bytes_held:
                 return
             try:
                 async with asyncio.timeout(1.0):  # passing events that no sink wants does not set `settled`
@@ -373,10 +375,10 @@ class Daemon:
     async def _watch_storage(self, stop: Stop) -> None:
         parts: tuple[object, ...] = (self.spool, self.journal)
         placed = [part for part in parts if isinstance(part, Placed)]
-        self._displaced = await self._watch.run(placed, self._any_owed)
+        self._displaced = await self._watch.run(placed, self._has_pending)
         stop.now()
 
-    async def _any_owed(self) -> bool:
+    async def _has_pending(self) -> bool:
         return any((await self._backlogs()).values())
 
     async def _backlogs(self) -> dict[str, int]:
@@ -389,7 +391,7 @@ class Daemon:
     async def _keep_house(self) -> None:
         while True:
             try:
-                while self._pruned(await self.spool.prune()):
+                while self._report_pruned(await self.spool.prune()):
                     await asyncio.sleep(0.05)  # let other writers commit between two steps
             except StorageFull as error:
                 log.warning("pruning_failed", reason=str(error))
@@ -406,7 +408,7 @@ class Daemon:
                 )
             await asyncio.sleep(WATCH_CLOCK)
 
-    def _pruned(self, pruned: Pruned) -> bool:
+    def _report_pruned(self, pruned: Pruned) -> bool:
         """Report expired dead letters and rejects, which were never delivered; true if there is more to prune."""
         for sink, count in pruned.dead.items():
             log.warning("dead_letters_expired", sink=sink, count=count)

@@ -18,7 +18,7 @@ from poller.runtime.metrics import Metrics
 from poller.settings import AdminSettings, Settings
 
 
-class ReloadPlan(Protocol):
+class ReloadSummary(Protocol):
     """What a reload does, for people."""
 
     def lines(self) -> list[str]:
@@ -45,7 +45,7 @@ class OperatorContext:
     journal: Journal | None = None
     losses: Losses | None = None
     pace: Pace | None = None
-    reload: Callable[..., Awaitable[ReloadPlan]] | None = None
+    reload: Callable[..., Awaitable[ReloadSummary]] | None = None
     """`Daemon.reload`."""
     wants: Callable[[str], Wants] = lambda name: lambda event: True
     """Returns the filter of a configured sink."""

@@ -59,7 +59,7 @@ def _journal(context: OperatorContext) -> Row | None:
     """The bytes that are not yet in the spool, and how long the oldest page has waited in this process."""
     if context.journal is None:
         return None
-    return {"bytes": context.journal.bytes_held, "oldest": _rounded(context.journal.oldest)}
+    return {"bytes": context.journal.bytes_held, "oldest": _round(context.journal.oldest)}
 
 
 def _counted(tallies: Sequence[Tally], owner: str, book: Book) -> int:
@@ -67,7 +67,7 @@ def _counted(tallies: Sequence[Tally], owner: str, book: Book) -> int:
 
 
 def _per_second(context: OperatorContext, owner: str, book: Book) -> float | None:
-    return None if context.pace is None else _rounded(context.pace.per_second(owner, book))
+    return None if context.pace is None else _round(context.pace.per_second(owner, book))
 
 
 def _pace(context: OperatorContext, health: Health, sink: str, tallies: Sequence[Tally]) -> Row:
@@ -78,7 +78,7 @@ def _pace(context: OperatorContext, health: Health, sink: str, tallies: Sequence
         "delivered": _counted(tallies, sink, Book.DELIVERED),
         "died": _counted(tallies, sink, Book.DEAD),
         "per_second": _per_second(context, sink, Book.DELIVERED),
-        "catch_up": _rounded(catch_up),
+        "catch_up": _round(catch_up),
     }
 
 
@@ -102,7 +102,7 @@ def _source(context: OperatorContext, intake: Intake | None, condition: Conditio
         return {"state": "stopped", "last_answer": None, "trouble": None}
     answered = None if intake is None else intake.last_answer
     age = None if answered is None else context.clock.monotonic() - answered
-    return {"state": condition.state, "last_answer": _rounded(age), "trouble": condition.why or None}
+    return {"state": condition.state, "last_answer": _round(age), "trouble": condition.why or None}
 
 
 async def _sink(context: OperatorContext, health: Health, sink: str, paused: bool) -> Row:
@@ -111,12 +111,12 @@ async def _sink(context: OperatorContext, health: Health, sink: str, paused: boo
     return {
         "name": sink,
         "type": context.settings.sinks[sink].type,
-        **(_stopped(paused) if condition is None else _served(context, sink, condition)),
+        **(_stopped_row(paused) if condition is None else _sink_state(context, sink, condition)),
         **_pending(context, backlog),
     }
 
 
-def _stopped(paused: bool) -> Row:
+def _stopped_row(paused: bool) -> Row:
     why = "by the operator" if paused else ""
     return {
         "state": "paused" if paused else "stopped",
@@ -126,7 +126,7 @@ def _stopped(paused: bool) -> Row:
     }
 
 
-def _served(context: OperatorContext, sink: str, condition: Condition) -> Row:
+def _sink_state(context: OperatorContext, sink: str, condition: Condition) -> Row:
     courier = context.courier(sink)
     at, error = (courier and courier.last_error) or (None, None)
     return {
@@ -147,8 +147,8 @@ def _pending(context: OperatorContext, backlog: Backlog) -> Row:
 
 
 def _since(context: OperatorContext, at: datetime | None) -> float | None:
-    return None if at is None else _rounded(context.clock.age(at))
+    return None if at is None else _round(context.clock.age(at))
 
 
-def _rounded(seconds: float | None) -> float | None:
+def _round(seconds: float | None) -> float | None:
     return None if seconds is None else round(max(0.0, seconds), 1)

@@ -11,7 +11,7 @@ from poller.core.history import Delivery, SinkProgress, Stage
 from poller.core.model import Attempt, Event, Filter
 from poller.core.ports import StoresFiles
 from poller.core.selection import Numbered, Selection
-from poller.operations.masking import masked
+from poller.operations.masking import mask
 from poller.operations.operator_context import OperatorContext
 from poller.operations.requests import ControlError, Request, Row, Verb
 from poller.qcloud.events.picture_ids import picture_ids
@@ -169,7 +169,7 @@ def sink_row(standing: SinkProgress, delivered: Sequence[Delivery], *, pruned: b
         return {**row, "took": last.took, "deliveries": len(delivered)}
     state = "pruned" if pruned and standing.stage is Stage.SETTLED else _WORDS[standing.stage]
     row = _outcome(state, standing.sink, standing.history, due=standing.due, attempts=standing.attempts)
-    return {**row, "reason": masked(standing.reason) or None, "deliveries": len(delivered)}
+    return {**row, "reason": mask(standing.reason) or None, "deliveries": len(delivered)}
 
 
 _WORDS: Mapping[Stage, str] = {
@@ -184,7 +184,7 @@ _WORDS: Mapping[Stage, str] = {
 
 
 def _outcome(state: str, sink: str, history: Sequence[Attempt], **more: object) -> Row:
-    failed = [{"at": one.at, "reason": masked(one.reason)} for one in history]
+    failed = [{"at": one.at, "reason": mask(one.reason)} for one in history]
     return {"sink": sink, "state": state, **more, "failed": failed}
 
 

@@ -282,7 +282,7 @@ def era(year: Year) -> tuple[Answers, Naming]:
     raise BadOption(f"era: {year!r} is none of 2016, 2017, 2018, today")
 
 
-def formed(answers: Answers, changes: Iterable[tuple[str, str]]) -> Answers:
+def change_form(answers: Answers, changes: Iterable[tuple[str, str]]) -> Answers:
     """The form with some of its fields set from text. Raises BadOption."""
     found: dict[str, Any] = {}
     known = {item.name: getattr(answers, item.name) for item in fields(Answers)}

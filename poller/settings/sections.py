@@ -208,7 +208,7 @@ class CosSettings(Section):
     @model_validator(mode="after")
     def _one_way(self) -> Self:
         if self.base_url is not None:
-            _alone(self, "base_url", "bucket", "app_id")
+            _forbid_others(self, "base_url", "bucket", "app_id")
         elif self.bucket is None or self.app_id is None:
             raise wrong("needs bucket and app_id, or base_url")
         return self
@@ -225,7 +225,7 @@ class VodSettings(Section):
     @model_validator(mode="after")
     def _one_way(self) -> Self:
         if self.base_url is not None:
-            _alone(self, "base_url", "biz_id")
+            _forbid_others(self, "base_url", "biz_id")
         elif self.biz_id is None:
             raise wrong("needs biz_id or base_url")
         return self
@@ -290,7 +290,7 @@ class AccountSettings(Section):
         return given.get_secret_value()
 
 
-def _alone(section: Section, name: str, *others: str) -> None:
+def _forbid_others(section: Section, name: str, *others: str) -> None:
     for other in others:
         if getattr(section, other) is not None:
             raise wrong(f"does not go with {name}: remove one", at=other)

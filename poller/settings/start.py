@@ -5,13 +5,13 @@ from datetime import UTC, datetime
 from typing import Final, Self
 
 from poller.core.moments import FORMS, parse_moment
-from poller.settings.units import Written, wrong
+from poller.settings.units import WrittenForm, wrong
 
 _EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Start(Written):
+class Start(WrittenForm):
     """The start of a sink as written: `earliest`, `now` or a moment (`parse_moment`)."""
 
     PATTERN = r"earliest|now|[0-9].*"

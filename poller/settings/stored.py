@@ -46,7 +46,9 @@ def load_stored(path: str | os.PathLike[str], environ: Mapping[str, str] = os.en
         raise BadConfiguration(lines(findings, file))
     spool = reading.adapter(plugins.SPOOLS, content.get("spool"), ("spool",))
     journal = reading.section(JournalSettings, _some(content.get("journal"), ("path",)), ("journal",))
-    sinks = {name: _sink(reading, name, value, file.parent) for name, value in _named(content, "sinks")}
+    sinks = {
+        name: _sink(reading, name, value, file.parent) for name, value in _named_entries(content, "sinks")
+    }
     if not isinstance(content.get("spool"), dict):
         reading.find(("spool",), "is missing: where events are kept")
     found = [finding for finding in findings if finding.path[:1] == ("spool",)] + reading.findings
@@ -54,7 +56,7 @@ def load_stored(path: str | os.PathLike[str], environ: Mapping[str, str] = os.en
         raise BadConfiguration(lines(found, file))
     return Settings.model_construct(
         accounts=_readable_accounts(content, file.parent),
-        sources={name: _source(value, file.parent) for name, value in _named(content, "sources")},
+        sources={name: _source(value, file.parent) for name, value in _named_entries(content, "sources")},
         spool=cast(SpoolSettings, spool),
         journal=cast(JournalSettings, journal),
         sinks=cast(dict[str, SinkSettings], sinks),
@@ -63,7 +65,7 @@ def load_stored(path: str | os.PathLike[str], environ: Mapping[str, str] = os.en
     )
 
 
-def _named(content: Mapping[str, object], key: str) -> list[tuple[str, dict[str, object]]]:
+def _named_entries(content: Mapping[str, object], key: str) -> list[tuple[str, dict[str, object]]]:
     entries = content.get(key)
     if not isinstance(entries, dict):
         return []
@@ -114,7 +116,9 @@ def _source(value: dict[str, object], folder: Path) -> SourceSettings:
 
 
 def _readable_accounts(content: Mapping[str, object], folder: Path) -> dict[str, AccountSettings]:
-    found = {name: _read(AccountSettings, value, folder) for name, value in _named(content, "accounts")}
+    found = {
+        name: _read(AccountSettings, value, folder) for name, value in _named_entries(content, "accounts")
+    }
     return {name: account for name, account in found.items() if account is not None}
 
 
@@ -123,13 +127,13 @@ def _read(model: type[Section], value: object, folder: Path) -> Any:
     if not isinstance(value, dict):
         return None
     try:
-        kept = json.dumps(_without_secrets(model, value))
+        kept = json.dumps(_drop_secrets(model, value))
         return model.model_validate_json(kept, strict=True, context={"folder": folder})
     except (ValidationError, ValueError):
         return None
 
 
-def _without_secrets(model: type[Section], value: dict[str, object]) -> dict[str, object]:
+def _drop_secrets(model: type[Section], value: dict[str, object]) -> dict[str, object]:
     kept: dict[str, object] = {}
     for name, given in value.items():
         field = model.model_fields.get(name)

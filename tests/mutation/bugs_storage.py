@@ -34,18 +34,18 @@ STORAGE = (
         (f"{FLIPS}test_a_released_page_is_overwritten_in_the_journal",),
     ),
     Bug(
-        "a pump that ends keeps its pages for itself",
+        "an intake that ends keeps its pages for itself",
         "poller/pipeline/intake.py",
         "            self._journal.hand_back(self._held)\n",
         "",
         (
-            "tests/unit/pipeline/test_intake.py::test_what_a_stopped_pump_could_not_commit_its_successor_takes",
+            "tests/unit/pipeline/test_intake.py::test_what_a_stopped_intake_could_not_commit_its_successor_takes",
         ),
     ),
     Bug(
         "pages of a source that is gone wait for a restart",
         "poller/pipeline/recovery.py",
-        "                await self._left_behind(source, keys)\n",
+        "                await self._report_leftovers(source, keys)\n",
         "                pass\n",
         (
             "tests/integration/test_daemon.py::test_a_page_of_a_source_that_left_the_configuration_goes_to_quarantine",

@@ -17,7 +17,7 @@ from poller.sandbox.media.showing import NoVideo, check
 from poller.sandbox.media.tags import AUDIO, VIDEO
 from poller.sandbox.pushers import push_url
 
-from .asking import ask, listing, play, tell
+from .api_client import ask, listing, play, tell
 from .films import RATE, STEP, movie, read
 from .on_air import CUSTOMER, messages, on_air, over, until
 from .pushes import is_frame, tags_of

@@ -95,7 +95,7 @@ def test_killed_before_and_after_a_pushs_commit_what_was_answered_is_there_once(
 # ---------------------------------------------------------------- a reload
 
 
-def test_killed_in_the_midst_of_a_reload_it_loses_nothing_and_heeds_the_new_file(
+def test_killed_in_the_midst_of_a_reload_it_loses_nothing_and_applies_the_new_file(
     tmp_path: Path, soak: bool
 ) -> None:
     with environment(tmp_path) as place, scenario(place, tmp_path, source={"max_in_flight": 1}) as daemon:

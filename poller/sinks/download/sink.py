@@ -17,7 +17,7 @@ from poller.core.ports import Sink, StoresFiles
 from poller.runtime.outbound import AddressGuard
 from poller.sinks.download.fetch import Arrived, Fetcher, HostTrouble, Memory
 from poller.sinks.download.hosts import HostList, Target, host_list, vet
-from poller.sinks.download.paths import Layout, Place, parse_template
+from poller.sinks.download.paths import Layout, PicturePath, parse_template
 from poller.sinks.download.settings import DownloadSettings
 from poller.sinks.download.store import File, PathTrouble, Store
 from poller.sinks.download.transfers import Transfers
@@ -134,7 +134,7 @@ class Download(Sink, StoresFiles):
                 files += self._files(event, layout.place(event, target.path), picture)
         return failures | self._store.keep(files)
 
-    def _files(self, event: Event, place: Place, picture: bytes) -> list[File]:
+    def _files(self, event: Event, place: PicturePath, picture: bytes) -> list[File]:
         # the sidecar is stored first, so that a picture never lacks its sidecar
         contents = {place.name: picture}
         if self._settings.sidecar:

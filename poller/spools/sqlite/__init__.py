@@ -60,7 +60,7 @@ from poller.runtime.durable_files import (
     identity_at,
     is_still_at,
     make_folder,
-    own,
+    open_locked,
     sync_folder,
 )
 from poller.runtime.failpoints import reached
@@ -169,7 +169,7 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
     def _open(self) -> None:
         try:
             make_folder(self._path.parent)
-            self._lock = own(self._path.with_name(self._path.name + ".lock"), self._what)
+            self._lock = open_locked(self._path.with_name(self._path.name + ".lock"), self._what)
             if self._path.exists():
                 check_one_name(self._path, self._what)
             if is_condemned(self._path):
@@ -196,7 +196,7 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
         self._tell_loss()
 
     def _save_clock(self, *, stopped: bool = False) -> None:
-        write_known(self._path, self._clock.known(stopped=stopped))
+        write_known(self._path, self._clock.history(stopped=stopped))
         self._save_clock_at = self._clock.monotonic() + CLOCK_EVERY
 
     def _tell_loss(self) -> None:
@@ -211,7 +211,7 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
         )
 
     def _open_file(self) -> None:
-        self._file = own(self._path, self._what)
+        self._file = open_locked(self._path, self._what)
         self._writer.open()
         self._beside = {path: found for path in self._beside_the_file() if (found := identity_at(path))}
 
@@ -220,8 +220,8 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
 
     # ------------------------------------------------------------ files that were moved or deleted
 
-    def displaced(self) -> str | None:
-        """See `Placed.displaced`."""
+    def why_displaced(self) -> str | None:
+        """See `Placed.why_displaced`."""
         if self._file < 0:
             return None
         gone = [path for path, found in self._beside.items() if identity_at(path) != found]
@@ -229,8 +229,8 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
             gone = [self._path]
         return f"spool {gone[0]}: the file was moved or deleted" if gone else None
 
-    def deleted(self) -> bool:
-        """See `Placed.deleted`."""
+    def is_deleted(self) -> bool:
+        """See `Placed.is_deleted`."""
         return self._file >= 0 and has_no_name(self._file)
 
     @property

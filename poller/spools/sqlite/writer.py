@@ -28,7 +28,7 @@ from poller.core.errors import StorageCorrupt, StorageError, StorageFull, Unread
 from poller.core.history import RESTORED, Book, Gap, LatePicture
 from poller.core.model import LARGEST_NUMBER, Event, ParsedPage, Reject, corrected
 from poller.core.spool import Pruned, Salvaged
-from poller.runtime.ages import Known, Setting
+from poller.runtime.ages import ClockHistory, Setting
 from poller.runtime.clock import Clock
 from poller.runtime.failpoints import reached
 from poller.spools.sink_queue import Changes, Corrections, Member, Waiting
@@ -137,7 +137,7 @@ class Writer:
         """The part of the file that is gone; None for a file that lost nothing."""
         self.kept_as = 0
         """The highest journal number among the pages that were committed before this start."""
-        self.newest: Known | None = None
+        self.newest: ClockHistory | None = None
         """The newest moment in the log, for a spool without a clock file; None for an empty log."""
         self.next: int
         self.catalogue: Catalogue
@@ -169,11 +169,13 @@ class Writer:
             raise storage_error(self._path, error, self._clock.now()) from error
 
     @reads_back
-    def _newest(self) -> Known | None:
+    def _newest(self) -> ClockHistory | None:
         row = self.connection.execute("SELECT received_at FROM page ORDER BY first DESC LIMIT 1").fetchone()
         if row is None:
             return None
-        return Known(settings=(Setting(0.0, min(row[0], epoch(self._clock.now())), 0.0),), stopped=False)
+        return ClockHistory(
+            settings=(Setting(0.0, min(row[0], epoch(self._clock.now())), 0.0),), stopped=False
+        )
 
     def _missed(self, version: int) -> Lost | None:
         """Compare the file with its head file, before anything is written to the file or its WAL."""

@@ -83,7 +83,7 @@ def large(tmp_path: Path) -> Path:
 
 
 def salvaged(file: Path, *sinks: str) -> tuple[Counter[str], list[str]]:
-    """How often each event comes out, and what is told of damage."""
+    """How often each event comes out, and what is reported of damage."""
     parts = list(salvage(file, sinks))
     events = Counter(event.id for part in parts for event in part.events)
     return events, [line for part in parts for line in part.damage]
@@ -122,13 +122,13 @@ def test_without_its_first_page_the_tables_are_found_all_the_same(large: Path) -
 
 def test_only_what_one_of_the_sinks_had_not_settled_comes_out(large: Path) -> None:
     """`archive` had settled 40, 10 more wait for their retry, and 5 are dead; `hook` had settled none."""
-    owed = {some_event(n).id for n in (*range(40, 50), *range(55, 3300))}
-    assert set(salvaged(large, "archive")[0]) == owed
+    pending = {some_event(n).id for n in (*range(40, 50), *range(55, 3300))}
+    assert set(salvaged(large, "archive")[0]) == pending
     assert len(salvaged(large, "archive", "hook")[0]) == 3300
-    assert set(salvaged(large, "archive", "new")[0]) == owed
+    assert set(salvaged(large, "archive", "new")[0]) == pending
 
 
-def test_where_positions_cannot_be_read_every_event_counts_as_owed(large: Path) -> None:
+def test_where_positions_cannot_be_read_every_event_counts_as_pending(large: Path) -> None:
     overwrite(large, 5)  # the table `sink`
     events, damage = salvaged(large, "archive")
     assert len(events) == 3300
@@ -161,7 +161,7 @@ def test_a_damaged_file_is_salvaged_into_the_spool_and_only_once(tmp_path: Path,
         events = db.execute("SELECT sum(last - first + 1) FROM page").fetchone()[0]
         assert events > 3250
         assert dict(db.execute("SELECT name, position FROM sink")) == {"archive": 1, "hook": 1}, (
-            "owed to both"
+            "all is pending for both"
         )
         assert db.execute("SELECT count(*) FROM dead").fetchone() == (5,)
         assert db.execute("SELECT source, body FROM quarantine").fetchall() == [("shots", b"\xff{")]

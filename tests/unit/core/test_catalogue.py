@@ -66,17 +66,17 @@ def test_an_older_change_of_state_does_not_overrule_a_newer_one() -> None:
         (some_change(3, "live"), some_event(4), True),
     ],
 )
-def test_a_change_is_told_once_whichever_source_saw_it_first(
+def test_a_change_is_reported_once_whichever_source_saw_it_first(
     known: Event | None, event: Event, news: bool
 ) -> None:
     assert is_news(None if known is None else after(known), event) is news
 
 
 def test_a_poll_and_a_notification_of_the_same_second_do_not_hide_the_end() -> None:
-    """The platform tells whole seconds: an end that is told for :50 may have been at :50.9, after a poll at :50.2."""
+    """The platform reports whole seconds: an end reported for :50 may be at :50.9, after a poll at :50.2."""
     seen = some_change(5, "live", delay=0.2)
-    run_scenario = some_change(5, "interrupted", seen_by=CALLBACKS)
-    assert not is_news(after(seen, run_scenario), some_change(5, "interrupted", delay=1.1))
+    notified = some_change(5, "interrupted", seen_by=CALLBACKS)
+    assert not is_news(after(seen, notified), some_change(5, "interrupted", delay=1.1))
     long_ago = some_change(4, "interrupted", seen_by=CALLBACKS)
     assert after(seen, long_ago).state == "live"
 
@@ -152,9 +152,9 @@ def test_a_state_that_was_stored_for_2099_heals_with_the_next_change(seen_by: st
         last_screenshot=far,
         last_seen=far,
     )
-    for number, run_scenario in enumerate(("live", "interrupted", "live"), 2):
-        event = changed(run_scenario, received=1000.0 * number)
+    for number, now in enumerate(("live", "interrupted", "live"), 2):
+        event = changed(now, received=1000.0 * number)
         assert is_news(stored, event)
         stored = with_event(stored, event, number)
-        assert (stored.state, stored.state_since) == (run_scenario, event.occurred_at)
+        assert (stored.state, stored.state_since) == (now, event.occurred_at)
     assert with_event(stored, some_event(900), 5).last_screenshot == some_event(900).occurred_at

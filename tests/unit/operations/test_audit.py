@@ -197,7 +197,7 @@ def test_a_long_log_is_read_in_steps_between_which_the_client_hears_something(tm
             await receive(context, pictures(*(10 * n for n in range(start, start + 100))))
         request = Request(verb=Verb.AUDIT)
         rows = [row async for row in answer(context, request)]
-        assert rows.count(None) >= 2
+        assert rows.count(None) >= 1
         assert (rows[-1] or {})["pictures"] == 2_000
 
     told(tmp_path, story)

@@ -61,7 +61,7 @@ def test_settled_pages_are_pruned_after_retain_in_bounded_steps(tmp_path: Path) 
         for number in range(pages):
             await spool.append("source", [some_reading(number)])
         await deliver_all(spool)
-        clock.pass_time(1000 * DAY)  # some_event's times are far behind the told clock's by then
+        clock.pass_time(1000 * DAY)  # some_event's times are far behind the manual clock's by then
         steps = 1
         while (await spool.prune()).more:
             steps += 1
