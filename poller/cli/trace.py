@@ -120,4 +120,6 @@ def _outcome(sink: Any, when: When) -> str:
     said = str(sink["state"])
     if sink["due"]:
         said += f", next attempt {when(sink['due'])}"
+    if sink["deliveries"]:
+        said += ", although it was delivered before"
     return f"{said}: {sink['reason']}" if sink["reason"] else said
