@@ -3,10 +3,10 @@
 import asyncio
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
 import typer
@@ -18,6 +18,8 @@ from poller.daemon.signals import Stop
 if TYPE_CHECKING:
     from poller.control import Request, Row
     from poller.settings import Settings
+
+T = TypeVar("T")
 
 STARTING = 5.0
 """Seconds for which a daemon may lock the spool without listening, because it is starting or stopping."""
@@ -73,7 +75,7 @@ def ask_reload(stop: Stop, config: Path, json: bool, *, dry: bool) -> None:
     """Reload and print each change in one line. With `dry`, only print."""
     for row in _rows(stop, config, request("reload", dry=dry)):
         if json:
-            _print_row(row)
+            print_row(row)
             continue
         changes = cast(list[str], row["changes"])
         for change in changes or ["nothing changes"]:
@@ -92,23 +94,16 @@ def ask_status(stop: Stop, config: Path, json: bool) -> None:
         print_status(row)
 
 
-def answer_to(stop: Stop, config: Path, asked: "Request", json: bool) -> list["Row"]:
-    """All rows of the answer. With `json` they are printed."""
-    rows = list(_rows(stop, config, asked))
-    if json:
-        _print_json(iter(rows))
-    return rows
-
-
 def _print_json(rows: Iterator["Row"]) -> bool:
     found = False
     for row in rows:
-        _print_row(row)
+        print_row(row)
         found = True
     return found
 
 
-def _print_row(row: "Row") -> None:
+def print_row(row: "Row") -> None:
+    """Print a row as JSON; on a terminal without a character that could control it."""
     from poller.cli.tables import safe
 
     text = msgspec.json.encode(row)
@@ -150,8 +145,12 @@ def _end(good: bool, why: str) -> None:
 # ---------------------------------------------------------------- asking the daemon or the spool file
 
 
-def _rows(stop: Stop, config: Path, asked: "Request") -> Iterator["Row"]:
+def fetch_rows(stop: Stop, config: Path, asked: "Request") -> Iterator["Row"]:
     """The rows of the answer. A failure is one line on stderr and the exit code of the error."""
+    return _rows(stop, config, asked)
+
+
+def _rows(stop: Stop, config: Path, asked: "Request") -> Iterator["Row"]:
     settings = settings_of(config) if asked.verb.value == "reload" else stored_of(config)
     stop.give_back()  # a signal may end the command at any time: each step is durable on its own
     try:
@@ -161,18 +160,29 @@ def _rows(stop: Stop, config: Path, asked: "Request") -> Iterator["Row"]:
 
 
 def _asked(settings: "Settings", asked: "Request") -> Iterator["Row"]:
-    from poller.control import ControlError, NotRunning, ask
+    from poller.control import ask
+
+    return ask_either(
+        settings, lambda path: ask(path, asked), lambda: iter(asyncio.run(_do_offline(settings, asked)))
+    )
+
+
+def ask_either(
+    settings: "Settings", online: Callable[[Path], Iterator[T]], offline: Callable[[], Iterator[T]]
+) -> Iterator[T]:
+    """The answer of the running daemon, by the path of its socket, or that of the spool file if no daemon runs."""
+    from poller.control import ControlError, NotRunning
     from poller.daemon.wiring import control_path
 
     path, until = control_path(settings), time.monotonic() + STARTING
     while True:
         try:
-            yield from ask(path, asked)
+            yield from online(path)
             return
         except NotRunning:
             pass
         try:
-            yield from asyncio.run(_do_offline(settings, asked))
+            yield from offline()
             return
         except StorageLocked as error:
             if time.monotonic() > until:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from poller.cli.client import answer_to, request
+from poller.cli.client import fetch_rows, print_row, request
 from poller.cli.common import Config, Exit
 from poller.cli.times import At, Utc, moment, written
 
@@ -58,12 +58,13 @@ def trace(
         event="" if stream else of,
         at=None if at is None else moment(at, "--at", utc),
     )
-    found = answer_to(context.obj, config, asked, json)
-    for row in () if json else found:
-        for line in lines(row, of, utc):
-            typer.echo(line)
-    if not any(row["state"] == "stored" for row in found):
-        raise typer.Exit(Exit.FAILED)
+    for row in fetch_rows(context.obj, config, asked):
+        if json:
+            print_row(row)
+        else:
+            typer.echo("\n".join(lines(row, of, utc)))
+        if row["state"] != "stored":
+            raise typer.Exit(Exit.FAILED)
 
 
 def lines(row: "Row", of: str, utc: bool) -> Iterator[str]:
