@@ -42,6 +42,8 @@ def _ids(context: OperatorContext, request: Request) -> Sequence[str]:
     if _ID.fullmatch(asked):
         return [asked]
     accounts = context.settings.accounts
+    if not accounts:
+        raise ControlError("no account can be read from the configuration: give the id of the event")
     if account is not None and account not in accounts:
         raise ControlError(f"no account {account} is configured; there are: {', '.join(sorted(accounts))}")
     ids = [
