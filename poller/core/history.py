@@ -184,16 +184,16 @@ class SpoolHistory(Protocol):
         ...
 
     @abstractmethod
+    async def origin(self, number: int) -> Origin | None:
+        """Where the event of this number came from; None if it is not in the log."""
+        ...
+
+    @abstractmethod
     async def number_at(self, moment: datetime) -> int:
         """The number of the first retained event that was received at or after a moment, or `head`.
 
         The clock may have jumped: the answer is the first number from which on nothing earlier was received.
         """
-        ...
-
-    @abstractmethod
-    async def origin(self, number: int) -> Origin | None:
-        """Where the event of this number came from; None for an event that is not in the log."""
         ...
 
     @abstractmethod

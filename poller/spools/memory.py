@@ -286,16 +286,16 @@ class MemorySpool(SpoolAdmin):
         following = first + len(members)
         return selected(chosen, members, limit, following if following < head else None)
 
+    async def origin(self, number: int) -> Origin | None:
+        """See `SpoolHistory.origin`."""
+        return None
+
     async def number_at(self, moment: datetime) -> int:
         """See `SpoolHistory.number_at`."""
         tail, head = self._dispatcher.tail, self._dispatcher.head
         members = tail.members(tail.first, head) or []
         earlier = [number for number, event in members if event.received_at < moment]
         return earlier[-1] + 1 if earlier else tail.first
-
-    async def origin(self, number: int) -> Origin | None:
-        """See `SpoolHistory.origin`."""
-        return None
 
     async def deliveries(self, number: int, id: str) -> list[Delivery]:
         """See `SpoolHistory.deliveries`."""

@@ -430,13 +430,13 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
         """See `SpoolHistory.scan`."""
         return await self._read(partial(queries.scan, chosen, start, limit, newest_first))
 
-    async def number_at(self, moment: datetime) -> int:
-        """See `SpoolHistory.number_at`."""
-        return await self._read(partial(queries.number_at, moment, self.head))
-
     async def origin(self, number: int) -> Origin | None:
         """See `SpoolHistory.origin`."""
         return None
+
+    async def number_at(self, moment: datetime) -> int:
+        """See `SpoolHistory.number_at`."""
+        return await self._read(partial(queries.number_at, moment, self.head))
 
     async def deliveries(self, number: int, id: str) -> list[Delivery]:
         """See `SpoolHistory.deliveries`."""
