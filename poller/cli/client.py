@@ -99,14 +99,6 @@ def print_one(row: "Row", json: bool) -> None:
     (_print_json if json else _print_fields)(iter([row]))
 
 
-def answer_to(stop: Stop, config: Path, asked: "Request", json: bool) -> list["Row"]:
-    """All rows of the answer. With `json` they are printed."""
-    rows = list(fetch_rows(stop, config, asked))
-    if json:
-        _print_json(iter(rows))
-    return rows
-
-
 def _print_json(rows: Iterator["Row"]) -> bool:
     found = False
     for row in rows:

@@ -9,7 +9,8 @@ from poller.daemon.wiring import attach, build_sink, build_source, build_spool, 
 from poller.qcloud.wire.account import Account
 from poller.runtime.clock import Clock, KeepsTime
 from poller.runtime.metrics import Metrics
-from poller.settings import Settings, SinkSettings, SourceSettings
+from poller.settings import Settings, SourceSettings
+from poller.settings.stored import is_whole
 
 
 @asynccontextmanager
@@ -51,9 +52,10 @@ def _source(settings: Settings, name: str) -> Source | PushedSource | None:
 
 def _sink(settings: Settings, name: str) -> Sink | None:
     """A sink that is only asked for the paths of its files, so neither the sink nor its accounts are entered."""
-    if name not in settings.sinks or type(settings.sinks[name]) is SinkSettings:
-        return None
-    return build_sink(name, settings.sinks[name], _accounts(settings))
+    found = settings.sinks.get(name)
+    if found is None or not is_whole(found):
+        return None  # its settings cannot be read without its secrets
+    return build_sink(name, found, _accounts(settings))
 
 
 def _accounts(settings: Settings) -> Mapping[str, Account]:

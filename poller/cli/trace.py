@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from poller.cli.client import answer_to, request
+from poller.cli.client import fetch_rows, print_row, request
 from poller.cli.common import Config, Exit
-from poller.cli.times import moment
+from poller.cli.times import At, Utc, moment, written
 
 if TYPE_CHECKING:
     from poller.control import Row
@@ -20,6 +20,7 @@ NOT_THERE = {
     "pruned": "{id}: pruned: the event is not retained any more, its id is remembered",
     "unknown": "{id}: unknown: no such event was taken in the last 30 days",
 }
+UNREAD = "no daemon runs: answers that a crash left in the journal are read at the next start"
 
 Of = Annotated[
     str,
@@ -29,16 +30,9 @@ Of = Annotated[
         show_default=False,
     ),
 ]
-At = Annotated[
-    str | None,
-    typer.Option(
-        metavar="TIME", help="The last picture of the stream that was taken by then.", show_default=False
-    ),
-]
 Account = Annotated[
     str | None, typer.Option(metavar="NAME", help="Only of this account.", show_default=False)
 ]
-Utc = Annotated[bool, typer.Option("--utc", help="Read and print times in UTC, not in local time.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
 
 
@@ -64,12 +58,13 @@ def trace(
         event="" if stream else of,
         at=None if at is None else moment(at, "--at", utc),
     )
-    found = answer_to(context.obj, config, asked, json)
-    for row in () if json else found:
-        for line in lines(row, of, utc):
-            typer.echo(line)
-    if not any(row["state"] == "stored" for row in found):
-        raise typer.Exit(Exit.FAILED)
+    for row in fetch_rows(context.obj, config, asked):
+        if json:
+            print_row(row)
+        else:
+            typer.echo("\n".join(lines(row, of, utc)))
+        if row["state"] != "stored":
+            raise typer.Exit(Exit.FAILED)
 
 
 def lines(row: "Row", of: str, utc: bool) -> Iterator[str]:
@@ -80,6 +75,7 @@ def lines(row: "Row", of: str, utc: bool) -> Iterator[str]:
     gone = NOT_THERE.get(str(row["state"]))
     yield gone.format(id=shown(row["id"] or of)) if gone else f"{shown(row['kind'])} {shown(row['id'])}"
     facts = {
+        "note": row.get("running") is False and UNREAD,
         "stream": row["stream"] and f"{row['stream']} of account {row['account']}",
         "file name": row["file_name"],
         "taken": row["taken_at"] and when(row["taken_at"]),
@@ -99,8 +95,7 @@ def lines(row: "Row", of: str, utc: bool) -> Iterator[str]:
 
 
 def _when(at: Any, *, utc: bool) -> str:
-    read = at if isinstance(at, datetime) else datetime.fromisoformat(str(at))
-    return f"{read:%Y-%m-%d %H:%M:%S}Z" if utc else f"{read.astimezone():%Y-%m-%d %H:%M:%S}"
+    return written(at if isinstance(at, datetime) else datetime.fromisoformat(str(at)), utc)
 
 
 def _polled(origin: Any, when: When) -> str:
@@ -126,4 +121,6 @@ def _outcome(sink: Any, when: When) -> str:
     said = str(sink["state"])
     if sink["due"]:
         said += f", next attempt {when(sink['due'])}"
+    if sink["deliveries"]:
+        said += ", although it was delivered before"
     return f"{said}: {sink['reason']}" if sink["reason"] else said

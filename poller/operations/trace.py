@@ -27,16 +27,14 @@ _ID = re.compile(r"[0-9a-f]{32}")
 
 
 async def _trace(context: OperatorContext, request: Request) -> Rows:
-    found: list[Numbered] = []
     ids = [] if request.at is not None else _ids(context, request)
-    looking = _nearest(context, request) if request.at is not None else _by_id(context, ids)
-    async for some in looking:
-        found += some
-        yield None
-    for number, event in found:
-        yield await _stored(context, number, event)
-    if not found:
-        yield await _not_stored(context, request, ids)
+    known = [id for id in ids if await context.spool.remembers(id)]
+    looking = _nearest(context, request) if request.at is not None else _by_id(context, known or ids)
+    async for found in looking:
+        yield None if found is None else await _stored(context, *found)
+        if found is not None:
+            return
+    yield await _not_stored(context, known or ids, remembered=bool(known))
 
 
 def _ids(context: OperatorContext, request: Request) -> Sequence[str]:
@@ -44,6 +42,8 @@ def _ids(context: OperatorContext, request: Request) -> Sequence[str]:
     if _ID.fullmatch(asked):
         return [asked]
     accounts = context.settings.accounts
+    if not accounts:
+        raise ControlError("no account can be read from the configuration: give the id of the event")
     if account is not None and account not in accounts:
         raise ControlError(f"no account {account} is configured; there are: {', '.join(sorted(accounts))}")
     ids = [
@@ -60,20 +60,17 @@ def _ids(context: OperatorContext, request: Request) -> Sequence[str]:
     return ids
 
 
-async def _by_id(context: OperatorContext, ids: Sequence[str]) -> AsyncGenerator[list[Numbered], None]:
-    """The events with these ids, until each is found or the log ends."""
-    missing, start = set(ids), None
-    while missing:
-        chosen = Selection(ids=frozenset(missing))
-        step = await context.spool.scan(chosen, start, STEP, newest_first=True)
-        missing.difference_update(id for _, event in step.found for id in event.ids)
-        yield list(step.found)
-        start = step.following
-        if start is None:
-            return
+Looking = AsyncGenerator[Numbered | None, None]
+"""None after each step, and the event once it is found."""
 
 
-async def _nearest(context: OperatorContext, request: Request) -> AsyncGenerator[list[Numbered], None]:
+async def _by_id(context: OperatorContext, ids: Sequence[str]) -> Looking:
+    """The newest event with one of these ids."""
+    async for found in _scanned(context, Selection(ids=frozenset(ids))):
+        yield found[0] if found else None
+
+
+async def _nearest(context: OperatorContext, request: Request) -> Looking:
     """The newest picture of a stream that was taken at the moment or before."""
     assert request.at is not None
     until = request.at + timedelta(microseconds=1)
@@ -82,16 +79,22 @@ async def _nearest(context: OperatorContext, request: Request) -> AsyncGenerator
             request.selection, kinds=frozenset({KIND}), taken_since=since, taken_until=until
         )
         best: list[Numbered] = []
-        start = None
-        while True:
-            step = await context.spool.scan(chosen, start, STEP, newest_first=True)
-            best = sorted([*best, *step.found], key=lambda one: one[1].occurred_at)[-1:]
-            start = step.following
-            if start is None:
-                break
-            yield []
+        async for found in _scanned(context, chosen):
+            best = sorted([*best, *found], key=lambda one: one[1].occurred_at)[-1:]
+            yield None
         if best:
-            yield best
+            yield best[0]
+            return
+
+
+async def _scanned(context: OperatorContext, chosen: Selection) -> AsyncGenerator[tuple[Numbered, ...], None]:
+    """What each step through the log finds, newest first."""
+    start: int | None = None
+    while True:
+        step = await context.spool.scan(chosen, start, STEP, newest_first=True)
+        yield step.found
+        start = step.following
+        if start is None:
             return
 
 
@@ -113,7 +116,7 @@ async def _stored(context: OperatorContext, number: int, event: Event) -> Row:
 
 def _event_row(event: Event | None) -> Row:
     if event is None:
-        return dict.fromkeys(("kind", "account", "stream", "file_name", "taken_at", "received_at"))
+        return {}
     return {
         "kind": event.kind,
         "account": event.account,
@@ -124,26 +127,25 @@ def _event_row(event: Event | None) -> Row:
     }
 
 
-async def _not_stored(context: OperatorContext, request: Request, ids: Sequence[str]) -> Row:
-    """An event that is not in the log: pruned if its id is remembered, else unknown."""
-    for id in ids:
-        letters = await context.spool.dead(1, Filter(ids=frozenset({id})))
-        if letters or await context.spool.remembers(id):
-            event = letters[0].event if letters else None
-            sinks = await _sinks(context, 0, id, event)
-            return {
-                "id": id,
-                "state": "pruned",
-                "number": None,
-                **_event_row(event),
-                "polled": None,
-                "sinks": sinks,
-            }
-    known = ids[0] if len(ids) == 1 else None
-    return {**_NOWHERE, "id": known, "state": "unknown", **_event_row(None)}
+async def _not_stored(context: OperatorContext, ids: Sequence[str], *, remembered: bool) -> Row:
+    """An event that is not in the log: pruned if its id is remembered or a dead letter is left, else unknown."""
+    letters = await context.spool.dead(1, Filter(ids=frozenset(ids))) if ids else []
+    event = letters[0].event if letters else None
+    id = event.id if event is not None else ids[0] if remembered or len(ids) == 1 else None
+    if id is None or not (letters or remembered):
+        return {**_NOWHERE, "id": id, "state": "unknown", "running": context.running}
+    sinks = await _sinks(context, 0, id, event)
+    return {**_NOWHERE, "id": id, "state": "pruned", **_event_row(event), "sinks": sinks}
 
 
-_NOWHERE: Row = {"id": None, "state": None, "number": None, "polled": None, "sinks": []}
+_NOWHERE: Row = {
+    "id": None,
+    "state": None,
+    "number": None,
+    **dict.fromkeys(("kind", "account", "stream", "file_name", "taken_at", "received_at")),
+    "polled": None,
+    "sinks": [],
+}
 
 
 async def _sinks(context: OperatorContext, number: int, id: str, event: Event | None) -> list[Row]:

@@ -93,6 +93,15 @@ def _sink(reading: DocumentReader, name: str, value: dict[str, object], folder: 
     return shared if shared is None else whole or shared
 
 
+def is_whole(sink: SinkSettings) -> bool:
+    """Whether a sink of `load_stored` has all of its settings."""
+    try:
+        adapter: Any = plugins.adapter(plugins.SINKS, sink.type)
+        return isinstance(sink, adapter.Settings)
+    except (PollerError, AttributeError):
+        return False
+
+
 def _sink_model(kind: str) -> type[SinkSettings]:
     try:
         adapter: Any = plugins.adapter(plugins.SINKS, kind)

@@ -322,6 +322,7 @@ class SinkQueue:
     def settle(self, batch: Batch, outcomes: Sequence[Outcome]) -> Changes:
         """Apply the outcomes of a batch in hand, and say what to write."""
         batch, outcomes = self._revise(batch, outcomes)
+        settled = self._settled(batch, outcomes)
         ticket = ticket_of(batch)
         if self.replayed.is_last_try(ticket.numbers[0]):
             outcomes = [Done() if isinstance(outcome, Retry) else outcome for outcome in outcomes]
@@ -353,12 +354,12 @@ class SinkQueue:
             dropped=dropped,
             dead=tuple(dead),
             dead_ahead=tuple([number for number in gone if number >= position]),
-            settled=self._settled(batch, ticket, outcomes, now),
+            settled=settled,
         )
 
-    def _settled(
-        self, batch: Batch, ticket: Ticket, outcomes: Sequence[Outcome], now: datetime
-    ) -> Settled | None:
+    def _settled(self, batch: Batch, outcomes: Sequence[Outcome]) -> Settled | None:
+        """What the sink has delivered."""
+        ticket = ticket_of(batch)
         numbers, ids = ticket.numbers, tuple[str, ...]()
         if set(map(type, outcomes)) != {Done}:
             done = [place for place, outcome in enumerate(outcomes) if type(outcome) is Done]
@@ -370,9 +371,13 @@ class SinkQueue:
             numbers = tuple([number for place in numbers if (number := places.in_log(place)) is not None])
         elif numbers[0] <= 0:  # dead letters that were retried: their place in the log is gone
             numbers, ids = (), tuple([event.id for event in batch.events])
-        took = self._clock.monotonic() - ticket.claimed
         return Settled(
-            numbers=numbers, ids=ids, at=now, attempt=batch.attempt, took=took, history=ticket.history
+            numbers=numbers,
+            ids=ids,
+            at=self._clock.now(),
+            attempt=batch.attempt,
+            took=self._clock.monotonic() - ticket.claimed,
+            history=ticket.history,
         )
 
     # ------------------------------------------------------------ looking

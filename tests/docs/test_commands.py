@@ -288,8 +288,8 @@ def test_a_command_works(line: str, running: Running) -> None:
     if shutil.which(program, path=environment()["PATH"]) is None and os.environ.get("CI") != "true":
         pytest.skip(f"{program} is not installed")
     done = running.does(line)
-    found_nothing = re.search(r" (retry|purge) ", line) and re.search(
-        r"^(purged|read|retried) +0$", done.stdout, re.M
+    found_nothing = re.search(r" (retry|purge|trace) ", line) and re.search(
+        r"^(purged|read|retried) +0$|: unknown: ", done.stdout, re.M
     )
     assert done.returncode == (1 if found_nothing else 0), done.stdout + done.stderr
 

@@ -743,6 +743,7 @@ OPERATION = (
     ),
 )
 
+from .bugs_books import BOOKS  # noqa: E402 - they need `Bug`
 from .bugs_clock import CLOCK  # noqa: E402 - they need `Bug`
 from .bugs_http import HTTP  # noqa: E402 - they need `Bug`
 from .bugs_pictures import PICTURES_AT_THEIR_PATH  # noqa: E402 - they need `Bug`
@@ -769,4 +770,5 @@ BUGS: tuple[Bug, ...] = (
     *SANDBOX,
     *SECRETS,
     *STORAGE,
+    *BOOKS,
 )

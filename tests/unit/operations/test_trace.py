@@ -201,20 +201,21 @@ def test_people_read_one_line_for_each_fact(tmp_path: Path) -> None:
             f"screenshot {event.id}",
             "  stream     room of account main",
             f"  file name  {event.fields['file_name']}",
-            "  taken      2026-01-02 03:04:15Z",
-            "  polled     by shots: answered 2026-01-02 03:04:16Z, partial, 2 new events",
-            "  stored     received 2026-01-02 03:04:16Z, number 1",
+            "  taken      2026-01-02T03:04:15Z",
+            "  polled     by shots: answered 2026-01-02T03:04:16Z, partial, 2 new events",
+            "  stored     received 2026-01-02T03:04:16Z, number 1",
             "  archive    waiting",
             f"             file {tmp_path}/pictures/2026-01-02/room/{event.fields['file_name']} (not there)",
-            "  hook       waiting, next attempt 2026-01-02 03:05:05Z: HTTP 503\\x1b[2J",
-            "             failed 2026-01-02 03:04:05Z: HTTP 503\\x1b[2J",
+            "  hook       waiting, next attempt 2026-01-02T03:05:05Z: HTTP 503\\x1b[2J",
+            "             failed 2026-01-02T03:04:05Z: HTTP 503\\x1b[2J",
         ]
         (row,) = await asked(context, event=some_event(2).id)
-        assert "  hook       delivered 2026-01-02 03:04:05Z, attempt 1, within 0 s" in lines(
+        assert "  hook       delivered 2026-01-02T03:04:05Z, attempt 1, within 0 s" in lines(
             row, "", utc=True
         )
         (row,) = await asked(context, event=some_event(3).id)
-        (line,) = lines(row, some_event(3).id, utc=True)
-        assert "unknown" in line
+        unknown, note = lines(row, some_event(3).id, utc=True)
+        assert unknown.startswith(f"{some_event(3).id}: unknown: ")
+        assert "no daemon runs" in note
 
     tell(tmp_path, scenario)

@@ -39,6 +39,22 @@ def test_a_batch_of_pictures_is_stored_under_date_and_stream(tmp_path: Path) -> 
     assert files(tmp_path) == {f"{date}/cam1/{name}": jpeg() for name in sorted(names)}
 
 
+@pytest.mark.parametrize("template", ["{date}/{stream}/{name}", "{account}/{kind}/{hour}/{id}.jpg", "{name}"])
+def test_the_path_that_an_event_is_said_to_have_is_that_of_its_file(tmp_path: Path, template: str) -> None:
+    async def main() -> Path | None:
+        async with serving(lambda path: ok(jpeg())) as server, download(tmp_path, template=template) as sink:
+            event = shot("folder/räum_1_1_1_320_176.jpg", server.url("folder/r%C3%A4um_1_1_1_320_176.jpg"))
+            before = download(tmp_path, template=template).path_of(event)
+            assert await attempt(sink, event) is None
+            assert sink.path_of(event) == before
+            assert sink.path_of(shot(NAME, "http://elsewhere.example/a.jpg")) is None
+            return before
+
+    path = asyncio.run(main())
+    assert path is not None
+    assert list(files(tmp_path)) == [str(path.relative_to(tmp_path))]
+
+
 def test_the_request_asks_for_an_uncompressed_picture_and_carries_nothing_else(tmp_path: Path) -> None:
     async def main() -> str:
         async with serving(lambda path: ok(jpeg())) as server, download(tmp_path) as sink:
