@@ -110,6 +110,7 @@ class OrderedMachine(RuleBasedStateMachine):
             waiting.cancel()
             return None
 
+        self._do(self.spool.replays.fill("a"))
         batch: Batch | None = self._do(claim())
         if batch is not None:
             self._may_get_again(batch) if replayed(batch) else self._may_get(batch)
@@ -234,8 +235,7 @@ class OrderedMachine(RuleBasedStateMachine):
     @rule(target=batches, limits=st.lists(st.integers(1, 4), min_size=2, max_size=5))
     def claim(self, limits: list[int]) -> Any:
         self.steps += 1
-        batches = [batch for limit in limits if (batch := self._try_claim(limit)) is not None]
-        return multiple(*[(self.lives, batch) for batch in batches])
+        return self._claimed(limits)
 
     @rule(taken=consumes(batches), choices=st.lists(st.sampled_from("drxp"), min_size=6, max_size=6))
     def settle(self, taken: tuple[int, Batch], choices: list[str]) -> None:
@@ -294,9 +294,9 @@ class OrderedMachine(RuleBasedStateMachine):
             self.ever.discard(letter.event.id)
             self.revived[letter.event.id] = (self.retries, letter.number)
 
-    @precondition(lambda self: not self._replaying())
-    @rule()
-    def replay(self) -> None:
+    @precondition(lambda self: not self._replaying() and len(self.place) > 8)
+    @rule(target=batches, limits=st.lists(st.integers(1, 3), min_size=3, max_size=6))
+    def replay(self, limits: list[int]) -> Any:
         """What the sink has settled comes again, one replay at a time."""
 
         async def ordered_replay() -> list[Event]:
@@ -306,19 +306,21 @@ class OrderedMachine(RuleBasedStateMachine):
             return found
 
         if any(replayed(batch) for batch in self.in_hand):
-            return
+            return multiple()
+        while (batch := self._try_claim(3)) is not None:
+            self._settle(batch, [Done()] * len(batch.events))
         self.chosen, self.sent = {}, set()
         self.following.clear()
         for event in self._do(ordered_replay()):
             self.chosen.setdefault(event.stream_id, []).append(event.id)
+        return self._claimed(limits)
+
+    def _claimed(self, limits: list[int]) -> Any:
+        batches = [batch for limit in limits if (batch := self._try_claim(limit)) is not None]
+        return multiple(*[(self.lives, batch) for batch in batches])
 
     @precondition(lambda self: self._replaying())
-    @rule()
-    def fill(self) -> None:
-        self._do(self.spool.replays.fill("a"))
-
-    @precondition(lambda self: self._replaying())
-    @rule(surely=st.sampled_from([False, False, True]))
+    @rule(surely=st.sampled_from([False, False, False, True]))
     def cancel(self, surely: bool) -> None:
         if surely:
             (one,) = self._replaying()
@@ -356,6 +358,6 @@ class OrderedMachine(RuleBasedStateMachine):
 
 
 OrderedMachine.TestCase.settings = settings(
-    max_examples=300, stateful_step_count=50, suppress_health_check=list(HealthCheck)
+    max_examples=40, stateful_step_count=50, suppress_health_check=list(HealthCheck)
 )
 TestOrderedMachine = OrderedMachine.TestCase
