@@ -18,9 +18,10 @@ from poller.runtime.failpoints import reached
 from poller.spools.dispatcher import Dispatcher
 from poller.spools.sink_queue import Changes, Member, SinkQueue, Waiting, waits_for_replay
 
-PIECE: Final = 250
+MOST = MOST_REPLAYED
+PIECE = 250
 """The most events that one transaction queues."""
-STEPS: Final = 50
+STEPS = 50
 """The most steps of a scan before the place is written."""
 KEPT_FINISHED: Final = 100
 
@@ -195,7 +196,7 @@ class ReplayDesk(Replays):
         if replay is None or replay.state is not ReplayState.RUNNING:
             return False
         if replay.at < replay.until and replay.queued:
-            return queue.replayed.events + PIECE <= MOST_REPLAYED
+            return queue.replayed.events + PIECE <= MOST
         return queue.replayed.events == 0  # of an earlier replay, or the last ones of this
 
     async def fill(self, sink: str, rebuild: Callable[[Event], Event] = unchanged) -> Replay | None:

@@ -229,7 +229,7 @@ def test_killed_in_a_cancellation_a_replay_is_cancelled_or_not(tmp_path: Path) -
     ):
         process = daemon.run()
         delivered(place, daemon, process, 600)
-        place.turn("hang")
+        place.turn(503)
         rows(daemon, "replay", "hook", "--yes")
         until(lambda: place.hook.attempts and rows(daemon, "replays")[0]["state"] == "running")
         assert process.stop() == 0
