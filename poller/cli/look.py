@@ -272,8 +272,8 @@ def streams(
 ) -> None:
     """List the streams that were seen in the last 30 days, those that need attention first.
 
-    Attention: the stream is interrupted or disabled, its next picture is late,
-    or no pictures arrived for four times its cadence.
+    A ! marks streams that are interrupted or disabled, whose next picture is
+    late, or from which no pictures have arrived for four times their cadence.
     """
     from poller.control import Request, Verb
     from poller.core.selection import Selection

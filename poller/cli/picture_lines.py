@@ -41,17 +41,13 @@ def none_found(row: Row, utc: bool) -> str:
 
 
 def print_streams(rows: Sequence[Row], utc: bool) -> None:
-    """Print the table of streams. The account is left out if all streams are of the same."""
+    """Print the table of streams. The account is left out if all streams are of the same.
+
+    `!` marks a stream that needs attention, and says why in place of its state.
+    """
     several = len({row["account"] for row in rows}) > 1
-    columns = [
-        "stream",
-        *(["account"] if several else []),
-        "attention",
-        "state",
-        "cadence",
-        "last picture",
-        "age",
-    ]
+    first = ["stream", "account"] if several else ["stream"]
+    columns = [*first, "state", "cadence", "last picture", "age", "gaps"]
     if rows:
         print_table([_cells(row, utc) for row in rows], columns)
 
@@ -60,6 +56,7 @@ def _cells(row: Row, utc: bool) -> Row:
     cadence, last = row["cadence"], row["last_picture"]
     return {
         **row,
+        "state": f"! {row['attention']}" if row["attention"] else row["state"],
         "cadence": None if cadence is None else f"{cadence:g}s",
         "last picture": None if last is None else written(_moment(last), utc),
         "age": ago(row["age"]),

@@ -2,13 +2,16 @@
 
 import asyncio
 import os
+from abc import abstractmethod
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, Protocol, runtime_checkable
 
 import msgspec
 
-from poller.core.catalogue import Stream
+from poller.core.catalogue import Key, Stream
+from poller.core.history import Gap
 from poller.core.model import Event
 from poller.core.ports import StoresFiles
 from poller.core.selection import Numbered, Selection
@@ -21,6 +24,7 @@ Rows = AsyncGenerator[Row | None, None]
 
 STEP = 500
 STREAMS_STEP = 500
+MOST_GAPS = 100_000
 STILL_AT_IT = 5.0
 USUAL_CADENCE = 10.0
 """The seconds between two pictures of a stream, unless the platform was asked for others."""
@@ -212,16 +216,36 @@ async def _streams(context: OperatorContext, request: Request) -> Rows:
         for stream in context.spool.streams()
         if stream.stream_id and account in (None, stream.account) and state in (None, stream.state)
     ]
+    gaps = await _gaps(context.spool, account)
     rows: list[tuple[tuple[int, str, str], Row]] = []
     for start in range(0, len(chosen), STREAMS_STEP):
         for stream in chosen[start : start + STREAMS_STEP]:
             row = _stream_row(stream, context.clock.age)
+            row["gaps"] = None if gaps is None else gaps[stream.account, stream.stream_id]
             rank = _RANKS.get(str(row["attention"] or ""), 0)
             rows.append(((rank, stream.stream_id, stream.account), row))
         await asyncio.sleep(0)  # there may be 100,000 of them
         yield None
     for _, row in sorted(rows, key=lambda one: one[0]):
         yield row
+
+
+@runtime_checkable
+class KnowsGaps(Protocol):
+    """A spool that keeps the gaps that were found."""
+
+    @abstractmethod
+    async def gaps(self, chosen: Selection, limit: int) -> Sequence[Gap]:
+        """Up to `limit` known gaps."""
+        ...
+
+
+async def _gaps(spool: SpoolAdmin, account: str | None) -> Counter[Key] | None:
+    """How many gaps of each stream are known and not filled; None if the spool keeps no gaps."""
+    if not isinstance(spool, KnowsGaps):
+        return None
+    known = await spool.gaps(Selection(account=account), MOST_GAPS)
+    return Counter((gap.account, gap.stream_id) for gap in known if gap.filled < gap.missing)
 
 
 def _stream_row(stream: Stream, age: Callable[[datetime], float]) -> Row:

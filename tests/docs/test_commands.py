@@ -46,7 +46,7 @@ FILES: Final = (
 BIN: Final = Path(sys.executable).parent
 BLOCK: Final = re.compile(r"^(?:<!-- ([^\n]+) -->\n)?```([a-z]+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND: Final = re.compile(r"(?:^|[ /])poller((?: [a-z]+)+)(?= |$)([^|&>#]*)")
-LASTING: Final = ("run", "drain", "demo", "sandbox")
+LASTING: Final = ("run", "drain", "demo", "sandbox", "tap", "top")
 """Commands that other tests run."""
 SECRETS: Final = {
     **dict.fromkeys(("QCLOUD_LIVE_KEY", "CALLBACKS_KEY", "CALLBACKS_PATH"), "k" * 32),
