@@ -14,10 +14,11 @@ from poller.sandbox.clock import Clock
 from poller.sandbox.cos.store import Pictures
 from poller.sandbox.faults import Faults
 from poller.sandbox.live import Live
-from poller.sandbox.options import BadOption, check_delay, check_offset, check_pace, check_url
+from poller.sandbox.options import BadOption, check_delay, check_interval, check_offset, check_pace, check_url
 from poller.sandbox.pushers import Pushers
 from poller.sandbox.query.queues import Platform
 from poller.sandbox.query.synthetic import Load
+from poller.sandbox.screenshots import Screenshots
 
 
 class Controlled(Protocol):
@@ -31,6 +32,7 @@ class Controlled(Protocol):
     live: Live
     pictures: Pictures
     pushers: Pushers
+    screenshots: Screenshots
 
     def enqueue(self, load: Load) -> int:
         """Enqueue made-up messages; returns the number of the last."""
@@ -150,6 +152,12 @@ async def _cos(sandbox: Controlled, body: dict[str, Any]) -> dict[str, object]:
     return {"upload_delay": list(sandbox.pictures.delay)}
 
 
+async def _screenshots(sandbox: Controlled, body: dict[str, Any]) -> dict[str, object]:
+    """`interval`: seconds between two pictures of a stream from now on."""
+    sandbox.screenshots.interval = check_interval(body["interval"])
+    return {"interval": sandbox.screenshots.interval}
+
+
 async def _callbacks(sandbox: Controlled, body: dict[str, Any]) -> dict[str, object]:
     """`url`: where the customer's go from now on; `send`: any JSON object, as one of them; `pace`: of all repeats."""
     app_id = sandbox.platform.queue(body.get("customer")).customer.app_id
@@ -180,5 +188,6 @@ VERBS: Mapping[tuple[str, str], Verb] = {
     ("POST", "/clock"): _clock,
     ("POST", "/answers"): _answers,
     ("POST", "/cos"): _cos,
+    ("POST", "/screenshots"): _screenshots,
     ("POST", "/callbacks"): _callbacks,
 }

@@ -254,6 +254,13 @@ def check_pace(pace: object) -> float:
     return pace
 
 
+def check_interval(interval: object) -> float:
+    """The number, if pictures can be so many whole seconds apart."""
+    if not isinstance(interval, int) or isinstance(interval, bool) or not 1 <= interval <= 3600:
+        raise BadOption(f"interval: {interval!r} is no whole number of seconds from 1 to 3600")
+    return float(interval)
+
+
 def check_offset(offset: object) -> float:
     """The number, if a clock can be ahead by so many seconds and still show a date."""
     if not isinstance(offset, int | float) or not abs(offset) <= LARGEST_OFFSET:

@@ -9,7 +9,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from poller.sandbox.cos.store import Pictures
@@ -85,6 +85,16 @@ class Screenshots:
         self._worker = worker
         self._last = math.floor(time.time() / rules.interval)
         self._busy: set[LivePush] = set()
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two pictures of a stream."""
+        return self._rules.interval
+
+    @interval.setter
+    def interval(self, seconds: float) -> None:
+        self._rules = replace(self._rules, interval=seconds)
+        self._last = math.floor(time.time() / seconds)
 
     async def run(self) -> None:
         while True:

@@ -40,11 +40,11 @@ def _starving_sinks(settings: Settings) -> Iterator[Contradiction]:
     if any(kinds is None for kinds in given):  # a plug-in, which may give anything
         return
     here = frozenset[str]().union(*(kinds for kinds in given if kinds is not None))
-    if any(account.audit.enabled for account in settings.accounts.values()):
-        here |= {"gap"}
+    # the audit gives these
+    besides = {"gap"} if any(account.audit.enabled for account in settings.accounts.values()) else set()
     for name, sink in settings.sinks.items():
         for index, kind in _wanted_kinds(sink):
-            if kind not in here:
+            if kind not in here and kind not in besides:
                 yield ("sinks", name, "only", "kinds", index), _no_such_kind(kind, here)
 
 
