@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from poller import __version__
+from poller.cli.backfill import backfill
 from poller.cli.common import Command, Config, Doubts, Exit, Group, duration, in_loop, settings_of
 from poller.cli.operate import dead, pause, quarantine, reload, resume, status
 from poller.cli.sandbox import sandbox, seconds, the_platform
@@ -188,6 +189,7 @@ async def _probe_buckets(settings: "Settings") -> int:
 
 for command in (status, pause, resume, reload):
     app.command(cls=Command)(command)
+app.command(cls=Command, hidden=True)(backfill)
 app.add_typer(dead)
 app.add_typer(quarantine)
 app.add_typer(spool)

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 STARTING = 5.0
 """Seconds for which a daemon may lock the spool without listening, because it is starting or stopping."""
 AGAIN = 0.2
+WITH_SECRETS = ("reload", "backfill")
+"""The commands that need the whole configuration."""
 
 
 def request(verb: str, chosen: Mapping[str, Any] = MappingProxyType({}), **more: Any) -> "Request":
@@ -67,6 +69,12 @@ def act(stop: Stop, config: Path, asked: "Request", json: bool, counted: str | N
     left = any(row.get("left") for row in rows)
     why = "nothing could be done: see why" if left else _nothing(asked)
     _end(all(row.get(counted, 1) for row in rows) if counted else True, why)
+
+
+def show_each(stop: Stop, config: Path, asked: "Request", json: bool, show: Callable[["Row"], None]) -> None:
+    """Print each row as soon as it arrives: as JSON, or by `show`."""
+    for row in _rows(stop, config, asked):
+        (_print_row if json else show)(row)
 
 
 def ask_reload(stop: Stop, config: Path, json: bool, *, dry: bool) -> None:
@@ -144,7 +152,7 @@ def _end(good: bool, why: str) -> None:
 
 def _rows(stop: Stop, config: Path, asked: "Request") -> Iterator["Row"]:
     """The rows of the answer. A failure is one line on stderr and the exit code of the error."""
-    settings = settings_of(config) if asked.verb.value == "reload" else stored_of(config)
+    settings = settings_of(config) if asked.verb.value in WITH_SECRETS else stored_of(config)
     stop.give_back()  # a signal may end the command at any time: each step is durable on its own
     try:
         yield from _asked(settings, asked)
@@ -164,7 +172,8 @@ def _asked(settings: "Settings", asked: "Request") -> Iterator["Row"]:
         except NotRunning:
             pass
         try:
-            yield from asyncio.run(_do_offline(settings, asked))
+            with asyncio.Runner() as runner:
+                yield from _each(runner, _do_offline(settings, asked))
             return
         except StorageLocked as error:
             if time.monotonic() > until:
@@ -172,9 +181,21 @@ def _asked(settings: "Settings", asked: "Request") -> Iterator["Row"]:
         time.sleep(AGAIN)
 
 
-async def _do_offline(settings: "Settings", asked: "Request") -> list["Row"]:
+async def _do_offline(settings: "Settings", asked: "Request") -> AsyncIterator["Row"]:
     from poller.cli.offline import open_offline
     from poller.control import answer
 
     async with open_offline(settings) as context:
-        return [row async for row in answer(context, asked) if row is not None]
+        async for row in answer(context, asked):
+            if row is not None:
+                yield row
+
+
+def _each(runner: asyncio.Runner, rows: AsyncIterator["Row"]) -> Iterator["Row"]:
+    """The rows as they come, from a loop that runs only while a row is awaited."""
+
+    async def following() -> "Row | None":
+        return await anext(rows, None)
+
+    while (row := runner.run(following())) is not None:
+        yield row

@@ -161,6 +161,7 @@ class Daemon:
             journal=self.journal,
             losses=self.losses,
             reload=self.reload,
+            accounts=components.accounts,
         )
 
     # ------------------------------------------------------------ health
@@ -307,6 +308,7 @@ class Daemon:
             keeper.cancel()
         await self.components.sinks_ended(stop.second())
         await self.components.sources_ended()
+        await self.components.backfills_ended()
         log.info("stopped")
 
     async def _adopt_pages(self) -> None:

@@ -39,6 +39,7 @@ class Verb(StrEnum):
     QUARANTINE_SHOW = "quarantine show"
     QUARANTINE_RETRY = "quarantine retry"
     QUARANTINE_PURGE = "quarantine purge"
+    BACKFILL = "backfill"
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

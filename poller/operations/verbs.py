@@ -17,6 +17,7 @@ import structlog
 from poller.core.model import DeadLetter, Filter, ParsedPage, Quarantined, RawPage
 from poller.core.ports import PushedSource, Source
 from poller.core.spool import SpoolAdmin
+from poller.operations.backfill import backfill
 from poller.operations.masking import bytes_shown, masked, public_form
 from poller.operations.operator_context import OperatorContext
 from poller.operations.requests import MOST_ROWS, ControlError, Request, Row, Verb
@@ -283,4 +284,5 @@ _VERBS: dict[Verb, Callable[[OperatorContext, Request], Rows]] = {
     Verb.QUARANTINE_SHOW: partial(_show, _REJECTS),
     Verb.QUARANTINE_RETRY: _quarantine_retry,
     Verb.QUARANTINE_PURGE: partial(_purge, _REJECTS),
+    Verb.BACKFILL: backfill,
 }

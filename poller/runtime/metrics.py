@@ -76,6 +76,9 @@ class Metrics:
         self.spool_files_aside = gauge("spool_files_aside", "Damaged spool files that were moved aside.")
         self.journal_bytes = gauge("journal_bytes", "Bytes of pages not yet in the spool.")
         self.log_lines_dropped = counter("log_lines_dropped", "Log lines that could not be written.")
+        self.backfilled = counter(
+            "backfilled_pictures", "Pictures that never came, and were found in the bucket.", "account"
+        )
         self.clock_skew = gauge("clock_skew_seconds", "The platform's clock minus ours.", "account")
 
     def declare_source(self, account: str, source: str) -> None:
@@ -87,6 +90,10 @@ class Metrics:
         """Let every outcome of a pushed source be seen as 0 from the start."""
         for outcome in PushOutcome:
             self.callbacks.labels(source, outcome.value)
+
+    def declare_account(self, account: str) -> None:
+        """Let what is counted of an account be seen as 0 from the start."""
+        self.backfilled.labels(account)
 
     def declare_sink(self, sink: str) -> None:
         """Let every outcome of a sink be seen as 0 from the start."""

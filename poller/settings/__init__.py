@@ -29,6 +29,7 @@ from poller.settings.schema import schema
 from poller.settings.sections import (
     AccountSettings,
     AdminSettings,
+    AuditSettings,
     BatchSettings,
     CosSettings,
     JournalSettings,
@@ -48,6 +49,7 @@ from poller.settings.units import Duration, Rate, Size, duration_between, size_b
 __all__ = [
     "AccountSettings",
     "AdminSettings",
+    "AuditSettings",
     "BatchSettings",
     "Cidr",
     "CosSettings",

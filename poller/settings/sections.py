@@ -29,6 +29,7 @@ from poller.settings.fields import (
     SecretFile,
     Url,
 )
+from poller.settings.regions import Region
 from poller.settings.units import Duration, Rate, Size, duration_between, size_between, wrong
 
 
@@ -191,21 +192,72 @@ class TlsSettings(Section):
 
 
 class CosSettings(Section):
-    """Where pictures are: a bucket and its customer id, or a base URL."""
+    """Where pictures are: a bucket and its customer id, or a base URL. With keys, the bucket can also be listed."""
 
     bucket: str | None = Field(
         default=None, pattern=r"^[a-z0-9-]{1,63}$", description="The bucket of the pictures."
     )
     app_id: CustomerId | None = Field(default=None, description="The customer id that the bucket belongs to.")
     base_url: Url | None = Field(default=None, description="Instead: a URL to which names are appended.")
+    region: Region | None = Field(
+        default=None, description="The region of the bucket, whose domain lists the bucket."
+    )
+    endpoint: Url | None = Field(
+        default=None, description="Instead of region: the URL that lists the bucket, for a private set-up."
+    )
+    secret_id: Secret | None = Field(
+        default=None, description="The id of the key that may list the bucket (cos:GetBucket)."
+    )
+    secret_key: Secret | None = Field(
+        default=None, description="The key that signs lists; prefer ${NAME} to the key itself."
+    )
+    secret_key_file: SecretFile | None = Field(default=None, description="A file that contains the key.")
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
         if self.base_url is not None:
-            _alone(self, "base_url", "bucket", "app_id")
+            _alone(self, "base_url", "bucket", "app_id", "region")
         elif self.bucket is None or self.app_id is None:
             raise wrong("needs bucket and app_id, or base_url")
         return self
+
+    @model_validator(mode="after")
+    def _keys_and_place(self) -> Self:
+        _one_secret(self, "secret_key", "secret_key_file")
+        if self.endpoint is not None:
+            _alone(self, "endpoint", "region")
+            if "?" in self.endpoint:
+                raise wrong("takes no query: the daemon writes its own", at="endpoint")
+        place = "region" if self.endpoint is None else "endpoint"
+        has_place = getattr(self, place) is not None
+        has_key = self.secret_key_value is not None
+        if has_place and self.secret_id is None:
+            raise wrong("lists the bucket, which needs secret_id and secret_key or secret_key_file", at=place)
+        if self.secret_id is not None and not has_key:
+            raise wrong("needs secret_key or secret_key_file beside it", at="secret_id")
+        if has_key and self.secret_id is None:
+            raise wrong(
+                "needs secret_id beside it", at="secret_key" if self.secret_key else "secret_key_file"
+            )
+        if has_key and not has_place:
+            raise wrong("needs region or endpoint, which say where the bucket is listed", at="secret_id")
+        return self
+
+    @property
+    def secret_key_value(self) -> str | None:
+        """The key that signs lists, from `secret_key` or `secret_key_file`; None where the bucket is not listed."""
+        given = self.secret_key or self.secret_key_file
+        return None if given is None else given.get_secret_value()
+
+
+class AuditSettings(Section):
+    """Looking for pictures that never came."""
+
+    enabled: bool = Field(default=True, description="Whether missing pictures are noticed.")
+    backfill: Literal["off", "auto"] = Field(
+        default="off",
+        description="With auto, pictures are looked for in the bucket after an answer of the queue was lost.",
+    )
 
 
 class VodSettings(Section):
@@ -253,6 +305,18 @@ class AccountSettings(Section):
         default=None, description="An HTTP proxy. Proxies of the environment are ignored."
     )
     tls: TlsSettings | None = Field(default=None, description="Certificates for the endpoint.")
+    audit: AuditSettings = Field(
+        default=AuditSettings(), description="How missing pictures are found and got."
+    )
+
+    @model_validator(mode="after")
+    def _keys_for_backfill(self) -> Self:
+        if self.audit.backfill == "auto" and (self.cos is None or self.cos.secret_id is None):
+            raise wrong(
+                "auto lists the bucket: cos needs secret_id, secret_key and region beside bucket and app_id",
+                at="audit",
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_key(self) -> Self:
