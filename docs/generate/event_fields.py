@@ -65,7 +65,7 @@ SCREENSHOT: Final = Kind(
         "create_time": Field(MOMENT, "when it was taken, as the platform says it", optional=True),
         "file_size": Field(WHOLE_OR_NULL, "its size in bytes", optional=True),
         "backfilled": Field(
-            {"const": True},
+            {"type": "boolean"},
             "true where the picture was found in the bucket, and never came by a source",
             optional=True,
         ),

@@ -19,7 +19,7 @@ from poller.pipeline.journal import Journal
 from poller.pipeline.losses import Losses
 from poller.pipeline.push_intake import PushIntake
 from poller.pipeline.storage_watch import StorageWatch
-from poller.qcloud.cos.bucket import Bucket
+from poller.qcloud.cos.bucket import Bucket, has_keys
 from poller.qcloud.wire.account import Account
 from poller.qcloud.wire.excerpts import Words
 from poller.runtime.clock import Clock
@@ -138,7 +138,7 @@ class Components:
         """Make the automatic backfill of an account that was entered, if its settings ask for it."""
         self._words.learn(settings)
         self._metrics.declare_account(name)
-        if settings.audit.backfill != "auto":
+        if settings.audit.backfill != "auto" or not has_keys(settings):
             return
         account = self.accounts[name]
         entered = await Component.enter(Bucket(name, settings, account.ready))

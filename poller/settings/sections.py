@@ -216,32 +216,30 @@ class CosSettings(Section):
     @model_validator(mode="after")
     def _one_way(self) -> Self:
         if self.base_url is not None:
-            _alone(self, "base_url", "bucket", "app_id", "region")
+            _alone(self, "base_url", "bucket", "app_id")
         elif self.bucket is None or self.app_id is None:
             raise wrong("needs bucket and app_id, or base_url")
         return self
 
     @model_validator(mode="after")
-    def _keys_and_place(self) -> Self:
+    def _one_key_and_place(self) -> Self:
         _one_secret(self, "secret_key", "secret_key_file")
         if self.endpoint is not None:
             _alone(self, "endpoint", "region")
             if "?" in self.endpoint:
                 raise wrong("takes no query: the daemon writes its own", at="endpoint")
-        place = "region" if self.endpoint is None else "endpoint"
-        has_place = getattr(self, place) is not None
-        has_key = self.secret_key_value is not None
-        if has_place and self.secret_id is None:
-            raise wrong("lists the bucket, which needs secret_id and secret_key or secret_key_file", at=place)
-        if self.secret_id is not None and not has_key:
-            raise wrong("needs secret_key or secret_key_file beside it", at="secret_id")
-        if has_key and self.secret_id is None:
-            raise wrong(
-                "needs secret_id beside it", at="secret_key" if self.secret_key else "secret_key_file"
-            )
-        if has_key and not has_place:
-            raise wrong("needs region or endpoint, which say where the bucket is listed", at="secret_id")
         return self
+
+    @property
+    def missing_to_list(self) -> tuple[str, ...]:
+        """The settings without which the bucket cannot be listed; empty if it can."""
+        lacks = {
+            "secret_id": self.secret_id is None,
+            "secret_key": self.secret_key_value is None,
+            "endpoint" if self.bucket is None else "region": self.endpoint is None
+            and (self.bucket is None or self.region is None),
+        }
+        return tuple(name for name, missing in lacks.items() if missing)
 
     @property
     def secret_key_value(self) -> str | None:
@@ -308,15 +306,6 @@ class AccountSettings(Section):
     audit: AuditSettings = Field(
         default=AuditSettings(), description="How missing pictures are found and got."
     )
-
-    @model_validator(mode="after")
-    def _keys_for_backfill(self) -> Self:
-        if self.audit.backfill == "auto" and (self.cos is None or self.cos.secret_id is None):
-            raise wrong(
-                "auto lists the bucket: cos needs secret_id, secret_key and region beside bucket and app_id",
-                at="audit",
-            )
-        return self
 
     @model_validator(mode="after")
     def _one_key(self) -> Self:

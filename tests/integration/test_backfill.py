@@ -79,7 +79,8 @@ class Place:
         return last
 
     async def names(self) -> list[str]:
-        found, start = [], 1
+        found: list[str] = []
+        start: int | None = 1
         while start is not None:
             scan = await self.spool.scan(ALL_EVENTS, start, 1000)
             found += [str(event.fields["file_name"]) for _, event in scan.found]

@@ -48,7 +48,7 @@ class Bucket:
     ) -> None:
         """`ready` is the account's throttle. Raises `ListingFailed` where the account has no keys."""
         cos = settings.cos
-        if cos is None or cos.secret_id is None or cos.secret_key_value is None:
+        if not has_keys(settings) or cos is None or cos.secret_id is None or cos.secret_key_value is None:
             raise ListingFailed(no_keys(name))
         self._endpoint = URL(_endpoint(cos))
         self._secret_id = cos.secret_id.get_secret_value()
@@ -136,7 +136,7 @@ class Bucket:
 
 def has_keys(settings: AccountSettings) -> bool:
     """Whether the bucket of an account can be listed."""
-    return settings.cos is not None and settings.cos.secret_key_value is not None
+    return settings.cos is not None and not settings.cos.missing_to_list
 
 
 def no_keys(account: str) -> str:
