@@ -64,6 +64,11 @@ SCREENSHOT: Final = Kind(
         "offset": Field(WHOLE_OR_NULL, "seconds from the start of the push to the picture, from the name"),
         "create_time": Field(MOMENT, "when it was taken, as the platform says it", optional=True),
         "file_size": Field(WHOLE_OR_NULL, "its size in bytes", optional=True),
+        "backfilled": Field(
+            {"type": "boolean"},
+            "true where the picture was found in the bucket, and never came by a source",
+            optional=True,
+        ),
     },
     {
         "stream_id": "room-7",

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from poller.cli.backfill import ask_backfill
 from poller.cli.client import fetch_rows, print_row
 from poller.cli.common import Config
 from poller.cli.times import Utc, span, written
@@ -38,6 +39,13 @@ def audit(
     account: Annotated[
         str | None, typer.Option(metavar="NAME", help="Only this account.", show_default=False)
     ] = None,
+    backfill: Annotated[
+        bool,
+        typer.Option(
+            "--backfill",
+            help="Look in the bucket for pictures that never came (of the last hour, unless --since), and deliver them.",
+        ),
+    ] = False,
     utc: Utc = False,
     json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object a line: each gap, then a summary.")
@@ -54,6 +62,9 @@ def audit(
 
     times = span(since, until, utc)
     chosen = Selection(account=account, stream=stream, taken_since=times.since, taken_until=times.until)
+    if backfill:
+        ask_backfill(context.obj, config, chosen, json)
+        return
     rows = list(fetch_rows(context.obj, config, Request(verb=Verb.AUDIT, selection=chosen)))
     if json:
         for row in rows:

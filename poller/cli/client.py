@@ -3,7 +3,7 @@
 import asyncio
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -24,6 +24,8 @@ T = TypeVar("T")
 STARTING = 5.0
 """Seconds for which a daemon may lock the spool without listening, because it is starting or stopping."""
 AGAIN = 0.2
+WITH_SECRETS = ("reload", "backfill")
+"""The commands that need the whole configuration."""
 
 
 def request(verb: str, chosen: Mapping[str, Any] = MappingProxyType({}), **more: Any) -> "Request":
@@ -50,7 +52,7 @@ def chosen_request(verb: str, everything: bool, chosen: Mapping[str, Any]) -> "R
 
 def list_rows(stop: Stop, config: Path, asked: "Request", json: bool, columns: Sequence[str]) -> None:
     """Print the rows as a table. If there is none, a message goes to stderr, and the exit code is still 0."""
-    rows = _rows(stop, config, asked)
+    rows = fetch_rows(stop, config, asked)
     found = _print_json(rows) if json else _print_table(list(rows), columns)
     if not found:
         typer.echo(_no_rows_message(asked), err=True)
@@ -58,22 +60,28 @@ def list_rows(stop: Stop, config: Path, asked: "Request", json: bool, columns: S
 
 def show_rows(stop: Stop, config: Path, asked: "Request", json: bool) -> None:
     """Print every field of each row; exit 1 if there is no row."""
-    rows = _rows(stop, config, asked)
+    rows = fetch_rows(stop, config, asked)
     _end(_print_json(rows) if json else _print_fields(rows), _no_rows_message(asked))
 
 
 def act(stop: Stop, config: Path, asked: "Request", json: bool, counted: str | None = None) -> None:
     """Carry out the request and print the result; exit 1 if the field named by `counted` is 0."""
-    rows = list(_rows(stop, config, asked))
+    rows = list(fetch_rows(stop, config, asked))
     _print_json(iter(rows)) if json else _print_fields(iter(rows))
     left = any(row.get("left") for row in rows)
     why = "nothing could be done: see why" if left else _no_rows_message(asked)
     _end(all(row.get(counted, 1) for row in rows) if counted else True, why)
 
 
+def show_each(stop: Stop, config: Path, asked: "Request", json: bool, show: Callable[["Row"], None]) -> None:
+    """Print each row as soon as it arrives: as JSON, or by `show`."""
+    for row in fetch_rows(stop, config, asked):
+        (print_row if json else show)(row)
+
+
 def ask_reload(stop: Stop, config: Path, json: bool, *, dry: bool) -> None:
     """Reload and print each change in one line. With `dry`, only print."""
-    for row in _rows(stop, config, request("reload", dry=dry)):
+    for row in fetch_rows(stop, config, request("reload", dry=dry)):
         if json:
             print_row(row)
             continue
@@ -84,7 +92,7 @@ def ask_reload(stop: Stop, config: Path, json: bool, *, dry: bool) -> None:
 
 def ask_status(stop: Stop, config: Path, json: bool) -> None:
     """Print the state of all parts."""
-    rows = list(_rows(stop, config, request("status")))
+    rows = list(fetch_rows(stop, config, request("status")))
     if json:
         _print_json(iter(rows))
         return
@@ -161,11 +169,7 @@ def answered(stop: Stop, config: Path, asked: "Request") -> list["Row"]:
 
 def fetch_rows(stop: Stop, config: Path, asked: "Request") -> Iterator["Row"]:
     """The rows of the answer. A failure is one line on stderr and the exit code of the error."""
-    return _rows(stop, config, asked)
-
-
-def _rows(stop: Stop, config: Path, asked: "Request") -> Iterator["Row"]:
-    settings = settings_of(config) if asked.verb.value == "reload" else stored_of(config)
+    settings = settings_of(config) if asked.verb.value in WITH_SECRETS else stored_of(config)
     stop.give_back()  # a signal may end the command at any time: each step is durable on its own
     try:
         yield from _ask(settings, asked)
@@ -176,9 +180,12 @@ def _rows(stop: Stop, config: Path, asked: "Request") -> Iterator["Row"]:
 def _ask(settings: "Settings", asked: "Request") -> Iterator["Row"]:
     from poller.control import ask
 
-    return ask_either(
-        settings, lambda path: ask(path, asked), lambda: iter(asyncio.run(_do_offline(settings, asked)))
-    )
+    return ask_either(settings, lambda path: ask(path, asked), lambda: _offline_rows(settings, asked))
+
+
+def _offline_rows(settings: "Settings", asked: "Request") -> Iterator["Row"]:
+    with asyncio.Runner() as runner:
+        yield from _each(runner, _do_offline(settings, asked))
 
 
 def ask_either(
@@ -204,9 +211,21 @@ def ask_either(
         time.sleep(AGAIN)
 
 
-async def _do_offline(settings: "Settings", asked: "Request") -> list["Row"]:
+async def _do_offline(settings: "Settings", asked: "Request") -> AsyncIterator["Row"]:
     from poller.cli.offline import open_offline
     from poller.control import answer
 
     async with open_offline(settings) as context:
-        return [row async for row in answer(context, asked) if row is not None]
+        async for row in answer(context, asked):
+            if row is not None:
+                yield row
+
+
+def _each(runner: asyncio.Runner, rows: AsyncIterator["Row"]) -> Iterator["Row"]:
+    """The rows as they come, from a loop that runs only while a row is awaited."""
+
+    async def following() -> "Row | None":
+        return await anext(rows, None)
+
+    while (row := runner.run(following())) is not None:
+        yield row

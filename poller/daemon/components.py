@@ -3,19 +3,23 @@
 import asyncio
 from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from functools import partial
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from poller.core.ports import Follows, PushedSource, Source
 from poller.core.spool import SpoolAdmin
 from poller.daemon import systemd
+from poller.daemon.automatic_backfill import AutomaticBackfill
 from poller.daemon.wiring import attach, build_sink, build_source, delivery_policy
+from poller.operations.backfill import Backfill
 from poller.pipeline.courier import Courier
 from poller.pipeline.intake import Intake
 from poller.pipeline.journal import Journal
 from poller.pipeline.losses import Losses
 from poller.pipeline.push_intake import PushIntake
 from poller.pipeline.storage_watch import StorageWatch
+from poller.qcloud.cos.bucket import Bucket, has_keys
 from poller.qcloud.wire.account import Account
 from poller.qcloud.wire.excerpts import Words
 from poller.runtime.clock import Clock
@@ -72,6 +76,8 @@ class Components:
         self.sources: dict[str, Component[Intake | PushIntake]] = {}
         self.sinks: dict[str, Component[Courier]] = {}
         self.entered: dict[str, Component[Account]] = {}
+        self.backfills: dict[str, Component[AutomaticBackfill]] = {}
+        """By account, for those that look for missing pictures by themselves."""
         self.settled = asyncio.Event()
         """Set at every settlement of any sink."""
         self._spool = spool
@@ -91,6 +97,7 @@ class Components:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
         await close_all(self.sources)
+        await close_all(self.backfills)
         await close_all(self.sinks)
         await close_all(self.entered)
 
@@ -125,6 +132,25 @@ class Components:
         """Enter an account."""
         self._words.learn(settings)
         self.entered[name] = await Component.enter(Account(name, settings))
+        await self.open_backfill(name, settings)
+
+    async def open_backfill(self, name: str, settings: AccountSettings) -> None:
+        """Make the automatic backfill of an account that was entered, if its settings ask for it."""
+        self._words.learn(settings)
+        self._metrics.declare_account(name)
+        if settings.audit.backfill != "auto" or not has_keys(settings):
+            return
+        account = self.accounts[name]
+        entered = await Component.enter(Bucket(name, settings, account.ready))
+        backfill = Backfill(
+            name,
+            account.picture_base,
+            entered.part,
+            self._spool,
+            metrics=self._metrics,
+            clock=self._clock,
+        )
+        self.backfills[name] = entered.with_part(AutomaticBackfill(backfill, self._spool, self._clock))
 
     async def open_sink(self, name: str, settings: SinkSettings) -> None:
         """Attach a sink to the spool, enter it, and make its courier. `begin_sink` starts the courier."""
@@ -168,6 +194,7 @@ class Components:
                 losses=self._losses,
                 watch=self._storage,
                 beat=beat,
+                may_have_lost=partial(self._report_loss, source.account),
             )
         self.sources[name] = (await Component.enter(source)).with_part(intake)
 
@@ -176,6 +203,8 @@ class Components:
     def begin(self, group: asyncio.TaskGroup, *, pushed: bool) -> None:
         """Start all couriers and intakes (those of pushed sources only if `pushed`). Later parts run in `group` too."""
         self._group = group
+        for account in self.backfills:
+            self.begin_backfill(account)
         for name, source in self.sources.items():
             if pushed or isinstance(source.part, Intake):
                 self.begin_source(name)
@@ -196,6 +225,16 @@ class Components:
         """Start the courier of a sink."""
         assert self._group is not None
         self.sinks[name].begin(self._group, self.sinks[name].part.run())
+
+    def begin_backfill(self, account: str) -> None:
+        """Start the automatic backfill of an account, if there is one."""
+        assert self._group is not None
+        if (backfill := self.backfills.get(account)) is not None:
+            backfill.begin(self._group, backfill.part.run())
+
+    def _report_loss(self, account: str) -> None:
+        if (backfill := self.backfills.get(account)) is not None:
+            backfill.part.report_loss()
 
     def stop(self) -> None:
         """Stop polling, taking pushes and claiming batches. `wait_for_sources` and `wait_for_sinks` see the end."""
@@ -222,6 +261,16 @@ class Components:
             task.cancel()
         await ended
 
+    async def backfills_ended(self, accounts: Iterable[str] | None = None) -> None:
+        """Stop the automatic backfills of these accounts, or of all, and wait until they have noted what is pending.
+
+        Their sources must have ended before: a last poll may report a loss.
+        """
+        names = [name for name in self.backfills if accounts is None or name in set(accounts)]
+        for name in names:
+            self.backfills[name].part.stop()
+        await _wait_for([task for name in names if (task := self.backfills[name].task) is not None])
+
     # ------------------------------------------------------------ ending
 
     async def end_sources(self, names: Sequence[str]) -> None:
@@ -232,6 +281,13 @@ class Components:
         for name in names:
             await self.sources.pop(name).close()
             self.forget_source(name)
+
+    async def end_backfills(self, accounts: Iterable[str]) -> None:
+        """Stop the automatic backfills of these accounts and leave their buckets."""
+        await self.backfills_ended(accounts)
+        for name in accounts:
+            if (backfill := self.backfills.pop(name, None)) is not None:
+                await backfill.close()
 
     def forget_source(self, name: str) -> None:
         """Stop expecting heartbeats from a source that has ended."""

@@ -180,6 +180,7 @@ class Daemon:
             pace=self._pace,
             reload=self.reload,
             wants=lambda name: event_filter(self.settings.sinks[name].only),
+            accounts=components.accounts,
         )
 
     # ------------------------------------------------------------ health
@@ -339,6 +340,7 @@ class Daemon:
             keeper.cancel()
         await self.components.wait_for_sinks(stop.second())
         await self.components.wait_for_sources()
+        await self.components.backfills_ended()
         log.info("stopped")
 
     async def _adopt_pages(self) -> None:

@@ -135,6 +135,7 @@ class Changeover:
         log.info("reloading", plan=planned.lines())
         await components.end_sources(planned.sources.ending)
         reached("reload.sources_ended")
+        await components.end_backfills(planned.accounts)
         await components.end_sinks(planned.sinks.ending)
         for name in planned.sinks.stop:
             await components.forget_sink(name)
@@ -142,9 +143,13 @@ class Changeover:
         gone = {name: components.entered.pop(name) for name in planned.accounts if name in components.entered}
         components.entered.update(accounts)
         await close_all(gone)
+        for name in accounts:
+            await components.open_backfill(name, new.accounts[name])
         reached("reload.ended")
         if stopping():
             return
+        for name in accounts:
+            components.begin_backfill(name)
         for name in planned.sinks.beginning:
             await self._begin_sink(name, self._before.sinks.get(name))
         for name in planned.sources.beginning:

@@ -1,7 +1,7 @@
 """The parts that the operator's commands work on: those of a running daemon, or the spool of a stopped one."""
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from poller.core.ports import PushedSource, Source
@@ -13,6 +13,7 @@ from poller.pipeline.intake import Intake
 from poller.pipeline.journal import Journal
 from poller.pipeline.losses import Losses
 from poller.pipeline.push_intake import PushIntake
+from poller.qcloud.wire.account import Account
 from poller.runtime.clock import Clock
 from poller.runtime.metrics import Metrics
 from poller.settings import AdminSettings, Settings
@@ -49,6 +50,8 @@ class OperatorContext:
     """`Daemon.reload`."""
     wants: Callable[[str], Wants] = lambda name: lambda event: True
     """Returns the filter of a configured sink."""
+    accounts: Mapping[str, Account] = field(default_factory=dict)
+    """The accounts of the daemon, with their throttles."""
 
     @property
     def sink_age_limit(self) -> float:

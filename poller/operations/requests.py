@@ -53,6 +53,7 @@ class Verb(StrEnum):
     TOP = "top"
     TRACE = "trace"
     AUDIT = "audit"
+    BACKFILL = "backfill"
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

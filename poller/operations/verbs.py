@@ -19,6 +19,7 @@ from poller.core.ports import PushedSource, Source
 from poller.core.spool import SpoolAdmin
 from poller.operations import replay, trace
 from poller.operations.audit import AUDIT_VERBS
+from poller.operations.backfill import backfill
 from poller.operations.look import LOOK
 from poller.operations.masking import mask, public_bytes, public_form
 from poller.operations.operator_context import OperatorContext
@@ -290,4 +291,5 @@ _VERBS: dict[Verb, Callable[[OperatorContext, Request], Rows]] = {
     **LOOK,
     **trace.VERBS,
     **AUDIT_VERBS,
+    Verb.BACKFILL: backfill,
 }

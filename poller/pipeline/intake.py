@@ -60,7 +60,9 @@ class Intake:
         losses: Losses | None = None,
         watch: StorageWatch | None = None,
         beat: Callable[[], None] = lambda: None,
+        may_have_lost: Callable[[], None] = lambda: None,
     ) -> None:
+        """`may_have_lost` is called after each poll that may have removed messages that nobody will see."""
         self.source = source
         self._spool = spool
         self._journal = journal
@@ -69,6 +71,7 @@ class Intake:
         self._clock = clock
         self._watch = watch or StorageWatch(clock)
         self._beat = beat
+        self._may_have_lost = may_have_lost
         self._ingest = Ingest(source, spool, metrics)
         self._memory: dict[str, bytes] = {}
         self._pace = Pace(
@@ -304,6 +307,7 @@ class Intake:
         self._metrics.polls.labels(self.source.account, self.source.name, outcome.value).inc()
         if outcome is PollOutcome.UNCERTAIN and self.source.destructive:
             self._losses.add(f"source {self.source.name}", f"a poll without a whole answer: {reading.detail}")
+            self._may_have_lost()
         if outcome in FAILURES:
             self._log.warning("poll_failed", outcome=outcome.value, detail=reading.detail)
             if self.failing_since is None:

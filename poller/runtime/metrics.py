@@ -86,6 +86,9 @@ class Metrics:
         self.spool_files_aside = gauge("spool_files_aside", "Damaged spool files that were moved aside.")
         self.journal_bytes = gauge("journal_bytes", "Bytes of journal pages that are not in the spool yet.")
         self.log_lines_dropped = counter("log_lines_dropped", "Log lines that could not be written.")
+        self.backfilled = counter(
+            "backfilled_pictures", "Pictures that never came, and were found in the bucket.", "account"
+        )
         self.clock_skew = gauge(
             "clock_skew_seconds", "Seconds by which the platform's clock is ahead of ours.", "account"
         )
@@ -99,6 +102,10 @@ class Metrics:
         """Show every outcome of a pushed source as 0 from the start."""
         for outcome in PushOutcome:
             self.callbacks.labels(source, outcome.value)
+
+    def declare_account(self, account: str) -> None:
+        """Let what is counted of an account be seen as 0 from the start."""
+        self.backfilled.labels(account)
 
     def declare_sink(self, sink: str) -> None:
         """Show every outcome of a sink as 0 from the start."""

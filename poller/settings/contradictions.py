@@ -27,6 +27,7 @@ def contradictions(settings: Settings) -> Iterator[Contradiction]:
     yield from _paths(settings)
     yield from _nowhere_to_look(settings)
     yield from _pictures_without_urls(settings)
+    yield from _buckets_not_listed(settings)
     yield from _sinks_own(settings)
     yield from _unfinished_plugins(settings)
 
@@ -159,6 +160,27 @@ def _pictures_without_urls(settings: Settings) -> Iterator[Contradiction]:
                     f"{sink.type} fetches pictures by their URLs, and none can be built for accounts.{account}: "
                     "add cos there (bucket and app_id, or base_url)",
                 )
+
+
+# ---------------------------------------------------------------- keys of a bucket
+
+_FOR_LISTS: Final = ("region", "endpoint", "secret_id", "secret_key", "secret_key_file")
+
+
+def _buckets_not_listed(settings: Settings) -> Iterator[Contradiction]:
+    """Settings that are for listing a bucket, where another one is missing."""
+    for name, account in settings.accounts.items():
+        cos = account.cos
+        missing = ("secret_id", "secret_key", "region") if cos is None else cos.missing_to_list
+        if not missing:
+            continue
+        needs = f"accounts.{name}.cos has no {' and no '.join(missing)}: add it there"
+        for setting in _FOR_LISTS:
+            if cos is not None and getattr(cos, setting) is not None:
+                yield ("accounts", name, "cos", setting), f"is for listing the bucket, and {needs}"
+                break
+        if account.audit.backfill == "auto":
+            yield ("accounts", name, "audit", "backfill"), f"auto lists the bucket, and {needs}"
 
 
 # ---------------------------------------------------------------- contradictions that a sink reports itself

@@ -29,6 +29,7 @@ from poller.settings.fields import (
     SecretFile,
     Url,
 )
+from poller.settings.regions import Region
 from poller.settings.start import NOW, Start
 from poller.settings.units import Duration, Rate, Size, duration_between, size_between, wrong
 
@@ -197,13 +198,26 @@ class TlsSettings(Section):
 
 
 class CosSettings(Section):
-    """Where pictures are: a bucket and its customer id, or a base URL."""
+    """Where pictures are: a bucket and its customer id, or a base URL. With keys, the bucket can also be listed."""
 
     bucket: str | None = Field(
         default=None, pattern=r"^[a-z0-9-]{1,63}$", description="The bucket of the pictures."
     )
     app_id: CustomerId | None = Field(default=None, description="The customer id that the bucket belongs to.")
     base_url: Url | None = Field(default=None, description="Instead: a URL to which names are appended.")
+    region: Region | None = Field(
+        default=None, description="The region of the bucket, whose domain lists the bucket."
+    )
+    endpoint: Url | None = Field(
+        default=None, description="Instead of region: the URL that lists the bucket, for a private set-up."
+    )
+    secret_id: Secret | None = Field(
+        default=None, description="The id of the key that may list the bucket (cos:GetBucket)."
+    )
+    secret_key: Secret | None = Field(
+        default=None, description="The key that signs lists; prefer ${NAME} to the key itself."
+    )
+    secret_key_file: SecretFile | None = Field(default=None, description="A file that contains the key.")
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -212,6 +226,32 @@ class CosSettings(Section):
         elif self.bucket is None or self.app_id is None:
             raise wrong("needs bucket and app_id, or base_url")
         return self
+
+    @model_validator(mode="after")
+    def _one_key_and_place(self) -> Self:
+        _one_secret(self, "secret_key", "secret_key_file")
+        if self.endpoint is not None:
+            _forbid_others(self, "endpoint", "region")
+            if "?" in self.endpoint:
+                raise wrong("takes no query: the daemon writes its own", at="endpoint")
+        return self
+
+    @property
+    def missing_to_list(self) -> tuple[str, ...]:
+        """The settings without which the bucket cannot be listed; empty if it can."""
+        lacks = {
+            "secret_id": self.secret_id is None,
+            "secret_key": self.secret_key_value is None,
+            "endpoint" if self.bucket is None else "region": self.endpoint is None
+            and (self.bucket is None or self.region is None),
+        }
+        return tuple(name for name, missing in lacks.items() if missing)
+
+    @property
+    def secret_key_value(self) -> str | None:
+        """The key that signs lists, from `secret_key` or `secret_key_file`; None where the bucket is not listed."""
+        given = self.secret_key or self.secret_key_file
+        return None if given is None else given.get_secret_value()
 
 
 class VodSettings(Section):
@@ -240,6 +280,10 @@ class AuditSettings(Section):
     settle: Annotated[Duration, duration_between("1s", "1h")] = Field(
         default=60.0,
         description="How long a hole stays open for pictures that come late, after the picture behind it was received.",
+    )
+    backfill: Literal["off", "auto"] = Field(
+        default="off",
+        description="With auto, pictures are looked for in the bucket after an answer of the queue was lost.",
     )
 
 

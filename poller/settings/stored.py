@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, cast
 
-from pydantic import SecretStr, ValidationError, create_model
+from pydantic import BaseModel, SecretStr, ValidationError, create_model
 
 from poller.core.errors import BadConfiguration, PollerError
 from poller.runtime import plugins
+from poller.settings.findings import section_at
 from poller.settings.reading import DocumentReader, lines, read_values
 from poller.settings.sections import (
     AccountSettings,
@@ -142,14 +143,15 @@ def _read(model: type[Section], value: object, folder: Path) -> Any:
         return None
 
 
-def _drop_secrets(model: type[Section], value: dict[str, object]) -> dict[str, object]:
+def _drop_secrets(model: type[BaseModel], value: dict[str, object]) -> dict[str, object]:
     kept: dict[str, object] = {}
     for name, given in value.items():
         field = model.model_fields.get(name)
         if name == "tls":
             continue
         if field is None or SecretStr.__name__ not in str(field.annotation):
-            kept[name] = given
+            section = section_at(model, (name,))
+            kept[name] = _drop_secrets(section, given) if section and isinstance(given, dict) else given
         elif name == "path":
             kept[name] = f"/{UNUSED}"
         else:

@@ -107,6 +107,13 @@ def _grammar_b(name: str, match: re.Match[str]) -> NamedShot:
     return NamedShot(stream=stream, width=width, height=height, taken_at=taken_at, fixed=taken_at is not None)
 
 
+def day_before(name: str) -> tuple[str, int]:
+    """By grammar B: the folders before the folder of the day, and where the rest of the name begins."""
+    end = _B.search(name)
+    found = [*_DAY.finditer(name, 0, end.start() if end else len(name))][-1]
+    return name[: found.start(1)], found.end()
+
+
 def _beijing(day: tuple[str, str, str], hour: int, minute: int, second: int) -> datetime | None:
     try:
         local = datetime(int(day[0]), int(day[1]), int(day[2]), hour, minute, second, tzinfo=BEIJING)

@@ -20,9 +20,17 @@ KIND = "screenshot"
 
 
 def screenshot_event(
-    raw: bytes | msgspec.Raw, *, account: str, picture_base: str | None, received_at: datetime
+    raw: bytes | msgspec.Raw,
+    *,
+    account: str,
+    picture_base: str | None,
+    received_at: datetime,
+    backfilled: bool = False,
 ) -> Event:
-    """The event of a message, a JSON object in one line. Raises `UnreadableMessage` if it names no picture."""
+    """The event of a message (a JSON object in one line); raises `UnreadableMessage` if the message names no picture.
+
+    `backfilled` marks a picture that was found in the bucket.
+    """
     message = read_message(raw)
     name = message.pic_url or message.pic_full_url
     if not name:
@@ -39,8 +47,25 @@ def screenshot_event(
         occurred_at=created or shot.taken_at,
         received_at=received_at,
         url=_url(message, place, picture_base),
-        fields=_fields(place, shot, message, created),
+        fields=_fields(place, shot, message, created) | ({"backfilled": True} if backfilled else {}),
         message=raw if isinstance(raw, msgspec.Raw) else msgspec.Raw(raw),
+    )
+
+
+def event_of_key(key: str, *, account: str, picture_base: str | None, received_at: datetime) -> Event | None:
+    """The event of a picture that was found in its bucket, with the id that the queue's message gives it.
+
+    None for a key that does not say when the picture was taken: the queue may have given it another id.
+    """
+    shot = parse_name(locate(key, picture_base).path)
+    if not shot.fixed or shot.taken_at is None:
+        return None
+    return screenshot_event(
+        msgspec.json.encode({"stream_id": shot.stream, "pic_url": key}),
+        account=account,
+        picture_base=picture_base,
+        received_at=received_at,
+        backfilled=True,
     )
 
 

@@ -8,7 +8,7 @@ are kept, however odd its head is.
 import asyncio
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
@@ -88,7 +88,10 @@ class Client:
         proxy: str | None = None,
         guard: AddressGuard | None = None,
         deadlines: Deadlines = Deadlines(),  # noqa: B008 - frozen
+        complete: Callable[[bytes, str], bool] = is_complete,
     ) -> None:
+        """`complete` says of a body and its Content-Encoding whether nothing is missing."""
+        self._complete = complete
         self._endpoint = URL(endpoint)
         self._tls = tls
         self._proxy = None if proxy is None else URL(proxy)
@@ -115,13 +118,18 @@ class Client:
 
         Raises `NotSent` when nothing left this machine. No error holds the URL: it is signed.
         """
+        return await self.send(self._endpoint.update_query(query))
+
+    async def send(self, url: URL, headers: tuple[tuple[str, str], ...] = ()) -> HttpReply:
+        """The same as `get`, for a URL of the endpoint whose query is encoded already, with further headers."""
         assert self._route is not None, "enter the client first"
         end = asyncio.get_running_loop().time() + self._deadlines.whole
-        request = HttpRequest(method="GET", url=self._endpoint.update_query(query), headers=_HEADERS)
+        request = HttpRequest(method="GET", url=url, headers=(*_HEADERS, *headers))
         connection = await self._connect(self._route, request.url)
         try:
             connection.send(request.encode(self._proxy))
-            return _judge(await self._collect(connection, end), closed=connection.ended)
+            received = await self._collect(connection, end)
+            return _judge(received, closed=connection.ended, complete=self._complete)
         finally:
             connection.close()
 
@@ -144,7 +152,7 @@ class Client:
         """Read until the end of the answer, the end of the connection, or a deadline."""
         reader, loop = AnswerReader(LARGEST_BODY), asyncio.get_running_loop()
         while not reader.full and loop.time() < end:
-            complete = _seems_complete(reader)
+            complete = _seems_complete(reader, self._complete)
             if complete and reader.ended:
                 break
             wait = LINGER if complete or reader.ended else self._deadlines.progress
@@ -158,14 +166,14 @@ class Client:
         return reader.received()
 
 
-def _seems_complete(reader: AnswerReader) -> bool:
-    """Whether the body so far is one JSON value. More may follow if the answer has no length or a wrong one."""
+def _seems_complete(reader: AnswerReader, complete: Callable[[bytes, str], bool]) -> bool:
+    """Whether the body so far is complete. More may follow if the answer has no length or a wrong one."""
     if not reader.ended and not _JSON_END.search(reader.body, max(0, len(reader.body) - 16)):
         return False
-    return is_complete(bytes(reader.body), reader.encoding)
+    return complete(bytes(reader.body), reader.encoding)
 
 
-def _judge(received: Received, *, closed: bool) -> HttpReply:
+def _judge(received: Received, *, closed: bool, complete: Callable[[bytes, str], bool]) -> HttpReply:
     """Decide whether an answer came whole. `closed`: the server ended the connection in good order."""
     encoding = (received.head.get("content-encoding") or received.coding).strip().lower()
     status, body = received.head.status, received.body
@@ -175,7 +183,7 @@ def _judge(received: Received, *, closed: bool) -> HttpReply:
         whole = True
     else:
         # Without a length that can be trusted, a cut looks like the end.
-        whole = is_complete(body, encoding)
+        whole = complete(body, encoding)
     return HttpReply(
         status=status,
         encoding=encoding[:32],

@@ -5,6 +5,8 @@ from urllib.parse import quote, unquote
 
 import msgspec
 
+from poller.settings.regions import REGIONS
+
 _PLAIN = re.compile(r"[A-Za-z0-9_.~-][A-Za-z0-9_.~/-]*\Z")
 _ABSOLUTE = re.compile(r"\s*[Hh][Tt][Tt][Pp][Ss]?://[^/?#\s]")
 _RELATIVE = re.compile(
@@ -15,33 +17,7 @@ _HOST = re.compile(r"(?:[^@/?#]*@)?(\[[^\]]*\]|[^:/?#]+)")
 _NOT_IN_AUTHORITY = re.compile(r"%(?![0-9A-Fa-f]{2})|[^A-Za-z0-9_.~!$&'()*+,;=:@\[\]%-]")
 _NOT_LEGAL = re.compile(r"%(?![0-9A-Fa-f]{2})|[^A-Za-z0-9_.~!$&'()*+,;=:@/?%-]")
 
-# The default domains of a bucket (Tencent Cloud, COS). The names of the regions, of version 5: "Regions and Access
-# Endpoints".
-_REGIONS = (
-    "ap-bangkok",
-    "ap-beijing",
-    "ap-beijing-1",
-    "ap-beijing-fsi",
-    "ap-chengdu",
-    "ap-chongqing",
-    "ap-guangzhou",
-    "ap-hongkong",
-    "ap-jakarta",
-    "ap-mumbai",
-    "ap-nanjing",
-    "ap-seoul",
-    "ap-shanghai",
-    "ap-shanghai-fsi",
-    "ap-shenzhen-fsi",
-    "ap-singapore",
-    "ap-tokyo",
-    "eu-frankfurt",
-    "eu-moscow",
-    "na-ashburn",
-    "na-siliconvalley",
-    "na-toronto",
-    "sa-saopaulo",
-)
+# The default domains of a bucket (Tencent Cloud, COS).
 # Version 4: "Bucket Overview", 2017.
 _V4 = ("cosgz", "cossh", "costj", "coscd", "cossgp", "coshk", "cosca", "cosger")
 _SUFFIXES = frozenset(
@@ -49,8 +25,8 @@ _SUFFIXES = frozenset(
         "file.myqcloud.com",  # the 2016 v1.1 document
         "cos.accelerate.myqcloud.com",
         *(f"{region}.myqcloud.com" for region in _V4),
-        *(f"cos.{region}.myqcloud.com" for region in _REGIONS),
-        *(f"cos.{region}.tencentcos.cn" for region in _REGIONS),
+        *(f"cos.{region}.myqcloud.com" for region in REGIONS),
+        *(f"cos.{region}.tencentcos.cn" for region in REGIONS),
     }
 )
 
@@ -66,6 +42,11 @@ class Located(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 def bucket_base(bucket: str, app_id: int | str) -> str:
     """The beginning of every picture's URL in a bucket (the 2016 v1.1 document)."""
     return f"http://{bucket}-{app_id}.file.myqcloud.com/"
+
+
+def bucket_endpoint(bucket: str, app_id: int | str, region: str) -> str:
+    """Return the URL at which a bucket is listed: that of its region (version 5)."""
+    return f"https://{bucket}-{app_id}.cos.{region}.myqcloud.com/"
 
 
 def bucket_hosts(bucket: str, app_id: int | str) -> frozenset[str]:

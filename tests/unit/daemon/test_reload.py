@@ -19,9 +19,11 @@ Change = Callable[[dict[str, Any], Path], object]
 def configuration(folder: Path) -> dict[str, Any]:
     (folder / "hook_secret").write_text("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
     (folder / "ca.pem").write_text("one authority")
+    (folder / "cos_key").write_text("zQ7mWn4vXkE2cLsB9dYr")
+    listed = {"region": "ap-shanghai", "secret_id": "AKID1", "secret_key_file": str(folder / "cos_key")}
     return {
         "accounts": {
-            "main": {"app_id": 1, "key": KEY, "cos": {"bucket": "shots", "app_id": 1}},
+            "main": {"app_id": 1, "key": KEY, "cos": {"bucket": "shots", "app_id": 1, **listed}},
             "other": {"app_id": 2, "key": KEY, "cos": {"bucket": "shots", "app_id": 2}},
         },
         "sources": {
@@ -83,6 +85,14 @@ CHANGES: dict[str, tuple[Change, ReloadPlan]] = {
             sources=AdapterChanges(restart=("more",)),
             sinks=AdapterChanges(restart=("console", "hook")),
             accounts=("other",),
+        ),
+    ),
+    "the key of a bucket behind the same path": (
+        lambda new, folder: (folder / "cos_key").write_text("its successor"),
+        ReloadPlan(
+            sources=AdapterChanges(restart=("shots",)),
+            sinks=AdapterChanges(restart=("console", "hook")),
+            accounts=("main",),
         ),
     ),
     "another kind of sink under the same name": (

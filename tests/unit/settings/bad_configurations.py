@@ -450,6 +450,31 @@ VALUES = [
         "does not go with base_url",
     ),
     account("nothing under vod", "    key: k\n    §vod: {}", "needs biz_id or base_url"),
+    account(
+        "a region that does not exist",
+        "    key: k\n    cos: {bucket: b, app_id: 1, region: §ap-shangai}",
+        "did you mean ap-shanghai?",
+    ),
+    account(
+        "a region and an endpoint",
+        "    key: k\n    cos: {bucket: b, app_id: 1, endpoint: http://a/, region: §ap-shanghai}",
+        "does not go with endpoint",
+    ),
+    account(
+        "an endpoint with a query",
+        '    key: k\n    cos: {bucket: b, app_id: 1, endpoint: §"http://a/?a=b"}',
+        "takes no query",
+    ),
+    account(
+        "two keys of a bucket",
+        '    key: k\n    cos: {bucket: b, app_id: 1, secret_key: "${CANARY}", secret_key_file: §secret}',
+        "does not go with secret_key",
+    ),
+    account(
+        "a backfill that does not exist",
+        "    key: k\n    audit: {backfill: §always}",
+        "must be off or auto",
+    ),
     account("cos without a value", "    key: k\n    cos: {bucket: §[a], app_id: 1}", "must be text"),
 ]
 
@@ -641,6 +666,26 @@ DOUBTFUL = [
             9: "  out: {type: §download, directory: d}",
         },
         "none can be built for accounts.second: add cos there",
+    ),
+    account(
+        "a backfill without a bucket",
+        "    key: k\n    audit: {backfill: §auto}",
+        "auto lists the bucket, and accounts.main.cos has no secret_id and no secret_key and no region",
+    ),
+    account(
+        "a backfill with half a key",
+        '    key: k\n    cos: {base_url: http://a/, endpoint: §http://b/, secret_id: "${CANARY}"}',
+        "is for listing the bucket, and accounts.main.cos has no secret_key: add it there",
+    ),
+    account(
+        "a region without keys",
+        "    key: k\n    cos: {bucket: b, app_id: 1, region: §ap-shanghai}",
+        "is for listing the bucket, and accounts.main.cos has no secret_id and no secret_key",
+    ),
+    account(
+        "keys for a bucket that nobody names",
+        '    key: k\n    cos: {base_url: http://a/, secret_id: §"${CANARY}", secret_key: "${CANARY}"}',
+        "accounts.main.cos has no endpoint",
     ),
     *(
         case(

@@ -28,9 +28,13 @@ INVISIBLE = {
     "\n": "U+000A, a control character",
     "\x00": "U+0000, a control character",
 }
+COS = "key: k\n    cos: {bucket: b, app_id: 1,"
 PLACES = {
     "key": ("accounts.main.key", 'key: "${S}"', "file: none"),
     "key_file": ("accounts.main.key_file", "key_file: s", "s"),
+    "cos secret_id": ("accounts.main.cos.secret_id", f'{COS} secret_id: "${{S}}"}}', ""),
+    "cos secret_key": ("accounts.main.cos.secret_key", f'{COS} secret_key: "${{S}}"}}', ""),
+    "cos secret_key_file": ("accounts.main.cos.secret_key_file", f"{COS} secret_key_file: s}}", "s"),
     "token": ("admin.token", 'token: "${S}"', ""),
     "token_file": ("admin.token_file", "token_file: s", "s"),
     "secret": ("sinks.hook.secret", 'secret: "${S}"', ""),
@@ -149,6 +153,8 @@ def _secrets(settings: Settings) -> list[str]:
     main, hook, pushed = settings.accounts["main"], settings.sinks["hook"], settings.sources["pushed"]
     found = [main.key, main.key_file, pushed.key, pushed.key_file, *pushed.keys]  # type: ignore[attr-defined]
     found += [hook.secret, hook.secret_file, *hook.secrets, *hook.headers.values()]  # type: ignore[attr-defined]
+    if main.cos is not None:
+        found += [main.cos.secret_id, main.cos.secret_key, main.cos.secret_key_file]
     if settings.admin is not None:
         found += [settings.admin.token, settings.admin.token_file]
     return [secret.get_secret_value() for secret in found if secret is not None]

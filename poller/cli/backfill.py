@@ -1,0 +1,27 @@
+"""`poller audit --backfill`: pictures that never came are looked for in the bucket."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from poller.cli.client import request, show_each
+from poller.daemon.signals import Stop
+
+if TYPE_CHECKING:
+    from poller.control import Row
+    from poller.core.selection import Selection
+
+
+def ask_backfill(stop: Stop, config: Path, chosen: "Selection", json: bool) -> None:
+    """Look for the selected pictures (`taken_since`, `taken_until`, `account`, `stream`) and print what was found.
+
+    Progress goes to stderr, and the result to stdout. With `json`, every row goes to stdout. Exits with 1 where the
+    bucket cannot be listed.
+    """
+    show_each(stop, config, request("backfill", selection=chosen), json, _show)
+
+
+def _show(row: "Row") -> None:
+    line = f"account {row['account']}: {row['listed']} keys listed, {row['pictures']} pictures put in"
+    typer.echo(line, err=not row["done"])

@@ -1,0 +1,170 @@
+"""Looks in an account's bucket after a poll that may have lost its messages.
+
+Invariants
+    A pending look survives the end of the process: it is noted in the spool, as the memory of a source of its own,
+    before anything else is done about it. It is forgotten only after a look that came to its end. One look of an
+    account runs at a time. It is repeated while the bucket cannot be listed.
+
+Life cycle
+    `run` reads the note of the last process, and works until `stop`. A loss may be reported at any time before.
+"""
+
+import asyncio
+import random
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+import structlog
+
+from poller.core.errors import PollerError, StorageError
+from poller.core.model import ParsedPage, PollOutcome
+from poller.core.spool import SpoolAdmin
+from poller.operations.backfill import SETTLED, Backfill, period_around, source_name, to_the_end
+from poller.runtime.clock import Clock
+
+log = structlog.get_logger("backfill")
+
+PENDING: Final = "pending"
+"""The subject of the note in the spool (`ParsedPage.about`)."""
+MOST_PENDING: Final = 100
+FIRST_RETRY: Final = 5.0
+LAST_RETRY: Final = 600.0
+SAVE_AGAIN: Final = 5.0
+
+_note = msgspec.json.Decoder(tuple[float, ...])
+
+
+def with_loss(pending: Sequence[float], at: float) -> tuple[float, ...]:
+    """The moments with one more. A look covers all from the first to the last, so some between may be left out."""
+    found = (*pending, at)
+    return found if len(found) <= MOST_PENDING else (found[0], *found[1:-1:2], found[-1])
+
+
+def retry_in(failures: int, jitter: float) -> float:
+    """Seconds until a look that failed is repeated; `jitter` is from 0 to 1."""
+    return min(FIRST_RETRY * 2.0 ** min(failures - 1, 16), LAST_RETRY) * (0.75 + jitter / 2)
+
+
+class AutomaticBackfill:
+    """The looks of one account. After `stop`, `run` ends once the pending ones are noted."""
+
+    def __init__(
+        self, backfill: Backfill, spool: SpoolAdmin, clock: Clock, *, settled: float = SETTLED
+    ) -> None:
+        self._backfill = backfill
+        self._spool = spool
+        self._clock = clock
+        self._settled = settled
+        self._source = source_name(backfill.account)
+        self._pending: tuple[float, ...] = ()
+        self._noted: tuple[float, ...] = ()
+        self._changed = asyncio.Event()
+        self._reported = asyncio.Event()
+        self._stopping = False
+
+    def report_loss(self) -> None:
+        """Look for the messages that a poll may have lost just now."""
+        self._pending = with_loss(self._pending, self._clock.now().timestamp())
+        self._changed.set()
+        self._reported.set()
+
+    def stop(self) -> None:
+        """Note what is pending, and end."""
+        self._stopping = True
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Note losses and look for them, until `stop`."""
+        await self._recall()
+        async with asyncio.TaskGroup() as group:
+            looking = group.create_task(self._look_forever())
+            await self._note_forever()
+            looking.cancel()
+        await self._note()  # a look may have ended in the meantime
+
+    async def _recall(self) -> None:
+        memory = (await self._spool.memory(self._source)).get(PENDING, b"")
+        with suppress(
+            msgspec.DecodeError
+        ):  # of another version: what it stood for can be looked for by command
+            self._noted = _note.decode(memory) if memory else ()
+        self._pending = (*self._noted, *self._pending)
+
+    # ------------------------------------------------------------ the note
+
+    async def _note_forever(self) -> None:
+        while not self._stopping:
+            await self._changed.wait()
+            self._changed.clear()
+            if not await self._note():
+                asyncio.get_running_loop().call_later(SAVE_AGAIN, self._changed.set)
+
+    async def _note(self) -> bool:
+        """Note what is pending as durably as the spool makes it; false if the spool takes nothing."""
+        pending = self._pending
+        if pending == self._noted:
+            return True
+        memory = msgspec.json.encode(pending) if pending else b""
+        page = ParsedPage(events=(), rejects=(), outcome=PollOutcome.EMPTY, memory=memory, about=PENDING)
+        try:
+            await to_the_end(self._spool.append(self._source, [page]))
+        except StorageError:
+            return False  # the intakes report it; a pause of polling is a pause of losses
+        self._noted = pending
+        return True
+
+    # ------------------------------------------------------------ looking
+
+    async def _look_forever(self) -> None:
+        failures = 0
+        while True:
+            await self._until_due()
+            try:
+                await self.step()
+                failures = 0
+            except Exception as error:  # a bug must not stop the daemon
+                failures += 1
+                seconds = retry_in(failures, random.random())
+                self._report_failure(error, seconds)
+                await asyncio.sleep(seconds)
+
+    def _report_failure(self, error: Exception, seconds: float) -> None:
+        known = isinstance(error, PollerError | OSError)
+        log.warning(
+            "backfill_failed",
+            account=self._backfill.account,
+            reason=str(error) if known else type(error).__name__,
+            retry_in=round(seconds, 1),
+            exc_info=None if known else error,
+        )
+
+    async def _until_due(self) -> None:
+        while True:
+            if self._pending:
+                left = self._settled - self._clock.age(_moment(self._pending[0]))
+                if left <= 0:
+                    return
+                await asyncio.sleep(min(left, self._settled))
+            else:
+                self._reported.clear()
+                await self._reported.wait()
+
+    async def step(self) -> None:
+        """Look for all losses that are old enough, and forget them; raises `PollerError`."""
+        due = [at for at in self._pending if self._clock.age(_moment(at)) >= self._settled]
+        if not due:
+            return
+        period = await period_around(
+            self._spool, self._backfill.account, _moment(min(due)), _moment(max(due))
+        )
+        async for _ in self._backfill.look(period):
+            pass
+        self._pending = tuple(at for at in self._pending if at not in set(due))
+        self._changed.set()
+
+
+def _moment(at: float) -> datetime:
+    return datetime.fromtimestamp(at, UTC)

@@ -1,0 +1,1 @@
+"""Lists a bucket of the object store: the signature, the pages of a list, and the requests."""
