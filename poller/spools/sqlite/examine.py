@@ -9,6 +9,7 @@ from pathlib import Path
 from poller.core.errors import StorageError, Unreadable
 from poller.core.spool import Examined
 from poller.runtime.durable_files import check_one_name
+from poller.spools.sqlite.delivered import misshapen
 from poller.spools.sqlite.schema import (
     DEAD_COLUMNS,
     blob_of,
@@ -113,6 +114,7 @@ def _rows(db: sqlite3.Connection) -> Iterator[str]:
             dead_of(tuple(letter))
         except Unreadable as error:
             yield f"dead letter {n}: does not read back: {error}"
+    yield from misshapen(db)
 
 
 def export(path: Path, kinds: frozenset[str], since: datetime | None) -> Iterator[bytes]:
