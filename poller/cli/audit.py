@@ -43,7 +43,7 @@ def audit(
         bool,
         typer.Option(
             "--backfill",
-            help="Look in the bucket for pictures that never came (in the last hour without --since), and deliver them.",
+            help="Look in the bucket for pictures that never came, by default in the last hour, and deliver them.",
         ),
     ] = False,
     utc: Utc = False,

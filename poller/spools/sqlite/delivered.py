@@ -1,8 +1,9 @@
 """Who delivered which events: writing the rows of `delivered` and `redelivered`, finding them, and deleting them."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from poller.core.errors import Unreadable
 from poller.core.history import Delivery
 from poller.spools.delivered import LONGEST_ROW, Delivered, rows
 from poller.spools.sink_queue import Changes
@@ -20,10 +21,8 @@ from poller.spools.sqlite.schema import (
 
 PRUNED_AT_ONCE = 2_000
 
-_PUT = (
-    "INSERT INTO delivered (sink, at, first, last, holes, attempt, took_ms, history)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-)
+_COLUMNS = "sink, at, first, last, holes, attempt, took_ms, history"
+_PUT = f"INSERT INTO delivered ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - our own words
 _PUT_AGAIN = (
     "INSERT INTO redelivered (event_id, sink, at, attempt, took_ms, history) VALUES (?, ?, ?, ?, ?, ?)"
 )
@@ -61,7 +60,7 @@ def _ms(seconds: float) -> int:
 def deliveries(number: int, id: str, reader: sqlite3.Connection) -> list[Delivery]:
     """See `SpoolHistory.deliveries`."""
     near = reader.execute(
-        "SELECT sink, at, first, last, holes, attempt, took_ms, history FROM delivered"
+        f"SELECT {_COLUMNS} FROM delivered"  # noqa: S608 - our own words
         " WHERE last BETWEEN ? AND ? AND first <= ? ORDER BY n",
         (number, number + LONGEST_ROW - 1, number),
     )
@@ -92,6 +91,21 @@ def _delivered_of(row: Row) -> Delivered:
 def _delivery_of(row: Row) -> Delivery:
     sink, at, attempt, took, history = typed(row, _AgainRow)
     return Delivery(sink=sink, at=moment(at), attempt=attempt, took=took / 1000, history=history_of(history))
+
+
+def misshapen(connection: sqlite3.Connection) -> Iterator[str]:
+    """The faults of the table `delivered`, for a check. A file of schema 1 has no such table."""
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'delivered'").fetchone():
+        return
+    for n, *row in connection.execute(f"SELECT n, {_COLUMNS} FROM delivered"):  # noqa: S608 - our own words
+        try:
+            found = _delivered_of(tuple(row))
+        except Unreadable as error:
+            yield f"delivery {n}: does not read back: {error}"
+            continue
+        span = found.last - found.first + 1
+        if not 0 < span <= LONGEST_ROW or len(found.holes) not in (0, (span + 7) // 8):
+            yield f"delivery {n}: its holes do not fit the numbers {found.first} to {found.last}"
 
 
 def prune_delivered(connection: sqlite3.Connection, following: int, young: Stretches) -> bool:

@@ -13,6 +13,7 @@ from poller.core.errors import StorageError, Unreadable
 from poller.core.model import LARGEST_NUMBER, Event
 from poller.core.spool import Examined
 from poller.runtime.durable_files import check_one_name
+from poller.spools.sqlite.delivered import misshapen
 from poller.spools.sqlite.page_index import CRC, arrays, check_page, is_indexed, unindexed
 from poller.spools.sqlite.schema import (
     DEAD_COLUMNS,
@@ -144,6 +145,7 @@ def _rows(db: sqlite3.Connection) -> Iterator[str]:
             dead_of(tuple(letter))
         except Unreadable as error:
             yield f"dead letter {n}: does not read back: {error}"
+    yield from misshapen(db)
 
 
 def export(path: Path, kinds: frozenset[str], since: datetime | None) -> Iterator[bytes]:

@@ -222,6 +222,8 @@ def test_check_finds_a_whole_file_good_and_leaves_it_as_it_was(tmp_path: Path) -
         ("UPDATE sink SET position = 400 WHERE name = 'hook'", "sink hook: its position 400 is outside"),
         ("UPDATE waiting SET numbers = '[1]'", "sink archive: the waiting batch"),
         ("UPDATE dead SET event = x'00' WHERE n = 2", "dead letter 2: does not read back"),
+        ("UPDATE delivered SET holes = x'00'", "delivery 1: its holes do not fit the numbers 1 to 40"),
+        ("UPDATE delivered SET history = x'7b'", "delivery 1: does not read back"),
     ],
 )
 def test_check_finds_what_breaks_our_own_rules(tmp_path: Path, statement: str, finding: str) -> None:

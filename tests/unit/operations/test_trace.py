@@ -197,12 +197,20 @@ def test_people_read_one_line_for_each_fact(tmp_path: Path) -> None:
         await settle(spool, "hook", Retry(after=60, reason="HTTP 503\x1b[2J"), Done())
         event = some_event(1)
         (row,) = await asked(context, event=event.id)
-        assert list(lines(row, event.id, utc=True)) == [
+        origin = {
+            "source": "shots",
+            "about": "",
+            "asked_at": event.received_at - timedelta(seconds=2),
+            "received_at": event.received_at,
+            "outcome": "full",
+            "events": 87,
+        }
+        assert list(lines({**row, "polled": origin}, event.id, utc=True)) == [
             f"screenshot {event.id}",
             "  stream     room of account main",
             f"  file name  {event.fields['file_name']}",
             "  taken      2026-01-02T03:04:15Z",
-            "  polled     by shots: answered 2026-01-02T03:04:16Z, partial, 2 new events",
+            "  polled     by shots: asked 2026-01-02T03:04:14Z, answered 2026-01-02T03:04:16Z, full, 87 new events",
             "  stored     received 2026-01-02T03:04:16Z, number 1",
             "  archive    waiting",
             f"             file {tmp_path}/pictures/2026-01-02/room/{event.fields['file_name']} (not there)",
