@@ -70,7 +70,8 @@ class Audit:
         self._clock = clock
         self._metrics = metrics
         self._auditor = Auditor(self._settle)
-        self._position = 0
+        self.position = 0
+        """The number of the next event to look at."""
         self._moment = 0.0
         self._enabled: set[str] = set()
         self._gaps: list[Gap] = []
@@ -97,7 +98,7 @@ class Audit:
         self._auditor = Auditor(self._settle, stored)
         self._auditor.drop(lambda account: self._settle(account) is None)
         self._stored_at = int(position) if position.isdigit() else 0
-        self._position = min(self._stored_at, self._spool.head) or self._spool.head
+        self.position = min(self._stored_at, self._spool.head) or self._spool.head
         self._moment = self._clock.now().timestamp()
 
     def _settle(self, account: str) -> float | None:
@@ -110,10 +111,10 @@ class Audit:
         """Look at some events and commit now and then; returns the seconds to wait before the next step."""
         head = self._spool.head
         self._drop_others()
-        spent = await self._look(head) if self._enabled and self._position < head else 0.0
-        at_end = self._position >= head or not self._enabled
+        spent = await self._look(head) if self._enabled and self.position < head else 0.0
+        at_end = self.position >= head or not self._enabled
         if not self._enabled:
-            self._position = head
+            self.position = head
         if at_end:
             self._moment = self._clock.now().timestamp()
         self._gaps += self._auditor.judge(self._moment)
@@ -130,8 +131,8 @@ class Audit:
 
     async def _look(self, head: int) -> float:
         """Look at the next events; returns the seconds that it took."""
-        found = await self._spool.scan(CHOSEN, self._position, STEP)
-        if found.found and found.found[0][0] > self._position:
+        found = await self._spool.scan(CHOSEN, self.position, STEP)
+        if found.found and found.found[0][0] > self.position:
             await self._check_overtaken()
         begun = time.thread_time()
         for _, event in found.found:
@@ -139,14 +140,14 @@ class Audit:
         if found.found:
             self._moment = found.found[-1][1].received_at.timestamp()
         last = found.found[-1][0] + 1 if found.found else 0
-        self._position = max(head, last) if found.following is None else found.following
+        self.position = max(head, last) if found.following is None else found.following
         return time.thread_time() - begun
 
     async def _check_overtaken(self) -> None:
         """Begin anew if events were pruned before they were looked at: they must not look like a gap."""
         oldest = await self._spool.number_at(EPOCH)
-        if oldest > self._position:
-            log.warning("audit_overtaken", count=oldest - self._position)
+        if oldest > self.position:
+            log.warning("audit_overtaken", count=oldest - self.position)
             self._auditor.drop(lambda account: True)
 
     async def _until_more(self) -> None:
@@ -154,7 +155,7 @@ class Audit:
         waits = self._auditor.waits or self._has_news
         with suppress(TimeoutError):
             async with asyncio.timeout(COMMIT_EVERY if waits else None):
-                await self._spool.wait_beyond(self._position)
+                await self._spool.wait_beyond(self.position)
 
     # ------------------------------------------------------------ committing
 
@@ -171,12 +172,12 @@ class Audit:
 
     @property
     def _has_news(self) -> bool:
-        moved = self._position != self._stored_at if self._enabled else self._stored_at > 0
+        moved = self.position != self._stored_at if self._enabled else self._stored_at > 0
         return bool(moved or self._gaps or self._late)
 
     async def commit(self) -> None:
         """Commit what was found, what is known of each stream, and the position."""
-        position, gaps, late = self._position, self._gaps, self._late
+        position, gaps, late = self.position, self._gaps, self._late
         now = self._clock.now()
         events = tuple(gap_event(gap, now) for gap in gaps)
         readings = [
