@@ -2,6 +2,7 @@
 
 from .bugs import Bug
 
+INDEX = "tests/integration/spools/test_page_index.py::"
 FLIPS = "tests/integration/spools/test_damage_after_a_kill.py::"
 
 STORAGE = (
@@ -25,6 +26,20 @@ STORAGE = (
         "self.lost = self._missed(version)",
         "self.lost = None",
         (f"{FLIPS}test_damage_that_lost_a_page_or_a_push_is_said",),
+    ),
+    Bug(
+        "a page's checksum is not compared",
+        "poller/spools/sqlite/page_index.py",
+        "if crc is not None and checksum(blob_of(blob)) != crc:",
+        "if crc is not None and checksum(blob_of(blob)) == -1:",
+        (f"{INDEX}test_an_event_that_was_altered_in_a_stopped_file_is_never_delivered",),
+    ),
+    Bug(
+        "salvage brings back an altered page",
+        "poller/spools/sqlite/salvage.py",
+        "check_page(number, blob, _checksum(db, number, last))",
+        "check_page(number, blob, None)",
+        (f"{INDEX}test_an_event_that_was_altered_in_a_stopped_file_is_never_delivered",),
     ),
     Bug(
         "a released page stays in the journal's file",
