@@ -12,7 +12,7 @@ from poller.core.history import Gap
 from poller.core.model import Done, Event, ParsedPage, PollOutcome
 from poller.core.selection import ALL_EVENTS, Selection
 from poller.core.spool import SpoolAdmin
-from poller.pipeline.audit import COMMIT_EVERY, SOURCE, STEP, Audit
+from poller.pipeline.audit import COMMIT_EVERY, REPORT_WITHIN, SOURCE, STEP, Audit
 from poller.runtime.metrics import Metrics
 from poller.settings import AccountSettings, AuditSettings
 from poller.spools.memory import MemorySpool
@@ -58,7 +58,7 @@ class World:
     async def look(self, steps: int = 50) -> None:
         """Steps until it has looked at everything and committed."""
         for _ in range(steps):
-            self.clock.pass_time(COMMIT_EVERY)
+            self.clock.pass_time(REPORT_WITHIN)
             await self.audit.step()
 
     async def gaps(self) -> list[Gap]:
@@ -155,7 +155,7 @@ def test_an_audit_that_is_cut_off_anywhere_finds_every_gap_once(
         for start in range(0, len(events), 90):
             await one.receive(events[start : start + 90])
             for _ in range(dice.randint(0, 3)):
-                one.clock.pass_time(dice.choice([0.1, COMMIT_EVERY]))
+                one.clock.pass_time(dice.choice([0.1, REPORT_WITHIN]))
                 await one.audit.step()
             if dice.random() < 0.5:
                 await one.begin()
@@ -245,7 +245,10 @@ def test_it_reads_a_long_log_in_short_steps_and_commits_its_place(tmp_path: Path
         assert await one.audit.step() < 5.0
         first = int((await one.spool.memory(SOURCE))[""])
         assert 1 < first <= STEP + 1
+        one.clock.pass_time(COMMIT_EVERY)
         await one.look(12)
+        one.clock.pass_time(COMMIT_EVERY)
+        await one.look(1)
         assert int((await one.spool.memory(SOURCE))[""]) == one.spool.head == len(events) + 1
 
     told(tmp_path, engine, story)
