@@ -587,6 +587,14 @@ DOUBTFUL = [
         "  out: {type: stdout, only: {kinds: [§screenshots]}}",
         "did you mean screenshot?",
     ),
+    case(
+        "gaps where no account is audited",
+        {
+            4: "    key: k\n    audit: {enabled: false}",
+            9: "  out: {type: stdout, only: {kinds: [screenshot, §gap]}}",
+        },
+        "no source here gives events of the kind gap",
+    ),
     sink(
         "a kind that no source here gives",
         "  out: {type: stdout, only: {kinds: [screenshot, §recording]}}",
