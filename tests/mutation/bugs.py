@@ -22,7 +22,7 @@ POLLING = (
     Bug(
         "a cut answer without a length counts as whole",
         "poller/qcloud/wire/client.py",
-        "whole = is_complete(body, encoding)",
+        "whole = complete(body, encoding)",
         "whole = True",
         ("tests/integration/qcloud/test_client.py::test_a_cut_body_without_a_length_is_not_whole",),
     ),

@@ -98,8 +98,10 @@ def check_once(place: Environment) -> None:
 
 
 def is_noted(daemon: Scenario) -> bool:
+    """Whether a look is pending."""
     with closing(sqlite3.connect(f"{daemon.spool_file.as_uri()}?mode=ro", uri=True)) as spool:
-        return bool(spool.execute("SELECT 1 FROM source WHERE name = 'backfill main'").fetchone())
+        row = spool.execute("SELECT memory FROM source WHERE name = 'backfill main'").fetchone()
+    return bool(row and json.loads(row[0])["pending"])
 
 
 def check_no_secret(process: Process) -> None:
@@ -138,6 +140,34 @@ def test_every_picture_of_a_lost_answer_is_delivered_once_even_after_a_kill(
         assert not place.hook.twice_in_a_life()
         assert process.metric("backfilled_pictures_total", account="main") >= len(last)
         check_no_secret(process)
+        assert process.stop() == 0, process.stderr
+
+
+def test_the_answers_on_their_way_when_the_daemon_is_killed_are_made_good(tmp_path: Path) -> None:
+    with (
+        environment(tmp_path, customers=(OWNER,)) as place,
+        scenario(
+            place,
+            tmp_path,
+            endpoint=place.wire.endpoint,
+            account=account(place),
+            sinks={"hook": webhook(place)},
+        ) as daemon,
+    ):
+        process = daemon.run()
+        camera = Camera(place, [f"live_{n}" for n in range(10)])
+        camera.take_for(3)
+        until(lambda: place.depth == 0 and not missing(place) and process.metric("backlog_events") == 0)
+        time.sleep(1.5)  # what is settled is durable by then
+        place.wire.delay = 30.0
+        lost = camera.take(int(time.time()))
+        until(lambda: place.depth == 0)
+        process.kill()
+        assert set(lost) <= missing(place)
+        place.wire.delay = 0.0
+        process = daemon.run()
+        until(lambda: not missing(place), LOOKS_WITHIN, what="for the pictures of the answer on its way")
+        check_once(place)
         assert process.stop() == 0, process.stderr
 
 
