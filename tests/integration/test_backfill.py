@@ -171,6 +171,21 @@ def test_only_pictures_of_the_period_and_older_than_a_minute_are_put_in(tmp_path
     asyncio.run(patiently(story()))
 
 
+def test_a_picture_that_the_spool_may_have_forgotten_is_not_put_in(tmp_path: Path) -> None:
+    push = NOW - 31 * 86_400
+
+    async def story() -> None:
+        async with standing(tmp_path) as place:
+            offsets = [86_400, 3 * 86_400]
+            names = [name_a("a", offset, push=push, task=push) for offset in offsets]
+            place.lies(*names)
+            await place.came(name_a("a", 3 * 86_400 + 10, push=push, task=push))
+            assert (await place.look(push, NOW)).pictures == 1
+            assert names[0] not in await place.names()
+
+    asyncio.run(patiently(story()))
+
+
 def test_one_stream_alone_can_be_looked_at(tmp_path: Path) -> None:
     async def story() -> None:
         async with standing(tmp_path) as place:
