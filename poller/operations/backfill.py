@@ -110,8 +110,8 @@ class Backfill:
         """Look for pictures of a period; yields after each request what was found so far.
 
         Pictures younger than a minute are left to a later look, and pictures of which the spool may have forgotten
-        that they came are left alone. Raises `ListingFailed` or `StorageError`; what was
-        found until then is in the spool.
+        that they came are left alone. Raises `ListingFailed` or `StorageError`; what was found until then is in the
+        spool.
         """
         now = self._clock.now()
         period = msgspec.structs.replace(
