@@ -8,6 +8,7 @@ import typer
 
 from poller import __version__
 from poller.cli.audit import audit
+from poller.cli.backfill import check_lists
 from poller.cli.common import Command, Config, Doubts, Exit, Group, duration, in_loop, settings_of
 from poller.cli.look import events, find, latest, streams, tap
 from poller.cli.operate import dead, pause, quarantine, reload, resume, status
@@ -103,7 +104,7 @@ def check(
         typer.Option(
             "--connect",
             help="Also open and close every source, spool and sink; ask the platform whether each key is right, "
-            "and the picture store whether each bucket exists.",
+            "and the picture store whether each bucket exists and can be listed.",
         ),
     ] = False,
 ) -> None:
@@ -149,7 +150,8 @@ async def _connect(settings: "Settings") -> int:
     except StorageLocked as error:
         typer.echo(f"the parts were not opened, because a daemon runs: {error}", err=True)
     check_key, probed = await _ask_platform(settings), await _probe_buckets(settings)
-    return check_key or probed
+    listed = Exit.DONE if await check_lists(settings) else Exit.FAILED
+    return check_key or probed or listed
 
 
 async def _ask_platform(settings: "Settings") -> int:

@@ -11,6 +11,7 @@ from poller.daemon.signals import Stop
 if TYPE_CHECKING:
     from poller.control import Row
     from poller.core.selection import Selection
+    from poller.settings import Settings
 
 
 def ask_backfill(stop: Stop, config: Path, chosen: "Selection", json: bool) -> None:
@@ -25,3 +26,22 @@ def ask_backfill(stop: Stop, config: Path, chosen: "Selection", json: bool) -> N
 def _show(row: "Row") -> None:
     line = f"account {row['account']}: {row['listed']} keys listed, {row['pictures']} pictures put in"
     typer.echo(line, err=not row["done"])
+
+
+async def check_lists(settings: "Settings") -> bool:
+    """Print for each account with keys whether its bucket can be listed; true if all can."""
+    from poller.qcloud.cos.bucket import Bucket, ListingFailed, has_keys
+    from poller.qcloud.wire.account import Account
+
+    good = True
+    for name, account in settings.accounts.items():
+        if not has_keys(account):
+            continue
+        found = "the bucket can be listed"
+        try:
+            async with Bucket(name, account, Account(name, account).ready) as bucket:
+                await bucket.page("poller-check-")
+        except ListingFailed as error:
+            found, good = f"the bucket cannot be listed: {error}", False
+        typer.echo(f"account {name}: {found}", err=not found.endswith("can be listed"))
+    return good

@@ -3,7 +3,8 @@
 Invariants
     A pending look survives the end of the process: it is noted in the spool, as the memory of a source of its own,
     before anything else is done about it. It is forgotten only after a look that came to its end. One look of an
-    account runs at a time. It is repeated while the bucket cannot be listed.
+    account runs at a time. It is repeated while the bucket cannot be listed. A process that ended without `stop` may
+    have lost the answers of its last polls: the next process looks for them.
 
 Life cycle
     `run` reads the note of the last process, and works until `stop`. A loss may be reported at any time before.
@@ -34,7 +35,15 @@ FIRST_RETRY: Final = 5.0
 LAST_RETRY: Final = 600.0
 SAVE_AGAIN: Final = 5.0
 
-_note = msgspec.json.Decoder(tuple[float, ...])
+
+class Note(msgspec.Struct, frozen=True, kw_only=True):
+    """What is stored: when polls may have lost messages (epochs), and whether a process is at work."""
+
+    pending: tuple[float, ...] = ()
+    running: bool = True
+
+
+_note = msgspec.json.Decoder(Note)
 
 
 def with_loss(pending: Sequence[float], at: float) -> tuple[float, ...]:
@@ -60,7 +69,7 @@ class AutomaticBackfill:
         self._settled = settled
         self._source = source_name(backfill.account)
         self._pending: tuple[float, ...] = ()
-        self._noted: tuple[float, ...] = ()
+        self._noted = Note(running=False)
         self._changed = asyncio.Event()
         self._reported = asyncio.Event()
         self._stopping = False
@@ -90,8 +99,16 @@ class AutomaticBackfill:
         with suppress(
             msgspec.DecodeError
         ):  # of another version: what it stood for can be looked for by command
-            self._noted = _note.decode(memory) if memory else ()
-        self._pending = (*self._noted, *self._pending)
+            self._noted = _note.decode(memory) if memory else self._noted
+        crashed = await self._around_the_crash() if self._noted.running else ()
+        self._pending = (*self._noted.pending, *crashed, *self._pending)
+        self._changed.set()
+
+    async def _around_the_crash(self) -> tuple[float, ...]:
+        """The time from the last event of the process before until now."""
+        newest = await self._spool.recent(1)
+        now = self._clock.now().timestamp()
+        return (min(newest[0].received_at.timestamp(), now) if newest else now, now)
 
     # ------------------------------------------------------------ the note
 
@@ -104,16 +121,16 @@ class AutomaticBackfill:
 
     async def _note(self) -> bool:
         """Note what is pending as durably as the spool makes it; false if the spool takes nothing."""
-        pending = self._pending
-        if pending == self._noted:
+        note = Note(pending=self._pending, running=not self._stopping)
+        if note == self._noted:
             return True
-        memory = msgspec.json.encode(pending) if pending else b""
+        memory = msgspec.json.encode(note) if note.pending or note.running else b""
         page = ParsedPage(events=(), rejects=(), outcome=PollOutcome.EMPTY, memory=memory, about=PENDING)
         try:
             await to_the_end(self._spool.append(self._source, [page]))
         except StorageError:
             return False  # the intakes report it; a pause of polling is a pause of losses
-        self._noted = pending
+        self._noted = note
         return True
 
     # ------------------------------------------------------------ looking

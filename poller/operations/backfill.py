@@ -43,6 +43,8 @@ MARGIN: Final = timedelta(minutes=10)
 TOGETHER: Final = 1_000
 """The pictures that are appended in one commit."""
 STEP: Final = 1_000
+REMEMBERED: Final = timedelta(days=29)
+"""How old a picture may be: ids are remembered for 30 days, so an older picture that came would come again."""
 LONGEST: Final = timedelta(days=1)
 """How far before a lost answer its pictures may have been taken."""
 BEAT: Final = 5.0
@@ -107,11 +109,16 @@ class Backfill:
     async def look(self, period: Period) -> AsyncGenerator[Progress, None]:
         """Look for pictures of a period; yields after each request what was found so far.
 
-        Pictures younger than a minute are left to a later look. Raises `ListingFailed` or `StorageError`; what was
-        found until then is in the spool.
+        Pictures younger than a minute are left to a later look, and pictures of which the spool may have forgotten
+        that they came are left alone. Raises `ListingFailed` or `StorageError`; what was found until then is in the
+        spool.
         """
-        latest = self._clock.now() - timedelta(seconds=SETTLED)
-        period = msgspec.structs.replace(period, until=min(period.until, latest))
+        now = self._clock.now()
+        period = msgspec.structs.replace(
+            period,
+            since=max(period.since, now - REMEMBERED),
+            until=min(period.until, now - timedelta(seconds=SETTLED)),
+        )
         done = Progress()
         if period.until < period.since:
             return
@@ -262,6 +269,10 @@ async def backfill(context: OperatorContext, request: Request) -> AsyncGenerator
         until=chosen.taken_until or now,
         stream=chosen.stream,
     )
+    if period.since < now - REMEMBERED:
+        raise ControlError(
+            f"pictures from more than {REMEMBERED.days} days ago could come twice: choose a later time"
+        )
     for name in _accounts(context, chosen.account):
         async with aclosing(_backfill_account(context, name, period)) as rows:
             async for row in _with_beats(rows):

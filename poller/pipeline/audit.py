@@ -10,9 +10,9 @@ Invariants
     a crash it goes on as if nothing had happened: no gap is reported twice, and none is left out.
 
 Life cycle
-    It begins at the end of the log when it runs for the first time. It reads in steps. A commit follows within seconds of
-    a gap, and otherwise once a minute. The state is the memory of a source that no configuration can have (`SOURCE`), by
-    stream, and the position is its memory without a subject.
+    It begins at the end of the log when it runs for the first time. It reads in steps. A commit follows within
+    seconds of a gap, and otherwise once a minute. The state is the memory of a source that no configuration can
+    have (`SOURCE`), by stream, and the position is its memory without a subject.
 """
 
 import asyncio

@@ -171,6 +171,21 @@ def test_only_pictures_of_the_period_and_older_than_a_minute_are_put_in(tmp_path
     asyncio.run(patiently(story()))
 
 
+def test_a_picture_that_the_spool_may_have_forgotten_is_not_put_in(tmp_path: Path) -> None:
+    push = NOW - 31 * 86_400
+
+    async def story() -> None:
+        async with standing(tmp_path) as place:
+            offsets = [86_400, 3 * 86_400]
+            names = [name_a("a", offset, push=push, task=push) for offset in offsets]
+            place.lies(*names)
+            await place.came(name_a("a", 3 * 86_400 + 10, push=push, task=push))
+            assert (await place.look(push, NOW)).pictures == 1
+            assert names[0] not in await place.names()
+
+    asyncio.run(patiently(story()))
+
+
 def test_one_stream_alone_can_be_looked_at(tmp_path: Path) -> None:
     async def story() -> None:
         async with standing(tmp_path) as place:
@@ -267,8 +282,10 @@ def test_a_picture_with_a_time_years_ago_does_not_make_the_period_endless(tmp_pa
 # ---------------------------------------------------------------- by itself
 
 
-async def pending_in(spool: SpoolAdmin) -> bytes:
-    return (await spool.memory(source_name("main"))).get("pending", b"")
+async def pending_in(spool: SpoolAdmin) -> list[float]:
+    memory = (await spool.memory(source_name("main"))).get("pending", b"{}")
+    found: list[float] = msgspec.json.decode(memory).get("pending", [])
+    return found
 
 
 def automatic(place: Place, settled: float = 0.3) -> AutomaticBackfill:
@@ -321,8 +338,8 @@ def test_a_loss_is_noted_before_the_look_and_the_next_life_looks(tmp_path: Path)
                 return bool(await pending_in(place.spool))
 
             await until(noted)
-            running.cancel()
-            await asyncio.wait({running})
+            one.stop()
+            await running
 
     async def second() -> None:
         async with standing(tmp_path) as place:
@@ -346,9 +363,37 @@ def test_a_loss_that_is_reported_while_the_daemon_stops_is_noted(tmp_path: Path)
             one.report_loss()
             one.stop()
             await running
-            assert len(msgspec.json.decode(await pending_in(place.spool))) == 1
+            assert len(await pending_in(place.spool)) == 1
 
     asyncio.run(patiently(story()))
+
+
+def test_after_a_crash_the_answers_that_were_on_their_way_are_looked_for(tmp_path: Path) -> None:
+    every = [name_a("a", offset) for offset in range(1500, 1740, 10)]
+
+    async def life(expected: int, *, killed: bool) -> None:
+        async with standing(tmp_path) as place:
+            place.lies(*every)
+            await place.came(*every[:-2], received=NOW - 65)
+            one = automatic(place, settled=0.0)
+            running = asyncio.ensure_future(one.run())
+
+            async def at_work() -> bool:
+                memory = (await place.spool.memory(source_name("main"))).get("pending", b"{}")
+                note = msgspec.json.decode(memory)
+                return bool(note.get("running")) and len(await place.names()) == expected
+
+            await until(at_work)
+            if killed:
+                running.cancel()
+                await asyncio.wait({running})
+            else:
+                one.stop()
+                await running
+
+    asyncio.run(patiently(life(len(every) - 2, killed=False)))
+    asyncio.run(patiently(life(len(every) - 2, killed=True)))
+    asyncio.run(patiently(life(len(every), killed=False)))
 
 
 def test_while_the_bucket_cannot_be_listed_the_look_is_repeated(

@@ -87,4 +87,25 @@ PICTURES_AT_THEIR_PATH = (
             "::test_a_whole_picture_is_stored_whatever_the_head_says_of_its_type_and_coding",
         ),
     ),
+    Bug(
+        "a loss is not noted before the bucket is looked at",
+        "poller/daemon/automatic_backfill.py",
+        "msgspec.json.encode(note) if note.pending or note.running else",
+        "msgspec.json.encode(Note()) if note.pending or note.running else",
+        ("tests/integration/test_backfill.py::test_a_loss_is_noted_before_the_look_and_the_next_life_looks",),
+    ),
+    Bug(
+        "a list of a bucket may have a document type",
+        "poller/qcloud/cos/listing.py",
+        "        parser.StartDoctypeDeclHandler = self._refuse\n",
+        "",
+        ("tests/unit/qcloud/cos/test_listing.py::test_anything_else_is_no_page",),
+    ),
+    Bug(
+        "the list of a long push ends before its last picture",
+        "poller/qcloud/events/name_ranges.py",
+        'last=f"{prefix}{high}_{_LAST}")',
+        'last=f"{prefix}{high}")',
+        ("tests/unit/qcloud/events/test_name_ranges.py",),
+    ),
 )

@@ -97,9 +97,12 @@ def check_once(place: Environment) -> None:
     assert set(place.hook.files) == set(place.oracle.paths())
 
 
-def is_noted(daemon: Scenario) -> bool:
+def pending(daemon: Scenario) -> list[float]:
+    """When answers were lost that are still to be looked for, as the spool has it."""
     with closing(sqlite3.connect(f"{daemon.spool_file.as_uri()}?mode=ro", uri=True)) as spool:
-        return bool(spool.execute("SELECT 1 FROM source WHERE name = 'backfill main'").fetchone())
+        row = spool.execute("SELECT memory FROM source WHERE name = 'backfill main'").fetchone()
+    found: list[float] = json.loads(row[0])["pending"] if row else []
+    return found
 
 
 def check_no_secret(process: Process) -> None:
@@ -123,17 +126,21 @@ def test_every_picture_of_a_lost_answer_is_delivered_once_even_after_a_kill(
         until(lambda: place.depth == 0 and process.metric("backlog_events") == 0)
         failed = len(process.said("poll_failed"))
         assert failed > 0
+        now = int(time.time())
+        camera.push_again("live_0", now)
+        camera.push_again("new", now)
         place.order("reset_after")
-        last = camera.take(int(time.time()))
+        last = camera.take(now)
         until(lambda: len(process.said("poll_failed")) > failed)
-        until(lambda: is_noted(daemon), what="for the note")
+        until(lambda: pending(daemon), what="for the note")
         time.sleep(1.5)  # what is settled is durable by then
         assert set(last) <= missing(place), "without the bucket these are lost"
         process.kill()
 
         process = daemon.run()
+        camera.take_for(2)  # of a new push and a new stream these tell where the first pictures lie
         until(lambda: not missing(place), LOOKS_WITHIN, what="for the pictures of the lost answers")
-        until(lambda: not is_noted(daemon), what="for the end of the look")
+        until(lambda: not pending(daemon), what="for the end of the look")
         check_once(place)
         assert not place.hook.twice_in_a_life()
         assert process.metric("backfilled_pictures_total", account="main") >= len(last)
@@ -141,24 +148,30 @@ def test_every_picture_of_a_lost_answer_is_delivered_once_even_after_a_kill(
         assert process.stop() == 0, process.stderr
 
 
-def test_pictures_of_a_new_push_and_of_a_new_stream_are_found_too(tmp_path: Path) -> None:
-    """Of the first pictures of both no message arrives. Later pictures tell where the first ones lie."""
-    with standing(tmp_path) as (place, daemon):
+def test_the_answers_on_their_way_when_the_daemon_is_killed_are_made_good(tmp_path: Path) -> None:
+    with (
+        environment(tmp_path, customers=(OWNER,)) as place,
+        scenario(
+            place,
+            tmp_path,
+            endpoint=place.wire.endpoint,
+            account=account(place),
+            sinks={"hook": webhook(place)},
+        ) as daemon,
+    ):
         process = daemon.run()
-        camera = Camera(place, ["old", "again"])
+        camera = Camera(place, [f"live_{n}" for n in range(10)])
         camera.take_for(3)
-        until(lambda: place.depth == 0 and not missing(place))
-        now = int(time.time())
-        camera.push_again("again", now)
-        camera.push_again("new", now)
-        place.order("reset_after")
-        lost = camera.take(now)
+        until(lambda: place.depth == 0 and not missing(place) and process.metric("backlog_events") == 0)
+        time.sleep(1.5)  # what is settled is durable by then
+        place.wire.delay = 30.0
+        lost = camera.take(int(time.time()))
         until(lambda: place.depth == 0)
-        time.sleep(1.0)
-        camera.take_for(3)
-        until(lambda: place.depth == 0)
+        process.kill()
         assert set(lost) <= missing(place)
-        until(lambda: not missing(place), LOOKS_WITHIN, what="for the pictures of the lost answers")
+        place.wire.delay = 0.0
+        process = daemon.run()
+        until(lambda: not missing(place), LOOKS_WITHIN, what="for the pictures of the answer on its way")
         check_once(place)
         assert process.stop() == 0, process.stderr
 
@@ -217,6 +230,15 @@ def test_without_keys_the_command_says_what_is_missing(tmp_path: Path) -> None:
         assert (ended.returncode, "no account nobody" in ended.stderr) == (1, True)
 
 
+@pytest.mark.parametrize("since", ["30d", "0001-01-01", "1990-01-01T00:00:00Z"])
+def test_what_may_have_been_forgotten_is_not_looked_for(tmp_path: Path, since: str) -> None:
+    with standing(tmp_path, backfill="off") as (_, daemon):
+        daemon.run().stop()
+        ended = poller("backfill", "-c", str(daemon.config), "--since", since, folder=tmp_path)
+        assert ended.returncode in (1, 2)
+        assert "could come twice" in ended.stderr or "not a time" in ended.stderr
+
+
 def test_a_bucket_that_refuses_is_reported_and_polling_goes_on(tmp_path: Path) -> None:
     with (
         environment(tmp_path, customers=(OWNER,)) as place,
@@ -239,24 +261,33 @@ def test_a_bucket_that_refuses_is_reported_and_polling_goes_on(tmp_path: Path) -
         assert process.stop() == 0
 
 
-def test_a_reload_switches_the_automatic_look_on_and_keeps_what_is_pending(tmp_path: Path) -> None:
+def test_a_reload_switches_the_automatic_look_off_and_on_and_keeps_what_is_pending(tmp_path: Path) -> None:
+    def reload(backfill: str) -> None:
+        settings = json.loads(daemon.config.read_text())
+        settings["accounts"]["main"]["audit"]["backfill"] = backfill
+        daemon.config.write_text(json.dumps(settings))
+        assert poller("reload", "-c", str(daemon.config), folder=tmp_path).returncode == 0
+
+    def lose_one() -> None:
+        failed = len(process.said("poll_failed"))
+        place.order("reset_after")
+        camera.take(int(time.time()))
+        until(lambda: len(process.said("poll_failed")) > failed)
+
     with standing(tmp_path) as (place, daemon):
         process = daemon.run()
         camera = Camera(place, ["live_1"])
         camera.take_for(2)
         until(lambda: place.depth == 0 and not missing(place))
-        place.order("reset_after")
-        camera.take_for(3)
-        until(lambda: place.depth == 0 and process.said("poll_failed"))
-        until(lambda: is_noted(daemon))
-        settings = json.loads(daemon.config.read_text())
-        settings["accounts"]["main"]["audit"]["backfill"] = "off"
-        daemon.config.write_text(json.dumps(settings))
-        assert poller("reload", "-c", str(daemon.config), folder=tmp_path).returncode == 0
-        assert is_noted(daemon)
-        settings["accounts"]["main"]["audit"]["backfill"] = "auto"
-        daemon.config.write_text(json.dumps(settings))
-        assert poller("reload", "-c", str(daemon.config), folder=tmp_path).returncode == 0
-        until(lambda: not missing(place), LOOKS_WITHIN)
-        check_once(place)
+        lose_one()
+        until(lambda: len(pending(daemon)) == 1)
+        reload("off")
+        time.sleep(1)
+        lose_one()
+        assert len(pending(daemon)) == 1, "off"
+        reload("auto")
+        time.sleep(1)
+        lose_one()
+        until(lambda: len(pending(daemon)) == 2)
         assert process.stop() == 0, process.stderr
+        assert len(pending(daemon)) == 2

@@ -16,6 +16,8 @@ from poller.qcloud.wire.times import BEIJING
 
 BETWEEN: Final = "-screenshot-"
 """What stands between stream and time by grammar B."""
+LONG: Final = timedelta(hours=2)
+"""How long a push may have lasted before the time in question to be listed whole."""
 _LAST: Final = "\U0010ffff"
 
 
@@ -36,13 +38,26 @@ def ranges_beside(name: str, since: datetime, until: datetime) -> Iterator[NameR
     if not shot.fixed or shot.taken_at is None:
         return
     if shot.push_started_at is not None:
-        if shot.push_started_at <= until:
-            yield NameRange(prefix=name.rsplit("_", 4)[0] + "_")
+        yield from _ranges_of_push(name, shot.push_started_at, since, until)
         return
     root, end = day_before(name)
     stream = name[end : name.rindex(BETWEEN)]
     for day in days(since, until):
         yield range_of_day(f"{root}{day}{stream}{BETWEEN}", day, since, until)
+
+
+def _ranges_of_push(name: str, push: datetime, since: datetime, until: datetime) -> Iterator[NameRange]:
+    """A push that began not long before is listed whole; of a long one, the offsets of this task in question."""
+    if until < push:
+        return
+    if since - push <= LONG:
+        yield NameRange(prefix=name.rsplit("_", 4)[0] + "_")
+        return
+    prefix = name.rsplit("_", 3)[0] + "_"
+    first, last = (int((moment - push).total_seconds()) for moment in (since, until))
+    for digits in range(len(str(first)), len(str(last)) + 1):
+        low, high = max(first, 10 ** (digits - 1)), min(last, 10**digits - 1)
+        yield NameRange(prefix=prefix, after=f"{prefix}{low}", last=f"{prefix}{high}_{_LAST}")
 
 
 def range_of_day(prefix: str, day: str, since: datetime, until: datetime) -> NameRange:

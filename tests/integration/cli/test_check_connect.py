@@ -94,3 +94,32 @@ def test_the_command_says_it_for_each_account_and_shows_no_key(tmp_path: Path) -
         del config["accounts"]["gone"]  # type: ignore[attr-defined]
         file.write_text(json.dumps(config))
         assert poller("check", "-c", str(file), "--connect").returncode == 0
+
+
+def test_the_command_says_whether_a_bucket_can_be_listed_and_shows_no_key(tmp_path: Path) -> None:
+    with environment(tmp_path) as place:
+        cos = {
+            "base_url": place.pictures,
+            "endpoint": place.pictures,
+            "secret_id": Customer().secret_id,
+            "secret_key": Customer().secret_key,
+        }
+        good = {"endpoint": place.endpoint, "app_id": Customer().app_id, "key": Customer().key, "cos": cos}
+        config: dict[str, Any] = {
+            "accounts": {"good": good, "wrong": {**good, "cos": {**cos, "secret_key": WRONG}}},
+            "sources": {"shots": {"type": "screenshot_queue", "account": "good"}},
+            "spool": {"type": "memory"},
+            "journal": {"size": "16MiB", "path": str(tmp_path / "journal")},
+            "sinks": {"console": {"type": "stdout"}},
+        }
+        file = tmp_path / "poller.yaml"
+        file.write_text(json.dumps(config))
+        shown = poller("check", "-c", str(file), "--connect")
+        said = shown.stdout + shown.stderr
+        assert shown.returncode == 1, said
+        assert "account good: the bucket can be listed\n" in said
+        assert "account wrong: the bucket cannot be listed: HTTP 403 SignatureDoesNotMatch" in said
+        assert WRONG not in said
+        del config["accounts"]["wrong"]
+        file.write_text(json.dumps(config))
+        assert poller("check", "-c", str(file), "--connect").returncode == 0

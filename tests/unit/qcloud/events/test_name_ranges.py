@@ -27,13 +27,38 @@ def within(name: str, one: NameRange) -> bool:
 @pytest.mark.parametrize("folder", ["", "a/b/"])
 def test_a_push_of_grammar_a_has_one_prefix(stream: str, folder: str) -> None:
     name = f"{folder}{stream}_{PUSH}_0_120_300_169.jpg"
-    assert list(ranges_beside(name, SINCE, UNTIL)) == [NameRange(prefix=f"{folder}{stream}_{PUSH}_")]
+    soon, late = (datetime.fromtimestamp(PUSH + seconds, UTC) for seconds in (7200, 7260))
+    assert list(ranges_beside(name, soon, late)) == [NameRange(prefix=f"{folder}{stream}_{PUSH}_")]
     assert root_of(name) is None
 
 
 def test_a_push_that_began_later_holds_nothing_of_that_time() -> None:
     later = int((UNTIL + timedelta(seconds=1)).timestamp())
     assert not list(ranges_beside(f"room-7_{later}_0_120_300_169.jpg", SINCE, UNTIL))
+
+
+@given(
+    since=st.integers(7_201, 2_000_000),
+    length=st.integers(0, 200_000),
+    offset=st.integers(0, 2_500_000),
+    task=st.sampled_from([0, PUSH, PUSH + 60]),
+)
+def test_of_a_long_push_only_the_offsets_of_the_time_are_listed(
+    since: int, length: int, offset: int, task: int
+) -> None:
+    first, last = (datetime.fromtimestamp(PUSH + n, UTC) for n in (since, since + length))
+    ranges = list(ranges_beside(f"a_1_{PUSH}_{task}_{since}_300_169.jpg", first, last))
+    found = any(within(f"a_1_{PUSH}_{task}_{offset}_300_169.jpg", one) for one in ranges)
+    assert found or not since <= offset <= since + length, "every picture of the time is in a range"
+    if len(str(offset)) == len(str(since)) == len(str(since + length)):
+        assert found == (since <= offset <= since + length)
+
+
+def test_a_minute_of_a_push_of_ten_days_takes_few_keys() -> None:
+    first = datetime.fromtimestamp(PUSH + 864_000, UTC)
+    ranges = list(ranges_beside(f"a_{PUSH}_0_864000_300_169.jpg", first, first + timedelta(minutes=1)))
+    names = sorted(f"a_{PUSH}_0_{offset}_300_169.jpg" for offset in range(0, 1_000_000, 10))
+    assert sum(within(name, one) for name in names for one in ranges) < 20
 
 
 def test_a_stream_of_grammar_b_lies_in_the_folder_of_each_day() -> None:
