@@ -163,7 +163,7 @@ def _asked(settings: "Settings", asked: "Request") -> Iterator["Row"]:
     from poller.control import ask
 
     return ask_either(
-        settings, lambda path: ask(path, asked), lambda: iter(asyncio.run(_do_offline(settings, asked)))
+        settings, lambda path: ask(path, asked), lambda: iter(asyncio.run(ask_offline(settings, asked)))
     )
 
 
@@ -190,7 +190,8 @@ def ask_either(
         time.sleep(AGAIN)
 
 
-async def _do_offline(settings: "Settings", asked: "Request") -> list["Row"]:
+async def ask_offline(settings: "Settings", asked: "Request") -> list["Row"]:
+    """The rows of the answer from a stopped daemon's file."""
     from poller.cli.offline import open_offline
     from poller.control import answer
 

@@ -45,7 +45,7 @@ def tap(context: OperatorContext, request: Request) -> AsyncGenerator[bytes, Non
 async def _lines(
     spool: SpoolAdmin, chosen: Callable[[Event], bool] | None, at: int
 ) -> AsyncGenerator[bytes, None]:
-    yield b'{"row":{"following":%d}}\n' % at
+    yield b'{"row":{"head":%d}}\n' % at
     while True:
         try:
             async with asyncio.timeout(STILL_THERE):
