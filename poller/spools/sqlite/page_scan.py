@@ -126,15 +126,18 @@ def candidates(
 ) -> Iterator[Row]:
     """The pages of a window that may hold selected events, each read when it is asked for."""
     said, arguments = condition(chosen, narrowed)
-    joined = (
-        f"page_index AS i CROSS JOIN page USING (first) WHERE i.first BETWEEN ? AND ? AND {said}"
+    table, joined = (
+        ("i", f"page_index AS i CROSS JOIN page USING (first) WHERE i.first BETWEEN ? AND ? AND {said}")
         if window.indexed
-        else "page LEFT JOIN page_index AS i USING (first)"
-        f" WHERE page.first BETWEEN ? AND ? AND (i.first IS NULL OR ({said}))"
+        else (
+            "page",
+            "page LEFT JOIN page_index AS i USING (first)"
+            f" WHERE page.first BETWEEN ? AND ? AND (i.first IS NULL OR ({said}))",
+        )
     )
     order = "DESC" if newest_first else "ASC"
     return reader.execute(
-        f"SELECT page.first, last, events, crc, streams, taken, ids FROM {joined} ORDER BY page.first {order}",  # noqa: S608
+        f"SELECT page.first, last, events, crc, streams, taken, ids FROM {joined} ORDER BY {table}.first {order}",  # noqa: S608
         (window.low, window.high, *arguments),
     )
 
