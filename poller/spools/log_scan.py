@@ -1,4 +1,4 @@
-"""One step of a scan of the log, as every engine does it."""
+"""One step of a scan of a log in memory."""
 
 from collections.abc import Sequence
 
