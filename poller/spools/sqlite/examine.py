@@ -26,12 +26,18 @@ MOST_FINDINGS = 100
 EXPORT_PAGES = 64
 
 
-def opened(path: Path) -> sqlite3.Connection:
-    """A connection that only reads; raises `StorageError` for a missing file and for another program's file."""
+def opened(path: Path, *, at_rest: bool = False) -> sqlite3.Connection:
+    """A connection that only reads; raises `StorageError` for a missing file and for another program's file.
+
+    With `at_rest`, a file without a WAL is read as it is, so that SQLite makes no files beside it.
+    """
     if not path.exists():
         raise StorageError(f"spool {path}: there is no such file")
     check_one_name(path, f"spool {path}")
-    connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None)
+    alone = at_rest and not path.with_name(path.name + "-wal").exists()
+    connection = sqlite3.connect(
+        f"{path.as_uri()}?mode=ro{'&immutable=1' if alone else ''}", uri=True, isolation_level=None
+    )
     connection.text_factory = lossy
     try:
         if recognised(connection) == 0:
@@ -133,6 +139,15 @@ def export(path: Path, kinds: frozenset[str], since: datetime | None) -> Iterato
             for _, received_at, blob in rows:
                 if received_at >= least:
                     yield from _lines(blob, kinds)
+
+
+def known_sinks(path: Path) -> frozenset[str]:
+    """The names of the sinks in a file."""
+    with closing(opened(path, at_rest=True)) as db:
+        try:
+            return frozenset(name for (name,) in db.execute("SELECT name FROM sink"))
+        except sqlite3.Error as error:
+            raise StorageError(f"spool {path}: {error}") from error
 
 
 def _lines(blob: bytes, kinds: frozenset[str]) -> Iterator[bytes]:
