@@ -353,6 +353,11 @@ class KeptInFile(Protocol):
         ...
 
     @abstractmethod
+    def sinks(self) -> frozenset[str]:
+        """The names of the sinks that the file knows. May be called beside a running daemon."""
+        ...
+
+    @abstractmethod
     def salvage(self, file: Path, sinks: Sequence[str]) -> Iterator[Salvaged]:
         """All that can be read of another file, however damaged.
 

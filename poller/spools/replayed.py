@@ -63,25 +63,22 @@ class Replayed(Generic[Carried]):
         if self.held or len(self._in_hand) >= self._most:
             return []
         taken: list[Entry[Carried]] = []
+        places: list[int] = []
         blocked: set[Key] = set()
         room = limit
-        for entry in self._waiting:
+        for place, entry in enumerate(self._waiting):
             if taken and (room <= 0 or taken[0].tried):
                 break
             together = not taken or (not entry.tried and entry.size <= room)
-            if (
-                together
-                and entry.due <= now
-                and blocked.isdisjoint(entry.streams)
-                and all(map(is_free, entry.streams))
-            ):
+            free = blocked.isdisjoint(entry.streams) and all(map(is_free, entry.streams))
+            if together and free and entry.due <= now:
                 taken.append(entry)
+                places.append(place)
                 room -= entry.size
             else:
                 blocked.update(entry.streams)
-        gone = {entry.rank for entry in taken}
-        if gone:
-            self._waiting = [entry for entry in self._waiting if entry.rank not in gone]
+        for place in reversed(places):
+            del self._waiting[place]
         return [entry.batch for entry in taken]
 
     def carry(self, rank: int) -> None:

@@ -296,6 +296,11 @@ def test_a_sink_starts_exactly_at_its_time_and_goes_on_from_there(tmp_path: Path
         assert process.stop() == 0
         settings["sinks"]["late"]["start"] = "earliest"
         daemon.config.write_text(json.dumps(settings))
+        beside = sorted(tmp_path.iterdir())
+        hints = poller(daemon, "check").stderr.splitlines()
+        assert sorted(tmp_path.iterdir()) == beside, "a check leaves no files beside the spool"
+        assert [hint for hint in hints if hint.startswith("hint: sinks.late.start has no effect")]
+        assert len([hint for hint in hints if "start" in hint]) == 1, "only where a start is written"
         process = daemon.run()
         fresh |= delivered(place, daemon, process, 10)
         until(lambda: place.receivers["late"].files.total() == 230)

@@ -76,7 +76,7 @@ from poller.spools.sqlite import gaps as gap_rows
 from poller.spools.sqlite.backup import back_up
 from poller.spools.sqlite.clock_file import read_known, write_known
 from poller.spools.sqlite.corrupt_file import files_aside, is_condemned, move_aside
-from poller.spools.sqlite.examine import examine, export
+from poller.spools.sqlite.examine import examine, export, known_sinks
 from poller.spools.sqlite.page_scan import scan
 from poller.spools.sqlite.page_times import number_at
 from poller.spools.sqlite.salvage import salvage
@@ -595,6 +595,10 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
     def export(self, kinds: frozenset[str], since: datetime | None) -> Iterator[bytes]:
         """See `KeptInFile.export`."""
         return export(self._path, kinds, since)
+
+    def sinks(self) -> frozenset[str]:
+        """See `KeptInFile.sinks`."""
+        return known_sinks(self._path)
 
     def salvage(self, file: Path, sinks: Sequence[str]) -> Iterator[Salvaged]:
         """See `KeptInFile.salvage`."""

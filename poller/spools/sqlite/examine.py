@@ -32,12 +32,18 @@ MOST_FINDINGS = 100
 EXPORT_PAGES = 64
 
 
-def opened(path: Path) -> sqlite3.Connection:
-    """A connection that only reads; raises `StorageError` for a missing file and for another program's file."""
+def opened(path: Path, *, at_rest: bool = False) -> sqlite3.Connection:
+    """A connection that only reads; raises `StorageError` for a missing file and for another program's file.
+
+    With `at_rest`, a file without a WAL is read as it is, so that SQLite makes no files beside it.
+    """
     if not path.exists():
         raise StorageError(f"spool {path}: there is no such file")
     check_one_name(path, f"spool {path}")
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+    alone = at_rest and not path.with_name(path.name + "-wal").exists()
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if alone else ''}", uri=True, isolation_level=None
+    )
     connection.text_factory = lossy
     try:
         if recognised(connection) == 0:
@@ -169,6 +175,15 @@ def export(path: Path, kinds: frozenset[str], since: datetime | None) -> Iterato
         raise Unreadable(
             f"spool {path}: the checksums of {wrong} pages are wrong, and their events are left out"
         )
+
+
+def known_sinks(path: Path) -> frozenset[str]:
+    """The names of the sinks in a file."""
+    with closing(opened(path, at_rest=True)) as db:
+        try:
+            return frozenset(name for (name,) in db.execute("SELECT name FROM sink"))
+        except sqlite3.Error as error:
+            raise StorageError(f"spool {path}: {error}") from error
 
 
 def _pages(db: sqlite3.Connection) -> Iterator[tuple[int, float, object, object]]:
