@@ -10,10 +10,9 @@ Invariants
     a crash it goes on as if nothing had happened: no gap is reported twice, and none is left out.
 
 Life cycle
-    It begins at the end of the log when it runs for the first time. It reads in steps. What it finds is committed within
-    seconds, and the rest once a minute.
-    Its state is the memory of a source that no configuration can have (`SOURCE`), by stream, and its position is the
-    memory without a subject.
+    It begins at the end of the log when it runs for the first time. It reads in steps. A commit follows within seconds
+    of a gap, and otherwise once a minute. The state is the memory of a source that no configuration can have
+    (`SOURCE`), by stream, and the position is its memory without a subject.
 """
 
 import asyncio
@@ -85,9 +84,12 @@ class Audit:
 
     async def run(self) -> None:
         """Follow the log for ever."""
-        await self.begin()
+        begun = False
         while True:
             try:
+                if not begun:
+                    await self.begin()
+                begun = True
                 pause = await self.step()
             except StorageError:  # the spool is full or fails, which others report
                 pause = REPORT_WITHIN
@@ -132,6 +134,10 @@ class Audit:
         if enabled != self._enabled:
             self._auditor.drop(lambda account: account not in enabled)
             self._enabled = enabled
+            for account in enabled:
+                self._metrics.gap_pictures.labels(
+                    account
+                )  # 0 from the start, so that the first one is an increase
 
     async def _look(self, head: int) -> float:
         """Look at the next events; returns the seconds that it took."""

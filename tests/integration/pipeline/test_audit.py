@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from poller.core.errors import StorageFull
 from poller.core.history import Gap
 from poller.core.model import Done, Event, ParsedPage, PollOutcome
 from poller.core.selection import ALL_EVENTS, Selection
@@ -271,5 +272,35 @@ def test_the_running_audit_wakes_for_events_and_ends_when_it_is_cancelled(
             with pytest.raises(asyncio.CancelledError):
                 await running
             assert Selection(kinds=frozenset({"gap"})).selects((await one.events())[0])
+
+    asyncio.run(patiently(scenario()))
+
+
+@ENGINES
+def test_the_count_of_an_audited_account_is_0_from_the_start(tmp_path: Path, engine: str) -> None:
+    async def story(one: World) -> None:
+        samples = one.metrics.registry.get_sample_value
+        assert samples("poller_gap_pictures_total", {"account": "main"}) == 0
+
+    told(tmp_path, engine, story)
+
+
+def test_a_full_spool_loses_no_gap(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        clock = ManualClock()
+        spool = MemorySpool("spool", MemorySpool.Settings(type="memory", max_events=30), {}, clock)
+        async with spool:
+            await spool.attach("a", anything)
+            one = World(spool, clock)
+            await one.begin()
+            await one.receive(without(50, 60))
+            await one.receive(pictures(300, 310, 320))
+            with pytest.raises(StorageFull):
+                await one.look()
+            batch = await spool.claim("a", 1_000)
+            await spool.settle(batch, [Done()] * len(batch.events))
+            await one.look()
+            assert summed(await one.gaps()) == [(50, 2)]
+            assert len(await one.events()) == 1
 
     asyncio.run(patiently(scenario()))
