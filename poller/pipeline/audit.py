@@ -10,9 +10,9 @@ Invariants
     a crash it goes on as if nothing had happened: no gap is reported twice, and none is left out.
 
 Life cycle
-    It begins at the end of the log when it runs for the first time. It reads in steps. A commit follows within
-    seconds of a gap, and otherwise once a minute. The state is the memory of a source that no configuration can
-    have (`SOURCE`), by stream, and the position is its memory without a subject.
+    It begins at the end of the log when it runs for the first time. It reads in steps. A commit follows within seconds
+    of a gap, and otherwise once a minute. The state is the memory of a source that no configuration can have
+    (`SOURCE`), by stream, and the position is its memory without a subject.
 """
 
 import asyncio
@@ -41,6 +41,7 @@ SHARE: Final = 0.025
 """Of a core."""
 WHOLE_COST: Final = 3.0
 """The cost of a step, with reading it from disk, is at most so many times that of looking at it."""
+SHORTEST_PAUSE: Final = 0.02
 GATHER: Final = 1.0
 """Seconds in which events gather at the end of the log."""
 REPORT_WITHIN: Final = 5.0
@@ -72,11 +73,12 @@ class Audit:
         self._accounts = accounts
         self._clock = clock
         self._metrics = metrics
-        self._auditor = Auditor(self._settle)
+        self._settle: dict[str, float] = {}
+        """How long holes stay open, for each audited account."""
+        self._auditor = Auditor(self._settle.get)
         self.position = 0
         """The number of the next event to look at."""
         self._moment = 0.0
-        self._enabled: set[str] = set()
         self._gaps: list[Gap] = []
         self._late: list[LatePicture] = []
         self._stored_at = 0
@@ -101,43 +103,44 @@ class Audit:
         """Take up what an earlier process knew."""
         stored = dict(await self._spool.memory(SOURCE))
         position = stored.pop("", b"")
-        self._auditor = Auditor(self._settle, stored)
-        self._auditor.drop(lambda account: self._settle(account) is None)
+        self._auditor = Auditor(self._settle.get, stored)
+        self._settle.clear()
+        self._read_settings()
+        self._auditor.drop(lambda account: account not in self._settle)
         self._stored_at = int(position) if position.isdigit() else 0
         self.position = min(self._stored_at, self._spool.head) or self._spool.head
         self._moment = self._clock.now().timestamp()
-
-    def _settle(self, account: str) -> float | None:
-        settings = self._accounts().get(account)
-        return settings.audit.settle if settings is not None and settings.audit.enabled else None
 
     # ------------------------------------------------------------ one step
 
     async def step(self) -> float:
         """Look at some events and commit now and then; returns the seconds to wait before the next step."""
         head = self._spool.head
-        self._drop_others()
-        spent = await self._look(head) if self._enabled and self.position < head else 0.0
-        at_end = self.position >= head or not self._enabled
-        if not self._enabled:
+        self._read_settings()
+        spent = await self._look(head) if self._settle and self.position < head else 0.0
+        if not self._settle:
             self.position = head
+        at_end = self.position >= head
         if at_end:
             self._moment = self._clock.now().timestamp()
         self._gaps += self._auditor.judge(self._moment)
         self._late += self._auditor.take_late()
         await self._commit_now_and_then()
-        return GATHER if at_end else WHOLE_COST * spent / SHARE
+        return GATHER if at_end else max(SHORTEST_PAUSE, WHOLE_COST * spent / SHARE)
 
-    def _drop_others(self) -> None:
-        """Drop what is known of accounts that are not audited any more. Later nobody knows what came in between."""
-        enabled = {name for name, settings in self._accounts().items() if settings.audit.enabled}
-        if enabled != self._enabled:
-            self._auditor.drop(lambda account: account not in enabled)
-            self._enabled = enabled
-            for account in enabled:
-                self._metrics.gap_pictures.labels(
-                    account
-                )  # 0 from the start, so that the first one is an increase
+    def _read_settings(self) -> None:
+        """Read the settings as they are now, and drop what is known of accounts that are not audited any more.
+
+        Later nobody knows what came in between.
+        """
+        now = {name: one.audit.settle for name, one in self._accounts().items() if one.audit.enabled}
+        if now.keys() != self._settle.keys():
+            self._auditor.drop(lambda account: account not in now)
+            for account in now:  # 0 from the start, so that the first missing picture is an increase
+                self._metrics.gap_pictures.labels(account)
+        if now != self._settle:
+            self._settle.clear()
+            self._settle.update(now)
 
     async def _look(self, head: int) -> float:
         """Look at the next events; returns the seconds that it took."""
@@ -182,7 +185,7 @@ class Audit:
 
     @property
     def _has_news(self) -> bool:
-        moved = self.position != self._stored_at if self._enabled else self._stored_at > 0
+        moved = self.position != self._stored_at if self._settle else self._stored_at > 0
         return bool(moved or self._gaps or self._late)
 
     async def commit(self) -> None:
@@ -191,12 +194,12 @@ class Audit:
         now = self._clock.now()
         events = tuple(gap_event(gap, now) for gap in gaps)
         readings = [
-            _reading(memory=str(position).encode() if self._enabled else b"", events=events),
+            _reading(memory=str(position).encode() if self._settle else b"", events=events),
             *(_reading(about=about, memory=state) for about, state in self._auditor.changed().items()),
         ]
         new = await self._spool.note_gaps(SOURCE, readings, gaps, late)
         self._auditor.keep()
-        self._stored_at, self._gaps, self._late = position if self._enabled else 0, [], []
+        self._stored_at, self._gaps, self._late = position if self._settle else 0, [], []
         self._report(gaps, new)
 
     def _report(self, gaps: list[Gap], new: Counter[str]) -> None:

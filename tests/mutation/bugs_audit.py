@@ -44,7 +44,7 @@ AUDIT = (
     Bug(
         "what came while the audit was off looks like a gap",
         "poller/pipeline/audit.py",
-        "            self._auditor.drop(lambda account: account not in enabled)\n",
+        "            self._auditor.drop(lambda account: account not in now)\n",
         "",
         (RUNNING + "test_an_account_without_audit_is_left_alone_and_its_pause_is_no_gap[memory]",),
     ),
