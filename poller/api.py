@@ -60,6 +60,7 @@ from poller.core.errors import (
     TryLater,
     Unreadable,
 )
+from poller.core.history import Book, Delivery, SinkProgress, Stage, Tally
 from poller.core.model import (
     EVERYTHING,
     Attempt,
@@ -84,7 +85,7 @@ from poller.core.model import (
     parse_event,
     with_url,
 )
-from poller.core.ports import Follows, PushedSource, PushHandler, Sink, Source
+from poller.core.ports import Follows, PushedSource, PushHandler, Sink, Source, StoresFiles
 from poller.core.spool import (
     BeginsAnew,
     Damage,
@@ -156,11 +157,13 @@ __all__ = [
     "Batch",
     "BatchSettings",
     "BeginsAnew",
+    "Book",
     "Cidr",
     "Clock",
     "Damage",
     "Dead",
     "DeadLetter",
+    "Delivery",
     "Done",
     "DurableSpoolContract",
     "Duration",
@@ -207,6 +210,7 @@ __all__ = [
     "Sink",
     "SinkContract",
     "SinkError",
+    "SinkProgress",
     "SinkSettings",
     "SinkWorld",
     "Size",
@@ -216,12 +220,15 @@ __all__ = [
     "SpoolAdmin",
     "SpoolContract",
     "SpoolSettings",
+    "Stage",
     "StorageCorrupt",
     "StorageError",
     "StorageFull",
     "StorageLocked",
     "StorageShared",
+    "StoresFiles",
     "Stream",
+    "Tally",
     "TlsSettings",
     "TryLater",
     "Unreadable",

@@ -9,6 +9,8 @@ import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
+from tests import lives
+
 TESTS = Path(__file__).parent
 SLOW = ("scenario", "service", "power")
 """Folders of tests that start a daemon each."""
@@ -29,8 +31,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Two workers a core: most of a scenario is waiting, for syncs, for retries and for other processes."""
-    return 2 * len(os.sched_getaffinity(0))
+    """Five workers for two cores: most of a scenario is waiting, for syncs, for retries and for other processes."""
+    return max(2, 5 * len(os.sched_getaffinity(0)) // 2)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -59,6 +61,10 @@ def _dealt(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
         dealt += [*own, *quick[:rest]]
         del quick[:rest]
     return dealt + quick
+
+
+def pytest_sessionfinish() -> None:
+    lives.end()
 
 
 @pytest.fixture(scope="session")

@@ -62,7 +62,7 @@ def _entry(module: ModuleType, name: str) -> Iterator[str]:
         yield block("python", f"{name} = {ADDRESS.sub('', repr(found))}" if _is_plain(found) else name)
         return
     yield block("python", _signature(name, found))
-    yield _as_list(_told(found))
+    yield _as_list(_docstring(found))
     if inspect.isclass(found):
         yield from _members(found)
 
@@ -71,19 +71,19 @@ def _is_plain(found: object) -> bool:
     return isinstance(found, str | int | float | bytes | frozenset | tuple)
 
 
-def _told(found: object) -> str:
+def _docstring(found: object) -> str:
     """Its own docstring; not the one that a dataclass or a model makes up, or that a base has."""
-    told = found.__dict__.get("__doc__") if inspect.isclass(found) else getattr(found, "__doc__", None)
+    text = found.__dict__.get("__doc__") if inspect.isclass(found) else getattr(found, "__doc__", None)
     return (
-        inspect.cleandoc(told)
-        if isinstance(told, str) and not told.startswith(f"{getattr(found, '__name__', '')}(")
+        inspect.cleandoc(text)
+        if isinstance(text, str) and not text.startswith(f"{getattr(found, '__name__', '')}(")
         else ""
     )
 
 
-def _as_list(told: str) -> str:
+def _as_list(text: str) -> str:
     """A docstring whose lines `field:  what it is` are a list: Markdown would join them to one paragraph."""
-    return FIELD.sub(lambda line: f"- {', '.join(map(code, line[1].split(', ')))}: {line[2]}", told)
+    return FIELD.sub(lambda line: f"- {', '.join(map(code, line[1].split(', ')))}: {line[2]}", text)
 
 
 def _members(found: type) -> Iterator[str]:
@@ -95,7 +95,7 @@ def _members(found: type) -> Iterator[str]:
         if name.startswith("_") or inspect.isclass(value) or name in inspect.get_annotations(found):
             continue
         if inspect.isroutine(value):
-            first = _told(value).split("\n\n")[0]
+            first = _docstring(value).split("\n\n")[0]
             lines.append(f"- {code(_signature(name, value))}: {' '.join(first.split())}")
         elif isinstance(value, property):
             lines.append(

@@ -29,14 +29,14 @@ def _commands(command: Any, name: str) -> Iterator[str]:
     inner = {key: one for key, one in getattr(command, "commands", {}).items() if not one.hidden}
     if name != "poller":
         yield f"{'###' if name.count(' ') > 1 else '##'} `{name}`"
-        yield from _told(command, name, group=bool(inner))
+        yield from _section(command, name, group=bool(inner))
     else:
-        yield from _told(command, name, group=True)
+        yield from _section(command, name, group=True)
     for key, one in sorted(inner.items()):
         yield from _commands(one, f"{name} {key}")
 
 
-def _told(command: Any, name: str, *, group: bool) -> Iterator[str]:
+def _section(command: Any, name: str, *, group: bool) -> Iterator[str]:
     if name != "poller":
         yield "\n\n".join(plain(" ".join(part.split())) for part in (command.help or "").split("\n\n"))
         yield block("text", " ".join((name, *_usage(command.params), *(["COMMAND …"] if group else []))))

@@ -88,16 +88,15 @@ RECORDING: Final = Kind(
         "file_size": Field(NUMBER_OR_NULL, "its size in bytes"),
     },
     {
-        "channel_id": "3891_@v_tls#3pfnm5fw35qt",
-        "end_time": 1471256054,
         "event_type": 100,
-        "file_format": "flv",
+        "stream_id": "room-7",
+        "video_id": "200024424_2f1c7a",
         "file_id": "16093425727657168197",
+        "video_url": "http://200024424.vod.myqcloud.com/200024424_2f1c7a.f0.flv",
+        "file_format": "flv",
         "file_size": 130938971,
-        "start_time": 1471254513,
-        "stream_id": "3891_@v_tls#3pfnm5fw35qt",
-        "video_id": "200024424_a62017f6489748df9ee439360a8cc32c",
-        "video_url": "http://200024424.vod.myqcloud.com/200024424_a62017f6489748df9ee439360a8cc32c.f0.flv",
+        "start_time": 1471850187,
+        "end_time": 1471851987,
     },
 )
 
@@ -180,6 +179,24 @@ OTHER: Final = Kind(
     {"event_type": 314, "stream_id": "room-7", "event_time": 1575513174},
 )
 
+GAP: Final = Kind(
+    "Pictures of a stream never came, although pictures of the same push and task did before and after them. The daemon itself "
+    "finds this (`accounts.NAME.audit`), once for each gap; `message` is empty.",
+    {
+        "from": Field(MOMENT, "when the last picture before the gap was taken"),
+        "to": Field(MOMENT, "when the first picture after it was taken"),
+        "missing": Field({"type": "integer"}, "how many pictures are missing"),
+        "cadence": Field({"type": "number"}, "the usual seconds between two pictures around the gap"),
+        "push_started_at": Field(MOMENT_OR_NULL, "when the push started, from the names"),
+        "task_started_at": Field(MOMENT_OR_NULL, "when the screenshot task started, from the names"),
+        "first_missing_offset": Field(
+            {"type": "integer"}, "seconds from the start of the push to the first missing picture"
+        ),
+        "why": Field(TEXT, "how the gap shows, for people"),
+    },
+    {},
+)
+
 KINDS: Final[Mapping[str, Kind]] = {
     "screenshot": SCREENSHOT,
     "recording": RECORDING,
@@ -188,4 +205,5 @@ KINDS: Final[Mapping[str, Kind]] = {
     "recording_status": RECORDING_STATUS,
     "push_exception": PUSH_EXCEPTION,
     "other": OTHER,
+    "gap": GAP,
 }

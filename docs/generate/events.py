@@ -9,6 +9,8 @@ from typing import Any, Final
 from docs.generate.event_fields import COMMON, KINDS, MOMENT, Field, Kind, Schema
 from docs.generate.markdown import block, code, page, plain, table
 from poller.core.model import SOURCE_PREFIX, TYPE_PREFIX, Event
+from poller.pipeline.gaps import GAP as FOUND
+from poller.pipeline.gaps import Auditor, gap_event
 from poller.qcloud.events.notifications import KINDS as KNOWN
 from poller.qcloud.events.notifications import notification_event
 from poller.qcloud.events.screenshots import screenshot_event
@@ -20,7 +22,7 @@ SOON: Final = 13
 
 def events() -> str:
     """Each kind of event: what it is about, its fields, and one as the program makes it."""
-    assert set(KINDS) == set(KNOWN)
+    assert set(KINDS) == {*KNOWN, FOUND}
     return page(
         "Events",
         "Every sink gets the same: one [CloudEvents 1.0](https://cloudevents.io) JSON object for each event. "
@@ -45,7 +47,7 @@ def _envelope() -> list[tuple[str, str]]:
         (code("type"), f"`{TYPE_PREFIX}` and the kind"),
         (code("subject"), "the stream's id, without control characters; null where there is none"),
         (code("time"), "when it happened; `received_at` where nothing says"),
-        (code("data"), "what is told below"),
+        (code("data"), "the fields listed below"),
     ]
 
 
@@ -81,11 +83,25 @@ def _type(field: Field) -> str:
 
 def example(name: str) -> Event:
     """An event of a kind, made by the program from the platform's message."""
+    if name == FOUND:
+        return _gap()
     line = json.dumps(KINDS[name].sample)
     named = max(int(digits) for digits in re.findall(r"(?<![0-9])1[0-9]{9}(?![0-9])", line))
     received = datetime.fromtimestamp(named + SOON, UTC)
     read = screenshot_event if name == "screenshot" else notification_event
     return read(line.encode(), account="main", picture_base=BASE, received_at=received)
+
+
+def _gap() -> Event:
+    """The gap that three missing pictures leave."""
+    auditor = Auditor(lambda account: 60.0)
+    for offset in (10, 20, 30, 70, 80, 90, 100):
+        at = datetime.fromtimestamp(1471850187 + offset + 1, UTC)
+        line = b'{"pic_url":"room-7_1471850187_1471850187_%d_300_169.jpg"}' % offset
+        auditor.take(screenshot_event(line, account="main", picture_base=BASE, received_at=at))
+    now = at.timestamp() + 60
+    (gap,) = auditor.judge(now)
+    return gap_event(gap, datetime.fromtimestamp(now, UTC))
 
 
 # ---------------------------------------------------------------- the schema

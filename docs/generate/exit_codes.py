@@ -20,7 +20,7 @@ MEANING: Final = {
         "`poller COMMAND --help`",
     ),
     Exit.BAD_CONFIGURATION: (
-        "The configuration cannot be used. Every finding is told with its line and column, and nothing was polled.",
+        "The configuration cannot be used. Every finding is reported with its line and column, and nothing was polled.",
         "fix the file; the unit does not start the daemon again before that",
     ),
 }

@@ -45,9 +45,9 @@ def log_events() -> str:
 
 def meant() -> Mapping[str, str]:
     """What each event means, in a sentence."""
-    told = yaml.safe_load(MEANINGS.read_text())
-    assert isinstance(told, dict)
-    return told
+    meanings = yaml.safe_load(MEANINGS.read_text())
+    assert isinstance(meanings, dict)
+    return meanings
 
 
 def _level(level: str, places: Mapping[str, list[Found]], meanings: Mapping[str, str]) -> Iterator[str]:

@@ -28,7 +28,7 @@ def promises() -> str:
         "What the program guarantees. For each promise there are tests. A **fault** is something that the tests make happen, and that they assert "
         "has come. A **bug** is a mistake that somebody might make in good faith: put into the code, it turns these tests red (`pytest --soak tests/mutation`).",
         f"There are {len(registry())} promises, {_count('faults')} faults and {_count('bugs')} bugs.",
-        *(part for promise in registry() for part in _told(promise)),
+        *(part for promise in registry() for part in _section(promise)),
         "## Not claimed",
         "Not tested, and therefore not promised:",
         "\n".join(f"- {one}" for one in NOT_CLAIMED),
@@ -46,7 +46,7 @@ def _count(what: str) -> int:
     return sum(len(promise.get(what, ())) for promise in registry())
 
 
-def _told(promise: Mapping[str, Any]) -> Iterator[str]:
+def _section(promise: Mapping[str, Any]) -> Iterator[str]:
     yield f"(promise-{promise['id']})=\n## Promise {promise['id']}"
     yield f"{promise['promise']}."
     lines = [f"- Shown by {codes(promise['tests'])}." + (f" {promise['note']}" if "note" in promise else "")]

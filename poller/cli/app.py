@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from poller import __version__
-from poller.cli.backfill import backfill, check_lists
+from poller.cli.audit import audit
+from poller.cli.backfill import check_lists
 from poller.cli.common import Command, Config, Doubts, Exit, Group, duration, in_loop, settings_of
+from poller.cli.look import events, find, latest, streams, tap
 from poller.cli.operate import dead, pause, quarantine, reload, resume, status
-from poller.cli.sandbox import sandbox, seconds, the_platform
+from poller.cli.replay import replay, replays
+from poller.cli.sandbox import import_sandbox, sandbox, seconds
 from poller.cli.spool import spool
+from poller.cli.top import top
+from poller.cli.trace import trace
 from poller.core.errors import StorageLocked
 from poller.daemon.signals import Stop
 
@@ -188,9 +193,23 @@ async def _probe_buckets(settings: "Settings") -> int:
 
 # ---------------------------------------------------------------- the operator's commands
 
-for command in (status, pause, resume, reload):
+for command in (
+    status,
+    pause,
+    resume,
+    reload,
+    audit,
+    replay,
+    replays,
+    events,
+    find,
+    latest,
+    streams,
+    tap,
+    top,
+):
     app.command(cls=Command)(command)
-app.command(cls=Command, hidden=True)(backfill)
+app.command(cls=Command)(trace)
 app.add_typer(dead)
 app.add_typer(quarantine)
 app.add_typer(spool)
@@ -241,7 +260,7 @@ def demo(
 
     The demo starts the sandbox and the daemon, pushes live streams over RTMP and prints what arrives.
     """
-    the_platform()
+    import_sandbox()
     from poller.cli import demo as parts
 
     shown = parts.Demo(

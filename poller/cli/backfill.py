@@ -1,62 +1,17 @@
-"""`poller backfill`: pictures that never came are looked for in the bucket."""
+"""`poller audit --backfill`: pictures that never came are looked for in the bucket."""
 
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from poller.cli.client import request, show_each
-from poller.cli.common import Config
-from poller.core.moments import FORMS, parse_moment
 from poller.daemon.signals import Stop
 
 if TYPE_CHECKING:
     from poller.control import Row
     from poller.core.selection import Selection
     from poller.settings import Settings
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
-
-
-def backfill(
-    context: typer.Context,
-    config: Config,
-    since: Annotated[
-        str | None,
-        typer.Option(metavar="TIME", help=f"Pictures taken since then: {FORMS}.", show_default="1h"),
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Pictures taken until then.", show_default="now")
-    ] = None,
-    stream: Annotated[
-        str | None, typer.Option(metavar="ID", help="Only pictures of this stream.", show_default=False)
-    ] = None,
-    account: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Only this account.", show_default="all with keys")
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Look in the bucket for pictures that never came, and put them in.
-
-    Exit codes: 0 done, 1 failed, 2 wrong usage, 78 bad configuration.
-    """
-    from poller.core.selection import Selection
-
-    chosen = Selection(
-        account=account,
-        stream=stream,
-        taken_since=_time(since, "--since"),
-        taken_until=_time(until, "--until"),
-    )
-    ask_backfill(context.obj, config, chosen, json)
-
-
-def _time(text: str | None, option: str) -> datetime | None:
-    try:
-        return None if text is None else parse_moment(text, datetime.now(UTC))
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint=option) from None
 
 
 def ask_backfill(stop: Stop, config: Path, chosen: "Selection", json: bool) -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
 import typer
@@ -18,6 +18,8 @@ from poller.daemon.signals import Stop
 if TYPE_CHECKING:
     from poller.control import Request, Row
     from poller.settings import Settings
+
+T = TypeVar("T")
 
 STARTING = 5.0
 """Seconds for which a daemon may lock the spool without listening, because it is starting or stopping."""
@@ -50,38 +52,38 @@ def chosen_request(verb: str, everything: bool, chosen: Mapping[str, Any]) -> "R
 
 def list_rows(stop: Stop, config: Path, asked: "Request", json: bool, columns: Sequence[str]) -> None:
     """Print the rows as a table. If there is none, a message goes to stderr, and the exit code is still 0."""
-    rows = _rows(stop, config, asked)
+    rows = fetch_rows(stop, config, asked)
     found = _print_json(rows) if json else _print_table(list(rows), columns)
     if not found:
-        typer.echo(_nothing(asked), err=True)
+        typer.echo(_no_rows_message(asked), err=True)
 
 
 def show_rows(stop: Stop, config: Path, asked: "Request", json: bool) -> None:
     """Print every field of each row; exit 1 if there is no row."""
-    rows = _rows(stop, config, asked)
-    _end(_print_json(rows) if json else _print_fields(rows), _nothing(asked))
+    rows = fetch_rows(stop, config, asked)
+    _end(_print_json(rows) if json else _print_fields(rows), _no_rows_message(asked))
 
 
 def act(stop: Stop, config: Path, asked: "Request", json: bool, counted: str | None = None) -> None:
     """Carry out the request and print the result; exit 1 if the field named by `counted` is 0."""
-    rows = list(_rows(stop, config, asked))
+    rows = list(fetch_rows(stop, config, asked))
     _print_json(iter(rows)) if json else _print_fields(iter(rows))
     left = any(row.get("left") for row in rows)
-    why = "nothing could be done: see why" if left else _nothing(asked)
+    why = "nothing could be done: see why" if left else _no_rows_message(asked)
     _end(all(row.get(counted, 1) for row in rows) if counted else True, why)
 
 
 def show_each(stop: Stop, config: Path, asked: "Request", json: bool, show: Callable[["Row"], None]) -> None:
     """Print each row as soon as it arrives: as JSON, or by `show`."""
-    for row in _rows(stop, config, asked):
-        (_print_row if json else show)(row)
+    for row in fetch_rows(stop, config, asked):
+        (print_row if json else show)(row)
 
 
 def ask_reload(stop: Stop, config: Path, json: bool, *, dry: bool) -> None:
     """Reload and print each change in one line. With `dry`, only print."""
-    for row in _rows(stop, config, request("reload", dry=dry)):
+    for row in fetch_rows(stop, config, request("reload", dry=dry)):
         if json:
-            _print_row(row)
+            print_row(row)
             continue
         changes = cast(list[str], row["changes"])
         for change in changes or ["nothing changes"]:
@@ -90,7 +92,7 @@ def ask_reload(stop: Stop, config: Path, json: bool, *, dry: bool) -> None:
 
 def ask_status(stop: Stop, config: Path, json: bool) -> None:
     """Print the state of all parts."""
-    rows = list(_rows(stop, config, request("status")))
+    rows = list(fetch_rows(stop, config, request("status")))
     if json:
         _print_json(iter(rows))
         return
@@ -100,15 +102,21 @@ def ask_status(stop: Stop, config: Path, json: bool) -> None:
         print_status(row)
 
 
+def print_one(row: "Row", json: bool) -> None:
+    """Print one row: as JSON, or every field on a line of its own."""
+    (_print_json if json else _print_fields)(iter([row]))
+
+
 def _print_json(rows: Iterator["Row"]) -> bool:
     found = False
     for row in rows:
-        _print_row(row)
+        print_row(row)
         found = True
     return found
 
 
-def _print_row(row: "Row") -> None:
+def print_row(row: "Row") -> None:
+    """Print a row as JSON; on a terminal without a character that could control it."""
     from poller.cli.tables import safe
 
     text = msgspec.json.encode(row)
@@ -135,8 +143,10 @@ def _print_fields(rows: Iterator["Row"]) -> bool:
     return found
 
 
-def _nothing(asked: "Request") -> str:
+def _no_rows_message(asked: "Request") -> str:
     """The message for an answer without rows."""
+    if asked.verb.value.startswith("replay"):
+        return "no replays"
     what = "dead letters" if asked.verb.value.startswith("dead") else "rejects in quarantine"
     everything = asked.chosen == type(asked.chosen)()
     return f"no {what}" if everything else f"no {what} that match"
@@ -150,30 +160,50 @@ def _end(good: bool, why: str) -> None:
 # ---------------------------------------------------------------- asking the daemon or the spool file
 
 
-def _rows(stop: Stop, config: Path, asked: "Request") -> Iterator["Row"]:
+def answered(stop: Stop, config: Path, asked: "Request") -> list["Row"]:
+    """The rows of the answer, for a command that goes on after a failure. Raises `PollerError` or `OSError`."""
+    settings = stored_of(config)
+    stop.give_back()
+    return list(_ask(settings, asked))
+
+
+def fetch_rows(stop: Stop, config: Path, asked: "Request") -> Iterator["Row"]:
     """The rows of the answer. A failure is one line on stderr and the exit code of the error."""
     settings = settings_of(config) if asked.verb.value in WITH_SECRETS else stored_of(config)
     stop.give_back()  # a signal may end the command at any time: each step is durable on its own
     try:
-        yield from _asked(settings, asked)
+        yield from _ask(settings, asked)
     except (PollerError, OSError) as error:
         fail(f"poller: {error}", code_of(error))
 
 
-def _asked(settings: "Settings", asked: "Request") -> Iterator["Row"]:
-    from poller.control import ControlError, NotRunning, ask
+def _ask(settings: "Settings", asked: "Request") -> Iterator["Row"]:
+    from poller.control import ask
+
+    return ask_either(settings, lambda path: ask(path, asked), lambda: _offline_rows(settings, asked))
+
+
+def _offline_rows(settings: "Settings", asked: "Request") -> Iterator["Row"]:
+    with asyncio.Runner() as runner:
+        yield from _each(runner, _do_offline(settings, asked))
+
+
+def ask_either(
+    settings: "Settings", online: Callable[[Path], Iterator[T]], offline: Callable[[], Iterator[T]]
+) -> Iterator[T]:
+    """The answer of the running daemon, by the path of its socket, or that of the spool file if no daemon runs."""
+    from poller.control import ControlError, NotRunning
     from poller.daemon.wiring import control_path
 
     path, until = control_path(settings), time.monotonic() + STARTING
     while True:
         try:
-            yield from ask(path, asked)
+            yield from online(path)
             return
         except NotRunning:
             pass
         try:
-            with asyncio.Runner() as runner:
-                yield from _each(runner, _do_offline(settings, asked))
+            yield from offline()
             return
         except StorageLocked as error:
             if time.monotonic() > until:

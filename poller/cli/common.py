@@ -118,17 +118,17 @@ def settings_of(config: Path, doubts: Doubts = Doubts.IGNORE) -> "Settings":
     """
     from poller.settings import load_with_doubts
 
-    return _loaded(lambda: load_with_doubts(config), doubts)
+    return _load(lambda: load_with_doubts(config), doubts)
 
 
 def stored_of(config: Path) -> "Settings":
     """Like `settings_of`, with `load_stored`: no secret is read, and unrelated sections may be broken."""
     from poller.settings import load_stored
 
-    return _loaded(lambda: (load_stored(config), []), Doubts.IGNORE)
+    return _load(lambda: (load_stored(config), []), Doubts.IGNORE)
 
 
-def _loaded(load: Callable[[], tuple["Settings", list[str]]], doubts: Doubts) -> "Settings":
+def _load(load: Callable[[], tuple["Settings", list[str]]], doubts: Doubts) -> "Settings":
     import structlog
 
     from poller.runtime.log import configure
@@ -164,14 +164,14 @@ def in_loop(work: Coroutine[Any, Any, int], stop: Stop, unstarted: Exit = Exit.D
     preload.raise_open_files()
     preload.load_all()
 
-    async def supervised() -> int:
+    async def supervise() -> int:
         stop.listen_in_loop()
         return await work
 
     code = Exit.FAILED
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            return runner.run(supervised())
+            return runner.run(supervise())
         except* (PollerError, OSError) as group:
             for error in _leaves(group):
                 log.error("failed", error=type(error).__name__, reason=str(error))

@@ -54,7 +54,7 @@ def _fault(text: str) -> tuple[str, float]:
         raise typer.BadParameter(f"{text!r} is not NAME=P") from None
 
 
-def _named(text: str) -> tuple[str, Any]:
+def _split_pair(text: str) -> tuple[str, Any]:
     name, sign, value = text.partition("=")
     if not sign:
         raise typer.BadParameter(f"{text!r} is not NAME=VALUE")
@@ -201,7 +201,7 @@ def sandbox(**given: Any) -> None:
 
     One JSON line on stdout says where each part listens. The log goes to stderr.
     """
-    platform = the_platform()
+    platform = import_sandbox()
     try:
         options = _settings(platform, **given)
     except ValueError as error:
@@ -223,13 +223,13 @@ def _settings(
     **others: Any,
 ) -> Any:
     answers, naming = platform.era(era)
-    said = [_named(text) for text in answer or ()] + ([("empty", empty)] if empty else [])
+    said = [_split_pair(text) for text in answer or ()] + ([("empty", empty)] if empty else [])
     faults = {name: dict(map(_fault, others.pop(name) or ())) for name in FAULTS}
     queries = {name: p for name, p in faults["faults"].items() if name in platform.QUERY_FAULTS}
     return platform.Options(
         customers=_customers(platform, customers),
         videos=tuple(videos or ()),
-        answers=platform.formed(answers, said),
+        answers=platform.change_form(answers, said),
         naming=naming,
         query_faults=queries,
         **faults,
@@ -301,7 +301,7 @@ def _secrets(one: dict[str, Any], written: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def the_platform() -> Any:
+def import_sandbox() -> Any:
     """Import the package of the sandbox, only for commands that need it. Ends the program if PyAV is missing."""
     try:
         return importlib.import_module("poller.sandbox")

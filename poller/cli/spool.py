@@ -1,17 +1,18 @@
-"""`poller spool`: check, print and salvage a spool file."""
+"""`poller spool`: check, copy, print and salvage a spool file."""
 
 import base64
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from poller.cli.common import Command, Config, Group, code_of, fail, in_loop, stored_of, time_ago
+from poller.cli.common import Command, Config, Group, code_of, fail, in_loop, stored_of
+from poller.cli.times import Since, Utc, span
 from poller.core.errors import StorageError, StorageFull, StorageLocked
 
 if TYPE_CHECKING:
@@ -27,19 +28,12 @@ Kinds = Annotated[
         "--kind", metavar="KIND", help="Only events of this kind, such as screenshot; may be repeated."
     ),
 ]
-Since = Annotated[
-    str | None,
-    typer.Option(
-        metavar="DURATION|TIME",
-        help="Only events received in this time (2h, 3d), or since this moment (2026-01-31T12:00:00Z).",
-    ),
-]
 
 
 spool = typer.Typer(
     name="spool",
     cls=Group,
-    help="Check, export or salvage a spool file.",
+    help="Check, copy, export or salvage a spool file.",
     no_args_is_help=True,
     epilog="Exit codes: 0 done, 1 failed or damaged, 2 wrong usage, 78 bad configuration.",
 )
@@ -61,11 +55,33 @@ def check(config: Config) -> None:
 
 
 @spool.command(cls=Command)
-def export(config: Config, kind: Kinds = None, since: Since = None) -> None:
-    """Print the events in the spool as CloudEvents, one a line. Works beside a running daemon."""
-    moment = None if since is None else _moment(since)
+def backup(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="New file for the copy.")], config: Config
+) -> None:
+    """Copy the spool to a new file and check the copy. Works beside a running daemon.
+
+    The copy is complete as of the moment at which the command began.
+    """
+    from poller.cli.progress import Progress
+
+    settings, progress = stored_of(config), Progress("copied")
     try:
-        _print(_spool(stored_of(config)).export(frozenset(kind or ()), moment), sys.stdout.buffer)
+        examined = _spool(settings).back_up(file, progress.show)
+    except StorageError as error:
+        fail(str(error), code_of(error))
+    finally:
+        progress.end()
+    if examined.findings:
+        fail("\n".join((*examined.findings, "the spool is damaged: no copy is kept")))
+    typer.echo(f"{file}: good: {examined.summary}")
+
+
+@spool.command(cls=Command)
+def export(config: Config, kind: Kinds = None, since: Since = None, utc: Utc = False) -> None:
+    """Print the events in the spool as CloudEvents, one a line. Works beside a running daemon."""
+    first = span(since, None, utc).since
+    try:
+        _print(_spool(stored_of(config)).export(frozenset(kind or ()), first), sys.stdout.buffer)
     except StorageError as error:
         fail(str(error), code_of(error))
 
@@ -97,18 +113,6 @@ def _spool(settings: "Settings") -> "KeptInFile":
     if not isinstance(spool, KeptInFile):
         fail(f"a spool of type {settings.spool.type} has no file to look after")
     return spool
-
-
-def _moment(text: str) -> datetime:
-    with suppress(typer.BadParameter):
-        return time_ago(text, "--since")
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(
-            f"write a duration (2h, 3d) or a time (2026-01-31T12:00:00Z), not {text!r}", param_hint="--since"
-        ) from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _print(lines: Iterator[bytes], out: BinaryIO) -> None:
@@ -161,7 +165,8 @@ async def _to_spool(settings: "Settings", file: Path, found: _Found) -> int:
             typer.echo(f"{error}: stop it first, or use --to", err=True)
             return 1
         for name, sink in settings.sinks.items():
-            await spool.attach(name, lambda event: True, ordered=sink.ordered)
+            start = sink.start.moment(datetime.now(UTC))
+            await spool.attach(name, lambda event: True, ordered=sink.ordered, start=start)
         try:
             for parts in _groups(spool.salvage(file, tuple(settings.sinks)), found):
                 new += await spool.restore(parts)

@@ -5,7 +5,7 @@ Invariant: no printed value can control the terminal.
 
 import sys
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -17,8 +17,9 @@ from poller.control import Row
 
 WIDE = 10_000
 """The width of an output that is no terminal: so no text is cut or folded."""
-SOURCE = ("source", "type", "state", "last_answer", "trouble")
-SINK = ("sink", "type", "state", "backlog", "oldest", "retrying", "dead", "why", "last_error")
+SOURCE = ("source", "type", "state", "last_answer", "taken", "per_s")
+SINK = ("sink", "state", "backlog", "oldest", "retry", "dead", "delivered", "per_s", "catch_up")
+REPLAY = ("replay", "sink", "what", "done", "total", "state")
 _UNITS = ((86400, "d"), (3600, "h"), (60, "m"))
 
 
@@ -41,7 +42,10 @@ def print_fields(row: Row) -> None:
 
 
 def print_status(row: Row) -> None:
-    """Print the answer of `status`: lines about daemon, spool and journal, then a table of sources and one of sinks."""
+    """Print the answer of `status`: lines about daemon, spool and journal, then a table of sources and one of sinks.
+
+    Both tables fit 80 columns. What is said about a source or sink, in any length, follows in lines below.
+    """
     daemon = f"running, pid {row['pid']}" if row["running"] else "not running"
     spool, journal = _object(row["spool"]), _object(row["journal"] or {})
     parts = {
@@ -51,20 +55,42 @@ def print_status(row: Row) -> None:
         "trouble": spool["trouble"],
     }
     print_fields({name: value for name, value in parts.items() if value is not None})
-    for name, said in (("not ready", row["reasons"]), ("note", row["notes"])):
+    lost = [_lost(book) for book in _objects(row["books"]) if book["book"] == "possibly_lost"]
+    for name, said in (("not ready", row["reasons"]), ("note", row["notes"]), ("possibly lost", lost)):
         for text in _texts(said):
             _print(Text(f"{name}: {shown(text)}"))
-    _print(Text(""))
-    sources = [{**one, "last_answer": ago(one["last_answer"])} for one in _objects(row["sources"])]
-    print_table([{"source": one["name"], **one} for one in sources], SOURCE)
-    _print(Text(""))
-    sinks = [{**one, "sink": one["name"], "oldest": ago(one["oldest"])} for one in _objects(row["sinks"])]
-    print_table([{**one, "last_error": _error(one)} for one in sinks], SINK)
+    for kind, columns in (("source", SOURCE), ("sink", SINK)):
+        _print(Text(""))
+        parts_of_kind = _objects(row[f"{kind}s"])
+        print_table([{kind: one["name"], **_in_short(one)} for one in parts_of_kind], columns)
+        for one in parts_of_kind:
+            for text in _remarks(one):
+                _print(Text(f"{shown(one['name'])}: {shown(text)}"))
+    if replays := _objects(row["replays"]):
+        _print(Text(""))
+        print_table(replays, REPLAY)
 
 
-def _error(sink: Row) -> str | None:
-    error = sink["last_error"]
-    return None if error is None else f"{error} ({ago(sink['last_error_age'])} ago)"
+def _lost(book: Row) -> str:
+    return f"{book['owner']}: {book['count']} since the spool began, last at {book['at']}"
+
+
+def _in_short(one: Row) -> Row:
+    """A source or sink with its ages in a short form. A sink that falls behind catches up `never`."""
+    rate, found = one["per_second"], {**one, "per_s": one["per_second"], "retry": one.get("retrying")}
+    for name in ("last_answer", "oldest", "catch_up"):
+        found[name] = ago(one.get(name))
+    if rate is not None and one.get("catch_up") is None and one.get("backlog"):
+        found["catch_up"] = "never"
+    return found
+
+
+def _remarks(one: Row) -> Iterator[str]:
+    """What there is to say about a source or sink."""
+    if said := one.get("trouble") or one.get("why"):
+        yield str(said)
+    if (error := one.get("last_error")) is not None:
+        yield f"last error: {error} ({ago(one['last_error_age'])} ago)"
 
 
 def _object(value: Any) -> dict[str, Any]:
@@ -82,12 +108,12 @@ def _objects(value: Any) -> list[dict[str, Any]]:
 def safe(text: str) -> str:
     """The same JSON, with every character that could control a terminal as a `\\u` escape."""
     return "".join(
-        character if character in "\n\t" or unicodedata.category(character)[0] != "C" else _escaped(character)
+        character if character in "\n\t" or unicodedata.category(character)[0] != "C" else _escape(character)
         for character in text
     )
 
 
-def _escaped(character: str) -> str:
+def _escape(character: str) -> str:
     units = character.encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[i : i + 2].hex()}" for i in range(0, len(units), 2))
 

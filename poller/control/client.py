@@ -1,17 +1,31 @@
 """The client of the control socket: one request to a running daemon."""
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
 from poller.control.place import reachable
 from poller.core.errors import PollerError
-from poller.operations.requests import ControlError, Request, Row, encode, read_reply_line
+from poller.operations.requests import (
+    ControlError,
+    EventRow,
+    Request,
+    Row,
+    encode,
+    read_event_line,
+    read_reply_line,
+)
 
 SILENCE = 60.0
 """Seconds without any line of an answer after which the request fails."""
+
+
+CUT = "the daemon's answer was cut: it may have ended"
+RECEIVED = 1 << 18
+"""The most bytes of an answer that are read at once."""
 
 
 class NotRunning(PollerError):
@@ -24,12 +38,25 @@ def ask(path: Path, request: Request) -> Iterator[Row]:
     Raises `NotRunning` if the request was not sent because no daemon listens; it may be repeated. Raises `ControlError`
     for every other failure; then the request may have been carried out.
     """
+    with _asking(path, request) as connection:
+        yield from _rows(connection)
+
+
+def ask_events(path: Path, request: Request) -> Iterator[Sequence[EventRow]]:
+    """The same for `events` and `tap`: the rows that arrived together, as they arrive. Those of `tap` never end."""
+    with _asking(path, request) as connection:
+        yield from _event_rows(connection)
+
+
+@contextmanager
+def _asking(path: Path, request: Request) -> Iterator[socket.socket]:
+    """A connection on which a request was sent. Failures while the answer is read become a `ControlError`."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(SILENCE)
         _connect(connection, path)
         try:
             connection.sendall(encode(request) + b"\n")
-            yield from _rows(connection)
+            yield connection
         except TimeoutError:
             raise ControlError(f"the daemon says nothing for {SILENCE:.0f} s") from None
         except (OSError, msgspec.DecodeError) as error:
@@ -60,4 +87,21 @@ def _rows(connection: socket.socket) -> Iterator[Row]:
                 return
             if line.row is not None:
                 yield line.row
-    raise ControlError("the daemon's answer was cut: it may have ended")
+    raise ControlError(CUT)
+
+
+def _event_rows(connection: socket.socket) -> Iterator[Sequence[EventRow]]:
+    rest = b""
+    while received := connection.recv(RECEIVED):
+        *lines, rest = (rest + received).split(b"\n")
+        rows: list[EventRow] = []
+        for line in filter(None, map(read_event_line, filter(None, lines))):
+            if line.row is not None:
+                rows.append(line.row)
+                continue
+            yield rows
+            if line.error is not None:
+                raise ControlError(line.error)
+            return
+        yield rows
+    raise ControlError(CUT)

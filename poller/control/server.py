@@ -2,11 +2,12 @@
 
 Invariants
     Only users who may open the file can send a request (mode 0600). A connection carries one request. Its size, its
-    time and the number of connections are limited.
+    time and the number of connections are limited. A tap has no time limit: its reader may stop reading and only delays
+    itself. The number of taps is limited, so that connections are left for other requests.
 
 Life cycle
-    Entering creates the socket and removes a stale one. On leaving, a request in progress ends after its current step;
-    then the socket is removed.
+    Entering creates the socket and removes a stale one. On leaving, taps end at once, and any other request in progress
+    ends after its current step; then the socket is removed.
 """
 
 import asyncio
@@ -28,6 +29,7 @@ from poller.operations.requests import (
     ReplyLine,
     Request,
     Row,
+    Verb,
     encode,
     read_request,
 )
@@ -38,9 +40,13 @@ log = structlog.get_logger("control")
 READ_WITHIN = 5.0
 WRITE_WITHIN = 10.0
 MOST_CONNECTIONS = 16
+MOST_TAPS = 8
+STOPPING = "the daemon is stopping; what was done is done"
 
 RequestHandler = Callable[[Request], AsyncGenerator[Row | None, None]]
 """Yields rows; None means that the work is still going on. The work between two yields is never cancelled."""
+TapHandler = Callable[[Request], AsyncGenerator[bytes, None]]
+"""Yields whole lines of an answer without end, some at a time. May be cancelled at any time."""
 
 
 class ControlServer:
@@ -49,12 +55,14 @@ class ControlServer:
     Some file systems allow no sockets. This is logged, and the daemon runs without one.
     """
 
-    def __init__(self, path: Path, answer: RequestHandler) -> None:
+    def __init__(self, path: Path, answer: RequestHandler, tap: TapHandler) -> None:
         self.path = path
         self._answer = answer
+        self._tap = tap
         self._server: asyncio.Server | None = None
         self._reading: set[asyncio.Task[None]] = set()
         self._open: set[asyncio.Task[None]] = set()
+        self._taps: set[asyncio.Task[None]] = set()
         self._closing = False
         self._made: Identity | None = None
 
@@ -89,7 +97,7 @@ class ControlServer:
         if self._server is None:
             return
         self._server.close()
-        for task in self._reading:
+        for task in self._reading | self._taps:
             task.cancel()
         if self._open:
             await asyncio.wait(self._open)
@@ -128,20 +136,61 @@ class ControlServer:
             return
         finally:
             self._reading.discard(task)
+        if request.verb is Verb.TAP:
+            await self._report(request, reader, writer)
+        else:
+            await self._reply(request, writer)
+
+    async def _reply(self, request: Request, writer: asyncio.StreamWriter) -> None:
         try:
             async with aclosing(self._answer(request)) as rows:
                 async for row in rows:
                     await _say(writer, None if row is None else ReplyLine(row=row))
                     if self._closing:
-                        await _say(writer, ReplyLine(error="the daemon is stopping; what was done is done"))
+                        await _say(writer, ReplyLine(error=STOPPING))
                         return
         except PollerError as error:
             await _say(writer, ReplyLine(error=str(error)))
         else:
             await _say(writer, ReplyLine(end=True))
 
+    async def _report(
+        self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Serve a tap until its client goes away or the server closes."""
+        if len(self._taps) >= MOST_TAPS:
+            await _say(writer, ReplyLine(error=f"{MOST_TAPS} taps are open already"))
+            return
+        pouring = asyncio.ensure_future(self._pour(request, writer))
+        self._taps.add(pouring)
+        gone = asyncio.ensure_future(reader.read(1))  # a client sends nothing after its request
+        try:
+            await asyncio.wait({pouring, gone}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            gone.cancel()
+            pouring.cancel()
+            await asyncio.wait({pouring})
+            self._taps.discard(pouring)
+        if self._closing:
+            writer.write(_line(ReplyLine(error=STOPPING)))  # nobody waits for a reader that does not read
+        elif not pouring.cancelled():
+            pouring.result()
+
+    async def _pour(self, request: Request, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with aclosing(self._tap(request)) as lines:
+                async for some in lines:
+                    writer.write(some)
+                    await writer.drain()
+        except PollerError as error:
+            await _say(writer, ReplyLine(error=str(error)))
+
 
 async def _say(writer: asyncio.StreamWriter, line: ReplyLine | None) -> None:
-    writer.write(b"\n" if line is None else encode(line) + b"\n")
+    writer.write(b"\n" if line is None else _line(line))
     async with asyncio.timeout(WRITE_WITHIN):
         await writer.drain()
+
+
+def _line(line: ReplyLine) -> bytes:
+    return encode(line) + b"\n"

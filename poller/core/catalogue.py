@@ -27,6 +27,7 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     first_seen, last_seen:       when the first and the last of its events were received
     state, state_since, seen_by: its last known state, when that began, and which source said so
     last_screenshot:             when the newest picture was taken
+    last_number:                 the number of that picture in the log, where it may be pruned meanwhile
     cadence:                     the usual seconds between two pictures
     last_segment:                when the newest recorded segment ended
     """
@@ -41,15 +42,16 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     last_screenshot: datetime | None = None
     cadence: float | None = None
     last_segment: datetime | None = None
+    last_number: int | None = None
 
 
-def with_event(stream: Stream | None, event: Event) -> Stream:
-    """The state of a stream after one of its events."""
+def with_event(stream: Stream | None, event: Event, number: int) -> Stream:
+    """The state of a stream after one of its events, which has this number in the log."""
     if stream is None:
         at = event.received_at
         stream = Stream(account=event.account, stream_id=event.stream_id, first_seen=at, last_seen=at)
     if event.kind == "screenshot":
-        return _pictured(stream, event)
+        return _with_screenshot(stream, event, number)
     seen = max(_still_believed(stream.last_seen, event) or event.received_at, event.received_at)
     changes: dict[str, object] = {"last_seen": seen}
     if event.kind == "recording":
@@ -94,30 +96,35 @@ def _still_believed(known: datetime | None, event: Event) -> datetime | None:
     return known if known is None or known <= event.received_at + AHEAD else None
 
 
-def _pictured(stream: Stream, event: Event) -> Stream:
+def _with_screenshot(stream: Stream, event: Event, number: int | None) -> Stream:
     """The same for a screenshot; written for speed, because nearly every event is one."""
     seen, taken_at = event.received_at, event.occurred_at
-    latest, last = seen + AHEAD, stream.last_screenshot
-    if taken_at > latest:
+    last, last_seen = stream.last_screenshot, stream.last_seen
+    if taken_at > seen and taken_at > seen + AHEAD:
         taken_at = seen
-    if last is not None and last > latest:
+    if last is not None and last > seen and last > seen + AHEAD:
         last = None
+    if last_seen < seen or last_seen > seen + AHEAD:
+        last_seen = seen
     cadence = stream.cadence
     if last is None:
         last = taken_at
     elif taken_at > last:
         cadence, last = _tempo(cadence, (taken_at - last).total_seconds()), taken_at
+    else:
+        number = stream.last_number
     return Stream(
         account=stream.account,
         stream_id=stream.stream_id,
         first_seen=stream.first_seen,
-        last_seen=stream.last_seen if seen < stream.last_seen <= latest else seen,
+        last_seen=last_seen,
         state=stream.state,
         state_since=stream.state_since,
         seen_by=stream.seen_by,
         last_screenshot=last,
         cadence=cadence,
         last_segment=stream.last_segment,
+        last_number=number,
     )
 
 
@@ -152,14 +159,16 @@ class Catalogue:
         self.unsaved: set[Key] = set()
         """What was kept since the engine last saved."""
 
-    def note(self, event: Event) -> bool:
-        """Takes an event into account; False if it tells nothing and should be left out."""
+    def note(self, event: Event, number: int) -> bool:
+        """Takes an event into account that gets this number; False if it tells nothing and should be left out."""
         key = (event.account, event.stream_id)
         known = self._draft.get(key) or self._streams.get(key)
         if event.kind == "channel" and not is_news(known, event):
             return False
-        if known is not None or len(self._streams) + len(self._draft) < MOST:
-            self._draft[key] = with_event(known, event)
+        if known is not None and event.kind == "screenshot":
+            self._draft[key] = _with_screenshot(known, event, number)
+        elif known is not None or len(self._streams) + len(self._draft) < MOST:
+            self._draft[key] = with_event(known, event, number)
         return True
 
     def keep(self) -> None:

@@ -4,13 +4,15 @@ Every question is answered in bounded steps, because claims and commits must not
 """
 
 from abc import abstractmethod
+from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
-from poller.core.model import Attempt
+from poller.core.model import Attempt, Event, ParsedPage
 from poller.core.selection import Aware, Scan, Selection
 
 
@@ -36,16 +38,16 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     """An event that a sink has delivered.
 
-    at:      when the sink reported it (UTC)
+    at:      when it was settled, to the second (UTC)
     attempt: the attempt that succeeded, counted from 1
-    took:    the seconds of that attempt; None where unknown
+    took:    the seconds from claim to settlement; where several batches were recorded together, those of the slowest
     history: the last ten failed attempts before it
     """
 
     sink: str
     at: datetime
     attempt: int
-    took: float | None
+    took: float
     history: tuple[Attempt, ...]
 
 
@@ -56,16 +58,19 @@ class Stage(StrEnum):
     IN_HAND = "in hand"
     RETRYING = "retrying"
     DEAD = "dead"
+    UNWANTED = "not wanted"
     SETTLED = "settled"
 
 
 class SinkProgress(msgspec.Struct, frozen=True, kw_only=True):
-    """How an event stands for one attached sink.
+    """How an event stands for one sink.
 
-    stage:   `SETTLED` covers an event that was delivered before deliveries were recorded, that the sink did not want,
-             or that came before the sink
-    due:     when the next attempt is due; None if the event does not wait for a retry
-    history: the last ten failed attempts
+    stage:    `UNWANTED` by the filter that the sink has now; `SETTLED` also covers an event that came before the sink,
+              or whose dead letter was purged
+    attempts: how many attempts have failed, without those that only asked for a wait
+    due:      when the next attempt is due; None if the event does not wait for a retry
+    history:  the last ten failed attempts
+    reason:   the reason of the last failed attempt
     """
 
     sink: str
@@ -85,10 +90,15 @@ class Book(StrEnum):
     POSSIBLY_LOST = "possibly_lost"
 
 
-class Tally(msgspec.Struct, frozen=True, kw_only=True):
-    """One count since the spool was created, and when it last grew (UTC).
+RESTORED = "(restored)"
 
-    `owner` is a source for `TAKEN` and `POSSIBLY_LOST`, and a sink for `DELIVERED` and `DEAD`.
+
+class Tally(msgspec.Struct, frozen=True, kw_only=True):
+    """One count since the spool file was created (or brought to schema 2), and when it last grew (UTC).
+
+    `owner` is a source for `TAKEN`, and a sink for `DELIVERED` and `DEAD`. For `POSSIBLY_LOST` it is the part that
+    noticed the loss, such as `source shots`, `journal` or `spool`. Events that were restored from another spool file
+    are taken by `RESTORED`. An event that is delivered or dies twice is counted twice.
     """
 
     owner: str
@@ -100,11 +110,15 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True):
 class Gap(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Pictures of a stream that are missing between two that came, of the same task.
 
-    from_at, to_at: when the pictures on both sides were taken (UTC)
-    missing:        how many pictures are missing, at the cadence of the stream
-    why:            how the gap was found, for people
-    filled:         how many of the missing pictures came later
-    id:             that of account, stream, task and first missing offset
+    id:                   that of account, stream, task and first missing offset
+    from_at, to_at:       when the pictures on both sides were taken (UTC)
+    missing:              how many pictures are missing, at the cadence of the stream
+    why:                  how the gap was found, for people
+    filled:               how many of the missing pictures came later
+    cadence:              the usual seconds between two pictures around the gap
+    push_started_at:      when the push started (UTC); None where the names do not say
+    task_started_at:      when the screenshot task started (UTC); None where the names do not say
+    first_missing_offset: the offset of the first missing picture
     """
 
     id: str
@@ -115,6 +129,36 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     missing: int
     why: str
     filled: int = 0
+    cadence: float = 0.0
+    push_started_at: Aware | None = None
+    task_started_at: Aware | None = None
+    first_missing_offset: int = 0
+
+    def is_selected(self, chosen: Selection) -> bool:
+        """Whether the account and the stream are selected, and a part of the gap lies within the times of happening."""
+        return (
+            (chosen.account is None or self.account == chosen.account)
+            and (chosen.stream is None or self.stream_id == chosen.stream)
+            and (chosen.taken_since is None or self.to_at > chosen.taken_since)
+            and (chosen.taken_until is None or self.from_at < chosen.taken_until)
+        )
+
+
+GAPS_KEPT: Final = 30 * 86_400.0
+"""The least seconds for which a gap is kept after its end."""
+
+
+class LatePicture(msgspec.Struct, frozen=True, kw_only=True):
+    """A picture that came after its place was judged. It fills the gap that it lies in, if there is one."""
+
+    account: str
+    stream_id: str
+    taken_at: Aware
+
+    def fills(self, gap: Gap) -> bool:
+        """Whether the picture lies in the gap."""
+        same = (self.account, self.stream_id) == (gap.account, gap.stream_id)
+        return same and gap.from_at < self.taken_at < gap.to_at
 
 
 class ReplayState(StrEnum):
@@ -176,9 +220,74 @@ class SpoolHistory(Protocol):
         ...
 
     @abstractmethod
+    async def origin(self, number: int) -> Origin | None:
+        """Where the event of this number came from; None if it is not in the log."""
+        ...
+
+    @abstractmethod
     async def number_at(self, moment: datetime) -> int:
         """The number of the first retained event that was received at or after a moment, or `head`.
 
         The clock may have jumped: the answer is the first number from which on nothing earlier was received.
+        """
+        ...
+
+    @abstractmethod
+    async def deliveries(self, number: int, id: str) -> list[Delivery]:
+        """Every recorded delivery of an event to any sink, oldest first. `number` is 0 for an event without a number.
+
+        A delivery is recorded in the transaction that settles it, and deleted together with the event. A retried dead
+        letter has no number any more; its delivery is found by the id.
+        """
+        ...
+
+    @abstractmethod
+    async def progress(self, number: int, id: str, event: Event | None) -> list[SinkProgress]:
+        """How an event stands for every sink that the spool knows, attached or not, in the order of their names.
+
+        `event` is needed to see that a sink does not want it. Without a number and an event, dead letters and events
+        that wait for a retry are still found by their id.
+        """
+        ...
+
+    @abstractmethod
+    async def remembers(self, id: str) -> bool:
+        """Whether an event with this id was taken in the last 30 days, even if it was pruned since."""
+        ...
+
+    @abstractmethod
+    async def tallies(self) -> list[Tally]:
+        """All counts, in the order of owner and book.
+
+        A count changes in the transaction that stores what it counts.
+        """
+        ...
+
+    @abstractmethod
+    def count_loss(self, where: str, count: int) -> None:
+        """Count a possible loss that a part has noticed. Never waits; durable within a second."""
+        ...
+
+    @abstractmethod
+    async def gaps(self, chosen: Selection, limit: int) -> Sequence[Gap]:
+        """Up to `limit` known gaps, those that end last first.
+
+        `account`, `stream`, `taken_since` and `taken_until` select; a gap is selected if a part of it lies within these
+        times. A gap is kept for 30 days after its end, and at least as long as events.
+        """
+        ...
+
+    @abstractmethod
+    async def note_gaps(
+        self,
+        source: str,
+        readings: Sequence[ParsedPage],
+        gaps: Sequence[Gap],
+        late: Sequence[LatePicture] = (),
+    ) -> Counter[str]:
+        """Append readings (`Spool.append`), add gaps and fill gaps, all in one transaction.
+
+        A gap whose id is known stays as it is. Each late picture then fills the gap that it lies in by one, up to the
+        number of missing pictures. Must not be cancelled.
         """
         ...

@@ -90,6 +90,7 @@ class ParsedPage(msgspec.Struct, frozen=True, kw_only=True):
     memory:      the state of the source after this page, for the subject `about`; committed with the events
     provisional: nothing proves the content of these events; the same event from another page corrects it
     kept_as:     the number of the page in the journal; 0 if the journal does not hold it
+    asked_at:    when the poll was sent (UTC), set by the intake; None for a push, and for a page of the journal
     """
 
     events: tuple["Event", ...]
@@ -102,6 +103,7 @@ class ParsedPage(msgspec.Struct, frozen=True, kw_only=True):
     about: str = ""
     provisional: bool = False
     kept_as: int = 0
+    asked_at: datetime | None = None
 
 
 # ---------------------------------------------------------------- events
@@ -408,13 +410,15 @@ EVERYTHING = Filter()
 class Backlog(msgspec.Struct, frozen=True, kw_only=True):
     """The pending events of one sink: those not yet settled, retries included.
 
-    `oldest` is when the oldest of them was received; None if there is none.
+    `oldest` is when the oldest of them was received; None if there is none. Replayed events that are queued and not
+    settled are counted in `replaying` only.
     """
 
     events: int
     retrying: int
     dead: int
     oldest: datetime | None
+    replaying: int = 0
 
 
 def in_order(events: Sequence[Event], outcomes: Sequence[Outcome]) -> list[Outcome]:

@@ -7,8 +7,8 @@ from typing import Final
 FORMS: Final = (
     "10:03, 10:03:20, 2026-11-22, 2026-11-22 10:03, 2026-11-22T10:03:00Z (RFC 3339), or an age such as 2h"
 )
-_UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
-_AGE: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)([smhd])")
+_UNITS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_AGE: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|[smhd])")
 _CLOCK: Final = re.compile(r"([0-9]{1,2}):([0-9]{2})(?::([0-9]{2}))?")
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 

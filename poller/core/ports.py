@@ -18,11 +18,12 @@ Authors of plug-ins import all of this from `poller.api`.
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
 
 from poller.core.catalogue import Stream
-from poller.core.model import Batch, ParsedPage, PushOutcome, RawPage
+from poller.core.model import Batch, Event, ParsedPage, PushOutcome, RawPage
 
 
 class Port(Protocol):
@@ -164,5 +165,18 @@ class Sink(Port, Protocol):
 
         Cancelled when the `timeout` of the sink has passed, or at the end of the daemon's grace period. A batch that
         failed or was cancelled is delivered again, so the same `Event.id` may come twice and must do no harm.
+        """
+        ...
+
+
+@runtime_checkable
+class StoresFiles(Protocol):
+    """What a sink implements besides if it stores each event as a file on this machine."""
+
+    @abstractmethod
+    def path_of(self, event: Event) -> Path | None:
+        """Where the file of an event lies once the event is delivered; None for an event that gets no file.
+
+        Does no I/O. Also called before the sink is entered.
         """
         ...

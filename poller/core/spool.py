@@ -28,6 +28,7 @@ from poller.core.model import (
     unchanged,
 )
 from poller.core.ports import Port
+from poller.core.replays import Replays
 
 Wants = Callable[[Event], bool]
 """Whether a sink wants an event. Pure and fast."""
@@ -46,11 +47,22 @@ class Spool(Port, Protocol):
         ...
 
     @abstractmethod
-    async def attach(self, sink: str, wants: Wants, ordered: bool = False) -> None:
+    async def attach(
+        self,
+        sink: str,
+        wants: Wants,
+        ordered: bool = False,
+        *,
+        start: datetime | None = None,
+        replays: int = 1,
+    ) -> None:
         """Make a sink known. Must be called before its first `claim`.
 
-        A new sink starts at the end of the log. A known sink continues at its position, and batches that were claimed
+        A new sink starts at the first retained event that was received at `start` or later (`number_at`); without
+        `start`, at the end of the log. A known sink continues at its position, and batches that were claimed
         but not settled (before a crash) are pending again. A sink that is not attached holds nothing back.
+
+        `replays` is the most batches of replayed events that are in hand at once.
 
         Calling `attach` again changes the sink's filter or ordering. No claim may be outstanding. The position is kept,
         and events appended in the meantime are still retained for the sink.
@@ -68,6 +80,10 @@ class Spool(Port, Protocol):
           were settled before an event that waits for its retry do not come again.
         - Events that wait for their stream count with the events that wait for a retry. At 10,000 of both, no fresh
           events are taken until some are settled.
+        - Replayed events (`replays`) of a stream go out in the order of the log among themselves, and never while
+          another event of the stream is in hand. A replayed batch holds its streams while it is in hand, so a fresh
+          event waits for one attempt at most. While it waits for its retry, it holds back later replayed events of
+          these streams only.
         - Events without a stream have no order. Events that were in hand or waited when the sink became ordered may
           come late.
         """
@@ -108,9 +124,10 @@ class Spool(Port, Protocol):
     async def claim(self, sink: str, limit: int, linger: float = 0.0) -> Batch:
         """Wait until events are pending for the sink, and take up to `limit` of them.
 
-        A batch whose retry is due comes first, with the members it had. `linger` is how many seconds to wait for the
-        batch to fill. Claimed events are not handed out again until they are settled. May be cancelled at any time: a
-        cancelled claim has taken nothing.
+        A batch whose retry is due comes first, with the members it had. Fresh events come next, and replayed events
+        only when there is nothing else. `linger` is how many seconds to wait for the batch to fill. Claimed
+        events are not handed out again until they are settled. May be cancelled at any time: a cancelled claim has
+        taken nothing.
         """
         ...
 
@@ -135,7 +152,7 @@ class Spool(Port, Protocol):
 
     @abstractmethod
     async def retry_now(self, sink: str) -> None:
-        """Make all retries of an attached sink due."""
+        """Make all retries of an attached sink due, also those of replayed events."""
         ...
 
     @abstractmethod
@@ -154,6 +171,12 @@ class Spool(Port, Protocol):
 
 class SpoolAdmin(Spool, SpoolHistory, Protocol):
     """A spool with all that operators see and do: history, dead letters, quarantine, pauses, pruning, sizes."""
+
+    @property
+    @abstractmethod
+    def replays(self) -> Replays:
+        """Retained events that sinks get again."""
+        ...
 
     @abstractmethod
     async def recent(self, limit: int) -> list[Event]:
@@ -228,7 +251,8 @@ class SpoolAdmin(Spool, SpoolHistory, Protocol):
         """Delete some of what has outlived its retention, in one short step.
 
         Deleted are events that every attached sink has settled and that are older than `retain`, dead letters older
-        than `retain_dead`, and quarantine older than `retain_quarantine`.
+        than `retain_dead`, and quarantine older than `retain_quarantine`. An open replay of an attached sink keeps the
+        events that it has yet to queue.
         """
         ...
 
@@ -309,6 +333,15 @@ class KeptInFile(Protocol):
     @abstractmethod
     def examine(self) -> Examined:
         """Read the whole file, as of one moment. May be called beside a running daemon."""
+        ...
+
+    @abstractmethod
+    def back_up(self, to: Path, progress: Callable[[int, int], None]) -> Examined:
+        """Copy the file, as of one moment, to a new file, and check the copy. May be called beside a running daemon.
+
+        `progress` is called now and then with the parts that are copied, and with the number of all parts. A copy with
+        findings is removed. Also raises `StorageError` if the target exists or cannot be written.
+        """
         ...
 
     @abstractmethod

@@ -11,7 +11,7 @@ from poller.core.ports import Follows, PushedSource, Source
 from poller.core.spool import SpoolAdmin
 from poller.daemon import systemd
 from poller.daemon.automatic_backfill import AutomaticBackfill
-from poller.daemon.wiring import build_sink, build_source, delivery_policy, event_filter
+from poller.daemon.wiring import attach, build_sink, build_source, delivery_policy
 from poller.operations.backfill import Backfill
 from poller.pipeline.courier import Courier
 from poller.pipeline.intake import Intake
@@ -156,7 +156,7 @@ class Components:
         """Attach a sink to the spool, enter it, and make its courier. `begin_sink` starts the courier."""
         self._words.learn(settings)
         sink = build_sink(name, settings, self.accounts)
-        await self._spool.attach(name, event_filter(settings.only), ordered=settings.ordered)
+        await attach(self._spool, name, settings, self._clock)
         served = await Component.enter(sink)
         self._metrics.declare_sink(name)
         courier = Courier(
@@ -218,7 +218,7 @@ class Components:
         intake = source.part
         source.begin(
             self._group,
-            intake.run(self._journal.left_over(name)) if isinstance(intake, Intake) else intake.run(),
+            intake.run(self._journal.take_leftovers(name)) if isinstance(intake, Intake) else intake.run(),
         )
 
     def begin_sink(self, name: str) -> None:
@@ -237,24 +237,24 @@ class Components:
             backfill.part.report_loss()
 
     def stop(self) -> None:
-        """Stop polling, taking pushes and claiming batches. `sources_ended` and `sinks_ended` wait for the rest."""
+        """Stop polling, taking pushes and claiming batches. `wait_for_sources` and `wait_for_sinks` see the end."""
         for source in self.sources.values():
             source.part.stop()
         for sink in self.sinks.values():
             sink.part.stop()
 
-    async def sources_ended(self, names: Iterable[str] | None = None) -> None:
+    async def wait_for_sources(self, names: Iterable[str] | None = None) -> None:
         """Wait until the stopped intakes of these sources, or of all, have ended. Polls in flight are not cut short."""
-        await _ended(_tasks(self.sources, names))
+        await _wait_for(_tasks(self.sources, names))
 
-    async def sinks_ended(self, hurry: Awaitable[None], names: Iterable[str] | None = None) -> None:
+    async def wait_for_sinks(self, hurry: Awaitable[None], names: Iterable[str] | None = None) -> None:
         """Wait until the stopped couriers of these sinks, or of all, have ended.
 
         Deliveries in progress are cancelled after `GRACE`, or as soon as `hurry` returns.
         """
         tasks = _tasks(self.sinks, names)
         hurried = asyncio.ensure_future(hurry)
-        ended = asyncio.ensure_future(_ended(tasks))
+        ended = asyncio.ensure_future(_wait_for(tasks))
         await asyncio.wait({hurried, ended}, timeout=GRACE, return_when=asyncio.FIRST_COMPLETED)
         hurried.cancel()
         for task in tasks:
@@ -269,7 +269,7 @@ class Components:
         names = [name for name in self.backfills if accounts is None or name in set(accounts)]
         for name in names:
             self.backfills[name].part.stop()
-        await _ended([task for name in names if (task := self.backfills[name].task) is not None])
+        await _wait_for([task for name in names if (task := self.backfills[name].task) is not None])
 
     # ------------------------------------------------------------ ending
 
@@ -277,7 +277,7 @@ class Components:
         """Stop these sources and leave them."""
         for name in names:
             self.sources[name].part.stop()
-        await self.sources_ended(names)
+        await self.wait_for_sources(names)
         for name in names:
             await self.sources.pop(name).close()
             self.forget_source(name)
@@ -297,7 +297,7 @@ class Components:
         """Stop these sinks and leave them. Batches that were cancelled are pending again when the sink is opened."""
         for name in names:
             self.sinks[name].part.stop()
-        await self.sinks_ended(asyncio.get_running_loop().create_future(), names)
+        await self.wait_for_sinks(asyncio.get_running_loop().create_future(), names)
         for name in names:
             await self.sinks.pop(name).close()
 
@@ -317,7 +317,7 @@ def _tasks(
     ]
 
 
-async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:
+async def _wait_for(tasks: Sequence[asyncio.Task[None]]) -> None:
     if tasks:
         await asyncio.wait(tasks)
 

@@ -12,18 +12,24 @@ import structlog
 from poller import admin, control
 from poller.control import ControlServer, OperatorContext, Request, Row
 from poller.core.errors import PollerError, StorageError, StorageFull
+from poller.core.replays import OPEN
 from poller.core.spool import BeginsAnew, NoticesLoss, Pruned, SpoolAdmin
 from poller.daemon import systemd
 from poller.daemon.components import Component, Components
+from poller.daemon.progress import DRAINING_EVERY, LARGE, RUNNING_EVERY, report_progress
 from poller.daemon.reload import Changeover, ReloadPlan, new_accounts, plan
 from poller.daemon.signals import Stop
-from poller.daemon.wiring import build_spool, control_path, journal_path
+from poller.daemon.wiring import build_spool, control_path, event_filter, journal_path
 from poller.operations import health
 from poller.operations.health import Health
+from poller.operations.pace import Pace
 from poller.pipeline import recovery
+from poller.pipeline.audit import Audit
 from poller.pipeline.journal import Journal
 from poller.pipeline.losses import Losses
+from poller.pipeline.replayer import Replayer
 from poller.pipeline.storage_watch import Placed, StorageWatch
+from poller.qcloud.events.rebuilding import rebuilder
 from poller.qcloud.wire.account import Account
 from poller.runtime import stderr
 from poller.runtime.clock import Clock, KeepsTime
@@ -81,6 +87,8 @@ class Daemon:
         self.spool = await stack.enter_async_context(build_spool(settings.spool))
         if isinstance(self.spool, KeepsTime):
             self._clock = self.spool.clock
+        self._pace = Pace(self._clock)
+        self.losses.record_in(self.spool.count_loss)
         self._report_damage()
         journal = Journal(journal_path(settings), settings.journal.size)
         self.journal = await stack.enter_async_context(journal)
@@ -95,6 +103,9 @@ class Daemon:
                 watch=self._watch,
             )
         )
+        self._audit = Audit(
+            self.spool, lambda: self.settings.accounts, clock=self._clock, metrics=self.metrics
+        )
         for name, account in settings.accounts.items():
             await self.components.open_account(name, account)
         for name, sink in settings.sinks.items():
@@ -103,7 +114,9 @@ class Daemon:
             await self.components.open_source(name, source)
         if settings.admin is not None:
             await self._open_admin(stack)
-        await stack.enter_async_context(ControlServer(control_path(settings), self._asked))
+        await stack.enter_async_context(
+            ControlServer(control_path(settings), self._answer_request, self._tapped)
+        )
 
     def _report_damage(self) -> None:
         if isinstance(self.spool, BeginsAnew) and (damage := self.spool.damage) is not None:
@@ -123,7 +136,7 @@ class Daemon:
             log.error("spool_damaged", reason=self.spool.lost, count=self.spool.commits_lost)
         kept_as = self.spool.kept_as if isinstance(self.spool, NoticesLoss) else None
         anew = isinstance(self.spool, BeginsAnew) and self.spool.damage is not None  # told already
-        found = recovery.found_damage(self.journal, None if anew else kept_as)
+        found = recovery.describe_damage(self.journal, None if anew else kept_as)
         if found is not None:
             detail, pages = found
             self.losses.add("journal", detail, count=pages, damaged=True)
@@ -143,8 +156,11 @@ class Daemon:
         )
         log.info("admin_listens", host=where.host, port=listener.port)
 
-    def _asked(self, request: Request) -> AsyncGenerator[Row | None, None]:
+    def _answer_request(self, request: Request) -> AsyncGenerator[Row | None, None]:
         return control.answer(self._context(), request)
+
+    def _tapped(self, request: Request) -> AsyncGenerator[bytes, None]:
+        return control.tap(self._context(), request)
 
     def _context(self) -> OperatorContext:
         components = self.components
@@ -154,13 +170,16 @@ class Daemon:
             clock=self._clock,
             metrics=self.metrics,
             source=components.source_parts.get,
+            sink={courier.name: courier.sink for courier in components.couriers}.get,
             running=True,
             intakes=components.intakes,
             push_intakes=components.push_intakes,
             couriers=components.couriers,
             journal=self.journal,
             losses=self.losses,
+            pace=self._pace,
             reload=self.reload,
+            wants=lambda name: event_filter(self.settings.sinks[name].only),
             accounts=components.accounts,
         )
 
@@ -169,8 +188,9 @@ class Daemon:
     async def examine(self) -> Health:
         """Determine the condition of all parts, and set the gauges."""
         found = await health.examine(self._context())
+        self._pace.sample(await self.spool.tallies(), found.backlogs)
         self._set_gauges(found)
-        self.metrics.count_dropped_lines(stderr.dropped())
+        self.metrics.count_dropped_lines(stderr.dropped_lines())
         self.metrics.spool_bytes.set(await self.spool.size())
         return found
 
@@ -183,6 +203,7 @@ class Daemon:
             metrics.backlog.labels(sink).set(backlog.events)
             metrics.oldest.labels(sink).set(age)
             metrics.dead_letters.labels(sink).set(backlog.dead)
+            metrics.replay_left.labels(sink).set(self._left_to_replay(sink))
         if isinstance(self.spool, BeginsAnew):
             with suppress(OSError):  # no descriptor is left to look with: what was known stays
                 metrics.spool_files_aside.set(len(self.spool.files_aside()))
@@ -190,10 +211,16 @@ class Daemon:
         for name, account in self.components.accounts.items():
             metrics.clock_skew.labels(name).set(account.skew)
 
+    def _left_to_replay(self, sink: str) -> int:
+        replays = self.spool.replays
+        open_ones = [one for one in replays.all() if one.sink == sink and one.state in OPEN]
+        return sum(one.total - one.queued + replays.unsettled(one) for one in open_ones)
+
     async def _watch_health(self) -> None:
         """Log when the daemon stops being ready, when the parts responsible for that change, and when it is ready
         again."""
         before: set[str] = set()
+        await self.examine()  # the first sample of the pace
         while True:
             await asyncio.sleep(LOOK_EVERY)
             found = await self.examine()
@@ -238,12 +265,12 @@ class Daemon:
 
         async with asyncio.TaskGroup() as group:
             await self._run(group, drained, stop, pushed=False)
-        left = await self._left_undone(done, stop.count > 0, timeout)
+        left = await self._unfinished_work(done, stop.count > 0, timeout)
         if left:
             log.error("drain_failed", reason="; ".join(left))
         return not left
 
-    async def _left_undone(self, done: bool, stopped: bool, timeout: float) -> list[str]:
+    async def _unfinished_work(self, done: bool, stopped: bool, timeout: float) -> list[str]:
         """What is left after a drain, and why, in one line each; empty if nothing is left."""
         left = []
         if not done:
@@ -273,7 +300,7 @@ class Daemon:
         *,
         pushed: bool = True,
     ) -> None:
-        left_over = self.journal.left_over_count
+        left_over = self.journal.leftover_count
         self._group = group
         self.components.begin(group, pushed=pushed)
         keeping = (
@@ -282,6 +309,11 @@ class Daemon:
             self._watch_clock(),
             self._watch_storage(stop),
             self._adopt_pages(),
+            report_progress(self._backlogs, RUNNING_EVERY, LARGE)
+            if pushed
+            else report_progress(self._backlogs, DRAINING_EVERY, 1),
+            self._replayer().run(),
+            self._audit.run(),
         )
         keepers = [group.create_task(work) for work in keeping]
         systemd.notify("READY=1")
@@ -306,8 +338,8 @@ class Daemon:
             self.components.stop()
         for keeper in keepers:
             keeper.cancel()
-        await self.components.sinks_ended(stop.second())
-        await self.components.sources_ended()
+        await self.components.wait_for_sinks(stop.second())
+        await self.components.wait_for_sources()
         await self.components.backfills_ended()
         log.info("stopped")
 
@@ -319,6 +351,9 @@ class Daemon:
                 await orphans.step({intake.source.name for intake in self.components.intakes}, self._keys())
             await asyncio.sleep(ADOPT_EVERY)
 
+    def _replayer(self) -> Replayer:
+        return Replayer(self.spool, lambda: self.components.sinks, lambda: rebuilder(self.settings.accounts))
+
     def _keys(self) -> list[str]:
         return [account.key_value for account in self.settings.accounts.values()]
 
@@ -328,10 +363,10 @@ class Daemon:
                 await intake.emptied.wait()
         for intake in self.components.intakes:
             intake.stop()
-        await self.components.sources_ended()  # another lane may still have an uncommitted page
+        await self.components.wait_for_sources()  # another lane may still have an uncommitted page
         while True:
             self.components.settled.clear()
-            if not await self._any_owed() and not self.journal.bytes_held:
+            if not await self._has_pending() and not self.journal.bytes_held:
                 return
             try:
                 async with asyncio.timeout(1.0):  # passing events that no sink wants does not set `settled`
@@ -342,19 +377,23 @@ class Daemon:
     async def _watch_storage(self, stop: Stop) -> None:
         parts: tuple[object, ...] = (self.spool, self.journal)
         placed = [part for part in parts if isinstance(part, Placed)]
-        self._displaced = await self._watch.run(placed, self._any_owed)
+        self._displaced = await self._watch.run(placed, self._has_pending)
         stop.now()
 
-    async def _any_owed(self) -> bool:
-        undelivered = [
-            (await self.spool.backlog(courier.name)).events for courier in self.components.couriers
-        ]
-        return any(undelivered)
+    async def _has_pending(self) -> bool:
+        return any((await self._backlogs()).values())
+
+    async def _backlogs(self) -> dict[str, int]:
+        """The number of pending events of each sink."""
+        return {
+            courier.name: (await self.spool.backlog(courier.name)).events
+            for courier in self.components.couriers
+        }
 
     async def _keep_house(self) -> None:
         while True:
             try:
-                while self._pruned(await self.spool.prune()):
+                while self._report_pruned(await self.spool.prune()):
                     await asyncio.sleep(0.05)  # let other writers commit between two steps
             except StorageFull as error:
                 log.warning("pruning_failed", reason=str(error))
@@ -371,7 +410,7 @@ class Daemon:
                 )
             await asyncio.sleep(WATCH_CLOCK)
 
-    def _pruned(self, pruned: Pruned) -> bool:
+    def _report_pruned(self, pruned: Pruned) -> bool:
         """Report expired dead letters and rejects, which were never delivered; true if there is more to prune."""
         for sink, count in pruned.dead.items():
             log.warning("dead_letters_expired", sink=sink, count=count)

@@ -22,7 +22,7 @@ NEED_RESTART: Final = ("spool", "journal", "admin", "log")
 """The sections that a running daemon cannot change: they need a restart."""
 
 
-class Changes(msgspec.Struct, frozen=True, kw_only=True):
+class AdapterChanges(msgspec.Struct, frozen=True, kw_only=True):
     """The names of the sources, or of the sinks, to start, to stop, and to restart with other settings."""
 
     start: tuple[str, ...] = ()
@@ -44,8 +44,8 @@ class ReloadPlan(msgspec.Struct, frozen=True, kw_only=True):
     """The steps of a reload. `accounts` are changed, new or removed. `needs_restart` are the sections
     whose changes are not applied, because they need a restart of the process."""
 
-    sources: Changes
-    sinks: Changes
+    sources: AdapterChanges
+    sinks: AdapterChanges
     accounts: tuple[str, ...] = ()
     needs_restart: tuple[str, ...] = ()
 
@@ -71,7 +71,7 @@ def plan(old: Settings, new: Settings) -> ReloadPlan:
     A source restarts when its account changes. Every sink restarts when any account changes, because any sink may use
     all accounts.
     """
-    accounts = _changed(old.accounts, new.accounts)
+    accounts = _changed_names(old.accounts, new.accounts)
     with_account = {
         name for name, source in new.sources.items() if source.account in accounts and name in old.sources
     }
@@ -86,16 +86,16 @@ def plan(old: Settings, new: Settings) -> ReloadPlan:
     )
 
 
-def _parts(old: Mapping[str, object], new: Mapping[str, object], also: set[str]) -> Changes:
+def _parts(old: Mapping[str, object], new: Mapping[str, object], also: set[str]) -> AdapterChanges:
     changed = {name for name in old.keys() & new.keys() if old[name] != new[name]} | also
-    return Changes(
+    return AdapterChanges(
         start=tuple(name for name in new if name not in old),
         restart=tuple(name for name in new if name in changed),
         stop=tuple(name for name in old if name not in new),
     )
 
 
-def _changed(old: Mapping[str, object], new: Mapping[str, object]) -> tuple[str, ...]:
+def _changed_names(old: Mapping[str, object], new: Mapping[str, object]) -> tuple[str, ...]:
     return tuple(sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name)))
 
 
@@ -139,7 +139,7 @@ class Changeover:
         await components.end_sinks(planned.sinks.ending)
         for name in planned.sinks.stop:
             await components.forget_sink(name)
-        self.settings = _heeded(self._before, new, planned)
+        self.settings = _applied_settings(self._before, new, planned)
         gone = {name: components.entered.pop(name) for name in planned.accounts if name in components.entered}
         components.entered.update(accounts)
         await close_all(gone)
@@ -192,6 +192,6 @@ class Changeover:
         self.settings = self.settings.model_copy(update={section: parts})
 
 
-def _heeded(old: Settings, new: Settings, planned: ReloadPlan) -> Settings:
+def _applied_settings(old: Settings, new: Settings, planned: ReloadPlan) -> Settings:
     """The new settings, with the old sections that need a restart. So the next reload reports these sections again."""
     return new.model_copy(update={section: getattr(old, section) for section in planned.needs_restart})

@@ -35,7 +35,7 @@ class Stop:
         """Handle signals from now on."""
         for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN or number != signal.SIGHUP:  # nohup(1)
-                signal.signal(number, self._heard)
+                signal.signal(number, self._note_signal)
 
     def listen_in_loop(self) -> None:
         """Let signals wake the running event loop."""
@@ -82,7 +82,7 @@ class Stop:
         assert self._second is not None, "listen_in_loop first"
         await self._second.wait()
 
-    def _heard(self, number: int, frame: FrameType | None) -> None:
+    def _note_signal(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGHUP and self._reloads:
             self._reload_asked = True
         else:

@@ -14,6 +14,7 @@ from poller.pipeline.retry import RetryPolicy
 from poller.qcloud.wire.account import Account
 from poller.qcloud.wire.excerpts import excerpt
 from poller.runtime import plugins
+from poller.runtime.clock import Clock
 from poller.settings import Only, Settings, SinkSettings, SourceSettings, SpoolSettings
 
 
@@ -68,6 +69,21 @@ def event_filter(only: Only | None) -> Wants:
         return streams is None or streams.match(event.stream_id) is not None
 
     return wanted
+
+
+async def attach(spool: SpoolAdmin, name: str, settings: SinkSettings, clock: Clock) -> None:
+    """Attach a sink to the spool with these settings.
+
+    Of the batches that it has in hand at once, one is kept free for fresh events. With a rate, only one batch of a
+    replay is in hand, because fresh events wait for the rate behind it.
+    """
+    await spool.attach(
+        name,
+        event_filter(settings.only),
+        ordered=settings.ordered,
+        start=settings.start.moment(clock.now()),
+        replays=1 if settings.rate is not None else max(1, settings.concurrency - 1),
+    )
 
 
 def delivery_policy(settings: SinkSettings, words: Callable[[bytes | str], str] = excerpt) -> Terms:

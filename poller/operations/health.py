@@ -71,7 +71,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
         return [*(part.note for part in parts if part.note is not None), *lost]
 
 
-class Examined(Protocol):
+class HealthInputs(Protocol):
     """The parts that `examine` looks at."""
 
     @property
@@ -92,7 +92,7 @@ class Examined(Protocol):
     def sink_age_limit(self) -> float: ...
 
 
-async def examine(parts: Examined) -> Health:
+async def examine(parts: HealthInputs) -> Health:
     """Determine the condition of all parts. This writes to the spool, to check that it can be written."""
     backlogs = {courier.name: await parts.spool.backlog(courier.name) for courier in parts.couriers}
     return Health(

@@ -10,7 +10,7 @@ from poller.qcloud.wire.redaction import redact, redact_text
 _QUERY = re.compile(rb"(?i)(https?(?::|%3a)[^\s\"'<>?\\]{1,2000}\?)[^\s\"'<>\\]++")
 
 
-def masked(text: str) -> str:
+def mask(text: str) -> str:
     """A text with its keys and signatures masked."""
     return redact_text(text)
 
@@ -20,7 +20,7 @@ def public_form(encoded: bytes) -> bytes:
     return _QUERY.sub(rb"\g<1>***", redact(encoded))
 
 
-def bytes_shown(body: bytes, encoding: str, keys: Sequence[str]) -> dict[str, object]:
+def public_bytes(body: bytes, encoding: str, keys: Sequence[str]) -> dict[str, object]:
     """The bytes of a reject, unpacked if possible and masked: as text, and also in base64 if they are not UTF-8."""
     text = _QUERY.sub(rb"\g<1>***", redact(open_body(body, encoding).text, *keys))
     try:

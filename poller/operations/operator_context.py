@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from poller.core.ports import PushedSource, Source
-from poller.core.spool import SpoolAdmin
+from poller.core.spool import SpoolAdmin, Wants
+from poller.operations.pace import Pace
 from poller.operations.requests import ControlError
 from poller.pipeline.courier import Courier
 from poller.pipeline.intake import Intake
@@ -18,7 +19,7 @@ from poller.runtime.metrics import Metrics
 from poller.settings import AdminSettings, Settings
 
 
-class ReloadPlan(Protocol):
+class ReloadSummary(Protocol):
     """What a reload does, for people."""
 
     def lines(self) -> list[str]:
@@ -36,14 +37,19 @@ class OperatorContext:
     metrics: Metrics
     source: Callable[[str], Source | PushedSource | None]
     """Returns the source of a name, for its `read`; None if the source is not available."""
+    sink: Callable[[str], object | None] = lambda name: None
+    """Returns the sink of a name, entered or not; None if it is not available. Only for what needs no I/O."""
     running: bool = False
     intakes: Sequence[Intake] = ()
     push_intakes: Sequence[PushIntake] = ()
     couriers: Sequence[Courier] = ()
     journal: Journal | None = None
     losses: Losses | None = None
-    reload: Callable[..., Awaitable[ReloadPlan]] | None = None
+    pace: Pace | None = None
+    reload: Callable[..., Awaitable[ReloadSummary]] | None = None
     """`Daemon.reload`."""
+    wants: Callable[[str], Wants] = lambda name: lambda event: True
+    """Returns the filter of a configured sink."""
     accounts: Mapping[str, Account] = field(default_factory=dict)
     """The accounts of the daemon, with their throttles."""
 

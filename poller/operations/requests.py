@@ -10,11 +10,12 @@ from typing import Annotated, Final
 import msgspec
 
 from poller.core.errors import PollerError
-from poller.core.model import EVERYTHING, Filter
-from poller.core.selection import ALL_EVENTS, Selection
+from poller.core.model import EVERYTHING, LARGEST_NUMBER, Filter
+from poller.core.selection import ALL_EVENTS, Aware, Selection
 
 LARGEST_REQUEST = 1 << 20
 MOST_ROWS = 10_000
+NO_EVENT: Final = msgspec.Raw(b"")
 
 Row = dict[str, object]
 """One object of an answer. With `--json`, the command line prints it unchanged."""
@@ -39,14 +40,37 @@ class Verb(StrEnum):
     QUARANTINE_SHOW = "quarantine show"
     QUARANTINE_RETRY = "quarantine retry"
     QUARANTINE_PURGE = "quarantine purge"
+    REPLAY = "replay"
+    REPLAYS = "replays"
+    REPLAYS_PAUSE = "replays pause"
+    REPLAYS_RESUME = "replays resume"
+    REPLAYS_CANCEL = "replays cancel"
+    EVENTS = "events"
+    FIND = "find"
+    LATEST = "latest"
+    STREAMS = "streams"
+    TAP = "tap"
+    TOP = "top"
+    TRACE = "trace"
+    AUDIT = "audit"
     BACKFILL = "backfill"
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One command.
 
-    `selection` selects events; `chosen` selects dead letters or rejects. `sink` is for `pause` and `resume`; `limit` is
-    the most rows of a list. With `dry`, `reload` changes nothing and returns what it would do.
+    `selection` selects events; `chosen` selects dead letters or rejects. `sink` is for `pause`, `resume` and `replay`;
+    `limit` is the most rows of a list. With `dry`, `reload` changes nothing and returns what it would do, and `replay`
+    only counts.
+
+    below, expect:  `replay` looks at numbers below `below` only, and fails unless it counts `expect` events
+    number:         the number of a replay
+    at:             the time that `find` looks for
+    start:          the number from which on `tap` reports events; None for those that come from now on
+    sinks, streams: `tap` reports only events that one of these sinks wants, and events of these streams
+    state:          `streams` lists only streams in this state
+    unlimited:      `events` ignores `limit`
+    event:          the id or the file name that `trace` is about; else `at` and the stream of `selection` name it
     """
 
     verb: Verb
@@ -55,6 +79,16 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     limit: Annotated[int, msgspec.Meta(ge=0, le=MOST_ROWS)] = 100
     sink: str = ""
     dry: bool = False
+    expect: Annotated[int, msgspec.Meta(ge=0, le=LARGEST_NUMBER)] | None = None
+    below: Annotated[int, msgspec.Meta(ge=0, le=LARGEST_NUMBER)] | None = None
+    number: Annotated[int, msgspec.Meta(ge=0, le=LARGEST_NUMBER)] = 0
+    at: Aware | None = None
+    start: Annotated[int, msgspec.Meta(ge=0, le=LARGEST_NUMBER)] | None = None
+    sinks: frozenset[str] = frozenset()
+    streams: frozenset[str] = frozenset()
+    state: str | None = None
+    unlimited: bool = False
+    event: str = ""
 
 
 class ReplyLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -65,8 +99,33 @@ class ReplyLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     error: str | None = None
 
 
+class EventRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of `events` and `tap`, without a copy of the event's bytes.
+
+    number, event: an event as its sinks get it, with its number in the log; 0 and empty for any other row
+    following:     the number from which on the answer can be continued
+    more:          whether older events that match were left out
+    missed:        how many events were deleted, or could not be read, before they could be reported
+    """
+
+    number: int = 0
+    event: msgspec.Raw = NO_EVENT
+    following: int = 0
+    more: bool = False
+    missed: int = 0
+
+
+class EventLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the answer to `events` or `tap`."""
+
+    row: EventRow | None = None
+    end: bool = False
+    error: str | None = None
+
+
 encode = msgspec.json.Encoder().encode
 read_request = msgspec.json.Decoder(Request).decode
 NOT_A_REQUEST: Final = (ValueError, RecursionError, msgspec.DecodeError)
 """The exceptions of `read_request`. Their texts describe the form only, and contain no part of the request."""
 read_reply_line = msgspec.json.Decoder(ReplyLine).decode
+read_event_line = msgspec.json.Decoder(EventLine).decode

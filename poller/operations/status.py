@@ -1,14 +1,17 @@
 """The state of all parts, as `poller status` shows it."""
 
 import os
+from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
 
 from poller import __version__
+from poller.core.history import Book, Tally
 from poller.core.model import Backlog
 from poller.operations.health import Condition, Health, examine
 from poller.operations.operator_context import OperatorContext
+from poller.operations.replay import replay_rows
 from poller.operations.requests import Row
 from poller.pipeline.intake import Intake
 
@@ -16,9 +19,15 @@ from poller.pipeline.intake import Intake
 async def status(context: OperatorContext) -> Row:
     """The state of sources, spool, journal and sinks. Ages are in seconds; unknown values are None.
 
-    `ready`, `reasons` and `notes` are those of `/readyz`. Without a daemon, `ready` is false.
+    `ready`, `reasons` and `notes` are those of `/readyz`. Without a daemon, `ready` is false. `possibly_lost` has the
+    possible losses of this process, and `books` all counts since the spool file was created (`Tally`). `taken`,
+    `delivered` and `died` of a source or sink are from there. `per_second` is the pace of the last minute, and
+    `catch_up` the seconds until a sink has nothing pending at that pace; None if it falls behind.
     """
     paused, health = await context.spool.paused(), await examine(context)
+    tallies = await context.spool.tallies()
+    if context.pace is not None:
+        context.pace.sample(tallies, health.backlogs)
     path = getattr(context.settings.spool, "path", None)
     return {
         "running": context.running,
@@ -28,7 +37,8 @@ async def status(context: OperatorContext) -> Row:
         "reasons": health.reasons,
         "notes": health.notes,
         "possibly_lost": [msgspec.to_builtins(loss) for loss in health.losses],
-        "sources": _sources(context, health),
+        "books": [msgspec.to_builtins(tally) for tally in tallies],
+        "sources": _sources(context, health, tallies),
         "spool": {
             "type": context.settings.spool.type,
             "path": None if path is None else str(path),
@@ -37,7 +47,11 @@ async def status(context: OperatorContext) -> Row:
             "trouble": health.spool.why or None,
         },
         "journal": _journal(context),
-        "sinks": [await _sink(context, health, sink, sink in paused) for sink in context.settings.sinks],
+        "replays": replay_rows(context, only_open=True),
+        "sinks": [
+            {**await _sink(context, health, sink, sink in paused), **_pace(context, health, sink, tallies)}
+            for sink in context.settings.sinks
+        ],
     }
 
 
@@ -45,14 +59,40 @@ def _journal(context: OperatorContext) -> Row | None:
     """The bytes that are not yet in the spool, and how long the oldest page has waited in this process."""
     if context.journal is None:
         return None
-    return {"bytes": context.journal.bytes_held, "oldest": _rounded(context.journal.oldest)}
+    return {"bytes": context.journal.bytes_held, "oldest": _round(context.journal.oldest)}
 
 
-def _sources(context: OperatorContext, health: Health) -> list[Row]:
+def _counted(tallies: Sequence[Tally], owner: str, book: Book) -> int:
+    return sum(one.count for one in tallies if (one.owner, one.book) == (owner, book))
+
+
+def _per_second(context: OperatorContext, owner: str, book: Book) -> float | None:
+    return None if context.pace is None else _round(context.pace.per_second(owner, book))
+
+
+def _pace(context: OperatorContext, health: Health, sink: str, tallies: Sequence[Tally]) -> Row:
+    """What a sink was given since ever, and how fast."""
+    backlog, pace = health.backlogs.get(sink), context.pace
+    catch_up = None if pace is None or backlog is None else pace.catch_up(sink, backlog.events)
+    return {
+        "delivered": _counted(tallies, sink, Book.DELIVERED),
+        "died": _counted(tallies, sink, Book.DEAD),
+        "per_second": _per_second(context, sink, Book.DELIVERED),
+        "catch_up": _round(catch_up),
+    }
+
+
+def _sources(context: OperatorContext, health: Health, tallies: Sequence[Tally]) -> list[Row]:
     intakes = {intake.source.name: intake for intake in context.intakes}
     found = {**health.sources, **health.receivers}
     return [
-        {"name": name, "type": source.type, **_source(context, intakes.get(name), found.get(name))}
+        {
+            "name": name,
+            "type": source.type,
+            **_source(context, intakes.get(name), found.get(name)),
+            "taken": _counted(tallies, name, Book.TAKEN),
+            "per_second": _per_second(context, name, Book.TAKEN),
+        }
         for name, source in context.settings.sources.items()
     ]
 
@@ -62,7 +102,7 @@ def _source(context: OperatorContext, intake: Intake | None, condition: Conditio
         return {"state": "stopped", "last_answer": None, "trouble": None}
     answered = None if intake is None else intake.last_answer
     age = None if answered is None else context.clock.monotonic() - answered
-    return {"state": condition.state, "last_answer": _rounded(age), "trouble": condition.why or None}
+    return {"state": condition.state, "last_answer": _round(age), "trouble": condition.why or None}
 
 
 async def _sink(context: OperatorContext, health: Health, sink: str, paused: bool) -> Row:
@@ -71,12 +111,12 @@ async def _sink(context: OperatorContext, health: Health, sink: str, paused: boo
     return {
         "name": sink,
         "type": context.settings.sinks[sink].type,
-        **(_stopped(paused) if condition is None else _served(context, sink, condition)),
+        **(_stopped_row(paused) if condition is None else _sink_state(context, sink, condition)),
         **_pending(context, backlog),
     }
 
 
-def _stopped(paused: bool) -> Row:
+def _stopped_row(paused: bool) -> Row:
     why = "by the operator" if paused else ""
     return {
         "state": "paused" if paused else "stopped",
@@ -86,7 +126,7 @@ def _stopped(paused: bool) -> Row:
     }
 
 
-def _served(context: OperatorContext, sink: str, condition: Condition) -> Row:
+def _sink_state(context: OperatorContext, sink: str, condition: Condition) -> Row:
     courier = context.courier(sink)
     at, error = (courier and courier.last_error) or (None, None)
     return {
@@ -107,8 +147,8 @@ def _pending(context: OperatorContext, backlog: Backlog) -> Row:
 
 
 def _since(context: OperatorContext, at: datetime | None) -> float | None:
-    return None if at is None else _rounded(context.clock.age(at))
+    return None if at is None else _round(context.clock.age(at))
 
 
-def _rounded(seconds: float | None) -> float | None:
+def _round(seconds: float | None) -> float | None:
     return None if seconds is None else round(max(0.0, seconds), 1)

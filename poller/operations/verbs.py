@@ -17,8 +17,11 @@ import structlog
 from poller.core.model import DeadLetter, Filter, ParsedPage, Quarantined, RawPage
 from poller.core.ports import PushedSource, Source
 from poller.core.spool import SpoolAdmin
+from poller.operations import replay, trace
+from poller.operations.audit import AUDIT_VERBS
 from poller.operations.backfill import backfill
-from poller.operations.masking import bytes_shown, masked, public_form
+from poller.operations.look import LOOK
+from poller.operations.masking import mask, public_bytes, public_form
 from poller.operations.operator_context import OperatorContext
 from poller.operations.requests import MOST_ROWS, ControlError, Request, Row, Verb
 from poller.operations.status import status
@@ -169,7 +172,7 @@ def _letter_row(letter: DeadLetter) -> Row:
         "kind": letter.event.kind,
         "died_at": letter.died_at,
         "attempts": letter.attempts,
-        "reason": masked(letter.reason),
+        "reason": mask(letter.reason),
     }
 
 
@@ -252,14 +255,14 @@ def _reject_row(kept: Quarantined) -> Row:
         "source": kept.source,
         "received_at": kept.reject.received_at,
         "bytes": len(kept.reject.body),
-        "reason": masked(kept.reject.reason),
+        "reason": mask(kept.reject.reason),
     }
 
 
 def _reject_details(context: OperatorContext, kept: Quarantined) -> Row:
     keys = [account.key_value for account in context.settings.accounts.values()]
     encoding = kept.reject.encoding
-    return {"encoding": encoding, **bytes_shown(kept.reject.body, encoding, keys)}
+    return {"encoding": encoding, **public_bytes(kept.reject.body, encoding, keys)}
 
 
 _REJECTS = Stored[Quarantined](
@@ -284,5 +287,9 @@ _VERBS: dict[Verb, Callable[[OperatorContext, Request], Rows]] = {
     Verb.QUARANTINE_SHOW: partial(_show, _REJECTS),
     Verb.QUARANTINE_RETRY: _quarantine_retry,
     Verb.QUARANTINE_PURGE: partial(_purge, _REJECTS),
+    **replay.VERBS,
+    **LOOK,
+    **trace.VERBS,
+    **AUDIT_VERBS,
     Verb.BACKFILL: backfill,
 }

@@ -212,18 +212,18 @@ class Courier:
         while (wait := self._not_before - self._clock.monotonic()) > 0:
             await asyncio.sleep(wait)
         batch = await self._spool.claim(self.name, self._terms.max_events, self._terms.max_wait)
-        self._has(_CarrierState.CLAIMED)
+        self._set_carrier_state(_CarrierState.CLAIMED)
         reached("batch.claimed")
         try:
             if self._throttle is not None:
                 async with self._turnstile:  # asyncio-throttle polls: one waiter, not one per carrier
                     await self._throttle()
-            self._has(_CarrierState.CARRYING)
+            self._set_carrier_state(_CarrierState.CARRYING)
             return await self.carry(batch)
         finally:
-            self._has(_CarrierState.WAITING)
+            self._set_carrier_state(_CarrierState.WAITING)
 
-    def _has(self, hand: _CarrierState) -> None:
+    def _set_carrier_state(self, hand: _CarrierState) -> None:
         carrier = asyncio.current_task()
         if carrier in self._carriers:
             self._carriers[carrier] = hand
@@ -240,12 +240,12 @@ class Courier:
             return 0
         outcomes = self._judge(batch, error)
         self._note_failure(batch, error)
-        self._breathe(error)
+        self._count_failure(error)
         if len(batch.events) > 1 and isinstance(outcomes[0], Dead) and not isinstance(error, PartlyFailed):
             return await self._halve(batch, outcomes[0].reason)
         await self._spool.settle(batch, outcomes)
         reached("batch.settled")
-        self._report(batch, outcomes, expected=_expected(error))
+        self._report(batch, outcomes, expected=_is_expected(error))
         self.settled.set()
         return len(outcomes)
 
@@ -255,13 +255,13 @@ class Courier:
                 async with asyncio.timeout(self._terms.timeout):
                     await self.sink.deliver(batch)
         except Exception as error:  # an unknown exception of a plug-in means "retry"
-            return self._worded(error)
+            return self._public_error(error)
         return None
 
-    def _worded(self, error: Exception) -> Exception:
+    def _public_error(self, error: Exception) -> Exception:
         """The error with the other side's answer, or the exception's text, in a form that may be shown."""
         if isinstance(error, PartlyFailed):
-            return PartlyFailed({id: self._worded(one) for id, one in error.failures.items()})
+            return PartlyFailed({id: self._public_error(one) for id, one in error.failures.items()})
         if isinstance(error, SinkError):
             words = self._terms.words(error.said) if error.said else ""
             error.reason = f"{error.reason}: {words}" if words else error.reason
@@ -299,7 +299,7 @@ class Courier:
         A batch counts as failed when all of its events failed, and not only for pictures that are not uploaded yet.
         """
         failures = error.failures if isinstance(error, PartlyFailed) else {}
-        all_failed = len(failures) == len(batch.events) and not _expected(error)
+        all_failed = len(failures) == len(batch.events) and not _is_expected(error)
         if error is None or isinstance(error, Rejected) or (failures and not all_failed):
             self.failing_since, self.place_gone = None, None
             return
@@ -309,7 +309,7 @@ class Courier:
         self.place_gone = first.reason if isinstance(first, PlaceGone) else None
         self.last_error = (self._clock.now(), describe(first))
 
-    def _breathe(self, error: Exception | None) -> None:
+    def _count_failure(self, error: Exception | None) -> None:
         """Count failures of the sink as a whole. A partial failure or a refusal shows that the sink is alive."""
         if error is None or isinstance(error, PartlyFailed | Rejected):
             self._failures = 0
@@ -382,7 +382,7 @@ class Courier:
             )
 
 
-def _expected(error: Exception | None) -> bool:
+def _is_expected(error: Exception | None) -> bool:
     """Whether each failure only asks for a wait, as for a picture that is not uploaded yet."""
     return isinstance(error, PartlyFailed) and all(
         isinstance(failure, TryLater) and failure.after is not None for failure in error.failures.values()

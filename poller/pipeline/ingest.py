@@ -35,7 +35,7 @@ class Ingest:
         self._log = log.bind(source=source.name, account=source.account)
 
     def read(self, page: RawPage, memory: bytes) -> ParsedPage:
-        """What is in a page; if the source's `read` raises, the whole page is a reject, and its memory stays."""
+        """Parse a page. If the source's `read` raises, the whole page is a reject, and the memory stays as it was."""
         try:
             return self._with_new_error_pages(self._source.read(page, memory))
         except Exception as error:  # a bug must not become a crash loop

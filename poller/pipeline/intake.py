@@ -14,8 +14,8 @@ Life cycle
 """
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from datetime import datetime
 from typing import Any, TypeVar
 
 import msgspec
@@ -28,6 +28,7 @@ from poller.core.spool import Spool
 from poller.pipeline.ingest import Ingest
 from poller.pipeline.journal import Journal
 from poller.pipeline.losses import Losses
+from poller.pipeline.pace import FAILURES, Pace, next_pace
 from poller.pipeline.storage_gate import StorageGate
 from poller.pipeline.storage_watch import StorageWatch
 from poller.runtime.clock import Clock
@@ -36,13 +37,6 @@ from poller.runtime.metrics import Metrics
 
 log = structlog.get_logger("intake")
 
-FAILURES = frozenset({PollOutcome.FAILED, PollOutcome.UNCERTAIN, PollOutcome.THROTTLED, PollOutcome.REFUSED})
-LONGEST_FAILURE_DELAY = 60.0
-REFUSED_DELAY = 5.0
-ONCE_A_MINUTE = 60.0
-NOTHING_CAME = 3
-"""The number of polls of a destructive source that were sent and brought no message. From this number on, the source
-is polled once a minute until an answer is good: each such poll may have removed messages that nobody will see."""
 COMMIT_TOGETHER = 16
 GATHER = 0.05
 """Seconds between two commits while a backlog is drained. Pages that share a commit cost the spool half as much."""
@@ -50,66 +44,6 @@ BEAT = 10.0
 """Seconds between two heartbeats during a long wait."""
 
 Result = TypeVar("Result")
-
-
-class Pace(msgspec.Struct, frozen=True, kw_only=True):
-    """How fast to poll: the seconds until the next poll, and how many polls may be in flight (`lanes`)."""
-
-    min_delay: float
-    max_delay: float
-    max_in_flight: int
-    delay: float = 0.0
-    lanes: int = 1
-    failures: int = 0
-    expired: bool = False
-    destructive: bool = False
-    nothing_came: int = 0
-
-    @property
-    def careful(self) -> bool:
-        """Whether the source is polled once a minute, because too many polls brought nothing."""
-        return self.nothing_came >= NOTHING_CAME
-
-
-def next_pace(pace: Pace, reading: ParsedPage, jitter: Callable[[], float] = random.random) -> Pace:
-    """The pace after a reading.
-
-    - A full answer: poll at once, with one more lane.
-    - A partial answer: one lane, `min_delay`.
-    - An empty answer: one lane, and the delay doubles up to `max_delay`.
-    - A failure: the delay doubles from `max_delay` (from at least 5 s after a refusal) to 60 s, with full jitter above
-      `min_delay`.
-    - An expired signature: poll once more at once.
-    - Three polls of a destructive source that were sent and brought nothing: once a minute.
-
-    A good answer resets the failures.
-    """
-    outcome = reading.outcome
-    if outcome in FAILURES:
-        return _after_failure(pace, reading, jitter)
-    calm = msgspec.structs.replace(pace, failures=0, expired=False, nothing_came=0, lanes=1)
-    if outcome is PollOutcome.FULL:
-        return msgspec.structs.replace(calm, delay=0.0, lanes=min(pace.lanes + 1, pace.max_in_flight))
-    if outcome is PollOutcome.PARTIAL:
-        return msgspec.structs.replace(calm, delay=pace.min_delay)
-    doubled = max(pace.min_delay, 0.0 if pace.failures else pace.delay * 2)
-    return msgspec.structs.replace(calm, delay=min(doubled, pace.max_delay))
-
-
-def _after_failure(pace: Pace, reading: ParsedPage, jitter: Callable[[], float]) -> Pace:
-    if reading.expired and not pace.expired:
-        return msgspec.structs.replace(pace, lanes=1, delay=0.0, expired=True)
-    first = pace.max_delay
-    if reading.outcome is PollOutcome.REFUSED:
-        first = max(first, REFUSED_DELAY)
-    ceiling = min(first * 2.0 ** min(pace.failures, 32), LONGEST_FAILURE_DELAY)
-    delay = pace.min_delay + jitter() * max(0.0, ceiling - pace.min_delay)
-    nothing = reading.blank or (reading.outcome is PollOutcome.UNCERTAIN and not reading.events)
-    nothing = nothing and pace.destructive
-    after = msgspec.structs.replace(
-        pace, lanes=1, failures=pace.failures + 1, nothing_came=pace.nothing_came + nothing
-    )
-    return msgspec.structs.replace(after, delay=ONCE_A_MINUTE if after.careful else delay)
 
 
 class Intake:
@@ -222,14 +156,14 @@ class Intake:
             raise self._fatal
 
     async def _recover(self, left_over: Sequence[tuple[int, RawPage]]) -> bool:
-        if not await self._until_taken(self._spool.check_writable):
+        if not await self._write_until_taken(self._spool.check_writable):
             return False
         reached("recovery.proved")
         self._memory = dict(await self._spool.memory(self.source.name))
         for number, page in left_over:
             reading = self._read(page)
             reached("recovery.read")
-            if not await self._append([_numbered(reading, number)]):
+            if not await self._append([_with_origin(reading, None, number)]):
                 return False
             reached("recovery.committed")
             self._release(number, committed=True)
@@ -248,7 +182,7 @@ class Intake:
             while len(self._lanes) < self._pace.lanes and not self._stopping:
                 self._open_lane(lanes, self._follow())
             await self._await_followers()
-            await self._rest()
+            await self._wait_until_due()
 
     async def _follow(self) -> None:
         while self._pace.lanes > 1 and not self._stopping:
@@ -267,7 +201,7 @@ class Intake:
             self._beat()
             await asyncio.wait(others, timeout=BEAT)
 
-    async def _rest(self) -> None:
+    async def _wait_until_due(self) -> None:
         """Wait until the next poll is due, with heartbeats.
 
         The wait becomes longer when a poll of another lane fails in the meantime.
@@ -283,11 +217,11 @@ class Intake:
 
     async def _make_ready(self) -> None:
         while True:
-            await self._patiently(self._gate.until_open)
+            await self._wait_with_heartbeats(self._gate.wait_until_open)
             if self.source.destructive:
-                await self._patiently(self._journal.room)
+                await self._wait_with_heartbeats(self._journal.room)
             try:
-                await self._patiently(self.source.ready)
+                await self._wait_with_heartbeats(self.source.ready)
             except BaseException:
                 self._cancel_room()
                 raise
@@ -311,7 +245,7 @@ class Intake:
         if self._pace.nothing_came > before.nothing_came:
             self._nothing_since = max(self._nothing_since, number)
 
-    async def _patiently(self, wait: Callable[[], Awaitable[object]]) -> None:
+    async def _wait_with_heartbeats(self, wait: Callable[[], Awaitable[object]]) -> None:
         """Wait for something that may take long, with heartbeats. `wait` is cancelled and called again at each."""
         while True:
             self._beat()
@@ -323,7 +257,7 @@ class Intake:
                 continue
 
     async def _poll(self) -> ParsedPage:
-        begun = self._clock.monotonic()
+        begun, asked_at = self._clock.monotonic(), self._clock.now()
         try:
             page = await self.source.fetch()
         except NotSent as error:
@@ -340,7 +274,7 @@ class Intake:
         reached("page.read")
         news = bool(reading.events or reading.rejects or reading.memory != before)
         if news or number is not None:
-            self._commits.put_nowait((number, _numbered(reading, number) if news else None))
+            self._commits.put_nowait((number, _with_origin(reading, asked_at, number or 0) if news else None))
         return reading
 
     def _cancel_room(self) -> None:
@@ -419,10 +353,10 @@ class Intake:
 
     async def _append(self, readings: list[ParsedPage]) -> bool:
         """Commit readings, and wait while the spool is full. False if `stop` comes first: the journal has the pages."""
-        return await self._until_taken(lambda: self._ingest.write(readings))
+        return await self._write_until_taken(lambda: self._ingest.write(readings))
 
-    async def _until_taken(self, write: Callable[[], Awaitable[None]]) -> bool:
-        return await self._gate.until_taken(write, lambda: self._stopping)
+    async def _write_until_taken(self, write: Callable[[], Awaitable[None]]) -> bool:
+        return await self._gate.write_until_taken(write, lambda: self._stopping)
 
 
 Commit = tuple[int | None, ParsedPage | None]
@@ -430,9 +364,9 @@ Commit = tuple[int | None, ParsedPage | None]
 changes nothing)."""
 
 
-def _numbered(reading: ParsedPage, number: int | None) -> ParsedPage:
-    """The reading with the number of its page in the journal, which is committed with it."""
-    return reading if number is None else msgspec.structs.replace(reading, kept_as=number)
+def _with_origin(reading: ParsedPage, asked_at: datetime | None, number: int) -> ParsedPage:
+    """The reading with the time of its poll and the number of its page in the journal, which are committed with it."""
+    return msgspec.structs.replace(reading, asked_at=asked_at, kept_as=number)
 
 
 async def _to_the_end(work: Coroutine[Any, Any, Result]) -> Result:

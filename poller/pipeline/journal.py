@@ -11,7 +11,7 @@ Invariants
     zeros within a second or two, and before its space is used again.
 
 Life cycle
-    `room`, `keep`, `release` for each page. After the start, `left_over` hands out the pages of the process before.
+    `room`, `keep`, `release` for each page. After the start, `take_leftovers` returns pages of the process before.
 
 `journal_file` describes the file. Its first block is written without an fsync of its own: reading a page twice changes
 nothing, because events have ids.
@@ -36,20 +36,20 @@ from poller.pipeline.journal_file import (
     BLOCK,
     Contents,
     Frame,
-    Head,
-    encoded,
-    found_mark,
-    framed,
+    JournalHead,
+    encode_frame,
+    encode_head,
+    encode_page,
+    find_mark,
     is_blank,
-    packed,
     pwrite_all,
     read_contents,
     read_head,
-    remains,
+    read_remains,
     span_of,
     wipe,
 )
-from poller.runtime.durable_files import is_still_at, make_folder, own, sync_folder
+from poller.runtime.durable_files import is_still_at, make_folder, open_locked, sync_folder
 from poller.runtime.failpoints import reached
 from poller.runtime.group_thread import GroupThread
 
@@ -133,17 +133,17 @@ class Journal:
             os.close(self._fd)
             self._fd = -1
 
-    def displaced(self) -> str | None:
-        """See `Placed.displaced`."""
+    def why_displaced(self) -> str | None:
+        """See `Placed.why_displaced`."""
         if self._fd < 0 or is_still_at(self.path, self._fd):
             return None
         return f"journal {self.path}: the file was moved or deleted"
 
-    def deleted(self) -> bool:
+    def is_deleted(self) -> bool:
         """Always false: the spool has what was in the file."""
         return False
 
-    def left_over(self, source: str | None = None) -> list[tuple[int, RawPage]]:
+    def take_leftovers(self, source: str | None = None) -> list[tuple[int, RawPage]]:
         """Take the pages that have no owner, of one source or of all, oldest first, each with its number.
 
         They were kept and not released, by an earlier process or by an intake that has ended. The caller must call
@@ -162,12 +162,12 @@ class Journal:
         """Return the ownership of pages that cannot be committed now."""
         self._left_over |= pages
 
-    def left_over_sources(self) -> frozenset[str]:
+    def leftover_sources(self) -> frozenset[str]:
         """The sources of the pages that have no owner."""
         return frozenset(page.source for page in self._left_over.values())
 
     @property
-    def left_over_count(self) -> int:
+    def leftover_count(self) -> int:
         """The number of pages that have no owner."""
         return len(self._left_over)
 
@@ -196,7 +196,7 @@ class Journal:
         Raises `StorageError` when the write or the fsync fails. The journal cannot be used after that, and every later
         call raises too: what a failed fsync left on the disk is unknown (PostgreSQL, "fsyncgate", 2018).
         """
-        payload = encoded(page)
+        payload = encode_page(page)
         self._reserved -= 1
         if self._failed is not None:
             raise self._failed
@@ -277,7 +277,7 @@ class Journal:
         self._to_wipe.append(frame)
 
     def _advance(self) -> None:
-        """Write to the file up to which number all pages are released."""
+        """Advance the number up to which all pages are released, and write it to the file."""
         self._released = min(next(iter(self._live), self._next_number), *self._missing, self._next_number) - 1
         if self._failed is not None:
             self._room.set()
@@ -327,7 +327,7 @@ class Journal:
         try:
             for write in writes:
                 self._make_way(write.frame)
-                payload = framed(self._mark, write.frame.number, write.payload)
+                payload = encode_frame(self._mark, write.frame.number, write.payload)
                 pwrite_all(self._fd, payload, write.frame.offset)
             if writes:
                 reached("journal.written")
@@ -351,23 +351,23 @@ class Journal:
     def _write_header(self, released: int | None = None) -> None:
         self._header_due = False
         self._header_released = self._released if released is None else released
-        head = Head(
+        head = JournalHead(
             mark=self._mark,
             size=self._size,
             released=self._header_released,
             synced=self._synced,
             committed=self._committed,
         )
-        pwrite_all(self._fd, packed(head), 0)
+        pwrite_all(self._fd, encode_head(head), 0)
 
     def _wipe_released(self) -> None:
-        """Overwrite what is released on the disk too: not before, else it would be missed after a power cut."""
+        """Overwrite pages whose release is on the disk. An earlier wipe would look like damage after a power cut."""
         while self._to_wipe and self._to_wipe[0].number <= self._durably_released:
             frame = self._to_wipe.popleft()
             wipe(self._fd, frame.offset, frame.span)
 
     def _make_way(self, new: Frame) -> None:
-        """A released frame in whose place a new one comes must be called released on the disk before."""
+        """Sync the release of a frame before a new frame takes its place."""
         if any(
             frame.offset in _place_of(new) or new.offset in _place_of(frame) for frame in list(self._to_wipe)
         ):
@@ -384,7 +384,7 @@ class Journal:
     def _open(self) -> None:
         try:
             make_folder(self.path.parent)
-            self._fd = self._own()
+            self._fd = self._lock_file()
             head, trouble = read_head(self._fd)
             contents = self._contents(head, trouble)
             reached("journal.scanned")
@@ -396,20 +396,20 @@ class Journal:
         except OSError as error:
             raise StorageError(f"journal {self.path}: {error.strerror}") from error
 
-    def _contents(self, head: Head | None, trouble: str) -> Contents | None:
-        """Read in what the file holds; a new one is made where there is none, or none that can be read."""
+    def _contents(self, head: JournalHead | None, trouble: str) -> Contents | None:
+        """Read the contents of the file. Create a new file if there is none, or if it cannot be read."""
         size, lost = os.fstat(self._fd).st_size, head is None
         if head is None:
             if is_blank(self._fd):
                 self._create()
                 return None
-            mark = found_mark(self._fd, size)
+            mark = find_mark(self._fd, size)
             if mark is None:
                 aside = self._move_aside()
                 self.damage = JournalDamage(detail=f"it cannot be read, and was moved to {aside}", pages=1)
                 self._create()
                 return None
-            head = Head(mark=mark, size=size // BLOCK * BLOCK, released=0)
+            head = JournalHead(mark=mark, size=size // BLOCK * BLOCK, released=0)
         self._mark, self._released = head.mark, head.released
         self._committed = head.committed
         # a number may be damaged where the checksum does not see it; the ring holds no more pages than blocks
@@ -426,7 +426,7 @@ class Journal:
                 wipe(self._fd, size, head.size - size)
         return contents
 
-    def _take(self, head: Head, contents: Contents) -> None:
+    def _take(self, head: JournalHead, contents: Contents) -> None:
         for frame, page in contents.pages:
             self._hold(frame)
             self._left_over[frame.number] = page
@@ -435,8 +435,8 @@ class Journal:
         self._synced = max(head.synced, last)
         self._next_number = max(head.released, self._synced) + 1
 
-    def _judge(self, head: Head, contents: Contents, trouble: str, size: int) -> None:
-        """Which pages are missing, and what to say of the file."""
+    def _judge(self, head: JournalHead, contents: Contents, trouble: str, size: int) -> None:
+        """Determine the missing pages, and what to report about the file."""
         first = min(self._live, default=1) if head.released == 0 and head.synced == 0 else head.released + 1
         last = head.synced or (self._synced if trouble else 0)
         last = min(last, first + 2 * head.size // BLOCK)
@@ -449,7 +449,7 @@ class Journal:
             found.append(f"{len(self._missing)} pages in it that the spool did not have are damaged")
         if found:
             unknown = not head.synced  # the file does not say how many pages there were
-            left = tuple(remains(self._fd, contents, LARGEST_PAGE)) if self._missing else ()
+            left = tuple(read_remains(self._fd, contents, LARGEST_PAGE)) if self._missing else ()
             self.damage = JournalDamage(
                 detail="; ".join(found), pages=max(len(self._missing), int(unknown)), remains=left
             )
@@ -459,14 +459,14 @@ class Journal:
         aside = self.path.with_name(f"{self.path.name}.unreadable-{stamp}-{os.urandom(4).hex()}")
         os.rename(self.path, aside)
         os.close(self._fd)
-        self._fd = self._own()
+        self._fd = self._lock_file()
         return aside
 
-    def _own(self) -> int:
-        return own(self.path, f"journal {self.path}")
+    def _lock_file(self) -> int:
+        return open_locked(self.path, f"journal {self.path}")
 
     def _create(self) -> None:
-        """Write every byte, so that no later write needs space; the mark goes last."""
+        """Write every byte of a new file, so that no later write needs space. The mark is written last."""
         self._mark = os.urandom(16)
         os.ftruncate(self._fd, 0)
         zeros = bytes(1024 * 1024)
@@ -483,6 +483,6 @@ def _place_of(frame: Frame) -> range:
 
 
 def _ignore(future: "asyncio.Future[None]") -> None:
-    """The next `keep` tells of the same failure."""
+    """Ignore the result: the next `keep` raises the same failure."""
     if not future.cancelled():
         future.exception()

@@ -47,7 +47,7 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(RawPage).decode
 
 
-class Head(msgspec.Struct, frozen=True, kw_only=True):
+class JournalHead(msgspec.Struct, frozen=True, kw_only=True):
     """The values of the first block; 0 for a number that is unknown."""
 
     mark: bytes
@@ -79,7 +79,7 @@ class Contents(msgspec.Struct, frozen=True, kw_only=True):
 # ---------------------------------------------------------------- the first block
 
 
-def packed(head: Head) -> bytes:
+def encode_head(head: JournalHead) -> bytes:
     """The beginning of the first block, with both records, for one write."""
     old = (_OLD_MAGIC, head.mark, head.size, head.released)
     new = (_MAGIC, head.mark, head.size, head.released, head.synced, head.committed)
@@ -87,7 +87,7 @@ def packed(head: Head) -> bytes:
     return first.ljust(RECORD_AT, b"\0") + _RECORD.pack(*new, zlib.crc32(_RECORD.pack(*new, 0)))
 
 
-def read_head(fd: int) -> tuple[Head | None, str]:
+def read_head(fd: int) -> tuple[JournalHead | None, str]:
     """The values of the first block (None if neither record can be read), and its damage in words (empty if none)."""
     block = os.pread(fd, BLOCK, 0).ljust(BLOCK, b"\0")
     old = _record(_OLD, _OLD_MAGIC, block[: _OLD.size])
@@ -102,11 +102,13 @@ def read_head(fd: int) -> tuple[Head | None, str]:
     return msgspec.structs.replace(new, released=max(old.released, new.released)), ""
 
 
-def _record(form: struct.Struct, magic: bytes, raw: bytes) -> Head | None:
+def _record(form: struct.Struct, magic: bytes, raw: bytes) -> JournalHead | None:
     found, mark, size, *numbers, checksum = form.unpack(raw)
     if found != magic or checksum != zlib.crc32(form.pack(found, mark, size, *numbers, 0)) or not size:
         return None
-    return Head(**dict(zip(("released", "synced", "committed"), numbers, strict=False)), mark=mark, size=size)
+    return JournalHead(
+        **dict(zip(("released", "synced", "committed"), numbers, strict=False)), mark=mark, size=size
+    )
 
 
 def is_blank(fd: int) -> bool:
@@ -119,7 +121,7 @@ def is_blank(fd: int) -> bool:
     return True
 
 
-def found_mark(fd: int, size: int) -> bytes | None:
+def find_mark(fd: int, size: int) -> bytes | None:
     """The mark of the first whole frame, for a file whose first block cannot be read; None without such a frame."""
     for offset in range(BLOCK, size, BLOCK):
         head = os.pread(fd, _FRAME.size, offset)
@@ -136,12 +138,12 @@ def span_of(length: int) -> int:
     return -(-(length + _FRAME.size) // BLOCK) * BLOCK
 
 
-def encoded(page: RawPage) -> bytes:
+def encode_page(page: RawPage) -> bytes:
     """The stored bytes of a page."""
     return _encode(page)
 
 
-def framed(mark: bytes, number: int, payload: bytes) -> bytes:
+def encode_frame(mark: bytes, number: int, payload: bytes) -> bytes:
     """The stored bytes of a page behind their frame header."""
     return _FRAME.pack(mark, number, len(payload), _checksum(number, payload)) + payload
 
@@ -171,7 +173,7 @@ def read_contents(fd: int, mark: bytes, size: int, released: int, furthest: int)
     return Contents(pages=tuple(pages), rest=(*stale, *damaged), damaged=tuple(damaged))
 
 
-def remains(fd: int, contents: Contents, most: int) -> Iterator[RawPage]:
+def read_remains(fd: int, contents: Contents, most: int) -> Iterator[RawPage]:
     """The remains of damaged pages: a page where it can be decoded, otherwise raw bytes with the source `NOBODY`."""
     now = datetime.now(UTC)
     for offset, length in contents.damaged:

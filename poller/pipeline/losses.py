@@ -1,5 +1,6 @@
 """The possible losses that this process has seen, and the time of the last one: for `status` and `/readyz`."""
 
+from collections.abc import Callable
 from datetime import datetime
 
 import msgspec
@@ -26,9 +27,15 @@ class Losses:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._by_where: dict[str, Loss] = {}
+        self._record: Callable[[str, int], None] = lambda where, count: None
+
+    def record_in(self, record: Callable[[str, int], None]) -> None:
+        """Also pass each loss on (`SpoolHistory.count_loss`), so that it is counted over all starts."""
+        self._record = record
 
     def add(self, where: str, detail: str, *, count: int = 1, damaged: bool = False) -> None:
         """Count a possible loss. The newest `detail` of each part is kept; it must not contain a secret."""
+        self._record(where, count)
         before = self._by_where.get(where)
         self._by_where[where] = Loss(
             where=where,

@@ -75,7 +75,7 @@ class PushIntake:
     async def accept(self, page: RawPage) -> None:
         """See `PushHandler.accept`."""
         try:
-            await self._committed(page)
+            await self._wait_until_committed(page)
         except StorageError:
             self._tally(PushOutcome.UNAVAILABLE)
             raise
@@ -87,7 +87,7 @@ class PushIntake:
         if reason:
             self._log.warning("callback_refused", reason=reason)
 
-    async def _committed(self, page: RawPage) -> None:
+    async def _wait_until_committed(self, page: RawPage) -> None:
         if self.trouble is not None:
             raise StorageFull(self.trouble)
         commit: asyncio.Future[None] = asyncio.get_running_loop().create_future()

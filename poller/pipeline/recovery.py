@@ -18,7 +18,7 @@ from poller.pipeline.journal_file import NOBODY
 log = structlog.get_logger("daemon")
 
 
-def found_damage(journal: Journal, kept_as: int | None) -> tuple[str, int] | None:
+def describe_damage(journal: Journal, kept_as: int | None) -> tuple[str, int] | None:
     """The damage in words, and how many pages may be gone; None for a journal that is whole and fits the spool.
 
     `kept_as` is the highest page number that the spool has committed, 0 when it has none; None when it cannot tell.
@@ -49,18 +49,18 @@ class Orphans:
     async def step(self, sources: Collection[str], keys: Sequence[str]) -> None:
         """Commit every page that belongs to none of `sources`, while the spool has room. `keys` are masked in it."""
         try:
-            await self._damaged(sources, keys)
-            for source in sorted(self._journal.left_over_sources() - set(sources)):
-                await self._left_behind(source, keys)
+            await self._report_damage(sources, keys)
+            for source in sorted(self._journal.leftover_sources() - set(sources)):
+                await self._report_leftovers(source, keys)
         except StorageFull as error:  # sinks make room, so the daemon must go on
             if not self._reported:
-                log.warning("page_stays_in_journal", reason=str(error), pages=self._journal.left_over_count)
+                log.warning("page_stays_in_journal", reason=str(error), pages=self._journal.leftover_count)
             self._reported = True
         else:
             self._reported = False
 
-    async def _left_behind(self, source: str, keys: Sequence[str]) -> None:
-        pages = dict(self._journal.left_over(source))
+    async def _report_leftovers(self, source: str, keys: Sequence[str]) -> None:
+        pages = dict(self._journal.take_leftovers(source))
         try:
             for number, page in list(pages.items()):
                 reject = whole_reject(page, f"source {source} is not configured any more", *keys)
@@ -70,7 +70,7 @@ class Orphans:
         finally:
             self._journal.hand_back(pages)
 
-    async def _damaged(self, sources: Collection[str], keys: Sequence[str]) -> None:
+    async def _report_damage(self, sources: Collection[str], keys: Sequence[str]) -> None:
         if not self._journal.has_damaged:
             return
         for page in self._journal.damage.remains if self._journal.damage else ():

@@ -44,13 +44,13 @@ class StorageGate:
         """Whether the spool refused the last write."""
         return self._reason is not None
 
-    async def until_open(self) -> None:
+    async def wait_until_open(self) -> None:
         """Wait until the spool takes writes and all files are at their paths. May be cancelled."""
         await self._opened.wait()
-        await self._watch.until_well()
+        await self._watch.wait_until_in_place()
 
     def close(self, reason: str) -> None:
-        """The spool refused a write."""
+        """Close the gate: the spool has refused a write."""
         if not self._reported:
             self._paused(reason)
         self._reported = True
@@ -58,19 +58,21 @@ class StorageGate:
         self._opened.clear()
 
     def try_again(self) -> None:
-        """The spool took a test write: let something through, which shows whether it takes that too."""
+        """Let one write through after a test write has succeeded. It shows whether the spool takes pages again."""
         self._reason = None
         self._opened.set()
 
     def open(self) -> None:
-        """The spool took what was brought."""
+        """Open the gate: the spool has taken a write."""
         self.try_again()
         if self._reported:
             self._resumed()
         self._reported = False
 
-    async def until_taken(self, write: Callable[[], Awaitable[None]], stopping: Callable[[], bool]) -> bool:
-        """Write, and write again while the spool is full; False if `stopping` before it was taken."""
+    async def write_until_taken(
+        self, write: Callable[[], Awaitable[None]], stopping: Callable[[], bool]
+    ) -> bool:
+        """Write, and repeat the write while the spool is full. False if `stopping` comes first."""
         while True:
             try:
                 await write()

@@ -31,11 +31,11 @@ END_AFTER = 60.0
 class Placed(Protocol):
     """A part that keeps files open at paths."""
 
-    def displaced(self) -> str | None:
+    def why_displaced(self) -> str | None:
         """Why an open file is no longer at its path; None while all are. Opens no file, but may block."""
         ...
 
-    def deleted(self) -> bool:
+    def is_deleted(self) -> bool:
         """Whether an open file has no name left on the disk."""
         ...
 
@@ -50,7 +50,7 @@ class StorageWatch:
         self._well = asyncio.Event()
         self._well.set()
 
-    async def until_well(self) -> None:
+    async def wait_until_in_place(self) -> None:
         """Wait until all files are at their paths."""
         await self._well.wait()
 
@@ -58,7 +58,7 @@ class StorageWatch:
         """Check until the daemon must end; returns the reason. `undelivered` tells whether events still wait."""
         since = self._clock.monotonic()
         while True:
-            found = await asyncio.to_thread(_displaced, placed)
+            found = await asyncio.to_thread(_why_displaced, placed)
             self._report(found)
             if found is None:
                 since = self._clock.monotonic()
@@ -80,9 +80,9 @@ class StorageWatch:
             self._well.clear()
 
 
-def _displaced(placed: Sequence[Placed]) -> str | None:
-    return next((reason for one in placed if (reason := one.displaced()) is not None), None)
+def _why_displaced(placed: Sequence[Placed]) -> str | None:
+    return next((reason for one in placed if (reason := one.why_displaced()) is not None), None)
 
 
 async def _would_lose(placed: Sequence[Placed], undelivered: Callable[[], Awaitable[bool]]) -> bool:
-    return any(one.deleted() for one in placed) and await undelivered()
+    return any(one.is_deleted() for one in placed) and await undelivered()

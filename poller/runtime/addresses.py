@@ -1,4 +1,4 @@
-"""Addresses of callers: parsing them, looking them up in networks, and counting them by household. Pure."""
+"""Addresses of callers: parsing them, looking them up in networks, and the key by which they are counted. Pure."""
 
 import ipaddress
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ def holds(networks: Sequence[Network], address: Address) -> bool:
     return any(address in network for network in networks)
 
 
-def household(caller: Address | None) -> str:
+def caller_key(caller: Address | None) -> str:
     """The name under which a caller is counted: an IPv4 address, or an IPv6 network (/64)."""
     if isinstance(caller, IPv6Address):
         return str(ipaddress.ip_network((caller, 64), strict=False))

@@ -32,7 +32,7 @@ class Setting(msgspec.Struct, frozen=True, array_like=True):
 Settings = tuple[Setting, ...]
 
 
-class Known(msgspec.Struct, frozen=True, kw_only=True):
+class ClockHistory(msgspec.Struct, frozen=True, kw_only=True):
     """The record over a restart. The last setting ends at the newest known moment. `stopped`: the stop was orderly."""
 
     settings: Settings
@@ -46,27 +46,27 @@ class Begun(msgspec.Struct, frozen=True, kw_only=True):
     passed: float
 
 
-def begin(known: Known | None, wall: float) -> Begun:
+def begin(known: ClockHistory | None, wall: float) -> Begun:
     """Continue steady time after a stop or a crash, by the wall clock where that can be believed."""
     if known is None or not known.settings:
         return Begun(settings=(Setting(0.0, wall, 0.0),), passed=0.0)
-    passed = _passed(known, wall)
+    passed = _elapsed(known, wall)
     steady = known.settings[-1].until + passed
     if passed > DAY:  # to be told apart, in case it turns out that the clock was ahead
         return Begun(settings=(*known.settings, Setting(steady, steady, wall - steady)), passed=passed)
     return Begun(settings=set_to(known.settings, steady, steady, wall - steady), passed=passed)
 
 
-def _passed(known: Known, wall: float) -> float:
+def _elapsed(known: ClockHistory, wall: float) -> float:
     """The time between two lives: that of the setting that was in force, else the least that a setting explains."""
     *_, last = known.settings
     if 0.0 <= (passed := wall - last.offset - last.until) <= DAY:
         return passed
-    passed = least_passed(known.settings, last.until, wall)
+    passed = least_elapsed(known.settings, last.until, wall)
     return passed if known.stopped or passed <= DAY else 0.0
 
 
-def least_passed(settings: Settings, then: float, wall: float) -> float:
+def least_elapsed(settings: Settings, then: float, wall: float) -> float:
     """The least time since `then` that a setting of before explains; 0 when the clock shows an earlier time."""
     return min([passed for one in settings if (passed := wall - one.offset - then) >= 0.0], default=0.0)
 
@@ -102,16 +102,16 @@ def young_stamps(settings: Settings, now: float, age: float) -> list[tuple[float
     young = [
         (max(since, one.since) + one.offset, until + one.offset) for one, until in known if until >= since
     ]
-    explained = _merged([(one.since + one.offset, until + one.offset) for one, until in known])
+    explained = _merge([(one.since + one.offset, until + one.offset) for one, until in known])
     after = min(end for _, end in young)
     starts = [*(start for start, _ in explained[1:]), float("inf")]
     gaps = [
         (max(end, after), start) for (_, end), start in zip(explained, starts, strict=True) if start > after
     ]
-    return _merged([*young, *gaps])
+    return _merge([*young, *gaps])
 
 
-def _merged(stretches: list[tuple[float, float]]) -> list[tuple[float, float]]:
+def _merge(stretches: list[tuple[float, float]]) -> list[tuple[float, float]]:
     """The same stretches in order, those that meet made one."""
     found: list[tuple[float, float]] = []
     for start, end in sorted(stretches):

@@ -14,7 +14,7 @@ from typing import Protocol, runtime_checkable
 import msgspec
 
 from poller.runtime import ages
-from poller.runtime.ages import Known, Setting, Settings
+from poller.runtime.ages import ClockHistory, Setting, Settings
 
 
 class Jump(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,14 +59,14 @@ class Clock:
         with self._lock:
             life, now = self._look()
             taken = ages.steady_of(life.settings, at.timestamp(), now)
-            passed = self._unconfirmed(life) if taken <= life.base - life.passed else 0.0
+            passed = self._unconfirmed_time(life) if taken <= life.base - life.passed else 0.0
         return max(0.0, now - taken - passed)
 
     def young(self, age: float) -> list[tuple[float, float]]:
         """Ranges of epochs. Every stamp outside all of them is older than `age` seconds."""
         with self._lock:
             life, now = self._look()
-            return ages.young_stamps(life.settings, now, age + self._unconfirmed(life))
+            return ages.young_stamps(life.settings, now, age + self._unconfirmed_time(life))
 
     def wait_for(self, due: datetime, longest: float) -> float:
         """Seconds until a moment that a clock of this or an earlier life wrote down; at most `longest`."""
@@ -74,14 +74,14 @@ class Clock:
             life, now = self._look()
             return ages.wait_for(life.settings, due.timestamp(), now, longest)
 
-    def _unconfirmed(self, life: _Life) -> float:
+    def _unconfirmed_time(self, life: _Life) -> float:
         """What of the time between two lives does not count yet."""
         young = self.monotonic() - life.began < ages.CONFIRMED
         return life.passed if young and life.passed > ages.DAY else 0.0
 
     # ------------------------------------------------------------ lives
 
-    def begin(self, known: Known | None) -> None:
+    def begin(self, known: ClockHistory | None) -> None:
         """Continue from the record of the process before."""
         with self._lock:
             wall, before = self.now().timestamp(), known.settings if known else ()
@@ -94,12 +94,12 @@ class Clock:
             if abs(by) > ages.JUMP:
                 self._jumps.append(Jump(seconds=by, at_start=True))
 
-    def known(self, *, stopped: bool) -> Known:
+    def history(self, *, stopped: bool) -> ClockHistory:
         """The record for the next process."""
         with self._lock:
             life, now = self._look()
             *before, last = life.settings
-            return Known(settings=(*before, Setting(last.since, now, last.offset)), stopped=stopped)
+            return ClockHistory(settings=(*before, Setting(last.since, now, last.offset)), stopped=stopped)
 
     def jumps(self) -> Sequence[Jump]:
         """Look at the clocks; the jumps that were seen since the last call."""
@@ -130,7 +130,7 @@ class Clock:
         if life.passed <= ages.DAY or not earlier:
             return now
         stop, lived = life.base - life.passed, now - life.base
-        passed = ages.least_passed(earlier, stop, wall - lived)
+        passed = ages.least_elapsed(earlier, stop, wall - lived)
         if passed >= life.passed:
             return now
         too_much, life.passed = life.passed - passed, passed

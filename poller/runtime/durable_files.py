@@ -61,13 +61,13 @@ def has_no_name(descriptor: int) -> bool:
     return os.fstat(descriptor).st_nlink == 0
 
 
-def own(path: Path, what: str) -> int:
+def open_locked(path: Path, what: str) -> int:
     """Open a file for this process alone, or create it; returns its descriptor, which has the lock.
 
     Raises `StorageLocked` if another process has the lock, and `StorageShared` if the file has several names.
     """
     while True:
-        fd = _opened(path)
+        fd = _open_file(path)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             check_one_name(path, what)
@@ -82,7 +82,7 @@ def own(path: Path, what: str) -> int:
         os.close(fd)  # it was replaced in the meantime: lock the file that lies there now
 
 
-def _opened(path: Path) -> int:
+def _open_file(path: Path) -> int:
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
     with suppress(FileExistsError):
         fd = os.open(path, flags | os.O_EXCL, 0o600)
@@ -115,7 +115,7 @@ def make_in(folder: int, name: str) -> None:
             os.chown(name, owner.st_uid, owner.st_gid, dir_fd=folder, follow_symlinks=False)
 
 
-def own_as(folder: int, descriptor: int) -> None:
+def give_to_folder_owner(folder: int, descriptor: int) -> None:
     """Give a file that this process has just made in an open folder to the folder's owner."""
     if os.geteuid() == 0 and (owner := os.fstat(folder)).st_uid != 0:
         os.fchown(descriptor, owner.st_uid, owner.st_gid)
@@ -145,8 +145,8 @@ def _is_mount(path: Path) -> bool:
         lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
     except OSError:
         return False
-    return os.fsencode(os.path.realpath(path)) in {_unescaped(line.split(b" ")[4]) for line in lines}
+    return os.fsencode(os.path.realpath(path)) in {_unescape(line.split(b" ")[4]) for line in lines}
 
 
-def _unescaped(field: bytes) -> bytes:
+def _unescape(field: bytes) -> bytes:
     return re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), field)

@@ -57,6 +57,12 @@ POINTS: Final = frozenset(
         "reload.sources_ended",
         "reload.ended",
         "reload.begun",
+        # a replay
+        "replay.ordered",
+        "replay.filled",
+        "replay.queued",
+        "replay.cancelled",
+        "replay.done",
         # what an operator asks, and the end
         "dead.moved",
         "dead.owed",
@@ -71,7 +77,7 @@ def _nothing(name: str) -> None:
     """No point is armed."""
 
 
-def armed(wish: str) -> Callable[[str], None]:
+def arm(wish: str) -> Callable[[str], None]:
     """The function to call at every point, for a value of the variable; raises `ValueError` for a wrong value."""
     wanted, _, times = wish.partition(":")
     if wanted not in POINTS:
@@ -80,12 +86,12 @@ def armed(wish: str) -> Callable[[str], None]:
         raise ValueError(f"{times!r} is no number of times: write {wanted} or {wanted}:3")
     count, last = itertools.count(1), int(times or "1")  # a count's step is whole in any thread
 
-    def passed(name: str) -> None:
+    def kill_at(name: str) -> None:
         if name == wanted and next(count) == last:
             os.write(2, f"poller: killed at the fail point {name}\n".encode())
             os.kill(os.getpid(), signal.SIGKILL)
 
-    return passed
+    return kill_at
 
 
 def _from_environment() -> tuple[Callable[[str], None], str, str]:
@@ -93,7 +99,7 @@ def _from_environment() -> tuple[Callable[[str], None], str, str]:
     if wish is None:
         return _nothing, "", ""
     try:
-        return armed(wish), wish, ""
+        return arm(wish), wish, ""
     except ValueError as error:
         return _nothing, "", f"{VARIABLE}: {error}"
 

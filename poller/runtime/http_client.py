@@ -4,19 +4,14 @@ Invariants
     A request is sent once, over one connection. Redirects are not followed, bodies are not decompressed, and
     proxies of the environment are ignored. A `Connection` returns the bytes that arrived before it was lost
     or reset.
-
-If a connection that was kept open dies with a request, the request is lost. Its caller may send it again.
 """
 
 import asyncio
 import base64
 import errno
-import math
 import select
 import ssl
-import time
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import Final, cast
 
 import msgspec
@@ -25,19 +20,12 @@ from yarl import URL
 
 from poller.core.errors import PollerError
 from poller.runtime.http_answer import AnswerReader
-from poller.runtime.outbound import CONNECT_TIMEOUT, AddressGuard, AddressRefused
+from poller.runtime.outbound import AddressGuard, AddressRefused
 from poller.runtime.resolver import Resolver
 
 EYEBALLS: Final = 0.25
 """Seconds until the next address is tried beside one that has not answered (RFC 8305)."""
 READ_AHEAD: Final = 256 * 1024
-LARGEST_ANSWER: Final = 64 * 1024
-"""Bytes of the body of an answer to a POST."""
-REST_WITHIN: Final = 1.0
-"""Seconds for the rest of an answer whose status is known."""
-EXCERPT: Final = 300
-KEPT_OPEN: Final = 15.0
-"""Seconds that a connection is kept open without a request."""
 
 
 class Unreachable(PollerError):
@@ -96,24 +84,24 @@ class Connection(asyncio.Protocol):
         self._transport = secured
 
     def send(self, data: bytes) -> None:
-        """Begin to send; `unsent` tells when all of it is with the kernel."""
+        """Begin to send. `unsent` is 0 as soon as the kernel has all bytes."""
         assert self._transport is not None
         self._transport.write(data)
 
     @property
     def unsent(self) -> int:
-        """Bytes of ours that the kernel has not taken yet."""
+        """The number of bytes that the kernel has not taken yet."""
         layers = (self._transport, self._below)
         return sum(layer.get_write_buffer_size() for layer in layers if layer is not None)
 
     @property
     def ended(self) -> bool:
-        """Whether the other side ended it, and in good order."""
+        """Whether the other side has closed the connection in good order."""
         return self.closed and self.error is None
 
     @property
     def quiet(self) -> bool:
-        """Whether it is open and nothing has come that was not read."""
+        """Whether the connection is open and has no unread bytes."""
         return not self.closed and not self._pieces
 
     @property
@@ -127,7 +115,7 @@ class Connection(asyncio.Protocol):
         return bool(looking.poll(0))
 
     async def receive(self, seconds: float | None = None) -> bytes:
-        """What came since the last call, waiting for it; empty after the last byte. Raises `TimeoutError`."""
+        """Wait for bytes and return all since the last call; empty after the last byte. Raises `TimeoutError`."""
         if not self._pieces and not self.closed:
             self._waiter = asyncio.get_running_loop().create_future()
             async with asyncio.timeout(seconds):
@@ -147,7 +135,7 @@ class Connection(asyncio.Protocol):
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """How a server is reached. Without a guard every address may be connected to.
+    """The way to a server: TLS, proxy and guard. Without a guard every address is allowed.
 
     With a proxy the guard is not asked: the operator wrote the proxy, which may be private, and it resolves and guards.
     """
@@ -213,9 +201,14 @@ async def _tunnel(connection: Connection, url: URL, proxy: URL) -> None:
         )
 
 
-def client_context(context: ssl.SSLContext | None) -> ssl.SSLContext:
-    """The TLS context for HTTP/1.1: the one that was given, or the system's."""
-    context = context or ssl.create_default_context()
+def client_context(context: ssl.SSLContext | None, url: URL, proxy: URL | None = None) -> ssl.SSLContext:
+    """The TLS context for HTTP/1.1: the one that was given, or the system's.
+
+    Reading the system's authorities takes time and memory. Where neither URL is https, the context trusts nobody.
+    """
+    if context is None:
+        secure = "https" in {url.scheme, proxy.scheme if proxy else ""}
+        context = ssl.create_default_context() if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.set_alpn_protocols(["http/1.1"])
     return context
 
@@ -223,7 +216,7 @@ def client_context(context: ssl.SSLContext | None) -> ssl.SSLContext:
 # ---------------------------------------------------------------- requests
 
 
-class Request(msgspec.Struct, frozen=True, kw_only=True):
+class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A request, which is encoded as a whole before anything is sent."""
 
     method: str
@@ -232,7 +225,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes | None = None
 
     def encode(self, proxy: URL | None = None) -> bytes:
-        """Its bytes, for the server itself or for a proxy that takes requests for http URLs."""
+        """The bytes of the request, for the server or for a proxy that takes requests for http URLs."""
         through = proxy is not None and self.url.scheme == "http"
         target = self.url.raw_path_qs
         if through:
@@ -267,114 +260,11 @@ def _host(url: URL) -> str:
     return (url.raw_host or "").rstrip(".") if url.scheme == "https" else url.raw_host or ""
 
 
-# ---------------------------------------------------------------- posting
-
-
-class Lost(PollerError):
-    """The connection was lost, or no HTTP came back, after the request may have been sent."""
-
-
-class Posted(msgspec.Struct, frozen=True, kw_only=True):
-    """What came back for a POST. `early` says that the status came before the whole request was written."""
-
-    status: int
-    early: bool
-    retry_after: str | None
-    body: bytes
-
-
-class Poster:
-    """Posts to one URL over at most `limit` connections, which stay open while answers are well formed."""
-
-    def __init__(self, url: URL, route: Route, *, limit: int) -> None:
-        self._url = url
-        self._route = route
-        self._places = asyncio.Semaphore(limit)
-        self._idle: list[tuple[float, Connection]] = []
-
-    def close(self) -> None:
-        """End the connections that are kept."""
-        for _, connection in self._idle:
-            connection.close()
-        self._idle.clear()
-
-    async def post(
-        self, headers: Iterable[tuple[str, str]], body: bytes, *, until: float = math.inf
-    ) -> Posted:
-        """Send one POST once, and return as soon as its status is known and the rest has come or takes too long.
-
-        `until` is the loop's time at which the caller gives up: a status that is known is returned before.
-        Raises `Unreachable` or `Lost`. May be cancelled.
-        """
-        request = Request(method="POST", url=self._url, headers=tuple(headers), body=body)
-        async with self._places:
-            connection = self._take_idle() or await self._connect()
-            reader = AnswerReader(LARGEST_ANSWER)
-            try:
-                connection.send(request.encode(self._route.proxy))
-                early = await _read_status(connection, reader)
-                await _read_rest(connection, reader, until)
-                posted = _posted(reader, early)
-            finally:
-                self._give_back(connection, reader)
-            return posted
-
-    async def _connect(self) -> Connection:
-        try:
-            async with asyncio.timeout(CONNECT_TIMEOUT):
-                return await self._route.connect(self._url)
-        except TimeoutError:
-            raise Unreachable("connecting took too long") from None
-
-    def _take_idle(self) -> Connection | None:
-        while self._idle:
-            since, connection = self._idle.pop()
-            if connection.quiet and not connection.stirs and time.monotonic() - since < KEPT_OPEN:
-                return connection
-            connection.close()
-        return None
-
-    def _give_back(self, connection: Connection, reader: AnswerReader) -> None:
-        if reader.stays_open and connection.quiet and not connection.unsent:
-            self._idle.append((time.monotonic(), connection))
-        else:
-            connection.close()
-
-
-async def _read_status(connection: Connection, reader: AnswerReader) -> bool:
-    """Read until the final status is known; whether it came before the request was written."""
-    while reader.status is None and not reader.full:
-        data = await connection.receive()
-        if not data:
-            raise Lost(loss(connection))
-        reader.feed(data)
-    return connection.unsent > 0
-
-
-async def _read_rest(connection: Connection, reader: AnswerReader, until: float) -> None:
-    """Read a short rest of the answer; only its excerpt and the reuse of the connection depend on it."""
-    left = until - asyncio.get_running_loop().time()
-    with suppress(TimeoutError):
-        async with asyncio.timeout(min(REST_WITHIN, left / 2)):
-            while not reader.ended and not reader.full and (data := await connection.receive()):
-                reader.feed(data)
-
-
-def _posted(reader: AnswerReader, early: bool) -> Posted:
-    status = reader.status
-    received = reader.received()
-    if not status:
-        raise Lost(f"not HTTP: {received.odd[0]}" if received.odd else "not HTTP")
-    return Posted(
-        status=status, early=early, retry_after=received.head.get("retry-after"), body=received.body[:EXCERPT]
-    )
-
-
 # ---------------------------------------------------------------- what went wrong
 
 
 def reason(error: Exception) -> str:
-    """Why there is no connection, in a few words without URL, query or header."""
+    """The reason for a failed connection, in a few words without URL, query or header."""
     match error:
         case AddressRefused():
             return f"{error.address} is not a public address; allow_cidr can permit it"

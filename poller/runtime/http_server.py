@@ -23,7 +23,7 @@ import structlog
 from aiohttp import EMPTY_PAYLOAD, web
 from aiohttp.http_exceptions import BadHttpMethod, LineTooLong
 
-from poller.runtime.addresses import address, household
+from poller.runtime.addresses import address, caller_key
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -35,7 +35,7 @@ LARGEST_HEAD: Final = 32 * 1024
 """Bytes of a request's line and headers: proxies add client certificates, tokens and traces to a sender's own."""
 MOST_HEADERS: Final = 4096
 LINGER = 1.0
-"""Seconds for the rest of what was answered unread: a reset at once would take the answer along."""
+"""Seconds for the rest of a request that was answered early: a reset at once would destroy the answer."""
 REPORT_EVERY = 60.0
 _TOO_LARGE: Final = "a head of more than 32 KiB"
 _TLS: Final = b"\x16"
@@ -61,9 +61,9 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
-    """What a listener's connections may take: seconds for all of one and without a byte, and how many there may be.
+    """Limits of a listener: seconds for a whole connection and for silence, and the number of connections.
 
-    `each` bounds those of one address (of IPv6: /64), None does not; addresses that `exempt` names are not bounded so.
+    `each` limits the connections of one address (IPv6: one /64); None sets no such limit. `exempt` addresses have none.
     """
 
     deadline: float
@@ -76,7 +76,8 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
 class Listener:
     """An HTTP server on one address; `port` tells where it listens once entered.
 
-    At the end a request in flight gets `grace` seconds. `refused` is told what was refused before it was a request.
+    At the end a request in flight gets `grace` seconds. `refused` is called for each connection that is refused before
+    its request is complete.
     """
 
     def __init__(
@@ -115,7 +116,7 @@ class Listener:
         await self.close()
 
     async def close(self) -> None:
-        """Listen no more, cut who has not sent a whole request, and wait until the others are answered."""
+        """Stop listening, cut connections without a whole request, and wait until the others are answered."""
         assert self._listening is not None
         assert self._server is not None
         self._listening.close()
@@ -161,7 +162,7 @@ class _CrowdLog:
 class _Server(web.Server):
     def __init__(self, answer: Handler, bounds: Bounds, refused: Callable[[Refusal], None]) -> None:
         super().__init__(
-            _closing(answer),
+            _close_after(answer),
             access_log=None,
             keepalive_timeout=0,
             max_line_size=LARGEST_HEAD,
@@ -174,7 +175,7 @@ class _Server(web.Server):
         self.crowd_log = _CrowdLog("")
         self._refused = refused
         self._present: dict[_Connection, None] = {}
-        self._households: Counter[str] = Counter()
+        self._per_caller: Counter[str] = Counter()
         self._leaving: set[_Connection] = set()
         self._closed = False
 
@@ -199,9 +200,9 @@ class _Server(web.Server):
             self.crowd_log.note()
 
     def admit(self, newcomer: "_Connection") -> "_Connection | None":
-        """Take a connection in; returns who has to leave for it, which may be itself."""
-        bounds, home = self.bounds, newcomer.household
-        if bounds.each is not None and home is not None and self._households[home] >= bounds.each:
+        """Admit a connection. Returns the connection that has to be closed for it, which may be the new one."""
+        bounds, home = self.bounds, newcomer.caller_key
+        if bounds.each is not None and home is not None and self._per_caller[home] >= bounds.each:
             leaver = self._longest(newcomer, home)
         elif len(self._present) >= bounds.most:
             leaver = self._longest(newcomer, None)
@@ -209,36 +210,36 @@ class _Server(web.Server):
             leaver = None
         self._present[newcomer] = None
         if home is not None:
-            self._households[home] += 1
+            self._per_caller[home] += 1
         return leaver
 
     def _longest(self, newcomer: "_Connection", home: str | None) -> "_Connection":
-        there = (one for one in self._present if home is None or one.household == home)
+        there = (one for one in self._present if home is None or one.caller_key == home)
         return next((one for one in there if not one.whole), newcomer)
 
     def release(self, connection: "_Connection") -> None:
-        """A connection counts no more."""
+        """Stop counting a connection."""
         if connection in self._present:
             del self._present[connection]
-            if (home := connection.household) is not None:
-                self._households[home] -= 1
-                if not self._households[home]:
-                    del self._households[home]
+            if (home := connection.caller_key) is not None:
+                self._per_caller[home] -= 1
+                if not self._per_caller[home]:
+                    del self._per_caller[home]
 
-    def linger(self, connection: "_Connection") -> bool:
+    def may_linger(self, connection: "_Connection") -> bool:
         """Whether a connection that was turned away may still read its answer."""
         if len(self._leaving) >= self.bounds.most:
             return False
         self._leaving.add(connection)
         return True
 
-    def left(self, connection: "_Connection") -> None:
-        """A connection is gone."""
+    def forget(self, connection: "_Connection") -> None:
+        """Forget a connection that is closed."""
         self.release(connection)
         self._leaving.discard(connection)
 
 
-def _closing(answer: Handler) -> Handler:
+def _close_after(answer: Handler) -> Handler:
     async def answer_and_close(request: web.BaseRequest) -> web.StreamResponse:
         response = await answer(request)
         response.force_close()  # what was sent behind a request is no request: nobody would answer it
@@ -248,8 +249,8 @@ def _closing(answer: Handler) -> Handler:
 
 
 class _Connection(web.RequestHandler):
-    household: str | None = None
-    """Its address, as it is counted; None where it is not."""
+    caller_key: str | None = None
+    """The key by which the connection is counted; None if it is not counted by address."""
     _wire: asyncio.Transport
     _timer: asyncio.TimerHandle | None = None
     _payload: Any = None
@@ -266,7 +267,7 @@ class _Connection(web.RequestHandler):
 
     @property
     def whole(self) -> bool:
-        """Whether its request came to its end."""
+        """Whether the request is complete."""
         return self._payload is not None and bool(self._payload.is_eof())
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -274,7 +275,7 @@ class _Connection(web.RequestHandler):
         peer, bounds = transport.get_extra_info("peername"), self._server.bounds
         self._peer = str(peer[0]) if isinstance(peer, tuple) and peer else None
         if not bounds.exempt(self._peer):
-            self.household = household(address(self._peer))
+            self.caller_key = caller_key(address(self._peer))
         self._heard = self._loop.time()
         self._end = self._heard + bounds.deadline
         leaver = self._server.admit(self)
@@ -285,7 +286,7 @@ class _Connection(web.RequestHandler):
             self._look()
 
     def turn_away(self, status: int, reason: str, *, crowded: bool = False) -> None:
-        """Answer without a request, and hear no more."""
+        """Answer although no request is complete, and ignore further bytes."""
         server, self._away = self._server, True
         server.release(self)
         if self._timer is not None:
@@ -293,18 +294,18 @@ class _Connection(web.RequestHandler):
         if self._payload is None:  # else whoever reads the body reports that it was cut
             server.refuse(Refusal(reason=reason, peer=self._peer, crowded=crowded))
         self._wire.write(_TURNED_AWAY[status])
-        if server.linger(self):
+        if server.may_linger(self):
             self._wire.write_eof()
             self._timer = self._loop.call_later(LINGER, self.abort)
         else:
             self._wire.close()
 
     def abort(self) -> None:
-        """End it now."""
+        """Close the connection at once."""
         self._wire.abort()
 
     def _look(self) -> None:
-        """Cut it at its deadline, or when it was silent for long in the midst of its request."""
+        """Cut the connection at its deadline, or after a long silence within its request."""
         now, whole = self._loop.time(), self.whole
         until = self._end if whole else min(self._end, self._heard + self._server.bounds.idle)
         if now < until:
@@ -341,7 +342,7 @@ class _Connection(web.RequestHandler):
         if self._manager is not None:
             if self._payload is None and self._first and not self._away:
                 self._refuse("ended before its head did")
-            self._server.left(self)
+            self._server.forget(self)
         super().connection_lost(exc)
 
     def handle_error(
@@ -351,7 +352,7 @@ class _Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer without a word; the library would log what strangers sent as if it were our mistake."""
+        """Answer without logging. The library would log a stranger's bad request as an error of ours."""
         if status == 500:
             log.error("answer_failed", error=type(exc).__name__, exc_info=exc)
         elif status == 400:

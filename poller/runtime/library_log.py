@@ -25,7 +25,7 @@ class _Rate:
     def __init__(self) -> None:
         self._kinds: dict[tuple[str, str], tuple[float, int]] = {}
 
-    def left_out(self, kind: tuple[str, str], now: float) -> int | None:
+    def count_left_out(self, kind: tuple[str, str], now: float) -> int | None:
         """How many of a kind were left out before this one; None where this one is left out too."""
         if len(self._kinds) >= MOST_KINDS and kind not in self._kinds:
             self._kinds.clear()
@@ -51,7 +51,7 @@ class _ToOurLog(logging.Handler):
         if getattr(self._reporting, "now", False):  # the log itself failed
             return
         error = type(raised).__name__ if raised is not None else "none"
-        left_out = self._rate.left_out((name, error), time.monotonic())
+        left_out = self._rate.count_left_out((name, error), time.monotonic())
         if left_out is None:
             return
         more: dict[str, Any] = {"left_out": left_out} if left_out else {}

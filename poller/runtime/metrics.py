@@ -23,36 +23,36 @@ class Metrics:
             "build_info", "Always 1; the labels say which version runs.", "version", "python"
         )
         self.build_info.labels(__version__, platform.python_version()).set(1)
-        self.ready = gauge("ready", "1 while /readyz has no reason, else 0.")
+        self.ready = gauge("ready", "1 while /readyz gives no reason, else 0.")
         self.sink_ready = gauge(
-            "sink_ready", "1 while /readyz has no reason that is about the sink, else 0.", "sink"
+            "sink_ready", "1 while /readyz gives no reason about the sink, else 0.", "sink"
         )
-        self.polls = counter("polls", "Polls by what they came to.", "account", "source", "outcome")
+        self.polls = counter("polls", "Polls, by outcome.", "account", "source", "outcome")
         self.callbacks = counter(
-            "callbacks", "What was pushed to us, by what became of it.", "source", "outcome"
+            "callbacks", "Notifications that were pushed to a source, by outcome.", "source", "outcome"
         )
         self.events = counter("events", "New events, by kind.", "kind")
-        self.known_events = counter("known_events", "Events whose id was seen before.", "kind")
+        self.known_events = counter("known_events", "Events whose id was known already, by kind.", "kind")
         self.last_event = gauge(
             "last_event_timestamp_seconds",
-            "When the newest event of a source came, as a Unix time.",
+            "Unix time at which the newest event of a source arrived.",
             "source",
         )
         self.picture_lag = histogram(
             "picture_lag_seconds",
-            "From the moment of a picture to its arrival here, the slowest of each answer.",
+            "Seconds from the moment of a picture to its arrival, for the slowest picture of each answer.",
             (0.5, 1, 2, 5, 10, 15, 20, 30, 60, 300, 3600),
             "account",
         )
         self.poll_seconds = histogram(
             "poll_seconds",
-            "From a poll's request to the end of its answer.",
+            "Seconds from a poll's request to the end of its answer.",
             POLL_BUCKETS,
             "account",
             "source",
         )
         self.delivery_seconds = histogram(
-            "delivery_seconds", "What one attempt to deliver a batch takes.", POLL_BUCKETS, "sink"
+            "delivery_seconds", "Seconds that one attempt to deliver a batch took.", POLL_BUCKETS, "sink"
         )
         self.deliveries = counter(
             "deliveries",
@@ -60,34 +60,46 @@ class Metrics:
             "sink",
             "outcome",
         )
-        self.quarantined = counter("quarantined", "Bytes that could not be read, by the piece.")
+        self.quarantined = counter(
+            "quarantined", "Rejects: messages, rows or whole answers that could not be read."
+        )
         self.expired = counter(
-            "expired", "What was forgotten for its age without anybody having had it.", "what"
+            "expired",
+            "Dead letters and rejects that were deleted because of their age; no sink ever got them.",
+            "what",
         )
         for what in ("dead_letter", "quarantine"):
             self.expired.labels(what)
-        self.backlog = gauge("backlog_events", "Events owed to a sink.", "sink")
-        self.oldest = gauge("oldest_undelivered_seconds", "Age of the oldest event owed to a sink.", "sink")
-        self.dead_letters = gauge("dead_letters", "Deliveries that were given up.", "sink")
+        self.gap_pictures = counter("gap_pictures", "Pictures that never came, by the audit.", "account")
+        self.backlog = gauge("backlog_events", "Pending events of a sink.", "sink")
+        self.oldest = gauge(
+            "oldest_undelivered_seconds", "Age of the oldest pending event of a sink.", "sink"
+        )
+        self.dead_letters = gauge("dead_letters", "Dead letters of a sink that are in the spool.", "sink")
+        self.replay_left = gauge(
+            "replay_events", "Events of running and paused replays that a sink has yet to get.", "sink"
+        )
         self.sink_paused = gauge(
             "sink_paused", "1 while a sink is paused (by itself or the operator) or disabled.", "sink"
         )
-        self.spool_bytes = gauge("spool_bytes", "Bytes the spool holds.")
+        self.spool_bytes = gauge("spool_bytes", "Size of the spool in bytes.")
         self.spool_files_aside = gauge("spool_files_aside", "Damaged spool files that were moved aside.")
-        self.journal_bytes = gauge("journal_bytes", "Bytes of pages not yet in the spool.")
+        self.journal_bytes = gauge("journal_bytes", "Bytes of journal pages that are not in the spool yet.")
         self.log_lines_dropped = counter("log_lines_dropped", "Log lines that could not be written.")
         self.backfilled = counter(
             "backfilled_pictures", "Pictures that never came, and were found in the bucket.", "account"
         )
-        self.clock_skew = gauge("clock_skew_seconds", "The platform's clock minus ours.", "account")
+        self.clock_skew = gauge(
+            "clock_skew_seconds", "Seconds by which the platform's clock is ahead of ours.", "account"
+        )
 
     def declare_source(self, account: str, source: str) -> None:
-        """Let every outcome of a source be seen as 0 from the start."""
+        """Show every outcome of a source as 0 from the start."""
         for outcome in PollOutcome:
             self.polls.labels(account, source, outcome.value)
 
     def declare_pushed_source(self, source: str) -> None:
-        """Let every outcome of a pushed source be seen as 0 from the start."""
+        """Show every outcome of a pushed source as 0 from the start."""
         for outcome in PushOutcome:
             self.callbacks.labels(source, outcome.value)
 
@@ -96,7 +108,7 @@ class Metrics:
         self.backfilled.labels(account)
 
     def declare_sink(self, sink: str) -> None:
-        """Let every outcome of a sink be seen as 0 from the start."""
+        """Show every outcome of a sink as 0 from the start."""
         for outcome in DELIVERY_OUTCOMES:
             self.deliveries.labels(sink, outcome)
         self.sink_paused.labels(sink).set(0)
@@ -106,9 +118,24 @@ class Metrics:
         counter = self.log_lines_dropped
         counter.inc(max(0, total - counter._value.get()))
 
+    def polled(self) -> dict[str, float]:
+        """How many polls each source has sent since the start of the process."""
+        return _summed(self.polls, "source")
+
+    def delivered(self) -> dict[str, float]:
+        """How many events each sink has taken since the start of the process."""
+        return _summed(self.deliveries, "sink", outcome="done")
+
     def forget_sink(self, sink: str) -> None:
         """Remove the gauges of a sink that is not configured any more. Its counters stay."""
-        for gauge in (self.backlog, self.oldest, self.dead_letters, self.sink_paused, self.sink_ready):
+        for gauge in (
+            self.backlog,
+            self.oldest,
+            self.dead_letters,
+            self.replay_left,
+            self.sink_paused,
+            self.sink_ready,
+        ):
             if (sink,) in gauge._metrics:
                 gauge.remove(sink)
 
@@ -120,3 +147,13 @@ class Metrics:
 
     def _gauge(self, name: str, says: str, *labels: str) -> Gauge:
         return Gauge(f"poller_{name}", says, labels, registry=self.registry)
+
+
+def _summed(counter: Counter, by: str, **having: str) -> dict[str, float]:
+    """The sums of a counter by one label, over the samples that have these labels."""
+    found: dict[str, float] = {}
+    for metric in counter.collect():
+        for sample in metric.samples:
+            if sample.name.endswith("_total") and having.items() <= sample.labels.items():
+                found[sample.labels[by]] = found.get(sample.labels[by], 0.0) + sample.value
+    return found

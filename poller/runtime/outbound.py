@@ -21,7 +21,7 @@ from urllib.parse import unquote
 from poller import __version__
 from poller.core.errors import LONGEST_WAIT, PollerError
 from poller.runtime.addresses import Network
-from poller.runtime.http_answer import read_date
+from poller.runtime.http_head import read_date
 from poller.runtime.resolver import AddrInfo
 
 USER_AGENT = f"poller/{__version__}"

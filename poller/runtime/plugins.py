@@ -1,8 +1,11 @@
 """Finds adapters by their entry points, and imports none but the one that is asked for."""
 
+import os
 import re
+import sys
 from collections.abc import Iterable, Mapping
-from importlib.metadata import EntryPoint, entry_points
+from functools import lru_cache
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import Final, Literal
 
 from poller.core.errors import PollerError
@@ -33,7 +36,7 @@ class BrokenPlugin(PollerError):
 
 def types(group: Group) -> list[str]:
     """The types installed in a group, sorted; imports nothing."""
-    return sorted({point.name for point in entry_points(group=group)})
+    return sorted({point.name for point in _entry_points(group)})
 
 
 def adapter(group: Group, type: str) -> type:
@@ -81,13 +84,31 @@ _IMPORT_ERRORS: Final = (
 
 
 def _entry_point(group: Group, type: str) -> EntryPoint:
-    points = list(entry_points(group=group, name=type))
+    points = list(_entry_points(group).select(name=type))
     if not points:
         raise UnknownType(f"there is no {type} in {group}")
     if len({point.value for point in points}) > 1:
         owners = ", ".join(sorted({point.dist.name for point in points if point.dist is not None}))
         raise BrokenPlugin(f"several distributions offer a {type}: {owners}; uninstall all but one")
     return points[0]
+
+
+def _entry_points(group: Group) -> EntryPoints:
+    return _read_entry_points(group, tuple((folder, _changed(folder)) for folder in sys.path))
+
+
+@lru_cache(maxsize=3)
+def _read_entry_points(group: Group, folders: tuple[tuple[str, int], ...]) -> EntryPoints:
+    """Read the metadata of all distributions, which takes milliseconds, once until a folder changes."""
+    return entry_points(group=group)
+
+
+def _changed(folder: str) -> int:
+    """When something was last installed there; 0 if it is no folder."""
+    try:
+        return os.stat(folder or os.curdir).st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _hint(point: EntryPoint, error: BaseException) -> str:

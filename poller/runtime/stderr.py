@@ -156,6 +156,6 @@ def install() -> None:
     atexit.register(stderr.drain, END_WITHIN)
 
 
-def dropped() -> int:
+def dropped_lines() -> int:
     """How many lines this process's standard error has lost."""
     return sys.stderr.dropped if isinstance(sys.stderr, Stderr) else 0

@@ -1,6 +1,6 @@
 """The platform in a box: queue, pictures and live streams, independent of the client's code."""
 
-from poller.sandbox.callbacks.notified import Notified, notified
+from poller.sandbox.callbacks.notified import Notified, read_notified
 from poller.sandbox.faults import (
     API_FAULTS,
     CALLBACK_FAULTS,
@@ -9,7 +9,7 @@ from poller.sandbox.faults import (
     UPLOAD_FAULTS,
     Fault,
 )
-from poller.sandbox.options import Answers, BadOption, Customer, Naming, Options, era, formed
+from poller.sandbox.options import Answers, BadOption, Customer, Naming, Options, change_form, era
 from poller.sandbox.oracle import Oracle, Removed
 from poller.sandbox.query.poison import POISONS
 from poller.sandbox.query.synthetic import Load
@@ -33,9 +33,9 @@ __all__ = [
     "Oracle",
     "Removed",
     "Sandbox",
+    "change_form",
     "era",
-    "formed",
     "main",
-    "notified",
+    "read_notified",
     "serve",
 ]

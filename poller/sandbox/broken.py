@@ -23,7 +23,7 @@ CHUNK = 64 * 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Response:
-    """What would be said if nothing went wrong. `framing` is how the body's end is told."""
+    """The answer as it is meant, before any fault. `framing` is how the end of the body is marked."""
 
     body: bytes
     headers: Mapping[str, str]
@@ -49,7 +49,7 @@ async def send(request: web.BaseRequest, answer: Response) -> web.StreamResponse
     if answer.framing == "length" or request.method == "HEAD":
         return web.Response(body=answer.body, status=answer.status, headers=answer.headers)
     if answer.framing == "chunked":
-        return await _by_hand(request, _head(answer), _chunked(answer.body) + b"0\r\n\r\n")
+        return await _by_hand(request, _head(answer), _as_chunks(answer.body) + b"0\r\n\r\n")
     return await _by_hand(request, _head(answer), answer.body)
 
 
@@ -72,7 +72,7 @@ async def send_broken(
 
 
 def _instead(answer: Response, fault: Fault, location: str) -> Response:
-    """The whole answer that is sent: another one, if the fault is of that kind."""
+    """The answer to send: the meant one, or the one with which the fault replaces it."""
     date = {name: value for name, value in answer.headers.items() if name == "Date"}
     html = {**date, "Content-Type": "text/html"}
     match fault.name:
@@ -96,18 +96,18 @@ def _instead(answer: Response, fault: Fault, location: str) -> Response:
 async def _cut(
     request: web.BaseRequest, answer: Response, fault: Fault, rng: random.Random
 ) -> web.StreamResponse:
-    """Head and a part of the body, then an orderly end of the connection."""
+    """Sends the head and a part of the body, then closes the connection in good order."""
     length = len(answer.body)
     offset = fault.offset if fault.offset is not None else rng.randrange(length) if length else 0
     part = answer.body[:offset]
     if fault.name == "cut_chunked":
-        return await _by_hand(request, _head(replace(answer, framing="chunked")), _chunked(part))
+        return await _by_hand(request, _head(replace(answer, framing="chunked")), _as_chunks(part))
     framing = "close" if fault.name == "cut_close" else "length"
     return await _by_hand(request, _head(replace(answer, framing=framing)), part)
 
 
 async def _give_up(request: web.BaseRequest, answer: Response, fault: Fault) -> web.StreamResponse:
-    """No body at all, and perhaps no head."""
+    """Ends the connection without a body, and for some faults without a head."""
     if fault.name == "hang":
         await asyncio.Event().wait()  # ends when the client goes or the sandbox closes
     if fault.name == "close":
@@ -120,7 +120,7 @@ async def _give_up(request: web.BaseRequest, answer: Response, fault: Fault) -> 
 
 
 async def _drip(request: web.BaseRequest, answer: Response, seconds: float) -> web.StreamResponse:
-    """The whole answer, byte by byte."""
+    """Sends the whole answer byte by byte, with pauses."""
     response = web.StreamResponse(status=answer.status, headers=answer.headers)
     response.content_length = len(answer.body)
     await response.prepare(request)
@@ -131,7 +131,7 @@ async def _drip(request: web.BaseRequest, answer: Response, seconds: float) -> w
 
 
 async def _endless(request: web.BaseRequest, answer: Response, size: int) -> web.StreamResponse:
-    """The answer's beginning and then blanks, as fast as the client reads."""
+    """Sends the beginning of the answer, then blanks as fast as the client reads."""
     response = web.StreamResponse(status=answer.status, headers=answer.headers)
     await response.prepare(request)
     await response.write(answer.body[:1])
@@ -141,7 +141,7 @@ async def _endless(request: web.BaseRequest, answer: Response, size: int) -> web
 
 
 async def _by_hand(request: web.BaseRequest, head: bytes, body: bytes) -> web.StreamResponse:
-    """Writes these bytes and ends the connection in an orderly way."""
+    """Writes these bytes and closes the connection in good order."""
     if request.transport is not None:
         request.transport.write(head + body)
         request.transport.close()
@@ -149,7 +149,7 @@ async def _by_hand(request: web.BaseRequest, head: bytes, body: bytes) -> web.St
 
 
 def reset(request: web.BaseRequest) -> None:
-    """Ends the connection by RST, throwing away what is not sent yet."""
+    """Ends the connection by RST. Bytes that are not sent yet are lost."""
     if request.transport is None:
         return
     sock = request.transport.get_extra_info("socket")
@@ -166,7 +166,7 @@ def _head(answer: Response) -> bytes:
     return "\r\n".join([*lines, "Connection: close", "", ""]).encode("latin-1")
 
 
-def _chunked(body: bytes, size: int = 1000) -> bytes:
+def _as_chunks(body: bytes, size: int = 1000) -> bytes:
     pieces = (body[start : start + size] for start in range(0, len(body), size))
     return b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces)
 
@@ -177,7 +177,7 @@ def _bomb(answer: Response, size: int) -> Response:
 
 @lru_cache(maxsize=2)
 def bomb(size: int) -> bytes:
-    """A gzip stream, a small part of what it unpacks to."""
+    """A small gzip stream that decompresses to a very large body."""
     packer = zlib.compressobj(1, zlib.DEFLATED, 31)
     block = b" " * (1 << 20)
     packed = [packer.compress(block[: min(len(block), size - at)]) for at in range(0, size, len(block))]

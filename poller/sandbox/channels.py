@@ -9,7 +9,7 @@ from poller.sandbox.database import Database
 
 
 class Status(IntEnum):
-    """As Live_Channel_GetStatus says it."""
+    """The status of a channel, in the words of Live_Channel_GetStatus."""
 
     INTERRUPTED = 0
     LIVE = 1
@@ -23,11 +23,11 @@ class Channels:
         self._database = database
 
     def resume(self) -> None:
-        """After a restart nothing is live."""
+        """Marks all channels as not live, after a restart."""
         self._database.execute("UPDATE channel SET ended_at = ? WHERE ended_at IS NULL", (time.time(),))
 
     def begin(self, app_id: int, stream_id: str) -> None:
-        """A push was let in."""
+        """Marks a channel as live: a push was accepted."""
         self._database.execute(
             "INSERT INTO channel (app_id, stream_id, pushed_at) VALUES (?, ?, ?)"
             " ON CONFLICT DO UPDATE SET pushed_at = excluded.pushed_at, ended_at = NULL",
@@ -35,14 +35,14 @@ class Channels:
         )
 
     def end(self, app_id: int, stream_id: str) -> None:
-        """The push is over."""
+        """Marks a channel as interrupted: its push has ended."""
         self._database.execute(
             "UPDATE channel SET ended_at = ? WHERE app_id = ? AND stream_id = ?",
             (time.time(), app_id, stream_id),
         )
 
     def disable(self, app_id: int, stream_id: str, *, disabled: bool = True) -> None:
-        """Whether pushes are refused from now on."""
+        """Sets whether pushes of a channel are refused from now on."""
         self._database.execute(
             "INSERT INTO channel (app_id, stream_id, ended_at, disabled) VALUES (?, ?, 0, ?)"
             " ON CONFLICT DO UPDATE SET disabled = excluded.disabled",
@@ -50,7 +50,7 @@ class Channels:
         )
 
     def status(self, app_id: int, stream_id: str) -> Status | None:
-        """None: it was never pushed."""
+        """The status of a channel; None if it was never pushed."""
         row = self._database.execute(
             "SELECT pushed_at, ended_at, disabled FROM channel WHERE app_id = ? AND stream_id = ?",
             (app_id, stream_id),

@@ -14,7 +14,7 @@ from email.utils import parsedate_to_datetime
 _RANGE = re.compile(r"bytes=[ \t]*([0-9]*)-([0-9]*)[ \t]*", re.IGNORECASE | re.ASCII)
 _TAG = re.compile(r'(W/)?("[^"]*")')
 _LARGE = 10**18
-"""What a longer number counts as: no file is so large."""
+"""The value of any longer number: no file is so large."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,11 +27,11 @@ class Served:
 
 
 class NoSuchPart(Exception):
-    """The thing has none of the bytes asked for."""
+    """None of the requested bytes exist."""
 
 
 def holds(headers: Mapping[str, str], served: Served | None) -> bool:
-    """Whether the request may be done at all; None: nothing is there. The first of two steps (13.2.2)."""
+    """Whether the preconditions of a request hold. `served` is None if nothing is there. Step one of two (13.2.2)."""
     if "If-Match" in headers:
         return _names(headers["If-Match"], served, weakly=False)
     if "If-Unmodified-Since" in headers and served is not None:
@@ -41,7 +41,7 @@ def holds(headers: Mapping[str, str], served: Served | None) -> bool:
 
 
 def is_known(headers: Mapping[str, str], served: Served | None) -> bool:
-    """Whether the client has it already: 304 to a reader, a refusal to a writer. The second step."""
+    """Whether the client has this version already: a reader then gets 304, a writer a refusal. Step two."""
     if "If-None-Match" in headers:
         return _names(headers["If-None-Match"], served, weakly=True)
     since = _epoch(headers.get("If-Modified-Since", ""))

@@ -154,11 +154,11 @@ class Faults:
         return replace(self._known[name], **params)
 
     def order(self, name: str, times: int = 1, **params: Any) -> None:
-        """The next `times` turns go wrong in this way, after those ordered earlier."""
+        """Orders a fault for the next `times` turns, after the faults ordered earlier."""
         self._next.extend([self.named(name, **params)] * times)
 
     def clear(self) -> None:
-        """Nothing goes wrong any more."""
+        """Removes all faults and probabilities."""
         self._next.clear()
         self.rates = {}
 
@@ -167,7 +167,7 @@ class Faults:
         return len(self._next)
 
     def draw(self) -> Fault | None:
-        """What goes wrong this time, counted."""
+        """The fault of this turn, if any; counts it."""
         if not self._next and not self.rates:
             return None
         fault = self._next.popleft() if self._next else self._roll()

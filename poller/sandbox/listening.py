@@ -30,11 +30,11 @@ REST_WITHIN: Final = 5.0
 
 
 @contextlib.asynccontextmanager
-async def listening(address: str, answer: Answering) -> AsyncIterator[str]:
+async def serve_http(address: str, answer: Answering) -> AsyncIterator[str]:
     """Yields the base URL; on leaving, requests in flight are broken off."""
 
     async def answered(request: web.BaseRequest) -> web.StreamResponse:
-        return await _answered(request, answer)
+        return await _answer(request, answer)
 
     # Without handler_cancellation a fault that hangs would outlive its client. Bodies are taken as they come: what
     # their Content-Encoding says is for whoever reads them.
@@ -57,8 +57,8 @@ async def listening(address: str, answer: Answering) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-async def _answered(request: web.BaseRequest, answer: Answering) -> web.StreamResponse:
-    """Answers, and leaves nothing of the request in the connection that would be read as the next one."""
+async def _answer(request: web.BaseRequest, answer: Answering) -> web.StreamResponse:
+    """Answers a request. Unread bytes of its body are drained, so that they are not read as the next request."""
     try:
         response = await answer(request)
     except web.RequestPayloadError:  # a body that breaks HTTP: where the next request begins is unknown
@@ -73,13 +73,13 @@ async def _answered(request: web.BaseRequest, answer: Answering) -> web.StreamRe
         response.force_close()
     await response.prepare(request)
     await response.write_eof()
-    if response.keep_alive and not await _drained(request):
+    if response.keep_alive and not await _drain(request):
         response.force_close()
     return response
 
 
-async def _drained(request: web.BaseRequest) -> bool:
-    """Reads the rest of the body and forgets it; whether all of it came."""
+async def _drain(request: web.BaseRequest) -> bool:
+    """Reads and drops the rest of the body. Returns whether all of it came."""
     try:
         async with asyncio.timeout(REST_WITHIN):
             async for _ in request.content.iter_any():

@@ -17,7 +17,7 @@ from poller.sandbox.media.recorder import Recorder
 from poller.sandbox.media.recordings import Recordings
 from poller.sandbox.media.tags import VIDEO
 from poller.sandbox.options import Customer
-from poller.sandbox.rtmp.publish_handler import PublishRequest, Refused
+from poller.sandbox.rtmp.publish_handler import PublishRefused, PublishRequest
 from poller.sandbox.wakeup import Wakeup
 
 TAKEN_OVER_AFTER = 1.0
@@ -38,7 +38,7 @@ class LivePush:
     def __init__(
         self,
         customer: Customer,
-        wish: PublishRequest,
+        request: PublishRequest,
         *,
         recorder: Recorder,
         latest: Latest,
@@ -46,8 +46,8 @@ class LivePush:
         ended: Callable[[LivePush, str], None],
     ) -> None:
         self.customer = customer
-        self.wish = wish
-        self.stream_id = wish.stream
+        self.request = request
+        self.stream_id = request.stream
         self.push = int(time.time())
         self.sequence = str(10**17 + secrets.randbelow(9 * 10**17))
         self.latest = latest
@@ -60,12 +60,12 @@ class LivePush:
         self._over = False
 
     @property
-    def lasted(self) -> float:
+    def duration(self) -> float:
         """Seconds since it began."""
         return time.monotonic() - self._began
 
     def tag(self, kind: int, timestamp: int, body: bytes) -> None:
-        """See `stage.Push`."""
+        """See `publish_handler.Push`."""
         if self._over:
             return
         self._recorder.tag(kind, timestamp, body)
@@ -73,7 +73,7 @@ class LivePush:
             self.latest.add(timestamp, body)
 
     def end(self, why: str) -> None:
-        """See `stage.Push`. A second time it does nothing: its connection ends after a push that gave way."""
+        """See `publish_handler.Push`. A second time it does nothing: its connection ends after a push that gave way."""
         if self._over:
             return
         self._over = True
@@ -90,7 +90,7 @@ class LivePush:
 
 
 class Live:
-    """All pushes; the ingest's stage."""
+    """All pushes of the moment; the publish handler of the RTMP server."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class Live:
         began: Callable[[LivePush], None],
         ended: Callable[[LivePush, str], None],
     ) -> None:
-        """`began` and `ended` are told of every push; the latter also why."""
+        """`began` and `ended` are called for every push, `ended` with the reason."""
         self._customers = {str(one.biz_id): one for one in customers}
         self._first = customers[0]
         self._channels = channels
@@ -118,7 +118,7 @@ class Live:
 
     @property
     def pushes(self) -> list[LivePush]:
-        """In the order in which they began."""
+        """The live pushes, in the order in which they began."""
         return list(self._pushes.values())
 
     def find(self, app_id: int, stream_id: str) -> LivePush | None:
@@ -130,26 +130,26 @@ class Live:
         if push is not None:
             push.close()
 
-    def publish(self, wish: PublishRequest, close: Callable[[], None]) -> LivePush:
-        """See `stage.PublishHandler`."""
-        customer = self._owner(wish)
+    def publish(self, request: PublishRequest, close: Callable[[], None]) -> LivePush:
+        """See `PublishHandler`."""
+        customer = self._owner(request)
         try:
-            self._check(customer, wish)
-            self._clear(customer, wish)
-            self._channels.begin(customer.app_id, wish.stream)
+            self._check(customer, request)
+            self._clear(customer, request)
+            self._channels.begin(customer.app_id, request.stream)
         except sqlite3.OperationalError as error:
             log.error("push refused: %s", error)
-            raise Refused("the platform is out of order") from None
+            raise PublishRefused("the platform is out of order") from None
         push = LivePush(
             customer,
-            wish,
-            recorder=Recorder(self._recordings, customer, wish.stream, limit=self._segment),
+            request,
+            recorder=Recorder(self._recordings, customer, request.stream, limit=self._segment),
             latest=Latest(whole=self._exact),
             close=close,
             ended=self._end,
         )
-        self._pushes[customer.app_id, wish.stream] = push
-        log.info("push began: %s of %d from %s", wish.stream, customer.app_id, wish.peer)
+        self._pushes[customer.app_id, request.stream] = push
+        log.info("push began: %s of %d from %s", request.stream, customer.app_id, request.peer)
         self._began(push)
         self._wakeup.ring()
         return push
@@ -165,37 +165,37 @@ class Live:
         self._ended(push, why)
         self._wakeup.ring()
 
-    def _owner(self, wish: PublishRequest) -> Customer:
-        named = wish.query.get("bizid") or wish.host.partition(".")[0]
+    def _owner(self, request: PublishRequest) -> Customer:
+        named = request.query.get("bizid") or request.host.partition(".")[0]
         return self._customers.get(named, self._first)
 
-    def _check(self, customer: Customer, wish: PublishRequest) -> None:
-        if not STREAM_ID.fullmatch(wish.stream):
-            raise Refused("a stream id has 1 to 128 letters, digits and _ - @ #")
+    def _check(self, customer: Customer, request: PublishRequest) -> None:
+        if not STREAM_ID.fullmatch(request.stream):
+            raise PublishRefused("a stream id has 1 to 128 letters, digits and _ - @ #")
         if customer.push_key is not None:
-            check_secret(customer.push_key, wish.stream, wish.query, time.time())
-        if self._channels.status(customer.app_id, wish.stream) is Status.DISABLED:
-            raise Refused("this stream is disabled")
+            check_secret(customer.push_key, request.stream, request.query, time.time())
+        if self._channels.status(customer.app_id, request.stream) is Status.DISABLED:
+            raise PublishRefused("this stream is disabled")
 
-    def _clear(self, customer: Customer, wish: PublishRequest) -> None:
-        """Makes room for the push: an earlier one of the same pusher that fell silent ends first, in every respect."""
-        live = self.find(customer.app_id, wish.stream)
+    def _clear(self, customer: Customer, request: PublishRequest) -> None:
+        """Ends an earlier, silent push of the same pusher completely, so that the new push can begin."""
+        live = self.find(customer.app_id, request.stream)
         if live is None:
             return
-        same = customer.push_key is not None or live.wish.address == wish.address
-        if not same or live.wish.quiet() < TAKEN_OVER_AFTER:
-            raise Refused("this stream is live already")
+        same = customer.push_key is not None or live.request.address == request.address
+        if not same or live.request.quiet() < TAKEN_OVER_AFTER:
+            raise PublishRefused("this stream is live already")
         live.end("replaced")
         live.close()
 
 
 def check_secret(key: str, stream_id: str, query: Mapping[str, str], now: float) -> None:
-    """Raises Refused where `txSecret` is wrong or `txTime` (hex epoch) is missing or has passed."""
+    """Raises PublishRefused where `txSecret` is wrong or `txTime` (hex epoch) is missing or has passed."""
     until, secret = query.get("txTime", ""), query.get("txSecret", "")
     if not re.fullmatch(r"[0-9A-Fa-f]{1,12}", until):
-        raise Refused("txTime is no time")
+        raise PublishRefused("txTime is no time")
     right = md5(f"{key}{stream_id}{until}".encode(), usedforsecurity=False).hexdigest()
     if not hmac.compare_digest(right.encode(), secret.encode("utf-8", "replace")):
-        raise Refused("txSecret is wrong")
+        raise PublishRefused("txSecret is wrong")
     if int(until, 16) < now:
-        raise Refused("txTime has passed")
+        raise PublishRefused("txTime has passed")

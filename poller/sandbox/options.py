@@ -254,6 +254,13 @@ def check_pace(pace: object) -> float:
     return pace
 
 
+def check_interval(interval: object) -> float:
+    """The number, if pictures can be so many whole seconds apart."""
+    if not isinstance(interval, int) or isinstance(interval, bool) or not 1 <= interval <= 3600:
+        raise BadOption(f"interval: {interval!r} is no whole number of seconds from 1 to 3600")
+    return float(interval)
+
+
 def check_offset(offset: object) -> float:
     """The number, if a clock can be ahead by so many seconds and still show a date."""
     if not isinstance(offset, int | float) or not abs(offset) <= LARGEST_OFFSET:
@@ -282,7 +289,7 @@ def era(year: Year) -> tuple[Answers, Naming]:
     raise BadOption(f"era: {year!r} is none of 2016, 2017, 2018, today")
 
 
-def formed(answers: Answers, changes: Iterable[tuple[str, str]]) -> Answers:
+def change_form(answers: Answers, changes: Iterable[tuple[str, str]]) -> Answers:
     """The form with some of its fields set from text. Raises BadOption."""
     found: dict[str, Any] = {}
     known = {item.name: getattr(answers, item.name) for item in fields(Answers)}

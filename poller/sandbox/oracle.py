@@ -41,7 +41,7 @@ _decode = msgspec.json.Decoder(Removed).decode
 
 
 class RemovedLog:
-    """Appends to the log; a line written is safe from the death of any process, not from a power cut."""
+    """Appends to the log. A written line survives the death of any process, but not a power cut."""
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / LOG
@@ -50,7 +50,7 @@ class RemovedLog:
 
     def __enter__(self) -> Self:
         self._open()
-        self._mend()
+        self._repair()
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -66,7 +66,7 @@ class RemovedLog:
             left = left[os.write(self._fd, left) :]
 
     def forget(self, before: float) -> None:
-        """Once the first line is older than that (epoch), the log is moved aside, over what was moved before."""
+        """Moves the log aside if its first line is older than that epoch. The log moved before is overwritten."""
         with self.path.open("rb") as file:
             first = file.readline()
         if first.endswith(b"\n") and msgspec.json.decode(first, type=_Line).at < before:
@@ -77,8 +77,8 @@ class RemovedLog:
     def _open(self) -> None:
         self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
 
-    def _mend(self) -> None:
-        """Cuts off a last line that a kill left without its end; its message is still in the queue."""
+    def _repair(self) -> None:
+        """Cuts off a last line that a kill left incomplete. The message of that line is still in the queue."""
         end = os.fstat(self._fd).st_size
         tail = os.pread(self._fd, _LONGEST, max(0, end - _LONGEST))
         os.ftruncate(self._fd, end - len(tail) + tail.rfind(b"\n") + 1)

@@ -49,7 +49,7 @@ class Pushers:
         self._starting.add(name)
         try:
             self._started += 1
-            path = await asyncio.to_thread(self._checked, file, self._started)
+            path = await asyncio.to_thread(self._check_file, file, self._started)
             if name in self._processes:  # was dropped, and may not have noticed yet
                 _kill(self._processes.pop(name))
             await self._push(name, path, push_url(self._url, stream_id, customer))
@@ -57,14 +57,14 @@ class Pushers:
             self._starting.discard(name)
 
     async def stop(self, stream_id: str, customer: Customer) -> None:
-        """An orderly end of such a push; returns once it is no longer live."""
+        """Ends such a push in good order. Returns when it is no longer live."""
         name = (customer.app_id, stream_id)
         push = self._pushes.get(name)
         await _end(self._take(stream_id, customer))
         await self._wakeup.until(lambda: push is None or self._live.find(*name) is not push)
 
     def unplug(self, stream_id: str, customer: Customer) -> None:
-        """The pusher dies without a word."""
+        """Kills the pusher, so that its push ends without notice."""
         _kill(self._take(stream_id, customer))
 
     async def stop_all(self) -> None:
@@ -73,7 +73,7 @@ class Pushers:
         self._pushes.clear()
         await asyncio.gather(*map(_end, processes))
 
-    def _checked(self, file: Path | None, number: int) -> Path:
+    def _check_file(self, file: Path | None, number: int) -> Path:
         path = file or self._source(number)
         check(path)
         return path
@@ -88,7 +88,7 @@ class Pushers:
         process.stdin.close()
         push = None
         try:
-            push = await self._upcoming(name, process)
+            push = await self._wait_until_live(name, process)
         finally:
             if push is None:
                 self._processes.pop(name, None)
@@ -97,8 +97,8 @@ class Pushers:
             raise BadOption(f"{name[1]!r} did not become live")
         self._pushes[name] = push
 
-    async def _upcoming(self, name: tuple[int, str], process: Process) -> LivePush | None:
-        """The push, once it is live; None if the program ends before, or time is over."""
+    async def _wait_until_live(self, name: tuple[int, str], process: Process) -> LivePush | None:
+        """Waits for the push to be live. Returns None if its program ends before, or time is over."""
         live = asyncio.ensure_future(self._wakeup.until(lambda: self._live.find(*name) is not None))
         ended = asyncio.ensure_future(process.wait())
         try:

@@ -32,7 +32,7 @@ from poller.sandbox.faults import (
     UPLOAD_FAULTS,
     Faults,
 )
-from poller.sandbox.listening import Answering, listening
+from poller.sandbox.listening import Answering, serve_http
 from poller.sandbox.live import Live
 from poller.sandbox.media import recorder
 from poller.sandbox.media.clip import clip
@@ -45,7 +45,7 @@ from poller.sandbox.query.interface import PATH, QueryInterface
 from poller.sandbox.query.queues import Platform
 from poller.sandbox.query.synthetic import Load, Synthetic
 from poller.sandbox.retention import Retention
-from poller.sandbox.rtmp.ingest import Ingest, ingesting
+from poller.sandbox.rtmp.ingest import RtmpServer, serve_rtmp
 from poller.sandbox.screenshots import Rules, Screenshots
 from poller.sandbox.vod import RecordingServer
 from poller.sandbox.wakeup import Wakeup
@@ -86,7 +86,7 @@ class Sandbox:
             faults=self.faults["callback"],
             year=lambda: self.platform.form.callbacks,
         )
-        self.recordings = Recordings(self.database, options.directory / "vod", self._recorded)
+        self.recordings = Recordings(self.database, options.directory / "vod", self._report_recording)
         self.pictures = Pictures(
             self.database,
             options.directory / "cos",
@@ -103,13 +103,13 @@ class Sandbox:
             self.platform.wakeup,
             segment=options.segment,
             exact=options.exact,
-            began=self.callbacks.began,
-            ended=self.callbacks.ended,
+            began=self.callbacks.report_push_begin,
+            ended=self.callbacks.report_push_end,
         )
         self._stack = AsyncExitStack()
         self.screenshots: Screenshots
         self.pushers: Pushers
-        self.ingest: Ingest
+        self.ingest: RtmpServer
         self.picture_server: PictureServer
 
     async def __aenter__(self) -> Self:
@@ -183,7 +183,7 @@ class Sandbox:
             self.pictures,
             Rules(interval=options.interval, width=options.width, naming=options.naming),
             lambda: self.live.pushes,
-            pictured=self.callbacks.pictured,
+            pictured=self.callbacks.report_screenshot,
             group=group,
             worker=worker,
         )
@@ -202,15 +202,15 @@ class Sandbox:
             stack.callback(task.cancel)
         return screenshots
 
-    def _recorded(self, recording: Recording) -> None:
+    def _report_recording(self, recording: Recording) -> None:
         push = self.live.find(recording.app_id, recording.stream_id)
-        self.callbacks.recorded(recording, push)
+        self.callbacks.report_recording(recording, push)
 
     def _forget(self, before: float) -> None:
         recorder.forget(self.recordings, before)
 
     async def _push(self, stack: AsyncExitStack) -> None:
-        """The sandbox's own streams, which are pushed as anybody's are."""
+        """Pushes the sandbox's own streams, over RTMP as any other pusher does."""
         options = self.options
         self.pushers = Pushers(self.live, self.wakeup, url=self.ingest.url, source=self._source)
         stack.push_async_callback(self.pushers.stop_all)
@@ -218,7 +218,7 @@ class Sandbox:
         await asyncio.gather(*(self.pushers.start(name, options.customers[0]) for name in names))
 
     def _source(self, number: int) -> Path:
-        """What the stream of that number shows."""
+        """The video file of the stream with that number."""
         videos = self.options.videos
         if videos:
             return videos[(number - 1) % len(videos)]
@@ -247,23 +247,23 @@ class Sandbox:
 
         self.recording_server = RecordingServer(self.recordings, self.clock, options.customers)
         self.ingest = await stack.enter_async_context(
-            ingesting(options.rtmp_listen or free, self.live, silence=options.silence)
+            serve_rtmp(options.rtmp_listen or free, self.live, silence=options.silence)
         )
 
-        async def opened(address: str | None, answer: Answering) -> str:
-            return await stack.enter_async_context(listening(address or free, answer))
+        async def open_server(address: str | None, answer: Answering) -> str:
+            return await stack.enter_async_context(serve_http(address or free, answer))
 
         self.endpoints = {
-            "api": await opened(options.listen, api.answer) + PATH,
-            "cos": await opened(options.cos_listen, self.picture_server.answer),
-            "vod": await opened(options.vod_listen, self.recording_server.answer),
+            "api": await open_server(options.listen, api.answer) + PATH,
+            "cos": await open_server(options.cos_listen, self.picture_server.answer),
+            "vod": await open_server(options.vod_listen, self.recording_server.answer),
             "rtmp": self.ingest.url,
-            "control": await opened(options.control_listen or "127.0.0.1:0", ControlPort(self).answer),
+            "control": await open_server(options.control_listen or "127.0.0.1:0", ControlPort(self).answer),
         }
 
 
 async def serve(options: Options, stop: asyncio.Event) -> None:
-    """Runs a sandbox until told to stop; one JSON line on stdout says when it is up, and where."""
+    """Runs a sandbox until a signal. One JSON line on stdout gives its addresses when all ports are open."""
     async with Sandbox(options) as sandbox:
         announcement = {**sandbox.endpoints, "directory": str(options.directory)}
         print(json.dumps(announcement), flush=True)  # noqa: T201 - the announced contract

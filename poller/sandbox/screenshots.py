@@ -9,7 +9,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from poller.sandbox.cos.store import Pictures
@@ -45,11 +45,11 @@ class Rules:
         return max(number, last), number > last
 
     def tick(self, number: int) -> float:
-        """Its moment: that multiple of the interval (epoch)."""
+        """The moment of a tick: a multiple of the interval, as an epoch."""
         return number * self.interval
 
     def shot(self, stream_id: str, push: int, tick: float, height: int) -> Shot:
-        """What is told of a picture, whole seconds only."""
+        """The facts about a picture, with times in whole seconds."""
         at = math.floor(tick + 0.001)  # a multiple of a fraction may fall a little short of its second
         # Below a second (which only tests use) the task start is moved, so that no two names are the same; the
         # moment of a shot is told by push and offset.
@@ -71,7 +71,7 @@ class Screenshots:
         group: asyncio.TaskGroup,
         worker: Executor,
     ) -> None:
-        """`pictured` is told of a picture's path and size; what it returns is called when it can be fetched."""
+        """`pictured` gets a picture's path and size. Its result is called when the picture can be fetched."""
         self.failed = 0
         self.skipped = 0
         self.worst = 0.0
@@ -85,6 +85,16 @@ class Screenshots:
         self._worker = worker
         self._last = math.floor(time.time() / rules.interval)
         self._busy: set[LivePush] = set()
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two pictures of a stream."""
+        return self._rules.interval
+
+    @interval.setter
+    def interval(self, seconds: float) -> None:
+        self._rules = replace(self._rules, interval=seconds)
+        self._last = math.floor(time.time() / seconds)
 
     async def run(self) -> None:
         while True:
@@ -129,7 +139,7 @@ class Screenshots:
             self._busy.discard(push)
 
     def _publish(self, push: LivePush, tick: float, picture: Picture) -> None:
-        """The upload begins and the message is out; the picture can be fetched when the upload is over."""
+        """Begins the upload and enqueues the message. The picture can be fetched when the upload has ended."""
         self.worst = max(self.worst, time.time() - tick)
         shot = self._rules.shot(push.stream_id, push.push, tick, picture.height)
         path = path_of(shot, self._rules.naming)

@@ -54,13 +54,13 @@ class RecordingServer:
         if file is None:
             return web.Response(status=404, text=NOT_FOUND, content_type="text/html", headers=headers)
         try:
-            return await _sent(request, file, headers)
+            return await _send(request, file, headers)
         finally:
             os.close(file)
 
     def _found(self, host: str, path: str) -> Recording | None:
-        """The recording of that place, if it belongs to every customer whom host and path name."""
-        named = self._named(host)
+        """The recording at a path, if it belongs to every customer that host and path name."""
+        named = self._customer_of_host(host)
         if match := _SPEC.fullmatch(path):
             named += [("vod", match[1])] if match[1] else []
             recording = self._recordings.find(vid=match[2])
@@ -73,7 +73,7 @@ class RecordingServer:
             return None
         return recording
 
-    def _named(self, host: str) -> list[tuple[str, str]]:
+    def _customer_of_host(self, host: str) -> list[tuple[str, str]]:
         """The customer whom the host names: as `200025724.vod.…` has to, as any other host may."""
         if label := _HOST.match(host):
             name = ((label[3] or "vod").lower(), label[1])
@@ -91,8 +91,8 @@ def _place(request: web.BaseRequest) -> tuple[str, str]:
     return parts.netloc, unquote(parts.path.removeprefix("/"), errors="replace")
 
 
-async def _sent(request: web.BaseRequest, file: int, headers: dict[str, str]) -> web.StreamResponse:
-    """The open file, or what of it the request's headers ask for."""
+async def _send(request: web.BaseRequest, file: int, headers: dict[str, str]) -> web.StreamResponse:
+    """Sends the open file, or the part of it that the request asks for."""
     about = os.fstat(file)
     served = Served(
         etag=f'"{about.st_mtime_ns:x}-{about.st_size:x}"', modified=int(about.st_mtime), size=about.st_size
@@ -114,10 +114,10 @@ async def _sent(request: web.BaseRequest, file: int, headers: dict[str, str]) ->
     headers["Content-Type"] = "video/x-flv"
     if part is not None:
         headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{served.size}"
-    return await _streamed(request, file, part, headers, size=served.size)
+    return await _stream(request, file, part, headers, size=served.size)
 
 
-async def _streamed(
+async def _stream(
     request: web.BaseRequest, file: int, part: range | None, headers: dict[str, str], *, size: int
 ) -> web.StreamResponse:
     response = web.StreamResponse(status=200 if part is None else 206, headers=headers)

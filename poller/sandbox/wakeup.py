@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 class Wakeup:
-    """Rung at every change of the sandbox; whoever waits looks again."""
+    """Wakes waiting tasks at every change of the sandbox. Each checks its condition again."""
 
     def __init__(self) -> None:
         self._waiting: list[asyncio.Future[None]] = []

@@ -41,13 +41,15 @@ def _starving_sinks(settings: Settings) -> Iterator[Contradiction]:
     if any(kinds is None for kinds in given):  # a plug-in, which may give anything
         return
     here = frozenset[str]().union(*(kinds for kinds in given if kinds is not None))
+    # the audit gives these
+    besides = {"gap"} if any(account.audit.enabled for account in settings.accounts.values()) else set()
     for name, sink in settings.sinks.items():
-        for index, kind in _wanted(sink):
-            if kind not in here:
+        for index, kind in _wanted_kinds(sink):
+            if kind not in here and kind not in besides:
                 yield ("sinks", name, "only", "kinds", index), _no_such_kind(kind, here)
 
 
-def _wanted(sink: SinkSettings) -> Iterator[tuple[int, str]]:
+def _wanted_kinds(sink: SinkSettings) -> Iterator[tuple[int, str]]:
     if sink.only is not None and sink.only.kinds is not None:
         yield from enumerate(sink.only.kinds)
 
@@ -106,7 +108,7 @@ def _paths(settings: Settings) -> Iterator[Contradiction]:
 
 
 def _no_place(path: Path, *, for_folder: bool) -> str:
-    """Why no file, or no folder, can be at a path; empty where one can, and where one may not look."""
+    """The reason why a path cannot hold a file or folder; empty if it can, or if this process may not look."""
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
@@ -148,7 +150,7 @@ def _pictures_without_urls(settings: Settings) -> Iterator[Contradiction]:
     """Sinks that fetch pictures by URL, where pictures come as bare names and their account has no `cos`."""
     bare = {source.account for source in settings.sources.values() if source.names_pictures}
     for name, sink in settings.sinks.items():
-        wanted = {kind for _, kind in _wanted(sink)}
+        wanted = {kind for _, kind in _wanted_kinds(sink)}
         if not sink.fetches_pictures or (wanted and "screenshot" not in wanted):
             continue
         for account in sorted(bare & settings.accounts.keys()):
@@ -186,7 +188,7 @@ def _buckets_not_listed(settings: Settings) -> Iterator[Contradiction]:
 
 def _sinks_own(settings: Settings) -> Iterator[Contradiction]:
     for name, sink in settings.sinks.items():
-        wanted = {kind for _, kind in _wanted(sink)}
+        wanted = {kind for _, kind in _wanted_kinds(sink)}
         accounts = {
             source.account: settings.accounts[source.account]
             for source in settings.sources.values()

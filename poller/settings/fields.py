@@ -23,7 +23,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from poller.settings.units import VARIABLE, Written, is_number, wrong
+from poller.settings.units import VARIABLE, WrittenForm, is_number, wrong
 
 MAX_SECRET: Final = 65536
 
@@ -31,7 +31,7 @@ MAX_SECRET: Final = 65536
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Listen(Written):
+class Listen(WrittenForm):
     """An address to bind, written `127.0.0.1:9464` or `"[::1]:9464"`. Port 0 means any free port."""
 
     PATTERN = r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}"
@@ -198,7 +198,7 @@ def _path(value: object, info: ValidationInfo) -> Path:
     return Path(folder).absolute() / value
 
 
-def _resolved(value: object, info: ValidationInfo) -> Path:
+def _resolve(value: object, info: ValidationInfo) -> Path:
     return Path(os.path.realpath(_path(value, info)))
 
 
@@ -236,7 +236,7 @@ FilePath = Annotated[
 """A path, written relative to the folder of the configuration file or absolute. The value is absolute."""
 
 ResolvedPath = Annotated[
-    Path, PlainValidator(_resolved), PlainSerializer(str, return_type=str, when_used="json"), _PATH_SCHEMA
+    Path, PlainValidator(_resolve), PlainSerializer(str, return_type=str, when_used="json"), _PATH_SCHEMA
 ]
 """A `FilePath` with all symbolic links resolved: the files beside it are the same, whichever link names it."""
 

@@ -18,9 +18,9 @@ from poller.settings.yaml import (
     MappingNode,
     Node,
     Path,
-    Place,
     ScalarNode,
     SequenceNode,
+    TextPosition,
 )
 
 MESSAGES: Final = {
@@ -124,7 +124,7 @@ def find(node: Node | None, path: Path) -> Node | None:
     return node
 
 
-def key_place(root: Node, path: Path) -> Place:
+def key_place(root: Node, path: Path) -> TextPosition:
     """The place of a key. For a missing key: the key of the section that lacks it."""
     if not path:
         return START
@@ -135,7 +135,7 @@ def key_place(root: Node, path: Path) -> Place:
     return node.place if node is not None else key_place(root, path[:-1])
 
 
-def value_place(root: Node, path: Path) -> Place:
+def value_place(root: Node, path: Path) -> TextPosition:
     """The place of a value. For a missing value: the key of the section that lacks it."""
     node = find(root, path)
     return node.place if node is not None else key_place(root, path)

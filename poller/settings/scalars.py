@@ -34,7 +34,7 @@ def expand(text: str, environ: Mapping[str, str]) -> tuple[str, str | None]:
         return text, "$NAME is not replaced: write ${NAME}, or $$NAME for the text itself"
     wrong: list[str] = []
 
-    def replaced(match: re.Match[str]) -> str:
+    def replace(match: re.Match[str]) -> str:
         name, closed = match.group(1), match.group(2)
         if name is None:
             return "$"
@@ -42,7 +42,7 @@ def expand(text: str, environ: Mapping[str, str]) -> tuple[str, str | None]:
         wrong.extend([problem] if problem else [])
         return "" if problem else environ[name]
 
-    expanded = _DOLLAR.sub(replaced, text)
+    expanded = _DOLLAR.sub(replace, text)
     return expanded, wrong[0] if wrong else None
 
 
@@ -61,7 +61,7 @@ def _variable_problem(name: str, closed: str, environ: Mapping[str, str]) -> str
 # ---------------------------------------------------------------- plain scalars
 
 
-def typed(text: str) -> object:
+def scalar_value(text: str) -> object:
     """The value of a plain scalar. Digits are a number only if the number is written in exactly this form."""
     if text in {"", "~", "null", "Null", "NULL"}:
         return None
@@ -99,6 +99,6 @@ def trap(text: str) -> str | None:
         if re.fullmatch(pattern, text, re.DOTALL):
             return remedy
     looks_numeric = re.fullmatch(r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9_]*)?)", text)
-    if looks_numeric and isinstance(typed(text), str):
+    if looks_numeric and isinstance(scalar_value(text), str):
         return _NUMBER
     return None

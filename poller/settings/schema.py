@@ -10,7 +10,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from poller.runtime import plugins
 from poller.settings.fields import Name
 from poller.settings.sections import Section, Settings, SinkSettings, SourceSettings, SpoolSettings
-from poller.settings.units import Written, written_duration, written_size
+from poller.settings.units import WrittenForm, written_duration, written_size
 
 WRITTEN: Final = {"duration": written_duration, "size": written_size}
 
@@ -34,7 +34,7 @@ class _Generator(GenerateJsonSchema):
     """Writes defaults in their written form."""
 
     def encode_default(self, dft: Any) -> Any:
-        return str(dft) if isinstance(dft, Written) else super().encode_default(dft)
+        return str(dft) if isinstance(dft, WrittenForm) else super().encode_default(dft)
 
 
 def _field(name: str) -> Any:

@@ -30,6 +30,7 @@ from poller.settings.fields import (
     Url,
 )
 from poller.settings.regions import Region
+from poller.settings.start import NOW, Start
 from poller.settings.units import Duration, Rate, Size, duration_between, size_between, wrong
 
 
@@ -91,6 +92,11 @@ class SinkSettings(Section):
         description="How long after its first attempt an event that still fails becomes a dead letter.",
     )
     batch: BatchSettings = Field(default=BatchSettings(), description="How events are put into batches.")
+    start: Start = Field(
+        default=NOW,
+        description="Where a sink starts that the spool does not know yet: earliest (the oldest retained event), now, "
+        "or the first event received at this time or later. An age such as 2h counts from when it is first attached.",
+    )
 
     fetches_pictures: ClassVar[bool] = False
     """Whether the sink fetches pictures by their URLs, so that it needs events with URLs."""
@@ -216,7 +222,7 @@ class CosSettings(Section):
     @model_validator(mode="after")
     def _one_way(self) -> Self:
         if self.base_url is not None:
-            _alone(self, "base_url", "bucket", "app_id")
+            _forbid_others(self, "base_url", "bucket", "app_id")
         elif self.bucket is None or self.app_id is None:
             raise wrong("needs bucket and app_id, or base_url")
         return self
@@ -225,7 +231,7 @@ class CosSettings(Section):
     def _one_key_and_place(self) -> Self:
         _one_secret(self, "secret_key", "secret_key_file")
         if self.endpoint is not None:
-            _alone(self, "endpoint", "region")
+            _forbid_others(self, "endpoint", "region")
             if "?" in self.endpoint:
                 raise wrong("takes no query: the daemon writes its own", at="endpoint")
         return self
@@ -248,16 +254,6 @@ class CosSettings(Section):
         return None if given is None else given.get_secret_value()
 
 
-class AuditSettings(Section):
-    """Looking for pictures that never came."""
-
-    enabled: bool = Field(default=True, description="Whether missing pictures are noticed.")
-    backfill: Literal["off", "auto"] = Field(
-        default="off",
-        description="With auto, pictures are looked for in the bucket after an answer of the queue was lost.",
-    )
-
-
 class VodSettings(Section):
     """Where recordings are: a business id, or a base URL."""
 
@@ -269,10 +265,26 @@ class VodSettings(Section):
     @model_validator(mode="after")
     def _one_way(self) -> Self:
         if self.base_url is not None:
-            _alone(self, "base_url", "biz_id")
+            _forbid_others(self, "base_url", "biz_id")
         elif self.biz_id is None:
             raise wrong("needs biz_id or base_url")
         return self
+
+
+class AuditSettings(Section):
+    """The search for pictures that never came, by the names of those that did."""
+
+    enabled: bool = Field(
+        default=True, description="Whether gaps in the pictures of a stream are found and reported as events."
+    )
+    settle: Annotated[Duration, duration_between("1s", "1h")] = Field(
+        default=60.0,
+        description="How long a hole stays open for pictures that come late, after the picture behind it was received.",
+    )
+    backfill: Literal["off", "auto"] = Field(
+        default="off",
+        description="With auto, pictures are looked for in the bucket after an answer of the queue was lost.",
+    )
 
 
 class AccountSettings(Section):
@@ -304,7 +316,7 @@ class AccountSettings(Section):
     )
     tls: TlsSettings | None = Field(default=None, description="Certificates for the endpoint.")
     audit: AuditSettings = Field(
-        default=AuditSettings(), description="How missing pictures are found and got."
+        default=AuditSettings(), description="The search for pictures that never came."
     )
 
     @model_validator(mode="after")
@@ -322,7 +334,7 @@ class AccountSettings(Section):
         return given.get_secret_value()
 
 
-def _alone(section: Section, name: str, *others: str) -> None:
+def _forbid_others(section: Section, name: str, *others: str) -> None:
     for other in others:
         if getattr(section, other) is not None:
             raise wrong(f"does not go with {name}: remove one", at=other)

@@ -29,7 +29,7 @@ from poller.settings.sections import (
 )
 from poller.settings.yaml import BROKEN
 
-NEEDED: Final = ("only", "order", "batch")
+NEEDED: Final = ("only", "order", "batch", "start")
 """The settings that decide which events of the spool are pending for a sink, and how they are grouped."""
 UNUSED: Final = "unused-in-place-of-a-secret"
 
@@ -37,9 +37,9 @@ UNUSED: Final = "unused-in-place-of-a-secret"
 def load_stored(path: str | os.PathLike[str], environ: Mapping[str, str] = os.environ) -> Settings:
     """The settings without secrets.
 
-    Raises `BadConfiguration` for findings in the spool, in the journal's path, and in `only`, `order` or
-    `batch` of a sink. Accounts have placeholders for their keys; an account that cannot be read is left out.
-    A sink has only the settings that all sinks share. A source has all of its settings if they can be read.
+    Raises `BadConfiguration` for findings in the spool, in the journal's path, and in `only`, `order`, `batch` or
+    `start` of a sink. Accounts have placeholders for their keys; an account that cannot be read is left out.
+    A sink or a source has all of its settings if they can be read, a sink else those that all sinks share.
     """
     file = Path(path)
     content, reading, findings = read_values(file, environ)
@@ -47,7 +47,9 @@ def load_stored(path: str | os.PathLike[str], environ: Mapping[str, str] = os.en
         raise BadConfiguration(lines(findings, file))
     spool = reading.adapter(plugins.SPOOLS, content.get("spool"), ("spool",))
     journal = reading.section(JournalSettings, _some(content.get("journal"), ("path",)), ("journal",))
-    sinks = {name: _sink(reading, name, value) for name, value in _named(content, "sinks")}
+    sinks = {
+        name: _sink(reading, name, value, file.parent) for name, value in _named_entries(content, "sinks")
+    }
     if not isinstance(content.get("spool"), dict):
         reading.find(("spool",), "is missing: where events are kept")
     found = [finding for finding in findings if finding.path[:1] == ("spool",)] + reading.findings
@@ -55,7 +57,7 @@ def load_stored(path: str | os.PathLike[str], environ: Mapping[str, str] = os.en
         raise BadConfiguration(lines(found, file))
     return Settings.model_construct(
         accounts=_readable_accounts(content, file.parent),
-        sources={name: _source(value, file.parent) for name, value in _named(content, "sources")},
+        sources={name: _source(value, file.parent) for name, value in _named_entries(content, "sources")},
         spool=cast(SpoolSettings, spool),
         journal=cast(JournalSettings, journal),
         sinks=cast(dict[str, SinkSettings], sinks),
@@ -64,7 +66,7 @@ def load_stored(path: str | os.PathLike[str], environ: Mapping[str, str] = os.en
     )
 
 
-def _named(content: Mapping[str, object], key: str) -> list[tuple[str, dict[str, object]]]:
+def _named_entries(content: Mapping[str, object], key: str) -> list[tuple[str, dict[str, object]]]:
     entries = content.get(key)
     if not isinstance(entries, dict):
         return []
@@ -80,10 +82,25 @@ def _kind(value: Mapping[str, object]) -> str:
     return kind if isinstance(kind, str) and kind != BROKEN else "unknown"
 
 
-def _sink(reading: DocumentReader, name: str, value: dict[str, object]) -> SinkSettings | None:
-    """The settings of a sink that all sinks share, with its adapter's defaults."""
+def _sink(reading: DocumentReader, name: str, value: dict[str, object], folder: Path) -> SinkSettings | None:
+    """The settings of a sink, or only those that all sinks share, with its adapter's defaults."""
     kept = {**_some(value, NEEDED), "type": _kind(value)}
-    return reading.section(_sink_model(_kind(value)), kept, ("sinks", name))
+    shared = reading.section(_sink_model(_kind(value)), kept, ("sinks", name))
+    try:
+        model: Any = plugins.adapter(plugins.SINKS, _kind(value))
+        whole: SinkSettings | None = _read(model.Settings, value, folder)
+    except (PollerError, AttributeError):
+        return shared
+    return shared if shared is None else whole or shared
+
+
+def is_whole(sink: SinkSettings) -> bool:
+    """Whether a sink of `load_stored` has all of its settings."""
+    try:
+        adapter: Any = plugins.adapter(plugins.SINKS, sink.type)
+        return isinstance(sink, adapter.Settings)
+    except (PollerError, AttributeError):
+        return False
 
 
 def _sink_model(kind: str) -> type[SinkSettings]:
@@ -93,7 +110,9 @@ def _sink_model(kind: str) -> type[SinkSettings]:
     except (PollerError, AttributeError):
         return SinkSettings
     fields: Any = {name: (own[name].annotation, own[name]) for name in NEEDED if name in own}
-    return create_model("SinkSettings", __base__=SinkSettings, **fields)
+    model = create_model("SinkSettings", __base__=SinkSettings, **fields)
+    model.fetches_pictures = getattr(adapter.Settings, "fetches_pictures", False)
+    return model
 
 
 def _source(value: dict[str, object], folder: Path) -> SourceSettings:
@@ -107,7 +126,9 @@ def _source(value: dict[str, object], folder: Path) -> SourceSettings:
 
 
 def _readable_accounts(content: Mapping[str, object], folder: Path) -> dict[str, AccountSettings]:
-    found = {name: _read(AccountSettings, value, folder) for name, value in _named(content, "accounts")}
+    found = {
+        name: _read(AccountSettings, value, folder) for name, value in _named_entries(content, "accounts")
+    }
     return {name: account for name, account in found.items() if account is not None}
 
 
@@ -116,13 +137,13 @@ def _read(model: type[Section], value: object, folder: Path) -> Any:
     if not isinstance(value, dict):
         return None
     try:
-        kept = json.dumps(_without_secrets(model, value))
+        kept = json.dumps(_drop_secrets(model, value))
         return model.model_validate_json(kept, strict=True, context={"folder": folder})
     except (ValidationError, ValueError):
         return None
 
 
-def _without_secrets(model: type[BaseModel], value: dict[str, object]) -> dict[str, object]:
+def _drop_secrets(model: type[BaseModel], value: dict[str, object]) -> dict[str, object]:
     kept: dict[str, object] = {}
     for name, given in value.items():
         field = model.model_fields.get(name)
@@ -130,7 +151,7 @@ def _without_secrets(model: type[BaseModel], value: dict[str, object]) -> dict[s
             continue
         if field is None or SecretStr.__name__ not in str(field.annotation):
             section = section_at(model, (name,))
-            kept[name] = _without_secrets(section, given) if section and isinstance(given, dict) else given
+            kept[name] = _drop_secrets(section, given) if section and isinstance(given, dict) else given
         elif name == "path":
             kept[name] = f"/{UNUSED}"
         else:

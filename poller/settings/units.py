@@ -159,7 +159,7 @@ def _read(form: re.Pattern[str], units: dict[str, int] | dict[str, float], text:
 
 @dataclass(frozen=True)
 class Between(AfterValidator):
-    """The check of two bounds, which knows how they are written."""
+    """A check of two bounds, with the written forms of both."""
 
     low: str = ""
     high: str = ""
@@ -177,7 +177,7 @@ def _between(lowest: float, highest: float, low: str, high: str) -> Between:
 # ---------------------------------------------------------------- rates, and other written forms
 
 
-class Written:
+class WrittenForm:
     """Base of records with a written form: a file has the form, and code may pass the record itself."""
 
     PATTERN: str
@@ -205,7 +205,7 @@ _RATE_FORM: Final = "a rate is written 20/s, 100/m, 3/h or 1/2s"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Rate(Written):
+class Rate(WrittenForm):
     """At most `limit` in any `period` seconds; written `20/s`, `100/m`, `3/h`, `1/2s`."""
 
     PATTERN = r"[1-9][0-9]*/([1-9][0-9]*)?(ms|s|m|h|d)"

@@ -10,7 +10,7 @@ from typing import Final
 
 import yaml
 
-from poller.settings.scalars import HALF, expand, trap, typed
+from poller.settings.scalars import HALF, expand, scalar_value, trap
 
 BROKEN: Final = "\N{REPLACEMENT CHARACTER} not usable: a finding says why"
 """Replaces an unusable value in the result of `values`. It has a finding already and needs no other."""
@@ -21,34 +21,36 @@ Path = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
+class TextPosition:
     """A place in the file. Lines and columns count from 1."""
 
     line: int
     column: int
 
 
-START: Final = Place(line=1, column=1)
+START: Final = TextPosition(line=1, column=1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
     """A fault in the file. `path` leads to it, and is empty for a fault of the whole file."""
 
-    place: Place
+    place: TextPosition
     path: Path
     text: str
 
     def line(self, file: str) -> str:
         """The finding as one line of text."""
-        return one_line(f"{file}:{self.place.line}:{self.place.column}: {dotted(self.path)}: {self.text}")
+        return one_line(
+            f"{file}:{self.place.line}:{self.place.column}: {dotted_path(self.path)}: {self.text}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScalarNode:
     """A single value as written; `plain` is false for quoted and block scalars."""
 
-    place: Place
+    place: TextPosition
     text: str
     plain: bool
 
@@ -57,15 +59,15 @@ class ScalarNode:
 class MappingNode:
     """A mapping: its keys in order, each with its place and its value."""
 
-    place: Place
-    entries: Mapping[str, tuple[Place, "Node"]]
+    place: TextPosition
+    entries: Mapping[str, tuple[TextPosition, "Node"]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SequenceNode:
     """A list."""
 
-    place: Place
+    place: TextPosition
     items: tuple["Node", ...]
 
 
@@ -73,7 +75,7 @@ class SequenceNode:
 class BrokenNode:
     """A node that was refused. A finding says why."""
 
-    place: Place
+    place: TextPosition
 
 
 Node = ScalarNode | MappingNode | SequenceNode | BrokenNode
@@ -84,7 +86,7 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def dotted(path: Path) -> str:
+def dotted_path(path: Path) -> str:
     """`sinks.archive.allow_hosts[0]`; the whole file is `file`."""
     parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
     return "".join(parts).removeprefix(".") or "file"
@@ -113,14 +115,14 @@ def parse(text: str) -> tuple[Node | None, list[Finding]]:
     return None, findings
 
 
-def place_at(text: str, index: int) -> Place:
+def place_at(text: str, index: int) -> TextPosition:
     """The place of the character with this index."""
     line = text.count("\n", 0, index)
-    return Place(line=line + 1, column=index - (text.rfind("\n", 0, index) + 1) + 1)
+    return TextPosition(line=line + 1, column=index - (text.rfind("\n", 0, index) + 1) + 1)
 
 
 class _TooDeep(Exception):
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: TextPosition) -> None:
         super().__init__()
         self.place = place
 
@@ -147,7 +149,7 @@ class _Composer:
     def _next(self) -> yaml.Event:
         return next(self._events)
 
-    def _find(self, place: Place, path: Path, text: str) -> None:
+    def _find(self, place: TextPosition, path: Path, text: str) -> None:
         self._findings.append(Finding(place=place, path=path, text=text))
 
     def _node(self, event: yaml.Event, path: Path) -> Node:
@@ -158,11 +160,11 @@ class _Composer:
         if isinstance(event, yaml.AliasEvent):
             self._find(place, path, ALIAS)
             return BrokenNode(place=place)
-        refused = self._refused(event, place, path)
+        refused = self._refuse(event, place, path)
         node = self._content(event, place, path)
         return BrokenNode(place=place) if refused else node
 
-    def _refused(self, event: yaml.Event, place: Place, path: Path) -> bool:
+    def _refuse(self, event: yaml.Event, place: TextPosition, path: Path) -> bool:
         if getattr(event, "tag", None) is not None:
             self._find(place, path, TAG)
             return True
@@ -170,7 +172,7 @@ class _Composer:
             self._find(place, path, ANCHOR)
         return False
 
-    def _content(self, event: yaml.Event, place: Place, path: Path) -> Node:
+    def _content(self, event: yaml.Event, place: TextPosition, path: Path) -> Node:
         if isinstance(event, yaml.MappingStartEvent):
             return MappingNode(place=place, entries=self._entries(path))
         if isinstance(event, yaml.SequenceStartEvent):
@@ -187,8 +189,8 @@ class _Composer:
             items.append(self._node(event, (*path, len(items))))
         return tuple(items)
 
-    def _entries(self, path: Path) -> dict[str, tuple[Place, Node]]:
-        entries: dict[str, tuple[Place, Node]] = {}
+    def _entries(self, path: Path) -> dict[str, tuple[TextPosition, Node]]:
+        entries: dict[str, tuple[TextPosition, Node]] = {}
         while not isinstance(event := self._next(), yaml.MappingEndEvent):
             key, place = self._key(event, path), _place(event)
             value = self._node(self._next(), (*path, key or "?"))
@@ -213,13 +215,13 @@ class _Composer:
         return node.text
 
 
-def _place(event: yaml.Event) -> Place:
+def _place(event: yaml.Event) -> TextPosition:
     assert isinstance(event.start_mark, yaml.Mark)
     return _mark(event.start_mark)
 
 
-def _mark(mark: yaml.Mark) -> Place:
-    return Place(line=mark.line + 1, column=mark.column + 1)
+def _mark(mark: yaml.Mark) -> TextPosition:
+    return TextPosition(line=mark.line + 1, column=mark.column + 1)
 
 
 def _key_trap(node: Node) -> str | None:
@@ -229,7 +231,7 @@ def _key_trap(node: Node) -> str | None:
         return NO_BLANK
     if node.plain and node.text == "<<":
         return "merge keys are refused: write the settings out"
-    if node.plain and (trap(node.text) or not isinstance(typed(node.text), str)):
+    if node.plain and (trap(node.text) or not isinstance(scalar_value(node.text), str)):
         return "a key is text, and this one is read as something else: put it in quotes"
     if "${" in node.text:
         return "variables are replaced in values, not in keys: write the name out"
@@ -241,13 +243,13 @@ GLUED: Final = re.compile(r"[ \t-]*([A-Za-z_][A-Za-z0-9_-]*):[^\s/:]")
 """`name:value` without a blank, which YAML reads as one word."""
 
 
-def _glued(text: str, line: int) -> Place | None:
+def _find_glued(text: str, line: int) -> TextPosition | None:
     """The place of a `name:value` on a line (from 0), or on the last line with content above it."""
     lines = text.split("\n")[: line + 1]
     content = [n for n, one in enumerate(lines) if one.strip() and not one.lstrip().startswith("#")]
     for number in reversed(content[-2:]):
         if match := GLUED.match(lines[number]):
-            return Place(line=number + 1, column=match.end(1) + 1)
+            return TextPosition(line=number + 1, column=match.end(1) + 1)
     return None
 
 
@@ -268,7 +270,7 @@ MISTAKES: Final = (
 _IPV6: Final = re.compile(r"\[[0-9a-fA-F.]*:[0-9a-fA-F.]*:[0-9a-fA-F.:]*\]")
 
 
-def _syntax(error: yaml.MarkedYAMLError, text: str) -> tuple[Place, str]:
+def _syntax(error: yaml.MarkedYAMLError, text: str) -> tuple[TextPosition, str]:
     """The place and the remedy of an error of syntax, without the value: it could be a secret."""
     mark = error.problem_mark or error.context_mark
     problem, context = error.problem or "not YAML", error.context or ""
@@ -282,7 +284,7 @@ def _syntax(error: yaml.MarkedYAMLError, text: str) -> tuple[Place, str]:
     for part, remedy in (("an alias", ALIAS), ("an anchor", ANCHOR), ("a tag", TAG)):
         if part in context and error.context_mark is not None:
             return _mark(error.context_mark), remedy
-    if (glued := _glued(text, mark.line)) is not None:
+    if (glued := _find_glued(text, mark.line)) is not None:
         return glued, NO_BLANK
     opened = "unexpected end of stream" in problem and error.context_mark is not None
     found = next((remedy for part, remedy in MISTAKES if re.search(part, problem)), f"YAML syntax: {problem}")
@@ -309,10 +311,10 @@ def _value(node: Node, path: Path, environ: Mapping[str, str], findings: list[Fi
             return BROKEN
     if "$" not in node.text:
         wrong = trap(node.text) if node.plain else None
-        value = node.text if wrong or not node.plain else typed(node.text)
+        value = node.text if wrong or not node.plain else scalar_value(node.text)
     else:
         text, wrong = expand(node.text, environ)
-        value = typed(text) if node.plain else text
+        value = scalar_value(text) if node.plain else text
     if wrong is None:
         return value
     findings.append(Finding(place=node.place, path=path, text=wrong))

@@ -16,7 +16,8 @@ from yarl import URL
 from poller.core.errors import BadConfiguration, Gone, Rejected, SinkError, TryLater
 from poller.core.model import Batch
 from poller.core.ports import Sink
-from poller.runtime.http_client import Lost, Poster, Route, Unreachable, client_context
+from poller.runtime.http_client import Route, Unreachable, client_context
+from poller.runtime.http_poster import ConnectionLost, Poster
 from poller.runtime.outbound import USER_AGENT, AddressGuard, literal_address, ssl_context, wait_seconds
 from poller.runtime.resolver import Resolver
 from poller.settings import (
@@ -154,13 +155,14 @@ class Webhook(Sink):
         except OSError as error:
             text = f"sinks.{self.name}.tls: not usable PEM files, or an encrypted key ({error.strerror})"
             raise BadConfiguration([text]) from None
+        url, proxy = URL(settings.url), None if settings.proxy is None else URL(settings.proxy)
         route = Route(
             resolver=Resolver(),
             guard=AddressGuard(settings.allow_cidr),
-            tls=client_context(context),
-            proxy=None if settings.proxy is None else URL(settings.proxy),
+            tls=client_context(context, url, proxy),
+            proxy=proxy,
         )
-        self._poster = Poster(URL(settings.url), route, limit=settings.concurrency)
+        self._poster = Poster(url, route, limit=settings.concurrency)
         return self
 
     async def __aexit__(
@@ -176,7 +178,7 @@ class Webhook(Sink):
         headers = self._headers(batch.id, body, _ONE if single else _MANY)
         try:
             answer = await self._poster.post(headers, body, until=until)
-        except (Unreachable, Lost) as error:
+        except (Unreachable, ConnectionLost) as error:
             raise TryLater(str(error)) from None
         if not 200 <= answer.status < 300:
             refused = refusal(answer.status, answer.retry_after, datetime.now(UTC))

@@ -112,7 +112,7 @@ class PollSchedule:
         return None
 
 
-class Known(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+class ChannelMemory(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """The memory of a channel.
 
     `state` is the last reported state. `against` answers in a row contradicted it, the first of them at the
@@ -125,10 +125,12 @@ class Known(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
 
 _packed = msgspec.json.Encoder().encode
-_unpacked = msgspec.json.Decoder(Known).decode
+_unpacked = msgspec.json.Decoder(ChannelMemory).decode
 
 
-def learn_state(known: Known, state: str, at: float, confirm: int) -> tuple[Known, float | None]:
+def learn_state(
+    known: ChannelMemory, state: str, at: float, confirm: int
+) -> tuple[ChannelMemory, float | None]:
     """The memory after an answer, and the epoch at which the state changed, or None.
 
     The first state is a change too. A channel is interrupted after `confirm` such answers in a row, from the
@@ -137,16 +139,16 @@ def learn_state(known: Known, state: str, at: float, confirm: int) -> tuple[Know
     """
     if state == NEVER:
         if known.state in ("", NEVER):
-            return Known(state=NEVER), None
+            return ChannelMemory(state=NEVER), None
         state = INTERRUPTED
     if state == known.state:
-        return Known(state=state), None
+        return ChannelMemory(state=state), None
     if state != INTERRUPTED:
-        return Known(state=state), at
+        return ChannelMemory(state=state), at
     since = known.since or at
     if known.against + 1 < confirm:
-        return Known(state=known.state, against=known.against + 1, since=since), None
-    return Known(state=state), since
+        return ChannelMemory(state=known.state, against=known.against + 1, since=since), None
+    return ChannelMemory(state=state), since
 
 
 class ChannelStatus(Source, Follows):
@@ -237,7 +239,7 @@ class ChannelStatus(Source, Follows):
         reported, verdict = _read(page)
         events: tuple[Event, ...] = ()
         if reported is not None:
-            known = _unpacked(memory) if memory else Known()
+            known = _unpacked(memory) if memory else ChannelMemory()
             at = page.received_at.timestamp()
             known, changed = learn_state(known, reported.state, at, self._confirm)
             memory = _packed(known)

@@ -101,9 +101,9 @@ class RecordingSchedule:
                 visit = self._visits[channel] = _Visit(now)
                 self._push(channel, visit)
             if stream is not None:
-                self._heard(channel, visit, stream, now, wall)
+                self._note_state(channel, visit, stream, now, wall)
 
-    def _heard(self, channel: str, visit: _Visit, stream: Stream, now: float, wall: float) -> None:
+    def _note_state(self, channel: str, visit: _Visit, stream: Stream, now: float, wall: float) -> None:
         was, visit.live = visit.live, stream.state == "live"
         if visit.live and not was and visit.due > now + self._times.while_live:
             visit.due = now + self._times.while_live
@@ -137,7 +137,7 @@ class RecordingSchedule:
         visit.in_flight = True
         return Call(channel=channel, page=visit.page, newest_first=visit.long and not visit.doubted)
 
-    def answered(self, call: Call, listed: FileList | None, now: float) -> None:
+    def note_result(self, call: Call, listed: FileList | None, now: float) -> None:
         """Take the result of a call; `listed` is None after a failure."""
         visit = self._visits.get(call.channel)
         if visit is None:

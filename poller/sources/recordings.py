@@ -19,7 +19,7 @@ from pydantic import Field
 from poller.core.catalogue import Stream
 from poller.core.model import Event, ParsedPage, RawPage, Reject, identity, new_event
 from poller.core.ports import Follows, Source
-from poller.qcloud.events.files import INTERFACE, FileList, Segment, lasted, read_files, recording_key
+from poller.qcloud.events.files import INTERFACE, FileList, Segment, duration_of, read_files, recording_key
 from poller.qcloud.wire.account import Account
 from poller.qcloud.wire.redaction import redact
 from poller.qcloud.wire.replies import Verdict
@@ -80,7 +80,7 @@ _packed = msgspec.msgpack.Encoder().encode
 _unpacked = msgspec.msgpack.Decoder(SegmentCursor).decode
 
 
-def remembered(seen: SegmentCursor, ends: Mapping[int, float]) -> SegmentCursor:
+def remember(seen: SegmentCursor, ends: Mapping[int, float]) -> SegmentCursor:
     """The memory with more segments, reduced to the newest: at most `REMEMBERED`, within `NEAR` seconds."""
     newest = max([seen.newest, *ends.values()])
     near = {key: end for key, end in {**seen.ends, **ends}.items() if end > newest - NEAR}
@@ -159,7 +159,7 @@ class Recordings(Source, Follows):
             page = answer.page(self.name, call.channel)
             listed, _ = _read(page)
         finally:
-            self._visits.answered(call, listed, time.monotonic())
+            self._visits.note_result(call, listed, time.monotonic())
         return page
 
     def read(self, page: RawPage, memory: bytes) -> ParsedPage:
@@ -185,7 +185,7 @@ class Recordings(Source, Follows):
             outcome=verdict.outcome,
             detail=verdict.detail,
             expired=verdict.expired,
-            memory=_packed(remembered(seen, ends)) if ends else memory,
+            memory=_packed(remember(seen, ends)) if ends else memory,
             about=page.about,
         )
 
@@ -206,7 +206,7 @@ class Recordings(Source, Follows):
                 "file_id": segment.file_id or None,
                 "start_time": segment.start,
                 "end_time": segment.end,
-                "duration": lasted(segment.duration, segment.start, segment.end),
+                "duration": duration_of(segment.duration, segment.start, segment.end),
                 "file_format": segment.file_format or None,
                 "file_size": segment.file_size,
             },

@@ -10,7 +10,7 @@ from poller.core.model import ERROR_PAGE, Event, ParsedPage, RawPage, Reject
 from poller.core.ports import Source
 from poller.qcloud.events.screenshots import screenshot_event
 from poller.qcloud.wire.account import Account
-from poller.qcloud.wire.messages import Unreadable
+from poller.qcloud.wire.messages import UnreadableMessage
 from poller.qcloud.wire.redaction import redact
 from poller.qcloud.wire.replies import Reply, judge_answer, open_answer
 from poller.settings import Duration, SourceSettings, duration_between, wrong
@@ -103,7 +103,7 @@ class ScreenshotQueue(Source):
             try:
                 event = screenshot_event(raw, account=account, picture_base=base, received_at=received_at)
                 events.append(event)
-            except Unreadable as error:
+            except UnreadableMessage as error:
                 unread.append((str(error), bytes(raw)))
         return events, tuple(unread)
 

@@ -70,6 +70,10 @@ class Dispatcher:
         for queue in self.queues.values():
             queue.correct(by)
 
+    def members_corrected(self, members: list[Member]) -> list[Member]:
+        """Members that were just read, with corrections that came in meanwhile."""
+        return members_corrected(members, self._corrected)
+
     def release(self, sink: str) -> list[Changes]:
         """What to write before a sink is attached again with other settings; its queue holds its events until then."""
         self._loaded.pop(sink, None)
@@ -95,7 +99,9 @@ class Dispatcher:
                 return batch
             fresh = queue.next < self.head and queue.may_take_fresh()
             if not fresh and not queue.ready:
-                await _rung(queue, queue.seconds_to_retry())
+                if (batch := queue.take_replayed(limit)) is not None:
+                    return batch
+                await _rung(queue, queue.seconds_to_claim())
             elif linger > 0 and not waited and self._at_hand(queue) < limit:
                 waited = await self._fill(queue, limit, linger)
             else:

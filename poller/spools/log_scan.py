@@ -4,6 +4,9 @@ from collections.abc import Sequence
 
 from poller.core.selection import Scan, Selection
 from poller.spools.sink_queue import Member
+from poller.spools.tail import Tail
+
+TAIL_STEP = 1_000
 
 
 def selected(chosen: Selection, members: Sequence[Member], limit: int, following: int | None) -> Scan:
@@ -20,3 +23,12 @@ def selected(chosen: Selection, members: Sequence[Member], limit: int, following
             rest = members[place + 1 :]
             return Scan(found=tuple(found), following=rest[0][0] if rest else following)
     return Scan(found=tuple(found), following=following)
+
+
+def scan_tail(tail: Tail, head: int, chosen: Selection, start: int | None, limit: int) -> Scan | None:
+    """One upward step among the newest events, which are in memory; None if `start` is not among them."""
+    members = None if start is None else tail.members(start, TAIL_STEP)
+    if not members:
+        return None
+    following = members[-1][0] + 1
+    return selected(chosen, members, limit, following if following < head else None)

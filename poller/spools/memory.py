@@ -1,16 +1,29 @@
 """A spool in memory, for tests, and for installations where a stop may lose undelivered events."""
 
-from collections import Counter
+from bisect import bisect_right
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import count, islice
-from typing import Literal
+from operator import itemgetter
+from typing import Any, Literal
 
 import msgspec
 from pydantic import Field
 
 from poller.core.catalogue import Catalogue, Stream
 from poller.core.errors import StorageFull
+from poller.core.history import (
+    GAPS_KEPT,
+    Book,
+    Delivery,
+    Gap,
+    LatePicture,
+    Origin,
+    SinkProgress,
+    Stage,
+    Tally,
+)
 from poller.core.model import (
     EVERYTHING,
     Backlog,
@@ -25,14 +38,28 @@ from poller.core.model import (
     corrected,
     unchanged,
 )
+from poller.core.replays import Replays
 from poller.core.selection import Scan, Selection
 from poller.core.spool import Pruned, SpoolAdmin, Wants
 from poller.runtime.clock import Clock
 from poller.settings import SpoolSettings
+from poller.spools.delivered import Delivered, Settled, rows
 from poller.spools.dispatcher import Dispatcher
 from poller.spools.log_scan import selected
 from poller.spools.ordered_sink_queue import OrderedSinkQueue
-from poller.spools.sink_queue import Changes, Member, SinkQueue, Waiting, revived, waiting_corrected
+from poller.spools.places import is_replayed
+from poller.spools.replays import ReplayChange, ReplayDesk
+from poller.spools.sink_queue import (
+    Changes,
+    Member,
+    SinkQueue,
+    Waiting,
+    dead,
+    revived,
+    settled,
+    standing,
+    waiting_corrected,
+)
 from poller.spools.tail import Chunk, Tail
 
 KEPT_SETTLED = 1_000
@@ -64,6 +91,8 @@ class MemorySpool(SpoolAdmin):
         self._provisional: dict[str, int] = {}
         """The numbers of provisional events, by id."""
         self._catalogue = Catalogue()
+        self._origins: deque[tuple[int, Origin]] = deque()
+        """Where the events came from that are held, each with the number of its first event."""
         self._memories: dict[str, dict[str, bytes]] = {}
         self._numbers = count(1)
         self._dead: dict[int, DeadLetter] = {}
@@ -72,8 +101,21 @@ class MemorySpool(SpoolAdmin):
         self._positions: dict[str, int] = {}
         self._waiting: dict[str, dict[str, Waiting]] = {}
         self._dead_ahead: dict[str, set[int]] = {}
+        self._gaps: dict[str, Gap] = {}
         self._since: dict[str, int] = {}
         """The number from which on each ordered sink has been served in order."""
+        self._replays = ReplayDesk(
+            self._dispatcher,
+            self._clock,
+            scan=self.scan,
+            number_at=self.number_at,
+            dead_ids=self._dead_ids,
+            write=self._write_replay,
+            keep=self._keep,
+        )
+        self._delivered: list[Delivered] = []
+        self._redelivered: defaultdict[str, list[Delivery]] = defaultdict(list)
+        self._tallies: dict[tuple[str, Book], Tally] = {}
 
     async def check_writable(self) -> None:
         """See `Spool.check_writable`."""
@@ -81,19 +123,38 @@ class MemorySpool(SpoolAdmin):
         if waiting >= self._settings.max_events:
             raise StorageFull(f"spool {self.name}: {waiting} events wait")
 
-    async def attach(self, sink: str, wants: Wants, ordered: bool = False) -> None:
+    async def attach(
+        self,
+        sink: str,
+        wants: Wants,
+        ordered: bool = False,
+        *,
+        start: datetime | None = None,
+        replays: int = 1,
+    ) -> None:
         """See `Spool.attach`."""
+        async with self._replays.attaching(sink):
+            await self._attach(sink, wants, ordered, start, replays)
+
+    async def _attach(
+        self, sink: str, wants: Wants, ordered: bool, start: datetime | None, replays: int
+    ) -> None:
         self._keep(*self._dispatcher.release(sink))
-        position = self._positions.setdefault(sink, self._dispatcher.head)
+        new = sink not in self._positions
+        if new:
+            self._positions[sink] = self._dispatcher.head if start is None else await self.number_at(start)
+        position = self._positions[sink]
         waiting = self._waiting.setdefault(sink, {}).values()
         ahead = self._dead_ahead.get(sink, ())
-        since = (
-            self._since.setdefault(sink, self._dispatcher.head) if ordered else self._since.pop(sink, None)
-        )
+        if ordered:
+            since = self._since.setdefault(sink, position if new else self._dispatcher.head)
+        else:
+            since = self._since.pop(sink, 0)
+        more: Any = {"dead_ahead": ahead, "replays": replays}
         self._dispatcher.queues[sink] = (
-            OrderedSinkQueue(sink, wants, position, waiting, self._clock, since=since or 0, dead_ahead=ahead)
+            OrderedSinkQueue(sink, wants, position, waiting, self._clock, since=since, **more)
             if ordered
-            else SinkQueue(sink, wants, position, waiting, self._clock, dead_ahead=ahead)
+            else SinkQueue(sink, wants, position, waiting, self._clock, **more)
         )
 
     async def detach(self, sink: str) -> None:
@@ -115,28 +176,43 @@ class MemorySpool(SpoolAdmin):
         readings = tuple(readings)
         news, known = list[Event](), list[Member]()
         for reading in readings:
-            self._take_events(reading, news, known)
+            self._take_events(source, reading, news, known)
             for reject in reading.rejects:
                 self._rejects.setdefault((source, reject), next(self._numbers))
         self._catalogue.keep()
         for old in list(self._rejects)[:-KEPT_REJECTS]:
             del self._rejects[old]
-        self._dispatcher.tail.forget_before(self._dispatcher.floor() - KEPT_SETTLED)
+        self._forget_settled()
+        self._count(source, Book.TAKEN, len(news), self._clock.now())
         if news:
             self._dispatcher.publish(Chunk(self._dispatcher.head, tuple(news)))
         if known:
             self._correct(known)
         return Counter(event.kind for event in news)
 
-    def _take_events(self, reading: ParsedPage, news: list[Event], known: list[Member]) -> None:
+    def _forget_settled(self) -> None:
+        tail = self._dispatcher.tail
+        needed = min(self._dispatcher.floor(), self._replays.floor())
+        tail.forget_before(needed - KEPT_SETTLED)
+        while len(self._origins) > 1 and self._origins[1][0] <= tail.first:
+            self._origins.popleft()
+        if self._delivered and self._delivered[0].last < tail.first:
+            self._delivered = [row for row in self._delivered if row.last >= tail.first]
+        for id in list(self._redelivered)[:-KEPT_SETTLED]:
+            del self._redelivered[id]
+
+    def _take_events(self, source: str, reading: ParsedPage, news: list[Event], known: list[Member]) -> None:
+        first = self._dispatcher.head + len(news)
         for event in reading.events:
             if not self._is_fresh(event):
                 if not reading.provisional and event.id in self._provisional:
                     known.append((self._provisional.pop(event.id), event))
-            elif self._catalogue.note(event):
+            elif self._catalogue.note(event, number := self._dispatcher.head + len(news)):
                 if reading.provisional:
-                    self._provisional[event.id] = self._dispatcher.head + len(news)
+                    self._provisional[event.id] = number
                 news.append(event)
+        if count := self._dispatcher.head + len(news) - first:
+            self._origins.append((first, _origin(source, reading, news[-count].received_at, count)))
 
     def _correct(self, known: Sequence[Member]) -> None:
         self._dispatcher.correct(known)
@@ -199,6 +275,23 @@ class MemorySpool(SpoolAdmin):
         for letter in changes.dead:
             number = next(self._numbers)
             self._dead[number] = msgspec.structs.replace(letter, number=number)
+            self._count(changes.sink, Book.DEAD, 1, letter.died_at)
+        if (done := changes.settled) is not None:
+            self._record(changes.sink, done)
+
+    def _record(self, sink: str, done: Settled) -> None:
+        self._delivered += rows([(sink, done)])
+        for id in done.ids:
+            self._redelivered[id].append(
+                Delivery(sink=sink, at=done.at, attempt=done.attempt, took=done.took, history=done.history)
+            )
+        self._count(sink, Book.DELIVERED, len(done.numbers) + len(done.ids), done.at)
+
+    def _count(self, owner: str, book: Book, more: int, at: datetime) -> None:
+        if more:
+            before = self._tallies.get((owner, book))
+            count = more + (before.count if before else 0)
+            self._tallies[owner, book] = Tally(owner=owner, book=book, count=count, at=at)
 
     async def backlog(self, sink: str) -> Backlog:
         """See `Spool.backlog`."""
@@ -211,6 +304,7 @@ class MemorySpool(SpoolAdmin):
             retrying=queue.retrying,
             dead=sum(letter.sink == sink for letter in self._dead.values()),
             oldest=min((at for at in oldest if at is not None), default=None),
+            replaying=queue.replayed.events,
         )
 
     def streams(self) -> list[Stream]:
@@ -220,6 +314,22 @@ class MemorySpool(SpoolAdmin):
     async def recent(self, limit: int) -> list[Event]:
         """See `Spool.recent`."""
         return self._dispatcher.tail.newest(limit)
+
+    @property
+    def replays(self) -> Replays:
+        """See `SpoolAdmin.replays`. A replay ends with the process."""
+        return self._replays
+
+    async def _write_replay(self, change: ReplayChange) -> None:
+        waiting = self._waiting.setdefault(change.replay.sink, {})
+        if change.drop:
+            gone = [id for id, batch in waiting.items() if is_replayed(batch.members[0][0])]
+            for id in gone:
+                del waiting[id]
+        waiting.update((batch.id, batch) for batch in change.put)
+
+    async def _dead_ids(self, sink: str) -> frozenset[str]:
+        return frozenset(letter.event.id for letter in self._dead.values() if letter.sink == sink)
 
     @property
     def head(self) -> int:
@@ -245,12 +355,77 @@ class MemorySpool(SpoolAdmin):
         following = first + len(members)
         return selected(chosen, members, limit, following if following < head else None)
 
+    async def origin(self, number: int) -> Origin | None:
+        """See `SpoolHistory.origin`."""
+        if not self._dispatcher.tail.members(number, 1):
+            return None
+        place = bisect_right(self._origins, number, key=itemgetter(0)) - 1
+        return self._origins[place][1]
+
     async def number_at(self, moment: datetime) -> int:
         """See `SpoolHistory.number_at`."""
         tail, head = self._dispatcher.tail, self._dispatcher.head
         members = tail.members(tail.first, head) or []
         earlier = [number for number, event in members if event.received_at < moment]
         return earlier[-1] + 1 if earlier else tail.first
+
+    async def deliveries(self, number: int, id: str) -> list[Delivery]:
+        """See `SpoolHistory.deliveries`."""
+        found = [row.delivery for row in self._delivered if row.covers(number)]
+        return sorted([*found, *self._redelivered.get(id, ())], key=lambda one: one.at)
+
+    async def progress(self, number: int, id: str, event: Event | None) -> list[SinkProgress]:
+        """See `SpoolHistory.progress`."""
+        return [self._progress(sink, number, id, event) for sink in sorted(self._positions)]
+
+    def _progress(self, sink: str, number: int, id: str, event: Event | None) -> SinkProgress:
+        queue = self._dispatcher.queues.get(sink)
+        if queue is not None and (held := queue.progress(number, id, event)) is not None:
+            return held
+        letters = [one for one in self._dead.values() if (one.sink, one.event.id) == (sink, id)]
+        if letters:
+            return dead(letters[0])
+        if queue is not None:
+            return settled(sink)
+        for batch in self._waiting[sink].values():
+            if any(one.id == id for _, one in batch.members):
+                return standing(sink, batch)
+        if number < self._positions[sink] or number in self._dead_ahead.get(sink, ()):
+            return settled(sink)
+        return SinkProgress(sink=sink, stage=Stage.PENDING)
+
+    async def remembers(self, id: str) -> bool:
+        """See `SpoolHistory.remembers`."""
+        return id in self._seen
+
+    async def tallies(self) -> list[Tally]:
+        """See `SpoolHistory.tallies`."""
+        return [tally for _, tally in sorted(self._tallies.items())]
+
+    def count_loss(self, where: str, count: int) -> None:
+        """See `SpoolHistory.count_loss`."""
+        self._count(where, Book.POSSIBLY_LOST, count, self._clock.now())
+
+    async def gaps(self, chosen: Selection, limit: int) -> list[Gap]:
+        """See `SpoolHistory.gaps`."""
+        found = [gap for gap in self._gaps.values() if gap.is_selected(chosen)]
+        return sorted(found, key=lambda gap: (-gap.to_at.timestamp(), gap.id))[:limit]
+
+    async def note_gaps(
+        self,
+        source: str,
+        readings: Sequence[ParsedPage],
+        gaps: Sequence[Gap],
+        late: Sequence[LatePicture] = (),
+    ) -> Counter[str]:
+        """See `SpoolHistory.note_gaps`."""
+        new = await self.append(source, readings)
+        for gap in gaps:
+            self._gaps.setdefault(gap.id, gap)
+        for picture in late:
+            for gap in filter(picture.fills, list(self._gaps.values())):
+                self._gaps[gap.id] = msgspec.structs.replace(gap, filled=min(gap.missing, gap.filled + 1))
+        return new
 
     async def dead(self, limit: int, chosen: Filter = EVERYTHING) -> list[DeadLetter]:
         """See `Spool.dead`."""
@@ -313,6 +488,9 @@ class MemorySpool(SpoolAdmin):
         rejects = [
             one for one in self._quarantine() if age(one.reject.received_at) > settings.retain_quarantine
         ]
+        for gap in list(self._gaps.values()):
+            if age(gap.to_at) > max(settings.retain, GAPS_KEPT):
+                del self._gaps[gap.id]
         await self.purge_dead([letter.number for letter in letters[:PRUNE_STEP]])
         gone = await self.purge_quarantine([kept.number for kept in rejects[:PRUNE_STEP]])
         return Pruned(
@@ -324,6 +502,17 @@ class MemorySpool(SpoolAdmin):
     async def size(self) -> int:
         """See `Spool.size`."""
         return self._dispatcher.tail.bytes
+
+
+def _origin(source: str, reading: ParsedPage, received_at: datetime, events: int) -> Origin:
+    return Origin(
+        source=source,
+        about=reading.about,
+        asked_at=reading.asked_at,
+        received_at=received_at,
+        outcome=reading.outcome.value,
+        events=events,
+    )
 
 
 async def _nothing_more(start: int) -> list[Member]:

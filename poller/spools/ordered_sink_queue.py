@@ -9,6 +9,10 @@ Restarting
     are written to disk, each as a waiting batch of its own, and the position moves on. So a stream that is stuck for
     days costs a bounded number of rows, and a restart does not repeat what other streams got in the meantime.
 
+Replayed events
+    A replayed batch holds its streams only while it is in hand. While it waits for its retry, it holds back the later
+    replayed events of these streams, and no others.
+
 Rank
     The rank of a batch is the lowest number of its events. Ranks are a total order, so batches never wait for each
     other in a circle. Two batches may have the same id: a retried dead letter, and the same event again after a crash.
@@ -28,6 +32,8 @@ import msgspec
 from poller.core.model import Batch, Event, Outcome, batch_id, in_order
 from poller.core.spool import Wants
 from poller.runtime.clock import Clock
+from poller.spools.places import is_replayed, row_id
+from poller.spools.replayed import streams_of
 from poller.spools.sink_queue import (
     MOST_RETRYING,
     Changes,
@@ -80,6 +86,7 @@ class OrderedSinkQueue(SinkQueue):
         *,
         since: int,
         dead_ahead: Iterable[int] = (),
+        replays: int = 1,
     ) -> None:
         self._lines: dict[Key, _Line] = {}
         self._most_lines = KEPT_LINES
@@ -98,8 +105,10 @@ class OrderedSinkQueue(SinkQueue):
         waiting = sorted(waiting, key=_first)
         self._settled_below = _lowest(waiting)
         self._replayed_to = max(self._settled_below.values(), default=0)
-        batches, parked = _told_apart(waiting)
-        super().__init__(sink, wants, position, batches, clock, dead_ahead=dead_ahead)
+        again = [batch for batch in waiting if is_replayed(_first(batch))]
+        batches, parked = _told_apart([batch for batch in waiting if not is_replayed(_first(batch))])
+        batches += again
+        super().__init__(sink, wants, position, batches, clock, dead_ahead=dead_ahead, replays=replays)
         for member in parked:
             if member[0] >= position:
                 self._skip.add(member[0])
@@ -151,6 +160,8 @@ class OrderedSinkQueue(SinkQueue):
     def requeue(self, waiting: Waiting) -> None:
         """Take a batch whose row is on disk already. The parked events of its streams wait for it."""
         super().requeue(waiting)
+        if is_replayed(_first(waiting)):
+            return
         for line in self._holds[_first(waiting)]:
             if line in self._ready:
                 del self._ready[line]
@@ -171,6 +182,29 @@ class OrderedSinkQueue(SinkQueue):
                 return super().take_retry()
             holder.stuck = (*holder.stuck, heapq.heappop(self._due))
         return None
+
+    def take_replayed(self, limit: int) -> Batch | None:
+        """Replayed events of streams of which nothing is in hand. They hold their streams while they are in hand."""
+        batch = super().take_replayed(limit)
+        if batch is not None:
+            rank = ticket_of(batch).numbers[0]
+            self._hold(rank, self._lines_of(batch.events))
+            self._out.add(rank)
+        return batch
+
+    def _is_free(self, stream: Key) -> bool:
+        line = self._lines.get(stream)
+        return line is None or (line not in self._ready and self._out.isdisjoint(line.ranks))
+
+    def _ordered_streams(self, waiting: Waiting) -> frozenset[Key]:
+        return streams_of(event.stream for _, event in waiting.members)
+
+    def pending(self) -> Iterable[Event]:
+        """The events that were taken from the log and are not settled, without replayed ones."""
+        yield from super().pending()
+        for line in (*self._lines.values(), *self._ready):
+            yield from (event for _, event in line.parked)
+            yield from (event for _, _, waiting in line.stuck for _, event in waiting.members)
 
     def _held_before(self, rank: int, line: _Line) -> bool:
         return line.ranks[0] != rank or not self._out.isdisjoint(line.ranks)
@@ -193,7 +227,9 @@ class OrderedSinkQueue(SinkQueue):
         self._hold(numbers[0], lines)
         self._out.add(numbers[0])
         self._fresh.add(numbers[0])
-        return self._batch(batch_id(ids), events, Ticket(numbers, None, rows, ()), 1, None)
+        return self._batch(
+            batch_id(ids), events, Ticket(numbers, None, rows, (), self._clock.monotonic()), 1, None
+        )
 
     def _take_in(self, log: Sequence[Member]) -> None:
         skip, replayed_to = self._skip, self._replayed_to
@@ -299,6 +335,9 @@ class OrderedSinkQueue(SinkQueue):
         self.wakeup.set()
 
     def _queue(self, waiting: Waiting, wait: float) -> None:
+        if is_replayed(_first(waiting)):
+            self._queue_replayed(waiting, wait)
+            return
         lines = self._lines_of(event for _, event in waiting.members)
         self._hold(_first(waiting), lines)
         for line in lines:
@@ -321,12 +360,21 @@ class OrderedSinkQueue(SinkQueue):
             self._out.add(ticket_of(half).numbers[0])
         self._unsaved.difference_update(ticket.numbers)
         put = tuple(self._unsettled(half) for half in halves)
+        if is_replayed(ticket.numbers[0]):
+            self.replayed.split(ticket.numbers[0], ticket.numbers[middle])
         return halves, Changes(sink=self.sink, position=self.position, put=put, dropped=ticket.rows)
 
     def _part(self, batch: Batch, ticket: Ticket, part: slice) -> Batch:
         half = super()._part(batch, ticket, part)
         half = msgspec.structs.replace(
-            half, ticket=Ticket(ticket.numbers[part], None, (half.id,), ticket.history)
+            half,
+            ticket=Ticket(
+                ticket.numbers[part],
+                None,
+                (row_id(ticket.numbers[0], half.id),),
+                ticket.history,
+                ticket.claimed,
+            ),
         )
         self._carried[ticket_of(half).numbers[0]] = half
         return half
@@ -340,6 +388,13 @@ class OrderedSinkQueue(SinkQueue):
         self._to_save.clear()
         self._let_go(lines)
         return msgspec.structs.replace(changes, put=put, position=self.position)
+
+    def _all_waiting(self) -> Iterable[Waiting]:
+        return [*super()._all_waiting(), *(w for line in self._lines.values() for _, _, w in line.stuck)]
+
+    def _is_ahead(self, number: int) -> bool:
+        parked = (line.parked for line in (*self._lines.values(), *self._ready))
+        return super()._is_ahead(number) or any(number == one for line in parked for one, _ in line)
 
     def _put_down(self, batch: Batch, ticket: Ticket) -> None:
         super()._put_down(batch, ticket)

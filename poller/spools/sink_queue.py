@@ -14,6 +14,7 @@ from typing import assert_never
 import msgspec
 
 from poller.core.errors import LONGEST_WAIT
+from poller.core.history import SinkProgress, Stage
 from poller.core.model import (
     Attempt,
     Batch,
@@ -28,11 +29,13 @@ from poller.core.model import (
 )
 from poller.core.spool import Wants
 from poller.runtime.clock import Clock
+from poller.spools import places
+from poller.spools.delivered import Settled
+from poller.spools.replayed import Entry, Replayed
 
 MOST_RETRYING = 10_000
 """The most events that may wait for a retry. At the limit no fresh events are taken."""
 KEPT_HISTORY = 10
-BELOW_THE_LOG = 2**62
 SAME_WAIT = 1.25
 """Retries whose waits differ by a smaller factor are made together, at the later time."""
 
@@ -67,6 +70,8 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
     dead: tuple[DeadLetter, ...] = ()
     dead_ahead: tuple[int, ...] = ()
     """The numbers of those dead letters that the position has not passed: the log must not hand them out again."""
+    settled: Settled | None = None
+    """What was delivered."""
 
 
 class _Span:
@@ -80,12 +85,16 @@ class _Span:
 
 
 class Ticket(msgspec.Struct, frozen=True):
-    """What the queue remembers of a batch in hand. `rows` are the waiting rows that bring it back after a crash."""
+    """What the queue remembers of a batch in hand. `rows` are the waiting rows that bring it back after a crash.
+
+    `claimed` is when it was claimed, on the monotonic clock.
+    """
 
     numbers: tuple[int, ...]
     span: _Span | None
     rows: tuple[str, ...]
     history: tuple[Attempt, ...]
+    claimed: float
 
 
 class SinkQueue:
@@ -100,11 +109,12 @@ class SinkQueue:
         clock: Clock,
         *,
         dead_ahead: Iterable[int] = (),
+        replays: int = 1,
     ) -> None:
         self.sink = sink
         self.next = position
         self.wakeup = asyncio.Event()
-        self._wants = wants
+        self.wants = self._wants = wants
         self._clock = clock
         self._spans: set[int] = set()
         self._due: list[tuple[float, int, Waiting]] = []
@@ -112,7 +122,9 @@ class SinkQueue:
         self.retrying = 0
         self.ready = 0
         """The number of events that were taken from the log earlier and may go out now."""
+        self.replayed: Replayed[Waiting] = Replayed(replays)
         self._in_hand = 0
+        """The number of events in hand, without replayed ones."""
         self._carried: dict[int, Batch] = {}
         """The batches in hand, by the number of their first event."""
         self._corrections: dict[str, Event] = {}
@@ -142,6 +154,11 @@ class SinkQueue:
             return None
         return max(0.0, self._due[0][0] - self._clock.monotonic())
 
+    def seconds_to_claim(self) -> float | None:
+        """Seconds until a retry is due, or a replayed batch; None when a claim must wait for `wakeup`."""
+        waits = (self.seconds_to_retry(), self.replayed.next_due(self._clock.monotonic()))
+        return min((wait for wait in waits if wait is not None), default=None)
+
     def may_take_fresh(self) -> bool:
         """Whether the number of events that wait for a retry is below its limit."""
         return self.retrying < MOST_RETRYING
@@ -163,6 +180,7 @@ class SinkQueue:
         now = self._clock.monotonic()
         self._due = [(min(due, now), order, waiting) for due, order, waiting in self._due]
         heapq.heapify(self._due)
+        self.replayed.make_due(now)
         self.wakeup.set()
 
     def close(self) -> Changes:
@@ -172,6 +190,7 @@ class SinkQueue:
     def correct(self, by: Corrections) -> None:
         """Correct the events that wait for a retry."""
         self._due = [(due, order, waiting_corrected(waiting, by)) for due, order, waiting in self._due]
+        self.replayed.replace(lambda waiting: waiting_corrected(waiting, by))
 
     def correct_in_hand(self, by: Corrections) -> None:
         """Remember corrections of events in hand, for those that fail."""
@@ -190,7 +209,7 @@ class SinkQueue:
         return self._batch(
             waiting.id,
             [event for _, event in waiting.members],
-            Ticket(numbers, None, (waiting.id,), waiting.history),
+            Ticket(numbers, None, (waiting.id,), waiting.history, self._clock.monotonic()),
             waiting.failed + 1,
             waiting.first_attempt_at,
         )
@@ -211,13 +230,44 @@ class SinkQueue:
             return None
         self._spans.add(start)
         events = [event for _, event in taken]
-        ticket = Ticket(tuple(number for number, _ in taken), _Span(start), (), ())
+        numbers = tuple(number for number, _ in taken)
+        ticket = Ticket(numbers, _Span(start), (), (), self._clock.monotonic())
         return self._batch(batch_id([event.id for event in events]), events, ticket, 1, None)
+
+    def take_replayed(self, limit: int) -> Batch | None:
+        """Up to `limit` replayed events, or a replayed batch whose retry is due."""
+        taken = self.replayed.take(self._clock.monotonic(), limit, self._is_free)
+        if not taken:
+            return None
+        members = [member for waiting in taken for member in waiting.members]
+        numbers = tuple([number for number, _ in members])
+        rows = tuple([waiting.id for waiting in taken])
+        ticket = Ticket(numbers, None, rows, taken[0].history, self._clock.monotonic())
+        tried = _was_tried(taken[0])
+        self.replayed.carry(numbers[0])
+        return self._batch(
+            batch_id([event.id for _, event in members]),
+            [event for _, event in members],
+            ticket,
+            taken[0].failed + 1,
+            taken[0].first_attempt_at if tried else None,
+        )
+
+    def _is_free(self, stream: tuple[str, str]) -> bool:
+        """Whether no event of an ordered stream is in hand."""
+        return True
+
+    def cancel_replay(self) -> Changes:
+        """Forget the replayed events that wait. Those in hand are not retried."""
+        dropped = tuple([waiting.id for waiting in self.replayed.batches])
+        self.replayed.cancel()
+        return Changes(sink=self.sink, position=self.position, dropped=dropped)
 
     def _batch(
         self, id: str, events: list[Event], ticket: Ticket, attempt: int, first: datetime | None
     ) -> Batch:
-        self._in_hand += len(events)
+        if not places.is_replayed(ticket.numbers[0]):
+            self._in_hand += len(events)
         batch = Batch(
             id=id,
             sink=self.sink,
@@ -241,13 +291,15 @@ class SinkQueue:
             ticket.span.open += 1
             return halves, Changes(sink=self.sink, position=self.position)
         put = tuple(self._unsettled(half) for half in halves)
+        if places.is_replayed(ticket.numbers[0]):
+            self.replayed.split(ticket.numbers[0], ticket.numbers[middle])
         return halves, Changes(sink=self.sink, position=self.position, put=put, dropped=ticket.rows)
 
     def _part(self, batch: Batch, ticket: Ticket, part: slice) -> Batch:
         events = batch.events[part]
         id = batch_id([event.id for event in events])
-        rows = (id,) if ticket.rows else ()
-        half = Ticket(ticket.numbers[part], ticket.span, rows, ticket.history)
+        rows = (places.row_id(ticket.numbers[0], id),) if ticket.rows else ()
+        half = Ticket(ticket.numbers[part], ticket.span, rows, ticket.history, ticket.claimed)
         self._carried[half.numbers[0]] = batch = msgspec.structs.replace(
             batch, id=id, events=events, ticket=half
         )
@@ -257,7 +309,7 @@ class SinkQueue:
         ticket = ticket_of(half)
         now = self._clock.now()
         return Waiting(
-            id=half.id,
+            id=places.row_id(ticket.numbers[0], half.id),
             members=tuple(zip(ticket.numbers, half.events, strict=True)),
             failed=half.attempt - 1,
             first_attempt_at=half.first_attempt_at or now,
@@ -270,7 +322,10 @@ class SinkQueue:
     def settle(self, batch: Batch, outcomes: Sequence[Outcome]) -> Changes:
         """Apply the outcomes of a batch in hand, and say what to write."""
         batch, outcomes = self._revise(batch, outcomes)
+        settled = self._settled(batch, outcomes)
         ticket = ticket_of(batch)
+        if self.replayed.is_last_try(ticket.numbers[0]):
+            outcomes = [Done() if isinstance(outcome, Retry) else outcome for outcome in outcomes]
         now = self._clock.now()
         again: dict[tuple[int, bool], list[tuple[Member, Retry]]] = {}
         dead: list[DeadLetter] = []
@@ -299,10 +354,58 @@ class SinkQueue:
             dropped=dropped,
             dead=tuple(dead),
             dead_ahead=tuple([number for number in gone if number >= position]),
+            settled=settled,
         )
 
+    def _settled(self, batch: Batch, outcomes: Sequence[Outcome]) -> Settled | None:
+        """What the sink has delivered."""
+        ticket = ticket_of(batch)
+        numbers, ids = ticket.numbers, tuple[str, ...]()
+        if set(map(type, outcomes)) != {Done}:
+            done = [place for place, outcome in enumerate(outcomes) if type(outcome) is Done]
+            numbers = tuple([numbers[place] for place in done])
+            batch = msgspec.structs.replace(batch, events=tuple([batch.events[place] for place in done]))
+        if not numbers:
+            return None
+        if places.is_replayed(numbers[0]):
+            numbers = tuple([number for place in numbers if (number := places.in_log(place)) is not None])
+        elif numbers[0] <= 0:  # dead letters that were retried: their place in the log is gone
+            numbers, ids = (), tuple([event.id for event in batch.events])
+        return Settled(
+            numbers=numbers,
+            ids=ids,
+            at=self._clock.now(),
+            attempt=batch.attempt,
+            took=self._clock.monotonic() - ticket.claimed,
+            history=ticket.history,
+        )
+
+    # ------------------------------------------------------------ looking
+
+    def progress(self, number: int, id: str, event: Event | None) -> SinkProgress | None:
+        """How an event stands; None for one that this queue does not hold. `number` is 0 where there is none."""
+        for batch in self._carried.values():
+            if any(one.id == id for one in batch.events):
+                return _in_hand(batch)
+        for waiting in (*self._all_waiting(), *self.replayed.batches):
+            if any(one.id == id for _, one in waiting.members):
+                return standing(self.sink, waiting)
+        if event is not None and not self._wants(event):
+            return SinkProgress(sink=self.sink, stage=Stage.UNWANTED)
+        return SinkProgress(sink=self.sink, stage=Stage.PENDING) if self._is_ahead(number) else None
+
+    def _all_waiting(self) -> Iterable[Waiting]:
+        return [waiting for _, _, waiting in self._due]
+
+    def _is_ahead(self, number: int) -> bool:
+        return number >= self.next and number not in self._skip
+
     def _put_down(self, batch: Batch, ticket: Ticket) -> None:
-        self._in_hand -= len(batch.events)
+        if places.is_replayed(ticket.numbers[0]):
+            self.replayed.put_down(ticket.numbers[0], len(batch.events))
+            self.wakeup.set()
+        else:
+            self._in_hand -= len(batch.events)
         self._carried.pop(ticket.numbers[0], None)
         if ticket.span is not None:
             ticket.span.open -= 1
@@ -342,7 +445,7 @@ class SinkQueue:
         members = tuple([member for member, _ in group])
         longest = max([retry for _, retry in group], key=lambda retry: retry.after)
         waiting = Waiting(
-            id=batch_id([event.id for _, event in members]),
+            id=places.row_id(members[0][0], batch_id([event.id for _, event in members])),
             members=members,
             failed=batch.attempt if longest.counted else batch.attempt - 1,
             first_attempt_at=batch.first_attempt_at or now,
@@ -353,10 +456,35 @@ class SinkQueue:
         return waiting
 
     def _queue(self, waiting: Waiting, wait: float) -> None:
+        if places.is_replayed(waiting.members[0][0]):
+            self._queue_replayed(waiting, wait)
+            return
         self._order += 1
         heapq.heappush(self._due, (self._clock.monotonic() + wait, self._order, waiting))
         self.retrying += len(waiting.members)
         self.wakeup.set()
+
+    def _queue_replayed(self, waiting: Waiting, wait: float) -> None:
+        entry = Entry(
+            rank=waiting.members[0][0],
+            due=self._clock.monotonic() + wait,
+            size=len(waiting.members),
+            streams=self._ordered_streams(waiting),
+            tried=_was_tried(waiting),
+            batch=waiting,
+        )
+        self.replayed.add(entry)
+        self.wakeup.set()
+
+    def _ordered_streams(self, waiting: Waiting) -> frozenset[tuple[str, str]]:
+        """The streams whose order the sink keeps."""
+        return frozenset()
+
+    def pending(self) -> Iterable[Event]:
+        """The events that were taken from the log and are not settled, without replayed ones."""
+        carried = [batch for rank, batch in self._carried.items() if not places.is_replayed(rank)]
+        yield from (event for batch in carried for event in batch.events)
+        yield from (event for _, _, waiting in self._due for _, event in waiting.members)
 
     def _dead_letter(
         self, batch: Batch, ticket: Ticket, event: Event, reason: str, now: datetime
@@ -385,7 +513,7 @@ def revived(
         history = tuple(sorted((a for letter in some for a in letter.history), key=lambda one: one.at))
         waiting = Waiting(
             id=batch_id([letter.event.id for letter in some]),
-            members=tuple((letter.number - BELOW_THE_LOG, rebuild(letter.event)) for letter in some),
+            members=tuple((places.of_letter(letter.number), rebuild(letter.event)) for letter in some),
             failed=0,
             first_attempt_at=now,
             due=now,
@@ -393,6 +521,23 @@ def revived(
         )
         found.append(waiting)
     return found
+
+
+def waits_for_replay(number: int, event: Event, now: datetime) -> Waiting:
+    """A replayed event as a waiting batch of its own, by its number in the log."""
+    place = places.of_replayed(number)
+    return Waiting(
+        id=places.row_id(place, event.id),
+        members=((place, event),),
+        failed=0,
+        first_attempt_at=now,
+        due=now,
+        history=(),
+    )
+
+
+def _was_tried(waiting: Waiting) -> bool:
+    return bool(waiting.failed or waiting.history)
 
 
 def members_corrected(members: Sequence[Member], by: Corrections) -> list[Member]:
@@ -407,6 +552,46 @@ def waiting_corrected(waiting: Waiting, by: Corrections) -> Waiting:
     if not any(event.id in by for _, event in waiting.members):
         return waiting
     return msgspec.structs.replace(waiting, members=tuple(members_corrected(waiting.members, by)))
+
+
+def standing(sink: str, waiting: Waiting) -> SinkProgress:
+    """How the events of a waiting batch stand."""
+    tried = bool(waiting.failed or waiting.history)
+    return SinkProgress(
+        sink=sink,
+        stage=Stage.RETRYING if tried else Stage.PENDING,
+        attempts=waiting.failed,
+        due=waiting.due if tried else None,
+        history=waiting.history,
+        reason=waiting.history[-1].reason if waiting.history else "",
+    )
+
+
+def dead(letter: DeadLetter) -> SinkProgress:
+    """How a dead letter stands."""
+    return SinkProgress(
+        sink=letter.sink,
+        stage=Stage.DEAD,
+        attempts=letter.attempts,
+        history=letter.history,
+        reason=letter.reason,
+    )
+
+
+def settled(sink: str) -> SinkProgress:
+    """How an event stands for a sink that has nothing more to do with it."""
+    return SinkProgress(sink=sink, stage=Stage.SETTLED)
+
+
+def _in_hand(batch: Batch) -> SinkProgress:
+    history = ticket_of(batch).history
+    return SinkProgress(
+        sink=batch.sink,
+        stage=Stage.IN_HAND,
+        attempts=batch.attempt - 1,
+        history=history,
+        reason=history[-1].reason if history else "",
+    )
 
 
 def ticket_of(batch: Batch) -> Ticket:

@@ -12,6 +12,7 @@ class TestMySink(SinkContract):
 ```
 """
 
+from poller.testing.books import Books, BooksAfterwards
 from poller.testing.corrections import Corrections, CorrectionsAfterwards
 from poller.testing.dead_letters import Letters
 from poller.testing.deliveries import Deliveries
@@ -26,10 +27,13 @@ from poller.testing.factories import (
     some_reading,
     some_recording,
 )
+from poller.testing.gaps import Gaps, GapsAfterwards
 from poller.testing.history import History
 from poller.testing.ordered import Ordered
 from poller.testing.ordered_afterwards import OrderedAfterwards
 from poller.testing.quarantine import Kept
+from poller.testing.replays import Replaying, ReplayingAfterwards
+from poller.testing.scans import Scans, ScansAfterwards
 from poller.testing.sinks import SinkContract, SinkWorld
 
 __all__ = [
@@ -48,9 +52,18 @@ __all__ = [
 ]
 
 
-class SpoolContract(Deliveries, Ordered, Letters, Kept, Corrections, History):
+class SpoolContract(Deliveries, Ordered, Letters, Kept, Corrections, History, Scans, Books, Replaying, Gaps):
     """What every spool promises."""
 
 
-class DurableSpoolContract(SpoolContract, Afterwards, OrderedAfterwards, CorrectionsAfterwards):
+class DurableSpoolContract(
+    SpoolContract,
+    Afterwards,
+    OrderedAfterwards,
+    CorrectionsAfterwards,
+    BooksAfterwards,
+    ReplayingAfterwards,
+    ScansAfterwards,
+    GapsAfterwards,
+):
     """What a spool promises that outlives its process."""

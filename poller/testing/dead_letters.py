@@ -69,7 +69,7 @@ class Letters(SpoolWorld):
 
         self._run(tmp_path, scenario)
 
-    def test_a_dead_letter_that_is_retried_is_owed_again(self, tmp_path: Path) -> None:
+    def test_a_dead_letter_that_is_retried_is_pending_again(self, tmp_path: Path) -> None:
         """At once, to its sink only, in batches of the size asked for, its attempts counted anew, its history kept."""
 
         async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:

@@ -106,7 +106,7 @@ class Deliveries(SpoolWorld):
 
         self._run(tmp_path, scenario)
 
-    def test_what_is_done_is_not_owed_any_more(self, tmp_path: Path) -> None:
+    def test_what_is_done_is_not_pending_any_more(self, tmp_path: Path) -> None:
         """Settled deliveries leave the backlog, whatever order batches are settled in."""
 
         async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
@@ -370,7 +370,7 @@ class Deliveries(SpoolWorld):
 
     @pytest.mark.parametrize("detached", [False, True])
     @pytest.mark.parametrize("ordered", [False, True])
-    def test_what_a_sink_passed_is_not_owed_when_it_is_attached_anew(
+    def test_what_a_sink_passed_is_not_pending_when_it_is_attached_anew(
         self, tmp_path: Path, ordered: bool, detached: bool
     ) -> None:
         """Also where it wants everything now: what it did not want then it has behind it."""

@@ -27,7 +27,7 @@ from poller.testing.spool import SpoolWorld
 class Afterwards(SpoolWorld):
     """Opened again, nothing is forgotten."""
 
-    def test_a_reopened_spool_owes_what_was_not_settled(self, tmp_path: Path) -> None:
+    def test_in_a_reopened_spool_what_was_not_settled_is_pending(self, tmp_path: Path) -> None:
         """Positions, retries, dead letters and ids survive; what was only claimed is owed again."""
 
         async def before(spool: SpoolAdmin, clock: ManualClock) -> None:
@@ -92,7 +92,7 @@ class Afterwards(SpoolWorld):
 
         self._run(tmp_path, before, after)
 
-    def test_a_retry_behind_a_batch_in_hand_is_owed_once_after_a_restart(self, tmp_path: Path) -> None:
+    def test_a_retry_behind_a_batch_in_hand_is_pending_once_after_a_restart(self, tmp_path: Path) -> None:
         """The place in the log and the waiting batch are one debt."""
 
         async def before(spool: SpoolAdmin, clock: ManualClock) -> None:
@@ -111,7 +111,7 @@ class Afterwards(SpoolWorld):
 
         self._run(tmp_path, before, after)
 
-    def test_half_of_a_split_retry_is_owed_after_a_restart(self, tmp_path: Path) -> None:
+    def test_half_of_a_split_retry_is_pending_after_a_restart(self, tmp_path: Path) -> None:
         """Settling one half must not take the other one off the disk."""
 
         async def before(spool: SpoolAdmin, clock: ManualClock) -> None:
@@ -129,7 +129,7 @@ class Afterwards(SpoolWorld):
 
         self._run(tmp_path, before, after)
 
-    def test_half_of_a_split_batch_is_owed_after_a_restart(self, tmp_path: Path) -> None:
+    def test_half_of_a_split_batch_is_pending_after_a_restart(self, tmp_path: Path) -> None:
         """Settling one half must not take the place in the log past the other one; settling both must."""
 
         async def before(spool: SpoolAdmin, clock: ManualClock) -> None:
@@ -149,7 +149,7 @@ class Afterwards(SpoolWorld):
 
         self._run(tmp_path, before, after)
 
-    def test_half_of_a_split_batch_that_waits_for_its_retry_is_owed_once_after_a_restart(
+    def test_half_of_a_split_batch_that_waits_for_its_retry_is_pending_once_after_a_restart(
         self, tmp_path: Path
     ) -> None:
         """Although the other half keeps the place in the log before both."""
@@ -248,7 +248,7 @@ class Afterwards(SpoolWorld):
 
         self._run(tmp_path, before, after)
 
-    def test_a_retried_dead_letter_is_owed_and_not_dead_after_a_restart(self, tmp_path: Path) -> None:
+    def test_a_retried_dead_letter_is_pending_and_not_dead_after_a_restart(self, tmp_path: Path) -> None:
         """So are purged ones gone, a pause in force, and what was read again not in quarantine."""
 
         async def before(spool: SpoolAdmin, clock: ManualClock) -> None:
@@ -274,7 +274,7 @@ class Afterwards(SpoolWorld):
 
         self._run(tmp_path, before, after)
 
-    def test_what_is_owed_is_there_after_pruning_and_a_restart(self, tmp_path: Path) -> None:
+    def test_what_is_pending_is_there_after_pruning_and_a_restart(self, tmp_path: Path) -> None:
         """Pruning takes only what every sink has settled from the log itself, not merely from memory."""
 
         async def before(spool: SpoolAdmin, clock: ManualClock) -> None:

@@ -35,7 +35,7 @@ class Kept(SpoolWorld):
 
         self._run(tmp_path, scenario)
 
-    def test_a_recording_is_stored_once_whether_it_was_told_by_its_file_or_by_its_vid(
+    def test_a_recording_is_stored_once_whether_it_was_reported_by_its_file_or_by_its_vid(
         self, tmp_path: Path
     ) -> None:
         """A list of 2016 names only the vid, the notification of the same segment both."""
@@ -92,7 +92,7 @@ class Kept(SpoolWorld):
 
         self._run(tmp_path, scenario)
 
-    def test_pruning_never_touches_what_is_owed(self, tmp_path: Path) -> None:
+    def test_pruning_never_touches_what_is_pending(self, tmp_path: Path) -> None:
         """However old it is."""
 
         async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:

@@ -79,7 +79,7 @@ class SinkContract:
 
         self._run(tmp_path, scenario)
 
-    def test_a_broken_world_makes_it_raise_and_it_works_when_mended(self, tmp_path: Path) -> None:
+    def test_a_broken_world_makes_it_raise_and_it_works_when_repaired(self, tmp_path: Path) -> None:
         """It never returns for what did not arrive, and does not need a restart."""
 
         async def scenario(world: SinkWorld) -> None:

@@ -33,6 +33,8 @@ from typing import Any, Final
 import pytest
 import yaml
 
+from tests.commands import Ended, poller
+
 ROOT: Final = Path(__file__).parents[2]
 WRITTEN: Final = ("guide", "operations", "internals", "decisions")
 """The folders of `docs` that are written by hand."""
@@ -44,7 +46,7 @@ FILES: Final = (
 BIN: Final = Path(sys.executable).parent
 BLOCK: Final = re.compile(r"^(?:<!-- ([^\n]+) -->\n)?```([a-z]+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND: Final = re.compile(r"(?:^|[ /])poller((?: [a-z]+)+)(?= |$)([^|&>#]*)")
-LASTING: Final = ("run", "drain", "demo", "sandbox")
+LASTING: Final = ("run", "drain", "demo", "sandbox", "tap", "top")
 """Commands that other tests run."""
 SECRETS: Final = {
     **dict.fromkeys(("QCLOUD_LIVE_KEY", "CALLBACKS_KEY", "CALLBACKS_PATH"), "k" * 32),
@@ -94,8 +96,12 @@ def environment() -> dict[str, str]:
     return {**os.environ, **SECRETS, "PATH": f"{BIN}:{os.environ['PATH']}", "COLUMNS": "200"}
 
 
-def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+def shell(command: str, folder: Path) -> Ended:
+    """Run a command line; in this process where it is nothing but a command of `poller`."""
+    words = shlex.split(command, comments=True)
+    if words[0] == "poller" and not re.search(r"[|&;<>$`*]", command):
+        return poller(*words[1:], folder=folder, **SECRETS)
+    done = subprocess.run(
         ["bash", "-euc", command],
         cwd=folder,
         env=environment(),
@@ -105,6 +111,7 @@ def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
         timeout=PATIENCE,
         check=False,
     )
+    return Ended(done.returncode, done.stdout, done.stderr)
 
 
 # ---------------------------------------------------------------- configurations
@@ -209,7 +216,7 @@ class Running:
     control: str
     admin: str
 
-    def does(self, line: str) -> subprocess.CompletedProcess[str]:
+    def does(self, line: str) -> Ended:
         line = line.replace("/etc/poller/", "").replace("127.0.0.1:8083", self.control)
         return shell(line.replace("127.0.0.1:9464", self.admin), self.folder)
 
@@ -281,8 +288,8 @@ def test_a_command_works(line: str, running: Running) -> None:
     if shutil.which(program, path=environment()["PATH"]) is None and os.environ.get("CI") != "true":
         pytest.skip(f"{program} is not installed")
     done = running.does(line)
-    found_nothing = re.search(r" (retry|purge) ", line) and re.search(
-        r"^(purged|read|retried) +0$", done.stdout, re.M
+    found_nothing = re.search(r" (retry|purge|trace) ", line) and re.search(
+        r"^(purged|read|retried) +0$|: unknown: ", done.stdout, re.M
     )
     assert done.returncode == (1 if found_nothing else 0), done.stdout + done.stderr
 

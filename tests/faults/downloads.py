@@ -55,7 +55,7 @@ DOWNLOADS: Final = (
     row(
         "a wrong type, an endless body, a bomb",
         "never published, bounded memory",
-        "the sandbox's `fired`; the reason told",
+        "the sandbox's `fired`; the reason reported",
         COS,
         HEALS,
         "integration/sinks/download/test_download.py::test_an_endless_body_is_cut_off",
@@ -65,7 +65,7 @@ DOWNLOADS: Final = (
     row(
         "statuses, redirects, resets, hangs, drips of the store",
         "tried again; a hang or a drip fails alone",
-        "the sandbox's `fired`; the reason told; drops are counted",
+        "the sandbox's `fired`; the reason reported; drops are counted",
         COS,
         HEALS,
         "integration/sinks/download/test_download.py::test_a_picture_that_hangs_fails_alone",
@@ -83,7 +83,7 @@ DOWNLOADS: Final = (
     row(
         "a planted link or folder",
         "not followed, not written through",
-        "what is in the way is told; the link and its target are looked at afterwards",
+        "what is in the way is reported; the link and its target are looked at afterwards",
         "integration/sinks/download/test_disk.py"
         "::test_a_planted_link_to_a_folder_is_not_followed_and_its_neighbours_are_stored",
         "integration/sinks/download/test_disk.py::test_what_stands_in_a_files_place_is_replaced_and_not_written_through",
@@ -144,7 +144,7 @@ DOWNLOADS: Final = (
     row(
         "a good picture under a head that is wrong about it",
         "stored by what its bytes prove; a wrong length, checksum or status still refuses",
-        "each form of head; the reason told",
+        "each form of head; the reason reported",
         "integration/sinks/download/test_download.py"
         "::test_a_whole_picture_is_stored_whatever_the_head_says_of_its_type_and_coding",
         HEALS,
@@ -175,7 +175,7 @@ BODIES: Final = (
     row(
         "a checksum that is wrong",
         "the picture is not published",
-        "the sandbox's `fired`; the reason told",
+        "the sandbox's `fired`; the reason reported",
         COS,
         HEALS,
         "unit/sinks/download/test_pictures.py::test_the_checksum_is_the_stores_crc_in_decimal",

@@ -23,7 +23,7 @@ RECEIVER: Final = (
     row(
         "too large, a wrong type, cut or no JSON",
         "refused, each for its own reason",
-        "the reason told; a notification that is cut would be one page more",
+        "the reason reported; a notification that is cut would be one page more",
         CHECKS,
         "integration/sources/test_callbacks.py::test_an_endless_body_is_cut_off_at_the_limit",
         "integration/sources/test_callbacks.py::test_a_body_that_is_cut_or_broken_is_nobodys_notification",
@@ -38,7 +38,7 @@ RECEIVER: Final = (
     row(
         "a `t` of another form or time",
         "refused; up to an hour late is taken",
-        "the sandbox's `fired`; the reason told, or 403",
+        "the sandbox's `fired`; the reason reported, or 403",
         CALLBACK,
         "unit/qcloud/events/test_notifications.py::test_a_t_of_any_other_form_or_time_is_refused_whatever_its_signature",
         "integration/sources/test_callbacks.py::test_a_push_is_good_by_our_clock_or_by_the_platforms_as_far_as_that_is_believed",
@@ -49,7 +49,7 @@ RECEIVER: Final = (
         "403, rate-limited, never logged",
         "the sandbox's `fired`; refusals are counted",
         CALLBACK,
-        "integration/sources/test_callbacks.py::test_wrong_signatures_are_told_a_few_times_and_never_cost_a_good_one_its_answer",
+        "integration/sources/test_callbacks.py::test_wrong_signatures_are_reported_a_few_times_and_never_cost_a_good_one_its_answer",
         "scenario/test_callbacks.py::test_no_secret_of_a_notification_is_found_anywhere",
         sandbox="callback:unsigned wrong_sign",
     ),
@@ -67,7 +67,7 @@ RECEIVER: Final = (
         "what comes is stored once; other ways tell the rest",
         "the sandbox's `fired`",
         CALLBACK,
-        "scenario/test_every_way.py::test_what_happens_on_the_platform_is_told_once_whichever_way_it_came",
+        "scenario/test_every_way.py::test_what_happens_on_the_platform_is_reported_once_whichever_way_it_came",
         sandbox="callback:lost late out_of_order",
     ),
     row(
@@ -169,7 +169,7 @@ PORTS: Final = (
     row(
         "nonsense and silence on the control socket",
         "answered or cut, nobody held up",
-        "some callers are told off, who says nothing is cut",
+        "some callers are reported, who says nothing is cut",
         "scenario/test_operate.py::test_who_talks_nonsense_or_nothing_is_cut_and_holds_nobody_up",
     ),
     row(
@@ -178,7 +178,7 @@ PORTS: Final = (
         "exit by SIGKILL at the points before and after",
         "scenario/test_fail_points_ways.py"
         "::test_killed_before_and_after_a_pushs_commit_what_was_answered_is_there_once",
-        "unit/pipeline/test_push_intake.py::test_a_page_is_in_the_spool_when_its_sender_is_told",
+        "unit/pipeline/test_push_intake.py::test_a_page_is_in_the_spool_when_its_sender_is_answered",
     ),
 )
 

@@ -39,8 +39,8 @@ PROCESS: Final = (
     ),
     row(
         "kill -9 in a split or an operator's order",
-        "each letter is dead or owed, each reject kept or read",
-        "exit by SIGKILL; the fail point's own last words, or letters that are owed again already",
+        "each letter is dead or pending, each reject kept or read",
+        "exit by SIGKILL; the fail point's own last words, or letters that are pending again already",
         "scenario/test_fail_points_ways.py"
         "::test_killed_in_a_split_or_an_operators_order_it_has_everything_still",
         "scenario/test_operate.py::test_a_daemon_killed_in_the_middle_of_a_retry_has_lost_no_letter",
@@ -164,7 +164,7 @@ PROCESS: Final = (
     ),
     row(
         "everything at random, for long",
-        "the books balance; nothing comes again without a reason, each recording and state is told once",
+        "the books balance; nothing comes again without a reason, each recording and state is reported once",
         "each kind of fault is counted, and none may be 0",
         "scenario/test_random_faults.py::test_after_random_faults_on_all_sides_the_books_balance",
     ),

@@ -70,14 +70,14 @@ SINKS: Final = (
         STATUS,
         "scenario/test_sinks.py::test_a_burst_of_refusals_pauses_the_sink_and_drops_nothing",
         "unit/pipeline/test_courier.py::test_a_sink_that_keeps_failing_is_probed_by_one_carrier_only",
-        "scenario/test_operate.py::test_a_sink_that_fails_for_long_is_seen_everywhere_and_told_once",
+        "scenario/test_operate.py::test_a_sink_that_fails_for_long_is_seen_everywhere_and_reported_once",
     ),
     row(
         "410",
         "disabled, deliveries kept",
         "`sink_disabled` in the log",
         "unit/pipeline/test_courier.py::test_gone_disables_the_sink_and_keeps_its_deliveries",
-        "scenario/test_operate.py::test_a_sink_that_fails_for_long_is_seen_everywhere_and_told_once",
+        "scenario/test_operate.py::test_a_sink_that_fails_for_long_is_seen_everywhere_and_reported_once",
     ),
     row(
         "accepted, and the answer lost",

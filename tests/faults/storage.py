@@ -11,7 +11,7 @@ STORAGE: Final = (
         "`polling_paused` names the disk, or strace's INJECTED; polls are counted",
         "scenario/test_operation.py::test_a_full_disk_pauses_polling_and_nothing_else_and_ends_by_itself",
         "scenario/test_operation.py"
-        "::test_a_disk_below_min_free_is_told_before_anything_is_polled_and_its_end_is_noticed",
+        "::test_a_disk_below_min_free_is_reported_before_anything_is_polled_and_its_end_is_noticed",
         "scenario/test_failing_disk.py::test_a_write_for_which_there_is_no_space_pauses_polling_until_there_is",
     ),
     row(

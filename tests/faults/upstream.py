@@ -169,7 +169,7 @@ UPSTREAM: Final = (
     ),
     row(
         "all of these in the lists and states",
-        "got over; each change told once",
+        "got over; each change reported once",
         "the sandbox's `fired` (`hang` with --soak); `poll_failed` in the log",
         QUERY,
         sandbox="query:latency wrong_ret wrong_type cut cut_chunked cut_close reset_after reset_headers close hang drip"
@@ -177,7 +177,7 @@ UPSTREAM: Final = (
     ),
     row(
         "a change of a channel's state that is dated far ahead or far back",
-        "dated when it was received; later changes are told",
+        "dated when it was received; later changes are reported",
         "the dates of the events themselves",
         "unit/core/test_catalogue.py::test_a_change_that_is_dated_far_off_silences_no_later_one",
         "unit/core/test_catalogue.py::test_a_state_that_was_stored_for_2099_heals_with_the_next_change",

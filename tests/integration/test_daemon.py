@@ -91,7 +91,7 @@ def test_a_page_of_a_source_that_left_the_configuration_goes_to_quarantine(tmp_p
             assert api is not None
             assert (await drained(configured(tmp_path, api)))[2] == 1
         async with Journal(tmp_path / "journal", 64 * 2**20) as journal:
-            assert journal.left_over() == []
+            assert journal.take_leftovers() == []
 
     asyncio.run(patiently(scenario()))
 

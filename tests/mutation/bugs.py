@@ -50,12 +50,14 @@ POLLING = (
         "poller/pipeline/journal.py",
         "await self._thread.submit(_Write(frame, payload))",
         "self._thread.submit(_Write(frame, payload)).add_done_callback(_ignore)",
-        ("tests/integration/pipeline/test_journal.py::test_a_failed_write_is_told_and_never_believed_again",),
+        (
+            "tests/integration/pipeline/test_journal.py::test_a_failed_write_is_reported_and_never_believed_again",
+        ),
     ),
     Bug(
         "polling begins before the spool is proven",
         "poller/pipeline/intake.py",
-        "        if not await self._until_taken(self._spool.check_writable):\n            return False\n",
+        "        if not await self._write_until_taken(self._spool.check_writable):\n            return False\n",
         "",
         (
             "tests/unit/pipeline/test_intake.py"
@@ -217,28 +219,28 @@ SPOOL = (
         "poller/spools/sqlite/seen.py",
         "self._is_fresh(event.ids, now)",
         "self._is_fresh((event.id,), now)",
-        (CONTRACT + "test_a_recording_is_stored_once_whether_it_was_told_by_its_file_or_by_its_vid",),
+        (CONTRACT + "test_a_recording_is_stored_once_whether_it_was_reported_by_its_file_or_by_its_vid",),
     ),
     Bug(
         "a position passes batches that are in hand",
         "poller/spools/sink_queue.py",
         "return min(self._spans, default=self.next)",
         "return self.next",
-        (CONTRACT + "test_a_reopened_spool_owes_what_was_not_settled",),
+        (CONTRACT + "test_in_a_reopened_spool_what_was_not_settled_is_pending",),
     ),
     Bug(
         "what waits for a retry is not written",
         "poller/spools/sqlite/writer.py",
         "for waiting in changes.put:",
         "for waiting in ():",
-        (CONTRACT + "test_a_reopened_spool_owes_what_was_not_settled",),
+        (CONTRACT + "test_in_a_reopened_spool_what_was_not_settled_is_pending",),
     ),
     Bug(
         "the halves of a split retry are not written",
         "poller/spools/sink_queue.py",
         "        return halves, Changes(sink=self.sink, position=self.position, put=put, dropped=ticket.rows)",
         "        return halves, Changes(sink=self.sink, position=self.position, dropped=ticket.rows)",
-        (CONTRACT + "test_half_of_a_split_retry_is_owed_after_a_restart",),
+        (CONTRACT + "test_half_of_a_split_retry_is_pending_after_a_restart",),
     ),
     Bug(
         "a dead letter that is retried stays dead",
@@ -246,8 +248,8 @@ SPOOL = (
         "        purge_dead(connection, [letter.number for letter in letters])\n",
         "",
         (
-            CONTRACT + "test_a_dead_letter_that_is_retried_is_owed_again",
-            CONTRACT + "test_a_retried_dead_letter_is_owed_and_not_dead_after_a_restart",
+            CONTRACT + "test_a_dead_letter_that_is_retried_is_pending_again",
+            CONTRACT + "test_a_retried_dead_letter_is_pending_and_not_dead_after_a_restart",
         ),
     ),
     Bug(
@@ -255,31 +257,31 @@ SPOOL = (
         "poller/spools/sqlite/dead_letters.py",
         "connection.execute(PUT_WAITING, waiting_row(sink, waiting))",
         "pass",
-        (CONTRACT + "test_a_retried_dead_letter_is_owed_and_not_dead_after_a_restart",),
+        (CONTRACT + "test_a_retried_dead_letter_is_pending_and_not_dead_after_a_restart",),
     ),
     Bug(
-        "pruning takes what a sink is owed",
+        "pruning takes what is pending for a sink",
         "poller/spools/sqlite/pruning.py",
         "if last < floor and not any(",
         "if not any(",
-        (CONTRACT + "test_what_is_owed_is_there_after_pruning_and_a_restart",),
+        (CONTRACT + "test_what_is_pending_is_there_after_pruning_and_a_restart",),
     ),
     Bug(
-        "an ordered desk gives out a stream that is held",
+        "an ordered queue gives out a stream that is held",
         "poller/spools/ordered_sink_queue.py",
         "if not line.ranks:",
         "if line is not None:",
         (CONTRACT + "test_halves_of_an_ordered_sinks_batch_go_out_one_after_the_other",),
     ),
     Bug(
-        "an ordered desk lets a stream go that another batch holds",
+        "an ordered queue lets a stream go that another batch holds",
         "poller/spools/ordered_sink_queue.py",
         "if line.parked and not line.ranks:",
         "if line.parked:",
         (CONTRACT + "test_halves_of_an_ordered_sinks_batch_go_out_one_after_the_other",),
     ),
     Bug(
-        "an ordered desk does not write what is parked behind a retry",
+        "an ordered queue does not write what is parked behind a retry",
         "poller/spools/ordered_sink_queue.py",
         "put = (*changes.put, *self._save(line for line in self._to_save.union(lines) if line.waits))",
         "put = changes.put",
@@ -296,7 +298,7 @@ SPOOL = (
         (CONTRACT + "test_an_ordered_sink_gets_again_what_was_settled_behind_a_retry",),
     ),
     Bug(
-        "an ordered desk writes what is parked behind a batch that only the position remembers",
+        "an ordered queue writes what is parked behind a batch that only the position remembers",
         "poller/spools/ordered_sink_queue.py",
         "if not self._fresh.isdisjoint(line.ranks):",
         "if False:",
@@ -555,7 +557,7 @@ CALLBACKS = (
         "                await commit\n",
         "                await asyncio.sleep(0)\n",
         (
-            "tests/unit/pipeline/test_push_intake.py::test_a_page_is_in_the_spool_when_its_sender_is_told",
+            "tests/unit/pipeline/test_push_intake.py::test_a_page_is_in_the_spool_when_its_sender_is_answered",
             "tests/unit/pipeline/test_push_intake.py"
             "::test_a_commit_that_takes_too_long_is_no_commit_and_others_do_not_wait_for_it",
         ),
@@ -642,9 +644,9 @@ LISTS = (
     Bug(
         "recordings remembers no segment",
         "poller/sources/recordings.py",
-        "memory=_packed(remembered(seen, ends)) if ends else memory,",
+        "memory=_packed(remember(seen, ends)) if ends else memory,",
         "memory=memory,",
-        ("tests/integration/sources/test_recordings.py::test_a_segment_that_was_seen_is_not_told_again",),
+        ("tests/integration/sources/test_recordings.py::test_a_segment_that_was_seen_is_not_reported_again",),
     ),
     Bug(
         "recordings' memory grows for ever",
@@ -660,7 +662,7 @@ LISTS = (
         "if known.against + 1 < 1:",
         (
             "tests/integration/sources/test_channel_status.py"
-            "::test_a_change_is_told_once_and_an_interruption_after_three_answers",
+            "::test_a_change_is_reported_once_and_an_interruption_after_three_answers",
         ),
     ),
     Bug(
@@ -712,11 +714,11 @@ OPERATION = (
         ("tests/integration/runtime/test_log.py::test_a_traceback_shows_no_local_variables[console]",),
     ),
     Bug(
-        "a foreign exception's text is told",
+        "a foreign exception's text is reported",
         "poller/pipeline/retry.py",
         "return type(error).__name__",
         'return f"{type(error).__name__}: {error}"',
-        ("tests/unit/pipeline/test_retry.py::test_a_foreign_exceptions_text_is_not_told",),
+        ("tests/unit/pipeline/test_retry.py::test_a_foreign_exceptions_text_is_not_reported",),
     ),
     Bug(
         "an unset variable is empty",
@@ -741,6 +743,7 @@ OPERATION = (
     ),
 )
 
+from .bugs_books import BOOKS  # noqa: E402 - they need `Bug`
 from .bugs_clock import CLOCK  # noqa: E402 - they need `Bug`
 from .bugs_http import HTTP  # noqa: E402 - they need `Bug`
 from .bugs_pictures import PICTURES_AT_THEIR_PATH  # noqa: E402 - they need `Bug`
@@ -767,4 +770,5 @@ BUGS: tuple[Bug, ...] = (
     *SANDBOX,
     *SECRETS,
     *STORAGE,
+    *BOOKS,
 )

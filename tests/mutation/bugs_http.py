@@ -14,7 +14,7 @@ HTTP = (
     ),
     Bug(
         "where lengths conflict the first one counts",
-        "poller/runtime/http_answer.py",
+        "poller/runtime/http_head.py",
         "    if len(known) > 1:\n",
         "    if not known:\n",
         (FORM, ODD + "test_with_lengths_that_conflict_every_byte_until_the_close_is_kept"),
@@ -28,7 +28,7 @@ HTTP = (
     ),
     Bug(
         "a source whose answers come to nothing is polled as often as ever",
-        "poller/pipeline/intake.py",
+        "poller/pipeline/pace.py",
         "return self.nothing_came >= NOTHING_CAME",
         "return False",
         (
@@ -38,7 +38,7 @@ HTTP = (
     ),
     Bug(
         "a 2xx counts though the request was not sent",
-        "poller/runtime/http_client.py",
+        "poller/runtime/http_poster.py",
         "    return connection.unsent > 0\n",
         "    return False\n",
         (

@@ -71,8 +71,8 @@ PUSHES = (
     Bug(
         "an address has no bound of its own",
         "poller/runtime/http_server.py",
-        "self._households[home] >= bounds.each:",
-        "self._households[home] < 0:",
+        "self._per_caller[home] >= bounds.each:",
+        "self._per_caller[home] < 0:",
         (f"{HEADS}test_who_is_turned_away_is_answered_503",),
     ),
     Bug(

@@ -7,7 +7,7 @@ SANDBOX = (
         "an acknowledgement goes to a pusher that has gone",
         "poller/sandbox/rtmp/connection.py",
         "self._acknowledgement = self._loop.call_later(_ACKNOWLEDGE_AFTER, self._acknowledge)",
-        "self._send(commands.acknowledged(self._received))",
+        "self._send(commands.acknowledgement(self._received))",
         ("tests/sandbox/test_fast_pushes.py::test_a_fast_push_is_whole_however_its_pusher_goes",),
     ),
     Bug(
@@ -20,8 +20,8 @@ SANDBOX = (
     Bug(
         "a push gives way to whoever comes",
         "poller/sandbox/live.py",
-        "if not same or live.wish.quiet() < TAKEN_OVER_AFTER:",
-        "if live.wish.quiet() < TAKEN_OVER_AFTER:",
+        "if not same or live.request.quiet() < TAKEN_OVER_AFTER:",
+        "if live.request.quiet() < TAKEN_OVER_AFTER:",
         ("tests/sandbox/test_live.py::test_a_stranger_takes_no_push_over",),
     ),
     Bug(

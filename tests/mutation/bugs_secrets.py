@@ -9,7 +9,7 @@ SECRETS = (
     Bug(
         "a secret's name is not folded",
         "poller/qcloud/wire/redaction.py",
-        'return "".join(each for each in _plain(name) if each.isalnum()).lower()',
+        'return "".join(each for each in _without_lookalikes(name) if each.isalnum()).lower()',
         "return name",
         (SPELLED,),
     ),

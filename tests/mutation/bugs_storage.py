@@ -2,6 +2,7 @@
 
 from .bugs import Bug
 
+INDEX = "tests/integration/spools/test_page_index.py::"
 FLIPS = "tests/integration/spools/test_damage_after_a_kill.py::"
 
 STORAGE = (
@@ -27,6 +28,20 @@ STORAGE = (
         (f"{FLIPS}test_damage_that_lost_a_page_or_a_push_is_said",),
     ),
     Bug(
+        "a page's checksum is not compared",
+        "poller/spools/sqlite/page_index.py",
+        "if crc is not None and checksum(blob_of(blob)) != crc:",
+        "if crc is not None and checksum(blob_of(blob)) == -1:",
+        (f"{INDEX}test_an_event_that_was_altered_in_a_stopped_file_is_never_delivered",),
+    ),
+    Bug(
+        "salvage brings back an altered page",
+        "poller/spools/sqlite/salvage.py",
+        "check_page(number, blob, _checksum(db, number, last))",
+        "check_page(number, blob, None)",
+        (f"{INDEX}test_an_event_that_was_altered_in_a_stopped_file_is_never_delivered",),
+    ),
+    Bug(
         "a released page stays in the journal's file",
         "poller/pipeline/journal.py",
         "            wipe(self._fd, frame.offset, frame.span)\n",
@@ -34,18 +49,18 @@ STORAGE = (
         (f"{FLIPS}test_a_released_page_is_overwritten_in_the_journal",),
     ),
     Bug(
-        "a pump that ends keeps its pages for itself",
+        "an intake that ends keeps its pages for itself",
         "poller/pipeline/intake.py",
         "            self._journal.hand_back(self._held)\n",
         "",
         (
-            "tests/unit/pipeline/test_intake.py::test_what_a_stopped_pump_could_not_commit_its_successor_takes",
+            "tests/unit/pipeline/test_intake.py::test_what_a_stopped_intake_could_not_commit_its_successor_takes",
         ),
     ),
     Bug(
         "pages of a source that is gone wait for a restart",
         "poller/pipeline/recovery.py",
-        "                await self._left_behind(source, keys)\n",
+        "                await self._report_leftovers(source, keys)\n",
         "                pass\n",
         (
             "tests/integration/test_daemon.py::test_a_page_of_a_source_that_left_the_configuration_goes_to_quarantine",

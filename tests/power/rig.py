@@ -267,7 +267,7 @@ async def _names(spool: SqliteSpool) -> set[str]:
 async def _recover(source: shots.DryQueue, spool: SqliteSpool, journal: Journal) -> None:
     """As the daemon does it at its start."""
     intake = Intake(source, spool, journal, metrics=Metrics(), clock=Clock())
-    running = asyncio.ensure_future(intake.run(journal.left_over()))
+    running = asyncio.ensure_future(intake.run(journal.take_leftovers()))
     emptied = asyncio.ensure_future(intake.emptied.wait())
     await asyncio.wait({running, emptied}, return_when=asyncio.FIRST_COMPLETED)
     emptied.cancel()

@@ -118,7 +118,7 @@ async def work(*, folder: str, pictures: str, first: int, latency: float, spoil:
         intake = Intake(source, spool, journal, metrics=metrics, clock=clock)
         courier = Courier(sink, spool, shots.TERMS, metrics=metrics, clock=clock)
         async with asyncio.TaskGroup() as group:
-            group.create_task(intake.run(journal.left_over()))
+            group.create_task(intake.run(journal.take_leftovers()))
             group.create_task(courier.run())
 
 

@@ -15,7 +15,7 @@ from poller.sandbox import Customer, Sandbox
 from poller.sandbox.media.tags import Tag
 from tests.patience import PATIENCE
 
-from .asking import ask, signed
+from .api_client import ask, signed
 from .rtmp_peer import Peer, opening
 
 CUSTOMER = Customer()

@@ -117,7 +117,7 @@ async def receiving(answer: Response = yes) -> AsyncIterator[Receiver]:
 Scene = Callable[..., Awaitable[None]]
 
 
-def told(
+def run_scene(
     directory: Path,
     scene: Scene,
     *customers: Customer,

@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 
 import uvloop
 
-from poller.sandbox.rtmp.ingest import Ingest, ingesting
-from poller.sandbox.rtmp.publish_handler import PublishRequest, Refused
+from poller.sandbox.rtmp.ingest import RtmpServer, serve_rtmp
+from poller.sandbox.rtmp.publish_handler import PublishRefused, PublishRequest
 from tests.patience import PATIENCE
 
 Piece = tuple[int, int, bytes]
@@ -311,7 +311,7 @@ class Peer:
 class Take:
     """A push as it arrived."""
 
-    wish: PublishRequest
+    request: PublishRequest
     close: Callable[[], None]
     pieces: list[Piece] = field(default_factory=list)
     why: list[str] = field(default_factory=list)
@@ -332,22 +332,22 @@ class Takes:
     def __init__(self) -> None:
         self.takes: list[Take] = []
 
-    def publish(self, wish: PublishRequest, close: Callable[[], None]) -> Take:
-        if wish.stream == "forbidden":
-            raise Refused("this name is not for you")
-        if any(take.wish.stream == wish.stream and not take.why for take in self.takes):
-            raise Refused("this stream is live already")
-        self.takes.append(Take(wish, close))
+    def publish(self, request: PublishRequest, close: Callable[[], None]) -> Take:
+        if request.stream == "forbidden":
+            raise PublishRefused("this name is not for you")
+        if any(take.request.stream == request.stream and not take.why for take in self.takes):
+            raise PublishRefused("this stream is live already")
+        self.takes.append(Take(request, close))
         return self.takes[-1]
 
     def of(self, stream: str) -> Take:
         """The newest push of that name."""
-        return [take for take in self.takes if take.wish.stream == stream][-1]
+        return [take for take in self.takes if take.request.stream == stream][-1]
 
     async def end_of(self, stream: str) -> str:
         """Waits for the end of that push; why it was."""
         await until(
-            lambda: any(take.wish.stream == stream for take in self.takes) and bool(self.of(stream).why)
+            lambda: any(take.request.stream == stream for take in self.takes) and bool(self.of(stream).why)
         )
         (why,) = self.of(stream).why
         return why
@@ -360,16 +360,16 @@ async def until(true: Callable[[], bool], deadline: float = PATIENCE) -> None:
             await asyncio.sleep(0.005)
 
 
-Scene = Callable[[Ingest, Takes], Awaitable[None]]
+Scene = Callable[[RtmpServer, Takes], Awaitable[None]]
 
 
 @asynccontextmanager
-async def stage(silence: float, **options: Any) -> AsyncIterator[tuple[Ingest, Takes]]:
+async def stage(silence: float, **options: Any) -> AsyncIterator[tuple[RtmpServer, Takes]]:
     """An ingest with its stage. Nothing may reach the loop's exception handler."""
     leaked: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: leaked.append(context))
     takes = Takes()
-    async with ingesting("127.0.0.1:0", takes, silence=silence, **options) as ingest:
+    async with serve_rtmp("127.0.0.1:0", takes, silence=silence, **options) as ingest:
         yield ingest, takes
     assert not ingest.connections
     assert all(len(take.why) == 1 for take in takes.takes)

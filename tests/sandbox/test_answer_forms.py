@@ -12,7 +12,7 @@ import pytest
 from poller.sandbox import Answers, BadOption, Load, Naming, Sandbox, era
 from poller.sandbox.query.messages import Said
 
-from .asking import ask, loaded, play, raw, signed, tell
+from .api_client import ask, loaded, play, raw, signed, tell
 
 
 def answered(directory: Path, waiting: int = 2, naming: Naming | None = None, **form: Any) -> Any:
@@ -154,7 +154,7 @@ def test_gzip_comes_even_unasked(tmp_path: Path) -> None:
         ("close", b"Connection: close", b"Content-Length"),
     ],
 )
-def test_the_bodys_end_is_told_in_three_ways(
+def test_the_bodys_end_is_marked_in_three_ways(
     tmp_path: Path, framing: str, present: bytes, absent: bytes
 ) -> None:
     async def scene(sandbox: Sandbox, session: aiohttp.ClientSession) -> None:

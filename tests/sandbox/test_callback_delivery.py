@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from poller.sandbox import Customer, Sandbox, notified
+from poller.sandbox import Customer, Sandbox, read_notified
 from poller.sandbox.callbacks.rules import Rule, rule
 from poller.sandbox.options import Year
 
 from .films import film
 from .on_air import on_air, over, until
-from .receiver import Receiver, counts, in_year, never, no, receiving, settled, told, yes
+from .receiver import Receiver, counts, in_year, never, no, receiving, run_scene, settled, yes
 
 SHOW = film(range(10))
 
@@ -43,7 +43,7 @@ def test_what_a_stream_says_comes_in_order_however_slow_the_receiver_is(tmp_path
             assert sequences[::2] == sequences[1::2]
             assert len(set(sequences)) == 3
 
-    told(tmp_path, scene, answer=slowly)
+    run_scene(tmp_path, scene, answer=slowly)
 
 
 def test_a_receiver_that_hangs_holds_up_nobody_else(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_a_receiver_that_hangs_holds_up_nobody_else(tmp_path: Path) -> None:
         assert hanging.begun == 2, "what a stream says next waits"
         assert counts(sandbox)["waiting"] == 6
 
-    told(tmp_path, scene, one, two)
+    run_scene(tmp_path, scene, one, two)
 
 
 def test_what_is_not_answered_in_time_is_repeated(tmp_path: Path) -> None:
@@ -79,9 +79,9 @@ def test_what_is_not_answered_in_time_is_repeated(tmp_path: Path) -> None:
             "waiting": 0,
         }
         assert receiver.begun == 4
-        assert notified(tmp_path) == []
+        assert read_notified(tmp_path) == []
 
-    told(tmp_path, scene, answer=never, callback_timeout=0.2, **in_year("2018"))
+    run_scene(tmp_path, scene, answer=never, callback_timeout=0.2, **in_year("2018"))
 
 
 def test_a_receiver_that_is_away_is_found_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -96,7 +96,7 @@ def test_a_receiver_that_is_away_is_found_again(tmp_path: Path, caplog: pytest.L
         await settled(sandbox)
 
     with caplog.at_level(logging.INFO, "poller.sandbox"):
-        told(tmp_path, scene, **in_year("2018"))
+        run_scene(tmp_path, scene, **in_year("2018"))
     said = [one.getMessage() for one in caplog.records]
     assert said == ["callbacks of 1234 are not answered: status 0", "callbacks of 1234 are answered again"]
 
@@ -125,7 +125,7 @@ def test_each_year_repeats_by_its_own_rule(
         assert (found["sent"], found["repeated"], found["given_up"]) == (1, expected.repeats, 1)
         assert len(receiver.got) == 1 + expected.repeats
 
-    told(tmp_path, scene, answer=no, **in_year(year))
+    run_scene(tmp_path, scene, answer=no, **in_year(year))
 
 
 def test_a_pause_lies_between_repeats_and_is_scaled(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_a_pause_lies_between_repeats_and_is_scaled(tmp_path: Path) -> None:
         await settled(sandbox)
         assert 3 * 60 * 0.002 <= time.monotonic() - begun < 10
 
-    told(tmp_path, scene, answer=no, callback_pace=0.002, **in_year("2018"))
+    run_scene(tmp_path, scene, answer=no, callback_pace=0.002, **in_year("2018"))
 
 
 @pytest.mark.parametrize("status", [201, 204, 302, 403, 500, 503])
@@ -151,10 +151,10 @@ def test_only_200_ends_the_repeats(tmp_path: Path, status: int) -> None:
         assert (found["answered"], found["repeated"]) == (1, 2)
         assert [one.status for one in receiver.got] == [status, status, 200]
         assert receiver.strays == 0
-        (line,) = notified(tmp_path)
+        (line,) = read_notified(tmp_path)
         assert (line.attempts, line.event_type, line.stream_id) == (3, 332, "show")
 
-    told(tmp_path, scene, answer=at_last)
+    run_scene(tmp_path, scene, answer=at_last)
 
 
 @pytest.mark.parametrize(("fresh", "kinds"), [(0.0, {False}), (1.0, {True}), (0.5, {False, True})])
@@ -175,7 +175,7 @@ def test_a_repeat_carries_a_fresh_signature_or_the_same_bytes(
         assert all(one.is_signed() for one in receiver.got)
         assert len({str(one.about) for one in receiver.got}) == 1
 
-    told(tmp_path, scene, callback_fresh=fresh)
+    run_scene(tmp_path, scene, callback_fresh=fresh)
 
 
 def test_beyond_the_limit_the_oldest_are_dropped(tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_beyond_the_limit_the_oldest_are_dropped(tmp_path: Path) -> None:
         numbers = sorted(one.body["number"] for one in receiver.got)
         assert numbers == [*range(1, 17), *range(87, 101)], "what is just being sent is not dropped"
 
-    told(tmp_path, scene, callback_limit=30)
+    run_scene(tmp_path, scene, callback_limit=30)
 
 
 def test_the_end_does_not_wait_for_what_is_pending(tmp_path: Path) -> None:
@@ -213,8 +213,8 @@ def test_the_end_does_not_wait_for_what_is_pending(tmp_path: Path) -> None:
         await settled(sandbox)
         assert [one.body["event_type"] for one in receiver.got] == [341], "what was pending is forgotten"
 
-    told(tmp_path, first, answer=never)
-    told(tmp_path, second)
+    run_scene(tmp_path, first, answer=never)
+    run_scene(tmp_path, second)
 
 
 def test_the_log_has_a_line_for_each_that_was_answered(tmp_path: Path) -> None:
@@ -228,7 +228,7 @@ def test_the_log_has_a_line_for_each_that_was_answered(tmp_path: Path) -> None:
             await over(sandbox, name)
         await settled(sandbox)
         taken = [one.body for one in receiver.got if one.status == 200]
-        lines = notified(tmp_path)
+        lines = read_notified(tmp_path)
         assert {one.stream_id for one in lines} == {"show"}
         assert Counter(one.event_type for one in lines) == Counter(one["event_type"] for one in taken)
         assert sorted(one.path for one in lines if one.path) == sorted(
@@ -240,4 +240,4 @@ def test_the_log_has_a_line_for_each_that_was_answered(tmp_path: Path) -> None:
         assert (begun.event_type, ended.event_type, begun.sequence) == (1, 0, ended.sequence)
         assert all(one.attempts == 1 and one.fault is None and one.customer == 1234 for one in lines)
 
-    told(tmp_path, scene, answer=mostly, interval=1, **in_year("2018"))
+    run_scene(tmp_path, scene, answer=mostly, interval=1, **in_year("2018"))

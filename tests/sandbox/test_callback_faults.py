@@ -11,12 +11,12 @@ from typing import Any
 import aiohttp
 import pytest
 
-from poller.sandbox import CALLBACK_FAULTS, Notified, Sandbox, notified
+from poller.sandbox import CALLBACK_FAULTS, Notified, Sandbox, read_notified
 from poller.sandbox.callbacks.notified import NotifiedLog
 
-from .asking import play, tell
+from .api_client import play, tell
 from .on_air import on_air, over
-from .receiver import KEY, Receiver, counts, no, receiving, settled, told
+from .receiver import KEY, Receiver, counts, no, receiving, run_scene, settled
 
 
 async def judge(body: dict[str, Any]) -> int:
@@ -49,12 +49,12 @@ def test_what_cannot_be_trusted_becomes_good_only_with_a_fresh_signature(
         assert sandbox.faults["callback"].fired == {flaw: 1}
         if fresh:
             assert [one.status for one in receiver.got] == [403, 200, 200]
-            assert [(one.attempts, one.fault) for one in notified(tmp_path)] == [(2, flaw), (1, None)]
+            assert [(one.attempts, one.fault) for one in read_notified(tmp_path)] == [(2, flaw), (1, None)]
         else:
             assert [one.status for one in receiver.got] == [403] * 101 + [200]
             assert len({one.wire for one in receiver.got}) == 2
             assert (found["given_up"], found["answered"]) == (1, 1)
-            assert [one.fault for one in notified(tmp_path)] == [None]
+            assert [one.fault for one in read_notified(tmp_path)] == [None]
         bad = receiver.got[0]
         assert set(bad.about) == {"event_type", "stream_id", "number"}
         assert ("sign" in bad.body, bad.is_signed()) == (flaw != "unsigned", flaw == "stale")
@@ -63,7 +63,7 @@ def test_what_cannot_be_trusted_becomes_good_only_with_a_fresh_signature(
         if flaw == "wrong_sign":
             assert len(bad.body["sign"]) == 32
 
-    told(tmp_path, scene, answer=judge, callback_fresh=fresh)
+    run_scene(tmp_path, scene, answer=judge, callback_fresh=fresh)
 
 
 def test_how_stale_it_is_can_be_ordered(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_how_stale_it_is_can_be_ordered(tmp_path: Path) -> None:
         (got,) = await receiver.until(1)
         assert abs(got.body["t"] + 100 - time.time()) < 10
 
-    told(tmp_path, scene)
+    run_scene(tmp_path, scene)
 
 
 @pytest.mark.parametrize(("flaw", "same"), [("replay", True), ("twice", False)])
@@ -93,9 +93,9 @@ def test_what_was_answered_may_come_once_more(tmp_path: Path, flaw: str, same: b
         assert first.about == second.about
         assert second.is_signed()
         assert (found["answered"], found["repeated"]) == (1, 1)
-        assert [(one.fault, one.attempts) for one in notified(tmp_path)] == [(flaw, 2)]
+        assert [(one.fault, one.attempts) for one in read_notified(tmp_path)] == [(flaw, 2)]
 
-    told(tmp_path, scene)
+    run_scene(tmp_path, scene)
 
 
 def test_what_comes_once_more_is_sent_once_whatever_the_answer(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_what_comes_once_more_is_sent_once_whatever_the_answer(tmp_path: Path) -
         await settled(sandbox)
         assert [one.status for one in receiver.got] == [200, 500]
 
-    told(tmp_path, scene)
+    run_scene(tmp_path, scene)
 
 
 def test_what_is_lost_is_never_sent(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_what_is_lost_is_never_sent(tmp_path: Path) -> None:
         assert (found["sent"], found["answered"]) == (1, 1)
         assert sandbox.faults["callback"].fired == {"lost": 1}
 
-    told(tmp_path, scene)
+    run_scene(tmp_path, scene)
 
 
 def test_what_is_late_is_overtaken_and_carries_a_fresh_signature(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_what_is_late_is_overtaken_and_carries_a_fresh_signature(tmp_path: Path)
         assert late.is_signed()
         assert abs(late.body["t"] - time.time() - 1600) < 10
 
-    told(tmp_path, scene)
+    run_scene(tmp_path, scene)
 
 
 def test_what_is_out_of_order_waits_for_the_next(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_what_is_out_of_order_waits_for_the_next(tmp_path: Path) -> None:
             assert numbers(receiver) == expected
             receiver.got.clear()
 
-    told(tmp_path, scene)
+    run_scene(tmp_path, scene)
 
 
 def test_the_end_of_a_push_may_come_before_its_beginning(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_the_end_of_a_push_may_come_before_its_beginning(tmp_path: Path) -> None
         assert (first["event_type"], second["event_type"]) == (0, 1)
         assert first["sequence"] == second["sequence"]
 
-    told(tmp_path, scene)
+    run_scene(tmp_path, scene)
 
 
 def test_faults_by_probability_lose_nothing_that_is_repeated(tmp_path: Path, soak: bool) -> None:
@@ -185,13 +185,13 @@ def test_faults_by_probability_lose_nothing_that_is_repeated(tmp_path: Path, soa
         taken = Counter(one.body["number"] for one in receiver.got if one.status == 200)
         assert len(taken) == found["answered"]
         assert sum(taken.values()) == found["answered"] + fired["replay"] + fired["twice"]
-        lines = notified(tmp_path)
+        lines = read_notified(tmp_path)
         assert len(lines) == found["answered"]
         spoilt = Counter(one.fault for one in lines if one.fault)
         assert spoilt == {name: number for name, number in fired.items() if name != "lost"}
         assert all(one.attempts > 1 for one in lines if one.fault in ("stale", "unsigned", "wrong_sign"))
 
-    told(tmp_path, scene, answer=judge, callback_faults=rates, callback_limit=count, seed=3)
+    run_scene(tmp_path, scene, answer=judge, callback_faults=rates, callback_limit=count, seed=3)
 
 
 def test_the_control_port_orders_faults_of_callbacks(tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_the_control_port_orders_faults_of_callbacks(tmp_path: Path) -> None:
             state = sandbox.state()
         assert state["faults"]["callback"] == {"lost": 2, "unsigned": 1}  # type: ignore[index]
 
-    told(tmp_path, scene)
+    run_scene(tmp_path, scene)
 
 
 BODIES: list[dict[str, Any]] = [
@@ -244,11 +244,11 @@ def test_any_body_can_be_sent_by_the_control_port(tmp_path: Path) -> None:
                 "dropped": 0,
                 "waiting": 0,
             }
-        lines = notified(tmp_path)
+        lines = read_notified(tmp_path)
         assert [one.event_type for one in lines] == [body.get("event_type") for body in BODIES]
         assert (lines[-2].path, lines[-2].stream_id) == ("a/b.jpg", "\ud800 名 \x00")
 
-    told(tmp_path, scene)
+    run_scene(tmp_path, scene)
 
 
 def test_a_proof_that_the_body_has_already_is_left(tmp_path: Path) -> None:
@@ -262,7 +262,7 @@ def test_a_proof_that_the_body_has_already_is_left(tmp_path: Path) -> None:
                 assert {"t", "sign"} <= body.keys()
                 assert body.items() >= mine.items()
 
-    told(tmp_path, scene)
+    run_scene(tmp_path, scene)
 
 
 def test_the_control_port_moves_a_customers_receiver_and_sets_the_pace(tmp_path: Path) -> None:
@@ -275,7 +275,7 @@ def test_the_control_port_moves_a_customers_receiver_and_sets_the_pace(tmp_path:
             await tell(sandbox, session, "callbacks", pace=0, send={"event_type": 6})
             await other.until(1 + 101)
 
-    told(tmp_path, scene, callback_pace=1000.0)
+    run_scene(tmp_path, scene, callback_pace=1000.0)
 
 
 @pytest.mark.parametrize(
@@ -302,7 +302,7 @@ def test_a_senseless_wish_is_refused_and_sends_nothing(tmp_path: Path, wish: dic
             await settled(sandbox)
         assert numbers(receiver) == [1]
 
-    told(tmp_path, scene)
+    run_scene(tmp_path, scene)
 
 
 def test_nothing_can_be_sent_to_a_customer_without_a_url(tmp_path: Path) -> None:
@@ -338,7 +338,7 @@ def test_a_line_that_a_kill_cut_short_spoils_no_other(tmp_path: Path) -> None:
     with NotifiedLog(tmp_path) as log:
         log.note(line(4))
         log.note(line(5))
-    found = [one.event_type for one in notified(tmp_path)]
+    found = [one.event_type for one in read_notified(tmp_path)]
     assert list(dict.fromkeys(found)) == [1, 2, 3, 4, 5]
     assert found == [1, 2, 3, 3, 4, 5], "a line that lacks nothing but its end counts"
 
@@ -352,8 +352,8 @@ def test_the_log_is_moved_aside_when_it_is_old(tmp_path: Path) -> None:
         assert not (tmp_path / "notified.ndjson.old").exists()
         log.forget(100)
         log.note(line(3, at=200))
-        assert [one.event_type for one in notified(tmp_path)] == [1, 2, 3]
+        assert [one.event_type for one in read_notified(tmp_path)] == [1, 2, 3]
         log.forget(300)
-        assert [one.event_type for one in notified(tmp_path)] == [3]
-    assert notified(tmp_path, customer=2) == []
+        assert [one.event_type for one in read_notified(tmp_path)] == [3]
+    assert read_notified(tmp_path, customer=2) == []
     assert json.loads((tmp_path / "notified.ndjson.old").read_text())["event_type"] == 3

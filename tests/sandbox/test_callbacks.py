@@ -10,18 +10,18 @@ from typing import Any
 import aiohttp
 import pytest
 
-from poller.sandbox import BadOption, Customer, Options, Sandbox, era, notified
-from poller.sandbox.callbacks.bodies import masked
+from poller.sandbox import BadOption, Customer, Options, Sandbox, era, read_notified
+from poller.sandbox.callbacks.bodies import mask_address
 from poller.sandbox.callbacks.rules import signature
 from poller.sandbox.media.recordings import later_url, spec_url
 from poller.sandbox.options import Year
 
-from .asking import record, tell
+from .api_client import record, tell
 from .films import film
 from .on_air import on_air, over, secret
 from .pushes import Studio
 from .pushes import push as made_up
-from .receiver import KEY, Receiver, counts, in_year, no, settled, told
+from .receiver import KEY, Receiver, counts, in_year, no, run_scene, settled
 from .rtmp_peer import Peer
 
 SHOW = film(range(10))
@@ -92,10 +92,10 @@ def test_every_notification_has_the_keys_of_its_year(tmp_path: Path, year: Year)
             assert type(one.body["t"]) is int
             assert one.body["stream_id"] == one.body["channel_id"] == "a_b@c#d"
 
-    told(tmp_path, scene, interval=1, **in_year(year))
+    run_scene(tmp_path, scene, interval=1, **in_year(year))
 
 
-def test_a_push_is_told_with_its_secret_and_with_one_sequence(tmp_path: Path) -> None:
+def test_a_push_is_reported_with_its_secret_and_with_one_sequence(tmp_path: Path) -> None:
     query = secret("push key", "show", time.time() + 60)
     customer = Customer(push_key="push key", callback_key=KEY)
 
@@ -118,7 +118,7 @@ def test_a_push_is_told_with_its_secret_and_with_one_sequence(tmp_path: Path) ->
         assert [(one["errcode"], one["errmsg"]) for one in begun] == [(0, "ok")] * 2
         assert all(0 <= int(one["push_duration"]) < 20_000 for one in ended)
 
-    told(tmp_path, scene, customer, **in_year("2018"))
+    run_scene(tmp_path, scene, customer, **in_year("2018"))
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_a_push_is_told_with_its_secret_and_with_one_sequence(tmp_path: Path) ->
     ],
 )
 def test_a_pushers_address_is_masked(peer: str, shown: str) -> None:
-    assert masked(peer) == shown
+    assert mask_address(peer) == shown
 
 
 def test_the_error_says_how_a_push_ended(tmp_path: Path) -> None:
@@ -155,10 +155,10 @@ def test_the_error_says_how_a_push_ended(tmp_path: Path) -> None:
             "mute": (4, "recv() return error"),
         }
 
-    told(tmp_path, scene, silence=2.0)
+    run_scene(tmp_path, scene, silence=2.0)
 
 
-def test_a_segment_is_told_as_the_lists_tell_it_and_can_be_fetched(tmp_path: Path) -> None:
+def test_a_segment_is_reported_as_the_lists_have_it_and_can_be_fetched(tmp_path: Path) -> None:
     async def scene(sandbox: Sandbox, receiver: Receiver) -> None:
         (vid,) = record(sandbox, sandbox.options.customers[0], 1)
         (got,) = await receiver.until(1, 100)
@@ -180,10 +180,10 @@ def test_a_segment_is_told_as_the_lists_tell_it_and_can_be_fetched(tmp_path: Pat
         assert body["video_url"] == later_url(recording, sandbox.options.customers[0])
         assert (body["record_file_id"], body["duration"], body["appid"]) == (recording.file_id, 30, 1234)
 
-    told(tmp_path, scene)
+    run_scene(tmp_path, scene)
 
 
-def test_every_segment_of_a_push_is_told_before_its_end(tmp_path: Path) -> None:
+def test_every_segment_of_a_push_is_reported_before_its_end(tmp_path: Path) -> None:
     async def scene(sandbox: Sandbox, receiver: Receiver) -> None:
         async with on_air(sandbox, "show", made_up(5, gop=25)):
             await receiver.until(1, 100)
@@ -197,10 +197,10 @@ def test_every_segment_of_a_push_is_told_before_its_end(tmp_path: Path) -> None:
         assert [one.body["video_id"] for one in receiver.of(100)] == [one.vid for one in listed]
         assert {one.body["task_id"] for one in receiver.of(100)} == {receiver.got[0].body["sequence"]}
 
-    told(tmp_path, scene, segment=2.0, **in_year("2018"))
+    run_scene(tmp_path, scene, segment=2.0, **in_year("2018"))
 
 
-def test_a_segment_that_a_kill_left_open_is_told_by_the_next_sandbox(tmp_path: Path) -> None:
+def test_a_segment_that_a_kill_left_open_is_reported_by_the_next_sandbox(tmp_path: Path) -> None:
     with Studio(tmp_path) as studio:
         studio.now = time.time()
         recorder = studio.recorder(1800)
@@ -213,10 +213,10 @@ def test_a_segment_that_a_kill_left_open_is_told_by_the_next_sandbox(tmp_path: P
         assert got.body["video_id"] == listed.vid
         assert (got.body["stream_param"], got.body["task_id"]) == ("", "0")
 
-    told(tmp_path, scene, **in_year("2018"))
+    run_scene(tmp_path, scene, **in_year("2018"))
 
 
-def test_a_picture_is_told_once_it_can_be_fetched(tmp_path: Path) -> None:
+def test_a_picture_is_reported_once_it_can_be_fetched(tmp_path: Path) -> None:
     fetched: list[tuple[int, int]] = []
     sandboxes: list[Sandbox] = []
 
@@ -243,10 +243,10 @@ def test_a_picture_is_told_once_it_can_be_fetched(tmp_path: Path) -> None:
             assert body["create_time"] == removed.create_time
             assert (body["width"], body["height"]) == (300, 169)
 
-    told(tmp_path, scene, answer=fetch, interval=1, upload_delay=(0.3, 0.3), **in_year("2018"))
+    run_scene(tmp_path, scene, answer=fetch, interval=1, upload_delay=(0.3, 0.3), **in_year("2018"))
 
 
-def test_a_picture_that_is_lost_is_not_told(tmp_path: Path) -> None:
+def test_a_picture_that_is_lost_is_not_reported(tmp_path: Path) -> None:
     async def scene(sandbox: Sandbox, receiver: Receiver) -> None:
         async with on_air(sandbox, "show", SHOW):
             await sandbox.until(lambda: sandbox.pictures.lost >= 2)
@@ -254,7 +254,7 @@ def test_a_picture_that_is_lost_is_not_told(tmp_path: Path) -> None:
         await settled(sandbox)
         assert receiver.of(200) == []
 
-    told(tmp_path, scene, interval=0.5, upload_faults={"lost": 1.0})
+    run_scene(tmp_path, scene, interval=0.5, upload_faults={"lost": 1.0})
 
 
 def test_a_customer_without_a_key_gets_them_unsigned(tmp_path: Path) -> None:
@@ -264,7 +264,7 @@ def test_a_customer_without_a_key_gets_them_unsigned(tmp_path: Path) -> None:
             number: keys - PROOF for number, keys in FORMS["2018"].items()
         }
 
-    told(tmp_path, scene, key=None, interval=1, **in_year("2018"))
+    run_scene(tmp_path, scene, key=None, interval=1, **in_year("2018"))
 
 
 def test_a_customer_without_a_url_gets_none(tmp_path: Path) -> None:
@@ -288,7 +288,7 @@ def test_the_expiry_is_ten_minutes_ahead_of_the_platforms_clock(tmp_path: Path) 
             assert abs(got.body["t"] - expected) <= 2
             assert got.is_signed()
 
-    told(tmp_path, scene)
+    run_scene(tmp_path, scene)
 
 
 def test_the_signature_is_the_known_one() -> None:
@@ -319,9 +319,9 @@ def test_two_customers_never_get_each_others(tmp_path: Path) -> None:
         state: Any = sandbox.state()["callbacks"]
         for receiver, customer in ((first, one), (second, two)):
             assert len(receiver.got) == state["customers"][str(customer.app_id)]["answered"]
-            assert len(notified(tmp_path, customer.app_id)) == len(receiver.got)
+            assert len(read_notified(tmp_path, customer.app_id)) == len(receiver.got)
 
-    told(tmp_path, scene, one, two, interval=1, **in_year("2018"))
+    run_scene(tmp_path, scene, one, two, interval=1, **in_year("2018"))
 
 
 def test_no_secret_is_ever_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -337,7 +337,7 @@ def test_no_secret_is_ever_logged(tmp_path: Path, caplog: pytest.LogCaptureFixtu
         assert query.split("&")[0][1:] not in str(sandbox.state())
 
     with caplog.at_level(logging.DEBUG):
-        told(tmp_path, scene, customer, answer=no, **in_year("2018"))
+        run_scene(tmp_path, scene, customer, answer=no, **in_year("2018"))
     for text in ("secret-path", KEY, query[10:30]):
         assert text not in caplog.text
     assert "callbacks of 1234 are not answered: status 500" in caplog.text
@@ -354,7 +354,7 @@ def test_a_url_that_is_none_is_refused_and_not_repeated(url: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "wish",
+    "options",
     [
         {"callback_pace": -1},
         {"callback_pace": float("inf")},
@@ -363,10 +363,12 @@ def test_a_url_that_is_none_is_refused_and_not_repeated(url: Any) -> None:
         {"callback_limit": 0},
     ],
 )
-def test_an_option_of_callbacks_that_makes_no_sense_is_refused(tmp_path: Path, wish: dict[str, Any]) -> None:
-    (name,) = wish
+def test_an_option_of_callbacks_that_makes_no_sense_is_refused(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    (name,) = options
     with pytest.raises(BadOption, match=name):
-        Options(directory=tmp_path, **wish)
+        Options(directory=tmp_path, **options)
     with pytest.raises(BadOption, match="callback_key"):
         Customer(callback_key=5)  # type: ignore[arg-type]
 

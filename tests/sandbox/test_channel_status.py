@@ -8,7 +8,7 @@ import pytest
 
 from poller.sandbox import Answers, Customer, Sandbox
 
-from .asking import ask, asking_status, play
+from .api_client import ask, asking_status, play
 
 MINE = Customer()
 OTHER = Customer(app_id=77, key="f" * 32, bucket="others")

@@ -10,7 +10,7 @@ from fastcrc import crc64
 
 from poller.sandbox import Customer, Load, Sandbox
 
-from .asking import ask, play, raw, tell
+from .api_client import ask, play, raw, tell
 
 NAME = "live_1_1471850187_1471850187_10_300_169.jpg"
 BUCKET = "shots-1250000000"

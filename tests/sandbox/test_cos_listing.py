@@ -7,8 +7,8 @@ from xml.etree import ElementTree
 import pytest
 
 from poller.sandbox.cos import listing
-from poller.sandbox.cos.errors import Refused
-from poller.sandbox.cos.store import Stored
+from poller.sandbox.cos.errors import CosRefused
+from poller.sandbox.cos.store import StoredObject
 
 KEYS = [
     "a",
@@ -28,14 +28,14 @@ KEYS = [
 ]
 
 
-def stored(keys: Iterable[str]) -> list[Stored]:
+def stored(keys: Iterable[str]) -> list[StoredObject]:
     return [
-        Stored(bucket="b", key=key, size=3, etag="e" * 32, crc64="1", type="image/jpeg", ready_at=0.0)
+        StoredObject(bucket="b", key=key, size=3, etag="e" * 32, crc64="1", type="image/jpeg", ready_at=0.0)
         for key in sorted(keys, key=str.encode)
     ]
 
 
-def reader(keys: Iterable[str]) -> Callable[[str], Iterable[Stored]]:
+def reader(keys: Iterable[str]) -> Callable[[str], Iterable[StoredObject]]:
     """The store's way of reading: from a key on, in the order of bytes."""
     objects = stored(keys)
     return lambda at: (one for one in objects if one.key.encode() >= at.encode())
@@ -55,7 +55,7 @@ def plainly(keys: Iterable[str], prefix: str, delimiter: str) -> list[str]:
 def in_pages(keys: Iterable[str], most: int, second: bool, **query: str) -> list[str]:
     """The same from the listing, page by page, as a client follows it."""
     entries: list[str] = []
-    wish = listing.wish_of({**query, "max-keys": str(most)})
+    wish = listing.parse_list_request({**query, "max-keys": str(most)})
     while True:
         page = listing.page(wish, reader(keys))
         assert len(page.entries) <= most
@@ -69,7 +69,7 @@ def in_pages(keys: Iterable[str], most: int, second: bool, **query: str) -> list
             query |= {"list-type": "2", "continuation-token": token or ""}
         else:
             query["marker"] = root.findtext("NextMarker") or ""
-        wish = listing.wish_of({**query, "max-keys": str(most)})
+        wish = listing.parse_list_request({**query, "max-keys": str(most)})
 
 
 @pytest.mark.parametrize("prefix", ["", "a", "a/", "b/", "直", "zzz", "\U0010ffff"])
@@ -92,7 +92,7 @@ def test_pages_of_random_keys_make_up_the_whole(soak: bool) -> None:
 
 def test_a_listing_begins_after_its_marker() -> None:
     def keys(**query: str) -> list[str]:
-        page = listing.page(listing.wish_of(query), reader(KEYS))
+        page = listing.page(listing.parse_list_request(query), reader(KEYS))
         return [one if isinstance(one, str) else one.key for one in page.entries]
 
     assert keys(marker="a/2")[:2] == ["a/b/1", "a0"]
@@ -105,9 +105,9 @@ def test_a_listing_begins_after_its_marker() -> None:
 def test_a_thousand_entries_are_the_most() -> None:
     keys = [f"{number:05}" for number in range(2500)]
     for asked in ("5000", "99999999999999999999", "1000", ""):
-        page = listing.page(listing.wish_of({"max-keys": asked}), reader(keys))
+        page = listing.page(listing.parse_list_request({"max-keys": asked}), reader(keys))
         assert (len(page.entries), page.more, page.last) == (1000, True, "00999")
-    none = listing.page(listing.wish_of({"max-keys": "0"}), reader(keys))
+    none = listing.page(listing.parse_list_request({"max-keys": "0"}), reader(keys))
     assert (none.entries, none.more) == ([], False)
 
 
@@ -122,14 +122,14 @@ def test_a_thousand_entries_are_the_most() -> None:
     ],
 )
 def test_a_wish_that_makes_no_sense_is_refused(query: dict[str, str]) -> None:
-    with pytest.raises(Refused, match="InvalidArgument"):
-        listing.wish_of(query)
+    with pytest.raises(CosRefused, match="InvalidArgument"):
+        listing.parse_list_request(query)
 
 
 def test_a_page_is_xml_whatever_the_keys() -> None:
     keys = [*KEYS, "bell\x07", "cr\r", " "]
     for encoding in ("", "url"):
-        wish = listing.wish_of({"delimiter": "&", "prefix": "", "encoding-type": encoding})
+        wish = listing.parse_list_request({"delimiter": "&", "prefix": "", "encoding-type": encoding})
         text = listing.xml("shots-1250000000", wish, listing.page(wish, reader(keys)))
         root = ElementTree.fromstring(text)
         assert root.findtext("Name") == "shots-1250000000"

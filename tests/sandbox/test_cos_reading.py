@@ -14,7 +14,7 @@ from yarl import URL
 
 from poller.sandbox import Customer, Sandbox
 
-from .asking import play, raw, tell
+from .api_client import play, raw, tell
 
 NAME = "live_1_1471850187_1471850187_10_300_169.jpg"
 BUCKET = "shots-1250000000"
@@ -151,7 +151,7 @@ def test_an_object_is_fetched_on_conditions(tmp_path: Path, status: int, headers
         (f"/{NAME}?tagging", HOST, (501, "NotImplemented")),
     ],
 )
-def test_a_refusal_is_told_as_cos_tells_it(
+def test_a_refusal_is_worded_as_cos_words_it(
     tmp_path: Path, path: str, host: str, expected: tuple[int, str]
 ) -> None:
     status, headers, body = asked(tmp_path, path, host=host)

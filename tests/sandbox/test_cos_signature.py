@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 import pytest
 
 from poller.sandbox.cos import signature
-from poller.sandbox.cos.errors import Refused
+from poller.sandbox.cos.errors import CosRefused
 from poller.sandbox.cos.signature import Asked
 
 # Made with Tencent's cos-python-sdk-v5 1.9.44, its clock at 1480932352, for the host below.
@@ -51,13 +51,15 @@ PRESIGNED = (
 )
 
 
-def refusal(authorization: str, asked: Asked, *, key: str = SECRET_KEY, now: float = NOW) -> Refused | None:
+def refusal(
+    authorization: str, asked: Asked, *, key: str = SECRET_KEY, now: float = NOW
+) -> CosRefused | None:
     """How a signed request is refused, if it is."""
     try:
         signed = signature.read(authorization, asked.params)
         assert signed is not None
         signature.check(signed, key, [asked], now)
-    except Refused as refused:
+    except CosRefused as refused:
         return refused
     return None
 

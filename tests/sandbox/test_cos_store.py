@@ -164,7 +164,7 @@ def test_of_two_uploads_of_a_key_the_one_that_ends_last_stays(tmp_path: Path) ->
     run(scene)
 
 
-def test_a_kill_between_file_and_row_is_mended_at_the_next_start(tmp_path: Path) -> None:
+def test_a_kill_between_file_and_row_is_repaired_at_the_next_start(tmp_path: Path) -> None:
     async def scene() -> None:
         async with opened(tmp_path, 3600) as pictures:
             pictures.put(BUCKET, NAME, OLD)

@@ -19,7 +19,7 @@ from yarl import URL
 
 from poller.sandbox import Customer, Sandbox
 
-from .asking import play, tell
+from .api_client import play, tell
 
 BUCKET, OTHERS = "shots-1250000000", "others-77"
 DOMAIN = "cos.ap-shanghai.myqcloud.com"

@@ -22,7 +22,7 @@ from poller.sandbox.oracle import RemovedLog
 from poller.sandbox.query.messages import Said
 from poller.sandbox.query.queues import Platform, Queue
 
-from .asking import ask, ask_bytes, play, tell
+from .api_client import ask, ask_bytes, play, tell
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import pytest
 from poller.sandbox import API_FAULTS, POISONS, QUERY_FAULTS, BadOption, Customer, Load, Sandbox
 from poller.sandbox.faults import Faults
 
-from .asking import ask, ask_bytes, asking_status, listing, loaded, play, raw, record, signed, tell
+from .api_client import ask, ask_bytes, asking_status, listing, loaded, play, raw, record, signed, tell
 
 
 def broken(directory: Path, fault: str, *, taken: int, **params: Any) -> tuple[bytes, bytes, Any]:

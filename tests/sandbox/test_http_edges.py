@@ -18,7 +18,7 @@ from qcloud_cos import CosConfig, CosS3Client
 from poller.sandbox import Customer, Sandbox
 from poller.sandbox.database import FILE
 
-from .asking import play, record, signed
+from .api_client import play, record, signed
 
 BUCKET = "shots-1250000000"
 HOST = f"{BUCKET}.cos.ap-shanghai.myqcloud.com"

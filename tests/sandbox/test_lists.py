@@ -10,7 +10,7 @@ import pytest
 
 from poller.sandbox import Answers, Customer, Sandbox
 
-from .asking import ask, listing, play, record, signed, tell
+from .api_client import ask, listing, play, record, signed, tell
 
 MINE = Customer()
 OTHER = Customer(app_id=77, key="f" * 32, bucket="others")

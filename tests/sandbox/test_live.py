@@ -15,9 +15,9 @@ import pytest
 
 from poller.sandbox import Customer, Options, Sandbox
 from poller.sandbox.live import TAKEN_OVER_AFTER, check_secret
-from poller.sandbox.rtmp.publish_handler import Refused
+from poller.sandbox.rtmp.publish_handler import PublishRefused
 
-from .asking import ask, asking_status, listing, play, tell
+from .api_client import ask, asking_status, listing, play, tell
 from .films import film
 from .on_air import CUSTOMER, fetched, messages, on_air, over, refused, secret, until
 from .pushes import frames, tags_of
@@ -65,7 +65,7 @@ def test_a_push_secret_fits_its_key_its_stream_and_its_time(wish: Mapping[str, s
     if why is None:
         check_secret("key", "show", wish, NOW)
     else:
-        with pytest.raises(Refused, match=why):
+        with pytest.raises(PublishRefused, match=why):
             check_secret("key", "show", wish, NOW)
 
 
@@ -73,7 +73,7 @@ def test_a_secret_is_the_md5_of_key_stream_and_time() -> None:
     """The right one by `printf keyshow57BAAE4B | md5sum`."""
     wish = {"txTime": "57BAAE4B", "txSecret": "6d5e42b769a8c2ce1c53b6288fd50326"}
     check_secret("key", "show", wish, int("57BAAE4B", 16))
-    with pytest.raises(Refused, match="passed"):
+    with pytest.raises(PublishRefused, match="passed"):
         check_secret("key", "show", wish, int("57BAAE4B", 16) + 1)
 
 
@@ -199,7 +199,7 @@ def test_a_second_publisher_of_a_live_name_is_refused_and_the_first_goes_on(tmp_
 def lost(sandbox: Sandbox) -> bool:
     """Whether the one push has been silent long enough to give way."""
     (push,) = sandbox.live.pushes
-    return push.wish.quiet() >= TAKEN_OVER_AFTER
+    return push.request.quiet() >= TAKEN_OVER_AFTER
 
 
 @pytest.mark.parametrize("keyed", [False, True])
@@ -278,7 +278,7 @@ def test_a_stranger_takes_no_push_over(tmp_path: Path, what: str) -> None:
             if what == "disabled":
                 sandbox.channels.disable(CUSTOMER.app_id, "show")
             if what == "another address":
-                object.__setattr__(push.wish, "peer", "192.0.2.7:5000")
+                object.__setattr__(push.request, "peer", "192.0.2.7:5000")
             assert why in await refused(sandbox, "show", query=query)
             await peer.push(SHOW)
             assert sandbox.live.pushes == [push]
@@ -305,7 +305,7 @@ def test_a_push_is_not_silent_because_the_platforms_own_loop_stood_still(tmp_pat
             own = peer.socket.get_extra_info("socket")
             time.sleep(1.2 * TAKEN_OVER_AFTER)  # noqa: ASYNC251 - the loop stands still
             os.write(own.fileno(), peer.chunks.message(9, 9, SHOW[5].timestamp, SHOW[5].body))
-            assert push.wish.quiet() == 0
+            assert push.request.quiet() == 0
 
     play(tmp_path, scene, silence=60.0)
 

@@ -15,7 +15,7 @@ import pytest
 
 from poller.sandbox import Customer, Options, Sandbox
 
-from .asking import play
+from .api_client import play
 from .films import decoded, film, read
 from .on_air import Said, fetched, messages, on_air
 from .rtmp_peer import Peer

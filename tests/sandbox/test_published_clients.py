@@ -17,9 +17,9 @@ from poller.qcloud.wire.replies import judge_answer, open_answer
 from poller.sandbox import Answers, Customer, Load, Sandbox, era
 from poller.sandbox.channels import Status
 from poller.sandbox.query.answers import encode, file_list, page, refusal, status
-from poller.sandbox.query.messages import Facts, Message, written
+from poller.sandbox.query.messages import Facts, Message, write_message
 
-from .asking import ask, asking_status, listing, play, record, signed
+from .api_client import ask, asking_status, listing, play, record, signed
 
 LATER = era("2018")[0]
 
@@ -88,10 +88,7 @@ def last_of_each_stream(answer: dict[str, Any]) -> dict[str, str]:
     return {one["stream_id"]: one["pic_url"] for one in answer["output"]["data"]}
 
 
-Told = tuple[Sandbox, aiohttp.ClientSession]
-
-
-def told(directory: Path, form: Answers, query: str, before: Callable[[Sandbox], object]) -> Any:
+def answer_to(directory: Path, form: Answers, query: str, before: Callable[[Sandbox], object]) -> Any:
     """The answer to a query after something was done to the sandbox."""
     got: list[Any] = []
 
@@ -104,7 +101,7 @@ def told(directory: Path, form: Answers, query: str, before: Callable[[Sandbox],
 
 
 def test_a_later_file_list_has_the_keys_and_kinds_that_were_seen(tmp_path: Path) -> None:
-    answer = told(tmp_path, LATER, listing(), lambda sandbox: record(sandbox, Customer(), 1))
+    answer = answer_to(tmp_path, LATER, listing(), lambda sandbox: record(sandbox, Customer(), 1))
     assert shape(answer) == shape(FILE_LIST_2018)
 
 
@@ -113,7 +110,7 @@ def test_a_status_has_the_keys_and_kinds_that_were_seen(tmp_path: Path) -> None:
         sandbox.channels.begin(1234, "show")
         sandbox.channels.end(1234, "show")
 
-    answer = told(tmp_path, LATER, asking_status(), once)
+    answer = answer_to(tmp_path, LATER, asking_status(), once)
     assert answer["output"] == STATUS_OUTPUT
     assert shape(answer) == {"ret": "int", "retcode": "int", "message": "str", "errmsg": "str"} | {
         "output": shape(STATUS_OUTPUT)
@@ -128,17 +125,19 @@ def test_published_clients_read_the_answers_of_their_years(tmp_path: Path, year:
         record(sandbox, Customer(), 3)
         sandbox.channels.begin(1234, "show")
 
-    files = told(tmp_path / "files", form, listing(), busy)
+    files = answer_to(tmp_path / "files", form, listing(), busy)
     assert seconds_recorded(files) == 90
     if year != "2016":
         assert all(url.endswith("/f0.flv") for url in recordings_by_url(files))
     assert len(set(recordings_by_vid(files))) == 3
-    assert is_live(told(tmp_path / "status", form, asking_status(), busy))
-    assert not is_live(told(tmp_path / "never", form, asking_status(), lambda sandbox: None))
+    assert is_live(answer_to(tmp_path / "status", form, asking_status(), busy))
+    assert not is_live(answer_to(tmp_path / "never", form, asking_status(), lambda sandbox: None))
 
 
 def test_a_client_that_keys_by_stream_keeps_the_last_shot_of_each(tmp_path: Path) -> None:
-    answer = told(tmp_path, Answers(), signed(), lambda sandbox: sandbox.enqueue(Load(count=20, streams=4)))
+    answer = answer_to(
+        tmp_path, Answers(), signed(), lambda sandbox: sandbox.enqueue(Load(count=20, streams=4))
+    )
     found = last_of_each_stream(answer)
     assert len(found) == 4
     assert {name.split("_")[5] for name in found.values()} == {"50"}
@@ -169,7 +168,7 @@ def messages(count: int, form: Answers) -> list[Message]:
         Facts(n=n, stream_id=f'直播"{n}', path=f"a b/{n}#.jpg", create_time=1471850187 + n)
         for n in range(count)
     ]
-    return [written(one, form, Customer()) for one in facts]
+    return [write_message(one, form, Customer()) for one in facts]
 
 
 @given(form=_forms, count=st.integers(0, 5))

@@ -15,7 +15,7 @@ import pytest
 
 from poller.sandbox import Sandbox
 
-from .asking import play
+from .api_client import play
 from .films import movie
 from .on_air import CUSTOMER, over
 

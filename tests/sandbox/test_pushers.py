@@ -17,7 +17,7 @@ from poller.sandbox.media.showing import NoVideo, check
 from poller.sandbox.media.tags import AUDIO, VIDEO
 from poller.sandbox.pushers import push_url
 
-from .asking import ask, listing, play, tell
+from .api_client import ask, listing, play, tell
 from .films import RATE, STEP, movie, read
 from .on_air import CUSTOMER, messages, on_air, over, until
 from .pushes import is_frame, tags_of
@@ -130,6 +130,25 @@ def test_streams_start_and_stop_at_run_time(
         play(tmp_path, scene, interval=0.5)
     assert "push ended: a_b@c#d-1 of 1234, unpublished" in caplog.text
     assert "push ended: other of 1234, unpublished" in caplog.text, "so it is when the sandbox ends"
+
+
+def test_the_interval_of_pictures_is_changed_at_run_time(tmp_path: Path, pattern: Path) -> None:
+    async def scene(sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
+        await tell(sandbox, session, "streams", start=["show"], video=str(pattern))
+        await sandbox.until(lambda: sandbox.pictures.stored >= 1)
+        assert await tell(sandbox, session, "screenshots", interval=2) == {"interval": 2}
+        before = sandbox.pictures.stored
+        await sandbox.until(lambda: sandbox.pictures.stored >= before + 3)
+        times = [one.at for one in await messages(sandbox, session)][-2:]
+        assert times[1] - times[0] == 2
+        assert times[1] % 2 == 0
+        for wrong in (0, 1.5, "2", True, None, 4_000):
+            async with session.post(
+                f"{sandbox.endpoints['control']}/screenshots", json={"interval": wrong}
+            ) as response:
+                assert response.status == 400
+
+    play(tmp_path, scene, interval=1.0)
 
 
 def test_a_plug_is_pulled_and_put_back(

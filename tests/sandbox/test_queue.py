@@ -12,7 +12,7 @@ import pytest
 from poller.sandbox import Customer, Load, Options, Sandbox
 from poller.sandbox.query.reading import signature
 
-from .asking import ask, loaded, play, signed, tell
+from .api_client import ask, loaded, play, signed, tell
 
 OTHER = Customer(app_id=77, key="f" * 32, bucket="others")
 

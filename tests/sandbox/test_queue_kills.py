@@ -17,7 +17,7 @@ import pytest
 
 from poller.sandbox import Oracle, Removed
 
-from .asking import signed
+from .api_client import signed
 
 PATIENCE = 60.0
 """Seconds for what takes a moment on a machine that has nothing else to do."""
@@ -104,7 +104,7 @@ class Life:
 
 @pytest.mark.timeout(1800)
 def test_a_kill_loses_nothing_and_numbers_go_on(tmp_path: Path, *, soak: bool) -> None:
-    rng, lives = random.Random(1), 100 if soak else 10
+    rng, lives = random.Random(1), 100 if soak else 4
     received: list[str] = []
     last_n, last_poll = 0, 0
     doubtful = {0}

@@ -78,7 +78,7 @@ with Database(directory) as database:
 def written(directory: Path, tags: Iterable[Tag]) -> Path:
     """The tags as a file, for a child to read."""
     path = directory / "source.flv"
-    writer = flv.Writer.create(path)
+    writer = flv.FlvWriter.create(path)
     for tag in tags:
         writer.write(tag.kind, tag.timestamp, tag.body)
     writer.flush()
@@ -109,7 +109,7 @@ def test_a_kill_loses_no_more_than_what_was_not_yet_written(tmp_path: Path, sour
         assert [file.suffix for file in studio.recordings.directory.iterdir()] == [".flv"]
 
 
-def test_a_part_cut_anywhere_is_mended_to_its_last_whole_tag(studio: Studio, source: list[Tag]) -> None:
+def test_a_part_cut_anywhere_is_repaired_to_its_last_whole_tag(studio: Studio, source: list[Tag]) -> None:
     studio.record(source, 1800)
     [whole] = studio.files()
     content = whole.read_bytes()

@@ -11,7 +11,7 @@ import pytest
 from poller.sandbox import Sandbox
 from poller.sandbox.retention import Retention
 
-from .asking import ask, asking_status, listing, play
+from .api_client import ask, asking_status, listing, play
 from .films import film
 from .on_air import fetched, messages, on_air, over
 

@@ -7,7 +7,7 @@ import pytest
 
 from poller.sandbox.rtmp.chunks import MAX_STREAMS, ChunkReader
 from poller.sandbox.rtmp.contents import MAX_PARTS
-from poller.sandbox.rtmp.ingest import Ingest
+from poller.sandbox.rtmp.ingest import RtmpServer
 from poller.sandbox.rtmp.messages import Malformed
 
 from .rtmp_peer import (
@@ -189,7 +189,7 @@ def test_all_unfinished_messages_together_are_bounded() -> None:
 
 
 @scene()
-async def test_an_aggregate_is_taken_apart_and_moved_to_its_moment(ingest: Ingest, takes: Takes) -> None:
+async def test_an_aggregate_is_taken_apart_and_moved_to_its_moment(ingest: RtmpServer, takes: Takes) -> None:
     peer = await Peer.publish(ingest.url, "a")
     inner = (
         tag(9, 1000, b"v1")
@@ -213,7 +213,7 @@ async def test_an_aggregate_is_taken_apart_and_moved_to_its_moment(ingest: Inges
     "inner", [tag(9, 0, b"abc")[:-1], tag(9, 0, b"")[:5], tag(8, 0, b"") * (MAX_PARTS + 1)]
 )
 def test_a_bad_aggregate_breaks_its_connection(inner: bytes) -> None:
-    async def bad(ingest: Ingest, takes: Takes) -> None:
+    async def bad(ingest: RtmpServer, takes: Takes) -> None:
         peer = await Peer.publish(ingest.url, "a")
         peer.send(peer.chunks.message(4, 22, 0, inner))
         assert await takes.end_of("a") == "broken"
@@ -226,7 +226,7 @@ def test_a_bad_aggregate_breaks_its_connection(inner: bytes) -> None:
 def test_over_a_socket_all_chunk_sizes_give_the_same_tags(size: int, loop: str) -> None:
     stream = pieces(100, frame=13000)
 
-    async def pushed(ingest: Ingest, takes: Takes) -> None:
+    async def pushed(ingest: RtmpServer, takes: Takes) -> None:
         peer = await Peer.publish(ingest.url, "a", chunk=size)
         await peer.push(stream)
         await peer.close()
@@ -237,7 +237,7 @@ def test_over_a_socket_all_chunk_sizes_give_the_same_tags(size: int, loop: str) 
 
 
 @scene()
-async def test_a_session_that_comes_byte_by_byte_is_understood(ingest: Ingest, takes: Takes) -> None:
+async def test_a_session_that_comes_byte_by_byte_is_understood(ingest: RtmpServer, takes: Takes) -> None:
     stream = pieces(3, frame=200)
     peer = await Peer.connect(ingest.url)
     writer = Writer(64)

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from poller.sandbox.rtmp.connection import OWN, SHARED
-from poller.sandbox.rtmp.ingest import Ingest, ingesting
+from poller.sandbox.rtmp.ingest import RtmpServer, serve_rtmp
 from poller.sandbox.rtmp.publish_handler import PublishRequest
 from poller.sandbox.rtmp.session import MAX_IDLE, MAX_MESSAGE
 
@@ -44,7 +44,7 @@ SILENCE = 1.0
     ],
 )
 def test_a_push_ends_when_its_pusher_says_so(call: bytes, stream: int) -> None:
-    async def unpublished(ingest: Ingest, takes: Takes) -> None:
+    async def unpublished(ingest: RtmpServer, takes: Takes) -> None:
         peer = await Peer.publish(ingest.url, "a")
         await peer.push(pieces(2))
         peer.send(Writer().message(8, 20, 0, call, stream))
@@ -59,7 +59,7 @@ def test_a_push_ends_when_its_pusher_says_so(call: bytes, stream: int) -> None:
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 def test_a_push_ends_with_its_connection(loop: str) -> None:
-    async def closed(ingest: Ingest, takes: Takes) -> None:
+    async def closed(ingest: RtmpServer, takes: Takes) -> None:
         orderly = await Peer.publish(ingest.url, "a")
         abrupt = await Peer.publish(ingest.url, "b")
         await orderly.push(pieces(2))
@@ -76,7 +76,7 @@ def test_a_push_ends_with_its_connection(loop: str) -> None:
 
 
 def test_what_was_sent_before_the_end_in_the_middle_of_a_message_arrives() -> None:
-    async def cut(ingest: Ingest, takes: Takes) -> None:
+    async def cut(ingest: RtmpServer, takes: Takes) -> None:
         peer = await Peer.publish(ingest.url, "a")
         await peer.push(pieces(2))
         peer.send(peer.chunks.chunks(9, 9, 200, bytes(500))[0])
@@ -89,7 +89,7 @@ def test_what_was_sent_before_the_end_in_the_middle_of_a_message_arrives() -> No
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 def test_a_silent_pusher_is_dropped(loop: str) -> None:
-    async def silent(ingest: Ingest, takes: Takes) -> None:
+    async def silent(ingest: RtmpServer, takes: Takes) -> None:
         peer = await Peer.publish(ingest.url, "a")
         await peer.push(pieces(2))
         peer.send(peer.chunks.chunks(9, 9, 200, bytes(500))[0])
@@ -102,7 +102,7 @@ def test_a_silent_pusher_is_dropped(loop: str) -> None:
 
 
 @scene(silence=SILENCE)
-async def test_a_pusher_that_drips_single_bytes_is_silent(ingest: Ingest, takes: Takes) -> None:
+async def test_a_pusher_that_drips_single_bytes_is_silent(ingest: RtmpServer, takes: Takes) -> None:
     peer = await Peer.publish(ingest.url, "a", chunk=4096)
     body = peer.chunks.message(9, 9, 0, bytes(4000))
     for at in range(0, len(body), 10):
@@ -115,7 +115,7 @@ async def test_a_pusher_that_drips_single_bytes_is_silent(ingest: Ingest, takes:
 
 @scene(silence=SILENCE)
 async def test_a_pusher_with_one_message_longer_than_the_deadline_is_not_silent(
-    ingest: Ingest, takes: Takes
+    ingest: RtmpServer, takes: Takes
 ) -> None:
     peer = await Peer.publish(ingest.url, "a", chunk=60000)
     body = bytes(50_000)
@@ -128,7 +128,7 @@ async def test_a_pusher_with_one_message_longer_than_the_deadline_is_not_silent(
 
 
 @scene(silence=SILENCE)
-async def test_a_pusher_that_is_heard_of_now_and_then_stays(ingest: Ingest, takes: Takes) -> None:
+async def test_a_pusher_that_is_heard_of_now_and_then_stays(ingest: RtmpServer, takes: Takes) -> None:
     peer = await Peer.publish(ingest.url, "a")
     for number in range(4):
         await peer.push([(8, number, b"\xaf\x01x")])
@@ -139,7 +139,7 @@ async def test_a_pusher_that_is_heard_of_now_and_then_stays(ingest: Ingest, take
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 def test_a_pusher_is_not_silent_because_our_own_loop_stood_still(loop: str) -> None:
-    async def still(ingest: Ingest, takes: Takes) -> None:
+    async def still(ingest: RtmpServer, takes: Takes) -> None:
         parts = urlsplit(ingest.url)
         assert parts.hostname
         with socket.create_connection((parts.hostname, parts.port or 0)) as pusher:
@@ -160,7 +160,7 @@ def test_a_pusher_is_not_silent_because_our_own_loop_stood_still(loop: str) -> N
 
 
 @scene(silence=SILENCE)
-async def test_who_does_not_come_to_publish_is_dropped(ingest: Ingest, takes: Takes) -> None:
+async def test_who_does_not_come_to_publish_is_dropped(ingest: RtmpServer, takes: Takes) -> None:
     connecting = Writer().message(3, 20, 0, amf("connect", 1, {}), 0)
     begun = (
         b"",
@@ -184,7 +184,7 @@ async def test_who_does_not_come_to_publish_is_dropped(ingest: Ingest, takes: Ta
 
 @scene(silence=SILENCE)
 async def test_asking_for_everything_but_a_push_does_not_keep_a_connection(
-    ingest: Ingest, takes: Takes
+    ingest: RtmpServer, takes: Takes
 ) -> None:
     peer = await Peer.greet(ingest.url)
     await peer.call("connect", 1, {"app": "live"})
@@ -200,7 +200,7 @@ async def test_asking_for_everything_but_a_push_does_not_keep_a_connection(
 
 
 @scene()
-async def test_a_refused_pusher_that_does_not_go_is_dropped(ingest: Ingest, takes: Takes) -> None:
+async def test_a_refused_pusher_that_does_not_go_is_dropped(ingest: RtmpServer, takes: Takes) -> None:
     peer = await Peer.greet(ingest.url)
     peer.send(opening("forbidden"))
     told = await peer.status("NetStream.Publish.BadName")
@@ -211,7 +211,7 @@ async def test_a_refused_pusher_that_does_not_go_is_dropped(ingest: Ingest, take
 
 
 @scene(silence=SILENCE)
-async def test_after_a_push_another_one_must_follow_in_time(ingest: Ingest, takes: Takes) -> None:
+async def test_after_a_push_another_one_must_follow_in_time(ingest: RtmpServer, takes: Takes) -> None:
     peer = await Peer.publish(ingest.url, "a")
     await peer.call("FCUnpublish", 6, None, "a")
     await peer.ended()
@@ -220,8 +220,8 @@ async def test_after_a_push_another_one_must_follow_in_time(ingest: Ingest, take
 
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
-def test_the_stage_can_end_a_push(loop: str) -> None:
-    async def kicked(ingest: Ingest, takes: Takes) -> None:
+def test_the_handler_can_end_a_push(loop: str) -> None:
+    async def kicked(ingest: RtmpServer, takes: Takes) -> None:
         peer = await Peer.publish(ingest.url, "a")
         await peer.push(pieces(2))
         await until(lambda: len(takes.of("a").pieces) == len(pieces(2)))
@@ -237,11 +237,11 @@ def test_the_stage_can_end_a_push(loop: str) -> None:
 class Hasty(Takes):
     """Ends each push at its second tag, or at once."""
 
-    def publish(self, wish: PublishRequest, close: object) -> Take:
-        take = super().publish(wish, close)  # type: ignore[arg-type]
-        if wish.stream == "at once":
+    def publish(self, request: PublishRequest, close: object) -> Take:
+        take = super().publish(request, close)  # type: ignore[arg-type]
+        if request.stream == "at once":
             take.close()
-        return _Hasty(take.wish, take.close, take.pieces, take.why)
+        return _Hasty(take.request, take.close, take.pieces, take.why)
 
 
 class _Hasty(Take):
@@ -255,7 +255,7 @@ class _Hasty(Take):
 def test_the_stage_may_end_a_push_from_inside_its_calls(name: str) -> None:
     async def kicked() -> None:
         takes = Hasty()
-        async with ingesting("127.0.0.1:0", takes, silence=5) as ingest:
+        async with serve_rtmp("127.0.0.1:0", takes, silence=5) as ingest:
             peer = await Peer.greet(ingest.url)
             peer.send(opening(name, chunk=4096))
             with contextlib.suppress(ConnectionError):
@@ -268,7 +268,9 @@ def test_the_stage_may_end_a_push_from_inside_its_calls(name: str) -> None:
 
 
 @scene()
-async def test_closing_a_push_that_is_over_leaves_the_next_one_alone(ingest: Ingest, takes: Takes) -> None:
+async def test_closing_a_push_that_is_over_leaves_the_next_one_alone(
+    ingest: RtmpServer, takes: Takes
+) -> None:
     peer = await Peer.publish(ingest.url, "a")
     await peer.call("FCUnpublish", 6, None, "a")
     takes.of("a").close()
@@ -285,7 +287,7 @@ def test_all_pushes_end_when_the_server_stops(loop: str) -> None:
     ended: list[list[str]] = []
     peers: list[Peer] = []
 
-    async def stopped(ingest: Ingest, takes: Takes) -> None:
+    async def stopped(ingest: RtmpServer, takes: Takes) -> None:
         peers.extend([await Peer.publish(ingest.url, name) for name in ("a", "b", "c")])
         peers.append(await Peer.connect(ingest.url))
         ended.extend(take.why for take in takes.takes)
@@ -301,7 +303,7 @@ def test_a_stopped_server_is_gone_and_its_port_free() -> None:
             url = ingest.url
         with pytest.raises(ConnectionRefusedError):
             await Peer.connect(url)
-        async with ingesting(url.removeprefix("rtmp://").removesuffix("/live"), Takes(), silence=5) as again:
+        async with serve_rtmp(url.removeprefix("rtmp://").removesuffix("/live"), Takes(), silence=5) as again:
             assert again.url == url
 
     asyncio.run(twice())
@@ -310,10 +312,10 @@ def test_a_stopped_server_is_gone_and_its_port_free() -> None:
 def test_an_address_of_ip_version_6_is_written_in_brackets() -> None:
     async def six() -> None:
         takes = Takes()
-        async with ingesting("[::1]:0", takes, silence=5) as ingest:
+        async with serve_rtmp("[::1]:0", takes, silence=5) as ingest:
             assert ingest.url.startswith("rtmp://[::1]:")
             await Peer.publish(ingest.url, "a")
-            assert takes.of("a").wish.peer.startswith("::1:")
+            assert takes.of("a").request.peer.startswith("::1:")
 
     try:
         with socket.socket(socket.AF_INET6) as probe:
@@ -328,7 +330,7 @@ def test_an_address_of_ip_version_6_is_written_in_brackets() -> None:
 
 @scene(max_connections=3)
 async def test_a_connection_beyond_the_limit_is_turned_away_and_the_others_stay(
-    ingest: Ingest, takes: Takes
+    ingest: RtmpServer, takes: Takes
 ) -> None:
     peers = [await Peer.publish(ingest.url, name) for name in "abc"]
     extra = await Peer.connect(ingest.url)
@@ -355,7 +357,7 @@ TOO_MUCH = {
 
 @pytest.mark.parametrize("what", TOO_MUCH)
 def test_too_much_breaks_a_connection(what: str) -> None:
-    async def broken(ingest: Ingest, takes: Takes) -> None:
+    async def broken(ingest: RtmpServer, takes: Takes) -> None:
         peer = await Peer.greet(ingest.url)
         peer.send(TOO_MUCH[what])
         await until(lambda: ingest.broken == 1)
@@ -375,7 +377,7 @@ def test_too_much_breaks_a_connection(what: str) -> None:
     ],
 )
 def test_a_push_ends_broken_when_its_pusher_breaks_the_rules(bad: bytes) -> None:
-    async def broken(ingest: Ingest, takes: Takes) -> None:
+    async def broken(ingest: RtmpServer, takes: Takes) -> None:
         peer = await Peer.publish(ingest.url, "a", chunk=128)
         await peer.push(pieces(1))
         peer.send(bad)
@@ -387,7 +389,7 @@ def test_a_push_ends_broken_when_its_pusher_breaks_the_rules(bad: bytes) -> None
 
 
 @scene()
-async def test_the_longest_message_that_is_allowed_arrives(ingest: Ingest, takes: Takes) -> None:
+async def test_the_longest_message_that_is_allowed_arrives(ingest: RtmpServer, takes: Takes) -> None:
     peer = await Peer.publish(ingest.url, "a", chunk=60000)
     body = bytes(MAX_MESSAGE)
     await peer.push([(9, 0, body)])
@@ -397,7 +399,7 @@ async def test_the_longest_message_that_is_allowed_arrives(ingest: Ingest, takes
 
 @pytest.mark.parametrize("hello", [b"\x06" + bytes(3000), b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01", b"\0"])
 def test_another_protocol_is_broken_off_at_once(hello: bytes) -> None:
-    async def broken(ingest: Ingest, takes: Takes) -> None:
+    async def broken(ingest: RtmpServer, takes: Takes) -> None:
         peer = await Peer.connect(ingest.url)
         peer.send(hello)
         await peer.ended()
@@ -408,7 +410,7 @@ def test_another_protocol_is_broken_off_at_once(hello: bytes) -> None:
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 def test_a_peer_that_reads_no_replies_is_dropped(loop: str) -> None:
-    async def unread(ingest: Ingest, takes: Takes) -> None:
+    async def unread(ingest: RtmpServer, takes: Takes) -> None:
         running, parts = asyncio.get_running_loop(), urlsplit(ingest.url)
         with socket.socket() as deaf:
             deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -429,7 +431,9 @@ def _resident() -> int:
 
 
 @scene(deadline=60.0)
-async def test_memory_is_bounded_however_many_announce_large_messages(ingest: Ingest, takes: Takes) -> None:
+async def test_memory_is_bounded_however_many_announce_large_messages(
+    ingest: RtmpServer, takes: Takes
+) -> None:
     good = await Peer.publish(ingest.url, "good", chunk=60000)
     before = _resident()
     peers = []
@@ -449,7 +453,9 @@ async def test_memory_is_bounded_however_many_announce_large_messages(ingest: In
 
 
 @scene()
-async def test_memory_is_free_for_others_once_its_connection_is_gone(ingest: Ingest, takes: Takes) -> None:
+async def test_memory_is_free_for_others_once_its_connection_is_gone(
+    ingest: RtmpServer, takes: Takes
+) -> None:
     part = Writer(1 << 24).message(6, 9, 0, bytes(MAX_MESSAGE))[: MAX_MESSAGE - 1]
     for turn in range(3):
         peers = [await Peer.publish(ingest.url, f"s{turn} {at}", chunk=0xFFFFFF) for at in range(6)]

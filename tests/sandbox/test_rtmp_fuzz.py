@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from poller.sandbox.rtmp.amf import decode, encode
 from poller.sandbox.rtmp.chunks import ChunkReader
 from poller.sandbox.rtmp.handshake import Handshake
-from poller.sandbox.rtmp.ingest import Ingest
+from poller.sandbox.rtmp.ingest import RtmpServer
 from poller.sandbox.rtmp.messages import Malformed, Message
 
 from .rtmp_peer import (
@@ -111,8 +111,8 @@ def test_garbage_and_mutated_sessions_harm_nobody_else(soak: bool) -> None:
     seed = random.SystemRandom().randrange(1 << 32) if soak else 20160822
     print("seed", seed)
 
-    async def storm(ingest: Ingest, takes: Takes) -> None:
-        end, attacks = time.monotonic() + (60 if soak else 5), 0
+    async def storm(ingest: RtmpServer, takes: Takes) -> None:
+        end, attacks = time.monotonic() + (60 if soak else 2), 0
         good = await Peer.publish(ingest.url, GOOD, chunk=4096)
         sent: list[Piece] = []
 

@@ -22,7 +22,7 @@ from av.audio.stream import AudioStream
 
 from poller.sandbox.media.clip import clip
 from poller.sandbox.media.tags import Packet, audio, video
-from poller.sandbox.rtmp.ingest import Ingest
+from poller.sandbox.rtmp.ingest import RtmpServer
 
 from .rtmp_peer import Take, Takes, play, until
 
@@ -227,13 +227,13 @@ async def finished(command: list[str]) -> tuple[int, str]:
 
 
 def test_every_packet_arrives_and_the_clean_stop_is_noticed(pusher: Pusher, source: Clip) -> None:
-    async def pushed(ingest: Ingest, takes: Takes) -> None:
+    async def pushed(ingest: RtmpServer, takes: Takes) -> None:
         url = f"{ingest.url}/a_b-c@d?txSecret=0a&txTime=5F"
         code, said = await finished(pusher(source, url, False))
         assert code == 0, said
         assert await takes.end_of("a_b-c@d") == "unpublished"
         take = takes.of("a_b-c@d")
-        assert (take.wish.app, take.wish.query) == ("live", {"txSecret": "0a", "txTime": "5F"})
+        assert (take.request.app, take.request.query) == ("live", {"txSecret": "0a", "txTime": "5F"})
         assert arrived(take) == (source.video, source.audio)
         for kind in (8, 9):
             moments = [at for one, at, _ in take.pieces if one == kind]
@@ -247,16 +247,16 @@ def test_every_packet_arrives_and_the_clean_stop_is_noticed(pusher: Pusher, sour
 
 @pytest.mark.parametrize("name", ["a%23b", "a#b"])
 def test_a_name_with_a_hash_sign_arrives_raw_or_escaped(pusher: Pusher, name: str, source: Clip) -> None:
-    async def pushed(ingest: Ingest, takes: Takes) -> None:
+    async def pushed(ingest: RtmpServer, takes: Takes) -> None:
         code, said = await finished(pusher(source, f"{ingest.url}/{name}", False))
         assert code == 0, said
-        assert [take.wish.stream for take in takes.takes] == ["a#b"]
+        assert [take.request.stream for take in takes.takes] == ["a#b"]
 
     play(pushed)
 
 
 def test_a_refused_pusher_gives_up_with_an_error(pusher: Pusher, source: Clip) -> None:
-    async def refused(ingest: Ingest, takes: Takes) -> None:
+    async def refused(ingest: RtmpServer, takes: Takes) -> None:
         code, _ = await finished(pusher(source, f"{ingest.url}/{REFUSED}", False))
         assert code != 0
         assert ingest.refused == 1
@@ -268,7 +268,7 @@ def test_a_refused_pusher_gives_up_with_an_error(pusher: Pusher, source: Clip) -
 def test_a_refused_ffmpeg_says_why(source: Clip) -> None:
     need("ffmpeg")
 
-    async def refused(ingest: Ingest, takes: Takes) -> None:
+    async def refused(ingest: RtmpServer, takes: Takes) -> None:
         _, said = await finished(ffmpeg(source, f"{ingest.url}/{REFUSED}", False))
         assert "this name is not for you" in said
 
@@ -276,7 +276,7 @@ def test_a_refused_ffmpeg_says_why(source: Clip) -> None:
 
 
 def test_a_kill_and_a_standstill_are_told_apart(pusher: Pusher, source: Clip) -> None:
-    async def ended(ingest: Ingest, takes: Takes) -> None:
+    async def ended(ingest: RtmpServer, takes: Takes) -> None:
         async with (
             running(pusher(source, f"{ingest.url}/killed", True)) as killed,
             running(pusher(source, f"{ingest.url}/stopped", True)) as stopped,
@@ -301,7 +301,7 @@ def test_a_kill_and_a_standstill_are_told_apart(pusher: Pusher, source: Clip) ->
 def test_an_interrupted_ffmpeg_says_that_it_goes_and_may_come_back(source: Clip) -> None:
     need("ffmpeg")
 
-    async def interrupted(ingest: Ingest, takes: Takes) -> None:
+    async def interrupted(ingest: RtmpServer, takes: Takes) -> None:
         for number in (1, 2):
             async with running(ffmpeg(source, f"{ingest.url}/a", True)) as process:
                 await until(lambda: len(takes.takes) == number and len(takes.of("a").pieces) > 5)  # noqa: B023 - awaited here
@@ -316,7 +316,7 @@ def test_different_pushers_at_once_do_not_mix(source: Clip, soak: bool) -> None:
     need("ffmpeg")
     need("gst-launch-1.0")
 
-    async def together(ingest: Ingest, takes: Takes) -> None:
+    async def together(ingest: RtmpServer, takes: Takes) -> None:
         each = itertools.cycle([ffmpeg, gstreamer, pyav])
         pushers = {f"s{number}": next(each) for number in range(20 if soak else 3)}
         commands = [one(source, f"{ingest.url}/{name}", soak) for name, one in pushers.items()]

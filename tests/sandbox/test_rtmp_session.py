@@ -8,14 +8,16 @@ import struct
 import pytest
 
 from poller.sandbox.rtmp.amf import MAX_DEPTH, MAX_VALUES, decode
-from poller.sandbox.rtmp.ingest import Ingest
+from poller.sandbox.rtmp.ingest import RtmpServer
 from poller.sandbox.rtmp.messages import Malformed
 
 from .rtmp_peer import Peer, Reply, Takes, Writer, amf, control, opening, pieces, play, scene, unamf, until
 
 
 @scene()
-async def test_calls_are_answered_with_their_own_transaction_numbers(ingest: Ingest, takes: Takes) -> None:
+async def test_calls_are_answered_with_their_own_transaction_numbers(
+    ingest: RtmpServer, takes: Takes
+) -> None:
     peer = await Peer.greet(ingest.url)
     connected = await peer.call("connect", 17.5, {"app": "live", "tcUrl": "rtmp://h/live"})
     assert connected.values[0] == "_result"
@@ -30,8 +32,8 @@ async def test_calls_are_answered_with_their_own_transaction_numbers(ingest: Ing
 
 
 @scene()
-async def test_the_start_of_a_push_is_told_with_a_full_header_on_its_message_stream(
-    ingest: Ingest, takes: Takes
+async def test_the_start_of_a_push_is_reported_with_a_full_header_on_its_message_stream(
+    ingest: RtmpServer, takes: Takes
 ) -> None:
     peer = await Peer.greet(ingest.url)
     await peer.call("connect", 1, {"app": "live"})
@@ -46,14 +48,16 @@ async def test_the_start_of_a_push_is_told_with_a_full_header_on_its_message_str
 
 
 @scene()
-async def test_windows_bandwidth_and_chunk_size_are_told_on_connecting(ingest: Ingest, takes: Takes) -> None:
+async def test_windows_bandwidth_and_chunk_size_are_told_on_connecting(
+    ingest: RtmpServer, takes: Takes
+) -> None:
     peer = await Peer.greet(ingest.url)
     await peer.call("connect", 1, {"app": "live"})
     assert [reply.kind for reply in peer.replies] == [1, 5, 6, 20]
 
 
 @scene()
-async def test_every_window_is_acknowledged(ingest: Ingest, takes: Takes) -> None:
+async def test_every_window_is_acknowledged(ingest: RtmpServer, takes: Takes) -> None:
     peer = await Peer.publish(ingest.url, "a", chunk=4096)
     peer.send(control(5, struct.pack(">I", 50_000)))
     for piece in pieces(40):
@@ -72,7 +76,7 @@ async def test_every_window_is_acknowledged(ingest: Ingest, takes: Takes) -> Non
 
 
 @scene()
-async def test_a_window_of_nothing_changes_nothing(ingest: Ingest, takes: Takes) -> None:
+async def test_a_window_of_nothing_changes_nothing(ingest: RtmpServer, takes: Takes) -> None:
     peer = await Peer.publish(ingest.url, "a", chunk=4096)
     peer.send(control(5, bytes(4)))
     await peer.push(pieces(5))
@@ -82,7 +86,7 @@ async def test_a_window_of_nothing_changes_nothing(ingest: Ingest, takes: Takes)
 
 
 @scene()
-async def test_a_ping_is_answered(ingest: Ingest, takes: Takes) -> None:
+async def test_a_ping_is_answered(ingest: RtmpServer, takes: Takes) -> None:
     peer = await Peer.publish(ingest.url, "a")
     peer.send(control(4, b"\0\6abcd") + control(4, b"\0\3" + bytes(8)))
     answer = await peer.reply(lambda reply: reply.kind == 4 and reply.body[:2] == b"\0\7")
@@ -90,7 +94,7 @@ async def test_a_ping_is_answered(ingest: Ingest, takes: Takes) -> None:
 
 
 @scene()
-async def test_metadata_loses_what_was_meant_for_the_server(ingest: Ingest, takes: Takes) -> None:
+async def test_metadata_loses_what_was_meant_for_the_server(ingest: RtmpServer, takes: Takes) -> None:
     peer = await Peer.publish(ingest.url, "a")
     about = amf("onMetaData", {"width": 640})
     for kind, body in (
@@ -108,7 +112,7 @@ async def test_metadata_loses_what_was_meant_for_the_server(ingest: Ingest, take
 
 
 @scene()
-async def test_commands_may_come_in_amf3_messages(ingest: Ingest, takes: Takes) -> None:
+async def test_commands_may_come_in_amf3_messages(ingest: RtmpServer, takes: Takes) -> None:
     peer = await Peer.greet(ingest.url)
     writer = Writer()
     peer.send(writer.message(3, 17, 0, b"\0" + amf("connect", 1, {"app": "live"}), 0))
@@ -149,19 +153,19 @@ async def test_commands_may_come_in_amf3_messages(ingest: Ingest, takes: Takes) 
 def test_names_and_queries_are_read_wherever_the_pusher_put_them(
     app: str, url: str, name: str, expected: tuple[str, str, str, dict[str, str]]
 ) -> None:
-    async def named(ingest: Ingest, takes: Takes) -> None:
+    async def named(ingest: RtmpServer, takes: Takes) -> None:
         await Peer.publish(ingest.url, name, app=app, tc_url=url)
-        wish = takes.takes[0].wish
-        assert (wish.host, wish.app, wish.stream, wish.query) == expected
-        assert wish.peer.startswith("127.0.0.1:")
-        assert "ab" not in repr(wish)
+        request = takes.takes[0].request
+        assert (request.host, request.app, request.stream, request.query) == expected
+        assert request.peer.startswith("127.0.0.1:")
+        assert "ab" not in repr(request)
 
     play(named)
 
 
 @scene()
 async def test_a_second_publisher_of_a_live_name_is_refused_and_the_first_unharmed(
-    ingest: Ingest, takes: Takes
+    ingest: RtmpServer, takes: Takes
 ) -> None:
     stream = pieces(50)
     first = await Peer.publish(ingest.url, "a", chunk=4096)
@@ -182,7 +186,7 @@ async def test_a_second_publisher_of_a_live_name_is_refused_and_the_first_unharm
 
 @pytest.mark.parametrize("verb", ["play", "play2", "pause", "seek"])
 def test_who_wants_to_play_is_told_no_and_let_go(verb: str) -> None:
-    async def refused(ingest: Ingest, takes: Takes) -> None:
+    async def refused(ingest: RtmpServer, takes: Takes) -> None:
         peer = await Peer.greet(ingest.url)
         await peer.call("connect", 1, {"app": "live"})
         await peer.call("createStream", 2, None)
@@ -197,7 +201,7 @@ def test_who_wants_to_play_is_told_no_and_let_go(verb: str) -> None:
 
 
 @scene()
-async def test_publishing_without_a_message_stream_is_refused(ingest: Ingest, takes: Takes) -> None:
+async def test_publishing_without_a_message_stream_is_refused(ingest: RtmpServer, takes: Takes) -> None:
     peer = await Peer.greet(ingest.url)
     await peer.call("connect", 1, {"app": "live"})
     peer.send(Writer().message(3, 20, 0, amf("publish", 3, None, "a", "live"), 1))
@@ -207,7 +211,7 @@ async def test_publishing_without_a_message_stream_is_refused(ingest: Ingest, ta
 
 
 @scene()
-async def test_one_push_follows_another_on_the_same_connection(ingest: Ingest, takes: Takes) -> None:
+async def test_one_push_follows_another_on_the_same_connection(ingest: RtmpServer, takes: Takes) -> None:
     peer = await Peer.publish(ingest.url, "a")
     await peer.push([(9, 1, b"one")])
     again = Writer().message(4, 20, 0, amf("publish", 9, None, "b", "live"), 1)
@@ -232,14 +236,14 @@ async def test_one_push_follows_another_on_the_same_connection(ingest: Ingest, t
 
 
 @scene()
-async def test_several_pushes_run_at_once_each_with_its_own_tags(ingest: Ingest, takes: Takes) -> None:
+async def test_several_pushes_run_at_once_each_with_its_own_tags(ingest: RtmpServer, takes: Takes) -> None:
     streams = {f"s{number}": pieces(30, frame=500 * number, start=number) for number in range(1, 8)}
     peers = {name: await Peer.publish(ingest.url, name, chunk=4096) for name in streams}
     for at in range(61):
         for name, peer in peers.items():
             await peer.push([streams[name][at]])
     await until(lambda: all(len(take.pieces) == 61 for take in takes.takes))
-    assert {take.wish.stream: take.pieces for take in takes.takes} == streams
+    assert {take.request.stream: take.pieces for take in takes.takes} == streams
     assert ingest.connections == 7
 
 
@@ -295,7 +299,7 @@ def test_amf_that_is_cut_short_or_too_deep_or_too_much_is_an_error(data: bytes) 
     ],
 )
 def test_a_malformed_command_breaks_its_connection(body: bytes) -> None:
-    async def broken(ingest: Ingest, takes: Takes) -> None:
+    async def broken(ingest: RtmpServer, takes: Takes) -> None:
         peer = await Peer.greet(ingest.url)
         peer.send(Writer().message(3, 20, 0, body, 0))
         await peer.ended()

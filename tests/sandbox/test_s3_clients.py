@@ -13,7 +13,7 @@ from yarl import URL
 
 from poller.sandbox import Sandbox
 
-from .asking import play
+from .api_client import play
 
 BUCKET = "shots-1250000000"
 KEY = "2026-11-22/a b+c&d/直播#@~.jpg"

@@ -18,7 +18,7 @@ from poller.sandbox import BadOption, Customer, Naming, Options, Sandbox, era
 from poller.sandbox.names import Shot, path_of
 from poller.sandbox.screenshots import Rules, Screenshots
 
-from .asking import ask, play
+from .api_client import ask, play
 from .films import decoded, film, read
 from .on_air import fetched, messages, on_air, over, until
 

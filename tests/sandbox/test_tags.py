@@ -42,7 +42,7 @@ MOD = b"\x03abcd"  # an extension of four bytes
         (b"\x96\x01avc1\0frame", Payload("unknown (01617663)", OTHER, 0, 12)),
     ],
 )
-def test_a_video_message_is_told(body: bytes, expected: Payload) -> None:
+def test_a_video_message_is_recognised(body: bytes, expected: Payload) -> None:
     assert video(body) == expected
     assert look(VIDEO, body) == expected
 
@@ -64,19 +64,19 @@ def test_a_video_message_is_told(body: bytes, expected: Payload) -> None:
         (b"\x97" + MOD + b"\x01fLaCframe", Payload("flac", FRAME, 0, 11)),
     ],
 )
-def test_an_audio_message_is_told(body: bytes, expected: Payload) -> None:
+def test_an_audio_message_is_recognised(body: bytes, expected: Payload) -> None:
     assert audio(body) == expected
     assert look(AUDIO, body) == expected
 
 
 @given(kind=st.sampled_from([AUDIO, VIDEO]), body=st.binary(max_size=40))
-def test_any_bytes_are_told_without_an_error(kind: int, body: bytes) -> None:
+def test_any_bytes_are_classified_without_an_error(kind: int, body: bytes) -> None:
     payload = look(kind, body)
     if payload.packet in (HEADER, KEYFRAME, FRAME):
         assert 0 < payload.offset <= len(body)
 
 
 @given(rest=st.binary(max_size=300))
-def test_any_extension_of_an_enhanced_message_is_told_without_an_error(rest: bytes) -> None:
+def test_any_extension_of_an_enhanced_message_is_classified_without_an_error(rest: bytes) -> None:
     look(VIDEO, b"\x97" + rest)
     look(AUDIO, b"\x97" + rest)

@@ -12,7 +12,7 @@ import uvloop
 
 from poller.sandbox.clock import Clock
 from poller.sandbox.database import Database
-from poller.sandbox.listening import listening
+from poller.sandbox.listening import serve_http
 from poller.sandbox.media.recorder import Recorder
 from poller.sandbox.media.recordings import Recording, Recordings, later_url, spec_url
 from poller.sandbox.options import Customer
@@ -76,7 +76,7 @@ def play(
             server = RecordingServer(recordings, Clock(), (OURS, THEIRS))
             async with (
                 asyncio.timeout(20),
-                listening("127.0.0.1:0", server.answer) as base,
+                serve_http("127.0.0.1:0", server.answer) as base,
                 aiohttp.ClientSession(auto_decompress=False) as session,
             ):
                 await scene(Place(recordings, base, session))

@@ -11,6 +11,7 @@ import msgspec
 from poller.runtime.failpoints import VARIABLE
 
 from .environment import Environment
+from .recorded import check_recorded
 from .rig import Process, Scenario, by_poll
 
 
@@ -60,7 +61,7 @@ class Ledger:
     """Lives and how they ended: what each may have lost (with one lane, its last poll), and what its end left owed."""
 
     def __init__(self, daemon: Scenario, place: Environment) -> None:
-        self._told = daemon
+        self._daemon = daemon
         self._place = place
         self._polls = [0]
         self._most: list[tuple[str, int, int]] = []
@@ -70,11 +71,12 @@ class Ledger:
         """One more life is over; so many polls may be lost by it."""
         self._polls.append(self._place.counts.polls)
         self._most.append((how, least, most))
-        self._owed.append(owed(self._told.spool_file, "hook"))
+        self._owed.append(owed(self._daemon.spool_file, "hook"))
+        check_recorded(self._daemon.spool_file)
 
     def balance(self) -> int:
         """After the drain: every message is accounted for; returns how many messages were lost."""
-        books = self._told.books()
+        books = self._daemon.books()
         books.check_once()
         assert not books.waiting
         taken, lost = by_poll(books.removed), books.lost_polls()

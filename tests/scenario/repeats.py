@@ -34,7 +34,7 @@ class Lives:
     """How each life ended, and what its end left owed though it had been delivered; the first life is 1."""
 
     def __init__(self, daemon: Scenario) -> None:
-        self._told = daemon
+        self._daemon = daemon
         self._how = ["never lived"]
         self._owed: list[dict[str, set[str]]] = [{}]
         self._delivered: defaultdict[str, set[str]] = defaultdict(set)
@@ -45,14 +45,14 @@ class Lives:
     def ended(self, how: str) -> None:
         """The life that began last is over, and the next one has not begun."""
         self._note_receipts()
-        self._delivered["console"].update(event["id"] for event in printed(self._told.processes[-1]))
+        self._delivered["console"].update(event["id"] for event in printed(self._daemon.processes[-1]))
         self._how.append(how)
         # a receipt may be written just after its sender was killed: so the last life's are cut down one life later
         self._owed[-1] = {sink: ids & self._delivered[sink] for sink, ids in self._owed[-1].items()}
-        self._owed.append({sink: owed(self._told.spool_file, sink) for sink in ("hook", "console")})
+        self._owed.append({sink: owed(self._daemon.spool_file, sink) for sink in ("hook", "console")})
 
     def _note_receipts(self) -> None:
-        new = self._told.environment.hook.receipts[self._receipts :]
+        new = self._daemon.environment.hook.receipts[self._receipts :]
         self._receipts += len(new)
         self._delivered["hook"].update(id for receipt in new for id in receipt.event_ids)
 
@@ -60,10 +60,10 @@ class Lives:
         """How many deliveries came again, by what explains them; fails for one that nothing does."""
         again: Counter[str] = Counter()
         hook: defaultdict[str, list[tuple[int, str]]] = defaultdict(list)
-        for receipt in self._told.environment.hook.receipts:
+        for receipt in self._daemon.environment.hook.receipts:
             for id in receipt.event_ids:
                 hook[id].append((receipt.life, receipt.id))
-        failed = [_failures(process) for process in self._told.processes]
+        failed = [_failures(process) for process in self._daemon.processes]
         for id, seen in hook.items():
             for (earlier, batch), (later, same) in pairwise(seen):
                 if earlier == later:
@@ -75,7 +75,7 @@ class Lives:
                 else:
                     again[self._between("hook", id, earlier, later)] += 1
         console: defaultdict[str, list[int]] = defaultdict(list)
-        for life, process in enumerate(self._told.processes, 1):
+        for life, process in enumerate(self._daemon.processes, 1):
             for event in printed(process):
                 console[event["id"]].append(life)
         for id, lives in console.items():

@@ -9,8 +9,6 @@ import os
 import re
 import signal
 import sqlite3
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections import defaultdict
@@ -23,6 +21,7 @@ from typing import Any
 import msgspec
 
 from poller.sandbox import Customer, Removed
+from tests import lives
 from tests.commands import Ended, poller
 
 from .environment import PATIENCE, Environment, until
@@ -40,17 +39,18 @@ class Process:
         *arguments: str,
         life: int = 0,
         environ: Mapping[str, str] | None = None,
+        forked: bool = True,
     ) -> None:
         self.stderr_file = config.with_name(f"{command}-{life}.stderr")
         self.stdout_file = config.with_name(f"{command}-{life}.stdout")
         with self.stderr_file.open("ab") as stderr, self.stdout_file.open("ab") as stdout:
-            self.child = subprocess.Popen(
-                [sys.executable, "-m", "poller", command, "-c", str(config), *arguments],
+            self.child = lives.start(
+                [command, "-c", str(config), *arguments],
+                cwd=config.parent,  # a journal beside no spool lies there by default
+                environ={**os.environ, **(environ or {})},
                 stdout=stdout,
                 stderr=stderr,
-                stdin=subprocess.DEVNULL,
-                cwd=config.parent,  # a journal beside no spool lies there by default
-                env={**os.environ, **(environ or {})},
+                forked=forked,
             )
         self._port = 0
         self._read = 0
@@ -210,6 +210,7 @@ def scenario(
         "key": Customer().key,
         "rate": "1000/s",
         "cos": {"base_url": environment.pictures},
+        "audit": {"enabled": False},  # what the audit finds would be in every test's books
     }
     settings = {
         "accounts": {"main": {**main, **(account or {})}},

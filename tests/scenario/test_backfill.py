@@ -193,7 +193,7 @@ def test_an_operator_can_look_with_a_running_daemon_and_without(tmp_path: Path, 
         camera.take(now - 800)
         until(lambda: len(place.hook.files) == 2)
         never = camera.take(now - 700, told=False)
-        word = ["backfill", "-c", str(daemon.config), "--since", "1h"]
+        word = ["audit", "--backfill", "-c", str(daemon.config), "--since", "1h"]
         ended = poller(*word, "--json", folder=tmp_path)
         assert (ended.returncode, told(ended.stdout)) == (0, 2), ended.stderr
         until(lambda: set(never) <= set(place.hook.files))
@@ -221,10 +221,12 @@ def check_no_secret_in(text: str) -> None:
 def test_without_keys_the_command_says_what_is_missing(tmp_path: Path) -> None:
     with environment(tmp_path) as place, scenario(place, tmp_path) as daemon:
         daemon.run().stop()
-        ended = poller("backfill", "-c", str(daemon.config), folder=tmp_path)
+        ended = poller("audit", "--backfill", "-c", str(daemon.config), folder=tmp_path)
         assert ended.returncode == 1
         assert "its bucket cannot be listed without keys: set secret_id" in ended.stderr
-        ended = poller("backfill", "-c", str(daemon.config), "--account", "nobody", folder=tmp_path)
+        ended = poller(
+            "audit", "--backfill", "-c", str(daemon.config), "--account", "nobody", folder=tmp_path
+        )
         assert (ended.returncode, "no account nobody" in ended.stderr) == (1, True)
 
 
@@ -232,7 +234,7 @@ def test_without_keys_the_command_says_what_is_missing(tmp_path: Path) -> None:
 def test_what_may_have_been_forgotten_is_not_looked_for(tmp_path: Path, since: str) -> None:
     with standing(tmp_path, backfill="off") as (_, daemon):
         daemon.run().stop()
-        ended = poller("backfill", "-c", str(daemon.config), "--since", since, folder=tmp_path)
+        ended = poller("audit", "--backfill", "-c", str(daemon.config), "--since", since, folder=tmp_path)
         assert ended.returncode in (1, 2)
         assert "could come twice" in ended.stderr or "not a time" in ended.stderr
 
@@ -250,7 +252,7 @@ def test_a_bucket_that_refuses_is_reported_and_polling_goes_on(tmp_path: Path) -
         process = daemon.run()
         place.enqueue(10)
         until(lambda: len(place.hook.files) == 10)
-        ended = poller("backfill", "-c", str(daemon.config), folder=tmp_path)
+        ended = poller("audit", "--backfill", "-c", str(daemon.config), folder=tmp_path)
         assert ended.returncode == 1
         assert "HTTP 403 SignatureDoesNotMatch: secret_key does not belong to secret_id" in ended.stderr
         check_no_secret_in(ended.stderr)

@@ -370,7 +370,7 @@ def test_no_secret_of_a_notification_is_found_anywhere(tmp_path: Path) -> None:
             for canary in (*CANARIES.values(), *signs):
                 assert canary.encode() not in content, place_name
         assert b"***" in files[str(daemon.spool_file)]
-        assert 5 < len(refusals) <= 12, "they are told, and not without end"
+        assert 5 < len(refusals) <= 12, "they are reported, and not without end"
         assert all(
             set(line) == {"source", "account", "reason", "event", "level", "timestamp"} for line in refusals
         )

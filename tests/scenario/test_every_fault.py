@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from poller.sandbox import API_FAULTS, CALLBACK_FAULTS, COS_FAULTS, QUERY_FAULTS, Customer, notified
+from poller.sandbox import API_FAULTS, CALLBACK_FAULTS, COS_FAULTS, QUERY_FAULTS, Customer, read_notified
 
 from .environment import Environment, environment, until
 from .rig import scenario
@@ -86,7 +86,7 @@ def test_every_fault_of_lists_and_states_is_got_over(tmp_path: Path, soak: bool)
         assert process.stop() == 0
         states = [(one["subject"], one["data"]["state"]) for one in spooled(daemon.spool_file)["channel"]]
         assert states.count(("live_1", "live")) == 1
-        assert len(set(states)) == len(states), "each change is told once"
+        assert len(set(states)) == len(states), "each change is reported once"
 
 
 def test_every_fault_of_the_store_ends_in_a_whole_picture_or_a_dead_letter(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_every_fault_of_callbacks_is_got_over_by_the_platforms_repeats(tmp_path:
         until(lambda: process.metric("backlog_events") == 0)
         assert process.metric("callbacks_total", outcome="refused_signature") >= 2
         assert process.stop() == 0
-        answered = {one.path for one in notified(tmp_path / "platform") if one.event_type == 200}
+        answered = {one.path for one in read_notified(tmp_path / "platform") if one.event_type == 200}
         stored = [one["data"]["file_name"] for one in spooled(daemon.spool_file)["screenshot"]]
         assert len(stored) == len(set(stored)) >= 4
         assert set(stored) == answered

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import pytest
 
-from poller.sandbox import Answers, Customer, notified
+from poller.sandbox import Answers, Customer, read_notified
 from poller.sandbox.media.recordings import Recording
 from poller.sandbox.options import Year
 
@@ -76,7 +76,7 @@ def segments(place: Environment, stream: str) -> list[Recording]:
 
 
 @pytest.mark.parametrize("era", ["2016", "today"])
-def test_what_happens_on_the_platform_is_told_once_whichever_way_it_came(
+def test_what_happens_on_the_platform_is_reported_once_whichever_way_it_came(
     tmp_path: Path, era: Year, soak: bool
 ) -> None:
     """Lists of 2016 name a segment by its `vid` alone, notifications by its `file_id` too."""
@@ -120,7 +120,7 @@ def test_what_happens_on_the_platform_is_told_once_whichever_way_it_came(
         assert process.stop() == 0, process.stderr
         events = spooled(daemon.spool_file)
 
-        answered = notified(tmp_path / "platform")
+        answered = read_notified(tmp_path / "platform")
         pictures = {one.path for one in answered if one.event_type == 200}
         removed = {one.path for one in place.oracle.removed()}
         names = [event["data"]["file_name"] for event in events["screenshot"]]

@@ -14,6 +14,7 @@ from .environment import Environment, environment, until
 from .killed import Ledger, died_at, life
 from .rig import Scenario, scenario, spool_with
 from .test_fail_points_ways import OPERATOR, PICTURE, PUSH, RELOAD
+from .test_replay import REPLAY
 
 PAGE: Final = (  # in this order: what one kill leaves in the journal, the next life meets
     "journal.created",
@@ -57,7 +58,7 @@ SAFE: Final = frozenset(
 
 
 def test_every_point_is_in_one_of_the_stories() -> None:
-    elsewhere = ["correction.written"]  # tests/scenario/test_announced.py
+    elsewhere = ["correction.written", *REPLAY]  # tests/scenario/test_announced.py, test_replay.py
     assert Counter([*PAGE, *PICTURE, *PUSH, *OPERATOR, *RELOAD, *elsewhere]) == Counter(POINTS)
 
 

@@ -15,6 +15,7 @@ from tests.integration.sources.pushes import KEY, PATH, post, shot, signed
 
 from .environment import Environment, environment, until
 from .killed import Ledger, died_at, life
+from .recorded import check_recorded
 from .rig import Scenario, scenario
 from .test_operate import _as_an_older_version_left_it, rows
 
@@ -40,6 +41,7 @@ def test_killed_at_every_step_of_a_picture_it_leaves_none_that_is_cut(tmp_path: 
         for point in PICTURE * (10 if soak else 1):
             place.enqueue(200, pictures=True)
             died_at(life(daemon, point, rng.randrange(1, 5)), point)
+            check_recorded(daemon.spool_file)
             _all_whole(folder)
         assert daemon.drain() == 0
         books = daemon.books()
@@ -95,7 +97,7 @@ def test_killed_before_and_after_a_pushs_commit_what_was_answered_is_there_once(
 # ---------------------------------------------------------------- a reload
 
 
-def test_killed_in_the_midst_of_a_reload_it_loses_nothing_and_heeds_the_new_file(
+def test_killed_in_the_midst_of_a_reload_it_loses_nothing_and_applies_the_new_file(
     tmp_path: Path, soak: bool
 ) -> None:
     with environment(tmp_path) as place, scenario(place, tmp_path, source={"max_in_flight": 1}) as daemon:
@@ -109,6 +111,7 @@ def test_killed_in_the_midst_of_a_reload_it_loses_nothing_and_heeds_the_new_file
             daemon.config.write_text(json.dumps(settings))
             process.signal(signal.SIGHUP)
             died_at(process, point)
+            check_recorded(daemon.spool_file)
         assert daemon.drain() == 0
         books = daemon.books()
         books.check_once()
@@ -132,6 +135,7 @@ def test_killed_in_a_split_or_an_operators_order_it_has_everything_still(tmp_pat
             place.hook.refused_files = set(sorted(filter(None, guilty))[:2])
             for times in (1, 2, 5):
                 died_at(life(daemon, "batch.split", times), "batch.split")
+                check_recorded(daemon.spool_file)
             assert daemon.drain() == 1, "dead letters are left"
             assert daemon.books().dead == {"hook": place.hook.refused_files}
             for point in ("dead.moved", "dead.owed"):
@@ -158,6 +162,7 @@ def _ordered(daemon: Scenario, point: str, *words: str) -> None:
     done = poller(*words, "-c", str(daemon.config))
     assert done.returncode == 1, done.stdout
     died_at(process, point)
+    check_recorded(daemon.spool_file)
 
 
 def _retry_all(daemon: Scenario, place: Environment) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from poller.sandbox import Customer, Sandbox
-from tests.sandbox.asking import record
+from tests.sandbox.api_client import record
 
 from .environment import environment, until
 from .rig import Scenario, scenario
@@ -38,7 +38,7 @@ def kinds(daemon: Scenario) -> Counter[str]:
     return Counter(event["type"].rpartition(".")[2] for event in spooled(daemon))
 
 
-def test_streams_seen_are_followed_and_nothing_is_told_twice_across_a_kill(tmp_path: Path) -> None:
+def test_streams_seen_are_followed_and_nothing_is_reported_twice_across_a_kill(tmp_path: Path) -> None:
     app_id = Customer().app_id
     sinks = {"console": {"type": "stdout"}}
     with environment(tmp_path) as place, scenario(place, tmp_path, sinks=sinks, sources=SOURCES) as daemon:

@@ -75,7 +75,7 @@ def test_a_daemon_that_has_no_descriptors_for_longer_than_between_two_looks_at_i
 
 
 def test_a_daemon_that_runs_out_of_descriptors_waits_and_goes_on_and_prints_no_traceback(
-    tmp_path: Path,
+    tmp_path: Path, soak: bool
 ) -> None:
     with (
         environment(tmp_path, streams=2, interval=1.0) as place,
@@ -86,7 +86,7 @@ def test_a_daemon_that_runs_out_of_descriptors_waits_and_goes_on_and_prints_no_t
         limit(process, 16)  # fewer than it has: nothing more can be opened
         place.ask(lambda: place.sandbox.enqueue(Load(count=300)))
         until(lambda: process.said("poll_failed") or process.said("delivery_failed"), 30)
-        for _ in range(20):
+        for _ in range(20 if soak else 5):
             _knock(daemon)
         limit(process, resource.prlimit(process.child.pid, resource.RLIMIT_NOFILE)[1])
         until(lambda: place.hook.files.total() >= 300)

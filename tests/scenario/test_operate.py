@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests import commands
+from tests import commands, lives
 from tests.commands import Ended
 
 from .environment import Environment, environment, until
@@ -116,15 +116,15 @@ def test_dead_letters_are_retried_on_the_file_and_delivered_by_the_next_daemon(t
         assert [line.split()[0] for line in table[1:]] == [row["id"] for row in listed[:2]]
         assert rows(daemon, "dead", "purge", listed[0]["id"]) == [{"purged": 1}]
         assert rows(daemon, "dead", "retry", "--all") == [{"retried": 29, "left": 0}]
-        told_of = sink(daemon)
-        assert (told_of["state"], told_of["backlog"], told_of["dead"]) == ("stopped", 29, 0)
+        row = sink(daemon)
+        assert (row["state"], row["backlog"], row["dead"]) == ("stopped", 29, 0)
         process = daemon.run()
         until(lambda: place.hook.files.total() == 29)
         assert process.stop() == 0
         assert len(place.hook.files) == 29
 
 
-def test_what_is_forgotten_for_its_age_is_told_and_counted(tmp_path: Path) -> None:
+def test_what_is_forgotten_for_its_age_is_reported_and_counted(tmp_path: Path) -> None:
     with environment(tmp_path) as place, scenario(place, tmp_path) as daemon:
         assert hook_refuses(daemon, place, 40).stop() == 0
         _as_an_older_version_left_it(daemon.spool_file)
@@ -150,17 +150,15 @@ def test_a_daemon_killed_in_the_middle_of_a_retry_has_lost_no_letter(tmp_path: P
         )  # so that what is owed stays owed, and nobody waits for a second attempt afterwards
         for _ in range(kills):
             process = daemon.run()
-            retry = subprocess.Popen(
-                [sys.executable, "-m", "poller", "dead", "retry", "--all", "-c", str(daemon.config)],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-            )
+            words, said = ["dead", "retry", "--all", "-c", str(daemon.config)], tmp_path / "said"
+            with said.open("wb") as file:
+                retry = lives.start(words, cwd=tmp_path, stdout=file, stderr=file)
             begun = rng.random() < 0.8
             until(lambda p=process, b=begun: not b or p.metric("dead_letters", sink="hook") < MANY)  # type: ignore[misc]
             time.sleep(rng.uniform(0.0, 0.01))
             assert process.kill() == -signal.SIGKILL
-            _, said = retry.communicate(timeout=60)
-            assert b"Traceback" not in said
+            retry.wait(60)
+            assert "Traceback" not in said.read_text()
             books = daemon.books()
             dead, waiting = books.dead.get("hook", set()), books.waiting
             assert len(dead | waiting) == MANY, "a letter is gone"
@@ -187,9 +185,9 @@ def test_what_can_be_read_now_becomes_events_and_the_rest_stays(tmp_path: Path) 
         assert '"stream_id":"old-room"' in shown["body"]
         (shown,) = rows(daemon, "quarantine", "show", listed[2]["id"])
         assert shown["body"] == '{"torn":"sign=***&x",'
-        (told_of,) = rows(daemon, "quarantine", "retry", "--all")
-        assert (told_of["read"], told_of["events"], told_of["left"]) == (1, 2, 2)
-        assert "source gone is not configured" in told_of["why"]
+        (row,) = rows(daemon, "quarantine", "retry", "--all")
+        assert (row["read"], row["events"], row["left"]) == (1, 2, 2)
+        assert "source gone is not configured" in row["why"]
         until(lambda: place.hook.files.total() == 2)
         assert rows(daemon, "quarantine", "purge", "--source", "gone") == [{"purged": 1}]
         assert process.stop() == 0
@@ -242,8 +240,8 @@ def test_an_operators_pause_keeps_deliveries_survives_a_restart_and_is_no_failur
         assert states(second) == [("sink_paused", "by the operator")]
         until(lambda: second.get("/readyz")[0] == 200)
         assert json.loads(second.get("/readyz")[1])["notes"] == ["sink hook: paused: by the operator"]
-        told_of = sink(daemon)
-        assert (told_of["state"], told_of["why"], told_of["backlog"]) == ("paused", "by the operator", 20)
+        row = sink(daemon)
+        assert (row["state"], row["why"], row["backlog"]) == ("paused", "by the operator", 20)
         assert place.hook.files.total() == 10
         assert rows(daemon, "resume", "hook") == [{"sink": "hook", "state": "serving", "changed": True}]
         until(lambda: place.hook.files.total() == 30)
@@ -263,7 +261,7 @@ def test_an_operators_pause_keeps_deliveries_survives_a_restart_and_is_no_failur
         assert place.hook.files.total() == 35
 
 
-def test_a_sink_that_fails_for_long_is_seen_everywhere_and_told_once(tmp_path: Path) -> None:
+def test_a_sink_that_fails_for_long_is_seen_everywhere_and_reported_once(tmp_path: Path) -> None:
     with (
         environment(tmp_path) as place,
         scenario(place, tmp_path, admin={"listen": "127.0.0.1:0", "sink_age_limit": "1s"}) as daemon,
@@ -274,9 +272,9 @@ def test_a_sink_that_fails_for_long_is_seen_everywhere_and_told_once(tmp_path: P
         until(lambda: process.said("sink_paused"))
         until(lambda: process.metric("backlog_events", sink="hook") == 1200, what="for all to be polled")
         why = "probed after 5 failures in a row: HTTP 503"
-        told_of = sink(daemon)
-        assert (told_of["state"], told_of["why"], told_of["last_error"]) == ("paused", why, "HTTP 503")
-        assert told_of["backlog"] == 1200
+        row = sink(daemon)
+        assert (row["state"], row["why"], row["last_error"]) == ("paused", why, "HTTP 503")
+        assert row["backlog"] == 1200
         assert process.metric("sink_paused", sink="hook") == 1
         until(lambda: process.get("/readyz")[0] == 503)
         ready = json.loads(process.get("/readyz")[1])
@@ -317,7 +315,7 @@ def test_a_sink_that_fails_for_long_is_seen_everywhere_and_told_once(tmp_path: P
 
 def test_who_talks_nonsense_or_nothing_is_cut_and_holds_nobody_up(tmp_path: Path) -> None:
     with environment(tmp_path) as place, scenario(place, tmp_path) as daemon:
-        process, path, told_off = daemon.run(), str(tmp_path / "spool.db.sock"), 0
+        process, path, refused = daemon.run(), str(tmp_path / "spool.db.sock"), 0
         huge = b'{"verb":"dead list","chosen":{"below":99999999999999999999}}\n'
         for nonsense in (
             huge,
@@ -337,8 +335,8 @@ def test_who_talks_nonsense_or_nothing_is_cut_and_holds_nobody_up(tmp_path: Path
                 except OSError:
                     continue
                 assert answer == b"" or b'"error":"not a request' in answer
-                told_off += bool(answer)
-        assert told_off, "none of it was read as a request"
+                refused += bool(answer)
+        assert refused, "none of it was read as a request"
         silent = []
         for _ in range(10):
             caller = socket.socket(socket.AF_UNIX)

@@ -265,7 +265,7 @@ def test_what_was_in_flight_when_the_disk_filled_is_in_the_journals_own_space(tm
 
 
 @pytest.mark.root
-def test_a_disk_below_min_free_is_told_before_anything_is_polled_and_its_end_is_noticed(
+def test_a_disk_below_min_free_is_reported_before_anything_is_polled_and_its_end_is_noticed(
     tmp_path: Path,
 ) -> None:
     needs_root("mounts a small tmpfs")

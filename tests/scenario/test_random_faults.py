@@ -20,7 +20,15 @@ from typing import Any
 
 import pytest
 
-from poller.sandbox import API_FAULTS, CALLBACK_FAULTS, COS_FAULTS, QUERY_FAULTS, Answers, Customer, notified
+from poller.sandbox import (
+    API_FAULTS,
+    CALLBACK_FAULTS,
+    COS_FAULTS,
+    QUERY_FAULTS,
+    Answers,
+    Customer,
+    read_notified,
+)
 
 from .environment import Environment, environment, until
 from .repeats import Lives, printed
@@ -45,7 +53,7 @@ class Weather:
     """What goes wrong, one thing after the other, each kind as often as the others."""
 
     def __init__(self, daemon: Scenario, place: Environment, disk: Path | None, rng: random.Random) -> None:
-        self._told = daemon
+        self._daemon = daemon
         self._place = place
         self._disk = disk
         self._rng = rng
@@ -74,7 +82,7 @@ class Weather:
     def met(self) -> dict[str, int]:
         """How often something has gone wrong, on each side."""
         upstream = {side: self._place.sandbox.faults[side].fired.total() for side in SIDES}
-        return upstream | on_our_side(self._told, self._disk)
+        return upstream | on_our_side(self._daemon, self._disk)
 
     def _flow(self) -> None:
         """Let some messages come through, if the weather permits."""
@@ -87,7 +95,7 @@ class Weather:
         assert self.process.kill() == -signal.SIGKILL
         self.kills.append(self._place.counts.polls)
         self.lives.ended("kill")
-        self.process = self._told.run()
+        self.process = self._daemon.run()
 
     def _terminate(self) -> None:
         self.process.signal(signal.SIGTERM)
@@ -96,10 +104,10 @@ class Weather:
             self.process.signal(signal.SIGTERM)
         assert self.process.wait() == 0, self.process.stderr[-3000:]
         self.lives.ended("second signal" if twice else "signal")
-        self.process = self._told.run()
+        self.process = self._daemon.run()
 
     def _freeze(self) -> None:
-        self.lives.stood_still.add(self._told.lives)
+        self.lives.stood_still.add(self._daemon.lives)
         with frozen(self.process):
             time.sleep(self._rng.uniform(0.1, 4.0))
 
@@ -247,7 +255,7 @@ def balance(daemon: Scenario, place: Environment, weather: Weather, folder: Path
             "two kills may lie close together"
         )
     assert len(strange) <= LANES * len(weather.kills)
-    answered = {one.path for one in notified(folder / "platform") if one.event_type == 200}
+    answered = {one.path for one in read_notified(folder / "platform") if one.event_type == 200}
     assert answered <= names, "what was answered 200 is there"
     assert names <= answered | {one.path for one in books.removed}, "nothing is invented"
     stored = {file.name for file in (folder / "pictures").iterdir() if file.is_file()}
@@ -289,19 +297,19 @@ def recorded(place: Environment) -> set[str]:
 
 
 def states(daemon: Scenario, stream: str) -> list[str]:
-    """What was told of a channel, in the order of its time."""
+    """What was reported of a channel, in the order of its time."""
     mine = [event for event in happened(daemon, "channel").values() if event["subject"] == stream]
     return [event["data"]["state"] for event in sorted(mine, key=lambda event: str(event["time"]))]
 
 
 def waiting_for_media(daemon: Scenario, place: Environment) -> set[str]:
-    """The recordings and streams of which the last is not told yet."""
+    """The recordings and streams of which the last is not reported yet."""
     taped = {event["data"]["vid"] for event in happened(daemon, "recording").values()}
     return (recorded(place) - taped) | {name for name in STREAMS if "interrupted" not in states(daemon, name)}
 
 
 def media(daemon: Scenario, place: Environment) -> None:
-    """Each recording is told once, and each change of a channel."""
+    """Each recording is reported once, and each change of a channel."""
     tapes = [event["data"]["vid"] for event in happened(daemon, "recording").values()]
     assert len(set(tapes)) == len(tapes) >= len(STREAMS)
     assert set(tapes) == recorded(place)

@@ -184,10 +184,10 @@ class Files:
     def __init__(self, *, gone: bool) -> None:
         self.gone = gone
 
-    def displaced(self) -> str | None:
+    def why_displaced(self) -> str | None:
         return "moved"
 
-    def deleted(self) -> bool:
+    def is_deleted(self) -> bool:
         return self.gone
 
 

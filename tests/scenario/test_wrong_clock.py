@@ -49,7 +49,7 @@ def sinks(place: Environment, **more: Any) -> dict[str, Any]:
     return {"hook": webhook(place, **more)}
 
 
-@pytest.mark.parametrize("by", [4 * DAY, -10 * 365 * DAY])
+@pytest.mark.parametrize("by", [4 * DAY, pytest.param(-10 * 365 * DAY, marks=pytest.mark.soak)])
 def test_deliveries_that_wait_are_not_given_up_when_the_clock_is_set(tmp_path: Path, by: int) -> None:
     with environment(tmp_path) as place, scenario(place, tmp_path, sinks=sinks(place)) as daemon:
         machine = Machine(tmp_path)

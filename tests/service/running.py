@@ -1,4 +1,4 @@
-"""What these tests share: a queue that answers as told, a daemon as a process, a service manager's socket."""
+"""What these tests share: a queue that answers as scripted, a daemon as a process, a service manager's socket."""
 
 import asyncio
 import json
@@ -6,8 +6,6 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -21,6 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from poller.spools.sqlite import SqliteSpool
+from tests import lives
 
 PATIENCE: Final = 60.0
 """Seconds for what happens at once on a machine that has nothing else to do."""
@@ -96,20 +95,20 @@ def queue() -> Iterator[Queue]:
         def do_GET(self) -> None:
             parts = urlsplit(self.path)
             asked = parts.path == "/common_access"
-            body = told.answer(parse_qs(parts.query)["cmd"][0]) if asked else told.picture
+            body = platform.answer(parse_qs(parts.query)["cmd"][0]) if asked else platform.picture
             self.send_response(200)
             self.send_header("Content-Type", "application/json" if asked else "image/jpeg")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
             if asked:
-                told.count()
+                platform.count()
 
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
             self.send_response(204)
             self.end_headers()
-            told.posts += 1
+            platform.posts += 1
 
         def log_message(self, format: str, *args: Any) -> None:
             pass
@@ -121,13 +120,13 @@ def queue() -> Iterator[Queue]:
             pass  # a poll that was cut: `answered` says so
 
     server = Server(("127.0.0.1", 0), Handler)
-    told = Queue(server.server_address[1])
+    platform = Queue(server.server_address[1])
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
-        yield told
+        yield platform
     finally:
-        told.open.set()
+        platform.open.set()
         server.shutdown()
         server.server_close()
 
@@ -205,17 +204,21 @@ def write_config(folder: Path, endpoint: str, **source: str) -> Path:
 class Process:
     """A daemon that was started, with its output."""
 
-    def __init__(self, config: Path, *before: str, command: str = "run", **environ: str) -> None:
+    def __init__(
+        self, config: Path, *before: str, command: str = "run", forked: bool = True, **environ: str
+    ) -> None:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("NOTIFY_", "WATCHDOG_"))}
         self.stderr_file = config.with_name(f"stderr-{time.monotonic_ns()}")
         self.stdout_file = self.stderr_file.with_name(self.stderr_file.name.replace("err", "out"))
         with self.stderr_file.open("wb") as stderr, self.stdout_file.open("wb") as stdout:
-            self.child = subprocess.Popen(
-                [*before, sys.executable, "-m", "poller", command, "-c", str(config)],
+            self.child = lives.start(
+                [command, "-c", str(config)],
+                before=before,
+                cwd=Path.cwd(),
+                environ={**kept, **environ},
                 stdout=stdout,
                 stderr=stderr,
-                stdin=subprocess.DEVNULL,
-                env={**kept, **environ},
+                forked=forked,
             )
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
@@ -243,9 +246,9 @@ class Process:
 
 
 @contextmanager
-def daemon(config: Path, *before: str, **environ: str) -> Iterator[Process]:
+def daemon(config: Path, *before: str, forked: bool = True, **environ: str) -> Iterator[Process]:
     """A daemon; killed at the end if it still runs."""
-    process = Process(config, *before, **environ)
+    process = Process(config, *before, forked=forked, **environ)
     try:
         yield process
     finally:

@@ -22,7 +22,7 @@ def poller(*words: str) -> subprocess.CompletedProcess[str]:
 def test_a_bad_configuration_exits_78_with_one_line_for_each_finding_and_polls_nothing(
     tmp_path: Path, command: str
 ) -> None:
-    with queue() as platform, notifications() as told:
+    with queue() as platform, notifications() as service_manager:
         file = tmp_path / "poller.yaml"
         file.write_text(
             "accounts:\n"
@@ -33,14 +33,14 @@ def test_a_bad_configuration_exits_78_with_one_line_for_each_finding_and_polls_n
             "sinks:\n"
             "  console: {type: stdout}\n"
         )
-        process = Process(file, command=command, NOTIFY_SOCKET=told.address)
+        process = Process(file, command=command, NOTIFY_SOCKET=service_manager.address)
         assert process.wait() == 78
         lines = process.stderr.splitlines()
         assert len(lines) == 3, lines
         for line, place in zip(lines, ("4:50", "4:63", "5:"), strict=True):
             assert re.match(re.escape(f"{file}:{place}") + r"[0-9:]*: \S+: .+", line), line
         assert platform.requests == []
-        assert told.during(0.05) == []
+        assert service_manager.during(0.05) == []
         assert list(tmp_path.glob("spool*")) == []
 
 
@@ -71,13 +71,13 @@ def test_a_configuration_that_is_not_there_is_a_bad_one(tmp_path: Path) -> None:
 
 
 def test_a_second_daemon_on_one_spool_exits_1_says_why_and_polls_nothing(tmp_path: Path) -> None:
-    with queue() as platform, notifications() as told:
+    with queue() as platform, notifications() as service_manager:
         config = write_config(tmp_path, platform.endpoint)
         second = tmp_path / "second.yaml"
         second.write_text(config.read_text().replace("1234", "5678"))
         with daemon(config) as first:
             until(lambda: platform.answered)
-            process = Process(second, NOTIFY_SOCKET=told.address)
+            process = Process(second, NOTIFY_SOCKET=service_manager.address)
             assert process.wait() == 1
             (line,) = process.stderr.splitlines()
             said = json.loads(line)
@@ -85,7 +85,7 @@ def test_a_second_daemon_on_one_spool_exits_1_says_why_and_polls_nothing(tmp_pat
             assert str(tmp_path / "spool.db") in said["reason"]
             assert "another poller owns it" in said["reason"]
             assert "5678" not in platform.requests
-            assert told.during(0.05) == []
+            assert service_manager.during(0.05) == []
             assert first.stop() == 0, first.stderr
 
 

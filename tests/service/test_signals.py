@@ -15,7 +15,7 @@ START_UP = 1.5
 
 def time_to_the_first_answer(folder: Path) -> float:
     """Seconds from the moment at which signals are heard."""
-    with queue() as platform, daemon(write_config(folder, platform.endpoint)) as process:
+    with queue() as platform, daemon(write_config(folder, platform.endpoint), forked=False) as process:
         until(process.hears_sigterm)
         began = time.monotonic()
         until(lambda: platform.answered)
@@ -23,7 +23,7 @@ def time_to_the_first_answer(folder: Path) -> float:
 
 
 def test_sigterm_at_any_moment_of_start_up_exits_0_and_loses_nothing(tmp_path: Path, soak: bool) -> None:
-    moments, polled = 100 if soak else 10, 0
+    moments, polled = 100 if soak else 6, 0
     span = max(START_UP, 1.5 * time_to_the_first_answer(tmp_path))
     for i in range(moments):
         folder = tmp_path / str(i)
@@ -31,7 +31,7 @@ def test_sigterm_at_any_moment_of_start_up_exits_0_and_loses_nothing(tmp_path: P
         with queue() as platform:
             platform.give, platform.delay = 3, 0.1
             config = write_config(folder, platform.endpoint)
-            with daemon(config) as process:
+            with daemon(config, forked=False) as process:
                 until(process.hears_sigterm)
                 time.sleep(span * i / moments)
                 assert process.stop() == 0, f"after {span * i / moments:.3f} s: {process.stderr}"
@@ -47,12 +47,12 @@ def test_sigterm_at_any_moment_of_start_up_exits_0_and_loses_nothing(tmp_path: P
 def test_sigterm_before_the_programs_first_lines_kills_and_nothing_was_begun(
     tmp_path: Path, soak: bool
 ) -> None:
-    moments, killed = 50 if soak else 8, 0
+    moments, killed = 50 if soak else 6, 0
     with queue() as platform:
         config = write_config(tmp_path, platform.endpoint)
         for i in range(moments):
             asked = len(platform.requests)
-            with daemon(config) as process:
+            with daemon(config, forked=False) as process:
                 time.sleep(0.1 * i / moments)
                 heard = process.hears_sigterm()
                 code = process.stop()
@@ -140,11 +140,11 @@ def hammer(process: Process) -> int:
     return sent - 1
 
 
-def test_the_stop_is_told_in_the_log_and_to_the_service_manager_once(tmp_path: Path) -> None:
-    with queue() as platform, notifications() as told:
+def test_the_stop_is_reported_in_the_log_and_to_the_service_manager_once(tmp_path: Path) -> None:
+    with queue() as platform, notifications() as service_manager:
         config = write_config(tmp_path, platform.endpoint)
-        with daemon(config, NOTIFY_SOCKET=told.address) as process:
+        with daemon(config, NOTIFY_SOCKET=service_manager.address) as process:
             until(lambda: platform.answered)
             assert process.stop() == 0
-        assert [word for word in told.during(0.1) if word == "STOPPING=1"] == ["STOPPING=1"]
+        assert [word for word in service_manager.during(0.1) if word == "STOPPING=1"] == ["STOPPING=1"]
         assert len(re.findall(r'"event": "stopped"', process.stderr)) == 1

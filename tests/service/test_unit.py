@@ -17,7 +17,8 @@ import pytest
 from poller.cli.common import Exit
 from poller.daemon.components import GRACE
 from poller.operations.health import SILENT_FOR
-from poller.pipeline.intake import BEAT, LONGEST_FAILURE_DELAY
+from poller.pipeline.intake import BEAT
+from poller.pipeline.pace import LONGEST_FAILURE_DELAY
 from poller.qcloud.wire.client import Deadlines
 
 from ..integration.sinks.download.shots import jpeg
@@ -207,7 +208,7 @@ def allowed() -> frozenset[str]:
 
 def test_every_system_call_of_the_daemon_is_one_that_the_unit_allows(tmp_path: Path) -> None:
     trace, pictures = tmp_path / "trace", tmp_path / "pictures"
-    with queue() as platform, notifications() as told:
+    with queue() as platform, notifications() as service_manager:
         platform.give, platform.picture = 3, jpeg()
         config = write_config(tmp_path, platform.endpoint)
         base = platform.endpoint.removesuffix("common_access")
@@ -219,8 +220,10 @@ def test_every_system_call_of_the_daemon_is_one_that_the_unit_allows(tmp_path: P
             "hook": {"type": "webhook", "url": f"{base}hook", "allow_cidr": ["127.0.0.1"]},
         }
         config.write_text(json.dumps(content))
-        environ = {"NOTIFY_SOCKET": told.address, "WATCHDOG_USEC": "1000000"}
-        with daemon(config, tool("strace"), "-f", "-qq", "-o", str(trace), **environ) as process:
+        environ = {"NOTIFY_SOCKET": service_manager.address, "WATCHDOG_USEC": "1000000"}
+        with daemon(
+            config, tool("strace"), "-f", "-qq", "-o", str(trace), forked=False, **environ
+        ) as process:
             until(lambda: process.stdout.count("\n") >= 6 and platform.posts >= 6)
             until(lambda: any(pictures.rglob("s*.jpg")))
             tracer = process.child.pid

@@ -20,7 +20,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from poller.cli.demo.summary import line_of, link, print_summary, summed_up
+from poller.cli.demo.summary import line_of, link, print_summary, summarize
 from poller.daemon.signals import Stop
 from poller.sandbox.media.clip import clip
 
@@ -94,21 +94,21 @@ async def show(demo: Demo, stop: Stop) -> bool:
         config.write_text(CONFIGURATION.format(**places, **door, bucket=BUCKET))
         pushers = await _pushers(stack, demo, places["rtmp"])
         _say_where(console, demo, places["rtmp"])
-        daemon = await _started(stack, folder, "run", "-c", str(config))
+        daemon = await _start_process(stack, folder, "run", "-c", str(config))
         printed: set[str] = set()
         reading = asyncio.ensure_future(_print_events(console, daemon, folder, printed))
         plug = asyncio.ensure_future(_pull_a_plug(console, stack, demo, pushers, places["rtmp"]))
         await _until_the_end(demo, stop, daemon, box)
         plug.cancel()
         cut_short = _say_end(console, folder, daemon, box)
-        await asyncio.gather(*map(_ended, pushers))
+        await asyncio.gather(*map(_end_process, pushers))
         await asyncio.to_thread(_until_settled, places["control"])
-        await _ended(daemon)
+        await _end_process(daemon)
         await reading
-        drain = await _started(stack, folder, "drain", "-c", str(config), "--timeout", DRAIN_WITHIN)
+        drain = await _start_process(stack, folder, "drain", "-c", str(config), "--timeout", DRAIN_WITHIN)
         await _print_events(console, drain, folder, printed)
         await drain.wait()
-    summary = await summed_up(folder, printed, cut_short=cut_short)
+    summary = await summarize(folder, printed, cut_short=cut_short)
     print_summary(console, summary, folder)
     return summary.good
 
@@ -144,7 +144,7 @@ def _say_end(console: Console, folder: Path, daemon: Process, box: Process) -> b
 
 
 async def _sandbox(stack: AsyncExitStack, demo: Demo) -> tuple[Process, dict[str, str]]:
-    box = await _started(
+    box = await _start_process(
         stack,
         demo.directory,
         "sandbox",
@@ -180,12 +180,12 @@ def _until_settled(control: str) -> None:
 
 async def _pushers(stack: AsyncExitStack, demo: Demo, rtmp: str) -> list[Process]:
     """Start a pusher for each stream; returns them in order."""
-    files = await asyncio.gather(*(asyncio.to_thread(_shown, demo, n + 1) for n in range(demo.streams)))
+    files = await asyncio.gather(*(asyncio.to_thread(_video_of, demo, n + 1) for n in range(demo.streams)))
     pushes = (_pusher(stack, demo, file, f"{rtmp}/live_{n}") for n, file in enumerate(files, start=1))
     return list(await asyncio.gather(*pushes))
 
 
-def _shown(demo: Demo, number: int) -> Path:
+def _video_of(demo: Demo, number: int) -> Path:
     """The video that the stream with this number shows."""
     if demo.videos:
         return demo.videos[(number - 1) % len(demo.videos)]
@@ -201,7 +201,7 @@ async def _pusher(stack: AsyncExitStack, demo: Demo, file: Path, url: str) -> Pr
         stderr=log,
         start_new_session=True,
     )
-    stack.push_async_callback(_ended, process)
+    stack.push_async_callback(_end_process, process)
     assert process.stdin is not None
     process.stdin.write(url.encode() + b"\n")
     return process
@@ -215,21 +215,21 @@ async def _pull_a_plug(
     pushers[0].kill()
     console.print("[yellow]The plug of live_1 is pulled.[/]")
     await asyncio.sleep(OUT_FOR)
-    pushers.append(await _pusher(stack, demo, _shown(demo, 1), f"{rtmp}/live_1"))
+    pushers.append(await _pusher(stack, demo, _video_of(demo, 1), f"{rtmp}/live_1"))
     console.print("[yellow]And put back.[/]")
 
 
-async def _started(stack: AsyncExitStack, folder: Path, *words: str) -> Process:
+async def _start_process(stack: AsyncExitStack, folder: Path, *words: str) -> Process:
     log = stack.enter_context((folder / f"{words[0]}.log").open("ab"))
     # a session of its own: Ctrl-C reaches only this process, which stops the others in order
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "poller", *words, stdout=PIPE, stderr=log, start_new_session=True
     )
-    stack.push_async_callback(_ended, process)
+    stack.push_async_callback(_end_process, process)
     return process
 
 
-async def _ended(process: Process) -> None:
+async def _end_process(process: Process) -> None:
     with suppress(ProcessLookupError):
         process.terminate()
     await process.wait()

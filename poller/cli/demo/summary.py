@@ -101,7 +101,7 @@ def link(folder: Path, event: dict[str, Any]) -> None:
                 (folder / names / found[0]).symlink_to(Path("..", files, found[1]))
 
 
-async def summed_up(folder: Path, printed: set[str], *, cut_short: bool) -> Summary:
+async def summarize(folder: Path, printed: set[str], *, cut_short: bool) -> Summary:
     """Compare the records of the sandbox and of the daemon, after both have ended."""
     removed = _lines(folder / "platform" / "removed.ndjson")
     notified = _lines(folder / "platform" / "notified.ndjson")
@@ -173,7 +173,7 @@ def print_summary(console: Console, summary: Summary, folder: Path) -> None:
     console.print(_deliveries(summary.rows))
     console.print("An event that the queue and a notification both report is delivered once.")
     console.print()
-    console.print(_recorded(summary.segments))
+    console.print(_recording_table(summary.segments))
     for line in verdict(summary):
         console.print(line)
     console.print(f"Look at the pictures: {escape(str(folder / 'pictures'))}", soft_wrap=True)
@@ -226,7 +226,7 @@ COLUMNS: Final = {
 }
 
 
-def _recorded(segments: Sequence[Event]) -> Table:
+def _recording_table(segments: Sequence[Event]) -> Table:
     table = Table(title="What was recorded", title_justify="left", show_header=False)
     for event in segments:
         table.add_row(event.stream_id, _from_to(event))

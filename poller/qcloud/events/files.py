@@ -9,7 +9,7 @@ import msgspec
 from poller.core.model import PollOutcome
 from poller.qcloud.events.channels import NEVER_PUSHED
 from poller.qcloud.events.channels import whole as whole_number
-from poller.qcloud.wire.messages import Unreadable, compact, created_at
+from poller.qcloud.wire.messages import UnreadableMessage, compact, created_at
 from poller.qcloud.wire.redaction import redact_message
 from poller.qcloud.wire.replies import Verdict, judge_answer, open_output
 from poller.qcloud.wire.urls import locate
@@ -70,14 +70,14 @@ def recording_key(file_id: str | None, vid: str | None, url: str | None) -> str:
     return file_id or vid or (locate(url, None).path if url else "")
 
 
-def lasted(stated: float | None, start: datetime | None, end: datetime | None) -> float | None:
+def duration_of(stated: float | None, start: datetime | None, end: datetime | None) -> float | None:
     """The duration of a segment in seconds: as reported, which may differ from end - start; otherwise end - start."""
     if stated is not None or start is None or end is None:
         return stated
     return max(0.0, (end - start).total_seconds())
 
 
-def named(id: str | None) -> str:
+def id_or_empty(id: str | None) -> str:
     """An id; empty for the 0 that the platform writes where it has none."""
     return "" if id in (None, "0") else str(id)
 
@@ -105,16 +105,16 @@ def _page(output: bytes) -> FileList:
     outputs = found if isinstance(found, list) else [found] if found is not None else []
     rows = [bytes(row) for one in outputs for row in one.file_list or ()]
     totals = [total for one in outputs if (total := whole_number(one.all_count)) is not None]
-    return _listed(rows, totals[0] if totals else None)
+    return _file_list(rows, totals[0] if totals else None)
 
 
-def _listed(rows: list[bytes], total: int | None) -> FileList:
+def _file_list(rows: list[bytes], total: int | None) -> FileList:
     segments: list[Segment] = []
     rejects: list[tuple[str, bytes]] = []
     for row in rows:
         try:
             segments.append(read_row(row))
-        except Unreadable as error:
+        except UnreadableMessage as error:
             rejects.append((f"recording: {error}", row))
     return FileList(segments=tuple(segments), rejects=tuple(rejects), total=total)
 
@@ -135,21 +135,21 @@ def _pieces(text: bytes) -> FileList:
                 break
             if depth == 0:
                 rows.append(text[start : token.end()])
-    return _listed(rows, None)
+    return _file_list(rows, None)
 
 
 def read_row(raw: bytes) -> Segment:
-    """Read one row; `Unreadable` when it names no recording or its end is no date."""
+    """Read one row; `UnreadableMessage` when it names no recording or its end is no date."""
     line = redact_message(compact(raw))
     try:
         members = _members(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise Unreadable("not an object") from None
+        raise UnreadableMessage("not an object") from None
     row = {name: _text(value) for name, value in members.items()}
     url = row.get("record_file_url", "")
     segment = Segment(
-        vid=named(row.get("vid")),
-        file_id=named(row.get("file_id")) or named(row.get("record_file_id")),
+        vid=id_or_empty(row.get("vid")),
+        file_id=id_or_empty(row.get("file_id")) or id_or_empty(row.get("record_file_id")),
         url=url if re.match(r"https?://[^/]", url, re.IGNORECASE | re.ASCII) else "",
         stream_id=row.get("stream_id", ""),
         start=_date(row.get("start_time", "")),
@@ -160,9 +160,9 @@ def read_row(raw: bytes) -> Segment:
         message=line,
     )
     if not (segment.vid or segment.file_id or segment.url):
-        raise Unreadable("names no recording")
+        raise UnreadableMessage("names no recording")
     if segment.end is None and row.get("end_time", "") not in _NO_DATE:
-        raise Unreadable("its end is no date")
+        raise UnreadableMessage("its end is no date")
     return segment
 
 

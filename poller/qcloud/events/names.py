@@ -13,7 +13,7 @@ _B = re.compile(r"-screenshot-([0-9]{2})-([0-9]{2})-([0-9]{2})-([0-9]{1,5})x([0-
 _DAY = re.compile(r"(?:^|/)([0-9]{4})-([0-9]{2})-([0-9]{2})(?=/)")
 
 
-class Shot(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class NamedShot(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The contents of a screenshot's name; None for missing parts. Times are aware UTC, `offset` is in seconds.
 
     `fixed`: the name alone determines the moment of the shot.
@@ -29,10 +29,10 @@ class Shot(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     fixed: bool = False
 
 
-UNKNOWN = Shot()
+UNKNOWN = NamedShot()
 
 
-def parse_name(name: str) -> Shot:
+def parse_name(name: str) -> NamedShot:
     """Read a file name (folders before it allowed); `UNKNOWN` when it follows neither grammar."""
     parts = name.rsplit("_", 5)
     if len(parts) == 6:
@@ -45,7 +45,7 @@ def parse_name(name: str) -> Shot:
     return UNKNOWN
 
 
-def _grammar_a(name: str, parts: list[str]) -> Shot | None:
+def _grammar_a(name: str, parts: list[str]) -> NamedShot | None:
     # {stream}_{push}_{task}_{offset}_{width}_{height}.jpg: the 2016 v1.1 document.
     stream, push, task, offset, width, height = parts
     if len(name) - len(stream) > _LONGEST_TAIL or not (offset.isdigit() and offset.isascii()):
@@ -58,7 +58,7 @@ def _grammar_a(name: str, parts: list[str]) -> Shot | None:
         stream = stream[stream.rfind("/") + 1 :]
     if not stream or len(offset) > 9 or common[0] + seconds > LAST_EPOCH:
         return None
-    return Shot(
+    return NamedShot(
         stream=stream,
         push_started_at=common[1],
         task_started_at=common[2],
@@ -93,7 +93,7 @@ def _plausible(epoch: int) -> bool:
     return epoch == 0 or 1_000_000_000 <= epoch < 4_102_444_800
 
 
-def _grammar_b(name: str, match: re.Match[str]) -> Shot:
+def _grammar_b(name: str, match: re.Match[str]) -> NamedShot:
     # /{YYYY}-{MM}-{DD}/{stream}-screenshot-{HH}-{MM}-{SS}-{width}x{height}.jpg: later documents; UTC+8.
     hour, minute, second, width, height = (int(text) for text in match.groups())
     end = match.start()
@@ -104,7 +104,7 @@ def _grammar_b(name: str, match: re.Match[str]) -> Shot:
     taken_at = _beijing(days[-1], hour, minute, second) if days else None
     if days and taken_at is None:
         return UNKNOWN
-    return Shot(stream=stream, width=width, height=height, taken_at=taken_at, fixed=taken_at is not None)
+    return NamedShot(stream=stream, width=width, height=height, taken_at=taken_at, fixed=taken_at is not None)
 
 
 def day_before(name: str) -> tuple[str, int]:

@@ -11,10 +11,10 @@ import msgspec
 from poller.core.catalogue import believable
 from poller.core.model import Event, identity, new_event
 from poller.qcloud.events.channels import INTERRUPTED, LIVE
-from poller.qcloud.events.files import lasted, named, recording_key
+from poller.qcloud.events.files import duration_of, id_or_empty, recording_key
 from poller.qcloud.events.screenshots import KIND as SCREENSHOT
 from poller.qcloud.events.screenshots import screenshot_event
-from poller.qcloud.wire.messages import Unreadable, created_at
+from poller.qcloud.wire.messages import UnreadableMessage, created_at
 from poller.qcloud.wire.urls import locate
 
 RECORDING, CHANNEL, OTHER = "recording", "channel", "other"
@@ -142,10 +142,10 @@ def notification_event(
         picture_base=picture_base,
         received_at=received_at,
     )
-    return _understood(notice) or _other(notice)
+    return _known_event(notice) or _other(notice)
 
 
-def _understood(notice: Notice) -> Event | None:
+def _known_event(notice: Notice) -> Event | None:
     event_type = notice.type()
     read = _READERS.get(event_type or "")
     if read is not None:
@@ -163,13 +163,13 @@ def _screenshot(notice: Notice) -> Event | None:
             picture_base=notice.picture_base,
             received_at=notice.received_at,
         )
-    except Unreadable:
+    except UnreadableMessage:
         return None
 
 
 def _recording(notice: Notice) -> Event | None:
-    file_id = named(notice.word("file_id")) or named(notice.word("record_file_id"))
-    vid = named(notice.word("video_id", "vid"))
+    file_id = id_or_empty(notice.word("file_id")) or id_or_empty(notice.word("record_file_id"))
+    vid = id_or_empty(notice.word("video_id", "vid"))
     link = notice.word("video_url", "record_file_url")
     key = recording_key(file_id, vid, link)
     if not key:
@@ -185,7 +185,7 @@ def _recording(notice: Notice) -> Event | None:
             "file_id": file_id or None,
             "start_time": start,
             "end_time": end,
-            "duration": lasted(notice.number("duration"), start, end),
+            "duration": duration_of(notice.number("duration"), start, end),
             "file_format": notice.word("file_format"),
             "file_size": notice.number("file_size"),
         },

@@ -7,7 +7,7 @@ import msgspec
 from poller.core.model import Event, with_url
 from poller.qcloud.events import screenshots
 from poller.qcloud.wire.addresses import Addresses, addresses
-from poller.qcloud.wire.messages import Unreadable
+from poller.qcloud.wire.messages import UnreadableMessage
 from poller.qcloud.wire.urls import host_of, locate
 from poller.settings import AccountSettings
 
@@ -26,10 +26,10 @@ def rebuilder(accounts: Mapping[str, AccountSettings]) -> Callable[[Event], Even
     """Return `rebuild` for the events of all these accounts; an event of another account stays as it is."""
     known = {name: addresses(settings) for name, settings in accounts.items()}
 
-    def rebuilt(event: Event) -> Event:
+    def rebuild_event(event: Event) -> Event:
         return rebuild(event, known[event.account]) if event.account in known else event
 
-    return rebuilt
+    return rebuild_event
 
 
 def rebuild(event: Event, where: Addresses) -> Event:
@@ -40,9 +40,9 @@ def rebuild(event: Event, where: Addresses) -> Event:
     """
     try:
         url = _url(event, where)
-    except (Unreadable, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except (UnreadableMessage, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return event
-    if url is None or (_own(event.url, where) and not _own(url, where)):
+    if url is None or (_is_own_host(event.url, where) and not _is_own_host(url, where)):
         return event
     return with_url(event, url)
 
@@ -63,5 +63,5 @@ def _recording_url(event: Event, where: Addresses) -> str | None:
     return where.recording_url(vid) if isinstance(vid, str) and vid else None
 
 
-def _own(url: str | None, where: Addresses) -> bool:
+def _is_own_host(url: str | None, where: Addresses) -> bool:
     return url is not None and host_of(url) in where.picture_hosts

@@ -5,8 +5,15 @@ from datetime import datetime
 import msgspec
 
 from poller.core.model import Event, identity, new_event
-from poller.qcloud.events.names import Shot, parse_name
-from poller.qcloud.wire.messages import Message, Scalar, Unreadable, created_at, read_message, whole_number
+from poller.qcloud.events.names import NamedShot, parse_name
+from poller.qcloud.wire.messages import (
+    Message,
+    Scalar,
+    UnreadableMessage,
+    created_at,
+    read_message,
+    whole_number,
+)
 from poller.qcloud.wire.urls import Located, locate
 
 KIND = "screenshot"
@@ -20,14 +27,14 @@ def screenshot_event(
     received_at: datetime,
     backfilled: bool = False,
 ) -> Event:
-    """The event of a message (a JSON object in one line); raises `Unreadable` if the message names no picture.
+    """The event of a message (a JSON object in one line); raises `UnreadableMessage` if the message names no picture.
 
     `backfilled` marks a picture that was found in the bucket.
     """
     message = read_message(raw)
     name = message.pic_url or message.pic_full_url
     if not name:
-        raise Unreadable("names no picture")
+        raise UnreadableMessage("names no picture")
     place = locate(name, picture_base)
     shot = parse_name(place.path)
     created = None if message.create_time is None else created_at(message.create_time)
@@ -63,11 +70,11 @@ def event_of_key(key: str, *, account: str, picture_base: str | None, received_a
 
 
 def picture_url(raw: bytes, picture_base: str | None) -> str | None:
-    """The URL of a message's picture, built on this base; raises `Unreadable` if the message names no picture."""
+    """The URL of a message's picture, built on this base. Raises `UnreadableMessage` if it names no picture."""
     message = read_message(raw)
     name = message.pic_url or message.pic_full_url
     if not name:
-        raise Unreadable("names no picture")
+        raise UnreadableMessage("names no picture")
     return _url(message, locate(name, picture_base), picture_base)
 
 
@@ -77,14 +84,14 @@ def _url(message: Message, place: Located, picture_base: str | None) -> str | No
     return locate(full, picture_base).url if full and message.pic_url else place.url
 
 
-def _key(place: Located, shot: Shot, create_time: Scalar) -> str:
+def _key(place: Located, shot: NamedShot, create_time: Scalar) -> str:
     """The identity of the event: the path, and more if the name does not determine the moment of the shot."""
     if shot.fixed:
         return place.path
     return f"{place.path}\0{place.query if create_time is None else create_time}"
 
 
-def _fields(place: Located, shot: Shot, message: Message, created: datetime | None) -> dict[str, object]:
+def _fields(place: Located, shot: NamedShot, message: Message, created: datetime | None) -> dict[str, object]:
     width, height = shot.width, shot.height
     if width is None or height is None:
         width, height = whole_number(message.width), whole_number(message.height)

@@ -95,7 +95,7 @@ class Account:
         answer = await self._client.get({**query, "interface": interface, **inputs})
         self._learn(answer, sent, self._now())
         self._report_odd(answer)
-        return _without(answer, query["sign"], self.key)
+        return _blank_secrets(answer, query["sign"], self.key)
 
     def picture_url(self, name: str) -> str | None:
         """The URL of a picture; None for a bare name where the account has no `cos`."""
@@ -116,20 +116,20 @@ class Account:
 
     def _learn(self, answer: HttpReply, sent: float, received: float) -> None:
         before = self._skew.state
-        skew = skews.measured(self._skew, sent=sent, received=received, date=answer.date, age=answer.age)
+        skew = skews.learn_date(self._skew, sent=sent, received=received, date=answer.date, age=answer.age)
         if answer.status and len(answer.body) <= _LONGEST_REFUSAL:
             opened, _ = open_output(answer.body, answer.encoding)
             verdict = judge_answer(opened, status=answer.status, whole=answer.whole, asked=1)
             if verdict.outcome is PollOutcome.REFUSED:
-                skew = skews.refused(skew, expired=verdict.expired)
+                skew = skews.learn_refusal(skew, expired=verdict.expired)
         self._skew = skew
         if skew.state != before:
             say = log.info if skew.state == skews.RIGHT else log.warning
             say("clock_skew", account=self.name, seconds=round(skew.seconds, 1), state=skew.state)
 
 
-def _without(answer: HttpReply, *secrets: str) -> HttpReply:
-    """The answer with these blanked; a packed body that holds one of them is handed on unpacked."""
+def _blank_secrets(answer: HttpReply, *secrets: str) -> HttpReply:
+    """The answer with these secrets blanked. A packed body that holds one of them is returned unpacked."""
     body, encoding = answer.body, answer.encoding
     if encoding or body[:2] == b"\x1f\x8b":
         opened = open_body(body, encoding)

@@ -7,7 +7,7 @@ from poller.settings import AccountSettings
 
 
 class Addresses(msgspec.Struct, frozen=True, kw_only=True):
-    """What names are appended to (None where the settings do not say), and the hosts that pictures may come from."""
+    """The base URLs of an account, None if not configured, and the hosts that serve its pictures."""
 
     picture_base: str | None
     picture_hosts: frozenset[str]

@@ -5,10 +5,10 @@ import zlib
 import msgspec
 
 LARGEST = 8 * 1024 * 1024
-"""Bytes that a compressed body may become; a page of 100 messages has some 20 kB."""
+"""The largest decompressed body, in bytes. A page of 100 messages has some 20 kB."""
 _SLICE = 64
 _MORE_LAYERS = 2
-"""How often an unpacked body is unpacked again: each box on the way may pack what is packed already."""
+"""The number of nested compressions that are undone: each proxy on the way may compress a compressed body again."""
 _GZIP = b"\x1f\x8b"
 _PACKED = frozenset({"gzip", "x-gzip", "deflate"})
 
@@ -29,23 +29,23 @@ def open_body(body: bytes, encoding: str) -> Opened:
 
     The bytes say how they are packed, and how often: a header that names another coding is not believed.
     """
-    opened = _unpacked(body, encoding)
+    opened = _unpack(body, encoding)
     for _ in range(_MORE_LAYERS):
         if not opened.opened or opened.text[:2] != _GZIP:
             break
-        outer, opened = opened, _unpacked(opened.text, encoding)
+        outer, opened = opened, _unpack(opened.text, encoding)
         opened = msgspec.structs.replace(opened, whole=opened.whole and outer.whole)
     return msgspec.structs.replace(opened, text=as_utf8(opened.text)) if opened.opened else opened
 
 
-def _unpacked(body: bytes, encoding: str) -> Opened:
-    """One layer less; the text is not UTF-8 yet."""
+def _unpack(body: bytes, encoding: str) -> Opened:
+    """Undo one layer of compression. The text is not UTF-8 yet."""
     if body[:2] == _GZIP:
-        return _inflated(body, zlib.MAX_WBITS | 16)
+        return _inflate(body, zlib.MAX_WBITS | 16)
     codings = {coding.strip() for coding in encoding.split(",")} - {"", "identity"}
     if not codings.isdisjoint(_PACKED) and body[:1] not in (b"{", b"[", b"<"):
         zlib_header = len(body) >= 2 and int.from_bytes(body[:2], "big") % 31 == 0 and body[0] & 15 == 8
-        inflated = _inflated(body, zlib.MAX_WBITS if zlib_header else -zlib.MAX_WBITS)
+        inflated = _inflate(body, zlib.MAX_WBITS if zlib_header else -zlib.MAX_WBITS)
         if inflated.whole or "deflate" in codings:
             return inflated
     return Opened(text=body, opened=codings <= _PACKED or b"{" in as_utf8(body))
@@ -77,8 +77,8 @@ def _from_utf16(text: bytes, codec: str) -> bytes:
         return text.decode(codec, "replace").encode()
 
 
-def _inflated(body: bytes, window: int) -> Opened:
-    """Every member of the stream: several gzip files in a row are one (RFC 1952, 2.2)."""
+def _inflate(body: bytes, window: int) -> Opened:
+    """Decompress all members of a stream: gzip allows several in a row (RFC 1952, 2.2)."""
     text = bytearray()
     rest, used = body, _member(body, window, text)
     while used and rest[used : used + 2] == _GZIP:
@@ -90,7 +90,7 @@ def _inflated(body: bytes, window: int) -> Opened:
 
 
 def _member(body: bytes, window: int, text: bytearray) -> int:
-    """Add what one member holds to the text; returns its size, or 0 where its end was not reached."""
+    """Append the contents of one member to the text. Returns the member's size, or 0 if its end was not reached."""
     engine = zlib.decompressobj(window)
     for start in range(0, len(body), _SLICE):
         piece, room = body[start : start + _SLICE], LARGEST - len(text)
@@ -107,7 +107,7 @@ def _member(body: bytes, window: int, text: bytearray) -> int:
 
 
 def _before_the_error(before: bytes, piece: bytes, window: int) -> bytes:
-    """What the piece gives byte by byte: zlib gives nothing of a call that finds an error, a wrong sum included."""
+    """Decompress a piece byte by byte up to an error. In one call, zlib would return nothing before the error."""
     engine, text = zlib.decompressobj(window), bytearray()
     engine.decompress(before)
     for at in range(len(piece)):

@@ -19,14 +19,15 @@ from yarl import URL
 from poller.core.errors import NotSent
 from poller.core.model import RawPage
 from poller.qcloud.wire.replies import is_complete
-from poller.runtime.http_answer import AnswerReader, Delimiter, Received
-from poller.runtime.http_client import Connection, Request, Route, Unreachable, client_context
+from poller.runtime.http_answer import AnswerReader, Received
+from poller.runtime.http_client import Connection, HttpRequest, Route, Unreachable, client_context
+from poller.runtime.http_head import Delimiter
 from poller.runtime.outbound import AddressGuard
 from poller.runtime.resolver import Resolver
 
 LARGEST_BODY = 4 * 1024 * 1024
 LINGER = 1.0
-"""Seconds without a byte after which an answer has ended that seems complete, or complete to its framing alone."""
+"""Seconds of silence after which an answer that seems complete, or that only its framing ends, counts as ended."""
 _HEADERS = (
     ("Accept", "*/*"),
     ("Accept-Encoding", "identity"),
@@ -38,7 +39,7 @@ _JSON_END = re.compile(rb"[}\])];?\s*\Z")
 
 
 class Deadlines(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds: until connected (name, TCP and TLS), between two signs of life, and for the whole call.
+    """Limits in seconds: for connecting (name, TCP and TLS), for silence, and for the whole call.
 
     Each is shorter than the next: a call that ends at `whole` counts as sent.
     """
@@ -49,9 +50,9 @@ class Deadlines(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HttpReply(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer as it came. `status` is 0 when none came that could be read, `encoding` the Content-Encoding.
+    """An answer as it came. `status` is 0 if no readable status came. `encoding` is the Content-Encoding.
 
-    `odd` says what HTTP does not allow, or hardly anybody sends, in the answer's head and framing.
+    `odd` lists what is wrong or very unusual in the answer's head and framing.
     """
 
     status: int
@@ -63,7 +64,7 @@ class HttpReply(msgspec.Struct, frozen=True, kw_only=True):
     age: str | None = None
 
     def page(self, source: str, about: str = "") -> RawPage:
-        """The same as a source's page, received now."""
+        """This answer as a raw page that is received now."""
         return RawPage(
             source=source,
             received_at=datetime.now(UTC),
@@ -77,7 +78,7 @@ class HttpReply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Client:
-    """Speaks with one endpoint. Never cancel `get`: it ends by its own deadlines."""
+    """Sends calls to one endpoint. Never cancel `get`: it ends by its own deadlines."""
 
     def __init__(
         self,
@@ -100,7 +101,10 @@ class Client:
 
     async def __aenter__(self) -> Self:
         self._route = Route(
-            resolver=Resolver(), tls=client_context(self._tls), guard=self._guard, proxy=self._proxy
+            resolver=Resolver(),
+            tls=client_context(self._tls, self._endpoint, self._proxy),
+            guard=self._guard,
+            proxy=self._proxy,
         )
         return self
 
@@ -110,7 +114,7 @@ class Client:
         self._route = None
 
     async def get(self, query: Mapping[str, str]) -> HttpReply:
-        """Send one GET and return whatever came back, also when that is nothing.
+        """Send one GET and return all bytes that came back, even if there are none.
 
         Raises `NotSent` when nothing left this machine. No error holds the URL: it is signed.
         """
@@ -120,7 +124,7 @@ class Client:
         """The same as `get`, for a URL of the endpoint whose query is encoded already, with further headers."""
         assert self._route is not None, "enter the client first"
         end = asyncio.get_running_loop().time() + self._deadlines.whole
-        request = Request(method="GET", url=url, headers=(*_HEADERS, *headers))
+        request = HttpRequest(method="GET", url=url, headers=(*_HEADERS, *headers))
         connection = await self._connect(self._route, request.url)
         try:
             connection.send(request.encode(self._proxy))
@@ -145,7 +149,7 @@ class Client:
         raise NotSent(f"cannot connect to {self._endpoint.host}: {why.removeprefix('cannot connect: ')}")
 
     async def _collect(self, connection: Connection, end: float) -> Received:
-        """Read until the answer has ended, its connection has, or a deadline is over."""
+        """Read until the end of the answer, the end of the connection, or a deadline."""
         reader, loop = AnswerReader(LARGEST_BODY), asyncio.get_running_loop()
         while not reader.full and loop.time() < end:
             complete = _seems_complete(reader, self._complete)
@@ -163,14 +167,14 @@ class Client:
 
 
 def _seems_complete(reader: AnswerReader, complete: Callable[[bytes, str], bool]) -> bool:
-    """Whether the body is one JSON value so far: more may come where a length is missing or wrong."""
+    """Whether the body so far is complete. More may follow if the answer has no length or a wrong one."""
     if not reader.ended and not _JSON_END.search(reader.body, max(0, len(reader.body) - 16)):
         return False
     return complete(bytes(reader.body), reader.encoding)
 
 
 def _judge(received: Received, *, closed: bool, complete: Callable[[bytes, str], bool]) -> HttpReply:
-    """Say whether an answer came whole; `closed` tells that the server ended the connection in good order."""
+    """Decide whether an answer came whole. `closed`: the server ended the connection in good order."""
     encoding = (received.head.get("content-encoding") or received.coding).strip().lower()
     status, body = received.head.status, received.body
     if received.cut or received.by is Delimiter.CONFLICT:

@@ -18,20 +18,20 @@ from urllib.parse import quote, quote_plus, urlsplit
 import msgspec
 from pydantic import BaseModel, SecretStr
 
-from poller.qcloud.wire.redaction import MASK, redact_text, written
+from poller.qcloud.wire.redaction import MASK, redact_text, spelling_pattern
 
 LONGEST: Final = 300
 READ: Final = 4096
 """Bytes of an answer that are looked at."""
 SHORTEST_SECRET: Final = 6
-"""Characters; a shorter one would be found by chance."""
+"""The shortest secret that is searched for, in characters. A shorter one would be found by chance."""
 _QUERY = re.compile(r"(?i)(\?|%(?:25)*3f)[^\s\"'<>\\]++")
 _SIGNATURE = re.compile(r"\bv1a?,[A-Za-z0-9+/_=-]{16,}")
 
 
 def excerpt(said: bytes | str, secrets: Iterable[str] = (), longest: int = LONGEST) -> str:
-    """A few words of what was said, in one line; empty for nothing. Never raises."""
-    text = _decoded(said[:READ]) if isinstance(said, bytes) else said[:READ]
+    """A short, masked excerpt of an answer in one line; empty for an empty answer. Never raises."""
+    text = _decode(said[:READ]) if isinstance(said, bytes) else said[:READ]
     secrets = frozenset(secrets)
     for secret in secrets:
         text = _pattern(secret).sub(MASK, text)
@@ -45,8 +45,8 @@ def excerpt(said: bytes | str, secrets: Iterable[str] = (), longest: int = LONGE
     return " ".join(plain.split())[:longest]
 
 
-def _decoded(said: bytes) -> str:
-    """The text; also of a page in UTF-16 or UTF-32, in which no secret would be found letter by letter."""
+def _decode(said: bytes) -> str:
+    """Decode an answer, also from UTF-16 or UTF-32. In those encodings a search for a secret would find nothing."""
     if said.count(0) * 3 > len(said):
         said = said.replace(b"\0", b"")
     return said.decode("utf-8", "replace")
@@ -78,16 +78,18 @@ def _secrets(value: object) -> Iterator[str]:
 
 @lru_cache(maxsize=256)
 def _pattern(secret: str) -> re.Pattern[str]:
-    """The secret with any of its characters escaped, as in URLs, JSON or HTML, also repeatedly."""
+    """A pattern for a secret, any of whose characters may be escaped, once or repeatedly, as in URLs, JSON or HTML."""
     named = {'"': "quot", "&": "amp", "<": "lt", ">": "gt", "'": "apos"}
     return re.compile(
         "(?i)"
-        + "".join(rf"(?:{written(each)}|\\++{re.escape(each)}|&{named.get(each, '#')};)" for each in secret)
+        + "".join(
+            rf"(?:{spelling_pattern(each)}|\\++{re.escape(each)}|&{named.get(each, '#')};)" for each in secret
+        )
     )
 
 
 def _spellings(secrets: Iterable[str]) -> list[str]:
-    """The secrets as pages write them, the longest first, so that none is blanked in part."""
+    """The secrets in all spellings that pages use. The longest is first, so that none is masked in part."""
     found: set[str] = set()
     for secret in secrets:
         raw = secret.encode("utf-8", "replace")
@@ -112,7 +114,7 @@ def _without_cut_off(text: str, spelling: str) -> str:
 
 
 class Words(msgspec.Struct):
-    """The one place that knows every configured secret; `of` makes an excerpt without them."""
+    """Knows every configured secret, and makes excerpts without them."""
 
     secrets: frozenset[str] = frozenset()
 

@@ -17,7 +17,7 @@ _DATE = "%Y-%m-%d %H:%M:%S"
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
-    """A queue message's fields; None where missing or of no use. `create_time` is as it was written."""
+    """The fields of a queue message; None if missing or unusable. `create_time` is as the platform wrote it."""
 
     stream_id: str | int | None = None
     pic_url: str | None = None
@@ -28,7 +28,7 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     file_size: Scalar = None
 
 
-class Unreadable(Exception):
+class UnreadableMessage(Exception):
     """A message cannot be parsed. The text gives the reason, and shows nothing of the message."""
 
 
@@ -38,7 +38,7 @@ _types: dict[str, type] = {field.name: field.type for field in msgspec.structs.f
 
 
 def read_message(raw: bytes | msgspec.Raw) -> Message:
-    """Parse a JSON object. A field of a wrong type counts as missing. Raises `Unreadable` for any other text."""
+    """Parse a JSON object. A field of a wrong type counts as missing. Raises `UnreadableMessage` for any other text."""
     try:
         return _decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -46,25 +46,25 @@ def read_message(raw: bytes | msgspec.Raw) -> Message:
 
 
 def compact(raw: bytes) -> bytes:
-    """The message as one line of JSON that every receiver can parse; raises `Unreadable` if there is none."""
+    """The message as one line of JSON that every receiver can parse; raises `UnreadableMessage` if there is none."""
     try:
         line = msgspec.json.format(raw, indent=-1) if b"\n" in raw or b"\r" in raw else raw
         line.decode()
     except msgspec.DecodeError:
-        raise Unreadable("not JSON") from None
+        raise UnreadableMessage("not JSON") from None
     except UnicodeDecodeError:
-        raise Unreadable("not UTF-8") from None
+        raise UnreadableMessage("not UTF-8") from None
     except RecursionError:
-        raise Unreadable("too deep") from None
+        raise UnreadableMessage("too deep") from None
     if len(line) > _LONG and _HUGE.search(line):
-        raise Unreadable("a number with more than 300 digits")
+        raise UnreadableMessage("a number with more than 300 digits")
     if depth(line) > _DEEPEST:
-        raise Unreadable("too deep")
+        raise UnreadableMessage("too deep")
     return line
 
 
 def depth(raw: bytes) -> int:
-    """How deep brackets nest in a JSON text."""
+    """The depth of nested brackets in a JSON text."""
     if raw.count(b"{") + raw.count(b"[") <= _DEEPEST:
         return 1
     deepest = now = 0
@@ -98,11 +98,11 @@ def _read_by_member(raw: bytes | msgspec.Raw) -> Message:
     try:
         members = _members(raw)
     except (msgspec.ValidationError, RecursionError):
-        raise Unreadable("not an object") from None
+        raise UnreadableMessage("not an object") from None
     except msgspec.DecodeError:
-        raise Unreadable("not JSON") from None
+        raise UnreadableMessage("not JSON") from None
     except UnicodeDecodeError:
-        raise Unreadable("not UTF-8") from None
+        raise UnreadableMessage("not UTF-8") from None
     known: dict[str, Any] = {
         name: _member(members[name], kind) for name, kind in _types.items() if name in members
     }

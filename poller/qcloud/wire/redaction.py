@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from poller.qcloud.wire.splitting import is_json, unescaped
+from poller.qcloud.wire.splitting import is_json, unescape
 
 MASK: Final = "***"
 _PUSH_WORDS: Final = ("txsecret", "txtime", "streamparam")
@@ -25,7 +25,7 @@ _MOST_NESTED: Final = 5
 # ---------------------------------------------------------------- how a character may be written
 
 
-def written(characters: str) -> str:
+def spelling_pattern(characters: str) -> str:
     """A pattern for one of these characters: raw, or escaped as in URLs (also repeatedly), JSON or HTML."""
     codes = "|".join(sorted({f"{ord(each):02x}" for each in characters}))
     decimal = "|".join(sorted({str(ord(each)) for each in characters}))
@@ -36,15 +36,15 @@ def written(characters: str) -> str:
 
 def _name(word: str) -> str:
     """A pattern for a name, with separators anywhere in it and behind it."""
-    between = written(_SEPARATORS) + "*+"
-    return "".join(written(each + each.upper()) + between for each in word)
+    between = spelling_pattern(_SEPARATORS) + "*+"
+    return "".join(spelling_pattern(each + each.upper()) + between for each in word)
 
 
-_QUOTE = rf"(?:\\*+[\"']|&quot;|{written(chr(34) + chr(39))})"
-_SPACE = rf"(?:\s|{written(' +')})*+"
-_IS = rf"(?P<coded>(?!=|:){written('=:')}|&(?:amp;)*+(?:equals|colon);)|(?:=>?|:|>)"
+_QUOTE = rf"(?:\\*+[\"']|&quot;|{spelling_pattern(chr(34) + chr(39))})"
+_SPACE = rf"(?:\s|{spelling_pattern(' +')})*+"
+_IS = rf"(?P<coded>(?!=|:){spelling_pattern('=:')}|&(?:amp;)*+(?:equals|colon);)|(?:=>?|:|>)"
 _OPENS = r"(?P<opens>\\*+[\"'])|(?P<coded_opens>%(?:25)*+2[27]|&quot;|(?<!\\)\\++u002[27])"
-_INDEX = rf"(?:[0-9]{{1,3}}+{written(_SEPARATORS)}*+)?"
+_INDEX = rf"(?:[0-9]{{1,3}}+{spelling_pattern(_SEPARATORS)}*+)?"
 _PUSH: Final = f"(?:{_name('txsecret')}|{_name('txtime')}|{_name('streamparam')}(?:{_name('s')})?){_INDEX}"
 _APART = (
     r"(?:(?<![a-z0-9])|(?<=%[0-9a-f]{2})|(?<=%25[0-9a-f]{2})|(?<=%2525[0-9a-f]{2})|(?<=\\u00[0-9a-f]{2}))"
@@ -52,7 +52,7 @@ _APART = (
 
 
 def _member(names: str, quoted: str) -> re.Pattern[bytes]:
-    """A pattern for a name and what leads to its value; the names of `quoted` count only before a quote."""
+    """A pattern for a name and the separator before its value. Names in `quoted` count only before a quote."""
     pattern = (
         rf"(?i)(?:(?:{names})(?P<quote>{_QUOTE})?|{_APART}(?:{quoted})(?P<close>{_QUOTE}))"
         rf"{_SPACE}(?:{_IS}){_SPACE}(?:{_OPENS})?"
@@ -66,7 +66,7 @@ _PAIRED: Final = re.compile(
         rf"(?:{_OPENS})?(?P<close>(?!))?(?P<coded>(?!))?"
     ).encode()
 )
-"""The name of a secret, itself a value, and what leads to the secret beside it, where JSON is torn."""
+"""In torn JSON: a secret's name, itself a value, and the text up to the secret beside it."""
 _IN_MESSAGE = _member(_PUSH, _name("sign"))
 _ANYWHERE = _member(f"{_PUSH}|{_APART}{_name('sign')}", _name("key"))
 
@@ -115,7 +115,7 @@ def redact(text: bytes, *secrets: str) -> bytes:
 
     Here a `sign=` in a URL is masked too.
     """
-    masked = _masked(text, _ANYWHERE)
+    masked = _mask(text, _ANYWHERE)
     for secret in secrets:
         masked = blank(masked, secret)
     return masked
@@ -131,7 +131,7 @@ def redact_message(message: bytes) -> bytes:
 
     A `sign=` inside a picture's URL stays: a private bucket's URL is worth nothing without it.
     """
-    return _masked(message, _IN_MESSAGE) if may_hold_secret(message) else message
+    return _mask(message, _IN_MESSAGE) if may_hold_secret(message) else message
 
 
 def redact_value(value: object, *secrets: str) -> object:
@@ -139,7 +139,7 @@ def redact_value(value: object, *secrets: str) -> object:
     if isinstance(value, dict):
         beside = _beside(list(value.items()))
         return {
-            _inner(_without(name, secrets)): MASK
+            _inner(_blank_secrets(name, secrets)): MASK
             if hidden or _is_secret(name)
             else redact_value(member, *secrets)
             for hidden, (name, member) in zip(beside, value.items(), strict=True)
@@ -150,7 +150,7 @@ def redact_value(value: object, *secrets: str) -> object:
             MASK if hidden else redact_value(member, *secrets)
             for hidden, member in zip(beside, value, strict=True)
         ]
-    return _inner(_without(value, secrets)) if isinstance(value, str) else value
+    return _inner(_blank_secrets(value, secrets)) if isinstance(value, str) else value
 
 
 def blank(text: bytes, secret: str) -> bytes:
@@ -164,7 +164,7 @@ def blank(text: bytes, secret: str) -> bytes:
     return text
 
 
-def _without(text: str, secrets: tuple[str, ...]) -> str:
+def _blank_secrets(text: str, secrets: tuple[str, ...]) -> str:
     for secret in secrets:
         if secret:
             text = text.replace(secret, "*" * len(secret))
@@ -176,7 +176,7 @@ def _without(text: str, secrets: tuple[str, ...]) -> str:
 _TOKEN = re.compile(rb'"((?:[^"\\]++|\\.)*+)"(\s*+:\s*+)?|[\[\]{}]', re.DOTALL)
 _ANY_TOKEN = re.compile(rb'"((?:[^"\\]++|\\.)*+)"(\s*+:\s*+)?|[\[\]{}]|[^\s,:"\[\]{}]++', re.DOTALL)
 _Frame = tuple[int, str | None, list[tuple[str | None, str | None, tuple[int, int]]]]
-"""An object or a list that is open: where it begins, its name, and its members with name, text and place."""
+"""An open object or list: its offset, its name, and its members with their names, texts and offsets."""
 _NAMED_BY_VALUE = re.compile(
     r"(?i)\"[^\"a-z]*(?:t[^\"a-z]*x|s[^\"a-z]*t[^\"a-z]*r|\\+u)[^\"]{0,64}\"\s*[,}\]]"
 )
@@ -187,15 +187,15 @@ _MARK = re.compile(r"[=:%&\\>]")
 
 def _is_secret(name: str, also: bool = False) -> bool:
     """Whether this names a secret, also as a part of a longer name (`params[txSecret]`)."""
-    folded = _folded(name)
+    folded = _fold(name)
     return folded == "sign" or any(word in folded for word in _PUSH_WORDS) or (also and folded == "key")
 
 
-def _folded(name: str) -> str:
-    return "".join(each for each in _plain(name) if each.isalnum()).lower()
+def _fold(name: str) -> str:
+    return "".join(each for each in _without_lookalikes(name) if each.isalnum()).lower()
 
 
-def _plain(text: str) -> str:
+def _without_lookalikes(text: str) -> str:
     """The text without other scripts' forms of the letters, and without characters that nobody sees."""
     if text.isascii():
         return text
@@ -209,12 +209,12 @@ _UNSEEN = re.compile(
 
 
 def _beside(members: Sequence[tuple[str | None, object]]) -> list[bool]:
-    """Which of these members of one object, or of one list (without names), are what another one names."""
+    """For each member of one object or list: whether its value is a secret that another member names."""
     naming = [
         isinstance(value, str)
         and len(value) < _LONGEST_NAME
-        and _folded(value).removesuffix("s") in _PUSH_WORDS
-        and (name is None or _folded(name) in _NAMING)
+        and _fold(value).removesuffix("s") in _PUSH_WORDS
+        and (name is None or _fold(name) in _NAMING)
         for name, value in members
     ]
     if not any(naming):
@@ -227,11 +227,11 @@ def _beside(members: Sequence[tuple[str | None, object]]) -> list[bool]:
 _LONGEST_NAME: Final = 64
 
 
-def _masked(text: bytes, members: re.Pattern[bytes], level: int = 0) -> bytes:
+def _mask(text: bytes, members: re.Pattern[bytes], level: int = 0) -> bytes:
     """Mask JSON by its names and values, and anything else by the rule on text."""
     if level < _MOST_NESTED and text.lstrip()[:1] in (b"{", b"[", b'"') and _is_decodable(text):
-        return _masked_json(text, members, level)
-    return _masked_text(text, members)
+        return _mask_json(text, members, level)
+    return _mask_text(text, members)
 
 
 def _is_decodable(text: bytes) -> bool:
@@ -242,15 +242,15 @@ def _is_decodable(text: bytes) -> bool:
     return is_json(text)
 
 
-def _masked_json(text: bytes, members: re.Pattern[bytes], level: int) -> bytes:
+def _mask_json(text: bytes, members: re.Pattern[bytes], level: int) -> bytes:
     """Replace values in place: numbers, order and repeated names of the rest stay as they were written."""
     pieces: list[bytes] = []
     done = 0
-    for token in _TOKEN.finditer(text := _masked_beside(text)):
+    for token in _TOKEN.finditer(text := _mask_beside(text)):
         content, leads = token.groups()
         if token.start() < done or content is None:
             continue
-        plain = unescaped(content).decode("utf-8", "surrogatepass")
+        plain = unescape(content).decode("utf-8", "surrogatepass")
         if (masked := _inner(plain, members, level + 1)) != plain:
             pieces += [text[done : token.start()], json.dumps(masked).encode()]
             done = token.end(1) + 1
@@ -260,9 +260,9 @@ def _masked_json(text: bytes, members: re.Pattern[bytes], level: int) -> bytes:
     return b"".join(pieces) + text[done:]
 
 
-def _masked_beside(text: bytes) -> bytes:
-    """Replace in place what a member beside it names."""
-    if not _NAMED_BY_VALUE.search(_plain(text.decode("utf-8", "surrogatepass"))):
+def _mask_beside(text: bytes) -> bytes:
+    """Mask, in place, each secret that a member beside it names."""
+    if not _NAMED_BY_VALUE.search(_without_lookalikes(text.decode("utf-8", "surrogatepass"))):
         return text
     pieces: list[bytes] = []
     done = 0
@@ -278,7 +278,7 @@ def _spans_beside(text: bytes) -> Iterator[tuple[int, int]]:
     name: str | None = None
     for token in _ANY_TOKEN.finditer(text):
         content, leads = token.groups()
-        plain = None if content is None else unescaped(content).decode("utf-8", "surrogatepass")
+        plain = None if content is None else unescape(content).decode("utf-8", "surrogatepass")
         if leads is not None:
             name = plain
             continue
@@ -308,8 +308,8 @@ def _value_end(text: bytes, start: int) -> int:
 
 
 def _inner(text: str, members: re.Pattern[bytes] = _IN_MESSAGE, level: int = 0) -> str:
-    """Mask a decoded text: it may be a URL, a form, or JSON of its own."""
-    plain = _plain(text)
+    """Mask a decoded text, which may be a URL, a form, or JSON."""
+    plain = _without_lookalikes(text)
     if plain != text and (masked_plain := _inner(plain, members, level)) != plain:
         return masked_plain
     if not _MARK.search(text):
@@ -317,7 +317,7 @@ def _inner(text: str, members: re.Pattern[bytes] = _IN_MESSAGE, level: int = 0) 
     inner = text.encode("utf-8", "surrogatepass")
     if members is _IN_MESSAGE and not may_hold_secret(inner):
         return text
-    masked = _masked(inner, members, level)
+    masked = _mask(inner, members, level)
     return text if masked == inner else masked.decode("utf-8", "surrogatepass")
 
 
@@ -329,14 +329,14 @@ _CODED_END = re.compile(rb"(?i)(?:(?!%(?:25)*+(?:2[0267c9]|3[bce]|[57]d|0[ad])|&
 _BRACKETS = re.compile(rb"(\\*+)(\")|[\[{]|[\]}]")
 
 
-def _masked_text(text: bytes, members: re.Pattern[bytes]) -> bytes:
-    plain = _plain(text.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+def _mask_text(text: bytes, members: re.Pattern[bytes]) -> bytes:
+    plain = _without_lookalikes(text.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
     if plain != text and members.search(plain):
         text = plain
-    return _masked_by(members, _masked_by(_PAIRED, text))
+    return _mask_by(members, _mask_by(_PAIRED, text))
 
 
-def _masked_by(members: re.Pattern[bytes], text: bytes) -> bytes:
+def _mask_by(members: re.Pattern[bytes], text: bytes) -> bytes:
     pieces: list[bytes] = []
     done = 0
     while (found := members.search(text, done)) is not None:
@@ -347,7 +347,7 @@ def _masked_by(members: re.Pattern[bytes], text: bytes) -> bytes:
 
 
 def _end_in_text(text: bytes, found: re.Match[bytes]) -> tuple[int, bytes]:
-    """Where a value ends, and what stands for it."""
+    """The end of a value, and the mask that replaces the value."""
     start, mask = found.end(), MASK.encode()
     opens = found["opens"]
     if opens is not None:
@@ -362,7 +362,7 @@ def _end_in_text(text: bytes, found: re.Match[bytes]) -> tuple[int, bytes]:
 
 
 def _quoted_end(text: bytes, start: int, opens: bytes) -> int:
-    """Where a string ends that began with these backslashes and this quote; quotes within it have more of them."""
+    """The end of a string that began with these backslashes and this quote. Quotes inside it have more backslashes."""
     escapes, position = len(opens) - 1, start
     while (position := text.find(opens[-1:], position)) >= 0:
         before = position

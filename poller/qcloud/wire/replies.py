@@ -11,7 +11,7 @@ import msgspec
 from poller.core.model import PollOutcome
 from poller.qcloud.wire.bodies import Opened, open_body
 from poller.qcloud.wire.excerpts import excerpt
-from poller.qcloud.wire.messages import Unreadable, compact
+from poller.qcloud.wire.messages import UnreadableMessage, compact
 from poller.qcloud.wire.redaction import may_hold_secret, redact_message
 from poller.qcloud.wire.splitting import Split, is_json, split
 
@@ -101,7 +101,7 @@ def open_answer(body: bytes, encoding: str = "") -> Reply:
     opened = open_body(body, encoding)
     if not opened.text.strip():
         return Reply(cut=not opened.whole)
-    return _at_once(opened) or _piecewise(opened)
+    return _parse_whole(opened) or _parse_pieces(opened)
 
 
 def open_output(body: bytes, encoding: str = "") -> tuple[Reply, bytes]:
@@ -185,19 +185,19 @@ def _detail(status: int, ret: int | None, said: str) -> str:
 # ---------------------------------------------------------------- valid answers: one decode
 
 
-def _at_once(opened: Opened) -> Reply | None:
+def _parse_whole(opened: Opened) -> Reply | None:
     text = opened.text
     try:
         text.decode()
         if b"\n" in text.strip():
             text = msgspec.json.format(text, indent=-1)
         envelope = _decode(text)
-        found = _listed(envelope)
+        found = _messages_of(envelope)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     if not _accounts_for(found, text):
         return None
-    messages, rejects = _admitted(text, found)
+    messages, rejects = _check_messages(text, found)
     ret, said = _envelope_words(envelope)
     return Reply(
         messages=messages,
@@ -212,7 +212,7 @@ def _at_once(opened: Opened) -> Reply | None:
 
 
 def _accounts_for(found: list[msgspec.Raw], text: bytes) -> bool:
-    """Whether these are all the pictures the text mentions, and each stands as an object of its own."""
+    """Whether the messages account for every picture in the text, and each message is an object of its own."""
     names, full = text.count(b'"pic_url"'), text.count(b'"pic_full_url"')
     if max(names, full) > len(found) or names + full < len(found):
         return False
@@ -221,7 +221,7 @@ def _accounts_for(found: list[msgspec.Raw], text: bytes) -> bool:
     return bool(found) or not (b"pic_" in text or b"stream_id" in text)
 
 
-def _listed(envelope: _Envelope) -> list[msgspec.Raw]:
+def _messages_of(envelope: _Envelope) -> list[msgspec.Raw]:
     output = envelope.output
     if isinstance(output, _Output):
         found = output.data or []
@@ -233,16 +233,16 @@ def _listed(envelope: _Envelope) -> list[msgspec.Raw]:
     return found + envelope.data if envelope.data else found
 
 
-def _admitted(
+def _check_messages(
     text: bytes, found: list[msgspec.Raw]
 ) -> tuple[tuple[bytes | msgspec.Raw, ...], tuple[tuple[str, bytes], ...]]:
-    """Look at each message only when the page shows that one of them may be unfit."""
+    """Check the messages one by one, but only if the page shows that one of them may be unfit."""
     brackets = text.count(b"{") + text.count(b"[")
     secret = may_hold_secret(text)
     odd = brackets > 2 * len(found) + 32 or len(text) > _ORDINARY_LENGTH * (len(found) + 1)
     if not (odd or secret or b"\r" in text or b"null" in text):
         return tuple(found), ()
-    return _each([bytes(raw) for raw in found], secret)
+    return _check_each([bytes(raw) for raw in found], secret)
 
 
 def _envelope_words(envelope: _Envelope) -> tuple[int | None, str]:
@@ -254,13 +254,13 @@ def _envelope_words(envelope: _Envelope) -> tuple[int | None, str]:
 # ---------------------------------------------------------------- damaged answers: message by message
 
 
-def _piecewise(opened: Opened) -> Reply:
+def _parse_pieces(opened: Opened) -> Reply:
     text = opened.text
     call = _CALL.match(text)
     inner = call.group(1) if call else text
     parts = split(inner)
     found = [*parts.messages, *_strays(parts.rest)]
-    messages, rejects = _each(found, may_hold_secret(inner))
+    messages, rejects = _check_each(found, may_hold_secret(inner))
     ret, said, readable = _words(parts.rest)
     if not readable and not parts.messages and not said:
         said = inner[:_LONGEST_TEXT].decode("utf-8", "replace")
@@ -279,16 +279,16 @@ def _piecewise(opened: Opened) -> Reply:
 
 
 def _strays(rest: bytes) -> list[bytes]:
-    """What else stood in the places of messages: scalars, which are no messages but must not vanish."""
+    """The scalars in places of messages. A scalar is no message, but it must not vanish."""
     try:
-        listed = _listed(_decode(rest))
+        listed = _messages_of(_decode(rest))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return []
     return [bytes(raw) for raw in listed if bytes(raw)[:1] not in (b"n", b"[", b"{")]
 
 
 def _leftovers(parts: Split, cut: bool) -> tuple[tuple[str, bytes], ...]:
-    """What is neither a message nor an intact envelope; nothing while no message was found (the whole is)."""
+    """The bytes outside messages and intact envelopes. Empty without any message: then the whole page is a reject."""
     if not parts.messages:
         return ()
     reason = "the rest of a cut answer" if cut else "the rest of a damaged answer"
@@ -296,7 +296,7 @@ def _leftovers(parts: Split, cut: bool) -> tuple[tuple[str, bytes], ...]:
     return tuple((reason, piece) for piece in whole + parts.torn)
 
 
-def _each(
+def _check_each(
     found: list[bytes], secret: bool
 ) -> tuple[tuple[bytes | msgspec.Raw, ...], tuple[tuple[str, bytes], ...]]:
     messages: list[bytes | msgspec.Raw] = []
@@ -307,7 +307,7 @@ def _each(
         try:
             line = compact(_out_of_string(raw))
             messages.append(redact_message(line) if secret else line)
-        except Unreadable as error:
+        except UnreadableMessage as error:
             rejects.append((str(error), raw))
     return tuple(messages), tuple(rejects)
 
@@ -323,7 +323,7 @@ def _out_of_string(raw: bytes) -> bytes:
 
 
 def _words(rest: bytes) -> tuple[int | None, str, bool]:
-    """Find the platform's word in an envelope without its messages, broken or not."""
+    """Find the platform's `ret` and text in an envelope, broken or not, from which the messages were taken."""
     try:
         said = _decode_said(rest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

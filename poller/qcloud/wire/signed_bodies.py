@@ -7,12 +7,12 @@ import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from poller.qcloud.wire.messages import Unreadable, depth
+from poller.qcloud.wire.messages import UnreadableMessage, depth
 from poller.qcloud.wire.redaction import redact_value
 from poller.qcloud.wire.signing import sign
 
 LARGEST = 256 * 1024
-"""Bytes of a body; those that were seen have a few hundred."""
+"""The largest body, in bytes. Known notifications have a few hundred."""
 AHEAD = 600.0
 """Seconds by which `t` is ahead when a notification is sent (the platform's documents)."""
 UNEVEN = 300.0
@@ -30,10 +30,13 @@ Fields = dict[str, Any]
 
 
 def open_body(body: bytes) -> Fields:
-    """Decode a body; raises `Unreadable` if it is not a JSON object, or if two parsers could read it differently."""
+    """Decode a body.
+
+    Raises `UnreadableMessage` if the body is not a JSON object, or if two parsers could read it differently.
+    """
     text = body.removeprefix(_BOM)
     if depth(text) > _DEEPEST:
-        raise Unreadable("too deep")
+        raise UnreadableMessage("too deep")
     try:
         found = json.loads(
             text.decode(),
@@ -43,13 +46,13 @@ def open_body(body: bytes) -> Fields:
             parse_float=_float,
         )
     except UnicodeDecodeError:
-        raise Unreadable("not UTF-8") from None
+        raise UnreadableMessage("not UTF-8") from None
     except RecursionError:
-        raise Unreadable("too deep") from None
+        raise UnreadableMessage("too deep") from None
     except ValueError:
-        raise Unreadable("not JSON") from None
+        raise UnreadableMessage("not JSON") from None
     if not isinstance(found, dict):
-        raise Unreadable("not an object")
+        raise UnreadableMessage("not an object")
     return found
 
 
@@ -59,7 +62,7 @@ def is_signed(fields: Fields) -> bool:
 
 
 def flaw(fields: Fields, keys: Sequence[str], now: float) -> str | None:
-    """What is wrong with a signature, None when it is good; `now` is the platform's clock, an epoch.
+    """The flaw of a signature, or None if it is good. `now` is the platform's time, an epoch.
 
     The signature covers neither body nor URL and MD5 can be lengthened, so that `t` has to be ten digits
     and nothing else. Every key is compared, each in constant time.
@@ -80,8 +83,8 @@ def flaw(fields: Fields, keys: Sequence[str], now: float) -> str | None:
     return None if any(matches) else "wrong signature"
 
 
-def masked(fields: Fields, secrets: Sequence[str]) -> bytes:
-    """The notification as one line of JSON, with nothing in it that opens a stream or signs something."""
+def mask(fields: Fields, secrets: Sequence[str]) -> bytes:
+    """The notification as one line of JSON, without push secrets and signatures."""
     text = json.dumps(redact_value(fields, *secrets), ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", "replace")  # lone surrogates are no text
 
@@ -89,22 +92,22 @@ def masked(fields: Fields, secrets: Sequence[str]) -> bytes:
 def _unique(pairs: list[tuple[str, Any]]) -> Fields:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise Unreadable("a name stands twice")
+        raise UnreadableMessage("a name stands twice")
     return found
 
 
 def _constant(name: str) -> NoReturn:
-    raise Unreadable(f"holds {name}")
+    raise UnreadableMessage(f"holds {name}")
 
 
 def _integer(digits: str) -> int:
     if len(digits) > _LONGEST_NUMBER:
-        raise Unreadable("a number is too long")
+        raise UnreadableMessage("a number is too long")
     return int(digits)
 
 
 def _float(digits: str) -> float:
     value = float(digits) if len(digits) <= _LONGEST_NUMBER else math.inf
     if math.isinf(value):
-        raise Unreadable("a number is too long")
+        raise UnreadableMessage("a number is too long")
     return value

@@ -7,7 +7,7 @@ explains. A correction that leads to a refusal is dropped, and tried again only 
 
 import msgspec
 
-from poller.runtime.http_answer import read_date
+from poller.runtime.http_head import read_date
 
 NOTICEABLE = 5.0
 CALM = 2.5
@@ -45,8 +45,8 @@ class Skew(msgspec.Struct, frozen=True, kw_only=True):
         return (self.low + self.high) / 2
 
 
-def measured(skew: Skew, *, sent: float, received: float, date: str | None, age: str | None = None) -> Skew:
-    """Take one answer's `Date` into account; `sent` and `received` are our wall clock around the request.
+def learn_date(skew: Skew, *, sent: float, received: float, date: str | None, age: str | None = None) -> Skew:
+    """The skew after one answer's `Date`. `sent` and `received` are our wall clock around the request.
 
     `Date` has whole seconds (RFC 9110, 5.6.7) and was written at some moment between the two, so one answer
     gives an interval. Intervals that meet sharpen each other; one that does not meet the rest is a clock
@@ -64,10 +64,10 @@ def measured(skew: Skew, *, sent: float, received: float, date: str | None, age:
     return _settle(found) if found.agreeing >= AGREEING else found
 
 
-def refused(skew: Skew, *, expired: bool) -> Skew:
-    """Take a refusal into account; `expired` tells that it says so of the signature.
+def learn_refusal(skew: Skew, *, expired: bool) -> Skew:
+    """The skew after a refusal. `expired`: the refusal says that the signature has expired.
 
-    The skew has been measured by the refusal's own `Date`.
+    The `Date` of the refusal has been taken into account before.
     """
     missing = skew.seconds - skew.correction
     if expired and missing > EXPLAINS and 0 < skew.seconds <= CORRECTABLE:
@@ -80,7 +80,7 @@ def refused(skew: Skew, *, expired: bool) -> Skew:
 
 
 def _settle(skew: Skew) -> Skew:
-    """The state that several answers give; a correction follows them down to nothing, never beyond an hour."""
+    """Derive the state from several answers. A correction follows the measured skew, but never beyond an hour."""
     seconds = skew.seconds
     correction = seconds if skew.correction and CALM < seconds <= CORRECTABLE else 0.0
     return msgspec.structs.replace(skew, correction=correction, state=_state(seconds, correction, skew.state))
@@ -98,7 +98,7 @@ def _state(seconds: float, correction: float, before: str) -> str:
 
 
 def _seconds_of(age: str | None) -> int | None:
-    """The seconds of an `Age`; 0 without one, None for one that says nothing."""
+    """The seconds of an `Age` header; 0 without a header, None for an unreadable one."""
     if age is None:
         return 0
     text = age.strip()

@@ -67,8 +67,8 @@ class _Found(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Scan:
-    """One pass over the tokens. `frames` are the open brackets (`open` counts them: square, curly), `deep`
-    those beyond a depth that matters."""
+    """One pass over the tokens. `frames` are the open brackets. `open` counts the square and the curly ones.
+    `deep` counts brackets beyond the depth at which messages are searched for."""
 
     def __init__(self, text: bytes, level: int) -> None:
         self.text, self.level = text, level
@@ -125,7 +125,7 @@ class _Scan:
         if colon and top is not None and top.curly:
             top.note(content)
         elif b"pic_" in content and self.level < _MOST_NESTED and _NESTED.match(content):
-            inner = split(unescaped(content), self.level + 1)
+            inner = split(unescape(content), self.level + 1)
             if inner.messages:
                 sure = self._edge() in _PASSAGE or not self._edge()
                 self.found.append(_Found(start=token.start(), end=token.end(2), sure=sure, inner=inner))
@@ -180,8 +180,8 @@ def is_json(text: bytes) -> bool:
     return True
 
 
-def unescaped(content: bytes) -> bytes:
-    """Undo JSON's escapes in what stands between two quotes; a lone surrogate becomes invalid UTF-8."""
+def unescape(content: bytes) -> bytes:
+    """Undo the escapes in the text between a JSON string's quotes. A lone surrogate becomes invalid UTF-8."""
     return _ESCAPE.sub(_plain, content)
 
 

@@ -40,7 +40,7 @@ class Located(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 def bucket_base(bucket: str, app_id: int | str) -> str:
-    """Return what every picture's URL of a bucket begins with (the 2016 v1.1 document)."""
+    """The beginning of every picture's URL in a bucket (the 2016 v1.1 document)."""
     return f"http://{bucket}-{app_id}.file.myqcloud.com/"
 
 

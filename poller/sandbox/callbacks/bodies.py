@@ -21,7 +21,7 @@ Body = dict[str, object]
 
 NODE = "127.0.0.1"
 LONGEST = 4096
-"""Characters of a push's query that are told: 10,000 notifications may wait in memory."""
+"""Characters of a push's query that a notification repeats: 10,000 notifications may wait in memory."""
 LATER: tuple[Year, ...] = ("2018", "today")
 
 ENDINGS: Mapping[str, tuple[int, str]] = {
@@ -37,24 +37,24 @@ OTHER_ENDING = (100, "internal error")
 """Other codes are documented as errors of the platform, without numbers."""
 
 
-def began(push: LivePush, year: Year) -> Body:
+def push_begin_body(push: LivePush, year: Year) -> Body:
     """Event 1: a push has begun."""
     return _push(push, year) | {"event_type": 1, "event_time": push.push, "errcode": 0, "errmsg": "ok"}
 
 
-def ended(push: LivePush, why: str, year: Year) -> Body:
-    """Event 0: a push has ended; `why` as `stage.Push.end` has it."""
+def push_end_body(push: LivePush, why: str, year: Year) -> Body:
+    """Event 0: a push has ended. `why` is the reason that `Push.end` was given."""
     code, text = ENDINGS.get(why, OTHER_ENDING)
     body = _push(push, year) | {"event_type": 0, "event_time": int(time.time())}
     body |= {"errcode": code, "errmsg": text}
     if year in LATER:
-        body["push_duration"] = str(round(push.lasted * 1000))
+        body["push_duration"] = str(round(push.duration * 1000))
     return body
 
 
-def recorded(recording: Recording, customer: Customer, push: LivePush | None, year: Year) -> Body:
+def recording_body(recording: Recording, customer: Customer, push: LivePush | None, year: Year) -> Body:
     """Event 100: a segment is finished. The push is None where it ended with an earlier sandbox."""
-    body: Body = _named(recording.stream_id) | {
+    body: Body = _stream_fields(recording.stream_id) | {
         "event_type": 100,
         "video_id": recording.vid,
         "video_url": spec_url(recording, customer),
@@ -79,9 +79,9 @@ def recorded(recording: Recording, customer: Customer, push: LivePush | None, ye
     return body
 
 
-def pictured(shot: Shot, path: str, size: int, push: LivePush, year: Year) -> Body:
-    """Event 200: a screenshot can be fetched, so many bytes at that path of its bucket."""
-    body: Body = _named(shot.stream_id) | {
+def screenshot_body(shot: Shot, path: str, size: int, push: LivePush, year: Year) -> Body:
+    """Event 200: a screenshot can be fetched. `path` is its place in the bucket, `size` is in bytes."""
+    body: Body = _stream_fields(shot.stream_id) | {
         "event_type": PICTURE,
         "pic_url": f"/{path}",
         "create_time": shot.at,
@@ -100,12 +100,12 @@ def pictured(shot: Shot, path: str, size: int, push: LivePush, year: Year) -> Bo
 
 
 def _push(push: LivePush, year: Year) -> Body:
-    """What a push's beginning and its end have in common."""
-    body = _named(push.stream_id) | _address(push)
+    """The members that the notifications of a push's beginning and of its end share."""
+    body = _stream_fields(push.stream_id) | _address(push)
     body |= {
         "sequence": push.sequence,
         "node": NODE,
-        "user_ip": masked(push.wish.peer),
+        "user_ip": mask_address(push.request.peer),
         "stream_param": _param(push),
     }
     if year != "2016":
@@ -117,21 +117,21 @@ def _push(push: LivePush, year: Year) -> Body:
     return body
 
 
-def _named(stream_id: str) -> Body:
+def _stream_fields(stream_id: str) -> Body:
     return {"stream_id": stream_id, "channel_id": stream_id}
 
 
 def _address(push: LivePush) -> Body:
-    return {"app": push.wish.host, "appname": push.wish.app}
+    return {"app": push.request.host, "appname": push.request.app}
 
 
 def _param(push: LivePush) -> str:
-    """The push's query as it was written, its secret included: the platform tells that too."""
-    parts = (f"{quote(name)}={quote(value)}" for name, value in push.wish.query.items())
+    """The push's query as the pusher wrote it, with its secret: the platform sends the secret too."""
+    parts = (f"{quote(name)}={quote(value)}" for name, value in push.request.query.items())
     return "&".join(parts)[:LONGEST]
 
 
-def masked(peer: str) -> str:
+def mask_address(peer: str) -> str:
     """The network of an `ADDRESS:PORT`: of IPv4 the first 24 bits, of IPv6 the first 48; empty if it is none."""
     try:
         address = ipaddress.ip_address(peer.rpartition(":")[0].partition("%")[0])

@@ -31,9 +31,9 @@ READ: Final = 4096
 
 
 class Callbacks:
-    """Takes note of pushes, segments and pictures; enter it to have them sent.
+    """Sends notifications of pushes, segments and pictures. Sending begins when this is entered.
 
-    Nothing here waits or raises towards those who report; all sending is done by tasks of its own.
+    The `report_*` methods neither wait nor raise: tasks of their own send the notifications.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Callbacks:
         faults: Faults,
         year: Callable[[], Year],
     ) -> None:
-        """`year` tells in which form notifications are now."""
+        """`year` returns the year whose form notifications have now."""
         self.policy = DeliveryPolicy(
             pace=options.callback_pace, fresh=options.callback_fresh, limit=options.callback_limit
         )
@@ -88,7 +88,7 @@ class Callbacks:
         await self._stack.__aexit__(kind, error, trace)
 
     def line(self, app_id: int) -> DeliveryQueue:
-        """The way of that customer's notifications."""
+        """The delivery queue of a customer's notifications."""
         return self._lines[app_id]
 
     def forget(self, before: float) -> None:
@@ -104,23 +104,23 @@ class Callbacks:
 
     # ---------------------------------------------------------------- what is reported
 
-    def began(self, push: LivePush) -> None:
-        """A push was let in."""
-        self.send(push.customer.app_id, bodies.began(push, self._year()))
+    def report_push_begin(self, push: LivePush) -> None:
+        """Reports that a push was accepted."""
+        self.send(push.customer.app_id, bodies.push_begin_body(push, self._year()))
 
-    def ended(self, push: LivePush, why: str) -> None:
-        """A push is over."""
-        self.send(push.customer.app_id, bodies.ended(push, why, self._year()))
+    def report_push_end(self, push: LivePush, why: str) -> None:
+        """Reports that a push has ended."""
+        self.send(push.customer.app_id, bodies.push_end_body(push, why, self._year()))
 
-    def recorded(self, recording: Recording, push: LivePush | None) -> None:
-        """A segment of that push is finished and listed; of None where an earlier run of the sandbox had it."""
+    def report_recording(self, recording: Recording, push: LivePush | None) -> None:
+        """Reports a segment that is finished and listed. The push is None if it ran in an earlier sandbox process."""
         line = self._lines.get(recording.app_id)
         if line is not None:  # of an earlier run it may be a former customer's
-            self.send(recording.app_id, bodies.recorded(recording, line.customer, push, self._year()))
+            self.send(recording.app_id, bodies.recording_body(recording, line.customer, push, self._year()))
 
-    def pictured(self, push: LivePush, shot: Shot, path: str, size: int) -> Callable[[], None]:
-        """A picture is being uploaded; what it returns is to be called once it can be fetched."""
-        body = bodies.pictured(shot, path, size, push, self._year())
+    def report_screenshot(self, push: LivePush, shot: Shot, path: str, size: int) -> Callable[[], None]:
+        """Prepares the report of a picture that is being uploaded. Call the result when it can be fetched."""
+        body = bodies.screenshot_body(shot, path, size, push, self._year())
         return partial(self.send, push.customer.app_id, body)
 
     def send(self, app_id: int, body: Mapping[str, object]) -> None:
@@ -138,7 +138,7 @@ class Callbacks:
 
 
 def _session(timeout: float) -> aiohttp.ClientSession:
-    """A connection for each request, so that none is met that the receiver has closed meanwhile."""
+    """An HTTP session with a new connection for each request: a kept one may have been closed by the receiver."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, force_close=True),
         timeout=aiohttp.ClientTimeout(total=timeout),

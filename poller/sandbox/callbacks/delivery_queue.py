@@ -42,7 +42,7 @@ class DeliveryPolicy:
 
 
 @dataclass(kw_only=True)
-class Counts:
+class NotificationCounts:
     """What became of one customer's notifications since the start.
 
     sent:     begun to be sent, each counted once
@@ -59,7 +59,7 @@ class Counts:
 
 
 class _Notice:
-    """One notification. `gone` is set once its first attempt is over, or it will have none."""
+    """One notification. `gone` is set when its first attempt has ended, or when it will have no attempt."""
 
     def __init__(self, number: int, body: Mapping[str, object], rule: Rule, fault: Fault | None) -> None:
         self.number = number
@@ -68,9 +68,9 @@ class _Notice:
         self.fault = fault
         self.gone = asyncio.Event()
         self.after: asyncio.Event | None = None
-        """What its first attempt waits for."""
+        """The event that the first attempt waits for."""
         self.frees: list[asyncio.Event] = []
-        """What waits for its first attempt, because it was held back on purpose."""
+        """The events of notifications that wait for this one's first attempt: a fault holds this one back."""
         self.attempts = 0
         self.sending = False
         self.task: asyncio.Task[None]
@@ -83,8 +83,8 @@ class _Notice:
 class DeliveryQueue:
     """One customer's notifications, used by the event loop's thread.
 
-    The first attempts of one stream follow one another; streams do not wait for each other, and repeats for nothing.
-    All is in memory: what waits when the sandbox ends is gone.
+    The first attempts of one stream are made one after the other. Streams do not wait for each other. Repeats wait for
+    nothing. The queue is in memory only: notifications that wait when the sandbox ends are lost.
     """
 
     def __init__(
@@ -101,8 +101,8 @@ class DeliveryQueue:
     ) -> None:
         self.customer = customer
         self.url = customer.callback_url
-        self.counts = Counts()
-        self._manner = policy
+        self.counts = NotificationCounts()
+        self._policy = policy
         self._post = post
         self._faults = faults
         self._record = record
@@ -114,16 +114,16 @@ class DeliveryQueue:
         self._number = 0
         self._waiting: dict[int, _Notice] = {}
         self._tails: dict[object, asyncio.Event] = {}
-        """Of each stream, what tells that its newest notification is gone."""
+        """For each stream, the `gone` of its newest notification."""
         self._held: list[asyncio.Event] = []
         self._silent = False
 
     def open(self, group: asyncio.TaskGroup) -> None:
-        """From now on notifications are sent, by tasks of that group."""
+        """Starts sending, in tasks of that group."""
         self._group = group
 
     def close(self) -> None:
-        """Nothing is sent any more."""
+        """Stops sending."""
         self._group = None
         for notice in self._waiting.values():
             notice.task.cancel()
@@ -132,7 +132,7 @@ class DeliveryQueue:
         return asdict(self.counts) | {"waiting": len(self._waiting)}
 
     def put(self, body: Mapping[str, object], rule: Rule) -> None:
-        """Sends a notification as soon as may be; to a customer without a URL nothing is sent."""
+        """Queues a notification. A customer without a URL gets none."""
         if self.url is None or self._group is None:
             return
         fault = self._faults.draw()
@@ -144,14 +144,14 @@ class DeliveryQueue:
         self._waiting[notice.number] = notice
         notice.task = self._group.create_task(self._deliver(notice, self.url))
         # Not by a `finally` inside: of a task that is cancelled before its first step nothing is run.
-        notice.task.add_done_callback(partial(self._over, notice))
-        if len(self._waiting) > self._manner.limit:
+        notice.task.add_done_callback(partial(self._forget, notice))
+        if len(self._waiting) > self._policy.limit:
             self._drop()
 
     # ---------------------------------------------------------------- order
 
     def _place(self, notice: _Notice) -> None:
-        """Says what its first attempt waits for, and what waits for that."""
+        """Decides which notification the first attempt waits for, and which ones wait for this notification."""
         notice.frees, self._held = self._held, []
         if notice.flaw == "out_of_order":
             notice.after = asyncio.Event()
@@ -162,7 +162,7 @@ class DeliveryQueue:
                 notice.after = self._tails.get(stream_id)
                 self._tails[stream_id] = notice.gone
 
-    def _gone(self, notice: _Notice) -> None:
+    def _let_next_go(self, notice: _Notice) -> None:
         notice.gone.set()
         for event in notice.frees:
             event.set()
@@ -170,13 +170,13 @@ class DeliveryQueue:
         if isinstance(stream_id, str) and self._tails.get(stream_id) is notice.gone:
             del self._tails[stream_id]
 
-    def _over(self, notice: _Notice, task: asyncio.Task[None]) -> None:
+    def _forget(self, notice: _Notice, task: asyncio.Task[None]) -> None:
         self._waiting.pop(notice.number, None)
-        self._gone(notice)
+        self._let_next_go(notice)
         self._wakeup.ring()
 
     def _drop(self) -> None:
-        """Drops the oldest that is not just being sent."""
+        """Drops the oldest notification that is not being sent at the moment."""
         oldest = next((one for one in self._waiting.values() if not one.sending), None)
         if oldest is not None:
             self.counts.dropped += 1
@@ -200,28 +200,28 @@ class DeliveryQueue:
         if notice.flaw == "replay":
             await self._send(notice, url, sent)
         elif notice.flaw == "twice":
-            await self._send(notice, url, self._written(notice.body))
+            await self._send(notice, url, self._encode(notice.body))
 
     async def _until_answered(self, notice: _Notice, url: str) -> bytes | None:
-        """The bytes that were answered, or None where that never was."""
-        wire = self._written(notice.body, notice.fault)
+        """Sends a notification until it is answered. Returns the answered bytes, or None if no attempt was answered."""
+        wire = self._encode(notice.body, notice.fault)
         while not await self._attempt(notice, url, wire):
             if notice.attempts > notice.rule.repeats:
                 return None
-            await asyncio.sleep(notice.rule.pause * self._manner.pace)
-            if self._rng.random() < self._manner.fresh:
-                wire = self._written(notice.body)
+            await asyncio.sleep(notice.rule.pause * self._policy.pace)
+            if self._rng.random() < self._policy.fresh:
+                wire = self._encode(notice.body)
         return wire
 
     async def _attempt(self, notice: _Notice, url: str, wire: bytes) -> bool:
-        """Whether that attempt was answered."""
+        """Makes one attempt. Returns whether it was answered."""
         if notice.attempts:
             self.counts.repeated += 1
         else:
             self.counts.sent += 1
         notice.attempts += 1
         status = await self._send(notice, url, wire)
-        self._gone(notice)
+        self._let_next_go(notice)
         self._say(status)
         return status == ANSWERED
 
@@ -233,10 +233,10 @@ class DeliveryQueue:
             finally:
                 notice.sending = False
 
-    def _written(self, body: Mapping[str, object], fault: Fault | None = None) -> bytes:
-        """The body as it is sent now, signed if the customer has a key, but for what the fault spoils.
+    def _encode(self, body: Mapping[str, object], fault: Fault | None = None) -> bytes:
+        """The body as it is sent now: signed if the customer has a key, and spoilt by the fault.
 
-        A `t` or `sign` that the body has already (only one sent by the control port may) stays as it is.
+        A `t` or `sign` that is in the body already stays. Only a body from the control port may have them.
         """
         key, flaw = self.customer.callback_key, None if fault is None else fault.name
         if key is None or flaw == "unsigned":
@@ -264,7 +264,7 @@ class DeliveryQueue:
             log.error("a callback that was answered is not on record: %s", error)
 
     def _say(self, status: int) -> None:
-        """Tells the log of a change: once when answers fail, once when they come again."""
+        """Logs a change once: when answers begin to fail, and when they come again."""
         silent = status != ANSWERED
         if silent and not self._silent:
             log.warning("callbacks of %d are not answered: status %d", self.customer.app_id, status)

@@ -33,7 +33,7 @@ class Notified:
 
 
 def facts(body: Mapping[str, object]) -> dict[str, Any]:
-    """What a line tells of the body."""
+    """The members of a body that a line of the log has."""
 
     def field(name: str) -> int | str | None:
         value = body.get(name)
@@ -50,7 +50,7 @@ def facts(body: Mapping[str, object]) -> dict[str, Any]:
 
 
 class NotifiedLog:
-    """Appends to the log; a line written is safe from the death of any process, not from a power cut."""
+    """Appends to the log. A written line survives the death of any process, but not a power cut."""
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / LOG
@@ -74,7 +74,7 @@ class NotifiedLog:
             raise OSError("the disk took only a part of it")
 
     def forget(self, before: float) -> None:
-        """Once the first line is older than that (epoch), the log is moved aside, over what was moved before."""
+        """Moves the log aside if its first line is older than that epoch. The log moved before is overwritten."""
         with self._path.open("rb") as file:
             found = _read(file.readline())
         if found and found[0].at < before:
@@ -88,7 +88,7 @@ class NotifiedLog:
         self._torn = size > 0 and os.pread(self._fd, 1, size - 1) != b"\n"
 
 
-def notified(directory: Path, customer: int | None = None) -> list[Notified]:
+def read_notified(directory: Path, customer: int | None = None) -> list[Notified]:
     """Every line of a sandbox's log in order, of one customer or of all; what is half written is left out.
 
     The sandbox may be running or dead. What is older than its retention may be missing.

@@ -16,7 +16,7 @@ PICTURE = 200
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """How often what was not answered is sent again, and after how many seconds each time."""
+    """The repeats of a notification without an answer: their number, and the seconds before each."""
 
     repeats: int
     pause: float

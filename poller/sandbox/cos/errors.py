@@ -28,7 +28,7 @@ REFUSALS = {  # https://www.tencentcloud.com/document/product/436/7730
 }
 
 
-class Refused(Exception):
+class CosRefused(Exception):
     """A request that COS would refuse.
 
     `details` are further elements of the answer's XML, `headers` further headers.

@@ -11,17 +11,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from poller.sandbox.cos.errors import Refused, text_of
-from poller.sandbox.cos.store import Stored
+from poller.sandbox.cos.errors import CosRefused, text_of
+from poller.sandbox.cos.store import StoredObject
 
 MOST = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
 class ListRequest:
-    """What is to be listed: what begins with `prefix` and comes after `after`.
+    """A request for a listing: the keys that begin with `prefix` and come after `after`.
 
-    Keys that share what lies between the prefix and the first delimiter behind it are one entry.
+    Keys that agree from the prefix to the first delimiter after it are one entry.
     """
 
     prefix: str
@@ -36,23 +36,23 @@ class ListRequest:
 class ListingPage:
     """Objects and common prefixes in order, and whether more follow."""
 
-    entries: Sequence[Stored | str]
+    entries: Sequence[StoredObject | str]
     more: bool
 
     @property
     def last(self) -> str:
-        """The page's end, as a later wish's `after`; empty if nothing follows."""
+        """The `after` of the request for the next page; empty after the last page."""
         return _text(self.entries[-1]) if self.more else ""
 
 
-def wish_of(query: Mapping[str, str]) -> ListRequest:
-    """Raises Refused for what cannot be understood."""
+def parse_list_request(query: Mapping[str, str]) -> ListRequest:
+    """Parses the query of a listing. Raises CosRefused for an invalid one."""
     second = query.get("list-type") == "2"
     most, encoding = query.get("max-keys") or str(MOST), query.get("encoding-type", "")
     if not (most.isascii() and most.isdigit()):
-        raise Refused("InvalidArgument", "max-keys is no number from 0 on")
+        raise CosRefused("InvalidArgument", "max-keys is no number from 0 on")
     if encoding not in ("", "url"):
-        raise Refused("InvalidArgument", "encoding-type can only be url")
+        raise CosRefused("InvalidArgument", "encoding-type can only be url")
     after = query.get("marker", "")
     if second:
         token = query.get("continuation-token")
@@ -67,9 +67,9 @@ def wish_of(query: Mapping[str, str]) -> ListRequest:
     )
 
 
-def page(request: ListRequest, since: Callable[[str], Iterable[Stored]]) -> ListingPage:
+def page(request: ListRequest, since: Callable[[str], Iterable[StoredObject]]) -> ListingPage:
     """Takes from the sorted objects (`since` gives those from a key on) what belongs on the page."""
-    entries: list[Stored | str] = []
+    entries: list[StoredObject | str] = []
     at = _start(request) if request.most else None
     while at is not None:
         start, at = at, None
@@ -87,13 +87,13 @@ def page(request: ListRequest, since: Callable[[str], Iterable[Stored]]) -> List
 
 
 def xml(bucket: str, request: ListRequest, found: ListingPage) -> bytes:
-    """The page as it is sent."""
+    """The page as XML."""
     parts = ["<?xml version='1.0' encoding='utf-8' ?>\n<ListBucketResult>"]
     parts += [_element(name, value) for name, value in _head(bucket, request, found)]
     owner = bucket.rpartition("-")[2]
     for one in found.entries:
         if isinstance(one, str):
-            parts.append(f"<CommonPrefixes>{_element('Prefix', _said(one, request))}</CommonPrefixes>")
+            parts.append(f"<CommonPrefixes>{_element('Prefix', _encode_name(one, request))}</CommonPrefixes>")
         else:
             parts.append(f"<Contents>{_contents(one, request, owner)}</Contents>")
     return "\n".join([*parts, "</ListBucketResult>\n"]).encode()
@@ -103,8 +103,8 @@ def _head(bucket: str, request: ListRequest, found: ListingPage) -> Iterator[tup
     yield "Name", bucket
     if request.encoded:
         yield "EncodingType", "url"
-    yield "Prefix", _said(request.prefix, request)
-    yield "Delimiter", _said(request.delimiter, request)
+    yield "Prefix", _encode_name(request.prefix, request)
+    yield "Delimiter", _encode_name(request.delimiter, request)
     yield "MaxKeys", str(request.most)
     yield "IsTruncated", str(found.more).lower()
     if request.second:
@@ -112,14 +112,14 @@ def _head(bucket: str, request: ListRequest, found: ListingPage) -> Iterator[tup
         if found.more:
             yield "NextContinuationToken", _token_of(found.last)
     else:
-        yield "Marker", _said(request.after, request)
+        yield "Marker", _encode_name(request.after, request)
         if found.more:
-            yield "NextMarker", _said(found.last, request)
+            yield "NextMarker", _encode_name(found.last, request)
 
 
-def _contents(one: Stored, request: ListRequest, owner: str) -> str:
+def _contents(one: StoredObject, request: ListRequest, owner: str) -> str:
     said = {
-        "Key": _said(one.key, request),
+        "Key": _encode_name(one.key, request),
         "LastModified": time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(one.ready_at)),
         "ETag": f'"{one.etag}"',
         "Size": str(one.size),
@@ -133,7 +133,7 @@ def _element(name: str, value: str) -> str:
     return f"<{name}>{text_of(value)}</{name}>"
 
 
-def _said(text: str, request: ListRequest) -> str:
+def _encode_name(text: str, request: ListRequest) -> str:
     return quote(text, safe="/") if request.encoded else text
 
 
@@ -155,7 +155,7 @@ def _common(key: str, request: ListRequest) -> str | None:
 
 
 def _beyond(prefix: str) -> str | None:
-    """The first text after all that begin so, in the order of code points, which is that of UTF-8's bytes."""
+    """The first text that sorts after all texts with this prefix. UTF-8 bytes and code points sort alike."""
     kept = prefix.rstrip("\U0010ffff")
     if not kept:
         return None
@@ -163,7 +163,7 @@ def _beyond(prefix: str) -> str | None:
     return kept[:-1] + chr(0xE000 if after == 0xD800 else after)
 
 
-def _text(entry: Stored | str) -> str:
+def _text(entry: StoredObject | str) -> str:
     return entry if isinstance(entry, str) else entry.key
 
 
@@ -175,4 +175,4 @@ def _key_of(token: str) -> str:
     try:
         return b64decode(token, altchars=b"-_", validate=True).decode()
     except ValueError:
-        raise Refused("InvalidArgument", "the continuation token is none of ours") from None
+        raise CosRefused("InvalidArgument", "the continuation token is none of ours") from None

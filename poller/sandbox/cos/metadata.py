@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from poller.sandbox.cos.errors import Refused
+from poller.sandbox.cos.errors import CosRefused
 
 KEPT = ("cache-control", "content-disposition", "content-language", "expires")
 USERS = ("x-cos-meta-", "x-amz-meta-")
@@ -19,15 +19,15 @@ AS_IT_IS = {"x-cos-storage-class": "STANDARD", "x-amz-storage-class": "STANDARD"
 """What may be asked for because it is so anyway."""
 
 
-def kept(headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers to keep. Raises Refused for one that asks for more than is done here."""
+def kept_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers to keep. Raises CosRefused for one that asks for more than is done here."""
     found: dict[str, str] = {}
     for sent, value in headers.items():
         name = sent.lower()
         if name in KEPT or name.startswith(USERS):
             found[sent] = f"{found[sent]}, {value}" if sent in found else value
         elif name in NOT_KEPT or (name.startswith(("x-cos-", "x-amz-")) and not _is_harmless(name, value)):
-            raise Refused("NotImplemented", f"{sent}: this store does not do what the header asks for.")
+            raise CosRefused("NotImplemented", f"{sent}: this store does not do what the header asks for.")
     _check(found)
     return found
 
@@ -40,6 +40,6 @@ def _check(found: Mapping[str, str]) -> None:
     try:
         size = sum(len(f"{name}{value}".encode()) for name, value in found.items())
     except UnicodeEncodeError:
-        raise Refused("InvalidArgument", "A header holds bytes that are no text.") from None
+        raise CosRefused("InvalidArgument", "A header holds bytes that are no text.") from None
     if size > LARGEST:
-        raise Refused("InvalidArgument", f"Your metadata headers exceed {LARGEST} bytes.")
+        raise CosRefused("InvalidArgument", f"Your metadata headers exceed {LARGEST} bytes.")

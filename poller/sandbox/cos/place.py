@@ -7,14 +7,14 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
-from poller.sandbox.cos.errors import Refused
+from poller.sandbox.cos.errors import CosRefused
 
 _OURS = re.compile(r"(file|cos\.[a-z0-9-]+)\.myqcloud\.com")
 _LABEL = re.compile(r"[a-z0-9-]+-[0-9]{8,}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
+class RequestTarget:
     """What a request's line and host say.
 
     host:   as sent
@@ -31,10 +31,10 @@ class Place:
     key: str
 
 
-def place_of(target: str, host: str, buckets: Collection[str]) -> Place:
+def request_target(target: str, host: str, buckets: Collection[str]) -> RequestTarget:
     """Reads a request line's target; a proxy's client writes the host into it as well.
 
-    A bucket is named by the host's first label or the path's first folder. Raises Refused where a host of the
+    A bucket is named by the host's first label or the path's first folder. Raises CosRefused where a host of the
     object store, or a folder that looks like a bucket and its owner, names one that is not there.
     """
     if not target.startswith("/"):
@@ -44,12 +44,12 @@ def place_of(target: str, host: str, buckets: Collection[str]) -> Place:
     path = unquote(raw, errors="replace")
     label, _, domain = host.partition(":")[0].partition(".")
     if label in buckets:
-        return Place(host=host, path=path, query=query, bucket=label, key=path)
+        return RequestTarget(host=host, path=path, query=query, bucket=label, key=path)
     if _OURS.fullmatch(domain):
-        raise Refused("NoSuchBucket")
+        raise CosRefused("NoSuchBucket")
     first, _, rest = path.partition("/")
     if first in buckets:
-        return Place(host=host, path=path, query=query, bucket=first, key=rest)
+        return RequestTarget(host=host, path=path, query=query, bucket=first, key=rest)
     if _LABEL.fullmatch(first) and "/" in path:
-        raise Refused("NoSuchBucket")
-    return Place(host=host, path=path, query=query, bucket=None, key=path)
+        raise CosRefused("NoSuchBucket")
+    return RequestTarget(host=host, path=path, query=query, bucket=None, key=path)

@@ -22,9 +22,9 @@ from poller.sandbox.broken import Response, send, send_broken
 from poller.sandbox.clock import Clock
 from poller.sandbox.conditions import NoSuchPart, Served
 from poller.sandbox.cos import listing, metadata, signature, signature_v4
-from poller.sandbox.cos.errors import Refused
-from poller.sandbox.cos.place import Place, place_of
-from poller.sandbox.cos.store import Pictures, Stored
+from poller.sandbox.cos.errors import CosRefused
+from poller.sandbox.cos.place import RequestTarget, request_target
+from poller.sandbox.cos.store import Pictures, StoredObject
 from poller.sandbox.faults import Fault, Faults
 from poller.sandbox.options import Customer
 
@@ -78,38 +78,38 @@ class PictureServer:
         if fault is not None and fault.name in UNDONE and request.method in ("PUT", "DELETE"):
             answer = Response(body=b"", headers=self._headers())
         else:
-            answer = await self._judged(request)
+            answer = await self._answer_or_refusal(request)
         if fault is None:
             return await send(request, answer)
-        return await send_broken(request, _altered(answer, fault), fault, self._rng)
+        return await send_broken(request, _apply_fault(answer, fault), fault, self._rng)
 
-    async def _judged(self, request: web.BaseRequest) -> Response:
-        """What is to be said, be it a refusal."""
+    async def _answer_or_refusal(self, request: web.BaseRequest) -> Response:
+        """The answer to a request, which may be a refusal."""
         headers = self._headers()
         try:
-            place = place_of(request.raw_path, request.host, self._buckets)
-            answer = await self._done(request, place)
-        except Refused as refused:
+            place = request_target(request.raw_path, request.host, self._buckets)
+            answer = await self._carry_out(request, place)
+        except CosRefused as refused:
             resource = request.raw_path.partition("?")[0]
             body = refused.xml(resource, headers["x-cos-request-id"])
             headers |= {"Content-Type": "application/xml", **refused.headers}
             return Response(body=body, headers=headers, status=refused.status)
         return Response(body=answer.body, headers={**headers, **answer.headers}, status=answer.status)
 
-    async def _done(self, request: web.BaseRequest, place: Place) -> Response:
+    async def _carry_out(self, request: web.BaseRequest, place: RequestTarget) -> Response:
         if cors.is_preflight(request):
             return Response(body=b"", headers=cors.options(request, ALLOWED))
         if request.method in ("POST", "OPTIONS"):
-            raise Refused("NotImplemented")
+            raise CosRefused("NotImplemented")
         if request.method not in VERBS:
-            raise Refused("MethodNotAllowed", headers={"Allow": ALLOWED})
+            raise CosRefused("MethodNotAllowed", headers={"Allow": ALLOWED})
         query = parse_qsl(place.query, keep_blank_values=True)
         writing = request.method in ("PUT", "DELETE")
         self._check(request, place, query, needed=writing)
         if any(name in NO_QUERIES or name.startswith("response-") for name, _ in query):
-            raise Refused("NotImplemented")
+            raise CosRefused("NotImplemented")
         if not writing:
-            return self._read(request, place) if place.key else self._listed(place, query)
+            return self._read(request, place) if place.key else self._list(place, query)
         bucket = _writable(place)
         if request.method == "PUT":
             return await self._put(request, bucket, place.key)
@@ -117,18 +117,18 @@ class PictureServer:
         self._pictures.delete(bucket, place.key)
         return Response(body=b"", headers={}, status=204)
 
-    def _check(self, request: web.BaseRequest, place: Place, query: Query, *, needed: bool) -> None:
-        """Raises Refused unless whoever signed may do this; `needed`: unsigned is refused as well."""
+    def _check(self, request: web.BaseRequest, place: RequestTarget, query: Query, *, needed: bool) -> None:
+        """Raises CosRefused unless the signer may do this. `needed`: a request without a signature is refused too."""
         headers = {name.lower(): value for name, value in request.headers.items()}
         amazons = signature_v4.read(headers, query)
         signed = amazons or signature.read(headers.get("authorization", ""), query)
         if signed is None or (amazons and needed):  # bodies signed in Amazon's way are not taken
             if needed:
-                raise Refused("AccessDenied", "Writing needs a signature of COS's own kind.")
+                raise CosRefused("AccessDenied", "Writing needs a signature of COS's own kind.")
             return
         owners = [one for one in self._customers if one.secret_id == signed.secret_id]
         if not owners:
-            raise Refused("InvalidAccessKeyId")
+            raise CosRefused("InvalidAccessKeyId")
         owner = next((one for one in owners if one.host_label == place.bucket), owners[0])
         readings, now = _readings(request, place, query), self._clock.now()
         if isinstance(signed, signature.Signature):
@@ -136,30 +136,30 @@ class PictureServer:
         else:
             signature_v4.check(signed, owner.secret_key, readings, now)
         if place.bucket not in (None, owner.host_label):
-            raise Refused("AccessDenied")
+            raise CosRefused("AccessDenied")
 
     # ---------------------------------------------------------------- reading
 
-    def _read(self, request: web.BaseRequest, place: Place) -> Response:
-        """A bucket that is named rules out the others."""
+    def _read(self, request: web.BaseRequest, place: RequestTarget) -> Response:
+        """Answers a GET or HEAD. If the request names a bucket, no other bucket is searched."""
         buckets = self._buckets if place.bucket is None else (place.bucket,)
         for bucket in buckets:
             stored = self._pictures.find(bucket, place.key)
             if stored is not None and (answer := self._object(request, stored)) is not None:
                 return answer
-        raise Refused("NoSuchKey")
+        raise CosRefused("NoSuchKey")
 
-    def _object(self, request: web.BaseRequest, stored: Stored) -> Response | None:
-        """An object as it is asked for; None if its file was taken away."""
-        headers, served = _described(stored), _served(stored)
+    def _object(self, request: web.BaseRequest, stored: StoredObject) -> Response | None:
+        """An object, or the requested part of it; None if its file is gone."""
+        headers, served = _object_headers(stored), _served(stored)
         if not conditions.holds(request.headers, served):
-            raise Refused("PreconditionFailed")
+            raise CosRefused("PreconditionFailed")
         if conditions.is_known(request.headers, served):
             return Response(body=b"", headers=headers, status=304)
         try:
             part = conditions.part(request.headers, served) if request.method == "GET" else None
         except NoSuchPart:
-            raise Refused("InvalidRange", headers={"Content-Range": f"bytes */{stored.size}"}) from None
+            raise CosRefused("InvalidRange", headers={"Content-Range": f"bytes */{stored.size}"}) from None
         content = self._pictures.bytes_of(stored, part)
         if content is None:
             return None
@@ -168,31 +168,31 @@ class PictureServer:
         headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{stored.size}"
         return Response(body=content, headers=headers, status=206)
 
-    def _listed(self, place: Place, query: Query) -> Response:
+    def _list(self, place: RequestTarget, query: Query) -> Response:
         """A bucket's contents."""
         bucket = place.bucket
         if bucket is None:
-            raise Refused("NoSuchBucket")
-        wish = listing.wish_of(dict(query))
+            raise CosRefused("NoSuchBucket")
+        wish = listing.parse_list_request(dict(query))
         found = listing.page(wish, lambda key: self._pictures.since(bucket, key))
         return Response(body=listing.xml(bucket, wish, found), headers={"Content-Type": "application/xml"})
 
     # ---------------------------------------------------------------- writing
 
     def _meet(self, request: web.BaseRequest, bucket: str, key: str) -> None:
-        """Raises Refused unless what is there now meets the request's conditions."""
+        """Raises CosRefused unless what is there now meets the request's conditions."""
         stored = self._pictures.find(bucket, key)
         if not conditions.may_write(request.headers, _served(stored) if stored else None):
-            raise Refused("PreconditionFailed")
+            raise CosRefused("PreconditionFailed")
 
     async def _put(self, request: web.BaseRequest, bucket: str, key: str) -> Response:
-        """Stores what comes, its type and its metadata."""
-        kept = metadata.kept(request.headers)
+        """Stores the body of a request, its type and its metadata."""
+        kept = metadata.kept_headers(request.headers)
         self._meet(request, bucket, key)
         content = await _body(request)
         asked = request.headers.get("Content-MD5")
         if asked is not None and _digest(asked) != md5(content, usedforsecurity=False).digest():
-            raise Refused("BadDigest")
+            raise CosRefused("BadDigest")
         self._meet(request, bucket, key)  # it may have changed while the body came
         type = request.headers.get("Content-Type", "application/octet-stream")
         stored = self._pictures.put(bucket, key, content, type, kept)
@@ -207,19 +207,19 @@ class PictureServer:
         }
 
 
-def _writable(place: Place) -> str:
+def _writable(place: RequestTarget) -> str:
     """The bucket in which the object named can be written. Buckets themselves are as the options have them."""
     if place.bucket is None:
-        raise Refused("NoSuchBucket")
+        raise CosRefused("NoSuchBucket")
     if not place.key:
-        raise Refused("NotImplemented")
+        raise CosRefused("NotImplemented")
     if len(place.key.encode()) > LONGEST_KEY:
-        raise Refused("KeyTooLong")
+        raise CosRefused("KeyTooLong")
     return place.bucket
 
 
-def _readings(request: web.BaseRequest, place: Place, query: Query) -> list[signature.Asked]:
-    """What the signer may have meant: with the bucket in the path or without, a port in the host or none."""
+def _readings(request: web.BaseRequest, place: RequestTarget, query: Query) -> list[signature.Asked]:
+    """The forms in which a client may have signed: with or without the bucket in the path, and the port in the host."""
     headers = {name.lower(): value for name, value in request.headers.items()}
     hosts = dict.fromkeys((headers.get("host", ""), headers.get("host", "").partition(":")[0]))
     paths = dict.fromkeys((f"/{place.key}", f"/{place.path}"))
@@ -232,9 +232,9 @@ def _readings(request: web.BaseRequest, place: Place, query: Query) -> list[sign
 
 async def _body(request: web.BaseRequest) -> bytes:
     if request.content_length is None and "Transfer-Encoding" not in request.headers:
-        raise Refused("MissingContentLength")
+        raise CosRefused("MissingContentLength")
     if (request.content_length or 0) > LARGEST:
-        raise Refused("EntityTooLarge")
+        raise CosRefused("EntityTooLarge")
     if request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0
@@ -242,7 +242,7 @@ async def _body(request: web.BaseRequest) -> bytes:
     async for piece in request.content.iter_any():
         content += piece
         if len(content) > LARGEST:
-            raise Refused("EntityTooLarge")
+            raise CosRefused("EntityTooLarge")
     return bytes(content)
 
 
@@ -253,15 +253,15 @@ def _digest(text: str) -> bytes:
     except ValueError:
         digest = b""
     if len(digest) != 16:
-        raise Refused("InvalidDigest")
+        raise CosRefused("InvalidDigest")
     return digest
 
 
-def _served(stored: Stored) -> Served:
+def _served(stored: StoredObject) -> Served:
     return Served(etag=f'"{stored.etag}"', modified=int(stored.ready_at), size=stored.size)
 
 
-def _described(stored: Stored) -> dict[str, str]:
+def _object_headers(stored: StoredObject) -> dict[str, str]:
     return {
         **stored.metadata,
         "Content-Type": stored.type,
@@ -277,8 +277,8 @@ def _http_date(second: int) -> str:
     return formatdate(second, usegmt=True)
 
 
-def _altered(answer: Response, fault: Fault) -> Response:
-    """The picture as the fault leaves it."""
+def _apply_fault(answer: Response, fault: Fault) -> Response:
+    """The answer after the fault has altered its picture."""
     if answer.status != 200 or CHECKSUM not in answer.headers:
         return answer
     if fault.name == "wrong_checksum":

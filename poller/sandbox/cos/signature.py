@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from hashlib import sha1
 from urllib.parse import quote
 
-from poller.sandbox.cos.errors import Refused
+from poller.sandbox.cos.errors import CosRefused
 
 Params = Sequence[tuple[str, str]]
 
@@ -50,7 +50,7 @@ class Signature:
 def read(authorization: str, params: Params) -> Signature | None:
     """The signature in an `Authorization` header or in a query; None where there is none.
 
-    Raises Refused where there is one that is none of COS's.
+    Raises CosRefused where there is one that is none of COS's.
     """
     query = dict(params)
     if authorization:
@@ -63,7 +63,7 @@ def read(authorization: str, params: Params) -> Signature | None:
         return None
     try:
         if said["q-sign-algorithm"] != "sha1":
-            raise Refused("AccessDenied", "q-sign-algorithm is not sha1")
+            raise CosRefused("AccessDenied", "q-sign-algorithm is not sha1")
         return Signature(
             secret_id=said["q-ak"],
             sign_time=said["q-sign-time"],
@@ -73,24 +73,24 @@ def read(authorization: str, params: Params) -> Signature | None:
             value=said["q-signature"],
         )
     except KeyError as missing:
-        raise Refused("AccessDenied", f"{missing.args[0]} is missing") from None
+        raise CosRefused("AccessDenied", f"{missing.args[0]} is missing") from None
 
 
 def check(signature: Signature, secret_key: str, readings: Iterable[Asked], now: float) -> None:
-    """Raises Refused unless the signature is in time (epoch) and right for one of the readings of its request."""
+    """Raises CosRefused unless the signature is in time (epoch) and right for one of the readings of its request."""
     for period in (signature.key_time, signature.sign_time):
         match = _PERIOD.fullmatch(period)
         if match is None:
-            raise Refused("AccessDenied", "q-sign-time or q-key-time is not START;END")
+            raise CosRefused("AccessDenied", "q-sign-time or q-key-time is not START;END")
         if now > int(match[2]):
-            raise Refused("AccessDenied", "Request has expired")
+            raise CosRefused("AccessDenied", "Request has expired")
         if now < int(match[1]):
-            raise Refused("RequestTimeTooSkewed")
+            raise CosRefused("RequestTimeTooSkewed")
     texts = [http_string(signature, asked) for asked in readings]
     value = signature.value.encode("utf-8", "replace")
-    if not any(hmac.compare_digest(_signed(signature, secret_key, text), value) for text in texts):
+    if not any(hmac.compare_digest(_sign(signature, secret_key, text), value) for text in texts):
         details = {"StringToSign": string_to_sign(signature, texts[0]), "FormatString": texts[0]}
-        raise Refused("SignatureDoesNotMatch", details=details)
+        raise CosRefused("SignatureDoesNotMatch", details=details)
 
 
 def http_string(signature: Signature, asked: Asked) -> str:
@@ -104,7 +104,7 @@ def string_to_sign(signature: Signature, text: str) -> str:
     return f"sha1\n{signature.sign_time}\n{sha1(text.encode()).hexdigest()}\n"
 
 
-def _signed(signature: Signature, secret_key: str, text: str) -> bytes:
+def _sign(signature: Signature, secret_key: str, text: str) -> bytes:
     key = _mac(secret_key.encode(), signature.key_time)
     return _mac(key, string_to_sign(signature, text))
 
@@ -115,14 +115,14 @@ def _mac(key: bytes, text: str) -> bytes:
 
 def _canonical(listed: frozenset[str], found: Iterable[tuple[str, str]]) -> str:
     """`name=value&…` of what is listed as signed, in order."""
-    pairs = sorted((_encoded(name).lower(), _encoded(value)) for name, value in found)
+    pairs = sorted((_encode(name).lower(), _encode(value)) for name, value in found)
     missing = listed.difference(name for name, _ in pairs)
     if missing:
-        raise Refused("SignatureDoesNotMatch", f"Said to be signed, and missing: {min(missing)}")
+        raise CosRefused("SignatureDoesNotMatch", f"Said to be signed, and missing: {min(missing)}")
     return "&".join(f"{name}={value}" for name, value in pairs if name in listed)
 
 
-def _encoded(text: str) -> str:
+def _encode(text: str) -> str:
     return quote(text, safe="", errors="surrogateescape")
 
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from urllib.parse import quote
 
-from poller.sandbox.cos.errors import Refused
+from poller.sandbox.cos.errors import CosRefused
 from poller.sandbox.cos.signature import Asked, Params
 
 ALGORITHM = "AWS4-HMAC-SHA256"
@@ -40,7 +40,7 @@ class SignatureV4:
 def read(headers: Mapping[str, str], params: Params) -> SignatureV4 | None:
     """The signature of a request with these headers (by lower-case names); None where there is none of this kind.
 
-    Raises Refused where one cannot be understood.
+    Raises CosRefused where one cannot be understood.
     """
     authorization, query = headers.get("authorization", ""), dict(params)
     if authorization.startswith(ALGORITHM):
@@ -58,7 +58,7 @@ def read(headers: Mapping[str, str], params: Params) -> SignatureV4 | None:
         return None
     scope = _SCOPE.fullmatch(said.get("Credential", ""))
     if scope is None or not said.get("SignedHeaders") or not said.get("Signature"):
-        raise Refused("InvalidArgument", "the signature names no credential, headers or value")
+        raise CosRefused("InvalidArgument", "the signature names no credential, headers or value")
     return SignatureV4(
         secret_id=scope[1],
         scope=scope[0].partition("/")[2],
@@ -72,18 +72,18 @@ def read(headers: Mapping[str, str], params: Params) -> SignatureV4 | None:
 
 
 def check(signature: SignatureV4, secret_key: str, readings: Iterable[Asked], now: float) -> None:
-    """Raises Refused unless the signature is in time (epoch) and right for one of the readings of its request."""
+    """Raises CosRefused unless the signature is in time (epoch) and right for one of the readings of its request."""
     early = signature.moment - now > SKEW
     if early or (signature.expires is None and now - signature.moment > SKEW):
-        raise Refused("RequestTimeTooSkewed")
+        raise CosRefused("RequestTimeTooSkewed")
     if signature.expires is not None and now > signature.moment + signature.expires:
-        raise Refused("AccessDenied", "Request has expired")
+        raise CosRefused("AccessDenied", "Request has expired")
     value = signature.value.encode("utf-8", "replace")
-    if not any(hmac.compare_digest(_signed(signature, secret_key, one), value) for one in readings):
-        raise Refused("SignatureDoesNotMatch")
+    if not any(hmac.compare_digest(_sign(signature, secret_key, one), value) for one in readings):
+        raise CosRefused("SignatureDoesNotMatch")
 
 
-def _signed(signature: SignatureV4, secret_key: str, asked: Asked) -> bytes:
+def _sign(signature: SignatureV4, secret_key: str, asked: Asked) -> bytes:
     text = f"{ALGORITHM}\n{signature.date}\n{signature.scope}\n{sha256(_canonical(signature, asked)).hexdigest()}"
     key = f"AWS4{secret_key}".encode()
     for part in (*signature.scope.split("/"), text):
@@ -93,7 +93,7 @@ def _signed(signature: SignatureV4, secret_key: str, asked: Asked) -> bytes:
 
 def _canonical(signature: SignatureV4, asked: Asked) -> bytes:
     pairs = sorted(
-        (_encoded(name), _encoded(value)) for name, value in asked.params if name != "X-Amz-Signature"
+        (_encode(name), _encode(value)) for name, value in asked.params if name != "X-Amz-Signature"
     )
     headers = "".join(
         f"{name}:{' '.join(asked.headers.get(name, '').split())}\n" for name in signature.headers
@@ -109,7 +109,7 @@ def _canonical(signature: SignatureV4, asked: Asked) -> bytes:
     return "\n".join(lines).encode("utf-8", "surrogateescape")
 
 
-def _encoded(text: str) -> str:
+def _encode(text: str) -> str:
     return quote(text, safe="~", errors="surrogateescape")
 
 
@@ -117,10 +117,10 @@ def _moment(date: str) -> float:
     try:
         return datetime.strptime(date, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
     except ValueError:
-        raise Refused("AccessDenied", "X-Amz-Date is no time") from None
+        raise CosRefused("AccessDenied", "X-Amz-Date is no time") from None
 
 
 def _seconds(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,6}", text) or not 0 < int(text) <= LONGEST:
-        raise Refused("InvalidArgument", f"X-Amz-Expires is not between 1 and {LONGEST}")
+        raise CosRefused("InvalidArgument", f"X-Amz-Expires is not between 1 and {LONGEST}")
     return int(text)

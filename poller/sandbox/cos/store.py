@@ -30,7 +30,7 @@ _PUT = f"INSERT OR REPLACE INTO object (bucket, key, {_COLUMNS}) VALUES (?, ?, ?
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Stored:
+class StoredObject:
     """One object. `etag` is its hex MD5, `crc64` a decimal CRC-64/XZ, `ready_at` the end of its upload (epoch).
 
     metadata: headers that its upload had and its readers get
@@ -90,7 +90,7 @@ class Pictures:
         self._timers: dict[int, asyncio.TimerHandle] = {}
 
     def __enter__(self) -> Self:
-        """What was under way when the store was last left arrives at its time, at once if that is over."""
+        """Continues the uploads of an earlier process. An upload whose time has passed arrives at once."""
         (self._directory / ".coming").mkdir(parents=True, exist_ok=True)
         rows = self._database.execute(
             "SELECT key, ready_at FROM object WHERE bucket = ? ORDER BY ready_at, key", (COMING,)
@@ -103,7 +103,7 @@ class Pictures:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        """What is under way stays under way on the disk."""
+        """Leaves unfinished uploads on the disk."""
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
@@ -130,7 +130,7 @@ class Pictures:
             self.lost += 1
             return
         delay = self._rng.uniform(*self.delay) + (fault.seconds if fault is not None else 0.0)
-        stored = _described(bucket, path, content, "image/jpeg", time.time() + max(0.0, delay - spent))
+        stored = _new_object(bucket, path, content, "image/jpeg", time.time() + max(0.0, delay - spent))
         self._arrive_at(self._begin(stored, content), stored.ready_at, arrived)
 
     def put(
@@ -140,16 +140,16 @@ class Pictures:
         content: bytes,
         type: str = "image/jpeg",
         metadata: Mapping[str, str] | None = None,
-    ) -> Stored:
+    ) -> StoredObject:
         """Stores an object at once."""
-        stored = replace(_described(bucket, path, content, type, time.time()), metadata=dict(metadata or {}))
+        stored = replace(_new_object(bucket, path, content, type, time.time()), metadata=dict(metadata or {}))
         self._arrive(self._begin(stored, content))
         return stored
 
     def put_many(self, bucket: str, paths: list[str], content: bytes) -> None:
         """Stores the same picture under many paths, which share files."""
         shared = f"{self._directory}/.coming/shared"
-        said = _row(_described(bucket, "", content, "image/jpeg", time.time()))
+        said = _row(_new_object(bucket, "", content, "image/jpeg", time.time()))
         self._folder(bucket)
         for start in range(0, len(paths), LINKS):
             some = paths[start : start + LINKS]
@@ -158,25 +158,25 @@ class Pictures:
                 _link(shared, self._file(bucket, path))
             os.unlink(shared)
             self._database.many(_PUT, ((bucket, path, *said) for path in some))
-        self._landed(len(paths))
+        self._count_stored(len(paths))
 
-    def find(self, bucket: str, path: str) -> Stored | None:
+    def find(self, bucket: str, path: str) -> StoredObject | None:
         """The object of that key, if it is there."""
         row = self._database.execute(
             f"SELECT key, {_COLUMNS} FROM object WHERE bucket = ? AND key = ?",  # noqa: S608 - constants
             (bucket, path),
         ).fetchone()
-        return None if row is None else _stored(bucket, row)
+        return None if row is None else _object_of_row(bucket, row)
 
-    def since(self, bucket: str, key: str) -> Iterator[Stored]:
+    def since(self, bucket: str, key: str) -> Iterator[StoredObject]:
         """The objects of a bucket from that key on, in the order of their keys' UTF-8 bytes."""
         rows = self._database.execute(
             f"SELECT key, {_COLUMNS} FROM object WHERE bucket = ? AND key >= ? ORDER BY key",  # noqa: S608 - constants
             (bucket, key),
         )
-        return (_stored(bucket, row) for row in rows)
+        return (_object_of_row(bucket, row) for row in rows)
 
-    def bytes_of(self, stored: Stored, part: range | None = None) -> bytes | None:
+    def bytes_of(self, stored: StoredObject, part: range | None = None) -> bytes | None:
         """An object's bytes, or a part of them; None if its file was taken away."""
         part = range(stored.size) if part is None else part
         try:
@@ -215,8 +215,8 @@ class Pictures:
 
     # ---------------------------------------------------------------- the way of an upload
 
-    def _begin(self, stored: Stored, content: bytes) -> _Coming:
-        """The file before the row: a row never lacks its bytes."""
+    def _begin(self, stored: StoredObject, content: bytes) -> _Coming:
+        """Writes the file before the row, so that no row lacks its bytes."""
         self._number += 1
         coming = _Coming(number=self._number, bucket=stored.bucket, key=stored.key)
         _write(self._coming_file(coming), content)
@@ -232,7 +232,7 @@ class Pictures:
         self._timers[coming.number] = loop.call_later(left, self._arrive, coming, arrived)
 
     def _arrive(self, coming: _Coming, arrived: Callable[[], None] | None = None) -> None:
-        """The file before the row, again: killed between the two, we come here once more at the next start."""
+        """Moves the file before the row. After a kill between the two steps, the next start repeats them."""
         self._timers.pop(coming.number, None)
         self._folder(coming.bucket)
         with contextlib.suppress(FileNotFoundError):
@@ -243,14 +243,14 @@ class Pictures:
         )
         if arrived is not None:
             arrived()
-        self._landed(1)
+        self._count_stored(1)
 
-    def _landed(self, number: int) -> None:
+    def _count_stored(self, number: int) -> None:
         self.stored += number
         self._wakeup.ring()
 
     def _sweep(self, known: set[str]) -> None:
-        """Removes what a kill left half written."""
+        """Removes files that a kill left half written."""
         for entry in os.scandir(self._directory / ".coming"):
             if entry.path not in known:
                 os.unlink(entry.path)
@@ -271,9 +271,9 @@ class Pictures:
             os.unlink(self._file(bucket, key))
 
 
-def _stored(bucket: str, row: tuple[str, int, str, str, str, float, str]) -> Stored:
+def _object_of_row(bucket: str, row: tuple[str, int, str, str, str, float, str]) -> StoredObject:
     key, size, etag, crc, type, ready_at, metadata = row
-    return Stored(
+    return StoredObject(
         bucket=bucket,
         key=key,
         size=size,
@@ -290,8 +290,8 @@ def _read(row_key: str) -> _Coming:
     return _Coming(number=int(number), bucket=unquote(bucket), key=key)
 
 
-def _described(bucket: str, key: str, content: bytes, type: str, ready_at: float) -> Stored:
-    return Stored(
+def _new_object(bucket: str, key: str, content: bytes, type: str, ready_at: float) -> StoredObject:
+    return StoredObject(
         bucket=bucket,
         key=key,
         size=len(content),
@@ -302,7 +302,7 @@ def _described(bucket: str, key: str, content: bytes, type: str, ready_at: float
     )
 
 
-def _row(stored: Stored) -> tuple[int, str, str, str, float, str]:
+def _row(stored: StoredObject) -> tuple[int, str, str, str, float, str]:
     """The row, without bucket and key."""
     metadata = json.dumps(dict(stored.metadata))
     return stored.size, stored.etag, stored.crc64, stored.type, stored.ready_at, metadata

@@ -57,7 +57,7 @@ def last_frame(footage: Footage) -> tuple[VideoFrame, Fraction]:
     decoder.thread_count = 1  # many streams share the machine
     decoder.options = {"max_pixels": str(MAX_PIXELS)}
     shown: VideoFrame | None = None
-    for frame in _decoded(decoder, footage):
+    for frame in _decode_frames(decoder, footage):
         # Frames come in the order of showing; those after the newest decoding time are not shown yet.
         if shown is None or (frame.pts or 0) <= footage.now:
             shown = frame
@@ -68,7 +68,7 @@ def last_frame(footage: Footage) -> tuple[VideoFrame, Fraction]:
     return shown, decoder.sample_aspect_ratio or Fraction(1)
 
 
-def _decoded(decoder: VideoCodecContext, footage: Footage) -> Iterator[VideoFrame]:
+def _decode_frames(decoder: VideoCodecContext, footage: Footage) -> Iterator[VideoFrame]:
     """The frames that can be decoded; those that need what came before the first keyframe cannot."""
     for one in footage.frames:
         packet = av.Packet(one.content)

@@ -1,4 +1,4 @@
-"""FLV files: written tag by tag, closed with their length, read back, mended after a crash.
+"""FLV files: written tag by tag, closed with their length, read back, repaired after a crash.
 
 The format: Adobe Flash Video File Format Specification 10.1, annex E; its script data is AMF0.
 """
@@ -37,7 +37,7 @@ _FLUSH = 1000  # milliseconds of media that a kill may take from a slow stream
 _LONGEST_FRAME = 1000
 
 
-class Pace:
+class FrameDurations:
     """How long a frame lasts, per kind: the shorter of the last two steps, at most a second."""
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class Pace:
         return position + min(self._steps[kind])
 
     def forget(self) -> None:
-        """The clock jumped: the next frame is no step from the last."""
+        """Forgets the last frames, after a jump of the clock: the next step is not measured."""
         self._last.clear()
 
 
@@ -65,7 +65,7 @@ class _Kept(NamedTuple):
     end: int = 0
 
 
-class Writer:
+class FlvWriter:
     """One FLV file on its way. What a method raises is OSError; `seal` can still save what was flushed before."""
 
     def __init__(self, file: BinaryIO, metadata: bytes) -> None:
@@ -80,7 +80,7 @@ class Writer:
         self.write(SCRIPT, 0, _metadata(metadata))
 
     @classmethod
-    def create(cls, path: Path, metadata: bytes = b"") -> Writer:
+    def create(cls, path: Path, metadata: bytes = b"") -> FlvWriter:
         """Begins a file that does not exist yet."""
         return cls(open(path, "xb", buffering=0), metadata)
 
@@ -131,7 +131,7 @@ def read(file: BinaryIO) -> Iterator[tuple[Tag, int]]:
 
 
 def repair(path: Path) -> float | None:
-    """Mends a file that a Writer never sealed; returns its seconds of media, or None where none is in it."""
+    """Repairs a file that a FlvWriter never sealed. Returns its seconds of media, or None without media."""
     with open(path, "r+b") as file:
         kept = _survey(file)
         _complete(file, kept)
@@ -139,7 +139,7 @@ def repair(path: Path) -> float | None:
 
 
 def _survey(file: BinaryIO) -> _Kept:
-    flags, end, size, pace = 0, 0, 0, Pace()
+    flags, end, size, pace = 0, 0, 0, FrameDurations()
     for tag, size in read(file):  # noqa: B007 - the last one counts
         if tag.kind == SCRIPT:
             continue
@@ -197,7 +197,7 @@ def is_metadata(message: bytes) -> bool:
 
 
 def _length(value: bytes) -> int:
-    """How many bytes a plain AMF0 value takes, told by its first three; 0 for any other."""
+    """The length of a plain AMF0 value, derived from its first three bytes; 0 for any other value."""
     if len(value) == 3 and value[0] == _STRING:
         return 3 + int.from_bytes(value[1:], "big")
     return _FIXED.get(value[0], 0) if value else 0

@@ -12,7 +12,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 
-from poller.sandbox.media.flv import MAX_METADATA, Pace, Writer, is_metadata, repair
+from poller.sandbox.media.flv import MAX_METADATA, FlvWriter, FrameDurations, is_metadata, repair
 from poller.sandbox.media.recordings import Recordings
 from poller.sandbox.media.tags import AUDIO, SCRIPT, VIDEO, Packet, Payload, further_header, look
 from poller.sandbox.media.timeline import Gops, Timeline
@@ -34,7 +34,7 @@ _FAILURES = (OSError, sqlite3.OperationalError)
 class _Segment:
     """One segment being written. Positions are the push's media time, `began` and `last` epoch seconds."""
 
-    def __init__(self, vid: str, writer: Writer, *, start: int, began: float) -> None:
+    def __init__(self, vid: str, writer: FlvWriter, *, start: int, began: float) -> None:
         self.vid = vid
         self.writer = writer
         self.start = start
@@ -59,7 +59,7 @@ class _Segment:
             self.writer.write(kind, at, body)
 
     def aside(self, kind: int, body: bytes) -> None:
-        """What is neither frame nor header goes to where the segment has come."""
+        """Writes script data at the current end of the segment."""
         self.writer.write(kind, max(self._newest.values()), body)
 
 
@@ -83,7 +83,7 @@ class Recorder:
         self._clock = clock
         self._timeline = Timeline(round(limit * 1000))
         self._gops = Gops(round(limit * 1000))
-        self._pace = Pace()
+        self._pace = FrameDurations()
         self._segment: _Segment | None = None
         self._metadata = b""
         self._headers: dict[int, tuple[str, bytes]] = {}
@@ -173,7 +173,7 @@ class Recorder:
         self._list_owed()
         vid = self._recordings.begin(self._customer, self._stream_id, now)
         try:
-            writer = Writer.create(self._recordings.part(vid), self._metadata)
+            writer = FlvWriter.create(self._recordings.part(vid), self._metadata)
         except OSError:
             self._recordings.drop(vid)
             raise
@@ -215,7 +215,7 @@ class Recorder:
         self._gops.forget()
         segment, self._segment = self._segment, None
         if segment is not None:
-            with contextlib.suppress(*_FAILURES):  # said already; `resume` mends what is left
+            with contextlib.suppress(*_FAILURES):  # said already; `resume` repairs the rest
                 self._seal(segment)
 
     def _header(self, kind: int, codec: str) -> bytes | None:
@@ -232,7 +232,7 @@ class Recorder:
 def resume(recordings: Recordings) -> None:
     """After the death of a sandbox: lists what can be saved of the segments then open, and drops the rest."""
     for vid, start_time in recordings.open_ones():
-        seconds = _saved(recordings, vid)
+        seconds = _seconds_saved(recordings, vid)
         if seconds is None:
             recordings.drop(vid)
         else:
@@ -247,7 +247,7 @@ def forget(recordings: Recordings, before: float) -> None:
         recordings.drop(vid)
 
 
-def _saved(recordings: Recordings, vid: str) -> float | None:
+def _seconds_saved(recordings: Recordings, vid: str) -> float | None:
     """The seconds of media in an open segment's file, which may be in its last place already; None: nothing."""
     for file in (recordings.part(vid), recordings.file(vid)):
         with contextlib.suppress(FileNotFoundError):

@@ -56,7 +56,7 @@ class Recordings:
         directory: Path,
         ended: Callable[[Recording], None] = lambda recording: None,
     ) -> None:
-        """`ended` is told of every segment once it is listed."""
+        """`ended` is called for every segment when it is listed."""
         self._database = database
         self.directory = directory
         self._ended = ended

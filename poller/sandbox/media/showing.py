@@ -34,7 +34,7 @@ class PushFailed(OSError):
 
 def check(path: Path) -> None:
     """Raises NoVideo if the file cannot be pushed."""
-    with _opened(path) as source:
+    with _open_video(path) as source:
         _start(source, _tracks(source, path), path)
 
 
@@ -45,7 +45,7 @@ def push(path: Path, url: str, stopped: Callable[[float], bool]) -> None:
 
     Ends the process if the connection does not come up within CONNECT_WITHIN.
     """
-    with _opened(path) as source:
+    with _open_video(path) as source:
         tracks = _tracks(source, path)
         start = _start(source, tracks, path)
         signal.alarm(CONNECT_WITHIN)  # nothing less reaches a call that holds the interpreter's lock
@@ -62,7 +62,7 @@ def push(path: Path, url: str, stopped: Callable[[float], bool]) -> None:
                 raise PushFailed(f"push of {path.name}: {type(error).__name__}") from None
 
 
-def _opened(path: Path) -> InputContainer:
+def _open_video(path: Path) -> InputContainer:
     try:
         return av.open(str(path))
     except (av.FFmpegError, OSError) as error:
@@ -92,7 +92,7 @@ def _send(
     out: OutputContainer,
     stopped: Callable[[float], bool],
 ) -> None:
-    """Each packet when it is due, until told to stop."""
+    """Sends each packet when it is due, until the stop."""
     began = time.monotonic()
     for packet, at in packets:
         if stopped(max(0.0, began + at - time.monotonic())):
@@ -109,7 +109,7 @@ def _for_ever(
     while end > begin:
         source.seek(0)
         begin, shift = end, end - start
-        for packet in _timed(source.demux(*tracks)):
+        for packet in _packets_with_times(source.demux(*tracks)):
             unit = _unit(packet.stream)
             move = round(shift / unit)
             packet.dts, packet.pts = (packet.dts or 0) + move, (packet.pts or 0) + move
@@ -122,7 +122,7 @@ def _start(source: InputContainer, tracks: list[Track], path: Path) -> Fraction:
     """The earliest decoding time, which may lie before zero. Raises NoVideo where no frame has a time."""
     first: dict[int, Fraction] = {}
     try:
-        for packet in _timed(source.demux(*tracks)):
+        for packet in _packets_with_times(source.demux(*tracks)):
             first.setdefault(packet.stream.index, (packet.dts or 0) * _unit(packet.stream))
             if len(first) == len(tracks):
                 break
@@ -133,11 +133,11 @@ def _start(source: InputContainer, tracks: list[Track], path: Path) -> Fraction:
     return min(first.values())
 
 
-def _timed(packets: Iterable[Packet[Any]]) -> Iterator[Packet[Any]]:
+def _packets_with_times(packets: Iterable[Packet[Any]]) -> Iterator[Packet[Any]]:
     """The packets that have a time.
 
-    Matroska does not tell when the first frames are decoded if later ones are shown before them; they are reckoned
-    back from the first that is told.
+    Matroska has no decoding times for the first frames if later frames are shown before them. Those times are computed
+    backwards from the first known one.
     """
     waiting: list[Packet[Any]] = []
     for packet in packets:
@@ -145,14 +145,14 @@ def _timed(packets: Iterable[Packet[Any]]) -> Iterator[Packet[Any]]:
             continue
         if packet.dts is not None:
             same = [one for one in waiting if one.stream_index == packet.stream_index]
-            _reckon(packet.dts, packet.duration or 0, same)
+            _fill_missing_times(packet.dts, packet.duration or 0, same)
         waiting.append(packet)
         if all(one.dts is not None for one in waiting):
             yield from waiting
             waiting = []
 
 
-def _reckon(dts: int, step: int, earlier: list[Packet[Any]]) -> None:
+def _fill_missing_times(dts: int, step: int, earlier: list[Packet[Any]]) -> None:
     for back, one in enumerate((one for one in reversed(earlier) if one.dts is None), 1):
         one.dts = dts - back * step
 

@@ -79,7 +79,7 @@ def video(body: bytes) -> Payload:
         return Payload(codec, frame, 0, 1)
     if len(body) < 5 or body[1] > 1:
         return Payload(codec, Packet.OTHER, 0, len(body))  # an end of sequence also says "keyframe"
-    return Payload(codec, frame if body[1] else Packet.HEADER, _signed(body[2:5]), 5)
+    return Payload(codec, frame if body[1] else Packet.HEADER, _signed_24(body[2:5]), 5)
 
 
 def audio(body: bytes) -> Payload:
@@ -119,7 +119,7 @@ def _enhanced_video(body: bytes) -> Payload:
     if packet == _START and len(body) > at:
         return Payload(codec, Packet.HEADER, 0, at)
     if packet == _CODED and codec in _DELAYED and len(body) >= at + 3:
-        return Payload(codec, frame, _signed(body[at : at + 3]), at + 3)
+        return Payload(codec, frame, _signed_24(body[at : at + 3]), at + 3)
     if packet in (_CODED, _CODED_AT_ONCE) and len(body) > at:
         return Payload(codec, frame, 0, at)
     return Payload(codec, Packet.OTHER, 0, len(body))
@@ -153,5 +153,5 @@ def _packet(body: bytes) -> tuple[int, int]:
     return packet, at
 
 
-def _signed(three: bytes) -> int:
+def _signed_24(three: bytes) -> int:
     return int.from_bytes(three, "big", signed=True)

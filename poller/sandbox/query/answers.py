@@ -22,26 +22,26 @@ def page(messages: Sequence[Message], form: Answers, ret: int = 0) -> bytes:
     """The text of a Live_Queue_Get's answer, before it is encoded for the wire."""
     data = _array([message.body for message in messages], form)
     if not messages:
-        return _nothing(_rows(_count("count", 0, form.count), "data", data), form, ret)
+        return _empty_answer(_rows(_count("count", 0, form.count), "data", data), form, ret)
     if form.output == "list":
         return _envelope(form, ret, form.success, data)
     output = _rows(_count("count", len(messages), form.count), "data", data)
-    return _envelope(form, ret, form.success, _boxed(output, form.output == "array"))
+    return _envelope(form, ret, form.success, _box(output, form.output == "array"))
 
 
 def file_list(total: int, rows: Sequence[Row], form: Answers, ret: int = 0) -> bytes:
-    """The text of a Live_Tape_GetFilelist's answer; beyond the last page it still tells the total."""
+    """The text of a Live_Tape_GetFilelist's answer. A page after the last one has the total too."""
     listed = _array([_one(row, form) for row in rows], form)
     output = _rows(_count("all_count", total, form.all_count), "file_list", listed)
     if not total:
-        return _nothing(output, form, ret)
-    return _envelope(form, ret, form.success, _boxed(output, form.file_list == "array"))
+        return _empty_answer(output, form, ret)
+    return _envelope(form, ret, form.success, _box(output, form.file_list == "array"))
 
 
 def status(state: Status, form: Answers, ret: int = 0) -> bytes:
     """The text of a Live_Channel_GetStatus' answer: the original rate, received by RTMP, and the state."""
     output = _one({"rate_type": 0, "recv_type": 1, "status": int(state)}, form)
-    return _envelope(form, ret, form.success, _boxed(output, form.status == "array"))
+    return _envelope(form, ret, form.success, _box(output, form.status == "array"))
 
 
 def refusal(ret: int, message: str, form: Answers) -> bytes:
@@ -50,7 +50,7 @@ def refusal(ret: int, message: str, form: Answers) -> bytes:
 
 
 def encode(text: bytes, form: Answers) -> bytes:
-    """The text as it goes over the wire."""
+    """The bytes that are sent for a text."""
     if form.encoding == "utf-8-bom":
         text = b"\xef\xbb\xbf" + text
     elif form.encoding == "utf-16":
@@ -58,7 +58,7 @@ def encode(text: bytes, form: Answers) -> bytes:
     return gzip.compress(text, 1) if form.gzip else text
 
 
-def _nothing(output: bytes, form: Answers, ret: int) -> bytes:
+def _empty_answer(output: bytes, form: Answers, ret: int) -> bytes:
     """An answer without any row; `output` is its form where that is an object."""
     if form.empty == "10003":
         return _envelope(form, ret or NO_ROWS, "no rows", b"")
@@ -67,7 +67,7 @@ def _nothing(output: bytes, form: Answers, ret: int) -> bytes:
 
 
 def _count(name: str, number: int, written: str) -> bytes:
-    """A counter and its name; `written` is one of the ways that `Answers` lists."""
+    """A counter and its name. `written` is one of the forms that `Answers` lists."""
     number += 7 if written == "wrong" and number else 0
     return (
         b'"%s":"%d"' % (name.encode(), number)
@@ -80,7 +80,7 @@ def _rows(count: bytes, key: str, rows: bytes) -> bytes:
     return b'{%s,"%s":%s}' % (count, key.encode(), rows)
 
 
-def _boxed(output: bytes, boxed: bool) -> bytes:
+def _box(output: bytes, boxed: bool) -> bytes:
     return b"[" + output + b"]" if boxed else output
 
 

@@ -8,13 +8,13 @@ from functools import partial
 from poller.sandbox.channels import Channels
 from poller.sandbox.options import Answers, Customer
 from poller.sandbox.query.answers import refusal, status
-from poller.sandbox.query.reading import NEVER_PUSHED, asked_channel
+from poller.sandbox.query.reading import NEVER_PUSHED, read_channel
 from poller.sandbox.query.responder import Telling
 
 
-def told_status(channels: Channels, query: Mapping[str, str], customer: Customer) -> Telling:
-    """What is to be said of the channel asked for, which another customer's looks like none. Raises Refused."""
-    state = channels.status(customer.app_id, asked_channel(query))
+def status_answer(channels: Channels, query: Mapping[str, str], customer: Customer) -> Telling:
+    """The answer to Live_Channel_GetStatus. Another customer's channel counts as unknown. Raises QueryRefused."""
+    state = channels.status(customer.app_id, read_channel(query))
     return _never_pushed if state is None else partial(status, state)
 
 

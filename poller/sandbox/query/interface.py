@@ -14,19 +14,19 @@ from poller.sandbox.channels import Channels
 from poller.sandbox.faults import Faults
 from poller.sandbox.media.recordings import Recordings
 from poller.sandbox.options import EXAMPLE, Customer
-from poller.sandbox.query.channel_status import told_status
+from poller.sandbox.query.channel_status import status_answer
 from poller.sandbox.query.queue_get import QueueGet
 from poller.sandbox.query.queues import Platform, Queue
-from poller.sandbox.query.reading import BAD_PARAMETER, Pace, Refused, Who, check_signature
+from poller.sandbox.query.reading import BAD_PARAMETER, CallRate, QueryRefused, Who, check_signature
 from poller.sandbox.query.responder import Responder, Telling
-from poller.sandbox.query.tape_filelist import told_files
+from poller.sandbox.query.tape_filelist import file_list_answer
 
 PATH = "/common_access"
 Operation = Callable[[Mapping[str, str], Customer], Telling]
 
 
 class QueryInterface:
-    """Answers every signed query: proves who asks, minds the pace, and leaves the rest to the interface named."""
+    """Answers signed queries: checks signature and call rate, then calls the named interface."""
 
     def __init__(
         self,
@@ -45,12 +45,12 @@ class QueryInterface:
             customers.setdefault(str(EXAMPLE), default)
         self._platform = platform
         self._who = Who(id_params=id_params, customers=customers)
-        self._paces = {app_id: Pace(rate_limit) for app_id in platform.queues} if rate_limit else {}
+        self._paces = {app_id: CallRate(rate_limit) for app_id in platform.queues} if rate_limit else {}
         self._responder = Responder(platform)
         self._queue_get = QueueGet(platform, self._responder, faults["api"], rng)
         self._operations: Mapping[str, Operation] = {
-            "Live_Tape_GetFilelist": partial(told_files, recordings),
-            "Live_Channel_GetStatus": partial(told_status, channels),
+            "Live_Tape_GetFilelist": partial(file_list_answer, recordings),
+            "Live_Channel_GetStatus": partial(status_answer, channels),
         }
         self._faults = faults["query"]
         self._rng = rng
@@ -63,7 +63,7 @@ class QueryInterface:
             return web.Response(status=405, headers={"Allow": "GET"})
         try:
             return await self._query(request)
-        except Refused as refused:
+        except QueryRefused as refused:
             return await send(request, self._responder.refusal(refused))
         finally:
             self._platform.wakeup.ring()
@@ -80,8 +80,8 @@ class QueryInterface:
             if name in self._operations:
                 telling = self._operations[name](query, queue.customer)
                 return await self._responder.tell(request, telling, self._faults, self._rng)
-            raise Refused("interface is invalid", BAD_PARAMETER)
-        except Refused:
+            raise QueryRefused("interface is invalid", BAD_PARAMETER)
+        except QueryRefused:
             queue.counts.refused += 1
             raise
 
@@ -92,7 +92,7 @@ class QueryInterface:
 
 
 def _count(name: str, queue: Queue) -> int:
-    """Counts the call, also if it is refused then; its number among the customer's calls of that interface."""
+    """Counts a call, even if it is refused later. Returns its number among the customer's calls of that interface."""
     counts = queue.counts
     if name == "Live_Queue_Get":
         return queue.next_poll()

@@ -14,7 +14,7 @@ _is_plain = re.compile(r"[A-Za-z0-9/._~-]*").fullmatch
 
 
 class Said(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What one message says of a picture, before it takes a form. `create_time` is in epoch seconds."""
+    """The facts about a picture in one message, before they are written in a form. `create_time` is an epoch."""
 
     stream_id: str
     path: str
@@ -59,17 +59,17 @@ _unpack = msgspec.msgpack.Decoder(list[Facts]).decode
 _read_head = msgspec.json.Decoder(_Head).decode
 
 
-def packed(facts: Sequence[Facts]) -> bytes:
+def pack(facts: Sequence[Facts]) -> bytes:
     """The facts as bytes."""
     return _pack(facts)
 
 
-def unpacked(body: bytes) -> list[Facts]:
-    """The reverse of `packed`."""
+def unpack(body: bytes) -> list[Facts]:
+    """The reverse of `pack`."""
     return _unpack(body)
 
 
-def written(facts: Facts, form: Answers, customer: Customer) -> Message:
+def write_message(facts: Facts, form: Answers, customer: Customer) -> Message:
     """The message in this form."""
     url = _pic_url(facts, form, customer)
     head = _Head(
@@ -86,7 +86,7 @@ def written(facts: Facts, form: Answers, customer: Customer) -> Message:
 
 
 def facts_of(message: Message) -> Facts:
-    """What was written, without its form."""
+    """The facts in a message, read back from its form."""
     head = _read_head(message.head + b"}")
     return Facts(
         n=head.n,

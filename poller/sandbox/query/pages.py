@@ -6,14 +6,14 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 
 from poller.sandbox.database import Database
-from poller.sandbox.query.messages import Facts, packed, unpacked
+from poller.sandbox.query.messages import Facts, pack, unpack
 
 PAGE = 1000
 """Messages of one row at most, because SQLite deletes a long row bit by bit."""
 
 
 class Pages:
-    """A durable line of messages, which the queue also has in memory.
+    """The durable copy of a queue that is also in memory.
 
     Each change is one transaction, done when the method returns. A method that raises sqlite3.Error has changed
     nothing.
@@ -28,7 +28,7 @@ class Pages:
         """Place and count of each page."""
 
     def resume(self) -> tuple[int, int]:
-        """Finds what an earlier run left: the newest message's number, and that of the last poll."""
+        """Loads the numbers of the newest message and of the last poll that an earlier run stored."""
         own = (self._app_id,)
         self._database.execute("INSERT OR IGNORE INTO customer (app_id) VALUES (?)", own)
         last_n, polls, self._taken = self._database.execute(
@@ -43,12 +43,12 @@ class Pages:
         return last_n, polls
 
     def messages(self) -> Iterator[Facts]:
-        """All that wait, oldest first."""
+        """All messages, oldest first."""
         gone = self._taken
         for (body,) in self._database.execute(
             "SELECT body FROM message_page WHERE app_id = ? ORDER BY place", (self._app_id,)
         ):
-            yield from unpacked(body)[gone:]
+            yield from unpack(body)[gone:]
             gone = 0
 
     def remember(self, polls: int) -> None:
@@ -66,7 +66,7 @@ class Pages:
         self._last += len(pages)
 
     def prepend(self, messages: Sequence[Facts], last_n: int) -> None:
-        """Adds messages at the head; a page that is partly gone is written anew, without what is gone."""
+        """Adds messages at the head. A first page that has lost messages is rewritten without them."""
         if not self._pages:
             self.append(messages, last_n)
             return
@@ -98,18 +98,18 @@ class Pages:
             self._pages.popleft()
 
     def _shorten(self, place: int) -> None:
-        """Writes the first page anew, without what is gone of it."""
+        """Rewrites the first page without its removed messages."""
         (body,) = self._database.execute(
             "SELECT body FROM message_page WHERE app_id = ? AND place = ?", (self._app_id, place)
         ).fetchone()
         self._delete(place)
-        self._insert(place, unpacked(body)[self._taken :])
+        self._insert(place, unpack(body)[self._taken :])
         self._keep("taken", 0)
 
     def _insert(self, place: int, messages: Sequence[Facts]) -> None:
         self._database.execute(
             "INSERT INTO message_page (app_id, place, count, body) VALUES (?, ?, ?, ?)",
-            (self._app_id, place, len(messages), packed(messages)),
+            (self._app_id, place, len(messages), pack(messages)),
         )
 
     def _delete(self, upto: int) -> None:

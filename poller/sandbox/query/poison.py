@@ -24,7 +24,7 @@ POISONS = tuple(_TEMPLATES)
 
 
 def poisonous(kind: str, path: str) -> bytes:
-    """The message of that kind which names that (ASCII) path, where the kind can hold one."""
+    """A poison message of a kind. It names the (ASCII) path if the kind can hold one."""
     return _TEMPLATES[kind].replace(b"%s", path.encode("ascii"))
 
 

@@ -13,12 +13,12 @@ from poller.sandbox.query.answers import page
 from poller.sandbox.query.messages import Message
 from poller.sandbox.query.poison import POISONS
 from poller.sandbox.query.queues import Platform, Queue
-from poller.sandbox.query.reading import asked_count
+from poller.sandbox.query.reading import read_count
 from poller.sandbox.query.responder import Responder, before, ret_of
 
 
 class QueueGet:
-    """The destructive read: what it takes is gone, whether or not the answer arrives."""
+    """The destructive read: messages are gone once it has taken them, whether or not the answer arrives."""
 
     def __init__(self, platform: Platform, responder: Responder, faults: Faults, rng: random.Random) -> None:
         self._platform = platform
@@ -27,8 +27,8 @@ class QueueGet:
         self._rng = rng
 
     async def answer(self, request: web.BaseRequest, queue: Queue, *, poll: int) -> web.StreamResponse:
-        """Answers a call whose signature holds, which is the customer's poll of that number. Raises Refused."""
-        count = asked_count(request.query)
+        """Answers a call with a valid signature. `number` counts the customer's polls. Raises QueryRefused."""
+        count = read_count(request.query)
         fault = self._faults.draw()
         if fault is None:
             return await send(request, self._page(queue.take(count, poll=poll)))
@@ -37,19 +37,19 @@ class QueueGet:
             queue.enqueue_poison(self._kinds(fault, count), first=True)
         taken = queue.take(count, poll=poll, fault=fault.name) if fault.takes else []
         self._platform.wakeup.ring()
-        answer = self._page(_altered(taken, fault, queue, self._rng), ret_of(fault))
+        answer = self._page(_apply_fault(taken, fault, queue, self._rng), ret_of(fault))
         return await send_broken(request, answer, fault, self._rng)
 
     def _kinds(self, fault: Fault, count: int) -> Sequence[str]:
-        """Which poison goes in: that ordered, else some of all, leaving room for good neighbours."""
+        """The kinds of poison to mix in: the ordered ones, else some of all, with room for good messages."""
         return fault.poison or self._rng.sample(POISONS, min(len(POISONS), max(1, count // 2)))
 
     def _page(self, batch: Sequence[Message], ret: int = 0) -> Response:
         return self._responder.answer(page(batch, self._responder.form, ret))
 
 
-def _altered(taken: list[Message], fault: Fault, queue: Queue, rng: random.Random) -> list[Message]:
-    """The batch as the fault leaves it."""
+def _apply_fault(taken: list[Message], fault: Fault, queue: Queue, rng: random.Random) -> list[Message]:
+    """The batch after the fault has altered it."""
     if fault.name == "duplicate":
         return [*taken, *rng.sample(taken, max(1, len(taken) // 2))] if taken else taken
     if fault.name == "duplicate_later":

@@ -12,7 +12,7 @@ from poller.sandbox.clock import Clock
 from poller.sandbox.database import Database
 from poller.sandbox.options import Answers, BadOption, Customer
 from poller.sandbox.oracle import RemovedLog
-from poller.sandbox.query.messages import Facts, Message, Said, facts_of, written
+from poller.sandbox.query.messages import Facts, Message, Said, facts_of, write_message
 from poller.sandbox.query.pages import Pages
 from poller.sandbox.query.poison import POISONS, names_a_path, poisonous
 from poller.sandbox.wakeup import Wakeup
@@ -22,7 +22,7 @@ _AHEAD = 1000
 
 
 @dataclass(kw_only=True)
-class Counts:
+class CallCounts:
     """What happened to one customer since the start; `polls` (of Live_Queue_Get) goes on after a restart.
 
     lists:    calls of Live_Tape_GetFilelist
@@ -41,13 +41,13 @@ class Counts:
 
 
 class Queue:
-    """One customer's queue: durable, and in memory too, where each message is written already."""
+    """One customer's queue, durable and in memory. In memory each message is in its written form."""
 
     def __init__(
         self, customer: Customer, pages: Pages, log: RemovedLog, clock: Clock, *, form: Answers, limit: int
     ) -> None:
         self.customer = customer
-        self.counts = Counts()
+        self.counts = CallCounts()
         self.limit = limit
         self._pages = pages
         self._log = log
@@ -67,10 +67,10 @@ class Queue:
         return self._n
 
     def resume(self) -> None:
-        """Goes on where an earlier run ended, however it ended."""
+        """Loads the state in which an earlier run ended, even by a kill."""
         self._n, self.counts.polls = self._pages.resume()
         self._reserved = self.counts.polls
-        self._messages.extend(self._written(self._pages.messages()))
+        self._messages.extend(self._messages_of(self._pages.messages()))
         self._drop()
 
     def save(self) -> None:
@@ -78,7 +78,7 @@ class Queue:
         self._pages.remember(self.counts.polls)
 
     def next_poll(self) -> int:
-        """The number of a poll that begins now; none is given twice, not even after a kill."""
+        """A new poll number. No number is given twice, not even after a kill."""
         self.counts.polls += 1
         if self.counts.polls > self._reserved:
             self._reserved = self.counts.polls + _AHEAD
@@ -95,7 +95,7 @@ class Queue:
         return len(facts)
 
     def enqueue_raw(self, body: bytes, path: str | None = None, poison: str = "raw") -> None:
-        """Appends one message of any bytes at all; they become an element of `data` as they are."""
+        """Appends a message of arbitrary bytes, which become an element of `data` unchanged."""
         self._append([Facts(n=self._n + 1, stream_id=None, path=path, poison=poison, raw=body)])
 
     def enqueue_poison(self, kinds: Sequence[str], *, first: bool = False) -> None:
@@ -108,11 +108,11 @@ class Queue:
             self._append(facts)
         elif facts:
             self._pages.prepend(facts, facts[-1].n)
-            self._messages.extendleft(reversed(self._written(facts)))
-            self._enqueued(facts)
+            self._messages.extendleft(reversed(self._messages_of(facts)))
+            self._count_enqueued(facts)
 
     def take(self, count: int, *, poll: int, fault: str | None = None) -> list[Message]:
-        """Removes up to `count` messages; the log knows of it before the caller does.
+        """Removes and returns up to `count` messages. The log has them before this returns.
 
         The log comes before the database: a death between the two gives messages a second time rather than never,
         and the log then names them twice, with two polls. `poll` is the call's number among this customer's.
@@ -127,29 +127,29 @@ class Queue:
         return taken
 
     def give_again(self, messages: Sequence[Message]) -> None:
-        """Puts messages that were taken at the end, so that they are given a second time."""
+        """Appends messages that were taken already, so that they are handed out a second time."""
         if messages:
             self._pages.append([facts_of(message) for message in messages], self._n)
             self._messages.extend(messages)
 
     def set_form(self, form: Answers) -> None:
-        """From now on, and for what waits already, messages are written in this form."""
+        """Sets the form of messages, also of those that wait already."""
         self._form = form
-        self._messages = deque(self._written(facts_of(message) for message in self._messages))
+        self._messages = deque(self._messages_of(facts_of(message) for message in self._messages))
 
     def set_limit(self, limit: int) -> None:
-        """From now on the queue holds at most so many; the oldest beyond it are dropped, and counted."""
+        """Sets the most messages that the queue holds. The oldest ones beyond it are dropped and counted."""
         self.limit = limit
         self._drop()
 
     def _append(self, facts: Sequence[Facts]) -> None:
         if facts:
             self._pages.append(facts, facts[-1].n)
-            self._messages.extend(self._written(facts))
-            self._enqueued(facts)
+            self._messages.extend(self._messages_of(facts))
+            self._count_enqueued(facts)
             self._drop()
 
-    def _enqueued(self, facts: Sequence[Facts]) -> None:
+    def _count_enqueued(self, facts: Sequence[Facts]) -> None:
         self._n = facts[-1].n
         self.counts.enqueued += len(facts)
 
@@ -164,8 +164,8 @@ class Queue:
         for _ in range(count):
             self._messages.popleft()
 
-    def _written(self, facts: Iterable[Facts]) -> list[Message]:
-        return [written(one, self._form, self.customer) for one in facts]
+    def _messages_of(self, facts: Iterable[Facts]) -> list[Message]:
+        return [write_message(one, self._form, self.customer) for one in facts]
 
     def _poison(self, n: int, kind: str) -> Facts:
         path = f"poison_{self.customer.app_id}_{n}.jpg"
@@ -212,7 +212,7 @@ class Platform:
         return self.queues[app_id]
 
     def set_form(self, form: Answers) -> None:
-        """From now on answers take this form, also with messages that wait already."""
+        """Sets the form of answers, also for messages that wait already."""
         self.form = form
         for queue in self.queues.values():
             queue.set_form(form)
@@ -223,6 +223,6 @@ class Platform:
             str(app_id): asdict(queue.counts) | {"depth": queue.depth, "last_n": queue.last_n}
             for app_id, queue in self.queues.items()
         }
-        names = [*asdict(Counts()), "depth"]
+        names = [*asdict(CallCounts()), "depth"]
         totals: dict[str, object] = {name: sum(one[name] for one in each.values()) for name in names}
         return totals | {"customers": each}

@@ -18,8 +18,8 @@ NEVER_PUSHED = 20601
 BID_SCREENSHOTS = "100"
 
 
-class Refused(Exception):
-    """The query is answered with an error. `ret` None: one whose number nobody knows."""
+class QueryRefused(Exception):
+    """Makes the answer an error. `ret` is None for an error whose number is unknown."""
 
     def __init__(self, message: str, ret: int | None = None) -> None:
         super().__init__(message)
@@ -34,18 +34,18 @@ def signature(key: str, t: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Who:
-    """By which parameters customers may identify themselves, and which customers there are."""
+    """The customers, and the parameters by which they may identify themselves."""
 
     id_params: tuple[str, ...]
     customers: Mapping[str, Customer]
 
     def asks(self, query: Mapping[str, str]) -> Customer:
-        """The customer that the query names; that it is really they is still unproven."""
+        """The customer that the query names. Its signature is not checked here."""
         named = [name for name in self.id_params if name in query]
         word = named[0] if named else self.id_params[0]
         customer = self.customers.get(query.get(word, ""))
         if customer is None:
-            raise Refused(f"{word} is invalid")
+            raise QueryRefused(f"{word} is invalid")
         return customer
 
 
@@ -54,26 +54,26 @@ def check_signature(query: Mapping[str, str], customer: Customer, now: float) ->
     t = query.get("t", "")
     sign = query.get("sign", "").encode("utf-8", "replace")
     if not hmac.compare_digest(signature(customer.key, t).encode(), sign):
-        raise Refused("sign invalid")
+        raise QueryRefused("sign invalid")
     if not re.fullmatch(r"[0-9]{1,18}", t):
-        raise Refused("t is invalid", BAD_PARAMETER)
+        raise QueryRefused("t is invalid", BAD_PARAMETER)
     if int(t) < now:
-        raise Refused("time expired")
+        raise QueryRefused("time expired")
 
 
-def asked_count(query: Mapping[str, str]) -> int:
-    """How many screenshots Live_Queue_Get is asked for. `Param.ncount` is the document's own slip."""
+def read_count(query: Mapping[str, str]) -> int:
+    """The number of screenshots that a Live_Queue_Get asks for. `Param.ncount` is a slip of the document."""
     if query.get("Param.n.bid") != BID_SCREENSHOTS:
-        raise Refused("Param.n.bid is invalid", BAD_PARAMETER)
+        raise QueryRefused("Param.n.bid is invalid", BAD_PARAMETER)
     text = query.get("Param.n.count", query.get("Param.ncount", "1"))
     return _number("Param.n.count", text, 100)
 
 
-def asked_channel(query: Mapping[str, str]) -> str:
-    """Which channel is meant. `Param.n.channel_id` is the document's own slip."""
+def read_channel(query: Mapping[str, str]) -> str:
+    """The channel that a query names. `Param.n.channel_id` is a slip of the document."""
     channel_id = query.get("Param.s.channel_id", query.get("Param.n.channel_id", ""))
     if not channel_id:
-        raise Refused("Param.s.channel_id is invalid", BAD_PARAMETER)
+        raise QueryRefused("Param.s.channel_id is invalid", BAD_PARAMETER)
     return channel_id
 
 
@@ -89,14 +89,14 @@ class Files:
     until: float
 
 
-def asked_files(query: Mapping[str, str]) -> Files:
+def read_file_query(query: Mapping[str, str]) -> Files:
     """Reads the parameters of Live_Tape_GetFilelist, those of the document and those that came later."""
-    channel_id = asked_channel(query)
+    channel_id = read_channel(query)
     page_no = _number("Param.n.page_no", query.get("Param.n.page_no", "1"), 10**9 - 1)
     limit = _number("Param.n.page_size", query.get("Param.n.page_size", "10"), 100)
     sort = query.get("Param.s.sort_type", "asc")
     if sort not in ("asc", "desc"):
-        raise Refused("Param.s.sort_type is invalid", BAD_PARAMETER)
+        raise QueryRefused("Param.s.sort_type is invalid", BAD_PARAMETER)
     since, until = _window(query)
     return Files(
         channel_id=channel_id,
@@ -109,33 +109,33 @@ def asked_files(query: Mapping[str, str]) -> Files:
 
 
 def _window(query: Mapping[str, str]) -> tuple[float, float]:
-    """Both ends or none; they lie on one day of Beijing, and so less than 24 hours apart."""
+    """Reads both ends of the time or none. Both lie on one day in Beijing, so less than 24 hours apart."""
     names = ("Param.s.start_time", "Param.s.end_time")
     if not any(name in query for name in names):
         return 0.0, 1e12
     start, end = (_moment(name, query.get(name, "")) for name in names)
     if end < start or start.date() != end.date():
-        raise Refused("Param.s.end_time is invalid", BAD_PARAMETER)
+        raise QueryRefused("Param.s.end_time is invalid", BAD_PARAMETER)
     # Dates show whole seconds: the last one is meant up to its end.
     return start.timestamp(), end.timestamp() + 0.999999
 
 
 def _moment(name: str, text: str) -> datetime:
     if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}", text):
-        raise Refused(f"{name} is invalid", BAD_PARAMETER)
+        raise QueryRefused(f"{name} is invalid", BAD_PARAMETER)
     try:
         return datetime.fromisoformat(text).replace(tzinfo=BEIJING)
     except ValueError:
-        raise Refused(f"{name} is invalid", BAD_PARAMETER) from None
+        raise QueryRefused(f"{name} is invalid", BAD_PARAMETER) from None
 
 
 def _number(name: str, text: str, most: int) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= most:
-        raise Refused(f"{name} is invalid", BAD_PARAMETER)
+        raise QueryRefused(f"{name} is invalid", BAD_PARAMETER)
     return int(text)
 
 
-class Pace:
+class CallRate:
     """A customer's call rate: a bucket of one second's calls, refilled evenly."""
 
     def __init__(self, per_second: float) -> None:
@@ -148,5 +148,5 @@ class Pace:
         grown = self._left + (now - self._then) * self._per_second
         self._left, self._then = min(grown, max(1.0, self._per_second)), now
         if self._left < 1:
-            raise Refused("too frequent", TOO_FREQUENT)
+            raise QueryRefused("too frequent", TOO_FREQUENT)
         self._left -= 1

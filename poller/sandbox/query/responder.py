@@ -13,14 +13,14 @@ from poller.sandbox.faults import Fault, Faults
 from poller.sandbox.options import Answers
 from poller.sandbox.query.answers import encode, refusal
 from poller.sandbox.query.queues import Platform
-from poller.sandbox.query.reading import TOO_FREQUENT, Refused
+from poller.sandbox.query.reading import TOO_FREQUENT, QueryRefused
 
 Telling = Callable[[Answers, int], bytes]
 """An answer's text, once the form and the `ret` of success are known."""
 
 
 class Responder:
-    """Says something in the form that is in force, with the platform's clock."""
+    """Makes answers in the current form, dated by the platform's clock."""
 
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
@@ -30,14 +30,14 @@ class Responder:
         return self._platform.form
 
     def answer(self, text: bytes) -> Response:
-        """The text as the whole answer of HTTP."""
+        """The whole HTTP answer for a text."""
         form = self._platform.form
         headers = {"Date": self._platform.clock.date(), "Content-Type": form.content_type}
         if form.gzip:
             headers["Content-Encoding"] = "gzip"
         return Response(body=encode(text, form), headers=headers, framing=form.framing)
 
-    def refusal(self, refused: Refused) -> Response:
+    def refusal(self, refused: QueryRefused) -> Response:
         form = self._platform.form
         ret = form.refused if refused.ret is None else refused.ret
         return self.answer(refusal(ret, refused.message, form))
@@ -45,7 +45,7 @@ class Responder:
     async def tell(
         self, request: web.BaseRequest, telling: Telling, faults: Faults, rng: random.Random
     ) -> web.StreamResponse:
-        """Answers a call that changed nothing, unless something is to go wrong."""
+        """Answers a call that changed nothing, with the fault of this turn, if any."""
         fault = faults.draw()
         if fault is None:
             return await send(request, self.answer(telling(self.form, 0)))
@@ -55,13 +55,13 @@ class Responder:
 
 
 async def before(fault: Fault) -> None:
-    """What the fault does before the call has any effect. Raises Refused."""
+    """Applies the part of a fault that comes before the call has an effect. Raises QueryRefused."""
     if fault.name == "latency":
         await asyncio.sleep(fault.seconds)
     if fault.name == "too_frequent":
-        raise Refused("too frequent", TOO_FREQUENT)
+        raise QueryRefused("too frequent", TOO_FREQUENT)
 
 
 def ret_of(fault: Fault) -> int:
-    """The `ret` that the answer bears although nothing is amiss with it."""
+    """The `ret` of an answer that is otherwise in order."""
     return fault.ret if fault.name == "wrong_ret" else 0

@@ -19,7 +19,7 @@ BATCH = 10_000  # bounds the memory that a million messages need while they are 
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """What to make up.
+    """The number and the kind of messages to make up.
 
     customer: app id; None: the first customer
     streams:  how many streams, which take turns
@@ -61,7 +61,9 @@ class Synthetic:
         """Enqueues the load; returns the number of the last message."""
         queue = self._platform.queue(load.customer)
         for start in range(0, load.count, BATCH):
-            said = [self._said(load, queue.customer) for _ in range(start, min(start + BATCH, load.count))]
+            said = [
+                self._next_facts(load, queue.customer) for _ in range(start, min(start + BATCH, load.count))
+            ]
             if load.pictures:
                 paths = [one.path for one in said]
                 jpeg = self._jpeg(load.width, load.height)
@@ -70,7 +72,7 @@ class Synthetic:
         self._platform.wakeup.ring()
         return queue.last_n
 
-    def _said(self, load: Load, customer: Customer) -> Said:
+    def _next_facts(self, load: Load, customer: Customer) -> Said:
         stream_id = f"load_{customer.app_id}_{next(self._turn) % load.streams + 1}"
         at = self._latest.get(stream_id, self._push) + load.step
         self._latest[stream_id] = at

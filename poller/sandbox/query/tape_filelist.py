@@ -10,7 +10,7 @@ from poller.sandbox.media.recordings import Recording, Recordings, later_url
 from poller.sandbox.names import BEIJING
 from poller.sandbox.options import Answers, Customer
 from poller.sandbox.query.answers import Row, file_list
-from poller.sandbox.query.reading import asked_files
+from poller.sandbox.query.reading import read_file_query
 from poller.sandbox.query.responder import Telling
 
 FORMAT_FLV = "1"
@@ -19,9 +19,9 @@ NEVER = 2**31 - 1
 """When a file expired that is kept for good: 2038-01-19 11:14:07 in Beijing."""
 
 
-def told_files(recordings: Recordings, query: Mapping[str, str], customer: Customer) -> Telling:
-    """What is to be said of the files asked for. Raises Refused."""
-    asked = asked_files(query)
+def file_list_answer(recordings: Recordings, query: Mapping[str, str], customer: Customer) -> Telling:
+    """The answer to Live_Tape_GetFilelist. Raises QueryRefused."""
+    asked = read_file_query(query)
     total, found = recordings.page(
         customer.app_id,
         asked.channel_id,
@@ -44,7 +44,7 @@ def _spec_row(one: Recording, customer: Customer, form: Answers) -> Row:
 
 
 def _later_row(one: Recording, customer: Customer, form: Answers) -> Row:
-    """All that was seen in 2018 (wire-samples.json, file_list_2018), in that order: strings, or null."""
+    """A row as in 2018 (wire-samples.json, file_list_2018), with its order of members: strings or null."""
     return {
         "appid": str(customer.app_id),
         "create_time": date(one.end_time),

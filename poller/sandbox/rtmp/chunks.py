@@ -22,7 +22,7 @@ _RUN = 4
 
 
 class _Stream:
-    """One chunk stream: what its last header said, and the message that is being gathered."""
+    """One chunk stream: the values of its last header, and its unfinished message."""
 
     __slots__ = ("body", "delta", "extended", "kind", "left", "length", "message_stream", "timestamp")
 
@@ -56,11 +56,11 @@ class ChunkReader:
 
     @property
     def held(self) -> int:
-        """Bytes that wait for the rest of their message."""
+        """The number of bytes of unfinished messages."""
         return len(self._buffer) + self._unfinished
 
     def feed(self, data: bytes) -> Iterator[Message]:
-        """The messages that these bytes complete, in order; to be exhausted before more is fed.
+        """The messages that these bytes complete, in order. Exhaust the iterator before the next `feed`.
 
         Raises Malformed, after which nothing more may be fed. A message is yielded before the bytes behind it are
         looked at, so that `limit` may be changed in between.
@@ -83,7 +83,7 @@ class ChunkReader:
         self._at = 0
 
     def _chunk(self) -> _Stream | None:
-        """Takes the next chunk, or several of one message; None if it is not all there."""
+        """Reads the next chunk, or several chunks of one message; None while a chunk is incomplete."""
         buffer, at = self._buffer, self._at
         if at >= len(buffer):
             return None
@@ -94,18 +94,18 @@ class ChunkReader:
             if place > len(buffer):
                 return None
             number = 64 + int.from_bytes(buffer[at + 1 : place], "little")
-        stream = self._streams.get(number) or self._opened(number, first >> 6)
+        stream = self._streams.get(number) or self._open(number, first >> 6)
         if not stream.left:
-            return self._begun(stream, first >> 6, place)
+            return self._begin_message(stream, first >> 6, place)
         if first < 0xC0:
             raise Malformed("a new header inside a message")
         if stream.extended:
             place = self._behind_repeated(stream.extended, place)
         elif stream.left >= _RUN * self._size and number == first & 63 and self._run(stream, first):
             return stream
-        return self._taken(stream, place)
+        return self._take_payload(stream, place)
 
-    def _opened(self, number: int, form: int) -> _Stream:
+    def _open(self, number: int, form: int) -> _Stream:
         # librtmp opens chunk streams also with form 1, counting from timestamp 0.
         if form > 1:
             raise Malformed("a chunk stream without a first header")
@@ -113,8 +113,8 @@ class ChunkReader:
             raise Malformed(f"more than {MAX_STREAMS} chunk streams")
         return self._streams.setdefault(number, _Stream())
 
-    def _begun(self, stream: _Stream, form: int, place: int) -> _Stream | None:
-        """A message's first chunk. Nothing is changed before all of it is there."""
+    def _begin_message(self, stream: _Stream, form: int, place: int) -> _Stream | None:
+        """Reads the first chunk of a message. The state changes only when the chunk is complete."""
         buffer = self._buffer
         header = buffer[place : place + _HEADER[form]]
         place += _HEADER[form]
@@ -135,7 +135,7 @@ class ChunkReader:
             stream.kind = header[6]
         if form == 0:
             stream.message_stream = int.from_bytes(header[7:], "little")
-        return self._taken(stream, place)
+        return self._take_payload(stream, place)
 
     def _moment(self, stream: _Stream, form: int, header: bytearray, place: int) -> tuple[int, bytes, int]:
         """The header's timestamp or delta, its extended field if it has one, and the place behind that."""
@@ -156,8 +156,8 @@ class ChunkReader:
         seen = self._buffer[place : place + 4]
         return place + 4 if extended.startswith(seen) else place
 
-    def _taken(self, stream: _Stream, place: int) -> _Stream | None:
-        """A chunk's payload, if it is all there."""
+    def _take_payload(self, stream: _Stream, place: int) -> _Stream | None:
+        """Reads the payload of a chunk, if it is complete."""
         count = min(stream.left, self._size)
         if place + count > len(self._buffer):
             self._needed = 1 if stream.extended else place + count - self._at
@@ -213,7 +213,7 @@ class ChunkReader:
             stream.left = 0
 
 
-def chunked(channel: int, kind: int, stream: int, body: bytes) -> bytes:
+def split_into_chunks(channel: int, kind: int, stream: int, body: bytes) -> bytes:
     """A message as chunks of REPLY_SIZE with a full header, on a chunk stream from 2 to 63, at timestamp 0."""
     length = len(body).to_bytes(3, "big")
     header = bytes([channel, 0, 0, 0]) + length + bytes([kind]) + stream.to_bytes(4, "little")

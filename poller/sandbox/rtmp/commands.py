@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from poller.sandbox.rtmp.amf import Value, decode, encode
-from poller.sandbox.rtmp.chunks import REPLY_SIZE, chunked
+from poller.sandbox.rtmp.chunks import REPLY_SIZE, split_into_chunks
 from poller.sandbox.rtmp.messages import (
     ACKNOWLEDGEMENT,
     BANDWIDTH,
@@ -38,18 +38,18 @@ class Command:
     arguments: tuple[Value, ...]
 
     def text(self, place: int) -> str:
-        """The argument of that place, or an empty string if it is none."""
+        """The argument at an index as text; empty if it is no text."""
         value = self.arguments[place] if place < len(self.arguments) else None
         return value if isinstance(value, str) else ""
 
     def number(self, place: int) -> int:
-        """The argument of that place as a whole number, or 0 if it is none."""
+        """The argument at an index as a whole number; 0 if it is no number."""
         value = self.arguments[place] if place < len(self.arguments) else None
         return int(value) if isinstance(value, float) and abs(value) < 1 << 32 else 0
 
 
-def command(body: bytes) -> Command:
-    """Raises Malformed."""
+def parse_command(body: bytes) -> Command:
+    """Parses a command. Raises Malformed."""
     match decode(body):
         case [str(name), float(transaction), *rest]:
             subject = rest[0] if rest and isinstance(rest[0], dict) else {}
@@ -57,57 +57,59 @@ def command(body: bytes) -> Command:
     raise Malformed("a command without a name or a transaction")
 
 
-def connected(transaction: float) -> bytes:
+def connect_result(transaction: float) -> bytes:
     """The answer to `connect`; only what is shorter than FIRST_SIZE may be sent before it."""
     properties = {"fmsVer": "FMS/3,0,1,123", "capabilities": 31}
     about = _about("status", "NetConnection.Connect.Success", "Connection succeeded.")
     return (
-        chunked(_CONTROL_CHANNEL, CHUNK_SIZE, 0, struct.pack(">I", REPLY_SIZE))
-        + chunked(_CONTROL_CHANNEL, WINDOW, 0, struct.pack(">I", WINDOW_SIZE))
-        + chunked(_CONTROL_CHANNEL, BANDWIDTH, 0, struct.pack(">IB", WINDOW_SIZE, _DYNAMIC))
+        split_into_chunks(_CONTROL_CHANNEL, CHUNK_SIZE, 0, struct.pack(">I", REPLY_SIZE))
+        + split_into_chunks(_CONTROL_CHANNEL, WINDOW, 0, struct.pack(">I", WINDOW_SIZE))
+        + split_into_chunks(_CONTROL_CHANNEL, BANDWIDTH, 0, struct.pack(">IB", WINDOW_SIZE, _DYNAMIC))
         + _call("_result", transaction, properties, {**about, "objectEncoding": 0})
     )
 
 
 def result(transaction: float, value: int | None = None) -> bytes:
-    """A call succeeded. Nobody waits for an answer to transaction 0."""
+    """The answer to a call that succeeded. Transaction 0 gets none."""
     return _call("_result", transaction, None, value) if transaction else b""
 
 
-def failed(transaction: float, description: str) -> bytes:
-    """A call did not."""
+def error_result(transaction: float, description: str) -> bytes:
+    """The answer to a call that failed."""
     about = _about("error", "NetConnection.Call.Failed", description)
     return _call("_error", transaction, None, about) if transaction else b""
 
 
-def began(stream: int) -> bytes:
-    """The publishing on that message stream begins."""
-    begin = chunked(_CONTROL_CHANNEL, USER_CONTROL, 0, struct.pack(">HI", 0, stream))
+def publish_start(stream: int) -> bytes:
+    """The message that publishing on a message stream begins."""
+    begin = split_into_chunks(_CONTROL_CHANNEL, USER_CONTROL, 0, struct.pack(">HI", 0, stream))
     return begin + status(stream, "status", "NetStream.Publish.Start", "Publishing.")
 
 
 def status(stream: int, level: str, code: str, description: str) -> bytes:
     """News of a message stream; rtmp2sink takes it only with a full header on that stream, as all of ours have."""
     body = encode("onStatus", 0, None, _about(level, code, description))
-    return chunked(_STREAM_CHANNEL, COMMAND, stream, body)
+    return split_into_chunks(_STREAM_CHANNEL, COMMAND, stream, body)
 
 
-def acknowledged(count: int) -> bytes:
-    """So many bytes came in; counts modulo 2^32."""
-    return chunked(_CONTROL_CHANNEL, ACKNOWLEDGEMENT, 0, struct.pack(">I", count & 0xFFFFFFFF))
+def acknowledgement(count: int) -> bytes:
+    """The acknowledgement of received bytes. Their number counts modulo 2^32."""
+    return split_into_chunks(_CONTROL_CHANNEL, ACKNOWLEDGEMENT, 0, struct.pack(">I", count & 0xFFFFFFFF))
 
 
 def pong(body: bytes) -> bytes:
     """The answer to a user control message, if it is a ping request."""
     if body[:2] != b"\0\6":
         return b""
-    return chunked(_CONTROL_CHANNEL, USER_CONTROL, 0, b"\0\7" + body[2:6])
+    return split_into_chunks(_CONTROL_CHANNEL, USER_CONTROL, 0, b"\0\7" + body[2:6])
 
 
-def wish(subject: Mapping[str, Value], name: str, peer: str, quiet: Callable[[], float]) -> PublishRequest:
-    """What is wished by `connect` with that object and `publish` of that name.
+def publish_request(
+    subject: Mapping[str, Value], name: str, peer: str, quiet: Callable[[], float]
+) -> PublishRequest:
+    """The request of a pusher: the object of its `connect`, and the name in its `publish`.
 
-    Where the name has no query, one that the pusher put behind the application counts.
+    If the name has no query, a query after the application counts.
     """
     app, _, app_query = _text(subject, "app").partition("?")
     stream, _, query = name.partition("?")
@@ -123,7 +125,7 @@ def wish(subject: Mapping[str, Value], name: str, peer: str, quiet: Callable[[],
 
 
 def parameters(query: str) -> dict[str, str]:
-    """A query's parameters, percent-decoded; the first of a name counts, and a plus sign is one."""
+    """A query's parameters, percent-decoded. The first of each name counts. A plus sign stays a plus sign."""
     found: dict[str, str] = {}
     for part in query.split("&"):
         name, _, value = part.partition("=")
@@ -133,7 +135,7 @@ def parameters(query: str) -> dict[str, str]:
 
 
 def _call(name: str, transaction: float, *values: object) -> bytes:
-    return chunked(_CALL_CHANNEL, COMMAND, 0, encode(name, transaction, *values))
+    return split_into_chunks(_CALL_CHANNEL, COMMAND, 0, encode(name, transaction, *values))
 
 
 def _about(level: str, code: str, description: str) -> dict[str, object]:

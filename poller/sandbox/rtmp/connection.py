@@ -34,7 +34,7 @@ _log = logging.getLogger("poller.sandbox")
 
 
 class Common:
-    """What the connections of one server share."""
+    """The state that all connections of one server share."""
 
     def __init__(self, max_connections: int) -> None:
         self.max_connections = max_connections
@@ -50,10 +50,10 @@ class Common:
 
 
 class Connection(asyncio.Protocol):
-    """One pusher, or whoever else comes to the port. Nothing that it sends makes a method raise."""
+    """One connection to the port. No method raises, whatever the other side sends."""
 
-    def __init__(self, stage: PublishHandler, silence: float, common: Common) -> None:
-        self._stage = stage
+    def __init__(self, handler: PublishHandler, silence: float, common: Common) -> None:
+        self._handler = handler
         self._silence = silence
         self._common = common
         self._loop = asyncio.get_running_loop()
@@ -77,7 +77,7 @@ class Connection(asyncio.Protocol):
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MAX_REPLIES)
         name = transport.get_extra_info("peername") or ("?", 0)
         self._session = Session(
-            self._stage,
+            self._handler,
             f"{name[0]}:{name[1]}",
             send=self._send,
             leave=self._leave,
@@ -172,10 +172,10 @@ class Connection(asyncio.Protocol):
             self._acknowledgement = self._loop.call_later(_ACKNOWLEDGE_AFTER, self._acknowledge)
 
     def _acknowledge(self) -> None:
-        """Says what came in, once nothing lies unread.
+        """Acknowledges the received bytes as soon as none are unread.
 
-        A pusher that still sends waits for nothing. One that has closed would answer by a reset, with which its
-        kernel drops what it has not sent yet.
+        A pusher that still sends does not wait for this. A pusher that has closed would answer with a reset, and its
+        kernel would drop all bytes that it has not sent yet.
         """
         self._acknowledgement = None
         if self._session.over:
@@ -184,10 +184,10 @@ class Connection(asyncio.Protocol):
             self._expect_acknowledgement()
             return
         self._acknowledged = self._received
-        self._send(commands.acknowledged(self._received))
+        self._send(commands.acknowledgement(self._received))
 
     def _account(self) -> None:
-        """Keeps the common memory bounded: who asks for more than is left of it is dropped."""
+        """Keeps the common memory bounded. A connection that needs more than is left is dropped."""
         taken = max(0, self._session.held - OWN)
         if taken != self._taken:
             self._common.taken += taken - self._taken
@@ -196,7 +196,7 @@ class Connection(asyncio.Protocol):
                 self._break("the memory for unfinished messages is used up")
 
     def _check(self, again: bool = False) -> None:
-        """Armed for the deadline as it was; what came since has moved it."""
+        """Drops the connection at its deadline. Bytes that came since the timer was set have moved the deadline."""
         now = self._loop.time()
         if now < self._deadline:
             self._timer = self._loop.call_at(self._deadline, self._check)
@@ -207,7 +207,7 @@ class Connection(asyncio.Protocol):
 
 
 def is_drained(transport: asyncio.Transport) -> bool:
-    """Whether the peer is there, and all it has sent is read: neither bytes nor an end wait in the kernel."""
+    """Whether the peer is connected and the kernel has no unread bytes and no end from it."""
     if transport.is_closing():
         return False
     waiting = select.poll()

@@ -19,7 +19,7 @@ class Handshake:
         self._answered = False
 
     def feed(self, data: bytes) -> bytes:
-        """What is to be sent now. Raises Malformed for another protocol or version."""
+        """Takes bytes of the peer and returns the bytes to send. Raises Malformed for another protocol or version."""
         self._received += data
         if self._received[0] != _VERSION:
             raise Malformed("not RTMP, or encrypted")

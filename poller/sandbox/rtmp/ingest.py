@@ -11,34 +11,34 @@ from poller.sandbox.rtmp.connection import Common, Connection
 from poller.sandbox.rtmp.publish_handler import PublishHandler
 
 
-class Ingest:
-    """A server's counts, and where it listens. Made by `ingesting`."""
+class RtmpServer:
+    """An RTMP server: its URL and its counts. `serve_rtmp` makes one."""
 
-    def __init__(self, stage: PublishHandler, *, silence: float, max_connections: int = 256) -> None:
+    def __init__(self, handler: PublishHandler, *, silence: float, max_connections: int = 256) -> None:
         self.url = ""
-        """Where to push to: the stream follows behind a slash."""
-        self._stage = stage
+        """The URL to push to. A slash and the stream follow."""
+        self._handler = handler
         self._silence = silence
         self._common = Common(max_connections)
 
     @property
     def connections(self) -> int:
-        """How many there are now."""
+        """The number of open connections."""
         return len(self._common.connections)
 
     @property
     def refused(self) -> int:
-        """How many were beyond the limit, or asked for what they were not given."""
+        """The number of connections beyond the limit, and of requests that were refused."""
         return self._common.refused
 
     @property
     def broken(self) -> int:
-        """How many were ended because of what they sent, or did not read."""
+        """The number of connections that were ended because of malformed or unread bytes."""
         return self._common.broken
 
     def connection(self) -> Connection:
-        """What a new connection is met by."""
-        return Connection(self._stage, self._silence, self._common)
+        """The protocol for a new connection."""
+        return Connection(self._handler, self._silence, self._common)
 
     async def stop(self) -> None:
         """Ends every push with `stopped`, and every connection; new ones are turned away."""
@@ -52,15 +52,15 @@ class Ingest:
 
 
 @contextlib.asynccontextmanager
-async def ingesting(
-    address: str, stage: PublishHandler, *, silence: float, max_connections: int = 256
-) -> AsyncIterator[Ingest]:
+async def serve_rtmp(
+    address: str, handler: PublishHandler, *, silence: float, max_connections: int = 256
+) -> AsyncIterator[RtmpServer]:
     """Takes pushes at HOST:PORT.
 
     silence: seconds within which a connection must come to publish, and then be heard of
     """
     host, port = split_address(address)
-    ingest = Ingest(stage, silence=silence, max_connections=max_connections)
+    ingest = RtmpServer(handler, silence=silence, max_connections=max_connections)
     server = await asyncio.get_running_loop().create_server(ingest.connection, host, port)
     name, number = server.sockets[0].getsockname()[:2]
     ingest.url = f"rtmp://[{name}]:{number}/live" if ":" in name else f"rtmp://{name}:{number}/live"

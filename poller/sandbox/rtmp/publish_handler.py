@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 
-class Refused(Exception):
-    """This push is not let in; the text is told to the pusher (never a secret)."""
+class PublishRefused(Exception):
+    """Refuses a push. The pusher gets the text, which holds no secret."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,11 +29,11 @@ class PublishRequest:
 
     @property
     def address(self) -> str:
-        """The pusher's, without its port."""
+        """The address of the pusher, without its port."""
         return self.peer.rpartition(":")[0]
 
     def __repr__(self) -> str:
-        return f"Wish({self.app}/{self.stream} from {self.peer})"
+        return f"PublishRequest({self.app}/{self.stream} from {self.peer})"
 
 
 class Push(Protocol):
@@ -45,15 +45,15 @@ class Push(Protocol):
     def end(self, why: str) -> None:
         """The push is over: `unpublished`, `closed`, `reset`, `silent`, `broken`, `kicked`, `stopped`.
 
-        Called once, also where the stage itself has ended the push.
+        Called once, even if the handler itself has ended the push.
         """
 
 
 class PublishHandler(Protocol):
-    """Who decides on pushes."""
+    """Decides whether a push is accepted."""
 
-    def publish(self, wish: PublishRequest, close: Callable[[], None]) -> Push:
-        """Lets a push begin. Raises Refused: a name that is live already, a wrong secret, a bad name.
+    def publish(self, request: PublishRequest, close: Callable[[], None]) -> Push:
+        """Lets a push begin. Raises PublishRefused: a name that is live already, a wrong secret, a bad name.
 
         `close()`, called from the event loop at any time, drops the pusher's connection: no tag follows, and a turn
         of the loop later the push ends with `kicked`. Once the push is over it does nothing.

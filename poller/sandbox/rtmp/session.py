@@ -23,7 +23,7 @@ from poller.sandbox.rtmp.messages import (
     Malformed,
     Message,
 )  # fmt: skip
-from poller.sandbox.rtmp.publish_handler import PublishHandler, Push, Refused
+from poller.sandbox.rtmp.publish_handler import PublishHandler, PublishRefused, Push
 
 MAX_COMMAND = 64 * 1024
 """Bytes a message may have until a push was let in, and a command always."""
@@ -44,7 +44,7 @@ class Session:
 
     def __init__(
         self,
-        stage: PublishHandler,
+        handler: PublishHandler,
         peer: str,
         *,
         send: Callable[[bytes], None],
@@ -56,7 +56,7 @@ class Session:
         """Whether everything that still comes is ignored."""
         self.window = commands.WINDOW_SIZE
         """Bytes after which the pusher wants an acknowledgement."""
-        self._stage = stage
+        self._handler = handler
         self._peer = peer
         self._send = send
         self._leave = leave
@@ -74,16 +74,16 @@ class Session:
 
     @property
     def live(self) -> bool:
-        """Whether a push is going on."""
+        """Whether a push is live on this connection."""
         return self._push is not None
 
     @property
     def held(self) -> int:
-        """Bytes that wait for the rest of their message."""
+        """The number of bytes of unfinished messages."""
         return self._reader.held
 
     def feed(self, data: bytes) -> int:
-        """How many messages these bytes completed. Raises Malformed."""
+        """Takes bytes; returns the number of messages that they completed. Raises Malformed."""
         count = 0
         for message in self._reader.feed(data):
             if self.over:
@@ -93,7 +93,7 @@ class Session:
         return count
 
     def end(self, why: str) -> None:
-        """The push, if there is one, is over."""
+        """Ends the push, if there is one."""
         push, self._push = self._push, None
         self._turn += 1
         if push is not None:
@@ -128,13 +128,13 @@ class Session:
             raise Malformed(f"a command of {len(body)} bytes")
         if message.kind == AMF3_COMMAND:
             body = body.removeprefix(b"\0")  # the rest of it is AMF0
-        call = commands.command(body)
+        call = commands.parse_command(body)
         if self._subject is None and call.name != "connect":
             raise Malformed("a call before connect")
         match call.name:
             case "connect":
                 self._subject = call.subject
-                self._send(commands.connected(call.transaction))
+                self._send(commands.connect_result(call.transaction))
             case "createStream":
                 self._streams += 1
                 self._send(commands.result(call.transaction, self._streams))
@@ -155,18 +155,18 @@ class Session:
             )
             return
         self._turn += 1
-        wish = commands.wish(self._subject or {}, call.text(0), self._peer, self._quiet)
+        request = commands.publish_request(self._subject or {}, call.text(0), self._peer, self._quiet)
         try:
-            push = self._stage.publish(wish, functools.partial(self._kick, self._turn))
-        except Refused as error:
+            push = self._handler.publish(request, functools.partial(self._kick, self._turn))
+        except PublishRefused as error:
             self._refuse(_bad_name(stream, str(error)))
             return
         self._push, self._stream, self._idle = push, stream, 0
         self._reader.limit = MAX_MESSAGE
-        self._send(commands.began(stream))
+        self._send(commands.publish_start(stream))
 
     def _unpublish(self, call: Command, stream: int) -> None:
-        """The three ways of saying so; deleteStream and closeStream name the stream."""
+        """Handles the three calls that end a push. deleteStream and closeStream name the stream."""
         named = {"FCUnpublish": self._stream, "closeStream": stream, "deleteStream": call.number(0)}[
             call.name
         ]
@@ -176,26 +176,26 @@ class Session:
             self._send(commands.status(named, "status", "NetStream.Unpublish.Success", "Unpublished."))
 
     def _answer(self, call: Command, stream: int) -> None:
-        """What neither begins nor ends a push."""
+        """Answers calls that neither begin nor end a push."""
         match call.name:
             case "releaseStream" | "FCPublish" | "_checkbw" | "checkBandwidth":
                 self._send(commands.result(call.transaction))
             case "play" | "play2" | "pause" | "seek" | "receiveAudio" | "receiveVideo":
                 text = "this server takes pushes and plays nothing"
                 refusal = commands.status(stream, "error", "NetStream.Failed", text)
-                self._refuse(commands.failed(call.transaction, text) + refusal)
+                self._refuse(commands.error_result(call.transaction, text) + refusal)
             case "_result" | "_error" | "onStatus":
                 pass
             case _:
                 # Encoders make calls of their own; a push must not end for one that is unknown here.
-                self._send(commands.failed(call.transaction, "no such call"))
+                self._send(commands.error_result(call.transaction, "no such call"))
 
     def _refuse(self, reply: bytes) -> None:
         self.over = True
         self._leave(reply)
 
     def _kick(self, turn: int) -> None:
-        """The stage wants the push of that turn to end; one that is over already is not meant."""
+        """Ends the push of that turn for the handler. A push that has ended already is left alone."""
         if turn == self._turn:
             self.over = True
             self._drop("kicked")

@@ -186,7 +186,7 @@ class Arrived:
 
 def refusal(status: int, retry_after: str, event: Event, now: datetime) -> TryLater | Rejected:
     """The error of a picture, for a status without a whole picture."""
-    if status in {403, 404, 410} and now < expected_by(event):
+    if status in {403, 404, 410} and now < upload_deadline(event):
         return TryLater(f"HTTP {status}: not there yet", after=NOT_YET)
     if status in {404, 410}:
         return Rejected(f"HTTP {status}: not there, {(UPLOAD + MARGIN).seconds} s after the shot or later")
@@ -197,7 +197,7 @@ def refusal(status: int, retry_after: str, event: Event, now: datetime) -> TryLa
     return TryLater(f"HTTP {status}")
 
 
-def expected_by(event: Event) -> datetime:
+def upload_deadline(event: Event) -> datetime:
     """The moment by which the picture is uploaded, unless it never will be.
 
     A shot that claims to be far in the future comes from a wrong clock. Its picture is not awaited until

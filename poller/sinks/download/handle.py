@@ -175,7 +175,7 @@ _REASONS: Final = {
 }
 
 
-def trusted() -> dict[int, str]:
+def trust_store() -> dict[int, str]:
     """The system's certificate authorities, at the same places as for Python (`SSL_CERT_FILE`, `SSL_CERT_DIR`)."""
     paths = ssl.get_default_verify_paths()
     found = {pycurl.CAINFO: paths.cafile, pycurl.CAPATH: paths.capath}

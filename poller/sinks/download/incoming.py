@@ -15,7 +15,7 @@ from secrets import token_hex
 from types import TracebackType
 from typing import Final, Self
 
-from poller.runtime.durable_files import make_in, own_as
+from poller.runtime.durable_files import give_to_folder_owner, make_in
 
 FOLDER: Final = ".incoming"
 ENDING: Final = ".part"
@@ -55,7 +55,7 @@ class Drafts:
         descriptor = os.open(draft, _FLAGS, 0o666, dir_fd=self._incoming)
         self._named.add(draft)
         self._open[draft] = descriptor
-        own_as(self._incoming, descriptor)
+        give_to_folder_owner(self._incoming, descriptor)
         rest = memoryview(content)
         while rest:
             rest = rest[os.write(descriptor, rest) :]

@@ -38,7 +38,7 @@ _HEX: Final = re.compile(r"[0-9a-f]{32}")
 _BEIJING: Final = timedelta(hours=8)
 
 
-class Place(msgspec.Struct, frozen=True, kw_only=True):
+class PicturePath(msgspec.Struct, frozen=True, kw_only=True):
     """A picture's folders below the directory, outermost first, and its file name."""
 
     folders: tuple[str, ...]
@@ -61,14 +61,14 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the template contains this placeholder."""
         return any(placeholder in part[1::2] for part in self.parts)
 
-    def place(self, event: Event, path: str) -> Place:
+    def place(self, event: Event, path: str) -> PicturePath:
         """The place of an event's picture. `path` is the decoded path of its URL.
 
         Two events with different ids never get the same place.
         """
         values = self._values(event, path)
         made = [self._part(part, values) for part in self.parts]
-        return Place(folders=tuple(made[:-1]), name=made[-1])
+        return PicturePath(folders=tuple(made[:-1]), name=made[-1])
 
     def _values(self, event: Event, path: str) -> dict[str, str]:
         when = event.occurred_at.astimezone(UTC)
@@ -80,22 +80,22 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
             "kind": self._folder_value(event.kind),
             "stream": self._folder_value(event.stream_id),
             "name": self._name_value(event, path),
-            "id": encoded(event.id),
+            "id": encode_value(event.id),
         }
 
     def _folder_value(self, raw: str) -> str:
-        value = encoded(raw)
+        value = encode_value(raw)
         return f"{value}~{_digest(raw)}" if self._twins(value) else value
 
     def _name_value(self, event: Event, path: str) -> str:
         folders, _, raw = path.rpartition("/")
-        name = encoded(raw)
+        name = encode_value(raw)
         if self.uses("id"):
             return name
         folder = folders.rpartition("/")[2]
         if self._fixes(event, folder, raw) and not self._twins(name) and not name.lower().endswith(".json"):
             return name
-        return tagged(name, event.id[:TAG] if _HEX.fullmatch(event.id) else _digest(event.id))
+        return with_tag(name, event.id[:TAG] if _HEX.fullmatch(event.id) else _digest(event.id))
 
     def _fixes(self, event: Event, folder: str, name: str) -> bool:
         # The id is a hash of the event's identity. If the file name alone gives that hash, no other event of
@@ -161,7 +161,7 @@ def _check_part(part: tuple[str, ...], *, with_id: bool) -> None:
 # ---------------------------------------------------------------- names
 
 
-def encoded(value: str) -> str:
+def encode_value(value: str) -> str:
     """The value with `%XX` for every unsafe byte, for a leading dot or dash, and for a dot at the end."""
     if _KEPT.fullmatch(value):
         return value
@@ -175,7 +175,7 @@ def encoded(value: str) -> str:
     return "".join(spelled)
 
 
-def tagged(name: str, tag: str) -> str:
+def with_tag(name: str, tag: str) -> str:
     """The name with `~` and a tag before its ending."""
     stem, ending = _split(name)
     return f"{stem}~{tag}{ending}"

@@ -57,7 +57,7 @@ def _walk(body: bytes) -> tuple[int, int]:
             at += 1
             continue
         if kind == _EOI:
-            return _ended(body, begin, frame if scanned else None)
+            return _check_end(body, begin, frame if scanned else None)
         end = begin if kind in _BARE else begin + _length(body, begin)
         if kind in _FRAMES:
             frame = _frame(body, begin, end, frame)
@@ -91,7 +91,7 @@ def _scan_end(body: bytes, begin: int) -> int:
     return found.start()
 
 
-def _ended(body: bytes, at: int, frame: tuple[int, int] | None) -> tuple[int, int]:
+def _check_end(body: bytes, at: int, frame: tuple[int, int] | None) -> tuple[int, int]:
     if frame is None:
         raise TryLater("a broken JPEG picture: it ends before its first scan")
     # cameras and some stores pad with zeros; any other byte after the end is an error

@@ -24,7 +24,7 @@ NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
 DENIED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
-class Place:
+class PictureDirectory:
     """The directory, opened once. Creating it proves that it is writable. It is closed when its last user is done."""
 
     def __init__(self, directory: Path, syncs: Executor) -> None:
@@ -38,7 +38,7 @@ class Place:
         self.incoming = -1
         try:
             self.incoming = open_incoming(self.root)
-            self.folds = self._prove(syncs)
+            self.folds = self._check_writable(syncs)
         except BaseException:
             self.close()
             raise
@@ -59,7 +59,7 @@ class Place:
             return False
         return (found.st_dev, found.st_ino) == identity_of(self.incoming)
 
-    def _prove(self, syncs: Executor) -> bool:
+    def _check_writable(self, syncs: Executor) -> bool:
         """Take a file through all steps, to prove that they work; returns whether the disk ignores case in names."""
         lower, upper = f".proof-{(token := token_hex(8))}", f".PROOF-{token}"
         with Drafts(self.incoming, syncs) as drafts:
@@ -76,19 +76,19 @@ class Place:
         return True
 
 
-class Places:
+class CurrentDirectory:
     """Opens the directory, and opens it again when it was replaced at its path."""
 
     def __init__(self, directory: Path, syncs: Executor) -> None:
         self._directory = directory
         self._syncs = syncs
         self._lock = Lock()
-        self._place: Place | None = None
+        self._place: PictureDirectory | None = None
         self._mount: Path | None = None
 
-    def open(self) -> Place:
+    def open(self) -> PictureDirectory:
         """Open the directory; raises `OSError`."""
-        self._place = Place(self._directory, self._syncs)
+        self._place = PictureDirectory(self._directory, self._syncs)
         self._mount = self._place.mount
         return self._place
 
@@ -99,13 +99,13 @@ class Places:
             self._place = None
 
     @contextmanager
-    def current(self) -> Iterator[Place]:
+    def current(self) -> Iterator[PictureDirectory]:
         """The directory that is at the path now. It stays open as long as it is used.
 
         Raises `OSError`, or `PlaceGone` when its file system is not mounted any more.
         """
         with self._lock:
-            place = self._renewed()
+            place = self._reopen()
             place.users += 1
         try:
             yield place
@@ -115,7 +115,7 @@ class Places:
                 if place.users == 0 and place is not self._place:
                     place.close()
 
-    def _renewed(self) -> Place:
+    def _reopen(self) -> PictureDirectory:
         place = self._place
         if place is not None and place.is_current():
             return place

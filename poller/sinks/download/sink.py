@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import ParamSpec, Protocol, Self, TypeVar
 
@@ -12,11 +13,11 @@ import msgspec
 
 from poller.core.errors import PartlyFailed, SinkError, TryLater
 from poller.core.model import Batch, Event
-from poller.core.ports import Sink
+from poller.core.ports import Sink, StoresFiles
 from poller.runtime.outbound import AddressGuard
 from poller.sinks.download.fetch import Arrived, Fetcher, HostTrouble, Memory
 from poller.sinks.download.hosts import HostList, Target, host_list, vet
-from poller.sinks.download.paths import Layout, Place, parse_template
+from poller.sinks.download.paths import Layout, PicturePath, parse_template
 from poller.sinks.download.settings import DownloadSettings
 from poller.sinks.download.store import File, PathTrouble, Store
 from poller.sinks.download.transfers import Transfers
@@ -39,7 +40,7 @@ class HasPictureHosts(Protocol):
     def picture_hosts(self) -> frozenset[str]: ...
 
 
-class Download(Sink):
+class Download(Sink, StoresFiles):
     """Stores pictures below a directory. An event that is delivered again gets the same file."""
 
     Settings = DownloadSettings
@@ -108,10 +109,22 @@ class Download(Sink):
                 failures |= await self._in_thread(self._keep, arrived)
         _report(failures, events)
 
+    def path_of(self, event: Event) -> Path | None:
+        """See `StoresFiles.path_of`."""
+        try:
+            target = vet(event.url, self._hosts)
+        except SinkError:
+            return None
+        place = self._layout_here().place(event, target.path)
+        return self._settings.directory.joinpath(*place.folders, place.name)
+
+    def _layout_here(self) -> Layout:
+        return msgspec.structs.replace(self._layout, folds=self._store.folds)
+
     def _keep(self, arrived: Sequence[tuple[Event, Target, Arrived]]) -> dict[str, SinkError]:
         failures: dict[str, SinkError] = {}
         files: list[File] = []
-        layout = msgspec.structs.replace(self._layout, folds=self._store.folds)
+        layout = self._layout_here()
         for event, target, came in arrived:
             try:
                 picture = came.picture()
@@ -121,7 +134,7 @@ class Download(Sink):
                 files += self._files(event, layout.place(event, target.path), picture)
         return failures | self._store.keep(files)
 
-    def _files(self, event: Event, place: Place, picture: bytes) -> list[File]:
+    def _files(self, event: Event, place: PicturePath, picture: bytes) -> list[File]:
         # the sidecar is stored first, so that a picture never lacks its sidecar
         contents = {place.name: picture}
         if self._settings.sidecar:

@@ -28,7 +28,7 @@ from poller.runtime.durable_files import Identity, give_to_owner
 from poller.runtime.failpoints import reached
 from poller.sinks.download.folders import FolderChanged, Folders, OpenFolders
 from poller.sinks.download.incoming import SYNCS, Drafts, set_time
-from poller.sinks.download.place import DENIED, Place, Places, trouble
+from poller.sinks.download.place import DENIED, CurrentDirectory, PictureDirectory, trouble
 
 AT_ONCE: Final = 64
 """The most files that are written before they are fsynced. Each needs a descriptor."""
@@ -78,7 +78,7 @@ class Store:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._syncs = ThreadPoolExecutor(2 * SYNCS, "fsync")
-        self._places = Places(directory, self._syncs)
+        self._places = CurrentDirectory(directory, self._syncs)
         self.folds = False
 
     def open(self) -> None:
@@ -122,7 +122,7 @@ class Store:
 class _Keeping:
     """Stores one batch. Raises `FolderChanged` if a folder was replaced, so that the whole batch must be repeated."""
 
-    def __init__(self, place: Place, syncs: Executor) -> None:
+    def __init__(self, place: PictureDirectory, syncs: Executor) -> None:
         self._place = place
         self._syncs = syncs
         self._failed: dict[str, SinkError] = {}

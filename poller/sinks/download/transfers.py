@@ -19,7 +19,7 @@ from typing import Final, NamedTuple, Self
 import pycurl
 
 from poller.runtime.outbound import AddressGuard
-from poller.sinks.download.handle import BadUrl, Handle, ResponseReader, TransferFailed, trusted
+from poller.sinks.download.handle import BadUrl, Handle, ResponseReader, TransferFailed, trust_store
 
 MOST_IDLE: Final = 256
 """The most handles that are kept for later transfers. Connections are kept separately."""
@@ -123,7 +123,7 @@ class _Worker:
     def __init__(self, guard: AddressGuard, per_host: int) -> None:
         self._guard = guard
         self._per_host = per_host
-        self._trusted = trusted()
+        self._trusted = trust_store()
         self._inbox: deque[_Order] = deque()
         self._ending = False
         self._idle: list[Handle] = []
@@ -174,7 +174,7 @@ class _Worker:
         else:
             for request in order.requests:
                 if request.handle is not None:
-                    self._put_down(request.handle, request)
+                    self._release(request.handle, request)
         for origin in {request.origin for request in order.requests}:
             self._fill(origin)
 
@@ -202,7 +202,7 @@ class _Worker:
         self._running[handle.curl] = request
         request.handle = handle
 
-    def _put_down(self, handle: Handle, request: _Request) -> None:
+    def _release(self, handle: Handle, request: _Request) -> None:
         self._multi.remove_handle(handle.curl)
         del self._running[handle.curl]
         self._busy[request.origin] -= 1
@@ -219,7 +219,7 @@ class _Worker:
             request = self._running[curl]
             assert request.handle is not None
             error = request.handle.failure(code) if code else None
-            self._put_down(request.handle, request)
+            self._release(request.handle, request)
             request.order.end_one(request, error)
             freed.add(request.origin)
         for origin in freed:
@@ -255,7 +255,7 @@ class _Worker:
         for order in orders:
             for request in order.requests:
                 if request.handle is not None:
-                    self._put_down(request.handle, request)
+                    self._release(request.handle, request)
                 if not request.ended and not order.given_up:
                     order.end_one(request, TransferFailed("fetching has ended"))
         for handle in self._idle:

@@ -6,7 +6,7 @@ Everything here is pure, except that `Refusals` and `Replays` are tables.
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from poller.runtime.addresses import Address, Network, address, holds, household
+from poller.runtime.addresses import Address, Network, address, caller_key, holds
 
 MOST_CALLERS = 1024
 REPORTED = 10
@@ -41,7 +41,7 @@ class Refusals:
 
     def count(self, caller: Address | None, now: float) -> bool:
         """Count a refusal; returns whether to report it."""
-        name = household(caller)
+        name = caller_key(caller)
         since, count = self._since.pop(name, (now, 0))
         if now - since >= PERIOD:
             since, count = now, 0

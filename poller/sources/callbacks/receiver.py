@@ -20,10 +20,10 @@ from poller.core.model import Event, ParsedPage, PollOutcome, PushOutcome, RawPa
 from poller.core.ports import PushedSource, PushHandler
 from poller.qcloud.events.notifications import RECORDING, notification_event
 from poller.qcloud.events.screenshots import KIND as SHOT
-from poller.qcloud.wire.messages import Unreadable
-from poller.qcloud.wire.signed_bodies import LARGEST, LATE, Fields, flaw, is_signed, masked, open_body
+from poller.qcloud.wire.messages import UnreadableMessage
+from poller.qcloud.wire.signed_bodies import LARGEST, LATE, Fields, flaw, is_signed, mask, open_body
 from poller.qcloud.wire.skew import CORRECTABLE
-from poller.runtime.addresses import Address, address, holds, household
+from poller.runtime.addresses import Address, address, caller_key, holds
 from poller.runtime.clock import Clock
 from poller.runtime.http_server import Listener, Refusal, proceed
 from poller.sources.callbacks.callers import Refusals, Replays, caller
@@ -96,7 +96,7 @@ class Callbacks(PushedSource):
             most=MOST_CONNECTIONS,
             each=MOST_OF_ONE,
             exempt=self._is_proxy,
-            refused=self._refused,
+            refused=self._count_refusal,
             grace=GRACE,
         )
         self._handler: PushHandler
@@ -152,7 +152,7 @@ class Callbacks(PushedSource):
             with self._present_once(who if self._is_proxy(request.remote) else None):
                 await self._take(request, who)
         except TurnedAway as error:
-            return self._turned_away(error, who)
+            return self._refusal_answer(error, who)
         except StorageError:
             return web.Response(status=503, headers={"Retry-After": "5"})
         return web.Response(body=TAKEN, content_type="application/json")
@@ -161,7 +161,7 @@ class Callbacks(PushedSource):
         """Check a request, cheap checks first, and return after its commit; raises `TurnedAway`, `StorageError`."""
         self._check_caller(who)
         body = await _body(request)
-        fields = _opened(body)
+        fields = _open_body(body)
         received_at = self._clock.now()
         ours = received_at.timestamp()
         theirs = ours + self._skew()
@@ -184,7 +184,7 @@ class Callbacks(PushedSource):
             status=200,
             encoding="",
             whole=True,
-            body=masked(fields, self._secrets),
+            body=mask(fields, self._secrets),
         )
 
     @contextmanager
@@ -193,7 +193,7 @@ class Callbacks(PushedSource):
         if who is None:
             yield
             return
-        home = household(who)
+        home = caller_key(who)
         if self._present[home] >= MOST_OF_ONE:
             raise TurnedAway(503, "too many requests at once")
         self._present[home] += 1
@@ -208,7 +208,7 @@ class Callbacks(PushedSource):
         found = address(peer)
         return found is not None and holds(self._settings.trusted_proxies, found)
 
-    def _refused(self, refusal: Refusal) -> None:
+    def _count_refusal(self, refusal: Refusal) -> None:
         """Count a connection that was refused before a request. The listener itself reports too many connections."""
         who = address(refusal.peer)
         reported = not refusal.crowded and self._refusals.count(who, self._clock.monotonic())
@@ -249,7 +249,7 @@ class Callbacks(PushedSource):
         skew = self._account.skew
         return skew if abs(skew) <= CORRECTABLE else 0.0
 
-    def _turned_away(self, error: TurnedAway, who: Address | None) -> web.Response:
+    def _refusal_answer(self, error: TurnedAway, who: Address | None) -> web.Response:
         # Only the reports are limited, not the callers: the platform and others may share the address of
         # a proxy. A good signature is accepted, however many bad ones came before it.
         reported = self._refusals.count(who, self._clock.monotonic())
@@ -276,10 +276,10 @@ async def _body(request: web.BaseRequest) -> bytes:
     return bytes(body)
 
 
-def _opened(body: bytes) -> Fields:
+def _open_body(body: bytes) -> Fields:
     try:
         return open_body(body)
-    except Unreadable as error:
+    except UnreadableMessage as error:
         raise TurnedAway(400, str(error)) from None
 
 

@@ -15,16 +15,18 @@ import os
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import Field
 
 from poller.core.catalogue import Stream
 from poller.core.errors import StorageCorrupt, StorageError
+from poller.core.history import Delivery, Gap, LatePicture, Origin, SinkProgress, Tally
 from poller.core.model import (
     EVERYTHING,
     Backlog,
@@ -37,6 +39,7 @@ from poller.core.model import (
     Quarantined,
     unchanged,
 )
+from poller.core.replays import Replays
 from poller.core.selection import Scan, Selection
 from poller.core.spool import (
     BeginsAnew,
@@ -57,19 +60,25 @@ from poller.runtime.durable_files import (
     identity_at,
     is_still_at,
     make_folder,
-    own,
+    open_locked,
     sync_folder,
 )
 from poller.runtime.failpoints import reached
 from poller.runtime.group_thread import GroupThread
 from poller.settings import ResolvedPath, Size, SpoolSettings, size_between
 from poller.spools.dispatcher import Dispatcher
+from poller.spools.log_scan import scan_tail
 from poller.spools.ordered_sink_queue import OrderedSinkQueue
-from poller.spools.sink_queue import Changes, Member, SinkQueue
-from poller.spools.sqlite import queries
+from poller.spools.replays import ReplayChange, ReplayDesk
+from poller.spools.sink_queue import Changes, Member, SinkQueue, settled
+from poller.spools.sqlite import books, delivered, progress, queries, replays
+from poller.spools.sqlite import gaps as gap_rows
+from poller.spools.sqlite.backup import back_up
 from poller.spools.sqlite.clock_file import read_known, write_known
 from poller.spools.sqlite.corrupt_file import files_aside, is_condemned, move_aside
 from poller.spools.sqlite.examine import examine, export
+from poller.spools.sqlite.page_scan import scan
+from poller.spools.sqlite.page_times import number_at
 from poller.spools.sqlite.salvage import salvage
 from poller.spools.sqlite.schema import lossy
 from poller.spools.sqlite.watermarks import Marks
@@ -77,6 +86,7 @@ from poller.spools.sqlite.writer import Writer, Written, flush, ordered_since, s
 from poller.spools.tail import Tail
 
 TAIL_BYTES = 8 * 1024 * 1024
+SCAN_HELD = 1_000
 FLUSH_DELAY = 0.1
 FLUSH_AGAIN = 1.0
 CLOCK_EVERY = 60.0
@@ -135,6 +145,15 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
         self._dispatcher = Dispatcher(self._load, Tail(TAIL_BYTES))
         self._flush: asyncio.TimerHandle | None = None
         self._dead: dict[str, int] = {}
+        self._replays = ReplayDesk(
+            self._dispatcher,
+            self._clock,
+            scan=self.scan,
+            number_at=self.number_at,
+            dead_ids=self._dead_ids,
+            write=self._write_replay,
+            keep=self._keep,
+        )
 
     # ------------------------------------------------------------ opening and closing
 
@@ -144,12 +163,13 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
         self._writes.start()
         self._reads.start()
         self._dead = dict(await self._read(queries.count_dead))
+        self._replays.load(await self._read(replays.stored))
         return self
 
     def _open(self) -> None:
         try:
             make_folder(self._path.parent)
-            self._lock = own(self._path.with_name(self._path.name + ".lock"), self._what)
+            self._lock = open_locked(self._path.with_name(self._path.name + ".lock"), self._what)
             if self._path.exists():
                 check_one_name(self._path, self._what)
             if is_condemned(self._path):
@@ -176,7 +196,7 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
         self._tell_loss()
 
     def _save_clock(self, *, stopped: bool = False) -> None:
-        write_known(self._path, self._clock.known(stopped=stopped))
+        write_known(self._path, self._clock.history(stopped=stopped))
         self._save_clock_at = self._clock.monotonic() + CLOCK_EVERY
 
     def _tell_loss(self) -> None:
@@ -191,7 +211,7 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
         )
 
     def _open_file(self) -> None:
-        self._file = own(self._path, self._what)
+        self._file = open_locked(self._path, self._what)
         self._writer.open()
         self._beside = {path: found for path in self._beside_the_file() if (found := identity_at(path))}
 
@@ -200,8 +220,8 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
 
     # ------------------------------------------------------------ files that were moved or deleted
 
-    def displaced(self) -> str | None:
-        """See `Placed.displaced`."""
+    def why_displaced(self) -> str | None:
+        """See `Placed.why_displaced`."""
         if self._file < 0:
             return None
         gone = [path for path, found in self._beside.items() if identity_at(path) != found]
@@ -209,8 +229,8 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
             gone = [self._path]
         return f"spool {gone[0]}: the file was moved or deleted" if gone else None
 
-    def deleted(self) -> bool:
-        """See `Placed.deleted`."""
+    def is_deleted(self) -> bool:
+        """See `Placed.is_deleted`."""
         return self._file >= 0 and has_no_name(self._file)
 
     @property
@@ -250,15 +270,31 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
         """See `Spool.check_writable`."""
         await self._write(Writer.check_writable)
 
-    async def attach(self, sink: str, wants: Wants, ordered: bool = False) -> None:
+    async def attach(
+        self,
+        sink: str,
+        wants: Wants,
+        ordered: bool = False,
+        *,
+        start: datetime | None = None,
+        replays: int = 1,
+    ) -> None:
         """See `Spool.attach`."""
+        async with self._replays.attaching(sink):
+            await self._attach(sink, wants, ordered, start, replays)
+
+    async def _attach(
+        self, sink: str, wants: Wants, ordered: bool, start: datetime | None, replays: int
+    ) -> None:
         self._keep(*self._dispatcher.release(sink))
-        position, waiting, ahead = await self._write(partial(Writer.attach, sink=sink))
-        since = await self._write(partial(ordered_since, sink=sink, ordered=ordered))
+        position, waiting, ahead, new = await self._write(partial(Writer.attach, sink=sink, start=start))
+        begin = position if new else self._dispatcher.head
+        since = await self._write(partial(ordered_since, sink=sink, ordered=ordered, begin=begin))
+        more: Any = {"dead_ahead": ahead, "replays": replays}
         self._dispatcher.queues[sink] = (
-            SinkQueue(sink, wants, position, waiting, self._clock, dead_ahead=ahead)
+            SinkQueue(sink, wants, position, waiting, self._clock, **more)
             if since is None
-            else OrderedSinkQueue(sink, wants, position, waiting, self._clock, since=since, dead_ahead=ahead)
+            else OrderedSinkQueue(sink, wants, position, waiting, self._clock, since=since, **more)
         )
 
     async def detach(self, sink: str) -> None:
@@ -287,7 +323,7 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
             self._dispatcher.publish(chunk)
         if written.confirmed:
             await self._correct(written.confirmed)
-        return Counter(event.kind for chunk in written.chunks for event in chunk.events)
+        return Counter([event.kind for chunk in written.chunks for event in chunk.events])
 
     async def _correct(self, known: list[Member]) -> None:
         """Correct provisional events in the queues and in the file.
@@ -359,6 +395,18 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
         self._not_dead(Counter({sink: count}))
         return count
 
+    @property
+    def replays(self) -> Replays:
+        """See `SpoolAdmin.replays`."""
+        return self._replays
+
+    async def _write_replay(self, change: ReplayChange) -> None:
+        await self._write(partial(replays.write, change))
+
+    async def _dead_ids(self, sink: str) -> frozenset[str]:
+        await self._write(flush)  # the newest dead letters may not be in the file yet
+        return await self._read(partial(replays.dead_ids, sink))
+
     async def purge_dead(self, numbers: Sequence[int]) -> int:
         """See `Spool.purge_dead`."""
         gone = await self._write(partial(Writer.purge_dead, numbers=list(numbers)))
@@ -383,7 +431,7 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
 
     def _flush_now(self) -> None:
         self._flush = None
-        if self._writer.dirty:
+        if self._writer.dirty or self._writer.losses:
             self._writes.submit(flush).add_done_callback(self._flushed)
 
     def _flushed(self, future: "asyncio.Future[object]") -> None:
@@ -411,6 +459,7 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
             retrying=queue.retrying,
             dead=self._dead.get(sink, 0),
             oldest=max((at for at in received if at is not None), key=self._clock.age, default=None),
+            replaying=queue.replayed.events,
         )
 
     @property
@@ -426,11 +475,65 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
         self, chosen: Selection, start: int | None, limit: int, *, newest_first: bool = False
     ) -> Scan:
         """See `SpoolHistory.scan`."""
-        return await self._read(partial(queries.scan, chosen, start, limit, newest_first))
+        if not newest_first and (step := scan_tail(self._dispatcher.tail, self.head, chosen, start, limit)):
+            return step
+        return await self._read(partial(scan, chosen, start, limit, newest_first))
+
+    async def origin(self, number: int) -> Origin | None:
+        """See `SpoolHistory.origin`."""
+        return await self._read(partial(queries.origin, number))
 
     async def number_at(self, moment: datetime) -> int:
         """See `SpoolHistory.number_at`."""
-        return await self._read(partial(queries.number_at, moment, self.head))
+        return await self._read(partial(number_at, moment, self.head))
+
+    async def deliveries(self, number: int, id: str) -> list[Delivery]:
+        """See `SpoolHistory.deliveries`."""
+        await self._write_pending()
+        return await self._read(partial(delivered.deliveries, number, id))
+
+    async def progress(self, number: int, id: str, event: Event | None) -> list[SinkProgress]:
+        """See `SpoolHistory.progress`."""
+        queues = self._dispatcher.queues
+        held = {sink: queue.progress(number, id, event) for sink, queue in queues.items()}
+        await self._write_pending()
+        stored = await self._read(partial(progress.stored, number, id, frozenset(held)))
+        found = {sink: one or stored.get(sink) or settled(sink) for sink, one in held.items()}
+        return [one for _, one in sorted((stored | found).items())]
+
+    async def remembers(self, id: str) -> bool:
+        """See `SpoolHistory.remembers`."""
+        return await self._write(partial(Writer.remembers, id=id))
+
+    async def tallies(self) -> list[Tally]:
+        """See `SpoolHistory.tallies`."""
+        await self._write_pending()
+        return await self._read(books.tallies)
+
+    def count_loss(self, where: str, count: int) -> None:
+        """See `SpoolHistory.count_loss`."""
+        self._writer.losses.append(books.PossibleLoss(where=where, count=count, at=self._clock.now()))
+        self._flush_in(FLUSH_DELAY)
+
+    async def _write_pending(self) -> None:
+        """Write the newest settlements, if the disk takes them: a question is answered also while it is full."""
+        with suppress(StorageError):
+            await self._write(flush)
+
+    async def gaps(self, chosen: Selection, limit: int) -> list[Gap]:
+        """See `SpoolHistory.gaps`."""
+        return await self._read(partial(gap_rows.gaps, chosen, limit))
+
+    async def note_gaps(
+        self,
+        source: str,
+        readings: Sequence[ParsedPage],
+        gaps: Sequence[Gap],
+        late: Sequence[LatePicture] = (),
+    ) -> Counter[str]:
+        """See `SpoolHistory.note_gaps`."""
+        note = partial(Writer.note_gaps, source=source, readings=list(readings), gaps=gaps, late=late)
+        return await self._publish(await self._write(note))
 
     async def recent(self, limit: int) -> list[Event]:
         """See `Spool.recent`."""
@@ -457,7 +560,7 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
         """See `Spool.prune`."""
         step = partial(
             Writer.prune,
-            floor=self._dispatcher.floor(),
+            floor=min(self._dispatcher.floor(), self._replays.floor()),
             retain=self._settings.retain,
             dead=self._settings.retain_dead,
             quarantine=self._settings.retain_quarantine,
@@ -482,6 +585,10 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
         """See `KeptInFile.examine`."""
         return examine(self._path)
 
+    def back_up(self, to: Path, progress: Callable[[int, int], None]) -> Examined:
+        """See `KeptInFile.back_up`."""
+        return back_up(self._path, to, progress)
+
     def export(self, kinds: frozenset[str], since: datetime | None) -> Iterator[bytes]:
         """See `KeptInFile.export`."""
         return export(self._path, kinds, since)
@@ -492,11 +599,10 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
 
     async def restore(self, salvaged: Sequence[Salvaged]) -> int:
         """See `KeptInFile.restore`."""
-        chunk = await self._write(partial(Writer.restore, salvaged=salvaged))
-        if chunk is None:
-            return 0
-        self._dispatcher.publish(chunk)
-        return len(chunk.events)
+        chunks = await self._write(partial(Writer.restore, salvaged=salvaged))
+        for chunk in chunks:
+            self._dispatcher.publish(chunk)
+        return sum(len(chunk.events) for chunk in chunks)
 
     # ------------------------------------------------------------ threads
 

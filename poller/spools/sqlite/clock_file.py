@@ -6,17 +6,17 @@ from pathlib import Path
 
 import msgspec
 
-from poller.runtime.ages import Known
+from poller.runtime.ages import ClockHistory
 from poller.runtime.durable_files import give_to_owner, sync_folder
 
-_decode = msgspec.json.Decoder(Known).decode
+_decode = msgspec.json.Decoder(ClockHistory).decode
 
 
 def _beside(spool: Path) -> Path:
     return spool.with_name(spool.name + ".clock")
 
 
-def read_known(spool: Path) -> Known | None:
+def read_known(spool: Path) -> ClockHistory | None:
     """The record of the process before; None when there is no file, or when the file cannot be read."""
     try:
         return _decode(_beside(spool).read_bytes())
@@ -24,7 +24,7 @@ def read_known(spool: Path) -> Known | None:
         return None
 
 
-def write_known(spool: Path, known: Known) -> None:
+def write_known(spool: Path, known: ClockHistory) -> None:
     """Replace the file durably. Errors of the disk are ignored: without the file, ages follow the wall clock."""
     file = _beside(spool)
     new = file.with_name(file.name + ".new")

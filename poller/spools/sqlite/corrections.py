@@ -4,6 +4,7 @@ import sqlite3
 
 from poller.core.model import Event, corrected
 from poller.spools.sink_queue import Corrections
+from poller.spools.sqlite.page_index import CRC, checksum, page_events
 from poller.spools.sqlite.schema import events_of, lines
 
 
@@ -13,19 +14,21 @@ def correct_page(connection: sqlite3.Connection, number: int, by: Event) -> bool
     True for an event that was pruned: it may still wait for a retry, or be a dead letter.
     """
     row = connection.execute(
-        "SELECT first, events FROM page WHERE first <= ? AND last >= ? ORDER BY first DESC LIMIT 1",
+        f"SELECT first, events, {CRC} FROM page WHERE first <= ? AND last >= ? ORDER BY first DESC LIMIT 1",  # noqa: S608
         (number, number),
     ).fetchone()
     if row is None:
         return True
-    first, events = row[0], events_of(row[1])
+    first, events = row[0], page_events(*row)
     event = events[number - first]
     if event.id != by.id:
         return True
     if event.url == by.url:
         return False
     events[number - first] = corrected(event, by)
-    connection.execute("UPDATE page SET events = ? WHERE first = ?", (lines(events), first))
+    blob = lines(events)
+    connection.execute("UPDATE page SET events = ? WHERE first = ?", (blob, first))
+    connection.execute("UPDATE page_index SET crc = ? WHERE first = ?", (checksum(blob), first))
     return True
 
 

@@ -5,18 +5,24 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from poller.core.errors import StorageError, Unreadable
+from poller.core.model import LARGEST_NUMBER, Event
 from poller.core.spool import Examined
 from poller.runtime.durable_files import check_one_name
+from poller.spools.sqlite.delivered import misshapen
+from poller.spools.sqlite.page_index import CRC, arrays, check_page, is_indexed, unindexed
 from poller.spools.sqlite.schema import (
     DEAD_COLUMNS,
-    blob_of,
     dead_of,
     epoch,
     event_of,
     events_of,
     lossy,
+    reads_back,
     recognised,
     waiting_of,
 )
@@ -31,7 +37,7 @@ def opened(path: Path) -> sqlite3.Connection:
     if not path.exists():
         raise StorageError(f"spool {path}: there is no such file")
     check_one_name(path, f"spool {path}")
-    connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None)
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
     connection.text_factory = lossy
     try:
         if recognised(connection) == 0:
@@ -74,13 +80,13 @@ def _summary(db: sqlite3.Connection) -> str:
 
 def _invariants(db: sqlite3.Connection) -> Iterator[str]:
     positions = dict(db.execute("SELECT name, position FROM sink ORDER BY name"))
-    head = 0
-    for first, last, blob in db.execute("SELECT first, last, events FROM page ORDER BY first"):
+    head, bound = 0, unindexed(db) if is_indexed(db) else LARGEST_NUMBER
+    for first, last, blob, *index in _with_index(db):
         if head and first < head:
             yield f"page {first}: its numbers overlap those before"
         if head and first > head and any(position < first for position in positions.values()):
             yield f"page {first}: numbers {head} to {first - 1}, which a sink has yet to get, are missing"
-        yield from _page(first, last, blob)
+        yield from _page(first, last, blob, *index, indexed=first >= bound)
         head = last + 1
     for sink, position in positions.items():
         if head and not 1 <= position <= head:
@@ -88,14 +94,40 @@ def _invariants(db: sqlite3.Connection) -> Iterator[str]:
     yield from _rows(db)
 
 
-def _page(first: int, last: int, blob: bytes) -> Iterator[str]:
+def _with_index(db: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
+    """Every page, with what the index says of it."""
+    index, joined = ("NULL", "page")
+    if is_indexed(db):
+        index, joined = (
+            "crc, kinds, oldest, newest, streams, taken, ids",
+            "page LEFT JOIN page_index USING (first)",
+        )
+    return db.execute(f"SELECT page.first, last, events, {index} FROM {joined} ORDER BY page.first")  # noqa: S608
+
+
+def _page(first: int, last: int, blob: object, crc: object, *said: object, indexed: bool) -> Iterator[str]:
     try:
-        count = len(events_of(blob))
+        content = check_page(first, blob, crc)
+    except Unreadable as error:
+        yield str(error)
+        return
+    try:
+        events = events_of(content)
+        found = _expected(events)
     except Unreadable as error:
         yield f"page {first}: an event does not read back: {error}"
         return
-    if count != last - first + 1:
-        yield f"page {first}: {count} events under the numbers {first} to {last}"
+    if len(events) != last - first + 1:
+        yield f"page {first}: {len(events)} events under the numbers {first} to {last}"
+    if crc is None and indexed:
+        yield f"page {first}: it has no index row"
+    if crc is not None and found != list(said):
+        yield f"page {first}: its index row does not fit its events"
+
+
+@reads_back
+def _expected(events: list[Event]) -> list[object]:
+    return list(msgspec.structs.astuple(arrays(events)))
 
 
 def _rows(db: sqlite3.Connection) -> Iterator[str]:
@@ -113,29 +145,41 @@ def _rows(db: sqlite3.Connection) -> Iterator[str]:
             dead_of(tuple(letter))
         except Unreadable as error:
             yield f"dead letter {n}: does not read back: {error}"
+    yield from misshapen(db)
 
 
 def export(path: Path, kinds: frozenset[str], since: datetime | None) -> Iterator[bytes]:
     """The public JSON of events in a file, oldest first: of `kinds` (empty: of all), received at `since` or later.
 
-    Each read transaction covers a few pages: a long one would keep the daemon from emptying the WAL.
+    Each read transaction covers a few pages: a long one would keep the daemon from emptying the WAL. Pages whose
+    checksum is wrong are left out, and the end raises `Unreadable` for them.
     """
-    after, least = -1, 0.0 if since is None else epoch(since)
+    least, wrong = 0.0 if since is None else epoch(since), 0
     with closing(opened(path)) as db:
-        while True:
-            rows = db.execute(
-                "SELECT first, received_at, events FROM page WHERE first > ? ORDER BY first LIMIT ?",
-                (after, EXPORT_PAGES),
-            ).fetchall()
-            if not rows:
-                return
-            after = rows[-1][0]
-            for _, received_at, blob in rows:
-                if received_at >= least:
-                    yield from _lines(blob, kinds)
+        for first, received_at, blob, crc in _pages(db):
+            if received_at < least:
+                continue
+            try:
+                content = check_page(first, blob, crc)
+            except Unreadable:
+                wrong += 1
+                continue
+            yield from _lines(content, kinds)
+    if wrong:
+        raise Unreadable(
+            f"spool {path}: the checksums of {wrong} pages are wrong, and their events are left out"
+        )
 
 
-def _lines(blob: bytes, kinds: frozenset[str]) -> Iterator[bytes]:
-    for line in blob_of(blob).split(b"\n"):
+def _pages(db: sqlite3.Connection) -> Iterator[tuple[int, float, object, object]]:
+    after, crc = -1, CRC if is_indexed(db) else "NULL"
+    query = f"SELECT first, received_at, events, {crc} FROM page WHERE first > ? ORDER BY first LIMIT ?"  # noqa: S608
+    while rows := db.execute(query, (after, EXPORT_PAGES)).fetchall():
+        after = rows[-1][0]
+        yield from rows
+
+
+def _lines(content: bytes, kinds: frozenset[str]) -> Iterator[bytes]:
+    for line in content.split(b"\n"):
         if not kinds or event_of(line).kind in kinds:
             yield line

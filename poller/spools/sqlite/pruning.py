@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from poller.core.catalogue import Catalogue
 from poller.runtime.clock import Clock
 from poller.runtime.failpoints import reached
+from poller.spools.sqlite.page_times import forget_late
 
 PRUNE_STEP = 32
 STREAMS_KEPT = 30 * 86400.0
@@ -39,6 +40,9 @@ def prune_pages(connection: sqlite3.Connection, floor: int, young: Stretches, st
         if last < floor and not any(start <= at <= end for start, end in young)
     ]
     connection.executemany("DELETE FROM page WHERE first = ?", old)
+    connection.executemany("DELETE FROM page_index WHERE first = ?", old)
+    if old:
+        forget_late(connection, old[-1][0] + 1)
     reached("prune.written")
     return len(old) == step
 

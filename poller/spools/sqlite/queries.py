@@ -4,19 +4,19 @@ import sqlite3
 from datetime import datetime
 from pathlib import Path
 
-from poller.core.model import LARGEST_NUMBER, DeadLetter, Event, Filter, Quarantined
-from poller.core.selection import Scan, Selection
-from poller.spools.log_scan import selected
+from poller.core.history import Origin
+from poller.core.model import DeadLetter, Event, Filter, Quarantined
 from poller.spools.sink_queue import Member
+from poller.spools.sqlite.page_index import CRC, page_events
 from poller.spools.sqlite.schema import (
     DEAD_COLUMNS,
     QUARANTINE_COLUMNS,
+    Row,
     dead_of,
-    epoch,
-    events_of,
     moment,
     quarantined_of,
     readable_rows,
+    reads_back,
     where,
 )
 
@@ -26,11 +26,11 @@ LOAD_PAGES = 8
 def load_events(start: int, reader: sqlite3.Connection) -> list[Member]:
     """Some events of the log from number `start` on, in order."""
     rows = reader.execute(
-        "SELECT first, events FROM page WHERE first >= coalesce("
+        f"SELECT first, events, {CRC} FROM page WHERE first >= coalesce("  # noqa: S608 - our own words
         "(SELECT max(first) FROM page WHERE first <= ?), 0) ORDER BY first LIMIT ?",
         (start, LOAD_PAGES),
     )
-    members = [member for first, blob in rows for member in enumerate(events_of(blob), first)]
+    members = [member for row in rows for member in enumerate(page_events(*row), row[0])]
     return [member for member in members if member[0] >= start]
 
 
@@ -44,56 +44,41 @@ def received_at(number: int, reader: sqlite3.Connection) -> datetime | None:
     return moment(row[0]) if row else None
 
 
-def scan(
-    chosen: Selection, start: int | None, limit: int, newest_first: bool, reader: sqlite3.Connection
-) -> Scan:
-    """One step through the log; see `SpoolHistory.scan`."""
-    order, bound = ("DESC", "first <= ?") if newest_first else ("ASC", "last >= ?")
-    reach = (LARGEST_NUMBER if newest_first else 0) if start is None else start
-    rows = reader.execute(
-        f"SELECT first, last, events FROM page WHERE {bound} ORDER BY first {order} LIMIT ?",  # noqa: S608 - our own words
-        (reach, LOAD_PAGES + 1),
-    ).fetchall()
-    members = [
-        member
-        for first, _, blob in rows[:LOAD_PAGES]
-        for events in readable_rows("page", lambda stored: events_of(stored[0]), [(blob,)])
-        for member in enumerate(events, first)
-    ]
-    if newest_first:
-        members = [member for member in reversed(members_in_order(members)) if member[0] <= reach]
-    else:
-        members = [member for member in members if member[0] >= reach]
-    more = rows[LOAD_PAGES:]
-    following = None if not more else more[0][1] if newest_first else more[0][0]
-    return selected(chosen, members, limit, following)
-
-
-def members_in_order(members: list[Member]) -> list[Member]:
-    """Members by number."""
-    return sorted(members, key=lambda member: member[0])
-
-
-def number_at(moment: datetime, head: int, reader: sqlite3.Connection) -> int:
-    """The number behind the last page that was received before a moment, or the first number."""
+@reads_back
+def origin(number: int, reader: sqlite3.Connection) -> Origin | None:
+    """Where the event of this number came from; None if it is not in the log."""
     row = reader.execute(
-        "SELECT last FROM page WHERE received_at < ? ORDER BY first DESC LIMIT 1", (epoch(moment),)
+        "SELECT source, about, asked_at, page.received_at, outcome, last - page.first + 1"
+        " FROM page LEFT JOIN page_index USING (first) WHERE first <= ? AND last >= ? ORDER BY first DESC LIMIT 1",
+        (number, number),
     ).fetchone()
-    if row is not None:
-        return int(row[0]) + 1
-    first = reader.execute("SELECT min(first) FROM page").fetchone()[0]
-    return head if first is None else int(first)
+    if row is None:
+        return None
+    source, about, asked_at, received, outcome, events = row
+    return Origin(
+        source=source or "",
+        about=about or "",
+        asked_at=None if asked_at is None else moment(asked_at),
+        received_at=moment(received),
+        outcome=outcome or "",
+        events=events,
+    )
 
 
 def recent(limit: int, reader: sqlite3.Connection) -> list[Event]:
     """The newest events, newest first."""
     found: list[Event] = []
-    for row in reader.execute("SELECT events FROM page ORDER BY first DESC"):
-        for events in readable_rows("page", lambda stored: events_of(stored[0]), [row]):
+    for row in reader.execute(f"SELECT first, events, {CRC} FROM page ORDER BY first DESC"):  # noqa: S608
+        for events in readable_rows("page", _events, [row]):
             found.extend(reversed(events))
         if len(found) >= limit:
             break
     return found[:limit]
+
+
+def _events(row: Row) -> list[Event]:
+    first, blob, crc = row
+    return page_events(int(str(first)), blob, crc)
 
 
 def dead_letters(limit: int, chosen: Filter, reader: sqlite3.Connection) -> list[DeadLetter]:

@@ -23,6 +23,7 @@ import msgspec
 from poller.core.errors import StorageError, Unreadable
 from poller.core.model import DeadLetter, Event
 from poller.core.spool import Salvaged
+from poller.spools.sqlite.page_index import ENTRY, check_page
 from poller.spools.sqlite.schema import (
     DEAD_COLUMNS,
     QUARANTINE_COLUMNS,
@@ -138,11 +139,34 @@ def _events(db: sqlite3.Connection, floor: int) -> Iterator[Salvaged]:
     for first, last, _, blob in readable(db, PAGES, lost):
         if isinstance(last, int) and last < floor:
             continue
+        number = int(str(first))
+        try:
+            check_page(number, blob, _checksum(db, number, last))
+        except Unreadable as error:
+            yield Salvaged(damage=(f"{error}: its events are left out",))
+            continue
         events, bad = _parsed(blob)
-        skip = max(0, floor - int(str(first))) if not bad else 0
+        skip = max(0, floor - number) if not bad else 0
         damage = (f"page {first}: {bad} events do not read back",) if bad else ()
         yield Salvaged(events=tuple(events[skip:]), damage=damage)
     yield Salvaged(damage=tuple(lost))
+
+
+def _checksum(db: sqlite3.Connection, first: int, last: object) -> object:
+    """The checksum of a page; None where it cannot be read.
+
+    With the first page of a new file, a table of a later schema may begin at a page that belongs to another table. So
+    the row has to look like an index row.
+    """
+    try:
+        row = db.execute(
+            "SELECT crc FROM page_index WHERE first = ?1 AND typeof(source) = 'text' AND typeof(crc) = 'integer'"
+            " AND length(taken) = (?2 - ?1 + 1) * ?3",
+            (first, last, ENTRY),
+        ).fetchone()
+    except sqlite3.DatabaseError:  # no such table, or a damaged one
+        return None
+    return None if row is None else row[0]
 
 
 def _parsed(blob: object) -> tuple[list[Event], int]:

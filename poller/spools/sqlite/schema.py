@@ -25,15 +25,21 @@ meta
 Schema 2 adds what is needed to look back. Rows may be missing for events of schema 1.
 
 page_index
-    One row for each row of `page`: where the page came from, a checksum of its blob `events` (CRC-32C), and three
-    arrays of unsigned 32-bit numbers, little-endian, one entry for each event in order: a hash of account and stream
-    id, the second at which it happened, and the first four bytes of its id. `oldest` and `newest` bound these seconds.
+    One row for each row of `page`: where the page came from, its bounds, a checksum of its blob `events`, and arrays
+    with one entry for each event (`poller.spools.sqlite.page_index`). `received_at` and `received_to` bound the times
+    of receipt, `oldest` and `newest` the seconds at which the events happened; `kinds` is a list, separated by blanks.
 delivered
-    Events `first` to `last` without `holes`, which one commit recorded as delivered to a sink.
+    Events that one commit recorded as delivered to a sink: those numbered `first` to `last` without `holes`, which
+    `spools.delivered` describes. `history` is empty if no attempt failed before.
+redelivered
+    Retried dead letters that were delivered, one row for each. They have no number any more.
 gap
-    Pictures that are missing between two pictures of the same task.
+    Pictures that are missing between two pictures of the same task (`history.Gap`). What the audit knows of each stream
+    is the memory of the source `(audit)`, with its position in the log under the empty subject.
 replay
     Events that a sink gets again (`history.Replay`).
+replay_without
+    The ids of events that a replay leaves out, because they waited for the sink or were dead letters.
 tally
     The durable counts of each source and sink.
 """
@@ -67,24 +73,34 @@ VERSION = 2
 SCHEMA_2 = """
 CREATE TABLE page_index (
     first INTEGER PRIMARY KEY, source TEXT NOT NULL, about TEXT NOT NULL, asked_at REAL, received_at REAL NOT NULL,
-    outcome TEXT NOT NULL, oldest REAL NOT NULL, newest REAL NOT NULL, crc INTEGER NOT NULL,
+    received_to REAL NOT NULL, outcome TEXT NOT NULL, kinds TEXT NOT NULL, oldest INTEGER NOT NULL,
+    newest INTEGER NOT NULL, crc INTEGER NOT NULL,
     streams BLOB NOT NULL, taken BLOB NOT NULL, ids BLOB NOT NULL
 );
 CREATE TABLE delivered (
     n INTEGER PRIMARY KEY, sink TEXT NOT NULL, at REAL NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
-    holes BLOB NOT NULL, attempt INTEGER NOT NULL, took REAL, history BLOB NOT NULL
+    holes BLOB NOT NULL, attempt INTEGER NOT NULL, took_ms INTEGER NOT NULL, history BLOB NOT NULL
 );
 CREATE INDEX delivered_last ON delivered (last);
+CREATE TABLE redelivered (
+    n INTEGER PRIMARY KEY, event_id TEXT NOT NULL, sink TEXT NOT NULL, at REAL NOT NULL, attempt INTEGER NOT NULL,
+    took_ms INTEGER NOT NULL, history BLOB NOT NULL
+);
+CREATE INDEX redelivered_id ON redelivered (event_id);
+CREATE INDEX redelivered_age ON redelivered (at);
 CREATE TABLE gap (
     id TEXT PRIMARY KEY, account TEXT NOT NULL, stream_id TEXT NOT NULL, from_at REAL NOT NULL, to_at REAL NOT NULL,
-    missing INTEGER NOT NULL, why TEXT NOT NULL, filled INTEGER NOT NULL DEFAULT 0
+    missing INTEGER NOT NULL, why TEXT NOT NULL, filled INTEGER NOT NULL, cadence REAL NOT NULL,
+    push_started_at REAL, task_started_at REAL, first_missing_offset INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX gap_age ON gap (to_at);
+CREATE INDEX gap_stream ON gap (account, stream_id);
 CREATE TABLE replay (
-    n INTEGER PRIMARY KEY AUTOINCREMENT, sink TEXT NOT NULL, chosen BLOB NOT NULL, at INTEGER NOT NULL,
+    n INTEGER PRIMARY KEY, sink TEXT NOT NULL, chosen BLOB NOT NULL, at INTEGER NOT NULL,
     until INTEGER NOT NULL, asked_at REAL NOT NULL, total INTEGER NOT NULL, queued INTEGER NOT NULL,
     state TEXT NOT NULL
 );
+CREATE TABLE replay_without (n INTEGER PRIMARY KEY, ids BLOB NOT NULL);
 CREATE TABLE tally (
     owner TEXT NOT NULL, book TEXT NOT NULL, count INTEGER NOT NULL, at REAL NOT NULL, PRIMARY KEY (owner, book)
 ) WITHOUT ROWID;
@@ -226,7 +242,7 @@ STEPS: Mapping[int, Step] = {1: _create_history}
 def prepare(connection: sqlite3.Connection, version: int, secret: bytes) -> None:
     """Create the tables in an empty file, or bring those of an earlier schema up to date."""
     if version == 0:
-        factor = f"INSERT INTO meta VALUES ('factor', x'{secret.hex()}');"  # noqa: S608 - hex of our own
+        factor = f"INSERT INTO meta VALUES ('factor', x'{secret.hex()}'), ('unindexed', '0');"  # noqa: S608 - hex of our own
         pragmas = f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION};"
         connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} {pragmas} {factor} COMMIT;")
     else:
@@ -264,6 +280,17 @@ def events_of(blob: object) -> list[Event]:
 def event_of(line: bytes) -> Event:
     """One event of `lines`."""
     return parse_event(line)
+
+
+def history_blob(history: tuple[Attempt, ...]) -> bytes:
+    """Failed attempts; nothing where there were none."""
+    return msgspec.json.encode(history) if history else b""
+
+
+@reads_back
+def history_of(blob: object) -> tuple[Attempt, ...]:
+    """The attempts of `history_blob`."""
+    return _history.decode(stored) if (stored := blob_of(blob)) else ()
 
 
 def waiting_row(sink: str, waiting: Waiting) -> Row:
@@ -330,6 +357,11 @@ def dead_of(row: Row) -> DeadLetter:
         history=_history.decode(history),
         number=number,
     )
+
+
+def ahead(sink: str, number: int) -> str:
+    """The name of a row in `meta`: the event is a dead letter of the sink, and the position has not passed it."""
+    return f"dead {sink} {number:020}"
 
 
 QUARANTINE_COLUMNS = "n, source, received_at, reason, encoding, body"

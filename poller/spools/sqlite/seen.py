@@ -76,23 +76,27 @@ class DedupIndex:
 
     def fresh(self, events: tuple[Event, ...], now: datetime) -> tuple[Event, ...]:
         """The events whose ids were not seen before. The ids are remembered; of equal events the first is returned."""
-        if any(event.kind == "recording" for event in events):
+        if "recording" in {event.kind for event in events}:
             return tuple([event for event in events if self._is_fresh(event.ids, now)])
         factor = self._factor
-        by_key: dict[int, Event] = {}
-        for event in events:
-            # multiply-shift hashing (Dietzfelbinger et al., 1997): two ids collide with odds of 2**-63
-            by_key.setdefault((int(event.id, 16) * factor >> 64 & _MASK) - _SIGN, event)
-        new = self._remember(list(by_key), now)
+        # multiply-shift hashing (Dietzfelbinger et al., 1997): two ids collide with odds of 2**-63
+        keys = [(int(event.id, 16) * factor >> 64 & _MASK) - _SIGN for event in events]
+        by_key = dict(zip(reversed(keys), reversed(events), strict=True))
+        new = self._remember(keys if len(by_key) == len(keys) else list(dict.fromkeys(keys)), now)
         if len(new) == len(events):
             return events
         unseen = set(new)
-        return tuple([event for key, event in by_key.items() if key in unseen])
+        return tuple([by_key[key] for key in dict.fromkeys(keys) if key in unseen])
 
     def _is_fresh(self, ids: tuple[str, ...], now: datetime) -> bool:
         """Whether none of an event's ids was seen before. All of them are remembered."""
         keys = [self._key(id) for id in ids]
         return len(self._remember(keys, now)) == len(ids)
+
+    def knows(self, id: str) -> bool:
+        """Whether this id is remembered."""
+        key = self._key(id)
+        return key in self._young or bool(self._in_table([key]))
 
     def _remember(self, keys: list[int], now: datetime) -> list[int]:
         young = self._young

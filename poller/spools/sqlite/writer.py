@@ -16,6 +16,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,23 +25,31 @@ import msgspec
 
 from poller.core.catalogue import Catalogue, Stream
 from poller.core.errors import StorageCorrupt, StorageError, StorageFull, Unreadable
+from poller.core.history import RESTORED, Book, Gap, LatePicture
 from poller.core.model import LARGEST_NUMBER, Event, ParsedPage, Reject, corrected
 from poller.core.spool import Pruned, Salvaged
-from poller.runtime.ages import Known, Setting
+from poller.runtime.ages import ClockHistory, Setting
 from poller.runtime.clock import Clock
 from poller.runtime.failpoints import reached
 from poller.spools.sink_queue import Changes, Corrections, Member, Waiting
+from poller.spools.sqlite.backup import keep_before_migration
+from poller.spools.sqlite.books import PossibleLoss, count, count_losses, count_settled
 from poller.spools.sqlite.corrections import correct_page, correct_waiting
 from poller.spools.sqlite.corrupt_file import CORRUPT, condemn
 from poller.spools.sqlite.dead_letters import dead_letters, purge_dead, requeue_dead
+from poller.spools.sqlite.delivered import prune_delivered, record
+from poller.spools.sqlite.gaps import prune_gaps, put_gaps
 from poller.spools.sqlite.head import HeadFile, Mark, copied_wal, identity
+from poller.spools.sqlite.page_index import CRC, UNKNOWN, Came, came, fill, page_events, put_index
+from poller.spools.sqlite.page_times import PageTimes, number_at
 from poller.spools.sqlite.pruning import PRUNE_STEP, Stretches, older, prune_pages, prune_streams
 from poller.spools.sqlite.schema import (
     PUT_WAITING,
+    VERSION,
+    ahead,
     blob_of,
     dead_row,
     epoch,
-    events_of,
     json_list,
     lines,
     number_of,
@@ -114,6 +124,8 @@ class Writer:
         self.broken: StorageError | None = None
         """The reason why nothing is written any more, until the file is opened again; None while all is well."""
         self.dirty: deque[Changes] = deque()
+        self.losses: deque[PossibleLoss] = deque()
+        """The possible losses that are not yet counted in the file."""
         self._save_at = 0.0
         self._head_file = HeadFile(path.with_name(path.name + ".head"))
         self._id = ""
@@ -125,12 +137,13 @@ class Writer:
         """The part of the file that is gone; None for a file that lost nothing."""
         self.kept_as = 0
         """The highest journal number among the pages that were committed before this start."""
-        self.newest: Known | None = None
+        self.newest: ClockHistory | None = None
         """The newest moment in the log, for a spool without a clock file; None for an empty log."""
         self.next: int
         self.catalogue: Catalogue
         self.connection: sqlite3.Connection
         self.seen: DedupIndex
+        self._times: PageTimes
 
     def open(self) -> None:
         """Open or create the file; raises `StorageError`."""
@@ -138,6 +151,8 @@ class Writer:
             self.connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
             version = recognised(self.connection)
             self.lost = self._missed(version)
+            if 0 < version < VERSION:
+                keep_before_migration(self.connection, self._path, version)
             self.connection.execute("PRAGMA page_size=8192")
             self.connection.execute("PRAGMA journal_mode=WAL")
             self.connection.execute(f"PRAGMA synchronous={SYNCHRONOUS}")
@@ -154,11 +169,13 @@ class Writer:
             raise storage_error(self._path, error, self._clock.now()) from error
 
     @reads_back
-    def _newest(self) -> Known | None:
+    def _newest(self) -> ClockHistory | None:
         row = self.connection.execute("SELECT received_at FROM page ORDER BY first DESC LIMIT 1").fetchone()
         if row is None:
             return None
-        return Known(settings=(Setting(0.0, min(row[0], epoch(self._clock.now())), 0.0),), stopped=False)
+        return ClockHistory(
+            settings=(Setting(0.0, min(row[0], epoch(self._clock.now())), 0.0),), stopped=False
+        )
 
     def _missed(self, version: int) -> Lost | None:
         """Compare the file with its head file, before anything is written to the file or its WAL."""
@@ -188,6 +205,7 @@ class Writer:
         factor = self._factor()
         self._id = identity(factor)
         self.seen = DedupIndex(self.connection, int.from_bytes(factor, "big") | 1)
+        self._times = PageTimes(self.connection)
         self.next = self._following()
         self._commits = self._meta_number("commits")
         rows = self.connection.execute(
@@ -220,11 +238,13 @@ class Writer:
         self.catalogue = Catalogue(_known.decode(known) for (known,) in rows)
         saved = self._catalogue_saved()
         pages = self.connection.execute(
-            "SELECT first, events FROM page WHERE last >= ? ORDER BY first", (saved,)
+            f"SELECT first, events, {CRC} FROM page WHERE last >= ? ORDER BY first",  # noqa: S608 - our own words
+            (saved,),
         )
-        for first, events in pages:
-            for event in events_of(events)[max(0, saved - first) :]:
-                self.catalogue.note(event)
+        for row in pages:
+            for number, event in enumerate(page_events(*row), row[0]):
+                if number >= saved:
+                    self.catalogue.note(event, number)
         self.catalogue.keep()
 
     def _catalogue_saved(self) -> int:
@@ -301,11 +321,12 @@ class Writer:
             raise StorageFull(f"spool {self._path}: {self._marks.full}")
 
     def _together(self, jobs: list[Job[object]]) -> list[object | Exception]:
-        start, flushed = self.next, list(self.dirty)
+        start, flushed, losses = self.next, list(self.dirty), list(self.losses)
         self._took_in, before = False, self.connection.total_changes
         try:
             self.connection.execute("BEGIN IMMEDIATE")
             self._apply(flushed)
+            count_losses(self.connection, losses)
             saved = self._save_catalogue()
             results: list[object | Exception] = [job(self) for job in jobs]
             if self._marks.full is None:
@@ -319,6 +340,7 @@ class Writer:
             self.next = start
             self.catalogue.discard()
             self.seen.discard()
+            self._times.discard()
             if self.connection.in_transaction:
                 self.connection.execute("ROLLBACK")
             raise
@@ -328,8 +350,11 @@ class Writer:
             self.catalogue.unsaved.clear()
         self.catalogue.keep()
         self.seen.keep()
+        self._times.keep()
         for _ in flushed:
             self.dirty.popleft()
+        for _ in losses:
+            self.losses.popleft()
         return results
 
     def _note_commit(self, changed: bool) -> None:
@@ -390,19 +415,21 @@ class Writer:
         written = Written()
         for reading in readings:
             if reading.events:
-                self._write_events(reading, written)
+                self._write_events(source, reading, written)
             for reject in reading.rejects:
                 self._write_reject(source, reject)
+        taken = sum(len(chunk.events) for chunk in written.chunks)
+        count(self.connection, source, Book.TAKEN, taken, self._clock.now())
         return written
 
-    def _write_events(self, reading: ParsedPage, written: Written) -> None:
+    def _write_events(self, source: str, reading: ParsedPage, written: Written) -> None:
         fresh = self._fresh(reading.events)
         if not reading.provisional and len(fresh) < len(reading.events):
             unseen = {event.id for event in fresh}
             known = [event for event in reading.events if event.id not in unseen]
             written.confirmed += self.seen.provisional(known)
         if news := self._news(fresh):
-            chunk = self._write_page(news)
+            chunk = self._write_page(news, came(source, reading))
             written.chunks.append(chunk)
             if reading.provisional:
                 self.seen.note_provisional(chunk.first, news)
@@ -431,8 +458,11 @@ class Writer:
         ]
         return requeue_dead(self.connection, sink, letters, self._clock.now())
 
-    def restore(self, salvaged: Sequence[Salvaged]) -> Chunk | None:
-        """Write the contents of another file. Unlike `append`, it keeps events that change no stream's state."""
+    def restore(self, salvaged: Sequence[Salvaged]) -> list[Chunk]:
+        """Write the contents of another file. Unlike `append`, it keeps events that change no stream's state.
+
+        Events that were received at the same time become one page.
+        """
         self._admit()
         self._took_in = True
         for part in salvaged:
@@ -441,9 +471,11 @@ class Writer:
             for source, reject in part.rejects:
                 self._write_reject(source, reject)
         fresh = self._fresh(tuple(event for part in salvaged for event in part.events))
-        for event in fresh:
-            self.catalogue.note(event)
-        return self._write_page(fresh) if fresh else None
+        for number, event in enumerate(fresh, self.next):
+            self.catalogue.note(event, number)
+        count(self.connection, RESTORED, Book.TAKEN, len(fresh), self._clock.now())
+        pages = [tuple(page) for _, page in groupby(fresh, attrgetter("received_at"))]
+        return [self._write_page(page, UNKNOWN) for page in pages]
 
     def _write_memories(self, source: str, memories: dict[str, bytes]) -> None:
         at = epoch(self._clock.now())
@@ -459,11 +491,18 @@ class Writer:
 
     def _news(self, events: tuple[Event, ...]) -> tuple[Event, ...]:
         """The events that are news for the catalogue. The catalogue has noted them."""
-        return tuple([event for event in events if self.catalogue.note(event)])
+        note, number, news = self.catalogue.note, self.next, list[Event]()
+        for event in events:
+            if note(event, number):
+                news.append(event)
+                number += 1
+        return tuple(news)
 
-    def _write_page(self, events: tuple[Event, ...]) -> Chunk:
+    def _write_page(self, events: tuple[Event, ...], origin: Came) -> Chunk:
         chunk = Chunk(self.next, events)
         received_at, blob = epoch(events[0].received_at), lines(events)
+        self._times.note(chunk.first, received_at)
+        put_index(self.connection, chunk.first, events, blob, origin)
         self.connection.execute(
             "INSERT INTO page VALUES (?, ?, ?, ?)", (chunk.first, chunk.end - 1, received_at, blob)
         )
@@ -490,36 +529,42 @@ class Writer:
             for letter in changes.dead:
                 execute(_PUT_DEAD, dead_row(letter))
             for number in changes.dead_ahead:
-                execute("INSERT OR REPLACE INTO meta VALUES (?, '')", (_ahead(changes.sink, number),))
+                execute("INSERT OR REPLACE INTO meta VALUES (?, '')", (ahead(changes.sink, number),))
                 self._dead_ahead.add(changes.sink)
             reached("settlements.written")
+        record(self.connection, due)
+        count_settled(self.connection, due)
         for sink, position in {changes.sink: changes.position for changes in due}.items():
             execute("UPDATE sink SET position = ? WHERE name = ?", (position, sink))
             if sink in self._dead_ahead:
-                ends = (_ahead(sink, 0), _ahead(sink, position))
+                ends = (ahead(sink, 0), ahead(sink, position))
                 execute("DELETE FROM meta WHERE name >= ? AND name < ?", ends)
 
-    def attach(self, sink: str) -> tuple[int, list[Waiting], list[int]]:
-        """A sink's position, its waiting batches, and the numbers of its dead letters from the position on.
+    def attach(self, sink: str, start: datetime | None) -> tuple[int, list[Waiting], list[int], bool]:
+        """A sink's position, its waiting batches, the numbers of its dead letters from the position on, and whether it
+        is new.
 
-        The position of a new sink is the end of the log.
+        The position of a new sink is that of the first event received at `start` or later; by default the end of the
+        log.
         """
         self._attached.add(sink)
-        self.connection.execute(
-            "INSERT OR IGNORE INTO sink (name, position) VALUES (?, ?)", (sink, self.next)
-        )
+        known = self.connection.execute("SELECT 1 FROM sink WHERE name = ?", (sink,)).fetchone()
+        if known is None:
+            begin = self.next if start is None else number_at(start, self.next, self.connection)
+            self.connection.execute("INSERT INTO sink (name, position) VALUES (?, ?)", (sink, begin))
         position = self.connection.execute("SELECT position FROM sink WHERE name = ?", (sink,)).fetchone()[0]
         rows = self.connection.execute(
             "SELECT id, failed, first_attempt_at, due, history, numbers, events FROM waiting WHERE sink = ?",
             (sink,),
         )
-        return number_of(position), [waiting_of(row) for row in rows], self._numbers_ahead(sink)
+        waiting = [waiting_of(row) for row in rows]
+        return number_of(position), waiting, self._numbers_ahead(sink), known is None
 
     @reads_back
     def _numbers_ahead(self, sink: str) -> list[int]:
         names = self.connection.execute(
             "SELECT name FROM meta WHERE name BETWEEN ? AND ?",
-            (_ahead(sink, 0), _ahead(sink, LARGEST_NUMBER)),
+            (ahead(sink, 0), ahead(sink, LARGEST_NUMBER)),
         ).fetchall()
         if names:
             self._dead_ahead.add(sink)
@@ -528,6 +573,14 @@ class Writer:
     def detach(self, sink: str) -> None:
         """Detach a sink: events are no longer retained for it."""
         self._attached.discard(sink)
+
+    def note_gaps(
+        self, source: str, readings: list[ParsedPage], gaps: Sequence[Gap], late: Sequence[LatePicture]
+    ) -> Written:
+        """Append readings, add gaps and fill gaps."""
+        written = self.append(source, readings)
+        put_gaps(self.connection, gaps, late)
+        return written
 
     def check_writable(self) -> None:
         """Write a new value, to prove that the file can be written; raises `StorageFull`."""
@@ -580,9 +633,11 @@ class Writer:
         connection, young = self.connection, self._clock.young
         full = self._prune_pages(floor, young(retain), PRUNE_STEP)
         full |= self.seen.prune(young(IDS_REMEMBERED), PRUNE_STEP)
+        full |= self._marks.full is None and fill(connection)
         letters = self.purge_dead(older(connection, "dead", "died_at", young(dead)))
         rejects = self.purge_quarantine(older(connection, "quarantine", "received_at", young(quarantine)))
         prune_streams(connection, self.catalogue, self._clock)
+        full |= prune_gaps(connection, self._clock, retain)
         full |= PRUNE_STEP in (letters.total(), rejects)
         return Pruned(dead=letters, rejects=rejects, more=full)
 
@@ -594,12 +649,12 @@ class Writer:
 
     def _prune_pages(self, floor: int, young: Stretches, step: int) -> bool:
         # the written catalogue lacks the newest events: the next start reads them from the log
-        return prune_pages(self.connection, min(floor, self._catalogue_saved()), young, step)
+        full = prune_pages(self.connection, min(floor, self._catalogue_saved()), young, step)
+        return prune_delivered(self.connection, self.next, young) or full
 
-
-def _ahead(sink: str, number: int) -> str:
-    """The name of a row in `meta`: the event is a dead letter of the sink, and the position has not passed it."""
-    return f"dead {sink} {number:020}"
+    def remembers(self, id: str) -> bool:
+        """Whether an event with this id was seen in the last 30 days."""
+        return self.seen.knows(id)
 
 
 def flush(writer: Writer) -> None:
@@ -607,13 +662,16 @@ def flush(writer: Writer) -> None:
 
 
 @reads_back
-def ordered_since(writer: Writer, sink: str, ordered: bool) -> int | None:
-    """The number from which on an ordered sink has been served in order; None for a sink without ordering."""
+def ordered_since(writer: Writer, sink: str, ordered: bool, begin: int) -> int | None:
+    """The number from which on an ordered sink has been served in order; None for a sink without ordering.
+
+    A sink that becomes ordered now is served in order from the number `begin` on.
+    """
     name = f"ordered {sink}"
     if not ordered:
         writer.connection.execute("DELETE FROM meta WHERE name = ?", (name,))
         return None
-    writer.connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (name, str(writer.next)))
+    writer.connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (name, str(begin)))
     row = writer.connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
     return int(row[0])
 

@@ -54,7 +54,7 @@ def test_help_names_every_command() -> None:
         assert word in shown.stdout
 
 
-def test_the_version_is_told() -> None:
+def test_the_version_is_printed() -> None:
     """By the program as it is started."""
     command = [sys.executable, "-m", "poller", "--version"]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
@@ -110,7 +110,7 @@ def test_check_connect_says_what_cannot_be_opened(tmp_path: Path) -> None:
     assert "Traceback" not in shown.stderr
 
 
-def test_a_bad_configuration_is_told_line_by_line(tmp_path: Path) -> None:
+def test_a_bad_configuration_is_reported_line_by_line(tmp_path: Path) -> None:
     config = written(tmp_path, GOOD.replace("stdout", "sdtout").replace("key: abc", "kee: abc"))
     shown = poller("run", "-c", config)
     assert shown.returncode == 78

@@ -1,9 +1,6 @@
 """The help of every command, as a stranger reads it on a terminal of 80 columns."""
 
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,26 +8,21 @@ import pytest
 import typer
 
 from poller.cli.app import app
+from tests import commands
+from tests.commands import Ended
 
 
-def commands(command: Any, *words: str) -> Iterator[tuple[str, ...]]:
+def every(command: Any, *words: str) -> Iterator[tuple[str, ...]]:
     yield words
     for name, one in getattr(command, "commands", {}).items():
-        yield from commands(one, *words, name)
+        yield from every(one, *words, name)
 
 
-EVERY = sorted(commands(typer.main.get_command(app)))
+EVERY = sorted(every(typer.main.get_command(app)))
 
 
-def poller(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "poller", *words],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env={**os.environ, "COLUMNS": "80"},
-    )
+def poller(*words: str) -> Ended:
+    return commands.poller(*words, COLUMNS="80")
 
 
 def help_of(*words: str) -> str:

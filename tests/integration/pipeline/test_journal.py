@@ -14,7 +14,7 @@ import pytest
 from poller.core.errors import StorageError, StorageLocked
 from poller.core.model import RawPage
 from poller.pipeline.journal import LARGEST_PAGE, Journal
-from poller.pipeline.journal_file import BLOCK, framed
+from poller.pipeline.journal_file import BLOCK, encode_frame
 from tests.patience import PATIENCE
 
 SIZE = 16 * 1024 * 1024
@@ -33,7 +33,7 @@ async def kept(journal: Journal, body: bytes) -> int:
 def left_over(path: Path, size: int = SIZE) -> list[bytes]:
     async def read() -> list[bytes]:
         async with Journal(path, size) as journal:
-            return [found.body for _, found in journal.left_over()]
+            return [found.body for _, found in journal.take_leftovers()]
 
     return asyncio.run(read())
 
@@ -62,7 +62,7 @@ def test_a_page_comes_back_whole_with_everything_around_it(tmp_path: Path) -> No
 
     async def read() -> list[RawPage]:
         async with Journal(tmp_path / "journal", SIZE) as journal:
-            return [found for _, found in journal.left_over()]
+            return [found for _, found in journal.take_leftovers()]
 
     asyncio.run(write())
     assert asyncio.run(read()) == [full]
@@ -210,7 +210,7 @@ def test_a_page_cannot_forge_a_frame(tmp_path: Path) -> None:
             # what a stranger could know: everything but this file's random mark
             length = int.from_bytes(frame[24:28], "little")
             for number, mark in ((40, bytes(16)), (41, other.read_bytes()[8:24])):
-                forged = b"#" * (-begin % BLOCK) + framed(mark, number, frame[32:][:length])
+                forged = b"#" * (-begin % BLOCK) + encode_frame(mark, number, frame[32:][:length])
                 await kept(journal, forged.ljust(len(blank), b"#"))
 
     def block(number: int) -> bytes:
@@ -250,7 +250,7 @@ def test_a_damaged_first_block_is_said_and_costs_no_page(tmp_path: Path, first: 
 
     async def read() -> Journal:
         async with Journal(path, SIZE) as journal:
-            assert [found.body[:1] for _, found in journal.left_over()] == [b"0", b"1", b"2"]
+            assert [found.body[:1] for _, found in journal.take_leftovers()] == [b"0", b"1", b"2"]
             return journal
 
     asyncio.run(write())
@@ -278,7 +278,7 @@ def test_another_size_takes_effect_once_the_journal_is_empty(tmp_path: Path) -> 
         async with Journal(path, SIZE) as journal:
             number = await kept(journal, b"keep me")
             if release:
-                for old, _ in journal.left_over():
+                for old, _ in journal.take_leftovers():
                     journal.release(old)
                 journal.release(number)
 
@@ -297,7 +297,7 @@ async def test_a_second_process_is_refused(tmp_path: Path) -> None:
                 pass
 
 
-def test_a_failed_write_is_told_and_never_believed_again(tmp_path: Path) -> None:
+def test_a_failed_write_is_reported_and_never_believed_again(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with Journal(tmp_path / "journal", SIZE) as journal:
             number = await kept(journal, b"good")
@@ -357,7 +357,7 @@ def test_a_number_with_a_flipped_high_bit_is_damage_and_not_the_next_number(tmp_
 
     async def read() -> tuple[int, list[bytes]]:
         async with Journal(path, SIZE) as journal:
-            found = [page.body[:1] for _, page in journal.left_over()]
+            found = [page.body[:1] for _, page in journal.take_leftovers()]
             assert journal.last_number == 3
             return len(found) if journal.damage is None else journal.damage.pages, found
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from poller.runtime import failpoints
-from poller.runtime.failpoints import POINTS, armed, reached
+from poller.runtime.failpoints import POINTS, arm, reached
 
 ROOT = Path(__file__).parents[3]
 
@@ -40,7 +40,7 @@ def test_without_the_variable_a_point_is_a_call_that_does_nothing() -> None:
 )
 def test_a_word_that_is_no_point_is_refused(wish: str) -> None:
     with pytest.raises(ValueError, match=r"there is no point|is no number of times"):
-        armed(wish)
+        arm(wish)
 
 
 def test_the_process_dies_at_the_nth_passing_of_its_own_point_alone() -> None:

@@ -15,7 +15,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from yarl import URL
 
-from poller.runtime.http_client import Lost, Poster, Route, Unreachable, client_context, reason
+from poller.runtime.http_client import Route, Unreachable, client_context, reason
+from poller.runtime.http_poster import ConnectionLost, Poster
 from poller.runtime.outbound import AddressGuard, AddressRefused
 from poller.runtime.resolver import AddrInfo, Resolver
 from poller.sinks.download.handle import BadUrl, TransferFailed
@@ -182,7 +183,7 @@ def _has_ipv6() -> bool:
 
 @contextmanager
 def _poster(url: str, guard: AddressGuard, resolver: Resolver | None = None) -> Iterator[Poster]:
-    route = Route(resolver=resolver or Resolver(), guard=guard, tls=client_context(None))
+    route = Route(resolver=resolver or Resolver(), guard=guard, tls=client_context(None, URL(url)))
     poster = Poster(URL(url), route, limit=1)
     try:
         yield poster
@@ -195,7 +196,7 @@ async def _get(url: str, guard: AddressGuard) -> tuple[Exception | None, int]:
         try:
             with _poster(url.replace("PORT", str(server.port)), guard) as poster:
                 await poster.post((), b"")
-        except (Unreachable, Lost, ValueError) as error:
+        except (Unreachable, ConnectionLost, ValueError) as error:
             return error, server.connections
         return None, server.connections
 
@@ -406,8 +407,34 @@ def test_a_post_whose_connection_dies_is_sent_once() -> None:
         async with server:
             with _poster(url, AddressGuard([ipaddress.ip_network("127.0.0.0/8")])) as poster:
                 await poster.post((), b"")
-                with pytest.raises(Lost, match="connection closed without an answer"):
+                with pytest.raises(ConnectionLost, match="connection closed without an answer"):
                     await poster.post((), b"")
         return requests
 
     assert asyncio.run(main()) == 2
+
+
+# ---------------------------------------------------------------- whom TLS trusts
+
+
+@pytest.mark.parametrize(
+    ("url", "proxy", "system"),
+    [
+        ("https://a.example", None, True),
+        ("http://a.example", None, False),
+        ("http://a.example", "http://proxy.example", False),
+        ("https://a.example", "http://proxy.example", True),
+        ("http://a.example", "https://proxy.example", True),
+    ],
+)
+def test_the_systems_authorities_are_read_only_for_https(url: str, proxy: str | None, system: bool) -> None:
+    context = client_context(None, URL(url), None if proxy is None else URL(proxy))
+    known = ssl.create_default_context().cert_store_stats()
+    assert context.cert_store_stats() == (known if system else {"x509": 0, "crl": 0, "x509_ca": 0})
+    assert context.verify_mode == ssl.CERT_REQUIRED
+    assert context.check_hostname
+
+
+def test_the_given_authorities_are_those_that_are_trusted() -> None:
+    given = ssl.create_default_context()
+    assert client_context(given, URL("http://a.example")) is given

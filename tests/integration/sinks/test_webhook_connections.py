@@ -301,7 +301,7 @@ def test_no_failure_tells_url_query_headers_or_secret(server_tls: ssl.SSLContext
     canaries = ("in-the-query", "canary", SECRET, SECRET[6:])
     private = {"secret": SECRET, "headers": {"Authorization": "Bearer canary"}}
 
-    async def told(hook: Webhook) -> str:
+    async def failure_of(hook: Webhook) -> str:
         try:
             await hook.deliver(batch())
         except TryLater as error:
@@ -321,9 +321,9 @@ def test_no_failure_tells_url_query_headers_or_secret(server_tls: ssl.SSLContext
             urls = [closing.url, busy.url, tls.url, "http://127.0.0.1:1/?token=in-the-query"]
             for url in [*urls, "http://no.invalid/?token=in-the-query", "http://0x7f.1/?token=in-the-query"]:
                 async with sink(url, **private) as hook:
-                    texts.append(await told(hook))
+                    texts.append(await failure_of(hook))
             async with sink(closing.url, allow_cidr=[], **private) as hook:
-                texts.append(await told(hook))
+                texts.append(await failure_of(hook))
         return texts
 
     texts = asyncio.run(main())

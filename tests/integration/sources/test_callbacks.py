@@ -53,7 +53,7 @@ EPOCH = NOW.timestamp()
 OK = (200, b'{"code":0}')
 
 
-class Told(Clock):
+class ManualClock(Clock):
     """A clock that stands where it was put."""
 
     def __init__(self, now: datetime = NOW) -> None:
@@ -64,7 +64,7 @@ class Told(Clock):
 
 
 class Door:
-    """A push handler that keeps what it is given, or refuses as told."""
+    """A push handler that keeps what it is given, or refuses as scripted."""
 
     def __init__(self) -> None:
         self.pages: list[RawPage] = []
@@ -99,14 +99,14 @@ def source(clock: Clock | None = None, skew: float = 0.0, **settings: Any) -> Ca
     if not {"key", "keys", "unsigned"} & settings.keys():
         said["key"] = KEY
     read = Callbacks.Settings.model_validate_json(json.dumps(said))
-    return Callbacks("pushed", read, {"main": account(skew)}, clock or Told())
+    return Callbacks("pushed", read, {"main": account(skew)}, clock or ManualClock())
 
 
 Scenario = Callable[[Callbacks, Door], Awaitable[None]]
 
 
 def tell(scenario: Scenario, *, clock: Clock | None = None, skew: float = 0.0, **settings: Any) -> Door:
-    async def told() -> Door:
+    async def main() -> Door:
         made, door = source(clock, skew, **settings), Door()
         made.attach(door)
         async with made:
@@ -114,7 +114,7 @@ def tell(scenario: Scenario, *, clock: Clock | None = None, skew: float = 0.0, *
         return door
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # what the program runs on
-        return runner.run(patiently(told()))
+        return runner.run(patiently(main()))
 
 
 async def ask(to: Callbacks, request: bytes) -> tuple[int, bytes]:
@@ -166,7 +166,7 @@ def test_it_is_a_pushed_source() -> None:
 def test_every_published_notification_is_taken_and_answered_as_the_platform_wants(name: str) -> None:
     fields = SAMPLES[name]
     when = fields.get("create_time") or fields.get("event_time") or fields["end_time"]
-    clock = Told(datetime.fromtimestamp(when, UTC) + timedelta(seconds=4))
+    clock = ManualClock(datetime.fromtimestamp(when, UTC) + timedelta(seconds=4))
 
     async def scenario(to: Callbacks, door: Door) -> None:
         for t in (when + 604, str(when + 664)):
@@ -517,7 +517,7 @@ def test_what_could_not_be_committed_is_refused_and_taken_when_it_comes_again(er
 
 
 def test_a_notification_is_known_as_long_as_its_signature_lives() -> None:
-    clock = Told()
+    clock = ManualClock()
 
     async def scenario(to: Callbacks, door: Door) -> None:
         body = signed(shot(1), t=int(EPOCH) + 600)
@@ -633,7 +633,7 @@ def test_an_allow_list_holds_for_signed_notifications_too() -> None:
     tell(scenario, allow_from=["192.0.2.0/24", "2001:db8::/32"], trusted_proxies=["127.0.0.1"])
 
 
-def test_wrong_signatures_are_told_a_few_times_and_never_cost_a_good_one_its_answer() -> None:
+def test_wrong_signatures_are_reported_a_few_times_and_never_cost_a_good_one_its_answer() -> None:
     async def scenario(to: Callbacks, door: Door) -> None:
         async def wrong(hop: str) -> int:
             return (await push(to, SIGNED_BADLY, f"X-Forwarded-For: {hop}"))[0]
@@ -689,9 +689,9 @@ def test_what_opens_a_stream_or_signs_never_gets_past_the_receiver() -> None:
         assert KEY not in repr(to._settings)
         for wrong in (SIGNED_BADLY, body.replace(b'"t"', b'"tt"'), b'{"a":"' + PUSH_SECRET.encode(), b""):
             await push(to, wrong)
-        told = " ".join(reason for _, reason in door.away)
+        reasons = " ".join(reason for _, reason in door.away)
         for secret in (PUSH_SECRET, KEY, PATH, signature("another key", int(EPOCH) + 600)):
-            assert secret not in told
+            assert secret not in reasons
 
     tell(scenario)
 
@@ -700,7 +700,7 @@ def test_what_opens_a_stream_or_signs_never_gets_past_the_receiver() -> None:
 
 
 def test_what_was_answered_is_in_the_spool_and_a_closed_receiver_takes_nothing(tmp_path: Path) -> None:
-    async def told() -> None:
+    async def main() -> None:
         metrics, made = Metrics(), source(Clock())
         async with sqlite_spool(tmp_path) as spool:
             intake = PushIntake(made, spool, metrics=metrics)
@@ -726,7 +726,7 @@ def test_what_was_answered_is_in_the_spool_and_a_closed_receiver_takes_nothing(t
         assert metrics.registry.get_sample_value("poller_callbacks_total", labels) == 4
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(patiently(told()))
+        runner.run(patiently(main()))
 
 
 def test_at_a_stop_what_was_sent_whole_is_still_answered() -> None:

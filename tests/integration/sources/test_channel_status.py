@@ -15,9 +15,9 @@ from poller.qcloud.wire.account import Account
 from poller.sandbox import Answers, Customer, Load, Sandbox
 from poller.settings import AccountSettings
 from poller.sources.channel_status import (
+    ChannelMemory,
     ChannelStatus,
     ChannelStatusSettings,
-    Known,
     PollSchedule,
     learn_state,
 )
@@ -39,7 +39,7 @@ def states(events: list[Event]) -> list[tuple[str, object]]:
 
 
 def walked(*said: str, confirm: int = 3) -> list[tuple[int, str]]:
-    known, changes = Known(), []
+    known, changes = ChannelMemory(), []
     for moment, state in enumerate(said, start=1):
         known, changed = learn_state(known, state, float(moment), confirm)
         if changed is not None:
@@ -63,7 +63,7 @@ def walked(*said: str, confirm: int = 3) -> list[tuple[int, str]]:
         ("D I I I", [(1, "disabled"), (2, "interrupted")]),
     ],
 )
-def test_a_change_is_told_once_and_an_interruption_after_three_answers(
+def test_a_change_is_reported_once_and_an_interruption_after_three_answers(
     said: str, changes: list[tuple[int, str]]
 ) -> None:
     names = {"L": "live", "I": "interrupted", "D": "disabled", "N": "never"}
@@ -176,7 +176,7 @@ QUICK = {"type": "channel_status", "interval": "100ms"}
 @pytest.mark.parametrize(
     "form", [{}, {"status": "object", "ret": "string", "extra": True, "pretty": True}], ids=str
 )
-def test_a_channel_is_told_through_all_its_states(tmp_path: Path, form: dict[str, Any]) -> None:
+def test_a_channel_is_reported_through_all_its_states(tmp_path: Path, form: dict[str, Any]) -> None:
     async def scene(box: Sandbox) -> None:
         config = configured(tmp_path, box, {"states": {**QUICK, "channels": ["show", "never"]}})
         app_id = MINE.app_id
@@ -264,11 +264,11 @@ def test_calls_for_many_channels_are_even_and_cheap(tmp_path: Path, soak: bool) 
     sinks = {"console": {"type": "stdout"}}
     with (
         environment(tmp_path) as place,
-        scenario(place, tmp_path, sinks=sinks, sources={"states": states}) as told_story,
+        scenario(place, tmp_path, sinks=sinks, sources={"states": states}) as daemon,
     ):
         for channel in random.Random(1).sample(channels, many // 2):
             place.ask(lambda channel=channel: place.sandbox.channels.begin(MINE.app_id, channel))  # type: ignore[misc]
-        process = told_story.run()
+        process = daemon.run()
         until_in_town(lambda: place.counts.statuses > many // 20, 60)
         begun, cpu = time.monotonic(), _cpu(process.child.pid)
         looks = [(begun, place.counts.statuses)]

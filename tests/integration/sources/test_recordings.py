@@ -16,8 +16,8 @@ from poller.qcloud.wire.account import Account
 from poller.sandbox import Answers, Customer, Sandbox
 from poller.settings import AccountSettings
 from poller.sources.recording_schedule import PAGE_SIZE, Call, RecordingSchedule, Times
-from poller.sources.recordings import REMEMBERED, Recordings, RecordingsSettings, SegmentCursor, remembered
-from tests.sandbox.asking import record
+from poller.sources.recordings import REMEMBERED, Recordings, RecordingsSettings, SegmentCursor, remember
+from tests.sandbox.api_client import record
 
 from .platform import configured, events_of, play, running, until, until_events
 
@@ -75,14 +75,14 @@ def test_a_segment_goes_by_its_file_id_and_by_the_url_it_names() -> None:
     assert (event.fields["file_size"], event.fields["file_format"]) == (12, "mp4")
 
 
-def test_a_segment_that_was_seen_is_not_told_again() -> None:
+def test_a_segment_that_was_seen_is_not_reported_again() -> None:
     first = read(row("a"), row("b"))
     again = read(row("a"), row("b"), row("c"), memory=first.memory)
     assert [event.fields["vid"] for event in again.events] == ["c"]
     assert read(row("a"), row("b"), row("c"), memory=again.memory).memory == again.memory
 
 
-def test_what_the_spool_may_have_forgotten_is_not_told() -> None:
+def test_what_the_spool_may_have_forgotten_is_not_reported() -> None:
     assert read(row(), at=NOW + timedelta(days=25)).events
     assert not read(row(), at=NOW + timedelta(days=27)).events
 
@@ -105,9 +105,9 @@ def test_a_bad_row_is_a_reject_once_and_hurts_no_neighbour() -> None:
 def test_the_memory_stays_small() -> None:
     seen = SegmentCursor()
     for start in range(0, 5000, 50):
-        seen = remembered(seen, {n: 1000.0 * n for n in range(start, start + 50)})
+        seen = remember(seen, {n: 1000.0 * n for n in range(start, start + 50)})
     assert len(seen.ends) <= 90
-    assert len(remembered(SegmentCursor(), dict.fromkeys(range(5000), 5.0)).ends) == REMEMBERED
+    assert len(remember(SegmentCursor(), dict.fromkeys(range(5000), 5.0)).ends) == REMEMBERED
 
 
 # ---------------------------------------------------------------- whose turn it is, without a clock
@@ -138,7 +138,7 @@ def calls(visits: RecordingSchedule, listed: FileList | None, begin: float, end:
         now += wait
         call = visits.take(now)
         assert call is not None
-        visits.answered(call, listed, now)
+        visits.note_result(call, listed, now)
         found.append(now)
     return found
 
@@ -196,13 +196,13 @@ def test_all_pages_are_asked_for_and_of_a_long_list_then_only_what_is_new() -> N
     for page in (1, 2, 3):
         call = taken(visits)
         assert call == Call(channel="room", page=page), "the order is the platform's own"
-        visits.answered(call, newest_first(250, page=page), 0.0)
+        visits.note_result(call, newest_first(250, page=page), 0.0)
     assert visits.take(0.0) is None
     call = taken(visits, 90_000.0)
     assert call == Call(channel="room", page=1, newest_first=True)
-    visits.answered(call, newest_first(251, newest=101_800.0), 90_000.0)
+    visits.note_result(call, newest_first(251, newest=101_800.0), 90_000.0)
     assert visits.take(90_000.0) is None, "one page was enough"
-    visits.answered(taken(visits, 180_000.0), newest_first(60), 180_000.0)
+    visits.note_result(taken(visits, 180_000.0), newest_first(60), 180_000.0)
     assert not taken(visits, 270_000.0).newest_first, "the list is short now"
 
 
@@ -210,12 +210,12 @@ def test_a_platform_that_refuses_to_sort_is_asked_without_and_an_outage_is_not_t
     visits = RecordingSchedule(TIMES)
     visits.follow({"room": None}, 0.0, EPOCH)
     for page in (1, 2):
-        visits.answered(taken(visits), newest_first(150, page=page), 0.0)
+        visits.note_result(taken(visits), newest_first(150, page=page), 0.0)
     asked = []
     for n, good in enumerate((False, False, False, True, True, True), start=1):
         call = taken(visits, 100_000.0 * n)
         asked.append(call.newest_first)
-        visits.answered(call, newest_first(150, page=call.page) if good else None, 100_000.0 * n)
+        visits.note_result(call, newest_first(150, page=call.page) if good else None, 100_000.0 * n)
     assert asked == [True, False, True, False, False, False]
 
 
@@ -245,7 +245,7 @@ STATES = {"type": "channel_status", "interval": "100ms"}
     ],
     ids=str,
 )
-def test_hundreds_of_segments_are_told_once_each(
+def test_hundreds_of_segments_are_reported_once_each(
     tmp_path: Path, form: dict[str, Any], more: dict[str, Any], soak: bool
 ) -> None:
     many, pages = (437, 5) if soak else (137, 2)
@@ -276,7 +276,7 @@ def test_hundreds_of_segments_are_told_once_each(
     play(tmp_path, scene, answers=Answers(**form))
 
 
-def test_segments_that_come_late_are_told_when_the_channel_has_ended(tmp_path: Path) -> None:
+def test_segments_that_come_late_are_reported_when_the_channel_has_ended(tmp_path: Path) -> None:
     async def scene(box: Sandbox) -> None:
         sources = {"states": {**STATES, "channels": ["show"]}, "tapes": {**QUICK, "channels": ["show"]}}
         config = configured(tmp_path, box, sources, vod={"biz_id": MINE.biz_id})

@@ -55,9 +55,9 @@ async def look(folder: Path) -> tuple[bool, set[str], int]:
     """As a daemon begins: whether something was said; what spool and journal then hold; how many rejects."""
     async with sqlite_spool(folder) as spool, Journal(folder / "journal", SIZE) as journal:
         said = spool.damage is not None or spool.lost is not None
-        said |= recovery.found_damage(journal, spool.kept_as) is not None
+        said |= recovery.describe_damage(journal, spool.kept_as) is not None
         journal.begin_after(spool.kept_as)
-        for number, left in journal.left_over("shots"):
+        for number, left in journal.take_leftovers("shots"):
             n = int(left.body.split()[0])
             await spool.append("shots", [_reading(n, number)])
             journal.release(number, committed=True)

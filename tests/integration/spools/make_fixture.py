@@ -1,6 +1,6 @@
 """Makes the spool file of today's schema that later versions must be able to open.
 
-    python -m tests.spools.make_fixture
+    python -m tests.integration.spools.make_fixture
 
 Run it once when a schema is released, by that version's own code, and never again for that schema. It holds 300
 events, 40 of them settled by `archive`, 10 waiting for a retry, 5 dead, a reject, and a source's memory.

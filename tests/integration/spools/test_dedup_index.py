@@ -267,7 +267,7 @@ def test_ids_are_known_after_all_others_were_forgotten(tmp_path: Path) -> None:
         tell(tmp_path, scenario, clock)
 
 
-def test_a_row_of_keys_that_is_cut_is_told_and_keeps_nothing_from_starting(tmp_path: Path) -> None:
+def test_a_row_of_keys_that_is_cut_is_reported_and_keeps_nothing_from_starting(tmp_path: Path) -> None:
     async def scenario(spool: SqliteSpool) -> None:
         await spool.append("source", [some_reading(1, 2)])
 

@@ -42,12 +42,8 @@ BIG = "http://shots.example.com/" + "x" * 100_000
 )
 def test_the_marks(used: int, room: int, full: bool, says: str | None) -> None:
     """In MiB: `max_bytes` 100 and 90, `min_free` 50 and 55."""
-    run_scenario = reason(Levels(used=used * MIB, room=room * MIB), 100 * MIB, 50 * MIB, full)
-    assert (
-        (run_scenario is None)
-        if says is None
-        else (run_scenario is not None and f"{says} is" in run_scenario)
-    )
+    found = reason(Levels(used=used * MIB, room=room * MIB), 100 * MIB, 50 * MIB, full)
+    assert (found is None) if says is None else (found is not None and f"{says} is" in found)
 
 
 def test_without_min_free_the_disk_is_used_to_its_end() -> None:
@@ -106,13 +102,13 @@ def tell(folder: Path, scenario: Scenario, *, max_bytes: int = MOST, min_free: i
         type="sqlite", path=folder / "spool.db", max_bytes=max_bytes, min_free=min_free
     )
 
-    async def run_scenario() -> None:
+    async def found() -> None:
         async with SqliteSpool("spool", settings, {}, clock) as spool:
             for sink in ("quick", "slow"):
                 await spool.attach(sink, anything)
             await scenario(spool, clock)
 
-    asyncio.run(patiently(run_scenario()))
+    asyncio.run(patiently(found()))
 
 
 async def append(spool: SqliteSpool, clock: ManualClock, number: int, seconds: float = 1.0) -> None:

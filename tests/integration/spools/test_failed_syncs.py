@@ -76,10 +76,10 @@ def run(program: str, folder: Path, file: Path, when: str, error: str) -> tuple[
         timeout=120,
     )
     assert "INJECTED" in trace.read_text(), done.stderr
-    run_scenario = re.findall(r"^(ACK|FAILED) (\d+)", done.stdout, re.MULTILINE)
+    found = re.findall(r"^(ACK|FAILED) (\d+)", done.stdout, re.MULTILINE)
     return (
-        [int(n) for word, n in run_scenario if word == "ACK"],
-        [int(n) for word, n in run_scenario if word == "FAILED"],
+        [int(n) for word, n in found if word == "ACK"],
+        [int(n) for word, n in found if word == "FAILED"],
         (done.stdout + done.stderr),
     )
 
@@ -88,8 +88,8 @@ def run(program: str, folder: Path, file: Path, when: str, error: str) -> tuple[
 async def test_after_a_failed_sync_the_spool_acknowledges_nothing_and_has_what_it_did(
     tmp_path: Path, error: str
 ) -> None:
-    acknowledged, refused, run_scenario = run(SPOOL, tmp_path, tmp_path / "spool.db-wal", "7", error)
-    assert 2 <= len(acknowledged) < 10, run_scenario
+    acknowledged, refused, found = run(SPOOL, tmp_path, tmp_path / "spool.db-wal", "7", error)
+    assert 2 <= len(acknowledged) < 10, found
     assert acknowledged + refused == list(range(20)), "nothing is acknowledged after the failure"
 
     async with sqlite_spool(tmp_path, Clock()) as spool:
@@ -99,14 +99,14 @@ async def test_after_a_failed_sync_the_spool_acknowledges_nothing_and_has_what_i
 
 
 def test_after_a_failed_sync_the_journal_acknowledges_nothing_and_has_what_it_did(tmp_path: Path) -> None:
-    acknowledged, refused, run_scenario = run(JOURNAL, tmp_path, tmp_path / "journal", "7", "EIO")
-    assert 2 <= len(acknowledged) < 14, run_scenario
+    acknowledged, refused, found = run(JOURNAL, tmp_path, tmp_path / "journal", "7", "EIO")
+    assert 2 <= len(acknowledged) < 14, found
     assert acknowledged + refused == [*range(len(acknowledged)), *refused]
     assert min(refused) > max(acknowledged)
     assert min(refused) % 2 == 0, "the first of two failed, so that the second was in the queue"
 
     async def reopened() -> list[int]:
         async with Journal(tmp_path / "journal", 16 << 20) as journal:
-            return [int(found.body.split(b".")[0]) for _, found in journal.left_over()]
+            return [int(found.body.split(b".")[0]) for _, found in journal.take_leftovers()]
 
     assert set(acknowledged) <= set(asyncio.run(reopened()))

@@ -12,13 +12,17 @@ from pathlib import Path
 
 import pytest
 
+from poller.core.selection import Selection
 from poller.spools.sqlite import SqliteSpool
 from poller.spools.sqlite.migrations import Step, migrate
 from poller.spools.sqlite.schema import SCHEMA, STEPS, VERSION
 from poller.testing import ManualClock, anything, some_event, some_reading
+from poller.testing.history import scan_all
 from tests.patience import patiently
 
-FIXTURES = sorted((Path(__file__).parent / "fixtures").glob("schema-*.db.gz"))
+FIXTURES = sorted((Path(__file__).parent / "fixtures").glob("schema-?.db.gz"))
+LARGE = Path(__file__).parent / "fixtures" / "schema-1-large.db.gz"
+"""Made by the last code of schema 1: 10,000 events in 20 streams, dead letters and waiting batches."""
 
 
 def laid(folder: Path, fixture: Path) -> Path:
@@ -67,6 +71,31 @@ def test_a_file_of_an_earlier_schema_opens_with_all_that_is_in_it(tmp_path: Path
             assert (await spool.append("shots", [some_reading(*range(300))])).total() == 0
             (stream,) = spool.streams()
             assert stream.last_screenshot == some_event(299).occurred_at
+
+    asyncio.run(patiently(scenario()))
+    assert version(file) == VERSION
+
+
+def test_a_large_file_of_schema_1_opens_and_answers(tmp_path: Path) -> None:
+    file = laid(tmp_path, LARGE)
+
+    async def scenario() -> None:
+        clock = ManualClock()
+        clock.pass_time(60)
+        settings = SqliteSpool.Settings(type="sqlite", path=file, min_free=0)
+        async with SqliteSpool("spool", settings, {}, clock) as spool:
+            for sink in ("archive", "hook"):
+                await spool.attach(sink, anything)
+            archive, hook = await spool.backlog("archive"), await spool.backlog("hook")
+            assert (archive.events, archive.retrying, archive.dead) == (10_002 - 8_000 - 10 - 8, 102, 11)
+            assert (hook.events, hook.dead) == (10_002, 0)
+            assert len(await scan_all(spool)) == 10_002
+            chosen = Selection(stream="room-3", kinds=frozenset({"screenshot"}))
+            of_room = [n for start in range(300, 10_000, 2_000) for n in range(start, start + 100)]
+            found = [event for _, event in await scan_all(spool, chosen)]
+            assert found == [some_event(n, stream="room-3") for n in of_room]
+            assert await scan_all(spool, Selection(ids=frozenset({found[9].id}))) == [(310, found[9])]
+            assert {stream.stream_id for stream in spool.streams()} >= {f"room-{n}" for n in range(20)}
 
     asyncio.run(patiently(scenario()))
     assert version(file) == VERSION

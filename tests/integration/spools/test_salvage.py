@@ -83,7 +83,7 @@ def large(tmp_path: Path) -> Path:
 
 
 def salvaged(file: Path, *sinks: str) -> tuple[Counter[str], list[str]]:
-    """How often each event comes out, and what is told of damage."""
+    """How often each event comes out, and what is reported of damage."""
     parts = list(salvage(file, sinks))
     events = Counter(event.id for part in parts for event in part.events)
     return events, [line for part in parts for line in part.damage]
@@ -122,13 +122,13 @@ def test_without_its_first_page_the_tables_are_found_all_the_same(large: Path) -
 
 def test_only_what_one_of_the_sinks_had_not_settled_comes_out(large: Path) -> None:
     """`archive` had settled 40, 10 more wait for their retry, and 5 are dead; `hook` had settled none."""
-    owed = {some_event(n).id for n in (*range(40, 50), *range(55, 3300))}
-    assert set(salvaged(large, "archive")[0]) == owed
+    pending = {some_event(n).id for n in (*range(40, 50), *range(55, 3300))}
+    assert set(salvaged(large, "archive")[0]) == pending
     assert len(salvaged(large, "archive", "hook")[0]) == 3300
-    assert set(salvaged(large, "archive", "new")[0]) == owed
+    assert set(salvaged(large, "archive", "new")[0]) == pending
 
 
-def test_where_positions_cannot_be_read_every_event_counts_as_owed(large: Path) -> None:
+def test_where_positions_cannot_be_read_every_event_counts_as_pending(large: Path) -> None:
     overwrite(large, 5)  # the table `sink`
     events, damage = salvaged(large, "archive")
     assert len(events) == 3300
@@ -143,7 +143,9 @@ def test_an_event_that_does_not_read_back_costs_no_neighbour(large: Path) -> Non
     change(large, "UPDATE page SET events = CAST(events AS BLOB) WHERE first = 51")
     events, damage = salvaged(large)
     assert len(events) == 3250
-    assert damage == ["page 51: 50 events do not read back"]
+    assert damage == ["page 51: its checksum is wrong: its events are left out"]
+    change(large, "DELETE FROM page_index WHERE first = 51")
+    assert salvaged(large) == (events, ["page 51: 50 events do not read back"])
 
 
 # ---------------------------------------------------------------- the commands
@@ -159,7 +161,7 @@ def test_a_damaged_file_is_salvaged_into_the_spool_and_only_once(tmp_path: Path,
         events = db.execute("SELECT sum(last - first + 1) FROM page").fetchone()[0]
         assert events > 3250
         assert dict(db.execute("SELECT name, position FROM sink")) == {"archive": 1, "hook": 1}, (
-            "owed to both"
+            "all is pending for both"
         )
         assert db.execute("SELECT count(*) FROM dead").fetchone() == (5,)
         assert db.execute("SELECT source, body FROM quarantine").fetchall() == [("shots", b"\xff{")]
@@ -203,13 +205,25 @@ def test_check_finds_a_whole_file_good_and_leaves_it_as_it_was(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("statement", "finding"),
     [
-        ("UPDATE page SET events = x'7b7d' WHERE first = 51", "page 51: an event does not read back"),
+        ("UPDATE page SET events = x'7b7d' WHERE first = 51", "page 51: its checksum is wrong"),
+        ("UPDATE page_index SET crc = 1 WHERE first = 51", "page 51: its checksum is wrong"),
+        (
+            "UPDATE page_index SET ids = x'00' WHERE first = 51",
+            "page 51: its index row does not fit its events",
+        ),
+        (
+            "UPDATE page_index SET oldest = 1 WHERE first = 51",
+            "page 51: its index row does not fit its events",
+        ),
+        ("DELETE FROM page_index WHERE first = 51", "page 51: it has no index row"),
         ("UPDATE page SET last = 99 WHERE first = 51", "page 51: 50 events under the numbers 51 to 99"),
         ("DELETE FROM page WHERE first = 101", "page 151: numbers 101 to 150, which a sink has yet to get"),
         ("UPDATE page SET last = 120 WHERE first = 51", "page 101: its numbers overlap"),
         ("UPDATE sink SET position = 400 WHERE name = 'hook'", "sink hook: its position 400 is outside"),
         ("UPDATE waiting SET numbers = '[1]'", "sink archive: the waiting batch"),
         ("UPDATE dead SET event = x'00' WHERE n = 2", "dead letter 2: does not read back"),
+        ("UPDATE delivered SET holes = x'00'", "delivery 1: its holes do not fit the numbers 1 to 40"),
+        ("UPDATE delivered SET history = x'7b'", "delivery 1: does not read back"),
     ],
 )
 def test_check_finds_what_breaks_our_own_rules(tmp_path: Path, statement: str, finding: str) -> None:
@@ -217,6 +231,14 @@ def test_check_finds_what_breaks_our_own_rules(tmp_path: Path, statement: str, f
     assert examine(file).findings == ()
     change(file, statement)
     assert any(line.startswith(finding) for line in examine(file).findings), examine(file)
+
+
+def test_check_reads_events_without_a_checksum_too(tmp_path: Path) -> None:
+    file = laid(tmp_path, FIXTURES[0])
+    assert examine(file).findings == ()
+    change(file, "UPDATE page SET events = x'7b7d' WHERE first = 51")
+    (finding,) = examine(file).findings
+    assert finding.startswith("page 51: an event does not read back")
 
 
 def test_check_finds_a_damaged_page(tmp_path: Path) -> None:

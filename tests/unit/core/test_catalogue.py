@@ -18,8 +18,8 @@ CALLBACKS = "callbacks"
 def after(*events: Event) -> Stream:
     """What is known after these events."""
     stream = None
-    for event in events:
-        stream = with_event(stream, event)
+    for number, event in enumerate(events, 1):
+        stream = with_event(stream, event, number)
     assert stream is not None
     return stream
 
@@ -27,19 +27,20 @@ def after(*events: Event) -> Stream:
 def test_a_missing_picture_hardly_moves_the_cadence_and_a_new_one_is_learned() -> None:
     steady = after(*(some_event(number) for number in range(10)))
     assert steady.cadence == 10.0
-    gap = with_event(steady, some_event(11))
+    gap = with_event(steady, some_event(11), 11)
     assert gap.cadence is not None
     assert 10 < gap.cadence < 12
     slower = steady
     for number in range(10, 100, 3):
-        slower = with_event(slower, some_event(number))
+        slower = with_event(slower, some_event(number), number)
     assert slower.cadence == pytest.approx(30, abs=0.5)
 
 
 def test_a_picture_that_comes_late_changes_nothing_but_that_it_was_seen() -> None:
     known = after(some_event(1), some_event(2), some_event(9))
-    late = with_event(known, some_event(5))
+    late = with_event(known, some_event(5), 4)
     assert (late.last_screenshot, late.cadence) == (known.last_screenshot, known.cadence)
+    assert late.last_number == known.last_number == 3
     assert late.last_seen == known.last_seen
 
 
@@ -65,35 +66,35 @@ def test_an_older_change_of_state_does_not_overrule_a_newer_one() -> None:
         (some_change(3, "live"), some_event(4), True),
     ],
 )
-def test_a_change_is_told_once_whichever_source_saw_it_first(
+def test_a_change_is_reported_once_whichever_source_saw_it_first(
     known: Event | None, event: Event, news: bool
 ) -> None:
     assert is_news(None if known is None else after(known), event) is news
 
 
 def test_a_poll_and_a_notification_of_the_same_second_do_not_hide_the_end() -> None:
-    """The platform tells whole seconds: an end that is told for :50 may have been at :50.9, after a poll at :50.2."""
+    """The platform reports whole seconds: an end reported for :50 may be at :50.9, after a poll at :50.2."""
     seen = some_change(5, "live", delay=0.2)
-    run_scenario = some_change(5, "interrupted", seen_by=CALLBACKS)
-    assert not is_news(after(seen, run_scenario), some_change(5, "interrupted", delay=1.1))
+    notified = some_change(5, "interrupted", seen_by=CALLBACKS)
+    assert not is_news(after(seen, notified), some_change(5, "interrupted", delay=1.1))
     long_ago = some_change(4, "interrupted", seen_by=CALLBACKS)
     assert after(seen, long_ago).state == "live"
 
 
 def test_what_was_not_committed_is_forgotten() -> None:
     catalogue = Catalogue()
-    catalogue.note(some_change(1, "live"))
+    catalogue.note(some_change(1, "live"), 1)
     catalogue.discard()
     assert catalogue.streams() == []
-    assert catalogue.note(some_change(2, "live"))
+    assert catalogue.note(some_change(2, "live"), 1)
     catalogue.keep()
-    assert not catalogue.note(some_change(3, "live"))
+    assert not catalogue.note(some_change(3, "live"), 2)
 
 
 def test_streams_that_were_not_seen_for_long_are_forgotten() -> None:
     catalogue = Catalogue()
-    catalogue.note(some_event(1, stream="old"))
-    catalogue.note(some_event(100, stream="new"))
+    catalogue.note(some_event(1, stream="old"), 1)
+    catalogue.note(some_event(100, stream="new"), 2)
     catalogue.keep()
     assert catalogue.forget(lambda one: one.last_seen < START + timedelta(seconds=500)) == [("main", "old")]
     assert [stream.stream_id for stream in catalogue.streams()] == ["new"]
@@ -136,7 +137,7 @@ def test_a_change_that_is_dated_far_off_silences_no_later_one(ahead: float, firs
     assert known.state == "interrupted"
     back = changed("live", received=2000, seen_by=second)
     assert is_news(known, back)
-    known = with_event(known, back)
+    known = with_event(known, back, 3)
     assert (known.state, known.state_since) == ("live", back.received_at)
 
 
@@ -151,9 +152,9 @@ def test_a_state_that_was_stored_for_2099_heals_with_the_next_change(seen_by: st
         last_screenshot=far,
         last_seen=far,
     )
-    for number, run_scenario in enumerate(("live", "interrupted", "live"), 2):
-        event = changed(run_scenario, received=1000.0 * number)
+    for number, now in enumerate(("live", "interrupted", "live"), 2):
+        event = changed(now, received=1000.0 * number)
         assert is_news(stored, event)
-        stored = with_event(stored, event)
-        assert (stored.state, stored.state_since) == (run_scenario, event.occurred_at)
-    assert with_event(stored, some_event(900)).last_screenshot == some_event(900).occurred_at
+        stored = with_event(stored, event, number)
+        assert (stored.state, stored.state_since) == (now, event.occurred_at)
+    assert with_event(stored, some_event(900), 5).last_screenshot == some_event(900).occurred_at

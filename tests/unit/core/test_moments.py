@@ -24,6 +24,7 @@ SHANGHAI = ZoneInfo("Asia/Shanghai")
         ("2026-11-22T10:03:04.25+08:00", datetime(2026, 11, 22, 2, 3, 4, 250_000, UTC)),
         ("2h", NOW - timedelta(hours=2)),
         (" 1.5d ", NOW - timedelta(days=1.5)),
+        ("250ms", NOW - timedelta(milliseconds=250)),
         ("0s", NOW),
     ],
 )

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from poller.daemon.reload import Changes, ReloadPlan, plan
+from poller.daemon.reload import AdapterChanges, ReloadPlan, plan
 from poller.settings import load
 
 KEY = "5d41402abc4b2a76b9719d911017c592"
-NOTHING = Changes()
+NOTHING = AdapterChanges()
 Change = Callable[[dict[str, Any], Path], object]
 
 
@@ -61,43 +61,43 @@ CHANGES: dict[str, tuple[Change, ReloadPlan]] = {
     ),
     "a source's pace": (
         lambda new, folder: new["sources"]["shots"].update(max_delay="7s"),
-        ReloadPlan(sources=Changes(restart=("shots",)), sinks=NOTHING),
+        ReloadPlan(sources=AdapterChanges(restart=("shots",)), sinks=NOTHING),
     ),
     "a new sink": (
         lambda new, folder: new["sinks"].update(archive={"type": "download", "directory": "pictures"}),
-        ReloadPlan(sources=NOTHING, sinks=Changes(start=("archive",))),
+        ReloadPlan(sources=NOTHING, sinks=AdapterChanges(start=("archive",))),
     ),
     "a sink that left": (
         lambda new, folder: new["sinks"].pop("console"),
-        ReloadPlan(sources=NOTHING, sinks=Changes(stop=("console",))),
+        ReloadPlan(sources=NOTHING, sinks=AdapterChanges(stop=("console",))),
     ),
     "a secret behind the same path": (
         lambda new, folder: (folder / "hook_secret").write_text("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"),
-        ReloadPlan(sources=NOTHING, sinks=Changes(restart=("hook",))),
+        ReloadPlan(sources=NOTHING, sinks=AdapterChanges(restart=("hook",))),
     ),
     "a renewed certificate behind the same path": (
         lambda new, folder: (folder / "ca.pem").write_text("its successor"),
-        ReloadPlan(sources=NOTHING, sinks=Changes(restart=("hook",))),
+        ReloadPlan(sources=NOTHING, sinks=AdapterChanges(restart=("hook",))),
     ),
     "an account's key": (
         lambda new, folder: new["accounts"]["other"].update(key=KEY[::-1]),
         ReloadPlan(
-            sources=Changes(restart=("more",)),
-            sinks=Changes(restart=("console", "hook")),
+            sources=AdapterChanges(restart=("more",)),
+            sinks=AdapterChanges(restart=("console", "hook")),
             accounts=("other",),
         ),
     ),
     "the key of a bucket behind the same path": (
         lambda new, folder: (folder / "cos_key").write_text("its successor"),
         ReloadPlan(
-            sources=Changes(restart=("shots",)),
-            sinks=Changes(restart=("console", "hook")),
+            sources=AdapterChanges(restart=("shots",)),
+            sinks=AdapterChanges(restart=("console", "hook")),
             accounts=("main",),
         ),
     ),
     "another kind of sink under the same name": (
         lambda new, folder: new["sinks"].update(hook={"type": "stdout"}),
-        ReloadPlan(sources=NOTHING, sinks=Changes(restart=("hook",))),
+        ReloadPlan(sources=NOTHING, sinks=AdapterChanges(restart=("hook",))),
     ),
     "what only a restart heeds": (
         lambda new, folder: new.update(
@@ -119,7 +119,7 @@ def test_only_what_changed_is_touched(tmp_path: Path, name: str) -> None:
     assert found.empty == (expected == ReloadPlan(sources=NOTHING, sinks=NOTHING))
 
 
-def test_the_plan_is_told_a_line_for_each_change_without_a_value(tmp_path: Path) -> None:
+def test_the_plan_is_reported_in_a_line_for_each_change_without_a_value(tmp_path: Path) -> None:
     def change(new: dict[str, Any], folder: Path) -> None:
         new["accounts"]["other"]["key"] = "9f86d081884c7d659a2feaa0c55ad015"
         del new["sinks"]["console"]

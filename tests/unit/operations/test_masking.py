@@ -7,7 +7,7 @@ import pytest
 
 from poller.cli.tables import ago, shown
 from poller.control.place import LONGEST, reachable, socket_path
-from poller.operations.masking import bytes_shown, masked, public_form
+from poller.operations.masking import mask, public_bytes, public_form
 from poller.testing import some_event
 
 SIGNED = (
@@ -25,7 +25,7 @@ def test_a_signed_url_is_not_shown_and_what_is_shown_is_still_json(url: str) -> 
     assert b"canary" not in found
     event = json.loads(found)
     assert event["data"]["url"].startswith(url.partition("?")[0])
-    assert "canary" not in str(bytes_shown(encoded, "", []))
+    assert "canary" not in str(public_bytes(encoded, "", []))
 
 
 def test_an_event_without_a_query_is_shown_as_it_is() -> None:
@@ -33,10 +33,10 @@ def test_an_event_without_a_query_is_shown_as_it_is() -> None:
 
 
 def test_keys_and_signatures_in_bytes_are_masked_and_odd_bytes_are_shown_twice() -> None:
-    assert bytes_shown(b'{"a":"topsecretkey1"}', "", ["topsecretkey1"])["body"] == '{"a":"*************"}'
-    found = bytes_shown(b"\xffxy", "", [])
+    assert public_bytes(b'{"a":"topsecretkey1"}', "", ["topsecretkey1"])["body"] == '{"a":"*************"}'
+    found = public_bytes(b"\xffxy", "", [])
     assert (found["body"], found["base64"]) == ("\\xffxy", "/3h5")
-    assert "abcd" not in masked("GET /x?sign=abcd failed")
+    assert "abcd" not in mask("GET /x?sign=abcd failed")
 
 
 def test_what_is_printed_cannot_steer_a_terminal() -> None:

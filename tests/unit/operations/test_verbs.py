@@ -145,7 +145,7 @@ def test_only_what_gives_an_event_now_leaves_quarantine(tmp_path: Path) -> None:
     tell(tmp_path, scenario, Mended())
 
 
-def test_an_old_answer_of_a_source_that_asks_again_is_not_told_as_if_it_were_now(tmp_path: Path) -> None:
+def test_an_old_answer_of_a_source_that_asks_again_is_not_reported_as_if_it_were_now(tmp_path: Path) -> None:
     source = Mended()
     source.destructive = False
 

@@ -1,4 +1,4 @@
-"""The pump from the spool to one sink."""
+"""The courier: from the spool to one sink."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
@@ -297,7 +297,7 @@ def test_a_paused_sink_is_probed_less_and_less_often_up_to_a_minute() -> None:
     tell(sink, scenario, events=50, max_events=1)
 
 
-def test_what_became_of_each_attempt_is_told_and_counted() -> None:
+def test_what_became_of_each_attempt_is_reported_and_counted() -> None:
     answers: list[Exception | None] = [
         PartlyFailed({IDS[0]: Rejected("HTTP 422"), IDS[1]: Rejected("HTTP 422")}),
         TryLater("HTTP 500", after=0.0),
@@ -327,8 +327,8 @@ def test_what_became_of_each_attempt_is_told_and_counted() -> None:
         {**dead, "event_id": IDS[3], "reason": "HTTP 400", "attempt": 1},
         {"event": "delivered", "log_level": "debug", "sink": "sink", "events": 0, "attempt": 1},
     ]
-    run_scenario = [line["batch"] for line in log if "batch" in line]
-    assert run_scenario == [batch.id for batch in sink.batches]
+    logged = [line["batch"] for line in log if "batch" in line]
+    assert logged == [batch.id for batch in sink.batches]
 
     def count(outcome: str) -> float | None:
         labels = {"sink": "sink", "outcome": outcome}

@@ -1,4 +1,4 @@
-"""The pump from a source to the spool."""
+"""The intake: from a polled source to the spool."""
 
 import asyncio
 from collections import Counter
@@ -11,8 +11,9 @@ import pytest
 from poller.core.errors import StorageError, StorageFull
 from poller.core.model import ParsedPage, PollOutcome, RawPage
 from poller.core.spool import SpoolAdmin
-from poller.pipeline.intake import Intake, Pace, next_pace
+from poller.pipeline.intake import Intake
 from poller.pipeline.journal import Journal
+from poller.pipeline.pace import Pace, next_pace
 from poller.runtime.clock import Clock
 from poller.runtime.metrics import Metrics
 from poller.testing import START, anything, some_event, some_reading
@@ -165,7 +166,7 @@ def test_a_cancelled_intake_still_keeps_the_answer_of_the_poll_in_flight(tmp_pat
     tell(tmp_path, source, scenario)
 
     async def again(intake: Intake, spool: SpoolAdmin, journal: Journal) -> None:
-        if left_over := journal.left_over():
+        if left_over := journal.take_leftovers():
             await intake._recover(left_over)
         assert (await spool.claim("sink", 10)).events == (some_event(1), some_event(2))
 
@@ -316,13 +317,13 @@ def test_stopping_on_a_full_disk_leaves_the_page_to_the_journal(tmp_path: Path) 
     tell(tmp_path, source, scenario, spool)  # type: ignore[arg-type]
 
     async def again(intake: Intake, own: SpoolAdmin, journal: Journal) -> None:
-        assert await intake._recover(journal.left_over())
+        assert await intake._recover(journal.take_leftovers())
         assert (await own.claim("sink", 10)).events == (some_event(1), some_event(2))
 
     tell(tmp_path, ScriptedSource(), again)
 
 
-def test_what_a_stopped_pump_could_not_commit_its_successor_takes(tmp_path: Path) -> None:
+def test_what_a_stopped_intake_could_not_commit_its_successor_takes(tmp_path: Path) -> None:
     """In the same process: a reload must not wait for a restart."""
     source = ScriptedSource([{"events": [1, 2]}])
     spool = FullSpool(sqlite_spool(tmp_path))
@@ -332,10 +333,10 @@ def test_what_a_stopped_pump_could_not_commit_its_successor_takes(tmp_path: Path
         await spool.refused.wait()
         intake.stop()
         await running
-        ((number, page),) = journal.left_over("shots")
+        ((number, page),) = journal.take_leftovers("shots")
         assert b"[1, 2]" in page.body
         journal.hand_back({number: page})
-        assert journal.left_over("others") == []
+        assert journal.take_leftovers("others") == []
 
     tell(tmp_path, source, scenario, spool)  # type: ignore[arg-type]
 
@@ -353,7 +354,7 @@ def test_a_broken_spool_ends_the_process_and_the_page_waits_in_the_journal(tmp_p
     tell(tmp_path, source, scenario, spool)  # type: ignore[arg-type]
 
     async def again(intake: Intake, own: SpoolAdmin, journal: Journal) -> None:
-        assert await intake._recover(journal.left_over())
+        assert await intake._recover(journal.take_leftovers())
         assert (await own.claim("sink", 10)).events == (some_event(1), some_event(2))
 
     tell(tmp_path, ScriptedSource(), again)

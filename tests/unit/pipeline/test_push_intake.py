@@ -1,4 +1,4 @@
-"""The pump from a pushed source to the spool: nobody is told that a page was taken before it is."""
+"""The intake of a pushed source: no sender gets its answer before its page is in the spool."""
 
 import asyncio
 import json
@@ -135,7 +135,7 @@ def test_a_source_with_a_fetch_of_its_own_is_not_a_pushed_one() -> None:
     assert isinstance(Pushed(), PushedSource)
 
 
-def test_a_page_is_in_the_spool_when_its_sender_is_told(tmp_path: Path) -> None:
+def test_a_page_is_in_the_spool_when_its_sender_is_answered(tmp_path: Path) -> None:
     async def scenario(intake: PushIntake, spool: WatchedSpool, source: Pushed) -> None:
         await ready(intake)
         spool.go_on.clear()
@@ -184,7 +184,7 @@ def test_nothing_is_taken_before_the_spool_is_proven_and_then_it_begins_by_itsel
     assert (counted(metrics, "unavailable"), counted(metrics, "accepted")) == (2, 1)
 
 
-def test_while_the_spool_is_full_senders_are_told_so_at_once_until_there_is_room(tmp_path: Path) -> None:
+def test_while_the_spool_is_full_senders_are_refused_at_once_until_there_is_room(tmp_path: Path) -> None:
     async def scenario(intake: PushIntake, spool: WatchedSpool, source: Pushed) -> None:
         await ready(intake)
         spool.go_on.clear()
@@ -270,13 +270,13 @@ def test_a_spool_that_fails_for_good_refuses_who_waits_and_ends_the_process(tmp_
 
     async def ends(intake: PushIntake, spool: WatchedSpool, source: Pushed) -> None:
         await scenario(intake, spool, source)
-        raise StorageError("told")
+        raise StorageError("the disk failed")
 
-    with pytest.raises(StorageError, match="told"):
+    with pytest.raises(StorageError, match="the disk failed"):
         tell(tmp_path, ends, fails=True)
 
 
-def test_a_pump_that_fails_says_so_to_the_daemon(tmp_path: Path) -> None:
+def test_an_intake_that_fails_says_so_to_the_daemon(tmp_path: Path) -> None:
     async def run_scenario() -> None:
         async with sqlite_spool(tmp_path) as inner:
             spool, source = WatchedSpool(inner), Pushed()

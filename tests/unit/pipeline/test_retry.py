@@ -62,6 +62,6 @@ def test_one_backoff_holds_for_all_that_failed_in_one_batch() -> None:
     ]
 
 
-def test_a_foreign_exceptions_text_is_not_told() -> None:
+def test_a_foreign_exceptions_text_is_not_reported() -> None:
     assert describe(RuntimeError("key=5d41402abc4b2a76b9719d911017c592")) == "RuntimeError"
     assert describe(Gone("HTTP 410")) == "HTTP 410"

@@ -145,7 +145,7 @@ def test_a_long_time_after_a_kill_never_counts(tmp_path: Path) -> None:
     assert clock.age(START) == pytest.approx(25, abs=1)
 
 
-def test_a_clock_that_is_set_right_after_the_start_is_told_once(tmp_path: Path) -> None:
+def test_a_clock_that_is_set_right_after_the_start_is_reported_once(tmp_path: Path) -> None:
     clock, _ = lives(tmp_path, jumps(40 * DAY))
     clock.pass_time(5)
     clock.jump(-40 * DAY)

@@ -1,6 +1,7 @@
 """Adapters are found by entry points of distributions on the path, and only the named one is imported."""
 
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -46,6 +47,18 @@ def test_types_are_listed_without_importing_them() -> None:
     )
     assert "strange_broken" not in sys.modules
     assert "strange_adapters" not in sys.modules
+
+
+def test_a_plug_in_that_is_installed_while_the_process_runs_is_found(tmp_path: Path) -> None:
+    folder = tmp_path / "strange"
+    before = plugins.types(plugins.SINKS)
+    about = folder / "later-1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: later\nVersion: 1\n")
+    (about / "entry_points.txt").write_text("[poller.sinks]\nlater = strange_adapters:Pictures\n")
+    os.utime(folder, ns=(0, folder.stat().st_mtime_ns + 1))  # a file system may count time in large steps
+    assert plugins.types(plugins.SINKS) == sorted([*before, "later"])
+    assert plugins.adapter(plugins.SINKS, "later").__name__ == "Pictures"
 
 
 def test_only_the_named_adapter_is_imported() -> None:

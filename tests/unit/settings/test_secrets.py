@@ -90,12 +90,12 @@ def test_an_invisible_character_in_a_secret_is_a_finding_that_names_it(tmp_path:
             continue  # two secrets, one a line
         with pytest.raises(BadConfiguration) as refused:
             written(tmp_path, place, secret[:12] + character + secret[12:])
-        told = str(refused.value)
-        assert PLACES[place][0] in told
+        message = str(refused.value)
+        assert PLACES[place][0] in message
         if not (place.startswith("secret") and character == "\n"):
-            assert named in told, repr(character)
-        assert secret[:12] not in told
-        assert secret[12:] not in told
+            assert named in message, repr(character)
+        assert secret[:12] not in message
+        assert secret[12:] not in message
 
 
 WRAPS = {"BOM": "\ufeff{}", "LF": "{}\n", "CRLF": "{}\r\n", "CR": "{}\r", "all": "\ufeff{}\r\n\r\n"}

@@ -10,14 +10,22 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, multiple, precondition, rule
 
+from poller.core.history import Replay, ReplayState
 from poller.core.model import Batch, Dead, Done, Event, Outcome, ParsedPage, PollOutcome, Retry
+from poller.core.replays import OPEN
+from poller.core.selection import ALL_EVENTS
 from poller.spools import ordered_sink_queue as ordered
+from poller.spools import replays as desk
+from poller.spools.places import is_replayed
+from poller.spools.sink_queue import ticket_of
 from poller.spools.sqlite import SqliteSpool
 from poller.testing import ManualClock, anything, some_event
+from poller.testing.replays import counted
 from tests.fakes import sqlite_spool
 from tests.patience import patiently
 
 KEPT_LINES = ordered.KEPT_LINES
+PIECE, MOST = desk.PIECE, desk.MOST
 STREAMS = ("room", "hall", "room", "")
 STEPS_OF_A_LIFE = 6
 RETRY = Retry(after=5.0, reason="no")
@@ -28,10 +36,16 @@ def event_of(number: int) -> Event:
     return some_event(number, stream=STREAMS[number % len(STREAMS)])
 
 
+def replayed(batch: Batch) -> bool:
+    return is_replayed(ticket_of(batch).numbers[0])
+
+
 class OrderedMachine(RuleBasedStateMachine):
     """A sink that is told of every batch. `ever` is what it took or was told dead, over all lives; `reached` is how
     far each stream got in this life; `revived` are dead letters that are owed again, before what waits of their stream,
     each with the retry that revived it and its number: those of one retry come in the order in which they died.
+    `chosen` are the events of a replay by stream, `sent` those of them that were settled as replayed, over all lives,
+    and `following` is the place of the next one of each stream in this life.
     """
 
     batches = Bundle("batches")
@@ -39,6 +53,7 @@ class OrderedMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         ordered.KEPT_LINES = 1  # so that lines are forgotten all the time
+        desk.PIECE, desk.MOST = 2, 6
         self.loop = asyncio.new_event_loop()
         self.folder = Path(tempfile.mkdtemp())
         self.clock = ManualClock()
@@ -47,6 +62,9 @@ class OrderedMachine(RuleBasedStateMachine):
         self.ever: set[str] = set()
         self.revived: dict[str, tuple[int, int]] = {}
         self.reached: dict[str, int] = {}
+        self.chosen: dict[str, list[str]] = {}
+        self.sent: set[str] = set()
+        self.following: dict[str, int] = {}
         self.in_hand: list[
             Batch
         ] = []  # not by id: an event may be in two, as a letter and again after a crash
@@ -59,6 +77,7 @@ class OrderedMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         ordered.KEPT_LINES = KEPT_LINES
+        desk.PIECE, desk.MOST = PIECE, MOST
         self._drain()
         self._do(self.spool.__aexit__(None, None, None))
         self.loop.close()
@@ -71,11 +90,12 @@ class OrderedMachine(RuleBasedStateMachine):
         async def enter() -> None:
             self.spool = sqlite_spool(self.folder, self.clock)
             await self.spool.__aenter__()
-            await self.spool.attach("a", anything, ordered=self.ordered)
+            await self.spool.attach("a", anything, ordered=self.ordered, replays=3)
 
         self.lives += 1
         self.steps = 0
         self.reached.clear()
+        self.following.clear()
         self.in_hand.clear()
         self._do(enter())
 
@@ -90,21 +110,38 @@ class OrderedMachine(RuleBasedStateMachine):
             waiting.cancel()
             return None
 
+        self._do(self.spool.replays.fill("a"))
         batch: Batch | None = self._do(claim())
         if batch is not None:
-            self._may_get(batch)
+            self._may_get_again(batch) if replayed(batch) else self._may_get(batch)
             self.in_hand.append(batch)
         return batch
 
-    def _may_get(self, batch: Batch) -> None:
-        if not self.promised:
-            return
+    def _streams_of(self, batch: Batch) -> set[str]:
         streams = {event.stream_id for event in batch.events} - {""}
         for other in self.in_hand:
             assert not streams & {event.stream_id for event in other.events}, (
                 "two batches of a stream in hand"
             )
-        for stream in streams:
+        return streams
+
+    def _may_get_again(self, batch: Batch) -> None:
+        for event in batch.events:
+            assert event.id in self.chosen.get(event.stream_id, ()), "it was not chosen"
+        if not self.promised:
+            return
+        for stream in self._streams_of(batch):
+            log = self.chosen[stream]
+            events = [event.id for event in batch.events if event.stream_id == stream]
+            first = log.index(events[0])
+            assert log[first : first + len(events)] == events
+            assert first == self.following.setdefault(stream, first)
+            assert self.sent.issuperset(log[:first]), "an earlier replayed event is not settled"
+
+    def _may_get(self, batch: Batch) -> None:
+        if not self.promised:
+            return
+        for stream in self._streams_of(batch):
             events = [event.id for event in batch.events if event.stream_id == stream]
             once = list(dict.fromkeys(events))  # a letter may come a second time, from the log after a crash
             again = [id for id in once if id in self.revived]
@@ -129,6 +166,9 @@ class OrderedMachine(RuleBasedStateMachine):
         self._do(self.spool.settle(batch, outcomes))
         if batch in self.in_hand:
             self.in_hand.remove(batch)
+        if replayed(batch):
+            self._settled_again(batch, outcomes)
+            return
         waits: set[str] = set()
         for event, outcome in zip(batch.events, outcomes, strict=True):
             stream = event.stream_id
@@ -140,6 +180,31 @@ class OrderedMachine(RuleBasedStateMachine):
                     del self.revived[event.id]
                 else:
                     self.reached[stream] = max(self.reached.get(stream, -1), self.place[event.id])
+
+    def _settled_again(self, batch: Batch, outcomes: list[Outcome]) -> None:
+        waits: set[str] = set()
+        for event, outcome in zip(batch.events, outcomes, strict=True):
+            stream = event.stream_id
+            if isinstance(outcome, Retry) and stream and self.ordered:
+                waits.add(stream)
+            elif not isinstance(outcome, Retry) and stream not in waits:
+                self.sent.add(event.id)
+                if event.id in self.chosen.get(stream, ()):
+                    self.following[stream] = self.chosen[stream].index(event.id) + 1
+
+    def _replaying(self) -> list[Replay]:
+        return [one for one in self.spool.replays.all() if one.state in OPEN]
+
+    def _drain_replay(self) -> None:
+        """A replay comes to its end, and everything chosen was sent."""
+        while self._replaying():
+            self._do(self.spool.replays.fill("a"))
+            while (batch := self._try_claim(7)) is not None:
+                self._settle(batch, [Done()] * len(batch.events))
+            self.clock.pass_time(6)
+        assert self.sent.issuperset(id for log in self.chosen.values() for id in log)
+        for one in self.spool.replays.all():
+            assert one.state is ReplayState.CANCELLED or one.queued == one.total
 
     def _drain(self) -> None:
         """Nothing is owed for ever, and what was neither taken nor dead comes out."""
@@ -153,6 +218,7 @@ class OrderedMachine(RuleBasedStateMachine):
             assert batch is not None, "owed, and never given out"
             self._settle(batch, [Done()] * len(batch.events))
         assert self.ever == set(self.place)
+        self._drain_replay()
 
     @rule(numbers=st.lists(st.integers(0, 200), min_size=8, max_size=20))
     def append(self, numbers: list[int]) -> None:
@@ -169,8 +235,7 @@ class OrderedMachine(RuleBasedStateMachine):
     @rule(target=batches, limits=st.lists(st.integers(1, 4), min_size=2, max_size=5))
     def claim(self, limits: list[int]) -> Any:
         self.steps += 1
-        batches = [batch for limit in limits if (batch := self._try_claim(limit)) is not None]
-        return multiple(*[(self.lives, batch) for batch in batches])
+        return self._claimed(limits)
 
     @rule(taken=consumes(batches), choices=st.lists(st.sampled_from("drxp"), min_size=6, max_size=6))
     def settle(self, taken: tuple[int, Batch], choices: list[str]) -> None:
@@ -228,6 +293,39 @@ class OrderedMachine(RuleBasedStateMachine):
         for letter in chosen:
             self.ever.discard(letter.event.id)
             self.revived[letter.event.id] = (self.retries, letter.number)
+
+    @precondition(lambda self: not self._replaying() and len(self.place) > 8)
+    @rule(target=batches, limits=st.lists(st.integers(1, 3), min_size=3, max_size=6))
+    def replay(self, limits: list[int]) -> Any:
+        """What the sink has settled comes again, one replay at a time."""
+
+        async def ordered_replay() -> list[Event]:
+            planned = await self.spool.replays.plan("a", ALL_EVENTS)
+            found, left_out = await counted(self.spool, planned)
+            await self.spool.replays.order(planned, len(found), left_out)
+            return found
+
+        if any(replayed(batch) for batch in self.in_hand):
+            return multiple()
+        while (batch := self._try_claim(3)) is not None:
+            self._settle(batch, [Done()] * len(batch.events))
+        self.chosen, self.sent = {}, set()
+        self.following.clear()
+        for event in self._do(ordered_replay()):
+            self.chosen.setdefault(event.stream_id, []).append(event.id)
+        return self._claimed(limits)
+
+    def _claimed(self, limits: list[int]) -> Any:
+        batches = [batch for limit in limits if (batch := self._try_claim(limit)) is not None]
+        return multiple(*[(self.lives, batch) for batch in batches])
+
+    @precondition(lambda self: self._replaying())
+    @rule(surely=st.sampled_from([False, False, False, True]))
+    def cancel(self, surely: bool) -> None:
+        if surely:
+            (one,) = self._replaying()
+            self._do(self.spool.replays.change(one.number, ReplayState.CANCELLED))
+            self.chosen = {}
 
     @rule()
     def time_passes(self) -> None:

@@ -51,7 +51,7 @@ def test_whole_chunks_before_a_number_can_be_forgotten() -> None:
     assert tail.newest(9) == []
 
 
-def test_chunks_told_out_of_order_lie_in_order() -> None:
+def test_chunks_reported_out_of_order_lie_in_order() -> None:
     tail = Tail(None)
     for first in (12, 10, 14):
         tail.push(Chunk(first, (some_event(first), some_event(first + 1))))

@@ -13,7 +13,7 @@ import pytest
 from fastcrc import crc64
 
 from poller.core.errors import LONGEST_WAIT, PartlyFailed, Rejected, TryLater
-from poller.sinks.download.fetch import expected_by
+from poller.sinks.download.fetch import upload_deadline
 
 from .shots import Answer, attempt, delivered, download, files, jpeg, ok, serving, shot
 
@@ -37,6 +37,22 @@ def test_a_batch_of_pictures_is_stored_under_date_and_stream(tmp_path: Path) -> 
     assert delivered(tmp_path, lambda path: ok(jpeg(), CRC), *names) is None
     date = (datetime.now(UTC) - timedelta(hours=2)).date()
     assert files(tmp_path) == {f"{date}/cam1/{name}": jpeg() for name in sorted(names)}
+
+
+@pytest.mark.parametrize("template", ["{date}/{stream}/{name}", "{account}/{kind}/{hour}/{id}.jpg", "{name}"])
+def test_the_path_that_an_event_is_said_to_have_is_that_of_its_file(tmp_path: Path, template: str) -> None:
+    async def main() -> Path | None:
+        async with serving(lambda path: ok(jpeg())) as server, download(tmp_path, template=template) as sink:
+            event = shot("folder/räum_1_1_1_320_176.jpg", server.url("folder/r%C3%A4um_1_1_1_320_176.jpg"))
+            before = download(tmp_path, template=template).path_of(event)
+            assert await attempt(sink, event) is None
+            assert sink.path_of(event) == before
+            assert sink.path_of(shot(NAME, "http://elsewhere.example/a.jpg")) is None
+            return before
+
+    path = asyncio.run(main())
+    assert path is not None
+    assert list(files(tmp_path)) == [str(path.relative_to(tmp_path))]
 
 
 def test_the_request_asks_for_an_uncompressed_picture_and_carries_nothing_else(tmp_path: Path) -> None:
@@ -341,10 +357,14 @@ def test_a_picture_that_is_still_missing_later_is_dead_and_its_neighbours_are_no
 def test_not_yet_lasts_from_the_later_of_shot_and_receipt() -> None:
     at = datetime(2016, 8, 22, tzinfo=UTC)
     grace = timedelta(seconds=45)
-    assert expected_by(shot(at=at, received=at + timedelta(minutes=5))) == at + timedelta(minutes=5) + grace
-    assert expected_by(shot(at=at + timedelta(minutes=5), received=at)) == at + timedelta(minutes=5) + grace
+    assert (
+        upload_deadline(shot(at=at, received=at + timedelta(minutes=5))) == at + timedelta(minutes=5) + grace
+    )
+    assert (
+        upload_deadline(shot(at=at + timedelta(minutes=5), received=at)) == at + timedelta(minutes=5) + grace
+    )
     # A name that claims the next century must not be asked for every two seconds until then.
-    assert expected_by(shot(at=at + timedelta(days=9_999), received=at)) == at + grace
+    assert upload_deadline(shot(at=at + timedelta(days=9_999), received=at)) == at + grace
 
 
 def test_an_event_without_a_picture_is_rejected(tmp_path: Path) -> None:
@@ -401,7 +421,7 @@ def test_a_picture_in_two_pieces_proves_itself_by_its_first_bytes(tmp_path: Path
     assert list(files(tmp_path).values()) == [jpeg()]
 
 
-def test_a_failed_handshake_is_not_told_as_an_address_that_is_refused(tmp_path: Path) -> None:
+def test_a_failed_handshake_is_not_reported_as_an_address_that_is_refused(tmp_path: Path) -> None:
     """localhost is ::1 and 127.0.0.1; only the second may be connected to, and speaks no TLS."""
 
     async def main() -> Exception | None:
@@ -421,7 +441,7 @@ def test_a_failed_handshake_is_not_told_as_an_address_that_is_refused(tmp_path: 
     assert "public" not in str(error)
 
 
-def test_an_address_that_is_refused_is_told_where_nothing_was_connected_to(tmp_path: Path) -> None:
+def test_an_address_that_is_refused_is_reported_where_nothing_was_connected_to(tmp_path: Path) -> None:
     async def main() -> Exception | None:
         settings = {"allow_hosts": ["localhost"], "allow_cidr": ["192.0.2.0/24"]}
         async with download(tmp_path, **settings) as sink:

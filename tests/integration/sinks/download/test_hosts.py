@@ -185,7 +185,9 @@ def test_a_bad_entry_is_refused_with_a_reason(entry: str, says: str, tmp_path: P
         DownloadSettings.model_validate({"type": "download", "directory": tmp_path, "allow_hosts": [entry]})
 
 
-async def test_an_address_that_is_not_public_is_refused_although_its_host_is_allowed(tmp_path: Path) -> None:
+async def test_an_address_that_is_not_public_is_refused_although_its_host_is_allowed(
+    tmp_path: Path,
+) -> None:
     async with serving(lambda path: ok(jpeg())) as server, download(tmp_path, allow_cidr=[]) as sink:
         error = await attempt(sink, shot(url=server.url("a.jpg")))
         assert "allow_cidr" in str(error)

@@ -14,7 +14,7 @@ from poller.sandbox.query.answers import encode, refusal, status
 FULL, FAILED = PollOutcome.FULL, PollOutcome.FAILED
 
 
-def told(
+def state_and_outcome(
     body: bytes | dict[str, Any], *, http: int = 200, whole: bool = True
 ) -> tuple[str | None, PollOutcome]:
     text = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -78,12 +78,12 @@ def test_every_form_of_the_sandbox_is_read(form: dict[str, Any], encoding: str) 
 def test_an_answer_is_a_state_or_says_why_not(
     body: bytes | dict[str, Any], expected: tuple[str | None, PollOutcome]
 ) -> None:
-    assert told(body) == expected
+    assert state_and_outcome(body) == expected
 
 
 def test_an_answer_that_did_not_come_whole_says_nothing() -> None:
-    assert told({"ret": 20601}, whole=False) == (None, PollOutcome.UNCERTAIN)
-    assert told(b"", http=0, whole=False) == (None, PollOutcome.UNCERTAIN)
+    assert state_and_outcome({"ret": 20601}, whole=False) == (None, PollOutcome.UNCERTAIN)
+    assert state_and_outcome(b"", http=0, whole=False) == (None, PollOutcome.UNCERTAIN)
 
 
 def test_the_published_sample_is_read() -> None:

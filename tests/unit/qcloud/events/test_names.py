@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poller.qcloud.events.names import UNKNOWN, Shot, parse_name
+from poller.qcloud.events.names import UNKNOWN, NamedShot, parse_name
 
 PUSH, TASK = 1471850187, 1471850190
 
@@ -16,8 +16,8 @@ def at(epoch: int) -> datetime:
     return datetime.fromtimestamp(epoch, UTC)
 
 
-def shot_a(stream: str, offset: int = 120, width: int = 300, height: int = 169) -> Shot:
-    return Shot(
+def shot_a(stream: str, offset: int = 120, width: int = 300, height: int = 169) -> NamedShot:
+    return NamedShot(
         stream=stream,
         push_started_at=at(PUSH),
         task_started_at=at(TASK),
@@ -64,7 +64,7 @@ def test_a_task_that_began_at_zero_is_unknown_and_a_width_need_not_be_300() -> N
 def test_grammar_b_has_its_clock_in_beijing_time() -> None:
     shot = parse_name("/2016-09-12/2016090090936-screenshot-10-03-08-1280x720.jpg")
     moment = datetime(2016, 9, 12, 2, 3, 8, tzinfo=UTC)
-    assert shot == Shot(stream="2016090090936", width=1280, height=720, taken_at=moment, fixed=True)
+    assert shot == NamedShot(stream="2016090090936", width=1280, height=720, taken_at=moment, fixed=True)
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from poller.core.model import Event, identity, parse_event
 from poller.qcloud.events.files import read_row, recording_key
 from poller.qcloud.events.notifications import notification_event
 from poller.qcloud.events.screenshots import screenshot_event
-from poller.qcloud.wire.messages import Unreadable
-from poller.qcloud.wire.signed_bodies import flaw, is_signed, masked, open_body
+from poller.qcloud.wire.messages import UnreadableMessage
+from poller.qcloud.wire.signed_bodies import flaw, is_signed, mask, open_body
 from tests.integration.sources.pushes import (
     INTERRUPTED_2017,
     KEY,
@@ -51,7 +51,7 @@ def at(epoch: int) -> datetime:
 @pytest.mark.parametrize("name", SAMPLES)
 def test_every_published_notification_is_an_event_of_its_stream_whose_message_is_kept(name: str) -> None:
     fields = {**SAMPLES[name], "t": 1509673029, "sign": "x" * 32}
-    event = notification_event(masked(fields, [KEY]), account="main", picture_base=BASE, received_at=RECEIVED)
+    event = notification_event(mask(fields, [KEY]), account="main", picture_base=BASE, received_at=RECEIVED)
     assert event.kind == name.split(maxsplit=1)[0].replace("started", "channel").replace(
         "interrupted", "channel"
     )
@@ -129,7 +129,7 @@ def test_a_push_that_starts_and_one_that_ends_are_two_changes_of_a_channel() -> 
     assert ended.fields["push_duration"] == 4012
 
 
-def test_a_change_is_told_by_its_sequence_else_by_its_time() -> None:
+def test_a_change_is_identified_by_its_sequence_else_by_its_time() -> None:
     def id_of(**more: object) -> str:
         return event_of({"event_type": 1, "stream_id": "a", **more}).id
 
@@ -301,7 +301,7 @@ def test_a_repeat_with_a_fresh_t_is_the_same_event() -> None:
     )
 )
 def test_any_notification_is_an_event(fields: dict[str, Any]) -> None:
-    line = masked(open_body(json.dumps(fields).encode()), [KEY])
+    line = mask(open_body(json.dumps(fields).encode()), [KEY])
     event = notification_event(line, account="main", picture_base=BASE, received_at=RECEIVED)
     assert event == notification_event(line, account="main", picture_base=BASE, received_at=RECEIVED)
     assert b"\n" not in event.encoded
@@ -340,7 +340,7 @@ def test_any_notification_is_an_event(fields: dict[str, Any]) -> None:
     ],
 )
 def test_what_no_two_readers_would_read_alike_is_refused(body: bytes, reason: str) -> None:
-    with pytest.raises(Unreadable, match=f"^{reason}$"):
+    with pytest.raises(UnreadableMessage, match=f"^{reason}$"):
         open_body(body)
 
 
@@ -348,7 +348,7 @@ def test_what_no_two_readers_would_read_alike_is_refused(body: bytes, reason: st
 def test_any_bytes_are_a_notification_or_unreadable(body: bytes) -> None:
     try:
         fields = open_body(body)
-    except Unreadable:
+    except UnreadableMessage:
         return
     assert isinstance(fields, dict)
 
@@ -458,7 +458,7 @@ def test_each_of_several_keys_is_good() -> None:
 def test_nothing_that_opens_a_stream_or_signs_is_kept(fields: dict[str, Any]) -> None:
     escaped = json.dumps({**fields, "event_type": 332}).replace("S", "\\u0053").replace("_", "\\u005f")
     for body in (json.dumps({**fields, "event_type": 332}), escaped, json.dumps(fields, indent=2)):
-        line = masked(open_body(body.encode()), [KEY])
+        line = mask(open_body(body.encode()), [KEY])
         assert PUSH_SECRET.encode() not in line
         assert b"\n" not in line
         assert isinstance(json.loads(line), dict)
@@ -466,7 +466,7 @@ def test_nothing_that_opens_a_stream_or_signs_is_kept(fields: dict[str, Any]) ->
 
 def test_a_key_of_ours_is_masked_wherever_it_stands() -> None:
     fields = {"a": f"the key is {KEY}", KEY: [{"b": KEY}]}
-    assert json.loads(masked(fields, ["", KEY])) == {
+    assert json.loads(mask(fields, ["", KEY])) == {
         "a": "the key is " + "*" * 32,
         "*" * 32: [{"b": "*" * 32}],
     }
@@ -479,7 +479,7 @@ def test_what_is_no_secret_stays_as_it_was() -> None:
         "n": [1, -2, 1.5, 10**40, True, None, ""],
         "text": '电影 "quoted" \\ / \u2028',
     }
-    assert json.loads(masked(open_body(json.dumps(fields).encode()), [KEY])) == fields
+    assert json.loads(mask(open_body(json.dumps(fields).encode()), [KEY])) == fields
 
 
 def test_a_body_signed_by_the_tests_is_what_it_should_be() -> None:
@@ -489,7 +489,7 @@ def test_a_body_signed_by_the_tests_is_what_it_should_be() -> None:
 
 def test_a_segment_is_the_same_event_whether_it_is_listed_or_pushed() -> None:
     row = ROW_2018
-    told = {
+    facts = {
         "event_type": 100,
         "stream_id": row["stream_id"],
         "file_id": row["file_id"],
@@ -498,7 +498,7 @@ def test_a_segment_is_the_same_event_whether_it_is_listed_or_pushed() -> None:
     }
     for without in ((), ("file_id", "record_file_id"), ("file_id", "record_file_id", "vid", "video_id")):
         listed = read_row(json.dumps({k: v for k, v in row.items() if k not in without}).encode())
-        pushed = event_of({k: v for k, v in told.items() if k not in without})
+        pushed = event_of({k: v for k, v in facts.items() if k not in without})
         key = recording_key(listed.file_id, listed.vid, listed.url)
         assert pushed.id == identity("recording", "main", key), without
 

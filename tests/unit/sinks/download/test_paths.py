@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poller.sinks.download.paths import LONGEST_PART, Layout, Place, encoded, parse_template
+from poller.sinks.download.paths import LONGEST_PART, Layout, PicturePath, encode_value, parse_template
 from tests.integration.sinks.download.names import HOSTILE_NAMES
 from tests.integration.sinks.download.shots import shot
 
@@ -22,7 +22,7 @@ def layout(template: str = DEFAULT, *, lone: bool = True, folds: bool = False) -
     return Layout(parts=parse_template(template), lone=lone, folds=folds)
 
 
-def path(place: Place) -> str:
+def path(place: PicturePath) -> str:
     return "/".join((*place.folders, place.name))
 
 
@@ -99,7 +99,7 @@ def test_a_bad_template_is_refused_with_a_reason(template: str, says: str) -> No
 # ---------------------------------------------------------------- names
 
 
-def _sound(place: Place) -> None:
+def _sound(place: PicturePath) -> None:
     for part in (*place.folders, place.name):
         assert PLAIN.fullmatch(part), part
         assert len(part) <= LONGEST_PART + 2
@@ -126,7 +126,7 @@ def test_no_two_hostile_names_meet_and_all_are_plain(template: str, folds: bool)
 
 @given(st.text(st.characters(codec=None, exclude_categories=()), max_size=300))
 def test_what_is_encoded_decodes_to_what_it_was(value: str) -> None:
-    made = encoded(value)
+    made = encode_value(value)
     assert made == "%empty" if not value else unquote_to_bytes(made) == value.encode("utf-8", "surrogatepass")
 
 

@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -61,7 +62,7 @@ def test_settled_pages_are_pruned_after_retain_in_bounded_steps(tmp_path: Path) 
         for number in range(pages):
             await spool.append("source", [some_reading(number)])
         await deliver_all(spool)
-        clock.pass_time(1000 * DAY)  # some_event's times are far behind the told clock's by then
+        clock.pass_time(1000 * DAY)  # some_event's times are far behind the manual clock's by then
         steps = 1
         while (await spool.prune()).more:
             steps += 1
@@ -444,3 +445,24 @@ def _steps(number: int, reader: sqlite3.Connection) -> int:
     finally:
         reader.set_progress_handler(None, 1)
     return len(steps)
+
+
+def test_recorded_deliveries_take_less_than_a_byte_an_event(tmp_path: Path) -> None:
+    """Where a sink takes one batch of 100 after the other, each with a commit of its own."""
+    events = 40_000
+
+    async def scenario() -> None:
+        async with sqlite_spool(tmp_path) as spool:
+            await spool.attach("archive", anything)
+            for start in range(0, events, 1_000):
+                await spool.append("shots", [some_reading(*range(start, start + 1_000))])
+                for _ in range(10):
+                    await spool.settle(await spool.claim("archive", 100), [Done()] * 100)
+                    await spool.tallies()  # a commit
+
+    asyncio.run(scenario())
+    with closing(sqlite3.connect(tmp_path / "spool.db")) as file:
+        rows, recorded = file.execute("SELECT count(*), sum(last - first + 1) FROM delivered").fetchone()
+        (used,) = file.execute("SELECT sum(pgsize) FROM dbstat WHERE name LIKE 'delivered%'").fetchone()
+    assert (rows, recorded) == (events // 100, events)
+    assert used / events < 1

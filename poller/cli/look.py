@@ -1,0 +1,291 @@
+"""The commands that look at the log: events, single pictures, streams, and what passes right now."""
+
+import asyncio
+import sys
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, cast
+
+import typer
+
+from poller.cli.client import ask_either, fetch_rows, print_row
+from poller.cli.common import Config, code_of, fail, stored_of
+from poller.cli.times import Since, Until, Utc, moment, span
+from poller.core.errors import PollerError
+from poller.daemon.signals import Stop
+
+if TYPE_CHECKING:
+    from poller.cli.event_lines import EventPrinter
+    from poller.control import EventRow, Request, Row
+    from poller.settings import Settings
+
+USUAL_LIMIT: Final = 50
+"""The events that people get, unless they ask for others: about two screens."""
+TOGETHER: Final = 500
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
+EventJson = Annotated[
+    bool, typer.Option("--json", help="Print the events themselves, as CloudEvents, one JSON object a line.")
+]
+StreamId = Annotated[str, typer.Argument(metavar="STREAM", help="Stream id.", show_default=False)]
+Account = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Only this account.", show_default=False),
+]
+Kinds = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--kind",
+        metavar="KIND",
+        help="Only events of this kind, such as screenshot; may be repeated.",
+        show_default=False,
+    ),
+]
+
+
+# ---------------------------------------------------------------- events
+
+
+def events(
+    context: typer.Context,
+    config: Config,
+    stream: Annotated[
+        str | None, typer.Option(metavar="ID", help="Only events of this stream.", show_default=False)
+    ] = None,
+    account: Account = None,
+    kind: Kinds = None,
+    since: Since = None,
+    until: Until = None,
+    utc: Utc = False,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=10_000,
+            metavar="N",
+            help="Show the newest N.",
+            show_default=f"{USUAL_LIMIT}; all with --since or --json",
+        ),
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on with new events until Ctrl-C.")
+    ] = False,
+    json: EventJson = False,
+) -> None:
+    """Show the events in the log, oldest first."""
+    from poller.control import Request, Verb
+    from poller.core.selection import Selection
+
+    if follow and until is not None:
+        raise typer.BadParameter("new events are all after --until", param_hint="--follow")
+    within = span(since, until, utc)
+    chosen = Selection(
+        account=account, stream=stream, kinds=frozenset(kind or ()), since=within.since, until=within.until
+    )
+    unlimited = limit is None and (json or since is not None)
+    asked = Request(verb=Verb.EVENTS, selection=chosen, limit=limit or USUAL_LIMIT, unlimited=unlimited)
+    _print_events(context.obj, config, asked, json=json, utc=utc, follow=follow)
+
+
+def tap(
+    context: typer.Context,
+    config: Config,
+    sink: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Only what this sink wants; may be repeated.", show_default=False),
+    ] = None,
+    stream: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID", help="Only events of this stream; may be repeated.", show_default=False),
+    ] = None,
+    kind: Kinds = None,
+    utc: Utc = False,
+    json: EventJson = False,
+) -> None:
+    """Show events as they are stored, from now on until Ctrl-C, without missing one.
+
+    A tap slows nobody, and says how many events were deleted before it could
+    report them. At most eight taps can be open at once.
+    """
+    from poller.control import Request, Verb
+    from poller.core.selection import Selection
+
+    asked = Request(
+        verb=Verb.TAP,
+        selection=Selection(kinds=frozenset(kind or ())),
+        sinks=frozenset(sink or ()),
+        streams=frozenset(stream or ()),
+    )
+    _print_events(context.obj, config, asked, json=json, utc=utc, follow=True)
+
+
+def _print_events(stop: Stop, config: Path, asked: "Request", *, json: bool, utc: bool, follow: bool) -> None:
+    from poller.cli.event_lines import EventPrinter, until_the_reader_ends
+
+    settings, out = stored_of(config), sys.stdout.buffer
+    stop.give_back()  # a signal may end the command at any time
+    try:
+        with until_the_reader_ends(out):
+            _show_events(settings, asked, EventPrinter(out, json=json, utc=utc), follow=follow)
+    except (PollerError, OSError) as error:
+        fail(f"poller: {error}", code_of(error))
+
+
+def _show_events(settings: "Settings", asked: "Request", printer: "EventPrinter", *, follow: bool) -> None:
+    """Print the answer, and go on with new events if asked to; that never ends."""
+    from poller.control import Request, Verb, ask_events
+
+    if asked.verb is Verb.EVENTS:
+        offline = _refuse_offline if follow else partial(_offline_events, settings, asked)
+        for rows in ask_either(settings, partial(ask_events, request=asked), offline):
+            printer.show(rows)
+        if printer.more:
+            typer.echo(f"only the newest {asked.limit} are shown: --limit or --since shows more", err=True)
+        asked = Request(verb=Verb.TAP, selection=asked.selection, start=printer.following)
+    if follow:
+        _follow(settings, asked, printer)
+
+
+def _follow(settings: "Settings", asked: "Request", printer: "EventPrinter") -> None:
+    from poller.control import ask_events
+
+    begun = False
+    for rows in ask_either(settings, partial(ask_events, request=asked), _refuse_offline):
+        if not begun and asked.start is None:
+            typer.echo("events from now on, until Ctrl-C", err=True)
+        begun = True
+        printer.show(rows)
+
+
+def _refuse_offline() -> Iterator[Sequence["EventRow"]]:
+    from poller.control import ControlError
+
+    raise ControlError("no daemon runs, so that nothing happens: `poller events` reads the file")
+
+
+def _offline_events(settings: "Settings", asked: "Request") -> Iterator[Sequence["EventRow"]]:
+    """The rows of a stopped daemon's file, some at a time: there may be millions."""
+    rows = _event_rows(settings, asked)
+    with asyncio.Runner() as runner:
+        try:
+            while some := runner.run(_some(rows)):
+                yield some
+        finally:
+            runner.run(rows.aclose())
+
+
+async def _event_rows(settings: "Settings", asked: "Request") -> AsyncGenerator["EventRow", None]:
+    from poller.cli.offline import open_offline
+    from poller.control import EventRow, answer
+
+    async with open_offline(settings) as context:
+        async for row in answer(context, asked):
+            if row is not None:
+                yield EventRow(**cast(Mapping[str, Any], row))
+
+
+async def _some(rows: AsyncGenerator["EventRow", None]) -> list["EventRow"]:
+    found: list[EventRow] = []
+    async for row in rows:
+        found.append(row)
+        if len(found) == TOGETHER:
+            break
+    return found
+
+
+# ---------------------------------------------------------------- pictures
+
+
+def find(
+    context: typer.Context,
+    config: Config,
+    stream: StreamId,
+    time: Annotated[
+        str,
+        typer.Argument(
+            metavar="TIME",
+            help="When: 10:03, 10:03:20, '2026-11-22 10:03', RFC 3339, or an age such as 2h.",
+            show_default=False,
+        ),
+    ],
+    account: Account = None,
+    utc: Utc = False,
+    json: Json = False,
+) -> None:
+    """Find the picture of a stream at a time: the nearest one, within two cadences.
+
+    Prints when it was taken, its URL, and where a sink keeps its file. Exits with 1 if there is none.
+    """
+    at = moment(time, "TIME", utc)
+    _print_picture(context.obj, config, _picture_request("find", stream, account, at), json=json, utc=utc)
+
+
+def latest(
+    context: typer.Context,
+    config: Config,
+    stream: StreamId,
+    account: Account = None,
+    utc: Utc = False,
+    json: Json = False,
+) -> None:
+    """Show the newest picture of a stream. Prints the same line as `find`."""
+    _print_picture(context.obj, config, _picture_request("latest", stream, account), json=json, utc=utc)
+
+
+def _picture_request(verb: str, stream: str, account: str | None, at: datetime | None = None) -> "Request":
+    from poller.control import Request, Verb
+    from poller.core.selection import Selection
+
+    return Request(verb=Verb(verb), selection=Selection(account=account, stream=stream), at=at)
+
+
+def _print_picture(stop: Stop, config: Path, asked: "Request", *, json: bool, utc: bool) -> None:
+    from poller.cli.picture_lines import none_found, picture_line
+
+    for row in fetch_rows(stop, config, asked):
+        picture = row["picture"]
+        if json:
+            print_row(row)
+        elif picture is not None:
+            typer.echo(picture_line(cast("Row", picture), utc, terminal=sys.stdout.isatty()))
+        if picture is None:
+            fail(none_found(row, utc))
+
+
+# ---------------------------------------------------------------- streams
+
+
+def streams(
+    context: typer.Context,
+    config: Config,
+    state: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STATE", help="Only streams that are live, interrupted or disabled.", show_default=False
+        ),
+    ] = None,
+    account: Account = None,
+    utc: Utc = False,
+    json: Json = False,
+) -> None:
+    """List the streams that were seen in the last 30 days, those that need attention first.
+
+    A ! marks streams that are interrupted or disabled, whose next picture is
+    late, or from which no pictures have arrived for four times their cadence.
+    """
+    from poller.control import Request, Verb
+    from poller.core.selection import Selection
+
+    asked = Request(verb=Verb.STREAMS, selection=Selection(account=account), state=state)
+    rows = list(fetch_rows(context.obj, config, asked))
+    if json:
+        for row in rows:
+            print_row(row)
+    else:
+        from poller.cli.picture_lines import print_streams
+
+        print_streams(rows, utc)
+    if not rows:
+        typer.echo("no streams" if state is account is None else "no streams that match", err=True)

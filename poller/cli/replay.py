@@ -1,0 +1,149 @@
+"""`poller replay` and `poller replays`: retained events that a sink gets again."""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from poller.cli.client import act, answered, list_rows, print_one, request
+from poller.cli.common import Config, fail
+from poller.cli.operate import Json, SinkName
+from poller.cli.times import Since, Until, Utc, span
+from poller.core.errors import PollerError
+from poller.daemon.signals import Stop
+
+if TYPE_CHECKING:
+    from poller.control import Row
+
+COLUMNS = ("replay", "sink", "what", "done", "total", "state")
+Stream = Annotated[
+    str | None, typer.Option(metavar="ID", help="Only events of this stream.", show_default=False)
+]
+AccountName = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Only events of this account.", show_default=False)
+]
+Kinds = Annotated[
+    list[str] | None,
+    typer.Option("--kind", metavar="KIND", help="Only this kind, such as screenshot; may be repeated."),
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+def replay(
+    context: typer.Context,
+    config: Config,
+    sink: SinkName,
+    since: Since = None,
+    until: Until = None,
+    stream: Stream = None,
+    account: AccountName = None,
+    kind: Kinds = None,
+    yes: Yes = False,
+    json: Json = False,
+    utc: Utc = False,
+) -> None:
+    """Give retained events to one sink again.
+
+    The command counts the events and asks. They go out after all other events of the sink, with their old ids: a
+    receiver that drops known ids drops them. Events that are pending for the sink, and its dead letters, are left out.
+    """
+    from poller.core.selection import Selection
+
+    times = span(since, until, utc)
+    if not yes and not sys.stdin.isatty():
+        raise typer.BadParameter("there is no terminal to ask on: say --yes", param_hint="--yes")
+    chosen = Selection(
+        account=account,
+        stream=stream,
+        kinds=frozenset(kind or ()),
+        since=times.since,
+        until=times.until,
+    )
+    ordered = _ordered(context.obj, config, {"sink": sink, "selection": chosen}, yes)
+    print_one(ordered, json)
+
+
+def _ordered(stop: Stop, config: Path, words: dict[str, Any], yes: bool) -> "Row":
+    """Count and ask until the answer is yes for the count that is ordered."""
+    count = _asked(stop, config, words, dry=True)
+    while True:
+        if not count["events"]:
+            fail(_nothing(count))
+        _say(count)
+        if yes:
+            return _asked(stop, config, words, below=count["below"])
+        typer.confirm(f"Give {count['events']} events to {count['sink']} again?", abort=True, err=True)
+        try:
+            return answered(
+                stop, config, request("replay", **words, below=count["below"], expect=count["events"])
+            )[-1]
+        except PollerError as error:
+            before, count = count, _asked(stop, config, words, dry=True)
+            if count["events"] == before["events"]:
+                fail(f"poller: {error}")
+            typer.echo(f"poller: {error}", err=True)
+
+
+def _asked(stop: Stop, config: Path, words: dict[str, Any], **more: Any) -> "Row":
+    try:
+        return answered(stop, config, request("replay", **words, **more))[-1]
+    except PollerError as error:
+        fail(f"poller: {error}")
+
+
+def _say(count: "Row") -> None:
+    typer.echo(f"{count['events']} events are selected{_left_out(count)}.", err=True)
+    if old := count["old_pictures"]:
+        typer.echo(
+            f"{old} of them are pictures older than 15 days. A bucket deletes pictures after 15 days by default; a "
+            "picture that is gone becomes a dead letter.",
+            err=True,
+        )
+
+
+def _left_out(count: "Row") -> str:
+    parts = [f"{count['pending']} are pending anyway"] if count["pending"] else []
+    if count["dead"]:
+        parts.append(f"{count['dead']} are dead letters (see `poller dead retry`)")
+    return f"; besides, {' and '.join(parts)}" if parts else ""
+
+
+def _nothing(count: "Row") -> str:
+    return f"no events match{_left_out(count)}"
+
+
+# ---------------------------------------------------------------- the list, and changes
+
+
+class Action(StrEnum):
+    """What can be done with a replay."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    CANCEL = "cancel"
+
+
+def replays(
+    context: typer.Context,
+    config: Config,
+    action: Annotated[
+        Action | None, typer.Argument(metavar="ACTION", help="pause, resume or cancel.", show_default=False)
+    ] = None,
+    number: Annotated[
+        int | None,
+        typer.Argument(metavar="N", min=1, help="Number of the replay.", show_default=False),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """List replays, or pause, resume or cancel one.
+
+    Cancelling removes what still waits; a batch in hand is delivered. The replays of a sink run one after the other.
+    """
+    if action is None:
+        list_rows(context.obj, config, request("replays"), json, COLUMNS)
+    elif number is None:
+        raise typer.BadParameter(f"say which replay to {action.value}", param_hint="N")
+    else:
+        act(context.obj, config, request(f"replays {action.value}", number=number), json)

@@ -1,0 +1,72 @@
+"""Times as options: `--since`, `--until`, `--at` and `--utc`, the same for every command."""
+
+from datetime import UTC, datetime
+from typing import Annotated, NamedTuple
+
+import typer
+
+from poller.core.moments import FORMS, parse_moment
+
+_METAVAR = "TIME"
+
+Since = Annotated[
+    str | None,
+    typer.Option(
+        "--since",
+        metavar=_METAVAR,
+        help=f"Only what was received at this time or later: {FORMS}.",
+        show_default=False,
+    ),
+]
+Until = Annotated[
+    str | None,
+    typer.Option(
+        "--until",
+        metavar=_METAVAR,
+        help="Only what was received before this time.",
+        show_default=False,
+    ),
+]
+At = Annotated[
+    str | None,
+    typer.Option("--at", metavar=_METAVAR, help=f"At this time: {FORMS}.", show_default=False),
+]
+Utc = Annotated[
+    bool,
+    typer.Option("--utc", help="Read and print times in UTC instead of local time."),
+]
+
+
+class Span(NamedTuple):
+    """A span of time, in UTC: at or after `since`, and before `until`. None does not restrict."""
+
+    since: datetime | None
+    until: datetime | None
+
+
+def moment(text: str, option: str, utc: bool) -> datetime:
+    """The moment that a text means, in UTC. A bad one is a usage error that names the option and the forms.
+
+    `option` is an option or an argument as people write it, such as `--since`. With `utc`, a time without an offset is
+    in UTC instead of the local time.
+    """
+    try:
+        return parse_moment(text, datetime.now(UTC), UTC if utc else None)
+    except ValueError:
+        raise typer.BadParameter(f"write {FORMS}, not {text!r}", param_hint=option) from None
+
+
+def span(since: str | None, until: str | None, utc: bool) -> Span:
+    """The span between `--since` and `--until`. A span that ends before it begins is a usage error."""
+    found = Span(
+        since=None if since is None else moment(since, "--since", utc),
+        until=None if until is None else moment(until, "--until", utc),
+    )
+    if found.since is not None and found.until is not None and found.since > found.until:
+        raise typer.BadParameter(f"{since} is after --until {until}", param_hint="--since")
+    return found
+
+
+def written(at: datetime, utc: bool) -> str:
+    """A moment for people, to the second: with its date, in local time or UTC."""
+    return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if utc else f"{at.astimezone():%Y-%m-%d %H:%M:%S}"

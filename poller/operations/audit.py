@@ -1,0 +1,184 @@
+"""`audit`: which pictures never came, by the gaps that are known and by the log itself."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Final
+
+import msgspec
+
+from poller.core.history import Gap
+from poller.core.model import Event
+from poller.core.selection import ALL_EVENTS, Selection
+from poller.core.spool import SpoolAdmin
+from poller.operations.operator_context import OperatorContext
+from poller.operations.requests import MOST_ROWS, Request, Row, Verb
+from poller.pipeline.gaps import LOOKED_AT, PICTURE, Auditor, Key
+from poller.settings import AccountSettings, AuditSettings
+
+STEP: Final = 1_000
+MARGIN: Final = timedelta(minutes=10)
+"""How far before a range the log is read, so that the pictures before it tell the interval."""
+
+Rows = AsyncGenerator[Row | None, None]
+
+
+class Findings(msgspec.Struct, frozen=True, kw_only=True):
+    """What an audit of a range found.
+
+    gaps:       those that are known and those that the log shows, in the order of their beginning
+    known:      the ids of those that were reported
+    pictures:   how many pictures of the range were looked at
+    streams:    of how many streams
+    unaudited:  streams with pictures in the range whose names do not say the task, so that they cannot be audited
+    log_begins: when the oldest event that is still in the log was received; None for an empty log
+    """
+
+    gaps: tuple[Gap, ...]
+    known: frozenset[str]
+    pictures: int
+    streams: int
+    unaudited: tuple[Key, ...]
+    log_begins: datetime | None
+
+    @property
+    def missing(self) -> int:
+        """How many pictures are missing still."""
+        return sum(gap.missing - gap.filled for gap in self.gaps)
+
+
+async def find_gaps(
+    spool: SpoolAdmin, accounts: Mapping[str, AccountSettings], chosen: Selection, now: datetime
+) -> AsyncGenerator[Findings | None, None]:
+    """Audit a range of the log, whether or not the running audit did. Changes nothing.
+
+    `account`, `stream`, `taken_since` and `taken_until` of `chosen` select. Yields None after each short step, and the
+    findings at last. What came in the last minute is not judged yet.
+    """
+    auditor = Auditor(_settle(accounts))
+    range_ = _Range(chosen)
+    found: list[Gap] = []
+    start = await _first(spool, chosen)
+    while True:
+        step = await spool.scan(range_.read, start, STEP)
+        for _, event in step.found:
+            range_.count(auditor, event)
+        if step.found:
+            found += auditor.judge(step.found[-1][1].received_at.timestamp())
+        if step.following is None:
+            break
+        start = step.following
+        yield None
+        await asyncio.sleep(0)
+    found += auditor.judge(now.timestamp())
+    known = await spool.gaps(chosen, MOST_ROWS)
+    oldest = (await spool.scan(ALL_EVENTS, None, 1)).found
+    yield Findings(
+        gaps=_together(known, [gap for gap in found if gap.is_selected(chosen)]),
+        known=frozenset(gap.id for gap in known),
+        pictures=range_.pictures,
+        streams=len(range_.streams),
+        unaudited=tuple(sorted(range_.unaudited)),
+        log_begins=oldest[0][1].received_at if oldest else None,
+    )
+
+
+class _Range:
+    """Counts what was looked at in the chosen range."""
+
+    def __init__(self, chosen: Selection) -> None:
+        self.read = Selection(account=chosen.account, stream=chosen.stream, kinds=LOOKED_AT)
+        self.pictures = 0
+        self.streams: set[Key] = set()
+        self.unaudited: set[Key] = set()
+        self._chosen = chosen
+
+    def count(self, auditor: Auditor, event: Event) -> None:
+        before = auditor.pictures
+        auditor.take(event)
+        if event.kind != PICTURE or not self._chosen.selects(event):
+            return
+        key = (event.account, event.stream_id)
+        if auditor.pictures > before:
+            self.pictures += 1
+            self.streams.add(key)
+        else:
+            self.unaudited.add(key)
+
+
+def _settle(accounts: Mapping[str, AccountSettings]) -> Callable[[str], float]:
+    """The setting of each account, also of those where the running audit is off; else the default."""
+    usual = AuditSettings().settle
+    known = {name: settings.audit.settle for name, settings in accounts.items()}
+    return lambda account: known.get(account, usual)
+
+
+async def _first(spool: SpoolAdmin, chosen: Selection) -> int | None:
+    return None if chosen.taken_since is None else await spool.number_at(chosen.taken_since - MARGIN)
+
+
+def _together(known: Iterable[Gap], found: Iterable[Gap]) -> tuple[Gap, ...]:
+    """The known gaps, and those found beside them. A gap that was filled in part shows as smaller ones in the log."""
+    by_stream: dict[Key, list[Gap]] = {}
+    for gap in known:
+        by_stream.setdefault((gap.account, gap.stream_id), []).append(gap)
+    new = [
+        gap
+        for gap in found
+        if not any(
+            one.from_at < gap.to_at and gap.from_at < one.to_at
+            for one in by_stream.get((gap.account, gap.stream_id), ())
+        )
+    ]
+    every = [*(gap for gaps in by_stream.values() for gap in gaps), *new]
+    return tuple(sorted(every, key=lambda gap: (gap.from_at, gap.account, gap.stream_id)))
+
+
+# ---------------------------------------------------------------- the command
+
+
+async def _audit(context: OperatorContext, request: Request) -> Rows:
+    """A row for each gap, then one that sums up."""
+    accounts = context.settings.accounts
+    async for findings in find_gaps(context.spool, accounts, request.selection, context.clock.now()):
+        if findings is None:
+            yield None
+            continue
+        for gap in findings.gaps:
+            yield gap_row(gap, reported=gap.id in findings.known)
+        yield _summary(findings)
+
+
+def gap_row(gap: Gap, *, reported: bool) -> Row:
+    """A gap as a row. `reported` says whether it became an event."""
+    return {
+        "id": gap.id,
+        "account": gap.account,
+        "stream": gap.stream_id,
+        "from": gap.from_at,
+        "to": gap.to_at,
+        "missing": gap.missing,
+        "filled": gap.filled,
+        "cadence": gap.cadence,
+        "push_started_at": gap.push_started_at,
+        "task_started_at": gap.task_started_at,
+        "first_missing_offset": gap.first_missing_offset,
+        "why": gap.why,
+        "reported": reported,
+    }
+
+
+def _summary(findings: Findings) -> Row:
+    return {
+        "pictures": findings.pictures,
+        "streams": findings.streams,
+        "gaps": len(findings.gaps),
+        "missing": findings.missing,
+        "unaudited": [
+            {"account": account, "stream": stream} for account, stream in findings.unaudited[:MOST_ROWS]
+        ],
+        "log_begins": findings.log_begins,
+    }
+
+
+AUDIT_VERBS = {Verb.AUDIT: _audit}

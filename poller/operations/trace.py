@@ -1,0 +1,201 @@
+"""What happened to one event: where it came from, where it is stored, and how it stands for each sink."""
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from datetime import timedelta
+
+import msgspec
+
+from poller.core.history import Delivery, SinkProgress, Stage
+from poller.core.model import Attempt, Event, Filter
+from poller.core.ports import StoresFiles
+from poller.core.selection import Numbered, Selection
+from poller.operations.masking import mask
+from poller.operations.operator_context import OperatorContext
+from poller.operations.requests import ControlError, Request, Row, Verb
+from poller.qcloud.events.picture_ids import picture_ids
+from poller.qcloud.events.screenshots import KIND
+from poller.qcloud.wire.addresses import addresses
+
+Rows = AsyncGenerator[Row | None, None]
+
+STEP = 1_000
+NEAR = timedelta(hours=1)
+"""A picture of the stream is looked for in this time before the moment, and then in the whole log."""
+_ID = re.compile(r"[0-9a-f]{32}")
+
+
+async def _trace(context: OperatorContext, request: Request) -> Rows:
+    ids = [] if request.at is not None else _ids(context, request)
+    known = [id for id in ids if await context.spool.remembers(id)]
+    looking = _nearest(context, request) if request.at is not None else _by_id(context, known or ids)
+    async for found in looking:
+        yield None if found is None else await _stored(context, *found)
+        if found is not None:
+            return
+    yield await _not_stored(context, known or ids, remembered=bool(known))
+
+
+def _ids(context: OperatorContext, request: Request) -> Sequence[str]:
+    asked, account = request.event, request.selection.account
+    if _ID.fullmatch(asked):
+        return [asked]
+    accounts = context.settings.accounts
+    if not accounts:
+        raise ControlError("no account can be read from the configuration: give the id of the event")
+    if account is not None and account not in accounts:
+        raise ControlError(f"no account {account} is configured; there are: {', '.join(sorted(accounts))}")
+    ids = [
+        id
+        for name, settings in accounts.items()
+        if account in (None, name)
+        for id in picture_ids(asked, name, addresses(settings).picture_base, context.clock.now())
+    ]
+    if not ids:
+        raise ControlError(
+            "neither an id nor a file name that says when the picture was taken: give the id of the event, or a stream"
+            " and --at TIME"
+        )
+    return ids
+
+
+Looking = AsyncGenerator[Numbered | None, None]
+"""None after each step, and the event once it is found."""
+
+
+async def _by_id(context: OperatorContext, ids: Sequence[str]) -> Looking:
+    """The newest event with one of these ids."""
+    async for found in _scanned(context, Selection(ids=frozenset(ids))):
+        yield found[0] if found else None
+
+
+async def _nearest(context: OperatorContext, request: Request) -> Looking:
+    """The newest picture of a stream that was taken at the moment or before."""
+    assert request.at is not None
+    until = request.at + timedelta(microseconds=1)
+    for since in (request.at - NEAR, None):
+        chosen = msgspec.structs.replace(
+            request.selection, kinds=frozenset({KIND}), taken_since=since, taken_until=until
+        )
+        best: list[Numbered] = []
+        async for found in _scanned(context, chosen):
+            best = sorted([*best, *found], key=lambda one: one[1].occurred_at)[-1:]
+            yield None
+        if best:
+            yield best[0]
+            return
+
+
+async def _scanned(context: OperatorContext, chosen: Selection) -> AsyncGenerator[tuple[Numbered, ...], None]:
+    """What each step through the log finds, newest first."""
+    start: int | None = None
+    while True:
+        step = await context.spool.scan(chosen, start, STEP, newest_first=True)
+        yield step.found
+        start = step.following
+        if start is None:
+            return
+
+
+# ---------------------------------------------------------------- rows
+
+
+async def _stored(context: OperatorContext, number: int, event: Event) -> Row:
+    origin = await context.spool.origin(number)
+    return {
+        **_NOWHERE,
+        "id": event.id,
+        "state": "stored",
+        "number": number,
+        **_event_row(event),
+        "polled": None if origin is None else msgspec.to_builtins(origin),
+        "sinks": await _sinks(context, number, event.id, event),
+    }
+
+
+def _event_row(event: Event | None) -> Row:
+    if event is None:
+        return {}
+    return {
+        "kind": event.kind,
+        "account": event.account,
+        "stream": event.stream_id or None,
+        "file_name": event.fields.get("file_name"),
+        "taken_at": event.occurred_at,
+        "received_at": event.received_at,
+    }
+
+
+async def _not_stored(context: OperatorContext, ids: Sequence[str], *, remembered: bool) -> Row:
+    """An event that is not in the log: pruned if its id is remembered or a dead letter is left, else unknown."""
+    letters = await context.spool.dead(1, Filter(ids=frozenset(ids))) if ids else []
+    event = letters[0].event if letters else None
+    id = event.id if event is not None else ids[0] if remembered or len(ids) == 1 else None
+    if id is None or not (letters or remembered):
+        return {**_NOWHERE, "id": id, "state": "unknown", "running": context.running}
+    sinks = await _sinks(context, 0, id, event)
+    return {**_NOWHERE, "id": id, "state": "pruned", **_event_row(event), "sinks": sinks}
+
+
+_NOWHERE: Row = {
+    "id": None,
+    "state": None,
+    "number": None,
+    **dict.fromkeys(("kind", "account", "stream", "file_name", "taken_at", "received_at")),
+    "polled": None,
+    "sinks": [],
+}
+
+
+async def _sinks(context: OperatorContext, number: int, id: str, event: Event | None) -> list[Row]:
+    standing = await context.spool.progress(
+        number, id, event
+    )  # first: what is settled in between is delivered
+    delivered: dict[str, list[Delivery]] = {}
+    for one in await context.spool.deliveries(number, id):
+        delivered.setdefault(one.sink, []).append(one)
+    rows = [sink_row(one, delivered.pop(one.sink, []), pruned=number == 0) for one in standing]
+    rows += [
+        sink_row(SinkProgress(sink=sink, stage=Stage.SETTLED), some, pruned=number == 0)
+        for sink, some in delivered.items()
+    ]
+    return [{**row, **await _file(context, str(row["sink"]), event)} for row in rows]
+
+
+def sink_row(standing: SinkProgress, delivered: Sequence[Delivery], *, pruned: bool) -> Row:
+    """How an event stands for a sink. A delivery counts more than a batch that was in hand a moment ago."""
+    if delivered and standing.stage in (Stage.SETTLED, Stage.IN_HAND, Stage.UNWANTED):
+        last = delivered[-1]
+        row = _outcome("delivered", standing.sink, last.history, at=last.at, attempt=last.attempt)
+        return {**row, "took": last.took, "deliveries": len(delivered)}
+    state = "pruned" if pruned and standing.stage is Stage.SETTLED else _WORDS[standing.stage]
+    row = _outcome(state, standing.sink, standing.history, due=standing.due, attempts=standing.attempts)
+    return {**row, "reason": mask(standing.reason) or None, "deliveries": len(delivered)}
+
+
+_WORDS: Mapping[Stage, str] = {
+    Stage.PENDING: "waiting",
+    Stage.RETRYING: "waiting",
+    Stage.IN_HAND: "in hand",
+    Stage.DEAD: "dead",
+    Stage.UNWANTED: "not wanted",
+    Stage.SETTLED: "unknown",
+}
+"""`unknown`: nothing is recorded, because the event came before the sink or its dead letter was purged."""
+
+
+def _outcome(state: str, sink: str, history: Sequence[Attempt], **more: object) -> Row:
+    failed = [{"at": one.at, "reason": mask(one.reason)} for one in history]
+    return {"sink": sink, "state": state, **more, "failed": failed}
+
+
+async def _file(context: OperatorContext, sink: str, event: Event | None) -> Row:
+    stores = context.sink(sink) if sink in context.settings.sinks else None
+    path = stores.path_of(event) if event is not None and isinstance(stores, StoresFiles) else None
+    if path is None:
+        return {}
+    return {"file": str(path), "present": await asyncio.to_thread(path.is_file)}
+
+
+VERBS: dict[Verb, Callable[[OperatorContext, Request], Rows]] = {Verb.TRACE: _trace}

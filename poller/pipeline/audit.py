@@ -1,0 +1,213 @@
+"""The running audit: it follows the log, finds pictures that never came, and reports each gap as an event.
+
+Purpose
+    The queue gives each message once. What is lost between the platform and this machine leaves no trace but a hole
+    between two pictures (`poller.pipeline.gaps`).
+
+Invariants
+    It is off the way of an event: nothing waits for it, and while it catches up it takes no more than `SHARE` of a
+    core. What it finds, how far it has read and what it knows of each stream are committed in one transaction. So after
+    a crash it goes on as if nothing had happened: no gap is reported twice, and none is left out.
+
+Life cycle
+    It begins at the end of the log when it runs for the first time. It reads in steps, and commits every few seconds.
+    Its state is the memory of a source that no configuration can have (`SOURCE`), by stream, and its position is the
+    memory without a subject.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Final
+
+import structlog
+
+from poller.core.errors import StorageError
+from poller.core.history import Gap, LatePicture
+from poller.core.model import Event, ParsedPage, PollOutcome
+from poller.core.selection import Selection
+from poller.core.spool import SpoolAdmin
+from poller.pipeline.gaps import GAP, LOOKED_AT, Auditor, gap_event
+from poller.runtime.clock import Clock
+from poller.runtime.metrics import Metrics
+from poller.settings import AccountSettings
+
+SOURCE: Final = "(audit)"
+STEP: Final = 500
+SHARE: Final = 0.025
+"""Of a core."""
+WHOLE_COST: Final = 3.0
+"""The cost of a step, with reading it from disk, is at most so many times that of looking at it."""
+GATHER: Final = 1.0
+"""Seconds in which events gather at the end of the log."""
+COMMIT_EVERY: Final = 5.0
+FORGET_EVERY: Final = 60.0
+EPOCH: Final = datetime.fromtimestamp(0, UTC)
+CHOSEN: Final = Selection(kinds=LOOKED_AT)
+
+log = structlog.get_logger("audit")
+
+
+class Audit:
+    """Audits the pictures of all accounts that have it enabled.
+
+    `accounts` returns the accounts as they are configured now.
+    """
+
+    def __init__(
+        self,
+        spool: SpoolAdmin,
+        accounts: Callable[[], Mapping[str, AccountSettings]],
+        *,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self._spool = spool
+        self._accounts = accounts
+        self._clock = clock
+        self._metrics = metrics
+        self._auditor = Auditor(self._settle)
+        self.position = 0
+        """The number of the next event to look at."""
+        self._moment = 0.0
+        self._enabled: set[str] = set()
+        self._gaps: list[Gap] = []
+        self._late: list[LatePicture] = []
+        self._stored_at = 0
+        self._commit_at = self._forget_at = clock.monotonic()
+
+    async def run(self) -> None:
+        """Follow the log for ever."""
+        await self.begin()
+        while True:
+            try:
+                pause = await self.step()
+            except StorageError:  # the spool is full or fails, which others report
+                pause = COMMIT_EVERY
+            await asyncio.sleep(pause)
+            if pause == GATHER:
+                await self._until_more()
+
+    async def begin(self) -> None:
+        """Take up what an earlier process knew."""
+        stored = dict(await self._spool.memory(SOURCE))
+        position = stored.pop("", b"")
+        self._auditor = Auditor(self._settle, stored)
+        self._auditor.drop(lambda account: self._settle(account) is None)
+        self._stored_at = int(position) if position.isdigit() else 0
+        self.position = min(self._stored_at, self._spool.head) or self._spool.head
+        self._moment = self._clock.now().timestamp()
+
+    def _settle(self, account: str) -> float | None:
+        settings = self._accounts().get(account)
+        return settings.audit.settle if settings is not None and settings.audit.enabled else None
+
+    # ------------------------------------------------------------ one step
+
+    async def step(self) -> float:
+        """Look at some events and commit now and then; returns the seconds to wait before the next step."""
+        head = self._spool.head
+        self._drop_others()
+        spent = await self._look(head) if self._enabled and self.position < head else 0.0
+        at_end = self.position >= head or not self._enabled
+        if not self._enabled:
+            self.position = head
+        if at_end:
+            self._moment = self._clock.now().timestamp()
+        self._gaps += self._auditor.judge(self._moment)
+        self._late += self._auditor.take_late()
+        await self._commit_now_and_then()
+        return GATHER if at_end else WHOLE_COST * spent / SHARE
+
+    def _drop_others(self) -> None:
+        """Drop what is known of accounts that are not audited any more. Later nobody knows what came in between."""
+        enabled = {name for name, settings in self._accounts().items() if settings.audit.enabled}
+        if enabled != self._enabled:
+            self._auditor.drop(lambda account: account not in enabled)
+            self._enabled = enabled
+
+    async def _look(self, head: int) -> float:
+        """Look at the next events; returns the seconds that it took."""
+        found = await self._spool.scan(CHOSEN, self.position, STEP)
+        if found.found and found.found[0][0] > self.position:
+            await self._check_overtaken()
+        begun = time.thread_time()
+        for _, event in found.found:
+            self._auditor.take(event)
+        if found.found:
+            self._moment = found.found[-1][1].received_at.timestamp()
+        last = found.found[-1][0] + 1 if found.found else 0
+        self.position = max(head, last) if found.following is None else found.following
+        return time.thread_time() - begun
+
+    async def _check_overtaken(self) -> None:
+        """Begin anew if events were pruned before they were looked at: they must not look like a gap."""
+        oldest = await self._spool.number_at(EPOCH)
+        if oldest > self.position:
+            log.warning("audit_overtaken", count=oldest - self.position)
+            self._auditor.drop(lambda account: True)
+
+    async def _until_more(self) -> None:
+        """Wait for the next event; not for long while a hole is open or something is to be committed."""
+        waits = self._auditor.waits or self._has_news
+        with suppress(TimeoutError):
+            async with asyncio.timeout(COMMIT_EVERY if waits else None):
+                await self._spool.wait_beyond(self.position)
+
+    # ------------------------------------------------------------ committing
+
+    async def _commit_now_and_then(self) -> None:
+        now = self._clock.monotonic()
+        if now < self._commit_at:
+            return
+        if now >= self._forget_at:
+            self._auditor.forget(self._moment)
+            self._forget_at = now + FORGET_EVERY
+        self._commit_at = now + COMMIT_EVERY
+        if self._has_news:
+            await asyncio.shield(self.commit())
+
+    @property
+    def _has_news(self) -> bool:
+        moved = self.position != self._stored_at if self._enabled else self._stored_at > 0
+        return bool(moved or self._gaps or self._late)
+
+    async def commit(self) -> None:
+        """Commit what was found, what is known of each stream, and the position."""
+        position, gaps, late = self.position, self._gaps, self._late
+        now = self._clock.now()
+        events = tuple(gap_event(gap, now) for gap in gaps)
+        readings = [
+            _reading(memory=str(position).encode() if self._enabled else b"", events=events),
+            *(_reading(about=about, memory=state) for about, state in self._auditor.changed().items()),
+        ]
+        new = await self._spool.note_gaps(SOURCE, readings, gaps, late)
+        self._auditor.keep()
+        self._stored_at, self._gaps, self._late = position if self._enabled else 0, [], []
+        self._report(gaps, new)
+
+    def _report(self, gaps: list[Gap], new: Counter[str]) -> None:
+        """Count the gaps, and log one line for each account: an outage leaves a gap in every stream."""
+        if gaps:
+            self._metrics.events.labels(GAP).inc(new[GAP])
+        for account in sorted({gap.account for gap in gaps}):
+            own = [gap for gap in gaps if gap.account == account]
+            missing = sum(gap.missing for gap in own)
+            self._metrics.gap_pictures.labels(account).inc(missing)
+            log.warning(
+                "gap_found",
+                account=account,
+                gaps=len(own),
+                missing=missing,
+                stream=own[0].stream_id,
+                since=own[0].from_at.isoformat(),
+                until=own[0].to_at.isoformat(),
+                reason=own[0].why,
+            )
+
+
+def _reading(*, about: str = "", memory: bytes, events: tuple[Event, ...] = ()) -> ParsedPage:
+    return ParsedPage(events=events, rejects=(), outcome=PollOutcome.PARTIAL, about=about, memory=memory)

@@ -1,0 +1,135 @@
+"""What a tap costs the daemon at drain speed, and whether it shows everything.
+
+    python -m tests.bench.tap [--events 40000] [--rounds 5] [--directory DIR]
+
+A sandbox, a cheap webhook and a daemon run as processes of their own. Every round fills the queue three times, in an
+order that changes, and waits until all of it is delivered: with no tap, with `poller tap --json` into a file, and
+with a tap that is stopped before. Reported are the daemon's CPU an event, the events a second, and the rounds' median
+ratios beside no tap. The promise is 1.05 or less of the CPU. On a machine with fewer cores than processes the events
+a second also show the CPU that the tap's own process takes. The bench fails if the tap misses an event.
+"""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import cast
+
+from poller.control import NotRunning, Request, Verb, ask, socket_path
+from tests.bench import rig
+from tests.bench.rig import Platform
+
+TICK = os.sysconf("SC_CLK_TCK")
+WAYS = ("none", "tap", "stopped")
+
+
+@contextmanager
+def daemon(config: Path) -> Iterator[int]:
+    """A daemon; its process id."""
+    command = [sys.executable, "-m", "poller", "run", "-c", str(config)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        try:
+            until(lambda: backlog(config) == 0)
+            yield process.pid
+        finally:
+            process.send_signal(signal.SIGTERM)
+
+
+@contextmanager
+def tapped(config: Path, way: str) -> Iterator[Path]:
+    """A tap; the file that it writes."""
+    out, err = config.with_name("tap.out"), config.with_name("tap.err")
+    out.write_bytes(b"")
+    if way == "none":
+        yield out
+        return
+    with out.open("wb") as to, err.open("wb") as notices:
+        command = [sys.executable, "-m", "poller", "tap", "--json", "-c", str(config)]
+        process = subprocess.Popen(command, stdout=to, stderr=notices)
+    try:
+        until(lambda: b"from now on" in err.read_bytes())
+        if way == "stopped":
+            process.send_signal(signal.SIGSTOP)
+        yield out
+    finally:
+        process.kill()
+        process.wait()
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait for a condition."""
+    begun = time.monotonic()
+    while not holds():
+        assert time.monotonic() - begun < 300
+        time.sleep(0.01)
+
+
+def backlog(config: Path) -> int | None:
+    """How many events are pending; None while the daemon does not listen."""
+    try:
+        (status,) = ask(socket_path(config.with_name("spool.db")), Request(verb=Verb.STATUS))
+    except NotRunning:
+        return None
+    sinks = cast(list[dict[str, int]], status["sinks"])
+    return sum(sink["backlog"] for sink in sinks)
+
+
+def cpu(process: int) -> float:
+    """The seconds of CPU that a process has used."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICK
+
+
+def measured(queue: Platform, config: Path, process: int, way: str, events: int) -> tuple[float, float]:
+    """CPU an event in microseconds, and events a second."""
+    with tapped(config, way) as out:
+        queue.enqueue(events)
+        spent, begun = cpu(process), time.monotonic()
+        until(lambda: queue.depth() == 0)
+        until(lambda: backlog(config) == 0)
+        wall, spent = time.monotonic() - begun, cpu(process) - spent
+        if way == "tap":
+            until(lambda: out.read_bytes().count(b"\n") >= events)
+            shown = [json.loads(line)["id"] for line in out.read_bytes().splitlines()]
+            assert len(shown) == len(set(shown)) == events, "the tap missed events"
+    return spent / events * 1e6, events / wall
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--events", type=int, default=40_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--directory", type=Path, default=None)
+    options = parser.parse_args()
+    found: dict[str, list[tuple[float, float]]] = {way: [] for way in WAYS}
+    with (
+        rig.scratch() as folder,
+        rig.platform(folder / "platform") as queue,
+        rig.receiver() as hook,
+        rig.scratch(options.directory) as own,
+    ):
+        config = rig.configuration(own / "daemon", queue.api, {"hook": rig.webhook(hook)})
+        with daemon(config) as process:
+            measured(queue, config, process, "none", options.events)  # the first fill is slower
+            for number in range(options.rounds):
+                for way in WAYS[number % 3 :] + WAYS[: number % 3]:
+                    found[way].append(measured(queue, config, process, way, options.events))
+                    print(number, way, *(round(one, 1) for one in found[way][-1]), file=sys.stderr)
+    rows = [[way, *(rig.median([one[column] for one in found[way]]) for column in (0, 1))] for way in WAYS]
+    print(rig.table(["tap", "daemon us/event", "events/s"], rows))
+    for way in WAYS[1:]:
+        for column, what in enumerate(("CPU", "events/s")):
+            ratios = [one[column] / none[column] for one, none in zip(found[way], found["none"], strict=True)]
+            print(f"{way} / none, {what}: {rig.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""Starts the program as a process: forked from a warm one (`tests/warm.py`) where nothing shows a difference.
+
+The imports are most of what a short life takes. A test of the start itself, of the imports or of the command line
+takes the true command, `python -m poller`; so does every start whose environment the interpreter or a library
+has read when the warm process began.
+"""
+
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import IO, Final
+
+from .commands import Ended
+from .patience import PATIENCE
+
+ROOT: Final = Path(__file__).parents[1]
+READ_LATE: Final = ("POLLER_", "NOTIFY_SOCKET", "WATCHDOG_", "COLUMNS", "PYTEST_CURRENT_TEST")
+"""How variables begin that the program reads when it runs."""
+
+
+class Life:
+    """A forked process, with the methods of `subprocess.Popen`."""
+
+    def __init__(self, warm: "Warm", pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self._warm = warm
+        self._fd = os.pidfd_open(pid)
+
+    def poll(self) -> int | None:
+        """The exit code; None while it runs."""
+        return self._ended(0)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end, and return the exit code."""
+        if (code := self._ended(None if timeout is None else timeout * 1000)) is None:
+            raise subprocess.TimeoutExpired(f"poller, process {self.pid}", timeout or 0.0)
+        return code
+
+    def send_signal(self, number: int) -> None:
+        """Nothing happens if it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+    def _ended(self, milliseconds: float | None) -> int | None:
+        if self.returncode is None:
+            end = select.poll()
+            end.register(self._fd, select.POLLIN)
+            if end.poll(milliseconds):
+                self.returncode = self._warm.reap(self.pid)
+                os.close(self._fd)
+        return self.returncode
+
+
+class Warm:
+    """A warm process, one for all lives that this process starts."""
+
+    def __init__(self) -> None:
+        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._turn = threading.Lock()
+        self._environ = dict(os.environ)
+        with theirs:
+            command = [sys.executable, "-m", "tests.warm", str(theirs.fileno())]
+            self._process = subprocess.Popen(
+                command, cwd=ROOT, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
+            )
+        self._channel.settimeout(PATIENCE)
+        assert self._channel.recv(16) == b"ready", "the warm process did not start"
+
+    def fits(self, environ: Mapping[str, str]) -> bool:
+        """Whether a life may have this environment: what differs is read after the fork only."""
+        differing = {name for name, _ in self._environ.items() ^ environ.items()}
+        return all(name.startswith(READ_LATE) for name in differing)
+
+    def start(
+        self, words: Sequence[str], *, cwd: Path, environ: Mapping[str, str], files: Sequence[int]
+    ) -> Life:
+        """A life of its own, running."""
+        order = {"words": list(words), "cwd": str(cwd.resolve()), "environ": dict(environ)}
+        return Life(self, self._ask(order, files))
+
+    def reap(self, pid: int) -> int:
+        """The exit code of a life that has ended, as `subprocess` counts it."""
+        return self._ask({"reap": pid})
+
+    def end(self) -> None:
+        """Stop starting lives."""
+        self._channel.close()
+        self._process.wait(PATIENCE)
+
+    def _ask(self, order: Mapping[str, object], files: Sequence[int] = ()) -> int:
+        with self._turn:
+            socket.send_fds(self._channel, [json.dumps(order).encode()], list(files))
+            return int(self._channel.recv(64))
+
+
+@cache
+def warm() -> Warm:
+    """The warm process, started when it is needed first."""
+    return Warm()
+
+
+def end() -> None:
+    """Stop the warm process, if there is one."""
+    if warm.cache_info().currsize:
+        warm().end()
+        warm.cache_clear()
+
+
+def start(
+    words: Sequence[str],
+    *,
+    before: Sequence[str] = (),
+    cwd: Path,
+    environ: Mapping[str, str] | None = None,
+    stdout: IO[bytes],
+    stderr: IO[bytes],
+    forked: bool = True,
+) -> "subprocess.Popen[bytes] | Life":
+    """`python -m poller` with these words; the true command behind another program, or with `forked=False`."""
+    environ = os.environ if environ is None else environ
+    if forked and not before and warm().fits(environ):
+        with open(os.devnull, "rb") as nothing:
+            files = [nothing.fileno(), stdout.fileno(), stderr.fileno()]
+            return warm().start(words, cwd=cwd, environ=environ, files=files)
+    command = [*before, sys.executable, "-m", "poller", *words]
+    return subprocess.Popen(
+        command, cwd=cwd, env=environ, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr
+    )
+
+
+def run(*words: str, folder: Path, forked: bool = True, **environ: str) -> Ended:
+    """One command to its end."""
+    with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+        told = {**os.environ, **environ}
+        child = start(words, cwd=folder, environ=told, stdout=stdout, stderr=stderr, forked=forked)
+        try:
+            code = child.wait(PATIENCE)
+        finally:
+            child.kill()
+        for file in (stdout, stderr):
+            file.seek(0)
+        return Ended(code, stdout.read().decode(), stderr.read().decode())

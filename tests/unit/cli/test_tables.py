@@ -1,0 +1,87 @@
+"""What `status` prints."""
+
+from typing import Any
+
+import pytest
+
+from poller.cli.tables import print_status
+
+SOURCE: dict[str, Any] = {
+    "name": "shots",
+    "type": "screenshot_queue",
+    "state": "polling",
+    "last_answer": 0.1,
+    "trouble": "error 1104: signature expired; the clock of this machine is 700 s behind the platform's",
+    "taken": 123_456_789,
+    "per_second": 1234.5,
+}
+SINK: dict[str, Any] = {
+    "name": "archive-2",
+    "type": "download",
+    "state": "disabled",
+    "why": "probed after 5 failures in a row: HTTP 503: the service is not available at the moment",
+    "last_error": "HTTP 503",
+    "last_error_age": 3.0,
+    "backlog": 1_234_567,
+    "retrying": 10_000,
+    "oldest": 90_000.0,
+    "dead": 12_345,
+    "delivered": 123_456_789,
+    "died": 12_345,
+    "per_second": 1234.5,
+    "catch_up": 86_400.0,
+}
+STATUS: dict[str, Any] = {
+    "running": True,
+    "version": "1",
+    "pid": 7,
+    "reasons": [],
+    "notes": [],
+    "books": [
+        {"owner": "source shots", "book": "possibly_lost", "count": 3, "at": "2026-11-22T10:03:20Z"},
+        {"owner": "shots", "book": "taken", "count": 9, "at": "2026-11-22T10:03:20Z"},
+    ],
+    "spool": {"type": "sqlite", "path": "/srv/spool.db", "bytes": 1, "quarantined": 0, "trouble": None},
+    "journal": None,
+    "sources": [SOURCE],
+    "replays": [],
+    "sinks": [SINK],
+}
+
+
+def printed(capsys: pytest.CaptureFixture[str], **sink: Any) -> list[str]:
+    print_status({**STATUS, "sinks": [{**SINK, **sink}]})
+    return capsys.readouterr().out.splitlines()
+
+
+def test_the_tables_of_sources_and_sinks_fit_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    found = printed(capsys)
+    tables = [line for line in found if line.startswith(("source  ", "shots  ", "sink  ", "archive-2  "))]
+    assert len(tables) == 4
+    assert max(map(len, tables)) <= 80, tables
+
+
+def test_counts_rates_and_remarks_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    found = printed(capsys)
+    assert "possibly lost: source shots: 3 since the spool began, last at 2026-11-22T10:03:20Z" in found
+    assert f"shots: {SOURCE['trouble']}" in found
+    assert f"archive-2: {SINK['why']}" in found
+    assert "archive-2: last error: HTTP 503 (3s ago)" in found
+    (line,) = [line for line in found if line.startswith("archive-2  ")]
+    assert line.split() == [
+        "archive-2",
+        "disabled",
+        "1234567",
+        "25h",
+        "10000",
+        "12345",
+        "123456789",
+        "1234.5",
+        "24h",
+    ]
+
+
+def test_a_sink_that_falls_behind_never_catches_up(capsys: pytest.CaptureFixture[str]) -> None:
+    for catch_up, rate, backlog, said in ((None, 5.0, 9, "never"), (None, None, 9, "-"), (0.0, 5.0, 0, "0s")):
+        found = printed(capsys, catch_up=catch_up, per_second=rate, backlog=backlog)
+        assert [line.split()[-1] for line in found if line.startswith("archive-2  ")] == [said]

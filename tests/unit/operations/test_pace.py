@@ -1,0 +1,53 @@
+"""Rates and the time to catch up, from samples."""
+
+import pytest
+
+from poller.core.history import Book, Tally
+from poller.core.model import Backlog
+from poller.operations.pace import Pace
+from poller.testing import START, ManualClock
+
+
+def sample(pace: Pace, taken: int, pending: int) -> None:
+    tallies = [
+        Tally(owner="shots", book=Book.TAKEN, count=taken, at=START),
+        Tally(owner="hook", book=Book.DELIVERED, count=taken - pending, at=START),
+    ]
+    pace.sample(tallies, {"hook": Backlog(events=pending, retrying=0, dead=0, oldest=None)})
+
+
+def test_a_rate_is_that_of_the_last_minute() -> None:
+    clock = ManualClock()
+    pace = Pace(clock)
+    sample(pace, 1_000, 0)
+    assert pace.per_second("shots", Book.TAKEN) is None
+    for second in range(10, 200, 10):
+        clock.pass_time(10)
+        sample(pace, 1_000 + 100 * second if second <= 100 else 11_000 + 5 * (second - 100), 0)
+    assert pace.per_second("shots", Book.TAKEN) == pytest.approx(5)
+    assert pace.per_second("another", Book.TAKEN) == 0
+
+
+def test_samples_that_come_fast_are_not_kept() -> None:
+    clock = ManualClock()
+    pace = Pace(clock)
+    for taken in range(100):
+        sample(pace, taken, 0)
+        clock.pass_time(0.1)
+    assert pace.per_second("shots", Book.TAKEN) == pytest.approx(10)
+
+
+def test_the_time_to_catch_up_is_the_backlog_by_what_it_shrinks() -> None:
+    clock = ManualClock()
+    pace = Pace(clock)
+    sample(pace, 10_000, 9_000)
+    assert pace.catch_up("hook", 9_000) is None
+    clock.pass_time(10)
+    sample(pace, 11_000, 8_000)
+    assert pace.catch_up("hook", 8_000) == pytest.approx(80)
+    assert pace.per_second("hook", Book.DELIVERED) == pytest.approx(200)
+    assert pace.catch_up("hook", 0) == 0
+    assert pace.catch_up("new", 5) is None
+    clock.pass_time(10)
+    sample(pace, 15_000, 9_500)
+    assert pace.catch_up("hook", 9_500) is None, "it grows"

@@ -1,0 +1,85 @@
+"""A process that has imported the program once and forks into each of its lives: `python -m poller`, less the imports.
+
+A life is the whole program, with a process, arguments, environment, folder and standard files of its own, and with
+Python's own end. The process has one thread and no event loop, so that a fork copies all there is. It is the lives'
+parent: it starts one at an order, and gives the exit code of one that has ended. It ends with its orders.
+"""
+
+import gc
+import importlib
+import json
+import os
+import pkgutil
+import runpy
+import signal
+import socket
+import sys
+import threading
+from typing import Any, Final
+
+import poller
+
+MOST: Final = 1 << 20
+"""Bytes of an order: the words and the environment."""
+FAIL_POINTS: Final = "poller.runtime.failpoints"
+
+
+def import_all() -> None:
+    """Import all that the program may, but for the first lines and the sandbox."""
+    for module in pkgutil.walk_packages(poller.__path__, "poller."):
+        if not module.name.startswith(("poller.__main__", "poller.sandbox", "poller.testing")):
+            importlib.import_module(module.name)
+
+
+def next_life(orders: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """Follow orders. Returns in each new life, with its order and standard files; ends with the orders."""
+    while True:
+        text, files, _, _ = socket.recv_fds(orders, MOST, 3)
+        if not text:
+            sys.exit()
+        order = json.loads(text)
+        if "reap" in order:
+            answer = os.waitstatus_to_exitcode(os.waitpid(order["reap"], 0)[1])
+        elif (answer := os.fork()) == 0:
+            return order, files
+        for file in files:
+            os.close(file)
+        orders.send(str(answer).encode())
+
+
+def become(order: dict[str, Any], files: list[int]) -> None:
+    """What a new process has of its parent."""
+    os.chdir(order["cwd"])
+    os.environ.clear()
+    os.environ.update(order["environ"])
+    for number, file in enumerate(files):
+        os.dup2(file, number)
+    os.closerange(3, max(map(int, os.listdir("/proc/self/fd"))) + 1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.path[0] = order["cwd"]
+    sys.argv = ["poller", *order["words"]]
+    read_fail_point()
+
+
+def read_fail_point() -> None:
+    """Fail points are read from the environment when they are imported, and were imported before."""
+    module = sys.modules[FAIL_POINTS]
+    before = vars(module)["reached"]
+    after = vars(importlib.reload(module))["reached"]
+    for name, one in list(sys.modules.items()):
+        if name.startswith("poller.") and vars(one).get("reached") is before:
+            vars(one)["reached"] = after
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests, which end the orders
+    import_all()
+    gc.collect()
+    gc.freeze()  # what is not looked at is not copied
+    assert threading.active_count() == 1
+    with socket.socket(fileno=int(sys.argv[1])) as channel:
+        channel.send(b"ready")
+        own = next_life(channel)
+        channel.detach()  # `become` closes it
+    become(*own)
+    runpy.run_module("poller", run_name="__main__", alter_sys=True)
