@@ -193,31 +193,19 @@ async def _probe_buckets(settings: "Settings") -> int:
 
 # ---------------------------------------------------------------- the operator's commands
 
-for command in (
-    status,
-    pause,
-    resume,
-    reload,
-    audit,
-    replay,
-    replays,
-    events,
-    find,
-    latest,
-    streams,
-    tap,
-    top,
-):
-    app.command(cls=Command)(command)
-app.command(cls=Command)(trace)
-app.add_typer(dead)
-app.add_typer(quarantine)
-app.add_typer(spool)
+LOOK, ACT, TRY = "See what is there", "Change what happens", "Try it without an account"
+
+for command in (status, top, events, tap, find, latest, streams, trace, audit, replays):
+    app.command(cls=Command, rich_help_panel=LOOK)(command)
+for action in (pause, resume, reload, replay):
+    app.command(cls=Command, rich_help_panel=ACT)(action)
+for group in (dead, quarantine, spool):
+    app.add_typer(group, rich_help_panel=ACT)
 
 
 # ---------------------------------------------------------------- sandbox and demo
 
-app.command(cls=Command)(sandbox)
+app.command(cls=Command, rich_help_panel=TRY)(sandbox)
 
 
 def _demo_interval(text: str) -> float:
@@ -248,7 +236,7 @@ Videos = Annotated[
 ]
 
 
-@app.command(cls=Command)
+@app.command(cls=Command, rich_help_panel=TRY)
 def demo(
     context: typer.Context,
     for_: For = None,

@@ -180,10 +180,11 @@ def fetch_rows(stop: Stop, config: Path, asked: "Request") -> Iterator["Row"]:
 def _ask(settings: "Settings", asked: "Request") -> Iterator["Row"]:
     from poller.control import ask
 
-    return ask_either(settings, lambda path: ask(path, asked), lambda: _offline_rows(settings, asked))
+    return ask_either(settings, lambda path: ask(path, asked), lambda: offline_rows(settings, asked))
 
 
-def _offline_rows(settings: "Settings", asked: "Request") -> Iterator["Row"]:
+def offline_rows(settings: "Settings", asked: "Request") -> Iterator["Row"]:
+    """The rows of the answer from a stopped daemon's file."""
     with asyncio.Runner() as runner:
         yield from _each(runner, _do_offline(settings, asked))
 

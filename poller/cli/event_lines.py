@@ -28,13 +28,9 @@ class EventPrinter:
         self._json = json
         self._utc = utc
         self._terminal = out.isatty()
-        self.following = 0
-        """The number from which on the last answer can be continued."""
-        self.more = False
-        """Whether older events were left out."""
 
     def show(self, rows: Sequence["EventRow"]) -> None:
-        """Print rows that arrived together."""
+        """Print rows that arrived together: events, and notices of missed ones."""
         lines: list[bytes] = []
         for row in rows:
             if row.number:
@@ -44,9 +40,7 @@ class EventPrinter:
             elif row.missed:
                 self._write(lines)
                 lines = []
-                typer.echo(f"{row.missed} events are missing here: they were deleted before", err=True)
-            else:
-                self.following, self.more = row.following, row.more
+                typer.echo(f"{row.missed} events are missing here: deleted, or not readable", err=True)
         self._write(lines)
 
     def _write(self, lines: Sequence[bytes]) -> None:

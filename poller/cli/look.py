@@ -1,8 +1,7 @@
 """The commands that look at the log: events, single pictures, streams, and what passes right now."""
 
-import asyncio
 import sys
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 
 import typer
 
-from poller.cli.client import ask_either, fetch_rows, print_row
+from poller.cli.client import ask_either, fetch_rows, offline_rows, print_row
 from poller.cli.common import Config, code_of, fail, stored_of
 from poller.cli.times import Since, Until, Utc, moment, span
 from poller.core.errors import PollerError
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
 USUAL_LIMIT: Final = 50
 """The events that people get, unless they ask for others: about two screens."""
-TOGETHER: Final = 500
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
 EventJson = Annotated[
@@ -77,6 +75,7 @@ def events(
     """Show the events in the log, oldest first."""
     from poller.control import Request, Verb
     from poller.core.selection import Selection
+    from poller.operations.requests import MOST_ROWS
 
     if follow and until is not None:
         raise typer.BadParameter("new events are all after --until", param_hint="--follow")
@@ -84,8 +83,9 @@ def events(
     chosen = Selection(
         account=account, stream=stream, kinds=frozenset(kind or ()), since=within.since, until=within.until
     )
-    unlimited = limit is None and (json or since is not None)
-    asked = Request(verb=Verb.EVENTS, selection=chosen, limit=limit or USUAL_LIMIT, unlimited=unlimited)
+    onwards = limit is None and (json or since is not None)
+    limit = MOST_ROWS if onwards else limit or USUAL_LIMIT
+    asked = Request(verb=Verb.EVENTS, selection=chosen, limit=limit, onwards=onwards)
     _print_events(context.obj, config, asked, json=json, utc=utc, follow=follow)
 
 
@@ -135,25 +135,43 @@ def _print_events(stop: Stop, config: Path, asked: "Request", *, json: bool, utc
 
 def _show_events(settings: "Settings", asked: "Request", printer: "EventPrinter", *, follow: bool) -> None:
     """Print the answer, and go on with new events if asked to; that never ends."""
-    from poller.control import Request, Verb, ask_events
+    from poller.control import Request, Verb
 
     if asked.verb is Verb.EVENTS:
-        offline = _refuse_offline if follow else partial(_offline_events, settings, asked)
-        for rows in ask_either(settings, partial(ask_events, request=asked), offline):
-            printer.show(rows)
-        if printer.more:
-            typer.echo(f"only the newest {asked.limit} are shown: --limit or --since shows more", err=True)
-        asked = Request(verb=Verb.TAP, selection=asked.selection, start=printer.following)
+        head = _show_stored(settings, asked, printer, online_only=follow)
+        asked = Request(verb=Verb.TAP, selection=asked.selection, start=head)
     if follow:
         _follow(settings, asked, printer)
+
+
+def _show_stored(
+    settings: "Settings", asked: "Request", printer: "EventPrinter", *, online_only: bool
+) -> int:
+    """Print the events that the log holds now, and return its head. Nothing is open while a slow reader reads."""
+    from msgspec.structs import replace
+
+    from poller.control import ask_events
+
+    head = None
+    while True:
+        offline = _refuse_offline if online_only else partial(_offline_events, settings, asked)
+        answer = ask_either(settings, partial(ask_events, request=asked), offline)
+        *rows, last = [row for some in answer for row in some]
+        head = last.head if head is None else head
+        printer.show([row for row in rows if row.number < head])
+        if last.more:
+            typer.echo(f"only the newest {asked.limit} are shown: --limit or --since shows more", err=True)
+        if not 0 < last.following < head:
+            return head
+        asked = replace(asked, start=last.following)
 
 
 def _follow(settings: "Settings", asked: "Request", printer: "EventPrinter") -> None:
     from poller.control import ask_events
 
-    begun = False
+    begun = asked.start is not None
     for rows in ask_either(settings, partial(ask_events, request=asked), _refuse_offline):
-        if not begun and asked.start is None:
+        if not begun:
             typer.echo("events from now on, until Ctrl-C", err=True)
         begun = True
         printer.show(rows)
@@ -166,33 +184,10 @@ def _refuse_offline() -> Iterator[Sequence["EventRow"]]:
 
 
 def _offline_events(settings: "Settings", asked: "Request") -> Iterator[Sequence["EventRow"]]:
-    """The rows of a stopped daemon's file, some at a time: there may be millions."""
-    rows = _event_rows(settings, asked)
-    with asyncio.Runner() as runner:
-        try:
-            while some := runner.run(_some(rows)):
-                yield some
-        finally:
-            runner.run(rows.aclose())
+    from poller.control import EventRow
 
-
-async def _event_rows(settings: "Settings", asked: "Request") -> AsyncGenerator["EventRow", None]:
-    from poller.cli.offline import open_offline
-    from poller.control import EventRow, answer
-
-    async with open_offline(settings) as context:
-        async for row in answer(context, asked):
-            if row is not None:
-                yield EventRow(**cast(Mapping[str, Any], row))
-
-
-async def _some(rows: AsyncGenerator["EventRow", None]) -> list["EventRow"]:
-    found: list[EventRow] = []
-    async for row in rows:
-        found.append(row)
-        if len(found) == TOGETHER:
-            break
-    return found
+    rows = list(offline_rows(settings, asked))
+    yield [EventRow(**cast(Mapping[str, Any], row)) for row in rows]
 
 
 # ---------------------------------------------------------------- pictures

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from poller.cli.top_view import Answer
 
 EVERY: Final = 1.0
+SILENT_AFTER: Final = 5.0
+"""Seconds after which the last answer is no longer called live."""
 
 
 def top(context: typer.Context, config: Config) -> None:
@@ -90,20 +93,26 @@ def _watch(screen: "Screen", path: Path, first: "Answer") -> None:
 
     console, rates, view, answer = _console(), Rates(), View(), first
     rates.add(answer)
+    heard = time.monotonic()
     watch = Watch(path, screen)
     watch.start()
     try:
         while not view.quit:
             width, height = screen.size()
-            shown = lines(answer, rates, view, (width - 1, height), watch.trouble)
+            shown = lines(answer, rates, view, (width - 1, height), watch.trouble or _silence(heard))
             screen.draw([_drawn(console, line) for line in shown])
-            for key in _single(screen.read_keys(timeout=10 * EVERY)):
+            for key in _single(screen.read_keys(timeout=2 * EVERY)):
                 view = press(view, key)
             while not watch.fresh.empty():
-                answer = watch.fresh.get()
+                answer, heard = watch.fresh.get(), time.monotonic()
                 rates.add(answer)
     finally:
         watch.end()
+
+
+def _silence(heard: float) -> str:
+    silent = time.monotonic() - heard
+    return "" if silent < SILENT_AFTER else f"the daemon has not answered for {silent:.0f} s"
 
 
 def _single(keys: str) -> list[str]:

@@ -169,12 +169,17 @@ class ControlServer:
         finally:
             gone.cancel()
             pouring.cancel()
-            await asyncio.wait({pouring})
+            await asyncio.wait({pouring, gone})
             self._taps.discard(pouring)
+        if not gone.cancelled():
+            gone.exception()  # however it ended, the client is gone
+        failure = None if pouring.cancelled() else pouring.exception()
+        if writer.is_closing():
+            return
         if self._closing:
             writer.write(_line(ReplyLine(error=STOPPING)))  # nobody waits for a reader that does not read
-        elif not pouring.cancelled():
-            pouring.result()
+        elif failure is not None:
+            raise failure
 
     async def _pour(self, request: Request, writer: asyncio.StreamWriter) -> None:
         try:

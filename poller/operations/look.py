@@ -56,27 +56,38 @@ async def steps(
 
 
 async def _events(context: OperatorContext, request: Request) -> Rows:
-    """The selected events, oldest first: the newest `limit` of them, or all. The last row says where to continue."""
+    """The selected events, oldest first: the newest `limit` of them, or with `onwards` the first ones from `start` on.
+
+    The last row says whether there are more. Whoever reads on asks again, so that a slow reader keeps nothing open.
+    """
     _check_account(context, request.selection.account)
-    head = context.spool.head
-    more = False
-    if request.unlimited:
-        async for found in steps(context.spool, request.selection):
-            for number, event in found:
-                if number < head:
-                    yield _event_row(number, event)
-            yield None
-    else:
-        newest: list[Numbered] = []
-        async for found in steps(context.spool, request.selection, start=head - 1, newest_first=True):
-            newest += found
-            if len(newest) > request.limit:
-                break
-            yield None
-        more = len(newest) > request.limit
-        for number, event in reversed(newest[: request.limit]):
+    head, limit = context.spool.head, max(1, request.limit)
+    if request.onwards:
+        async for row in _onwards(context.spool, request, limit):
+            yield row if row is None or "number" in row else {"head": head, **row}
+        return
+    newest: list[Numbered] = []
+    async for found in steps(context.spool, request.selection, start=head - 1, newest_first=True):
+        newest += found
+        if len(newest) > limit:
+            break
+        yield None
+    for number, event in reversed(newest[:limit]):
+        yield _event_row(number, event)
+    yield {"head": head, "more": len(newest) > limit}
+
+
+async def _onwards(spool: SpoolAdmin, request: Request, limit: int) -> Rows:
+    start, left = request.start, limit
+    while True:
+        step = await spool.scan(request.selection, start, min(STEP, left))
+        for number, event in step.found:
             yield _event_row(number, event)
-    yield {"following": head, "more": more}
+        start, left = step.following, left - len(step.found)
+        if start is None or left == 0:
+            break
+        yield None
+    yield {"following": start or 0}
 
 
 def _event_row(number: int, event: Event) -> Row:

@@ -66,10 +66,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     below, expect:  `replay` looks at numbers below `below` only, and fails unless it counts `expect` events
     number:         the number of a replay
     at:             the time that `find` looks for
-    start:          the number from which on `tap` reports events; None for those that come from now on
+    start:          the number from which on `tap` reports events, None for those that come from now on; with `onwards`
+                    that from which on `events` does, None for the oldest
     sinks, streams: `tap` reports only events that one of these sinks wants, and events of these streams
     state:          `streams` lists only streams in this state
-    unlimited:      `events` ignores `limit`
+    onwards:        `events` reports the oldest `limit` events from `start` on, instead of the newest
     event:          the id or the file name that `trace` is about; else `at` and the stream of `selection` name it
     """
 
@@ -87,7 +88,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     sinks: frozenset[str] = frozenset()
     streams: frozenset[str] = frozenset()
     state: str | None = None
-    unlimited: bool = False
+    onwards: bool = False
     event: str = ""
 
 
@@ -103,13 +104,15 @@ class EventRow(msgspec.Struct, frozen=True, kw_only=True):
     """One row of `events` and `tap`, without a copy of the event's bytes.
 
     number, event: an event as its sinks get it, with its number in the log; 0 and empty for any other row
-    following:     the number from which on the answer can be continued
+    head:          the number that the next event gets; a tap begins there
+    following:     the `start` that continues an answer to `onwards`; 0 at the end of the log
     more:          whether older events that match were left out
     missed:        how many events were deleted, or could not be read, before they could be reported
     """
 
     number: int = 0
     event: msgspec.Raw = NO_EVENT
+    head: int = 0
     following: int = 0
     more: bool = False
     missed: int = 0

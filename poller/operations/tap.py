@@ -22,6 +22,8 @@ STEP: Final = 500
 STILL_THERE: Final = 15.0
 """Seconds without an event after which an empty line tells that the tap is alive."""
 STILL_AT_IT: Final = b"\n"
+PACE: Final = 0.05
+"""Seconds of rest after a step that reached the head. So one step reports many commits, which costs less."""
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +47,7 @@ def tap(context: OperatorContext, request: Request) -> AsyncGenerator[bytes, Non
 async def _lines(
     spool: SpoolAdmin, chosen: Callable[[Event], bool] | None, at: int
 ) -> AsyncGenerator[bytes, None]:
-    yield b'{"row":{"following":%d}}\n' % at
+    yield b'{"row":{"head":%d}}\n' % at
     while True:
         try:
             async with asyncio.timeout(STILL_THERE):
@@ -57,6 +59,8 @@ async def _lines(
         at = step.following
         if lines := written(step, chosen):
             yield lines
+        if at >= spool.head:
+            await asyncio.sleep(PACE)
 
 
 async def next_step(spool: SpoolAdmin, at: int) -> Step:

@@ -10,9 +10,9 @@ Invariants
     a crash it goes on as if nothing had happened: no gap is reported twice, and none is left out.
 
 Life cycle
-    It begins at the end of the log when it runs for the first time. It reads in steps, and commits every few seconds.
-    Its state is the memory of a source that no configuration can have (`SOURCE`), by stream, and its position is the
-    memory without a subject.
+    It begins at the end of the log when it runs for the first time. It reads in steps. A commit follows within
+    seconds of a gap, and otherwise once a minute. The state is the memory of a source that no configuration can
+    have (`SOURCE`), by stream, and the position is its memory without a subject.
 """
 
 import asyncio
@@ -43,8 +43,11 @@ WHOLE_COST: Final = 3.0
 """The cost of a step, with reading it from disk, is at most so many times that of looking at it."""
 GATHER: Final = 1.0
 """Seconds in which events gather at the end of the log."""
-COMMIT_EVERY: Final = 5.0
-FORGET_EVERY: Final = 60.0
+REPORT_WITHIN: Final = 5.0
+"""Seconds until what was found is committed, with all the rest."""
+COMMIT_EVERY: Final = 60.0
+"""Seconds between two commits of the state of the streams, which nearly all change in the meantime. A crash costs
+reading so much of the log again."""
 EPOCH: Final = datetime.fromtimestamp(0, UTC)
 CHOSEN: Final = Selection(kinds=LOOKED_AT)
 
@@ -77,16 +80,19 @@ class Audit:
         self._gaps: list[Gap] = []
         self._late: list[LatePicture] = []
         self._stored_at = 0
-        self._commit_at = self._forget_at = clock.monotonic()
+        self._committed_at = clock.monotonic() - COMMIT_EVERY
 
     async def run(self) -> None:
         """Follow the log for ever."""
-        await self.begin()
+        begun = False
         while True:
             try:
+                if not begun:
+                    await self.begin()
+                begun = True
                 pause = await self.step()
             except StorageError:  # the spool is full or fails, which others report
-                pause = COMMIT_EVERY
+                pause = REPORT_WITHIN
             await asyncio.sleep(pause)
             if pause == GATHER:
                 await self._until_more()
@@ -128,6 +134,10 @@ class Audit:
         if enabled != self._enabled:
             self._auditor.drop(lambda account: account not in enabled)
             self._enabled = enabled
+            for account in enabled:
+                self._metrics.gap_pictures.labels(
+                    account
+                )  # 0 from the start, so that the first one is an increase
 
     async def _look(self, head: int) -> float:
         """Look at the next events; returns the seconds that it took."""
@@ -152,21 +162,21 @@ class Audit:
 
     async def _until_more(self) -> None:
         """Wait for the next event; not for long while a hole is open or something is to be committed."""
-        waits = self._auditor.waits or self._has_news
+        soon = self._auditor.waits or self._gaps or self._late
+        wait = REPORT_WITHIN if soon else COMMIT_EVERY if self._has_news else None
         with suppress(TimeoutError):
-            async with asyncio.timeout(COMMIT_EVERY if waits else None):
+            async with asyncio.timeout(wait):
                 await self._spool.wait_beyond(self.position)
 
     # ------------------------------------------------------------ committing
 
     async def _commit_now_and_then(self) -> None:
-        now = self._clock.monotonic()
-        if now < self._commit_at:
+        since = self._clock.monotonic() - self._committed_at
+        if since < (REPORT_WITHIN if self._gaps or self._late else COMMIT_EVERY):
             return
-        if now >= self._forget_at:
+        if since >= COMMIT_EVERY:
             self._auditor.forget(self._moment)
-            self._forget_at = now + FORGET_EVERY
-        self._commit_at = now + COMMIT_EVERY
+        self._committed_at += since
         if self._has_news:
             await asyncio.shield(self.commit())
 

@@ -37,6 +37,8 @@ SIDE: Final = 3
 """The steps on each side that are compared with a long step."""
 LONGER: Final = 1.75
 """How many times the usual step is long."""
+NOTABLE: Final = 1.4
+"""A step that is less than so many times the shortest step before it is never looked at closely."""
 ALIKE: Final = 0.25
 """The part of the usual step by which a step may differ from it."""
 QUIET: Final = 10
@@ -131,12 +133,14 @@ def _steps(offsets: Sequence[int], first: int, last: int) -> list[int]:
     return [after - before for before, after in pairwise(reach)]
 
 
-def _is_like_before(offsets: Sequence[int], at: int) -> bool:
-    """Whether a step equals the two before it, so that it cannot be long beside them. Quick."""
+def _stands_out(offsets: Sequence[int], at: int) -> bool:
+    """Whether a step is longer than some step before it, so that pictures may be missing. Quick for equal steps."""
+    if at == 0:
+        return False
     step = offsets[at + 1] - offsets[at]
-    return at == 0 or (
-        step == offsets[at] - offsets[at - 1] and (at == 1 or step == offsets[at - 1] - offsets[at - 2])
-    )
+    if step == offsets[at] - offsets[at - 1] and (at == 1 or step == offsets[at - 1] - offsets[at - 2]):
+        return False
+    return step > NOTABLE * min(_steps(offsets, at - SIDE, at))
 
 
 # ---------------------------------------------------------------- runs
@@ -189,17 +193,17 @@ class Run(msgspec.Struct, array_like=True):
         offsets.append(offset)
         times.append(received)
         at, last = self.at, len(offsets) - 1
-        while at < last and received - times[at + 1] >= settle and _is_like_before(offsets, at):
+        while at < last and received - times[at + 1] >= settle and not _stands_out(offsets, at):
             at += 1
         self.at = at
         if at > 2 * SIDE:
             self.shorten()
-        return not _is_like_before(offsets, len(offsets) - 2)
+        return _stands_out(offsets, len(offsets) - 2)
 
     @property
     def waits(self) -> bool:
         """Whether some step has to be judged."""
-        return any(not _is_like_before(self.offsets, at) for at in range(self.at, len(self.offsets) - 1))
+        return any(_stands_out(self.offsets, at) for at in range(self.at, len(self.offsets) - 1))
 
     def may_judge(self, after: int, usual: int, now: float, settle: float) -> bool:
         """Whether a long step can be judged by the `after` steps behind it."""
@@ -389,8 +393,8 @@ def _judged(key: Key, audited: Audited, name: str, now: float, settle: float) ->
         step = offsets[at + 1] - offsets[at]
         if abs(now - run.received[at + 1]) < settle:
             return
-        before = () if _is_like_before(offsets, at) else _steps(offsets, at - SIDE, at)
-        if before and step > min(before):
+        if _stands_out(offsets, at):
+            before = _steps(offsets, at - SIDE, at)
             after = _steps(offsets, at + 1, at + 1 + SIDE)
             if not run.may_judge(len(after), min(before), now, settle):
                 return

@@ -41,7 +41,7 @@ class Replayer:
             try:
                 await self.step()
             except StorageFull as error:
-                log.warning("replay_waits", reason=str(error))
+                log.info("replay_waits", reason=str(error))
                 await asyncio.sleep(AGAIN)
 
     async def step(self) -> None:
@@ -53,5 +53,4 @@ class Replayer:
 
 
 def _report(done: Replay) -> None:
-    say = log.info if done.queued == done.total else log.warning
-    say("replay_done", replay=done.number, sink=done.sink, events=done.queued, expected=done.total)
+    log.info("replay_done", replay=done.number, sink=done.sink, events=done.queued, expected=done.total)

@@ -95,7 +95,8 @@ class SinkSettings(Section):
     start: Start = Field(
         default=NOW,
         description="Where a sink starts that the spool does not know yet: earliest (the oldest retained event), now, "
-        "or the first event received at this time or later. An age such as 2h counts from when it is first attached.",
+        "or the first event received at this time or later, such as '2026-11-22 10:03' in quotes, or 2h. An age counts "
+        "from when the sink is first attached.",
     )
 
     fetches_pictures: ClassVar[bool] = False

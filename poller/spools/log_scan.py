@@ -1,8 +1,8 @@
-"""One step of a scan of the log, as every engine does it."""
+"""One step of a scan of a log in memory."""
 
 from collections.abc import Sequence
 
-from poller.core.selection import Scan, Selection
+from poller.core.selection import ALL_EVENTS, Scan, Selection
 from poller.spools.sink_queue import Member
 from poller.spools.tail import Tail
 
@@ -14,6 +14,9 @@ def selected(chosen: Selection, members: Sequence[Member], limit: int, following
 
     `following` is where the next step would begin. At the limit, the next step begins behind the last event found.
     """
+    if chosen == ALL_EVENTS:
+        rest = members[limit:]
+        return Scan(found=tuple(members[:limit]), following=rest[0][0] if rest else following)
     found: list[Member] = []
     for place, (number, event) in enumerate(members):
         if not chosen.selects(event):
@@ -27,7 +30,7 @@ def selected(chosen: Selection, members: Sequence[Member], limit: int, following
 
 def scan_tail(tail: Tail, head: int, chosen: Selection, start: int | None, limit: int) -> Scan | None:
     """One upward step among the newest events, which are in memory; None if `start` is not among them."""
-    members = None if start is None else tail.members(start, TAIL_STEP)
+    members = None if start is None else tail.members(start, limit if chosen == ALL_EVENTS else TAIL_STEP)
     if not members:
         return None
     following = members[-1][0] + 1

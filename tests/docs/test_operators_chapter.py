@@ -180,6 +180,7 @@ def test_there_is_an_alert_for_every_trouble_that_is_counted() -> None:
         "poller_picture_lag_seconds_bucket",
         "poller_poll_seconds_bucket",
         "poller_delivery_seconds_bucket",
+        "poller_replay_events",
         "poller_backfilled_pictures_total",
     }
     assert asked == set(exposed()) - for_dashboards

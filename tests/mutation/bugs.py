@@ -743,6 +743,7 @@ OPERATION = (
     ),
 )
 
+from .bugs_audit import AUDIT  # noqa: E402 - they need `Bug`
 from .bugs_books import BOOKS  # noqa: E402 - they need `Bug`
 from .bugs_clock import CLOCK  # noqa: E402 - they need `Bug`
 from .bugs_http import HTTP  # noqa: E402 - they need `Bug`
@@ -766,6 +767,7 @@ BUGS: tuple[Bug, ...] = (
     *HTTP,
     *PICTURES_AT_THEIR_PATH,
     *PROCESS,
+    *AUDIT,
     *PUSHES,
     *SANDBOX,
     *SECRETS,

@@ -242,7 +242,12 @@ def test_stopped_taps_slow_nobody_and_end_with_the_daemon(tmp_path: Path) -> Non
         with reading(daemon, "tap") as another:
             another.until_begun()
             assert another.child.poll() is None
+        taps[1].child.kill()
+        place.enqueue(1_000)
+        until(lambda: place.hook.files.total() >= 21_000, what="for the deliveries")
         assert process.stop() == 0
+        assert "Unhandled" not in process.stderr
+        assert process.said("library_error") == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

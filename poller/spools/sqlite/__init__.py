@@ -89,6 +89,8 @@ TAIL_BYTES = 8 * 1024 * 1024
 SCAN_HELD = 1_000
 FLUSH_DELAY = 0.1
 FLUSH_AGAIN = 1.0
+WRITTEN_WITHIN = 2.0
+"""Seconds for which a question about the past waits for the newest settlements."""
 CLOCK_EVERY = 60.0
 """Seconds between two writes of the clock file."""
 
@@ -516,9 +518,10 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
         self._flush_in(FLUSH_DELAY)
 
     async def _write_pending(self) -> None:
-        """Write the newest settlements, if the disk takes them: a question is answered also while it is full."""
-        with suppress(StorageError):
-            await self._write(flush)
+        """Write the newest settlements, unless the disk is full or hangs: questions are answered meanwhile."""
+        with suppress(StorageError, TimeoutError):
+            async with asyncio.timeout(WRITTEN_WITHIN):
+                await self._write(flush)
 
     async def gaps(self, chosen: Selection, limit: int) -> list[Gap]:
         """See `SpoolHistory.gaps`."""

@@ -209,7 +209,7 @@ def fill(connection: sqlite3.Connection) -> bool:
         return False
     rows = connection.execute(
         "SELECT page.first, page.received_at, events, crc FROM page LEFT JOIN page_index USING (first)"
-        " WHERE first < ? ORDER BY first DESC LIMIT ?",
+        " WHERE page.first < ? ORDER BY page.first DESC LIMIT ?",
         (below, FILL_STEP + 1),
     ).fetchall()
     more = len(rows) > FILL_STEP

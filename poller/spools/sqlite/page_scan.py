@@ -1,7 +1,7 @@
 """One step of a scan of the log: the index says which pages may hold selected events, and only these are read.
 
-A step looks at a bounded number of index rows, and reads pages until its time is up. Pages without an index row are all
-read.
+A step looks at one window of the index after the other, and reads pages, until its time is up. Pages without an index
+row are all read.
 """
 
 import sqlite3
@@ -23,11 +23,11 @@ from poller.spools.sqlite.page_index import (
     stream_hash,
     unindexed,
 )
-from poller.spools.sqlite.schema import Row, epoch, event_of, readable_rows, reads_back
+from poller.spools.sqlite.schema import Row, blob_of, epoch, event_of, readable_rows, reads_back
 
-WINDOW = 4_000
-"""Index rows in one step: some four milliseconds."""
-WINDOW_UNINDEXED = 500
+WINDOW = 400
+"""Index rows that are searched at once, in less than a millisecond."""
+WINDOW_UNINDEXED = 50
 STEP = 0.012
 """Seconds after which a step reads no further page."""
 MOST_ALTERNATIVES = 32
@@ -126,15 +126,18 @@ def candidates(
 ) -> Iterator[Row]:
     """The pages of a window that may hold selected events, each read when it is asked for."""
     said, arguments = condition(chosen, narrowed)
-    joined = (
-        f"page_index AS i CROSS JOIN page USING (first) WHERE i.first BETWEEN ? AND ? AND {said}"
+    table, joined = (
+        ("i", f"page_index AS i CROSS JOIN page USING (first) WHERE i.first BETWEEN ? AND ? AND {said}")
         if window.indexed
-        else "page LEFT JOIN page_index AS i USING (first)"
-        f" WHERE page.first BETWEEN ? AND ? AND (i.first IS NULL OR ({said}))"
+        else (
+            "page",
+            "page LEFT JOIN page_index AS i USING (first)"
+            f" WHERE page.first BETWEEN ? AND ? AND (i.first IS NULL OR ({said}))",
+        )
     )
     order = "DESC" if newest_first else "ASC"
     return reader.execute(
-        f"SELECT page.first, last, events, crc, streams, taken, ids FROM {joined} ORDER BY page.first {order}",  # noqa: S608
+        f"SELECT page.first, last, events, crc, streams, taken, ids FROM {joined} ORDER BY {table}.first {order}",  # noqa: S608
         (window.low, window.high, *arguments),
     )
 
@@ -147,7 +150,7 @@ def places(narrowed: Narrow, count: int, streams: object, taken: object, ids: ob
     if streams is None:
         return range(count)
     if narrowed.stream is not None:
-        return [place for place, entry in enumerate(entries(streams)) if entry == narrowed.stream]
+        return _aligned(blob_of(streams), narrowed.stream)
     if narrowed.heads is not None:
         hits = [place for place, entry in enumerate(entries(ids)) if entry in narrowed.heads]
         return range(count) if hits and hits[-1] >= count else hits  # a further id of some recording
@@ -156,6 +159,16 @@ def places(narrowed: Narrow, count: int, streams: object, taken: object, ids: ob
     low = (narrowed.low or 0).to_bytes(ENTRY, "big")
     high = b"\xff" * ENTRY if narrowed.high is None else narrowed.high.to_bytes(ENTRY, "big")
     return [place for place, entry in enumerate(entries(taken)) if low <= entry <= high]
+
+
+def _aligned(array: bytes, entry: bytes) -> list[int]:
+    """The places of an entry in an array."""
+    found, at = list[int](), array.find(entry)
+    while at >= 0:
+        if at % ENTRY == 0:
+            found.append(at // ENTRY)
+        at = array.find(entry, at + 1)
+    return found
 
 
 @reads_back
@@ -170,27 +183,50 @@ def members(narrowed: Narrow, row: Row) -> list[Member]:
 # ---------------------------------------------------------------- the step
 
 
+class Search(msgspec.Struct, frozen=True, kw_only=True):
+    """What a step looks for, in which direction, and until when (on the monotonic clock)."""
+
+    chosen: Selection
+    narrowed: Narrow
+    newest_first: bool
+    ends: float
+
+
 def scan(
     chosen: Selection, start: int | None, limit: int, newest_first: bool, reader: sqlite3.Connection
 ) -> Scan:
     """One step through the log; see `SpoolHistory.scan`."""
+    search = Search(
+        chosen=chosen, narrowed=narrow(chosen), newest_first=newest_first, ends=time.monotonic() + STEP
+    )
+    found: list[Member] = []
+    while True:
+        start = _scan_window(search, start, limit, found, reader)
+        if start is None or len(found) == limit or time.monotonic() >= search.ends:
+            return Scan(found=tuple(found), following=start)
+
+
+def _scan_window(
+    search: Search, start: int | None, limit: int, found: list[Member], reader: sqlite3.Connection
+) -> int | None:
+    """Add what is found in the next window; returns the number to go on with."""
+    newest_first = search.newest_first
     window = next_window(start, newest_first, reader)
     if window is None:
-        return Scan(found=(), following=None)
-    ends, found = time.monotonic() + STEP, list[Member]()
-    narrowed = narrow(chosen)
-    for row in candidates(chosen, narrowed, window, newest_first, reader):
-        for member in _from(
-            start, newest_first, readable_rows("page", lambda r: members(narrowed, r), [row])
-        ):
-            if chosen.selects(member[1]):
+        return None
+
+    def read(row: Row) -> list[Member]:
+        return members(search.narrowed, row)
+
+    for row in candidates(search.chosen, search.narrowed, window, newest_first, reader):
+        for member in _from(start, newest_first, readable_rows("page", read, [row])):
+            if search.chosen.selects(member[1]):
                 found.append(member)
             if len(found) == limit:
-                return Scan(found=tuple(found), following=_beyond(member[0], newest_first, reader))
-        if time.monotonic() >= ends:
-            end = row[0] if newest_first else row[1]
-            return Scan(found=tuple(found), following=_beyond(int(str(end)), newest_first, reader))
-    return Scan(found=tuple(found), following=_behind(window, newest_first, reader))
+                return _beyond(member[0], newest_first, reader)
+        if time.monotonic() >= search.ends:
+            return _beyond(int(str(row[0] if newest_first else row[1])), newest_first, reader)
+    return _behind(window, newest_first, reader)
 
 
 def _from(start: int | None, newest_first: bool, read: list[list[Member]]) -> list[Member]:

@@ -49,7 +49,8 @@ def origin(number: int, reader: sqlite3.Connection) -> Origin | None:
     """Where the event of this number came from; None if it is not in the log."""
     row = reader.execute(
         "SELECT source, about, asked_at, page.received_at, outcome, last - page.first + 1"
-        " FROM page LEFT JOIN page_index USING (first) WHERE first <= ? AND last >= ? ORDER BY first DESC LIMIT 1",
+        " FROM page LEFT JOIN page_index USING (first) WHERE page.first <= ? AND last >= ?"
+        " ORDER BY page.first DESC LIMIT 1",
         (number, number),
     ).fetchone()
     if row is None:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from poller.core.errors import StorageFull
 from poller.core.history import Gap
 from poller.core.model import Done, Event, ParsedPage, PollOutcome
 from poller.core.selection import ALL_EVENTS, Selection
 from poller.core.spool import SpoolAdmin
-from poller.pipeline.audit import COMMIT_EVERY, SOURCE, STEP, Audit
+from poller.pipeline.audit import COMMIT_EVERY, REPORT_WITHIN, SOURCE, STEP, Audit
 from poller.runtime.metrics import Metrics
 from poller.settings import AccountSettings, AuditSettings
 from poller.spools.memory import MemorySpool
@@ -58,7 +59,7 @@ class World:
     async def look(self, steps: int = 50) -> None:
         """Steps until it has looked at everything and committed."""
         for _ in range(steps):
-            self.clock.pass_time(COMMIT_EVERY)
+            self.clock.pass_time(REPORT_WITHIN)
             await self.audit.step()
 
     async def gaps(self) -> list[Gap]:
@@ -155,7 +156,7 @@ def test_an_audit_that_is_cut_off_anywhere_finds_every_gap_once(
         for start in range(0, len(events), 90):
             await one.receive(events[start : start + 90])
             for _ in range(dice.randint(0, 3)):
-                one.clock.pass_time(dice.choice([0.1, COMMIT_EVERY]))
+                one.clock.pass_time(dice.choice([0.1, REPORT_WITHIN]))
                 await one.audit.step()
             if dice.random() < 0.5:
                 await one.begin()
@@ -245,7 +246,10 @@ def test_it_reads_a_long_log_in_short_steps_and_commits_its_place(tmp_path: Path
         assert await one.audit.step() < 5.0
         first = int((await one.spool.memory(SOURCE))[""])
         assert 1 < first <= STEP + 1
+        one.clock.pass_time(COMMIT_EVERY)
         await one.look(12)
+        one.clock.pass_time(COMMIT_EVERY)
+        await one.look(1)
         assert int((await one.spool.memory(SOURCE))[""]) == one.spool.head == len(events) + 1
 
     told(tmp_path, engine, story)
@@ -268,5 +272,35 @@ def test_the_running_audit_wakes_for_events_and_ends_when_it_is_cancelled(
             with pytest.raises(asyncio.CancelledError):
                 await running
             assert Selection(kinds=frozenset({"gap"})).selects((await one.events())[0])
+
+    asyncio.run(patiently(scenario()))
+
+
+@ENGINES
+def test_the_count_of_an_audited_account_is_0_from_the_start(tmp_path: Path, engine: str) -> None:
+    async def story(one: World) -> None:
+        samples = one.metrics.registry.get_sample_value
+        assert samples("poller_gap_pictures_total", {"account": "main"}) == 0
+
+    told(tmp_path, engine, story)
+
+
+def test_a_full_spool_loses_no_gap(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        clock = ManualClock()
+        spool = MemorySpool("spool", MemorySpool.Settings(type="memory", max_events=30), {}, clock)
+        async with spool:
+            await spool.attach("a", anything)
+            one = World(spool, clock)
+            await one.begin()
+            await one.receive(without(50, 60))
+            await one.receive(pictures(300, 310, 320))
+            with pytest.raises(StorageFull):
+                await one.look()
+            batch = await spool.claim("a", 1_000)
+            await spool.settle(batch, [Done()] * len(batch.events))
+            await one.look()
+            assert summed(await one.gaps()) == [(50, 2)]
+            assert len(await one.events()) == 1
 
     asyncio.run(patiently(scenario()))

@@ -17,9 +17,11 @@ from poller.core.errors import StorageCorrupt, StorageError
 from poller.core.model import Done, Event
 from poller.core.selection import ALL_EVENTS, Numbered, Selection
 from poller.core.spool import Salvaged
-from poller.spools.sqlite import SqliteSpool
+from poller.spools.sqlite import SqliteSpool, page_scan, queries
 from poller.spools.sqlite.examine import examine, export
 from poller.spools.sqlite.page_index import FILL_STEP
+from poller.spools.sqlite.page_index import fill as fill_index
+from poller.spools.sqlite.page_times import number_at
 from poller.spools.sqlite.salvage import salvage
 from poller.testing import START, ManualClock, anything, some_event, some_reading
 from poller.testing.corrections import announced
@@ -235,17 +237,43 @@ def test_a_scan_reads_only_pages_that_may_hold_what_is_selected(tmp_path: Path) 
     tell(tmp_path, after)
 
 
-def test_a_step_over_a_long_log_is_short_and_names_where_to_go_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("indexed", [True, False])
+def test_no_question_about_the_log_sorts_pages(tmp_path: Path, indexed: bool) -> None:
+    """A sort would read all pages before the first one is looked at."""
+    tell(tmp_path, pending)
+    if not indexed:
+        without_index(tmp_path)
+    asked: list[str] = []
+    with closing(sqlite3.connect(tmp_path / "spool.db", isolation_level=None)) as db:
+        db.set_trace_callback(asked.append)
+        for newest_first in (False, True):
+            assert page_scan.scan(Selection(stream="room"), None, 1_000, newest_first, db).found
+        number_at(START, 1, db)
+        assert queries.origin(5, db) is not None
+        fill_index(db)
+        db.set_trace_callback(None)
+        questions = [line for line in asked if line.startswith("SELECT")]
+        plans = {line: str(db.execute(f"EXPLAIN QUERY PLAN {line}").fetchall()) for line in questions}
+    assert len(plans) > 8
+    assert [line for line, plan in plans.items() if "TEMP B-TREE" in plan] == []
+
+
+def test_a_step_ends_when_its_time_is_up_and_names_where_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page_scan, "STEP", 0.0)
+
     async def scenario(spool: SqliteSpool) -> None:
-        pages = [page_of(some_event(n)) for n in range(5_000)]
-        await spool.append("shots", pages)
-        step = await spool.scan(Selection(stream="nobody"), None, 10)
-        assert step.found == ()
-        assert step.following is not None
-        assert 1_000 < step.following < 5_000
-        down = await spool.scan(Selection(stream="nobody"), None, 10, newest_first=True)
-        assert down.following is not None
-        assert 0 < down.following < 4_000
+        await spool.append("shots", [page_of(some_event(n)) for n in range(1_000)])
+        nobody = Selection(stream="nobody")
+        step = await spool.scan(nobody, None, 10)
+        assert (step.found, step.following) == ((), page_scan.WINDOW + 1)
+        down = await spool.scan(nobody, None, 10, newest_first=True)
+        assert (down.found, down.following) == ((), 1_000 - page_scan.WINDOW)
+        assert await scan_all(spool, nobody) == []
+        for newest_first in (False, True):
+            found = await scan_all(spool, newest_first=newest_first)
+            assert sorted(number for number, _ in found) == [*range(1, 1_001)]
 
     tell(tmp_path, scenario)
 

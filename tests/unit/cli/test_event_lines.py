@@ -38,7 +38,7 @@ def printed(event: Event, *, json: bool, terminal: bool) -> str:
     """What a printer writes into a terminal or a pipe."""
     ours, theirs = os.openpty() if terminal else os.pipe()
     with os.fdopen(theirs, "wb") as out:
-        rows = [EventRow(number=1, event=msgspec.Raw(event.encoded)), EventRow(following=2, more=True)]
+        rows = [EventRow(number=1, event=msgspec.Raw(event.encoded)), EventRow(head=2, more=True)]
         EventPrinter(out, json=json, utc=True).show(rows)
         found = os.read(ours, 1 << 16)
     os.close(ours)
@@ -71,7 +71,7 @@ def test_a_line_shows_when_what_whose_and_the_file_or_the_state() -> None:
 def test_what_was_missed_is_a_line_of_json_or_a_notice(capsys: pytest.CaptureFixture[str]) -> None:
     for as_json, out, notice in (
         (True, b'{"missed":7}\n', ""),
-        (False, b"", "7 events are missing here: they were deleted before\n"),
+        (False, b"", "7 events are missing here: deleted, or not readable\n"),
     ):
         to = io.BytesIO()
         EventPrinter(to, json=as_json, utc=True).show([EventRow(missed=7)])

@@ -95,7 +95,7 @@ def test_a_tap_begins_now_and_reports_every_event_once_in_order(tmp_path: Path, 
     async def scenario(context: OperatorContext, spool: SpoolAdmin, clock: ManualClock) -> None:
         await append(spool, 0, 10)
         async with aclosing(tap(context, asked())) as lines:
-            assert (await anext(lines)) == b'{"row":{"following":11}}\n'
+            assert (await anext(lines)) == b'{"row":{"head":11}}\n'
             for first in range(10, 3_010, 300):
                 await append(spool, first, first + 300)
             found = await read(lines, 3_010)

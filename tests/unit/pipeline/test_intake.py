@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -106,7 +107,11 @@ def test_every_message_of_every_answer_reaches_the_spool(tmp_path: Path) -> None
         await until_exhausted(intake, source)
         assert (await spool.claim("sink", 10)).events == tuple(some_event(n) for n in range(1, 7))
         assert journal.bytes_held == 0
+        origins = [await spool.origin(number) for number in (1, 4, 5)]
+        asked = [origin.asked_at for origin in origins if origin is not None and origin.asked_at is not None]
+        assert began <= asked[0] < asked[1] < asked[2] <= datetime.now(UTC)
 
+    began = datetime.now(UTC)
     metrics = tell(tmp_path, source, scenario)
     assert polls(metrics, "full") == 1
     assert metrics.registry.get_sample_value("poller_events_total", {"kind": "screenshot"}) == 6
@@ -214,6 +219,11 @@ def test_pages_left_in_the_journal_are_read_in_before_the_first_poll(tmp_path: P
         assert batch.events == (some_event(8), some_event(9), some_event(1))
         assert await spool.memory("shots") == {"": b"..."}
         assert journal.bytes_held == 0
+        left_over_event, polled = await spool.origin(1), await spool.origin(3)
+        assert left_over_event is not None
+        assert left_over_event.asked_at is None, "nobody knows when a page of the journal was asked for"
+        assert polled is not None
+        assert polled.asked_at is not None
 
     tell(tmp_path, source, scenario)
 

@@ -356,6 +356,14 @@ VALUES = [
     sink("a rate with a fraction", "  out: {type: stdout, rate: §0.5/s}", "1/2s"),
     sink("a rate with an unknown period", "  out: {type: stdout, rate: §5/min}", "a rate is written"),
     sink("a rate below nothing", "  out: {type: stdout, rate: §-1/s}", "a rate is written"),
+    sink(
+        "a start that is no time", "  out: {type: stdout, start: §yesterday}", "a start is written earliest"
+    ),
+    sink(
+        "a start on a day that never was", '  out: {type: stdout, start: §"2026-02-30"}', "a start is written"
+    ),
+    sink("a start that is a number", "  out: {type: stdout, start: §5}", "a start is written earliest, now"),
+    sink("a start before the calendar", "  out: {type: stdout, start: §999999999d}", "a start is written"),
     account("an account's rate", "    key: k\n    rate: §20 per second", "a rate is written"),
     sink("a concurrency of nothing", "  out: {type: stdout, concurrency: §0}", "at least 1, not '0'"),
     sink(
@@ -578,6 +586,14 @@ DOUBTFUL = [
         "a kind that nobody gives",
         "  out: {type: stdout, only: {kinds: [§screenshots]}}",
         "did you mean screenshot?",
+    ),
+    case(
+        "gaps where no account is audited",
+        {
+            4: "    key: k\n    audit: {enabled: false}",
+            9: "  out: {type: stdout, only: {kinds: [screenshot, §gap]}}",
+        },
+        "no source here gives events of the kind gap",
     ),
     sink(
         "a kind that no source here gives",

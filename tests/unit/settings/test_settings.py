@@ -2,6 +2,7 @@
 
 import json
 import os
+from datetime import UTC, datetime
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from poller.settings import (
     SinkSettings,
     Size,
     load,
+    load_stored,
 )
 
 from .bad_configurations import CANARY, CASES, GOOD
@@ -278,6 +280,30 @@ def test_rates_are_a_limit_and_a_period(written: str, limit: int, period: float)
 def test_listening_addresses_know_whether_they_are_loopback(written: str, loopback: bool) -> None:
     listen = TypeAdapter(Listen).validate_python(written)
     assert (listen.loopback, str(listen)) == (loopback, written)
+
+
+@pytest.mark.parametrize(
+    ("written", "moment"),
+    [
+        ("now", None),
+        ("earliest", datetime.min.replace(tzinfo=UTC)),
+        ("2h", datetime(2026, 11, 22, 10, tzinfo=UTC)),
+        ("2026-11-22T03:04:05+08:00", datetime(2026, 11, 21, 19, 4, 5, tzinfo=UTC)),
+        ("2026-11-22 10:03:00.5Z", datetime(2026, 11, 22, 10, 3, 0, 500_000, tzinfo=UTC)),
+    ],
+)
+def test_a_start_is_a_moment_by_the_clock_of_the_first_attachment(
+    written: str, moment: datetime | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "poller.yaml"
+    path.write_text(
+        "accounts: {main: {app_id: 1, key: k}}\nsources: {shots: {type: screenshot_queue, account: main}}\n"
+        f"spool: {{type: memory}}\nsinks: {{out: {{type: stdout, start: '{written}'}}}}\n"
+    )
+    start = load(path).sinks["out"].start
+    assert start.moment(datetime(2026, 11, 22, 12, tzinfo=UTC)) == moment
+    assert load_stored(path).sinks["out"].start == start
+    assert str(start) == written
 
 
 def test_what_people_write_comes_back_as_written() -> None:

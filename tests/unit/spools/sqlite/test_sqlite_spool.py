@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import sqlite3
+import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
@@ -13,6 +14,7 @@ import pytest
 
 import poller.spools.sqlite as engine
 from poller.core.errors import StorageError, StorageFull
+from poller.core.history import Stage
 from poller.core.model import Dead, Done, Event, Retry
 from poller.spools import ordered_sink_queue as ordered
 from poller.spools.sink_queue import Waiting
@@ -445,6 +447,31 @@ def _steps(number: int, reader: sqlite3.Connection) -> int:
     finally:
         reader.set_progress_handler(None, 1)
     return len(steps)
+
+
+def test_what_was_delivered_is_answered_while_the_disk_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "WRITTEN_WITHIN", 0.1)
+
+    async def scenario(spool: SqliteSpool, clock: ManualClock) -> None:
+        await spool.append("shots", [some_reading(1, 2)])
+        await spool.settle(await spool.claim("a", 1), [Done()])
+        assert len(await spool.deliveries(1, some_event(1).id)) == 1
+        await spool.settle(await spool.claim("a", 1), [Done()])
+        goes_on = threading.Event()
+        hanging = spool._writes.submit(lambda writer: goes_on.wait(PATIENCE))
+        try:
+            assert len(await spool.deliveries(1, some_event(1).id)) == 1
+            assert {tally.owner: tally.count for tally in await spool.tallies()} == {"a": 1, "shots": 2}
+            (standing,) = await spool.progress(2, some_event(2).id, some_event(2))
+            assert standing.stage is Stage.SETTLED
+        finally:
+            goes_on.set()
+        await hanging
+        assert {tally.owner: tally.count for tally in await spool.tallies()} == {"a": 2, "shots": 2}
+
+    tell(tmp_path, scenario)
 
 
 def test_recorded_deliveries_take_less_than_a_byte_an_event(tmp_path: Path) -> None:

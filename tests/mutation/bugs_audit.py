@@ -1,0 +1,51 @@
+"""Deliberate bugs in the audit: what is taken for a gap, and what is remembered of it."""
+
+from .bugs import Bug
+
+GAPS = "tests/unit/pipeline/test_gaps.py::"
+RUNNING = "tests/integration/pipeline/test_audit.py::"
+
+AUDIT = (
+    Bug(
+        "a changed interval is taken for a gap",
+        "poller/pipeline/gaps.py",
+        "if not all(map(any, sides)) or (sum(differing) > 1 and not nearest):",
+        "if not any(map(any, sides)):",
+        (GAPS + "test_a_changed_interval_is_no_gap[10-30]",),
+    ),
+    Bug(
+        "an interruption is taken for a gap",
+        "poller/pipeline/gaps.py",
+        "return any(since <= at <= until for at in self.breaks)",
+        "return False",
+        (GAPS + "test_an_interruption_within_the_same_task_is_no_gap[interrupted]",),
+    ),
+    Bug(
+        "a hole is judged while its pictures may still come",
+        "poller/pipeline/gaps.py",
+        "        if abs(now - run.received[at + 1]) < settle:\n            return\n",
+        "",
+        (GAPS + "test_every_hole_between_pictures_of_one_interval_is_found_with_its_number",),
+    ),
+    Bug(
+        "a picture that comes late fills no gap",
+        "poller/pipeline/gaps.py",
+        "if run.insert(offset, received) and run.gaps:",
+        "if run.insert(offset, received) and not run.gaps:",
+        (GAPS + "test_a_picture_that_comes_after_the_gap_was_found_is_late_and_no_second_gap",),
+    ),
+    Bug(
+        "what the audit knows of the streams is not stored",
+        "poller/pipeline/audit.py",
+        "for about, state in self._auditor.changed().items()",
+        "for about, state in ()",
+        (RUNNING + "test_an_audit_that_is_cut_off_anywhere_finds_every_gap_once[0-sqlite]",),
+    ),
+    Bug(
+        "what came while the audit was off looks like a gap",
+        "poller/pipeline/audit.py",
+        "            self._auditor.drop(lambda account: account not in enabled)\n",
+        "",
+        (RUNNING + "test_an_account_without_audit_is_left_alone_and_its_pause_is_no_gap[memory]",),
+    ),
+)
