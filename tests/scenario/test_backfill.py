@@ -230,13 +230,13 @@ def test_without_keys_the_command_says_what_is_missing(tmp_path: Path) -> None:
         assert (ended.returncode, "no account nobody" in ended.stderr) == (1, True)
 
 
-@pytest.mark.parametrize("since", ["30d", "0001-01-01", "1990-01-01T00:00:00Z"])
+@pytest.mark.parametrize("since", ["30d", "1990-01-01T00:00:00Z"])
 def test_what_may_have_been_forgotten_is_not_looked_for(tmp_path: Path, since: str) -> None:
     with standing(tmp_path, backfill="off") as (_, daemon):
         daemon.run().stop()
-        ended = poller("backfill", "-c", str(daemon.config), "--since", since, folder=tmp_path)
-        assert ended.returncode in (1, 2)
-        assert "could come twice" in ended.stderr or "not a time" in ended.stderr
+        ended = poller("audit", "--backfill", "-c", str(daemon.config), "--since", since, folder=tmp_path)
+        assert ended.returncode == 1
+        assert "could come twice" in ended.stderr
 
 
 def test_a_bucket_that_refuses_is_reported_and_polling_goes_on(tmp_path: Path) -> None:
