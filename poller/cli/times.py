@@ -69,4 +69,7 @@ def span(since: str | None, until: str | None, utc: bool) -> Span:
 
 def written(at: datetime, utc: bool) -> str:
     """A moment for people, to the second: with its date, in local time or UTC."""
-    return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if utc else f"{at.astimezone():%Y-%m-%d %H:%M:%S}"
+    try:
+        return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if utc else f"{at.astimezone():%Y-%m-%d %H:%M:%S}"
+    except OverflowError:  # the local time would be in the year 0 or 10000
+        return at.isoformat()
