@@ -3,7 +3,8 @@
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -212,21 +213,24 @@ def ask_either(
         time.sleep(AGAIN)
 
 
-async def _do_offline(settings: "Settings", asked: "Request") -> AsyncIterator["Row"]:
+async def _do_offline(settings: "Settings", asked: "Request") -> AsyncGenerator["Row", None]:
     from poller.cli.offline import open_offline
     from poller.control import answer
 
-    async with open_offline(settings) as context:
-        async for row in answer(context, asked):
+    async with open_offline(settings) as context, aclosing(answer(context, asked)) as rows:
+        async for row in rows:
             if row is not None:
                 yield row
 
 
-def _each(runner: asyncio.Runner, rows: AsyncIterator["Row"]) -> Iterator["Row"]:
-    """The rows as they come, from a loop that runs only while a row is awaited."""
+def _each(runner: asyncio.Runner, rows: AsyncGenerator["Row", None]) -> Iterator["Row"]:
+    """The rows as they come, from a loop that runs only while a row is awaited. The spool is closed in any case."""
 
     async def following() -> "Row | None":
         return await anext(rows, None)
 
-    while (row := runner.run(following())) is not None:
-        yield row
+    try:
+        while (row := runner.run(following())) is not None:
+            yield row
+    finally:
+        runner.run(rows.aclose())

@@ -26,7 +26,6 @@ _chosen = msgspec.json.Decoder(Selection)
 _ids = msgspec.json.Decoder(frozenset[str])
 _numbers = msgspec.json.Decoder(list[int])
 ReplayRow = tuple[int, str, bytes, int, int, float, int, int, ReplayState, bytes]
-_POINTS = {ReplayState.DONE: "replay.done", ReplayState.CANCELLED: "replay.cancelled"}
 
 
 def stored(reader: sqlite3.Connection) -> list[tuple[Replay, frozenset[str]]]:
@@ -101,7 +100,10 @@ def _forget(connection: sqlite3.Connection, replay: Replay) -> None:
         " LIMIT -1 OFFSET ?)",
         (*OPEN, KEPT_FINISHED),
     )
-    reached(_POINTS[replay.state])
+    if replay.state is ReplayState.DONE:
+        reached("replay.done")
+    else:
+        reached("replay.cancelled")
 
 
 def _drop_waiting(connection: sqlite3.Connection, sink: str) -> None:
