@@ -1,6 +1,7 @@
 """The command line: all commands, and how they run."""
 
 import json
+from errno import ENOSPC
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -37,7 +38,13 @@ app = typer.Typer(
 
 def main(stop: Stop) -> NoReturn:
     """Run the command line. Never returns: the end is a `SystemExit`."""
-    app(obj=stop)
+    try:
+        app(obj=stop)
+    except OSError as error:
+        if error.errno != ENOSPC:
+            raise
+        typer.echo(f"poller: {error}", err=True)  # most often of standard output, in a file on a full disk
+        raise SystemExit(Exit.FAILED) from None
     raise SystemExit(Exit.DONE)
 
 

@@ -81,7 +81,8 @@ def _print(gaps: list["Row"], summary: "Row", since: datetime | None, utc: bool)
     looked = f"{_count(summary['pictures'], 'picture')} of {_count(summary['streams'], 'stream')} looked at"
     if summary["missing"]:
         missing = _count(summary["missing"], "picture")
-        typer.echo(f"{looked}, {missing} missing in {_count(summary['gaps'], 'gap')}")
+        still_open = sum(gap["filled"] != gap["missing"] for gap in gaps)
+        typer.echo(f"{looked}, {missing} missing in {_count(still_open, 'gap')}")
     else:
         typer.echo(f"{looked}, nothing is missing")
     for notice in _notices(summary, since, utc):

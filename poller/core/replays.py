@@ -109,6 +109,6 @@ class Replays(Protocol):
         ...
 
     @abstractmethod
-    def unsettled(self, replay: Replay) -> int:
-        """How many events of a replay are queued and not settled."""
+    def unsettled(self, replay: Replay) -> int | None:
+        """How many events of a replay are queued and not settled; None if the sink is not attached."""
         ...

@@ -214,7 +214,7 @@ class Daemon:
     def _left_to_replay(self, sink: str) -> int:
         replays = self.spool.replays
         open_ones = [one for one in replays.all() if one.sink == sink and one.state in OPEN]
-        return sum(one.total - one.queued + replays.unsettled(one) for one in open_ones)
+        return sum(one.total - one.queued + (replays.unsettled(one) or 0) for one in open_ones)
 
     async def _watch_health(self) -> None:
         """Log when the daemon stops being ready, when the parts responsible for that change, and when it is ready

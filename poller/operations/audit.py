@@ -1,18 +1,20 @@
 """`audit`: which pictures never came, by the gaps that are known and by the log itself."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from bisect import bisect_left, bisect_right
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
 
-from poller.core.history import Gap
+from poller.core.history import Gap, LatePicture
 from poller.core.model import Event
 from poller.core.selection import ALL_EVENTS, Selection
 from poller.core.spool import SpoolAdmin
+from poller.operations.look import check_account
 from poller.operations.operator_context import OperatorContext
-from poller.operations.requests import MOST_ROWS, Request, Row, Verb
+from poller.operations.requests import MOST_ROWS, ControlError, Request, Row, Verb
 from poller.pipeline.gaps import LOOKED_AT, PICTURE, Auditor, Key
 from poller.settings import AccountSettings, AuditSettings
 
@@ -58,6 +60,7 @@ async def find_gaps(
     auditor = Auditor(_settle(accounts))
     range_ = _Range(chosen)
     found: list[Gap] = []
+    late: list[LatePicture] = []
     start = await _first(spool, chosen)
     while True:
         step = await spool.scan(range_.read, start, STEP)
@@ -65,6 +68,7 @@ async def find_gaps(
             range_.count(auditor, event)
         if step.found:
             found += auditor.judge(step.found[-1][1].received_at.timestamp())
+            late += auditor.take_late()
         if step.following is None:
             break
         start = step.following
@@ -74,7 +78,7 @@ async def find_gaps(
     known = await spool.gaps(chosen, MOST_ROWS)
     oldest = (await spool.scan(ALL_EVENTS, None, 1)).found
     yield Findings(
-        gaps=_together(known, [gap for gap in found if gap.is_selected(chosen)]),
+        gaps=_together(known, [gap for gap in _filled(found, late) if gap.is_selected(chosen)]),
         known=frozenset(gap.id for gap in known),
         pictures=range_.pictures,
         streams=len(range_.streams),
@@ -117,6 +121,17 @@ async def _first(spool: SpoolAdmin, chosen: Selection) -> int | None:
     return None if chosen.taken_since is None else await spool.number_at(chosen.taken_since - MARGIN)
 
 
+def _filled(found: Iterable[Gap], late: Iterable[LatePicture]) -> Iterator[Gap]:
+    """The gaps, each with the number of its pictures that came after it was judged."""
+    times: dict[Key, list[datetime]] = {}
+    for one in sorted(late, key=lambda picture: picture.taken_at):
+        times.setdefault((one.account, one.stream_id), []).append(one.taken_at)
+    for gap in found:
+        came = times.get((gap.account, gap.stream_id), [])
+        inside = bisect_left(came, gap.to_at) - bisect_right(came, gap.from_at)
+        yield msgspec.structs.replace(gap, filled=min(gap.missing, inside))
+
+
 def _together(known: Iterable[Gap], found: Iterable[Gap]) -> tuple[Gap, ...]:
     """The known gaps, and those found beside them. A gap that was filled in part shows as smaller ones in the log."""
     by_stream: dict[Key, list[Gap]] = {}
@@ -139,6 +154,7 @@ def _together(known: Iterable[Gap], found: Iterable[Gap]) -> tuple[Gap, ...]:
 
 async def _audit(context: OperatorContext, request: Request) -> Rows:
     """A row for each gap, then one that sums up."""
+    _check_known(context, request.selection)
     accounts = context.settings.accounts
     async for findings in find_gaps(context.spool, accounts, request.selection, context.clock.now()):
         if findings is None:
@@ -147,6 +163,14 @@ async def _audit(context: OperatorContext, request: Request) -> Rows:
         for gap in findings.gaps:
             yield gap_row(gap, reported=gap.id in findings.known)
         yield _summary(findings)
+
+
+def _check_known(context: OperatorContext, chosen: Selection) -> None:
+    """Raise `ControlError` for an account or a stream that nobody knows, of which nothing could be missing."""
+    check_account(context, chosen.account)
+    known = {one.stream_id for one in context.spool.streams() if chosen.account in (None, one.account)}
+    if chosen.stream is not None and chosen.stream not in known:
+        raise ControlError(f"no stream {chosen.stream} is known: `poller streams` lists them")
 
 
 def gap_row(gap: Gap, *, reported: bool) -> Row:

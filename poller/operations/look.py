@@ -60,7 +60,7 @@ async def _events(context: OperatorContext, request: Request) -> Rows:
 
     The last row says whether there are more. Whoever reads on asks again, so that a slow reader keeps nothing open.
     """
-    _check_account(context, request.selection.account)
+    check_account(context, request.selection.account)
     head, limit = context.spool.head, max(1, request.limit)
     if request.onwards:
         async for row in _onwards(context.spool, request, limit):
@@ -221,7 +221,7 @@ async def _worked_out(work: Coroutine[object, object, Row]) -> Rows:
 async def _streams(context: OperatorContext, request: Request) -> Rows:
     """All streams of the catalogue, those that need attention first."""
     account, state = request.selection.account, request.state
-    _check_account(context, account)
+    check_account(context, account)
     chosen = [
         stream
         for stream in context.spool.streams()
@@ -288,7 +288,7 @@ def attention(stream: Stream, silent: float) -> str:
 
 def _stream(context: OperatorContext, chosen: Selection) -> Stream:
     """The stream with this id. Raises `ControlError` if there is none, or if several accounts have one."""
-    _check_account(context, chosen.account)
+    check_account(context, chosen.account)
     with_id = [one for one in context.spool.streams() if one.stream_id == chosen.stream]
     found = [one for one in with_id if chosen.account in (None, one.account)]
     if len(found) > 1:
@@ -302,7 +302,7 @@ def _stream(context: OperatorContext, chosen: Selection) -> Stream:
     return found[0]
 
 
-def _check_account(context: OperatorContext, account: str | None) -> None:
+def check_account(context: OperatorContext, account: str | None) -> None:
     """Raise `ControlError` for an account that is neither configured nor in the spool."""
     if account is None or account in context.settings.accounts:
         return

@@ -116,11 +116,12 @@ def replay_rows(context: OperatorContext, *, only_open: bool = False) -> list[Ro
 
 
 def _row(context: OperatorContext, replay: Replay) -> Row:
+    unsettled = context.spool.replays.unsettled(replay)
     return {
         "replay": replay.number,
         "sink": replay.sink,
         "what": _what(replay.chosen),
-        "done": replay.queued - context.spool.replays.unsettled(replay),
+        "done": None if unsettled is None else replay.queued - unsettled,
         "total": replay.total,
         "state": _state(context, replay),
         "ordered_at": replay.asked_at,

@@ -11,6 +11,7 @@ from poller.core.history import Delivery, SinkProgress, Stage
 from poller.core.model import Attempt, Event, Filter
 from poller.core.ports import StoresFiles
 from poller.core.selection import Numbered, Selection
+from poller.operations.look import check_account
 from poller.operations.masking import mask
 from poller.operations.operator_context import OperatorContext
 from poller.operations.requests import ControlError, Request, Row, Verb
@@ -27,6 +28,8 @@ _ID = re.compile(r"[0-9a-f]{32}")
 
 
 async def _trace(context: OperatorContext, request: Request) -> Rows:
+    if request.at is not None:
+        check_account(context, request.selection.account)
     ids = [] if request.at is not None else _ids(context, request)
     known = [id for id in ids if await context.spool.remembers(id)]
     looking = _nearest(context, request) if request.at is not None else _by_id(context, known or ids)
@@ -42,10 +45,10 @@ def _ids(context: OperatorContext, request: Request) -> Sequence[str]:
     if _ID.fullmatch(asked):
         return [asked]
     accounts = context.settings.accounts
+    if account is not None and account not in accounts:  # also one of which only the log knows
+        raise ControlError(f"no account {account} is configured; there are: {', '.join(sorted(accounts))}")
     if not accounts:
         raise ControlError("no account can be read from the configuration: give the id of the event")
-    if account is not None and account not in accounts:
-        raise ControlError(f"no account {account} is configured; there are: {', '.join(sorted(accounts))}")
     ids = [
         id
         for name, settings in accounts.items()

@@ -50,6 +50,11 @@ class Replayed(Generic[Carried]):
         """The waiting batches, by rank."""
         return [entry.batch for entry in self._waiting]
 
+    @property
+    def waiting(self) -> int:
+        """The number of events in the waiting batches."""
+        return sum(entry.size for entry in self._waiting)
+
     def add(self, entry: Entry[Carried]) -> None:
         """Add a batch."""
         insort(self._waiting, entry, key=lambda one: one.rank)
@@ -118,7 +123,7 @@ class Replayed(Generic[Carried]):
 
     def cancel(self) -> None:
         """Forget what waits. What is in hand is not retried."""
-        self.events -= sum(entry.size for entry in self._waiting)
+        self.events -= self.waiting
         self._waiting = []
         self._last_try |= self._in_hand
 

@@ -175,12 +175,24 @@ class ReplayDesk(Replays):
                 raise NoSuchReplay(f"there is no open replay {number}")
             current = self._current(replay.sink) == replay
             replay = msgspec.structs.replace(replay, state=state)
+            queue = self._dispatcher.queues.get(replay.sink)
+            if state is ReplayState.CANCELLED and current and queue is not None:
+                return await self._cancel(replay, queue)
             drop = state is ReplayState.CANCELLED and current
             await self._write(ReplayChange(replay=replay, drop=drop))
-            queue = self._dispatcher.queues.get(replay.sink)
-            if drop and queue is not None:
-                self._keep(queue.cancel_replay())
             self._note(replay)
+        return replay
+
+    async def _cancel(self, replay: Replay, queue: SinkQueue) -> Replay:
+        """Drop what waits of a replay. It then counts as never queued, because the sink does not get it."""
+        queue.replayed.held = True  # until `_join`: nothing that was counted is handed out meanwhile
+        try:
+            replay = msgspec.structs.replace(replay, queued=replay.queued - queue.replayed.waiting)
+            await self._write(ReplayChange(replay=replay, drop=True))
+            self._keep(queue.cancel_replay())
+            self._note(replay)
+        finally:
+            self._join(replay.sink)
         return replay
 
     # ------------------------------------------------------------ queueing
@@ -246,8 +258,9 @@ class ReplayDesk(Replays):
         """See `Replays.all`."""
         return sorted(self._all.values(), key=lambda replay: replay.number)
 
-    def unsettled(self, replay: Replay) -> int:
+    def unsettled(self, replay: Replay) -> int | None:
         """See `Replays.unsettled`."""
+        if self._current(replay.sink) != replay or not replay.queued:
+            return 0
         queue = self._dispatcher.queues.get(replay.sink)
-        waits = queue is not None and self._current(replay.sink) == replay
-        return min(queue.replayed.events, replay.queued) if queue is not None and waits else 0
+        return None if queue is None else min(queue.replayed.events, replay.queued)

@@ -292,6 +292,23 @@ class Replaying(SpoolWorld):
 
         self._run(tmp_path, scenario)
 
+    def test_a_cancelled_replay_counts_only_what_the_sink_got(self, tmp_path: Path) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
+            await spool.attach("a", anything)
+            await takes_all(spool, "a", *range(9))
+            replay = await order(spool, "a")
+            await spool.replays.fill("a")
+            batch = await spool.claim("a", 2)
+            await spool.settle(batch, done(batch))
+            in_hand = await spool.claim("a", 1)
+            cancelled = await spool.replays.change(replay.number, ReplayState.CANCELLED)
+            assert cancelled.queued == 3
+            assert spool.replays.all() == [cancelled]
+            await spool.settle(in_hand, done(in_hand))
+            assert spool.replays.unsettled(cancelled) == 0
+
+        self._run(tmp_path, scenario)
+
     def test_halves_of_a_cancelled_batch_are_not_retried(self, tmp_path: Path) -> None:
         async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything)
@@ -484,6 +501,22 @@ class ReplayingAfterwards(SpoolWorld):
             got = await replayed(spool, "a")
             assert len(got) == paused.total
             assert some_event(1) not in got
+
+        self._run(tmp_path, before, after)
+
+    def test_nobody_knows_how_much_of_its_replay_a_sink_got_that_is_not_there(self, tmp_path: Path) -> None:
+        async def before(spool: SpoolAdmin, clock: ManualClock) -> None:
+            await spool.attach("a", anything)
+            await takes_all(spool, "a", 0, 1)
+            replay = await order(spool, "a")
+            assert spool.replays.unsettled(replay) == 0
+            await spool.replays.fill("a")
+
+        async def after(spool: SpoolAdmin, clock: ManualClock) -> None:
+            (replay,) = spool.replays.all()
+            assert (replay.queued, spool.replays.unsettled(replay)) == (2, None)
+            await spool.attach("a", anything)
+            assert spool.replays.unsettled(replay) == 2
 
         self._run(tmp_path, before, after)
 

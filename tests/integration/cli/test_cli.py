@@ -1,5 +1,6 @@
 """The command line, as an operator meets it."""
 
+import asyncio
 import json
 import os
 import signal
@@ -7,7 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from poller import __version__
+from poller.spools.sqlite import SqliteSpool
+from poller.testing.factories import some_reading
 from tests.commands import poller
 
 GOOD = """
@@ -29,6 +34,29 @@ ARCHIVE = """
 def written(folder: Path, text: str = GOOD) -> str:
     (folder / "poller.yaml").write_text(text)
     return str(folder / "poller.yaml")
+
+
+@pytest.mark.parametrize("words", [["check"], ["streams"], ["status", "--json"]])
+def test_output_that_a_full_disk_does_not_take_is_one_line_and_an_exit_code(
+    tmp_path: Path, words: list[str]
+) -> None:
+    file = written(tmp_path)
+    asyncio.run(fill(tmp_path / "spool.db"))
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "poller", *words, "-c", file],
+            cwd=tmp_path,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (1, "poller: [Errno 28] No space left on device\n")
+
+
+async def fill(file: Path) -> None:
+    async with SqliteSpool("spool", SqliteSpool.Settings(type="sqlite", path=file), {}) as spool:
+        await spool.append("shots", [some_reading(1)])
 
 
 def test_help_names_every_command() -> None:

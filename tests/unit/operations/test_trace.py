@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +121,8 @@ def test_an_event_is_found_by_its_file_name_in_every_account_and_form(tmp_path: 
             assert (row["id"], row["number"]) == (event.id, 5)
         with pytest.raises(ControlError, match="no account other"):
             await asked(context, event=name, selection=Selection(account="other"))
+        with pytest.raises(ControlError, match="no account other"):
+            await asked(context, at=datetime.now(UTC), selection=Selection(account="other", stream="room"))
         with pytest.raises(ControlError, match="neither an id nor a file name"):
             await asked(context, event="cat.jpg")
 
