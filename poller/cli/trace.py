@@ -1,15 +1,15 @@
 """The command `trace`: what happened to one event."""
 
 from collections.abc import Callable, Iterator
-from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from poller.cli.client import fetch_rows, print_row, request
+from poller.cli.client import request, show_each
 from poller.cli.common import Config, Exit
-from poller.cli.times import At, Utc, moment, written
+from poller.cli.options import Account, Json
+from poller.cli.times import At, Utc, moment, show_time
 
 if TYPE_CHECKING:
     from poller.control import Row
@@ -30,10 +30,6 @@ Of = Annotated[
         show_default=False,
     ),
 ]
-Account = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Only of this account.", show_default=False)
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
 
 
 def trace(
@@ -58,20 +54,20 @@ def trace(
         event="" if stream else of,
         at=None if at is None else moment(at, "--at", utc),
     )
-    for row in fetch_rows(context.obj, config, asked):
-        if json:
-            print_row(row)
-        else:
-            typer.echo("\n".join(lines(row, of, utc)))
-        if row["state"] != "stored":
-            raise typer.Exit(Exit.FAILED)
+
+    def show(row: "Row") -> None:
+        typer.echo("\n".join(lines(row, of, utc)))
+
+    rows = show_each(context.obj, config, asked, json, show)
+    if any(row["state"] != "stored" for row in rows):
+        raise typer.Exit(Exit.FAILED)
 
 
 def lines(row: "Row", of: str, utc: bool) -> Iterator[str]:
     """A trace for people."""
     from poller.cli.tables import shown
 
-    when = partial(_when, utc=utc)
+    when = partial(show_time, utc=utc)
     gone = NOT_THERE.get(str(row["state"]))
     yield gone.format(id=shown(row["id"] or of)) if gone else f"{shown(row['kind'])} {shown(row['id'])}"
     facts = {
@@ -92,10 +88,6 @@ def lines(row: "Row", of: str, utc: bool) -> Iterator[str]:
         for line in _sink(sink, when):
             yield f"  {name} {shown(line)}"
             name = " " * len(name)
-
-
-def _when(at: Any, *, utc: bool) -> str:
-    return written(at if isinstance(at, datetime) else datetime.fromisoformat(str(at)), utc)
 
 
 def _polled(origin: Any, when: When) -> str:
