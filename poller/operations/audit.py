@@ -1,6 +1,5 @@
 """`audit`: which pictures never came, by the gaps that are known and by the log itself."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Final
@@ -11,12 +10,12 @@ from poller.core.history import Gap
 from poller.core.model import Event
 from poller.core.selection import ALL_EVENTS, Selection
 from poller.core.spool import SpoolAdmin
+from poller.operations.log_steps import steps
 from poller.operations.operator_context import OperatorContext
 from poller.operations.requests import MOST_ROWS, Request, Row, Verb
 from poller.pipeline.gaps import LOOKED_AT, PICTURE, Auditor, Key
 from poller.settings import AccountSettings, AuditSettings
 
-STEP: Final = 1_000
 MARGIN: Final = timedelta(minutes=10)
 """How far before a range the log is read, so that the pictures before it tell the interval."""
 
@@ -58,18 +57,12 @@ async def find_gaps(
     auditor = Auditor(_settle(accounts))
     range_ = _Range(chosen)
     found: list[Gap] = []
-    start = await _first(spool, chosen)
-    while True:
-        step = await spool.scan(range_.read, start, STEP)
-        for _, event in step.found:
+    async for step in steps(spool, range_.read, start=await _first(spool, chosen)):
+        for _, event in step:
             range_.count(auditor, event)
-        if step.found:
-            found += auditor.judge(step.found[-1][1].received_at.timestamp())
-        if step.following is None:
-            break
-        start = step.following
+        if step:
+            found += auditor.judge(step[-1][1].received_at.timestamp())
         yield None
-        await asyncio.sleep(0)
     found += auditor.judge(now.timestamp())
     known = await spool.gaps(chosen, MOST_ROWS)
     oldest = (await spool.scan(ALL_EVENTS, None, 1)).found

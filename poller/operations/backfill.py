@@ -17,6 +17,7 @@ import structlog
 from poller.core.model import Event, ParsedPage, PollOutcome
 from poller.core.selection import Selection
 from poller.core.spool import SpoolAdmin
+from poller.operations.log_steps import STEP, steps
 from poller.operations.operator_context import OperatorContext
 from poller.operations.requests import ControlError, Request, Row
 from poller.qcloud.cos.bucket import Bucket, has_keys, no_keys
@@ -42,7 +43,6 @@ MARGIN: Final = timedelta(minutes=10)
 """How long before and after a range of time the pictures came that say where to look."""
 TOGETHER: Final = 1_000
 """The pictures that are appended in one commit."""
-STEP: Final = 1_000
 REMEMBERED: Final = timedelta(days=29)
 """How old a picture may be: ids are remembered for 30 days, so an older picture that came would come again."""
 LONGEST: Final = timedelta(days=1)
@@ -151,14 +151,11 @@ class Backfill:
         )
         ranges: dict[NameRange, None] = {}
         roots = {""}
-        at: int | None = await self._spool.number_at(period.since - MARGIN)
-        while at is not None:
-            scan = await self._spool.scan(chosen, at, STEP)
-            for name in {str(event.fields.get("file_name", "")) for _, event in scan.found}:
+        start = await self._spool.number_at(period.since - MARGIN)
+        async for step in steps(self._spool, chosen, start=start):
+            for name in {str(event.fields.get("file_name", "")) for _, event in step}:
                 ranges.update(dict.fromkeys(ranges_beside(name, period.since, period.until)))
                 roots.update(root for root in (root_of(name),) if root is not None)
-            at = scan.following
-            await asyncio.sleep(0)
         return ranges, roots
 
     async def _new_streams(

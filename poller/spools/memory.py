@@ -311,10 +311,6 @@ class MemorySpool(SpoolAdmin):
         """See `Spool.streams`."""
         return self._catalogue.streams()
 
-    async def recent(self, limit: int) -> list[Event]:
-        """See `Spool.recent`."""
-        return self._dispatcher.tail.newest(limit)
-
     @property
     def replays(self) -> Replays:
         """See `SpoolAdmin.replays`. A replay ends with the process."""

@@ -86,15 +86,6 @@ class Tail:
             place += 1
         return found
 
-    def newest(self, limit: int) -> list[Event]:
-        """The newest events, newest first."""
-        found: list[Event] = []
-        for chunk in reversed(self._chunks):
-            found.extend(reversed(chunk.events))
-            if len(found) >= limit:
-                break
-        return found[:limit]
-
     def _excess(self, most: int) -> int:
         # forget half at once: forgetting a single chunk at every push would shift the lists every time
         count, left = 0, self.bytes

@@ -538,10 +538,6 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
         note = partial(Writer.note_gaps, source=source, readings=list(readings), gaps=gaps, late=late)
         return await self._publish(await self._write(note))
 
-    async def recent(self, limit: int) -> list[Event]:
-        """See `Spool.recent`."""
-        return await self._read(partial(queries.recent, limit))
-
     async def dead(self, limit: int, chosen: Filter = EVERYTHING) -> list[DeadLetter]:
         """See `Spool.dead`."""
         await self._write(flush)  # the newest dead letters may not be in the file yet
