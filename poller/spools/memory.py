@@ -45,22 +45,14 @@ from poller.runtime.clock import Clock
 from poller.settings import SpoolSettings
 from poller.spools.delivered import Delivered, Settled, rows
 from poller.spools.dispatcher import Dispatcher
+from poller.spools.event_progress import dead_progress, settled_progress, waiting_progress
 from poller.spools.log_scan import selected
 from poller.spools.ordered_sink_queue import OrderedSinkQueue
 from poller.spools.places import is_replayed
-from poller.spools.replays import ReplayChange, ReplayDesk
-from poller.spools.sink_queue import (
-    Changes,
-    Member,
-    SinkQueue,
-    Waiting,
-    dead,
-    revived,
-    settled,
-    standing,
-    waiting_corrected,
-)
+from poller.spools.replays import ReplayChange, SpoolReplays
+from poller.spools.sink_queue import Changes, SinkQueue
 from poller.spools.tail import Chunk, Tail
+from poller.spools.waiting import Member, Waiting, correct_batch, revive
 
 KEPT_SETTLED = 1_000
 KEPT_REJECTS = 1_000
@@ -104,7 +96,7 @@ class MemorySpool(SpoolAdmin):
         self._gaps: dict[str, Gap] = {}
         self._since: dict[str, int] = {}
         """The number from which on each ordered sink has been served in order."""
-        self._replays = ReplayDesk(
+        self._replays = SpoolReplays(
             self._dispatcher,
             self._clock,
             scan=self.scan,
@@ -218,7 +210,7 @@ class MemorySpool(SpoolAdmin):
         self._dispatcher.correct(known)
         by = {event.id: event for _, event in known}
         for waiting in self._waiting.values():
-            waiting.update({id: waiting_corrected(batch, by) for id, batch in waiting.items()})
+            waiting.update({id: correct_batch(batch, by) for id, batch in waiting.items()})
         for number, letter in list(self._dead.items()):
             if letter.event.id in by and letter.sink in self._dispatcher.queues:
                 event = corrected(letter.event, by[letter.event.id])
@@ -232,7 +224,7 @@ class MemorySpool(SpoolAdmin):
         together: int,
         rebuild: Callable[[Event], Event] = unchanged,
     ) -> None:
-        for waiting in revived(letters, together, self._clock.now(), rebuild):
+        for waiting in revive(letters, together, self._clock.now(), rebuild):
             self._waiting[sink][waiting.id] = waiting
             self._dispatcher.queues[sink].requeue(waiting)
 
@@ -300,7 +292,7 @@ class MemorySpool(SpoolAdmin):
         if first := self._dispatcher.tail.members(queue.position, 1):
             oldest.append(first[0][1].received_at)
         return Backlog(
-            events=queue.owed(self._dispatcher.head),
+            events=queue.count_unsettled(self._dispatcher.head),
             retrying=queue.retrying,
             dead=sum(letter.sink == sink for letter in self._dead.values()),
             oldest=min((at for at in oldest if at is not None), default=None),
@@ -380,14 +372,14 @@ class MemorySpool(SpoolAdmin):
             return held
         letters = [one for one in self._dead.values() if (one.sink, one.event.id) == (sink, id)]
         if letters:
-            return dead(letters[0])
+            return dead_progress(letters[0])
         if queue is not None:
-            return settled(sink)
+            return settled_progress(sink)
         for batch in self._waiting[sink].values():
             if any(one.id == id for _, one in batch.members):
-                return standing(sink, batch)
+                return waiting_progress(sink, batch)
         if number < self._positions[sink] or number in self._dead_ahead.get(sink, ()):
-            return settled(sink)
+            return settled_progress(sink)
         return SinkProgress(sink=sink, stage=Stage.PENDING)
 
     async def remembers(self, id: str) -> bool:

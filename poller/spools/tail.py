@@ -5,7 +5,7 @@ from bisect import bisect_right
 import msgspec
 
 from poller.core.model import Event, corrected
-from poller.spools.sink_queue import Member
+from poller.spools.waiting import Member
 
 
 class Chunk(msgspec.Struct, frozen=True):

@@ -67,10 +67,11 @@ from poller.runtime.failpoints import reached
 from poller.runtime.group_thread import GroupThread
 from poller.settings import ResolvedPath, Size, SpoolSettings, size_between
 from poller.spools.dispatcher import Dispatcher
+from poller.spools.event_progress import settled_progress
 from poller.spools.log_scan import scan_tail
 from poller.spools.ordered_sink_queue import OrderedSinkQueue
-from poller.spools.replays import ReplayChange, ReplayDesk
-from poller.spools.sink_queue import Changes, Member, SinkQueue, settled
+from poller.spools.replays import ReplayChange, SpoolReplays
+from poller.spools.sink_queue import Changes, SinkQueue
 from poller.spools.sqlite import books, delivered, progress, queries, replays
 from poller.spools.sqlite import gaps as gap_rows
 from poller.spools.sqlite.backup import back_up
@@ -84,6 +85,7 @@ from poller.spools.sqlite.schema import lossy
 from poller.spools.sqlite.watermarks import Marks
 from poller.spools.sqlite.writer import Writer, Written, flush, ordered_since, storage_error
 from poller.spools.tail import Tail
+from poller.spools.waiting import Member
 
 TAIL_BYTES = 8 * 1024 * 1024
 SCAN_HELD = 1_000
@@ -147,7 +149,7 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
         self._dispatcher = Dispatcher(self._load, Tail(TAIL_BYTES))
         self._flush: asyncio.TimerHandle | None = None
         self._dead: dict[str, int] = {}
-        self._replays = ReplayDesk(
+        self._replays = SpoolReplays(
             self._dispatcher,
             self._clock,
             scan=self.scan,
@@ -457,7 +459,7 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
             else:
                 received.append(await self._read(partial(queries.received_at, position)))
         return Backlog(
-            events=queue.owed(self._dispatcher.head),
+            events=queue.count_unsettled(self._dispatcher.head),
             retrying=queue.retrying,
             dead=self._dead.get(sink, 0),
             oldest=max((at for at in received if at is not None), key=self._clock.age, default=None),
@@ -500,7 +502,7 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
         held = {sink: queue.progress(number, id, event) for sink, queue in queues.items()}
         await self._write_pending()
         stored = await self._read(partial(progress.stored, number, id, frozenset(held)))
-        found = {sink: one or stored.get(sink) or settled(sink) for sink, one in held.items()}
+        found = {sink: one or stored.get(sink) or settled_progress(sink) for sink, one in held.items()}
         return [one for _, one in sorted((stored | found).items())]
 
     async def remembers(self, id: str) -> bool:

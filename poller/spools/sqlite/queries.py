@@ -6,7 +6,6 @@ from pathlib import Path
 
 from poller.core.history import Origin
 from poller.core.model import DeadLetter, Filter, Quarantined
-from poller.spools.sink_queue import Member
 from poller.spools.sqlite.page_index import CRC, page_events
 from poller.spools.sqlite.schema import (
     DEAD_COLUMNS,
@@ -18,6 +17,7 @@ from poller.spools.sqlite.schema import (
     reads_back,
     where,
 )
+from poller.spools.waiting import Member
 
 LOAD_PAGES = 8
 

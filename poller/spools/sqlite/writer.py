@@ -31,7 +31,7 @@ from poller.core.spool import Pruned, Salvaged
 from poller.runtime.ages import ClockHistory, Setting
 from poller.runtime.clock import Clock
 from poller.runtime.failpoints import reached
-from poller.spools.sink_queue import Changes, Corrections, Member, Waiting
+from poller.spools.sink_queue import Changes
 from poller.spools.sqlite.backup import keep_before_migration
 from poller.spools.sqlite.books import PossibleLoss, count, count_losses, count_settled
 from poller.spools.sqlite.corrections import correct_page, correct_waiting
@@ -62,6 +62,7 @@ from poller.spools.sqlite.schema import (
 from poller.spools.sqlite.seen import IDS_REMEMBERED, DedupIndex
 from poller.spools.sqlite.watermarks import Marks
 from poller.spools.tail import Chunk
+from poller.spools.waiting import Corrections, Member, Waiting
 
 EARLY_STEP = 4
 EARLY_STEPS = 64

@@ -17,11 +17,11 @@ from poller.core.errors import StorageError, StorageFull
 from poller.core.history import Stage
 from poller.core.model import Dead, Done, Event, Retry
 from poller.spools import ordered_sink_queue as ordered
-from poller.spools.sink_queue import Waiting
 from poller.spools.sqlite import SqliteSpool, queries
 from poller.spools.sqlite.pruning import PRUNE_STEP
 from poller.spools.sqlite.schema import VERSION
 from poller.spools.sqlite.writer import Writer
+from poller.spools.waiting import Waiting
 from poller.testing import ManualClock, anything, some_event, some_reading
 from poller.testing.corrections import announced
 from poller.testing.factories import claims_nothing
