@@ -73,7 +73,7 @@ def test_who_reads_beside_a_read_that_fails_gets_what_it_asked_for(tmp_path: Pat
         reads = [
             newest_events(spool, 10),
             spool.dead(10),
-            spool._read(bug),
+            spool._reader.read(bug),
             spool.dead(1, Filter(below=2**64)),
             newest_events(spool, 5),
         ]

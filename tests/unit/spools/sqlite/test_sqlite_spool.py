@@ -230,7 +230,7 @@ def test_the_connection_that_reads_can_neither_write_nor_checkpoint(tmp_path: Pa
         assert len(await newest_events(spool, 9)) == 1
         for statement in ("DELETE FROM page", "PRAGMA wal_checkpoint(TRUNCATE)"):
             with pytest.raises(StorageError):
-                await spool._read(partial(_tried, statement))
+                await spool._reader.read(partial(_tried, statement))
         assert len(await newest_events(spool, 9)) == 1
 
     tell(tmp_path, scenario)
@@ -432,8 +432,10 @@ def test_asking_for_the_oldest_waiting_event_costs_no_more_behind_a_long_log(tmp
     async def scenario(spool: SqliteSpool, clock: ManualClock) -> None:
         for start in range(0, 400, 100):
             await spool.append("source", [some_reading(number) for number in range(start, start + 100)])
-        assert await spool._read(partial(_steps, 2)) >= await spool._read(partial(_steps, 399))
-        received = [await spool._read(partial(queries.received_at, number)) for number in (1, 2, 399, 401)]
+        assert await spool._reader.read(partial(_steps, 2)) >= await spool._reader.read(partial(_steps, 399))
+        received = [
+            await spool._reader.read(partial(queries.received_at, number)) for number in (1, 2, 399, 401)
+        ]
         assert received == [*(some_event(number).received_at for number in (0, 1, 398)), None]
 
     tell(tmp_path, scenario)
