@@ -62,7 +62,7 @@ def _order(stop: Stop, config: Path, words: dict[str, Any], yes: bool) -> "Row":
     count = _ask(stop, config, words, dry=True)
     while True:
         if not count["events"]:
-            fail(_nothing(count))
+            fail(_describe_nothing(count))
         _say(count)
         if yes:
             return _ask(stop, config, words, below=count["below"])
@@ -86,7 +86,7 @@ def _ask(stop: Stop, config: Path, words: dict[str, Any], **more: Any) -> "Row":
 
 
 def _say(count: "Row") -> None:
-    typer.echo(f"{count['events']} events are selected{_left_out(count)}.", err=True)
+    typer.echo(f"{count['events']} events are selected{_describe_left_out(count)}.", err=True)
     if old := count["old_pictures"]:
         typer.echo(
             f"{old} of them are pictures older than 15 days. A bucket deletes pictures after 15 days by default; a "
@@ -95,15 +95,15 @@ def _say(count: "Row") -> None:
         )
 
 
-def _left_out(count: "Row") -> str:
+def _describe_left_out(count: "Row") -> str:
     parts = [f"{count['pending']} are pending anyway"] if count["pending"] else []
     if count["dead"]:
         parts.append(f"{count['dead']} are dead letters (see `poller dead retry`)")
     return f"; besides, {' and '.join(parts)}" if parts else ""
 
 
-def _nothing(count: "Row") -> str:
-    return f"no events match{_left_out(count)}"
+def _describe_nothing(count: "Row") -> str:
+    return f"no events match{_describe_left_out(count)}"
 
 
 # ---------------------------------------------------------------- the list, and changes

@@ -75,7 +75,7 @@ def lines(row: "Row", of: str, utc: bool) -> Iterator[str]:
         "stream": row["stream"] and f"{row['stream']} of account {row['account']}",
         "file name": row["file_name"],
         "taken": row["taken_at"] and when(row["taken_at"]),
-        "polled": row["polled"] and _polled(row["polled"], when),
+        "polled": row["polled"] and _describe_poll(row["polled"], when),
         "stored": row["received_at"]
         and f"received {when(row['received_at'])}, number {row['number'] or '-'}",
     }
@@ -85,12 +85,12 @@ def lines(row: "Row", of: str, utc: bool) -> Iterator[str]:
     sinks: Any = row["sinks"]
     for sink in sinks:
         name = f"{shown(sink['sink']):<10}"
-        for line in _sink(sink, when):
+        for line in _describe_sink(sink, when):
             yield f"  {name} {shown(line)}"
             name = " " * len(name)
 
 
-def _polled(origin: Any, when: When) -> str:
+def _describe_poll(origin: Any, when: When) -> str:
     asked = f"asked {when(origin['asked_at'])}, " if origin["asked_at"] else ""
     source = f"by {origin['source']}" if origin["source"] else "by an earlier version"
     about = f" about {origin['about']}" if origin["about"] else ""
@@ -98,15 +98,15 @@ def _polled(origin: Any, when: When) -> str:
     return f"{source}{about}: {asked}answered {when(origin['received_at'])}{outcome}, {origin['events']} new events"
 
 
-def _sink(sink: Any, when: When) -> Iterator[str]:
-    yield _outcome(sink, when)
+def _describe_sink(sink: Any, when: When) -> Iterator[str]:
+    yield _describe_outcome(sink, when)
     for failed in sink["failed"]:
         yield f"failed {when(failed['at'])}: {failed['reason']}"
     if sink.get("file"):
         yield f"file {sink['file']}{'' if sink['present'] else ' (not there)'}"
 
 
-def _outcome(sink: Any, when: When) -> str:
+def _describe_outcome(sink: Any, when: When) -> str:
     if sink["state"] == "delivered":
         again = f", {sink['deliveries']} times" if sink["deliveries"] > 1 else ""
         return f"delivered {when(sink['at'])}, attempt {sink['attempt']}, within {sink['took']:.3g} s{again}"

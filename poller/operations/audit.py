@@ -12,14 +12,12 @@ from poller.core.selection import ALL_EVENTS, Selection
 from poller.core.spool import SpoolAdmin
 from poller.operations.log_steps import steps
 from poller.operations.operator_context import OperatorContext
-from poller.operations.requests import MOST_ROWS, Request, Row, Verb
+from poller.operations.requests import MOST_ROWS, Request, Row, Rows, Verb
 from poller.pipeline.gaps import LOOKED_AT, PICTURE, Auditor, Key
 from poller.settings import AccountSettings, AuditSettings
 
 MARGIN: Final = timedelta(minutes=10)
 """How far before a range the log is read, so that the pictures before it tell the interval."""
-
-Rows = AsyncGenerator[Row | None, None]
 
 
 class Findings(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,7 +65,7 @@ async def find_gaps(
     known = await spool.gaps(chosen, MOST_ROWS)
     oldest = (await spool.scan(ALL_EVENTS, None, 1)).found
     yield Findings(
-        gaps=_together(known, [gap for gap in found if gap.is_selected(chosen)]),
+        gaps=_merge(known, [gap for gap in found if gap.is_selected(chosen)]),
         known=frozenset(gap.id for gap in known),
         pictures=range_.pictures,
         streams=len(range_.streams),
@@ -110,7 +108,7 @@ async def _first(spool: SpoolAdmin, chosen: Selection) -> int | None:
     return None if chosen.taken_since is None else await spool.number_at(chosen.taken_since - MARGIN)
 
 
-def _together(known: Iterable[Gap], found: Iterable[Gap]) -> tuple[Gap, ...]:
+def _merge(known: Iterable[Gap], found: Iterable[Gap]) -> tuple[Gap, ...]:
     """The known gaps, and those found beside them. A gap that was filled in part shows as smaller ones in the log."""
     by_stream: dict[Key, list[Gap]] = {}
     for gap in known:

@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -16,10 +16,8 @@ from poller.core.selection import Numbered, Selection
 from poller.core.spool import SpoolAdmin
 from poller.operations.log_steps import STEP, steps
 from poller.operations.operator_context import OperatorContext
-from poller.operations.requests import ControlError, Request, Row, Verb
+from poller.operations.requests import ControlError, Request, Row, Rows, Verb
 from poller.operations.status import status
-
-Rows = AsyncGenerator[Row | None, None]
 
 STREAMS_STEP = 500
 MOST_GAPS = 100_000
@@ -88,7 +86,7 @@ async def _find(context: OperatorContext, request: Request) -> Rows:
     if request.at is None:
         raise ControlError("find: no time was given")
     stream = _stream(context, request.selection)
-    async for row in _worked_out(_nearest(context, stream, request.at)):
+    async for row in _wait_for(_nearest(context, stream, request.at)):
         yield row
 
 
@@ -110,7 +108,7 @@ async def _nearest(context: OperatorContext, stream: Stream, at: datetime) -> Ro
 async def _latest(context: OperatorContext, request: Request) -> Rows:
     """The picture of a stream that was taken last."""
     stream = _stream(context, request.selection)
-    async for row in _worked_out(_newest(context, stream)):
+    async for row in _wait_for(_newest(context, stream)):
         yield row
 
 
@@ -190,7 +188,7 @@ def _shift(at: datetime, seconds: float) -> datetime:
         return _FIRST if seconds < 0 else _LAST
 
 
-async def _worked_out(work: Coroutine[object, object, Row]) -> Rows:
+async def _wait_for(work: Coroutine[object, object, Row]) -> Rows:
     """Yields None while the work goes on, and then its row."""
     working = asyncio.ensure_future(work)
     try:

@@ -14,12 +14,10 @@ from poller.core.selection import Numbered, Selection
 from poller.operations.log_steps import steps
 from poller.operations.masking import mask
 from poller.operations.operator_context import OperatorContext
-from poller.operations.requests import ControlError, Request, Row, Verb
+from poller.operations.requests import ControlError, Request, Row, Rows, Verb
 from poller.qcloud.events.picture_ids import picture_ids
 from poller.qcloud.events.screenshots import KIND
 from poller.qcloud.wire.addresses import addresses
-
-Rows = AsyncGenerator[Row | None, None]
 
 NEAR = timedelta(hours=1)
 """A picture of the stream is looked for in this time before the moment, and then in the whole log."""
@@ -31,10 +29,10 @@ async def _trace(context: OperatorContext, request: Request) -> Rows:
     known = [id for id in ids if await context.spool.remembers(id)]
     looking = _nearest(context, request) if request.at is not None else _by_id(context, known or ids)
     async for found in looking:
-        yield None if found is None else await _stored(context, *found)
+        yield None if found is None else await _stored_row(context, *found)
         if found is not None:
             return
-    yield await _not_stored(context, known or ids, remembered=bool(known))
+    yield await _missing_row(context, known or ids, remembered=bool(known))
 
 
 def _ids(context: OperatorContext, request: Request) -> Sequence[str]:
@@ -90,7 +88,7 @@ async def _nearest(context: OperatorContext, request: Request) -> Looking:
 # ---------------------------------------------------------------- rows
 
 
-async def _stored(context: OperatorContext, number: int, event: Event) -> Row:
+async def _stored_row(context: OperatorContext, number: int, event: Event) -> Row:
     origin = await context.spool.origin(number)
     return {
         **_NOWHERE,
@@ -116,7 +114,7 @@ def _event_row(event: Event | None) -> Row:
     }
 
 
-async def _not_stored(context: OperatorContext, ids: Sequence[str], *, remembered: bool) -> Row:
+async def _missing_row(context: OperatorContext, ids: Sequence[str], *, remembered: bool) -> Row:
     """An event that is not in the log: pruned if its id is remembered or a dead letter is left, else unknown."""
     letters = await context.spool.dead(1, Filter(ids=frozenset(ids))) if ids else []
     event = letters[0].event if letters else None
