@@ -28,8 +28,8 @@ letters: put no secret into it. Delivery is at least once, so an id may come twi
 **A source** is polled (`Source`: `ready`, `fetch`, `read`) or pushed to (`PushedSource`: `attach`, `close`, `read`).
 `read` is pure and makes events with `new_event`, each with an `identity`.
 
-**A spool** keeps events between the two. An engine implements `SpoolAdmin`, of which the pipeline uses `Spool`,
-and optionally `BeginsAnew`, `NoticesLoss`, `KeptInFile` and `KeepsTime`.
+**A spool** keeps events between the two. An engine implements `SpoolAdmin`: `Spool`, which the pipeline uses,
+`SpoolHistory`, which looks back, and `Replays`. `BeginsAnew`, `NoticesLoss`, `KeptInFile` and `KeepsTime` are optional.
 
 **Units.** Durations are seconds as float, sizes bytes as int, times aware UTC `datetime`. In the configuration, a
 `Duration` is written `30s`, a `Size` `10MiB`, a `Rate` `20/s`. `duration_between` and `size_between` bound them;
@@ -60,7 +60,19 @@ from poller.core.errors import (
     TryLater,
     Unreadable,
 )
-from poller.core.history import Book, Delivery, SinkProgress, Stage, Tally
+from poller.core.history import (
+    Book,
+    Delivery,
+    Gap,
+    LatePicture,
+    Origin,
+    Replay,
+    ReplayState,
+    SinkProgress,
+    SpoolHistory,
+    Stage,
+    Tally,
+)
 from poller.core.model import (
     EVERYTHING,
     Attempt,
@@ -86,6 +98,8 @@ from poller.core.model import (
     with_url,
 )
 from poller.core.ports import Follows, PushedSource, PushHandler, Sink, Source, StoresFiles
+from poller.core.replays import NoSuchReplay, ReplayPlan, Replays
+from poller.core.selection import Scan, Selection
 from poller.core.spool import (
     BeginsAnew,
     Damage,
@@ -172,17 +186,21 @@ __all__ = [
     "FilePath",
     "Filter",
     "Follows",
+    "Gap",
     "Gone",
     "HostName",
     "KeepsTime",
     "KeptInFile",
     "Kind",
+    "LatePicture",
     "Listen",
     "ManualClock",
     "Name",
+    "NoSuchReplay",
     "NotSent",
     "NoticesLoss",
     "Only",
+    "Origin",
     "Outcome",
     "ParsedPage",
     "PartlyFailed",
@@ -200,13 +218,19 @@ __all__ = [
     "ReadableFile",
     "Reject",
     "Rejected",
+    "Replay",
+    "ReplayPlan",
+    "ReplayState",
+    "Replays",
     "ResolvedPath",
     "Retry",
     "Salvaged",
+    "Scan",
     "Secret",
     "SecretFile",
     "SecretsFile",
     "Section",
+    "Selection",
     "Sink",
     "SinkContract",
     "SinkError",
@@ -219,6 +243,7 @@ __all__ = [
     "Spool",
     "SpoolAdmin",
     "SpoolContract",
+    "SpoolHistory",
     "SpoolSettings",
     "Stage",
     "StorageCorrupt",

@@ -1,15 +1,16 @@
 """`poller audit`: which pictures never came."""
 
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from poller.cli.backfill import ask_backfill
-from poller.cli.client import fetch_rows, print_row
+from poller.cli.client import request, show_all
 from poller.cli.common import Config
-from poller.cli.times import Utc, span, written
-from poller.core.moments import FORMS
+from poller.cli.options import Account, Stream
+from poller.cli.times import TakenSince, TakenUntil, Utc, show_time, span, time_of
 
 if TYPE_CHECKING:
     from poller.control import Row
@@ -21,24 +22,10 @@ NAMED = 5
 def audit(
     context: typer.Context,
     config: Config,
-    since: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TIME",
-            help=f"Only pictures taken at this time or later: {FORMS}.",
-            show_default="all that is in the log",
-        ),
-    ] = None,
-    until: Annotated[
-        str | None,
-        typer.Option(metavar="TIME", help="Only pictures taken before this time.", show_default=False),
-    ] = None,
-    stream: Annotated[
-        str | None, typer.Option(metavar="ID", help="Only this stream.", show_default=False)
-    ] = None,
-    account: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Only this account.", show_default=False)
-    ] = None,
+    since: TakenSince = None,
+    until: TakenUntil = None,
+    stream: Stream = None,
+    account: Account = None,
     backfill: Annotated[
         bool,
         typer.Option(
@@ -57,7 +44,6 @@ def audit(
     The first and the last pictures of a push, and streams whose names do not
     tell the screenshot task, cannot be audited in this way.
     """
-    from poller.control import Request, Verb
     from poller.core.selection import Selection
 
     times = span(since, until, utc)
@@ -65,19 +51,16 @@ def audit(
     if backfill:
         ask_backfill(context.obj, config, chosen, json)
         return
-    rows = list(fetch_rows(context.obj, config, Request(verb=Verb.AUDIT, selection=chosen)))
-    if json:
-        for row in rows:
-            print_row(row)
-    else:
-        _print(rows[:-1], rows[-1], times.since, utc)
+    show = partial(_show, since=times.since, utc=utc)
+    show_all(context.obj, config, request("audit", selection=chosen), json, show)
 
 
-def _print(gaps: list["Row"], summary: "Row", since: datetime | None, utc: bool) -> None:
+def _show(rows: list["Row"], since: datetime | None, utc: bool) -> None:
     from poller.cli.tables import print_table
 
+    *gaps, summary = rows
     if gaps:
-        print_table([_shown(gap, utc) for gap in gaps], ("stream", "from", "to", "missing", "filled"))
+        print_table([_cells(gap, utc) for gap in gaps], ("stream", "from", "to", "missing", "filled"))
     looked = f"{_count(summary['pictures'], 'picture')} of {_count(summary['streams'], 'stream')} looked at"
     if summary["missing"]:
         missing = _count(summary["missing"], "picture")
@@ -94,9 +77,9 @@ def _notices(summary: "Row", since: datetime | None, utc: bool) -> list[str]:
     from poller.cli.tables import shown
 
     found = []
-    begins, unaudited = _time(summary["log_begins"]), _list(summary["unaudited"])
-    if begins is not None and since is not None and since < begins:
-        found.append(f"the log begins at {written(begins, utc)}; before that only reported gaps are known")
+    begins, unaudited = summary["log_begins"], _list(summary["unaudited"])
+    if begins is not None and since is not None and since < time_of(begins):
+        found.append(f"the log begins at {show_time(begins, utc)}; before that only reported gaps are known")
     if unaudited:
         names = ", ".join(shown(one["stream"]) for one in unaudited[:NAMED])
         more = ", …" if len(unaudited) > NAMED else ""
@@ -105,14 +88,8 @@ def _notices(summary: "Row", since: datetime | None, utc: bool) -> list[str]:
     return found
 
 
-def _shown(gap: "Row", utc: bool) -> "Row":
-    times = {name: _time(gap[name]) for name in ("from", "to")}
-    return {**gap, **{name: at and written(at, utc) for name, at in times.items()}}
-
-
-def _time(value: Any) -> datetime | None:
-    """A time of a row: text from a daemon, a datetime from the spool file."""
-    return datetime.fromisoformat(value) if isinstance(value, str) else value
+def _cells(gap: "Row", utc: bool) -> "Row":
+    return {**gap, **{name: show_time(gap[name], utc) for name in ("from", "to")}}
 
 
 def _list(value: Any) -> list[dict[str, Any]]:

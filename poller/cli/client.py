@@ -74,17 +74,31 @@ def act(stop: Stop, config: Path, asked: "Request", json: bool, counted: str | N
     _end(all(row.get(counted, 1) for row in rows) if counted else True, why)
 
 
-def show_each(stop: Stop, config: Path, asked: "Request", json: bool, show: Callable[["Row"], None]) -> None:
-    """Print each row as soon as it arrives: as JSON, or by `show`."""
+def show_each(
+    stop: Stop, config: Path, asked: "Request", json: bool, show: Callable[["Row"], None]
+) -> list["Row"]:
+    """Print each row as soon as it arrives: as JSON, or by `show`. Returns the rows."""
+    rows = []
     for row in fetch_rows(stop, config, asked):
-        (print_row if json else show)(row)
+        (_print_row if json else show)(row)
+        rows.append(row)
+    return rows
+
+
+def show_all(
+    stop: Stop, config: Path, asked: "Request", json: bool, show: Callable[[list["Row"]], None]
+) -> list["Row"]:
+    """Print the whole answer: a JSON object a row, or by `show`. Returns the rows."""
+    rows = list(fetch_rows(stop, config, asked))
+    _print_json(iter(rows)) if json else show(rows)
+    return rows
 
 
 def ask_reload(stop: Stop, config: Path, json: bool, *, dry: bool) -> None:
     """Reload and print each change in one line. With `dry`, only print."""
     for row in fetch_rows(stop, config, request("reload", dry=dry)):
         if json:
-            print_row(row)
+            _print_row(row)
             continue
         changes = cast(list[str], row["changes"])
         for change in changes or ["nothing changes"]:
@@ -93,14 +107,13 @@ def ask_reload(stop: Stop, config: Path, json: bool, *, dry: bool) -> None:
 
 def ask_status(stop: Stop, config: Path, json: bool) -> None:
     """Print the state of all parts."""
-    rows = list(fetch_rows(stop, config, request("status")))
-    if json:
-        _print_json(iter(rows))
-        return
-    from poller.cli.tables import print_status
 
-    for row in rows:
+    def show(row: "Row") -> None:
+        from poller.cli.tables import print_status
+
         print_status(row)
+
+    show_each(stop, config, request("status"), json, show)
 
 
 def print_one(row: "Row", json: bool) -> None:
@@ -111,12 +124,12 @@ def print_one(row: "Row", json: bool) -> None:
 def _print_json(rows: Iterator["Row"]) -> bool:
     found = False
     for row in rows:
-        print_row(row)
+        _print_row(row)
         found = True
     return found
 
 
-def print_row(row: "Row") -> None:
+def _print_row(row: "Row") -> None:
     """Print a row as JSON; on a terminal without a character that could control it."""
     from poller.cli.tables import safe
 
@@ -161,7 +174,7 @@ def _end(good: bool, why: str) -> None:
 # ---------------------------------------------------------------- asking the daemon or the spool file
 
 
-def answered(stop: Stop, config: Path, asked: "Request") -> list["Row"]:
+def ask_rows(stop: Stop, config: Path, asked: "Request") -> list["Row"]:
     """The rows of the answer, for a command that goes on after a failure. Raises `PollerError` or `OSError`."""
     settings = stored_of(config)
     stop.give_back()

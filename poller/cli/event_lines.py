@@ -13,7 +13,7 @@ import msgspec
 import typer
 
 from poller.cli.tables import safe, shown
-from poller.cli.times import written
+from poller.cli.times import show_time
 
 if TYPE_CHECKING:
     from poller.control import EventRow
@@ -68,7 +68,7 @@ def until_the_reader_ends(out: BinaryIO) -> Iterator[None]:
 
 def line_of(event: "Event", utc: bool) -> str:
     """An event in one line: when it happened, its kind, its stream, and its file or state."""
-    when, stream, detail = written(event.occurred_at, utc), shown(event.stream_id), shown(_detail(event))
+    when, stream, detail = show_time(event.occurred_at, utc), shown(event.stream_id), shown(_detail(event))
     return f"{when}  {shown(event.kind):<10}  {stream:<16}  {detail}"
 
 

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 
 import typer
 
-from poller.cli.client import ask_either, fetch_rows, offline_rows, print_row
+from poller.cli.client import ask_either, offline_rows, show_all, show_each
 from poller.cli.common import Config, code_of, fail, stored_of
+from poller.cli.options import Account, Json, Kinds, Stream, StreamName
 from poller.cli.times import Since, Until, Utc, moment, span
 from poller.core.errors import PollerError
+from poller.core.moments import FORMS
 from poller.daemon.signals import Stop
 
 if TYPE_CHECKING:
@@ -23,23 +25,8 @@ if TYPE_CHECKING:
 USUAL_LIMIT: Final = 50
 """The events that people get, unless they ask for others: about two screens."""
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
 EventJson = Annotated[
     bool, typer.Option("--json", help="Print the events themselves, as CloudEvents, one JSON object a line.")
-]
-StreamId = Annotated[str, typer.Argument(metavar="STREAM", help="Stream id.", show_default=False)]
-Account = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help="Only this account.", show_default=False),
-]
-Kinds = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--kind",
-        metavar="KIND",
-        help="Only events of this kind, such as screenshot; may be repeated.",
-        show_default=False,
-    ),
 ]
 
 
@@ -49,9 +36,7 @@ Kinds = Annotated[
 def events(
     context: typer.Context,
     config: Config,
-    stream: Annotated[
-        str | None, typer.Option(metavar="ID", help="Only events of this stream.", show_default=False)
-    ] = None,
+    stream: Stream = None,
     account: Account = None,
     kind: Kinds = None,
     since: Since = None,
@@ -196,12 +181,12 @@ def _offline_events(settings: "Settings", asked: "Request") -> Iterator[Sequence
 def find(
     context: typer.Context,
     config: Config,
-    stream: StreamId,
+    stream: StreamName,
     time: Annotated[
         str,
         typer.Argument(
             metavar="TIME",
-            help="When: 10:03, 10:03:20, '2026-11-22 10:03', RFC 3339, or an age such as 2h.",
+            help=f"When: {FORMS}.",
             show_default=False,
         ),
     ],
@@ -220,7 +205,7 @@ def find(
 def latest(
     context: typer.Context,
     config: Config,
-    stream: StreamId,
+    stream: StreamName,
     account: Account = None,
     utc: Utc = False,
     json: Json = False,
@@ -239,13 +224,12 @@ def _picture_request(verb: str, stream: str, account: str | None, at: datetime |
 def _print_picture(stop: Stop, config: Path, asked: "Request", *, json: bool, utc: bool) -> None:
     from poller.cli.picture_lines import none_found, picture_line
 
-    for row in fetch_rows(stop, config, asked):
-        picture = row["picture"]
-        if json:
-            print_row(row)
-        elif picture is not None:
+    def show(row: "Row") -> None:
+        if (picture := row["picture"]) is not None:
             typer.echo(picture_line(cast("Row", picture), utc, terminal=sys.stdout.isatty()))
-        if picture is None:
+
+    for row in show_each(stop, config, asked, json, show):
+        if row["picture"] is None:
             fail(none_found(row, utc))
 
 
@@ -274,13 +258,11 @@ def streams(
     from poller.core.selection import Selection
 
     asked = Request(verb=Verb.STREAMS, selection=Selection(account=account), state=state)
-    rows = list(fetch_rows(context.obj, config, asked))
-    if json:
-        for row in rows:
-            print_row(row)
-    else:
+
+    def show(rows: list["Row"]) -> None:
         from poller.cli.picture_lines import print_streams
 
         print_streams(rows, utc)
-    if not rows:
+
+    if not show_all(context.obj, config, asked, json, show):
         typer.echo("no streams" if state is account is None else "no streams that match", err=True)

@@ -10,13 +10,12 @@ import typer
 
 from poller.cli.client import act, ask_reload, ask_status, chosen_request, list_rows, request, show_rows
 from poller.cli.common import Command, Config, Group, option, time_ago, with_options
+from poller.cli.options import Json, SinkName
 
 EPILOG = "Exit codes: 0 done, 1 failed or no match, 2 wrong usage, 78 bad configuration."
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
 All = Annotated[bool, typer.Option("--all", help="Choose all, where no other option chooses.")]
 Limit = Annotated[int, typer.Option(min=1, max=10_000, metavar="N", help="List at most N.")]
-SinkName = Annotated[str, typer.Argument(metavar="SINK", help="Name of the sink.", show_default=False)]
 
 
 # ---------------------------------------------------------------- the daemon and its sinks

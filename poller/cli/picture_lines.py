@@ -4,11 +4,10 @@ Invariant: what goes to a terminal holds no query of a URL, which may be signed.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
 from typing import Any, cast
 
 from poller.cli.tables import ago, print_table, shown
-from poller.cli.times import written
+from poller.cli.times import show_time
 from poller.control import Row
 from poller.operations.masking import public_form
 
@@ -18,7 +17,7 @@ def picture_line(picture: Row, utc: bool, *, terminal: bool) -> str:
     url = str(picture["url"] or "")
     if terminal:
         url = public_form(url.encode(errors="replace")).decode(errors="replace")
-    return "  ".join([written(_moment(picture["taken"]), utc), shown(url), *_paths(picture["files"])])
+    return "  ".join([show_time(picture["taken"], utc), shown(url), *_paths(picture["files"])])
 
 
 def _paths(files: Any) -> Iterator[str]:
@@ -31,9 +30,9 @@ def none_found(row: Row, utc: bool) -> str:
     stream = shown(row["stream"])
     if "at" not in row:
         return f"no picture of {stream} is kept"
-    at = written(_moment(row["at"]), utc)
+    at = show_time(row["at"], utc)
     nearest = [
-        f"the nearest {side} was taken at {written(_moment(row[side]), utc)}"
+        f"the nearest {side} was taken at {show_time(row[side], utc)}"
         for side in ("before", "after")
         if row[side] is not None
     ]
@@ -58,11 +57,6 @@ def _cells(row: Row, utc: bool) -> Row:
         **row,
         "state": f"! {row['attention']}" if row["attention"] else row["state"],
         "cadence": None if cadence is None else f"{cadence:g}s",
-        "last picture": None if last is None else written(_moment(last), utc),
+        "last picture": None if last is None else show_time(last, utc),
         "age": ago(row["age"]),
     }
-
-
-def _moment(value: object) -> datetime:
-    """A time from a row: text if it came over the socket."""
-    return value if isinstance(value, datetime) else datetime.fromisoformat(str(value))

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from poller.cli.client import act, answered, list_rows, print_one, request
+from poller.cli.client import act, ask_rows, list_rows, print_one, request
 from poller.cli.common import Config, fail
-from poller.cli.operate import Json, SinkName
+from poller.cli.options import Account, Json, Kinds, SinkName, Stream
 from poller.cli.times import Since, Until, Utc, span
 from poller.core.errors import PollerError
 from poller.daemon.signals import Stop
@@ -18,16 +18,6 @@ if TYPE_CHECKING:
     from poller.control import Row
 
 COLUMNS = ("replay", "sink", "what", "done", "total", "state")
-Stream = Annotated[
-    str | None, typer.Option(metavar="ID", help="Only events of this stream.", show_default=False)
-]
-AccountName = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Only events of this account.", show_default=False)
-]
-Kinds = Annotated[
-    list[str] | None,
-    typer.Option("--kind", metavar="KIND", help="Only this kind, such as screenshot; may be repeated."),
-]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
@@ -38,7 +28,7 @@ def replay(
     since: Since = None,
     until: Until = None,
     stream: Stream = None,
-    account: AccountName = None,
+    account: Account = None,
     kind: Kinds = None,
     yes: Yes = False,
     json: Json = False,
@@ -63,40 +53,40 @@ def replay(
         since=times.since,
         until=times.until,
     )
-    ordered = _ordered(context.obj, config, {"sink": sink, "selection": chosen}, yes)
-    print_one(ordered, json)
+    row = _order(context.obj, config, {"sink": sink, "selection": chosen}, yes)
+    print_one(row, json)
 
 
-def _ordered(stop: Stop, config: Path, words: dict[str, Any], yes: bool) -> "Row":
+def _order(stop: Stop, config: Path, words: dict[str, Any], yes: bool) -> "Row":
     """Count and ask until the answer is yes for the count that is ordered."""
-    count = _asked(stop, config, words, dry=True)
+    count = _ask(stop, config, words, dry=True)
     while True:
         if not count["events"]:
-            fail(_nothing(count))
+            fail(_describe_nothing(count))
         _say(count)
         if yes:
-            return _asked(stop, config, words, below=count["below"])
+            return _ask(stop, config, words, below=count["below"])
         typer.confirm(f"Give {count['events']} events to {count['sink']} again?", abort=True, err=True)
         try:
-            return answered(
+            return ask_rows(
                 stop, config, request("replay", **words, below=count["below"], expect=count["events"])
             )[-1]
         except PollerError as error:
-            before, count = count, _asked(stop, config, words, dry=True)
+            before, count = count, _ask(stop, config, words, dry=True)
             if count["events"] == before["events"]:
                 fail(f"poller: {error}")
             typer.echo(f"poller: {error}", err=True)
 
 
-def _asked(stop: Stop, config: Path, words: dict[str, Any], **more: Any) -> "Row":
+def _ask(stop: Stop, config: Path, words: dict[str, Any], **more: Any) -> "Row":
     try:
-        return answered(stop, config, request("replay", **words, **more))[-1]
+        return ask_rows(stop, config, request("replay", **words, **more))[-1]
     except PollerError as error:
         fail(f"poller: {error}")
 
 
 def _say(count: "Row") -> None:
-    typer.echo(f"{count['events']} events are selected{_left_out(count)}.", err=True)
+    typer.echo(f"{count['events']} events are selected{_describe_left_out(count)}.", err=True)
     if old := count["old_pictures"]:
         typer.echo(
             f"{old} of them are pictures older than 15 days. A bucket deletes pictures after 15 days by default; a "
@@ -105,15 +95,15 @@ def _say(count: "Row") -> None:
         )
 
 
-def _left_out(count: "Row") -> str:
+def _describe_left_out(count: "Row") -> str:
     parts = [f"{count['pending']} are pending anyway"] if count["pending"] else []
     if count["dead"]:
         parts.append(f"{count['dead']} are dead letters (see `poller dead retry`)")
     return f"; besides, {' and '.join(parts)}" if parts else ""
 
 
-def _nothing(count: "Row") -> str:
-    return f"no events match{_left_out(count)}"
+def _describe_nothing(count: "Row") -> str:
+    return f"no events match{_describe_left_out(count)}"
 
 
 # ---------------------------------------------------------------- the list, and changes

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 
 from poller.cli.common import Command, Config, Group, code_of, fail, in_loop, stored_of
+from poller.cli.options import Kinds
 from poller.cli.times import Since, Utc, span
 from poller.core.errors import StorageError, StorageFull, StorageLocked
 
@@ -21,14 +22,6 @@ if TYPE_CHECKING:
 
 TOGETHER = 1_000
 """The number of entries that salvage restores in one commit."""
-
-Kinds = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--kind", metavar="KIND", help="Only events of this kind, such as screenshot; may be repeated."
-    ),
-]
-
 
 spool = typer.Typer(
     name="spool",

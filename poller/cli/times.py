@@ -27,6 +27,21 @@ Until = Annotated[
         show_default=False,
     ),
 ]
+TakenSince = Annotated[
+    str | None,
+    typer.Option(
+        "--since",
+        metavar=_METAVAR,
+        help=f"Only pictures taken at this time or later: {FORMS}.",
+        show_default="all that is in the log",
+    ),
+]
+TakenUntil = Annotated[
+    str | None,
+    typer.Option(
+        "--until", metavar=_METAVAR, help="Only pictures taken before this time.", show_default=False
+    ),
+]
 At = Annotated[
     str | None,
     typer.Option("--at", metavar=_METAVAR, help=f"At this time: {FORMS}.", show_default=False),
@@ -67,8 +82,14 @@ def span(since: str | None, until: str | None, utc: bool) -> Span:
     return found
 
 
-def written(at: datetime, utc: bool) -> str:
-    """A moment for people, to the second: with its date, in local time or UTC."""
+def time_of(value: object) -> datetime:
+    """A time of a row: text if it came over the socket."""
+    return value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+
+
+def show_time(value: object, utc: bool) -> str:
+    """A time, or one of a row, for people: with its date, to the second, in local time or UTC."""
+    at = time_of(value)
     try:
         return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if utc else f"{at.astimezone():%Y-%m-%d %H:%M:%S}"
     except OverflowError:  # the local time would be in the year 0 or 10000

@@ -121,10 +121,10 @@ def lines(answer: Answer, rates: Rates, view: View, size: tuple[int, int], troub
             Text(f"… {left} more lines: a larger window or / shows them", style="dim"),
         ]
     body += [Text()] * (height - 1 - len(body))
-    return [_cropped(line, width) for line in (*body[: height - 1], _foot(view))]
+    return [_crop(line, width) for line in (*body[: height - 1], _foot(view))]
 
 
-def _cropped(line: Text, width: int) -> Text:
+def _crop(line: Text, width: int) -> Text:
     line.truncate(width, overflow="ellipsis")
     return line
 

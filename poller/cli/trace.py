@@ -1,15 +1,15 @@
 """The command `trace`: what happened to one event."""
 
 from collections.abc import Callable, Iterator
-from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from poller.cli.client import fetch_rows, print_row, request
+from poller.cli.client import request, show_each
 from poller.cli.common import Config, Exit
-from poller.cli.times import At, Utc, moment, written
+from poller.cli.options import Account, Json
+from poller.cli.times import At, Utc, moment, show_time
 
 if TYPE_CHECKING:
     from poller.control import Row
@@ -30,10 +30,6 @@ Of = Annotated[
         show_default=False,
     ),
 ]
-Account = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Only of this account.", show_default=False)
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
 
 
 def trace(
@@ -58,20 +54,20 @@ def trace(
         event="" if stream else of,
         at=None if at is None else moment(at, "--at", utc),
     )
-    for row in fetch_rows(context.obj, config, asked):
-        if json:
-            print_row(row)
-        else:
-            typer.echo("\n".join(lines(row, of, utc)))
-        if row["state"] != "stored":
-            raise typer.Exit(Exit.FAILED)
+
+    def show(row: "Row") -> None:
+        typer.echo("\n".join(lines(row, of, utc)))
+
+    rows = show_each(context.obj, config, asked, json, show)
+    if any(row["state"] != "stored" for row in rows):
+        raise typer.Exit(Exit.FAILED)
 
 
 def lines(row: "Row", of: str, utc: bool) -> Iterator[str]:
     """A trace for people."""
     from poller.cli.tables import shown
 
-    when = partial(_when, utc=utc)
+    when = partial(show_time, utc=utc)
     gone = NOT_THERE.get(str(row["state"]))
     yield gone.format(id=shown(row["id"] or of)) if gone else f"{shown(row['kind'])} {shown(row['id'])}"
     facts = {
@@ -79,7 +75,7 @@ def lines(row: "Row", of: str, utc: bool) -> Iterator[str]:
         "stream": row["stream"] and f"{row['stream']} of account {row['account']}",
         "file name": row["file_name"],
         "taken": row["taken_at"] and when(row["taken_at"]),
-        "polled": row["polled"] and _polled(row["polled"], when),
+        "polled": row["polled"] and _describe_poll(row["polled"], when),
         "stored": row["received_at"]
         and f"received {when(row['received_at'])}, number {row['number'] or '-'}",
     }
@@ -89,16 +85,12 @@ def lines(row: "Row", of: str, utc: bool) -> Iterator[str]:
     sinks: Any = row["sinks"]
     for sink in sinks:
         name = f"{shown(sink['sink']):<10}"
-        for line in _sink(sink, when):
+        for line in _describe_sink(sink, when):
             yield f"  {name} {shown(line)}"
             name = " " * len(name)
 
 
-def _when(at: Any, *, utc: bool) -> str:
-    return written(at if isinstance(at, datetime) else datetime.fromisoformat(str(at)), utc)
-
-
-def _polled(origin: Any, when: When) -> str:
+def _describe_poll(origin: Any, when: When) -> str:
     asked = f"asked {when(origin['asked_at'])}, " if origin["asked_at"] else ""
     source = f"by {origin['source']}" if origin["source"] else "by an earlier version"
     about = f" about {origin['about']}" if origin["about"] else ""
@@ -106,15 +98,15 @@ def _polled(origin: Any, when: When) -> str:
     return f"{source}{about}: {asked}answered {when(origin['received_at'])}{outcome}, {origin['events']} new events"
 
 
-def _sink(sink: Any, when: When) -> Iterator[str]:
-    yield _outcome(sink, when)
+def _describe_sink(sink: Any, when: When) -> Iterator[str]:
+    yield _describe_outcome(sink, when)
     for failed in sink["failed"]:
         yield f"failed {when(failed['at'])}: {failed['reason']}"
     if sink.get("file"):
         yield f"file {sink['file']}{'' if sink['present'] else ' (not there)'}"
 
 
-def _outcome(sink: Any, when: When) -> str:
+def _describe_outcome(sink: Any, when: When) -> str:
     if sink["state"] == "delivered":
         again = f", {sink['deliveries']} times" if sink["deliveries"] > 1 else ""
         return f"delivered {when(sink['at'])}, attempt {sink['attempt']}, within {sink['took']:.3g} s{again}"

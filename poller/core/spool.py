@@ -179,11 +179,6 @@ class SpoolAdmin(Spool, SpoolHistory, Protocol):
         ...
 
     @abstractmethod
-    async def recent(self, limit: int) -> list[Event]:
-        """The newest events, newest first, settled or not, as far back as they are retained."""
-        ...
-
-    @abstractmethod
     async def dead(self, limit: int, chosen: Filter = EVERYTHING) -> list[DeadLetter]:
         """Up to `limit` dead letters, newest first, including those that were settled just now."""
         ...

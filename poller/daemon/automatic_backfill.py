@@ -22,8 +22,10 @@ import structlog
 
 from poller.core.errors import PollerError, StorageError
 from poller.core.model import ParsedPage, PollOutcome
+from poller.core.selection import ALL_EVENTS
 from poller.core.spool import SpoolAdmin
 from poller.operations.backfill import SETTLED, Backfill, period_around, source_name, to_the_end
+from poller.operations.log_steps import steps
 from poller.runtime.clock import Clock
 
 log = structlog.get_logger("backfill")
@@ -106,9 +108,11 @@ class AutomaticBackfill:
 
     async def _around_the_crash(self) -> tuple[float, ...]:
         """The time from the last event of the process before until now."""
-        newest = await self._spool.recent(1)
         now = self._clock.now().timestamp()
-        return (min(newest[0].received_at.timestamp(), now) if newest else now, now)
+        async for newest in steps(self._spool, ALL_EVENTS, newest_first=True):
+            if newest:
+                return (min(newest[0][1].received_at.timestamp(), now), now)
+        return (now, now)
 
     # ------------------------------------------------------------ the note
 

@@ -1,6 +1,5 @@
 """`audit`: which pictures never came, by the gaps that are known and by the log itself."""
 
-import asyncio
 from bisect import bisect_left, bisect_right
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
@@ -12,17 +11,15 @@ from poller.core.history import Gap, LatePicture
 from poller.core.model import Event
 from poller.core.selection import ALL_EVENTS, Selection
 from poller.core.spool import SpoolAdmin
+from poller.operations.log_steps import steps
 from poller.operations.look import check_account
 from poller.operations.operator_context import OperatorContext
-from poller.operations.requests import MOST_ROWS, ControlError, Request, Row, Verb
+from poller.operations.requests import MOST_ROWS, ControlError, Request, Row, Rows, Verb
 from poller.pipeline.gaps import LOOKED_AT, PICTURE, Auditor, Key
 from poller.settings import AccountSettings, AuditSettings
 
-STEP: Final = 1_000
 MARGIN: Final = timedelta(minutes=10)
 """How far before a range the log is read, so that the pictures before it tell the interval."""
-
-Rows = AsyncGenerator[Row | None, None]
 
 
 class Findings(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,24 +58,18 @@ async def find_gaps(
     range_ = _Range(chosen)
     found: list[Gap] = []
     late: list[LatePicture] = []
-    start = await _first(spool, chosen)
-    while True:
-        step = await spool.scan(range_.read, start, STEP)
-        for _, event in step.found:
+    async for step in steps(spool, range_.read, start=await _first(spool, chosen)):
+        for _, event in step:
             range_.count(auditor, event)
-        if step.found:
-            found += auditor.judge(step.found[-1][1].received_at.timestamp())
+        if step:
+            found += auditor.judge(step[-1][1].received_at.timestamp())
             late += auditor.take_late()
-        if step.following is None:
-            break
-        start = step.following
         yield None
-        await asyncio.sleep(0)
     found += auditor.judge(now.timestamp())
     known = await spool.gaps(chosen, MOST_ROWS)
     oldest = (await spool.scan(ALL_EVENTS, None, 1)).found
     yield Findings(
-        gaps=_together(known, [gap for gap in _filled(found, late) if gap.is_selected(chosen)]),
+        gaps=_merge(known, [gap for gap in _filled(found, late) if gap.is_selected(chosen)]),
         known=frozenset(gap.id for gap in known),
         pictures=range_.pictures,
         streams=len(range_.streams),
@@ -132,7 +123,7 @@ def _filled(found: Iterable[Gap], late: Iterable[LatePicture]) -> Iterator[Gap]:
         yield msgspec.structs.replace(gap, filled=min(gap.missing, inside))
 
 
-def _together(known: Iterable[Gap], found: Iterable[Gap]) -> tuple[Gap, ...]:
+def _merge(known: Iterable[Gap], found: Iterable[Gap]) -> tuple[Gap, ...]:
     """The known gaps, and those found beside them. A gap that was filled in part shows as smaller ones in the log."""
     by_stream: dict[Key, list[Gap]] = {}
     for gap in known:

@@ -17,8 +17,9 @@ import structlog
 from poller.core.model import Event, ParsedPage, PollOutcome
 from poller.core.selection import Selection
 from poller.core.spool import SpoolAdmin
+from poller.operations.log_steps import STEP, steps
 from poller.operations.operator_context import OperatorContext
-from poller.operations.requests import ControlError, Request, Row
+from poller.operations.requests import ControlError, Request, Row, Rows
 from poller.qcloud.cos.bucket import Bucket, has_keys, no_keys
 from poller.qcloud.cos.listing import ListPage
 from poller.qcloud.events.name_ranges import (
@@ -42,7 +43,6 @@ MARGIN: Final = timedelta(minutes=10)
 """How long before and after a range of time the pictures came that say where to look."""
 TOGETHER: Final = 1_000
 """The pictures that are appended in one commit."""
-STEP: Final = 1_000
 REMEMBERED: Final = timedelta(days=29)
 """How old a picture may be: ids are remembered for 30 days, so an older picture that came would come again."""
 LONGEST: Final = timedelta(days=1)
@@ -151,14 +151,11 @@ class Backfill:
         )
         ranges: dict[NameRange, None] = {}
         roots = {""}
-        at: int | None = await self._spool.number_at(period.since - MARGIN)
-        while at is not None:
-            scan = await self._spool.scan(chosen, at, STEP)
-            for name in {str(event.fields.get("file_name", "")) for _, event in scan.found}:
+        start = await self._spool.number_at(period.since - MARGIN)
+        async for step in steps(self._spool, chosen, start=start):
+            for name in {str(event.fields.get("file_name", "")) for _, event in step}:
                 ranges.update(dict.fromkeys(ranges_beside(name, period.since, period.until)))
                 roots.update(root for root in (root_of(name),) if root is not None)
-            at = scan.following
-            await asyncio.sleep(0)
         return ranges, roots
 
     async def _new_streams(
@@ -233,8 +230,8 @@ async def period_around(spool: SpoolAdmin, account: str, first: datetime, last: 
     The queue hands out its oldest messages first. So the lost ones lie between those that came before and those that
     came after. Where nothing came after, they were taken before the poll.
     """
-    before = await _taken(spool, account, await spool.number_at(first) - 1, newest_first=True)
-    after = await _taken(spool, account, await spool.number_at(last), newest_first=False)
+    before = await _picture_times(spool, account, await spool.number_at(first) - 1, newest_first=True)
+    after = await _picture_times(spool, account, await spool.number_at(last), newest_first=False)
     slack = timedelta(seconds=2 * _cadence(spool, account))
     return Period(
         since=max(min([*before, first]) - slack, first - LONGEST),
@@ -242,7 +239,9 @@ async def period_around(spool: SpoolAdmin, account: str, first: datetime, last: 
     )
 
 
-async def _taken(spool: SpoolAdmin, account: str, start: int, *, newest_first: bool) -> list[datetime]:
+async def _picture_times(
+    spool: SpoolAdmin, account: str, start: int, *, newest_first: bool
+) -> list[datetime]:
     """When up to a thousand pictures next to a place in the log were taken."""
     if start < 1:
         return []
@@ -260,7 +259,7 @@ def _cadence(spool: SpoolAdmin, account: str) -> float:
 # ---------------------------------------------------------------- the operator's command
 
 
-async def backfill(context: OperatorContext, request: Request) -> AsyncGenerator[Row | None, None]:
+async def backfill(context: OperatorContext, request: Request) -> Rows:
     """Look for the pictures that the request selects: a row of progress every second, and one at the end."""
     chosen = request.selection
     now = context.clock.now()
@@ -279,7 +278,7 @@ async def backfill(context: OperatorContext, request: Request) -> AsyncGenerator
                 yield row
 
 
-async def _with_beats(rows: AsyncGenerator[Row, None]) -> AsyncGenerator[Row | None, None]:
+async def _with_beats(rows: AsyncGenerator[Row, None]) -> Rows:
     """The rows, and None every few seconds while one is awaited, so that the client goes on waiting."""
     while True:
         following = asyncio.ensure_future(anext(rows, None))

@@ -2,27 +2,23 @@
 
 import asyncio
 import os
-from abc import abstractmethod
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Final, Protocol, runtime_checkable
+from typing import Final
 
 import msgspec
 
 from poller.core.catalogue import Key, Stream
-from poller.core.history import Gap
 from poller.core.model import Event
 from poller.core.ports import StoresFiles
 from poller.core.selection import Numbered, Selection
 from poller.core.spool import SpoolAdmin
+from poller.operations.log_steps import STEP, steps
 from poller.operations.operator_context import OperatorContext
-from poller.operations.requests import ControlError, Request, Row, Verb
+from poller.operations.requests import ControlError, Request, Row, Rows, Verb
 from poller.operations.status import status
 
-Rows = AsyncGenerator[Row | None, None]
-
-STEP = 500
 STREAMS_STEP = 500
 MOST_GAPS = 100_000
 STILL_AT_IT = 5.0
@@ -38,18 +34,6 @@ _RANKS: Final = {LATE: 1, "": 2}
 _INSTANT: Final = timedelta(microseconds=1)
 _FIRST: Final = datetime.min.replace(tzinfo=UTC)
 _LAST: Final = datetime.max.replace(tzinfo=UTC)
-
-
-async def steps(
-    spool: SpoolAdmin, chosen: Selection, *, start: int | None = None, newest_first: bool = False
-) -> AsyncGenerator[Sequence[Numbered], None]:
-    """The selected events, a step at a time; a step may be empty."""
-    while True:
-        step = await spool.scan(chosen, start, STEP, newest_first=newest_first)
-        yield step.found
-        if step.following is None:
-            return
-        start = step.following
 
 
 # ---------------------------------------------------------------- events
@@ -102,13 +86,13 @@ async def _find(context: OperatorContext, request: Request) -> Rows:
     if request.at is None:
         raise ControlError("find: no time was given")
     stream = _stream(context, request.selection)
-    async for row in _worked_out(_nearest(context, stream, request.at)):
+    async for row in _wait_for(_nearest(context, stream, request.at)):
         yield row
 
 
 async def _nearest(context: OperatorContext, stream: Stream, at: datetime) -> Row:
     within = 2 * (stream.cadence or USUAL_CADENCE)
-    since, until = _shifted(at, -within), _shifted(at, within + _INSTANT.total_seconds())
+    since, until = _shift(at, -within), _shift(at, within + _INSTANT.total_seconds())
     found = await _all(context.spool, _shots(stream, taken_since=since, taken_until=until))
     row: Row = {"account": stream.account, "stream": stream.stream_id, "at": at, "within": within}
     if found:
@@ -124,7 +108,7 @@ async def _nearest(context: OperatorContext, stream: Stream, at: datetime) -> Ro
 async def _latest(context: OperatorContext, request: Request) -> Rows:
     """The picture of a stream that was taken last."""
     stream = _stream(context, request.selection)
-    async for row in _worked_out(_newest(context, stream)):
+    async for row in _wait_for(_newest(context, stream)):
         yield row
 
 
@@ -197,14 +181,14 @@ def _files(context: OperatorContext, event: Event) -> Iterator[Row]:
             yield {"sink": name, "path": str(path), "there": os.path.exists(path)}
 
 
-def _shifted(at: datetime, seconds: float) -> datetime:
+def _shift(at: datetime, seconds: float) -> datetime:
     try:
         return at + timedelta(seconds=seconds)
     except OverflowError:
         return _FIRST if seconds < 0 else _LAST
 
 
-async def _worked_out(work: Coroutine[object, object, Row]) -> Rows:
+async def _wait_for(work: Coroutine[object, object, Row]) -> Rows:
     """Yields None while the work goes on, and then its row."""
     working = asyncio.ensure_future(work)
     try:
@@ -232,7 +216,7 @@ async def _streams(context: OperatorContext, request: Request) -> Rows:
     for start in range(0, len(chosen), STREAMS_STEP):
         for stream in chosen[start : start + STREAMS_STEP]:
             row = _stream_row(stream, context.clock.age)
-            row["gaps"] = None if gaps is None else gaps[stream.account, stream.stream_id]
+            row["gaps"] = gaps[stream.account, stream.stream_id]
             rank = _RANKS.get(str(row["attention"] or ""), 0)
             rows.append(((rank, stream.stream_id, stream.account), row))
         await asyncio.sleep(0)  # there may be 100,000 of them
@@ -241,20 +225,8 @@ async def _streams(context: OperatorContext, request: Request) -> Rows:
         yield row
 
 
-@runtime_checkable
-class KnowsGaps(Protocol):
-    """A spool that keeps the gaps that were found."""
-
-    @abstractmethod
-    async def gaps(self, chosen: Selection, limit: int) -> Sequence[Gap]:
-        """Up to `limit` known gaps."""
-        ...
-
-
-async def _gaps(spool: SpoolAdmin, account: str | None) -> Counter[Key] | None:
-    """How many gaps of each stream are known and not filled; None if the spool keeps no gaps."""
-    if not isinstance(spool, KnowsGaps):
-        return None
+async def _gaps(spool: SpoolAdmin, account: str | None) -> Counter[Key]:
+    """How many gaps of each stream are known and not filled."""
     known = await spool.gaps(Selection(account=account), MOST_GAPS)
     return Counter((gap.account, gap.stream_id) for gap in known if gap.filled < gap.missing)
 

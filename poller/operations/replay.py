@@ -1,6 +1,6 @@
 """The operator's commands about replays: counting and ordering one, listing them, and changing one."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -12,7 +12,7 @@ from poller.core.model import Event
 from poller.core.replays import OPEN, ReplayPlan
 from poller.core.selection import Selection
 from poller.operations.operator_context import OperatorContext
-from poller.operations.requests import ControlError, Request, Row, Verb
+from poller.operations.requests import ControlError, Request, Row, Rows, Verb
 from poller.qcloud.events.screenshots import KIND as SCREENSHOT
 
 log = structlog.get_logger("control")
@@ -23,8 +23,6 @@ BUCKET_KEEPS: Final = 15 * 86_400.0
 """Seconds for which the platform's bucket keeps pictures by default."""
 WAITS: Final = "waits"
 """Shown as the state of a running replay that waits for an earlier one of its sink."""
-
-Rows = AsyncGenerator[Row | None, None]
 
 
 class Count:

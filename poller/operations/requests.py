@@ -4,6 +4,7 @@ Each line of an answer is `{"row": {...}}`. The last line is `{"end": true}` or 
 that the work is still going on.
 """
 
+from collections.abc import AsyncGenerator
 from enum import StrEnum
 from typing import Annotated, Final
 
@@ -19,6 +20,8 @@ NO_EVENT: Final = msgspec.Raw(b"")
 
 Row = dict[str, object]
 """One object of an answer. With `--json`, the command line prints it unchanged."""
+Rows = AsyncGenerator[Row | None, None]
+"""An answer as it is made. None means that the work is still going on."""
 
 
 class ControlError(PollerError):

@@ -62,7 +62,7 @@ def _journal(context: OperatorContext) -> Row | None:
     return {"bytes": context.journal.bytes_held, "oldest": _round(context.journal.oldest)}
 
 
-def _counted(tallies: Sequence[Tally], owner: str, book: Book) -> int:
+def _count(tallies: Sequence[Tally], owner: str, book: Book) -> int:
     return sum(one.count for one in tallies if (one.owner, one.book) == (owner, book))
 
 
@@ -75,8 +75,8 @@ def _pace(context: OperatorContext, health: Health, sink: str, tallies: Sequence
     backlog, pace = health.backlogs.get(sink), context.pace
     catch_up = None if pace is None or backlog is None else pace.catch_up(sink, backlog.events)
     return {
-        "delivered": _counted(tallies, sink, Book.DELIVERED),
-        "died": _counted(tallies, sink, Book.DEAD),
+        "delivered": _count(tallies, sink, Book.DELIVERED),
+        "died": _count(tallies, sink, Book.DEAD),
         "per_second": _per_second(context, sink, Book.DELIVERED),
         "catch_up": _round(catch_up),
     }
@@ -90,7 +90,7 @@ def _sources(context: OperatorContext, health: Health, tallies: Sequence[Tally])
             "name": name,
             "type": source.type,
             **_source(context, intakes.get(name), found.get(name)),
-            "taken": _counted(tallies, name, Book.TAKEN),
+            "taken": _count(tallies, name, Book.TAKEN),
             "per_second": _per_second(context, name, Book.TAKEN),
         }
         for name, source in context.settings.sources.items()

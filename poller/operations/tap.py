@@ -57,7 +57,7 @@ async def _lines(
             continue
         step = await next_step(spool, at)
         at = step.following
-        if lines := written(step, chosen):
+        if lines := encode_step(step, chosen):
             yield lines
         if at >= spool.head:
             await asyncio.sleep(PACE)
@@ -76,7 +76,7 @@ async def next_step(spool: SpoolAdmin, at: int) -> Step:
     return Step(found=scan.found, missed=following - at - len(scan.found), following=following)
 
 
-def written(step: Step, chosen: Callable[[Event], bool] | None) -> bytes:
+def encode_step(step: Step, chosen: Callable[[Event], bool] | None) -> bytes:
     """The lines of a step. Events that are not chosen are left out; what was missed might have been."""
     lines = [
         b'{"row":{"number":%d,"event":%b}}\n' % (number, event.encoded)

@@ -11,17 +11,15 @@ from poller.core.history import Delivery, SinkProgress, Stage
 from poller.core.model import Attempt, Event, Filter
 from poller.core.ports import StoresFiles
 from poller.core.selection import Numbered, Selection
+from poller.operations.log_steps import steps
 from poller.operations.look import check_account
 from poller.operations.masking import mask
 from poller.operations.operator_context import OperatorContext
-from poller.operations.requests import ControlError, Request, Row, Verb
+from poller.operations.requests import ControlError, Request, Row, Rows, Verb
 from poller.qcloud.events.picture_ids import picture_ids
 from poller.qcloud.events.screenshots import KIND
 from poller.qcloud.wire.addresses import addresses
 
-Rows = AsyncGenerator[Row | None, None]
-
-STEP = 1_000
 NEAR = timedelta(hours=1)
 """A picture of the stream is looked for in this time before the moment, and then in the whole log."""
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -34,10 +32,10 @@ async def _trace(context: OperatorContext, request: Request) -> Rows:
     known = [id for id in ids if await context.spool.remembers(id)]
     looking = _nearest(context, request) if request.at is not None else _by_id(context, known or ids)
     async for found in looking:
-        yield None if found is None else await _stored(context, *found)
+        yield None if found is None else await _stored_row(context, *found)
         if found is not None:
             return
-    yield await _not_stored(context, known or ids, remembered=bool(known))
+    yield await _missing_row(context, known or ids, remembered=bool(known))
 
 
 def _ids(context: OperatorContext, request: Request) -> Sequence[str]:
@@ -69,7 +67,7 @@ Looking = AsyncGenerator[Numbered | None, None]
 
 async def _by_id(context: OperatorContext, ids: Sequence[str]) -> Looking:
     """The newest event with one of these ids."""
-    async for found in _scanned(context, Selection(ids=frozenset(ids))):
+    async for found in steps(context.spool, Selection(ids=frozenset(ids)), newest_first=True):
         yield found[0] if found else None
 
 
@@ -82,7 +80,7 @@ async def _nearest(context: OperatorContext, request: Request) -> Looking:
             request.selection, kinds=frozenset({KIND}), taken_since=since, taken_until=until
         )
         best: list[Numbered] = []
-        async for found in _scanned(context, chosen):
+        async for found in steps(context.spool, chosen, newest_first=True):
             best = sorted([*best, *found], key=lambda one: one[1].occurred_at)[-1:]
             yield None
         if best:
@@ -90,21 +88,10 @@ async def _nearest(context: OperatorContext, request: Request) -> Looking:
             return
 
 
-async def _scanned(context: OperatorContext, chosen: Selection) -> AsyncGenerator[tuple[Numbered, ...], None]:
-    """What each step through the log finds, newest first."""
-    start: int | None = None
-    while True:
-        step = await context.spool.scan(chosen, start, STEP, newest_first=True)
-        yield step.found
-        start = step.following
-        if start is None:
-            return
-
-
 # ---------------------------------------------------------------- rows
 
 
-async def _stored(context: OperatorContext, number: int, event: Event) -> Row:
+async def _stored_row(context: OperatorContext, number: int, event: Event) -> Row:
     origin = await context.spool.origin(number)
     return {
         **_NOWHERE,
@@ -130,7 +117,7 @@ def _event_row(event: Event | None) -> Row:
     }
 
 
-async def _not_stored(context: OperatorContext, ids: Sequence[str], *, remembered: bool) -> Row:
+async def _missing_row(context: OperatorContext, ids: Sequence[str], *, remembered: bool) -> Row:
     """An event that is not in the log: pruned if its id is remembered or a dead letter is left, else unknown."""
     letters = await context.spool.dead(1, Filter(ids=frozenset(ids))) if ids else []
     event = letters[0].event if letters else None
@@ -152,13 +139,12 @@ _NOWHERE: Row = {
 
 
 async def _sinks(context: OperatorContext, number: int, id: str, event: Event | None) -> list[Row]:
-    standing = await context.spool.progress(
-        number, id, event
-    )  # first: what is settled in between is delivered
+    # the progress first: an event that is settled in between counts as delivered
+    progress = await context.spool.progress(number, id, event)
     delivered: dict[str, list[Delivery]] = {}
     for one in await context.spool.deliveries(number, id):
         delivered.setdefault(one.sink, []).append(one)
-    rows = [sink_row(one, delivered.pop(one.sink, []), pruned=number == 0) for one in standing]
+    rows = [sink_row(one, delivered.pop(one.sink, []), pruned=number == 0) for one in progress]
     rows += [
         sink_row(SinkProgress(sink=sink, stage=Stage.SETTLED), some, pruned=number == 0)
         for sink, some in delivered.items()
@@ -166,15 +152,15 @@ async def _sinks(context: OperatorContext, number: int, id: str, event: Event | 
     return [{**row, **await _file(context, str(row["sink"]), event)} for row in rows]
 
 
-def sink_row(standing: SinkProgress, delivered: Sequence[Delivery], *, pruned: bool) -> Row:
+def sink_row(progress: SinkProgress, delivered: Sequence[Delivery], *, pruned: bool) -> Row:
     """How an event stands for a sink. A delivery counts more than a batch that was in hand a moment ago."""
-    if delivered and standing.stage in (Stage.SETTLED, Stage.IN_HAND, Stage.UNWANTED):
+    if delivered and progress.stage in (Stage.SETTLED, Stage.IN_HAND, Stage.UNWANTED):
         last = delivered[-1]
-        row = _outcome("delivered", standing.sink, last.history, at=last.at, attempt=last.attempt)
+        row = _outcome("delivered", progress.sink, last.history, at=last.at, attempt=last.attempt)
         return {**row, "took": last.took, "deliveries": len(delivered)}
-    state = "pruned" if pruned and standing.stage is Stage.SETTLED else _WORDS[standing.stage]
-    row = _outcome(state, standing.sink, standing.history, due=standing.due, attempts=standing.attempts)
-    return {**row, "reason": mask(standing.reason) or None, "deliveries": len(delivered)}
+    state = "pruned" if pruned and progress.stage is Stage.SETTLED else _WORDS[progress.stage]
+    row = _outcome(state, progress.sink, progress.history, due=progress.due, attempts=progress.attempts)
+    return {**row, "reason": mask(progress.reason) or None, "deliveries": len(delivered)}
 
 
 _WORDS: Mapping[Stage, str] = {

@@ -23,7 +23,7 @@ from poller.operations.backfill import backfill
 from poller.operations.look import LOOK
 from poller.operations.masking import mask, public_bytes, public_form
 from poller.operations.operator_context import OperatorContext
-from poller.operations.requests import MOST_ROWS, ControlError, Request, Row, Verb
+from poller.operations.requests import MOST_ROWS, ControlError, Request, Row, Rows, Verb
 from poller.operations.status import status
 from poller.pipeline.ingest import Ingest
 from poller.qcloud.events.rebuilding import rebuilder
@@ -35,7 +35,6 @@ STEP = 200
 STILL_AT_IT = 5.0
 
 Numbered = TypeVar("Numbered", DeadLetter, Quarantined)
-Rows = AsyncGenerator[Row | None, None]
 
 
 def answer(context: OperatorContext, request: Request) -> Rows:

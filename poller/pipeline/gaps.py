@@ -335,7 +335,7 @@ class Auditor:
             for name, run in audited.runs.items():
                 before = run.at
                 if settle is not None:
-                    found.extend(_judged(key, audited, name, now, settle))
+                    found.extend(_judge_run(key, audited, name, now, settle))
                 if run.at != before:
                     self._changed.add(key)
                 run.shorten()
@@ -384,7 +384,7 @@ class Auditor:
         self._open.add((account, stream_id))
 
 
-def _judged(key: Key, audited: Audited, name: str, now: float, settle: float) -> Iterator[Gap]:
+def _judge_run(key: Key, audited: Audited, name: str, now: float, settle: float) -> Iterator[Gap]:
     """Judge the steps of a run, as far as that is possible by now."""
     run = audited.runs[name]
     offsets = run.offsets

@@ -120,11 +120,11 @@ class Metrics:
 
     def polled(self) -> dict[str, float]:
         """How many polls each source has sent since the start of the process."""
-        return _summed(self.polls, "source")
+        return _sum(self.polls, "source")
 
     def delivered(self) -> dict[str, float]:
         """How many events each sink has taken since the start of the process."""
-        return _summed(self.deliveries, "sink", outcome="done")
+        return _sum(self.deliveries, "sink", outcome="done")
 
     def forget_sink(self, sink: str) -> None:
         """Remove the gauges of a sink that is not configured any more. Its counters stay."""
@@ -149,7 +149,7 @@ class Metrics:
         return Gauge(f"poller_{name}", says, labels, registry=self.registry)
 
 
-def _summed(counter: Counter, by: str, **having: str) -> dict[str, float]:
+def _sum(counter: Counter, by: str, **having: str) -> dict[str, float]:
     """The sums of a counter by one label, over the samples that have these labels."""
     found: dict[str, float] = {}
     for metric in counter.collect():

@@ -8,8 +8,9 @@ from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Sequence
 
 from poller.core.model import Batch, Event, Outcome
-from poller.spools.sink_queue import Changes, Member, SinkQueue, members_corrected
+from poller.spools.sink_queue import Changes, SinkQueue
 from poller.spools.tail import Chunk, Tail
+from poller.spools.waiting import Member, correct_members
 
 KEPT_CORRECTIONS = 1_000
 
@@ -66,13 +67,13 @@ class Dispatcher:
             self._corrected[event.id] = event
         for id in list(self._corrected)[:-KEPT_CORRECTIONS]:
             del self._corrected[id]
-        self._loaded = {sink: members_corrected(loaded, by) for sink, loaded in self._loaded.items()}
+        self._loaded = {sink: correct_members(loaded, by) for sink, loaded in self._loaded.items()}
         for queue in self.queues.values():
             queue.correct(by)
 
-    def members_corrected(self, members: list[Member]) -> list[Member]:
+    def correct_members(self, members: list[Member]) -> list[Member]:
         """Members that were just read, with corrections that came in meanwhile."""
-        return members_corrected(members, self._corrected)
+        return correct_members(members, self._corrected)
 
     def release(self, sink: str) -> list[Changes]:
         """What to write before a sink is attached again with other settings; its queue holds its events until then."""
@@ -134,7 +135,7 @@ class Dispatcher:
             return members
         loaded = self._loaded.pop(queue.sink, [])
         if not loaded or not loaded[0][0] <= start <= loaded[-1][0]:
-            loaded = members_corrected(await self._load(start), self._corrected)
+            loaded = correct_members(await self._load(start), self._corrected)
             if queue.next != start:  # another claim took them while we read
                 self._loaded[queue.sink] = loaded
                 return []

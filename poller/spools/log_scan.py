@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from poller.core.selection import ALL_EVENTS, Scan, Selection
-from poller.spools.sink_queue import Member
 from poller.spools.tail import Tail
+from poller.spools.waiting import Member
 
 TAIL_STEP = 1_000
 

@@ -1,7 +1,7 @@
 """A spool in memory, for tests, and for installations where a stop may lose undelivered events."""
 
 from bisect import bisect_right
-from collections import Counter, defaultdict, deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import count, islice
@@ -43,24 +43,16 @@ from poller.core.selection import Scan, Selection
 from poller.core.spool import Pruned, SpoolAdmin, Wants
 from poller.runtime.clock import Clock
 from poller.settings import SpoolSettings
-from poller.spools.delivered import Delivered, Settled, rows
 from poller.spools.dispatcher import Dispatcher
+from poller.spools.event_progress import dead_progress, settled_progress, waiting_progress
 from poller.spools.log_scan import selected
+from poller.spools.memory_books import MemoryBooks
 from poller.spools.ordered_sink_queue import OrderedSinkQueue
 from poller.spools.places import is_replayed
-from poller.spools.replays import ReplayChange, ReplayDesk
-from poller.spools.sink_queue import (
-    Changes,
-    Member,
-    SinkQueue,
-    Waiting,
-    dead,
-    revived,
-    settled,
-    standing,
-    waiting_corrected,
-)
+from poller.spools.replays import ReplayChange, SpoolReplays
+from poller.spools.sink_queue import Changes, SinkQueue
 from poller.spools.tail import Chunk, Tail
+from poller.spools.waiting import Member, Waiting, correct_batch, revive
 
 KEPT_SETTLED = 1_000
 KEPT_REJECTS = 1_000
@@ -101,10 +93,10 @@ class MemorySpool(SpoolAdmin):
         self._positions: dict[str, int] = {}
         self._waiting: dict[str, dict[str, Waiting]] = {}
         self._dead_ahead: dict[str, set[int]] = {}
-        self._gaps: dict[str, Gap] = {}
+        self._books = MemoryBooks()
         self._since: dict[str, int] = {}
         """The number from which on each ordered sink has been served in order."""
-        self._replays = ReplayDesk(
+        self._replays = SpoolReplays(
             self._dispatcher,
             self._clock,
             scan=self.scan,
@@ -113,9 +105,6 @@ class MemorySpool(SpoolAdmin):
             write=self._write_replay,
             keep=self._keep,
         )
-        self._delivered: list[Delivered] = []
-        self._redelivered: defaultdict[str, list[Delivery]] = defaultdict(list)
-        self._tallies: dict[tuple[str, Book], Tally] = {}
 
     async def check_writable(self) -> None:
         """See `Spool.check_writable`."""
@@ -183,7 +172,7 @@ class MemorySpool(SpoolAdmin):
         for old in list(self._rejects)[:-KEPT_REJECTS]:
             del self._rejects[old]
         self._forget_settled()
-        self._count(source, Book.TAKEN, len(news), self._clock.now())
+        self._books.count(source, Book.TAKEN, len(news), self._clock.now())
         if news:
             self._dispatcher.publish(Chunk(self._dispatcher.head, tuple(news)))
         if known:
@@ -196,10 +185,7 @@ class MemorySpool(SpoolAdmin):
         tail.forget_before(needed - KEPT_SETTLED)
         while len(self._origins) > 1 and self._origins[1][0] <= tail.first:
             self._origins.popleft()
-        if self._delivered and self._delivered[0].last < tail.first:
-            self._delivered = [row for row in self._delivered if row.last >= tail.first]
-        for id in list(self._redelivered)[:-KEPT_SETTLED]:
-            del self._redelivered[id]
+        self._books.forget_before(tail.first, KEPT_SETTLED)
 
     def _take_events(self, source: str, reading: ParsedPage, news: list[Event], known: list[Member]) -> None:
         first = self._dispatcher.head + len(news)
@@ -218,7 +204,7 @@ class MemorySpool(SpoolAdmin):
         self._dispatcher.correct(known)
         by = {event.id: event for _, event in known}
         for waiting in self._waiting.values():
-            waiting.update({id: waiting_corrected(batch, by) for id, batch in waiting.items()})
+            waiting.update({id: correct_batch(batch, by) for id, batch in waiting.items()})
         for number, letter in list(self._dead.items()):
             if letter.event.id in by and letter.sink in self._dispatcher.queues:
                 event = corrected(letter.event, by[letter.event.id])
@@ -232,7 +218,7 @@ class MemorySpool(SpoolAdmin):
         together: int,
         rebuild: Callable[[Event], Event] = unchanged,
     ) -> None:
-        for waiting in revived(letters, together, self._clock.now(), rebuild):
+        for waiting in revive(letters, together, self._clock.now(), rebuild):
             self._waiting[sink][waiting.id] = waiting
             self._dispatcher.queues[sink].requeue(waiting)
 
@@ -275,23 +261,9 @@ class MemorySpool(SpoolAdmin):
         for letter in changes.dead:
             number = next(self._numbers)
             self._dead[number] = msgspec.structs.replace(letter, number=number)
-            self._count(changes.sink, Book.DEAD, 1, letter.died_at)
+            self._books.count(changes.sink, Book.DEAD, 1, letter.died_at)
         if (done := changes.settled) is not None:
-            self._record(changes.sink, done)
-
-    def _record(self, sink: str, done: Settled) -> None:
-        self._delivered += rows([(sink, done)])
-        for id in done.ids:
-            self._redelivered[id].append(
-                Delivery(sink=sink, at=done.at, attempt=done.attempt, took=done.took, history=done.history)
-            )
-        self._count(sink, Book.DELIVERED, len(done.numbers) + len(done.ids), done.at)
-
-    def _count(self, owner: str, book: Book, more: int, at: datetime) -> None:
-        if more:
-            before = self._tallies.get((owner, book))
-            count = more + (before.count if before else 0)
-            self._tallies[owner, book] = Tally(owner=owner, book=book, count=count, at=at)
+            self._books.record(changes.sink, done)
 
     async def backlog(self, sink: str) -> Backlog:
         """See `Spool.backlog`."""
@@ -300,7 +272,7 @@ class MemorySpool(SpoolAdmin):
         if first := self._dispatcher.tail.members(queue.position, 1):
             oldest.append(first[0][1].received_at)
         return Backlog(
-            events=queue.owed(self._dispatcher.head),
+            events=queue.count_unsettled(self._dispatcher.head),
             retrying=queue.retrying,
             dead=sum(letter.sink == sink for letter in self._dead.values()),
             oldest=min((at for at in oldest if at is not None), default=None),
@@ -310,10 +282,6 @@ class MemorySpool(SpoolAdmin):
     def streams(self) -> list[Stream]:
         """See `Spool.streams`."""
         return self._catalogue.streams()
-
-    async def recent(self, limit: int) -> list[Event]:
-        """See `Spool.recent`."""
-        return self._dispatcher.tail.newest(limit)
 
     @property
     def replays(self) -> Replays:
@@ -371,8 +339,7 @@ class MemorySpool(SpoolAdmin):
 
     async def deliveries(self, number: int, id: str) -> list[Delivery]:
         """See `SpoolHistory.deliveries`."""
-        found = [row.delivery for row in self._delivered if row.covers(number)]
-        return sorted([*found, *self._redelivered.get(id, ())], key=lambda one: one.at)
+        return self._books.deliveries(number, id)
 
     async def progress(self, number: int, id: str, event: Event | None) -> list[SinkProgress]:
         """See `SpoolHistory.progress`."""
@@ -384,14 +351,14 @@ class MemorySpool(SpoolAdmin):
             return held
         letters = [one for one in self._dead.values() if (one.sink, one.event.id) == (sink, id)]
         if letters:
-            return dead(letters[0])
+            return dead_progress(letters[0])
         if queue is not None:
-            return settled(sink)
+            return settled_progress(sink)
         for batch in self._waiting[sink].values():
             if any(one.id == id for _, one in batch.members):
-                return standing(sink, batch)
+                return waiting_progress(sink, batch)
         if number < self._positions[sink] or number in self._dead_ahead.get(sink, ()):
-            return settled(sink)
+            return settled_progress(sink)
         return SinkProgress(sink=sink, stage=Stage.PENDING)
 
     async def remembers(self, id: str) -> bool:
@@ -400,16 +367,15 @@ class MemorySpool(SpoolAdmin):
 
     async def tallies(self) -> list[Tally]:
         """See `SpoolHistory.tallies`."""
-        return [tally for _, tally in sorted(self._tallies.items())]
+        return self._books.tallies()
 
     def count_loss(self, where: str, count: int) -> None:
         """See `SpoolHistory.count_loss`."""
-        self._count(where, Book.POSSIBLY_LOST, count, self._clock.now())
+        self._books.count(where, Book.POSSIBLY_LOST, count, self._clock.now())
 
     async def gaps(self, chosen: Selection, limit: int) -> list[Gap]:
         """See `SpoolHistory.gaps`."""
-        found = [gap for gap in self._gaps.values() if gap.is_selected(chosen)]
-        return sorted(found, key=lambda gap: (-gap.to_at.timestamp(), gap.id))[:limit]
+        return self._books.gaps(chosen)[:limit]
 
     async def note_gaps(
         self,
@@ -420,11 +386,7 @@ class MemorySpool(SpoolAdmin):
     ) -> Counter[str]:
         """See `SpoolHistory.note_gaps`."""
         new = await self.append(source, readings)
-        for gap in gaps:
-            self._gaps.setdefault(gap.id, gap)
-        for picture in late:
-            for gap in filter(picture.fills, list(self._gaps.values())):
-                self._gaps[gap.id] = msgspec.structs.replace(gap, filled=min(gap.missing, gap.filled + 1))
+        self._books.note_gaps(gaps, late)
         return new
 
     async def dead(self, limit: int, chosen: Filter = EVERYTHING) -> list[DeadLetter]:
@@ -488,9 +450,7 @@ class MemorySpool(SpoolAdmin):
         rejects = [
             one for one in self._quarantine() if age(one.reject.received_at) > settings.retain_quarantine
         ]
-        for gap in list(self._gaps.values()):
-            if age(gap.to_at) > max(settings.retain, GAPS_KEPT):
-                del self._gaps[gap.id]
+        self._books.drop_gaps(lambda gap: age(gap.to_at) > max(settings.retain, GAPS_KEPT))
         await self.purge_dead([letter.number for letter in letters[:PRUNE_STEP]])
         gone = await self.purge_quarantine([kept.number for kept in rejects[:PRUNE_STEP]])
         return Pruned(

@@ -34,18 +34,8 @@ from poller.core.spool import Wants
 from poller.runtime.clock import Clock
 from poller.spools.places import is_replayed, row_id
 from poller.spools.replayed import streams_of
-from poller.spools.sink_queue import (
-    MOST_RETRYING,
-    Changes,
-    Corrections,
-    Member,
-    SinkQueue,
-    Ticket,
-    Waiting,
-    members_corrected,
-    ticket_of,
-    waiting_corrected,
-)
+from poller.spools.sink_queue import MOST_RETRYING, Changes, SinkQueue, Ticket, ticket_of
+from poller.spools.waiting import Corrections, Member, Waiting, correct_batch, correct_members
 
 Key = tuple[str, str]
 
@@ -123,9 +113,9 @@ class OrderedSinkQueue(SinkQueue):
             taken.popleft()
         return taken[0] if taken else self.next
 
-    def owed(self, head: int) -> int:
+    def count_unsettled(self, head: int) -> int:
         """How many events are not settled, `head` being the log's next number."""
-        return super().owed(head) + self._count
+        return super().count_unsettled(head) + self._count
 
     def oldest_waiting(self) -> datetime | None:
         """When the oldest event was received that waits for a retry or for its stream."""
@@ -149,8 +139,8 @@ class OrderedSinkQueue(SinkQueue):
         """Correct the events that wait for a retry or for their stream."""
         super().correct(by)
         for line in (*self._lines.values(), *self._ready):
-            line.parked = members_corrected(line.parked, by)
-            line.stuck = tuple([(due, order, waiting_corrected(w, by)) for due, order, w in line.stuck])
+            line.parked = correct_members(line.parked, by)
+            line.stuck = tuple([(due, order, correct_batch(w, by)) for due, order, w in line.stuck])
 
     def close(self) -> Changes:
         """Write the events to disk that are parked in memory."""

@@ -16,7 +16,8 @@ from poller.core.selection import Scan, Selection
 from poller.runtime.clock import Clock
 from poller.runtime.failpoints import reached
 from poller.spools.dispatcher import Dispatcher
-from poller.spools.sink_queue import Changes, Member, SinkQueue, Waiting, waits_for_replay
+from poller.spools.sink_queue import Changes, SinkQueue
+from poller.spools.waiting import Member, Waiting, waits_for_replay
 
 MOST = MOST_REPLAYED
 PIECE = 250
@@ -41,7 +42,7 @@ class ReplayChange(msgspec.Struct, frozen=True, kw_only=True):
     drop: bool = False
 
 
-class ReplayDesk(Replays):
+class SpoolReplays(Replays):
     """The replays of one spool. All changes are made one after the other.
 
     `scan` and `number_at` are those of the engine, `dead_ids` gives the ids of a sink's dead letters, and `keep` takes
@@ -247,10 +248,10 @@ class ReplayDesk(Replays):
             ]
             start = step.following
             if start is None or start >= replay.until:
-                return self._dispatcher.members_corrected(found), replay.until
+                return self._dispatcher.correct_members(found), replay.until
             if len(found) == PIECE:
                 break
-        return self._dispatcher.members_corrected(found), start or replay.until
+        return self._dispatcher.correct_members(found), start or replay.until
 
     # ------------------------------------------------------------ looking
 

@@ -7,7 +7,7 @@ writes.
 import asyncio
 import heapq
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import assert_never
 
@@ -31,33 +31,14 @@ from poller.core.spool import Wants
 from poller.runtime.clock import Clock
 from poller.spools import places
 from poller.spools.delivered import Settled
+from poller.spools.event_progress import waiting_progress
 from poller.spools.replayed import Entry, Replayed
+from poller.spools.waiting import KEPT_HISTORY, Corrections, Member, Waiting, correct_batch
 
 MOST_RETRYING = 10_000
 """The most events that may wait for a retry. At the limit no fresh events are taken."""
-KEPT_HISTORY = 10
 SAME_WAIT = 1.25
 """Retries whose waits differ by a smaller factor are made together, at the later time."""
-
-Member = tuple[int, Event]
-"""An event with its number in the log."""
-
-Corrections = Mapping[str, Event]
-"""Later events with the same ids, whose URL and message replace those of the earlier ones (`model.corrected`)."""
-
-
-class Waiting(msgspec.Struct, frozen=True, kw_only=True):
-    """A batch that waits for its retry. `failed` counts the failed attempts, without those that only asked for a wait.
-
-    `history` is empty for a batch that was never attempted.
-    """
-
-    id: str
-    members: tuple[Member, ...]
-    failed: int
-    first_attempt_at: datetime
-    due: datetime
-    history: tuple[Attempt, ...]
 
 
 class Changes(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,7 +120,7 @@ class SinkQueue:
         """Where a restart would begin."""
         return min(self._spans, default=self.next)
 
-    def owed(self, head: int) -> int:
+    def count_unsettled(self, head: int) -> int:
         """How many events are not settled, `head` being the log's next number."""
         # an event that waits for a retry and also lies ahead of `next` counts once
         return head - self.next - len(self._skip) + self._in_hand + self.retrying
@@ -189,8 +170,8 @@ class SinkQueue:
 
     def correct(self, by: Corrections) -> None:
         """Correct the events that wait for a retry."""
-        self._due = [(due, order, waiting_corrected(waiting, by)) for due, order, waiting in self._due]
-        self.replayed.replace(lambda waiting: waiting_corrected(waiting, by))
+        self._due = [(due, order, correct_batch(waiting, by)) for due, order, waiting in self._due]
+        self.replayed.replace(lambda waiting: correct_batch(waiting, by))
 
     def correct_in_hand(self, by: Corrections) -> None:
         """Remember corrections of events in hand, for those that fail."""
@@ -243,7 +224,7 @@ class SinkQueue:
         numbers = tuple([number for number, _ in members])
         rows = tuple([waiting.id for waiting in taken])
         ticket = Ticket(numbers, None, rows, taken[0].history, self._clock.monotonic())
-        tried = _was_tried(taken[0])
+        tried = taken[0].is_tried
         self.replayed.carry(numbers[0])
         return self._batch(
             batch_id([event.id for _, event in members]),
@@ -389,7 +370,7 @@ class SinkQueue:
                 return _in_hand(batch)
         for waiting in (*self._all_waiting(), *self.replayed.batches):
             if any(one.id == id for _, one in waiting.members):
-                return standing(self.sink, waiting)
+                return waiting_progress(self.sink, waiting)
         if event is not None and not self._wants(event):
             return SinkProgress(sink=self.sink, stage=Stage.UNWANTED)
         return SinkProgress(sink=self.sink, stage=Stage.PENDING) if self._is_ahead(number) else None
@@ -470,7 +451,7 @@ class SinkQueue:
             due=self._clock.monotonic() + wait,
             size=len(waiting.members),
             streams=self._ordered_streams(waiting),
-            tried=_was_tried(waiting),
+            tried=waiting.is_tried,
             batch=waiting,
         )
         self.replayed.add(entry)
@@ -500,89 +481,6 @@ class SinkQueue:
         )
 
 
-def revived(
-    letters: Sequence[DeadLetter], together: int, now: datetime, rebuild: Callable[[Event], Event]
-) -> list[Waiting]:
-    """Make batches of one sink's dead letters, to be delivered again now, with each event as `rebuild` returns it.
-
-    Their place in the log is gone: they get numbers below all of it, in the order in which they died.
-    """
-    found = []
-    for start in range(0, len(letters), together):
-        some = letters[start : start + together]
-        history = tuple(sorted((a for letter in some for a in letter.history), key=lambda one: one.at))
-        waiting = Waiting(
-            id=batch_id([letter.event.id for letter in some]),
-            members=tuple((places.of_letter(letter.number), rebuild(letter.event)) for letter in some),
-            failed=0,
-            first_attempt_at=now,
-            due=now,
-            history=history[-KEPT_HISTORY:],
-        )
-        found.append(waiting)
-    return found
-
-
-def waits_for_replay(number: int, event: Event, now: datetime) -> Waiting:
-    """A replayed event as a waiting batch of its own, by its number in the log."""
-    place = places.of_replayed(number)
-    return Waiting(
-        id=places.row_id(place, event.id),
-        members=((place, event),),
-        failed=0,
-        first_attempt_at=now,
-        due=now,
-        history=(),
-    )
-
-
-def _was_tried(waiting: Waiting) -> bool:
-    return bool(waiting.failed or waiting.history)
-
-
-def members_corrected(members: Sequence[Member], by: Corrections) -> list[Member]:
-    """Members, each as it is corrected."""
-    if not by:
-        return list(members)
-    return [(number, corrected(e, by[e.id]) if e.id in by else e) for number, e in members]
-
-
-def waiting_corrected(waiting: Waiting, by: Corrections) -> Waiting:
-    """A waiting batch whose members are corrected; its id is theirs and stays."""
-    if not any(event.id in by for _, event in waiting.members):
-        return waiting
-    return msgspec.structs.replace(waiting, members=tuple(members_corrected(waiting.members, by)))
-
-
-def standing(sink: str, waiting: Waiting) -> SinkProgress:
-    """How the events of a waiting batch stand."""
-    tried = bool(waiting.failed or waiting.history)
-    return SinkProgress(
-        sink=sink,
-        stage=Stage.RETRYING if tried else Stage.PENDING,
-        attempts=waiting.failed,
-        due=waiting.due if tried else None,
-        history=waiting.history,
-        reason=waiting.history[-1].reason if waiting.history else "",
-    )
-
-
-def dead(letter: DeadLetter) -> SinkProgress:
-    """How a dead letter stands."""
-    return SinkProgress(
-        sink=letter.sink,
-        stage=Stage.DEAD,
-        attempts=letter.attempts,
-        history=letter.history,
-        reason=letter.reason,
-    )
-
-
-def settled(sink: str) -> SinkProgress:
-    """How an event stands for a sink that has nothing more to do with it."""
-    return SinkProgress(sink=sink, stage=Stage.SETTLED)
-
-
 def _in_hand(batch: Batch) -> SinkProgress:
     history = ticket_of(batch).history
     return SinkProgress(
@@ -595,7 +493,7 @@ def _in_hand(batch: Batch) -> SinkProgress:
 
 
 def ticket_of(batch: Batch) -> Ticket:
-    """The ticket of a batch that a desk gave out."""
+    """The ticket of a batch that a queue gave out."""
     assert isinstance(batch.ticket, Ticket), "not a batch of this spool"
     return batch.ticket
 

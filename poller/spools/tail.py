@@ -5,7 +5,7 @@ from bisect import bisect_right
 import msgspec
 
 from poller.core.model import Event, corrected
-from poller.spools.sink_queue import Member
+from poller.spools.waiting import Member
 
 
 class Chunk(msgspec.Struct, frozen=True):
@@ -85,15 +85,6 @@ class Tail:
             start += len(wanted)
             place += 1
         return found
-
-    def newest(self, limit: int) -> list[Event]:
-        """The newest events, newest first."""
-        found: list[Event] = []
-        for chunk in reversed(self._chunks):
-            found.extend(reversed(chunk.events))
-            if len(found) >= limit:
-                break
-        return found[:limit]
 
     def _excess(self, most: int) -> int:
         # forget half at once: forgetting a single chunk at every push would shift the lists every time

@@ -19,6 +19,7 @@ from poller.testing.factories import (
     some_reject,
     two_sinks_with_dead_letters,
 )
+from poller.testing.history import newest_events
 from poller.testing.spool import SpoolWorld
 
 
@@ -109,7 +110,7 @@ class Letters(SpoolWorld):
             await spool.settle(batch, [Dead(reason="still"), *[Done()] * 3])
             assert [letter.event for letter in await spool.dead(1)] == [rebuilt[0]]
             assert [letter.event for letter in await spool.dead(9, Filter(of="b"))] == [FOUR[0]]
-            assert (await spool.recent(4))[::-1] == list(FOUR)
+            assert (await newest_events(spool, 4))[::-1] == list(FOUR)
 
         self._run(tmp_path, scenario)
 

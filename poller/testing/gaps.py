@@ -9,6 +9,7 @@ from poller.core.history import GAPS_KEPT, Gap, LatePicture
 from poller.core.selection import ALL_EVENTS, Selection
 from poller.core.spool import SpoolAdmin
 from poller.testing.factories import START, ManualClock, some_event, some_reading
+from poller.testing.history import newest_events
 from poller.testing.spool import SpoolWorld
 
 
@@ -69,7 +70,7 @@ class Gaps(SpoolWorld):
         async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             new = await spool.note_gaps("audit", [some_reading(1, memory=b"so far")], [some_gap(1)])
             assert new == {"screenshot": 1}
-            assert await spool.recent(9) == [some_event(1)]
+            assert await newest_events(spool, 9) == [some_event(1)]
             assert await spool.memory("audit") == {"": b"so far"}
             assert (await spool.note_gaps("audit", [some_reading(1)], [])).total() == 0
 

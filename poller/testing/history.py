@@ -28,6 +28,11 @@ async def scan_all(
         start = step.following
 
 
+async def newest_events(spool: SpoolAdmin, limit: int) -> list[Event]:
+    """The newest events, newest first, settled or not."""
+    return [event for _, event in await scan_all(spool, newest_first=True)][:limit]
+
+
 class History(SpoolWorld):
     """The promises of `SpoolHistory`."""
 

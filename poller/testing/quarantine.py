@@ -13,6 +13,7 @@ from poller.testing.factories import (
     some_reading,
     some_recording,
 )
+from poller.testing.history import newest_events
 from poller.testing.spool import SpoolWorld
 
 
@@ -76,7 +77,7 @@ class Kept(SpoolWorld):
             assert (await spool.append("status", readings)).total() == 2
             (room,) = (stream for stream in spool.streams() if stream.stream_id == "room")
             assert (room.state, room.state_since) == ("interrupted", changes[2].occurred_at)
-            assert await spool.recent(2) == [changes[2], changes[0]]
+            assert await newest_events(spool, 2) == [changes[2], changes[0]]
 
         self._run(tmp_path, scenario)
 
@@ -88,7 +89,7 @@ class Kept(SpoolWorld):
             await spool.append("source", [some_reading(1, 2), some_reading(3)])
             batch = await spool.claim("a", 10)
             await spool.settle(batch, done(batch))
-            assert await spool.recent(2) == [some_event(3), some_event(2)]
+            assert await newest_events(spool, 2) == [some_event(3), some_event(2)]
 
         self._run(tmp_path, scenario)
 

@@ -16,6 +16,7 @@ SpoolSettings StorageCorrupt StorageError StorageFull StorageLocked StorageShare
 ManualClock TryLater Unreadable Url Wants anything batch_id duration_between identity new_event parse_event
 size_between some_batch some_change some_event some_reading some_recording with_url wrong
 Book Delivery SinkProgress Stage StoresFiles Tally
+Gap LatePicture NoSuchReplay Origin Replay ReplayPlan ReplayState Replays Scan Selection SpoolHistory
 """
 
 

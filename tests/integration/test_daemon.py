@@ -14,6 +14,7 @@ from poller.pipeline.journal import Journal
 from poller.sandbox import Customer, Load, Options, Sandbox
 from poller.settings import Only, load
 from poller.testing import some_event
+from poller.testing.history import newest_events
 from tests.patience import patiently
 
 ACCOUNTS = (
@@ -57,7 +58,7 @@ async def drained(config: Path) -> tuple[bool, list[Event], int]:
     stop.listen_in_loop()
     async with Daemon(load(config)) as daemon:
         done = await daemon.drain(stop, 30)
-        return done, await daemon.spool.recent(10_000), await daemon.spool.quarantine_size()
+        return done, await newest_events(daemon.spool, 10_000), await daemon.spool.quarantine_size()
 
 
 def test_several_accounts_and_sources_live_in_one_daemon(tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ SPOOL = (
     ),
     Bug(
         "the connection that reads may write and checkpoint",
-        "poller/spools/sqlite/__init__.py",
+        "poller/spools/sqlite/reader.py",
         "?mode=ro",
         "?mode=rw",
         (

@@ -72,7 +72,7 @@ PICTURES_AT_THEIR_PATH = (
     ),
     Bug(
         "an event is not rebuilt in the spool",
-        "poller/spools/sink_queue.py",
+        "poller/spools/waiting.py",
         "rebuild(letter.event))",
         "letter.event)",
         (CONTRACT + "test_a_dead_letter_that_is_retried_goes_out_as_it_was_rebuilt",),

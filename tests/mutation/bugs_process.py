@@ -28,7 +28,7 @@ PROCESS = (
     ),
     Bug(
         "the database itself is not locked",
-        "poller/spools/sqlite/__init__.py",
+        "poller/spools/sqlite/file_locks.py",
         "self._file = open_locked(self._path, self._what)",
         "self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)",
         (ONE_SPOOL + "test_the_database_itself_is_locked_and_not_only_a_name_beside_it",),

@@ -25,6 +25,7 @@ from poller.pipeline.journal import Journal
 from poller.runtime.clock import Clock
 from poller.runtime.metrics import Metrics
 from poller.spools.sqlite import SqliteSpool
+from poller.testing.history import newest_events
 from tests.power import shots
 from tests.power.image import Image
 from tests.power.pictures import PictureServer, picture
@@ -261,7 +262,7 @@ def _missing(page: int, there: set[str]) -> list[str]:
 
 
 async def _names(spool: SqliteSpool) -> set[str]:
-    return {shots.name_of(event) for event in await spool.recent(EVERYTHING)}
+    return {shots.name_of(event) for event in await newest_events(spool, EVERYTHING)}
 
 
 async def _recover(source: shots.DryQueue, spool: SqliteSpool, journal: Journal) -> None:

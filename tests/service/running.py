@@ -19,6 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from poller.spools.sqlite import SqliteSpool
+from poller.testing.history import newest_events
 from tests import lives
 
 PATIENCE: Final = 60.0
@@ -272,6 +273,9 @@ def spooled(config: Path) -> set[str]:
 
     async def names() -> set[str]:
         async with SqliteSpool("spool", SqliteSpool.Settings(**settings), {}) as spool:
-            return {json.loads(event.encoded)["data"]["file_name"] for event in await spool.recent(100_000)}
+            return {
+                json.loads(event.encoded)["data"]["file_name"]
+                for event in await newest_events(spool, 100_000)
+            }
 
     return asyncio.run(names())

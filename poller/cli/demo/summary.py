@@ -14,6 +14,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from poller.core.model import Event
+from poller.core.selection import ALL_EVENTS
+from poller.operations.log_steps import steps
 from poller.spools.sqlite import SqliteSpool
 
 
@@ -107,7 +109,7 @@ async def summarize(folder: Path, printed: set[str], *, cut_short: bool) -> Summ
     notified = _lines(folder / "platform" / "notified.ndjson")
     settings = SqliteSpool.Settings(type="sqlite", path=folder / "spool.db")
     async with SqliteSpool("spool", settings, {}) as spool:
-        spooled = await spool.recent(1_000_000)
+        spooled = [event async for step in steps(spool, ALL_EVENTS) for _, event in step]
         dead = await spool.dead(1_000_000)
         quarantined = await spool.quarantine_size()
     reported = {line["path"] for line in (*removed, *notified) if line["path"]}

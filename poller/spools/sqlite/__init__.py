@@ -11,8 +11,6 @@ Life cycle
 """
 
 import asyncio
-import os
-import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -53,37 +51,31 @@ from poller.core.spool import (
     Wants,
 )
 from poller.runtime.clock import Clock
-from poller.runtime.durable_files import (
-    Identity,
-    check_one_name,
-    has_no_name,
-    identity_at,
-    is_still_at,
-    make_folder,
-    open_locked,
-    sync_folder,
-)
+from poller.runtime.durable_files import make_folder, sync_folder
 from poller.runtime.failpoints import reached
 from poller.runtime.group_thread import GroupThread
 from poller.settings import ResolvedPath, Size, SpoolSettings, size_between
 from poller.spools.dispatcher import Dispatcher
+from poller.spools.event_progress import settled_progress
 from poller.spools.log_scan import scan_tail
 from poller.spools.ordered_sink_queue import OrderedSinkQueue
-from poller.spools.replays import ReplayChange, ReplayDesk
-from poller.spools.sink_queue import Changes, Member, SinkQueue, settled
+from poller.spools.replays import ReplayChange, SpoolReplays
+from poller.spools.sink_queue import Changes, SinkQueue
 from poller.spools.sqlite import books, delivered, progress, queries, replays
 from poller.spools.sqlite import gaps as gap_rows
 from poller.spools.sqlite.backup import back_up
 from poller.spools.sqlite.clock_file import read_known, write_known
 from poller.spools.sqlite.corrupt_file import files_aside, is_condemned, move_aside
 from poller.spools.sqlite.examine import examine, export, known_sinks
+from poller.spools.sqlite.file_locks import FileLocks
 from poller.spools.sqlite.page_scan import scan
 from poller.spools.sqlite.page_times import number_at
+from poller.spools.sqlite.reader import Reader
 from poller.spools.sqlite.salvage import salvage
-from poller.spools.sqlite.schema import lossy
 from poller.spools.sqlite.watermarks import Marks
-from poller.spools.sqlite.writer import Writer, Written, flush, ordered_since, storage_error
+from poller.spools.sqlite.writer import Writer, Written, flush
 from poller.spools.tail import Tail
+from poller.spools.waiting import Member
 
 TAIL_BYTES = 8 * 1024 * 1024
 SCAN_HELD = 1_000
@@ -95,7 +87,6 @@ CLOCK_EVERY = 60.0
 """Seconds between two writes of the clock file."""
 
 Result = TypeVar("Result")
-Read = Callable[[sqlite3.Connection], object]
 
 
 class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
@@ -124,11 +115,7 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
         """See `KeepsTime.clock`."""
         self._save_clock_at = 0.0
         self._path = settings.path
-        self._lock = -1
-        self._file = -1
-        """A descriptor that locks the database file itself, under any name. It is opened before SQLite opens the file,
-        and closed after SQLite has closed it: closing a descriptor of the file drops SQLite's own locks."""
-        self._beside: Mapping[Path, Identity] = {}
+        self._locks = FileLocks(self._path)
         self.damage: Damage | None = None
         """See `BeginsAnew.damage`."""
         self.lost: str | None = None
@@ -142,12 +129,11 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
         self._writes: GroupThread[Callable[[Writer], object], object] = GroupThread(
             "spool-writer", self._writer.run
         )
-        self._reads: GroupThread[Read, object] = GroupThread("spool-reader", self._read_all)
-        self._reader: sqlite3.Connection | None = None
+        self._reader = Reader(self._path, self._clock)
         self._dispatcher = Dispatcher(self._load, Tail(TAIL_BYTES))
         self._flush: asyncio.TimerHandle | None = None
         self._dead: dict[str, int] = {}
-        self._replays = ReplayDesk(
+        self._replays = SpoolReplays(
             self._dispatcher,
             self._clock,
             scan=self.scan,
@@ -163,17 +149,15 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
         await asyncio.get_running_loop().run_in_executor(None, self._open)
         self._dispatcher.head = self._writer.next
         self._writes.start()
-        self._reads.start()
-        self._dead = dict(await self._read(queries.count_dead))
-        self._replays.load(await self._read(replays.stored))
+        self._reader.start()
+        self._dead = dict(await self._reader.read(queries.count_dead))
+        self._replays.load(await self._reader.read(replays.stored))
         return self
 
     def _open(self) -> None:
         try:
             make_folder(self._path.parent)
-            self._lock = open_locked(self._path.with_name(self._path.name + ".lock"), self._what)
-            if self._path.exists():
-                check_one_name(self._path, self._what)
+            self._locks.lock_name()
             if is_condemned(self._path):
                 self.damage = move_aside(self._path, self._clock.now())
             try:
@@ -181,27 +165,27 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
             except StorageCorrupt as error:
                 self.damage = move_aside(self._path, self._clock.now(), str(error))
                 self._writer.abandon()  # after the move: closing may write into the file, and delete a WAL
-                self._let_go("_file")
+                self._locks.unlock_file()
                 self._open_file()
             sync_folder(self._path.parent)
             self._begin_life()
         except OSError as error:
-            self._let_all_go()
-            raise StorageError(f"{self._what}: {error.strerror}") from error
+            self._locks.unlock_all()
+            raise StorageError(f"spool {self._path}: {error.strerror}") from error
         except BaseException:
-            self._let_all_go()
+            self._locks.unlock_all()
             raise
 
     def _begin_life(self) -> None:
         self._clock.begin(read_known(self._path) or self._writer.newest)
         self._save_clock()
-        self._tell_loss()
+        self._describe_loss()
 
     def _save_clock(self, *, stopped: bool = False) -> None:
         write_known(self._path, self._clock.history(stopped=stopped))
         self._save_clock_at = self._clock.monotonic() + CLOCK_EVERY
 
-    def _tell_loss(self) -> None:
+    def _describe_loss(self) -> None:
         self.kept_as = self._writer.kept_as
         if (lost := self._writer.lost) is None:
             return
@@ -213,41 +197,19 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
         )
 
     def _open_file(self) -> None:
-        self._file = open_locked(self._path, self._what)
+        self._locks.lock_file()
         self._writer.open()
-        self._beside = {path: found for path in self._beside_the_file() if (found := identity_at(path))}
-
-    def _beside_the_file(self) -> list[Path]:
-        return [self._path.with_name(self._path.name + end) for end in ("-wal", "-shm")]
+        self._locks.note_files()
 
     # ------------------------------------------------------------ files that were moved or deleted
 
     def why_displaced(self) -> str | None:
         """See `Placed.why_displaced`."""
-        if self._file < 0:
-            return None
-        gone = [path for path, found in self._beside.items() if identity_at(path) != found]
-        if not is_still_at(self._path, self._file):
-            gone = [self._path]
-        return f"spool {gone[0]}: the file was moved or deleted" if gone else None
+        return self._locks.why_displaced()
 
     def is_deleted(self) -> bool:
         """See `Placed.is_deleted`."""
-        return self._file >= 0 and has_no_name(self._file)
-
-    @property
-    def _what(self) -> str:
-        return f"spool {self._path}"
-
-    def _let_all_go(self) -> None:
-        self._let_go("_file")
-        self._let_go("_lock")
-
-    def _let_go(self, name: str) -> None:
-        fd: int = getattr(self, name)
-        if fd >= 0:
-            os.close(fd)
-        setattr(self, name, -1)
+        return self._locks.is_deleted()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
@@ -255,12 +217,11 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
         self._keep(*self._dispatcher.close())
         if self._flush is not None:
             self._flush.cancel()
-        await self._reads.stop()  # before the writer: the last connection to close checkpoints
+        await self._reader.stop()  # before the writer: the last connection to close checkpoints
         await self._writes.stop()
-        if self._reader is not None:
-            self._reader.close()
+        self._reader.close()
         await asyncio.get_running_loop().run_in_executor(None, self._close_files)
-        self._let_all_go()
+        self._locks.unlock_all()
 
     def _close_files(self) -> None:
         self._writer.close()
@@ -291,7 +252,7 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
         self._keep(*self._dispatcher.release(sink))
         position, waiting, ahead, new = await self._write(partial(Writer.attach, sink=sink, start=start))
         begin = position if new else self._dispatcher.head
-        since = await self._write(partial(ordered_since, sink=sink, ordered=ordered, begin=begin))
+        since = await self._write(partial(Writer.ordered_since, sink=sink, ordered=ordered, begin=begin))
         more: Any = {"dead_ahead": ahead, "replays": replays}
         self._dispatcher.queues[sink] = (
             SinkQueue(sink, wants, position, waiting, self._clock, **more)
@@ -366,7 +327,7 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
         self._dispatcher.queues[sink].retry_now()
 
     async def _load(self, start: int) -> list[Member]:
-        return await self._read(partial(queries.load_events, start))
+        return await self._reader.read(partial(queries.load_events, start))
 
     def _keep(self, *changes: Changes) -> None:
         """Write changes with the next commit, or with a commit of their own a tenth of a second later."""
@@ -407,7 +368,7 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
 
     async def _dead_ids(self, sink: str) -> frozenset[str]:
         await self._write(flush)  # the newest dead letters may not be in the file yet
-        return await self._read(partial(replays.dead_ids, sink))
+        return await self._reader.read(partial(replays.dead_ids, sink))
 
     async def purge_dead(self, numbers: Sequence[int]) -> int:
         """See `Spool.purge_dead`."""
@@ -425,7 +386,7 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
 
     async def paused(self) -> frozenset[str]:
         """See `Spool.paused`."""
-        return await self._read(queries.paused)
+        return await self._reader.read(queries.paused)
 
     def _flush_in(self, seconds: float) -> None:
         if self._flush is None:
@@ -455,9 +416,9 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
             if first := self._dispatcher.tail.members(position, 1):
                 received.append(first[0][1].received_at)
             else:
-                received.append(await self._read(partial(queries.received_at, position)))
+                received.append(await self._reader.read(partial(queries.received_at, position)))
         return Backlog(
-            events=queue.owed(self._dispatcher.head),
+            events=queue.count_unsettled(self._dispatcher.head),
             retrying=queue.retrying,
             dead=self._dead.get(sink, 0),
             oldest=max((at for at in received if at is not None), key=self._clock.age, default=None),
@@ -479,28 +440,28 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
         """See `SpoolHistory.scan`."""
         if not newest_first and (step := scan_tail(self._dispatcher.tail, self.head, chosen, start, limit)):
             return step
-        return await self._read(partial(scan, chosen, start, limit, newest_first))
+        return await self._reader.read(partial(scan, chosen, start, limit, newest_first))
 
     async def origin(self, number: int) -> Origin | None:
         """See `SpoolHistory.origin`."""
-        return await self._read(partial(queries.origin, number))
+        return await self._reader.read(partial(queries.origin, number))
 
     async def number_at(self, moment: datetime) -> int:
         """See `SpoolHistory.number_at`."""
-        return await self._read(partial(number_at, moment, self.head))
+        return await self._reader.read(partial(number_at, moment, self.head))
 
     async def deliveries(self, number: int, id: str) -> list[Delivery]:
         """See `SpoolHistory.deliveries`."""
         await self._write_pending()
-        return await self._read(partial(delivered.deliveries, number, id))
+        return await self._reader.read(partial(delivered.deliveries, number, id))
 
     async def progress(self, number: int, id: str, event: Event | None) -> list[SinkProgress]:
         """See `SpoolHistory.progress`."""
         queues = self._dispatcher.queues
         held = {sink: queue.progress(number, id, event) for sink, queue in queues.items()}
         await self._write_pending()
-        stored = await self._read(partial(progress.stored, number, id, frozenset(held)))
-        found = {sink: one or stored.get(sink) or settled(sink) for sink, one in held.items()}
+        stored = await self._reader.read(partial(progress.stored, number, id, frozenset(held)))
+        found = {sink: one or stored.get(sink) or settled_progress(sink) for sink, one in held.items()}
         return [one for _, one in sorted((stored | found).items())]
 
     async def remembers(self, id: str) -> bool:
@@ -510,7 +471,7 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
     async def tallies(self) -> list[Tally]:
         """See `SpoolHistory.tallies`."""
         await self._write_pending()
-        return await self._read(books.tallies)
+        return await self._reader.read(books.tallies)
 
     def count_loss(self, where: str, count: int) -> None:
         """See `SpoolHistory.count_loss`."""
@@ -525,7 +486,7 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
 
     async def gaps(self, chosen: Selection, limit: int) -> list[Gap]:
         """See `SpoolHistory.gaps`."""
-        return await self._read(partial(gap_rows.gaps, chosen, limit))
+        return await self._reader.read(partial(gap_rows.gaps, chosen, limit))
 
     async def note_gaps(
         self,
@@ -538,18 +499,14 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
         note = partial(Writer.note_gaps, source=source, readings=list(readings), gaps=gaps, late=late)
         return await self._publish(await self._write(note))
 
-    async def recent(self, limit: int) -> list[Event]:
-        """See `Spool.recent`."""
-        return await self._read(partial(queries.recent, limit))
-
     async def dead(self, limit: int, chosen: Filter = EVERYTHING) -> list[DeadLetter]:
         """See `Spool.dead`."""
         await self._write(flush)  # the newest dead letters may not be in the file yet
-        return await self._read(partial(queries.dead_letters, limit, chosen))
+        return await self._reader.read(partial(queries.dead_letters, limit, chosen))
 
     async def quarantined(self, limit: int, chosen: Filter = EVERYTHING) -> list[Quarantined]:
         """See `Spool.quarantined`."""
-        return await self._read(partial(queries.quarantined, limit, chosen))
+        return await self._reader.read(partial(queries.quarantined, limit, chosen))
 
     async def purge_quarantine(self, numbers: Sequence[int]) -> int:
         """See `Spool.purge_quarantine`."""
@@ -557,7 +514,7 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
 
     async def quarantine_size(self) -> int:
         """See `Spool.quarantine_size`."""
-        return await self._read(queries.quarantine_size)
+        return await self._reader.read(queries.quarantine_size)
 
     async def prune(self) -> Pruned:
         """See `Spool.prune`."""
@@ -616,21 +573,3 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
     async def _write(self, job: Callable[[Writer], Result]) -> Result:
         result: Result = await self._writes.submit(job)  # type: ignore[assignment]
         return result
-
-    async def _read(self, job: Callable[[sqlite3.Connection], Result]) -> Result:
-        result: Result = await self._reads.submit(job)  # type: ignore[assignment]
-        return result
-
-    def _read_all(self, jobs: list[Read]) -> list[object | Exception]:
-        return [self._read_one(job) for job in jobs]
-
-    def _read_one(self, job: Read) -> object | Exception:
-        try:
-            if self._reader is None:
-                self._reader = sqlite3.connect(
-                    f"{self._path.as_uri()}?mode=ro", uri=True, check_same_thread=False
-                )
-                self._reader.text_factory = lossy
-            return job(self._reader)
-        except Exception as error:  # other reads of the group go on
-            return storage_error(self._path, error, self._clock.now())

@@ -3,9 +3,9 @@
 import sqlite3
 
 from poller.core.model import Event, corrected
-from poller.spools.sink_queue import Corrections
 from poller.spools.sqlite.page_index import CRC, checksum, page_events
 from poller.spools.sqlite.schema import events_of, lines
+from poller.spools.waiting import Corrections
 
 
 def correct_page(connection: sqlite3.Connection, number: int, by: Event) -> bool:

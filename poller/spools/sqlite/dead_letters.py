@@ -7,7 +7,6 @@ from datetime import datetime
 
 from poller.core.model import DeadLetter, Event, unchanged
 from poller.runtime.failpoints import reached
-from poller.spools.sink_queue import Waiting, revived
 from poller.spools.sqlite.schema import (
     DEAD_COLUMNS,
     PUT_WAITING,
@@ -16,6 +15,7 @@ from poller.spools.sqlite.schema import (
     readable_rows,
     waiting_row,
 )
+from poller.spools.waiting import Waiting, revive
 
 
 def dead_letters(
@@ -40,7 +40,7 @@ def requeue_dead(
     rebuild: Callable[[Event], Event] = unchanged,
 ) -> list[Waiting]:
     """Exchange dead letters for batches of up to `together` that wait for their retry."""
-    found = revived(letters, together, now, rebuild)
+    found = revive(letters, together, now, rebuild)
     for waiting in found:
         connection.execute(PUT_WAITING, waiting_row(sink, waiting))
     if found:

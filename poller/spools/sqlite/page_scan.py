@@ -13,7 +13,6 @@ import msgspec
 
 from poller.core.model import LARGEST_NUMBER
 from poller.core.selection import Scan, Selection
-from poller.spools.sink_queue import Member
 from poller.spools.sqlite.page_index import (
     ENTRY,
     check_page,
@@ -24,6 +23,7 @@ from poller.spools.sqlite.page_index import (
     unindexed,
 )
 from poller.spools.sqlite.schema import Row, blob_of, epoch, event_of, readable_rows, reads_back
+from poller.spools.waiting import Member
 
 WINDOW = 400
 """Index rows that are searched at once, in less than a millisecond."""

@@ -5,13 +5,11 @@ from datetime import datetime
 from pathlib import Path
 
 from poller.core.history import Origin
-from poller.core.model import DeadLetter, Event, Filter, Quarantined
-from poller.spools.sink_queue import Member
+from poller.core.model import DeadLetter, Filter, Quarantined
 from poller.spools.sqlite.page_index import CRC, page_events
 from poller.spools.sqlite.schema import (
     DEAD_COLUMNS,
     QUARANTINE_COLUMNS,
-    Row,
     dead_of,
     moment,
     quarantined_of,
@@ -19,6 +17,7 @@ from poller.spools.sqlite.schema import (
     reads_back,
     where,
 )
+from poller.spools.waiting import Member
 
 LOAD_PAGES = 8
 
@@ -64,22 +63,6 @@ def origin(number: int, reader: sqlite3.Connection) -> Origin | None:
         outcome=outcome or "",
         events=events,
     )
-
-
-def recent(limit: int, reader: sqlite3.Connection) -> list[Event]:
-    """The newest events, newest first."""
-    found: list[Event] = []
-    for row in reader.execute(f"SELECT first, events, {CRC} FROM page ORDER BY first DESC"):  # noqa: S608
-        for events in readable_rows("page", _events, [row]):
-            found.extend(reversed(events))
-        if len(found) >= limit:
-            break
-    return found[:limit]
-
-
-def _events(row: Row) -> list[Event]:
-    first, blob, crc = row
-    return page_events(int(str(first)), blob, crc)
 
 
 def dead_letters(limit: int, chosen: Filter, reader: sqlite3.Connection) -> list[DeadLetter]:

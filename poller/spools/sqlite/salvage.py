@@ -69,14 +69,14 @@ def salvage(file: Path, sinks: Sequence[str]) -> Iterator[Salvaged]:
     if not file.exists():
         raise StorageError(f"{file}: there is no such file")
     with TemporaryDirectory(dir=file.parent, prefix=".salvage-") as scratch:
-        told: tuple[str, ...] = ()
+        damage: tuple[str, ...] = ()
         try:
             db = _opened(file)
         except sqlite3.DatabaseError as error:
             db = _with_new_first_page(file, Path(scratch))
-            told = (f"the first page: {error}; the tables were found without it",)
+            damage = (f"the first page: {error}; the tables were found without it",)
         with closing(db):
-            yield Salvaged(damage=told)
+            yield Salvaged(damage=damage)
             yield from _everything(db, sinks)
 
 
@@ -126,7 +126,7 @@ def _everything(db: sqlite3.Connection, sinks: Sequence[str]) -> Iterator[Salvag
         positions = dict(db.execute("SELECT name, position FROM sink"))
     except sqlite3.DatabaseError as error:
         positions = {}
-        yield Salvaged(damage=(f"table sink: {error}: every event counts as owed",))
+        yield Salvaged(damage=(f"table sink: {error}: every event counts as pending",))
     known = [at for sink in sinks if isinstance(at := positions.get(sink), int)]
     yield from _events(db, min(known, default=0))
     yield from _waiting(db, sinks)

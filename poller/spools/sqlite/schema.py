@@ -64,8 +64,8 @@ from poller.core.model import (
     Reject,
     parse_event,
 )
-from poller.spools.sink_queue import Waiting
 from poller.spools.sqlite.migrations import Step, migrate
+from poller.spools.waiting import Waiting
 
 APPLICATION_ID = 0x504F4C4C  # "POLL"
 VERSION = 2

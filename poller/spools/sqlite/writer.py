@@ -26,18 +26,19 @@ import msgspec
 from poller.core.catalogue import Catalogue, Stream
 from poller.core.errors import StorageCorrupt, StorageError, StorageFull, Unreadable
 from poller.core.history import RESTORED, Book, Gap, LatePicture
-from poller.core.model import LARGEST_NUMBER, Event, ParsedPage, Reject, corrected
+from poller.core.model import Event, ParsedPage, Reject, corrected
 from poller.core.spool import Pruned, Salvaged
 from poller.runtime.ages import ClockHistory, Setting
 from poller.runtime.clock import Clock
 from poller.runtime.failpoints import reached
-from poller.spools.sink_queue import Changes, Corrections, Member, Waiting
+from poller.spools.sink_queue import Changes
+from poller.spools.sqlite import meta
 from poller.spools.sqlite.backup import keep_before_migration
 from poller.spools.sqlite.books import PossibleLoss, count, count_losses, count_settled
 from poller.spools.sqlite.corrections import correct_page, correct_waiting
-from poller.spools.sqlite.corrupt_file import CORRUPT, condemn
 from poller.spools.sqlite.dead_letters import dead_letters, purge_dead, requeue_dead
 from poller.spools.sqlite.delivered import prune_delivered, record
+from poller.spools.sqlite.failures import storage_error
 from poller.spools.sqlite.gaps import prune_gaps, put_gaps
 from poller.spools.sqlite.head import HeadFile, Mark, copied_wal, identity
 from poller.spools.sqlite.page_index import CRC, UNKNOWN, Came, came, fill, page_events, put_index
@@ -62,6 +63,7 @@ from poller.spools.sqlite.schema import (
 from poller.spools.sqlite.seen import IDS_REMEMBERED, DedupIndex
 from poller.spools.sqlite.watermarks import Marks
 from poller.spools.tail import Chunk
+from poller.spools.waiting import Corrections, Member, Waiting
 
 EARLY_STEP = 4
 EARLY_STEPS = 64
@@ -73,10 +75,6 @@ CHECKPOINT_AFTER = 25.0
 """Seconds after a write until a transaction empties the WAL. There are at least two transactions a minute."""
 CHECKPOINT_AGAIN = 1.0
 SYNCHRONOUS = "FULL"
-KEPT_AS = "journal "
-"""A row `journal <source>` of `meta` has the highest journal number among the committed pages of the source."""
-NO_TEXT = "Could not decode to UTF-8"
-"""The beginning of `sqlite3`'s message for a text column that is not UTF-8; there is no error code for it."""
 
 _PUT_MEMORY = (
     "INSERT INTO source VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE"
@@ -186,7 +184,8 @@ class Writer:
         if version:
             if identity(self._factor()) != said.id:
                 return None
-            commits, following = self._meta_number("commits"), self._following()
+            commits = meta.read_number(self.connection, meta.COMMITS)
+            following = meta.next_number(self.connection)
         if commits >= said.commits and following >= said.next:
             return None
         aside = copied_wal(self._path, f"{self._clock.now():%Y%m%dT%H%M%SZ}")
@@ -206,32 +205,16 @@ class Writer:
         self._id = identity(factor)
         self.seen = DedupIndex(self.connection, int.from_bytes(factor, "big") | 1)
         self._times = PageTimes(self.connection)
-        self.next = self._following()
-        self._commits = self._meta_number("commits")
-        rows = self.connection.execute(
-            "SELECT value FROM meta WHERE name GLOB ? || '*'", (KEPT_AS,)
-        ).fetchall()
-        self.kept_as = max((int(value) for (value,) in rows), default=0)
+        self.next = meta.next_number(self.connection)
+        self._commits = meta.read_number(self.connection, meta.COMMITS)
+        self.kept_as = meta.highest_kept_as(self.connection)
         self._read_catalogue()
 
-    @reads_back
     def _factor(self) -> bytes:
-        factor = self.connection.execute("SELECT value FROM meta WHERE name='factor'").fetchone()
+        factor = meta.read_factor(self.connection)
         if factor is None:
             raise StorageCorrupt(f"spool {self._path}: its table meta lacks a row")
-        return blob_of(factor[0])
-
-    @reads_back
-    def _following(self) -> int:
-        """The number of the next event, read from the file."""
-        last = self.connection.execute("SELECT max(last) FROM page").fetchone()[0] or 0
-        position = self.connection.execute("SELECT max(position) FROM sink").fetchone()[0] or 1
-        return max(number_of(last) + 1, number_of(position))
-
-    @reads_back
-    def _meta_number(self, name: str) -> int:
-        row = self.connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-        return int(row[0]) if row else 0
+        return factor
 
     def _read_catalogue(self) -> None:
         rows = self.connection.execute("SELECT known FROM stream")
@@ -249,7 +232,7 @@ class Writer:
 
     def _catalogue_saved(self) -> int:
         """The first event number that the written catalogue lacks."""
-        return self._meta_number("catalogue")
+        return meta.read_number(self.connection, meta.CATALOGUE)
 
     def close(self) -> None:
         """Write the pending changes, and close the file."""
@@ -332,7 +315,7 @@ class Writer:
             if self._marks.full is None:
                 self.seen.merge()
             if self._took_in:
-                self._put_meta("commits", self._commits + 1)
+                meta.put_number(self.connection, meta.COMMITS, self._commits + 1)
             reached("transaction.written")
             self.connection.execute("COMMIT")
             reached("transaction.committed")
@@ -365,9 +348,6 @@ class Writer:
             self._commits += 1
             self._head_file.write(Mark(id=self._id, commits=self._commits, next=self.next))
 
-    def _put_meta(self, name: str, value: int) -> None:
-        self.connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, str(value)))
-
     def _save_catalogue(self) -> bool:
         """Write the catalogue now and then, before the transaction's events: it covers all numbers below `next`."""
         catalogue = self.catalogue
@@ -375,7 +355,7 @@ class Writer:
             return False
         rows = [(*key, _packed(stream)) for key in catalogue.unsaved if (stream := catalogue.find(key))]
         self.connection.executemany("INSERT OR REPLACE INTO stream VALUES (?, ?, ?)", rows)
-        self.connection.execute("INSERT OR REPLACE INTO meta VALUES ('catalogue', ?)", (str(self.next),))
+        meta.put_number(self.connection, meta.CATALOGUE, self.next)
         reached("catalogue.written")
         return True
 
@@ -399,16 +379,9 @@ class Writer:
         written = self._write_readings(source, readings)
         self._write_memories(source, {reading.about: reading.memory for reading in readings})
         if kept_as := max((reading.kept_as for reading in readings), default=0):
-            self._put_highest(KEPT_AS + source, kept_as)
+            meta.raise_number(self.connection, meta.KEPT_AS + source, kept_as)
         reached("append.written")
         return written
-
-    def _put_highest(self, name: str, number: int) -> None:
-        self.connection.execute(
-            "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
-            " WHERE CAST(value AS INTEGER) < CAST(excluded.value AS INTEGER)",
-            (name, str(number)),
-        )
 
     def _write_readings(self, source: str, readings: Sequence[ParsedPage]) -> Written:
         self._took_in = True
@@ -558,17 +531,14 @@ class Writer:
             (sink,),
         )
         waiting = [waiting_of(row) for row in rows]
-        return number_of(position), waiting, self._numbers_ahead(sink), known is None
-
-    @reads_back
-    def _numbers_ahead(self, sink: str) -> list[int]:
-        names = self.connection.execute(
-            "SELECT name FROM meta WHERE name BETWEEN ? AND ?",
-            (ahead(sink, 0), ahead(sink, LARGEST_NUMBER)),
-        ).fetchall()
-        if names:
+        numbers = meta.numbers_ahead(self.connection, sink)
+        if numbers:
             self._dead_ahead.add(sink)
-        return [int(name.rpartition(" ")[2]) for (name,) in names]
+        return number_of(position), waiting, numbers, known is None
+
+    def ordered_since(self, sink: str, ordered: bool, begin: int) -> int | None:
+        """See `meta.ordered_since`."""
+        return meta.ordered_since(self.connection, sink, ordered, begin)
 
     def detach(self, sink: str) -> None:
         """Detach a sink: events are no longer retained for it."""
@@ -659,31 +629,3 @@ class Writer:
 
 def flush(writer: Writer) -> None:
     """An empty job. The pending changes are written with it, as with every job."""
-
-
-@reads_back
-def ordered_since(writer: Writer, sink: str, ordered: bool, begin: int) -> int | None:
-    """The number from which on an ordered sink has been served in order; None for a sink without ordering.
-
-    A sink that becomes ordered now is served in order from the number `begin` on.
-    """
-    name = f"ordered {sink}"
-    if not ordered:
-        writer.connection.execute("DELETE FROM meta WHERE name = ?", (name,))
-        return None
-    writer.connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (name, str(begin)))
-    row = writer.connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-    return int(row[0])
-
-
-def storage_error(path: Path, error: Exception, now: datetime) -> StorageError:
-    """The `StorageError` for an error of the engine. A file that is damaged is condemned."""
-    code = getattr(error, "sqlite_errorcode", None)
-    text = f"spool {path}: {error}"
-    if code is not None and (code & 0xFF == sqlite3.SQLITE_FULL or code == sqlite3.SQLITE_IOERR_SHMSIZE):
-        return StorageFull(text)
-    no_text = isinstance(error, sqlite3.OperationalError) and str(error).startswith(NO_TEXT)
-    if isinstance(error, Unreadable) or no_text or (code is not None and code & 0xFF in CORRUPT):
-        condemn(path, now, text)
-        return StorageCorrupt(text)
-    return StorageError(text)

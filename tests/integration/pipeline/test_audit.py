@@ -19,6 +19,7 @@ from poller.settings import AccountSettings, AuditSettings
 from poller.spools.memory import MemorySpool
 from poller.spools.sqlite import SqliteSpool
 from poller.testing import ManualClock, anything
+from poller.testing.history import newest_events
 from tests.patience import patiently
 from tests.unit.pipeline.on_grid import PUSH, by_arrival, picture, pictures, summed
 
@@ -66,7 +67,7 @@ class World:
         return list(await self.spool.gaps(ALL_EVENTS, 999))
 
     async def events(self) -> list[Event]:
-        return [event for event in await self.spool.recent(100_000) if event.kind == "gap"]
+        return [event for event in await newest_events(self.spool, 100_000) if event.kind == "gap"]
 
 
 @asynccontextmanager

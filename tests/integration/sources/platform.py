@@ -12,6 +12,7 @@ from poller.daemon.daemon import Daemon
 from poller.daemon.signals import Stop
 from poller.sandbox import Customer, Options, Sandbox
 from poller.settings import load
+from poller.testing.history import newest_events
 from tests.patience import PATIENCE
 
 Scene = Callable[[Sandbox], Awaitable[None]]
@@ -58,7 +59,7 @@ async def running(config: Path) -> AsyncIterator[Daemon]:
 
 async def events_of(daemon: Daemon, kind: str) -> list[Event]:
     """The events of that kind, oldest first."""
-    return [event for event in reversed(await daemon.spool.recent(100_000)) if event.kind == kind]
+    return [event for event in reversed(await newest_events(daemon.spool, 100_000)) if event.kind == kind]
 
 
 async def until_events(daemon: Daemon, kind: str, count: int) -> list[Event]:

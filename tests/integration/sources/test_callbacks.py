@@ -34,6 +34,7 @@ from poller.sources.callbacks.callers import (
     Replays,
     caller,
 )
+from poller.testing.history import newest_events
 from tests.fakes import sqlite_spool
 from tests.integration.sources.pushes import (
     KEY,
@@ -712,7 +713,7 @@ def test_what_was_answered_is_in_the_spool_and_a_closed_receiver_takes_nothing(t
                     await asyncio.sleep(0)
                 assert {await push(made, signed(shot(n))) for n in range(3)} == {OK}
                 assert await push(made, signed(SCREENSHOT_2018)) == OK
-                found = await spool.recent(10)
+                found = await newest_events(spool, 10)
                 assert [event.stream_id for event in found] == ["stream_name", "room", "room", "room"]
                 idle = await asyncio.open_connection(*made.address.split(":"))
                 began = time.monotonic()

@@ -16,6 +16,7 @@ from poller.pipeline import recovery
 from poller.pipeline.journal import Journal
 from poller.spools.sqlite import SqliteSpool
 from poller.testing import START, some_event, some_reading
+from poller.testing.history import newest_events
 from tests.fakes import sqlite_spool
 
 SIZE = 16 * 1024 * 1024
@@ -68,7 +69,7 @@ async def look(folder: Path) -> tuple[bool, set[str], int]:
 
 
 async def _ids(spool: SqliteSpool) -> set[str]:
-    return {event.id for event in await spool.recent(10_000)}
+    return {event.id for event in await newest_events(spool, 10_000)}
 
 
 def everything() -> set[str]:

@@ -15,6 +15,7 @@ from poller.core.model import Done, ParsedPage, PollOutcome, Retry
 from poller.spools.sqlite import SqliteSpool
 from poller.spools.sqlite.watermarks import Levels, Marks, measured, reason
 from poller.testing import ManualClock, anything, some_event
+from poller.testing.history import newest_events
 from tests.patience import patiently
 from tests.scenario.environment import needs_root
 
@@ -174,7 +175,7 @@ def test_what_is_settled_is_pruned_early_rather_than_polling_paused(tmp_path: Pa
             await append(spool, clock, number)
             for sink in ("quick", "slow"):
                 await deliver(spool, sink)
-        kept = await spool.recent(10_000)
+        kept = await newest_events(spool, 10_000)
         assert kept[0].id == some_event(1599).id
         assert 20 * 20 < len(kept) < 35 * 20
         assert (tmp_path / "spool.db").stat().st_size < MOST + 6 * MIB

@@ -12,6 +12,7 @@ import pytest
 from poller.pipeline.journal import Journal
 from poller.runtime.clock import Clock
 from poller.testing import anything
+from poller.testing.history import newest_events
 from tests.fakes import sqlite_spool
 
 pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
@@ -94,7 +95,10 @@ async def test_after_a_failed_sync_the_spool_acknowledges_nothing_and_has_what_i
 
     async with sqlite_spool(tmp_path, Clock()) as spool:
         await spool.attach("a", anything)
-        there = {int(str(event.fields["file_name"]).split("_")[3]) // 10 for event in await spool.recent(99)}
+        there = {
+            int(str(event.fields["file_name"]).split("_")[3]) // 10
+            for event in await newest_events(spool, 99)
+        }
         assert set(acknowledged) <= there
 
 

@@ -148,16 +148,12 @@ def test_whoever_looks_does_not_see_an_altered_page_and_the_log_says_so(tmp_path
     others = [n for n in range(1, PAGES * 5 + 1) if not ALTERED <= n < ALTERED + 5]
 
     async def scenario(spool: SqliteSpool) -> None:
-        for look in (scan_all(spool), scan_all(spool, newest_first=True), recent(spool)):
+        for look in (scan_all(spool), scan_all(spool, newest_first=True)):
             with capture_logs() as logs:
                 assert sorted(number for number, _ in await look) == others
             assert {(line["event"], line["reason"]) for line in logs} == {
                 ("stored_row_unreadable", "page 101: its checksum is wrong")
             }
-
-    async def recent(spool: SqliteSpool) -> list[Numbered]:
-        numbers = {some_event(n - 1).id: n for n in range(1, PAGES * 5 + 1)}
-        return [(numbers[event.id], event) for event in await spool.recent(1_000)]
 
     tell(tmp_path, scenario)
 

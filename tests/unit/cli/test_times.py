@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import typer
 
-from poller.cli.times import moment, span, written
+from poller.cli.times import moment, show_time, span
 
 EIGHT = datetime(2026, 11, 22, 8, tzinfo=UTC)
 
@@ -25,9 +25,9 @@ def test_a_time_is_local_or_utc_as_the_option_says() -> None:
     assert moment("2026-11-22 16:00", "--since", utc=False) == EIGHT
     assert moment("2026-11-22 08:00", "--since", utc=True) == EIGHT
     assert moment("2026-11-22T09:00:00+01:00", "--since", utc=False) == EIGHT
-    assert written(EIGHT, utc=False) == "2026-11-22 16:00:00"
-    assert written(EIGHT, utc=True) == "2026-11-22T08:00:00Z"
-    assert written(datetime.max.replace(tzinfo=UTC), utc=False).startswith("9999-12-31T23:59:59")
+    assert show_time(EIGHT, utc=False) == "2026-11-22 16:00:00"
+    assert show_time(EIGHT, utc=True) == "2026-11-22T08:00:00Z"
+    assert show_time(datetime.max.replace(tzinfo=UTC), utc=False).startswith("9999-12-31T23:59:59")
 
 
 @pytest.mark.parametrize("age", ["250ms", "90s", "2h", "1.5d"])

@@ -13,6 +13,7 @@ from poller.operations.requests import NOT_A_REQUEST, read_request
 from poller.spools.sqlite import SqliteSpool
 from poller.spools.sqlite.writer import Writer
 from poller.testing import anything, some_reading
+from poller.testing.history import newest_events
 from tests.fakes import sqlite_spool
 from tests.patience import patiently
 
@@ -70,11 +71,11 @@ def test_who_reads_beside_a_read_that_fails_gets_what_it_asked_for(tmp_path: Pat
             raise KeyError("a bug")
 
         reads = [
-            spool.recent(10),
+            newest_events(spool, 10),
             spool.dead(10),
-            spool._read(bug),
+            spool._reader.read(bug),
             spool.dead(1, Filter(below=2**64)),
-            spool.recent(5),
+            newest_events(spool, 5),
         ]
         first, second, failed, huge, last = await asyncio.gather(*reads, return_exceptions=True)
         assert isinstance(first, list)
@@ -100,7 +101,7 @@ def test_who_writes_beside_a_write_that_fails_is_committed(tmp_path: Path) -> No
         assert not isinstance(first, BaseException)
         assert not isinstance(last, BaseException)
         assert isinstance(failed, StorageError)
-        assert len(await spool.recent(10)) == 5
+        assert len(await newest_events(spool, 10)) == 5
         await spool.check_writable()
 
     run_scenario(tmp_path, scenario)

@@ -19,6 +19,7 @@ from poller.pipeline.push_intake import COMMIT_TOGETHER, PushIntake
 from poller.runtime.metrics import Metrics
 from poller.spools.sqlite import SqliteSpool
 from poller.testing import START, anything, some_change, some_event
+from poller.testing.history import newest_events
 from tests.fakes import sqlite_spool
 from tests.patience import patiently
 
@@ -142,10 +143,10 @@ def test_a_page_is_in_the_spool_when_its_sender_is_answered(tmp_path: Path) -> N
         accepting = asyncio.ensure_future(intake.accept(page(1, 2)))
         await spool.begun.wait()
         assert not accepting.done()
-        assert await spool.inner.recent(10) == []
+        assert await newest_events(spool.inner, 10) == []
         spool.go_on.set()
         await accepting
-        assert await spool.inner.recent(10) == [some_event(2), some_event(1)]
+        assert await newest_events(spool.inner, 10) == [some_event(2), some_event(1)]
 
     metrics = tell(tmp_path, scenario)
     assert counted(metrics, "accepted") == 1
@@ -204,7 +205,7 @@ def test_while_the_spool_is_full_senders_are_refused_at_once_until_there_is_room
         spool.error = None
         await ready(intake)
         await asyncio.gather(*(intake.accept(page(n)) for n in range(9)))
-        found = await spool.inner.recent(100)
+        found = await newest_events(spool.inner, 100)
         assert {event.id for event in found} == {some_event(n).id for n in range(9)}
 
     metrics = tell(tmp_path, scenario)
@@ -229,7 +230,7 @@ def test_a_full_database_refuses_pages_until_it_may_grow(tmp_path: Path) -> None
         connection.execute("PRAGMA max_page_count=1073741823")
         await ready(intake)
         await intake.accept(pages[taken])
-        assert len(await spool.inner.recent(10_000)) == 100 * taken + 100
+        assert len(await newest_events(spool.inner, 10_000)) == 100 * taken + 100
 
     tell(tmp_path, scenario)
 
@@ -247,7 +248,7 @@ def test_a_commit_that_takes_too_long_is_no_commit_and_others_do_not_wait_for_it
         await ready(intake)
         await intake.accept(page(1))
         await intake.accept(page(2))
-        found = await spool.inner.recent(10)
+        found = await newest_events(spool.inner, 10)
         assert sorted(event.id for event in found) == sorted(some_event(n).id for n in (1, 2))
 
     tell(tmp_path, scenario, within=0.05)
@@ -298,7 +299,7 @@ def test_a_bug_in_the_reader_ends_in_quarantine_and_its_sender_does_not_repeat_i
         reject = (await spool.inner.quarantined(10))[0].reject
         assert reject.body == page(2, raises=True).body
         assert "KeyError" in reject.reason
-        assert await spool.inner.recent(10) == [some_event(1)]
+        assert await newest_events(spool.inner, 10) == [some_event(1)]
 
     metrics = tell(tmp_path, scenario)
     assert counted(metrics, "accepted") == 2
@@ -335,7 +336,7 @@ def test_at_a_stop_what_the_port_still_takes_is_committed(tmp_path: Path) -> Non
         intake.stop()
         while not source.closed:
             await asyncio.sleep(0.001)
-        assert await spool.inner.recent(10) == [some_event(7)]
+        assert await newest_events(spool.inner, 10) == [some_event(7)]
 
     tell(tmp_path, scenario)
 

@@ -10,6 +10,7 @@ from poller.core.model import Retry
 from poller.spools.memory import KEPT_SETTLED, MemorySpool
 from poller.testing import anything, some_event, some_reading
 from poller.testing.factories import done
+from poller.testing.history import newest_events
 from tests.fakes import memory_spool
 from tests.patience import patiently
 
@@ -63,7 +64,7 @@ def test_what_nobody_wants_does_not_fill_it() -> None:
             await spool.append("source", [some_reading(*range(start, start + 100))])
             await asyncio.sleep(0.001)
         claim.cancel()
-        assert len(await spool.recent(10 * KEPT_SETTLED)) < KEPT_SETTLED + 300
+        assert len(await newest_events(spool, 10 * KEPT_SETTLED)) < KEPT_SETTLED + 300
 
     tell(scenario, max_events=300)
 
@@ -75,7 +76,7 @@ def test_the_newest_thousand_that_are_settled_stay_for_a_look() -> None:
             await spool.append("source", [some_reading(*range(start, start + 100))])
             batch = await spool.claim("a", 100)
             await spool.settle(batch, done(batch))
-        recent = await spool.recent(10 * KEPT_SETTLED)
+        recent = await newest_events(spool, 10 * KEPT_SETTLED)
         assert KEPT_SETTLED <= len(recent) <= KEPT_SETTLED + 200
         assert recent[0] == some_event(3 * KEPT_SETTLED - 1)
 

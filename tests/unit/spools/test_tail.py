@@ -48,7 +48,6 @@ def test_whole_chunks_before_a_number_can_be_forgotten() -> None:
     assert held(tail) == [16, 17]
     tail.forget_before(18)
     assert held(tail) == []
-    assert tail.newest(9) == []
 
 
 def test_chunks_reported_out_of_order_lie_in_order() -> None:
@@ -56,7 +55,6 @@ def test_chunks_reported_out_of_order_lie_in_order() -> None:
     for first in (12, 10, 14):
         tail.push(Chunk(first, (some_event(first), some_event(first + 1))))
     assert held(tail) == list(range(10, 16))
-    assert tail.newest(3) == [some_event(n) for n in (15, 14, 13)]
 
 
 def test_a_stretch_is_no_longer_than_asked_for() -> None:

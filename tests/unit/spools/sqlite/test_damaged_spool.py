@@ -14,6 +14,7 @@ from poller.core.model import Done
 from poller.spools.sqlite import SqliteSpool
 from poller.spools.sqlite.corrupt_file import condemn
 from poller.testing import ManualClock, anything, some_event, some_reading
+from poller.testing.history import newest_events
 from tests.fakes import sqlite_spool
 from tests.patience import patiently
 
@@ -37,7 +38,7 @@ async def append(spool: SqliteSpool) -> None:
 
 
 async def nothing(spool: SqliteSpool) -> None:
-    assert await spool.recent(1) == []
+    assert await newest_events(spool, 1) == []
 
 
 def aside(folder: Path) -> list[str]:

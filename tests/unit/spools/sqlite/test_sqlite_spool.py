@@ -17,14 +17,15 @@ from poller.core.errors import StorageError, StorageFull
 from poller.core.history import Stage
 from poller.core.model import Dead, Done, Event, Retry
 from poller.spools import ordered_sink_queue as ordered
-from poller.spools.sink_queue import Waiting
 from poller.spools.sqlite import SqliteSpool, queries
 from poller.spools.sqlite.pruning import PRUNE_STEP
 from poller.spools.sqlite.schema import VERSION
 from poller.spools.sqlite.writer import Writer
+from poller.spools.waiting import Waiting
 from poller.testing import ManualClock, anything, some_event, some_reading
 from poller.testing.corrections import announced
 from poller.testing.factories import claims_nothing
+from poller.testing.history import newest_events
 from tests.fakes import sqlite_spool
 from tests.patience import PATIENCE, patiently
 
@@ -69,7 +70,7 @@ def test_settled_pages_are_pruned_after_retain_in_bounded_steps(tmp_path: Path) 
         while (await spool.prune()).more:
             steps += 1
         assert steps == 3
-        assert await spool.recent(10) == []
+        assert await newest_events(spool, 10) == []
 
     tell(tmp_path, scenario)
     assert rows(tmp_path, "page") == 0
@@ -83,7 +84,7 @@ def test_there_is_more_to_prune_while_pages_are_many_though_no_id_is_old(tmp_pat
         clock.pass_time(2 * DAY)
         assert (await spool.prune()).more
         assert not (await spool.prune()).more
-        assert await spool.recent(10) == []
+        assert await newest_events(spool, 10) == []
 
     tell(tmp_path, scenario)
 
@@ -94,7 +95,7 @@ def test_settled_pages_stay_for_retain(tmp_path: Path) -> None:
         await deliver_all(spool)
         clock.pass_time(DAY / 2)
         assert not (await spool.prune()).more
-        assert await spool.recent(10) == [some_event(2), some_event(1)]
+        assert await newest_events(spool, 10) == [some_event(2), some_event(1)]
 
     tell(tmp_path, scenario)
 
@@ -106,7 +107,7 @@ def test_ids_are_remembered_for_thirty_days_whatever_is_retained(tmp_path: Path)
         clock.pass_time(29 * DAY)
         while (await spool.prune()).more:
             pass
-        assert await spool.recent(10) == []
+        assert await newest_events(spool, 10) == []
         assert (await spool.append("source", [some_reading(1, 2)])).total() == 0
         clock.pass_time(2 * DAY)
         while (await spool.prune()).more:
@@ -226,11 +227,11 @@ def _tried(statement: str, reader: sqlite3.Connection) -> list[object]:
 def test_the_connection_that_reads_can_neither_write_nor_checkpoint(tmp_path: Path) -> None:
     async def scenario(spool: SqliteSpool, clock: ManualClock) -> None:
         await spool.append("source", [some_reading(1)])
-        assert len(await spool.recent(9)) == 1
+        assert len(await newest_events(spool, 9)) == 1
         for statement in ("DELETE FROM page", "PRAGMA wal_checkpoint(TRUNCATE)"):
             with pytest.raises(StorageError):
-                await spool._read(partial(_tried, statement))
-        assert len(await spool.recent(9)) == 1
+                await spool._reader.read(partial(_tried, statement))
+        assert len(await newest_events(spool, 9)) == 1
 
     tell(tmp_path, scenario)
 
@@ -346,10 +347,10 @@ def test_a_sink_that_was_away_while_all_it_had_not_got_was_pruned_goes_on(
         clock.pass_time(2 * DAY)
         while (await spool.prune()).more:
             pass
-        assert await spool.recent(9) == []
+        assert await newest_events(spool, 9) == []
         await spool.attach("a", anything)
         claim = asyncio.ensure_future(spool.claim("a", 9))
-        await spool.recent(9)  # so that it has looked into the file before
+        await newest_events(spool, 9)  # so that it has looked into the file before
         await spool.append("source", [some_reading(3)])
         assert (await claim).events == (some_event(3),)
 
@@ -431,8 +432,10 @@ def test_asking_for_the_oldest_waiting_event_costs_no_more_behind_a_long_log(tmp
     async def scenario(spool: SqliteSpool, clock: ManualClock) -> None:
         for start in range(0, 400, 100):
             await spool.append("source", [some_reading(number) for number in range(start, start + 100)])
-        assert await spool._read(partial(_steps, 2)) >= await spool._read(partial(_steps, 399))
-        received = [await spool._read(partial(queries.received_at, number)) for number in (1, 2, 399, 401)]
+        assert await spool._reader.read(partial(_steps, 2)) >= await spool._reader.read(partial(_steps, 399))
+        received = [
+            await spool._reader.read(partial(queries.received_at, number)) for number in (1, 2, 399, 401)
+        ]
         assert received == [*(some_event(number).received_at for number in (0, 1, 398)), None]
 
     tell(tmp_path, scenario)
