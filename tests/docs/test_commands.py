@@ -49,7 +49,7 @@ COMMAND: Final = re.compile(r"(?:^|[ /])poller((?: [a-z]+)+)(?= |$)([^|&>#]*)")
 LASTING: Final = ("run", "drain", "demo", "sandbox", "tap", "top")
 """Commands that other tests run."""
 SECRETS: Final = {
-    **dict.fromkeys(("QCLOUD_LIVE_KEY", "CALLBACKS_KEY", "CALLBACKS_PATH"), "k" * 32),
+    **dict.fromkeys(("QCLOUD_LIVE_KEY", "COS_SECRET_ID", "CALLBACKS_KEY", "CALLBACKS_PATH"), "k" * 32),
     "WEBHOOK_SECRET": "whsec_" + "A" * 32,
 }
 PATIENCE: Final = 60.0
