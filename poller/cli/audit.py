@@ -40,9 +40,9 @@ def audit(
 ) -> None:
     """List the pictures that never came, by the names of those that did.
 
-    Looks at the log, and at the gaps that the running audit has reported.
-    The first and the last pictures of a push, and streams whose names do not
-    tell the screenshot task, cannot be audited in this way.
+    The command looks at the log, and at the gaps that the running audit has reported.
+    A hole of the last two minutes is not judged yet.
+    The first and the last pictures of a push, and streams whose names do not tell the screenshot task, are not audited.
     """
     from poller.core.selection import Selection
 

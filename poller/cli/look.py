@@ -165,7 +165,7 @@ def _follow(settings: "Settings", asked: "Request", printer: "EventPrinter") -> 
 def _refuse_offline() -> Iterator[Sequence["EventRow"]]:
     from poller.control import ControlError
 
-    raise ControlError("no daemon runs, so that nothing happens: `poller events` reads the file")
+    raise ControlError("no daemon runs, so no events come: `poller events` shows those in the file")
 
 
 def _offline_events(settings: "Settings", asked: "Request") -> Iterator[Sequence["EventRow"]]:

@@ -36,10 +36,9 @@ def replay(
 ) -> None:
     """Give retained events to one sink again.
 
-    The command counts the events and asks. They go out after all other
-    events of the sink. They keep their ids, so a receiver that drops known ids
-    drops them. Events that are pending for the sink, and its dead letters, are
-    left out.
+    The command counts the events and asks. Replayed events go out after all other events of the sink.
+    Their ids stay the same, so a receiver that drops known ids drops them.
+    Events that are pending for the sink, and its dead letters, are left out.
     """
     from poller.core.selection import Selection
 

@@ -138,9 +138,8 @@ class _Found:
             typer.echo(f"not readable: {line}", err=True)
 
     def __str__(self) -> str:
-        return (
-            f"{self.events} events, {self.dead} dead letters, {self.rejects} rejects; {self.damage} damages"
-        )
+        kept = f"{self.events} events, {self.dead} dead letters, {self.rejects} in quarantine"
+        return f"{kept}; {self.damage} not readable"
 
 
 async def _to_spool(settings: "Settings", file: Path, found: _Found) -> int:

@@ -307,7 +307,7 @@ async def _tap(context: OperatorContext, request: Request) -> Rows:
 
 def _check_running(context: OperatorContext) -> None:
     if not context.running:
-        raise ControlError("no daemon runs, so that nothing happens; `poller events` reads the file")
+        raise ControlError("no daemon runs, so no events come: `poller events` shows those in the file")
 
 
 LOOK: Final[dict[Verb, Callable[[OperatorContext, Request], Rows]]] = {

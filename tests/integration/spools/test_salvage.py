@@ -156,7 +156,7 @@ def test_a_damaged_file_is_salvaged_into_the_spool_and_only_once(tmp_path: Path,
     shown = poller(tmp_path, "salvage", str(large))
     assert shown.returncode == 0, shown.stderr
     assert "not readable: table page: first" in shown.stderr
-    assert "5 dead letters, 1 rejects; 1 damages" in shown.stdout
+    assert "5 dead letters, 1 in quarantine; 1 not readable" in shown.stdout
     with closing(sqlite3.connect(tmp_path / "spool.db")) as db:
         events = db.execute("SELECT sum(last - first + 1) FROM page").fetchone()[0]
         assert events > 3250
