@@ -12,6 +12,8 @@ from poller.runtime.clock import Clock
 WINDOW = 60.0
 APART = 1.0
 """The least seconds between two samples."""
+KEEPS_UP = 30.0
+"""Seconds of deliveries that may be pending for a sink that keeps up. A picture may take 15 s until it is uploaded."""
 
 
 class _Sample(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,11 +53,17 @@ class Pace:
         return max(0.0, more / (last.at - first.at))
 
     def catch_up(self, sink: str, pending: int) -> float | None:
-        """Seconds until nothing is pending for a sink, if it goes on as in the last minute; None if it never ends."""
+        """Seconds until what is pending for a sink is delivered, if it goes on as in the last minute.
+
+        None if the sink falls behind: its backlog does not shrink, and is more than it delivers in half a minute.
+        """
         if pending == 0:
             return 0.0
         if len(self._samples) < 2 or sink not in self._samples[0].pending:
             return None
         first, last = self._samples[0], self._samples[-1]
         fewer = first.pending[sink] - last.pending.get(sink, 0)
-        return None if fewer <= 0 else pending * (last.at - first.at) / fewer
+        if fewer > 0:
+            return pending * (last.at - first.at) / fewer
+        rate = self.per_second(sink, Book.DELIVERED) or 0.0
+        return pending / rate if pending <= rate * KEEPS_UP else None

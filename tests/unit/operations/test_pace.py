@@ -51,3 +51,16 @@ def test_the_time_to_catch_up_is_the_backlog_by_what_it_shrinks() -> None:
     clock.pass_time(10)
     sample(pace, 15_000, 9_500)
     assert pace.catch_up("hook", 9_500) is None, "it grows"
+
+
+def test_a_small_steady_backlog_is_no_falling_behind() -> None:
+    """A download waits up to 15 s for each upload, so some pictures are always pending."""
+    clock = ManualClock()
+    pace = Pace(clock)
+    sample(pace, 1_000, 15)
+    clock.pass_time(10)
+    sample(pace, 1_010, 15)
+    assert pace.catch_up("hook", 15) == pytest.approx(15)
+    clock.pass_time(10)
+    sample(pace, 1_020, 40)
+    assert pace.catch_up("hook", 40) is None, "more than half a minute's deliveries"
