@@ -79,7 +79,9 @@ def _print(gaps: list["Row"], summary: "Row", since: datetime | None, utc: bool)
     if gaps:
         print_table([_shown(gap, utc) for gap in gaps], ("stream", "from", "to", "missing", "filled"))
     looked = f"{_count(summary['pictures'], 'picture')} of {_count(summary['streams'], 'stream')} looked at"
-    if summary["missing"]:
+    if not summary["pictures"] and not summary["gaps"]:
+        typer.echo("there are no pictures to look at")
+    elif summary["missing"]:
         missing = _count(summary["missing"], "picture")
         typer.echo(f"{looked}, {missing} missing in {_count(summary['gaps'], 'gap')}")
     else:
