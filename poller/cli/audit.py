@@ -62,7 +62,9 @@ def _show(rows: list["Row"], since: datetime | None, utc: bool) -> None:
     if gaps:
         print_table([_cells(gap, utc) for gap in gaps], ("stream", "from", "to", "missing", "filled"))
     looked = f"{_count(summary['pictures'], 'picture')} of {_count(summary['streams'], 'stream')} looked at"
-    if summary["missing"]:
+    if not summary["pictures"] and not summary["gaps"]:
+        typer.echo("there are no pictures to look at")
+    elif summary["missing"]:
         missing = _count(summary["missing"], "picture")
         still_open = sum(gap["filled"] != gap["missing"] for gap in gaps)
         typer.echo(f"{looked}, {missing} missing in {_count(still_open, 'gap')}")

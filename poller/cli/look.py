@@ -251,8 +251,7 @@ def streams(
 ) -> None:
     """List the streams that were seen in the last 30 days, those that need attention first.
 
-    A ! marks streams that are interrupted or disabled, whose next picture is
-    late, or from which no pictures have arrived for four times their cadence.
+    A ! marks streams that are interrupted or disabled, whose next picture is late, or from which no pictures have come.
     """
     from poller.control import Request, Verb
     from poller.core.selection import Selection
