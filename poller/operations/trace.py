@@ -9,7 +9,6 @@ import msgspec
 
 from poller.core.history import Delivery, SinkProgress, Stage
 from poller.core.model import Attempt, Event, Filter
-from poller.core.ports import StoresFiles
 from poller.core.selection import Numbered, Selection
 from poller.operations.log_steps import steps
 from poller.operations.masking import mask
@@ -177,8 +176,7 @@ def _outcome(state: str, sink: str, history: Sequence[Attempt], **more: object) 
 
 
 async def _file(context: OperatorContext, sink: str, event: Event | None) -> Row:
-    stores = context.sink(sink) if sink in context.settings.sinks else None
-    path = stores.path_of(event) if event is not None and isinstance(stores, StoresFiles) else None
+    path = None if event is None else context.file_of(sink, event)
     if path is None:
         return {}
     return {"file": str(path), "present": await asyncio.to_thread(path.is_file)}
