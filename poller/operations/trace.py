@@ -1,4 +1,4 @@
-"""What happened to one event: where it came from, where it is stored, and how it stands for each sink."""
+"""What happened to one event: where it came from, where it is stored, and its progress at each sink."""
 
 import asyncio
 import re
@@ -149,7 +149,7 @@ async def _sinks(context: OperatorContext, number: int, id: str, event: Event | 
 
 
 def sink_row(progress: SinkProgress, delivered: Sequence[Delivery], *, pruned: bool) -> Row:
-    """How an event stands for a sink. A delivery counts more than a batch that was in hand a moment ago."""
+    """The progress of an event at a sink. A delivery counts more than a batch that was in hand a moment ago."""
     if delivered and progress.stage in (Stage.SETTLED, Stage.IN_HAND, Stage.UNWANTED):
         last = delivered[-1]
         row = _outcome("delivered", progress.sink, last.history, at=last.at, attempt=last.attempt)
