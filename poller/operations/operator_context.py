@@ -8,8 +8,8 @@ from typing import Protocol
 from poller.core.model import Event
 from poller.core.ports import PushedSource, Source, StoresFiles
 from poller.core.spool import SpoolAdmin, Wants
-from poller.operations.pace import Pace
 from poller.operations.requests import ControlError
+from poller.operations.throughput import Throughput
 from poller.pipeline.courier import Courier
 from poller.pipeline.intake import Intake
 from poller.pipeline.journal import Journal
@@ -47,7 +47,7 @@ class OperatorContext:
     couriers: Sequence[Courier] = ()
     journal: Journal | None = None
     losses: Losses | None = None
-    pace: Pace | None = None
+    throughput: Throughput | None = None
     reload: Callable[..., Awaitable[ReloadSummary]] | None = None
     """`Daemon.reload`."""
     wants: Callable[[str], Wants] = lambda name: lambda event: True
