@@ -1,4 +1,4 @@
-"""How much is taken and delivered a second, over the last minute, and the time to catch up: from samples of the counts."""
+"""How much is taken and delivered a second, over the last minute, and the time to catch up. Counts are sampled."""
 
 from collections import deque
 from collections.abc import Iterable, Mapping
