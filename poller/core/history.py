@@ -52,7 +52,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Stage(StrEnum):
-    """Where an event stands for a sink that has not delivered it. The values are shown to people."""
+    """The state of an event at a sink that has not delivered it. The values are shown to people."""
 
     PENDING = "pending"
     IN_HAND = "in hand"
@@ -63,7 +63,7 @@ class Stage(StrEnum):
 
 
 class SinkProgress(msgspec.Struct, frozen=True, kw_only=True):
-    """How an event stands for one sink.
+    """The progress of one event at one sink.
 
     stage:    `UNWANTED` by the filter that the sink has now; `SETTLED` also covers an event that came before the sink,
               or whose dead letter was purged
@@ -243,7 +243,7 @@ class SpoolHistory(Protocol):
 
     @abstractmethod
     async def progress(self, number: int, id: str, event: Event | None) -> list[SinkProgress]:
-        """How an event stands for every sink that the spool knows, attached or not, in the order of their names.
+        """The progress of an event at every sink that the spool knows, attached or not, in the order of their names.
 
         `event` is needed to see that a sink does not want it. Without a number and an event, dead letters and events
         that wait for a retry are still found by their id.

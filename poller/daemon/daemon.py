@@ -22,7 +22,7 @@ from poller.daemon.signals import Stop
 from poller.daemon.wiring import build_spool, control_path, event_filter, journal_path
 from poller.operations import health
 from poller.operations.health import Health
-from poller.operations.pace import Pace
+from poller.operations.throughput import Throughput
 from poller.pipeline import recovery
 from poller.pipeline.audit import Audit
 from poller.pipeline.journal import Journal
@@ -87,7 +87,7 @@ class Daemon:
         self.spool = await stack.enter_async_context(build_spool(settings.spool))
         if isinstance(self.spool, KeepsTime):
             self._clock = self.spool.clock
-        self._pace = Pace(self._clock)
+        self._throughput = Throughput(self._clock)
         self.losses.record_in(self.spool.count_loss)
         self._report_damage()
         journal = Journal(journal_path(settings), settings.journal.size)
@@ -177,7 +177,7 @@ class Daemon:
             couriers=components.couriers,
             journal=self.journal,
             losses=self.losses,
-            pace=self._pace,
+            throughput=self._throughput,
             reload=self.reload,
             wants=lambda name: event_filter(self.settings.sinks[name].only),
             accounts=components.accounts,
@@ -188,7 +188,7 @@ class Daemon:
     async def examine(self) -> Health:
         """Determine the condition of all parts, and set the gauges."""
         found = await health.examine(self._context())
-        self._pace.sample(await self.spool.tallies(), found.backlogs)
+        self._throughput.sample(await self.spool.tallies(), found.backlogs)
         self._set_gauges(found)
         self.metrics.count_dropped_lines(stderr.dropped_lines())
         self.metrics.spool_bytes.set(await self.spool.size())

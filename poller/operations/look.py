@@ -11,7 +11,6 @@ import msgspec
 
 from poller.core.catalogue import Key, Stream
 from poller.core.model import Event
-from poller.core.ports import StoresFiles
 from poller.core.selection import Numbered, Selection
 from poller.core.spool import SpoolAdmin
 from poller.operations.log_steps import STEP, steps
@@ -174,10 +173,7 @@ async def _picture(context: OperatorContext, numbered: Numbered) -> Row:
 def _files(context: OperatorContext, event: Event) -> Iterator[Row]:
     """Where each sink that keeps files keeps that of an event."""
     for name in context.settings.sinks:
-        sink = context.sink(name)
-        if not isinstance(sink, StoresFiles) or not context.wants(name)(event):
-            continue
-        if (path := sink.path_of(event)) is not None:
+        if context.wants(name)(event) and (path := context.file_of(name, event)) is not None:
             yield {"sink": name, "path": str(path), "there": os.path.exists(path)}
 
 

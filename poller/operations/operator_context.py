@@ -2,12 +2,14 @@
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
-from poller.core.ports import PushedSource, Source
+from poller.core.model import Event
+from poller.core.ports import PushedSource, Source, StoresFiles
 from poller.core.spool import SpoolAdmin, Wants
-from poller.operations.pace import Pace
 from poller.operations.requests import ControlError
+from poller.operations.throughput import Throughput
 from poller.pipeline.courier import Courier
 from poller.pipeline.intake import Intake
 from poller.pipeline.journal import Journal
@@ -45,7 +47,7 @@ class OperatorContext:
     couriers: Sequence[Courier] = ()
     journal: Journal | None = None
     losses: Losses | None = None
-    pace: Pace | None = None
+    throughput: Throughput | None = None
     reload: Callable[..., Awaitable[ReloadSummary]] | None = None
     """`Daemon.reload`."""
     wants: Callable[[str], Wants] = lambda name: lambda event: True
@@ -66,6 +68,11 @@ class OperatorContext:
     def known_source(self, source: str) -> None:
         """Raise `ControlError` for a source that is not configured."""
         _check_known("source", source, self.settings.sources)
+
+    def file_of(self, sink: str, event: Event) -> Path | None:
+        """Where a configured sink keeps the file of an event; None if it keeps none."""
+        stores = self.sink(sink) if sink in self.settings.sinks else None
+        return stores.path_of(event) if isinstance(stores, StoresFiles) else None
 
     def courier(self, sink: str) -> Courier | None:
         """The sink's courier; None when no daemon runs. Raises `ControlError` for a sink that is not configured."""

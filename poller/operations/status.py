@@ -21,13 +21,13 @@ async def status(context: OperatorContext) -> Row:
 
     `ready`, `reasons` and `notes` are those of `/readyz`. Without a daemon, `ready` is false. `possibly_lost` has the
     possible losses of this process, and `books` all counts since the spool file was created (`Tally`). `taken`,
-    `delivered` and `died` of a source or sink are from there. `per_second` is the pace of the last minute, and
-    `catch_up` the seconds until a sink has nothing pending at that pace; None if it falls behind.
+    `delivered` and `died` of a source or sink are from there. `per_second` is the throughput of the last minute, and
+    `catch_up` the seconds until a sink has nothing pending at that throughput; None if it falls behind.
     """
     paused, health = await context.spool.paused(), await examine(context)
     tallies = await context.spool.tallies()
-    if context.pace is not None:
-        context.pace.sample(tallies, health.backlogs)
+    if context.throughput is not None:
+        context.throughput.sample(tallies, health.backlogs)
     path = getattr(context.settings.spool, "path", None)
     return {
         "running": context.running,
@@ -49,7 +49,10 @@ async def status(context: OperatorContext) -> Row:
         "journal": _journal(context),
         "replays": replay_rows(context, only_open=True),
         "sinks": [
-            {**await _sink(context, health, sink, sink in paused), **_pace(context, health, sink, tallies)}
+            {
+                **await _sink(context, health, sink, sink in paused),
+                **_deliveries(context, health, sink, tallies),
+            }
             for sink in context.settings.sinks
         ],
     }
@@ -67,13 +70,13 @@ def _count(tallies: Sequence[Tally], owner: str, book: Book) -> int:
 
 
 def _per_second(context: OperatorContext, owner: str, book: Book) -> float | None:
-    return None if context.pace is None else _round(context.pace.per_second(owner, book))
+    return None if context.throughput is None else _round(context.throughput.per_second(owner, book))
 
 
-def _pace(context: OperatorContext, health: Health, sink: str, tallies: Sequence[Tally]) -> Row:
+def _deliveries(context: OperatorContext, health: Health, sink: str, tallies: Sequence[Tally]) -> Row:
     """What a sink was given since ever, and how fast."""
-    backlog, pace = health.backlogs.get(sink), context.pace
-    catch_up = None if pace is None or backlog is None else pace.catch_up(sink, backlog.events)
+    backlog, throughput = health.backlogs.get(sink), context.throughput
+    catch_up = None if throughput is None or backlog is None else throughput.catch_up(sink, backlog.events)
     return {
         "delivered": _count(tallies, sink, Book.DELIVERED),
         "died": _count(tallies, sink, Book.DEAD),

@@ -1,4 +1,4 @@
-"""What happened to one event: where it came from, where it is stored, and how it stands for each sink."""
+"""What happened to one event: where it came from, where it is stored, and its progress at each sink."""
 
 import asyncio
 import re
@@ -9,7 +9,6 @@ import msgspec
 
 from poller.core.history import Delivery, SinkProgress, Stage
 from poller.core.model import Attempt, Event, Filter
-from poller.core.ports import StoresFiles
 from poller.core.selection import Numbered, Selection
 from poller.operations.log_steps import steps
 from poller.operations.look import check_account
@@ -153,7 +152,7 @@ async def _sinks(context: OperatorContext, number: int, id: str, event: Event | 
 
 
 def sink_row(progress: SinkProgress, delivered: Sequence[Delivery], *, pruned: bool) -> Row:
-    """How an event stands for a sink. A delivery counts more than a batch that was in hand a moment ago."""
+    """The progress of an event at a sink. A delivery counts more than a batch that was in hand a moment ago."""
     if delivered and progress.stage in (Stage.SETTLED, Stage.IN_HAND, Stage.UNWANTED):
         last = delivered[-1]
         row = _outcome("delivered", progress.sink, last.history, at=last.at, attempt=last.attempt)
@@ -180,8 +179,7 @@ def _outcome(state: str, sink: str, history: Sequence[Attempt], **more: object) 
 
 
 async def _file(context: OperatorContext, sink: str, event: Event | None) -> Row:
-    stores = context.sink(sink) if sink in context.settings.sinks else None
-    path = stores.path_of(event) if event is not None and isinstance(stores, StoresFiles) else None
+    path = None if event is None else context.file_of(sink, event)
     if path is None:
         return {}
     return {"file": str(path), "present": await asyncio.to_thread(path.is_file)}

@@ -364,7 +364,7 @@ class SinkQueue:
     # ------------------------------------------------------------ looking
 
     def progress(self, number: int, id: str, event: Event | None) -> SinkProgress | None:
-        """How an event stands; None for one that this queue does not hold. `number` is 0 where there is none."""
+        """The progress of an event; None for one that this queue does not hold. `number` is 0 where there is none."""
         for batch in self._carried.values():
             if any(one.id == id for one in batch.events):
                 return _in_hand(batch)

@@ -27,7 +27,7 @@ async def delivered(spool: SpoolAdmin) -> dict[int, list[Delivery]]:
     return {number: await spool.deliveries(number, event.id) for number, event in step.found}
 
 
-async def standing(spool: SpoolAdmin, number: int, event: Event) -> dict[str, SinkProgress]:
+async def progress_of(spool: SpoolAdmin, number: int, event: Event) -> dict[str, SinkProgress]:
     """How an event stands, by sink."""
     return {one.sink: one for one in await spool.progress(number, event.id, event)}
 
@@ -130,7 +130,7 @@ class Books(SpoolWorld):
             retry = Retry(after=60, reason="HTTP 503")
             await settle_next(spool, "a", [Done(), retry, Dead(reason="HTTP 422")])
             in_hand = await spool.claim("a", 1)
-            found = [(await standing(spool, n, event))["a"] for n, event in enumerate(events, 1)]
+            found = [(await progress_of(spool, n, event))["a"] for n, event in enumerate(events, 1)]
             assert [one.stage for one in found] == [
                 Stage.SETTLED,
                 Stage.RETRYING,
@@ -143,11 +143,11 @@ class Books(SpoolWorld):
             assert (found[1].due - clock.now()).total_seconds() == 60
             assert [one.reason for one in found[1].history] == ["HTTP 503"]
             assert [(one.attempts, one.reason) for one in found[1:3]] == [(1, "HTTP 503"), (1, "HTTP 422")]
-            assert {(await standing(spool, n, e))["b"].stage for n, e in enumerate(events, 1)} == {
+            assert {(await progress_of(spool, n, e))["b"].stage for n, e in enumerate(events, 1)} == {
                 Stage.PENDING
             }
             await spool.settle(in_hand, done(in_hand))
-            assert (await standing(spool, 4, events[3]))["a"].stage is Stage.SETTLED
+            assert (await progress_of(spool, 4, events[3]))["a"].stage is Stage.SETTLED
 
         self._run(tmp_path, scenario)
 
@@ -157,7 +157,7 @@ class Books(SpoolWorld):
             await spool.append("shots", [some_reading(*range(4))])
             await settle_next(spool, "a", [Done(), Retry(after=60, reason="no"), Dead(reason="bad")])
             await spool.detach("a")
-            found = [(await standing(spool, n + 1, some_event(n)))["a"].stage for n in range(4)]
+            found = [(await progress_of(spool, n + 1, some_event(n)))["a"].stage for n in range(4)]
             assert found == [Stage.SETTLED, Stage.RETRYING, Stage.DEAD, Stage.PENDING]
 
         self._run(tmp_path, scenario)
@@ -168,8 +168,8 @@ class Books(SpoolWorld):
             await spool.append("shots", [some_reading(1, 2)])
             await settle_next(spool, "a", [Retry(after=60, reason="no")])
             assert await claim_now(spool, "a", 9) is None
-            assert (await standing(spool, 2, some_event(2)))["a"].stage is Stage.PENDING
-            assert (await standing(spool, 1, some_event(1)))["a"].stage is Stage.RETRYING
+            assert (await progress_of(spool, 2, some_event(2)))["a"].stage is Stage.PENDING
+            assert (await progress_of(spool, 1, some_event(1)))["a"].stage is Stage.RETRYING
 
         self._run(tmp_path, scenario)
 
@@ -223,7 +223,7 @@ class BooksAfterwards(SpoolWorld):
                 ("spool", Book.POSSIBLY_LOST): 2,
             }
             assert list(map(len, (await delivered(spool)).values())) == [1, 0, 0, 0]
-            stages = [(await standing(spool, n + 1, some_event(n)))["a"].stage for n in range(4)]
+            stages = [(await progress_of(spool, n + 1, some_event(n)))["a"].stage for n in range(4)]
             assert stages == [Stage.SETTLED, Stage.DEAD, Stage.RETRYING, Stage.PENDING]
 
         self._run(tmp_path, before, after)

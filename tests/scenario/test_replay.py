@@ -184,7 +184,7 @@ def test_killed_at_every_step_of_a_replay_it_sends_all_that_was_chosen_and_nothi
         ("batch.carrying", 3),
         ("batch.delivered", 2),
         ("settlements.written", 2),
-        ("batch.settled", 5),
+        ("batch.settled", 3),
         ("replay.done", 1),
     )
     with environment(tmp_path) as place, scenario(place, tmp_path) as daemon:

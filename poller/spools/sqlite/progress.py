@@ -1,4 +1,4 @@
-"""How an event stands for sinks, as far as the file says: dead letters, and all about sinks that are not attached."""
+"""The progress of an event as far as the file says: dead letters, and all about sinks that are not attached."""
 
 import sqlite3
 from collections.abc import Collection
@@ -11,7 +11,7 @@ from poller.spools.sqlite.schema import DEAD_COLUMNS, ahead, dead_of, readable_r
 def stored(
     number: int, id: str, attached: Collection[str], reader: sqlite3.Connection
 ) -> dict[str, SinkProgress]:
-    """How an event stands for each sink that has it as a dead letter, or that is not attached."""
+    """The progress at each sink that has the event as a dead letter, or that is not attached."""
     places = reader.execute("SELECT name, position FROM sink").fetchall()
     found = {sink: _by_position(sink, position, number, reader) for sink, position in places}
     letters = reader.execute(f"SELECT {DEAD_COLUMNS} FROM dead WHERE event_id = ?", (id,))  # noqa: S608

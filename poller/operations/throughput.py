@@ -1,4 +1,4 @@
-"""The pace of the last minute, from samples of the counts: events taken and delivered, and the time to catch up."""
+"""How much is taken and delivered a second, over the last minute, and the time to catch up. Counts are sampled."""
 
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -22,7 +22,7 @@ class _Sample(msgspec.Struct, frozen=True, kw_only=True):
     pending: Mapping[str, int]
 
 
-class Pace:
+class Throughput:
     """The samples of the last minute. A daemon samples about every ten seconds, so nothing is done for each event."""
 
     def __init__(self, clock: Clock) -> None:
