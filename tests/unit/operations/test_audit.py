@@ -170,9 +170,9 @@ def test_one_line_says_that_nothing_is_missing(tmp_path: Path) -> None:
     assert run(tmp_path).stderr == ""
 
 
-def test_a_stream_without_pictures_is_not_said_to_be_complete(tmp_path: Path) -> None:
+def test_a_time_without_pictures_is_not_said_to_be_complete(tmp_path: Path) -> None:
     fill(tmp_path, without())
-    assert run(tmp_path, "--stream", "rom").stdout == "there are no pictures to look at\n"
+    assert run(tmp_path, "--until", "2001-01-01").stdout == "there are no pictures to look at\n"
 
 
 def test_gaps_are_a_table_and_a_sum(tmp_path: Path) -> None:
