@@ -38,14 +38,14 @@ def request(verb: str, chosen: Mapping[str, Any] = MappingProxyType({}), **more:
     return Request(verb=Verb(verb), chosen=Filter(**{**chosen, "ids": ids}), **more)
 
 
-def chosen_request(verb: str, everything: bool, chosen: Mapping[str, Any]) -> "Request":
+def chosen_request(verb: str, everything: bool, chosen: Mapping[str, Any], **more: Any) -> "Request":
     """The request for a command that must not hit all entries by mistake.
 
     A usage error if nothing is chosen, unless `everything` is set.
     """
     if not everything and not any(value is not None and value != [] for value in chosen.values()):
         raise typer.BadParameter("choose some by ids or options, or all with --all")
-    return request(verb, chosen)
+    return request(verb, chosen, **more)
 
 
 # ---------------------------------------------------------------- printing

@@ -15,6 +15,10 @@ from poller.cli.options import Json, SinkName
 EPILOG = "Exit codes: 0 done, 1 failed or no match, 2 wrong usage, 78 bad configuration."
 
 All = Annotated[bool, typer.Option("--all", help="Choose all, where no other option chooses.")]
+Expect = Annotated[
+    int | None,
+    typer.Option(min=0, metavar="N", help="Do nothing unless exactly N match.", show_default=False),
+]
 Limit = Annotated[int, typer.Option(min=1, max=10_000, metavar="N", help="List at most N.")]
 
 
@@ -118,9 +122,15 @@ def _ids(stored: Stored, kind: Any, default: Any) -> Parameter:
 
 def _change(verb: str, counted: str) -> Callable[..., None]:
     def change(
-        context: typer.Context, config: Config, *, everything: All = False, json: Json = False, **chosen: Any
+        context: typer.Context,
+        config: Config,
+        *,
+        everything: All = False,
+        expect: Expect = None,
+        json: Json = False,
+        **chosen: Any,
     ) -> None:
-        act(context.obj, config, chosen_request(verb, everything, chosen), json, counted)
+        act(context.obj, config, chosen_request(verb, everything, chosen, expect=expect), json, counted)
 
     return change
 

@@ -66,7 +66,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     `limit` is the most rows of a list. With `dry`, `reload` changes nothing and returns what it would do, and `replay`
     only counts.
 
-    below, expect:  `replay` looks at numbers below `below` only, and fails unless it counts `expect` events
+    below:          `replay` looks at numbers below this one only
+    expect:         `replay`, `retry` and `purge` do nothing unless this is the number of what matches
     number:         the number of a replay
     at:             the time that `find` looks for
     start:          the number from which on `tap` reports events, None for those that come from now on; with `onwards`

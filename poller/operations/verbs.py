@@ -120,9 +120,24 @@ async def _show(stored: Stored[Numbered], context: OperatorContext, request: Req
             yield {**stored.row(one), **stored.details(context, one)}
 
 
+async def _count(stored: Stored[Numbered], context: OperatorContext, request: Request) -> Filter:
+    """The filter for a change of the entries that match now; those that come later do not match it.
+
+    Raises `ControlError` if the request expects another number of them.
+    """
+    if request.expect is None:
+        return request.chosen
+    count, newest = 0, 0
+    async for some in stored.steps(context, request.chosen):
+        count, newest = count + len(some), max(newest, some[0].number)
+    if count != request.expect:
+        raise ControlError(f"{count} match now, and not {request.expect}")
+    return msgspec.structs.replace(request.chosen, below=newest + 1)
+
+
 async def _purge(stored: Stored[Numbered], context: OperatorContext, request: Request) -> Rows:
     purged = 0
-    async for some in stored.steps(context, request.chosen):
+    async for some in stored.steps(context, await _count(stored, context, request)):
         purged += await stored.purge(context.spool)([one.number for one in some])
         yield None
     yield _done(context, request, purged=purged)
@@ -140,7 +155,7 @@ def _done(context: OperatorContext, request: Request, *, why: str = "", **counts
 async def _dead_retry(context: OperatorContext, request: Request) -> Rows:
     retried = gone = full = 0
     rebuild = rebuilder(context.settings.accounts)
-    async for letters in _LETTERS.steps(context, request.chosen):
+    async for letters in _LETTERS.steps(context, await _count(_LETTERS, context, request)):
         by_sink: defaultdict[str, list[int]] = defaultdict(list)
         for letter in letters:
             by_sink[letter.sink].append(letter.number)
@@ -198,7 +213,7 @@ _LETTERS = Stored[DeadLetter](
 async def _quarantine_retry(context: OperatorContext, request: Request) -> Rows:
     read = events = left = 0
     reasons: set[str] = set()
-    async for some in _REJECTS.steps(context, request.chosen):
+    async for some in _REJECTS.steps(context, await _count(_REJECTS, context, request)):
         by_source: defaultdict[str, list[Quarantined]] = defaultdict(list)
         for kept in some:
             by_source[kept.source].append(kept)

@@ -64,8 +64,14 @@ def tell(folder: Path, scenario: Scenario, source: Source | None = None) -> None
     asyncio.run(patiently(run_scenario()))
 
 
-async def asked(context: OperatorContext, verb: Verb, chosen: Filter = Filter(), sink: str = "") -> list[Row]:  # noqa: B008
-    request = Request(verb=verb, chosen=chosen, sink=sink, limit=10_000)
+async def asked(
+    context: OperatorContext,
+    verb: Verb,
+    chosen: Filter = Filter(),  # noqa: B008
+    sink: str = "",
+    expect: int | None = None,
+) -> list[Row]:
+    request = Request(verb=verb, chosen=chosen, sink=sink, limit=10_000, expect=expect)
     return [row async for row in answer(context, request) if row is not None]
 
 
@@ -131,6 +137,36 @@ def test_letters_of_a_sink_that_is_not_configured_stay_dead_and_can_be_purged(tm
         assert await asked(context, Verb.DEAD_PURGE, Filter(of="old")) == [{"purged": 1}]
 
     tell(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("verb", [Verb.DEAD_RETRY, Verb.DEAD_PURGE])
+def test_a_change_of_many_does_nothing_if_their_number_is_not_the_expected_one(
+    tmp_path: Path, verb: Verb
+) -> None:
+    async def scenario(context: OperatorContext, spool: SqliteSpool) -> None:
+        await spool.append("shots", [some_reading(*range(450))])
+        await spool.settle(await spool.claim("hook", 450), [Dead(reason="no")] * 450)
+        with pytest.raises(ControlError, match="450 match now, and not 449"):
+            await asked(context, verb, Filter(reason="no"), expect=449)
+        assert len(await spool.dead(1_000)) == 450
+        (row,) = await asked(context, verb, Filter(reason="no"), expect=450)
+        assert 450 in row.values()
+        assert await spool.dead(1_000) == []
+
+    tell(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("verb", [Verb.QUARANTINE_RETRY, Verb.QUARANTINE_PURGE])
+def test_so_does_a_change_of_many_in_quarantine(tmp_path: Path, verb: Verb) -> None:
+    async def scenario(context: OperatorContext, spool: SqliteSpool) -> None:
+        await spool.append("shots", rejects(b"7", b"8"))
+        with pytest.raises(ControlError, match="2 match now, and not 3"):
+            await asked(context, verb, expect=3)
+        assert await spool.quarantine_size() == 2
+        await asked(context, verb, expect=2)
+        assert await spool.quarantine_size() == 0
+
+    tell(tmp_path, scenario, Mended())
 
 
 def test_only_what_gives_an_event_now_leaves_quarantine(tmp_path: Path) -> None:
