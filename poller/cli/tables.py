@@ -6,6 +6,7 @@ Invariant: no printed value can control the terminal.
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -124,6 +125,8 @@ def shown(value: Any) -> str:
         return "-"
     if isinstance(value, dict | list):
         value = msgspec.json.encode(value).decode()
+    elif isinstance(value, datetime):  # from the file of a stopped daemon; a running one writes text
+        value = msgspec.to_builtins(value)
     return "".join(
         character if unicodedata.category(character)[0] != "C" else ascii(character)[1:-1]
         for character in str(value)

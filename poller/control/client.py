@@ -99,7 +99,8 @@ def _event_rows(connection: socket.socket) -> Iterator[Sequence[EventRow]]:
             if line.row is not None:
                 rows.append(line.row)
                 continue
-            yield rows
+            if rows or line.error is None:
+                yield rows
             if line.error is not None:
                 raise ControlError(line.error)
             return

@@ -1,10 +1,11 @@
 """What `status` prints."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from poller.cli.tables import print_status
+from poller.cli.tables import print_status, shown
 
 SOURCE: dict[str, Any] = {
     "name": "shots",
@@ -85,3 +86,7 @@ def test_a_sink_that_falls_behind_never_catches_up(capsys: pytest.CaptureFixture
     for catch_up, rate, backlog, said in ((None, 5.0, 9, "never"), (None, None, 9, "-"), (0.0, 5.0, 0, "0s")):
         found = printed(capsys, catch_up=catch_up, per_second=rate, backlog=backlog)
         assert [line.split()[-1] for line in found if line.startswith("archive-2  ")] == [said]
+
+
+def test_a_time_looks_the_same_from_a_daemon_and_from_a_file() -> None:
+    assert shown(datetime(2026, 11, 28, 10, 58, 1, 775127, tzinfo=UTC)) == "2026-11-28T10:58:01.775127Z"
