@@ -125,6 +125,7 @@ def test_it_has_the_same_files_signals_and_threads(start: Any) -> None:
         process.until(lambda one=process: one.log.count('"running"') == len(seen) + 1)
         owner = Path(f"/proc/{process.child.pid}")
         names = [os.readlink(file).rpartition("/")[2] for file in (owner / "fd").iterdir()]
+        names = [name for name in names if not name.startswith("spool.db")]  # its reader opens it later
         status = dict(line.split(":", 1) for line in (owner / "status").read_text().splitlines())
         wanted = {name: status[name] for name in ("SigBlk", "SigIgn", "SigCgt", "Umask", "Threads")}
         seen.append((sorted(name.partition(":")[0] for name in names), wanted))

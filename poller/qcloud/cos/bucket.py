@@ -95,7 +95,7 @@ class Bucket:
         if reply.status == 403 and self._clock_was_wrong(reply):
             reply = await self._ask(params)
         if reply.status != 200:
-            raise ListingFailed(_why(reply))
+            raise ListingFailed(f"{self._endpoint.host}: {_why(reply)}")
         try:
             return read_page(reply.body, prefix=prefix, marker=marker)
         except BadPage as error:
