@@ -118,7 +118,7 @@ def test_the_command_says_whether_a_bucket_can_be_listed_and_shows_no_key(tmp_pa
         said = shown.stdout + shown.stderr
         assert shown.returncode == 1, said
         assert "account good: the bucket can be listed\n" in said
-        assert "account wrong: the bucket cannot be listed: HTTP 403 SignatureDoesNotMatch" in said
+        assert "account wrong: the bucket cannot be listed: 127.0.0.1: HTTP 403 SignatureDoesNotMatch" in said
         assert WRONG not in said
         del config["accounts"]["wrong"]
         file.write_text(json.dumps(config))
