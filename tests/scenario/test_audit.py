@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from contextlib import closing
@@ -63,6 +64,9 @@ def lose_some(place: Environment, daemon: Scenario) -> None:
     def lost_enough() -> object:
         if place.depth and not place.ask(lambda: faults.ordered):
             place.order("close")
+        if lost(place, daemon).keys() != set(STREAMS):
+            return False
+        time.sleep(1.0)  # what was on its way has arrived
         return lost(place, daemon).keys() == set(STREAMS)
 
     until(lost_enough, what="for pictures to be lost")
