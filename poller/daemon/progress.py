@@ -17,7 +17,7 @@ Backlogs = Callable[[], Awaitable[Mapping[str, int]]]
 
 
 async def report_progress(backlogs: Backlogs, every: float, least: int) -> None:
-    """Log one line for each sink whose backlog shrinks, every so many seconds."""
+    """Log one line for each sink whose backlog shrinks, every `every` seconds."""
     before: Mapping[str, int] = {}
     while True:
         await asyncio.sleep(every)

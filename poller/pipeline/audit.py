@@ -40,7 +40,7 @@ STEP: Final = 500
 SHARE: Final = 0.025
 """Of a core."""
 WHOLE_COST: Final = 3.0
-"""The cost of a step, with reading it from disk, is at most so many times that of looking at it."""
+"""The cost of a step, with reading it from disk, is at most this factor times that of looking at it."""
 SHORTEST_PAUSE: Final = 0.02
 GATHER: Final = 1.0
 """Seconds in which events gather at the end of the log."""

@@ -38,11 +38,11 @@ SIDE: Final = 3
 LONGER: Final = 1.75
 """How many times the usual step is long."""
 NOTABLE: Final = 1.4
-"""A step that is less than so many times the shortest step before it is never looked at closely."""
+"""A step that is less than this factor times the shortest step before it is never looked at closely."""
 ALIKE: Final = 0.25
 """The part of the usual step by which a step may differ from it."""
 QUIET: Final = 10
-"""After so many usual steps without a picture, a run may have ended."""
+"""After this number of usual steps without a picture, a run may have ended."""
 REPLACED_KEPT: Final = 3_600.0
 KEPT: Final = 86_400.0
 """Seconds without a picture after which a run is forgotten; the shorter one for a run that another has replaced."""

@@ -255,7 +255,7 @@ def check_pace(pace: object) -> float:
 
 
 def check_interval(interval: object) -> float:
-    """The number, if pictures can be so many whole seconds apart."""
+    """The interval in seconds, if it is a whole number from 1 to 3600."""
     if not isinstance(interval, int) or isinstance(interval, bool) or not 1 <= interval <= 3600:
         raise BadOption(f"interval: {interval!r} is no whole number of seconds from 1 to 3600")
     return float(interval)

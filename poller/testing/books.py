@@ -33,7 +33,7 @@ async def progress_of(spool: SpoolAdmin, number: int, event: Event) -> dict[str,
 
 
 async def settle_next(spool: SpoolAdmin, sink: str, outcomes: Sequence[Outcome]) -> None:
-    """Claim so many events, and settle them."""
+    """Claim an event for each outcome, and settle them."""
     await spool.settle(await spool.claim(sink, len(outcomes)), outcomes)
 
 

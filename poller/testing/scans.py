@@ -31,7 +31,7 @@ def page_of(*events: Event, asked_at: datetime | None = None, about: str = "") -
 
 
 def received(event: Event, seconds: float) -> Event:
-    """The event, received so many seconds after the start."""
+    """The event, received this number of seconds after the start."""
     return msgspec.structs.replace(event, received_at=START + timedelta(seconds=seconds))
 
 

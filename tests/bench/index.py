@@ -5,7 +5,7 @@
 Append: CPU an event of the spool's append, pages of 100 events and four pages a commit, beside the same writer without
 an index, in turns. CPU is this process's, all threads (`process_time`).
 
-Looking back: a log of so many events, each stream one picture every ten seconds, so that a million events of 2,778
+Looking back: a log of N events, each stream one picture every ten seconds, so that a million events of 2,778
 streams are an hour. Beside it the same log as schema 1 leaves it, without an index. Each question is asked step by
 step, as the daemon asks it; the figures are the median and the most over streams, ids and moments picked at random.
 """
@@ -129,7 +129,7 @@ async def appends(found: Measured, folder: Path, streams: int, rounds: int) -> N
 
 
 async def fill(file: Path, streams: int, count: int) -> None:
-    """A log of so many events."""
+    """A log of this number of events."""
     async with spool(file) as log:
         for first in range(0, count, 20_000):
             news = readings(streams, first, min(20_000, count - first))
@@ -146,7 +146,7 @@ def drop_index(file: Path) -> None:
 
 
 async def scanned(log: SqliteSpool, chosen: Selection, most: int, *, newest_first: bool) -> list[Numbered]:
-    """Up to so many selected events."""
+    """Up to `most` selected events."""
     found: list[Numbered] = []
     start: int | None = None
     while True:

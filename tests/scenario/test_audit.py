@@ -39,7 +39,7 @@ def counts(paths: Iterable[str]) -> Counter[str]:
 def wait_for_pictures(
     place: Environment, daemon: Scenario, count: int, streams: Iterable[str] = STREAMS
 ) -> None:
-    """Until each of these streams has so many more pictures in the spool."""
+    """Until each of these streams has `count` more pictures in the spool."""
     before = counts(names(daemon))
     until(
         lambda: all((counts(names(daemon)) - before)[stream] >= count for stream in streams),

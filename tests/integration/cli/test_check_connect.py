@@ -71,10 +71,7 @@ def test_the_command_says_it_for_each_account_and_shows_no_key(tmp_path: Path) -
                 "wrong": {**good, "key": WRONG},
                 "gone": {**good, "endpoint": "http://127.0.0.1:9/x"},
             },
-            "sources": {"shots": {"type": "screenshot_queue", "account": "good"}},
-            "spool": {"type": "memory"},
-            "journal": {"size": "16MiB", "path": str(tmp_path / "journal")},
-            "sinks": {"console": {"type": "stdout"}},
+            **_parts(tmp_path),
         }
         file = tmp_path / "poller.yaml"
         file.write_text(json.dumps(config))
@@ -87,13 +84,23 @@ def test_the_command_says_it_for_each_account_and_shows_no_key(tmp_path: Path) -
         assert WRONG not in said
         assert Customer().key not in said
         assert (place.counts.polls, place.depth) == (0, 50), "nothing was drained"
-        del config["accounts"]["wrong"]  # type: ignore[attr-defined]
+        del config["accounts"]["wrong"]
         file.write_text(json.dumps(config))
         shown = poller("check", "-c", str(file), "--connect")
         assert (shown.returncode, "good\n" in shown.stdout) == (1, False), "nobody was there to ask"
-        del config["accounts"]["gone"]  # type: ignore[attr-defined]
+        del config["accounts"]["gone"]
         file.write_text(json.dumps(config))
         assert poller("check", "-c", str(file), "--connect").returncode == 0
+
+
+def _parts(folder: Path) -> dict[str, Any]:
+    """A configuration without its accounts; the source belongs to the account `good`."""
+    return {
+        "sources": {"shots": {"type": "screenshot_queue", "account": "good"}},
+        "spool": {"type": "memory"},
+        "journal": {"size": "16MiB", "path": str(folder / "journal")},
+        "sinks": {"console": {"type": "stdout"}},
+    }
 
 
 def test_the_command_says_whether_a_bucket_can_be_listed_and_shows_no_key(tmp_path: Path) -> None:
@@ -107,10 +114,7 @@ def test_the_command_says_whether_a_bucket_can_be_listed_and_shows_no_key(tmp_pa
         good = {"endpoint": place.endpoint, "app_id": Customer().app_id, "key": Customer().key, "cos": cos}
         config: dict[str, Any] = {
             "accounts": {"good": good, "wrong": {**good, "cos": {**cos, "secret_key": WRONG}}},
-            "sources": {"shots": {"type": "screenshot_queue", "account": "good"}},
-            "spool": {"type": "memory"},
-            "journal": {"size": "16MiB", "path": str(tmp_path / "journal")},
-            "sinks": {"console": {"type": "stdout"}},
+            **_parts(tmp_path),
         }
         file = tmp_path / "poller.yaml"
         file.write_text(json.dumps(config))

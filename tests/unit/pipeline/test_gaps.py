@@ -270,7 +270,7 @@ REGIMES = st.lists(st.tuples(INTERVALS, st.integers(5, 20)), min_size=1, max_siz
 
 
 def on_grid(regimes: list[tuple[int, int]], start: int) -> list[int]:
-    """Offsets at multiples of each interval of an absolute clock, so many of each."""
+    """Offsets at multiples of each interval of an absolute clock, each as often as given."""
     offsets: list[int] = []
     at = start
     for interval, count in regimes:
