@@ -3,7 +3,8 @@
     python -m tests.bench.index [--events 1000000] [--streams 2778] [--rounds 5] [--directory DIR]
 
 Append: CPU an event of the spool's append, pages of 100 events and four pages a commit, beside the same writer without
-an index, in turns. CPU is this process's, all threads (`process_time`).
+an index, in turns: to a new file, and to a copy of the log of N events. CPU is this process's, all threads
+(`process_time`).
 
 Looking back: a log of N events, each stream one picture every ten seconds, so that a million events of 2,778
 streams are an hour. Beside it the same log as schema 1 leaves it, without an index. Each question is asked step by
@@ -13,11 +14,12 @@ step, as the daemon asks it; the figures are the median and the most over stream
 import argparse
 import asyncio
 import random
+import shutil
 import sqlite3
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -35,6 +37,8 @@ from tests.bench.parts import Measured, timed
 
 EACH = 100
 TOGETHER = 4
+NEW = 100_000
+WITH, WITHOUT = "append", "append without index"
 CADENCE = 10.0
 ASKED = 20
 
@@ -102,7 +106,7 @@ def without_index() -> Iterator[None]:
 
 
 async def append(found: Measured, name: str, file: Path, news: list[ParsedPage]) -> None:
-    """One round over a fresh spool."""
+    """One round over the spool in a file."""
     async with spool(file) as log:
         await log.attach("hook", lambda event: True)
         with timed(found, name, len(news) * EACH):
@@ -110,19 +114,27 @@ async def append(found: Measured, name: str, file: Path, news: list[ParsedPage])
                 await log.append("screenshots", news[start : start + TOGETHER])
 
 
-async def appends(found: Measured, folder: Path, streams: int, rounds: int) -> None:
-    """Rounds with and without an index, in turns."""
-    news = readings(streams, 0, 100_000)
+async def appends(
+    found: Measured, log: Path | None, folder: Path, news: list[ParsedPage], rounds: int
+) -> None:
+    """Rounds with and without an index, in turns, each over a new file or a copy of this log."""
     for number in range(rounds):
-        for name in ("append", "append without index")[:: 1 if number % 2 else -1]:
+        for name in (WITH, WITHOUT)[:: 1 if number % 2 else -1]:
             file = folder / f"{name} {number}.db"
-            if name == "append":
+            if log is not None:
+                shutil.copyfile(log, file)
+            with nullcontext() if name == WITH else without_index():
                 await append(found, name, file, news)
-            else:
-                with without_index():
-                    await append(found, name, file, news)
             for path in folder.glob(f"{file.name}*"):
                 path.unlink()
+
+
+def report(title: str, found: Measured) -> None:
+    """Print what appends cost."""
+    ratios = [a / b for a, b in zip(found[WITH], found[WITHOUT], strict=True)]
+    rows = [[name, rig.median(times), min(times)] for name, times in found.items()]
+    print(rig.table([f"us of CPU an event, {title}", "median", "least"], rows))
+    print(f"ratio: median {rig.median(ratios):.3f}, {min(ratios):.3f} to {max(ratios):.3f}")
 
 
 # ---------------------------------------------------------------- looking back
@@ -272,24 +284,25 @@ def main() -> None:
     parser.add_argument("--directory", type=Path, default=None)
     options = parser.parse_args()
     configure("info", "json")
-    found: Measured = defaultdict(list)
-    back: Measured = defaultdict(list)
     with (
         rig.scratch(options.directory) as folder,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
         if options.rounds:
-            runner.run(appends(found, folder, options.streams, options.rounds))
-            ratios = [
-                a / b for a, b in zip(*(found[n] for n in ("append", "append without index")), strict=True)
-            ]
-            rows = [[name, rig.median(times), min(times)] for name, times in found.items()]
-            print(rig.table(["us of CPU an event", "median", "least"], rows))
-            print(f"ratio: median {rig.median(ratios):.3f}, {min(ratios):.3f} to {max(ratios):.3f}")
+            found: Measured = defaultdict(list)
+            news = readings(options.streams, 0, NEW)
+            runner.run(appends(found, None, folder, news, options.rounds))
+            report("a new file", found)
         if options.events:
             file = folder / "spool.db"
             runner.run(fill(file, options.streams, options.events))
             print(rig.table(["bytes an event", ""], sizes(file, options.events)))
+            if options.rounds:
+                found = defaultdict(list)
+                news = readings(options.streams, options.events, NEW)
+                runner.run(appends(found, file, folder, news, options.rounds))
+                report(f"after {options.events:,}", found)
+            back: Measured = defaultdict(list)
             runner.run(looking_back(back, file, options.streams, options.events))
             answers = [[name, rig.median(times), max(times)] for name, times in back.items()]
             print(rig.table(["ms of CPU", "median", "most"], answers))

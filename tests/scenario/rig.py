@@ -78,6 +78,11 @@ class Process:
         """The log's lines of that event."""
         return [line for line in self.log if line["event"] == event]
 
+    def heard(self, event: str, count: int = 1) -> list[dict[str, Any]]:
+        """The same, once there are so many. The daemon's log has its own thread, which may be later than an effect."""
+        until(lambda: len(self.said(event)) >= count, what=f"for the log to say {event}")
+        return self.said(event)
+
     def until_running(self) -> None:
         until(lambda: self.said("running") or not self.alive, what="for the daemon to run")
         assert self.alive, self.stderr

@@ -125,7 +125,10 @@ def test_what_was_lost_is_a_gap_and_a_new_push_an_interval_and_an_end_are_none(t
         assert skipped or summary["missing"] == sum(map(len, missing.values()))
         reported = [event for event in spooled(daemon) if event["type"] == "com.qcloud.live.gap"]
         assert {event["id"] for event in reported} == {gap["id"] for gap in gaps}
-        assert [line for one in daemon.processes for line in one.said("gap_found")]
+        until(
+            lambda: [line for one in daemon.processes for line in one.said("gap_found")],
+            what="for the log's own thread",
+        )
         assert process.stop() == 0
         printed = Counter(
             json.loads(line)["id"]

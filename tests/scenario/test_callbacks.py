@@ -277,14 +277,14 @@ def test_a_full_spool_refuses_pushes_and_takes_them_again_when_there_is_room(tmp
             assert status == 503
             assert "source pushed: takes nothing" in why
             assert process.metric("callbacks_total", outcome="unavailable") == 1400 - taken
-            assert len(process.said("receiving_paused")) == 1
+            assert len(process.heard("receiving_paused")) == 1
             place.turn(200)
             refused = [n for n, answer in enumerate(answers) if answer == 503]
             until(lambda: post(address, signed(shot(refused[0])))[0] == 200, what="for room")
             for number in refused[1:]:
                 until(lambda number=number: post(address, signed(shot(number)))[0] == 200)  # type: ignore[misc]
             until(lambda: place.hook.files.total() == 1400)
-            assert len(process.said("receiving_resumed")) == 1
+            assert len(process.heard("receiving_resumed")) == 1
             until(lambda: process.get("/readyz")[0] == 200)
             assert place.hook.files == {shot(n)["pic_url"]: 1 for n in range(1400)}
             assert process.stop() == 0

@@ -82,7 +82,7 @@ def test_every_fault_of_lists_and_states_is_got_over(tmp_path: Path, soak: bool)
         until(
             lambda: [one["data"]["state"] for one in spooled(daemon.spool_file)["channel"]].count("live") >= 1
         )
-        assert process.said("poll_failed")
+        assert process.heard("poll_failed")
         assert process.stop() == 0
         states = [(one["subject"], one["data"]["state"]) for one in spooled(daemon.spool_file)["channel"]]
         assert states.count(("live_1", "live")) == 1

@@ -34,7 +34,7 @@ def test_a_clock_wrong_by_ten_minutes_is_corrected_and_said_once(tmp_path: Path)
         process = daemon.run()
         until(lambda: place.hook.files.total() == 500)
         _ten_polls(place)
-        assert [line["state"] for line in process.said("clock_skew")] == ["corrected"]
+        assert [line["state"] for line in process.heard("clock_skew")] == ["corrected"]
         assert 595 < process.metric("clock_skew_seconds") < 605
         assert place.counts.refused == 1, "only the first poll, before anything was measured"
         _set(place, -600.0)
@@ -42,7 +42,7 @@ def test_a_clock_wrong_by_ten_minutes_is_corrected_and_said_once(tmp_path: Path)
         until(lambda: place.hook.files.total() == 1000)
         until(lambda: -605 < process.metric("clock_skew_seconds") < -595)
         _ten_polls(place)
-        assert [line["state"] for line in process.said("clock_skew")] == ["corrected", "off"]
+        assert [line["state"] for line in process.heard("clock_skew", 2)] == ["corrected", "off"]
         assert place.counts.refused == 1
         assert process.get("/readyz")[0] == 200
         assert process.stop() == 0
@@ -55,7 +55,7 @@ def test_a_clock_wrong_by_two_hours_is_an_alarm_and_not_followed(tmp_path: Path)
         process = daemon.run()
         until(lambda: place.counts.polls >= 2)
         until(lambda: process.said("clock_skew"), what="for three answers that agree")
-        assert [line["state"] for line in process.said("clock_skew")] == ["beyond"]
+        assert [line["state"] for line in process.heard("clock_skew")] == ["beyond"]
         assert process.said("clock_skew")[0]["level"] == "warning"
         assert 7190 < process.metric("clock_skew_seconds") < 7210
         assert process.metric("polls_total", outcome="refused") >= 1
@@ -63,7 +63,7 @@ def test_a_clock_wrong_by_two_hours_is_an_alarm_and_not_followed(tmp_path: Path)
         assert place.counts.removed == 0
         _set(place, 0.0)
         until(lambda: place.hook.files.total() == 1000)
-        assert process.said("clock_skew")[-1]["state"] == "right"
+        assert process.heard("clock_skew", 2)[-1]["state"] == "right"
         assert process.stop() == 0
 
 
@@ -92,7 +92,7 @@ def test_a_proxy_that_writes_a_wrong_date_stops_neither_polls_nor_pushes(
             until(lambda: abs(process.metric("clock_skew_seconds") - ahead) < 5)
             _ten_polls(place)
             assert place.counts.refused == 0
-            assert [line["state"] for line in process.said("clock_skew")] == ["off"]
+            assert [line["state"] for line in process.heard("clock_skew")] == ["off"]
             assert _push(port, int(time.time()) + 600) == 200
             assert process.stop() == 0
 
@@ -283,7 +283,7 @@ def test_a_disk_below_min_free_is_reported_before_anything_is_polled_and_its_end
             assert place.counts.polls == 0
             (disk / "ballast").unlink()
             until(lambda: place.hook.files.total() == 1000)
-            assert len(process.said("polling_paused")) == len(process.said("polling_resumed")) == 1
+            assert len(process.said("polling_paused")) == len(process.heard("polling_resumed")) == 1
             until(lambda: process.get("/readyz")[0] == 200)
             assert process.stop() == 0
             assert daemon.books().lost() == []

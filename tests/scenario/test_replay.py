@@ -73,8 +73,8 @@ def test_a_replay_is_counted_and_sent_again_with_the_old_ids(tmp_path: Path) -> 
         assert {id for receipt in place.hook.receipts for id in receipt.event_ids} == ids
         (listed,) = rows(daemon, "replays")
         assert (listed["done"], listed["total"], listed["sink"]) == (600, 600, "hook")
-        assert [line["events"] for line in process.said("replay_ordered")] == [600]
-        assert [(line["events"], line["expected"]) for line in process.said("replay_done")] == [(600, 600)]
+        assert [line["events"] for line in process.heard("replay_ordered")] == [600]
+        assert [(line["events"], line["expected"]) for line in process.heard("replay_done")] == [(600, 600)]
         assert process.metric("replay_events", sink="hook") == 0
         assert "no events match" in poller(daemon, "replay", "hook", "--stream", "no", "--yes", code=1).stderr
         assert process.stop() == 0

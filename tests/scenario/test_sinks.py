@@ -118,6 +118,6 @@ def test_a_sink_that_refuses_for_a_while_gets_everything_when_it_wants_again(
         place.turn(200)
         until(lambda: place.hook.files.total() == 1000)
         until(lambda: process.metric("sink_paused", sink="hook") == 0)
-        assert process.said("sink_resumed")
+        assert process.heard("sink_resumed")
         assert process.stop() == 0
         assert daemon.books().dead == {}

@@ -102,4 +102,4 @@ def test_what_waited_with_the_clock_a_day_ahead_goes_soon_after_a_start_with_it_
         place.turn(200)
         process = machine.run(daemon)
         until(lambda: len(place.hook.files) == 2)
-        assert process.said("clock_jumped")[0]["when"] == "before the start"
+        assert process.heard("clock_jumped")[0]["when"] == "before the start"
