@@ -37,6 +37,7 @@ from poller.runtime.failpoints import reached
 from poller.runtime.http_server import MOST_CONNECTIONS, Listener
 from poller.runtime.metrics import Metrics
 from poller.settings import Settings, load
+from poller.web.server import WebServer
 
 log = structlog.get_logger("daemon")
 
@@ -114,6 +115,8 @@ class Daemon:
             await self.components.open_source(name, source)
         if settings.admin is not None:
             await self._open_admin(stack)
+        if settings.web is not None:
+            await stack.enter_async_context(WebServer(settings.web, self._context))
         await stack.enter_async_context(
             ControlServer(control_path(settings), self._answer_request, self._tapped)
         )

@@ -42,6 +42,7 @@ from poller.settings.sections import (
     SpoolSettings,
     TlsSettings,
     VodSettings,
+    WebSettings,
 )
 from poller.settings.stored import load_stored
 from poller.settings.units import Duration, Rate, Size, duration_between, size_between, wrong
@@ -78,6 +79,7 @@ __all__ = [
     "TlsSettings",
     "Url",
     "VodSettings",
+    "WebSettings",
     "duration_between",
     "load",
     "load_stored",

@@ -76,6 +76,8 @@ def _colliding_ports(settings: Settings) -> Iterator[Contradiction]:
 def _listeners(settings: Settings) -> Iterator[tuple[Trail, Listen]]:
     if settings.admin is not None:
         yield ("admin", "listen"), settings.admin.listen
+    if settings.web is not None:
+        yield ("web", "listen"), settings.web.listen
     for name, source in settings.sources.items():
         for field in type(source).model_fields:
             if isinstance(listen := getattr(source, field), Listen):

@@ -22,6 +22,7 @@ from poller.settings.sections import (
     SinkSettings,
     SourceSettings,
     SpoolSettings,
+    WebSettings,
 )
 from poller.settings.yaml import BROKEN, START, Finding, MappingNode, Node, parse, place_at, values
 from poller.settings.yaml import Path as Trail
@@ -105,6 +106,7 @@ class _File(Section):
     journal: JournalSettings = JournalSettings()
     sinks: dict[Name, dict[str, Any]] = Field(min_length=1)
     admin: AdminSettings | None = None
+    web: WebSettings | None = None
     log: LogSettings = LogSettings()
 
 
@@ -134,6 +136,7 @@ class DocumentReader:
             journal=core.journal,
             sinks=cast(dict[str, SinkSettings], sinks),
             admin=core.admin,
+            web=core.web,
             log=core.log,
         )
         for trail, text in contradictions(found):

@@ -379,6 +379,41 @@ class AdminSettings(Section):
         return given.get_secret_value() if given is not None else None
 
 
+class WebSettings(Section):
+    """The port for the pages that people look at."""
+
+    listen: Listen = Field(default=Listen(host="127.0.0.1", port=9480), description="The address to bind.")
+    token_file: SecretFile | None = Field(
+        default=None, description="A file with the token of people who may look and operate."
+    )
+    view_token_file: SecretFile | None = Field(
+        default=None, description="A file with the token of people who may only look."
+    )
+    hosts: tuple[str, ...] = Field(
+        default=(),
+        description="Names under which a proxy serves the pages, as in the Host header, such as wall.example.com.",
+    )
+
+    @model_validator(mode="after")
+    def _loopback_or_token(self) -> Self:
+        if not self.listen.loopback and self.token_file is None and self.view_token_file is None:
+            raise wrong(
+                "others can reach this address: set token_file or view_token_file, or listen on 127.0.0.1",
+                at="listen",
+            )
+        return self
+
+    @property
+    def token_value(self) -> str | None:
+        """The token of people who may operate; None if nobody may."""
+        return self.token_file.get_secret_value() if self.token_file is not None else None
+
+    @property
+    def view_token_value(self) -> str | None:
+        """The token of people who may only look; None if there is none."""
+        return self.view_token_file.get_secret_value() if self.view_token_file is not None else None
+
+
 class LogSettings(Section):
     """The log, which always goes to stderr."""
 
@@ -407,4 +442,5 @@ class Settings(Section):
     admin: AdminSettings | None = Field(
         default=None, description="The port for metrics, health and status; by default none."
     )
+    web: WebSettings | None = Field(default=None, description="The port for the pages; by default none.")
     log: LogSettings = Field(default=LogSettings(), description="The level and the format of the log.")

@@ -62,6 +62,7 @@ def load_stored(path: str | os.PathLike[str], environ: Mapping[str, str] = os.en
         journal=cast(JournalSettings, journal),
         sinks=cast(dict[str, SinkSettings], sinks),
         admin=None,
+        web=None,
         log=_read(LogSettings, content.get("log"), file.parent) or LogSettings(),
     )
 

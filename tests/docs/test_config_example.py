@@ -27,6 +27,7 @@ from poller.settings import (
     LogSettings,
     Section,
     Settings,
+    WebSettings,
     load,
 )
 
@@ -42,6 +43,7 @@ CORE: Final[Mapping[str, type[Section]]] = {
     "accounts": AccountSettings,
     "journal": JournalSettings,
     "admin": AdminSettings,
+    "web": WebSettings,
     "log": LogSettings,
 }
 OURS: Final = "live-screenshot-poller"

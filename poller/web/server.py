@@ -1,0 +1,51 @@
+"""The listener of the pages.
+
+Life cycle
+    Entering binds the address and starts to answer. On leaving, answers in progress get a second.
+"""
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Self
+
+import structlog
+from aiohttp import web
+
+from poller.operations.operator_context import OperatorContext
+from poller.settings import WebSettings
+from poller.web import pages, status
+from poller.web.backend import Backend
+
+log = structlog.get_logger("web")
+
+GRACE = 1.0
+
+
+class WebServer:
+    """Serves the pages at one address; `port` tells where it listens once entered."""
+
+    def __init__(self, settings: WebSettings, context: Callable[[], OperatorContext]) -> None:
+        self.host = settings.listen.host
+        self.port = settings.listen.port
+        self._settings = settings
+        self._backend = Backend(context=context)
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        app = web.Application()
+        app.add_routes(pages.routes())
+        app.add_routes(status.routes(self._backend))
+        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=GRACE)
+        await runner.setup()
+        self._stack.push_async_callback(runner.cleanup)
+        site = web.TCPSite(runner, self.host, self.port)
+        await site.start()
+        self.port = runner.addresses[0][1]
+        log.info("web_listens", host=self.host, port=self.port)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        await self._stack.aclose()

@@ -1,0 +1,12 @@
+import { fill, h } from "../dom.js";
+
+export const title = () => "Quarantine";
+
+/**
+ * @param {HTMLElement} main
+ * @param {URL} url
+ */
+export function open(main, url) {
+  fill(main, h("h1", null, "Quarantine"));
+  return () => {};
+}
