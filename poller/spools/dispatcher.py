@@ -8,14 +8,15 @@ from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Sequence
 
 from poller.core.model import Batch, Event, Outcome
+from poller.core.selection import Numbered
 from poller.spools.sink_queue import Changes, SinkQueue
 from poller.spools.tail import Chunk, Tail
-from poller.spools.waiting import Member, correct_members
+from poller.spools.waiting import correct_members
 
 KEPT_CORRECTIONS = 1_000
 
 
-Load = Callable[[int], Awaitable[list[Member]]]
+Load = Callable[[int], Awaitable[list[Numbered]]]
 """Some events of the log from this number on, in order; empty only when the log holds none of them."""
 
 
@@ -30,7 +31,7 @@ class Dispatcher:
         self.tail = tail
         self.queues: dict[str, SinkQueue] = {}
         self._load = load
-        self._loaded: dict[str, list[Member]] = {}
+        self._loaded: dict[str, list[Numbered]] = {}
         self._grown = asyncio.Event()
         self._corrected: dict[str, Event] = {}
         """The latest corrections: `load` may just be reading what they correct."""
@@ -49,7 +50,7 @@ class Dispatcher:
         while self.head <= number:
             await self._grown.wait()
 
-    def correct(self, known: Sequence[Member]) -> None:
+    def correct(self, known: Sequence[Numbered]) -> None:
         """Correct events wherever they are still to be delivered.
 
         A corrected event that is in hand and fails is tried again, even if its URL was right: it may have
@@ -71,7 +72,7 @@ class Dispatcher:
         for queue in self.queues.values():
             queue.correct(by)
 
-    def correct_members(self, members: list[Member]) -> list[Member]:
+    def correct_members(self, members: list[Numbered]) -> list[Numbered]:
         """Members that were just read, with corrections that came in meanwhile."""
         return correct_members(members, self._corrected)
 
@@ -128,7 +129,7 @@ class Dispatcher:
             pass
         return True
 
-    async def _members(self, queue: SinkQueue, limit: int) -> list[Member]:
+    async def _members(self, queue: SinkQueue, limit: int) -> list[Numbered]:
         start = queue.next
         if (members := self.tail.members(start, limit)) is not None:
             self._loaded.pop(queue.sink, None)
@@ -163,5 +164,5 @@ async def _rung(queue: SinkQueue, seconds: float | None) -> None:
         pass
 
 
-def _number(member: Member) -> int:
+def _number(member: Numbered) -> int:
     return member[0]

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 
-from poller.core.selection import ALL_EVENTS, Scan, Selection
+from poller.core.selection import ALL_EVENTS, Numbered, Scan, Selection
 from poller.spools.tail import Tail
-from poller.spools.waiting import Member
 
 TAIL_STEP = 1_000
 
 
-def selected(chosen: Selection, members: Sequence[Member], limit: int, following: int | None) -> Scan:
+def selected(chosen: Selection, members: Sequence[Numbered], limit: int, following: int | None) -> Scan:
     """What is selected among members that a step has read, in the order of the scan.
 
     `following` is where the next step would begin. At the limit, the next step begins behind the last event found.
@@ -17,7 +16,7 @@ def selected(chosen: Selection, members: Sequence[Member], limit: int, following
     if chosen == ALL_EVENTS:
         rest = members[limit:]
         return Scan(found=tuple(members[:limit]), following=rest[0][0] if rest else following)
-    found: list[Member] = []
+    found: list[Numbered] = []
     for place, (number, event) in enumerate(members):
         if not chosen.selects(event):
             continue

@@ -39,7 +39,7 @@ from poller.core.model import (
     unchanged,
 )
 from poller.core.replays import Replays
-from poller.core.selection import Scan, Selection
+from poller.core.selection import Numbered, Scan, Selection
 from poller.core.spool import Pruned, SpoolAdmin, Wants
 from poller.runtime.clock import Clock
 from poller.settings import SpoolSettings
@@ -52,7 +52,7 @@ from poller.spools.places import is_replayed
 from poller.spools.replays import ReplayChange, SpoolReplays
 from poller.spools.sink_queue import Changes, SinkQueue
 from poller.spools.tail import Chunk, Tail
-from poller.spools.waiting import Member, Waiting, correct_batch, revive
+from poller.spools.waiting import Waiting, correct_batch, revive
 
 KEPT_SETTLED = 1_000
 KEPT_REJECTS = 1_000
@@ -163,7 +163,7 @@ class MemorySpool(SpoolAdmin):
 
     def _take(self, source: str, readings: Iterable[ParsedPage]) -> Counter[str]:
         readings = tuple(readings)
-        news, known = list[Event](), list[Member]()
+        news, known = list[Event](), list[Numbered]()
         for reading in readings:
             self._take_events(source, reading, news, known)
             for reject in reading.rejects:
@@ -187,7 +187,9 @@ class MemorySpool(SpoolAdmin):
             self._origins.popleft()
         self._books.forget_before(tail.first, KEPT_SETTLED)
 
-    def _take_events(self, source: str, reading: ParsedPage, news: list[Event], known: list[Member]) -> None:
+    def _take_events(
+        self, source: str, reading: ParsedPage, news: list[Event], known: list[Numbered]
+    ) -> None:
         first = self._dispatcher.head + len(news)
         for event in reading.events:
             if not self._is_fresh(event):
@@ -200,7 +202,7 @@ class MemorySpool(SpoolAdmin):
         if count := self._dispatcher.head + len(news) - first:
             self._origins.append((first, _origin(source, reading, news[-count].received_at, count)))
 
-    def _correct(self, known: Sequence[Member]) -> None:
+    def _correct(self, known: Sequence[Numbered]) -> None:
         self._dispatcher.correct(known)
         by = {event.id: event for _, event in known}
         for waiting in self._waiting.values():
@@ -475,6 +477,6 @@ def _origin(source: str, reading: ParsedPage, received_at: datetime, events: int
     )
 
 
-async def _nothing_more(start: int) -> list[Member]:
+async def _nothing_more(start: int) -> list[Numbered]:
     """All of the log is in memory: what is not there any more was settled."""
     return []

@@ -30,12 +30,13 @@ from operator import itemgetter
 import msgspec
 
 from poller.core.model import Batch, Event, Outcome, batch_id, in_order
+from poller.core.selection import Numbered
 from poller.core.spool import Wants
 from poller.runtime.clock import Clock
 from poller.spools.places import is_replayed, row_id
 from poller.spools.replayed import streams_of
 from poller.spools.sink_queue import MOST_RETRYING, Changes, SinkQueue, Ticket, ticket_of
-from poller.spools.waiting import Corrections, Member, Waiting, correct_batch, correct_members
+from poller.spools.waiting import Corrections, Waiting, correct_batch, correct_members
 
 Key = tuple[str, str]
 
@@ -53,7 +54,7 @@ class _Line:
 
     __slots__ = ("parked", "ranks", "stuck", "waits")
 
-    def __init__(self, parked: list[Member]) -> None:
+    def __init__(self, parked: list[Numbered]) -> None:
         self.parked = parked
         self.ranks: list[int] = []
         """The ranks of the batches that hold the stream, lowest first; the lowest goes out first."""
@@ -199,7 +200,7 @@ class OrderedSinkQueue(SinkQueue):
     def _held_before(self, rank: int, line: _Line) -> bool:
         return line.ranks[0] != rank or not self._out.isdisjoint(line.ranks)
 
-    def take_fresh(self, log: Sequence[Member], limit: int) -> Batch | None:
+    def take_fresh(self, log: Sequence[Numbered], limit: int) -> Batch | None:
         """Up to `limit` events of streams that no batch holds; parks a stretch of the log from `next` on first."""
         self._take_in(log)
         taken, lines = self._take_ready(limit)
@@ -221,9 +222,9 @@ class OrderedSinkQueue(SinkQueue):
             batch_id(ids), events, Ticket(numbers, None, rows, (), self._clock.monotonic()), 1, None
         )
 
-    def _take_in(self, log: Sequence[Member]) -> None:
+    def _take_in(self, log: Sequence[Numbered]) -> None:
         skip, replayed_to = self._skip, self._replayed_to
-        runs: defaultdict[Key | None, list[Member]] = defaultdict(list)
+        runs: defaultdict[Key | None, list[Numbered]] = defaultdict(list)
         numbers: list[int] = []
         for member in log:
             number, event = member
@@ -249,8 +250,8 @@ class OrderedSinkQueue(SinkQueue):
         """Whether a later event of its stream waits for a retry: this event was settled before that one went out."""
         return key is not None and self._since <= number < self._settled_below.get(key, 0)
 
-    def _take_ready(self, limit: int) -> tuple[list[Member], list[_Line]]:
-        taken: list[Member] = []
+    def _take_ready(self, limit: int) -> tuple[list[Numbered], list[_Line]]:
+        taken: list[Numbered] = []
         lines: list[_Line] = []
         for line in self._ready:
             room = limit - len(taken)
@@ -265,7 +266,7 @@ class OrderedSinkQueue(SinkQueue):
         self._count -= len(taken)
         return taken, lines
 
-    def _park(self, key: Key | None, run: list[Member]) -> None:
+    def _park(self, key: Key | None, run: list[Numbered]) -> None:
         if key is None:  # events of no stream wait for nothing
             for member in run:
                 self._ready[_Line([member])] = None
@@ -397,7 +398,7 @@ class OrderedSinkQueue(SinkQueue):
         Events behind a batch that only the position remembers are left out: after a crash that batch would count as
         settled.
         """
-        members: list[Member] = []
+        members: list[Numbered] = []
         for line in lines:
             if not self._fresh.isdisjoint(line.ranks):
                 continue
@@ -410,7 +411,7 @@ class OrderedSinkQueue(SinkQueue):
         return tuple(_untried(member, now) for member in members)
 
 
-def _untried(member: Member, now: datetime) -> Waiting:
+def _untried(member: Numbered, now: datetime) -> Waiting:
     return Waiting(id=member[1].id, members=(member,), failed=0, first_attempt_at=now, due=now, history=())
 
 
@@ -423,7 +424,7 @@ def _lowest(waiting: Iterable[Waiting]) -> dict[Key, int]:
     return lowest
 
 
-def _told_apart(waiting: Sequence[Waiting]) -> tuple[list[Waiting], list[Member]]:
+def _told_apart(waiting: Sequence[Waiting]) -> tuple[list[Waiting], list[Numbered]]:
     """The waiting rows of an earlier process: batches that were attempted, and events that were parked behind them."""
     tried = [batch for batch in waiting if _was_tried(batch)]
     last: dict[Key, int] = {}

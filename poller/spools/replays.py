@@ -12,12 +12,12 @@ import msgspec
 from poller.core.history import Replay, ReplayState
 from poller.core.model import Event, unchanged
 from poller.core.replays import MOST_REPLAYED, OPEN, NoSuchReplay, ReplayPlan, Replays
-from poller.core.selection import Scan, Selection
+from poller.core.selection import Numbered, Scan, Selection
 from poller.runtime.clock import Clock
 from poller.runtime.failpoints import reached
 from poller.spools.dispatcher import Dispatcher
 from poller.spools.sink_queue import Changes, SinkQueue
-from poller.spools.waiting import Member, Waiting, waits_for_replay
+from poller.spools.waiting import Waiting, waits_for_replay
 
 MOST = MOST_REPLAYED
 PIECE = 250
@@ -234,9 +234,9 @@ class SpoolReplays(Replays):
             self._note(replay)
         return None
 
-    async def _piece(self, replay: Replay, queue: SinkQueue) -> tuple[list[Member], int]:
+    async def _piece(self, replay: Replay, queue: SinkQueue) -> tuple[list[Numbered], int]:
         """Some events to send, and the number of the next event to look at."""
-        found: list[Member] = []
+        found: list[Numbered] = []
         start: int | None = replay.at
         left_out = self._left_out[replay.number]
         for _ in range(STEPS):

@@ -27,13 +27,14 @@ from poller.core.model import (
     batch_id,
     corrected,
 )
+from poller.core.selection import Numbered
 from poller.core.spool import Wants
 from poller.runtime.clock import Clock
 from poller.spools import places
 from poller.spools.delivered import Settled
 from poller.spools.event_progress import waiting_progress
 from poller.spools.replayed import Entry, Replayed
-from poller.spools.waiting import KEPT_HISTORY, Corrections, Member, Waiting, correct_batch
+from poller.spools.waiting import KEPT_HISTORY, Corrections, Waiting, correct_batch
 
 MOST_RETRYING = 10_000
 """The most events that may wait for a retry. At the limit no fresh events are taken."""
@@ -195,10 +196,10 @@ class SinkQueue:
             waiting.first_attempt_at,
         )
 
-    def take_fresh(self, log: Sequence[Member], limit: int) -> Batch | None:
+    def take_fresh(self, log: Sequence[Numbered], limit: int) -> Batch | None:
         """Up to `limit` events that the sink wants, from a stretch of the log that begins at `next`."""
         start = self.next
-        taken: list[Member] = []
+        taken: list[Numbered] = []
         for number, event in log:
             if len(taken) == limit:
                 break
@@ -308,7 +309,7 @@ class SinkQueue:
         if self.replayed.is_last_try(ticket.numbers[0]):
             outcomes = [Done() if isinstance(outcome, Retry) else outcome for outcome in outcomes]
         now = self._clock.now()
-        again: dict[tuple[int, bool], list[tuple[Member, Retry]]] = {}
+        again: dict[tuple[int, bool], list[tuple[Numbered, Retry]]] = {}
         dead: list[DeadLetter] = []
         gone: list[int] = []
         for number, event, outcome in zip(ticket.numbers, batch.events, outcomes, strict=True):
@@ -421,7 +422,7 @@ class SinkQueue:
         return msgspec.structs.replace(batch, events=events), revised
 
     def _wait(
-        self, batch: Batch, ticket: Ticket, group: Sequence[tuple[Member, Retry]], now: datetime
+        self, batch: Batch, ticket: Ticket, group: Sequence[tuple[Numbered, Retry]], now: datetime
     ) -> Waiting:
         members = tuple([member for member, _ in group])
         longest = max([retry for _, retry in group], key=lambda retry: retry.after)

@@ -5,7 +5,7 @@ from bisect import bisect_right
 import msgspec
 
 from poller.core.model import Event, corrected
-from poller.spools.waiting import Member
+from poller.core.selection import Numbered
 
 
 class Chunk(msgspec.Struct, frozen=True):
@@ -70,12 +70,12 @@ class Tail:
             count += 1
         self._forget(count)
 
-    def members(self, start: int, limit: int) -> list[Member] | None:
+    def members(self, start: int, limit: int) -> list[Numbered] | None:
         """Up to `limit` consecutive members from `start` on; None when `start` is not held."""
         place = bisect_right(self._firsts, start) - 1
         if place < 0 or self._chunks[place].end <= start:
             return None
-        found: list[Member] = []
+        found: list[Numbered] = []
         while place < len(self._chunks) and len(found) < limit:
             chunk = self._chunks[place]
             if chunk.first > start:

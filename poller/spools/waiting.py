@@ -6,12 +6,10 @@ from datetime import datetime
 import msgspec
 
 from poller.core.model import Attempt, DeadLetter, Event, batch_id, corrected
+from poller.core.selection import Numbered
 from poller.spools import places
 
 KEPT_HISTORY = 10
-
-Member = tuple[int, Event]
-"""An event with its number in the log."""
 
 Corrections = Mapping[str, Event]
 """Later events with the same ids, whose URL and message replace those of the earlier ones (`model.corrected`)."""
@@ -24,7 +22,7 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     id: str
-    members: tuple[Member, ...]
+    members: tuple[Numbered, ...]
     failed: int
     first_attempt_at: datetime
     due: datetime
@@ -72,7 +70,7 @@ def waits_for_replay(number: int, event: Event, now: datetime) -> Waiting:
     )
 
 
-def correct_members(members: Sequence[Member], by: Corrections) -> list[Member]:
+def correct_members(members: Sequence[Numbered], by: Corrections) -> list[Numbered]:
     """Members, each as it is corrected."""
     if not by:
         return list(members)

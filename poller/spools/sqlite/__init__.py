@@ -38,7 +38,7 @@ from poller.core.model import (
     unchanged,
 )
 from poller.core.replays import Replays
-from poller.core.selection import Scan, Selection
+from poller.core.selection import Numbered, Scan, Selection
 from poller.core.spool import (
     BeginsAnew,
     Damage,
@@ -75,7 +75,6 @@ from poller.spools.sqlite.salvage import salvage
 from poller.spools.sqlite.watermarks import Marks
 from poller.spools.sqlite.writer import Writer, Written, flush
 from poller.spools.tail import Tail
-from poller.spools.waiting import Member
 
 TAIL_BYTES = 8 * 1024 * 1024
 SCAN_HELD = 1_000
@@ -288,7 +287,7 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
             await self._correct(written.confirmed)
         return Counter([event.kind for chunk in written.chunks for event in chunk.events])
 
-    async def _correct(self, known: list[Member]) -> None:
+    async def _correct(self, known: list[Numbered]) -> None:
         """Correct provisional events in the queues and in the file.
 
         The queues are corrected first. Their earlier changes are in the file when the file is corrected, and
@@ -326,7 +325,7 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
         """See `Spool.retry_now`."""
         self._dispatcher.queues[sink].retry_now()
 
-    async def _load(self, start: int) -> list[Member]:
+    async def _load(self, start: int) -> list[Numbered]:
         return await self._reader.read(partial(queries.load_events, start))
 
     def _keep(self, *changes: Changes) -> None:

@@ -12,7 +12,7 @@ from datetime import datetime
 import msgspec
 
 from poller.core.model import LARGEST_NUMBER
-from poller.core.selection import Scan, Selection
+from poller.core.selection import Numbered, Scan, Selection
 from poller.spools.sqlite.page_index import (
     ENTRY,
     check_page,
@@ -23,7 +23,6 @@ from poller.spools.sqlite.page_index import (
     unindexed,
 )
 from poller.spools.sqlite.schema import Row, blob_of, epoch, event_of, readable_rows, reads_back
-from poller.spools.waiting import Member
 
 WINDOW = 400
 """Index rows that are searched at once, in less than a millisecond."""
@@ -172,7 +171,7 @@ def _aligned(array: bytes, entry: bytes) -> list[int]:
 
 
 @reads_back
-def members(narrowed: Narrow, row: Row) -> list[Member]:
+def members(narrowed: Narrow, row: Row) -> list[Numbered]:
     """The events of a page that may be selected, in order."""
     first, _, blob, crc, *found = row
     start = int(str(first))
@@ -199,7 +198,7 @@ def scan(
     search = Search(
         chosen=chosen, narrowed=narrow(chosen), newest_first=newest_first, ends=time.monotonic() + STEP
     )
-    found: list[Member] = []
+    found: list[Numbered] = []
     while True:
         start = _scan_window(search, start, limit, found, reader)
         if start is None or len(found) == limit or time.monotonic() >= search.ends:
@@ -207,7 +206,7 @@ def scan(
 
 
 def _scan_window(
-    search: Search, start: int | None, limit: int, found: list[Member], reader: sqlite3.Connection
+    search: Search, start: int | None, limit: int, found: list[Numbered], reader: sqlite3.Connection
 ) -> int | None:
     """Add what is found in the next window; returns the number to go on with."""
     newest_first = search.newest_first
@@ -215,7 +214,7 @@ def _scan_window(
     if window is None:
         return None
 
-    def read(row: Row) -> list[Member]:
+    def read(row: Row) -> list[Numbered]:
         return members(search.narrowed, row)
 
     for row in candidates(search.chosen, search.narrowed, window, newest_first, reader):
@@ -229,7 +228,7 @@ def _scan_window(
     return _behind(window, newest_first, reader)
 
 
-def _from(start: int | None, newest_first: bool, read: list[list[Member]]) -> list[Member]:
+def _from(start: int | None, newest_first: bool, read: list[list[Numbered]]) -> list[Numbered]:
     """The members of a page from `start` on, in the direction of the scan."""
     some = [member for one in read for member in one]
     if newest_first:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from poller.core.history import Origin
 from poller.core.model import DeadLetter, Filter, Quarantined
+from poller.core.selection import Numbered
 from poller.spools.sqlite.page_index import CRC, page_events
 from poller.spools.sqlite.schema import (
     DEAD_COLUMNS,
@@ -17,12 +18,11 @@ from poller.spools.sqlite.schema import (
     reads_back,
     where,
 )
-from poller.spools.waiting import Member
 
 LOAD_PAGES = 8
 
 
-def load_events(start: int, reader: sqlite3.Connection) -> list[Member]:
+def load_events(start: int, reader: sqlite3.Connection) -> list[Numbered]:
     """Some events of the log from number `start` on, in order."""
     rows = reader.execute(
         f"SELECT first, events, {CRC} FROM page WHERE first >= coalesce("  # noqa: S608 - our own words

@@ -27,6 +27,7 @@ from poller.core.catalogue import Catalogue, Stream
 from poller.core.errors import StorageCorrupt, StorageError, StorageFull, Unreadable
 from poller.core.history import RESTORED, Book, Gap, LatePicture
 from poller.core.model import Event, ParsedPage, Reject, corrected
+from poller.core.selection import Numbered
 from poller.core.spool import Pruned, Salvaged
 from poller.runtime.ages import ClockHistory, Setting
 from poller.runtime.clock import Clock
@@ -63,7 +64,7 @@ from poller.spools.sqlite.schema import (
 from poller.spools.sqlite.seen import IDS_REMEMBERED, DedupIndex
 from poller.spools.sqlite.watermarks import Marks
 from poller.spools.tail import Chunk
-from poller.spools.waiting import Corrections, Member, Waiting
+from poller.spools.waiting import Corrections, Waiting
 
 EARLY_STEP = 4
 EARLY_STEPS = 64
@@ -97,7 +98,7 @@ class Written(msgspec.Struct):
     """The result of writing pages: the new events, and the events that confirm provisional ones, with their numbers."""
 
     chunks: list[Chunk] = msgspec.field(default_factory=list)
-    confirmed: list[Member] = msgspec.field(default_factory=list)
+    confirmed: list[Numbered] = msgspec.field(default_factory=list)
 
 
 class Lost(msgspec.Struct, frozen=True, kw_only=True):
@@ -407,7 +408,7 @@ class Writer:
             if reading.provisional:
                 self.seen.note_provisional(chunk.first, news)
 
-    def correct(self, known: Sequence[Member]) -> dict[str, list[Waiting]]:
+    def correct(self, known: Sequence[Numbered]) -> dict[str, list[Waiting]]:
         """Correct provisional events in the log and in waiting batches. They are not provisional any more.
 
         Their dead letters of attached sinks become waiting batches, which are returned. Their retry is due
