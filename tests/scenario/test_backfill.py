@@ -35,12 +35,17 @@ def account(place: Environment, backfill: str = "auto", **cos: Any) -> Mapping[s
     }
 
 
+def pictures(place: Environment) -> dict[str, Any]:
+    """A webhook that gets pictures only, and no gaps."""
+    return webhook(place, only={"kinds": ["screenshot"]})
+
+
 @contextmanager
 def standing(folder: Path, backfill: str = "auto") -> Iterator[tuple[Environment, Scenario]]:
     """The platform and a daemon with keys for the bucket."""
     with (
         environment(folder, customers=(OWNER,)) as place,
-        scenario(place, folder, account=account(place, backfill), sinks={"hook": webhook(place)}) as daemon,
+        scenario(place, folder, account=account(place, backfill), sinks={"hook": pictures(place)}) as daemon,
     ):
         yield place, daemon
 
@@ -158,7 +163,7 @@ def test_the_answers_on_their_way_when_the_daemon_is_killed_are_made_good(tmp_pa
             tmp_path,
             endpoint=place.wire.endpoint,
             account=account(place),
-            sinks={"hook": webhook(place)},
+            sinks={"hook": pictures(place)},
         ) as daemon,
     ):
         process = daemon.run()
@@ -248,7 +253,7 @@ def test_a_bucket_that_refuses_is_reported_and_polling_goes_on(tmp_path: Path) -
             place,
             tmp_path,
             account=account(place, "off", secret_key="another"),
-            sinks={"hook": webhook(place)},
+            sinks={"hook": pictures(place)},
         ) as daemon,
     ):
         process = daemon.run()
