@@ -11,6 +11,19 @@ import msgspec
 
 TYPE_PREFIX = "com.qcloud.live."
 SOURCE_PREFIX = "/qcloud/live/"
+KINDS: Final = frozenset(
+    {
+        "screenshot",
+        "recording",
+        "channel",
+        "moderation",
+        "recording_status",
+        "push_exception",
+        "other",
+        "gap",
+    }
+)
+"""The kinds of event that the program's own sources and the audit give. A plug-in may give others."""
 LARGEST_NUMBER: Final = 2**63 - 1
 """The largest number of a dead letter or a reject."""
 _COMMON = frozenset({"stream_id", "url", "received_at", "message"})

@@ -12,6 +12,7 @@ import structlog
 from poller import admin, control
 from poller.control import ControlServer, OperatorContext, Request, Row
 from poller.core.errors import PollerError, StorageError, StorageFull
+from poller.core.history import Replay, ReplayState
 from poller.core.replays import OPEN
 from poller.core.spool import BeginsAnew, NoticesLoss, Pruned, SpoolAdmin
 from poller.daemon import systemd
@@ -213,8 +214,15 @@ class Daemon:
 
     def _left_to_replay(self, sink: str) -> int:
         replays = self.spool.replays
-        open_ones = [one for one in replays.all() if one.sink == sink and one.state in OPEN]
-        return sum(one.total - one.queued + (replays.unsettled(one) or 0) for one in open_ones)
+        return sum(one.total - one.queued + (replays.unsettled(one) or 0) for one in self._open_replays(sink))
+
+    def _open_replays(self, sink: str) -> list[Replay]:
+        return [one for one in self.spool.replays.all() if one.sink == sink and one.state in OPEN]
+
+    def _running_replay(self, sink: str) -> Replay | None:
+        """The replay that goes on. Behind a paused one, all wait."""
+        first = next(iter(self._open_replays(sink)), None)
+        return first if first is not None and first.state is ReplayState.RUNNING else None
 
     async def _watch_health(self) -> None:
         """Log when the daemon stops being ready, when the parts responsible for that change, and when it is ready
@@ -246,6 +254,7 @@ class Daemon:
     async def drain(self, stop: Stop, timeout: float) -> bool:
         """Poll until every queue is empty, and deliver all events. Returns true if everything was delivered in time.
 
+        Running replays are delivered too, paused ones are not.
         Otherwise an error in the log says what is left. Sources that are not destructive are polled too, but drain does
         not wait for them: they are never empty. Pushes are refused, because their senders would never come to an end,
         and repeat refused pushes later.
@@ -288,6 +297,8 @@ class Daemon:
                 left.append(
                     f"sink {courier.name}: {undelivered} events undelivered" + (f" ({why})" if why else "")
                 )
+            if replay := self._running_replay(courier.name):
+                left.append(f"sink {courier.name}: replay {replay.number} is not done")
             if courier.dead:
                 left.append(f"sink {courier.name}: {courier.dead} new dead letters")
         return left
@@ -366,7 +377,8 @@ class Daemon:
         await self.components.wait_for_sources()  # another lane may still have an uncommitted page
         while True:
             self.components.settled.clear()
-            if not await self._has_pending() and not self.journal.bytes_held:
+            replaying = any(self._running_replay(courier.name) for courier in self.components.couriers)
+            if not replaying and not await self._has_pending() and not self.journal.bytes_held:
                 return
             try:
                 async with asyncio.timeout(1.0):  # passing events that no sink wants does not set `settled`

@@ -39,6 +39,12 @@ def types(group: Group) -> list[str]:
     return sorted({point.name for point in _entry_points(group)})
 
 
+def has_foreign(group: Group) -> bool:
+    """Whether another distribution offers an adapter of this group; imports nothing."""
+    own = __name__.partition(".")[0]
+    return any(point.module.partition(".")[0] != own for point in _entry_points(group))
+
+
 def adapter(group: Group, type: str) -> type:
     """The class behind a type's entry point, with its attribute `Settings`.
 

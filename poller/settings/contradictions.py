@@ -46,7 +46,7 @@ def _starving_sinks(settings: Settings) -> Iterator[Contradiction]:
     for name, sink in settings.sinks.items():
         for index, kind in _wanted_kinds(sink):
             if kind not in here and kind not in besides:
-                yield ("sinks", name, "only", "kinds", index), _no_such_kind(kind, here)
+                yield ("sinks", name, "only", "kinds", index), _no_such_kind(kind, here, besides)
 
 
 def _wanted_kinds(sink: SinkSettings) -> Iterator[tuple[int, str]]:
@@ -54,8 +54,8 @@ def _wanted_kinds(sink: SinkSettings) -> Iterator[tuple[int, str]]:
         yield from enumerate(sink.only.kinds)
 
 
-def _no_such_kind(kind: str, here: frozenset[str]) -> str:
-    near = difflib.get_close_matches(kind, sorted(here), n=1)
+def _no_such_kind(kind: str, here: frozenset[str], besides: set[str]) -> str:
+    near = difflib.get_close_matches(kind, sorted(here | besides), n=1)
     meant = f", did you mean {near[0]}?" if near else f": they give {', '.join(sorted(here))}"
     return f"no source here gives events of the kind {kind}{meant}"
 

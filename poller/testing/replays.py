@@ -309,6 +309,22 @@ class Replaying(SpoolWorld):
 
         self._run(tmp_path, scenario)
 
+    def test_a_replay_that_is_cancelled_while_its_sink_is_away_counts_only_what_the_sink_got(
+        self, tmp_path: Path
+    ) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
+            await spool.attach("a", anything)
+            await takes_all(spool, "a", *range(9))
+            replay = await order(spool, "a")
+            await spool.replays.fill("a")
+            batch = await spool.claim("a", 2)
+            await spool.settle(batch, done(batch))
+            await spool.detach("a")
+            cancelled = await spool.replays.change(replay.number, ReplayState.CANCELLED)
+            assert (cancelled.queued, spool.replays.unsettled(cancelled)) == (2, 0)
+
+        self._run(tmp_path, scenario)
+
     def test_halves_of_a_cancelled_batch_are_not_retried(self, tmp_path: Path) -> None:
         async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything)
