@@ -421,10 +421,10 @@ class Replaying(SpoolWorld):
             await spool.attach("a", anything)
             await takes_all(spool, "a", *range(5))
             await order(spool, "a")
+            await takes_all(spool, "a", *range(10, 3_000))
             clock.pass_time(40 * 86_400)
             while (await spool.prune()).more:
                 pass
-            await takes_all(spool, "a", *range(10, 3_000))
             assert await replayed(spool, "a") == [some_event(n) for n in range(5)]
 
         self._run(tmp_path, scenario)
@@ -517,6 +517,23 @@ class ReplayingAfterwards(SpoolWorld):
             got = await replayed(spool, "a")
             assert len(got) == paused.total
             assert some_event(1) not in got
+
+        self._run(tmp_path, before, after)
+
+    def test_pruning_keeps_what_a_replay_has_yet_to_queue_after_a_restart(self, tmp_path: Path) -> None:
+        """When the newest events are no longer in memory."""
+
+        async def before(spool: SpoolAdmin, clock: ManualClock) -> None:
+            await spool.attach("a", anything)
+            await takes_all(spool, "a", *range(5))
+            await order(spool, "a")
+            clock.pass_time(40 * 86_400)
+            while (await spool.prune()).more:
+                pass
+
+        async def after(spool: SpoolAdmin, clock: ManualClock) -> None:
+            await spool.attach("a", anything)
+            assert await replayed(spool, "a") == [some_event(n) for n in range(5)]
 
         self._run(tmp_path, before, after)
 
