@@ -305,6 +305,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     attempt:          counts from 1, without the attempts that only asked for a wait
     first_attempt_at: aware UTC; None before the first attempt
     ticket:           belongs to the spool that gave the batch out
+    traceparent:      the W3C trace context of this attempt, for the receiver; empty where nothing is traced
     """
 
     id: str
@@ -313,6 +314,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int = 1
     first_attempt_at: datetime | None = None
     ticket: object = None
+    traceparent: str = ""
 
 
 def batch_id(event_ids: list[str]) -> str:

@@ -20,7 +20,7 @@ from poller.daemon.components import Component, Components
 from poller.daemon.progress import DRAINING_EVERY, LARGE, RUNNING_EVERY, report_progress
 from poller.daemon.reload import Changeover, ReloadPlan, new_accounts, plan
 from poller.daemon.signals import Stop
-from poller.daemon.wiring import build_spool, control_path, event_filter, journal_path
+from poller.daemon.wiring import build_spool, build_tracing, control_path, event_filter, journal_path
 from poller.operations import health
 from poller.operations.health import Health
 from poller.operations.throughput import Throughput
@@ -102,6 +102,7 @@ class Daemon:
                 clock=self._clock,
                 losses=self.losses,
                 watch=self._watch,
+                tracing=await stack.enter_async_context(build_tracing(settings.tracing)),
             )
         )
         self._audit = Audit(

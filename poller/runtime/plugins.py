@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from importlib.util import find_spec
 from typing import Final, Literal
 
 from poller.core.errors import PollerError
@@ -71,6 +72,16 @@ def missing_methods(group: Group, type: str) -> list[str]:
     needed = (*ENTERED, *(PUSHED if pushed else NEEDED[group]))
     lacking = {name for name in needed if not callable(getattr(found, name, None))}
     return sorted(lacking | getattr(found, "__abstractmethods__", frozenset()))
+
+
+def otel_is_installed() -> bool:
+    """Whether the packages of the extra `otel` are there; imports no more than their parents."""
+    try:
+        return find_spec("opentelemetry.exporter.otlp.proto.http") is not None and (
+            find_spec("opentelemetry.sdk.trace") is not None
+        )
+    except ImportError:
+        return False
 
 
 _CLASS: Final = type

@@ -41,6 +41,7 @@ from poller.settings.sections import (
     SourceSettings,
     SpoolSettings,
     TlsSettings,
+    TracingSettings,
     VodSettings,
 )
 from poller.settings.stored import load_stored
@@ -76,6 +77,7 @@ __all__ = [
     "SourceSettings",
     "SpoolSettings",
     "TlsSettings",
+    "TracingSettings",
     "Url",
     "VodSettings",
     "duration_between",

@@ -17,6 +17,7 @@ Contradiction = tuple[Trail, str]
 """The path of a setting, and the text of what is wrong with it."""
 
 ANY_ADDRESS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, never bound to
+INSTALL_OTEL: Final = "pip install 'live-screenshot-poller[otel]'"
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -30,6 +31,11 @@ def contradictions(settings: Settings) -> Iterator[Contradiction]:
     yield from _buckets_not_listed(settings)
     yield from _sinks_own(settings)
     yield from _unfinished_plugins(settings)
+    if settings.tracing is not None and not plugins.otel_is_installed():
+        yield (
+            ("tracing",),
+            f"needs packages that are not installed: {INSTALL_OTEL}; until then nothing is traced",
+        )
 
 
 # ---------------------------------------------------------------- kinds of event

@@ -22,6 +22,7 @@ from poller.settings.sections import (
     SinkSettings,
     SourceSettings,
     SpoolSettings,
+    TracingSettings,
 )
 from poller.settings.yaml import BROKEN, START, Finding, MappingNode, Node, parse, place_at, values
 from poller.settings.yaml import Path as Trail
@@ -106,6 +107,7 @@ class _File(Section):
     sinks: dict[Name, dict[str, Any]] = Field(min_length=1)
     admin: AdminSettings | None = None
     log: LogSettings = LogSettings()
+    tracing: TracingSettings | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,6 +137,7 @@ class DocumentReader:
             sinks=cast(dict[str, SinkSettings], sinks),
             admin=core.admin,
             log=core.log,
+            tracing=core.tracing,
         )
         for trail, text in contradictions(found):
             self.doubts.append(Finding(place=value_place(self.node, trail), path=trail, text=text))

@@ -27,6 +27,7 @@ from poller.settings import (
     LogSettings,
     Section,
     Settings,
+    TracingSettings,
     load,
 )
 
@@ -43,6 +44,7 @@ CORE: Final[Mapping[str, type[Section]]] = {
     "journal": JournalSettings,
     "admin": AdminSettings,
     "log": LogSettings,
+    "tracing": TracingSettings,
 }
 OURS: Final = "live-screenshot-poller"
 
