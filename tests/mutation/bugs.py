@@ -754,6 +754,7 @@ from .bugs_replays import REPLAYS  # noqa: E402 - they need `Bug`
 from .bugs_sandbox import SANDBOX  # noqa: E402 - they need `Bug`
 from .bugs_secrets import SECRETS  # noqa: E402 - they need `Bug`
 from .bugs_storage import STORAGE  # noqa: E402 - they need `Bug`
+from .bugs_tracing import TRACING  # noqa: E402 - they need `Bug`
 
 BUGS: tuple[Bug, ...] = (
     *POLLING,
@@ -775,4 +776,5 @@ BUGS: tuple[Bug, ...] = (
     *STORAGE,
     *BOOKS,
     *REPLAYS,
+    *TRACING,
 )
