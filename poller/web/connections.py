@@ -203,7 +203,8 @@ class Connection(web.RequestHandler):
 
     @property
     def _answering(self) -> bool:
-        return self._request_in_progress or bool(self._messages)
+        """Whether the library has a request in hand: it waits for none."""
+        return self._request_count > 0 and (self._waiter is None or self._waiter.done())
 
     def rank(self) -> tuple[int, float] | None:
         """The lowest rank ends first when a newcomer needs a place; None is never ended."""

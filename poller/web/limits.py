@@ -79,8 +79,8 @@ class EventStreams:
             del self._open[limit]
             _end(limit)
 
-    def end_all(self) -> None:
-        """End all streams."""
+    async def close(self, app: web.Application) -> None:
+        """End all streams; called when the application shuts down."""
         for limit in list(self._open):
             _end(limit)
 

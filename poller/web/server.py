@@ -66,14 +66,11 @@ class WebServer:
         app = web.Application(middlewares=middlewares, client_max_size=LARGEST_BODY)
         app[EVENT_STREAMS] = self._streams
         app.on_response_prepare.append(secure)
-        app.on_shutdown.append(self._end_streams)
+        app.on_shutdown.append(self._streams.close)
         app.add_routes(pages.routes())
         app.add_routes(self._access.routes())
         app.add_routes(status.routes(self._backend))
         return app
-
-    async def _end_streams(self, app: web.Application) -> None:
-        self._streams.end_all()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /

@@ -96,7 +96,7 @@ async def test_event_streams_are_bounded_in_all_and_a_place_that_ends_is_free_ag
         tasks[0].cancel()
         await asyncio.wait({tasks[0]})
         tasks.append(await opened(streams, asking(), group))
-        streams.end_all()
+        await streams.close(web.Application())
     assert [task.result() for task in tasks[1:]] == ["ended"] * 3
 
 
@@ -110,7 +110,7 @@ async def test_a_session_has_eight_and_others_are_not_hurt() -> None:
         streams.end_session("a")
         await opened(streams, asking("a"), group)
         assert not others.done()
-        streams.end_all()
+        await streams.close(web.Application())
 
 
 async def test_a_stream_ends_with_its_session() -> None:
