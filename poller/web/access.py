@@ -18,10 +18,11 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from poller.core.errors import PollerError
 from poller.runtime.addresses import Address, address, caller_key
 from poller.settings import WebSettings
 from poller.web.backend import json_answer
-from poller.web.errors import TEXTS, WebError
+from poller.web.errors import TEXTS, WebError, status_of
 from poller.web.hosts import Local, Site, find_site, same_origin
 from poller.web.limits import LARGEST_BODY, SESSION, EventStreams, Tries
 from poller.web.sessions import LIFETIME, LOOK, OPERATE, Codes, Session, Sessions, Tokens
@@ -102,10 +103,7 @@ class Access:
             if request.method != "POST":
                 return await handler(request)
             await request.read()  # so that a handler has it at once, and a large one never gets there
-            answer = await handler(request)
-            if request.path not in _OPEN_WRITES:
-                log_action(request, answer.status)
-            return answer
+            return await _logged(request, handler)
 
         return guard
 
@@ -226,8 +224,23 @@ class Access:
 # ---------------------------------------------------------------- parts of a request
 
 
-def log_action(request: web.Request, status: int) -> None:
-    """Log that somebody operated, and how the request ended."""
+async def _logged(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Handle a write, and log it with its end."""
+    try:
+        answer = await handler(request)
+    except PollerError as error:
+        _log_action(request, status_of(error))
+        raise
+    except web.HTTPException as error:
+        _log_action(request, error.status)
+        raise
+    _log_action(request, answer.status)
+    return answer
+
+
+def _log_action(request: web.Request, status: int) -> None:
+    if request.path in _OPEN_WRITES:  # they have lines of their own
+        return
     caller = request[CALLER]
     log.info(
         "web_action",
