@@ -26,6 +26,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
+from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -138,7 +139,7 @@ def in_folder(text: str, folder: Path) -> str:
     """The text with the places of a service or a container below a folder, and its secret files there."""
     for place in ("/run/credentials/poller.service/", "/run/secrets/", "/etc/poller/"):
         for name in re.findall(re.escape(place) + r"([a-z_.-]+)", text):
-            (folder / name).write_text("k" * 32 + "\n")
+            (folder / name).write_text(sha256(name.encode()).hexdigest()[:32] + "\n")  # no two are the same
         text = text.replace(place, f"{folder}/")
     return text.replace("/var/lib/poller/", f"{folder}/")
 
