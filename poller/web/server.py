@@ -14,7 +14,7 @@ from aiohttp import web
 
 from poller.operations.operator_context import OperatorContext
 from poller.settings import WebSettings
-from poller.web import live, pages, status
+from poller.web import live, pages, status, timeline
 from poller.web.backend import Backend
 from poller.web.live import Hub
 
@@ -39,6 +39,7 @@ class WebServer:
         app.add_routes(pages.routes())
         app.add_routes(status.routes(self._backend))
         app.add_routes(live.routes(self._hub))
+        app.add_routes(timeline.routes(self._backend))
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=GRACE)
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
