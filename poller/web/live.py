@@ -44,11 +44,11 @@ UNKNOWN: Final = Place("", 0)
 """A place that no life of the daemon has."""
 
 
-class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole state as JSON, and compressed."""
+class Snapshot(msgspec.Struct, kw_only=True):
+    """The whole state as JSON, and compressed once somebody has asked for that."""
 
     plain: bytes
-    gzipped: bytes
+    gzipped: bytes = b""
 
 
 class Hub:
@@ -147,7 +147,15 @@ class Hub:
         age, now = self._clock.age, self._now()
         rows = await _encoded(full_row(n, one, round(now - age(one.last_seen), 3)) for n, one in streams)
         plain = b'%s,"streams":%s}' % (msgspec.json.encode(head)[:-1], rows)
-        return Snapshot(plain=plain, gzipped=await asyncio.to_thread(gzip.compress, plain, 6, mtime=0))
+        return Snapshot(plain=plain)
+
+    async def compressed(self) -> bytes:
+        """The same, compressed."""
+        snapshot = await self.snapshot()
+        async with self._encoding:
+            if not snapshot.gzipped:
+                snapshot.gzipped = await asyncio.to_thread(gzip.compress, snapshot.plain, 6, mtime=0)
+        return snapshot.gzipped
 
     # ------------------------------------------------------------ what changed
 
@@ -232,7 +240,11 @@ def routes(hub: Hub) -> list[web.RouteDef]:
     """The paths of this module."""
 
     async def streams(request: web.Request) -> web.Response:
-        return _snapshot_answer(await hub.snapshot(), compressed=_accepts_gzip(request))
+        headers = {"Cache-Control": "no-store", "Vary": "Accept-Encoding"}
+        if _accepts_gzip(request):
+            headers["Content-Encoding"] = "gzip"
+        body = await hub.compressed() if _accepts_gzip(request) else (await hub.snapshot()).plain
+        return web.Response(body=body, content_type="application/json", headers=headers)
 
     async def live(request: web.Request) -> web.StreamResponse:
         if hub.viewers >= MOST:
@@ -241,14 +253,6 @@ def routes(hub: Hub) -> list[web.RouteDef]:
             return await _serve(request, hub.messages(_place(request)))
 
     return [web.get("/api/streams", streams), web.get("/api/live", live)]
-
-
-def _snapshot_answer(snapshot: Snapshot, *, compressed: bool) -> web.Response:
-    headers = {"Cache-Control": "no-store", "Vary": "Accept-Encoding"}
-    if compressed:
-        headers["Content-Encoding"] = "gzip"
-    body = snapshot.gzipped if compressed else snapshot.plain
-    return web.Response(body=body, content_type="application/json", headers=headers)
 
 
 def _accepts_gzip(request: web.Request) -> bool:
