@@ -17,7 +17,6 @@ from typing import Final, Self
 import msgspec
 from aiohttp import web
 
-from poller.core.catalogue import Stream
 from poller.operations.operator_context import OperatorContext
 from poller.runtime.ages import JUMP
 from poller.runtime.clock import Clock
@@ -164,14 +163,18 @@ class Hub:
             await self._watched.wait()
             spool = self._context().spool
             head = spool.head
-            async with self._turn:
-                await self._look()
+            await self.look()
             await asyncio.sleep(PACE)
             try:
                 async with asyncio.timeout(FORGOTTEN):
                     await spool.wait_beyond(head)
             except TimeoutError:
                 continue
+
+    async def look(self) -> None:
+        """Tell what has changed since the last look, if anything has."""
+        async with self._turn:
+            await self._look()
 
     async def _look(self) -> None:
         """Compare once, and push a message if anything changed. The caller has the turn."""
