@@ -17,11 +17,13 @@ from poller.runtime.http_server import CrowdLog
 from poller.settings import WebSettings
 from poller.web import pages, status
 from poller.web.access import Access
+from poller.web import live, pages, status, timeline
 from poller.web.backend import Backend
 from poller.web.connections import Bounds, Runner
 from poller.web.errors import errors_as_json
 from poller.web.headers import secure
 from poller.web.limits import EVENT_STREAMS, LARGEST_BODY, EventStreams
+from poller.web.live import Hub
 
 log = structlog.get_logger("web")
 
@@ -40,6 +42,7 @@ class WebServer:
         self._backend = Backend(context=context)
         self._streams = EventStreams()
         self._access = Access(settings, self._streams)
+        self._hub = Hub(context)
         self._stack = AsyncExitStack()
 
     def one_time_code(self) -> str:
@@ -50,6 +53,18 @@ class WebServer:
         async with AsyncExitStack() as stack:
             await self._listen(stack)
             self._stack = stack.pop_all()
+        app = web.Application()
+        app.add_routes(pages.routes())
+        app.add_routes(status.routes(self._backend))
+        app.add_routes(live.routes(self._hub))
+        app.add_routes(timeline.routes(self._backend))
+        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=GRACE)
+        await runner.setup()
+        self._stack.push_async_callback(runner.cleanup)
+        site = web.TCPSite(runner, self.host, self.port)
+        await site.start()
+        self.port = runner.addresses[0][1]
+        await self._stack.enter_async_context(self._hub)
         log.info("web_listens", host=self.host, port=self.port)
         return self
 
