@@ -20,7 +20,7 @@ from aiohttp import web
 from poller.operations.operator_context import OperatorContext
 from poller.runtime.ages import JUMP
 from poller.runtime.clock import Clock
-from poller.web.backend import json_answer
+from poller.web.limits import EVENT_STREAMS
 from poller.web.ring import Place, Ring
 from poller.web.streams import Changes, Roster, change_row, full_row, named
 
@@ -36,7 +36,6 @@ LEFT: Final = 1.0
 """Seconds after which a viewer who left is noticed."""
 SLOW: Final = 10.0
 """Seconds that a write may wait for a slow reader."""
-MOST: Final = 64
 ROWS: Final = 500
 """Rows that are encoded at once, in about a millisecond."""
 UNKNOWN: Final = Place("", 0)
@@ -250,10 +249,11 @@ def routes(hub: Hub) -> list[web.RouteDef]:
         return web.Response(body=body, content_type="application/json", headers=headers)
 
     async def live(request: web.Request) -> web.StreamResponse:
-        if hub.viewers >= MOST:
-            return json_answer({"error": f"{MOST} pages are open already: close some"}, 503)
-        with hub.watched():
-            return await _serve(request, hub.messages(_place(request)))
+        response = _event_stream()
+        async with request.app[EVENT_STREAMS].place(request):
+            with hub.watched():
+                await _serve(request, response, hub.messages(_place(request)))
+        return response
 
     return [web.get("/api/streams", streams), web.get("/api/live", live)]
 
@@ -272,12 +272,17 @@ def _place(request: web.Request) -> Place | None:
     return Place.read(text) or UNKNOWN
 
 
-async def _serve(request: web.Request, messages: AsyncGenerator[bytes, None]) -> web.StreamResponse:
-    """Send messages until the viewer leaves, or is too slow."""
+def _event_stream() -> web.StreamResponse:
     headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    response = web.StreamResponse(headers=headers)
-    await response.prepare(request)
+    return web.StreamResponse(headers=headers)
+
+
+async def _serve(
+    request: web.Request, response: web.StreamResponse, messages: AsyncGenerator[bytes, None]
+) -> None:
+    """Send messages until the viewer leaves, or is too slow."""
     try:
+        await response.prepare(request)
         async with aclosing(messages):
             await _send(request, response, messages)
     except ConnectionError:
@@ -285,7 +290,6 @@ async def _serve(request: web.Request, messages: AsyncGenerator[bytes, None]) ->
     except TimeoutError:
         if request.transport is not None:
             request.transport.abort()
-    return response
 
 
 async def _send(

@@ -15,9 +15,8 @@ from aiohttp import web
 from poller.operations.operator_context import OperatorContext
 from poller.runtime.http_server import CrowdLog
 from poller.settings import WebSettings
-from poller.web import pages, status
-from poller.web.access import Access
 from poller.web import live, pages, status, timeline
+from poller.web.access import Access
 from poller.web.backend import Backend
 from poller.web.connections import Bounds, Runner
 from poller.web.errors import errors_as_json
@@ -51,20 +50,9 @@ class WebServer:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._hub)
             await self._listen(stack)
             self._stack = stack.pop_all()
-        app = web.Application()
-        app.add_routes(pages.routes())
-        app.add_routes(status.routes(self._backend))
-        app.add_routes(live.routes(self._hub))
-        app.add_routes(timeline.routes(self._backend))
-        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=GRACE)
-        await runner.setup()
-        self._stack.push_async_callback(runner.cleanup)
-        site = web.TCPSite(runner, self.host, self.port)
-        await site.start()
-        self.port = runner.addresses[0][1]
-        await self._stack.enter_async_context(self._hub)
         log.info("web_listens", host=self.host, port=self.port)
         return self
 
@@ -85,6 +73,8 @@ class WebServer:
         app.add_routes(pages.routes())
         app.add_routes(self._access.routes())
         app.add_routes(status.routes(self._backend))
+        app.add_routes(live.routes(self._hub))
+        app.add_routes(timeline.routes(self._backend))
         return app
 
     async def __aexit__(
