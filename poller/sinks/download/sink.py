@@ -14,13 +14,13 @@ import msgspec
 from poller.core.errors import PartlyFailed, SinkError, TryLater
 from poller.core.model import Batch, Event
 from poller.core.ports import Sink, StoresFiles
+from poller.qcloud.pictures.fetch import Arrived, Fetcher, HostTrouble, Memory
+from poller.qcloud.pictures.hosts import HostList, Target, host_list, vet
+from poller.qcloud.pictures.transfers import Transfers
 from poller.runtime.outbound import AddressGuard
-from poller.sinks.download.fetch import Arrived, Fetcher, HostTrouble, Memory
-from poller.sinks.download.hosts import HostList, Target, host_list, vet
 from poller.sinks.download.paths import Layout, PicturePath, parse_template
 from poller.sinks.download.settings import DownloadSettings
 from poller.sinks.download.store import File, PathTrouble, Store
-from poller.sinks.download.transfers import Transfers
 
 P = ParamSpec("P")
 T = TypeVar("T")

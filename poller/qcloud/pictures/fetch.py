@@ -7,12 +7,12 @@ from threading import Lock
 
 from poller.core.errors import Rejected, SinkError, TryLater
 from poller.core.model import Event
+from poller.qcloud.pictures.handle import BadUrl
+from poller.qcloud.pictures.hosts import Target
+from poller.qcloud.pictures.jpeg import check_checksum, check_picture
+from poller.qcloud.pictures.transfers import TransferRequest, Transfers
 from poller.runtime.clock import Clock
 from poller.runtime.outbound import wait_seconds
-from poller.sinks.download.handle import BadUrl
-from poller.sinks.download.hosts import Target
-from poller.sinks.download.pictures import check_checksum, check_picture
-from poller.sinks.download.transfers import TransferRequest, Transfers
 
 UPLOAD = timedelta(seconds=15)
 """The time within which a picture is uploaded after its shot (by the 2016 v1.1 document)."""
