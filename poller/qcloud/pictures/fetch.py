@@ -32,6 +32,14 @@ class HostTrouble(TryLater):
     """The host did not serve a picture. If that happens to a whole batch, the reason is the host, not a picture."""
 
 
+class NotYet(TryLater):
+    """The picture is not there, and may still be uploaded."""
+
+
+class NotThere(Rejected):
+    """The picture is not there, and will not be uploaded any more."""
+
+
 class Memory:
     """The bytes that pictures may take in memory at once, over all threads. A picture without room is retried later."""
 
@@ -187,9 +195,9 @@ class Arrived:
 def refusal(status: int, retry_after: str, event: Event, now: datetime) -> TryLater | Rejected:
     """The error of a picture, for a status without a whole picture."""
     if status in {403, 404, 410} and now < upload_deadline(event):
-        return TryLater(f"HTTP {status}: not there yet", after=NOT_YET)
+        return NotYet(f"HTTP {status}: not there yet", after=NOT_YET)
     if status in {404, 410}:
-        return Rejected(f"HTTP {status}: not there, {(UPLOAD + MARGIN).seconds} s after the shot or later")
+        return NotThere(f"HTTP {status}: not there, {(UPLOAD + MARGIN).seconds} s after the shot or later")
     if 300 <= status < 400:
         return TryLater(f"HTTP {status}: redirect refused")
     if status >= 500 or status in BUSY:
