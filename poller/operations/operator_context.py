@@ -50,6 +50,9 @@ class OperatorContext:
     throughput: Throughput | None = None
     reload: Callable[..., Awaitable[ReloadSummary]] | None = None
     """`Daemon.reload`."""
+    pages: Callable[[], str] | None = None
+    """Returns an address that opens the pages, with a code that logs in once if people have to log in; None without
+    pages."""
     wants: Callable[[str], Wants] = lambda name: lambda event: True
     """Returns the filter of a configured sink."""
     accounts: Mapping[str, Account] = field(default_factory=dict)

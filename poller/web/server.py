@@ -34,6 +34,11 @@ class WebServer:
         self._backend = Backend(context=context)
         self._stack = AsyncExitStack()
 
+    def address(self) -> str:
+        """An address that opens the pages."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}/"
+
     async def __aenter__(self) -> Self:
         app = web.Application()
         app.add_routes(pages.routes())
