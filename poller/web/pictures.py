@@ -10,17 +10,19 @@ Life cycle
 import asyncio
 import time
 import traceback
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Final, Self
 
 import structlog
 from aiohttp import web
 
+from poller.operations.operator_context import OperatorContext
+from poller.runtime.addresses import Network
 from poller.web.backend import json_answer
 from poller.web.picture_cache import NoPicture, Picture, PictureCache
-from poller.web.picture_loader import AT_ONCE
+from poller.web.picture_loader import AT_ONCE, PictureLoader
 
 log = structlog.get_logger("web")
 
@@ -86,8 +88,17 @@ class Pictures:
         return found
 
 
+@asynccontextmanager
+async def serve(
+    context: Callable[[], OperatorContext], allow_cidr: Sequence[Network]
+) -> AsyncIterator[list[web.RouteDef]]:
+    """The path of this module. Leaving ends what is being read or fetched."""
+    async with PictureLoader(context, allow_cidr) as loader, Pictures(loader.load) as pictures:
+        yield routes(pictures)
+
+
 def routes(pictures: Pictures) -> list[web.RouteDef]:
-    """The path of this module."""
+    """The path, answered by these pictures."""
 
     async def picture(request: web.Request) -> web.Response:
         found = await pictures.get(int(request.match_info["number"]))

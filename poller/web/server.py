@@ -16,8 +16,6 @@ from poller.operations.operator_context import OperatorContext
 from poller.settings import WebSettings
 from poller.web import pages, pictures, status
 from poller.web.backend import Backend
-from poller.web.picture_loader import PictureLoader
-from poller.web.pictures import Pictures
 
 log = structlog.get_logger("web")
 
@@ -43,9 +41,8 @@ class WebServer:
         app = web.Application()
         app.add_routes(pages.routes())
         app.add_routes(status.routes(self._backend))
-        loader = PictureLoader(self._backend.context, self._settings.allow_cidr)
-        await self._stack.enter_async_context(loader)
-        app.add_routes(pictures.routes(await self._stack.enter_async_context(Pictures(loader.load))))
+        served = pictures.serve(self._backend.context, self._settings.allow_cidr)
+        app.add_routes(await self._stack.enter_async_context(served))
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=GRACE)
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
