@@ -3,12 +3,12 @@
     python -m tests.bench.pictures [--events 40000] [--rounds 3] [--directory DIR]
 
 A sandbox, a cheap webhook and a daemon run as processes of their own. The first fill brings 5,000 pictures, more than
-the daemon keeps in memory. Every round fills the queue three times, in an order that changes, and waits until all of it
-is delivered: with nobody looking; with ten viewers who ask for six pictures a second each, as a wall of sixty tiles does;
-and with ten viewers who ask for the next picture as soon as they have one. The viewers are one more process, and go
-through all pictures in turn, so that hardly any is in memory. Reported are the daemon's CPU an event and the
-events a second, the pictures a second, and the rounds' median ratios beside nobody. On a machine with fewer cores than
-processes, the events a second also show the CPU of the viewers and of the picture host.
+the daemon keeps in memory. Every round fills the queue three times, in an order that changes, and waits until all of
+it is delivered: with nobody looking; with ten viewers who ask for six pictures a second each, as a wall of sixty
+tiles does; and with ten viewers who ask for the next picture as soon as they have one. The viewers are one more
+process, and go through all pictures in turn, so that hardly any is in memory. Reported are the daemon's CPU an event
+and the events a second, the pictures a second, and the rounds' median ratios beside nobody. On a machine with fewer
+cores than processes, the events a second also show the CPU of the viewers and of the picture host.
 """
 
 import argparse
