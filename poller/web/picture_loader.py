@@ -129,7 +129,7 @@ async def _read(context: OperatorContext, sink: str, event: Event) -> bytes | No
             check_picture(content, max_pixels=MOST_PIXELS)
     except Exception as error:  # a sink's own; the picture's host may help
         if not isinstance(error, PollerError | TimeoutError):
-            log.warning("picture_not_read", sink=sink, reason=type(error).__name__)
+            log.info("picture_not_read", sink=sink, reason=type(error).__name__)
         return None
     return content
 

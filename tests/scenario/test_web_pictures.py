@@ -247,3 +247,28 @@ def test_a_daemon_stops_although_viewers_wait_for_pictures(tmp_path: Path) -> No
         until(lambda: len(host.asked) == 8)
         assert process.stop() == 0
         assert all(one.result() is not None for one in asking)
+
+
+# ---------------------------------------------------------------- the address of the pages
+
+
+def test_an_operator_is_told_the_address_of_the_pages(tmp_path: Path) -> None:
+    with fetching(tmp_path, 1) as (_, process, _):
+        shown = commands.poller("pages", "-c", str(tmp_path / "poller.yaml"), folder=tmp_path)
+        assert (shown.returncode, shown.stderr) == (0, "")
+        port = process.heard("web_listens")[0]["port"]
+        assert shown.stdout == f"http://127.0.0.1:{port}/\n"
+        with urllib.request.urlopen(shown.stdout.strip(), timeout=PATIENCE) as page:
+            assert b"<script" in page.read()
+        assert process.stop() == 0
+        shown = commands.poller("pages", "-c", str(tmp_path / "poller.yaml"), folder=tmp_path)
+        assert shown.returncode == 1
+        assert "no daemon runs" in shown.stderr
+
+
+def test_a_daemon_without_pages_says_what_is_missing(tmp_path: Path) -> None:
+    with environment(tmp_path) as place, scenario(place, tmp_path, sinks=CONSOLE) as daemon:
+        daemon.run()
+        shown = commands.poller("pages", "-c", str(daemon.config), folder=tmp_path)
+        assert shown.returncode == 1
+        assert "no section web" in shown.stderr
