@@ -63,6 +63,7 @@ class Daemon:
         self.losses = Losses(self._clock)
         self._watch = StorageWatch(self._clock)
         self._displaced: str | None = None
+        self._web: WebServer | None = None
         self._stack = AsyncExitStack()
         self._group: asyncio.TaskGroup | None = None
         self._changing = asyncio.Lock()
@@ -118,7 +119,7 @@ class Daemon:
         if settings.admin is not None:
             await self._open_admin(stack)
         if settings.web is not None:
-            await stack.enter_async_context(WebServer(settings.web, self._context))
+            self._web = await stack.enter_async_context(WebServer(settings.web, self._context))
         await stack.enter_async_context(
             ControlServer(control_path(settings), self._answer_request, self._tapped)
         )
@@ -184,6 +185,7 @@ class Daemon:
             losses=self.losses,
             throughput=self._throughput,
             reload=self.reload,
+            pages=None if self._web is None else self._web.address,
             wants=lambda name: event_filter(self.settings.sinks[name].only),
             accounts=components.accounts,
         )

@@ -55,6 +55,7 @@ class Verb(StrEnum):
     TAP = "tap"
     TOP = "top"
     TRACE = "trace"
+    PAGES = "pages"
     AUDIT = "audit"
     BACKFILL = "backfill"
 

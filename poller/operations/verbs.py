@@ -288,6 +288,15 @@ _REJECTS = Stored[Quarantined](
 )
 
 
+async def _pages(context: OperatorContext, request: Request) -> Rows:
+    """An address that opens the pages. The file mode of the socket says who may ask for it."""
+    if not context.running:
+        raise ControlError("no daemon runs, so it serves no pages")
+    if context.pages is None:
+        raise ControlError("the configuration has no section web, so the daemon serves no pages")
+    yield {"address": context.pages()}
+
+
 _VERBS: dict[Verb, Callable[[OperatorContext, Request], Rows]] = {
     Verb.STATUS: _status,
     Verb.RELOAD: _reload,
@@ -306,4 +315,5 @@ _VERBS: dict[Verb, Callable[[OperatorContext, Request], Rows]] = {
     **trace.VERBS,
     **AUDIT_VERBS,
     Verb.BACKFILL: backfill,
+    Verb.PAGES: _pages,
 }

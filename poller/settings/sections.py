@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from poller.settings.fields import (
+    Cidr,
     CustomerId,
     HostName,
     Kind,
@@ -400,6 +401,9 @@ class WebSettings(Section):
     hosts: tuple[SiteName, ...] = Field(
         default=(),
         description="Names under which a proxy serves the pages, as in the Host header, such as wall.example.com.",
+    )
+    allow_cidr: tuple[Cidr, ...] = Field(
+        default=(), description="Networks that pictures may be fetched from although they are not public."
     )
 
     @field_validator("token_file", "view_token_file")

@@ -15,7 +15,7 @@ from aiohttp import web
 from poller.operations.operator_context import OperatorContext
 from poller.runtime.http_server import CrowdLog
 from poller.settings import WebSettings
-from poller.web import live, pages, status, timeline
+from poller.web import live, pages, pictures, status, timeline
 from poller.web.access import Access
 from poller.web.backend import Backend
 from poller.web.connections import Bounds, Runner
@@ -37,6 +37,7 @@ class WebServer:
     ) -> None:
         self.host = settings.listen.host
         self.port = settings.listen.port
+        self._settings = settings
         self._bounds = bounds or Bounds()
         self._backend = Backend(context=context)
         self._streams = EventStreams()
@@ -48,16 +49,24 @@ class WebServer:
         """A code that logs in once, for an address such as `http://127.0.0.1:9480/login#CODE`."""
         return self._access.one_time_code()
 
+    def address(self) -> str:
+        """An address that opens the pages."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}/"
+
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._hub)
-            await self._listen(stack)
+            served = pictures.serve(self._backend.context, self._settings.allow_cidr)
+            await self._listen(stack, await stack.enter_async_context(served))
             self._stack = stack.pop_all()
         log.info("web_listens", host=self.host, port=self.port)
         return self
 
-    async def _listen(self, stack: AsyncExitStack) -> None:
-        runner = Runner(self._application(), self._bounds, grace=GRACE)
+    async def _listen(self, stack: AsyncExitStack, more: list[web.RouteDef]) -> None:
+        application = self._application()
+        application.add_routes(more)
+        runner = Runner(application, self._bounds, grace=GRACE)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         await web.TCPSite(runner, self.host, self.port).start()

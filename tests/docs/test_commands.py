@@ -266,7 +266,9 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         (guide,) = (one for one in marked("configuration") if one.file.name == "sandbox.md")
         text = guide.text.replace("http://127.0.0.1:8080/common_access", places["api"])
         text = text.replace("http://127.0.0.1:8081", places["cos"])
-        (folder / "poller.yaml").write_text(f"{text}admin: {{listen: {admin}}}\n")
+        (folder / "poller.yaml").write_text(
+            f"{text}admin: {{listen: {admin}}}\nweb: {{listen: '127.0.0.1:0'}}\n"
+        )
         stack.enter_context(process(folder, "run"))
         control = places["control"].removeprefix("http://")
         found = Running(folder=folder, control=control, admin=admin)
