@@ -14,8 +14,9 @@ from aiohttp import web
 
 from poller.operations.operator_context import OperatorContext
 from poller.settings import WebSettings
-from poller.web import pages, status
+from poller.web import live, pages, status
 from poller.web.backend import Backend
+from poller.web.live import Hub
 
 log = structlog.get_logger("web")
 
@@ -30,18 +31,21 @@ class WebServer:
         self.port = settings.listen.port
         self._settings = settings
         self._backend = Backend(context=context)
+        self._hub = Hub(context)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         app = web.Application()
         app.add_routes(pages.routes())
         app.add_routes(status.routes(self._backend))
+        app.add_routes(live.routes(self._hub))
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=GRACE)
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
         site = web.TCPSite(runner, self.host, self.port)
         await site.start()
         self.port = runner.addresses[0][1]
+        await self._stack.enter_async_context(self._hub)
         log.info("web_listens", host=self.host, port=self.port)
         return self
 
