@@ -4,6 +4,7 @@ import json
 import re
 import socket
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -157,10 +158,10 @@ class Pages:
         self.process.heard("web_listens")
         return self.process
 
-    def settings(self) -> dict[str, Any]:
-        """The daemon's configuration."""
-        settings: dict[str, Any] = json.loads(self.daemon.config.read_text())
-        return settings
+    def get(self, path: str) -> Any:
+        """An answer of the pages' port, read from JSON."""
+        with urllib.request.urlopen(self.url + path, timeout=PATIENCE) as answer:
+            return json.load(answer)
 
 
 @contextmanager

@@ -9,8 +9,8 @@ import { get } from "./api.js";
 /**
  * A stream as the daemon writes it: ordinal, account, id, number, taken, arrived, state, cadence. Times are Unix time.
  * @typedef {[number, string, string, number | null, number | null, number | null, string | null, number | null]} Row
- * What changes of a stream: ordinal, number, taken, arrived, state.
- * @typedef {[number, number | null, number | null, number | null, string | null]} Change
+ * What changes of a stream: ordinal, number, taken, arrived, state, cadence.
+ * @typedef {[number, number | null, number | null, number | null, string | null, number | null]} Change
  * @typedef {{ epoch: string, seq: number, now: number, streams: Row[] }} Snapshot
  * @typedef {{ now: number, s?: Change[], new?: Row[], gone?: number[] }} Message
  * @typedef {{ job: string, done: number, total: number, state: "running" | "done" | "failed", error: string | null }} Job

@@ -2,7 +2,7 @@
 // wish that is dropped is not served at all.
 
 /** @typedef {{ image: HTMLImageElement } | { status: number, after: number }} Outcome */
-/** @typedef {{ number: number, done: (outcome: Outcome) => void }} Wish */
+/** @typedef {{ number: number, doubtful: boolean, done: (outcome: Outcome) => void }} Wish */
 
 const AT_ONCE = 8;
 
@@ -16,13 +16,12 @@ export class Loader {
   /**
    * Wish for a picture. A later wish of the same key takes the place of one that waits.
    * @param {K} key
-   * @param {number} number
-   * @param {(outcome: Outcome) => void} done
+   * @param {Wish} wish `doubtful`: the picture was missing before
    */
-  want(key, number, done) {
-    if (this.running.get(key)?.number === number) return;
+  want(key, wish) {
+    if (this.running.get(key)?.number === wish.number) return;
     this.waiting.delete(key);
-    this.waiting.set(key, { number, done });
+    this.waiting.set(key, wish);
     this.next();
   }
 
@@ -55,7 +54,7 @@ export class Loader {
   async serve(key, wish) {
     const abort = new AbortController();
     this.running.set(key, { number: wish.number, abort });
-    const outcome = await load(`/picture/${wish.number}`, abort.signal);
+    const outcome = await load(`/picture/${wish.number}`, wish.doubtful, abort.signal);
     if (abort.signal.aborted) return;
     this.running.delete(key);
     wish.done(outcome);
@@ -64,22 +63,43 @@ export class Loader {
 }
 
 /**
- * The first request tells why there is no picture, which an image does not; the image then comes from the cache.
+ * An image does not tell why it could not be loaded, a request does. Where a picture was missing before, the request
+ * comes first, and the image then comes from the cache.
  * @param {string} address
+ * @param {boolean} doubtful
  * @param {AbortSignal} signal
  * @returns {Promise<Outcome>}
  */
-async function load(address, signal) {
+async function load(address, doubtful, signal) {
+  const image = doubtful ? null : await decode(address, signal);
+  if (image) return { image };
   try {
     const answer = await fetch(address, { signal, credentials: "same-origin" });
     if (!answer.ok) return { status: answer.status, after: Number(answer.headers.get("Retry-After")) || 0 };
     await answer.blob();
-    const image = new Image();
-    image.alt = "";
-    image.src = address;
-    await image.decode();
-    return { image };
+    const second = await decode(address, signal);
+    return second ? { image: second } : { status: 0, after: 0 };
   } catch {
     return { status: 0, after: 0 };
+  }
+}
+
+/**
+ * @param {string} address
+ * @param {AbortSignal} signal
+ */
+async function decode(address, signal) {
+  const image = new Image();
+  const stop = () => image.removeAttribute("src");
+  signal.addEventListener("abort", stop);
+  image.alt = "";
+  image.src = address;
+  try {
+    await image.decode();
+    return image;
+  } catch {
+    return null;
+  } finally {
+    signal.removeEventListener("abort", stop);
   }
 }

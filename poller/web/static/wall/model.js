@@ -107,15 +107,15 @@ export class Streams {
   change(message) {
     this.ahead = message.now - Date.now() / 1000;
     const touched = [];
-    for (const [ordinal, number, taken, arrived, state] of message.s || []) {
+    for (const [ordinal, number, taken, arrived, state, cadence] of message.s || []) {
       const stream = this.known.get(ordinal);
       if (!stream) continue;
-      Object.assign(stream, { number, taken, arrived, state });
+      Object.assign(stream, { number, taken, arrived, state, cadence });
       touched.push(stream);
     }
-    for (const row of message.new || []) this.add(row);
     for (const ordinal of message.gone || []) this.known.delete(ordinal);
     if (message.gone?.length) this.named = this.named.filter((stream) => this.known.has(stream.ordinal));
+    for (const row of message.new || []) this.add(row);
     return { touched, others: Boolean(message.new?.length || message.gone?.length) };
   }
 

@@ -122,11 +122,12 @@ export class Tile {
     const wanted = waits ? trouble.number : number;
     if (trouble?.number === wanted && now < trouble.again) return;
     const taken = wanted === number ? this.stream.taken : null;
-    this.loader.want(this.stream, wanted, (outcome) => {
+    const done = (/** @type {Outcome} */ outcome) => {
       if (!this.used) return;
       this.take(outcome, wanted, taken);
       this.update();
-    });
+    };
+    this.loader.want(this.stream, { number: wanted, doubtful: trouble?.number === wanted, done });
   }
 
   /**
