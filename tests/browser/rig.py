@@ -20,6 +20,8 @@ from tests.patience import PATIENCE
 from tests.scenario.environment import Environment
 from tests.scenario.rig import Process, Scenario, scenario
 
+from .palette import reduce
+
 # A report is said aloud even where the page listens to none; the browser itself says only some of them.
 REPORTS: Final = """
 addEventListener("securitypolicyviolation", (event) =>
@@ -98,6 +100,7 @@ class Visitor:
         """A picture of what the tab shows, for the documents with `--pictures`, else among the test's own files."""
         path = self._pictures / f"{name}.png"
         page.screenshot(path=path)
+        reduce(path)
         return path
 
     def _context(self, look: Look) -> BrowserContext:
