@@ -171,7 +171,7 @@ class Pages:
 def pages(environment: Environment, folder: Path, **settings: Any) -> Iterator[Pages]:
     """A daemon with pages; `settings` go to `scenario`, and `web` is merged into its section."""
     port = _free_port()
-    web = {"listen": f"127.0.0.1:{port}", **settings.pop("web", {})}
+    web = {"listen": f"127.0.0.1:{port}", "allow_cidr": ["127.0.0.0/8"], **settings.pop("web", {})}
     with scenario(environment, folder, web=web, **settings) as daemon:
         yield Pages(daemon, port)
 
