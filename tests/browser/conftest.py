@@ -12,13 +12,14 @@ from playwright.sync_api import Browser, sync_playwright
 from .rig import Visitor
 
 PICTURES: Final = Path(__file__).parents[2] / "docs" / "pictures"
+PROGRAMS: Final = ("chromium", "chromium-browser", "google-chrome")
 
 
 # The scope ends with this folder: Playwright's own loop runs until then, and tests of coroutines need one of theirs.
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium, without a screen."""
-    program = shutil.which("chromium")
+    """Chromium, without a screen."""
+    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
     if program is None and os.environ.get("CI") == "true":
         pytest.fail("there is no chromium: .ci/packages installs it")
     if program is None:

@@ -79,13 +79,16 @@ class Visitor:
         for context in self._contexts.values():
             context.close()
 
-    def open(self, url: str, look: Look = LIGHT) -> Page:
-        """A new tab; tabs with the same look share cookies and connections, as those of one window do."""
+    def open(self, url: str, look: Look = LIGHT, seconds: float = PATIENCE) -> Page:
+        """A new tab, loaded within so many seconds.
+
+        Tabs with the same look share cookies and connections, as those of one window do.
+        """
         if look not in self._contexts:
             self._contexts[look] = self._context(look)
         self._origins.add(_origin(url))
         page = self._contexts[look].new_page()
-        page.goto(url)
+        page.goto(url, timeout=seconds * 1000)
         return page
 
     def allow(self, pattern: str) -> None:

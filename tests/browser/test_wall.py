@@ -122,6 +122,7 @@ def test_a_wall_without_a_daemon_says_since_when_and_is_right_again_after_a_rest
     daemon.process.kill()
     expect(page.get_by_role("status").first).to_have_text(re.compile(r"Not live since \d\d:\d\d:\d\d"))
     expect(page).to_have_title(re.compile("^Not live"))
+    assert barriers(page) == []
     shots.take("studio-2")
     shots.begin(["studio-0"])
     daemon.start()
@@ -180,6 +181,7 @@ def test_the_wall_has_its_picture_in_the_documents(
     expect(tile(page, "studio-1").locator("img:not([hidden])")).to_be_visible()
     with shots.going_on({*STREAMS} - {"studio-2", "studio-7"}):
         expect(page.locator(".tile").first).to_contain_text("Late")
+        assert barriers(page) == []
         page.mouse.move(0, 0)
         assert visitor.picture(page, name).stat().st_size < 200_000
 
@@ -328,7 +330,7 @@ def test_the_seventh_tab_works_while_six_are_hidden(visitor: Visitor, town: tupl
         page = visitor.open(daemon.url)
         expect(page.locator(".tile")).to_have_count(1)
         hide(page)
-    page = visitor.open(daemon.url)
+    page = visitor.open(daemon.url, seconds=20)
     watch(page, lambda: shown(page, "a"), "for a picture")
     before = shown(page, "a")
     shots.take("a")

@@ -61,6 +61,7 @@ class Wall {
     document.addEventListener("keydown", (event) => this.key(event), { signal });
     document.addEventListener("fullscreenchange", () => this.leftFull(), { signal });
     document.addEventListener("visibilitychange", () => this.tick(), { signal });
+    this.resized = this.watchHeights();
     this.show();
     this.waiting = setTimeout(() => this.say(), QUIET);
     this.clock = setInterval(() => this.tick(), 1000);
@@ -77,6 +78,7 @@ class Wall {
     clearInterval(this.clock);
     clearTimeout(this.waiting);
     clearTimeout(this.lost);
+    this.resized.disconnect();
     this.grid.close();
     this.loader.close();
     delete document.body.dataset.full;
@@ -89,6 +91,18 @@ class Wall {
 
   judged() {
     return this.connection.live ? this.now() : this.connection.since + this.streams.ahead;
+  }
+
+  /** What stands still has its place below the head of the page, whatever height that has. */
+  watchHeights() {
+    const head = /** @type {HTMLElement} */ (document.getElementById("header"));
+    const heights = new ResizeObserver(() => {
+      this.main.style.setProperty("--head", `${head.offsetHeight}px`);
+      this.main.style.setProperty("--bar", `${this.bar.element.offsetHeight}px`);
+    });
+    heights.observe(head);
+    heights.observe(this.bar.element);
+    return heights;
   }
 
   /** Where the tiles begin below what stands still. */
