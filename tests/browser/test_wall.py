@@ -122,12 +122,14 @@ def test_a_wall_without_a_daemon_says_since_when_and_is_right_again_after_a_rest
     daemon.process.kill()
     expect(page.get_by_role("status").first).to_have_text(re.compile(r"Not live since \d\d:\d\d:\d\d"))
     expect(page).to_have_title(re.compile("^Not live"))
+    expect(tile(page, "studio-1")).to_contain_text("○ Was live")
     assert barriers(page) == []
     shots.take("studio-2")
     shots.begin(["studio-0"])
     daemon.start()
     expect(page).to_have_title(re.compile(r"^(\(\d+\) )?Wall"))
     expect(page.locator(".notice.lost")).to_be_hidden()
+    expect(tile(page, "studio-2")).to_contain_text("● Live")
     watch(page, lambda: sorted(names(page)) == ["studio-0", "studio-1", "studio-2"], "for the new stream")
     expect(page.locator(".tile img:not([hidden])")).to_have_count(3)
 

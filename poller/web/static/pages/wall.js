@@ -51,7 +51,11 @@ class Wall {
   constructor(main, choice) {
     this.choice = choice;
     this.bar = new Bar({ choose: (change) => this.choose(change), again: () => this.sortAgain(), full: () => this.toggleFull() });
-    this.grid = new Grid(this.loader, { now: () => this.now(), top: () => this.top() });
+    this.grid = new Grid(this.loader, {
+      now: () => this.now(),
+      lost: () => this.main.classList.contains("lost"),
+      top: () => this.top(),
+    });
     this.notice = h("p", { class: "notice lost", role: "status", dataset: { level: "warn" }, hidden: true });
     this.words = h("div", { class: "words" });
     this.main = main;
@@ -153,6 +157,7 @@ class Wall {
     this.notice.hidden = hidden;
     setText(this.notice, hidden ? "" : `Not live since ${moment(this.connection.since)}. Trying to reach the daemon again.`);
     this.titled();
+    this.grid.tick();
     if (!this.known) this.say();
   }
 

@@ -48,7 +48,7 @@ export class Grid {
 
   /**
    * @param {Loader} loader
-   * @param {{ now: () => number, top: () => number }} page `top`: where what is seen begins, below what stands still
+   * @param {import("./tile.js").Present & { top: () => number }} page `top`: where what is seen begins, below what stands still
    */
   constructor(loader, page) {
     this.loader = loader;
@@ -146,7 +146,7 @@ export class Grid {
    * @param {Tile | undefined} free
    */
   seat(stream, free) {
-    const tile = free || new Tile(this.loader, this.page.now, stream);
+    const tile = free || new Tile(this.loader, this.page, stream);
     tile.show(stream);
     tile.update();
     this.tiles.set(stream, tile);

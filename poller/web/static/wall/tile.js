@@ -9,6 +9,8 @@ import { SAYINGS } from "./model.js";
 /** @typedef {import("./model.js").Stream} Stream */
 /** @typedef {import("./loader.js").Outcome} Outcome */
 /** @typedef {import("./loader.js").Loader<Stream>} Loader */
+/** The daemon's Unix time, and whether nothing is heard of the daemon.
+ * @typedef {{ now: () => number, lost: () => boolean }} Present */
 /** A picture that was asked for in vain, since when, how often, and when to ask again.
  * @typedef {{ number: number, taken: number | null, status: number, since: number, tries: number, again: number }} Trouble */
 
@@ -37,12 +39,12 @@ export class Tile {
 
   /**
    * @param {Loader} loader
-   * @param {() => number} now the daemon's Unix time
+   * @param {Present} present
    * @param {Stream} stream
    */
-  constructor(loader, now, stream) {
+  constructor(loader, present, stream) {
     this.loader = loader;
-    this.now = now;
+    this.present = present;
     this.stream = stream;
     this.image = this.empty();
     this.why = h("span", { class: "why" });
@@ -85,9 +87,10 @@ export class Tile {
 
   /** Say what is true at this moment, and ask for a picture if there is a newer one. */
   update() {
-    const now = this.now();
+    const now = this.present.now();
     this.wish(now);
-    const { word, symbol, level } = SAYINGS[this.stream.kind];
+    const lost = this.present.lost();
+    const { word, symbol, level } = lost ? was(this.stream.kind) : SAYINGS[this.stream.kind];
     const why = this.reason(now);
     setData(this.element, "level", level);
     setData(this.element, "dim", why || level !== "good" ? "1" : "");
@@ -95,7 +98,7 @@ export class Tile {
     setText(this.state, `${symbol} ${word}`);
     setText(this.why, why);
     const taken = this.shown ? this.shown.taken : this.stream.taken;
-    const told = taken === null || level === "warn" || this.stream.kind === "silent";
+    const told = taken === null || ["late", "silent"].includes(this.stream.kind);
     setText(this.age, told ? "" : about(now - taken));
   }
 
@@ -147,10 +150,20 @@ export class Tile {
     const { status, after } = outcome;
     const tries = (before?.tries ?? 0) + 1;
     const pause = status === 404 ? Infinity : Math.min(LONGEST_PAUSE, (after || 5) * (status === NOT_YET ? 1 : tries));
-    const now = this.now();
+    const now = this.present.now();
     const known = taken ?? before?.taken ?? null;
     this.trouble = { number, taken: known, status, since: before?.since ?? now, tries, again: now + pause };
   }
+}
+
+/**
+ * What a stream did when the daemon was heard last.
+ * @param {import("./model.js").Kind} kind
+ * @returns {import("./model.js").Saying}
+ */
+function was(kind) {
+  const { word, symbol, level } = SAYINGS[kind];
+  return { word: `Was ${word.toLowerCase()}`, symbol: level === "good" ? "○" : symbol, level: "none" };
 }
 
 /**
