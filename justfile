@@ -28,12 +28,13 @@ test-all *args:
 soak *args:
     {{ python }} -m pytest --soak "$@"
 
-# format, lint, types, layers
+# format, lint, types (the pages' scripts too), layers
 lint:
     {{ venv }}/bin/ruff format --check .
     {{ venv }}/bin/ruff check .
     {{ venv }}/bin/mypy
     {{ venv }}/bin/lint-imports
+    .ci/types/check
 
 # put right what can be put right without thinking
 format:
