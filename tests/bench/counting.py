@@ -38,7 +38,10 @@ def least(rounds: int, work: Callable[[], object]) -> float:
 def ages(rounds: int) -> tuple[float, float]:
     """Microseconds an event: all pictures of a page at once as the daemon counts them, and one after the other."""
     metrics, now = Metrics(), datetime.now(UTC)
-    taken = [now - timedelta(milliseconds=random.randrange(5_000, 15_000)) for _ in range(EACH)]
+    seconds_ago = [
+        15.0 - 10.0 * n / EACH + random.random() for n in range(EACH)
+    ]  # a queue is nearly in order
+    taken = [now - timedelta(seconds=ago) for ago in seconds_ago]
     page = [msgspec.structs.replace(some_event(n), occurred_at=at) for n, at in enumerate(taken)]
 
     def together() -> None:
