@@ -27,8 +27,8 @@ WELL: Final = Row(
         ),
         Number(
             title="Live streams",
-            about="Streams that the platform calls live.",
-            query=Query(expr='sum(poller_streams{@, state=~"live|late|no pictures"})'),
+            about="Streams that the platform calls live, and those of unknown state that bring pictures.",
+            query=Query(expr='sum(poller_streams{@, state=~"live|late|no pictures|unknown"})'),
         ),
         Number(
             title="Live, without pictures",

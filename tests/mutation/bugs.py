@@ -747,6 +747,7 @@ from .bugs_audit import AUDIT  # noqa: E402 - they need `Bug`
 from .bugs_books import BOOKS  # noqa: E402 - they need `Bug`
 from .bugs_clock import CLOCK  # noqa: E402 - they need `Bug`
 from .bugs_http import HTTP  # noqa: E402 - they need `Bug`
+from .bugs_metrics import METRICS  # noqa: E402 - they need `Bug`
 from .bugs_pictures import PICTURES_AT_THEIR_PATH  # noqa: E402 - they need `Bug`
 from .bugs_process import PROCESS  # noqa: E402 - they need `Bug`
 from .bugs_pushes import PUSHES  # noqa: E402 - they need `Bug`
@@ -773,4 +774,5 @@ BUGS: tuple[Bug, ...] = (
     *SECRETS,
     *STORAGE,
     *BOOKS,
+    *METRICS,
 )
