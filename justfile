@@ -41,9 +41,10 @@ format:
     {{ venv }}/bin/ruff check --fix .
     {{ venv }}/bin/ruff format .
 
-# generated pages against the code, then the HTML in build/docs; any warning fails
+# generated pages and the dashboard against the code, then the HTML in build/docs; any warning fails
 docs:
     {{ python }} -m docs.generate --check
+    {{ python }} -m observability.make --check
     {{ venv }}/bin/sphinx-build -q -W -n -b html docs build/docs
 
 # which lines and branches the unit tests reach

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from tests import lives
 
 TESTS = Path(__file__).parent
-SLOW = ("scenario", "service", "power", "browser")
+SLOW = ("scenario", "service", "power", "browser", "observability")
 """Folders of tests that start a daemon each."""
 
 # How long an example takes says nothing on a machine that others use too.

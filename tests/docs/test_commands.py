@@ -5,7 +5,7 @@ What a block is stands in a comment above it:
 - `configuration`: `poller check` accepts it as it stands
 - `part of a configuration`: `poller check` accepts it together with the README's
 - `customers`: `poller sandbox` accepts it
-- `alert rules`: `tests/docs/test_operators_chapter.py` reads them
+- `scrape configuration`, `part of a scrape configuration`: `tests/observability/` gives them to Prometheus
 - `needs a plug-in`: a setting of an adapter that is not ours
 - `run`: all of its commands are run beside a sandbox and a daemon; of other blocks those of `poller` that end alone
 - `run: sandbox`: the same, against a sandbox's control port
@@ -56,6 +56,7 @@ SECRETS: Final = {
     "WEBHOOK_SECRET": "whsec_" + "A" * 32,
 }
 PATIENCE: Final = 60.0
+SCRAPED: Final = ("scrape configuration", "part of a scrape configuration")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +160,7 @@ def test_a_configuration_is_accepted(block: Block, tmp_path: Path) -> None:
 
 
 def test_every_configuration_says_what_it_is() -> None:
-    known = {"configuration", "part of a configuration", "customers", "alert rules", "needs a plug-in"}
+    known = {"configuration", "part of a configuration", "customers", "needs a plug-in", *SCRAPED}
     assert [str(block) for block in blocks("yaml") if block.marker not in known] == []
     assert len(marked("configuration", "part of a configuration")) >= 10
 

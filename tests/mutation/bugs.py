@@ -747,6 +747,7 @@ from .bugs_audit import AUDIT  # noqa: E402 - they need `Bug`
 from .bugs_books import BOOKS  # noqa: E402 - they need `Bug`
 from .bugs_clock import CLOCK  # noqa: E402 - they need `Bug`
 from .bugs_http import HTTP  # noqa: E402 - they need `Bug`
+from .bugs_metrics import METRICS  # noqa: E402 - they need `Bug`
 from .bugs_pages import PAGES  # noqa: E402
 from .bugs_pictures import PICTURES_AT_THEIR_PATH, PICTURES_OF_THE_PAGES  # noqa: E402 - they need `Bug`
 from .bugs_process import PROCESS  # noqa: E402 - they need `Bug`
@@ -780,4 +781,5 @@ BUGS: tuple[Bug, ...] = (
     *BOOKS,
     *REPLAYS,
     *TRACING,
+    *METRICS,
 )

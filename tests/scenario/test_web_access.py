@@ -415,15 +415,15 @@ def _slowest_of_a_turn(port: int) -> float:
     return slowest
 
 
-def hung_viewer(found: Pages, headers: Mapping[str, str]) -> socket.socket:
-    """A viewer that asks for more than anybody holds for it, and reads nothing."""
+def hung_viewer(found: Pages, headers: Mapping[str, str], *, live: bool = True) -> socket.socket:
+    """A viewer that reads nothing, and asks for a live stream (or not) and for more than anybody holds for it."""
     wire = socket.socket()
     wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     wire.connect(("127.0.0.1", found.port))
     cookie = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     wire.settimeout(PATIENCE)
-    live = f"GET /api/live HTTP/1.1\r\nHost: {found.host}\r\n{cookie}\r\n"
-    wire.sendall((live + f"GET /static/app.js HTTP/1.1\r\nHost: {found.host}\r\n\r\n" * 100).encode())
+    first = f"GET /api/live HTTP/1.1\r\nHost: {found.host}\r\n{cookie}\r\n" if live else ""
+    wire.sendall((first + f"GET /static/app.js HTTP/1.1\r\nHost: {found.host}\r\n\r\n" * 100).encode())
     return wire
 
 
@@ -447,7 +447,7 @@ def test_health_is_answered_in_a_tenth_of_a_second_beside_64_hung_viewers_and_25
 
 def test_hung_viewers_are_cut_after_ten_seconds(tmp_path: Path) -> None:
     with pages(tmp_path) as found:
-        wire, since = hung_viewer(found, found.cookie(LOOK)), time.monotonic()
+        wire, since = hung_viewer(found, found.cookie(LOOK), live=False), time.monotonic()
         own = wire.getsockname()[1]
         assert holds_connection(found.port, own)
         while holds_connection(found.port, own):
