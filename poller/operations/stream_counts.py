@@ -7,10 +7,9 @@ from datetime import datetime
 from typing import Final
 
 from poller.core.catalogue import Stream
-from poller.operations.look import ENDED_AFTER, LATE, LIVE, NO_PICTURES, STREAMS_STEP, attention
+from poller.operations.look import ENDED_AFTER, LATE, NO_PICTURES, STREAMS_STEP, attention
+from poller.qcloud.events.channels import DISABLED, INTERRUPTED, LIVE
 
-INTERRUPTED: Final = "interrupted"
-DISABLED: Final = "disabled"
 SILENT: Final = "silent"
 UNKNOWN: Final = "unknown"
 ENDED: Final = "ended"
