@@ -16,7 +16,7 @@ from poller.operations.operator_context import OperatorContext
 from poller.settings import WebSettings
 from poller.web import live, pages, status, timeline
 from poller.web.backend import Backend
-from poller.web.live import Hub
+from poller.web.hub import Hub
 
 log = structlog.get_logger("web")
 

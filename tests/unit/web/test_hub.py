@@ -18,7 +18,7 @@ from poller.runtime.metrics import Metrics
 from poller.settings import Settings
 from poller.spools.memory import MemorySpool
 from poller.testing import ManualClock, some_change, some_event
-from poller.web.live import KEPT, PACE, Hub
+from poller.web.hub import KEPT, PACE, Hub
 from poller.web.ring import Place
 from poller.web.streams import key_of, seconds
 from tests.patience import patiently
