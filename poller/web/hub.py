@@ -1,8 +1,9 @@
 """What goes on, for every page that is open: the present state of all streams, and each change of it.
 
 Nothing happens while nobody looks. While somebody does, the hub compares the catalogue with its last look at most
-every 250 ms, and only after events were stored. It encodes one message for all viewers. A viewer holds no queue: it has
-a place in the ring of messages, and a write that waits. A viewer that the ring has overtaken begins anew.
+every 250 ms, and only after events were stored; at drain speed, less often. It encodes one message for all viewers. A
+viewer holds no queue: it has a place in the ring of messages, and a write that waits. A viewer that the ring has
+overtaken begins anew.
 """
 
 import asyncio
@@ -24,6 +25,9 @@ from poller.web.streams import Changes, Roster, change_row, full_row, named
 
 PACE: Final = 0.25
 """The least seconds between two looks at the catalogue, and between two encodings of the whole state."""
+BUSY: Final = 1_000
+"""Changes of one look above which the next look is later. At drain speed most streams change in each look."""
+LONGEST_PACE: Final = 1.0
 FORGOTTEN: Final = 15.0
 """Seconds without an event after which the hub looks all the same: a stream may have been forgotten."""
 KEPT: Final = 60.0
@@ -154,20 +158,20 @@ class Hub:
             await self._watched.wait()
             spool = self._context().spool
             head = spool.head
-            await self.look()
-            await asyncio.sleep(PACE)
+            found = await self.look()
+            await asyncio.sleep(pause_after(found))
             try:
                 async with asyncio.timeout(FORGOTTEN):
                     await spool.wait_beyond(head)
             except TimeoutError:
                 continue
 
-    async def look(self) -> None:
-        """Tell what has changed since the last look, if anything has."""
+    async def look(self) -> int:
+        """Tell what has changed since the last look, if anything has; returns how much."""
         async with self._turn:
-            await self._look()
+            return await self._look()
 
-    async def _look(self) -> None:
+    async def _look(self) -> int:
         """Compare once, and push a message if anything changed. The caller has the turn."""
         self.looks += 1
         self._notice_jump()
@@ -182,6 +186,7 @@ class Hub:
             except BaseException:
                 self._begin_anew()  # the changes count as told
                 raise
+        return len(changes.changed) + len(changes.new)
 
     async def _message(self, changes: Changes) -> bytes:
         changed = await _encoded(change_row(n, one) for n, one in named(changes.changed))
@@ -216,6 +221,11 @@ class Hub:
     @property
     def _clock(self) -> Clock:
         return self._context().clock
+
+
+def pause_after(changes: int) -> float:
+    """The seconds between a look that found so many changes and the next one."""
+    return min(max(PACE * changes / BUSY, PACE), LONGEST_PACE)
 
 
 async def _encoded(rows: Iterable[object]) -> bytes:
