@@ -16,6 +16,11 @@ STILL_THERE: Final = 15.0
 SLOW: Final = 10.0
 """Seconds that a write may wait for a slow reader."""
 MOST: Final = 64
+EVENT_STREAM: Final = {
+    "Content-Type": "text/event-stream",
+    "Cache-Control": "no-store",
+    "X-Accel-Buffering": "no",  # a proxy must not wait for more
+}
 UNKNOWN: Final = Place("", 0)
 """A place that no life of the daemon has."""
 REFUSED: Final = frozenset({"q=0", "q=0.0", "q=0.00", "q=0.000"})
@@ -34,8 +39,10 @@ def routes(hub: Hub) -> list[web.RouteDef]:
     async def live(request: web.Request) -> web.StreamResponse:
         if hub.viewers >= MOST:
             return json_answer({"error": f"{MOST} pages are open already: close some"}, 503)
+        response = web.StreamResponse(headers=EVENT_STREAM)
         with hub.watched():
-            return await _serve(request, hub.messages(_place(request)))
+            await _serve(request, response, hub.messages(_place(request)))
+        return response
 
     return [web.get("/api/streams", streams), web.get("/api/live", live)]
 
@@ -56,10 +63,10 @@ def _place(request: web.Request) -> Place | None:
     return Place.read(text) or UNKNOWN
 
 
-async def _serve(request: web.Request, messages: AsyncGenerator[bytes, None]) -> web.StreamResponse:
+async def _serve(
+    request: web.Request, response: web.StreamResponse, messages: AsyncGenerator[bytes, None]
+) -> None:
     """Send messages until the viewer leaves, or is too slow."""
-    headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    response = web.StreamResponse(headers=headers)
     await response.prepare(request)
     try:
         async with aclosing(messages):
@@ -69,7 +76,6 @@ async def _serve(request: web.Request, messages: AsyncGenerator[bytes, None]) ->
     except TimeoutError:
         if request.transport is not None:
             request.transport.abort()
-    return response
 
 
 async def _send(
