@@ -21,8 +21,8 @@ from poller.web.backend import Backend
 from poller.web.connections import Bounds, Runner
 from poller.web.errors import errors_as_json
 from poller.web.headers import secure
+from poller.web.hub import Hub
 from poller.web.limits import EVENT_STREAMS, LARGEST_BODY, EventStreams
-from poller.web.live import Hub
 
 log = structlog.get_logger("web")
 

@@ -39,7 +39,7 @@ from poller.runtime.metrics import Metrics
 from poller.settings import Settings
 from poller.spools.memory import MemorySpool
 from poller.testing import START, some_event
-from poller.web.live import Hub
+from poller.web.hub import Hub
 from poller.web.streams import Roster
 from tests.bench import rig
 from tests.bench.rig import Platform

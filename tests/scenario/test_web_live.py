@@ -176,9 +176,23 @@ def test_the_state_is_compressed_for_a_client_that_takes_it(tmp_path: Path) -> N
         with urllib.request.urlopen(request, timeout=30) as answer:
             body = answer.read()
             assert answer.headers["Content-Encoding"] == "gzip"
+        refusing = urllib.request.Request(url, headers={"Accept-Encoding": "gzip;q=0, br"})
+        with urllib.request.urlopen(refusing, timeout=30) as answer:
+            assert answer.headers["Content-Encoding"] is None
         plain = gzip.decompress(body)
         assert len(json.loads(plain)["streams"]) == 500
         assert len(body) < len(plain) / 3
+
+
+def test_a_quiet_connection_shows_that_it_is_alive(tmp_path: Path) -> None:
+    with pages(tmp_path) as (_, daemons):
+        port = port_of(daemons.run())
+        with following(port, at(ask(port, "/api/streams"))) as page:
+            assert page.answer.readline() == b"retry: 1000\n"
+            assert page.answer.readline() == b"\n"
+            begun = time.monotonic()
+            assert page.answer.readline() == b":\n"
+            assert 10 < time.monotonic() - begun < 25
 
 
 def test_a_page_stops_with_the_daemon(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from poller.runtime.metrics import Metrics
 from poller.settings import Settings
 from poller.spools.memory import MemorySpool
 from poller.testing import ManualClock, some_change, some_event
-from poller.web.live import KEPT, PACE, Hub
+from poller.web.hub import KEPT, PACE, Hub, pause_after
 from poller.web.ring import Place
 from poller.web.streams import key_of, seconds
 from tests.patience import patiently
@@ -295,6 +295,17 @@ def test_the_hub_looks_while_it_is_watched_and_not_otherwise() -> None:
             assert hub.looks <= looks + 1  # the look that was under way when the viewer left
 
     run(scenario)
+
+
+def test_the_more_changes_the_later_the_next_look_up_to_a_second() -> None:
+    assert [pause_after(found) for found in (0, 125, 1000, 2000, 4000, 100_000)] == [
+        0.25,
+        0.25,
+        0.25,
+        0.5,
+        1,
+        1,
+    ]
 
 
 def test_an_idle_log_costs_no_looks() -> None:
