@@ -753,6 +753,7 @@ from .bugs_pushes import PUSHES  # noqa: E402 - they need `Bug`
 from .bugs_sandbox import SANDBOX  # noqa: E402 - they need `Bug`
 from .bugs_secrets import SECRETS  # noqa: E402 - they need `Bug`
 from .bugs_storage import STORAGE  # noqa: E402 - they need `Bug`
+from .bugs_web import WEB  # noqa: E402 - they need `Bug`
 
 BUGS: tuple[Bug, ...] = (
     *POLLING,
@@ -773,4 +774,5 @@ BUGS: tuple[Bug, ...] = (
     *SECRETS,
     *STORAGE,
     *BOOKS,
+    *WEB,
 )
