@@ -757,6 +757,7 @@ from .bugs_sandbox import SANDBOX  # noqa: E402 - they need `Bug`
 from .bugs_secrets import SECRETS  # noqa: E402 - they need `Bug`
 from .bugs_storage import STORAGE  # noqa: E402 - they need `Bug`
 from .bugs_tracing import TRACING  # noqa: E402 - they need `Bug`
+from .bugs_web import WEB  # noqa: E402 - they need `Bug`
 
 BUGS: tuple[Bug, ...] = (
     *POLLING,
@@ -782,4 +783,5 @@ BUGS: tuple[Bug, ...] = (
     *REPLAYS,
     *TRACING,
     *METRICS,
+    *WEB,
 )
