@@ -43,7 +43,7 @@ DRAIN_WITHIN = "60s"
 CONFIGURATION = """\
 # What `poller demo` runs, against the sandbox on this machine.
 # Made for the demo: the URLs, the key, the short times, and allow_cidr, which lets a sink fetch from this machine.
-# For your own account begin with the ten lines of README.md, "Use it".
+# For your own account begin with the lines of README.md, "Use it".
 accounts:
   demo:
     endpoint: {api}
