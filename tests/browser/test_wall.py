@@ -12,6 +12,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from poller.core.catalogue import Stream
 from poller.operations.look import attention
+from poller.sandbox import Customer
 from tests.feed import feeding
 from tests.patience import PATIENCE
 from tests.scenario.environment import environment, until
@@ -271,6 +272,30 @@ def test_the_newest_first_stand_still_until_they_are_sorted_again(
     assert names(page) == ["b", "a", "c"]
     page.get_by_role("button", name="Sort again").click()
     assert names(page) == ["c", "b", "a"]
+
+
+def test_streams_of_several_accounts_say_whose_they_are(visitor: Visitor, tmp_path: Path) -> None:
+    visitor.allow("/picture/")
+    other = Customer(app_id=5678, cos_app_id=1250000001)
+    with environment(tmp_path, customers=(Customer(), other)) as town:
+        main = {"endpoint": town.endpoint, "rate": "1000/s", "audit": {"enabled": False}}
+        accounts = {
+            name: {**main, "app_id": one.app_id, "key": one.key, "cos": {"base_url": town.pictures}}
+            for name, one in (("main", Customer()), ("other", other))
+        }
+        sources = {name: {"type": "screenshot_queue", "account": name} for name in accounts}
+        with pages(town, tmp_path / "daemon", accounts=accounts, sources=sources) as daemon:
+            Shots(town).begin(["a"])
+            town.enqueue(2, customer=other.app_id, streams=2)
+            until_known(daemon, 3)
+            page = visitor.open(daemon.url)
+            expect(page.locator(".tile")).to_have_count(3)
+            assert names(page) == ["a · main", "load_5678_1 · other", "load_5678_2 · other"]
+            page.get_by_label("Account").select_option("other")
+            expect(page.locator(".tile")).to_have_count(2)
+            expect(page).to_have_url(f"{daemon.url}/?account=other")
+            page.reload()
+            expect(page.locator(".tile")).to_have_count(2)
 
 
 # ---------------------------------------------------------------- pictures that do not come
