@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Request, expect
 
 from poller.core.catalogue import Stream
 from poller.operations.look import attention
@@ -317,6 +317,31 @@ def test_a_picture_that_is_not_uploaded_yet_leaves_the_last_one(
     assert shown(page, "a") == first
     shots.take("a")
     watch(page, lambda: shown(page, "a") > first, "for a picture that can be fetched")
+
+
+def test_at_most_eight_pictures_are_asked_for_at_a_time(visitor: Visitor, town: tuple[Shots, Pages]) -> None:
+    shots, daemon = town
+    shots.begin(STREAMS)
+    until_known(daemon, len(STREAMS))
+    page = visitor.open(f"{daemon.url}/dead")
+    asked: set[Request] = set()
+    most = 0
+
+    def ask(request: Request) -> None:
+        nonlocal most
+        if "/picture/" in request.url:
+            asked.add(request)
+            most = max(most, len(asked))
+
+    def end(request: Request) -> None:
+        asked.discard(request)
+
+    page.on("request", ask)
+    page.on("requestfinished", end)
+    page.on("requestfailed", end)
+    page.get_by_role("link", name="Wall").click()
+    expect(page.locator(".tile img:not([hidden])")).to_have_count(len(STREAMS))
+    assert 1 < most <= 8
 
 
 # ---------------------------------------------------------------- many streams, many tabs
