@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Request, expect
 
 from poller.core.catalogue import Stream
 from poller.operations.look import attention
+from poller.sandbox import Customer
 from tests.feed import feeding
 from tests.patience import PATIENCE
 from tests.scenario.environment import environment, until
@@ -273,6 +274,30 @@ def test_the_newest_first_stand_still_until_they_are_sorted_again(
     assert names(page) == ["c", "b", "a"]
 
 
+def test_streams_of_several_accounts_say_whose_they_are(visitor: Visitor, tmp_path: Path) -> None:
+    visitor.allow("/picture/")
+    other = Customer(app_id=5678, cos_app_id=1250000001)
+    with environment(tmp_path, customers=(Customer(), other)) as town:
+        main = {"endpoint": town.endpoint, "rate": "1000/s", "audit": {"enabled": False}}
+        accounts = {
+            name: {**main, "app_id": one.app_id, "key": one.key, "cos": {"base_url": town.pictures}}
+            for name, one in (("main", Customer()), ("other", other))
+        }
+        sources = {name: {"type": "screenshot_queue", "account": name} for name in accounts}
+        with pages(town, tmp_path / "daemon", accounts=accounts, sources=sources) as daemon:
+            Shots(town).begin(["a"])
+            town.enqueue(2, customer=other.app_id, streams=2)
+            until_known(daemon, 3)
+            page = visitor.open(daemon.url)
+            expect(page.locator(".tile")).to_have_count(3)
+            assert names(page) == ["a · main", "load_5678_1 · other", "load_5678_2 · other"]
+            page.get_by_label("Account").select_option("other")
+            expect(page.locator(".tile")).to_have_count(2)
+            expect(page).to_have_url(f"{daemon.url}/?account=other")
+            page.reload()
+            expect(page.locator(".tile")).to_have_count(2)
+
+
 # ---------------------------------------------------------------- pictures that do not come
 
 
@@ -292,6 +317,31 @@ def test_a_picture_that_is_not_uploaded_yet_leaves_the_last_one(
     assert shown(page, "a") == first
     shots.take("a")
     watch(page, lambda: shown(page, "a") > first, "for a picture that can be fetched")
+
+
+def test_at_most_eight_pictures_are_asked_for_at_a_time(visitor: Visitor, town: tuple[Shots, Pages]) -> None:
+    shots, daemon = town
+    shots.begin(STREAMS)
+    until_known(daemon, len(STREAMS))
+    page = visitor.open(f"{daemon.url}/dead")
+    asked: set[Request] = set()
+    most = 0
+
+    def ask(request: Request) -> None:
+        nonlocal most
+        if "/picture/" in request.url:
+            asked.add(request)
+            most = max(most, len(asked))
+
+    def end(request: Request) -> None:
+        asked.discard(request)
+
+    page.on("request", ask)
+    page.on("requestfinished", end)
+    page.on("requestfailed", end)
+    page.get_by_role("link", name="Wall").click()
+    expect(page.locator(".tile img:not([hidden])")).to_have_count(len(STREAMS))
+    assert 1 < most <= 8
 
 
 # ---------------------------------------------------------------- many streams, many tabs

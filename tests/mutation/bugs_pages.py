@@ -27,6 +27,13 @@ PAGES = (
         (WALL + "test_of_thousands_of_streams_few_have_nodes",),
     ),
     Bug(
+        "a wall asks for all of its pictures at once",
+        "poller/web/static/wall/loader.js",
+        "const AT_ONCE = 8;",
+        "const AT_ONCE = 80;",
+        (WALL + "test_at_most_eight_pictures_are_asked_for_at_a_time",),
+    ),
+    Bug(
         "a picture of a stream that is not live is not dimmed",
         "poller/web/static/wall/tile.js",
         'why || level !== "good" ? "1" : ""',

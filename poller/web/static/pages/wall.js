@@ -37,6 +37,8 @@ class Wall {
   loader = new Loader();
   /** @type {Map<Stream, number>} */
   standing = new Map();
+  /** @type {string[]} */
+  accounts = [];
   known = false;
   dirty = false;
   needing = 0;
@@ -54,6 +56,7 @@ class Wall {
     this.grid = new Grid(this.loader, {
       now: () => this.now(),
       lost: () => this.main.classList.contains("lost"),
+      several: () => this.accounts.length > 1,
       top: () => this.top(),
     });
     this.notice = h("p", { class: "notice lost", role: "status", dataset: { level: "warn" }, hidden: true });
@@ -202,8 +205,8 @@ class Wall {
   }
 
   nameAccounts() {
-    const names = [...new Set(this.streams.named.map((stream) => stream.account))].sort();
-    this.bar.name(names, this.choice);
+    this.accounts = [...new Set(this.streams.named.map((stream) => stream.account))].sort();
+    this.bar.name(this.accounts, this.choice);
   }
 
   // ------------------------------------------------------------ what the viewer chooses

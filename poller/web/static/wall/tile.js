@@ -9,8 +9,8 @@ import { SAYINGS } from "./model.js";
 /** @typedef {import("./model.js").Stream} Stream */
 /** @typedef {import("./loader.js").Outcome} Outcome */
 /** @typedef {import("./loader.js").Loader<Stream>} Loader */
-/** The daemon's Unix time, and whether nothing is heard of the daemon.
- * @typedef {{ now: () => number, lost: () => boolean }} Present */
+/** The daemon's Unix time, whether nothing is heard of the daemon, and whether there are several accounts.
+ * @typedef {{ now: () => number, lost: () => boolean, several: () => boolean }} Present */
 /** A picture that was asked for in vain, since when, how often, and when to ask again.
  * @typedef {{ number: number, taken: number | null, status: number, since: number, tries: number, again: number }} Trouble */
 
@@ -67,8 +67,7 @@ export class Tile {
     this.used = true;
     this.shown = this.trouble = null;
     this.swap(this.empty());
-    setText(this.name, stream.id);
-    this.name.title = stream.account ? `${stream.id} (${stream.account})` : stream.id;
+    this.name.title = `${stream.id} (account ${stream.account})`;
     const query = new URLSearchParams({ account: stream.account, id: stream.id });
     this.element.href = `/stream?${query}`;
   }
@@ -97,6 +96,7 @@ export class Tile {
     setData(this.state, "level", level);
     setText(this.state, `${symbol} ${word}`);
     setText(this.why, why);
+    setText(this.name, this.present.several() ? `${this.stream.id} · ${this.stream.account}` : this.stream.id);
     const taken = this.shown ? this.shown.taken : this.stream.taken;
     const told = taken === null || ["late", "silent"].includes(this.stream.kind);
     setText(this.age, told ? "" : about(now - taken));
