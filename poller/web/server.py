@@ -14,8 +14,9 @@ from aiohttp import web
 
 from poller.operations.operator_context import OperatorContext
 from poller.settings import WebSettings
-from poller.web import pages, status
+from poller.web import actions, pages, status, stored
 from poller.web.backend import Backend
+from poller.web.jobs import Jobs
 
 log = structlog.get_logger("web")
 
@@ -36,6 +37,9 @@ class WebServer:
         app = web.Application()
         app.add_routes(pages.routes())
         app.add_routes(status.routes(self._backend))
+        app.add_routes(stored.routes(self._backend))
+        jobs = await self._stack.enter_async_context(Jobs())  # left after the listener is closed
+        app.add_routes(actions.routes(self._backend, jobs))
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=GRACE)
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
