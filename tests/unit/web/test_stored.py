@@ -36,7 +36,8 @@ def test_reasons_are_counted_the_most_frequent_first_with_their_sinks_and_the_ne
 def test_a_count_that_takes_too_long_says_where_it_goes_on(tmp_path: Path) -> None:
     async def scenario(context: OperatorContext, spool: SqliteSpool, clock: ManualClock) -> None:
         await died(spool, "hook", *["HTTP 415"] * 450)
-        found, below, counts = Reasons(), None, []
+        below: int | None = None
+        counts: list[int] = []
         while not counts or below is not None:
             found, below = await DEAD.count(context, Filter(below=below), 0.0)
             counts.append(found.count)

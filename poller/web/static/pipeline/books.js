@@ -43,11 +43,11 @@ export function renderBooks(place, status) {
 
 /** @param {ReturnType<typeof rowsOf>[number]} row */
 function line(row) {
-  const cell = ([book]) => {
+  const cell = (/** @type {string[]} */ [book]) => {
     const many = row.counts[book];
     const bad = book === "possibly_lost" && many;
     return h("td", { class: "number" }, many === undefined ? h("span", { class: "quiet" }, "–") : h("span", { class: bad ? "lost-count" : null }, count(many)));
   };
   const last = row.lost ? `lost ${moment(Date.parse(row.lost) / 1000)}` : moment(Date.parse(row.at) / 1000);
-  return h("tr", null, h("th", { scope: "row" }, row.owner), COLUMNS.map(/** @type {any} */ (cell)), h("td", { class: "quiet" }, last));
+  return h("tr", null, h("th", { scope: "row" }, row.owner), COLUMNS.map(cell), h("td", { class: "quiet" }, last));
 }

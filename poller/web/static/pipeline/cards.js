@@ -7,7 +7,7 @@ import { count, rate, size } from "../numbers.js";
 import { age } from "../times.js";
 import { askReplay } from "./replay_dialog.js";
 
-const SAMPLES = 150;
+const SAMPLES = 90;
 const GOOD = ["polling", "receiving", "serving", "writable", "passing on"];
 /** @type {Record<string, [string, string]>} */
 const LOOKS = { failing: ["warn", "▲"], paused: ["warn", "▲"], disabled: ["bad", "■"], stopped: ["", "○"] };
@@ -93,8 +93,12 @@ class Card {
     setText(this.facts[fact].value, text);
   }
 
-  /** @param {string} text */
-  showTrouble(text) {
+  /**
+   * @param {string} text
+   * @param {string} [level] empty for what is over
+   */
+  showTrouble(text, level = "warn") {
+    this.trouble.dataset.level = level;
     setText(this.trouble, text);
     this.trouble.hidden = !text;
   }
@@ -143,7 +147,7 @@ export class SourceCards extends Cards {
 export class StoreCards {
   constructor() {
     this.spool = new Card("spool", "", ["Size", "Dead letters", "Quarantine"]);
-    this.journal = new Card("journal", "pages on their way into the spool", ["Held", "Oldest"]);
+    this.journal = new Card("journal", "", ["Held", "Oldest"]);
     this.journal.element.querySelector(".flowing")?.remove();
     this.journal.element.hidden = true;
     this.element = h("div", { class: "cards" }, this.spool.element, this.journal.element);
@@ -209,7 +213,7 @@ export class SinkCards extends Cards {
       setText(card.dead, count(one.dead));
       card.showState(one.state);
       if (still) continue;
-      card.showTrouble(troubleOf(one));
+      card.showTrouble(troubleOf(one), one.state === "serving" ? "" : "warn");
       this.showButtons(card, one);
     }
   }
@@ -236,10 +240,10 @@ export class SinkCards extends Cards {
   showButtons(card, one) {
     if (!this.act.operates) return;
     const held = one.state === "paused" && one.why === "by the operator";
-    const focused = [card.pause, card.resume].includes(document.activeElement);
+    const focused = [card.pause, card.resume].find((button) => button === document.activeElement);
     card.pause.hidden = held;
     card.resume.hidden = !["paused", "disabled", "failing"].includes(one.state);
-    if (focused && /** @type {HTMLElement} */ (document.activeElement)?.hidden !== false) (held ? card.resume : card.pause).focus();
+    if (focused?.hidden) (held ? card.resume : card.pause).focus();
   }
 
   /**
@@ -269,7 +273,7 @@ export class SinkCards extends Cards {
  */
 export function caughtUp(sink) {
   if (sink.backlog === 0) return "yes";
-  if (sink.state === "paused" || sink.state === "disabled") return "not while it is not served";
+  if (sink.state === "paused" || sink.state === "disabled") return `no, ${sink.state}`;
   return sink.catch_up === null ? "falls behind" : `in ${age(sink.catch_up)}`;
 }
 
@@ -281,6 +285,6 @@ export function troubleOf(sink) {
   const parts = [];
   if (sink.why && sink.state !== "serving") parts.push(sink.why[0].toUpperCase() + sink.why.slice(1));
   if (sink.next_probe !== null && sink.next_probe !== undefined) parts.push(`next probe in ${age(sink.next_probe)}`);
-  const last = sink.last_error && sink.last_error !== sink.why ? `Last error, ${age(sink.last_error_age)} ago: ${sink.last_error}` : "";
+  const last = sink.last_error && !(sink.state !== "serving" && sink.why.includes(sink.last_error)) ? `Last error, ${age(sink.last_error_age)} ago: ${sink.last_error}` : "";
   return [parts.join("; "), last].filter(Boolean).join(". ");
 }
