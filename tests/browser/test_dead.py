@@ -50,6 +50,7 @@ def test_the_letters_of_one_reason_are_retried_by_keyboard_alone(tmp_path: Path,
         page.keyboard.press("Enter")
         expect(page.get_by_text("15 dead letters retried.")).to_be_visible()
         expect(page.get_by_text("15 match")).to_be_visible()
+        watch(page, lambda: focus(page) == "15 match")
         until(lambda: place.hook.files.total() == 15)
         assert {row["reason"] for row in rows(found.daemon, "dead", "list")} == {"HTTP 410"}
 

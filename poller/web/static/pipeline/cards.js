@@ -8,6 +8,8 @@ import { age } from "../times.js";
 import { askReplay } from "./replay_dialog.js";
 
 const SAMPLES = 90;
+/** Seconds after which a page in the journal is a reason of `/readyz`, too. */
+const KEPT_LONG = 60;
 const GOOD = ["polling", "receiving", "serving", "writable", "passing on"];
 /** @type {Record<string, [string, string]>} */
 const LOOKS = { failing: ["warn", "▲"], paused: ["warn", "▲"], disabled: ["bad", "■"], stopped: ["", "○"] };
@@ -180,7 +182,7 @@ export class StoreCards {
     this.spool.showTrouble(spool.trouble || "");
     this.journal.element.hidden = !journal;
     if (!journal) return;
-    this.journal.showState(journal.bytes ? "holding" : "passing on");
+    this.journal.showState(journal.oldest >= KEPT_LONG ? "holding" : "passing on");
     this.journal.set("Held", size(journal.bytes));
     this.journal.set("Oldest", journal.oldest === null ? "–" : age(journal.oldest));
   }

@@ -29,7 +29,7 @@ export class Group {
     const facts = h("span", { class: "quiet facts" }, told, " · last ", `${age(Date.now() / 1000 - reason.newest)} ago`);
     const buttons = stored.operates && reason.reason !== OTHER ? buttonsFor(stored, this.filter, reason.count, reason.owners) : null;
     const head = h("tr", null, kind.headings.map((name) => h("th", { scope: "col" }, name)), h("th", { scope: "col" }, h("span", { class: "sr" }, "More")));
-    const summary = h("summary", null, h("span", { class: "reason" }, reason.reason, h("span", { class: "quiet" }, " · "), count(reason.count)), facts);
+    const summary = h("summary", null, h("span", { class: "reason", dataset: { reason: reason.reason } }, reason.reason, h("span", { class: "quiet" }, " · "), count(reason.count)), facts);
     const table = h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `${kind.heading}: ${reason.reason}` }, h("table", null, h("thead", null, head), this.rows));
     this.element = h("details", { class: "group panel" }, summary, h("div", { class: "inside" }, buttons, table, this.more));
     this.element.addEventListener("toggle", () => this.element.open && !this.loaded && void this.load(null));

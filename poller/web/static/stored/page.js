@@ -139,19 +139,37 @@ class StoredPage {
     if (!found.complete) return fill(this.summary, h("p", { class: "quiet", role: "status" }, `${count(found.count)} so far …`));
     if (!found.count) return this.showNothing(filter);
     const several = found.reasons.length > 1;
-    const words = h("p", { role: "status", class: "matches" }, h("strong", null, count(found.count)), found.count === 1 ? " matches" : " match");
-    fill(this.summary, words, stored.operates && several ? buttonsFor(stored, filter, found.count, owners(found)) : null);
-    fill(this.groups, found.reasons.map((one) => new Group(stored, filter, one, !several).element));
+    const opened = new Set([...this.groups.querySelectorAll("details[open] .reason")].map((one) => /** @type {HTMLElement} */ (one).dataset.reason));
+    const words = h("p", { role: "status", class: "matches", tabindex: "-1" }, h("strong", null, count(found.count)), found.count === 1 ? " matches" : " match");
+    this.keepFocus(words, () => {
+      fill(this.summary, words, stored.operates && several ? buttonsFor(stored, filter, found.count, owners(found)) : null);
+      fill(this.groups, found.reasons.map((one) => new Group(stored, filter, one, !several || opened.has(one.reason)).element));
+    });
+  }
+
+  /**
+   * Replace the list. Who was in it with the keyboard goes on at its beginning, and not at that of the page.
+   * @param {HTMLElement} words
+   * @param {() => void} replace
+   */
+  keepFocus(words, replace) {
+    const inside = [this.groups, this.summary].some((part) => part.contains(document.activeElement));
+    replace();
+    if (inside) words.focus();
   }
 
   /** @param {Record<string, any>} filter */
   showNothing(filter) {
     const [first, second] = this.kind.empty;
-    fill(this.groups);
     if (Object.keys(filter).length) {
+      fill(this.groups);
       return fill(this.summary, h("p", { role: "status" }, "Nothing matches. ", h("a", { href: location.pathname }, "Show all")));
     }
-    fill(this.summary, h("div", { class: "words", role: "status" }, h("h2", null, first), h("p", { class: "quiet" }, second)));
+    const words = h("div", { class: "words", role: "status", tabindex: "-1" }, h("h2", null, first), h("p", { class: "quiet" }, second));
+    this.keepFocus(words, () => {
+      fill(this.groups);
+      fill(this.summary, words);
+    });
   }
 }
 
