@@ -15,13 +15,14 @@ from aiohttp import web
 from poller.operations.operator_context import OperatorContext
 from poller.runtime.http_server import CrowdLog
 from poller.settings import WebSettings
-from poller.web import live, pages, pictures, status, timeline
+from poller.web import actions, live, pages, pictures, status, stored, timeline
 from poller.web.access import Access
 from poller.web.backend import Backend
 from poller.web.connections import Bounds, Runner
 from poller.web.errors import errors_as_json
 from poller.web.headers import secure
 from poller.web.hub import Hub
+from poller.web.jobs import Jobs
 from poller.web.limits import EVENT_STREAMS, LARGEST_BODY, EventStreams
 
 log = structlog.get_logger("web")
@@ -58,7 +59,11 @@ class WebServer:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._hub)
             served = pictures.serve(self._backend.context, self._settings.allow_cidr)
-            await self._listen(stack, await stack.enter_async_context(served))
+            jobs = await stack.enter_async_context(
+                Jobs(self._hub.publish)
+            )  # left after the listener is closed
+            more = await stack.enter_async_context(served)
+            await self._listen(stack, [*more, *actions.routes(self._backend, jobs)])
             self._stack = stack.pop_all()
         log.info("web_listens", host=self.host, port=self.port)
         return self
@@ -82,6 +87,7 @@ class WebServer:
         app.add_routes(pages.routes())
         app.add_routes(self._access.routes())
         app.add_routes(status.routes(self._backend))
+        app.add_routes(stored.routes(self._backend))
         app.add_routes(live.routes(self._hub))
         app.add_routes(timeline.routes(self._backend))
         return app
