@@ -14,7 +14,7 @@ from aiohttp import web
 
 from poller.operations.operator_context import OperatorContext
 from poller.settings import WebSettings
-from poller.web import pages, status
+from poller.web import events, pages, status
 from poller.web.backend import Backend
 
 log = structlog.get_logger("web")
@@ -36,6 +36,7 @@ class WebServer:
         app = web.Application()
         app.add_routes(pages.routes())
         app.add_routes(status.routes(self._backend))
+        app.add_routes(events.routes(self._backend))
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=GRACE)
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
