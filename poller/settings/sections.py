@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from poller.settings.fields import (
+    Cidr,
     CustomerId,
     HostName,
     Kind,
@@ -392,6 +393,9 @@ class WebSettings(Section):
     hosts: tuple[str, ...] = Field(
         default=(),
         description="Names under which a proxy serves the pages, as in the Host header, such as wall.example.com.",
+    )
+    allow_cidr: tuple[Cidr, ...] = Field(
+        default=(), description="Networks that pictures may be fetched from although they are not public."
     )
 
     @model_validator(mode="after")

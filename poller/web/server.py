@@ -14,8 +14,10 @@ from aiohttp import web
 
 from poller.operations.operator_context import OperatorContext
 from poller.settings import WebSettings
-from poller.web import events, pages, status
+from poller.web import events, pages, pictures, status
 from poller.web.backend import Backend
+from poller.web.picture_loader import PictureLoader
+from poller.web.pictures import Pictures
 
 log = structlog.get_logger("web")
 
@@ -37,6 +39,9 @@ class WebServer:
         app.add_routes(pages.routes())
         app.add_routes(status.routes(self._backend))
         app.add_routes(events.routes(self._backend))
+        loader = PictureLoader(self._backend.context, self._settings.allow_cidr)
+        await self._stack.enter_async_context(loader)
+        app.add_routes(pictures.routes(await self._stack.enter_async_context(Pictures(loader.load))))
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=GRACE)
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)

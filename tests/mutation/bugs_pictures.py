@@ -79,7 +79,7 @@ PICTURES_AT_THEIR_PATH = (
     ),
     Bug(
         "a coded picture is believed by its header",
-        "poller/sinks/download/fetch.py",
+        "poller/qcloud/pictures/fetch.py",
         'if not b"".join(self._pieces).startswith(START):',
         "if True:",
         (
