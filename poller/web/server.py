@@ -14,8 +14,9 @@ from aiohttp import web
 
 from poller.operations.operator_context import OperatorContext
 from poller.settings import WebSettings
-from poller.web import events, pages, pictures, status
+from poller.web import events, live, pages, pictures, status
 from poller.web.backend import Backend
+from poller.web.live import Hub
 from poller.web.picture_loader import PictureLoader
 from poller.web.pictures import Pictures
 
@@ -32,6 +33,7 @@ class WebServer:
         self.port = settings.listen.port
         self._settings = settings
         self._backend = Backend(context=context)
+        self._hub = Hub(context)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -42,12 +44,14 @@ class WebServer:
         loader = PictureLoader(self._backend.context, self._settings.allow_cidr)
         await self._stack.enter_async_context(loader)
         app.add_routes(pictures.routes(await self._stack.enter_async_context(Pictures(loader.load))))
+        app.add_routes(live.routes(self._hub))
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=GRACE)
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
         site = web.TCPSite(runner, self.host, self.port)
         await site.start()
         self.port = runner.addresses[0][1]
+        await self._stack.enter_async_context(self._hub)
         log.info("web_listens", host=self.host, port=self.port)
         return self
 

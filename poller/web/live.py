@@ -1,0 +1,306 @@
+"""What goes on, told to every page that is open: `/api/streams` is the present state, `/api/live` each change of it.
+
+Nothing happens while nobody looks. While somebody does, the hub compares the catalogue with its last look at most
+every 250 ms, and only after events were stored. It encodes one message for all viewers. A viewer holds no queue: it has
+a place in the ring of messages, and a write that waits. A viewer that the ring has overtaken begins anew.
+"""
+
+import asyncio
+import gzip
+import secrets
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from contextlib import aclosing, contextmanager
+from itertools import islice
+from types import TracebackType
+from typing import Final, Self
+
+import msgspec
+from aiohttp import web
+
+from poller.core.catalogue import Stream
+from poller.operations.operator_context import OperatorContext
+from poller.runtime.ages import JUMP
+from poller.runtime.clock import Clock
+from poller.web.backend import json_answer
+from poller.web.ring import Place, Ring
+from poller.web.streams import Changes, Roster, change_row, full_row, named
+
+PACE: Final = 0.25
+"""The least seconds between two looks at the catalogue, and between two encodings of the whole state."""
+FORGOTTEN: Final = 15.0
+"""Seconds without an event after which the hub looks all the same: a stream may have been forgotten."""
+KEPT: Final = 60.0
+KEPT_BYTES: Final = 8 * 1024 * 1024
+STILL_THERE: Final = 15.0
+"""Seconds without a message after which a comment tells that the connection is alive."""
+LEFT: Final = 1.0
+"""Seconds after which a viewer who left is noticed."""
+SLOW: Final = 10.0
+"""Seconds that a write may wait for a slow reader."""
+MOST: Final = 64
+MOST_OF_SESSION: Final = 8
+SESSION: Final = "session"
+"""The key of a request that holds the id of its session, where there are sessions."""
+ROWS: Final = 500
+"""Rows that are encoded at once, in about a millisecond."""
+UNKNOWN: Final = Place("", 0)
+"""A place that no life of the daemon has."""
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole state as JSON, and compressed."""
+
+    plain: bytes
+    gzipped: bytes
+
+
+class Hub:
+    """Finds what changed, and keeps it for all viewers."""
+
+    def __init__(self, context: Callable[[], OperatorContext]) -> None:
+        self.ring = Ring(secrets.token_hex(4), seconds=KEPT, most_bytes=KEPT_BYTES)
+        self.looks = 0
+        """How often the catalogue was compared."""
+        self._context = context
+        self._roster = Roster()
+        self._ahead: float | None = None
+        self._viewers: Counter[str] = Counter()
+        self._watched = asyncio.Event()
+        self._news = asyncio.Event()
+        self._turn = asyncio.Lock()
+        self._encoding = asyncio.Lock()
+        self._snapshot: tuple[float, Snapshot] | None = None
+        self._looking: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        self._looking = asyncio.create_task(self._look_while_watched())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        self._closed = True
+        self._tell()
+        assert self._looking is not None
+        self._looking.cancel()
+        await asyncio.wait({self._looking})
+
+    # ------------------------------------------------------------ viewers
+
+    @contextmanager
+    def watched(self, session: str) -> Iterator[None]:
+        """Count a viewer."""
+        self._viewers[session] += 1
+        self._watched.set()
+        try:
+            yield
+        finally:
+            self._viewers[session] -= 1
+            self._viewers += Counter()  # drops what is zero
+            if not self._viewers:
+                self._watched.clear()
+
+    def refusal(self, session: str) -> str | None:
+        """Why one more viewer is not admitted; None if it is. `session` is empty where there are no sessions."""
+        if self._viewers.total() >= MOST:
+            return f"{MOST} pages are open already, here and elsewhere: close some"
+        if session and self._viewers[session] >= MOST_OF_SESSION:
+            return f"{MOST_OF_SESSION} pages are open already: close some"
+        return None
+
+    async def messages(self, place: Place | None) -> AsyncGenerator[bytes, None]:
+        """The messages behind a place, in turn; without a place, those from now on. Ends when the hub is left.
+
+        A message is empty where nothing came for a second, so that the caller can look after the connection.
+        """
+        place = place or self.ring.place
+        while not self._closed:
+            news, message = self._news, self.ring.next(place)
+            if message is None:
+                place = self.ring.place
+                yield self.ring.reset()
+            elif message:
+                place = Place(place.epoch, place.seq + 1)
+                yield message
+            else:
+                yield b""
+                await self._wait_for(news)
+
+    async def _wait_for(self, news: asyncio.Event) -> None:
+        try:
+            async with asyncio.timeout(LEFT):
+                await news.wait()
+        except TimeoutError:
+            if self._looking is not None and self._looking.done():
+                self._looking.result()  # raises: a viewer must not believe that nothing changes
+
+    def publish(self, name: str, content: object) -> None:
+        """Send an event to all viewers, such as a job's progress. Who comes back within a minute gets it, too."""
+        self._push(name, msgspec.json.encode(content))
+
+    # ------------------------------------------------------------ the state
+
+    async def snapshot(self) -> Snapshot:
+        """The state of all streams. It is encoded for everybody who asks within 250 ms."""
+        async with self._encoding:
+            now = self._clock.monotonic()
+            if self._snapshot is None or now - self._snapshot[0] >= PACE:
+                self._snapshot = now, await self._encode()
+            return self._snapshot[1]
+
+    async def _encode(self) -> Snapshot:
+        async with self._turn:
+            await self._look()
+            head = {"epoch": self.ring.epoch, "seq": self.ring.last, "now": self._now()}
+            streams = named(self._roster.streams())
+        now = self._now()
+        rows = await _encoded(full_row(n, one, self._arrived(one, now)) for n, one in streams)
+        plain = b'%s,"streams":%s}' % (msgspec.json.encode(head)[:-1], rows)
+        return Snapshot(plain=plain, gzipped=await asyncio.to_thread(gzip.compress, plain, 6, mtime=0))
+
+    def _arrived(self, stream: Stream, now: float) -> float:
+        """When the last event arrived, by the clock as it is set now. So ages agree with those of commands."""
+        return round(now - self._clock.age(stream.last_seen), 3)
+
+    # ------------------------------------------------------------ what changed
+
+    async def _look_while_watched(self) -> None:
+        while True:
+            await self._watched.wait()
+            spool = self._context().spool
+            head = spool.head
+            async with self._turn:
+                await self._look()
+            await asyncio.sleep(PACE)
+            try:
+                async with asyncio.timeout(FORGOTTEN):
+                    await spool.wait_beyond(head)
+            except TimeoutError:
+                continue
+
+    async def _look(self) -> None:
+        """Compare once, and push a message if anything changed. The caller has the turn."""
+        self.looks += 1
+        self._notice_jump()
+        if changes := self._roster.compare(self._context().spool.streams()):
+            try:
+                data = await self._message(changes)
+            except BaseException:
+                self.ring.break_off()  # the changes are noted as told
+                raise
+            self._push("", data)
+
+    async def _message(self, changes: Changes) -> bytes:
+        changed = await _encoded(change_row(n, one) for n, one in named(changes.changed))
+        new = await _encoded(full_row(n, one) for n, one in named(changes.new))
+        parts = [b'{"now":%s,"s":%s' % (msgspec.json.encode(self._now()), changed)]
+        parts += [b',"new":%s' % new] if changes.new else []
+        parts += [b',"gone":%s' % msgspec.json.encode(changes.gone)] if changes.gone else []
+        return b"%s}" % b"".join(parts)
+
+    def _notice_jump(self) -> None:
+        """After the wall clock was set, the times that viewers hold are of another clock: they begin anew."""
+        ahead = self._clock.now().timestamp() - self._clock.monotonic()
+        if self._ahead is not None and abs(ahead - self._ahead) > JUMP:
+            self.ring.break_off()
+            self._tell()
+        self._ahead = ahead
+
+    def _push(self, name: str, data: bytes) -> None:
+        self.ring.push(name, data, self._clock.monotonic())
+        self._tell()
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
+
+    def _now(self) -> float:
+        return round(self._clock.now().timestamp(), 3)
+
+    @property
+    def _clock(self) -> Clock:
+        return self._context().clock
+
+
+async def _encoded(rows: Iterable[object]) -> bytes:
+    """A JSON array. There may be 100,000 rows: the loop is free between some and the next."""
+    parts, left = list[bytes](), iter(rows)
+    while some := list(islice(left, ROWS)):
+        parts.append(msgspec.json.encode(some)[1:-1])
+        await asyncio.sleep(0)
+    return b"[%s]" % b",".join(parts)
+
+
+# ---------------------------------------------------------------- the paths
+
+
+def routes(hub: Hub) -> list[web.RouteDef]:
+    """The paths of this module."""
+
+    async def streams(request: web.Request) -> web.Response:
+        return _snapshot_answer(await hub.snapshot(), compressed=_accepts_gzip(request))
+
+    async def live(request: web.Request) -> web.StreamResponse:
+        session = str(request.get(SESSION, ""))
+        if (reason := hub.refusal(session)) is not None:
+            return json_answer({"error": reason}, 503)
+        with hub.watched(session):
+            return await _serve(request, hub.messages(_place(request)))
+
+    return [web.get("/api/streams", streams), web.get("/api/live", live)]
+
+
+def _snapshot_answer(snapshot: Snapshot, *, compressed: bool) -> web.Response:
+    headers = {"Cache-Control": "no-store", "Vary": "Accept-Encoding"}
+    if compressed:
+        headers["Content-Encoding"] = "gzip"
+    body = snapshot.gzipped if compressed else snapshot.plain
+    return web.Response(body=body, content_type="application/json", headers=headers)
+
+
+def _accepts_gzip(request: web.Request) -> bool:
+    codings = request.headers.get("Accept-Encoding", "").lower().split(",")
+    return any(coding.partition(";")[0].strip() == "gzip" and "q=0" not in coding for coding in codings)
+
+
+def _place(request: web.Request) -> Place | None:
+    """Where a viewer goes on: what a browser sends by itself when it connects again, else the parameters."""
+    last, query = request.headers.get("Last-Event-ID"), request.query
+    if last is None and "epoch" not in query and "seq" not in query:
+        return None
+    text = last if last is not None else f"{query.get('epoch', '')}-{query.get('seq', '')}"
+    return Place.read(text) or UNKNOWN
+
+
+async def _serve(request: web.Request, messages: AsyncGenerator[bytes, None]) -> web.StreamResponse:
+    """Send messages until the viewer leaves, or is too slow."""
+    headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    response = web.StreamResponse(headers=headers)
+    await response.prepare(request)
+    try:
+        async with aclosing(messages):
+            await _send(request, response, messages)
+    except ConnectionError:
+        pass  # the viewer left
+    except TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()
+    return response
+
+
+async def _send(
+    request: web.Request, response: web.StreamResponse, messages: AsyncGenerator[bytes, None]
+) -> None:
+    await response.write(b"retry: 1000\n\n")
+    loop = asyncio.get_running_loop()
+    quiet_since = loop.time()
+    async for message in messages:
+        if request.transport is None or request.transport.is_closing():
+            return
+        if not message and loop.time() - quiet_since < STILL_THERE:
+            continue
+        async with asyncio.timeout(SLOW):
+            await response.write(message or b":\n\n")
+        quiet_since = loop.time()
