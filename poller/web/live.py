@@ -8,7 +8,6 @@ a place in the ring of messages, and a write that waits. A viewer that the ring 
 import asyncio
 import gzip
 import secrets
-from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import aclosing, contextmanager
 from itertools import islice
@@ -39,20 +38,17 @@ LEFT: Final = 1.0
 SLOW: Final = 10.0
 """Seconds that a write may wait for a slow reader."""
 MOST: Final = 64
-MOST_OF_SESSION: Final = 8
-SESSION: Final = "session"
-"""The key of a request that holds the id of its session, where there are sessions."""
 ROWS: Final = 500
 """Rows that are encoded at once, in about a millisecond."""
 UNKNOWN: Final = Place("", 0)
 """A place that no life of the daemon has."""
 
 
-class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole state as JSON, and compressed."""
+class Snapshot(msgspec.Struct, kw_only=True):
+    """The whole state as JSON, and compressed once somebody has asked for that."""
 
     plain: bytes
-    gzipped: bytes
+    gzipped: bytes = b""
 
 
 class Hub:
@@ -62,10 +58,11 @@ class Hub:
         self.ring = Ring(secrets.token_hex(4), seconds=KEPT, most_bytes=KEPT_BYTES)
         self.looks = 0
         """How often the catalogue was compared."""
+        self.viewers = 0
         self._context = context
         self._roster = Roster()
         self._ahead: float | None = None
-        self._viewers: Counter[str] = Counter()
+        self._last_look: float | None = None
         self._watched = asyncio.Event()
         self._news = asyncio.Event()
         self._turn = asyncio.Lock()
@@ -90,25 +87,16 @@ class Hub:
     # ------------------------------------------------------------ viewers
 
     @contextmanager
-    def watched(self, session: str) -> Iterator[None]:
+    def watched(self) -> Iterator[None]:
         """Count a viewer."""
-        self._viewers[session] += 1
+        self.viewers += 1
         self._watched.set()
         try:
             yield
         finally:
-            self._viewers[session] -= 1
-            self._viewers += Counter()  # drops what is zero
-            if not self._viewers:
+            self.viewers -= 1
+            if not self.viewers:
                 self._watched.clear()
-
-    def refusal(self, session: str) -> str | None:
-        """Why one more viewer is not admitted; None if it is. `session` is empty where there are no sessions."""
-        if self._viewers.total() >= MOST:
-            return f"{MOST} pages are open already, here and elsewhere: close some"
-        if session and self._viewers[session] >= MOST_OF_SESSION:
-            return f"{MOST_OF_SESSION} pages are open already: close some"
-        return None
 
     async def messages(self, place: Place | None) -> AsyncGenerator[bytes, None]:
         """The messages behind a place, in turn; without a place, those from now on. Ends when the hub is left.
@@ -151,18 +139,23 @@ class Hub:
             return self._snapshot[1]
 
     async def _encode(self) -> Snapshot:
+        """By the clock as it is set now, so that the ages of streams agree with those that commands show."""
         async with self._turn:
             await self._look()
             head = {"epoch": self.ring.epoch, "seq": self.ring.last, "now": self._now()}
             streams = named(self._roster.streams())
-        now = self._now()
-        rows = await _encoded(full_row(n, one, self._arrived(one, now)) for n, one in streams)
+        age, now = self._clock.age, self._now()
+        rows = await _encoded(full_row(n, one, round(now - age(one.last_seen), 3)) for n, one in streams)
         plain = b'%s,"streams":%s}' % (msgspec.json.encode(head)[:-1], rows)
-        return Snapshot(plain=plain, gzipped=await asyncio.to_thread(gzip.compress, plain, 6, mtime=0))
+        return Snapshot(plain=plain)
 
-    def _arrived(self, stream: Stream, now: float) -> float:
-        """When the last event arrived, by the clock as it is set now. So ages agree with those of commands."""
-        return round(now - self._clock.age(stream.last_seen), 3)
+    async def compressed(self) -> bytes:
+        """The same, compressed."""
+        snapshot = await self.snapshot()
+        async with self._encoding:
+            if not snapshot.gzipped:
+                snapshot.gzipped = await asyncio.to_thread(gzip.compress, snapshot.plain, 6, mtime=0)
+        return snapshot.gzipped
 
     # ------------------------------------------------------------ what changed
 
@@ -184,13 +177,17 @@ class Hub:
         """Compare once, and push a message if anything changed. The caller has the turn."""
         self.looks += 1
         self._notice_jump()
-        if changes := self._roster.compare(self._context().spool.streams()):
+        changes = self._roster.compare(self._context().spool.streams())
+        now = self._clock.monotonic()
+        last, self._last_look = self._last_look, now
+        if last is None or now - last > KEPT:
+            self._begin_anew()  # no place is that old, and the changes would be nearly all streams
+        elif changes:
             try:
-                data = await self._message(changes)
+                self._push("", await self._message(changes))
             except BaseException:
-                self.ring.break_off()  # the changes are noted as told
+                self._begin_anew()  # the changes count as told
                 raise
-            self._push("", data)
 
     async def _message(self, changes: Changes) -> bytes:
         changed = await _encoded(change_row(n, one) for n, one in named(changes.changed))
@@ -204,9 +201,12 @@ class Hub:
         """After the wall clock was set, the times that viewers hold are of another clock: they begin anew."""
         ahead = self._clock.now().timestamp() - self._clock.monotonic()
         if self._ahead is not None and abs(ahead - self._ahead) > JUMP:
-            self.ring.break_off()
-            self._tell()
+            self._begin_anew()
         self._ahead = ahead
+
+    def _begin_anew(self) -> None:
+        self.ring.break_off()
+        self._tell()
 
     def _push(self, name: str, data: bytes) -> None:
         self.ring.push(name, data, self._clock.monotonic())
@@ -240,24 +240,19 @@ def routes(hub: Hub) -> list[web.RouteDef]:
     """The paths of this module."""
 
     async def streams(request: web.Request) -> web.Response:
-        return _snapshot_answer(await hub.snapshot(), compressed=_accepts_gzip(request))
+        headers = {"Cache-Control": "no-store", "Vary": "Accept-Encoding"}
+        if _accepts_gzip(request):
+            headers["Content-Encoding"] = "gzip"
+        body = await hub.compressed() if _accepts_gzip(request) else (await hub.snapshot()).plain
+        return web.Response(body=body, content_type="application/json", headers=headers)
 
     async def live(request: web.Request) -> web.StreamResponse:
-        session = str(request.get(SESSION, ""))
-        if (reason := hub.refusal(session)) is not None:
-            return json_answer({"error": reason}, 503)
-        with hub.watched(session):
+        if hub.viewers >= MOST:
+            return json_answer({"error": f"{MOST} pages are open already: close some"}, 503)
+        with hub.watched():
             return await _serve(request, hub.messages(_place(request)))
 
     return [web.get("/api/streams", streams), web.get("/api/live", live)]
-
-
-def _snapshot_answer(snapshot: Snapshot, *, compressed: bool) -> web.Response:
-    headers = {"Cache-Control": "no-store", "Vary": "Accept-Encoding"}
-    if compressed:
-        headers["Content-Encoding"] = "gzip"
-    body = snapshot.gzipped if compressed else snapshot.plain
-    return web.Response(body=body, content_type="application/json", headers=headers)
 
 
 def _accepts_gzip(request: web.Request) -> bool:

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from poller.operations.operator_context import OperatorContext
 from poller.settings import WebSettings
-from poller.web import events, live, pages, pictures, status
+from poller.web import events, live, pages, pictures, status, timeline
 from poller.web.backend import Backend
 from poller.web.live import Hub
 from poller.web.picture_loader import PictureLoader
@@ -45,6 +45,7 @@ class WebServer:
         await self._stack.enter_async_context(loader)
         app.add_routes(pictures.routes(await self._stack.enter_async_context(Pictures(loader.load))))
         app.add_routes(live.routes(self._hub))
+        app.add_routes(timeline.routes(self._backend))
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=GRACE)
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
