@@ -60,11 +60,12 @@ class Feed {
     if (this.subscribers.size === 0) this.stop();
   }
 
-  /** Connect, if somebody listens and looks. */
+  /** Connect, if somebody listens and looks. After failures ask in any case: an answer leads to the login, an event not. */
   start() {
     if (this.subscribers.size === 0 || document.hidden || this.source || this.asking) return;
     clearTimeout(this.retry);
-    if (this.place || ![...this.subscribers].some((one) => one.snapshot)) this.connect();
+    const asks = [...this.subscribers].some((one) => one.snapshot) || this.pause > FIRST_PAUSE;
+    if (this.place || !asks) this.connect();
     else void this.ask();
   }
 

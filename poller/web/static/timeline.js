@@ -24,6 +24,10 @@ export class Timeline {
   span = { from: 0, to: 1 };
   /** @type {number | null} */
   pointed = null;
+  /** What was drawn last. */
+  drawn = "";
+  /** @type {History | null} */
+  history = null;
 
   /**
    * @param {string} label
@@ -88,8 +92,15 @@ export class Timeline {
    */
   draw(history, span, chosen) {
     this.span = span;
-    this.strip.draw(history, span);
-    this.paint(history);
+    const width = this.canvas.clientWidth;
+    const ratio = window.devicePixelRatio || 1;
+    const pixel = Math.round((span.from / (span.to - span.from)) * width * ratio);
+    const drawn = [pixel, span.to - span.from, width, ratio, history.version].join();
+    if (drawn !== this.drawn || history !== this.history) {
+      this.strip.draw(history, span);
+      this.paint(history);
+      [this.drawn, this.history] = [drawn, history];
+    }
     this.say(history, chosen);
     if (this.pointed !== null) this.point(this.pointed);
   }
@@ -164,18 +175,15 @@ export class Timeline {
   paintTicks(context, history, colour) {
     const ratio = window.devicePixelRatio || 1;
     const shots = history.within(this.span);
-    let [last, ticks] = [-1, 0];
+    const pixels = new Set(shots.map(([, taken]) => Math.round(this.x(taken) * ratio)));
     context.fillStyle = colour("quiet");
-    for (const [, taken] of shots) {
-      const pixel = Math.round(this.x(taken) * ratio);
-      if (pixel === last) continue;
-      context.fillRect(pixel / ratio, TICKS.top, 1 / ratio, TICKS.height);
-      [last, ticks] = [pixel, ticks + 1];
+    for (const [from, length] of runs(pixels)) {
+      context.fillRect(from / ratio, TICKS.top, length / ratio, TICKS.height);
     }
     context.fillStyle = colour("warn");
     const gaps = history.gaps.filter((gap) => open(gap) && gap.to > this.span.from && gap.from < this.span.to);
     for (const gap of gaps) this.block(context, gap.from, gap.to, { top: TICKS.top + TICKS.height - 4, height: 4 }, LEAST_GAP);
-    Object.assign(this.canvas.dataset, { pictures: shots.length, ticks, gaps: gaps.length });
+    Object.assign(this.canvas.dataset, { pictures: shots.length, ticks: pixels.size, gaps: gaps.length });
   }
 
   /**
@@ -208,4 +216,19 @@ export class Timeline {
       context.fillText(HOUR.format(at * 1000), x, LABELS);
     }
   }
+}
+
+/**
+ * Ascending numbers as runs: the first one and how many there are.
+ * @param {Iterable<number>} numbers
+ */
+function runs(numbers) {
+  /** @type {[number, number][]} */
+  const found = [];
+  for (const number of numbers) {
+    const run = found.at(-1);
+    if (run && number === run[0] + run[1]) run[1] += 1;
+    else found.push([number, 1]);
+  }
+  return found;
 }

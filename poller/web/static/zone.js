@@ -7,5 +7,5 @@ function zone() {
   const { timeZone } = new Intl.DateTimeFormat().resolvedOptions();
   const parts = new Intl.DateTimeFormat("en", { timeZoneName: "shortOffset" }).formatToParts();
   const offset = parts.find((one) => one.type === "timeZoneName")?.value.replace("GMT", "UTC");
-  return offset && offset !== timeZone ? `${timeZone} (${offset})` : timeZone;
+  return offset && timeZone !== "UTC" ? `${timeZone} (${offset})` : timeZone;
 }

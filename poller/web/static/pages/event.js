@@ -3,6 +3,7 @@
 import { get } from "../api.js";
 import { fill, h } from "../dom.js";
 import { GONE, SIGNS, describe, seconds, sinkLines } from "../event/words.js";
+import { moment } from "../times.js";
 import { ZONE } from "../zone.js";
 
 /** @typedef {import("../event/words.js").Trace} Trace */
@@ -111,7 +112,8 @@ function streamLink({ stream, account, kind, taken_at: taken }) {
 /** @param {Trace} trace */
 function pictureOf({ number, stream, taken_at: taken }) {
   const why = h("p", { class: "quiet", hidden: true }, "The picture cannot be had: it is not uploaded yet, or not kept any more.");
-  const image = h("img", { src: `/picture/${number}`, alt: `${stream || "stream"} at ${taken ? new Date(taken).toLocaleString() : "an unknown time"}` });
+  const alt = `${stream || "stream"} at ${taken ? moment(seconds(taken)) : "an unknown time"}`;
+  const image = h("img", { src: `/picture/${number}`, alt });
   image.addEventListener("error", () => {
     image.hidden = true;
     why.hidden = false;

@@ -5,6 +5,7 @@
 
 import { setQuery } from "../app.js";
 import { fill, h } from "../dom.js";
+import { readMoment } from "../stream/model.js";
 import { BigPicture } from "../stream/picture.js";
 import { Source } from "../stream/source.js";
 import { StreamView } from "../stream/view.js";
@@ -73,7 +74,10 @@ export class StreamPage {
     this.sizes = new ResizeObserver(() => this.draw());
     this.sizes.observe(this.timeline.element);
     this.scheme = matchMedia("(prefers-color-scheme: dark)");
-    this.recolour = () => this.draw();
+    this.recolour = () => {
+      this.timeline.drawn = "";
+      this.draw();
+    };
     this.scheme.addEventListener("change", this.recolour);
     this.clock = setInterval(() => document.hidden || this.draw(), 1000);
     if (this.asked !== null && this.asked < this.source.now - this.length) this.end = this.asked + this.length / 2;
@@ -289,14 +293,4 @@ export class StreamPage {
     this.timeline.draw(this.history, this.span, chosen);
     this.view.draw();
   }
-}
-
-/**
- * Unix seconds, or a time as RFC 3339 writes it.
- * @param {string | null} text
- */
-function readMoment(text) {
-  if (!text) return null;
-  const seconds = /^\d+(\.\d+)?$/.test(text) ? Number(text) : Date.parse(text) / 1000;
-  return Number.isFinite(seconds) ? seconds : null;
 }

@@ -18,6 +18,8 @@
  */
 
 export class History {
+  /** Grows with each change, so that nobody draws the same twice. */
+  version = 0;
   /** By time; those of the same time by number. @type {Shot[]} */
   shots = [];
   /** @type {Gap[]} */
@@ -36,6 +38,7 @@ export class History {
    * @param {Answer} answer
    */
   merge(answer) {
+    this.version += 1;
     this.state = answer.state;
     this.cadence = answer.cadence;
     for (const [number, taken] of answer.pictures) this.add(number, taken);
@@ -54,6 +57,7 @@ export class History {
     const place = after(shots, taken, number);
     if (place > 0 && shots[place - 1][0] === number) return false;
     shots.splice(place, 0, [number, taken]);
+    this.version += 1;
     return true;
   }
 
@@ -237,4 +241,14 @@ export function marks({ from, to }, most) {
   const found = [];
   for (let at = Math.ceil((from + zone) / step) * step - zone; at <= to; at += step) found.push(at);
   return found;
+}
+
+/**
+ * Unix seconds, or a time as RFC 3339 writes it.
+ * @param {string | null} text
+ */
+export function readMoment(text) {
+  if (!text) return null;
+  const seconds = /^\d+(\.\d+)?$/.test(text) ? Number(text) : Date.parse(text) / 1000;
+  return Number.isFinite(seconds) ? seconds : null;
 }

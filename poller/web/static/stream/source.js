@@ -146,6 +146,7 @@ export class Source {
     const { history } = this;
     history.cadence = cadence ?? history.cadence;
     const other = state !== history.state;
+    if (other) history.version += 1;
     history.state = state;
     const isNew = number !== null && taken !== null && this.complete && this.open && history.add(number, taken);
     if (other && this.complete) void this.refresh();

@@ -18,6 +18,9 @@ const DAY = new Intl.DateTimeFormat(undefined, { weekday: "long", day: "numeric"
 
 export class StreamView {
   #facts = "";
+  #key = "";
+  /** @type {import("./model.js").History | null} */
+  #history = null;
   #all = false;
   #waiting = 0;
 
@@ -166,10 +169,13 @@ export class StreamView {
 
   drawFacts() {
     const { history, span, end, source } = this.page;
+    const key = [history.version, Math.floor(span.from / 10), this.#all, source.complete].join();
+    if (key === this.#key && history === this.#history) return;
+    [this.#key, this.#history] = [key, history];
     const found = facts(history, span);
-    const key = JSON.stringify([found, this.#all, found.length || source.complete]);
-    if (key === this.#facts) return;
-    this.#facts = key;
+    const text = JSON.stringify([found, this.#all, found.length || source.complete]);
+    if (text === this.#facts) return;
+    this.#facts = text;
     const shown = this.#all ? found : found.slice(0, MOST_FACTS);
     fill(this.table, shown.map((one) => this.row(one)));
     if (!found.length && source.complete) fill(this.table, none(history.shots.length > 0, end));
