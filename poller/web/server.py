@@ -15,7 +15,7 @@ from aiohttp import web
 from poller.operations.operator_context import OperatorContext
 from poller.runtime.http_server import CrowdLog
 from poller.settings import WebSettings
-from poller.web import actions, live, pages, pictures, status, stored, timeline
+from poller.web import actions, events, live, pages, pictures, status, stored, timeline
 from poller.web.access import Access
 from poller.web.backend import Backend
 from poller.web.connections import Bounds, Runner
@@ -88,6 +88,7 @@ class WebServer:
         app.add_routes(self._access.routes())
         app.add_routes(status.routes(self._backend))
         app.add_routes(stored.routes(self._backend))
+        app.add_routes(events.routes(self._backend))
         app.add_routes(live.routes(self._hub))
         app.add_routes(timeline.routes(self._backend))
         return app
