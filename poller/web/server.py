@@ -51,9 +51,10 @@ class WebServer:
         return self._access.one_time_code()
 
     def address(self) -> str:
-        """An address that opens the pages."""
+        """An address that opens the pages, with a code that logs in once if people have to log in."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}/"
+        login = f"login#{self.one_time_code()}" if self._access.login else ""
+        return f"http://{host}:{self.port}/{login}"
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:

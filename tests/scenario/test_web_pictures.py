@@ -272,3 +272,28 @@ def test_a_daemon_without_pages_says_what_is_missing(tmp_path: Path) -> None:
         shown = commands.poller("pages", "-c", str(daemon.config), folder=tmp_path)
         assert shown.returncode == 1
         assert "no section web" in shown.stderr
+
+
+def test_where_people_log_in_the_address_logs_in_once(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("a token of the pages")
+    token.chmod(0o600)
+    web = {**WEB, "token_file": str(token)}
+    with environment(tmp_path) as place, scenario(place, tmp_path, sinks=CONSOLE, web=web) as daemon:
+        process = daemon.run()
+        shown = commands.poller("pages", "-c", str(daemon.config), folder=tmp_path)
+        address, _, code = shown.stdout.strip().partition("login#")
+        assert get(process, "/picture/1").status == 401
+        assert [_log_in(address, code) for _ in range(2)] == [200, 401]
+        assert code not in process.stderr
+
+
+def _log_in(address: str, code: str) -> int:
+    headers = {"Content-Type": "application/json", "Origin": address.rstrip("/")}
+    request = urllib.request.Request(f"{address}login", json.dumps({"code": code}).encode(), headers)
+    try:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
