@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 
-from .environment import PATIENCE, environment
+from .environment import PATIENCE, environment, until
 from .rig import Process, Scenario, scenario
 from .test_reload import changed, hang_up
 
@@ -449,7 +449,7 @@ def test_hung_viewers_are_cut_after_ten_seconds(tmp_path: Path) -> None:
     with pages(tmp_path) as found:
         wire, since = hung_viewer(found, found.cookie(LOOK), live=False), time.monotonic()
         own = wire.getsockname()[1]
-        assert holds_connection(found.port, own)
+        until(lambda: holds_connection(found.port, own), what="for the daemon to take the connection")
         while holds_connection(found.port, own):
             assert time.monotonic() - since < 20
             time.sleep(0.1)

@@ -27,7 +27,9 @@ export function open(main, url) {
  * @param {URL} url
  */
 function destination(url) {
-  const to = new URL(url.searchParams.get("to") || "/", url.origin);
+  const text = url.searchParams.get("to") || "/";
+  if (!/^\/(?![\/\\])/.test(text)) return "/";
+  const to = new URL(text, url.origin);
   return to.origin === url.origin && to.pathname !== "/login" ? to.pathname + to.search : "/";
 }
 
