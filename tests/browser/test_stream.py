@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import msgspec
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from poller.core.model import Event, ParsedPage, PollOutcome, new_event
 from poller.sandbox import Customer
@@ -206,6 +206,34 @@ def test_a_stream_that_nobody_knows_is_said_to_be_unknown(
     expect(page.get_by_role("main")).to_contain_text("The address names no stream.")
 
 
+def test_the_newest_is_shown_before_all_of_the_history_has_come(
+    visitor: Visitor, town: tuple[Environment, Pages]
+) -> None:
+    place, daemon = town
+    known = take(place, daemon, list(range(300, 0, -10)))
+    page = visitor.open(f"{daemon.url}/dead")
+    held: list[Route] = []
+
+    def answer(route: Route) -> None:
+        """The daemon's answer, partial the first time, as that of a log in which reading takes long."""
+        if "below=" in route.request.url:
+            held.append(route)
+            return
+        whole = route.fetch().json()
+        route.fulfill(
+            json={**whole, "pictures": whole["pictures"][20:], "complete": False, "below": known[20][0]}
+        )
+
+    page.route("**/api/stream?*", answer)
+    page.goto(address(daemon))
+    says(page, "picture 10 of 10")
+    shows(page, known[-1][0])
+    watch(page, lambda: held, "for the page to read on")
+    for route in held:
+        route.continue_()
+    says(page, "picture 30 of 30")
+
+
 # ---------------------------------------------------------------- choosing a moment
 
 
@@ -322,6 +350,36 @@ def test_the_newest_picture_is_followed_and_a_chosen_one_stays(
     page.get_by_role("button", name="Back to live").click()
     shows(page, newer[-1][0])
     assert page.evaluate("window.same") is True
+
+
+def test_a_stream_without_a_daemon_says_since_when_and_goes_on_after_a_restart(
+    visitor: Visitor, town: tuple[Environment, Pages]
+) -> None:
+    visitor.allow("ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED|ERR_EMPTY_RESPONSE|ERR_CONNECTION_RESET")
+    place, daemon = town
+    shots = LongPush(place)
+    known = take(place, daemon, [30, 20, 10], shots=shots)
+    page = visitor.open(address(daemon))
+    shows(page, known[-1][0])
+    assert page.locator(".stream[data-stale]").count() == 0
+    daemon.process.stop()
+    expect(page.get_by_text("Not live since")).to_be_visible()
+    expect(page.locator(".stream[data-stale]")).to_have_count(1)
+    daemon.start()
+    expect(page.get_by_text("Not live since")).to_be_hidden()
+    shows(page, take(place, daemon, [0], shots=shots)[-1][0])
+    expect(page.locator(".stream[data-stale]")).to_have_count(0)
+
+
+def test_a_stream_whose_pictures_stop_is_late_in_words(
+    visitor: Visitor, town: tuple[Environment, Pages]
+) -> None:
+    place, daemon = town
+    take(place, daemon, [4, 3, 2, 1, 0])
+    page = visitor.open(address(daemon))
+    expect(page.locator(".stream-head")).to_contain_text(
+        re.compile(r"■ Silent no picture for \d+ s, usually one each 1 s")
+    )
 
 
 def test_a_picture_that_is_not_there_is_said_to_be_missing(

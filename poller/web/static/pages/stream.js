@@ -64,7 +64,7 @@ export class StreamPage {
     this.source = new Source(this.account, id, {
       changed: () => this.changed(),
       failed: (error) => this.view.fail(error),
-      connection: (state) => this.view.connection(state, this.following),
+      connection: (state) => this.view.connection(state),
     });
   }
 
@@ -85,6 +85,7 @@ export class StreamPage {
   }
 
   close() {
+    this.view.close();
     if (this.keys) document.removeEventListener("keydown", this.keys);
     if (this.recolour) this.scheme?.removeEventListener("change", this.recolour);
     this.sizes?.disconnect();

@@ -116,9 +116,8 @@ export class StreamView {
     const key = `${symbol} ${word}`;
     if (this.state.textContent !== key) fill(this.state, h("span", { "aria-hidden": "true" }, symbol), " ", word);
     this.state.dataset.level = level;
-    const live = ["live", "late", "silent"].includes(kind);
-    const since = kind === "live" || !live ? history.stateSince : null;
-    setText(this.pace, pace({ since, cadence, last, now: source.now, live }));
+    setText(this.pace, pace({ kind, since: history.stateSince, cadence, last, now: source.now }));
+    this.element.toggleAttribute("data-stale", !this.notice.hidden && this.page.following);
   }
 
   drawMoment() {
@@ -209,6 +208,11 @@ export class StreamView {
       newest && h("button", { onclick: () => this.page.goTo(newest) }, `Go to the newest picture, ${moment(newest)}`));
   }
 
+  close() {
+    clearTimeout(this.offline);
+    clearTimeout(this.#waiting);
+  }
+
   // ---------------------------------------------------------------- what goes wrong
 
   loading() {
@@ -231,19 +235,16 @@ export class StreamView {
     this.element.dataset.known = error.status === 404 ? "no" : "yes";
   }
 
-  /**
-   * @param {import("../live.js").Connection} state
-   * @param {boolean} following
-   */
-  connection({ live, since }, following) {
+  /** @param {import("../live.js").Connection} state */
+  connection({ live, since }) {
     clearTimeout(this.offline);
     if (live) this.notice.hidden = true;
     else this.offline = setTimeout(() => {
       setText(this.notice, `Not live since ${moment(since)}: the daemon does not answer. New pictures come once it does.`);
       this.notice.hidden = document.hidden;
+      this.page.draw();
     }, LATER * 5);
-    delete this.element.dataset.stale;
-    if (!live && following) this.element.dataset.stale = "";
+    this.page.draw();
   }
 
   /** @type {ReturnType<typeof setTimeout> | undefined} */

@@ -92,12 +92,17 @@ export function size(bytes) {
 
 /**
  * The header's words behind the state: "for 37 min, a picture each 10 s, last 4 s ago".
- * @param {{ since: number | null, cadence: number | null, last: number | null, now: number, live: boolean }} known
+ * @param {{ kind: string, since: number | null, cadence: number | null, last: number | null, now: number }} known
  */
-export function pace({ since, cadence, last, now, live }) {
+export function pace({ kind, since, cadence, last, now }) {
+  const tempo = cadence === null ? "" : `${Math.round(cadence * 10) / 10} s`;
+  if (kind === "late" || kind === "silent") {
+    return `no picture for ${age(now - (last ?? now))}${tempo && `, usually one each ${tempo}`}`;
+  }
+  const live = kind === "live";
   const parts = [
     since === null ? "" : `for ${age(whole(now - since))}`,
-    cadence === null || !live ? "" : `a picture each ${Math.round(cadence * 10) / 10} s`,
+    tempo && live ? `a picture each ${tempo}` : "",
     last === null ? "no picture yet" : `last ${live ? "" : "picture "}${age(now - last)} ago`,
   ];
   return parts.filter(Boolean).join(", ");
