@@ -23,7 +23,7 @@ def daemon(tmp_path: Path) -> Iterator[Pages]:
 def test_a_page_of_the_daemon_opens_without_a_fault(visitor: Visitor, daemon: Pages) -> None:
     for look in (DARK, PHONE):
         page = visitor.open(f"{daemon.url}/dead", look)
-        page.get_by_role("heading", name="Dead letters").wait_for()
+        page.get_by_role("heading", name="Dead letters", exact=True).wait_for()
         assert page.evaluate("innerWidth") == look.width
         assert barriers(page) == []
 
@@ -87,7 +87,7 @@ def strict_site() -> Iterator[str]:
 
 def test_what_hinders_people_is_found(visitor: Visitor, daemon: Pages) -> None:
     page = visitor.open(f"{daemon.url}/dead")
-    page.get_by_role("heading", name="Dead letters").wait_for()
+    page.get_by_role("heading", name="Dead letters", exact=True).wait_for()
     page.evaluate("document.getElementById('main').append(document.createElement('input'))")
     assert any(found.startswith("label:") for found in barriers(page))
 

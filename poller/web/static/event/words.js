@@ -32,6 +32,9 @@ export const GONE = {
   unknown: "unknown: no such event was taken in the last 30 days",
 };
 
+/** What the time of an event is; of any other kind the event happened. @type {Record<string, string>} */
+const HAPPENED = { screenshot: "taken", gap: "began" };
+
 /**
  * The facts, by name; those without a text are not known.
  * @param {Trace} trace
@@ -42,7 +45,7 @@ export function describe(trace) {
   const facts = /** @type {[string, string | null][]} */ ([
     ["stream", trace.stream && `${trace.stream} of account ${trace.account}`],
     ["file name", trace.file_name],
-    ["taken", trace.taken_at && when(trace.taken_at)],
+    [HAPPENED[trace.kind || ""] || "happened", trace.taken_at && when(trace.taken_at)],
     ["polled", trace.polled && poll(trace.polled)],
     ["stored", stored],
   ]);
@@ -63,7 +66,7 @@ function poll(origin) {
  * @param {Sink} sink
  */
 export function sinkLines(sink) {
-  const failed = sink.failed.map(({ at, reason }) => `failed ${when(at)}: ${reason}`);
+  const failed = sink.failed.map(({ at, reason }) => `tried ${when(at)}: ${reason}`);
   const file = sink.file ? [`file ${sink.file}${sink.present ? "" : " (not there)"}`] : [];
   return [outcome(sink), ...failed, ...file];
 }
