@@ -260,6 +260,11 @@ def test_an_operator_is_told_the_address_of_the_pages(tmp_path: Path) -> None:
         assert shown.stdout == f"http://127.0.0.1:{port}/\n"
         with urllib.request.urlopen(shown.stdout.strip(), timeout=PATIENCE) as page:
             assert b"<script" in page.read()
+        desktop = dict.fromkeys(("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))
+        words = ("pages", "-c", str(tmp_path / "poller.yaml"), "--open")
+        opened = commands.poller(*words, folder=tmp_path, **desktop)
+        assert (opened.returncode, opened.stdout) == (0, shown.stdout)
+        assert "no browser was opened" in opened.stderr
         assert process.stop() == 0
         shown = commands.poller("pages", "-c", str(tmp_path / "poller.yaml"), folder=tmp_path)
         assert shown.returncode == 1
