@@ -34,6 +34,10 @@ ROLE: Final = "role"
 METHODS: Final = ("GET", "HEAD", "POST")
 _OPEN_WRITES: Final = ("/login", "/logout")
 """Writes that do not need the role `operate`."""
+_WRONG: Final = {
+    "token": "This token is not right.",
+    "code": "This link was used already, or is too old. The command poller pages prints another.",
+}
 _FORWARDED: Final = (
     "Forwarded",
     "Via",
@@ -183,10 +187,7 @@ class Access:
             proxy=caller.proxy,
             blocked_for=wait,
         )
-        wrong = (
-            "This token is not right." if what == "token" else "This link was used already, or is too old."
-        )
-        raise WebError(401, wrong, more={"wait": wait} if wait else None)
+        raise WebError(401, _WRONG[what], more={"wait": wait} if wait else None)
 
     def _begin_session(self, request: web.Request, role: str) -> web.Response:
         site = request[SITE]

@@ -7,7 +7,7 @@ Life cycle
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 import structlog
 from aiohttp import web
@@ -26,6 +26,9 @@ from poller.web.jobs import Jobs
 from poller.web.limits import EVENT_STREAMS, LARGEST_BODY, EventStreams
 
 log = structlog.get_logger("web")
+
+_ON_THIS_MACHINE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, never bound to
+"""Where a browser on this machine finds a listener on all addresses."""
 
 GRACE = 1.0
 
@@ -52,7 +55,8 @@ class WebServer:
 
     def address(self) -> str:
         """An address that opens the pages, with a code that logs in once if people have to log in."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        host = _ON_THIS_MACHINE.get(self.host, self.host)
+        host = f"[{host}]" if ":" in host else host
         login = f"login#{self.one_time_code()}" if self._access.login else ""
         return f"http://{host}:{self.port}/{login}"
 

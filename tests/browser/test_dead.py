@@ -43,6 +43,10 @@ def test_the_letters_of_one_reason_are_retried_by_keyboard_alone(tmp_path: Path,
             page.keyboard.press("Tab")
         page.keyboard.press("Enter")
         expect(page.locator("details[open] tbody tr:not(.details)")).to_have_count(15)
+        line, table = (page.locator(f"details[open] {part}").bounding_box() for part in ("summary", "table"))
+        assert line is not None
+        assert table is not None
+        assert table["y"] >= line["y"] + line["height"], "the letters are below their reason"
         tab_to(page, "Retry these")
         page.keyboard.press("Enter")
         expect(page.get_by_role("dialog", name="Retry 15 dead letters?")).to_be_visible()

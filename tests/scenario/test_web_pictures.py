@@ -260,6 +260,11 @@ def test_an_operator_is_told_the_address_of_the_pages(tmp_path: Path) -> None:
         assert shown.stdout == f"http://127.0.0.1:{port}/\n"
         with urllib.request.urlopen(shown.stdout.strip(), timeout=PATIENCE) as page:
             assert b"<script" in page.read()
+        desktop = dict.fromkeys(("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))
+        words = ("pages", "-c", str(tmp_path / "poller.yaml"), "--open")
+        opened = commands.poller(*words, folder=tmp_path, **desktop)
+        assert (opened.returncode, opened.stdout) == (0, shown.stdout)
+        assert "no browser was opened" in opened.stderr
         assert process.stop() == 0
         shown = commands.poller("pages", "-c", str(tmp_path / "poller.yaml"), folder=tmp_path)
         assert shown.returncode == 1
@@ -278,10 +283,11 @@ def test_where_people_log_in_the_address_logs_in_once(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("a token of the pages")
     token.chmod(0o600)
-    web = {**WEB, "token_file": str(token)}
+    web = {**WEB, "listen": "0.0.0.0:0", "token_file": str(token)}
     with environment(tmp_path) as place, scenario(place, tmp_path, sinks=CONSOLE, web=web) as daemon:
         process = daemon.run()
         shown = commands.poller("pages", "-c", str(daemon.config), folder=tmp_path)
+        assert shown.stdout.startswith("http://127.0.0.1:")
         address, _, code = shown.stdout.strip().partition("login#")
         assert get(process, "/picture/1").status == 401
         assert [_log_in(address, code) for _ in range(2)] == [200, 401]

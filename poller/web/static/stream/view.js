@@ -86,8 +86,8 @@ export class StreamView {
     });
     this.spanned = h("span", { class: "quiet stream-span" });
     return h("div", { class: "stream-bar" },
-      h("div", { class: "group", role: "group", "aria-label": "Time shown" }, this.hours),
-      h("div", { class: "group" }, h("button", { onclick: () => page.shift(-1), "aria-label": "Earlier" }, "‹"), this.later),
+      h("div", { class: "switches", role: "group", "aria-label": "Time shown" }, this.hours),
+      h("div", { class: "switches" }, h("button", { onclick: () => page.shift(-1), "aria-label": "Earlier" }, "‹"), this.later),
       this.spanned,
       h("label", { class: "stream-go" }, h("span", { class: "quiet" }, "Go to"), go),
     );
