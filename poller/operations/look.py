@@ -15,7 +15,7 @@ from poller.core.selection import Numbered, Selection
 from poller.core.spool import SpoolAdmin
 from poller.operations.log_steps import STEP, steps
 from poller.operations.operator_context import OperatorContext
-from poller.operations.requests import ControlError, Request, Row, Rows, Verb
+from poller.operations.requests import ControlError, NotKnown, Request, Row, Rows, Verb
 from poller.operations.status import status
 from poller.qcloud.events.channels import DISABLED, INTERRUPTED, LIVE
 
@@ -256,29 +256,31 @@ def attention(stream: Stream, silent: float) -> str:
     return LATE if silent > 2 * stream.cadence + 5.0 else ""
 
 
-def _stream(context: OperatorContext, chosen: Selection) -> Stream:
-    """The stream with this id. Raises `ControlError` if there is none, or if several accounts have one."""
-    check_account(context, chosen.account)
-    with_id = [one for one in context.spool.streams() if one.stream_id == chosen.stream]
-    found = [one for one in with_id if chosen.account in (None, one.account)]
+def find_stream(context: OperatorContext, account: str | None, id: str) -> Stream:
+    """The stream with this id. Raises `NotKnown` if there is none, and `ControlError` if several accounts have one."""
+    check_account(context, account)
+    with_id = [one for one in context.spool.streams() if one.stream_id == id]
+    found = [one for one in with_id if account in (None, one.account)]
     if len(found) > 1:
         accounts = ", ".join(sorted(one.account for one in found))
-        raise ControlError(
-            f"stream {chosen.stream} is in several accounts: say which with --account: {accounts}"
-        )
+        raise ControlError(f"stream {id} is in several accounts: name one of {accounts}")
     if not found:
-        where = "" if chosen.account is None else f" of account {chosen.account}"
-        raise ControlError(f"no stream {chosen.stream}{where} is known: `poller streams` lists them")
+        where = "" if account is None else f" of account {account}"
+        raise NotKnown(f"no stream {id}{where} is known: `poller streams` lists them")
     return found[0]
 
 
+def _stream(context: OperatorContext, chosen: Selection) -> Stream:
+    return find_stream(context, chosen.account, chosen.stream or "")
+
+
 def check_account(context: OperatorContext, account: str | None) -> None:
-    """Raise `ControlError` for an account that is neither configured nor in the spool."""
+    """Raise `NotKnown` for an account that is neither configured nor in the spool."""
     if account is None or account in context.settings.accounts:
         return
     known = {*context.settings.accounts, *(stream.account for stream in context.spool.streams())}
     if account not in known:
-        raise ControlError(f"no account {account} is configured; there are: {', '.join(sorted(known))}")
+        raise NotKnown(f"no account {account} is configured; there are: {', '.join(sorted(known))}")
 
 
 # ---------------------------------------------------------------- what goes on

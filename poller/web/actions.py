@@ -9,26 +9,27 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-import msgspec
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from poller.core.model import Filter
 from poller.operations.requests import Request, Row, Verb
 from poller.operations.verbs import STEP, answer
 from poller.web.backend import Backend, json_answer
+from poller.web.callers import ROLE, check_operator
+from poller.web.errors import WebError
 from poller.web.filters import (
     AuditFilter,
-    BadRequest,
     DeadFilter,
     Number,
     QuarantineFilter,
     ReplayFilter,
+    Strict,
     Words,
     read_body,
     read_query,
 )
 from poller.web.jobs import Job, Jobs
-from poller.web.refusals import Handler, explained, operate_only, refuse, role_of
 
 WAIT: Final = 5.0
 """Seconds that an answer waits for the job's count. A longer count goes on; its job says how it ended."""
@@ -39,31 +40,27 @@ Order = tuple[Request, int, int]
 """A command, the number of entries that it is about, and the number of entries of one step."""
 
 
-class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A body. A field that is not known is an error."""
-
-
-class SinkBody(_Strict, frozen=True, kw_only=True):
+class SinkBody(Strict, frozen=True, kw_only=True):
     """Which sink to pause or resume."""
 
     sink: Words
 
 
-class DeadBody(_Strict, frozen=True, kw_only=True):
+class DeadBody(Strict, frozen=True, kw_only=True):
     """Which dead letters, and how many were shown."""
 
     filter: DeadFilter
     expect: Number
 
 
-class QuarantineBody(_Strict, frozen=True, kw_only=True):
+class QuarantineBody(Strict, frozen=True, kw_only=True):
     """Which rejects, and how many were shown."""
 
     filter: QuarantineFilter
     expect: Number
 
 
-class ReplayBody(_Strict, frozen=True, kw_only=True):
+class ReplayBody(Strict, frozen=True, kw_only=True):
     """Which events a sink gets again, and how many were shown. `below` is from the count."""
 
     sink: Words
@@ -72,13 +69,13 @@ class ReplayBody(_Strict, frozen=True, kw_only=True):
     below: Number | None = None
 
 
-class AuditBody(_Strict, frozen=True, kw_only=True):
+class AuditBody(Strict, frozen=True, kw_only=True):
     """Which pictures to audit."""
 
     filter: AuditFilter = AuditFilter()
 
 
-class Nothing(_Strict, frozen=True, kw_only=True):
+class Nothing(Strict, frozen=True, kw_only=True):
     """An empty object."""
 
 
@@ -92,7 +89,7 @@ def routes(backend: Backend, jobs: Jobs) -> list[web.RouteDef]:
     """The paths of this module."""
 
     def action(path: str, order: Callable[[web.Request], Awaitable[Order]]) -> web.RouteDef:
-        return web.post(path, operate_only(_start(backend, jobs, order)))
+        return web.post(path, _start(backend, jobs, order))
 
     return [
         action("/api/pause", _sink(Verb.PAUSE)),
@@ -106,9 +103,9 @@ def routes(backend: Backend, jobs: Jobs) -> list[web.RouteDef]:
         action("/api/replays/{n}/resume", _change(Verb.REPLAYS_RESUME)),
         action("/api/replays/{n}/cancel", _change(Verb.REPLAYS_CANCEL)),
         action("/api/audit", _audit),
-        web.get("/api/replay", operate_only(_count_replay(backend))),
-        web.get("/api/replays", explained(_replays(backend))),
-        web.get("/api/job/{id}", explained(_show(jobs))),
+        web.get("/api/replay", _count_replay(backend)),
+        web.get("/api/replays", _replays(backend)),
+        web.get("/api/job/{id}", _show(jobs)),
     ]
 
 
@@ -119,7 +116,7 @@ def _start(backend: Backend, jobs: Jobs, read: Callable[[web.Request], Awaitable
         order, total, step = await read(request)
         verb = order.verb.value
         rows = answer(backend.context(), order)
-        job = jobs.start(rows, verb=verb, role=role_of(request), total=total, step=step)
+        job = jobs.start(rows, verb=verb, role=request[ROLE], total=total, step=step)
         try:
             async with asyncio.timeout(WAIT):
                 await job.underway.wait()
@@ -132,7 +129,7 @@ def _start(backend: Backend, jobs: Jobs, read: Callable[[web.Request], Awaitable
 
 def _describe(job: Job) -> web.Response:
     if job.error is not None and job.done == 0:
-        return refuse(job.error)
+        raise job.error
     return json_answer(job.describe(), 202)
 
 
@@ -175,7 +172,7 @@ def _change(verb: Verb) -> Callable[[web.Request], Awaitable[Order]]:
 
 def _number(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise BadRequest("a replay has a number")
+        raise WebError(400, "a replay has a number")
     return int(text)
 
 
@@ -191,7 +188,8 @@ def _count_replay(backend: Backend) -> Handler:
     """What a replay would send now. A count that takes too long ends, and is not complete."""
 
     async def count(request: web.Request) -> web.Response:
-        query = read_query(request, ReplayQuery)
+        check_operator(request)
+        query = read_query(request.query, ReplayQuery)
         order = Request(verb=Verb.REPLAY, sink=query.sink, selection=query.selection(), dry=True)
         ends = time.monotonic() + COUNT_FOR
         found: Row | None = None
@@ -216,7 +214,7 @@ def _show(jobs: Jobs) -> Handler:
     async def show(request: web.Request) -> web.Response:
         job = jobs.get(request.match_info["id"])
         if job is None:
-            return json_answer({"error": "no job of this id is known; it may have ended long ago"}, 404)
+            raise WebError(404, "no job of this id is known; it may have ended long ago")
         return json_answer(job.describe())
 
     return show

@@ -3,7 +3,8 @@
 import pytest
 from multidict import CIMultiDict
 
-from poller.web.access import check_write, find_caller
+from poller.web.access import check_write
+from poller.web.callers import find_caller
 from poller.web.errors import WebError
 from poller.web.hosts import Site
 
