@@ -17,19 +17,10 @@ from poller.operations.log_steps import STEP, steps
 from poller.operations.operator_context import OperatorContext
 from poller.operations.requests import ControlError, NotKnown, Request, Row, Rows, Verb
 from poller.operations.status import status
-from poller.qcloud.events.channels import DISABLED, INTERRUPTED, LIVE
+from poller.operations.stream_states import LATE, STREAMS_STEP, USUAL_CADENCE, attention
 
-STREAMS_STEP = 500
 MOST_GAPS = 100_000
 STILL_AT_IT = 5.0
-USUAL_CADENCE = 10.0
-"""The seconds between two pictures of a stream, unless the platform was asked for others."""
-ENDED_AFTER = 3600.0
-"""Seconds without an event after which a stream that is not live counts as ended."""
-NO_PICTURES: Final = "no pictures"
-LATE: Final = "late"
-STATES: Final = (LIVE, INTERRUPTED, DISABLED, LATE, NO_PICTURES)
-"""The states of a stream in the catalogue, and what else calls for attention."""
 _SHOT: Final = frozenset({"screenshot"})
 _RANKS: Final = {LATE: 1, "": 2}
 _INSTANT: Final = timedelta(microseconds=1)
@@ -241,19 +232,6 @@ def _stream_row(stream: Stream, age: Callable[[datetime], float]) -> Row:
         "last_picture": last,
         "age": None if last is None else round(age(last), 1),
     }
-
-
-def attention(stream: Stream, silent: float) -> str:
-    """Why a stream needs attention; empty if it does not. `silent` is how many seconds ago its last event arrived."""
-    if stream.state != LIVE and silent > ENDED_AFTER:
-        return ""
-    if stream.state is not None and stream.state != LIVE:
-        return stream.state
-    if stream.cadence is None or stream.last_screenshot is None:
-        return ""
-    if silent > 4 * stream.cadence:
-        return NO_PICTURES
-    return LATE if silent > 2 * stream.cadence + 5.0 else ""
 
 
 def find_stream(context: OperatorContext, account: str | None, id: str) -> Stream:

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Locator, Page, Request, expect
 
 from poller.core.catalogue import Stream
-from poller.operations.look import attention
+from poller.operations.stream_states import attention
 from poller.sandbox import Customer
 from tests.feed import feeding
 from tests.patience import PATIENCE

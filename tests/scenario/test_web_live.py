@@ -148,7 +148,7 @@ def test_a_page_goes_on_where_it_was_and_begins_anew_after_a_restart(tmp_path: P
             town.enqueue(2, streams=2)
             page.until(lambda message: any(row[1] == 4 for row in message.data["s"]))
         last = page.id
-        time.sleep(2.0)  # the daemon notices within a second that the page has left
+        time.sleep(1.0)  # the daemon notices that the page has left
         for _ in range(3):
             town.enqueue(2, streams=2)
             time.sleep(0.6)  # a page that is away costs nothing, so that all of this becomes one message

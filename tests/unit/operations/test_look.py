@@ -15,7 +15,7 @@ from poller.core.model import Event, ParsedPage, PollOutcome
 from poller.core.ports import Sink
 from poller.core.selection import Selection
 from poller.daemon.wiring import event_filter
-from poller.operations.look import attention
+from poller.operations.stream_states import attention
 from poller.runtime.metrics import Metrics
 from poller.settings import load
 from poller.sinks.download import Download
