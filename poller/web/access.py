@@ -66,7 +66,8 @@ class Access:
     def _identify(self, request: web.Request) -> None:
         """Note who sends a request."""
         request[SITE] = site = self._site(request)
-        request[CALLER] = find_caller(request.remote, request.headers, site)
+        forwarded = ",".join(request.headers.getall("X-Forwarded-For", ()))  # some proxies append a line
+        request[CALLER] = find_caller(request.remote, forwarded, site)
         if not self._login.required:
             request[ROLE] = LOOK
         elif (session := self._login.session(request)) is not None:
@@ -138,8 +139,8 @@ def _log_action(request: web.Request, status: int) -> None:
 
 def check_write(headers: Mapping[str, str], content_type: str, site: Site) -> None:
     """Raise `WebError` (403) unless a write is JSON and comes from one of our own pages. Pure."""
-    told = headers.get("Sec-Fetch-Site")
-    own = told == "same-origin" if told is not None else same_origin(headers.get("Origin", ""), site)
+    relation = headers.get("Sec-Fetch-Site")
+    own = relation == "same-origin" if relation is not None else same_origin(headers.get("Origin", ""), site)
     if not own:
         raise WebError(403, "A change is taken only from poller's own pages.")
     if content_type != "application/json":

@@ -1,18 +1,17 @@
-"""What operators order from the pages, and how far it is.
+"""The actions of the pages: each is a command of `poller` that runs as a job.
 
-Each action is a command of `poller` that runs as a job. An action on many entries names the number of them that was
-shown: if another number matches, nothing is done, and the answer says how many match now.
+An action on many entries names the number of entries that the page has shown. If another number matches, nothing is
+done, and the answer says how many match now. `Access` lets only operators send actions.
 """
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from poller.core.model import Filter
 from poller.operations.requests import Request, Row, Verb
 from poller.operations.verbs import STEP, answer
 from poller.web.backend import Backend, json_answer
@@ -36,8 +35,13 @@ WAIT: Final = 5.0
 COUNT_FOR: Final = 5.0
 """Seconds after which the count of a replay stops."""
 
-Order = tuple[Request, int, int]
-"""A command, the number of entries that it is about, and the number of entries of one step."""
+
+class Order(NamedTuple):
+    """A command, and the number of entries that it changes. `step` entries are one step of it; 0 for a single step."""
+
+    request: Request
+    total: int = 1
+    step: int = 0
 
 
 class SinkBody(Strict, frozen=True, kw_only=True):
@@ -110,13 +114,17 @@ def routes(backend: Backend, jobs: Jobs) -> list[web.RouteDef]:
 
 
 def _start(backend: Backend, jobs: Jobs, read: Callable[[web.Request], Awaitable[Order]]) -> Handler:
-    """Start a job. Whoever asked waits a moment for the count, so that a changed one is told at once."""
+    """Start a job. The answer waits a moment for the count, so that it can report a changed one."""
 
     async def start(request: web.Request) -> web.Response:
-        order, total, step = await read(request)
-        verb = order.verb.value
-        rows = answer(backend.context(), order)
-        job = jobs.start(rows, verb=verb, role=request[ROLE], total=total, step=step)
+        order = await read(request)
+        job = jobs.start(
+            answer(backend.context(), order.request),
+            verb=order.request.verb.value,
+            role=request[ROLE],
+            total=order.total,
+            step=order.step,
+        )
         try:
             async with asyncio.timeout(WAIT):
                 await job.underway.wait()
@@ -139,7 +147,7 @@ def _describe(job: Job) -> web.Response:
 def _sink(verb: Verb) -> Callable[[web.Request], Awaitable[Order]]:
     async def order(request: web.Request) -> Order:
         body = await read_body(request, SinkBody)
-        return Request(verb=verb, sink=body.sink), 1, 0
+        return Order(Request(verb=verb, sink=body.sink))
 
     return order
 
@@ -149,8 +157,8 @@ def _stored(
 ) -> Callable[[web.Request], Awaitable[Order]]:
     async def order(request: web.Request) -> Order:
         body: DeadBody | QuarantineBody = await read_body(request, kind)
-        chosen: Filter = body.filter.chosen()
-        return Request(verb=verb, chosen=chosen, expect=body.expect), body.expect, STEP
+        order = Request(verb=verb, chosen=body.filter.chosen(), expect=body.expect)
+        return Order(order, body.expect, STEP)
 
     return order
 
@@ -159,13 +167,13 @@ async def _replay(request: web.Request) -> Order:
     body = await read_body(request, ReplayBody)
     chosen = body.filter.selection()
     order = Request(verb=Verb.REPLAY, sink=body.sink, selection=chosen, expect=body.expect, below=body.below)
-    return order, body.expect, 0
+    return Order(order, body.expect)
 
 
 def _change(verb: Verb) -> Callable[[web.Request], Awaitable[Order]]:
     async def order(request: web.Request) -> Order:
         await read_body(request, Nothing)
-        return Request(verb=verb, number=_number(request.match_info["n"])), 1, 0
+        return Order(Request(verb=verb, number=_number(request.match_info["n"])))
 
     return order
 
@@ -178,10 +186,10 @@ def _number(text: str) -> int:
 
 async def _audit(request: web.Request) -> Order:
     body = await read_body(request, AuditBody)
-    return Request(verb=Verb.AUDIT, selection=body.filter.selection()), 1, 0
+    return Order(Request(verb=Verb.AUDIT, selection=body.filter.selection()))
 
 
-# ---------------------------------------------------------------- what is asked beside
+# ---------------------------------------------------------------- counts, replays and jobs
 
 
 def _count_replay(backend: Backend) -> Handler:

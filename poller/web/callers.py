@@ -1,6 +1,5 @@
 """Who sends a request: the site that it is for, the address, the session and the role. `Access` sets these keys."""
 
-from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -34,14 +33,13 @@ def check_operator(request: web.Request) -> None:
         raise WebError(403, "You may look, and not operate.")
 
 
-def find_caller(peer: str | None, headers: Mapping[str, str], site: Site) -> Caller:
+def find_caller(peer: str | None, forwarded: str, site: Site) -> Caller:
     """Where a request comes from: the other side of the connection, or what the configured proxy says.
 
     A proxy appends the address that it sees, so that only the last one counts. Pure.
     """
     direct = address(peer)
-    last = headers.get("X-Forwarded-For", "").rpartition(",")[2]
-    told = address(last) if site.proxied else None
+    told = address(forwarded.rpartition(",")[2]) if site.proxied else None
     found: Address | None = told or direct
     return Caller(address=str(found), key=caller_key(found), proxy=str(direct) if told is not None else None)
 

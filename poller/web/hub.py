@@ -1,6 +1,6 @@
-"""What goes on, for every page that is open: the present state of all streams, and each change of it.
+"""The present state of all streams, and each change of it, for every page that is open.
 
-Nothing happens while nobody looks. While somebody does, the hub compares the catalogue with its last look at most
+The hub rests while no page is open. Otherwise it compares the catalogue with its last look at most
 every 250 ms, and only after events were stored; at drain speed, less often. It encodes one message for all viewers. A
 viewer holds no queue: it has a place in the ring of messages, and a write that waits. A viewer that the ring has
 overtaken begins anew.
@@ -36,7 +36,7 @@ FORGOTTEN: Final = 15.0
 KEPT: Final = 60.0
 KEPT_BYTES: Final = 8 * 1024 * 1024
 QUIET: Final = 15.0
-"""Seconds without a message after which viewers are told that the connection is alive."""
+"""Seconds without a message after which viewers get a sign of life."""
 ROWS: Final = 500
 """Rows that are encoded at once, in about a millisecond."""
 
@@ -119,13 +119,13 @@ class Hub:
             self._looking.result()
 
     def publish(self, name: str, content: object) -> None:
-        """Send an event to all viewers, such as a job's progress. Who comes back within a minute gets it, too."""
+        """Send an event to all viewers, such as a job's progress. A viewer who returns within a minute gets it, too."""
         self._push(name, msgspec.json.encode(content))
 
     # ------------------------------------------------------------ the state
 
     async def snapshot(self) -> Snapshot:
-        """The state of all streams. It is encoded for everybody who asks within 250 ms."""
+        """The state of all streams. Requests within 250 ms share one encoding."""
         async with self._encoding:
             now = self._clock.monotonic()
             if self._snapshot is None or now - self._snapshot[0] >= PACE:
@@ -167,7 +167,7 @@ class Hub:
                 continue
 
     async def look(self) -> int:
-        """Tell what has changed since the last look, if anything has; returns how much."""
+        """Publish what has changed since the last look, if anything has; returns the number of changes."""
         async with self._turn:
             return await self._look()
 
@@ -184,7 +184,7 @@ class Hub:
             try:
                 self._push("", await self._message(changes))
             except BaseException:
-                self._begin_anew()  # the changes count as told
+                self._begin_anew()  # the roster has the changes already, so no later message would have them
                 raise
         return len(changes.changed) + len(changes.new)
 

@@ -1,10 +1,10 @@
-"""Runs what operators order, apart from whoever ordered it.
+"""Runs actions apart from the requests that ordered them.
 
 Invariants
-    A job goes on when its viewer leaves. The work between two steps of a job is never cancelled.
+    A job continues after its viewer has left. The work between two steps of a job is never cancelled.
 
 Life cycle
-    On leaving, each job ends after its current step, and says that the rest was not done.
+    On leaving, each job ends after its current step, and reports that the rest was not done.
 """
 
 import asyncio
@@ -70,7 +70,7 @@ class Job:
         }
 
     def describe(self) -> dict[str, object]:
-        """The job for whoever asks for it."""
+        """The whole job, with the last row of its answer."""
         return {**self.progress(), "action": self.verb, "result": self.row}
 
 

@@ -1,4 +1,4 @@
-"""The paths of what goes on: `/api/streams` is the present state, `/api/live` each change of it."""
+"""`/api/streams` answers with the present state of all streams, `/api/live` sends each change of it."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -42,7 +42,7 @@ def routes(hub: Hub) -> list[web.RouteDef]:
                 await _serve(request, response, hub.messages(_place(request)))
         return response
 
-    return [web.get("/api/streams", streams), web.get("/api/live", live)]
+    return [web.get("/api/streams", streams), web.get("/api/live", live, allow_head=False)]
 
 
 def _accepts_gzip(request: web.Request) -> bool:

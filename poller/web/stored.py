@@ -24,9 +24,9 @@ from poller.web.errors import WebError
 from poller.web.filters import MOST_ROWS, DeadFilter, Number, QuarantineFilter, Strict, Words, read_query
 
 COUNT_FOR: Final = 1.0
-"""Seconds after which an answer stops to count."""
+"""Seconds after which counting stops."""
 MOST_REASONS: Final = 200
-"""The most reasons that are told apart; the rest counts as `OTHER`."""
+"""The most reasons that are counted by themselves; the others count as `OTHER`."""
 OTHER: Final = "other reasons"
 MOST_NAMES: Final = 20
 

@@ -79,7 +79,7 @@ class Reading:
         return MOST_PICTURES - len(self.pictures)
 
     def note(self, found: Sequence[Numbered]) -> None:
-        """Sort events by what they tell."""
+        """Sort events by their kind."""
         for number, event in found:
             if event.kind == "screenshot" and self._window.has(event.occurred_at):
                 self.pictures.append((number, event.occurred_at))
@@ -90,7 +90,7 @@ class Reading:
 
 
 def state_of(event: Event) -> tuple[datetime, str | None, str]:
-    """What a channel event tells: since when, which state, and who says so."""
+    """The state that a channel event reports: since when, which state, and which source reported it."""
     fields = event.fields
     state = fields.get("state")
     return event.occurred_at, None if state is None else str(state), str(fields.get("seen_by") or "")
@@ -215,7 +215,7 @@ def _add_format(row: dict[str, object], fields: dict[str, object]) -> None:
 
 
 def segment_of(event: Event) -> tuple[datetime, datetime]:
-    """The begin and the end of a recorded segment. Without a begin, the duration tells it."""
+    """The begin and the end of a recorded segment. Without a begin, it follows from the duration."""
     fields, end = event.fields, event.occurred_at
     try:
         return min(msgspec.convert(fields.get("start_time"), datetime), end), end

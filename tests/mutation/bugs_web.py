@@ -40,7 +40,7 @@ WEB = (
         "a write may come from another site",
         "poller/web/access.py",
         "    if not own:\n",
-        '    if told == "none":\n',
+        '    if relation == "none":\n',
         (SCENARIO + "test_a_write_from_another_site_is_refused_whoever_is_logged_in",),
     ),
     Bug(
@@ -60,8 +60,8 @@ WEB = (
     Bug(
         "a header says who the client is, whoever sends it",
         "poller/web/callers.py",
-        "    told = address(last) if site.proxied else None\n",
-        "    told = address(last)\n",
+        '    told = address(forwarded.rpartition(",")[2]) if site.proxied else None\n',
+        '    told = address(forwarded.rpartition(",")[2])\n',
         (SCENARIO + "test_behind_a_proxy_each_client_has_its_own_tries",),
     ),
     Bug(
