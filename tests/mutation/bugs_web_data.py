@@ -149,11 +149,4 @@ STREAM_PAGE = (
         "    return json_answer(row, status)\n",
         ("tests/unit/web/test_events.py::test_neither_answer_holds_the_query_of_a_url",),
     ),
-    Bug(
-        "a number of the log leads to the event after it",
-        "poller/web/events.py",
-        'if row.get("number") == number)',
-        'if "number" in row)',
-        ("tests/unit/web/test_events.py::test_what_is_not_there_is_said_to_be_pruned_or_unknown",),
-    ),
 )

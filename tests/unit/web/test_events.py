@@ -134,8 +134,6 @@ def test_what_is_not_there_is_said_to_be_pruned_or_unknown(tmp_path: Path) -> No
         assert (status, row["state"], row["event"]) == (200, "pruned", None)
         status, row = await get(f"/api/event/{'0' * 32}")
         assert (status, row["state"], "no such event was taken" in row["error"]) == (404, "unknown", True)
-        await spool.append("shots", [some_reading(2)])
-        assert (await get("/api/event/number:1"))[0] == 404
         status, row = await get("/api/event/number:99")
         assert (status, row) == (404, {"error": "number 99: no such event is retained"})
 
