@@ -262,10 +262,10 @@ def streams(
     """
     from poller.control import Request, Verb
     from poller.core.selection import Selection
-    from poller.operations.look import STATES
+    from poller.operations.stream_states import CHOICES
 
     if state is not None:
-        check_word(state, STATES, "--state")
+        check_word(state, CHOICES, "--state")
     asked = Request(verb=Verb.STREAMS, selection=Selection(account=account), state=state)
 
     def show(rows: list["Row"]) -> None:

@@ -2,15 +2,14 @@
 
 import gzip
 import hashlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Final
 
 import msgspec
 from aiohttp import web
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+from aiohttp.typedefs import Handler
 
 PAGES: Final = ("/", "/stream", "/pipeline", "/dead", "/quarantine", "/event/{id}", "/login")
 """The addresses of pages. All of them answer with the same document; its script opens the page."""

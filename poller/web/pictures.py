@@ -9,22 +9,18 @@ Life cycle
 
 import asyncio
 import time
-import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Final, Self
 
-import structlog
 from aiohttp import web
 
 from poller.operations.operator_context import OperatorContext
 from poller.runtime.addresses import Network
-from poller.web.backend import json_answer
+from poller.web.errors import WebError, error_answer, report
 from poller.web.picture_cache import NoPicture, Picture, PictureCache
 from poller.web.picture_loader import AT_ONCE, PictureLoader
-
-log = structlog.get_logger("web")
 
 Found = Picture | NoPicture
 
@@ -78,9 +74,7 @@ class Pictures:
             async with self._turns:
                 found = await self._load(number)
         except Exception as error:  # a bug would end the group, and with it the daemon
-            # Frames only: an exception's own text may hold a secret.
-            frames = traceback.format_tb(error.__traceback__)
-            log.error("answer_failed", error=type(error).__name__, frames=frames)
+            report(error, f"/picture/{number}")
             found = FAILED
         finally:
             del self._loads[number]
@@ -113,7 +107,5 @@ def routes(pictures: Pictures) -> list[web.RouteDef]:
 
 
 def _refused(why: NoPicture) -> web.Response:
-    answer = json_answer({"error": why.text}, why.status)
-    if why.retry_after is not None:
-        answer.headers["Retry-After"] = str(why.retry_after)
-    return answer
+    headers = {} if why.retry_after is None else {"Retry-After": str(why.retry_after)}
+    return error_answer(WebError(why.status, why.text, headers=headers))

@@ -1,6 +1,6 @@
-"""Who is logged in: sessions and one-time codes. All of it is in memory, and a restart forgets it.
+"""Sessions, one-time codes and tokens. All of them are in memory, and a restart forgets sessions and codes.
 
-Only hashes of ids and codes are kept, and they are what is looked up: so the time of a look-up tells nothing.
+Only hashes of ids and codes are kept and looked up, so that the time of a look-up reveals nothing.
 """
 
 import hashlib

@@ -255,6 +255,7 @@ def test_a_viewer_looks_and_changes_nothing(tmp_path: Path) -> None:
         assert {path: viewer.post(path, body)[0] for path, body in bodies.items()} == dict.fromkeys(
             bodies, 403
         )
+        assert viewer.get("/api/replay", sink="hook")[0] == 403
         assert process.said("action_started") == []
         assert (sink(daemon)["state"], sink(daemon)["dead"]) == ("serving", 3)
         assert process.stop() == 0
