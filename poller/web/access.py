@@ -109,7 +109,8 @@ class Access:
 
     def _identify(self, request: web.Request) -> None:
         request[SITE] = site = self._site(request)
-        request[CALLER] = find_caller(request.remote, request.headers, site)
+        forwarded = ",".join(request.headers.getall("X-Forwarded-For", ()))  # some proxies append a line
+        request[CALLER] = find_caller(request.remote, forwarded, site)
         session = self._session(request, site)
         if session is not None:
             request[SESSION] = session
@@ -252,14 +253,13 @@ def _log_action(request: web.Request, status: int) -> None:
     )
 
 
-def find_caller(peer: str | None, headers: Mapping[str, str], site: Site) -> Caller:
+def find_caller(peer: str | None, forwarded: str, site: Site) -> Caller:
     """Where a request comes from: the other side of the connection, or what the configured proxy says.
 
     A proxy appends the address that it sees, so that only the last one counts. Pure.
     """
     direct = address(peer)
-    last = headers.get("X-Forwarded-For", "").rpartition(",")[2]
-    told = address(last) if site.proxied else None
+    told = address(forwarded.rpartition(",")[2]) if site.proxied else None
     found: Address | None = told or direct
     return Caller(address=str(found), key=caller_key(found), proxy=str(direct) if told is not None else None)
 

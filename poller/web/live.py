@@ -42,7 +42,7 @@ def routes(hub: Hub) -> list[web.RouteDef]:
                 await _serve(request, response, hub.messages(_place(request)))
         return response
 
-    return [web.get("/api/streams", streams), web.get("/api/live", live)]
+    return [web.get("/api/streams", streams), web.get("/api/live", live, allow_head=False)]
 
 
 def _accepts_gzip(request: web.Request) -> bool:

@@ -119,4 +119,5 @@ class Tokens:
 
 
 def _hash(secret: str) -> str:
-    return hashlib.sha256(secret.encode()).hexdigest()
+    """Of whatever a client sent: a header may hold bytes that are no UTF-8."""
+    return hashlib.sha256(secret.encode(errors="surrogateescape")).hexdigest()
