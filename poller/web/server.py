@@ -7,7 +7,7 @@ Life cycle
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 import structlog
 from aiohttp import web
@@ -28,6 +28,8 @@ from poller.web.limits import EVENT_STREAMS, LARGEST_BODY, EventStreams
 log = structlog.get_logger("web")
 
 GRACE = 1.0
+_ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound here
+"""Addresses that nobody can open, and those that stand for them on this machine."""
 
 
 class WebServer:
@@ -52,7 +54,8 @@ class WebServer:
 
     def address(self) -> str:
         """An address that opens the pages, with a code that logs in once if people have to log in."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        host = _ANY.get(self.host, self.host)
+        host = f"[{host}]" if ":" in host else host
         login = f"login#{self.one_time_code()}" if self._access.login else ""
         return f"http://{host}:{self.port}/{login}"
 

@@ -13,6 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests import commands
 from tests.integration.sinks.download.shots import jpeg
 
@@ -278,6 +280,22 @@ def test_an_operator_is_told_the_address_of_the_pages(tmp_path: Path) -> None:
         shown = commands.poller("pages", "-c", str(tmp_path / "poller.yaml"), folder=tmp_path)
         assert shown.returncode == 1
         assert "no daemon runs" in shown.stderr
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:0", "[::]:0"])
+def test_where_the_pages_listen_on_all_addresses_the_one_that_is_told_opens_them(
+    tmp_path: Path, listen: str
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("a token of the pages")
+    token.chmod(0o600)
+    web = {**WEB, "listen": listen, "token_file": str(token)}
+    with environment(tmp_path) as place, scenario(place, tmp_path, sinks=CONSOLE, web=web) as daemon:
+        daemon.run()
+        shown = commands.poller("pages", "-c", str(daemon.config), folder=tmp_path)
+        address, _, code = shown.stdout.strip().partition("login#")
+        assert address.startswith(("http://127.0.0.1:", "http://[::1]:"))
+        assert _log_in(address, code) == 200
 
 
 def test_a_daemon_without_pages_says_what_is_missing(tmp_path: Path) -> None:
