@@ -299,6 +299,22 @@ def test_streams_of_several_accounts_say_whose_they_are(visitor: Visitor, tmp_pa
             expect(page.locator(".tile")).to_have_count(2)
 
 
+def test_accounts_whose_names_differ_by_case_alone_keep_their_own_streams(
+    visitor: Visitor, town: tuple[Shots, Pages]
+) -> None:
+    page = visitor.open(town[1].url)
+    accounts = page.evaluate(
+        """async () => {
+          const { Streams } = await import("/static/wall/model.js");
+          const rows = ["main", "Main"].map((account, n) => [n, account, "a", n, 0, 0, "live", 10]);
+          const streams = new Streams();
+          for (let times = 0; times < 2; times++) streams.restart({ epoch: "e", seq: 0, now: 0, streams: rows });
+          return [...streams.known.values()].map((stream) => stream.account);
+        }"""
+    )
+    assert accounts == ["main", "Main"]
+
+
 # ---------------------------------------------------------------- pictures that do not come
 
 

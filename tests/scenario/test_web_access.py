@@ -227,6 +227,20 @@ def test_a_write_from_another_site_is_refused_whoever_is_logged_in(tmp_path: Pat
         assert found.ask("/api/me", operator).status == 200, "a refused /logout logs nobody out"
 
 
+def test_an_answer_to_head_has_no_body_and_the_next_request_is_answered(tmp_path: Path) -> None:
+    with pages(tmp_path) as found:
+        cookie = found.cookie(LOOK)["Cookie"]
+        for path in ("/", "/static/app.js", "/api/me", "/api/streams", "/api/live", "/picture/1"):
+            with socket.create_connection(("127.0.0.1", found.port), PATIENCE) as wire:
+                head = f" HTTP/1.1\r\nHost: {found.host}\r\nCookie: {cookie}\r\n\r\n"
+                wire.sendall(f"HEAD {path}{head}GET /api/me{head}".encode())
+                answers = wire.makefile("rb")
+                assert answers.readline().startswith(b"HTTP/1.1 "), path
+                while answers.readline().strip():
+                    pass
+                assert answers.readline() == b"HTTP/1.1 200 OK\r\n", path
+
+
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "FROB", "PROPFIND"])
 def test_other_methods_are_refused(tmp_path: Path, method: str) -> None:
     with pages(tmp_path) as found:
@@ -238,6 +252,14 @@ def test_a_large_body_is_refused(tmp_path: Path) -> None:
     with pages(tmp_path) as found:
         assert found.post("/login", {"token": "x" * (64 * 1024)}).status == 413
         assert found.post("/login", {"token": "x" * (63 * 1024)}).status == 401
+
+
+def test_a_cookie_of_any_bytes_is_no_session_and_no_fault_of_ours(tmp_path: Path) -> None:
+    with pages(tmp_path) as found, socket.create_connection(("127.0.0.1", found.port), PATIENCE) as wire:
+        head = f"GET /api/me HTTP/1.1\r\nHost: {found.host}\r\nCookie: poller-{found.port}=".encode()
+        wire.sendall(head + b"\xff\xfe\xed\xa0\x80\r\n\r\n")
+        assert b" 401 " in wire.makefile("rb").readline()
+        assert not found.process.said("web_failed")
 
 
 # ---------------------------------------------------------------- login
@@ -312,6 +334,27 @@ def test_behind_a_proxy_each_client_has_its_own_tries(tmp_path: Path) -> None:
         assert tried(OPERATE, "203.0.113.10") == 200
         direct = [found.log_in("wrong" * 4, {"X-Forwarded-For": f"{n}.1.1.1"}).status for n in range(1, 7)]
         assert direct == [401] * 5 + [429], "a header counts only under the proxy's name"
+
+
+def test_a_proxy_that_appends_a_line_of_its_own_is_believed_and_its_client_is_not(tmp_path: Path) -> None:
+    with pages(tmp_path) as found:
+        body = json.dumps({"token": "wrong" * 4}).encode()
+
+        def status(number: int) -> int:
+            head = [
+                "POST /login HTTP/1.1",
+                f"Host: {WALL}",
+                f"Origin: http://{WALL}",
+                f"Content-Length: {len(body)}",
+            ]
+            head += ["Content-Type: application/json", f"X-Forwarded-For: 198.51.100.{number}"]
+            head += ["X-Forwarded-For: 203.0.113.9", "", body.decode()]
+            with socket.create_connection(("127.0.0.1", found.port), PATIENCE) as wire:
+                wire.sendall("\r\n".join(head).encode())
+                return int(wire.makefile("rb").readline().split()[1])
+
+        assert [status(number) for number in range(6)] == [401] * 5 + [429]
+        assert {line["address"] for line in found.process.heard("web_login_failed", 5)} == {"203.0.113.9"}
 
 
 @pytest.mark.parametrize(
