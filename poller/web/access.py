@@ -259,7 +259,8 @@ def find_caller(peer: str | None, forwarded: str, site: Site) -> Caller:
     A proxy appends the address that it sees, so that only the last one counts. Pure.
     """
     direct = address(peer)
-    told = address(forwarded.rpartition(",")[2]) if site.proxied else None
+    last = forwarded.rpartition(",")[2]
+    told = address(last) if site.proxied else None
     found: Address | None = told or direct
     return Caller(address=str(found), key=caller_key(found), proxy=str(direct) if told is not None else None)
 
