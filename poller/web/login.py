@@ -23,6 +23,10 @@ log = structlog.get_logger("web")
 
 LOGIN: Final = "/login"
 LOGOUT: Final = "/logout"
+_WRONG: Final = {
+    "token": "This token is not right.",
+    "code": "This link was used already, or is too old. The command poller pages prints another.",
+}
 
 
 class LoginBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -90,10 +94,7 @@ class Login:
             proxy=caller.proxy,
             blocked_for=wait,
         )
-        wrong = (
-            "This token is not right." if what == "token" else "This link was used already, or is too old."
-        )
-        raise WebError(401, wrong, more={"wait": wait} if wait else None)
+        raise WebError(401, _WRONG[what], more={"wait": wait} if wait else None)
 
     def _begin_session(self, request: web.Request, role: str) -> web.Response:
         site = request[SITE]

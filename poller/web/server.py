@@ -33,6 +33,8 @@ log = structlog.get_logger("web")
 
 GRACE: Final = 1.0
 """Seconds for answers that are under way when the listener closes."""
+_ON_THIS_MACHINE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, never bound to
+"""The address by which a browser on this machine reaches a listener on all addresses."""
 
 
 class WebServer:
@@ -58,7 +60,8 @@ class WebServer:
 
     def address(self) -> str:
         """An address that opens the pages, with a code that logs in once if people have to log in."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        host = _ON_THIS_MACHINE.get(self.host, self.host)
+        host = f"[{host}]" if ":" in host else host
         login = f"login#{self.one_time_code()}" if self._login.required else ""
         return f"http://{host}:{self.port}/{login}"
 
