@@ -23,6 +23,10 @@ log = structlog.get_logger("web")
 
 LOGIN: Final = "/login"
 LOGOUT: Final = "/logout"
+_WRONG: Final = {
+    "token": "This token is not right.",
+    "code": "This link was used already, or is too old. The command poller pages prints another.",
+}
 
 _WRONG: Final = {
     "token": "This token is not right.",

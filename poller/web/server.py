@@ -36,6 +36,8 @@ _ON_THIS_MACHINE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - 
 
 GRACE: Final = 1.0
 """Seconds for answers that are under way when the listener closes."""
+_ON_THIS_MACHINE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, never bound to
+"""The address by which a browser on this machine reaches a listener on all addresses."""
 
 
 class WebServer:
