@@ -7,6 +7,7 @@ from typing import Final
 
 from aiohttp import web
 
+from poller.web.headers import accepts_gzip
 from poller.web.hub import Hub
 from poller.web.limits import EVENT_STREAMS
 from poller.web.ring import Place
@@ -22,7 +23,6 @@ EVENT_STREAM: Final = {
 }
 UNKNOWN: Final = Place("", 0)
 """A place that no life of the daemon has."""
-REFUSED: Final = frozenset({"q=0", "q=0.0", "q=0.00", "q=0.000"})
 
 
 def routes(hub: Hub) -> list[web.RouteDef]:
@@ -30,9 +30,9 @@ def routes(hub: Hub) -> list[web.RouteDef]:
 
     async def streams(request: web.Request) -> web.Response:
         headers = {"Cache-Control": "no-store", "Vary": "Accept-Encoding"}
-        if _accepts_gzip(request):
+        if accepts_gzip(request):
             headers["Content-Encoding"] = "gzip"
-        body = await hub.compressed() if _accepts_gzip(request) else (await hub.snapshot()).plain
+        body = await hub.compressed() if accepts_gzip(request) else (await hub.snapshot()).plain
         return web.Response(body=body, content_type="application/json", headers=headers)
 
     async def live(request: web.Request) -> web.StreamResponse:
@@ -43,13 +43,6 @@ def routes(hub: Hub) -> list[web.RouteDef]:
         return response
 
     return [web.get("/api/streams", streams), web.get("/api/live", live, allow_head=False)]
-
-
-def _accepts_gzip(request: web.Request) -> bool:
-    codings = request.headers.get("Accept-Encoding", "").lower().replace(" ", "").split(",")
-    return any(
-        coding == "gzip" or (coding[:5] == "gzip;" and coding[5:] not in REFUSED) for coding in codings
-    )
 
 
 def _place(request: web.Request) -> Place | None:

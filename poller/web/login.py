@@ -28,11 +28,6 @@ _WRONG: Final = {
     "code": "This link was used already, or is too old. The command poller pages prints another.",
 }
 
-_WRONG: Final = {
-    "token": "This token is not right.",
-    "code": "This link was used already, or is too old. The command poller pages prints another.",
-}
-
 
 class LoginBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of `POST /login`: a token, or a one-time code."""

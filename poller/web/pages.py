@@ -11,6 +11,8 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from poller.web.headers import accepts_gzip
+
 PAGES: Final = ("/", "/stream", "/pipeline", "/dead", "/quarantine", "/event/{id}", "/login")
 """The addresses of pages. All of them answer with the same document; its script opens the page."""
 TYPES: Final = {
@@ -55,7 +57,7 @@ def _serve(file: File) -> Handler:
     """Serve a file. A browser asks each time whether it has changed, so that an upgrade shows at once."""
 
     async def serve(request: web.Request) -> web.Response:
-        zipped = "gzip" in request.headers.get("Accept-Encoding", "") and len(file.zipped) < len(file.body)
+        zipped = accepts_gzip(request) and len(file.zipped) < len(file.body)
         tag = file.tag + "-gzip" * zipped
         answer = web.Response(headers={"Cache-Control": "no-cache", "Vary": "Accept-Encoding"})
         answer.etag = tag

@@ -31,9 +31,6 @@ from poller.web.login import Login
 
 log = structlog.get_logger("web")
 
-_ON_THIS_MACHINE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, never bound to
-"""Where a browser on this machine finds a listener on all addresses."""
-
 GRACE: Final = 1.0
 """Seconds for answers that are under way when the listener closes."""
 _ON_THIS_MACHINE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, never bound to

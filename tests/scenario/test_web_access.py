@@ -429,6 +429,8 @@ def test_a_file_is_sent_once_and_then_only_asked_for(tmp_path: Path) -> None:
         assert gzip.decompress(zipped.body) == plain.body
         assert zipped.headers["Content-Encoding"] == "gzip"
         assert plain.headers["ETag"] != zipped.headers["ETag"]
+        for refused in ("gzip;q=0", "br, gzip; q=0.0"):
+            assert found.ask("/static/app.css", {"Accept-Encoding": refused}).body == plain.body
         for answer, accepted in ((plain, "identity"), (zipped, "gzip")):
             assert answer.headers["Cache-Control"] == "no-cache"
             assert answer.headers["Vary"] == "Accept-Encoding"
