@@ -1,6 +1,7 @@
 """The page of the pipeline: what it shows, what it orders by keyboard alone, and what it never does."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,9 @@ def test_a_running_replay_shows_how_far_it_is_and_is_paused_and_cancelled(
         expect(replay.get_by_text("0 of 40, paused")).to_be_visible()
         replay.get_by_role("button", name="Cancel… replay 1").click()
         page.get_by_role("button", name="Cancel the replay").click()
-        expect(replay).to_be_hidden()
+        expect(replay.get_by_text("No replay is running.")).to_be_visible()
+        replay.get_by_text("Earlier replays").click()
+        expect(replay.get_by_role("row").last).to_contain_text(re.compile(r"1hookall events.*0 of 40cancelled"))
         assert place.hook.files.total() == 40
 
 

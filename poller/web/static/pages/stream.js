@@ -5,6 +5,7 @@
 
 import { setQuery } from "../app.js";
 import { fill, h } from "../dom.js";
+import { pictureAddress } from "../pictures.js";
 import { readMoment } from "../stream/model.js";
 import { BigPicture } from "../stream/picture.js";
 import { Source } from "../stream/source.js";
@@ -20,6 +21,15 @@ const WRITE_AFTER = 250; // browsers refuse to change the address more often
 
 /** @param {URL} url */
 export const title = (url) => url.searchParams.get("id") || "Stream";
+
+/** @type {[string, import("../help.js").Key[]]} */
+export const keys = ["Stream", [
+  [["←", "→"], "the picture before, the next one"],
+  [["Shift ←", "Shift →"], "a minute back, a minute on"],
+  [["Page up", "Page down"], "far on, far back, where the time axis has the focus"],
+  [["Home", "End"], "the first picture, the newest one, where the time axis has the focus"],
+  [["l"], "back to live"],
+]];
 
 /**
  * @param {HTMLElement} main
@@ -144,7 +154,7 @@ export class StreamPage {
    */
   arrived(shot) {
     if (this.following) this.chosen = shot;
-    else for (const places of [-1, 1]) new Image().src = `/picture/${this.history.step(shot, places)[0]}`;
+    else for (const places of [-1, 1]) new Image().src = pictureAddress(...this.history.step(shot, places));
     this.draw();
   }
 
