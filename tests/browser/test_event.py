@@ -18,6 +18,7 @@ from tests.commands import poller
 from tests.fakes import sqlite_spool
 from tests.patience import PATIENCE
 from tests.scenario.environment import environment, until
+from tests.scenario.rig import webhook
 
 from .rig import DARK, LIGHT, PHONE, Look, Pages, Visitor, barriers, pages
 from .shots import Shots
@@ -143,7 +144,10 @@ def test_an_event_that_is_not_there_is_said_not_to_be_there(
 
 
 def test_an_outcome_is_shown_once_it_is_known(visitor: Visitor, tmp_path: Path) -> None:
-    with environment(tmp_path) as town, pages(town, tmp_path / "daemon") as daemon:
+    with (
+        environment(tmp_path) as town,
+        pages(town, tmp_path / "daemon", sinks={"hook": webhook(town, timeout="4s")}) as daemon,
+    ):
         town.turn("hang")
         Shots(town).take("room")
         until(lambda: any(row[3] for row in daemon.get("/api/streams")["streams"]), what="for the picture")

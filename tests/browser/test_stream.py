@@ -239,11 +239,15 @@ def test_a_day_has_a_tick_for_each_of_its_pictures(visitor: Visitor, tmp_path: P
     with environment(tmp_path) as place, pages(place, tmp_path / "daemon", sinks=SINKS) as daemon:
         page = visitor.open(f"{daemon.url}/dead")
         answers: list[str] = []
-        page.on("response", lambda answer: answers.append(answer.url) if "/api/stream?" in answer.url else None)
+        page.on(
+            "response", lambda answer: answers.append(answer.url) if "/api/stream?" in answer.url else None
+        )
         visitor.allow("/picture/")
         page.goto(address(daemon, hours=24))
         watch(page, lambda: axis(page, "pictures") == 8640, "for all pictures")
-        assert sum("below=" in one for one in answers) == len(answers) - 1, "each answer goes on where one stopped"
+        assert sum("below=" in one for one in answers) == len(answers) - 1, (
+            "each answer goes on where one stopped"
+        )
         says(page, "picture 8,640 of 8,640")
         slider(page).focus()
         page.keyboard.press("Home")
@@ -487,8 +491,8 @@ PAST: tuple[tuple[str, float, dict[str, object]], ...] = (
 
 
 def day(pictures: int) -> list[tuple[Event, ...]]:
-    """So many pictures of the last day, the newest now, a hundred to a page."""
-    ages = [n * 86_400 / pictures for n in reversed(range(pictures))]
+    """So many pictures of a day, but for some minutes at its begin, a hundred to a page; the newest now."""
+    ages = [n * 85_500 / pictures for n in reversed(range(pictures))]
     return [
         tuple(past("screenshot", ago, {}) for ago in ages[at : at + 100]) for at in range(0, pictures, 100)
     ]
@@ -509,25 +513,32 @@ def past(kind: str, ago: float, fields: dict[str, object]) -> Event:
     )
 
 
-@pytest.mark.parametrize("look", [LIGHT, DARK, PHONE], ids=["light", "dark", "phone"])
-def test_the_page_hinders_nobody(visitor: Visitor, tmp_path: Path, look: Look) -> None:
-    fill(tmp_path / "daemon")
+@pytest.fixture(scope="module")
+def eventful(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
+    """A daemon that knows of an hour with an interruption, a gap and recordings."""
+    folder = tmp_path_factory.mktemp("eventful")
+    fill(folder / "daemon")
     with (
-        environment(tmp_path) as place,
-        pages(place, tmp_path / "daemon", account=AUDITED, sinks=SINKS) as daemon,
+        environment(folder) as place,
+        pages(place, folder / "daemon", account=AUDITED, sinks=SINKS) as daemon,
     ):
         take(place, daemon, list(range(3490, 2500, -10)))
         take(
             place, daemon, [ago for ago in range(2220, 0, -10) if not 1140 <= ago < 1200], shots=Shots(place)
         )
         until(lambda: facts(daemon)["gaps"], what="for the audit")
-        page = visitor.open(address(daemon), look)
-        expect(page.locator(".strip-labels")).to_have_text("6 missing")
-        thumbs = page.locator(".strip-thumbs img")
-        expect(page.locator(".strip-thumbs img[data-there]")).to_have_count(thumbs.count())
-        page.keyboard.press("Shift+ArrowLeft")
-        expect(page.get_by_role("button", name="Back to live")).to_be_visible()
-        expect(page.locator(".big[data-waiting]")).to_have_count(0)
-        assert barriers(page) == []
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        visitor.picture(page, f"stream{'-phone' if look.phone else '-dark' if look is DARK else ''}")
+        yield daemon
+
+
+@pytest.mark.parametrize("look", [LIGHT, DARK, PHONE], ids=["light", "dark", "phone"])
+def test_the_page_hinders_nobody(visitor: Visitor, eventful: Pages, look: Look) -> None:
+    page = visitor.open(address(eventful), look)
+    expect(page.locator(".strip-labels")).to_have_text("6 missing")
+    thumbs = page.locator(".strip-thumbs img")
+    expect(page.locator(".strip-thumbs img[data-there]")).to_have_count(thumbs.count())
+    page.keyboard.press("Shift+ArrowLeft")
+    expect(page.get_by_role("button", name="Back to live")).to_be_visible()
+    expect(page.locator(".big[data-waiting]")).to_have_count(0)
+    assert barriers(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    visitor.picture(page, f"stream{'-phone' if look.phone else '-dark' if look is DARK else ''}")

@@ -3,6 +3,7 @@
 
 import { h, setText } from "./dom.js";
 import { Filmstrip } from "./filmstrip.js";
+import { count } from "./numbers.js";
 import { isBreak, marks, open } from "./stream/model.js";
 import { minute, moment } from "./times.js";
 
@@ -118,7 +119,7 @@ export class Timeline {
       "aria-valuemin": total ? 1 : 0,
       "aria-valuemax": total,
       "aria-valuenow": shown ? place : 0,
-      "aria-valuetext": shown ? `${moment(chosen[1])}, picture ${place} of ${total}` : "no picture is chosen",
+      "aria-valuetext": shown ? `${moment(chosen[1])}, picture ${count(place)} of ${count(total)}` : "no picture is chosen",
     };
     for (const [name, value] of Object.entries(values)) {
       if (this.element.getAttribute(name) !== String(value)) this.element.setAttribute(name, String(value));

@@ -19,6 +19,7 @@ const LATER = 300; // milliseconds before a line says that something is on its w
 export class StreamView {
   #facts = "";
   #key = "";
+  #empty = "";
   /** @type {import("./model.js").History | null} */
   #history = null;
   #all = false;
@@ -199,13 +200,15 @@ export class StreamView {
     if (source.complete) this.element.removeAttribute("aria-busy");
     const empty = source.complete && history.shots.length === 0;
     this.element.dataset.empty = empty ? "yes" : "no";
-    if (this.empty.hidden !== empty) return;
-    this.empty.hidden = !empty;
     const where = end === null ? `in the ${lastHours(hours).toLowerCase()}` : "in this time";
     const newest = source.newest;
+    this.empty.hidden = !empty;
+    const said = empty ? `${where} ${newest === null}` : ""; // where the newest one is may be known later
+    if (said === this.#empty) return;
+    this.#empty = said;
     fill(this.empty,
       h("p", null, `No picture was taken ${where}. ${newest ? "" : "Choose a longer time, or go to another one."}`),
-      newest && h("button", { onclick: () => this.page.goTo(newest) }, `Go to the newest picture, ${moment(newest)}`));
+      newest && h("button", { onclick: () => this.page.goTo(source.newest ?? newest) }, `Go to the newest picture, ${moment(newest)}`));
   }
 
   close() {

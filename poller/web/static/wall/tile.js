@@ -3,7 +3,7 @@
 // A picture that could not be fetched leaves the last one, dimmed, and says why. So does a stream that is not live.
 
 import { h, setText } from "../dom.js";
-import { GONE, NOT_YET, shortReason } from "../pictures.js";
+import { GONE, NOT_YET, comesLater, shortReason } from "../pictures.js";
 import { age } from "../times.js";
 import { SAYINGS } from "./model.js";
 
@@ -105,7 +105,7 @@ export class Tile {
     if (!this.trouble) return "";
     if (kind !== "live" && this.shown) return "";
     const old = this.shown?.taken ? now - this.shown.taken > 2 * (cadence ?? USUAL_CADENCE) + 5 : !this.shown;
-    return old || this.trouble.status !== NOT_YET ? shortReason(this.trouble.status) : "";
+    return old || !passes(this.trouble.status) ? shortReason(this.trouble.status) : "";
   }
 
   /** @param {number} now */
@@ -146,6 +146,12 @@ export class Tile {
     this.trouble = { number, taken, status, since: before?.since ?? now, tries, again: now + pause };
   }
 }
+
+/**
+ * Whether a trouble may pass before anybody needs to see it.
+ * @param {number} status
+ */
+const passes = (status) => status === 0 || comesLater(status);
 
 /**
  * What a stream did when the daemon was heard last.
