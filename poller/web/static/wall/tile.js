@@ -110,19 +110,19 @@ export class Tile {
 
   /** @param {number} now */
   wish(now) {
-    const { number } = this.stream;
-    if (number === null || number === this.shown?.number) return;
+    const { number, taken: newest } = this.stream;
+    if (number === null || same({ number, taken: newest }, this.shown)) return;
     const trouble = this.trouble;
     const waits = trouble && trouble.status === NOT_YET && now - trouble.since < GIVE_UP_AFTER;
-    const wanted = waits ? trouble.number : number;
-    if (trouble?.number === wanted && now < trouble.again) return;
-    const taken = wanted === number ? this.stream.taken : (trouble?.taken ?? null);
+    const { number: wanted, taken } = waits ? trouble : { number, taken: newest };
+    const doubtful = same({ number: wanted, taken }, trouble);
+    if (trouble && doubtful && now < trouble.again) return;
     const done = (/** @type {Outcome} */ outcome) => {
       if (!this.used) return;
       this.take(outcome, wanted, taken);
       this.update();
     };
-    this.loader.want(this.stream, { number: wanted, taken, doubtful: trouble?.number === wanted, done });
+    this.loader.want(this.stream, { number: wanted, taken, doubtful, done });
   }
 
   /**
@@ -131,7 +131,7 @@ export class Tile {
    * @param {number | null} taken
    */
   take(outcome, number, taken) {
-    const before = this.trouble?.number === number ? this.trouble : null;
+    const before = same({ number, taken }, this.trouble) ? this.trouble : null;
     if ("image" in outcome) {
       this.shown = { number, taken };
       this.trouble = null;
@@ -146,6 +146,13 @@ export class Tile {
     this.trouble = { number, taken, status, since: before?.since ?? now, tries, again: now + pause };
   }
 }
+
+/**
+ * Whether two pictures are the same one. A new spool counts from 1 again, so the number alone does not tell.
+ * @param {{ number: number, taken: number | null }} one
+ * @param {{ number: number, taken: number | null } | null} other
+ */
+const same = (one, other) => one.number === other?.number && one.taken === other.taken;
 
 /**
  * Whether a trouble may pass before anybody needs to see it.
