@@ -1,12 +1,13 @@
 """Pages in a browser: how they are looked at, what they must never do, and a daemon behind them."""
 
 import json
+import random
 import re
 import socket
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -185,6 +186,8 @@ def pages(environment: Environment, folder: Path, **settings: Any) -> Iterator[P
 
 
 def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    """A port that nobody has, and that nobody is given by chance while the daemon is down: those begin at 32768."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
