@@ -1,13 +1,11 @@
 """Pages in a browser: how they are looked at, what they must never do, and a daemon behind them."""
 
 import json
-import random
 import re
-import socket
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +16,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request
 
 from tests.patience import PATIENCE
+from tests.ports import lasting_port
 from tests.scenario.environment import Environment
 from tests.scenario.rig import Process, Scenario, scenario
 
@@ -179,15 +178,7 @@ class Pages:
 @contextmanager
 def pages(environment: Environment, folder: Path, **settings: Any) -> Iterator[Pages]:
     """A daemon with pages; `settings` go to `scenario`, and `web` is merged into its section."""
-    port = _free_port()
+    port = lasting_port()
     web = {"listen": f"127.0.0.1:{port}", "allow_cidr": ["127.0.0.0/8"], **settings.pop("web", {})}
     with scenario(environment, folder, web=web, **settings) as daemon:
         yield Pages(daemon, port)
-
-
-def _free_port() -> int:
-    """A port that nobody has, and that nobody is given by chance while the daemon is down: those begin at 32768."""
-    while True:
-        port = random.randrange(20_000, 32_000)
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
