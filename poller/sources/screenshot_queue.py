@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, ClassVar, Self
 
+from msgspec import Raw
 from pydantic import Field, model_validator
 
 from poller.core.model import ERROR_PAGE, Event, ParsedPage, RawPage, Reject
 from poller.core.ports import Source
 from poller.qcloud.events.screenshots import screenshot_event
+from poller.qcloud.events.usual_messages import UsualMessages
 from poller.qcloud.wire.account import Account
 from poller.qcloud.wire.messages import UnreadableMessage
 from poller.qcloud.wire.redaction import redact
@@ -61,6 +63,8 @@ class ScreenshotQueue(Source):
         self.max_in_flight = settings.max_in_flight
         self._count = settings.count
         self._account = accounts[settings.account]
+        base = self._account.picture_base
+        self._usual = None if base is None else UsualMessages(settings.account, base)
         self._inputs = {"Param.n.bid": str(settings.queue_id), "Param.n.count": str(settings.count)}
 
     async def ready(self) -> None:
@@ -99,9 +103,12 @@ class ScreenshotQueue(Source):
         events: list[Event] = []
         unread: list[tuple[str, bytes]] = []
         account, base = self.account, self._account.picture_base
+        read = _read_nothing if self._usual is None else self._usual.reader(received_at)
         for raw in answer.messages:
             try:
-                event = screenshot_event(raw, account=account, picture_base=base, received_at=received_at)
+                event = read(raw) or screenshot_event(
+                    raw, account=account, picture_base=base, received_at=received_at
+                )
                 events.append(event)
             except UnreadableMessage as error:
                 unread.append((str(error), bytes(raw)))
@@ -111,6 +118,10 @@ class ScreenshotQueue(Source):
         # the bytes are decompressed and converted to UTF-8 already, as far as possible
         body = redact(raw[:_LARGEST_REJECT], self._account.key)
         return Reject(received_at=page.received_at, reason=reason, encoding="", body=body)
+
+
+def _read_nothing(raw: bytes | Raw) -> None:
+    """Without the beginning of the pictures' URLs, no message is read by the template."""
 
 
 def _is_error_page(answer: Reply, page: RawPage) -> bool:

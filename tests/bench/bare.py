@@ -1,11 +1,11 @@
 """The bare loop: the same client, GET, reading, encoding and POST as the daemon's, and nothing else.
 
-    python -m tests.bench.bare API_URL HOOK_URL [LANES]
+    python -m tests.bench.bare API_URL HOOK_URL [LANES] [template]
 
 Each lane polls with the account's own signed calls, reads each page with the source's own `read` (which encodes the
 events), and posts each page's events as one signed batch with the webhook's own connections and headers, one after
-the other, until an answer holds no message. One lane if not told otherwise. No journal, no spool, no retries,
-no metrics, no throttle.
+the other, until an answer holds no message. Each message is read with `screenshot_event`, and by the template only if
+`template` is given. One lane if not told otherwise. No journal, no spool, no retries, no metrics, no throttle.
 """
 
 import asyncio
@@ -22,11 +22,13 @@ from tests.bench import rig
 _BATCH = "application/cloudevents-batch+json"
 
 
-async def drained(api: str, hook: str, lanes: int) -> int:
+async def drained(api: str, hook: str, lanes: int, *, template: bool) -> int:
     """Drain the queue; how many events there were."""
     account = Account("main", AccountSettings.model_validate(rig.account(api)))
     settings = ScreenshotQueueSettings(type="screenshot_queue", account="main")
     source = ScreenshotQueue("screenshots", settings, {"main": account})
+    if not template:
+        source._usual = None
     sink = Webhook("hook", WebhookSettings.model_validate(rig.webhook(hook, lanes)), {})
 
     async def lane() -> int:
@@ -45,7 +47,8 @@ async def drained(api: str, hook: str, lanes: int) -> int:
 
 def main() -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        print(runner.run(drained(sys.argv[1], sys.argv[2], int(sys.argv[3]) if len(sys.argv) > 3 else 1)))
+        lanes = int(sys.argv[3]) if len(sys.argv) > 3 else 1
+        print(runner.run(drained(sys.argv[1], sys.argv[2], lanes, template="template" in sys.argv)))
 
 
 if __name__ == "__main__":

@@ -752,6 +752,7 @@ from .bugs_pages import PAGES  # noqa: E402
 from .bugs_pictures import PICTURES_AT_THEIR_PATH, PICTURES_OF_THE_PAGES  # noqa: E402 - they need `Bug`
 from .bugs_process import PROCESS  # noqa: E402 - they need `Bug`
 from .bugs_pushes import PUSHES  # noqa: E402 - they need `Bug`
+from .bugs_reading import READING  # noqa: E402 - they need `Bug`
 from .bugs_replays import REPLAYS  # noqa: E402 - they need `Bug`
 from .bugs_sandbox import SANDBOX  # noqa: E402 - they need `Bug`
 from .bugs_secrets import SECRETS  # noqa: E402 - they need `Bug`
@@ -777,6 +778,7 @@ BUGS: tuple[Bug, ...] = (
     *PROCESS,
     *AUDIT,
     *PUSHES,
+    *READING,
     *SANDBOX,
     *SECRETS,
     *STORAGE,
