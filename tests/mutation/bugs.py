@@ -206,6 +206,15 @@ SPOOL = (
         ),
     ),
     Bug(
+        "the ids of a burst that goes on fill the memory",
+        "poller/spools/sqlite/seen.py",
+        "len(self._added) > BURST and not self._anyway",
+        "len(self._added) > BURST",
+        (
+            "tests/integration/spools/test_dedup_index.py::test_a_burst_is_merged_after_it_or_while_too_many_ids_are_in_memory",
+        ),
+    ),
+    Bug(
         "ids are remembered for a day",
         "poller/spools/sqlite/seen.py",
         "IDS_REMEMBERED = 30 * 86400.0",

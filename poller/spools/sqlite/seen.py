@@ -3,7 +3,8 @@
 Layout
     A new key is written to `seen_page` in order of arrival, in the same transaction as its event, and is kept
     in memory. The table `seen` orders keys by value. It gets new keys later, in large sorted batches: one at
-    a time, each of a million keys would dirty a page of its own. The row `merged` of `meta` has the last row
+    a time, each of a million keys would dirty a page of its own. A burst is not made longer by a merge, unless its
+    keys would fill the memory. The row `merged` of `meta` has the last row
     of `seen_page` that is merged.
 
 Provisional events
@@ -23,6 +24,10 @@ from poller.spools.sqlite.schema import blob_of, epoch, reads_back
 IDS_REMEMBERED = 30 * 86400.0
 MERGE_AT = 50_000
 """The number of keys in memory at which a merge begins; they take some 5 MB."""
+MERGE_ANYWAY = 200_000
+"""The number of keys in memory at which a merge begins and goes on during a burst too; they take some 20 MB."""
+BURST = 100
+"""A transaction that adds more keys is part of a burst: it holds several answers. A merge waits for the burst's end."""
 MERGE_STEP = 2_000
 """Keys merged in one transaction, which takes a few milliseconds. A transaction that adds more than half as many keys
 merges twice the number that it adds."""
@@ -47,6 +52,7 @@ class DedupIndex:
         self._next = max(self._merged, _number(connection, "SELECT max(n) FROM seen_page")) + 1
         self._run: list[int] = []
         self._run_end = 0
+        self._anyway = False
         self._done = 0
         self._begin_transaction()
 
@@ -61,7 +67,9 @@ class DedupIndex:
         self._done += self._stepped
         if self._run and self._done >= len(self._run):
             self._young.difference_update(self._run)
-            self._merged, self._run = self._run_end, []
+            self._merged, self._run, self._anyway = self._run_end, [], False
+        if len(self._young) >= MERGE_ANYWAY:
+            self._anyway = True
         if not self._run and len(self._young) >= MERGE_AT:
             self._run, self._run_end, self._done = sorted(self._young), self._next - 1, 0
         self._begin_transaction()
@@ -158,8 +166,8 @@ class DedupIndex:
         return found
 
     def merge(self) -> None:
-        """Merge one step, if a merge has begun."""
-        if not self._run:
+        """Merge one step, if a merge has begun. During a burst only if too many keys are in memory."""
+        if not self._run or (len(self._added) > BURST and not self._anyway):
             return
         self._stepped = max(MERGE_STEP, 2 * len(self._added))
         some = self._run[self._done : self._done + self._stepped]

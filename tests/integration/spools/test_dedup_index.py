@@ -138,6 +138,39 @@ def test_ids_stay_known_when_the_process_is_killed(tmp_path: Path) -> None:
     tell(tmp_path, scenario)
 
 
+# ---------------------------------------------------------------- bursts
+
+
+def test_a_burst_is_merged_after_it_or_while_too_many_ids_are_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_merges: None
+) -> None:
+    monkeypatch.setattr(seen, "BURST", PAGE - 1)
+    monkeypatch.setattr(seen, "MERGE_ANYWAY", 60)
+
+    async def scenario(spool: SqliteSpool) -> None:
+        connection = spool._writer.connection
+        numbers = pages(60)
+
+        def in_memory() -> int:
+            return len(spool._writer.seen._young)
+
+        while in_memory() < 60:
+            assert merged(connection) == 0
+            await spool.append("source", [some_reading(*next(numbers))])
+        most = 0
+        for page in numbers:
+            await spool.append("source", [some_reading(*page)])
+            most = max(most, in_memory())
+        assert merged(connection) > 0
+        assert most <= 60 + 60, "a run is merged twice as fast as the burst goes on"
+        for number in range(60 * PAGE, 60 * PAGE + 40):
+            await spool.append("source", [some_reading(number)])
+        assert in_memory() < 20 + 40
+        assert (await spool.append("source", [some_reading(*range(61 * PAGE))])).total() == 0
+
+    tell(tmp_path, scenario)
+
+
 # ---------------------------------------------------------------- failures
 
 
