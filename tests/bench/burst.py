@@ -1,12 +1,16 @@
 """10,000 messages that appear at once behind 50 ms of latency: how long until all of them are durable.
 
     python -m tests.bench.burst [--messages 10000] [--delay 0.05] [--lanes 4 16] [--rounds 5] [--directory DIR]
+        [--streams 200] [--rate 100000/s] [--ticks 1]
 
 A sandbox, a cheap webhook and the daemon run as processes of their own; between daemon and sandbox lies a wire on which
 each answer is `delay` seconds longer on its way. The daemon polls an empty queue with `max_in_flight` as given; then
 the messages appear. Timed is from the moment the first full answer arrives until the spool file has the last event.
 The least that so many parallel polls need is the polls that are left then, divided among them, times the delay.
 What has arrived is durable in the journal within one sync, in the spool after a commit that several pages share.
+With `--streams` as many as the messages, each stream has one, as at a tick of the platform; with `--ticks`, so many
+bursts follow each other, each when the one before is stored, and the last is timed. CPU is the daemon's in that burst,
+deliveries included. Sandbox, wire and webhook have the same cores.
 Beside it a bare loop: so many lanes from the start that only poll, and store nothing.
 The promise is 1.5 times the least. Each full answer to the first lane opens one more.
 """
@@ -15,6 +19,7 @@ import argparse
 import asyncio
 import json
 import math
+import os
 import signal
 import sqlite3
 import sys
@@ -22,6 +27,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing, suppress
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -37,6 +43,8 @@ FULL = 5000
 """Bytes that only an answer with many messages has."""
 LOOK = 0.003
 """Seconds between two looks into the spool file."""
+LULL = 5.0
+"""Seconds between two bursts."""
 
 
 class Wire:
@@ -109,15 +117,30 @@ async def bare(wire: Wire, queue: rig.Platform, lanes: int, count: int) -> float
     return wire.full[-1] - wire.full[0]
 
 
-async def stored(wire: Wire, queue: rig.Platform, config: Path, count: int) -> tuple[float, float]:
-    """Seconds from the first full answer until the last arrived, and until the daemon's spool holds everything."""
-    async with running(["poller", "run", "-c", str(config)]), asyncio.timeout(60):
+async def stored(
+    wire: Wire, queue: rig.Platform, config: Path, options: argparse.Namespace
+) -> tuple[float, float, float]:
+    """Seconds from the first full answer until the last arrived, and until the daemon's spool holds everything.
+
+    Then the daemon's CPU seconds until that moment.
+    """
+    count, end, used = options.messages, 0.0, 0.0
+    async with running(["poller", "run", "-c", str(config)]) as daemon, asyncio.timeout(600):
         await until_stored(config.with_name("spool.db"), 0)
-        await asyncio.sleep(2.0)
-        wire.full.clear()
-        await asyncio.to_thread(queue.enqueue, count)
-        end = await until_stored(config.with_name("spool.db"), count)
-    return wire.full[-1] - wire.full[0], end - wire.full[0]
+        for tick in range(1, options.ticks + 1):
+            await asyncio.sleep(2.0 if tick == 1 else LULL)
+            wire.full.clear()
+            used = cpu_of(daemon.pid)
+            await asyncio.to_thread(partial(queue.enqueue, count, streams=options.streams))
+            end = await until_stored(config.with_name("spool.db"), count * tick)
+            used = cpu_of(daemon.pid) - used
+    return wire.full[-1] - wire.full[0], end - wire.full[0], used
+
+
+def cpu_of(pid: int) -> float:
+    """CPU seconds of a process, all threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @asynccontextmanager
@@ -162,17 +185,18 @@ async def measured(
                 folder / f"{lanes}-{number}", wire.endpoint, {"hook": rig.webhook(hook)}
             )
             settings = json.loads(config.read_text())
+            settings["accounts"]["main"]["rate"] = options.rate
             settings["sources"]["screenshots"] |= {"max_in_flight": lanes, "max_delay": "1s"}
             config.write_text(json.dumps(settings))
-            ours = await stored(wire, queue, config, options.messages)
+            ours = await stored(wire, queue, config, options)
             found[lanes].append((*ours, await bare(wire, queue, lanes, options.messages)))
             print(lanes, *found[lanes][-1], file=sys.stderr)
     rows: list[list[object]] = []
     for lanes, times in found.items():
         least = math.ceil((options.messages / EACH - 1) / lanes) * options.delay
-        came, own, alone = (rig.median([one[index] for one in times]) for index in (0, 1, 2))
+        came, own, cpu, alone = (rig.median([one[index] for one in times]) for index in range(4))
         ratios = [one[1] / least for one in times]
-        rows.append([lanes, least, alone, came, own, rig.median(ratios), min(ratios), max(ratios)])
+        rows.append([lanes, least, alone, came, own, cpu, rig.median(ratios), min(ratios), max(ratios)])
     return rows
 
 
@@ -194,6 +218,7 @@ def main() -> None:
         "bare",
         "last answer",
         "in the spool",
+        "CPU s",
         "to the least",
         "least",
         "most",
@@ -209,6 +234,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--delay", type=float, default=0.05)
     parser.add_argument("--lanes", type=int, nargs="+", default=[4, 16])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--streams", type=int, default=200)
+    parser.add_argument("--rate", default="100000/s", help="the account's rate")
+    parser.add_argument("--ticks", type=int, default=1)
     parser.add_argument("--directory", type=Path, default=None)
     parser.add_argument("--bare", help=argparse.SUPPRESS)
     return parser.parse_args()

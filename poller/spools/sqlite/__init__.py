@@ -287,6 +287,8 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, HasLimits, KeptInFile):
             self._dispatcher.publish(chunk)
         if written.confirmed:
             await self._correct(written.confirmed)
+        if self._writer.catalogue_rows.unfinished:
+            self._flush_in(FLUSH_DELAY)
         return Counter([event.kind for chunk in written.chunks for event in chunk.events])
 
     async def _correct(self, known: list[Numbered]) -> None:
@@ -399,12 +401,14 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, HasLimits, KeptInFile):
 
     def _flush_now(self) -> None:
         self._flush = None
-        if self._writer.dirty or self._writer.losses:
+        if self._writer.dirty or self._writer.losses or self._writer.catalogue_rows.unfinished:
             self._writes.submit(flush).add_done_callback(self._flushed)
 
     def _flushed(self, future: "asyncio.Future[object]") -> None:
         if not future.cancelled() and future.exception() is not None:
             self._flush_in(FLUSH_AGAIN)  # a full disk: settled events stay settled, and are written later
+        elif self._writer.catalogue_rows.unfinished:
+            self._flush_in(FLUSH_DELAY)
 
     # ------------------------------------------------------------ queries and pruning
 

@@ -23,7 +23,7 @@ from typing import TypeVar
 
 import msgspec
 
-from poller.core.catalogue import Catalogue, Stream
+from poller.core.catalogue import Catalogue
 from poller.core.errors import StorageCorrupt, StorageError, StorageFull, Unreadable
 from poller.core.history import RESTORED, Book, Gap, LatePicture
 from poller.core.model import Event, ParsedPage, Reject, corrected
@@ -36,6 +36,7 @@ from poller.spools.sink_queue import Changes
 from poller.spools.sqlite import meta
 from poller.spools.sqlite.backup import keep_before_migration
 from poller.spools.sqlite.books import PossibleLoss, count, count_losses, count_settled
+from poller.spools.sqlite.catalogue_rows import CatalogueRows, read_rows
 from poller.spools.sqlite.corrections import correct_page, correct_waiting
 from poller.spools.sqlite.dead_letters import dead_letters, purge_dead, requeue_dead
 from poller.spools.sqlite.delivered import prune_delivered, record
@@ -70,8 +71,6 @@ EARLY_STEP = 4
 EARLY_STEPS = 64
 """The most steps of early pruning before a transaction, so that no job waits for long. The steps are small, so that
 no more is deleted than necessary."""
-CATALOGUE_EVERY = 5.0
-"""Seconds between two writes of the catalogue. After a crash, the later events are read from the log."""
 CHECKPOINT_AFTER = 25.0
 """Seconds after a write until a transaction empties the WAL. There are at least two transactions a minute."""
 CHECKPOINT_AGAIN = 1.0
@@ -88,8 +87,6 @@ _PUT_DEAD = (
 
 _KEEP_DEAD = _PUT_DEAD.replace("REPLACE", "IGNORE")
 
-_known = msgspec.msgpack.Decoder(Stream)
-_packed = msgspec.msgpack.Encoder().encode
 Result = TypeVar("Result")
 Job = Callable[["Writer"], Result]
 
@@ -125,7 +122,8 @@ class Writer:
         self.dirty: deque[Changes] = deque()
         self.losses: deque[PossibleLoss] = deque()
         """The possible losses that are not yet counted in the file."""
-        self._save_at = 0.0
+        self._whole_catalogue = False
+        """Whether the next transaction writes all of the catalogue."""
         self._head_file = HeadFile(path.with_name(path.name + ".head"))
         self._id = ""
         self._commits = 0
@@ -140,6 +138,7 @@ class Writer:
         """The newest moment in the log, for a spool without a clock file; None for an empty log."""
         self.next: int
         self.catalogue: Catalogue
+        self.catalogue_rows: CatalogueRows
         self.connection: sqlite3.Connection
         self.seen: DedupIndex
         self._times: PageTimes
@@ -218,12 +217,13 @@ class Writer:
         return factor
 
     def _read_catalogue(self) -> None:
-        rows = self.connection.execute("SELECT known FROM stream")
-        self.catalogue = Catalogue(_known.decode(known) for (known,) in rows)
+        self.catalogue = read_rows(self.connection)
+        self.catalogue_rows = CatalogueRows(self.connection, self.catalogue, self._clock)
         saved = self._catalogue_saved()
         pages = self.connection.execute(
-            f"SELECT first, events, {CRC} FROM page WHERE last >= ? ORDER BY first",  # noqa: S608 - our own words
-            (saved,),
+            f"SELECT first, events, {CRC} FROM page WHERE last >= ? AND first >= coalesce("  # noqa: S608 - our own words
+            "(SELECT max(first) FROM page WHERE first <= ?), 0) ORDER BY first",  # `last` has no index
+            (saved, saved),
         )
         for row in pages:
             for number, event in enumerate(page_events(*row), row[0]):
@@ -239,7 +239,7 @@ class Writer:
         """Write the pending changes, and close the file."""
         reached("spool.closing")
         if self.broken is None:
-            self._save_at = 0.0
+            self._whole_catalogue = True
             self.run([flush])
         self.connection.close()
         self._head_file.close()
@@ -284,7 +284,7 @@ class Writer:
             for _ in range(EARLY_STEPS):
                 if marks.full is None:
                     return
-                self._save_at = 0.0  # only events that the written catalogue covers can be pruned
+                self._whole_catalogue = True  # only events that the written catalogue covers can be pruned
                 (more,) = self._together([Writer.prune_early])
                 marks.look(self.connection, now)
                 if not more:
@@ -311,7 +311,7 @@ class Writer:
             self.connection.execute("BEGIN IMMEDIATE")
             self._apply(flushed)
             count_losses(self.connection, losses)
-            saved = self._save_catalogue()
+            self.catalogue_rows.write(start, whole=self._whole_catalogue)
             results: list[object | Exception] = [job(self) for job in jobs]
             if self._marks.full is None:
                 self.seen.merge()
@@ -323,15 +323,15 @@ class Writer:
         except BaseException:
             self.next = start
             self.catalogue.discard()
+            self.catalogue_rows.discard()
             self.seen.discard()
             self._times.discard()
             if self.connection.in_transaction:
                 self.connection.execute("ROLLBACK")
             raise
         self._note_commit(self.connection.total_changes != before)
-        if saved:
-            self._save_at = self._clock.monotonic() + CATALOGUE_EVERY
-            self.catalogue.unsaved.clear()
+        self._whole_catalogue = False
+        self.catalogue_rows.keep(self.next - start)
         self.catalogue.keep()
         self.seen.keep()
         self._times.keep()
@@ -348,17 +348,6 @@ class Writer:
         if self._took_in:
             self._commits += 1
             self._head_file.write(Mark(id=self._id, commits=self._commits, next=self.next))
-
-    def _save_catalogue(self) -> bool:
-        """Write the catalogue now and then, before the transaction's events: it covers all numbers below `next`."""
-        catalogue = self.catalogue
-        if not catalogue.unsaved or self._clock.monotonic() < self._save_at:
-            return False
-        rows = [(*key, _packed(stream)) for key in catalogue.unsaved if (stream := catalogue.find(key))]
-        self.connection.executemany("INSERT OR REPLACE INTO stream VALUES (?, ?, ?)", rows)
-        meta.put_number(self.connection, meta.CATALOGUE, self.next)
-        reached("catalogue.written")
-        return True
 
     def _failure(self, error: Exception) -> StorageError:
         if isinstance(error, StorageError) and not isinstance(error, Unreadable):
