@@ -192,6 +192,10 @@ class Catalogue:
             self.unsaved.discard(key)
         return gone
 
+    def __len__(self) -> int:
+        """How many streams are kept."""
+        return len(self._streams)
+
     def streams(self) -> list[Stream]:
         """All of them."""
         return list(self._streams.values())

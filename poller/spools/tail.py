@@ -21,10 +21,10 @@ class Chunk(msgspec.Struct, frozen=True):
 
 
 class Tail:
-    """Chunks in order. `most_bytes` bounds the encoded events that are held (None: no bound)."""
+    """Chunks in order. `most_bytes` bounds the encoded events that are held (None: no bound), and may be changed."""
 
     def __init__(self, most_bytes: int | None) -> None:
-        self._most = most_bytes
+        self.most_bytes = most_bytes
         self._chunks: list[Chunk] = []
         self._firsts: list[int] = []
         self._sizes: list[int] = []
@@ -38,8 +38,8 @@ class Tail:
         self._chunks.insert(place, chunk)
         self._sizes.insert(place, size)
         self.bytes += size
-        if self._most is not None and self.bytes > self._most:
-            self._forget(self._excess(self._most))
+        if self.most_bytes is not None and self.bytes > self.most_bytes:
+            self._forget(self._excess(self.most_bytes))
 
     @property
     def first(self) -> int:

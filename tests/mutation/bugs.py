@@ -233,6 +233,13 @@ SPOOL = (
         ),
     ),
     Bug(
+        "the newest events fill the memory where there are many streams",
+        "poller/spools/sqlite/__init__.py",
+        "min(max(TAIL_BYTES, wanted), MOST_TAIL_BYTES)",
+        "max(TAIL_BYTES, wanted)",
+        ("tests/integration/spools/test_tail_size.py::test_with_very_many_streams_memory_is_bounded",),
+    ),
+    Bug(
         "the ids of a burst that goes on fill the memory",
         "poller/spools/sqlite/seen.py",
         "len(self._added) > BURST and not self._anyway",

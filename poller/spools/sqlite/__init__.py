@@ -78,6 +78,11 @@ from poller.spools.sqlite.writer import Writer, Written, flush
 from poller.spools.tail import Tail
 
 TAIL_BYTES = 8 * 1024 * 1024
+"""The bytes of the newest events that are kept in memory, at least."""
+TAIL_OF_A_STREAM = 1024
+"""The same for each stream, so that a picture of each stream is in memory when all are taken in the same second."""
+MOST_TAIL_BYTES = 96 * 1024 * 1024
+"""The most of them. In memory they take about half as much again."""
 SCAN_HELD = 1_000
 FLUSH_DELAY = 0.1
 FLUSH_AGAIN = 1.0
@@ -283,6 +288,8 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, HasLimits, KeptInFile):
         )
 
     async def _publish(self, written: Written) -> Counter[str]:
+        wanted = TAIL_OF_A_STREAM * len(self._writer.catalogue)
+        self._dispatcher.tail.most_bytes = min(max(TAIL_BYTES, wanted), MOST_TAIL_BYTES)
         for chunk in written.chunks:
             self._dispatcher.publish(chunk)
         if written.confirmed:
