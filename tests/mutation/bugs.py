@@ -226,8 +226,8 @@ SPOOL = (
     Bug(
         "bursts without end keep the catalogue from being written",
         "poller/spools/sqlite/catalogue_rows.py",
-        "not self._in_burst or since >= OVERDUE",
-        "not self._in_burst",
+        "self._in_burst and since < OVERDUE",
+        "self._in_burst",
         (
             "tests/integration/spools/test_catalogue_rows.py::test_a_burst_that_does_not_end_holds_up_no_round_for_long",
         ),

@@ -65,13 +65,16 @@ class CatalogueRows:
 
         `covered` is the number that the transaction's first event gets.
         """
-        since = self._clock.monotonic() - self._ended
-        if whole or (not self._left and self._is_due(since, covered - self._covered)):
-            self._begin(covered)
         if whole:
+            self._begin(covered)
             self._write(len(self._left))
-        elif not self._in_burst or since >= OVERDUE:
-            self._write(min(PORTION, len(self._left)))
+            return
+        since = self._clock.monotonic() - self._ended
+        if self._in_burst and since < OVERDUE:
+            return
+        if not self._left and self._is_due(since, covered - self._covered):
+            self._begin(covered)
+        self._write(min(PORTION, len(self._left)))
 
     def _is_due(self, since: float, events: int) -> bool:
         worth = events >= EVENTS_A_ROW * len(self._catalogue.unsaved)

@@ -116,7 +116,10 @@ def test_a_burst_is_not_held_up_and_the_rest_is_written_when_it_ends(tmp_path: P
                 "source", [some_reading(number, stream=f"s{place}") for place in range(STREAMS)]
             )
             assert stored(spool) == 0
-        while stored(spool) < STREAMS:
+        await spool.append("source", [some_reading(6)])
+        await spool.append("source", [some_reading(7)])
+        assert stored(spool) > 0
+        while stored(spool) < STREAMS + 1:
             await asyncio.sleep(0.01)
 
     tell(tmp_path, clock, scenario)

@@ -339,6 +339,7 @@ def test_a_sink_that_was_away_while_all_it_had_not_got_was_pruned_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "TAIL_BYTES", 100)
+    monkeypatch.setattr(engine, "TAIL_OF_A_STREAM", 0)
 
     async def scenario(spool: SqliteSpool, clock: ManualClock) -> None:
         for number in (1, 2):
