@@ -1,24 +1,30 @@
 """2,000 pictures of 15 kB: the sink `download` beside `curl --parallel --parallel-max 16`, in the same run.
 
-    python -m tests.bench.download [--pictures 2000] [--rounds 3] [--directory DIR ...]
+    python -m tests.bench.download [--pictures 2000] [--streams 20] [--rounds 3] [--directory DIR ...]
 
 A cheap picture server is a process of its own. Each round fetches all pictures with the sink, as the courier would
-(two batches at a time, `per_host` 16: checked, fsynced, renamed), once in batches of 32 and once of 100; with curl
-(written, nothing more); and with aria2 and 16 jobs, if it is there. Nothing is deleted before the end: for some seconds
-ext4 looks at each inode just deleted before it takes another. Directories default to a tmpfs and a disk. CPU is
-user and system of the whole process, less what its start costs (none of it for the others, measured with one picture
-for the sink).
+(two batches at a time, `per_host` 16: checked, synced, renamed), in batches of 32 and of 100 with `sync: file`, and of
+100 with `sync: filesystem`, where the directory allows that; with curl, all at once, written and nothing more, and
+with one `sync -f` at the end; with curl in batches of 100, two at a time, each file fsynced (`sync FILE ...`, 8 at
+once) or `sync -f` after each batch; and with aria2 and 16 jobs. The order changes from round to round. Nothing is
+deleted before the end: for some seconds ext4 looks at each inode just deleted before it takes another. Directories
+default to a tmpfs and a disk. Time and CPU (user and system) are those of the whole process, for the sink from the
+first batch to the end of the last. The last columns give each way beside each curl: the median of the rounds' own
+ratios.
 """
 
 import argparse
 import asyncio
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
-from collections import defaultdict
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
@@ -27,6 +33,7 @@ import msgspec
 import uvloop
 
 from poller.core.model import Batch, Event, batch_id, new_event
+from poller.runtime.syncfs import why_unsupported
 from poller.sandbox.media.cutting import plain_jpeg
 from poller.sinks.download import Download
 from poller.sinks.download.settings import DownloadSettings
@@ -72,12 +79,12 @@ async def serve() -> None:
 # ---------------------------------------------------------------- the two ways
 
 
-def events(count: int, server: str) -> list[Event]:
-    """One event for each picture, of 20 streams."""
+def events(count: int, server: str, streams: int) -> list[Event]:
+    """One event for each picture, of so many streams."""
     now = datetime.now(UTC)
     made = []
     for number in range(count):
-        stream = f"load_{number % 20}"
+        stream = f"load_{number % streams}"
         name = f"{stream}_1465000000_1465000000_{number * 10}_300_169.jpg"
         made.append(
             new_event(
@@ -95,18 +102,18 @@ def events(count: int, server: str) -> list[Event]:
     return made
 
 
-async def stored(directory: Path, server: str, count: int, each: int) -> None:
-    """Store all pictures with the sink, two batches at a time."""
-    owed = events(count, server)
+async def stored(directory: Path, owed: Sequence[Event], server: str, each: int, sync: str) -> rig.Spent:
+    """Store all pictures with the sink, two batches at a time; what that took."""
     settings = DownloadSettings.model_validate(
         {
             "type": "download",
             "directory": directory,
             "allow_hosts": [server.removeprefix("http://")],
             "allow_cidr": ["127.0.0.0/8"],
+            "sync": sync,
         }
     )
-    waiting = iter([owed[start : start + each] for start in range(0, count, each)])
+    waiting = iter([owed[start : start + each] for start in range(0, len(owed), each)])
     async with Download("archive", settings, {}) as sink:
 
         async def carrier() -> None:
@@ -114,78 +121,128 @@ async def stored(directory: Path, server: str, count: int, each: int) -> None:
                 id = batch_id([event.id for event in some])
                 await sink.deliver(Batch(id=id, sink="archive", events=tuple(some)))
 
+        began, used = time.monotonic(), os.times()
         await asyncio.gather(carrier(), carrier())
+        wall, now = time.monotonic() - began, os.times()
+        return rig.Spent(user=now.user - used.user, system=now.system - used.system, wall=wall, code=0)
 
 
-def ours(directory: Path, server: str, count: int, each: int) -> rig.Spent:
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """What each way fetches."""
+
+    server: str
+    pictures: int
+    streams: int
+
+
+Way = Callable[[Path, Load], rig.Spent]
+
+
+def ours(each: int, sync: str) -> Way:
     """The sink in a process of its own."""
-    command = [sys.executable, "-m", "tests.bench.download", "--store", str(directory), server]
-    return rig.spent_by([*command, "--pictures", str(count), "--each", str(each)])
 
-
-def curl(directory: Path, server: str, count: int) -> rig.Spent:
-    """curl with the same URLs."""
-    wishes = directory / "curl.txt"
-    wishes.write_text(
-        "\n".join(
-            f'url="{event.url}"\noutput="{directory}/{event.id}.jpg"' for event in events(count, server)
+    def run(directory: Path, load: Load) -> rig.Spent:
+        command = [sys.executable, "-m", "tests.bench.download", "--store", str(directory), load.server]
+        command += ["--pictures", str(load.pictures), "--streams", str(load.streams)]
+        done = subprocess.run(
+            [*command, "--each", str(each), "--sync", sync], check=True, stdout=subprocess.PIPE
         )
-    )
-    command = ["curl", "--silent", "--parallel", "--parallel-max", "16", "--config", str(wishes)]
-    return rig.spent_by(command, stderr=subprocess.DEVNULL)
+        return rig.Spent(**json.loads(done.stdout))
+
+    return run
 
 
-def aria2(directory: Path, server: str, count: int) -> rig.Spent:
-    """aria2 with the same URLs, 16 at a time over connections that stay open; it too only writes."""
-    wishes = directory / "aria2.txt"
-    wishes.write_text("\n".join(f"{event.url}\n  out={event.id}.jpg" for event in events(count, server)))
+def curl(then: str = "", *, each: int | None = None) -> Way:
+    """curl with the same URLs, all at once or in batches, two at a time; `then` syncs what is in the current folder."""
+
+    def run(directory: Path, load: Load) -> rig.Spent:
+        owed = events(load.pictures, load.server, load.streams)
+        size = each or len(owed)
+        for first in range(0, len(owed), size):
+            (directory / str(first)).mkdir()
+            wishes = [f'url="{one.url}"\noutput="{one.id}.jpg"' for one in owed[first : first + size]]
+            (directory / str(first) / "urls").write_text("\n".join(wishes))
+        batch = f"cd $0 && curl --silent --parallel --parallel-max 16 --config urls {then}"
+        command = f"ls | xargs -P 2 -n 1 sh -ec {shlex.quote(batch)}"
+        return rig.spent_by(["sh", "-ec", command], cwd=directory, stderr=subprocess.DEVNULL)
+
+    return run
+
+
+def aria2(directory: Path, load: Load) -> rig.Spent:
+    """aria2 with the same URLs, 16 at a time over connections that stay open; it only writes."""
+    wishes = directory.with_suffix(".txt")
+    owed = events(load.pictures, load.server, load.streams)
+    wishes.write_text("\n".join(f"{event.url}\n  out={event.id}.jpg" for event in owed))
     command = ["aria2c", "--quiet", "--no-conf", "--max-concurrent-downloads=16", "--file-allocation=none"]
     return rig.spent_by([*command, f"--dir={directory}", f"--input-file={wishes}"], stdout=subprocess.DEVNULL)
 
 
-OTHERS = {"curl": curl, "aria2c": aria2}
+WAYS: Mapping[str, Way] = {
+    "download, batches of 32": ours(32, "file"),
+    "download, batches of 100": ours(100, "file"),
+    "download, sync: filesystem, batches of 100": ours(100, "filesystem"),
+    "curl": curl(),
+    "curl, sync -f": curl("&& sync -f ."),
+    "curl of 100, fsync of each": curl("&& printf '%s\\0' *.jpg | xargs -0 -P 8 -n 13 sync", each=100),
+    "curl of 100, sync -f": curl("&& sync -f .", each=100),
+    "aria2c": aria2,
+}
+
+
+def ways(place: Path) -> dict[str, Way]:
+    """The ways that there are on this machine, in this place."""
+    here = dict(WAYS)
+    if why_unsupported(place):
+        here = {name: way for name, way in here.items() if "filesystem" not in name}
+    if not shutil.which("aria2c"):
+        del here["aria2c"]
+    return here
 
 
 def main() -> None:
     options = _options()
     if options.store:
         directory, server = options.store
+        owed = events(options.pictures, server, options.streams)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(stored(Path(directory), server, options.pictures, options.each))
-
+            spent = runner.run(stored(Path(directory), owed, server, options.each, options.sync))
+        print(json.dumps(asdict(spent)))
         return
-    found: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
     command = [sys.executable, "-m", "tests.bench.download", "--serve"]
     with rig.process(command) as where:
-        server = f"http://127.0.0.1:{where['port']}"
+        load = Load(
+            server=f"http://127.0.0.1:{where['port']}", pictures=options.pictures, streams=options.streams
+        )
         for place in options.directory or DIRECTORIES:
             with rig.scratch(place) as folder:
-                for number in range(options.rounds):
-                    _round(found, folder / str(number), server, options.pictures)
+                print(f"{place}\n{_compare(folder, ways(folder), load, options.rounds)}\n", flush=True)
+
+
+def _compare(folder: Path, ways: Mapping[str, Way], load: Load, rounds: int) -> str:
+    found: dict[str, list[rig.Spent]] = {name: [] for name in ways}
+    names = list(ways)
+    for number in range(rounds):
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            directory = folder / f"{number}-{names.index(name)}"
+            directory.mkdir()
+            spent = ways[name](directory, load)
+            assert spent.code == 0
+            assert sum(1 for _ in directory.rglob("*.jpg")) >= load.pictures
+            found[name].append(spent)
     rows: list[list[object]] = []
-    for (place, way), times in found.items():
-        cpu, wall = (rig.median([pair[index] for pair in times]) for index in (0, 1))
-        rows.append([f"{way}, {place}", cpu / options.pictures * 1e6, options.pictures / wall])
-    print(rig.table(["", "us of CPU a picture", "pictures/s"], rows))
+    for name, all_spent in found.items():
+        cpu, wall = (rig.median([getattr(spent, what) for spent in all_spent]) for what in ("cpu", "wall"))
+        ratios = [_ratio(all_spent, found[peer]) for peer in names if peer.startswith("curl")]
+        rows.append([name, cpu / load.pictures * 1e6, load.pictures / wall, *ratios])
+    peers = [f"/ {peer}" for peer in names if peer.startswith("curl")]
+    return rig.table(["", "us of CPU a picture", "pictures/s", *peers], rows)
 
 
-def _round(
-    found: dict[tuple[str, str], list[tuple[float, float]]], folder: Path, server: str, count: int
-) -> None:
-    place = str(folder.parents[1])
-    folder.mkdir()
-    start = ours(folder / "start", server, 1, 1)
-    for each in (32, 100):
-        spent = ours(folder / str(each), server, count, each)
-        assert spent.code == 0
-        found[place, f"download, batches of {each}"].append((spent.cpu - start.cpu, spent.wall - start.wall))
-    for name, way in OTHERS.items():
-        if shutil.which(name):
-            (folder / name).mkdir()
-            other = way(folder / name, server, count)
-            assert other.code == 0
-            assert len(os.listdir(folder / name)) == count + 1
-            found[place, name].append((other.cpu, other.wall))
+def _ratio(ours: Sequence[rig.Spent], theirs: Sequence[rig.Spent]) -> float:
+    return rig.median([other.wall / own.wall for own, other in zip(ours, theirs, strict=True)])
 
 
 def _options() -> argparse.Namespace:
@@ -196,7 +253,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--pictures", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--directory", type=Path, action="append")
+    parser.add_argument("--streams", type=int, default=20)
     parser.add_argument("--each", type=int, default=32, help=argparse.SUPPRESS)
+    parser.add_argument("--sync", default="file", help=argparse.SUPPRESS)
     parser.add_argument("--store", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -107,6 +107,37 @@ DOWNLOADS: Final = (
         "integration/sinks/download/test_disk.py::test_a_file_whose_sync_failed_is_not_published",
     ),
     row(
+        "a syncfs under pictures that fails, or hides that the journal failed",
+        "not published, or not delivered; the batch comes again",
+        "strace's INJECTED; the pictures that a cut takes; the disk's own error",
+        "integration/sinks/download/test_syncfs.py::test_pictures_whose_sync_failed_are_not_published_and_come_again",
+        "integration/sinks/download/test_syncfs.py::test_pictures_whose_names_were_not_synced_do_not_count",
+        "integration/sinks/download/test_syncfs.py::test_a_failure_of_the_journal_that_syncfs_hides_is_noticed",
+        "integration/sinks/download/test_syncfs.py"
+        "::test_a_disk_that_loses_writes_keeps_its_pictures_from_being_delivered",
+        "scenario/test_syncfs.py::test_batches_whose_syncfs_failed_come_again",
+    ),
+    row(
+        "a syncfs under pictures that hangs",
+        "the batch times out and comes again; the daemon goes on, and stops",
+        "the timeout is reported while strace delays the call",
+        "scenario/test_syncfs.py::test_a_syncfs_that_hangs_holds_up_neither_the_daemon_nor_its_stop",
+        "integration/runtime/test_daemon_threads.py::test_a_process_ends_while_a_thread_hangs",
+        "unit/runtime/test_daemon_threads.py::test_the_end_does_not_wait_for_ever",
+    ),
+    row(
+        "a file system or a kernel whose syncfs cannot be relied on",
+        "refused by check, at the start, and when it is mounted later",
+        "a tmpfs; a kernel that calls itself 2.6",
+        "integration/sinks/download/test_syncfs.py"
+        "::test_a_start_on_another_file_system_is_refused_and_leaves_nothing",
+        "integration/sinks/download/test_syncfs.py"
+        "::test_another_file_system_that_is_mounted_while_the_sink_runs_is_refused_and_heals",
+        "integration/sinks/download/test_syncfs.py::test_a_kernel_that_does_not_report_failed_writes_is_refused",
+        "unit/runtime/test_syncfs.py::test_an_older_kernel_or_one_of_no_known_version_will_not",
+        "unit/settings/test_bad_configurations.py::test_a_bad_configuration_is_refused_where_it_is_wrong",
+    ),
+    row(
         "a folder of pictures replaced, removed or moved away while the sink runs",
         "pictures lie at the path, also those of the batch under way",
         "each replacement at each step of a batch",
@@ -162,6 +193,8 @@ DOWNLOADS: Final = (
         "the order of system calls in a trace",
         "integration/sinks/download/test_disk.py"
         "::test_files_are_synced_before_their_renames_and_folders_after_and_before_returning",
+        "integration/sinks/download/test_syncfs.py"
+        "::test_all_files_are_synced_before_the_first_rename_and_all_renames_before_returning",
     ),
 )
 

@@ -493,8 +493,9 @@ PICTURES = (
     Bug(
         "a picture is renamed before its fsync",
         "poller/sinks/download/store.py",
-        '            drafts.sync()\n            reached("picture.synced")\n            self._each(files, publish)',
-        "            self._each(files, publish)\n            drafts.sync()",
+        '            self._sync.sync_files()\n            reached("picture.synced")\n'
+        "            with self._place.turn:\n                self._each(files, publish)",
+        "            self._each(files, publish)\n            self._sync.sync_files()",
         (
             "tests/integration/sinks/download/test_disk.py"
             "::test_files_are_synced_before_their_renames_and_folders_after_and_before_returning",
@@ -503,9 +504,9 @@ PICTURES = (
     ),
     Bug(
         "no fsync of a picture's directory",
-        "poller/sinks/download/store.py",
-        "os.fsync(opened.open(folders))",
-        "opened.open(folders)",
+        "poller/sinks/download/syncing.py",
+        "os.fsync(opened(one))",
+        "opened(one)",
         (
             "tests/integration/sinks/download/test_disk.py"
             "::test_files_are_synced_before_their_renames_and_folders_after_and_before_returning",
@@ -792,7 +793,11 @@ from .bugs_clock import CLOCK  # noqa: E402 - they need `Bug`
 from .bugs_http import HTTP  # noqa: E402 - they need `Bug`
 from .bugs_metrics import METRICS  # noqa: E402 - they need `Bug`
 from .bugs_pages import PAGES  # noqa: E402
-from .bugs_pictures import PICTURES_AT_THEIR_PATH, PICTURES_OF_THE_PAGES  # noqa: E402 - they need `Bug`
+from .bugs_pictures import (  # noqa: E402 - they need `Bug`
+    PICTURES_AT_THEIR_PATH,
+    PICTURES_OF_THE_PAGES,
+    SYNC_OF_A_BATCH,
+)
 from .bugs_process import PROCESS  # noqa: E402 - they need `Bug`
 from .bugs_pushes import PUSHES  # noqa: E402 - they need `Bug`
 from .bugs_reading import READING  # noqa: E402 - they need `Bug`
@@ -818,6 +823,7 @@ BUGS: tuple[Bug, ...] = (
     *PAGES,
     *PICTURES_AT_THEIR_PATH,
     *PICTURES_OF_THE_PAGES,
+    *SYNC_OF_A_BATCH,
     *PROCESS,
     *AUDIT,
     *PUSHES,

@@ -11,8 +11,8 @@ PICTURES_AT_THEIR_PATH = (
         "        if place is not None and place.is_current():\n",
         "        if place is not None:\n",
         (
-            PLACE + "test_after_a_folder_was_replaced_pictures_lie_at_the_path[moved_and_made_anew]",
-            PLACE + "test_after_a_folder_was_replaced_pictures_lie_at_the_path[without_incoming]",
+            PLACE + "test_after_a_folder_was_replaced_pictures_lie_at_the_path[file-moved_and_made_anew]",
+            PLACE + "test_after_a_folder_was_replaced_pictures_lie_at_the_path[file-without_incoming]",
         ),
     ),
     Bug(
@@ -20,7 +20,7 @@ PICTURES_AT_THEIR_PATH = (
         "poller/sinks/download/place.py",
         "        return (found.st_dev, found.st_ino) == identity_of(self.incoming)",
         "        return bool(found)",
-        (PLACE + "test_after_a_folder_was_replaced_pictures_lie_at_the_path[another_incoming]",),
+        (PLACE + "test_after_a_folder_was_replaced_pictures_lie_at_the_path[file-another_incoming]",),
     ),
     Bug(
         "a folder that is replaced under a batch counts all the same",
@@ -30,7 +30,7 @@ PICTURES_AT_THEIR_PATH = (
         (
             PLACE
             + "test_a_folder_that_is_replaced_under_a_batch_gets_all_of_its_pictures"
-            + "[moved_and_made_anew-picture.renamed]",
+            + "[file-moved_and_made_anew-picture.renamed]",
         ),
     ),
     Bug(
@@ -41,7 +41,7 @@ PICTURES_AT_THEIR_PATH = (
         (
             PLACE
             + "test_a_folder_that_is_replaced_under_a_batch_gets_all_of_its_pictures"
-            + "[another_stream_folder-picture.renamed]",
+            + "[file-another_stream_folder-picture.renamed]",
         ),
     ),
     Bug(
@@ -107,6 +107,99 @@ PICTURES_AT_THEIR_PATH = (
         'last=f"{prefix}{high}_{_LAST}")',
         'last=f"{prefix}{high}")',
         ("tests/unit/qcloud/events/test_name_ranges.py",),
+    ),
+)
+
+SYNCFS = "tests/integration/sinks/download/test_syncfs.py::"
+
+SYNC_OF_A_BATCH = (
+    Bug(
+        "no syncfs before the renames",
+        "poller/sinks/download/syncing.py",
+        "        if self._unsynced:\n",
+        "        if False:\n",
+        (
+            SYNCFS + "test_all_files_are_synced_before_the_first_rename_and_all_renames_before_returning",
+            SYNCFS + "test_pictures_whose_sync_failed_are_not_published_and_come_again[EIO]",
+        ),
+    ),
+    Bug(
+        "no syncfs after the renames",
+        "poller/sinks/download/syncing.py",
+        "        syncfs(self._descriptor)\n        check_alive(",
+        "        check_alive(",
+        (
+            SYNCFS + "test_all_files_are_synced_before_the_first_rename_and_all_renames_before_returning",
+            SYNCFS + "test_pictures_whose_names_were_not_synced_do_not_count[EIO]",
+        ),
+    ),
+    Bug(
+        "the descriptor for syncfs is opened after the writes",
+        "poller/sinks/download/syncing.py",
+        "            syncfs(self._descriptor)\n            self._unsynced",
+        "            os.close(self._descriptor)\n"
+        '            self._descriptor = os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=self._folder)\n'
+        "            syncfs(self._descriptor)\n            self._unsynced",
+        (SYNCFS + "test_all_files_are_synced_before_the_first_rename_and_all_renames_before_returning",),
+    ),
+    Bug(
+        "all batches share one descriptor for syncfs",
+        "poller/sinks/download/syncing.py",
+        '        self._descriptor = os.open(".", flags, dir_fd=self._folder)\n',
+        "        self._descriptor = os.dup(self._folder)\n",
+        (SYNCFS + "test_all_files_are_synced_before_the_first_rename_and_all_renames_before_returning",),
+    ),
+    Bug(
+        "the error of syncfs is ignored",
+        "poller/runtime/syncfs.py",
+        "    if _libc.syncfs(descriptor) != 0:\n        raise _error()",
+        "    _libc.syncfs(descriptor)",
+        (
+            SYNCFS + "test_pictures_whose_sync_failed_are_not_published_and_come_again[EIO]",
+            SYNCFS + "test_pictures_whose_names_were_not_synced_do_not_count[ENOSPC]",
+        ),
+    ),
+    Bug(
+        "syncfs is believed about the journal",
+        "poller/sinks/download/syncing.py",
+        "        check_alive(self._folder)\n",
+        "",
+        (SYNCFS + "test_a_failure_of_the_journal_that_syncfs_hides_is_noticed",),
+    ),
+    Bug(
+        "any file system will do for syncfs",
+        "poller/runtime/syncfs.py",
+        "        if kind not in SUPPORTED:\n",
+        "        if not kind:\n",
+        (
+            SYNCFS + "test_a_start_on_another_file_system_is_refused_and_leaves_nothing",
+            SYNCFS + "test_another_file_system_that_is_mounted_while_the_sink_runs_is_refused_and_heals",
+            "tests/unit/settings/test_bad_configurations.py",
+        ),
+    ),
+    Bug(
+        "any kernel will do for syncfs",
+        "poller/runtime/syncfs.py",
+        "    if kernel_is_too_old(platform.release()):\n",
+        "    if not platform.release():\n",
+        (SYNCFS + "test_a_kernel_that_does_not_report_failed_writes_is_refused",),
+    ),
+    Bug(
+        "a stop waits for a sync that hangs",
+        "poller/runtime/daemon_threads.py",
+        "            thread.join(max(0.0, until - monotonic()))\n",
+        "            thread.join()\n",
+        (
+            "tests/unit/runtime/test_daemon_threads.py::test_the_end_does_not_wait_for_ever",
+            "tests/integration/runtime/test_daemon_threads.py::test_a_process_ends_while_a_thread_hangs",
+        ),
+    ),
+    Bug(
+        "the process waits for a sync that hangs",
+        "poller/runtime/daemon_threads.py",
+        "daemon=True",
+        "daemon=False",
+        ("tests/integration/runtime/test_daemon_threads.py::test_a_process_ends_while_a_thread_hangs",),
     ),
 )
 

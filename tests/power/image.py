@@ -1,4 +1,4 @@
-"""A disk whose power can be cut: an ext4 file system in a file, mounted through a loop device. Needs root."""
+"""A disk whose power can be cut: a file system in a file, mounted through a loop device. Needs root."""
 
 import fcntl
 import os
@@ -9,26 +9,30 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-EXT4_IOC_SHUTDOWN = 0x8004587D
+IOC_SHUTDOWN = 0x8004587D
+"""The same number on ext4 and on xfs."""
 NO_LOG_FLUSH = 2
 SIZE = "1G"
 INODES = "200000"
 # Without these two ext4 would hide bugs: it commits by itself every 5 s, and guesses which renames want a flush.
-OPTIONS = "loop,commit=300,noauto_da_alloc"
+OPTIONS = {"ext4": "loop,commit=300,noauto_da_alloc", "xfs": "loop"}
+MAKE = {"ext4": ("mkfs.ext4", "-q", "-F", "-N", INODES), "xfs": ("mkfs.xfs", "-q")}
+CHECK = {"ext4": ("e2fsck", "-f", "-n"), "xfs": ("xfs_repair", "-n")}
 DEADLINE = 30.0
 
 
 class Image:
     """One image, mounted from entering to leaving; the loop device goes with the mount."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, kind: str = "ext4") -> None:
+        self._kind = kind
         self.root = folder / "disk"
         self._file = folder / "image"
 
     def __enter__(self) -> Self:
         self.root.mkdir(parents=True)
         _command("truncate", "-s", SIZE, str(self._file))
-        _command("mkfs.ext4", "-q", "-F", "-N", INODES, str(self._file))
+        _command(*MAKE[self._kind], str(self._file))
         # However this process ends, its mount does not stay behind.
         self._janitor = subprocess.Popen(
             ["sh", "-c", 'read _; umount --lazy "$0"', str(self.root)],
@@ -50,19 +54,19 @@ class Image:
         try:
             self.unmount()
             if kind is None:
-                _command("e2fsck", "-f", "-n", str(self._file))
+                _command(*CHECK[self._kind], str(self._file))
         finally:
             self._janitor.communicate(timeout=DEADLINE)
             self._file.unlink()
 
     def mount(self) -> None:
-        """Mount; after a cut, ext4 replays its own log."""
-        _command("mount", "-o", OPTIONS, str(self._file), str(self.root))
+        """Mount; after a cut, the file system replays its own log."""
+        _command("mount", "-o", OPTIONS[self._kind], str(self._file), str(self.root))
 
     def unmount(self) -> None:
         """Unmount, if it is mounted; nobody may have a file open on it."""
         until = time.monotonic() + DEADLINE
-        while self.root.is_mount():
+        while self._is_mounted():
             try:
                 _command("umount", str(self.root))
             except subprocess.CalledProcessError:  # a killed process takes a moment to let go
@@ -71,11 +75,17 @@ class Image:
                     raise
                 time.sleep(0.02)
 
+    def _is_mounted(self) -> bool:
+        try:
+            return self.root.is_mount()
+        except OSError:  # xfs after a cut
+            return True
+
     def cut(self) -> None:
         """Cut the power: nothing that is not on the disk by now will be there after the next mount."""
         root = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            fcntl.ioctl(root, EXT4_IOC_SHUTDOWN, struct.pack("I", NO_LOG_FLUSH))
+            fcntl.ioctl(root, IOC_SHUTDOWN, struct.pack("I", NO_LOG_FLUSH))
         finally:
             os.close(root)
 

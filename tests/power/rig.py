@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
@@ -131,34 +131,42 @@ def run(
     *,
     cuts: int,
     moods: Sequence[Mood] = ALL_MOODS,
+    sync: str = "file",
+    disk: str = "ext4",
     spoil: str = "",
     until: Callable[[Found], bool] = lambda found: False,
 ) -> Found:
-    """Cut the power so many times, ten times per image, or until something was found; the moods take turns."""
+    """Cut the power so many times, ten times per image, or until something was found; the moods take turns.
+
+    `sync` is the setting of the sink `download`, and `disk` the kind of file system.
+    """
     found = Found(seed=time.time_ns())
     rng = random.Random(found.seed)
     started = time.monotonic()
     with PictureServer() as server:
         while found.cuts < cuts and not until(found):
-            with Image(folder / f"image-{found.cuts}") as image:
-                rig = _Rig(image, server.url, folder / "copy", spoil, found)
+            with Image(folder / f"image-{found.cuts}", disk) as image:
+                rig = _Rig(image, server.url, folder / "copy", {"sync": sync, "spoil": spoil}, found)
                 for life in range(min(CUTS_PER_IMAGE, cuts - found.cuts)):
                     rig.live_and_die(life, moods[found.cuts % len(moods)], rng)
                     if until(found):
                         break
-    print(f"\npower cuts, {spoil or 'nothing spoiled'}, {time.monotonic() - started:.0f} s: {found}")
+    way = f"{disk}, sync: {sync}, {spoil or 'nothing spoiled'}"
+    print(f"\npower cuts on {way}, {time.monotonic() - started:.0f} s: {found}")
     return found
 
 
 class _Rig:
     """One image over its lives."""
 
-    def __init__(self, image: Image, pictures: str, copy: Path, spoil: str, found: Found) -> None:
+    def __init__(
+        self, image: Image, pictures: str, copy: Path, more: Mapping[str, str], found: Found
+    ) -> None:
         self._image = image
         self._folder = image.root / "poller"
         self._pictures = pictures
         self._copy = copy
-        self._spoil = spoil
+        self._more = more
         self._found = found
         self._said = Said()
 
@@ -195,7 +203,7 @@ class _Rig:
                 "pictures": self._pictures,
                 "first": life * PAGES_PER_LIFE,
                 "latency": latency,
-                "spoil": self._spoil,
+                **self._more,
             }
         )
 

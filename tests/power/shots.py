@@ -114,14 +114,15 @@ def journal_path(folder: Path) -> Path:
     return folder / "spool.db.journal"
 
 
-def download_settings(folder: Path) -> DownloadSettings:
-    """Pictures beside the spool, from this machine."""
+def download_settings(folder: Path, sync: str) -> DownloadSettings:
+    """Pictures beside the spool, from this machine, synced in this way."""
     return DownloadSettings.model_validate(
         {
             "type": "download",
             "directory": pictures_path(folder),
             "allow_cidr": ["127.0.0.0/8"],
             "sidecar": False,
+            "sync": sync,
         }
     )
 

@@ -27,7 +27,7 @@ from poller.pipeline.journal import Journal
 from poller.qcloud.wire.account import Account
 from poller.runtime.clock import Clock
 from poller.runtime.metrics import Metrics
-from poller.sinks.download import Download
+from poller.sinks.download import Download, syncing
 from poller.sources.screenshot_queue import ScreenshotQueue
 from poller.spools.sqlite import SqliteSpool, writer
 from tests.power import shots
@@ -97,7 +97,7 @@ def _say_delivered(batch: Batch, failures: Mapping[str, Exception]) -> None:
     say("delivered", [shots.name_of(event) for event in batch.events if event.id not in failures])
 
 
-async def work(*, folder: str, pictures: str, first: int, latency: float, spoil: str) -> None:
+async def work(*, folder: str, pictures: str, first: int, latency: float, sync: str, spoil: str) -> None:
     """Drain and deliver until the power goes."""
     spoil_opening(spoil)
     files, metrics, clock = Path(folder), Metrics(), Clock()
@@ -111,10 +111,11 @@ async def work(*, folder: str, pictures: str, first: int, latency: float, spoil:
             TellingJournal(shots.journal_path(files), shots.JOURNAL_SIZE, source)
         )
         sink = await stack.enter_async_context(
-            TellingDownload(shots.SINK, shots.download_settings(files), accounts)
+            TellingDownload(shots.SINK, shots.download_settings(files, sync), accounts)
         )
         await spool.attach(shots.SINK, shots.wants)
         spoil_work(spoil)
+        spoil_syncfs(spoil)
         intake = Intake(source, spool, journal, metrics=metrics, clock=clock)
         courier = Courier(sink, spool, shots.TERMS, metrics=metrics, clock=clock)
         async with asyncio.TaskGroup() as group:
@@ -151,6 +152,15 @@ def spoil_work(how: str) -> None:
             setattr(os, "posix_fadvise", lambda *_: None)  # noqa: B010 - begins to write, and syncs nothing
         case "folders not synced":
             setattr(os, "fsync", files_only)  # noqa: B010
+
+
+def spoil_syncfs(how: str) -> None:
+    """The deliberate bugs of a sink with `sync: filesystem`."""
+    match how:
+        case "file system not synced":
+            setattr(syncing, "syncfs", lambda _: None)  # noqa: B010
+        case "file system not synced before the renames":
+            setattr(syncing.WholeFileSystem, "sync_files", lambda _: None)  # noqa: B010
 
 
 def main() -> None:

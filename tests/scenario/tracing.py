@@ -20,8 +20,13 @@ class Trace:
 
 
 @contextmanager
-def traced(process: Process, log: Path, files: Sequence[Path], calls: str, fault: str) -> Iterator[Trace]:
-    """While it lasts, these calls of the daemon on these files go wrong in strace's words (`error=EIO:when=2`)."""
+def traced(
+    process: Process, log: Path, files: Sequence[Path], calls: str, fault: str, *, abrupt: bool = False
+) -> Iterator[Trace]:
+    """While it lasts, these calls of the daemon on these files go wrong in strace's words (`error=EIO:when=2`).
+
+    `abrupt` kills strace at the end: while it delays a call of a process that has ended, it heeds no signal.
+    """
     paths = [word for file in files for word in ("-P", str(file))]
     inject = ["-e", f"trace={calls}", "-e", f"inject={calls}:{fault}"]
     command = ["strace", "-f", "-o", str(log), *paths, *inject, "-p", str(process.child.pid)]
@@ -31,5 +36,8 @@ def traced(process: Process, log: Path, files: Sequence[Path], calls: str, fault
         assert "attached" in tracer.stderr.readline()
         yield Trace(log)
     finally:
-        tracer.terminate()
+        if abrupt:
+            tracer.kill()
+        else:
+            tracer.terminate()
         tracer.wait(30)

@@ -1,4 +1,4 @@
-"""Drafts: files that are written and fsynced in the folder `.incoming`, and then renamed to their places.
+"""Drafts: files that are written and synced in the folder `.incoming`, and then renamed to their places.
 
 All drafts are in one folder, so that the leftovers of a crash are found by listing it, however many pictures
 there are. All functions here block. They run in threads.
@@ -6,8 +6,6 @@ there are. All functions here block. They run in threads.
 
 import fcntl
 import os
-from collections.abc import Iterable
-from concurrent.futures import Executor, wait
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -16,12 +14,11 @@ from types import TracebackType
 from typing import Final, Self
 
 from poller.runtime.durable_files import give_to_folder_owner, make_in
+from poller.sinks.download.syncing import BatchSync
 
 FOLDER: Final = ".incoming"
 ENDING: Final = ".part"
 MOST_LEFTOVERS: Final = 100_000
-SYNCS: Final = 8
-"""The most fsyncs of a batch at once."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -29,12 +26,13 @@ _FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOE
 
 
 class Drafts:
-    """Some drafts. Leaving the context deletes those that were not published. `syncs` has the threads for fsync."""
+    """Some drafts. Leaving the context deletes those that were not published. `sync` has been entered."""
 
-    def __init__(self, incoming: int, syncs: Executor) -> None:
+    def __init__(self, incoming: int, sync: BatchSync) -> None:
         self._incoming = incoming
-        self._syncs = syncs
-        self._open: dict[str, int] = {}
+        self._sync = sync
+        self._prefix = f".{token_hex(16)}"
+        self._count = 0
         self._named: set[str] = set()
 
     def __enter__(self) -> Self:
@@ -43,52 +41,33 @@ class Drafts:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
-        for descriptor in self._open.values():
-            os.close(descriptor)
         for draft in self._named:
             with suppress(OSError):
                 os.unlink(draft, dir_fd=self._incoming)
 
     def write(self, content: bytes, at: datetime | None = None) -> str:
-        """Write a draft; returns its random name. It is not durable yet. `at` is its time of modification."""
-        draft = f".{token_hex(16)}{ENDING}"
+        """Write a draft; returns its name. It is not durable before `sync_files`. `at` is its time of modification."""
+        self._count += 1
+        draft = f"{self._prefix}-{self._count}{ENDING}"
         descriptor = os.open(draft, _FLAGS, 0o666, dir_fd=self._incoming)
         self._named.add(draft)
-        self._open[draft] = descriptor
-        give_to_folder_owner(self._incoming, descriptor)
-        rest = memoryview(content)
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
-        if at is not None:
-            set_time(descriptor, at)
-        return draft
-
-    def sync(self) -> None:
-        """Make all written drafts durable; raises `OSError`, and then none of them may be published."""
-        # The advice makes Linux begin to write. If all writes begin before the first fsync, they share the
-        # commits of the file system (measured on ext4: 0.59 ms a file instead of 0.91).
-        for descriptor in self._open.values():
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        # fsyncs in parallel share commits too (on ext4 a fifth more pictures a second)
-        descriptors = list(self._open.values())
-        parts = [part for start in range(SYNCS) if (part := descriptors[start::SYNCS])]
-        running = [self._syncs.submit(_fsync, part) for part in parts]
-        wait(running)
-        for synced in running:
-            synced.result()
-        self._open.clear()
-        for descriptor in descriptors:
+        try:
+            give_to_folder_owner(self._incoming, descriptor)
+            rest = memoryview(content)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+            if at is not None:
+                set_time(descriptor, at)
+        except BaseException:
             os.close(descriptor)
+            raise
+        self._sync.add(descriptor)
+        return draft
 
     def publish(self, draft: str, folder: int, name: str) -> None:
         """Move a synced draft to its place. An existing file is replaced, and so is a link, which is not followed."""
         os.rename(draft, name, src_dir_fd=self._incoming, dst_dir_fd=folder)
         self._named.discard(draft)
-
-
-def _fsync(descriptors: Iterable[int]) -> None:
-    for descriptor in descriptors:
-        os.fsync(descriptor)
 
 
 def set_time(descriptor: int, at: datetime) -> None:

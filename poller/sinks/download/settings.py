@@ -1,11 +1,14 @@
 """Settings of a sink of type `download`."""
 
+from collections.abc import Iterator, Mapping
 from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field
 
 from poller.qcloud.pictures.hosts import host_list
+from poller.runtime.syncfs import why_unsupported
 from poller.settings import (
+    AccountSettings,
     BatchSettings,
     Cidr,
     Duration,
@@ -18,6 +21,7 @@ from poller.settings import (
     wrong,
 )
 from poller.sinks.download.paths import parse_template
+from poller.sinks.download.syncing import Way
 
 
 def _template(text: str) -> str:
@@ -65,6 +69,11 @@ class DownloadSettings(SinkSettings):
     sidecar: bool = Field(
         default=False, description="Whether to store each event as NAME.json beside its picture."
     )
+    sync: Way = Field(
+        default="file",
+        description="How pictures are made durable: file (an fsync a picture), or filesystem (a syncfs a batch; on "
+        "ext4 or xfs, with Linux 5.8 or later), which also waits for what others write to that file system.",
+    )
     only: Only | None = Field(
         default=Only(kinds=("screenshot",)),
         description="The events that this sink takes; only events with a picture can be stored.",
@@ -76,3 +85,9 @@ class DownloadSettings(SinkSettings):
     batch: BatchSettings = Field(
         default=BatchSettings(max_events=32), description="How many pictures are fetched and stored together."
     )
+
+    def contradictions(self, accounts: Mapping[str, AccountSettings]) -> Iterator[tuple[str, str]]:
+        """See `SinkSettings.contradictions`."""
+        yield from super().contradictions(accounts)
+        if self.sync == "filesystem" and (why := why_unsupported(self.directory)):
+            yield "sync", f"filesystem {why}"

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -17,11 +16,12 @@ from poller.core.ports import Sink, StoresFiles
 from poller.qcloud.pictures.fetch import Arrived, Fetcher, HostTrouble, Memory
 from poller.qcloud.pictures.hosts import HostList, Target, host_list, vet
 from poller.qcloud.pictures.transfers import Transfers
+from poller.runtime.daemon_threads import DaemonThreads
 from poller.runtime.outbound import AddressGuard
 from poller.sinks.download.folders import read_below
 from poller.sinks.download.paths import Layout, PicturePath, parse_template
 from poller.sinks.download.settings import DownloadSettings
-from poller.sinks.download.store import File, PathTrouble, Store
+from poller.sinks.download.store import LONGEST_END, File, PathTrouble, Store
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -56,16 +56,16 @@ class Download(Sink, StoresFiles):
         self._hosts = HostList(exact=own) if given is None else host_list(given)
         self._layout = Layout(parts=parse_template(settings.template), lone=len(accounts) <= 1)
         self._memory = Memory(max(LEAST_MEMORY, 4 * settings.max_bytes))
-        self._store = Store(settings.directory)
+        self._store = Store(settings.directory, settings.sync)
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         settings = self._settings
         async with AsyncExitStack() as opening:
-            self._threads = ThreadPoolExecutor(settings.concurrency, f"download-{self.name}")
+            self._threads = DaemonThreads(settings.concurrency, f"download-{self.name}")
             opening.push_async_callback(asyncio.to_thread, self._close_store)
             # of its own, so that who looks at pictures never waits for a delivery, and no delivery for them
-            self._reader = ThreadPoolExecutor(1, f"read-{self.name}")
+            self._reader = DaemonThreads(1, f"read-{self.name}")
             opening.callback(self._reader.shutdown, wait=False)
             await self._in_thread(self._store.open)
             transfers = Transfers(
@@ -172,9 +172,9 @@ class Download(Sink, StoresFiles):
         return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *args, **kwargs))
 
     def _close_store(self) -> None:
-        # the thread of a cancelled delivery may still use the descriptors of the store: wait for it
-        self._threads.shutdown()
-        self._store.close()
+        # the thread of a cancelled delivery may still use the descriptors of the store: wait for it, but not for ever
+        if self._threads.end(LONGEST_END):
+            self._store.close()
 
 
 def _report(failures: Mapping[str, SinkError], events: Sequence[Event]) -> None:

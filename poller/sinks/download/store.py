@@ -6,7 +6,7 @@ Invariants
     neither a name nor a planted link leads out.
 
 Steps
-    Write the files, fsync them, rename them, fsync the folders, return.
+    Write the files, sync them, rename them, sync the folders, return. `syncing` says how.
 
 All functions here block. They run in threads.
 """
@@ -15,7 +15,6 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -24,15 +23,18 @@ from typing import Final
 import msgspec
 
 from poller.core.errors import PlaceGone, SinkError, StorageError, TryLater
+from poller.runtime.daemon_threads import DaemonThreads
 from poller.runtime.durable_files import Identity, give_to_owner
 from poller.runtime.failpoints import reached
 from poller.sinks.download.folders import FolderChanged, Folders, OpenFolders
-from poller.sinks.download.incoming import SYNCS, Drafts, set_time
+from poller.sinks.download.incoming import Drafts, set_time
 from poller.sinks.download.place import DENIED, CurrentDirectory, PictureDirectory, trouble
+from poller.sinks.download.syncing import SYNCS, BatchSync, Syncing, Way
 
-AT_ONCE: Final = 64
-"""The most files that are written before they are fsynced. Each needs a descriptor."""
 MOST_REMEMBERED: Final = 10_000
+
+LONGEST_END: Final = 10.0
+"""Seconds that a stop waits for threads whose calls to the kernel do not return."""
 
 TRIES: Final = 3
 """The most attempts to store a batch while its folders are being replaced."""
@@ -75,10 +77,11 @@ class Store:
     folders at the path, before and after each batch.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, sync: Way = "file") -> None:
         self._directory = directory
-        self._syncs = ThreadPoolExecutor(2 * SYNCS, "fsync")
-        self._places = CurrentDirectory(directory, self._syncs)
+        self._syncs = DaemonThreads(2 * SYNCS, "fsync")
+        self._syncing = Syncing(sync, self._syncs)
+        self._places = CurrentDirectory(directory, self._syncing)
         self.folds = False
 
     def open(self) -> None:
@@ -89,11 +92,17 @@ class Store:
         except OSError as error:
             self.close()
             raise StorageError(f"cannot store pictures in {self._directory}: {error.strerror}") from None
+        except PlaceGone as error:
+            self.close()
+            raise StorageError(f"cannot store pictures in {self._directory}: {error.reason}") from None
 
-    def close(self) -> None:
-        """Close the descriptors and stop the threads. No `keep` may be running."""
-        self._syncs.shutdown()
-        self._places.close()
+    def close(self, longest: float = LONGEST_END) -> None:
+        """Stop the threads and close the descriptors. No `keep` may be running.
+
+        Where a thread hangs in the kernel for longer than `longest` seconds, everything is left as it is.
+        """
+        if self._syncs.end(longest):
+            self._places.close()
 
     def look(self) -> None:
         """Open the directory again if it was replaced at its path; raises `PlaceGone` if it cannot be used."""
@@ -112,8 +121,12 @@ class Store:
         """
         try:
             for _ in range(TRIES):
-                with self._places.current() as place, suppress(FolderChanged):
-                    return _Keeping(place, self._syncs).keep(files)
+                with (
+                    self._places.current() as place,
+                    suppress(FolderChanged),
+                    self._syncing.batch(place.incoming) as sync,
+                ):
+                    return _Keeping(place, sync).keep(files)
         except OSError as error:
             raise trouble(self._directory, error) from None
         raise PlaceGone(f"the folder {self._directory} changes while pictures are stored in it")
@@ -122,16 +135,16 @@ class Store:
 class _Keeping:
     """Stores one batch. Raises `FolderChanged` if a folder was replaced, so that the whole batch must be repeated."""
 
-    def __init__(self, place: PictureDirectory, syncs: Executor) -> None:
+    def __init__(self, place: PictureDirectory, sync: BatchSync) -> None:
         self._place = place
-        self._syncs = syncs
+        self._sync = sync
         self._failed: dict[str, SinkError] = {}
 
     def keep(self, files: Sequence[File]) -> dict[str, SinkError]:
         """See `Store.keep`."""
         with OpenFolders(self._place.root, made=self._unsettle) as folders:
-            for first in range(0, len(files), AT_ONCE):
-                self._keep_some(files[first : first + AT_ONCE], folders)
+            for first in range(0, len(files), self._sync.at_once):
+                self._keep_some(files[first : first + self._sync.at_once], folders)
             identities = folders.identities
         self._settle({file.folders for file in files if file.event_id not in self._failed}, identities)
         reached("folders.synced")
@@ -139,10 +152,10 @@ class _Keeping:
 
     def _keep_some(self, files: Sequence[File], folders: OpenFolders) -> None:
         written: dict[int, str] = {}
-        with Drafts(self._place.incoming, self._syncs) as drafts:
+        with Drafts(self._place.incoming, self._sync) as drafts:
 
             def write(index: int, file: File) -> None:
-                if not _holds(folders.open(file.folders), file):
+                if not self._holds(folders.open(file.folders), file):
                     with self._in_place():
                         written[index] = drafts.write(file.content, file.at)
 
@@ -150,11 +163,13 @@ class _Keeping:
                 if index in written:
                     drafts.publish(written[index], folders.open(file.folders), file.name)
 
-            self._each(files, write)
+            with self._place.turn:
+                self._each(files, write)
             reached("picture.written")
-            drafts.sync()
+            self._sync.sync_files()
             reached("picture.synced")
-            self._each(files, publish)
+            with self._place.turn:
+                self._each(files, publish)
             reached("picture.renamed")
 
     def _each(self, files: Sequence[File], step: Callable[[int, File], None]) -> None:
@@ -184,6 +199,27 @@ class _Keeping:
         except OSError as error:
             raise _Blocked(error) from None
 
+    def _holds(self, folder: int, wanted: File) -> bool:
+        """Whether the folder has exactly this file already; it counts as durable then. A link never counts."""
+        content = wanted.content
+        try:
+            descriptor = os.open(wanted.name, _READ, dir_fd=folder)
+        except OSError:
+            return False
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or status.st_size != len(content):
+                return False
+            with open(descriptor, "rb", closefd=False) as file:
+                if file.read(len(content) + 1) != content:
+                    return False
+            if wanted.at is not None:
+                set_time(descriptor, wanted.at)
+            self._sync.sync_found(descriptor)  # the writer may not have done so
+            return True
+        finally:
+            os.close(descriptor)
+
     def _writable(self) -> bool:
         return os.access(".", os.W_OK | os.X_OK, dir_fd=self._place.root, effective_ids=True)
 
@@ -191,7 +227,7 @@ class _Keeping:
         self._place.settled.pop(folders, None)
 
     def _settle(self, touched: Iterable[Folders], identities: Mapping[Folders, Identity]) -> None:
-        """Fsync the folders that were written to, and the parents of new folders.
+        """Sync the folders that were written to, and the parents of new folders.
 
         The folders are opened again from the path: the folders at the path are the ones that must be durable.
         """
@@ -201,8 +237,7 @@ class _Keeping:
         with OpenFolders(self._place.root, made=None) as opened:
             opened.identities.update(identities)
             try:
-                for folders in sorted({*touched, *(folders[:-1] for folders in new)}):
-                    os.fsync(opened.open(folders))
+                self._sync.sync_folders(sorted({*touched, *(folders[:-1] for folders in new)}), opened.open)
             except (FileNotFoundError, NotADirectoryError):
                 raise FolderChanged from None
         if not self._place.is_current():
@@ -218,28 +253,6 @@ class _Blocked(Exception):
     def __init__(self, cause: OSError) -> None:
         super().__init__(cause)
         self.cause = cause
-
-
-def _holds(folder: int, wanted: File) -> bool:
-    """Whether the folder has exactly this file already; it is durable then. A link never counts."""
-    content = wanted.content
-    try:
-        descriptor = os.open(wanted.name, _READ, dir_fd=folder)
-    except OSError:
-        return False
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size != len(content):
-            return False
-        with open(descriptor, "rb", closefd=False) as file:
-            if file.read(len(content) + 1) != content:
-                return False
-        if wanted.at is not None:
-            set_time(descriptor, wanted.at)
-        os.fsync(descriptor)  # the writer may not have done so
-        return True
-    finally:
-        os.close(descriptor)
 
 
 def _make_durably(directory: Path) -> None:

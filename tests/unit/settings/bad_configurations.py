@@ -712,6 +712,11 @@ DOUBTFUL = [
         {4: WITH_COS, 9: "  out: {type: download, directory: §secret}"},
         "is a file: name a folder",
     ),
+    case(
+        "one sync for all pictures where that cannot be relied on",
+        {4: WITH_COS, 9: "  out: {type: download, directory: /proc/pictures, sync: §filesystem}"},
+        "filesystem needs a folder on ext4 or xfs, and this one is of another kind (0x9fa0): use sync: file",
+    ),
     sink(
         "pictures of an account that does not say where they are",
         "  out: {type: §download, directory: d}",

@@ -1,6 +1,7 @@
 """What the download sink's tests share: a JPEG, events, a server that answers as told, a sink."""
 
 import asyncio
+import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -13,8 +14,10 @@ from typing import Any
 
 import av
 import msgspec
+import pytest
 
 from poller.core.model import Batch, Event, batch_id, identity, new_event
+from poller.runtime.syncfs import why_unsupported
 from poller.sinks.download import Download, DownloadSettings
 
 NOW = datetime.now(UTC)
@@ -162,6 +165,14 @@ async def attempt(sink: Download, *events: Event) -> Exception | None:
     except Exception as error:
         return error
     return None
+
+
+def needs_syncfs(folder: Path) -> None:
+    """Skip at home, fail in CI, where `sync: filesystem` is refused."""
+    if why := why_unsupported(folder):
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"sync: filesystem {why}, and CI=true allows no skipping")
+        pytest.skip(f"SYNC: FILESYSTEM NOT TESTED: it {why}")
 
 
 def files(directory: Path) -> dict[str, bytes]:

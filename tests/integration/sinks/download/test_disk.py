@@ -17,7 +17,7 @@ from poller.core.errors import PartlyFailed, PlaceGone, StorageError
 from poller.sinks.download.store import File, Store
 
 from .names import HOSTILE_NAMES
-from .shots import attempt, delivered, download, files, jpeg, ok, serving, shot
+from .shots import attempt, delivered, download, files, jpeg, needs_syncfs, ok, serving, shot
 
 NAME = "cam1_1_1_1_320_176.jpg"
 
@@ -31,9 +31,11 @@ def stored(store: Store, *paths: str, content: bytes = b"picture") -> dict[str, 
     return {path: str(error) for path, error in store.keep(made).items()}
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store(tmp_path / "pictures")
+@pytest.fixture(params=["file", "filesystem"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    if request.param == "filesystem":
+        needs_syncfs(tmp_path)
+    opened = Store(tmp_path / "pictures", request.param)
     opened.open()
     yield opened
     opened.close()

@@ -16,9 +16,10 @@ import pytest
 
 from poller.core.errors import PartlyFailed, PlaceGone, TryLater
 from poller.sinks.download.folders import MOST_OPEN
-from poller.sinks.download.store import AT_ONCE, File, Store
+from poller.sinks.download.store import File, Store
+from poller.sinks.download.syncing import AT_ONCE
 
-from .shots import attempt, delivered, download, files, jpeg, ok, serving, shot
+from .shots import attempt, delivered, download, files, jpeg, needs_syncfs, ok, serving, shot
 
 SHOT = datetime(2026, 11, 22, 10, 3, 10, 123456, tzinfo=UTC)
 
@@ -34,9 +35,11 @@ def pictures(tmp_path: Path) -> Path:
     return tmp_path / "pictures"
 
 
-@pytest.fixture
-def store(pictures: Path) -> Iterator[Store]:
-    opened = Store(pictures)
+@pytest.fixture(params=["file", "filesystem"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, pictures: Path) -> Iterator[Store]:
+    if request.param == "filesystem":
+        needs_syncfs(tmp_path)
+    opened = Store(pictures, request.param)
     opened.open()
     assert opened.keep([file("day/cam/before.jpg")]) == {}
     yield opened
@@ -365,7 +368,7 @@ MANY = """
 import os, resource, sys
 from pathlib import Path
 from poller.sinks.download.store import File, Store
-store = Store(Path(sys.argv[1]))
+store = Store(Path(sys.argv[1]), *sys.argv[2:])
 store.open()
 resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
 files = [File(event_id=str(n), folders=("day", f"cam{n}"), name="1.jpg", content=b"x") for n in range(1000)]
@@ -375,8 +378,13 @@ print("KEPT", len(os.listdir("/proc/self/fd")) < 20)
 """
 
 
-def test_a_thousand_pictures_of_a_thousand_streams_need_few_descriptors(pictures: Path) -> None:
-    command = [sys.executable, "-c", MANY, str(pictures)]
+@pytest.mark.parametrize("sync", ["file", "filesystem"])
+def test_a_thousand_pictures_of_a_thousand_streams_need_few_descriptors(
+    tmp_path: Path, pictures: Path, sync: str
+) -> None:
+    if sync == "filesystem":
+        needs_syncfs(tmp_path)
+    command = [sys.executable, "-c", MANY, str(pictures), sync]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert ran.stdout == "KEPT True\n", ran.stderr
     assert len(files(pictures)) == 1000
