@@ -41,7 +41,7 @@ log = structlog.get_logger("intake")
 COMMIT_TOGETHER = 16
 GATHER = 0.05
 """Seconds between two commits while a backlog is drained. Pages that share a commit cost the spool half as much."""
-BEAT = 10.0
+HEARTBEAT = 10.0
 """Seconds between two heartbeats during a long wait."""
 
 Result = TypeVar("Result")
@@ -60,7 +60,7 @@ class Intake:
         clock: Clock,
         losses: Losses | None = None,
         watch: StorageWatch | None = None,
-        beat: Callable[[], None] = lambda: None,
+        heartbeat: Callable[[], None] = lambda: None,
         may_have_lost: Callable[[], None] = lambda: None,
         tracing: Tracing = NO_TRACING,
     ) -> None:
@@ -72,7 +72,7 @@ class Intake:
         self._losses = losses or Losses(clock)
         self._clock = clock
         self._watch = watch or StorageWatch(clock)
-        self._beat = beat
+        self._heartbeat = heartbeat
         self._may_have_lost = may_have_lost
         self._ingest = Ingest(source, spool, metrics, clock=clock, tracing=tracing)
         self._memory: dict[str, bytes] = {}
@@ -96,7 +96,7 @@ class Intake:
             self._watch,
             paused=lambda reason: self._log.error("polling_paused", reason=reason),
             resumed=lambda: self._log.info("polling_resumed"),
-            beat=beat,
+            heartbeat=heartbeat,
         )
         self.failing_since: float | None = None
         """When polls began to fail, on the monotonic clock; None after a good answer."""
@@ -200,8 +200,8 @@ class Intake:
         while self.source.destructive and self._pace.failures and not self._stopping:
             if not (others := self._lanes - {asyncio.current_task()}):
                 return
-            self._beat()
-            await asyncio.wait(others, timeout=BEAT)
+            self._heartbeat()
+            await asyncio.wait(others, timeout=HEARTBEAT)
 
     async def _wait_until_due(self) -> None:
         """Wait until the next poll is due, with heartbeats.
@@ -209,8 +209,8 @@ class Intake:
         The wait becomes longer when a poll of another lane fails in the meantime.
         """
         while not self._stopping and (left := self._due - self._clock.monotonic()) > 0:
-            self._beat()
-            await asyncio.sleep(min(left, BEAT))
+            self._heartbeat()
+            await asyncio.sleep(min(left, HEARTBEAT))
 
     async def step(self) -> ParsedPage:
         """Make one poll: wait until it is allowed, send it, keep the answer, parse it, and queue it for the commit."""
@@ -250,9 +250,9 @@ class Intake:
     async def _wait_with_heartbeats(self, wait: Callable[[], Awaitable[object]]) -> None:
         """Wait for something that may take long, with heartbeats. `wait` is cancelled and called again at each."""
         while True:
-            self._beat()
+            self._heartbeat()
             try:
-                async with asyncio.timeout(BEAT):
+                async with asyncio.timeout(HEARTBEAT):
                     await wait()
                     return
             except TimeoutError:
