@@ -26,6 +26,7 @@ from poller.core.model import ParsedPage, PollOutcome, RawPage
 from poller.core.ports import Source
 from poller.core.spool import Spool
 from poller.core.tracing import NO_TRACING, Tracing
+from poller.pipeline.beat import Beat
 from poller.pipeline.ingest import Ingest
 from poller.pipeline.journal import Journal
 from poller.pipeline.losses import Losses
@@ -81,6 +82,7 @@ class Intake:
             max_delay=source.max_delay,
             max_in_flight=source.max_in_flight,
             destructive=source.destructive,
+            beat=Beat.new(source.beat) if source.beat else None,
         )
         self._due = 0.0
         self._polls = 0
@@ -233,17 +235,18 @@ class Intake:
 
     async def _step(self) -> ParsedPage:
         self._polls += 1
-        number = self._polls
+        number, asked = self._polls, self._clock.monotonic()
         reading = await _to_the_end(self._poll())
-        self._follow_pace(number, reading)
+        self._follow_pace(number, asked, reading)
         self._report(reading)
         return reading
 
-    def _follow_pace(self, number: int, reading: ParsedPage) -> None:
+    def _follow_pace(self, number: int, asked: float, reading: ParsedPage) -> None:
         if number < self._nothing_since and reading.outcome not in FAILURES:
             return  # this poll began before a poll that brought nothing
-        before, self._pace = self._pace, next_pace(self._pace, reading)
-        self._due = self._clock.monotonic() + self._pace.delay
+        before, now = self._pace, self._clock.monotonic()
+        self._pace = next_pace(before, reading, asked=asked, now=now)
+        self._due = now + self._pace.delay
         if self._pace.nothing_came > before.nothing_came:
             self._nothing_since = max(self._nothing_since, number)
 
