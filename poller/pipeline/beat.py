@@ -18,6 +18,7 @@ What follows
 """
 
 import math
+from itertools import accumulate
 from typing import NamedTuple, Self
 
 import msgspec
@@ -30,12 +31,16 @@ LEAST = 3.0
 """The number of messages below which nothing is known."""
 SMOOTH = 3
 """A bin is judged by the mean of so many bins, itself in the middle."""
-BUSY = 2.0
-"""How many standard deviations above its even share, and a quarter of that share, a bin is busy."""
+BUSY_SHARE, BUSY = 1.25, 2.0
+"""A bin is busy from this multiple of its even share on, and so many standard deviations more."""
 QUIET = 0.8
 """How many standard deviations below its even share a bin is quiet. A false quiet bin costs little: it is short."""
 QUIET_AT_MOST = 1.0
 """The number of messages from which on a bin is not quiet, however many there are elsewhere."""
+
+
+MANY = 1 / 3
+"""This share of the messages of a beat is many."""
 
 
 class Forecast(NamedTuple):
@@ -47,6 +52,9 @@ class Forecast(NamedTuple):
     """The seconds until messages may come; 0 if they may come now."""
     busy_in: float = math.inf
     """The seconds until the next burst."""
+    many_in: float = math.inf
+    """The seconds until many messages of a beat have come, burst or not. A longer pause would not tell when they came.
+    Infinite where no time is quiet."""
 
 
 class Beat(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,7 +118,7 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
             return Forecast()
         even = known / size
         deviation = math.sqrt(even / SMOOTH)
-        busy_from = even * 1.25 + BUSY * deviation
+        busy_from = even * BUSY_SHARE + BUSY * deviation
         quiet_below = min(even - QUIET * deviation, QUIET_AT_MOST)
         here = int(now / self._width)
         smooth = self._smooth()
@@ -121,6 +129,7 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
             busy=busy[0],
             quiet_for=self._begin(here, quiet.index(False), now) if quiet[0] else 0.0,
             busy_in=self._begin(here, busy.index(True, 1), now) if any(busy[1:]) else math.inf,
+            many_in=(here + _until_many(ahead)) * self._width - now if any(quiet) else math.inf,
         )
 
     def _smooth(self) -> list[float]:
@@ -131,3 +140,9 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
     def _begin(self, here: int, ahead: int, now: float) -> float:
         """The seconds until a bin begins that is so many bins ahead. One bin more undoes what the smoothing spreads."""
         return (here + ahead + 1) * self._width - now
+
+
+def _until_many(ahead: list[float]) -> int:
+    """The number of bins, from the first one on, that hold many of all messages."""
+    many = sum(ahead) * MANY
+    return next(number for number, held in enumerate(accumulate(ahead), 1) if held >= many)

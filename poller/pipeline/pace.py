@@ -91,7 +91,8 @@ def _follow_beat(pace: Pace, reading: ParsedPage, asked: float, now: float) -> P
 
     - During a burst: a `step` after the last poll, whether messages came or not. Later delays double from there.
     - An empty answer while no messages are expected: sleep until they are, but no longer than `max_delay`.
-    - An empty answer at other times: the delay doubles, but not beyond the beginning of the next burst.
+    - An empty answer at other times: the delay doubles, but not beyond the beginning of the next burst, nor so far that
+      a large part of a beat's messages would come in it.
 
     Full answers, and partial ones outside of a burst, are followed as without a beat.
     """
@@ -108,7 +109,8 @@ def _follow_beat(pace: Pace, reading: ParsedPage, asked: float, now: float) -> P
         return msgspec.structs.replace(pace, delay=delay, backoff=pace.step)
     if reading.outcome is PollOutcome.PARTIAL:
         return pace
-    delay = max(expected.quiet_for, min(pace.delay, expected.busy_in), pace.min_delay)
+    growing = min(pace.delay, expected.busy_in, expected.many_in)
+    delay = max(expected.quiet_for, growing, pace.min_delay)
     backoff = pace.step if expected.quiet_for else pace.backoff
     return msgspec.structs.replace(pace, delay=min(delay, pace.max_delay), backoff=backoff)
 

@@ -39,7 +39,7 @@ BEATS = (
     Bug(
         "scatter is taken for a burst",
         BEAT,
-        "        busy_from = even * 1.25 + BUSY * deviation\n",
+        "        busy_from = even * BUSY_SHARE + BUSY * deviation\n",
         "        busy_from = even\n",
         (
             KNOWN + "test_messages_at_all_times_are_no_burst",
@@ -55,6 +55,13 @@ BEATS = (
             KNOWN + "test_pauses_that_grow_end_before_the_next_burst",
             SIMULATED + "test_a_wide_spread_is_never_worse",
         ),
+    ),
+    Bug(
+        "pauses grow over the time in which a burst lies somewhere",
+        PACE,
+        "min(pace.delay, expected.busy_in, expected.many_in)",
+        "min(pace.delay, expected.busy_in)",
+        (KNOWN + "test_a_pause_does_not_grow_over_the_time_in_which_a_burst_is_known_to_lie_somewhere",),
     ),
     Bug(
         "a full answer waits for the next burst",

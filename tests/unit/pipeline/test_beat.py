@@ -192,6 +192,19 @@ def test_pauses_that_grow_end_before_the_next_burst() -> None:
     assert BEFORE + after.delay == pytest.approx(1_003.1, abs=0.3)
 
 
+def test_a_pause_does_not_grow_over_the_time_in_which_a_burst_is_known_to_lie_somewhere() -> None:
+    """Few messages that were found after long pauses: somewhere in five seconds, but nobody knows where."""
+    beat = Beat.new(10.0)
+    for turn in range(3):
+        beat = beat.note(970.0 + turn * 10.0, 0, full=False).note(975.0 + turn * 10.0, 4, full=False)
+    expected = beat.forecast(1_000.25)
+    assert not expected.busy
+    assert expected.quiet_for == 0.0
+    growing = msgspec.structs.replace(with_beat(beat), backoff=4.0)
+    after = next_pace(growing, answer(0), asked=1_000.25, now=1_000.25)
+    assert 1.0 <= after.delay <= 2.5
+
+
 @pytest.mark.parametrize("outcome", ["failed", "throttled", "refused", "uncertain"])
 def test_a_failure_is_followed_as_without_a_beat_and_forgets_nothing(outcome: str) -> None:
     before = with_beat(known())
