@@ -51,10 +51,7 @@ BEATS = (
         BEAT,
         "        quiet_below = min(even - QUIET * deviation, QUIET_AT_MOST)\n",
         "        quiet_below = even - QUIET * deviation\n",
-        (
-            KNOWN + "test_pauses_that_grow_end_before_the_next_burst",
-            SIMULATED + "test_a_wide_spread_is_never_worse",
-        ),
+        (SIMULATED + "test_a_wide_spread_is_never_worse",),
     ),
     Bug(
         "pauses grow over the time in which a burst lies somewhere",
