@@ -27,6 +27,7 @@ class ScriptedSource:
 
     account = "main"
     destructive = True
+    beat: float | None = None
 
     def __init__(
         self,

@@ -49,6 +49,9 @@ class Source(Port, Protocol):
     """The longest pause between two polls, in seconds, when there is nothing new and no failure."""
     max_in_flight: int
     """The most polls that may be outstanding at once."""
+    beat: float | None = None
+    """The period in seconds in which messages come in bursts. The intake learns when in it they come, and polls then.
+    None if there is none, or if nothing should be learned."""
     destructive: bool
     """Whether the platform gives an answer only once. Pages of a destructive source go through the journal, and `drain`
     waits until an answer was empty. Other sources simply ask again."""

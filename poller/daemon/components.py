@@ -181,7 +181,7 @@ class Components:
         source = build_source(name, settings, self.accounts)
         if isinstance(source, Follows):
             source.follow(self._spool.streams)
-        beat = self._watchdog.beater(name)
+        heartbeat = self._watchdog.beater(name)
         intake: Intake | PushIntake
         if isinstance(source, PushedSource):
             self._metrics.declare_pushed_source(name)
@@ -189,7 +189,7 @@ class Components:
                 source,
                 self._spool,
                 metrics=self._metrics,
-                beat=beat,
+                heartbeat=heartbeat,
                 watch=self._storage,
                 tracing=self._tracing,
             )
@@ -204,7 +204,7 @@ class Components:
                 clock=self._clock,
                 losses=self._losses,
                 watch=self._storage,
-                beat=beat,
+                heartbeat=heartbeat,
                 may_have_lost=partial(self._report_loss, source.account),
                 tracing=self._tracing,
             )

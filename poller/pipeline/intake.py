@@ -26,6 +26,7 @@ from poller.core.model import ParsedPage, PollOutcome, RawPage
 from poller.core.ports import Source
 from poller.core.spool import Spool
 from poller.core.tracing import NO_TRACING, Tracing
+from poller.pipeline.beat import Beat
 from poller.pipeline.ingest import Ingest
 from poller.pipeline.journal import Journal
 from poller.pipeline.losses import Losses
@@ -41,7 +42,7 @@ log = structlog.get_logger("intake")
 COMMIT_TOGETHER = 16
 GATHER = 0.05
 """Seconds between two commits while a backlog is drained. Pages that share a commit cost the spool half as much."""
-BEAT = 10.0
+HEARTBEAT = 10.0
 """Seconds between two heartbeats during a long wait."""
 
 Result = TypeVar("Result")
@@ -60,7 +61,7 @@ class Intake:
         clock: Clock,
         losses: Losses | None = None,
         watch: StorageWatch | None = None,
-        beat: Callable[[], None] = lambda: None,
+        heartbeat: Callable[[], None] = lambda: None,
         may_have_lost: Callable[[], None] = lambda: None,
         tracing: Tracing = NO_TRACING,
     ) -> None:
@@ -72,7 +73,7 @@ class Intake:
         self._losses = losses or Losses(clock)
         self._clock = clock
         self._watch = watch or StorageWatch(clock)
-        self._beat = beat
+        self._heartbeat = heartbeat
         self._may_have_lost = may_have_lost
         self._ingest = Ingest(source, spool, metrics, clock=clock, tracing=tracing)
         self._memory: dict[str, bytes] = {}
@@ -81,6 +82,7 @@ class Intake:
             max_delay=source.max_delay,
             max_in_flight=source.max_in_flight,
             destructive=source.destructive,
+            beat=Beat.new(source.beat) if source.beat else None,
         )
         self._due = 0.0
         self._polls = 0
@@ -96,7 +98,7 @@ class Intake:
             self._watch,
             paused=lambda reason: self._log.error("polling_paused", reason=reason),
             resumed=lambda: self._log.info("polling_resumed"),
-            beat=beat,
+            heartbeat=heartbeat,
         )
         self.failing_since: float | None = None
         """When polls began to fail, on the monotonic clock; None after a good answer."""
@@ -200,8 +202,8 @@ class Intake:
         while self.source.destructive and self._pace.failures and not self._stopping:
             if not (others := self._lanes - {asyncio.current_task()}):
                 return
-            self._beat()
-            await asyncio.wait(others, timeout=BEAT)
+            self._heartbeat()
+            await asyncio.wait(others, timeout=HEARTBEAT)
 
     async def _wait_until_due(self) -> None:
         """Wait until the next poll is due, with heartbeats.
@@ -209,8 +211,8 @@ class Intake:
         The wait becomes longer when a poll of another lane fails in the meantime.
         """
         while not self._stopping and (left := self._due - self._clock.monotonic()) > 0:
-            self._beat()
-            await asyncio.sleep(min(left, BEAT))
+            self._heartbeat()
+            await asyncio.sleep(min(left, HEARTBEAT))
 
     async def step(self) -> ParsedPage:
         """Make one poll: wait until it is allowed, send it, keep the answer, parse it, and queue it for the commit."""
@@ -233,26 +235,27 @@ class Intake:
 
     async def _step(self) -> ParsedPage:
         self._polls += 1
-        number = self._polls
+        number, asked = self._polls, self._clock.monotonic()
         reading = await _to_the_end(self._poll())
-        self._follow_pace(number, reading)
+        self._follow_pace(number, asked, reading)
         self._report(reading)
         return reading
 
-    def _follow_pace(self, number: int, reading: ParsedPage) -> None:
+    def _follow_pace(self, number: int, asked: float, reading: ParsedPage) -> None:
         if number < self._nothing_since and reading.outcome not in FAILURES:
             return  # this poll began before a poll that brought nothing
-        before, self._pace = self._pace, next_pace(self._pace, reading)
-        self._due = self._clock.monotonic() + self._pace.delay
+        before, now = self._pace, self._clock.monotonic()
+        self._pace = next_pace(before, reading, asked=asked, now=now)
+        self._due = now + self._pace.delay
         if self._pace.nothing_came > before.nothing_came:
             self._nothing_since = max(self._nothing_since, number)
 
     async def _wait_with_heartbeats(self, wait: Callable[[], Awaitable[object]]) -> None:
         """Wait for something that may take long, with heartbeats. `wait` is cancelled and called again at each."""
         while True:
-            self._beat()
+            self._heartbeat()
             try:
-                async with asyncio.timeout(BEAT):
+                async with asyncio.timeout(HEARTBEAT):
                     await wait()
                     return
             except TimeoutError:

@@ -6,10 +6,14 @@ from collections.abc import Callable
 import msgspec
 
 from poller.core.model import ParsedPage, PollOutcome
+from poller.pipeline.beat import Beat
 
 FAILURES = frozenset({PollOutcome.FAILED, PollOutcome.UNCERTAIN, PollOutcome.THROTTLED, PollOutcome.REFUSED})
 LONGEST_FAILURE_DELAY = 60.0
 REFUSED_DELAY = 5.0
+LONGEST_STEP = 0.5
+"""The most seconds between two polls in a burst, unless `min_delay` is longer. Half of its messages then wait for less
+than a quarter of a second."""
 ONCE_A_MINUTE = 60.0
 NOTHING_CAME = 3
 """The number of polls of a destructive source that were sent and brought no message. From this number on, the source
@@ -17,12 +21,17 @@ is polled once a minute until an answer is good: each such poll may have removed
 
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
-    """How fast to poll: the seconds until the next poll, and how many polls may be in flight (`lanes`)."""
+    """How fast to poll: the seconds until the next poll, and how many polls may be in flight (`lanes`).
+
+    `backoff` is what the next empty answer doubles. It is the delay, except where the beat says how long to wait.
+    """
 
     min_delay: float
     max_delay: float
     max_in_flight: int
     delay: float = 0.0
+    backoff: float = 0.0
+    beat: Beat | None = None
     lanes: int = 1
     failures: int = 0
     expired: bool = False
@@ -34,9 +43,21 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the source is polled once a minute, because too many polls brought nothing."""
         return self.nothing_came >= NOTHING_CAME
 
+    @property
+    def step(self) -> float:
+        """The seconds from one poll to the next in a burst: twice `min_delay`, but at most `LONGEST_STEP`."""
+        return min(max(self.min_delay, min(2 * self.min_delay, LONGEST_STEP)), self.max_delay)
 
-def next_pace(pace: Pace, reading: ParsedPage, jitter: Callable[[], float] = random.random) -> Pace:
-    """The pace after a reading.
+
+def next_pace(
+    pace: Pace,
+    reading: ParsedPage,
+    jitter: Callable[[], float] = random.random,
+    *,
+    asked: float = 0.0,
+    now: float = 0.0,
+) -> Pace:
+    """The pace after a reading of the answer to a poll that was sent at `asked`, on the monotonic clock.
 
     - A full answer: poll at once, with one more lane.
     - A partial answer: one lane, `min_delay`.
@@ -46,23 +67,57 @@ def next_pace(pace: Pace, reading: ParsedPage, jitter: Callable[[], float] = ran
     - An expired signature: poll once more at once.
     - Three polls of a destructive source that were sent and brought nothing: once a minute.
 
-    A good answer resets the failures.
+    A good answer resets the failures. Where a beat is known, it has a say after a partial or an empty answer
+    (`_follow_beat`).
     """
     outcome = reading.outcome
     if outcome in FAILURES:
         return _after_failure(pace, reading, jitter)
     calm = msgspec.structs.replace(pace, failures=0, expired=False, nothing_came=0, lanes=1)
     if outcome is PollOutcome.FULL:
-        return msgspec.structs.replace(calm, delay=0.0, lanes=min(pace.lanes + 1, pace.max_in_flight))
-    if outcome is PollOutcome.PARTIAL:
-        return msgspec.structs.replace(calm, delay=pace.min_delay)
-    doubled = max(pace.min_delay, 0.0 if pace.failures else pace.delay * 2)
-    return msgspec.structs.replace(calm, delay=min(doubled, pace.max_delay))
+        lanes = min(pace.lanes + 1, pace.max_in_flight)
+        after = msgspec.structs.replace(calm, delay=0.0, backoff=0.0, lanes=lanes)
+    elif outcome is PollOutcome.PARTIAL:
+        after = msgspec.structs.replace(calm, delay=pace.min_delay, backoff=pace.min_delay)
+    else:
+        doubled = max(pace.min_delay, 0.0 if pace.failures else pace.backoff * 2)
+        doubled = min(doubled, pace.max_delay)
+        after = msgspec.structs.replace(calm, delay=doubled, backoff=doubled)
+    return _follow_beat(after, reading, asked, now)
+
+
+def _follow_beat(pace: Pace, reading: ParsedPage, asked: float, now: float) -> Pace:
+    """The pace after a good answer, corrected by what is known of the beat.
+
+    - During a burst: a `step` after the last poll, whether messages came or not. Later delays double from there.
+    - An empty answer while no messages are expected: sleep until they are, but no longer than `max_delay`.
+    - An empty answer at other times: the delay doubles, but not beyond the beginning of the next burst, nor so far that
+      a large part of a beat's messages would come in it.
+
+    Full answers, and partial ones outside of a burst, are followed as without a beat.
+    """
+    if pace.beat is None:
+        return pace
+    full = reading.outcome is PollOutcome.FULL
+    beat = pace.beat.note(asked, len(reading.events) + len(reading.rejects), full=full)
+    pace = msgspec.structs.replace(pace, beat=beat)
+    if full:
+        return pace
+    expected = beat.forecast(now)
+    if expected.busy:
+        delay = max(pace.min_delay, asked + pace.step - now)
+        return msgspec.structs.replace(pace, delay=delay, backoff=pace.step)
+    if reading.outcome is PollOutcome.PARTIAL:
+        return pace
+    growing = min(pace.delay, expected.busy_in, expected.many_in)
+    delay = max(expected.quiet_for, growing, pace.min_delay)
+    backoff = pace.step if expected.quiet_for else pace.backoff
+    return msgspec.structs.replace(pace, delay=min(delay, pace.max_delay), backoff=backoff)
 
 
 def _after_failure(pace: Pace, reading: ParsedPage, jitter: Callable[[], float]) -> Pace:
     if reading.expired and not pace.expired:
-        return msgspec.structs.replace(pace, lanes=1, delay=0.0, expired=True)
+        return msgspec.structs.replace(pace, lanes=1, delay=0.0, backoff=0.0, expired=True)
     first = pace.max_delay
     if reading.outcome is PollOutcome.REFUSED:
         first = max(first, REFUSED_DELAY)

@@ -26,7 +26,7 @@ log = structlog.get_logger("push_intake")
 COMMIT_TOGETHER = 64
 COMMIT_WITHIN = 5.0
 """Seconds that a sender waits for a commit before it gets an error and has to repeat."""
-BEAT = 10.0
+HEARTBEAT = 10.0
 """Seconds between two heartbeats during a long wait."""
 
 
@@ -39,7 +39,7 @@ class PushIntake:
         spool: Spool,
         *,
         metrics: Metrics,
-        beat: Callable[[], None] = lambda: None,
+        heartbeat: Callable[[], None] = lambda: None,
         commit_within: float = COMMIT_WITHIN,
         watch: StorageWatch | None = None,
         tracing: Tracing = NO_TRACING,
@@ -48,7 +48,7 @@ class PushIntake:
         self._spool = spool
         self._ingest = Ingest(source, spool, metrics, tracing=tracing)
         self._metrics = metrics
-        self._beat = beat
+        self._heartbeat = heartbeat
         self._commit_within = commit_within
         self._waiting: list[Waiting] = []
         self._wakeup = asyncio.Event()
@@ -59,7 +59,7 @@ class PushIntake:
             watch or StorageWatch(Clock()),
             paused=lambda reason: self._log.error("receiving_paused", reason=reason),
             resumed=lambda: self._log.info("receiving_resumed"),
-            beat=beat,
+            heartbeat=heartbeat,
             reason="not begun",
         )
 
@@ -119,8 +119,8 @@ class PushIntake:
 
     async def _until_stopped(self) -> None:
         while not self._stopping.is_set():
-            self._beat()
-            await _at_most(BEAT, self._stopping)
+            self._heartbeat()
+            await _at_most(HEARTBEAT, self._stopping)
 
     async def _write_forever(self) -> None:
         if not await self._begin():

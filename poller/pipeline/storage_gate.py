@@ -22,13 +22,13 @@ class StorageGate:
         *,
         paused: Callable[[str], None],
         resumed: Callable[[], None],
-        beat: Callable[[], None],
+        heartbeat: Callable[[], None],
         reason: str | None = None,
     ) -> None:
         self._watch = watch
         self._paused = paused
         self._resumed = resumed
-        self._beat = beat
+        self._heartbeat = heartbeat
         self._reason = reason
         self._reported = False
         self._opened = asyncio.Event()
@@ -81,7 +81,7 @@ class StorageGate:
                 if stopping():
                     return False
                 await asyncio.sleep(FULL_AGAIN)
-                self._beat()
+                self._heartbeat()
             else:
                 self.open()
                 return True

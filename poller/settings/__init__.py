@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from poller.core.errors import BadConfiguration
+from poller.settings.beat import EVERY_TEN_SECONDS, BeatPeriod
 from poller.settings.fields import (
     Cidr,
     FilePath,
@@ -49,10 +50,12 @@ from poller.settings.stored import load_stored
 from poller.settings.units import Duration, Rate, Size, duration_between, size_between, wrong
 
 __all__ = [
+    "EVERY_TEN_SECONDS",
     "AccountSettings",
     "AdminSettings",
     "AuditSettings",
     "BatchSettings",
+    "BeatPeriod",
     "Cidr",
     "CosSettings",
     "Duration",

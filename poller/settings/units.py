@@ -50,13 +50,19 @@ _DURATION_FORM: Final = "a duration is written 250ms, 30s, 5m, 12h or 3d"
 def _duration(value: object, info: ValidationInfo) -> float:
     if value in (0, "0") and not isinstance(value, bool):
         return 0.0
-    if isinstance(value, str) and (match := _DURATION.fullmatch(value)):
-        return round(float(match.group(1)) * _SECONDS[match.group(2)], 9)
+    if isinstance(value, str) and (seconds := read_duration(value)) is not None:
+        return seconds
     if isinstance(value, int | float) and not isinstance(value, bool):
         if not _from_file(info) and 0 <= value < float("inf"):
             return float(value)
         raise wrong("a bare number has no unit: write 250ms, 30s, 5m, 12h or 3d", echo=True)
     raise wrong(_DURATION_FORM, echo=True)
+
+
+def read_duration(text: str) -> float | None:
+    """The seconds of a duration with a unit, such as `250ms`; None if it is not one."""
+    match = _DURATION.fullmatch(text)
+    return round(float(match.group(1)) * _SECONDS[match.group(2)], 9) if match else None
 
 
 def written_duration(seconds: float) -> str:

@@ -15,7 +15,14 @@ from poller.qcloud.wire.account import Account
 from poller.qcloud.wire.messages import UnreadableMessage
 from poller.qcloud.wire.redaction import redact
 from poller.qcloud.wire.replies import Reply, judge_answer, open_answer
-from poller.settings import Duration, SourceSettings, duration_between, wrong
+from poller.settings import (
+    EVERY_TEN_SECONDS,
+    BeatPeriod,
+    Duration,
+    SourceSettings,
+    duration_between,
+    wrong,
+)
 
 INTERFACE = "Live_Queue_Get"
 _LARGEST_ERROR_PAGE = 64 * 1024
@@ -37,6 +44,11 @@ class ScreenshotQueueSettings(SourceSettings):
     )
     max_delay: Annotated[Duration, duration_between("10ms", "10m")] = Field(
         default=5.0, description="The longest pause while the queue is empty and no error occurs."
+    )
+    beat: BeatPeriod = Field(
+        default=EVERY_TEN_SECONDS,
+        description="The period in which messages come in bursts, 1s to 60s. The daemon learns when in it they come, "
+        'and polls then. With "off" the pause depends only on the last answers.',
     )
     max_in_flight: int = Field(
         default=4, ge=1, le=64, description="How many polls may be outstanding at once."
@@ -61,6 +73,7 @@ class ScreenshotQueue(Source):
         self.min_delay = settings.min_delay
         self.max_delay = settings.max_delay
         self.max_in_flight = settings.max_in_flight
+        self.beat = settings.beat.seconds
         self._count = settings.count
         self._account = accounts[settings.account]
         base = self._account.picture_base

@@ -67,6 +67,15 @@ class Platform:
         queue: dict[str, Any] = self._control("/enqueue", {"raw": []})
         return int(queue["depth"])
 
+    def put(self, messages: Sequence[Mapping[str, object]]) -> None:
+        """Put these messages into the queue."""
+        self._control("/enqueue", {"raw": [json.dumps(message) for message in messages]})
+
+    def polls(self) -> int:
+        """How often the queue was polled."""
+        with urllib.request.urlopen(self.control + "/state") as answer:
+            return int(json.load(answer)["customers"]["1234"]["polls"])
+
     def _control(self, path: str, wish: Mapping[str, object]) -> dict[str, Any]:
         request = urllib.request.Request(self.control + path, json.dumps(wish).encode(), method="POST")
         with urllib.request.urlopen(request) as answer:
@@ -166,13 +175,15 @@ def webhook(url: str, concurrency: int = 1) -> dict[str, object]:
     }
 
 
-def configuration(folder: Path, api: str, sinks: Mapping[str, object]) -> Path:
-    """Write a configuration with a spool of its own; its path. (JSON is YAML.)"""
+def configuration(folder: Path, api: str, sinks: Mapping[str, object], **source: object) -> Path:
+    """Write a configuration with a spool of its own; its path. (JSON is YAML.) `source` has settings of the source."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "poller.yaml"
     settings = {
         "accounts": {"main": account(api)},
-        "sources": {"screenshots": {"type": "screenshot_queue", "account": "main", "max_in_flight": 4}},
+        "sources": {
+            "screenshots": {"type": "screenshot_queue", "account": "main", "max_in_flight": 4, **source}
+        },
         "spool": {"type": "sqlite", "path": str(folder / "spool.db")},
         "sinks": sinks,
         "log": {"level": "info", "format": "json"},

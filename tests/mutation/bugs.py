@@ -788,6 +788,7 @@ OPERATION = (
 )
 
 from .bugs_audit import AUDIT  # noqa: E402 - they need `Bug`
+from .bugs_beat import BEATS  # noqa: E402 - they need `Bug`
 from .bugs_books import BOOKS  # noqa: E402 - they need `Bug`
 from .bugs_clock import CLOCK  # noqa: E402 - they need `Bug`
 from .bugs_http import HTTP  # noqa: E402 - they need `Bug`
@@ -832,6 +833,7 @@ BUGS: tuple[Bug, ...] = (
     *SECRETS,
     *STORAGE,
     *BOOKS,
+    *BEATS,
     *REPLAYS,
     *TRACING,
     *METRICS,

@@ -17,7 +17,7 @@ import pytest
 from poller.cli.common import Exit
 from poller.daemon.components import GRACE
 from poller.operations.health import SILENT_FOR
-from poller.pipeline.intake import BEAT
+from poller.pipeline.intake import HEARTBEAT
 from poller.pipeline.pace import LONGEST_FAILURE_DELAY
 from poller.qcloud.wire.client import Deadlines
 
@@ -123,7 +123,7 @@ def test_the_sinks_grace_and_a_poll_both_end_well_before_the_service_manager_kil
 
 
 def test_a_source_that_fails_as_slowly_as_can_be_is_not_taken_for_a_hang() -> None:
-    assert Deadlines().whole + LONGEST_FAILURE_DELAY + BEAT < seconds("WatchdogSec")
+    assert Deadlines().whole + LONGEST_FAILURE_DELAY + HEARTBEAT < seconds("WatchdogSec")
     assert seconds("WatchdogSec") >= SILENT_FOR
 
 

@@ -63,6 +63,14 @@ CHANGES: dict[str, tuple[Change, ReloadPlan]] = {
         lambda new, folder: new["sources"]["shots"].update(max_delay="7s"),
         ReloadPlan(sources=AdapterChanges(restart=("shots",)), sinks=NOTHING),
     ),
+    "a source's beat": (
+        lambda new, folder: new["sources"]["shots"].update(beat="off"),
+        ReloadPlan(sources=AdapterChanges(restart=("shots",)), sinks=NOTHING),
+    ),
+    "a beat that is written otherwise": (
+        lambda new, folder: new["sources"]["shots"].update(beat="10000ms"),
+        ReloadPlan(sources=NOTHING, sinks=NOTHING),
+    ),
     "a new sink": (
         lambda new, folder: new["sinks"].update(archive={"type": "download", "directory": "pictures"}),
         ReloadPlan(sources=NOTHING, sinks=AdapterChanges(start=("archive",))),

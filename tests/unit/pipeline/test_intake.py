@@ -484,6 +484,57 @@ def test_pages_that_can_be_asked_for_again_do_not_go_through_the_journal(tmp_pat
     tell(tmp_path, source, scenario)
 
 
+# ---------------------------------------------------------------- the beat
+
+
+class SetClock(Clock):
+    """A clock that a test sets; the rest is the machine's."""
+
+    at = 1_000.0
+
+    def monotonic(self) -> float:
+        return self.at
+
+
+def test_the_beat_is_learned_by_the_times_of_the_polls_not_of_their_answers(tmp_path: Path) -> None:
+    clock = SetClock()
+
+    class SlowSource(ScriptedSource):
+        beat: float | None = 10.0
+
+        async def fetch(self) -> RawPage:
+            page = await super().fetch()
+            clock.at += 0.2
+            return page
+
+    source = SlowSource([{"outcome": "empty"}, {"events": [1, 2, 3, 4]}, {"outcome": "empty"}])
+    source.min_delay, source.max_delay = 0.25, 5.0
+
+    async def run_scenario() -> None:
+        async with AsyncExitStack() as stack:
+            spool, journal = await opened(stack, tmp_path, sqlite_spool(tmp_path))
+            intake = Intake(source, spool, journal, metrics=Metrics(), clock=clock)
+            for at in (1_002.0, 1_002.24, 1_011.0):
+                clock.at = at
+                await intake.step()
+            beat = intake._pace.beat
+            assert beat is not None
+            assert [number for number, count in enumerate(beat.bins) if count] == [8]
+            assert clock.at + intake._pace.delay == pytest.approx(1_012.0, abs=0.3)
+
+    asyncio.run(patiently(run_scenario()))
+
+
+def test_a_source_without_a_beat_learns_nothing(tmp_path: Path) -> None:
+    source = ScriptedSource([{"events": [1]}])
+
+    async def scenario(intake: Intake, spool: SpoolAdmin, journal: Journal) -> None:
+        await until_exhausted(intake, source)
+        assert intake._pace.beat is None
+
+    tell(tmp_path, source, scenario)
+
+
 # ---------------------------------------------------------------- answers that come to nothing
 
 

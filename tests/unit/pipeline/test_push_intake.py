@@ -359,7 +359,7 @@ def test_the_loop_tells_that_it_lives_also_while_nothing_comes(tmp_path: Path) -
             beats += 1
 
         async with sqlite_spool(tmp_path) as spool:
-            intake = PushIntake(Pushed(), spool, metrics=Metrics(), beat=beat)
+            intake = PushIntake(Pushed(), spool, metrics=Metrics(), heartbeat=beat)
             running = asyncio.ensure_future(intake.run())
             await ready(intake)
             intake.stop()

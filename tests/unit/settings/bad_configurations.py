@@ -412,6 +412,26 @@ VALUES = [
         "no unit",
     ),
     case(
+        "a beat that is too short",
+        {6: "  shots: {type: screenshot_queue, account: main, beat: §500ms}"},
+        "a beat is written 10s, from 1s to 60s, or \"off\", not '500ms'",
+    ),
+    case(
+        "a beat that is too long",
+        {6: "  shots: {type: screenshot_queue, account: main, beat: §61s}"},
+        "from 1s to 60s",
+    ),
+    case(
+        "a beat without a unit",
+        {6: "  shots: {type: screenshot_queue, account: main, beat: §10}"},
+        "a beat is written 10s",
+    ),
+    case(
+        "a beat that is switched off like a boolean",
+        {6: "  shots: {type: screenshot_queue, account: main, beat: §off}"},
+        "put it in quotes",
+    ),
+    case(
         "an account as a number",
         {6: "  shots: {type: screenshot_queue, account: §5}"},
         "must be text: put it in quotes",

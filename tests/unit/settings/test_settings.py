@@ -17,6 +17,7 @@ from poller.settings import (
     AccountSettings,
     AdminSettings,
     BatchSettings,
+    BeatPeriod,
     Cidr,
     Duration,
     Listen,
@@ -30,6 +31,7 @@ from poller.settings import (
     load,
     load_stored,
 )
+from poller.sources.screenshot_queue import ScreenshotQueueSettings
 
 from .bad_configurations import CANARY, CASES, GOOD
 
@@ -97,6 +99,17 @@ def test_the_smallest_configuration_has_the_documented_defaults(tmp_path: Path) 
     assert (settings.journal.path, settings.journal.size) == (None, 64 * 2**20)
     assert settings.admin is None
     assert (settings.log.level, settings.log.format) == ("info", "auto")
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [("10s", 10.0), ("10000ms", 10.0), ("1s", 1.0), ("1m", 60.0), ("2.5s", 2.5), ('"off"', None)],
+)
+def test_a_beat_is_a_period_or_off(tmp_path: Path, written: str, seconds: float | None) -> None:
+    lines = GOOD | {6: f"  shots: {{type: screenshot_queue, account: main, beat: {written}}}"}
+    source = load(write(tmp_path, "\n".join(lines.values())), {}).sources["shots"]
+    assert isinstance(source, ScreenshotQueueSettings)
+    assert source.beat == BeatPeriod(seconds=seconds), "a reload compares periods, not how they are written"
 
 
 def test_an_account_is_read_as_written(full: Settings, tmp_path: Path) -> None:

@@ -1,0 +1,97 @@
+"""Deliberate bugs in what is learned of the beat, and in what follows for the polls."""
+
+from .bugs import Bug
+
+BEAT = "poller/pipeline/beat.py"
+PACE = "poller/pipeline/pace.py"
+KNOWN = "tests/unit/pipeline/test_beat.py::"
+SIMULATED = "tests/unit/pipeline/test_beat_simulation.py::"
+
+BEATS = (
+    Bug(
+        "a beat is never forgotten",
+        BEAT,
+        "        bins = [held * KEEP**whole for held in self.bins]\n",
+        "        bins = list(self.bins)\n",
+        (KNOWN + "test_each_beat_forgets_a_fifth_and_a_silent_night_all",),
+    ),
+    Bug(
+        "a backlog teaches a beat",
+        BEAT,
+        "asked - self.since < self.period:",
+        "asked:",
+        (KNOWN + "test_messages_that_may_have_come_at_any_time_teach_nothing",),
+    ),
+    Bug(
+        "messages of full answers teach nothing",
+        BEAT,
+        "unplaced=self.unplaced + count)",
+        "unplaced=self.unplaced)",
+        (KNOWN + "test_full_answers_are_placed_when_the_queue_is_empty_again",),
+    ),
+    Bug(
+        "all messages of an answer came when it was asked for",
+        BEAT,
+        "int(since / width), int(until / width)",
+        "int(until / width), int(until / width)",
+        (KNOWN + "test_messages_are_spread_over_the_time_in_which_they_may_have_come",),
+    ),
+    Bug(
+        "scatter is taken for a burst",
+        BEAT,
+        "        busy_from = even * BUSY_SHARE + BUSY * deviation\n",
+        "        busy_from = even\n",
+        (
+            KNOWN + "test_messages_at_all_times_are_no_burst",
+            SIMULATED + "test_messages_without_a_beat_are_taken_as_before",
+        ),
+    ),
+    Bug(
+        "few messages among many are slept through",
+        BEAT,
+        "        quiet_below = min(even - QUIET * deviation, QUIET_AT_MOST)\n",
+        "        quiet_below = even - QUIET * deviation\n",
+        (SIMULATED + "test_a_wide_spread_is_never_worse",),
+    ),
+    Bug(
+        "pauses grow over the time in which a burst lies somewhere",
+        PACE,
+        "min(pace.delay, expected.busy_in, expected.many_in)",
+        "min(pace.delay, expected.busy_in)",
+        (KNOWN + "test_a_pause_does_not_grow_over_the_time_in_which_a_burst_is_known_to_lie_somewhere",),
+    ),
+    Bug(
+        "a full answer waits for the next burst",
+        PACE,
+        "    if full:\n        return pace\n",
+        "",
+        (KNOWN + "test_a_full_answer_is_followed_at_once_whenever_it_comes",),
+    ),
+    Bug(
+        "a quiet time is slept through to its end, however long it is",
+        PACE,
+        "delay=min(delay, pace.max_delay), backoff=backoff)",
+        "delay=delay, backoff=backoff)",
+        (
+            KNOWN + "test_a_quiet_time_is_slept_through_but_no_longer_than_the_longest_delay",
+            KNOWN + "test_no_pause_is_shorter_or_longer_than_the_settings_say",
+        ),
+    ),
+    Bug(
+        "a burst is polled without a pause where answers are slow",
+        PACE,
+        "        delay = max(pace.min_delay, asked + pace.step - now)\n",
+        "        delay = max(0.0, asked + pace.step - now)\n",
+        (KNOWN + "test_the_time_that_a_poll_takes_is_a_part_of_the_step",),
+    ),
+    Bug(
+        "a beat is learned by the times of the answers",
+        "poller/pipeline/intake.py",
+        "asked=asked, now=now)",
+        "asked=now, now=now)",
+        (
+            "tests/unit/pipeline/test_intake.py"
+            "::test_the_beat_is_learned_by_the_times_of_the_polls_not_of_their_answers",
+        ),
+    ),
+)
