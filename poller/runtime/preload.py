@@ -28,6 +28,14 @@ def load_all() -> None:
         importlib.import_module(name)
 
 
+_STARTED_WITH = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def original_open_files() -> str:
+    """The soft limit of open files with which this process was started, as `ulimit -n` takes it."""
+    return "unlimited" if _STARTED_WITH == resource.RLIM_INFINITY else str(_STARTED_WITH)
+
+
 def raise_open_files() -> None:
     """Raise the soft limit of open files to the hard one; the usual soft one is for programs that use select(2)."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -1,0 +1,192 @@
+"""The exec sink with real commands: what an exit code means, and that no process is left."""
+
+import asyncio
+import os
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from poller.core.errors import Rejected, TryLater
+from poller.core.model import Batch
+from poller.sinks.exec import LONGEST_OUTPUT, Exec
+from tests.patience import PATIENCE
+
+from .servers import batch
+
+
+def shell(script: str, **more: object) -> Exec:
+    settings = Exec.Settings.model_validate({"type": "exec", "command": ["/bin/sh", "-c", script], **more})
+    return Exec("program", settings, {})
+
+
+def some(count: int = 3) -> Batch:
+    return batch(count)
+
+
+async def deliver(sink: Exec, events: Batch) -> None:
+    async with sink, asyncio.timeout(PATIENCE):
+        await sink.deliver(events)
+
+
+def alive(file: Path) -> bool:
+    """Whether the process whose number a command wrote is still there, and is no zombie."""
+    try:
+        return Path(f"/proc/{int(file.read_text())}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+async def until_written(file: Path) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not file.exists() or not file.read_text().endswith("\n"):
+            await asyncio.sleep(0.01)
+
+
+async def test_a_command_gets_one_event_a_line(tmp_path: Path) -> None:
+    events = some()
+    await deliver(shell(f"cat > {tmp_path}/lines"), events)
+    assert (tmp_path / "lines").read_bytes().splitlines() == [one.encoded for one in events.events]
+
+
+@pytest.mark.parametrize(
+    ("script", "error", "reason"),
+    [
+        ("exit 65", Rejected, "exit code 65"),
+        ("exit 75", TryLater, "exit code 75"),
+        ("exit 1", TryLater, "exit code 1"),
+        ("kill -9 $$", TryLater, "ended by SIGKILL"),
+        ("exec /no/such/thing", TryLater, "the command was not found"),
+        ("exec /etc/passwd", TryLater, "the command cannot be run"),
+    ],
+)
+async def test_the_exit_code_decides(script: str, error: type[Exception], reason: str) -> None:
+    with pytest.raises(error) as raised:
+        await deliver(shell(script), some())
+    assert str(raised.value) == reason
+
+
+async def test_a_command_that_does_not_exist_is_told_apart_from_one_that_fails() -> None:
+    settings = Exec.Settings(type="exec", command=("no-such-command",))
+    with pytest.raises(TryLater, match="the command was not found"):
+        await deliver(Exec("program", settings, {}), some())
+
+
+async def test_a_directory_that_is_gone_is_a_failure_and_no_crash(tmp_path: Path) -> None:
+    with pytest.raises(TryLater, match="cannot be started: No such file or directory"):
+        await deliver(shell("true", directory=str(tmp_path / "gone")), some())
+
+
+async def test_the_end_of_the_output_is_the_reason(tmp_path: Path) -> None:
+    with pytest.raises(TryLater) as raised:
+        await deliver(shell("seq 100000; echo the queue is full >&2; exit 75"), some())
+    assert raised.value.said.endswith(b"99999\n100000\nthe queue is full\n")
+    assert len(raised.value.said) <= LONGEST_OUTPUT
+
+
+async def test_a_command_that_reads_nothing_is_no_trouble() -> None:
+    await deliver(shell("true"), some(1000))
+
+
+async def test_a_command_that_hangs_is_ended_with_its_children(tmp_path: Path) -> None:
+    script = f"trap '' TERM; sleep 1000 & echo $! > {tmp_path}/child; echo $$ > {tmp_path}/self; wait; wait; sleep 1000"
+    async with shell(script) as sink:
+        delivering = asyncio.ensure_future(sink.deliver(some()))
+        await until_written(tmp_path / "self")
+        assert alive(tmp_path / "child")
+        delivering.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await delivering
+    assert not alive(tmp_path / "self")
+    assert not alive(tmp_path / "child")
+
+
+async def test_a_command_may_tidy_up_when_its_time_is_over(tmp_path: Path) -> None:
+    script = f"trap 'echo tidy > {tmp_path}/tidy; exit 1' TERM; echo $$ > {tmp_path}/self; while :; do sleep 0.01; done"
+    async with shell(script) as sink:
+        delivering = asyncio.ensure_future(sink.deliver(some()))
+        await until_written(tmp_path / "self")
+        delivering.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await delivering
+    assert (tmp_path / "tidy").exists()
+
+
+async def test_children_that_a_command_leaves_behind_are_ended(tmp_path: Path) -> None:
+    await deliver(shell(f"sleep 1000 & echo $! > {tmp_path}/child; exit 0"), some())
+    assert not alive(tmp_path / "child")
+
+
+async def test_who_leaves_the_group_and_holds_the_output_does_not_hold_up_the_delivery(
+    tmp_path: Path,
+) -> None:
+    started = time.monotonic()
+    await deliver(shell(f"setsid sleep 30 & echo $! > {tmp_path}/child; exit 0"), some())
+    assert time.monotonic() - started < 15
+    os.kill(int((tmp_path / "child").read_text()), signal.SIGKILL)
+
+
+async def test_a_second_cancel_still_leaves_no_process(tmp_path: Path) -> None:
+    script = f"trap '' TERM; echo $$ > {tmp_path}/self; while :; do sleep 0.01; done"
+    async with shell(script) as sink:
+        delivering = asyncio.ensure_future(sink.deliver(some()))
+        await until_written(tmp_path / "self")
+        delivering.cancel()
+        await asyncio.sleep(0.05)
+        delivering.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await delivering
+    assert not alive(tmp_path / "self")
+
+
+async def test_the_environment_holds_nothing_of_the_daemons_but_ordinary_variables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIVE_KEY", "a-secret-of-the-daemon")
+    await deliver(
+        shell(
+            f"env > {tmp_path}/env; cat /proc/$$/cmdline > {tmp_path}/argv", environment={"MODE": "strict"}
+        ),
+        some(),
+    )
+    names = {line.partition("=")[0] for line in (tmp_path / "env").read_text().splitlines()}
+    assert "MODE" in names
+    assert "PATH" in names
+    assert "a-secret-of-the-daemon" not in (tmp_path / "env").read_text()
+    assert some().events[0].id not in (tmp_path / "argv").read_text()
+
+
+async def test_a_command_gets_the_limit_of_open_files_that_the_daemon_was_started_with(
+    tmp_path: Path,
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    raised = max(1, (soft if soft != resource.RLIM_INFINITY else hard) - 7)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+    try:
+        await deliver(shell(f"ulimit -S -n > {tmp_path}/limit"), some())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert (tmp_path / "limit").read_text().strip() == (
+        "unlimited" if soft == resource.RLIM_INFINITY else str(soft)
+    )
+
+
+async def test_a_command_inherits_no_descriptor(tmp_path: Path) -> None:
+    program = "import os, sys; sys.stdout.write(' '.join(sorted(os.listdir('/proc/self/fd'), key=int)))"
+    settings = Exec.Settings(
+        type="exec", command=("/bin/sh", "-c", f'"$0" -c "$1" > {tmp_path}/fds', sys.executable, program)
+    )
+    await deliver(Exec("program", settings, {}), some())
+    assert (tmp_path / "fds").read_text().split() == ["0", "1", "2", "3"]  # 3 lists the folder
+
+
+async def test_a_thousand_commands_leave_no_descriptor_and_no_process() -> None:
+    async with shell("cat > /dev/null") as sink:
+        await sink.deliver(some())
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(25):
+            await asyncio.gather(*(sink.deliver(some()) for _ in range(8)))
+        assert len(os.listdir("/proc/self/fd")) == before
