@@ -12,6 +12,7 @@ Secrets
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,7 @@ from pydantic import Field
 
 from poller.core.errors import Rejected, TryLater
 from poller.core.model import Batch
-from poller.core.ports import Sink
+from poller.core.ports import ChecksDestination, Sink
 from poller.runtime.preload import original_open_files
 from poller.settings import BatchSettings, Duration, SinkSettings, duration_between
 
@@ -75,7 +76,7 @@ class ExecSettings(SinkSettings):
     batch: ExecBatch = Field(default=ExecBatch(), description="How many events one command gets.")
 
 
-class Exec(Sink):
+class Exec(Sink, ChecksDestination):
     """Runs a command for each batch.
 
     Exit code 0 means delivered, 65 that the batch is refused for good, and any other that it is tried again. The end of
@@ -90,6 +91,15 @@ class Exec(Sink):
         self._argv = (*_LAUNCH, original_open_files(), *settings.command)
         inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
         self._environment = {**inherited, **settings.environment}
+
+    async def check(self) -> Sequence[str]:
+        """See `ChecksDestination.check`. The command itself is not run."""
+        command, directory = self._settings.command[0], self._settings.directory
+        if directory is not None and not directory.is_dir():
+            return [f"there is no directory {directory}"]
+        path = self._environment.get("PATH", os.defpath)
+        found = await asyncio.to_thread(shutil.which, command, path=path)
+        return [] if found else [f"there is no command {command} that this user may run"]
 
     async def deliver(self, batch: Batch) -> None:
         """Run the command once; raises `TryLater` or `Rejected` unless it exits with 0. May be cancelled and repeated:

@@ -190,3 +190,13 @@ async def test_a_thousand_commands_leave_no_descriptor_and_no_process() -> None:
         for _ in range(25):
             await asyncio.gather(*(sink.deliver(some()) for _ in range(8)))
         assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def test_check_says_which_command_is_missing(tmp_path: Path) -> None:
+    async with shell("true") as sink:
+        assert await sink.check() == []
+    settings = Exec.Settings(type="exec", command=("no-such-command", "--secret"))
+    async with Exec("program", settings, {}) as sink:
+        assert await sink.check() == ["there is no command no-such-command that this user may run"]
+    async with shell("true", directory=str(tmp_path / "gone")) as sink:
+        assert await sink.check() == [f"there is no directory {tmp_path / 'gone'}"]
