@@ -86,7 +86,7 @@ def drain(
         str, typer.Option(metavar="DURATION", help="Stop after this time, and exit with 1.")
     ] = "5m",
 ) -> None:
-    """Poll until the queue is empty, deliver everything and exit.
+    """Poll until the queue is empty, deliver everything and exit. Running replays are delivered too.
 
     Exit codes: 0 the queue was seen empty and every delivery was done,
     1 something is left (the log's last line says what), 2 wrong usage,

@@ -51,24 +51,33 @@ def chosen_request(verb: str, everything: bool, chosen: Mapping[str, Any], **mor
 # ---------------------------------------------------------------- printing
 
 
-def list_rows(stop: Stop, config: Path, asked: "Request", json: bool, columns: Sequence[str]) -> None:
+def list_rows(
+    stop: Stop, config: Path, asked: "Request", json: bool, columns: Sequence[str], utc: bool
+) -> None:
     """Print the rows as a table. If there is none, a message goes to stderr, and the exit code is still 0."""
     rows = fetch_rows(stop, config, asked)
-    found = _print_json(rows) if json else _print_table(list(rows), columns)
+    found = _print_json(rows) if json else _print_table(list(rows), columns, utc)
     if not found:
         typer.echo(_no_rows_message(asked), err=True)
 
 
-def show_rows(stop: Stop, config: Path, asked: "Request", json: bool) -> None:
+def show_rows(stop: Stop, config: Path, asked: "Request", json: bool, utc: bool) -> None:
     """Print every field of each row; exit 1 if there is no row."""
     rows = fetch_rows(stop, config, asked)
-    _end(_print_json(rows) if json else _print_fields(rows), _no_rows_message(asked))
+    _end(_print_json(rows) if json else _print_fields(rows, utc), _no_rows_message(asked))
 
 
-def act(stop: Stop, config: Path, asked: "Request", json: bool, counted: str | None = None) -> None:
+def act(
+    stop: Stop,
+    config: Path,
+    asked: "Request",
+    json: bool,
+    counted: str | None = None,
+    utc: bool = False,
+) -> None:
     """Carry out the request and print the result; exit 1 if the field named by `counted` is 0."""
     rows = list(fetch_rows(stop, config, asked))
-    _print_json(iter(rows)) if json else _print_fields(iter(rows))
+    _print_json(iter(rows)) if json else _print_fields(iter(rows), utc)
     left = any(row.get("left") for row in rows)
     why = "nothing could be done: see why" if left else _no_rows_message(asked)
     _end(all(row.get(counted, 1) for row in rows) if counted else True, why)
@@ -105,20 +114,20 @@ def ask_reload(stop: Stop, config: Path, json: bool, *, dry: bool) -> None:
             typer.echo(change)
 
 
-def ask_status(stop: Stop, config: Path, json: bool) -> None:
+def ask_status(stop: Stop, config: Path, json: bool, utc: bool) -> None:
     """Print the state of all parts."""
 
     def show(row: "Row") -> None:
         from poller.cli.tables import print_status
 
-        print_status(row)
+        print_status(row, utc)
 
     show_each(stop, config, request("status"), json, show)
 
 
 def print_one(row: "Row", json: bool) -> None:
     """Print one row: as JSON, or every field on a line of its own."""
-    (_print_json if json else _print_fields)(iter([row]))
+    _print_json(iter([row])) if json else _print_fields(iter([row]), utc=False)
 
 
 def _print_json(rows: Iterator["Row"]) -> bool:
@@ -137,22 +146,24 @@ def _print_row(row: "Row") -> None:
     typer.echo(safe(text.decode()) if sys.stdout.isatty() else text)
 
 
-def _print_table(rows: Sequence["Row"], columns: Sequence[str]) -> bool:
+def _print_table(rows: Sequence["Row"], columns: Sequence[str], utc: bool) -> bool:
     from poller.cli.tables import print_table
+    from poller.cli.times import row_for_people
 
     if rows:
-        print_table(rows, columns)
+        print_table([row_for_people(row, utc) for row in rows], columns)
     return bool(rows)
 
 
-def _print_fields(rows: Iterator["Row"]) -> bool:
+def _print_fields(rows: Iterator["Row"], utc: bool) -> bool:
     from poller.cli.tables import print_fields
+    from poller.cli.times import row_for_people
 
     found = False
     for row in rows:
         if found:
             typer.echo("")
-        print_fields(row)
+        print_fields(row_for_people(row, utc))
         found = True
     return found
 

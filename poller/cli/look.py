@@ -11,7 +11,7 @@ import typer
 
 from poller.cli.client import ask_either, offline_rows, show_all, show_each
 from poller.cli.common import Config, code_of, fail, stored_of
-from poller.cli.options import Account, Json, Kinds, Stream, StreamName
+from poller.cli.options import Account, Json, Kinds, Stream, StreamName, check_word
 from poller.cli.times import Since, Until, Utc, moment, span
 from poller.core.errors import PollerError
 from poller.core.moments import FORMS
@@ -242,7 +242,10 @@ def streams(
     state: Annotated[
         str | None,
         typer.Option(
-            metavar="STATE", help="Only streams that are live, interrupted or disabled.", show_default=False
+            metavar="STATE",
+            help="Only streams in this state, or with this word beside their !: live, interrupted, disabled, late, "
+            "no pictures.",
+            show_default=False,
         ),
     ] = None,
     account: Account = None,
@@ -255,7 +258,10 @@ def streams(
     """
     from poller.control import Request, Verb
     from poller.core.selection import Selection
+    from poller.operations.look import STATES
 
+    if state is not None:
+        check_word(state, STATES, "--state")
     asked = Request(verb=Verb.STREAMS, selection=Selection(account=account), state=state)
 
     def show(rows: list["Row"]) -> None:

@@ -11,6 +11,7 @@ import typer
 from poller.cli.client import act, ask_reload, ask_status, chosen_request, list_rows, request, show_rows
 from poller.cli.common import Command, Config, Group, option, time_ago, with_options
 from poller.cli.options import Json, SinkName
+from poller.cli.times import PrintUtc
 
 EPILOG = "Exit codes: 0 done, 1 failed or no match, 2 wrong usage, 78 bad configuration."
 
@@ -25,12 +26,12 @@ Limit = Annotated[int, typer.Option(min=1, max=10_000, metavar="N", help="List a
 # ---------------------------------------------------------------- the daemon and its sinks
 
 
-def status(context: typer.Context, config: Config, json: Json = False) -> None:
+def status(context: typer.Context, config: Config, utc: PrintUtc = False, json: Json = False) -> None:
     """Show the state of the daemon and of every source and sink.
 
     Without a running daemon the command reads the spool file and shows what is pending there.
     """
-    ask_status(context.obj, config, json)
+    ask_status(context.obj, config, json, utc)
 
 
 def pause(context: typer.Context, config: Config, sink: SinkName, json: Json = False) -> None:
@@ -96,13 +97,21 @@ def _commands(stored: Stored) -> typer.Typer:
     choice = (_ids(stored, list[str] | None, None), *stored.filters)
 
     def list_(
-        context: typer.Context, config: Config, *, limit: Limit = 100, json: Json = False, **chosen: Any
+        context: typer.Context,
+        config: Config,
+        *,
+        limit: Limit = 100,
+        utc: PrintUtc = False,
+        json: Json = False,
+        **chosen: Any,
     ) -> None:
         asked = request(f"{stored.name} list", chosen, limit=limit)
-        list_rows(context.obj, config, asked, json, stored.columns)
+        list_rows(context.obj, config, asked, json, stored.columns, utc)
 
-    def show(context: typer.Context, config: Config, *, json: Json = False, **chosen: Any) -> None:
-        show_rows(context.obj, config, request(f"{stored.name} show", chosen), json)
+    def show(
+        context: typer.Context, config: Config, *, utc: PrintUtc = False, json: Json = False, **chosen: Any
+    ) -> None:
+        show_rows(context.obj, config, request(f"{stored.name} show", chosen), json, utc)
 
     for word, command, options in (
         ("list", list_, choice),

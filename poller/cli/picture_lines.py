@@ -22,7 +22,7 @@ def picture_line(picture: Row, utc: bool, *, terminal: bool) -> str:
 
 def _paths(files: Any) -> Iterator[str]:
     for file in cast(Sequence[Mapping[str, Any]], files):
-        yield shown(file["path"]) + ("" if file["there"] else " (not there)")
+        yield shown(file["path"]) + ("" if file["present"] else " (not there)")
 
 
 def none_found(row: Row, utc: bool) -> str:

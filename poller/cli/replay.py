@@ -10,8 +10,9 @@ import typer
 from poller.cli.client import act, ask_rows, list_rows, print_one, request
 from poller.cli.common import Config, fail
 from poller.cli.options import Account, Json, Kinds, SinkName, Stream
-from poller.cli.times import Since, Until, Utc, span
+from poller.cli.times import PrintUtc, Since, Until, Utc, span
 from poller.core.errors import PollerError
+from poller.core.model import LARGEST_NUMBER
 from poller.daemon.signals import Stop
 
 if TYPE_CHECKING:
@@ -120,12 +121,13 @@ def replays(
     context: typer.Context,
     config: Config,
     action: Annotated[
-        Action | None, typer.Argument(metavar="ACTION", help="pause, resume or cancel.", show_default=False)
+        str | None, typer.Argument(metavar="ACTION", help="pause, resume or cancel.", show_default=False)
     ] = None,
     number: Annotated[
-        int | None,
-        typer.Argument(metavar="N", min=1, help="Number of the replay.", show_default=False),
+        str | None,
+        typer.Argument(metavar="N", help="Number of the replay, from the list.", show_default=False),
     ] = None,
+    utc: PrintUtc = False,
     json: Json = False,
 ) -> None:
     """List replays, or pause, resume or cancel one.
@@ -133,8 +135,27 @@ def replays(
     Cancelling removes what still waits; a batch in hand is delivered. The replays of a sink run one after the other.
     """
     if action is None:
-        list_rows(context.obj, config, request("replays"), json, COLUMNS)
-    elif number is None:
-        raise typer.BadParameter(f"say which replay to {action.value}", param_hint="N")
-    else:
-        act(context.obj, config, request(f"replays {action.value}", number=number), json)
+        list_rows(context.obj, config, request("replays"), json, COLUMNS, utc)
+        return
+    word, which = _action(action), _number(action, number)
+    act(context.obj, config, request(f"replays {word.value}", number=which), json, utc=utc)
+
+
+def _action(text: str) -> Action:
+    try:
+        return Action(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"write pause N, resume N or cancel N, not {text!r}; without it, replays are listed",
+            param_hint="ACTION",
+        ) from None
+
+
+def _number(action: str, text: str | None) -> int:
+    if text is None:
+        raise typer.BadParameter(f"say which replay to {action}: `poller replays` lists them", param_hint="N")
+    if not (text.isascii() and text.isdecimal() and 0 < int(text[:20]) <= LARGEST_NUMBER):
+        raise typer.BadParameter(
+            f"{text!r} is not the number of a replay: `poller replays` lists them", param_hint="N"
+        )
+    return int(text)

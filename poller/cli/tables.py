@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from poller.cli.times import row_for_people, show_time, show_times
 from poller.control import Row
 
 WIDE = 10_000
@@ -42,7 +43,7 @@ def print_fields(row: Row) -> None:
         _print(Text(f"{name:<{width}}  {shown(value)}"))
 
 
-def print_status(row: Row) -> None:
+def print_status(row: Row, utc: bool) -> None:
     """Print the answer of `status`: lines about daemon, spool and journal, then a table of sources and one of sinks.
 
     Both tables fit 80 columns. What is said about a source or sink, in any length, follows in lines below.
@@ -56,10 +57,10 @@ def print_status(row: Row) -> None:
         "trouble": spool["trouble"],
     }
     print_fields({name: value for name, value in parts.items() if value is not None})
-    lost = [_lost(book) for book in _objects(row["books"]) if book["book"] == "possibly_lost"]
+    lost = [_lost(book, utc) for book in _objects(row["books"]) if book["book"] == "possibly_lost"]
     for name, said in (("not ready", row["reasons"]), ("note", row["notes"]), ("possibly lost", lost)):
         for text in _texts(said):
-            _print(Text(f"{name}: {shown(text)}"))
+            _print(Text(f"{name}: {shown(show_times(text, utc))}"))
     for kind, columns in (("source", SOURCE), ("sink", SINK)):
         _print(Text(""))
         parts_of_kind = _objects(row[f"{kind}s"])
@@ -69,11 +70,11 @@ def print_status(row: Row) -> None:
                 _print(Text(f"{shown(one['name'])}: {shown(text)}"))
     if replays := _objects(row["replays"]):
         _print(Text(""))
-        print_table(replays, REPLAY)
+        print_table([row_for_people(replay, utc) for replay in replays], REPLAY)
 
 
-def _lost(book: Row) -> str:
-    return f"{book['owner']}: {book['count']} since the spool began, last at {book['at']}"
+def _lost(book: Row, utc: bool) -> str:
+    return f"{book['owner']}: {book['count']} since the spool began, last at {show_time(book['at'], utc)}"
 
 
 def _in_short(one: Row) -> Row:
@@ -123,7 +124,7 @@ def shown(value: Any) -> str:
     """A value in one line of text. Control characters, and characters that change the text direction, are escaped."""
     if value is None or value == "":
         return "-"
-    if isinstance(value, dict | list):
+    if isinstance(value, dict | list | msgspec.Raw):
         value = msgspec.json.encode(value).decode()
     elif isinstance(value, datetime):  # from the file of a stopped daemon; a running one writes text
         value = msgspec.to_builtins(value)

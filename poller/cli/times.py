@@ -1,13 +1,18 @@
 """Times as options: `--since`, `--until`, `--at` and `--utc`, the same for every command."""
 
+import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import typer
 
 from poller.core.moments import FORMS, parse_moment
 
 _METAVAR = "TIME"
+_IN_UTC: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)")
+_AS_IT_IS: Final = "event"
+"""A member of a row that is printed as its sinks get it."""
 
 Since = Annotated[
     str | None,
@@ -49,6 +54,9 @@ At = Annotated[
 Utc = Annotated[
     bool,
     typer.Option("--utc", help="Read and print times in UTC instead of local time."),
+]
+PrintUtc = Annotated[
+    bool, typer.Option("--utc", help="Print times in UTC instead of local time. JSON is always in UTC.")
 ]
 
 
@@ -94,3 +102,25 @@ def show_time(value: object, utc: bool) -> str:
         return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if utc else f"{at.astimezone():%Y-%m-%d %H:%M:%S}"
     except OverflowError:  # the local time would be in the year 0 or 10000
         return at.isoformat()
+
+
+def show_times(text: str, utc: bool) -> str:
+    """A text of ours with the times in it as `show_time` prints them."""
+    return _IN_UTC.sub(lambda found: show_time(found[0], utc), text)
+
+
+def row_for_people(row: Mapping[str, object], utc: bool) -> dict[str, object]:
+    """A row with its times as `show_time` prints them, also those of attempts and in the words of a selection."""
+    return {name: _for_people(name, value, utc) for name, value in row.items()}
+
+
+def _for_people(name: str, value: Any, utc: bool) -> object:
+    if value is None or name == _AS_IT_IS:
+        return value
+    if name == "at" or name.endswith("_at"):
+        return show_time(value, utc)
+    if name == "what":
+        return show_times(str(value), utc)
+    if isinstance(value, list):
+        return [row_for_people(one, utc) if isinstance(one, Mapping) else one for one in value]
+    return value

@@ -35,7 +35,7 @@ def top(context: typer.Context, config: Config) -> None:
     from poller.daemon.wiring import control_path
 
     if not is_terminal():
-        fail("top needs a terminal; `poller status` prints the same once", 2)
+        fail("poller: top needs a terminal; `poller status` prints the same once", 2)
     path = control_path(stored_of(config))
     context.obj.give_back()
     try:

@@ -12,6 +12,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from poller.cli.tables import ago, shown
+from poller.cli.times import show_times
 
 Answer = Mapping[str, Any]
 """One answer to `top` (`poller.operations.look`)."""
@@ -155,7 +156,7 @@ def _summary(answer: Answer, rates: Rates, trouble: str) -> Iterator[Text]:
         yield Text(f"journal  {_size(journal['bytes'])} not yet in the spool{oldest}")
     for word, style in (("reasons", "yellow"), ("notes", "")):
         for text in answer[word]:
-            yield Text(shown(text), style=style)
+            yield Text(shown(show_times(text, utc=False)), style=style)
 
 
 def _sources(answer: Answer, rates: Rates, view: View) -> list[Text]:

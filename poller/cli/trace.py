@@ -20,6 +20,8 @@ NOT_THERE = {
     "pruned": "{id}: pruned: the event is not retained any more, its id is remembered",
     "unknown": "{id}: unknown: no such event was taken in the last 30 days",
 }
+HAPPENED = {"screenshot": "taken", "gap": "began"}
+"""What the time of an event is; of any other kind the event happened."""
 UNREAD = "no daemon runs: answers that a crash left in the journal are read at the next start"
 
 Of = Annotated[
@@ -74,7 +76,7 @@ def lines(row: "Row", of: str, utc: bool) -> Iterator[str]:
         "note": row.get("running") is False and UNREAD,
         "stream": row["stream"] and f"{row['stream']} of account {row['account']}",
         "file name": row["file_name"],
-        "taken": row["taken_at"] and when(row["taken_at"]),
+        HAPPENED.get(str(row["kind"]), "happened"): row["taken_at"] and when(row["taken_at"]),
         "polled": row["polled"] and _describe_poll(row["polled"], when),
         "stored": row["received_at"]
         and f"received {when(row['received_at'])}, number {row['number'] or '-'}",
@@ -101,7 +103,7 @@ def _describe_poll(origin: Any, when: When) -> str:
 def _describe_sink(sink: Any, when: When) -> Iterator[str]:
     yield _describe_outcome(sink, when)
     for failed in sink["failed"]:
-        yield f"failed {when(failed['at'])}: {failed['reason']}"
+        yield f"tried {when(failed['at'])}: {failed['reason']}"  # also where only a wait was asked for
     if sink.get("file"):
         yield f"file {sink['file']}{'' if sink['present'] else ' (not there)'}"
 

@@ -11,6 +11,19 @@ import msgspec
 
 TYPE_PREFIX = "com.qcloud.live."
 SOURCE_PREFIX = "/qcloud/live/"
+KINDS: Final = frozenset(
+    {
+        "screenshot",
+        "recording",
+        "channel",
+        "moderation",
+        "recording_status",
+        "push_exception",
+        "other",
+        "gap",
+    }
+)
+"""The kinds of event that the program's own sources and the audit give. A plug-in may give others."""
 LARGEST_NUMBER: Final = 2**63 - 1
 """The largest number of a dead letter or a reject."""
 _COMMON = frozenset({"stream_id", "url", "received_at", "message"})
@@ -292,6 +305,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     attempt:          counts from 1, without the attempts that only asked for a wait
     first_attempt_at: aware UTC; None before the first attempt
     ticket:           belongs to the spool that gave the batch out
+    traceparent:      the W3C trace context of this attempt, for the receiver; empty where nothing is traced
     """
 
     id: str
@@ -300,6 +314,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int = 1
     first_attempt_at: datetime | None = None
     ticket: object = None
+    traceparent: str = ""
 
 
 def batch_id(event_ids: list[str]) -> str:

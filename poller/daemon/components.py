@@ -9,6 +9,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from poller.core.ports import Follows, PushedSource, Source
 from poller.core.spool import SpoolAdmin
+from poller.core.tracing import Tracing
 from poller.daemon import systemd
 from poller.daemon.automatic_backfill import AutomaticBackfill
 from poller.daemon.wiring import attach, build_sink, build_source, delivery_policy
@@ -72,6 +73,7 @@ class Components:
         clock: Clock,
         losses: Losses,
         watch: StorageWatch,
+        tracing: Tracing,
     ) -> None:
         self.sources: dict[str, Component[Intake | PushIntake]] = {}
         self.sinks: dict[str, Component[Courier]] = {}
@@ -87,6 +89,7 @@ class Components:
         self._losses = losses
         self._words = Words()
         self._storage = watch
+        self._tracing = tracing
         self._watchdog = systemd.Watchdog(clock.monotonic)
         self._group: asyncio.TaskGroup | None = None
 
@@ -166,6 +169,7 @@ class Components:
             metrics=self._metrics,
             clock=self._clock,
             settled=self.settled,
+            tracing=self._tracing,
         )
         self.sinks[name] = served.with_part(courier)
         if name in await self._spool.paused():
@@ -181,7 +185,14 @@ class Components:
         intake: Intake | PushIntake
         if isinstance(source, PushedSource):
             self._metrics.declare_pushed_source(name)
-            intake = PushIntake(source, self._spool, metrics=self._metrics, beat=beat, watch=self._storage)
+            intake = PushIntake(
+                source,
+                self._spool,
+                metrics=self._metrics,
+                beat=beat,
+                watch=self._storage,
+                tracing=self._tracing,
+            )
             source.attach(intake)
         else:
             self._metrics.declare_source(source.account, name)
@@ -195,6 +206,7 @@ class Components:
                 watch=self._storage,
                 beat=beat,
                 may_have_lost=partial(self._report_loss, source.account),
+                tracing=self._tracing,
             )
         self.sources[name] = (await Component.enter(source)).with_part(intake)
 

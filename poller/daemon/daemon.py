@@ -12,6 +12,7 @@ import structlog
 from poller import admin, control
 from poller.control import ControlServer, OperatorContext, Request, Row
 from poller.core.errors import PollerError, StorageError, StorageFull
+from poller.core.history import Replay, ReplayState
 from poller.core.replays import OPEN
 from poller.core.spool import BeginsAnew, NoticesLoss, Pruned, SpoolAdmin
 from poller.daemon import systemd
@@ -19,7 +20,7 @@ from poller.daemon.components import Component, Components
 from poller.daemon.progress import DRAINING_EVERY, LARGE, RUNNING_EVERY, report_progress
 from poller.daemon.reload import Changeover, ReloadPlan, new_accounts, plan
 from poller.daemon.signals import Stop
-from poller.daemon.wiring import build_spool, control_path, event_filter, journal_path
+from poller.daemon.wiring import build_spool, build_tracing, control_path, event_filter, journal_path
 from poller.operations import health
 from poller.operations.health import Health
 from poller.operations.throughput import Throughput
@@ -102,6 +103,7 @@ class Daemon:
                 clock=self._clock,
                 losses=self.losses,
                 watch=self._watch,
+                tracing=await stack.enter_async_context(build_tracing(settings.tracing)),
             )
         )
         self._audit = Audit(
@@ -216,8 +218,15 @@ class Daemon:
 
     def _left_to_replay(self, sink: str) -> int:
         replays = self.spool.replays
-        open_ones = [one for one in replays.all() if one.sink == sink and one.state in OPEN]
-        return sum(one.total - one.queued + (replays.unsettled(one) or 0) for one in open_ones)
+        return sum(one.total - one.queued + (replays.unsettled(one) or 0) for one in self._open_replays(sink))
+
+    def _open_replays(self, sink: str) -> list[Replay]:
+        return [one for one in self.spool.replays.all() if one.sink == sink and one.state in OPEN]
+
+    def _running_replay(self, sink: str) -> Replay | None:
+        """The replay that goes on. Behind a paused one, all wait."""
+        first = next(iter(self._open_replays(sink)), None)
+        return first if first is not None and first.state is ReplayState.RUNNING else None
 
     async def _watch_health(self) -> None:
         """Log when the daemon stops being ready, when the parts responsible for that change, and when it is ready
@@ -249,6 +258,7 @@ class Daemon:
     async def drain(self, stop: Stop, timeout: float) -> bool:
         """Poll until every queue is empty, and deliver all events. Returns true if everything was delivered in time.
 
+        Running replays are delivered too, paused ones are not.
         Otherwise an error in the log says what is left. Sources that are not destructive are polled too, but drain does
         not wait for them: they are never empty. Pushes are refused, because their senders would never come to an end,
         and repeat refused pushes later.
@@ -291,6 +301,8 @@ class Daemon:
                 left.append(
                     f"sink {courier.name}: {undelivered} events undelivered" + (f" ({why})" if why else "")
                 )
+            if replay := self._running_replay(courier.name):
+                left.append(f"sink {courier.name}: replay {replay.number} is not done")
             if courier.dead:
                 left.append(f"sink {courier.name}: {courier.dead} new dead letters")
         return left
@@ -369,7 +381,8 @@ class Daemon:
         await self.components.wait_for_sources()  # another lane may still have an uncommitted page
         while True:
             self.components.settled.clear()
-            if not await self._has_pending() and not self.journal.bytes_held:
+            replaying = any(self._running_replay(courier.name) for courier in self.components.couriers)
+            if not replaying and not await self._has_pending() and not self.journal.bytes_held:
                 return
             try:
                 async with asyncio.timeout(1.0):  # passing events that no sink wants does not set `settled`

@@ -18,7 +18,7 @@ from poller.settings import Settings, SinkSettings, SourceSettings
 
 log = structlog.get_logger("daemon")
 
-NEED_RESTART: Final = ("spool", "journal", "admin", "web", "log")
+NEED_RESTART: Final = ("spool", "journal", "admin", "web", "log", "tracing")
 """The sections that a running daemon cannot change: they need a restart."""
 
 

@@ -3,19 +3,22 @@
 import fnmatch
 import re
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 
 from poller import control
 from poller.core.model import Event
 from poller.core.ports import PushedSource, Sink, Source
 from poller.core.spool import SpoolAdmin, Wants
+from poller.core.tracing import NO_TRACING, Tracing
 from poller.pipeline.courier import Terms
 from poller.pipeline.retry import RetryPolicy
 from poller.qcloud.wire.account import Account
 from poller.qcloud.wire.excerpts import excerpt
 from poller.runtime import plugins
 from poller.runtime.clock import Clock
-from poller.settings import Only, Settings, SinkSettings, SourceSettings, SpoolSettings
+from poller.runtime.plugins import otel_is_installed
+from poller.settings import Only, Settings, SinkSettings, SourceSettings, SpoolSettings, TracingSettings
 
 
 def build_source(
@@ -30,6 +33,15 @@ def build_spool(settings: SpoolSettings) -> SpoolAdmin:
     """The spool that these settings ask for, not yet entered."""
     spool: SpoolAdmin = plugins.adapter(plugins.SPOOLS, settings.type)("spool", settings, {})
     return spool
+
+
+def build_tracing(settings: TracingSettings | None) -> AbstractAsyncContextManager[Tracing]:
+    """The tracing that these settings ask for, not yet entered; none where its packages are missing."""
+    if settings is None or not otel_is_installed():
+        return nullcontext(NO_TRACING)
+    from poller.runtime.otel import OtlpTracing  # noqa: PLC0415 - only who asks for traces pays for them
+
+    return OtlpTracing(settings.otlp)
 
 
 def build_sink(name: str, settings: SinkSettings, accounts: Mapping[str, Account]) -> Sink:

@@ -17,6 +17,7 @@ from poller.operations.log_steps import STEP, steps
 from poller.operations.operator_context import OperatorContext
 from poller.operations.requests import ControlError, Request, Row, Rows, Verb
 from poller.operations.status import status
+from poller.qcloud.events.channels import DISABLED, INTERRUPTED, LIVE
 
 STREAMS_STEP = 500
 MOST_GAPS = 100_000
@@ -25,9 +26,10 @@ USUAL_CADENCE = 10.0
 """The seconds between two pictures of a stream, unless the platform was asked for others."""
 ENDED_AFTER = 3600.0
 """Seconds without an event after which a stream that is not live counts as ended."""
-LIVE: Final = "live"
 NO_PICTURES: Final = "no pictures"
 LATE: Final = "late"
+STATES: Final = (LIVE, INTERRUPTED, DISABLED, LATE, NO_PICTURES)
+"""The states of a stream in the catalogue, and what else calls for attention."""
 _SHOT: Final = frozenset({"screenshot"})
 _RANKS: Final = {LATE: 1, "": 2}
 _INSTANT: Final = timedelta(microseconds=1)
@@ -174,7 +176,7 @@ def _files(context: OperatorContext, event: Event) -> Iterator[Row]:
     """Where each sink that keeps files keeps that of an event."""
     for name in context.settings.sinks:
         if context.wants(name)(event) and (path := context.file_of(name, event)) is not None:
-            yield {"sink": name, "path": str(path), "there": os.path.exists(path)}
+            yield {"sink": name, "path": str(path), "present": os.path.isfile(path)}
 
 
 def _shift(at: datetime, seconds: float) -> datetime:
@@ -199,19 +201,19 @@ async def _wait_for(work: Coroutine[object, object, Row]) -> Rows:
 
 
 async def _streams(context: OperatorContext, request: Request) -> Rows:
-    """All streams of the catalogue, those that need attention first."""
+    """The streams of the catalogue, those that need attention first."""
     account, state = request.selection.account, request.state
     check_account(context, account)
     chosen = [
-        stream
-        for stream in context.spool.streams()
-        if stream.stream_id and account in (None, stream.account) and state in (None, stream.state)
+        stream for stream in context.spool.streams() if stream.stream_id and account in (None, stream.account)
     ]
     gaps = await _gaps(context.spool, account)
     rows: list[tuple[tuple[int, str, str], Row]] = []
     for start in range(0, len(chosen), STREAMS_STEP):
         for stream in chosen[start : start + STREAMS_STEP]:
             row = _stream_row(stream, context.clock.age)
+            if state not in (None, row["state"], row["attention"]):
+                continue
             row["gaps"] = gaps[stream.account, stream.stream_id]
             rank = _RANKS.get(str(row["attention"] or ""), 0)
             rows.append(((rank, stream.stream_id, stream.account), row))

@@ -73,7 +73,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     start:          the number from which on `tap` reports events, None for those that come from now on; with `onwards`
                     that from which on `events` does, None for the oldest
     sinks, streams: `tap` reports only events that one of these sinks wants, and events of these streams
-    state:          `streams` lists only streams in this state
+    state:          `streams` lists only streams in this state, or that need attention for this reason
     onwards:        `events` reports the oldest `limit` events from `start` on, instead of the newest
     event:          the id or the file name that `trace` is about; else `at` and the stream of `selection` name it
     """

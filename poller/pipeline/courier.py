@@ -27,6 +27,7 @@ from poller.core.errors import Gone, PartlyFailed, PlaceGone, Rejected, SinkErro
 from poller.core.model import Batch, Dead, Done, Outcome, Retry, in_order
 from poller.core.ports import Sink
 from poller.core.spool import Spool
+from poller.core.tracing import NO_TRACING, BatchSpan, Tracing
 from poller.pipeline.retry import RetryPolicy, backoff, describe, judge, judge_each
 from poller.qcloud.wire.excerpts import excerpt
 from poller.runtime.clock import Clock
@@ -100,6 +101,7 @@ class Courier:
         metrics: Metrics,
         clock: Clock,
         settled: asyncio.Event | None = None,
+        tracing: Tracing = NO_TRACING,
     ) -> None:
         self.sink = sink
         self.name = sink.name
@@ -107,6 +109,7 @@ class Courier:
         self._terms = terms
         self._metrics = metrics
         self._clock = clock
+        self._tracing = tracing
         self._throttle: Callable[[], Awaitable[None]] | None = (
             Throttler(*terms.rate).acquire if terms.rate else None
         )
@@ -230,20 +233,33 @@ class Courier:
 
     async def carry(self, batch: Batch) -> int:
         """Deliver a claimed batch and settle it."""
+        span = self._tracing.begin_batch(batch)
+        try:
+            return await self._carry(batch, span)
+        finally:
+            span.end()
+
+    async def _carry(self, batch: Batch, span: BatchSpan) -> int:
         reached("batch.carrying")
-        error = await self._deliver(batch)
+        if span.traceparent:
+            error = await self._deliver(msgspec.structs.replace(batch, traceparent=span.traceparent))
+        else:
+            error = await self._deliver(batch)
         reached("batch.delivered")
         if isinstance(error, Gone):
             self._disable(error)
             again = Retry(after=0.0, reason=error.reason, counted=False)
             await self._spool.settle(batch, [again] * len(batch.events))
+            span.settle([again], error)
             return 0
         outcomes = self._judge(batch, error)
         self._note_failure(batch, error)
         self._count_failure(error)
         if len(batch.events) > 1 and isinstance(outcomes[0], Dead) and not isinstance(error, PartlyFailed):
+            span.split()
             return await self._halve(batch, outcomes[0].reason)
         await self._spool.settle(batch, outcomes)
+        span.settle(outcomes, error)
         reached("batch.settled")
         self._report(batch, outcomes, expected=_is_expected(error))
         self.settled.set()

@@ -12,6 +12,7 @@ import structlog
 from poller.core.model import ERROR_PAGE, ParsedPage, PollOutcome, RawPage, Reject
 from poller.core.ports import PushedSource, Source
 from poller.core.spool import Spool
+from poller.core.tracing import NO_TRACING, Tracing
 from poller.qcloud.wire.bodies import open_body
 from poller.qcloud.wire.redaction import redact
 from poller.runtime.metrics import Metrics
@@ -27,10 +28,13 @@ _VARIES = re.compile(rb"(?i)[0-9a-f]*[0-9][0-9a-f:.+-]*|\s+")
 class Ingest:
     """Reads and commits the pages of one source."""
 
-    def __init__(self, source: Source | PushedSource, spool: Spool, metrics: Metrics) -> None:
+    def __init__(
+        self, source: Source | PushedSource, spool: Spool, metrics: Metrics, tracing: Tracing = NO_TRACING
+    ) -> None:
         self._source = source
         self._spool = spool
         self._metrics = metrics
+        self._tracing = tracing
         self._error_pages: set[bytes] = set()
         self._log = log.bind(source=source.name, account=source.account)
 
@@ -68,7 +72,12 @@ class Ingest:
 
     async def write(self, readings: Sequence[ParsedPage]) -> None:
         """Commit readings in one transaction and count their contents; raises `StorageError`."""
-        new = await self._spool.append(self._source.name, readings)
+        source, account = self._source.name, self._source.account
+        # begun before the commit, because a batch may be claimed in the same moment
+        spans = [self._tracing.begin_page(source, account, reading) for reading in readings]
+        new = await self._spool.append(source, readings)
+        for span in spans:
+            span.end()
         came = Counter(event.kind for reading in readings for event in reading.events)
         for kind, count in came.items():
             self._metrics.events.labels(kind).inc(new[kind])

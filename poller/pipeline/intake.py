@@ -25,6 +25,7 @@ from poller.core.errors import NotSent, StorageError
 from poller.core.model import ParsedPage, PollOutcome, RawPage
 from poller.core.ports import Source
 from poller.core.spool import Spool
+from poller.core.tracing import NO_TRACING, Tracing
 from poller.pipeline.ingest import Ingest
 from poller.pipeline.journal import Journal
 from poller.pipeline.losses import Losses
@@ -61,6 +62,7 @@ class Intake:
         watch: StorageWatch | None = None,
         beat: Callable[[], None] = lambda: None,
         may_have_lost: Callable[[], None] = lambda: None,
+        tracing: Tracing = NO_TRACING,
     ) -> None:
         """`may_have_lost` is called after each poll that may have removed messages that nobody will see."""
         self.source = source
@@ -72,7 +74,7 @@ class Intake:
         self._watch = watch or StorageWatch(clock)
         self._beat = beat
         self._may_have_lost = may_have_lost
-        self._ingest = Ingest(source, spool, metrics)
+        self._ingest = Ingest(source, spool, metrics, tracing)
         self._memory: dict[str, bytes] = {}
         self._pace = Pace(
             min_delay=source.min_delay,

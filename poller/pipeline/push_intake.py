@@ -13,6 +13,7 @@ from poller.core.errors import StorageError, StorageFull
 from poller.core.model import PushOutcome, RawPage
 from poller.core.ports import PushedSource
 from poller.core.spool import Spool
+from poller.core.tracing import NO_TRACING, Tracing
 from poller.pipeline.ingest import Ingest
 from poller.pipeline.storage_gate import FULL_AGAIN, StorageGate
 from poller.pipeline.storage_watch import StorageWatch
@@ -41,10 +42,11 @@ class PushIntake:
         beat: Callable[[], None] = lambda: None,
         commit_within: float = COMMIT_WITHIN,
         watch: StorageWatch | None = None,
+        tracing: Tracing = NO_TRACING,
     ) -> None:
         self.source = source
         self._spool = spool
-        self._ingest = Ingest(source, spool, metrics)
+        self._ingest = Ingest(source, spool, metrics, tracing)
         self._metrics = metrics
         self._beat = beat
         self._commit_within = commit_within

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from importlib.util import find_spec
 from typing import Final, Literal
 
 from poller.core.errors import PollerError
@@ -39,6 +40,12 @@ def types(group: Group) -> list[str]:
     return sorted({point.name for point in _entry_points(group)})
 
 
+def has_foreign(group: Group) -> bool:
+    """Whether another distribution offers an adapter of this group; imports nothing."""
+    own = __name__.partition(".")[0]
+    return any(point.module.partition(".")[0] != own for point in _entry_points(group))
+
+
 def adapter(group: Group, type: str) -> type:
     """The class behind a type's entry point, with its attribute `Settings`.
 
@@ -65,6 +72,16 @@ def missing_methods(group: Group, type: str) -> list[str]:
     needed = (*ENTERED, *(PUSHED if pushed else NEEDED[group]))
     lacking = {name for name in needed if not callable(getattr(found, name, None))}
     return sorted(lacking | getattr(found, "__abstractmethods__", frozenset()))
+
+
+def otel_is_installed() -> bool:
+    """Whether the packages of the extra `otel` are there; imports no more than their parents."""
+    try:
+        return find_spec("opentelemetry.exporter.otlp.proto.http") is not None and (
+            find_spec("opentelemetry.sdk.trace") is not None
+        )
+    except ImportError:
+        return False
 
 
 _CLASS: Final = type

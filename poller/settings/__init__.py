@@ -41,6 +41,7 @@ from poller.settings.sections import (
     SourceSettings,
     SpoolSettings,
     TlsSettings,
+    TracingSettings,
     VodSettings,
     WebSettings,
 )
@@ -77,6 +78,7 @@ __all__ = [
     "SourceSettings",
     "SpoolSettings",
     "TlsSettings",
+    "TracingSettings",
     "Url",
     "VodSettings",
     "WebSettings",

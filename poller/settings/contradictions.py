@@ -17,6 +17,7 @@ Contradiction = tuple[Trail, str]
 """The path of a setting, and the text of what is wrong with it."""
 
 ANY_ADDRESS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, never bound to
+INSTALL_OTEL: Final = "pip install 'live-screenshot-poller[otel]'"
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -30,6 +31,11 @@ def contradictions(settings: Settings) -> Iterator[Contradiction]:
     yield from _buckets_not_listed(settings)
     yield from _sinks_own(settings)
     yield from _unfinished_plugins(settings)
+    if settings.tracing is not None and not plugins.otel_is_installed():
+        yield (
+            ("tracing",),
+            f"needs packages that are not installed: {INSTALL_OTEL}; until then nothing is traced",
+        )
 
 
 # ---------------------------------------------------------------- kinds of event
@@ -46,7 +52,7 @@ def _starving_sinks(settings: Settings) -> Iterator[Contradiction]:
     for name, sink in settings.sinks.items():
         for index, kind in _wanted_kinds(sink):
             if kind not in here and kind not in besides:
-                yield ("sinks", name, "only", "kinds", index), _no_such_kind(kind, here)
+                yield ("sinks", name, "only", "kinds", index), _no_such_kind(kind, here, besides)
 
 
 def _wanted_kinds(sink: SinkSettings) -> Iterator[tuple[int, str]]:
@@ -54,8 +60,8 @@ def _wanted_kinds(sink: SinkSettings) -> Iterator[tuple[int, str]]:
         yield from enumerate(sink.only.kinds)
 
 
-def _no_such_kind(kind: str, here: frozenset[str]) -> str:
-    near = difflib.get_close_matches(kind, sorted(here), n=1)
+def _no_such_kind(kind: str, here: frozenset[str], besides: set[str]) -> str:
+    near = difflib.get_close_matches(kind, sorted(here | besides), n=1)
     meant = f", did you mean {near[0]}?" if near else f": they give {', '.join(sorted(here))}"
     return f"no source here gives events of the kind {kind}{meant}"
 

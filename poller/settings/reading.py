@@ -22,6 +22,7 @@ from poller.settings.sections import (
     SinkSettings,
     SourceSettings,
     SpoolSettings,
+    TracingSettings,
     WebSettings,
 )
 from poller.settings.yaml import BROKEN, START, Finding, MappingNode, Node, parse, place_at, values
@@ -108,6 +109,7 @@ class _File(Section):
     admin: AdminSettings | None = None
     web: WebSettings | None = None
     log: LogSettings = LogSettings()
+    tracing: TracingSettings | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,6 +140,7 @@ class DocumentReader:
             admin=core.admin,
             web=core.web,
             log=core.log,
+            tracing=core.tracing,
         )
         for trail, text in contradictions(found):
             self.doubts.append(Finding(place=value_place(self.node, trail), path=trail, text=text))

@@ -425,6 +425,21 @@ class LogSettings(Section):
     )
 
 
+class TracingSettings(Section):
+    """Traces by OpenTelemetry. The standard OTEL_* variables set all else, such as headers and the sampler."""
+
+    otlp: Url | None = Field(
+        default=None,
+        description="The URL of a collector that takes OTLP over HTTP; by default OTEL_EXPORTER_OTLP_ENDPOINT.",
+    )
+
+    @model_validator(mode="after")
+    def _without_query(self) -> Self:
+        if self.otlp is not None and "?" in self.otlp:
+            raise wrong("takes no query: put a token into OTEL_EXPORTER_OTLP_HEADERS", at="otlp")
+        return self
+
+
 class Settings(Section):
     """The whole configuration."""
 
@@ -444,3 +459,7 @@ class Settings(Section):
     )
     web: WebSettings | None = Field(default=None, description="The port for the pages; by default none.")
     log: LogSettings = Field(default=LogSettings(), description="The level and the format of the log.")
+    tracing: TracingSettings | None = Field(
+        default=None,
+        description="Traces by OpenTelemetry, with the extra otel; by default none. `tracing: {}` is enough.",
+    )

@@ -40,8 +40,8 @@ _MANY = "application/cloudevents-batch+json"
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _SPEAKABLE = re.compile(r"[\t\x20-\x7e\x80-\U0010ffff]*")
 _OURS = re.compile(
-    r"accept-encoding|connection|content-.*|expect|host|keep-alive|proxy-.*|te|trailer|transfer-encoding"
-    r"|upgrade|user-agent|webhook-.*",
+    r"accept-encoding|connection|content-.*|expect|host|keep-alive|proxy-.*|te|traceparent|trailer"
+    r"|transfer-encoding|upgrade|user-agent|webhook-.*",
     re.IGNORECASE | re.ASCII,
 )
 
@@ -175,7 +175,7 @@ class Webhook(Sink):
         until = asyncio.get_running_loop().time() + self._settings.timeout
         single = self._one_by_one and len(batch.events) == 1
         body = batch.events[0].encoded if single else _array(batch)
-        headers = self._headers(batch.id, body, _ONE if single else _MANY)
+        headers = self._headers(batch.id, body, _ONE if single else _MANY, batch.traceparent)
         try:
             answer = await self._poster.post(headers, body, until=until)
         except (Unreachable, ConnectionLost) as error:
@@ -187,7 +187,9 @@ class Webhook(Sink):
         if answer.early:
             raise TryLater(f"HTTP {answer.status} before the whole request was sent")
 
-    def _headers(self, batch_id: str, body: bytes, content_type: str) -> Iterable[tuple[str, str]]:
+    def _headers(
+        self, batch_id: str, body: bytes, content_type: str, traceparent: str = ""
+    ) -> Iterable[tuple[str, str]]:
         now = datetime.now(UTC)
         headers = {
             "User-Agent": USER_AGENT,
@@ -197,6 +199,8 @@ class Webhook(Sink):
             "webhook-id": batch_id,
             "webhook-timestamp": str(int(now.timestamp())),
         }
+        if traceparent:
+            headers["traceparent"] = traceparent
         if self._signers:
             text = body.decode()
             headers["webhook-signature"] = " ".join(

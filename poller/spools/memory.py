@@ -102,6 +102,7 @@ class MemorySpool(SpoolAdmin):
             scan=self.scan,
             number_at=self.number_at,
             dead_ids=self._dead_ids,
+            count_waiting=self._count_replayed,
             write=self._write_replay,
             keep=self._keep,
         )
@@ -297,6 +298,10 @@ class MemorySpool(SpoolAdmin):
             for id in gone:
                 del waiting[id]
         waiting.update((batch.id, batch) for batch in change.put)
+
+    async def _count_replayed(self, sink: str) -> int:
+        waiting = self._waiting.get(sink, {}).values()
+        return sum(len(batch.members) for batch in waiting if is_replayed(batch.members[0][0]))
 
     async def _dead_ids(self, sink: str) -> frozenset[str]:
         return frozenset(letter.event.id for letter in self._dead.values() if letter.sink == sink)

@@ -45,8 +45,9 @@ class ReplayChange(msgspec.Struct, frozen=True, kw_only=True):
 class SpoolReplays(Replays):
     """The replays of one spool. All changes are made one after the other.
 
-    `scan` and `number_at` are those of the engine, `dead_ids` gives the ids of a sink's dead letters, and `keep` takes
-    changes of a queue to be written.
+    `scan` and `number_at` are those of the engine, `dead_ids` gives the ids of a sink's dead letters, `count_waiting`
+    counts the replayed events that wait for a sink that is not attached, and `keep` takes changes of a queue to be
+    written.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class SpoolReplays(Replays):
         scan: Callable[[Selection, int | None, int], Awaitable[Scan]],
         number_at: Callable[[datetime], Awaitable[int]],
         dead_ids: Callable[[str], Awaitable[frozenset[str]]],
+        count_waiting: Callable[[str], Awaitable[int]],
         write: Callable[[ReplayChange], Awaitable[None]],
         keep: Callable[[Changes], None],
     ) -> None:
@@ -65,6 +67,7 @@ class SpoolReplays(Replays):
         self._scan = scan
         self._number_at = number_at
         self._dead_ids = dead_ids
+        self._count_waiting = count_waiting
         self._write = write
         self._keep = keep
         self._all: dict[int, Replay] = {}
@@ -180,6 +183,8 @@ class SpoolReplays(Replays):
             if state is ReplayState.CANCELLED and current and queue is not None:
                 return await self._cancel(replay, queue)
             drop = state is ReplayState.CANCELLED and current
+            if drop:
+                replay = _unqueue(replay, await self._count_waiting(replay.sink))
             await self._write(ReplayChange(replay=replay, drop=drop))
             self._note(replay)
         return replay
@@ -188,7 +193,7 @@ class SpoolReplays(Replays):
         """Drop what waits of a replay. It then counts as never queued, because the sink does not get it."""
         queue.replayed.held = True  # until `_join`: nothing that was counted is handed out meanwhile
         try:
-            replay = msgspec.structs.replace(replay, queued=replay.queued - queue.replayed.waiting)
+            replay = _unqueue(replay, queue.replayed.waiting)
             await self._write(ReplayChange(replay=replay, drop=True))
             self._keep(queue.cancel_replay())
             self._note(replay)
@@ -265,3 +270,8 @@ class SpoolReplays(Replays):
             return 0
         queue = self._dispatcher.queues.get(replay.sink)
         return None if queue is None else min(queue.replayed.events, replay.queued)
+
+
+def _unqueue(replay: Replay, count: int) -> Replay:
+    """The replay without events that wait and are dropped."""
+    return msgspec.structs.replace(replay, queued=replay.queued - min(count, replay.queued))

@@ -309,6 +309,22 @@ class Replaying(SpoolWorld):
 
         self._run(tmp_path, scenario)
 
+    def test_a_replay_that_is_cancelled_while_its_sink_is_away_counts_only_what_the_sink_got(
+        self, tmp_path: Path
+    ) -> None:
+        async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
+            await spool.attach("a", anything)
+            await takes_all(spool, "a", *range(9))
+            replay = await order(spool, "a")
+            await spool.replays.fill("a")
+            batch = await spool.claim("a", 2)
+            await spool.settle(batch, done(batch))
+            await spool.detach("a")
+            cancelled = await spool.replays.change(replay.number, ReplayState.CANCELLED)
+            assert (cancelled.queued, spool.replays.unsettled(cancelled)) == (2, 0)
+
+        self._run(tmp_path, scenario)
+
     def test_halves_of_a_cancelled_batch_are_not_retried(self, tmp_path: Path) -> None:
         async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", anything)
@@ -405,10 +421,10 @@ class Replaying(SpoolWorld):
             await spool.attach("a", anything)
             await takes_all(spool, "a", *range(5))
             await order(spool, "a")
+            await takes_all(spool, "a", *range(10, 3_000))
             clock.pass_time(40 * 86_400)
             while (await spool.prune()).more:
                 pass
-            await takes_all(spool, "a", *range(10, 3_000))
             assert await replayed(spool, "a") == [some_event(n) for n in range(5)]
 
         self._run(tmp_path, scenario)
@@ -501,6 +517,23 @@ class ReplayingAfterwards(SpoolWorld):
             got = await replayed(spool, "a")
             assert len(got) == paused.total
             assert some_event(1) not in got
+
+        self._run(tmp_path, before, after)
+
+    def test_pruning_keeps_what_a_replay_has_yet_to_queue_after_a_restart(self, tmp_path: Path) -> None:
+        """When the newest events are no longer in memory."""
+
+        async def before(spool: SpoolAdmin, clock: ManualClock) -> None:
+            await spool.attach("a", anything)
+            await takes_all(spool, "a", *range(5))
+            await order(spool, "a")
+            clock.pass_time(40 * 86_400)
+            while (await spool.prune()).more:
+                pass
+
+        async def after(spool: SpoolAdmin, clock: ManualClock) -> None:
+            await spool.attach("a", anything)
+            assert await replayed(spool, "a") == [some_event(n) for n in range(5)]
 
         self._run(tmp_path, before, after)
 

@@ -27,6 +27,7 @@ from poller.settings import (
     LogSettings,
     Section,
     Settings,
+    TracingSettings,
     WebSettings,
     load,
 )
@@ -45,6 +46,7 @@ CORE: Final[Mapping[str, type[Section]]] = {
     "admin": AdminSettings,
     "web": WebSettings,
     "log": LogSettings,
+    "tracing": TracingSettings,
 }
 OURS: Final = "live-screenshot-poller"
 

@@ -750,9 +750,11 @@ from .bugs_http import HTTP  # noqa: E402 - they need `Bug`
 from .bugs_pictures import PICTURES_AT_THEIR_PATH  # noqa: E402 - they need `Bug`
 from .bugs_process import PROCESS  # noqa: E402 - they need `Bug`
 from .bugs_pushes import PUSHES  # noqa: E402 - they need `Bug`
+from .bugs_replays import REPLAYS  # noqa: E402 - they need `Bug`
 from .bugs_sandbox import SANDBOX  # noqa: E402 - they need `Bug`
 from .bugs_secrets import SECRETS  # noqa: E402 - they need `Bug`
 from .bugs_storage import STORAGE  # noqa: E402 - they need `Bug`
+from .bugs_tracing import TRACING  # noqa: E402 - they need `Bug`
 
 BUGS: tuple[Bug, ...] = (
     *POLLING,
@@ -773,4 +775,6 @@ BUGS: tuple[Bug, ...] = (
     *SECRETS,
     *STORAGE,
     *BOOKS,
+    *REPLAYS,
+    *TRACING,
 )

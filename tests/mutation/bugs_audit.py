@@ -3,6 +3,7 @@
 from .bugs import Bug
 
 GAPS = "tests/unit/pipeline/test_gaps.py::"
+ASKED = "tests/unit/operations/test_audit.py::"
 RUNNING = "tests/integration/pipeline/test_audit.py::"
 
 AUDIT = (
@@ -47,5 +48,19 @@ AUDIT = (
         "            self._auditor.drop(lambda account: account not in now)\n",
         "",
         (RUNNING + "test_an_account_without_audit_is_left_alone_and_its_pause_is_no_gap[memory]",),
+    ),
+    Bug(
+        "a reported gap is listed a second time by the log",
+        "poller/operations/audit.py",
+        "one.from_at < gap.to_at and gap.from_at < one.to_at\n",
+        "one.id == gap.id\n",
+        (ASKED + "test_known_gaps_are_listed_with_what_came_later_and_only_once",),
+    ),
+    Bug(
+        "a gap that was filled counts as missing",
+        "poller/operations/audit.py",
+        "return sum(gap.missing - gap.filled for gap in self.gaps)",
+        "return sum(gap.missing for gap in self.gaps)",
+        (ASKED + "test_a_gap_in_the_log_that_was_filled_later_is_not_missing",),
     ),
 )

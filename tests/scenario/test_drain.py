@@ -10,6 +10,7 @@ from poller.sandbox import POISONS, Answers
 
 from .environment import Environment, environment, until
 from .rig import scenario, webhook
+from .test_operate import rows
 
 
 def test_a_drained_queue_is_delivered_and_stdout_holds_nothing_but_events(tmp_path: Path) -> None:
@@ -172,3 +173,22 @@ def test_poison_hurts_no_neighbour_and_none_of_it_is_lost(tmp_path: Path) -> Non
         )
         kept = {one.poison for one in removed if one.path in set(books.spooled)} - {None}
         print(f"\npoison read as events: {sorted(map(str, kept))}; in quarantine: {len(bodies)} pieces")
+
+
+def test_drain_is_done_when_running_replays_are_done_too(tmp_path: Path) -> None:
+    with environment(tmp_path) as place, scenario(place, tmp_path) as daemon:
+        place.enqueue(300)
+        assert daemon.drain() == 0
+        for number in (1, 2):
+            assert rows(daemon, "replay", "hook", "--yes")[0]["replay"] == number
+        assert daemon.drain() == 0
+        assert set(place.hook.files.values()) == {3}
+        assert [row["state"] for row in rows(daemon, "replays")] == ["done", "done"]
+        assert rows(daemon, "replay", "hook", "--yes")[0]["replay"] == 3
+        assert rows(daemon, "replays", "pause", "3")[0]["state"] == "paused"
+        assert daemon.drain() == 0, "a paused replay is not waited for"
+        assert rows(daemon, "replays", "resume", "3")[0]["state"] == "running"
+        place.turn(503)
+        assert daemon.drain("2s") == 1
+        (line,) = daemon.processes[-1].said("drain_failed")
+        assert "sink hook: replay 3 is not done" in line["reason"]

@@ -173,7 +173,7 @@ def test_a_picture_is_found_by_its_time_with_its_url_and_its_file(tmp_path: Path
                 (row,) = rows(daemon, *words)
                 (file,) = row["picture"]["files"]
                 assert row["picture"]["id"] == event["id"]
-                assert file["there"]
+                assert file["present"]
                 assert Path(file["path"]).read_bytes().startswith(b"\xff\xd8")
                 (line,) = lines(daemon, *words, "--utc")
                 assert line == "  ".join([event["time"][:19] + "Z", event["data"]["url"], file["path"]])

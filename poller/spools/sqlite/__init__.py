@@ -138,6 +138,7 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
             scan=self.scan,
             number_at=self.number_at,
             dead_ids=self._dead_ids,
+            count_waiting=self._count_replayed,
             write=self._write_replay,
             keep=self._keep,
         )
@@ -368,6 +369,10 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
     async def _dead_ids(self, sink: str) -> frozenset[str]:
         await self._write(flush)  # the newest dead letters may not be in the file yet
         return await self._reader.read(partial(replays.dead_ids, sink))
+
+    async def _count_replayed(self, sink: str) -> int:
+        await self._write(flush)  # the newest settlements may not be in the file yet
+        return await self._reader.read(partial(replays.count_waiting, sink))
 
     async def purge_dead(self, numbers: Sequence[int]) -> int:
         """See `Spool.purge_dead`."""

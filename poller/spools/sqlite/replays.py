@@ -59,6 +59,13 @@ def dead_ids(sink: str, reader: sqlite3.Connection) -> frozenset[str]:
     return frozenset(id for (id,) in reader.execute("SELECT event_id FROM dead WHERE sink = ?", (sink,)))
 
 
+def count_waiting(sink: str, reader: sqlite3.Connection) -> int:
+    """How many replayed events wait for a sink."""
+    rows = reader.execute("SELECT numbers FROM waiting WHERE sink = ?", (sink,)).fetchall()
+    batches = [_numbers_of(numbers) for (numbers,) in rows]
+    return sum(len(numbers) for numbers in batches if is_replayed(numbers[0]))
+
+
 def write(change: ReplayChange, writer: Writer) -> None:
     """Write a change of a replay, and the events that it queues or removes."""
     replay, execute = change.replay, writer.connection.execute
@@ -108,10 +115,10 @@ def _forget(connection: sqlite3.Connection, replay: Replay) -> None:
 
 def _drop_waiting(connection: sqlite3.Connection, sink: str) -> None:
     rows = connection.execute("SELECT id, numbers FROM waiting WHERE sink = ?", (sink,)).fetchall()
-    gone = [(sink, id) for id, numbers in rows if is_replayed(_first(numbers))]
+    gone = [(sink, id) for id, numbers in rows if is_replayed(_numbers_of(numbers)[0])]
     connection.executemany("DELETE FROM waiting WHERE sink = ? AND id = ?", gone)
 
 
 @reads_back
-def _first(numbers: bytes) -> int:
-    return _numbers.decode(numbers)[0]
+def _numbers_of(numbers: bytes) -> list[int]:
+    return _numbers.decode(numbers)

@@ -82,7 +82,7 @@ def test_what_was_missed_is_a_line_of_json_or_a_notice(capsys: pytest.CaptureFix
 
 
 def test_a_picture_is_one_line_and_its_signature_stays_off_the_terminal() -> None:
-    files = [{"path": "/srv/a.jpg", "there": True}, {"path": "/mnt/\x1b.jpg", "there": False}]
+    files = [{"path": "/srv/a.jpg", "present": True}, {"path": "/mnt/\x1b.jpg", "present": False}]
     picture: dict[str, object] = {"taken": "2026-01-02T03:04:05Z", "url": SIGNED, "files": files}
     assert picture_line(picture, True, terminal=False) == (
         f"2026-01-02T03:04:05Z  {SIGNED}  /srv/a.jpg  /mnt/\\x1b.jpg (not there)"

@@ -51,7 +51,7 @@ STATUS: dict[str, Any] = {
 
 
 def printed(capsys: pytest.CaptureFixture[str], **sink: Any) -> list[str]:
-    print_status({**STATUS, "sinks": [{**SINK, **sink}]})
+    print_status({**STATUS, "sinks": [{**SINK, **sink}]}, utc=True)
     return capsys.readouterr().out.splitlines()
 
 

@@ -105,8 +105,11 @@ CHANGES: dict[str, tuple[Change, ReloadPlan]] = {
             journal={"size": "32MiB"},
             admin={"listen": "127.0.0.1:9464"},
             log={"level": "debug"},
+            tracing={"otlp": "http://127.0.0.1:4318"},
         ),
-        ReloadPlan(sources=NOTHING, sinks=NOTHING, needs_restart=("spool", "journal", "admin", "log")),
+        ReloadPlan(
+            sources=NOTHING, sinks=NOTHING, needs_restart=("spool", "journal", "admin", "log", "tracing")
+        ),
     ),
 }
 

@@ -196,10 +196,10 @@ def test_a_picture_has_the_path_of_each_sink_that_keeps_files_and_wants_it(tmp_p
         name = str(some_event(1).fields["file_name"])
         place = tmp_path / "pictures" / "room" / name
         (row,) = await rows(context, Verb.LATEST, selection=Selection(stream="room"))
-        assert row["picture"]["files"] == [{"sink": "archive", "path": str(place), "there": False}]
+        assert row["picture"]["files"] == [{"sink": "archive", "path": str(place), "present": False}]
         place.parent.mkdir(parents=True)
         place.write_bytes(b"a picture")
-        assert (await picture(context, 12))["picture"]["files"][0]["there"]
+        assert (await picture(context, 12))["picture"]["files"][0]["present"]
         assert (await picture(context, 12, stream="hall"))["picture"]["files"] == []
 
     run(tmp_path, scenario)

@@ -217,7 +217,7 @@ def test_people_read_one_line_for_each_fact(tmp_path: Path) -> None:
             "  archive    waiting",
             f"             file {tmp_path}/pictures/2026-01-02/room/{event.fields['file_name']} (not there)",
             "  hook       waiting, next attempt 2026-01-02T03:05:05Z: HTTP 503\\x1b[2J",
-            "             failed 2026-01-02T03:04:05Z: HTTP 503\\x1b[2J",
+            "             tried 2026-01-02T03:04:05Z: HTTP 503\\x1b[2J",
         ]
         (row,) = await asked(context, event=some_event(2).id)
         assert "  hook       delivered 2026-01-02T03:04:05Z, attempt 1, within 0 s" in lines(
