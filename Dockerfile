@@ -29,6 +29,7 @@ COPY --from=build /opt/poller /opt/poller
 
 # Where the health check asks: the configuration's `admin.listen`, which may say ${POLLER_ADMIN}.
 ENV POLLER_ADMIN=127.0.0.1:9464
+# Ports that a configuration may open: 9464 metrics and health, 9465 callbacks, 9480 the pages. None is open by default.
 USER 10001:10001
 WORKDIR /var/lib/poller
 VOLUME /var/lib/poller

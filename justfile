@@ -28,21 +28,23 @@ test-all *args:
 soak *args:
     {{ python }} -m pytest --soak "$@"
 
-# format, lint, types, layers
+# format, lint, types (the pages' scripts too), layers
 lint:
     {{ venv }}/bin/ruff format --check .
     {{ venv }}/bin/ruff check .
     {{ venv }}/bin/mypy
     {{ venv }}/bin/lint-imports
+    .ci/types/check
 
 # put right what can be put right without thinking
 format:
     {{ venv }}/bin/ruff check --fix .
     {{ venv }}/bin/ruff format .
 
-# generated pages against the code, then the HTML in build/docs; any warning fails
+# generated pages and the dashboard against the code, then the HTML in build/docs; any warning fails
 docs:
     {{ python }} -m docs.generate --check
+    {{ python }} -m observability.make --check
     {{ venv }}/bin/sphinx-build -q -W -n -b html docs build/docs
 
 # which lines and branches the unit tests reach

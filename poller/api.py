@@ -29,7 +29,8 @@ letters: put no secret into it. Delivery is at least once, so an id may come twi
 `read` is pure and makes events with `new_event`, each with an `identity`.
 
 **A spool** keeps events between the two. An engine implements `SpoolAdmin`: `Spool`, which the pipeline uses,
-`SpoolHistory`, which looks back, and `Replays`. `BeginsAnew`, `NoticesLoss`, `KeptInFile` and `KeepsTime` are optional.
+`SpoolHistory`, which looks back, and `Replays`. `BeginsAnew`, `NoticesLoss`, `HasLimits`, `KeptInFile` and
+`KeepsTime` are optional.
 
 **Units.** Durations are seconds as float, sizes bytes as int, times aware UTC `datetime`. In the configuration, a
 `Duration` is written `30s`, a `Size` `10MiB`, a `Rate` `20/s`. `duration_between` and `size_between` bound them;
@@ -104,6 +105,7 @@ from poller.core.spool import (
     BeginsAnew,
     Damage,
     Examined,
+    HasLimits,
     KeptInFile,
     NoticesLoss,
     Pruned,
@@ -189,6 +191,7 @@ __all__ = [
     "Follows",
     "Gap",
     "Gone",
+    "HasLimits",
     "HostName",
     "KeepsTime",
     "KeptInFile",

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from tests import lives
 
 TESTS = Path(__file__).parent
-SLOW = ("scenario", "service", "power")
+SLOW = ("scenario", "service", "power", "browser", "observability")
 """Folders of tests that start a daemon each."""
 
 # How long an example takes says nothing on a machine that others use too.
@@ -26,6 +26,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addoption(
         "--soak-minutes", type=float, default=5.0, help="how long random faults go on with --soak"
+    )
+    parser.addoption(
+        "--pictures", action="store_true", help="write the documents' pictures of the pages anew"
     )
     parser.addoption("--fault-seed", type=int, default=None, help="repeat a run of random faults by its seed")
 

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from docs.generate.alerts import alerts
 from docs.generate.api import api
 from docs.generate.command_line import command_line
 from docs.generate.configuration import configuration
@@ -22,6 +23,7 @@ def pages() -> Mapping[str, str]:
         "reference/configuration.md": configuration(),
         "reference/command-line.md": command_line(),
         "reference/metrics.md": metrics(),
+        "reference/alerts.md": alerts(),
         "promises.md": promises(),
         "reference/exit-codes.md": exit_codes(),
         "reference/log-events.md": log_events(),

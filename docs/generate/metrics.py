@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from docs.generate.markdown import codes, page, table
 from poller.core.model import PollOutcome, PushOutcome
+from poller.operations.stream_counts import STATES
 from poller.runtime.metrics import Metrics
 
 ENDINGS = {"counter": "_total", "histogram": "_bucket, _sum, _count"}
@@ -22,6 +23,8 @@ def metrics() -> str:
         f"- `outcome` of `poller_callbacks_total`: {codes(PushOutcome)}.",
         "- `outcome` of `poller_deliveries_total`: `done`, `postponed`, `retry`, `dead`.",
         "- `what` of `poller_expired_total`: `dead_letter`, `quarantine`.",
+        f"- `state` of `poller_streams`: {codes(STATES)}. [What each means](../operations/monitoring.md#states-of-streams).",
+        "- `limit` of `poller_spool_fill_ratio`: the settings `max_bytes` and `min_free` of a `sqlite` spool, `max_events` of a `memory` spool.",
     )
 
 

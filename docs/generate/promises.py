@@ -16,7 +16,7 @@ NOT_CLAIMED: Final = (
     "the unit under a running systemd: only what `systemd-analyze verify` and `security` say of it, its system calls, and its walls one by one",
     "the image on its real base, which no test can pull: the tests make one of the same name from Debian's packages",
     "Docker and Compose themselves: podman runs what `compose.yaml` says, word by word",
-    "the alert rules in a Prometheus: `promtool check rules` takes them",
+    "the dashboard in a Grafana: its model is compared with the metrics, and its expressions are asked of a Prometheus",
     "the platform itself",
 )
 

@@ -12,7 +12,7 @@ from poller.cli.audit import audit
 from poller.cli.backfill import check_lists
 from poller.cli.common import Command, Config, Doubts, Exit, Group, duration, in_loop, settings_of
 from poller.cli.look import events, find, latest, streams, tap
-from poller.cli.operate import dead, pause, quarantine, reload, resume, status
+from poller.cli.operate import dead, pages, pause, quarantine, reload, resume, status
 from poller.cli.replay import replay, replays
 from poller.cli.sandbox import import_sandbox, sandbox, seconds
 from poller.cli.spool import spool
@@ -227,7 +227,7 @@ async def _probe_buckets(settings: "Settings") -> int:
 
 LOOK, ACT, TRY = "See what is there", "Change what happens", "Try it without an account"
 
-for command in (status, top, events, tap, find, latest, streams, trace, audit, replays):
+for command in (status, top, events, tap, find, latest, streams, trace, audit, replays, pages):
     app.command(cls=Command, rich_help_panel=LOOK)(command)
 for action in (pause, resume, reload, replay):
     app.command(cls=Command, rich_help_panel=ACT)(action)
@@ -275,10 +275,12 @@ def demo(
     streams: Streams = 4,
     interval: Interval = "5s",
     video: Videos = None,
+    browser: Annotated[bool, typer.Option("--open", help="Open the pages in a browser.")] = False,
 ) -> None:
     """Show the daemon at work on this machine. No account and no configuration are needed.
 
     The demo starts the sandbox and the daemon, pushes live streams over RTMP and prints what arrives.
+    It prints the address of pages that show the streams.
     """
     import_sandbox()
     from poller.cli import demo as parts
@@ -288,6 +290,7 @@ def demo(
         interval=_demo_interval(interval),
         seconds=duration(for_, "--for") if for_ else None,
         videos=tuple(video or ()),
+        browser=browser,
     )
 
     async def show() -> int:

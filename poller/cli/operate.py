@@ -8,7 +8,17 @@ from typing import Annotated, Any
 
 import typer
 
-from poller.cli.client import act, ask_reload, ask_status, chosen_request, list_rows, request, show_rows
+from poller.cli.browser import open_in_browser
+from poller.cli.client import (
+    act,
+    ask_reload,
+    ask_status,
+    chosen_request,
+    list_rows,
+    request,
+    show_each,
+    show_rows,
+)
 from poller.cli.common import Command, Config, Group, option, time_ago, with_options
 from poller.cli.options import Json, SinkName
 from poller.cli.times import PrintUtc
@@ -54,6 +64,21 @@ def reload(
 ) -> None:
     """Apply a changed configuration to the running daemon. Only changed parts restart; a bad file changes nothing."""
     ask_reload(context.obj, config, json, dry=dry)
+
+
+def pages(
+    context: typer.Context,
+    config: Config,
+    show: Annotated[bool, typer.Option("--open", help="Open the address in a browser, too.")] = False,
+    json: Json = False,
+) -> None:
+    """Print an address that opens the pages of the running daemon.
+
+    If people have to log in, the address logs in whoever opens it first, within an hour, as one who operates.
+    """
+    for row in show_each(context.obj, config, request("pages"), json, lambda row: typer.echo(row["address"])):
+        if show:
+            open_in_browser(str(row["address"]))
 
 
 # ---------------------------------------------------------------- what is stored

@@ -181,6 +181,14 @@ class StoresFiles(Protocol):
         """
         ...
 
+    async def read_file(self, event: Event) -> bytes | None:
+        """The content of the file of an event; None if there is no such file, or if it must not be read.
+
+        Must read nothing outside of the sink's own place, whatever stands at the path, such as a link. Only called
+        while the sink is entered; blocks nothing. May be cancelled. By default no file is read.
+        """
+        return None
+
 
 @runtime_checkable
 class ChecksDestination(Protocol):

@@ -301,6 +301,17 @@ class NoticesLoss(Protocol):
     """The highest `ParsedPage.kept_as` that was committed before; 0 when there was none."""
 
 
+@runtime_checkable
+class HasLimits(Protocol):
+    """A spool that says how near it is to the limits at which it takes no more events."""
+
+    @property
+    @abstractmethod
+    def fullness(self) -> Mapping[str, float]:
+        """By the name of the limit's setting: 1 at the limit, 0 far from it; as of the last write. Never blocks."""
+        ...
+
+
 class Examined(msgspec.Struct, frozen=True, kw_only=True):
     """The result of examining a spool file: its content in one line, and all that is wrong."""
 

@@ -14,7 +14,7 @@ from poller.control import ControlServer, OperatorContext, Request, Row
 from poller.core.errors import PollerError, StorageError, StorageFull
 from poller.core.history import Replay, ReplayState
 from poller.core.replays import OPEN
-from poller.core.spool import BeginsAnew, NoticesLoss, Pruned, SpoolAdmin
+from poller.core.spool import BeginsAnew, HasLimits, NoticesLoss, Pruned, SpoolAdmin
 from poller.daemon import systemd
 from poller.daemon.components import Component, Components
 from poller.daemon.progress import DRAINING_EVERY, LARGE, RUNNING_EVERY, report_progress
@@ -23,6 +23,7 @@ from poller.daemon.signals import Stop
 from poller.daemon.wiring import build_spool, build_tracing, control_path, event_filter, journal_path
 from poller.operations import health
 from poller.operations.health import Health
+from poller.operations.stream_counts import count_streams
 from poller.operations.throughput import Throughput
 from poller.pipeline import recovery
 from poller.pipeline.audit import Audit
@@ -63,6 +64,7 @@ class Daemon:
         self.losses = Losses(self._clock)
         self._watch = StorageWatch(self._clock)
         self._displaced: str | None = None
+        self._web: WebServer | None = None
         self._stack = AsyncExitStack()
         self._group: asyncio.TaskGroup | None = None
         self._changing = asyncio.Lock()
@@ -118,7 +120,7 @@ class Daemon:
         if settings.admin is not None:
             await self._open_admin(stack)
         if settings.web is not None:
-            await stack.enter_async_context(WebServer(settings.web, self._context))
+            self._web = await stack.enter_async_context(WebServer(settings.web, self._context))
         await stack.enter_async_context(
             ControlServer(control_path(settings), self._answer_request, self._tapped)
         )
@@ -184,6 +186,7 @@ class Daemon:
             losses=self.losses,
             throughput=self._throughput,
             reload=self.reload,
+            pages=None if self._web is None else self._web.address,
             wants=lambda name: event_filter(self.settings.sinks[name].only),
             accounts=components.accounts,
         )
@@ -212,6 +215,9 @@ class Daemon:
         if isinstance(self.spool, BeginsAnew):
             with suppress(OSError):  # no descriptor is left to look with: what was known stays
                 metrics.spool_files_aside.set(len(self.spool.files_aside()))
+        if isinstance(self.spool, HasLimits):
+            for limit, fullness in self.spool.fullness.items():
+                metrics.spool_fill.labels(limit).set(fullness)
         metrics.journal_bytes.set(self.journal.bytes_held)
         for name, account in self.components.accounts.items():
             metrics.clock_skew.labels(name).set(account.skew)
@@ -228,12 +234,18 @@ class Daemon:
         first = next(iter(self._open_replays(sink)), None)
         return first if first is not None and first.state is ReplayState.RUNNING else None
 
+    async def _count_streams(self) -> None:
+        """Not at each request for the metrics: there may be 100,000 streams."""
+        streams = self.spool.streams()
+        self.metrics.count_streams(await count_streams(streams, self.settings.accounts, self._clock.age))
+
     async def _watch_health(self) -> None:
         """Log when the daemon stops being ready, when the parts responsible for that change, and when it is ready
         again."""
         before: set[str] = set()
         await self.examine()  # the first sample of the pace
         while True:
+            await self._count_streams()
             await asyncio.sleep(LOOK_EVERY)
             found = await self.examine()
             blamed = {": ".join(reason.split(": ")[:2]) for reason in found.reasons}

@@ -40,7 +40,7 @@ class OperatorContext:
     source: Callable[[str], Source | PushedSource | None]
     """Returns the source of a name, for its `read`; None if the source is not available."""
     sink: Callable[[str], object | None] = lambda name: None
-    """Returns the sink of a name, entered or not; None if it is not available. Only for what needs no I/O."""
+    """Returns the sink of a name; None if it is not available. It is entered only in a running daemon."""
     running: bool = False
     intakes: Sequence[Intake] = ()
     push_intakes: Sequence[PushIntake] = ()
@@ -50,6 +50,9 @@ class OperatorContext:
     throughput: Throughput | None = None
     reload: Callable[..., Awaitable[ReloadSummary]] | None = None
     """`Daemon.reload`."""
+    pages: Callable[[], str] | None = None
+    """Returns an address that opens the pages, with a code that logs in once if people have to log in; None without
+    pages."""
     wants: Callable[[str], Wants] = lambda name: lambda event: True
     """Returns the filter of a configured sink."""
     accounts: Mapping[str, Account] = field(default_factory=dict)
@@ -73,6 +76,11 @@ class OperatorContext:
         """Where a configured sink keeps the file of an event; None if it keeps none."""
         stores = self.sink(sink) if sink in self.settings.sinks else None
         return stores.path_of(event) if isinstance(stores, StoresFiles) else None
+
+    async def read_file(self, sink: str, event: Event) -> bytes | None:
+        """The content of the file of an event, from a configured sink of a running daemon; None if it has none."""
+        stores = self.sink(sink) if self.running and sink in self.settings.sinks else None
+        return await stores.read_file(event) if isinstance(stores, StoresFiles) else None
 
     def courier(self, sink: str) -> Courier | None:
         """The sink's courier; None when no daemon runs. Raises `ControlError` for a sink that is not configured."""

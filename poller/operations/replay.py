@@ -12,7 +12,7 @@ from poller.core.model import Event
 from poller.core.replays import OPEN, ReplayPlan
 from poller.core.selection import Selection
 from poller.operations.operator_context import OperatorContext
-from poller.operations.requests import ControlError, Request, Row, Rows, Verb
+from poller.operations.requests import CountChanged, Request, Row, Rows, Verb
 from poller.qcloud.events.screenshots import KIND as SCREENSHOT
 
 log = structlog.get_logger("control")
@@ -76,7 +76,10 @@ async def _replay(context: OperatorContext, request: Request) -> Rows:
             yield count.row()
             return
         if request.expect is not None and request.expect != count.events:
-            raise ControlError(f"{count.events} events are selected now, and not {request.expect} as before")
+            raise CountChanged(
+                f"{count.events} events are selected now, and not {request.expect} as before",
+                count=count.events,
+            )
         replay = await replays.order(planned, count.events, frozenset(count.left_out))
     if context.running:
         log.info("replay_ordered", replay=replay.number, sink=replay.sink, events=replay.total)

@@ -28,6 +28,14 @@ class ControlError(PollerError):
     """The request cannot be carried out; the text says why."""
 
 
+class CountChanged(ControlError):
+    """Another number of entries matches than the request expects. Nothing was changed."""
+
+    def __init__(self, reason: str, *, count: int) -> None:
+        super().__init__(reason)
+        self.count = count
+
+
 class Verb(StrEnum):
     """The operator's commands."""
 
@@ -55,6 +63,7 @@ class Verb(StrEnum):
     TAP = "tap"
     TOP = "top"
     TRACE = "trace"
+    PAGES = "pages"
     AUDIT = "audit"
     BACKFILL = "backfill"
 

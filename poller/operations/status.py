@@ -22,7 +22,8 @@ async def status(context: OperatorContext) -> Row:
     `ready`, `reasons` and `notes` are those of `/readyz`. Without a daemon, `ready` is false. `possibly_lost` has the
     possible losses of this process, and `books` all counts since the spool file was created (`Tally`). `taken`,
     `delivered` and `died` of a source or sink are from there. `per_second` is the throughput of the last minute, and
-    `catch_up` the seconds until a sink has nothing pending at that throughput; None if it falls behind.
+    `catch_up` the seconds until a sink has nothing pending at that throughput; None if it falls behind. `next_probe` is
+    for a sink that paused by itself.
     """
     paused, health = await context.spool.paused(), await examine(context)
     tallies = await context.spool.tallies()
@@ -126,6 +127,7 @@ def _stopped_row(paused: bool) -> Row:
         "why": why,
         "last_error": None,
         "last_error_age": None,
+        "next_probe": None,
     }
 
 
@@ -137,6 +139,7 @@ def _sink_state(context: OperatorContext, sink: str, condition: Condition) -> Ro
         "why": condition.why,
         "last_error": error,
         "last_error_age": _since(context, at),
+        "next_probe": None if courier is None else _round(courier.next_probe),
     }
 
 

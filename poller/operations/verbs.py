@@ -23,7 +23,7 @@ from poller.operations.backfill import backfill
 from poller.operations.look import LOOK
 from poller.operations.masking import mask, public_bytes, public_form
 from poller.operations.operator_context import OperatorContext
-from poller.operations.requests import MOST_ROWS, ControlError, Request, Row, Rows, Verb
+from poller.operations.requests import MOST_ROWS, ControlError, CountChanged, Request, Row, Rows, Verb
 from poller.operations.status import status
 from poller.pipeline.ingest import Ingest
 from poller.qcloud.events.rebuilding import rebuilder
@@ -131,7 +131,7 @@ async def _count(stored: Stored[Numbered], context: OperatorContext, request: Re
     async for some in stored.steps(context, request.chosen):
         count, newest = count + len(some), max(newest, some[0].number)
     if count != request.expect:
-        raise ControlError(f"{count} match now, and not {request.expect}")
+        raise CountChanged(f"{count} match now, and not {request.expect}", count=count)
     return msgspec.structs.replace(request.chosen, below=newest + 1)
 
 
@@ -155,7 +155,7 @@ def _done(context: OperatorContext, request: Request, *, why: str = "", **counts
 async def _dead_retry(context: OperatorContext, request: Request) -> Rows:
     retried = gone = full = 0
     rebuild = rebuilder(context.settings.accounts)
-    async for letters in _LETTERS.steps(context, await _count(_LETTERS, context, request)):
+    async for letters in LETTERS.steps(context, await _count(LETTERS, context, request)):
         by_sink: defaultdict[str, list[int]] = defaultdict(list)
         for letter in letters:
             by_sink[letter.sink].append(letter.number)
@@ -198,7 +198,7 @@ def _letter_details(context: OperatorContext, letter: DeadLetter) -> Row:
     }
 
 
-_LETTERS = Stored[DeadLetter](
+LETTERS = Stored[DeadLetter](
     fetch=lambda spool: spool.dead,
     purge=lambda spool: spool.purge_dead,
     row=_letter_row,
@@ -213,7 +213,7 @@ _LETTERS = Stored[DeadLetter](
 async def _quarantine_retry(context: OperatorContext, request: Request) -> Rows:
     read = events = left = 0
     reasons: set[str] = set()
-    async for some in _REJECTS.steps(context, await _count(_REJECTS, context, request)):
+    async for some in REJECTS.steps(context, await _count(REJECTS, context, request)):
         by_source: defaultdict[str, list[Quarantined]] = defaultdict(list)
         for kept in some:
             by_source[kept.source].append(kept)
@@ -279,7 +279,7 @@ def _reject_details(context: OperatorContext, kept: Quarantined) -> Row:
     return {"encoding": encoding, **public_bytes(kept.reject.body, encoding, keys)}
 
 
-_REJECTS = Stored[Quarantined](
+REJECTS = Stored[Quarantined](
     fetch=lambda spool: spool.quarantined,
     purge=lambda spool: spool.purge_quarantine,
     row=_reject_row,
@@ -288,22 +288,32 @@ _REJECTS = Stored[Quarantined](
 )
 
 
+async def _pages(context: OperatorContext, request: Request) -> Rows:
+    """An address that opens the pages. The file mode of the socket says who may ask for it."""
+    if not context.running:
+        raise ControlError("no daemon runs, so it serves no pages")
+    if context.pages is None:
+        raise ControlError("the configuration has no section web, so the daemon serves no pages")
+    yield {"address": context.pages()}
+
+
 _VERBS: dict[Verb, Callable[[OperatorContext, Request], Rows]] = {
     Verb.STATUS: _status,
     Verb.RELOAD: _reload,
     Verb.PAUSE: partial(_pause, paused=True),
     Verb.RESUME: partial(_pause, paused=False),
-    Verb.DEAD_LIST: partial(_list, _LETTERS),
-    Verb.DEAD_SHOW: partial(_show, _LETTERS),
+    Verb.DEAD_LIST: partial(_list, LETTERS),
+    Verb.DEAD_SHOW: partial(_show, LETTERS),
     Verb.DEAD_RETRY: _dead_retry,
-    Verb.DEAD_PURGE: partial(_purge, _LETTERS),
-    Verb.QUARANTINE_LIST: partial(_list, _REJECTS),
-    Verb.QUARANTINE_SHOW: partial(_show, _REJECTS),
+    Verb.DEAD_PURGE: partial(_purge, LETTERS),
+    Verb.QUARANTINE_LIST: partial(_list, REJECTS),
+    Verb.QUARANTINE_SHOW: partial(_show, REJECTS),
     Verb.QUARANTINE_RETRY: _quarantine_retry,
-    Verb.QUARANTINE_PURGE: partial(_purge, _REJECTS),
+    Verb.QUARANTINE_PURGE: partial(_purge, REJECTS),
     **replay.VERBS,
     **LOOK,
     **trace.VERBS,
     **AUDIT_VERBS,
     Verb.BACKFILL: backfill,
+    Verb.PAGES: _pages,
 }

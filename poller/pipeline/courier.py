@@ -159,6 +159,13 @@ class Courier:
             return SinkStatus(state=SinkState.PAUSED, why=self._pausing)
         return SERVING
 
+    @property
+    def next_probe(self) -> float | None:
+        """Seconds until a sink that paused by itself is tried again; None for any other sink."""
+        if self.disabled is not None or self._held or not self.paused:
+            return None
+        return max(0.0, self._not_before - self._clock.monotonic())
+
     def stop(self) -> None:
         """Claim nothing more. Deliveries in progress go on until they end or are cancelled."""
         self._stopping = True

@@ -4,7 +4,6 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Sequence
-from operator import attrgetter
 
 import msgspec
 import structlog
@@ -15,6 +14,7 @@ from poller.core.spool import Spool
 from poller.core.tracing import NO_TRACING, Tracing
 from poller.qcloud.wire.bodies import open_body
 from poller.qcloud.wire.redaction import redact
+from poller.runtime.clock import Clock
 from poller.runtime.metrics import Metrics
 
 log = structlog.get_logger("ingest")
@@ -29,12 +29,19 @@ class Ingest:
     """Reads and commits the pages of one source."""
 
     def __init__(
-        self, source: Source | PushedSource, spool: Spool, metrics: Metrics, tracing: Tracing = NO_TRACING
+        self,
+        source: Source | PushedSource,
+        spool: Spool,
+        metrics: Metrics,
+        *,
+        clock: Clock | None = None,
+        tracing: Tracing = NO_TRACING,
     ) -> None:
         self._source = source
         self._spool = spool
         self._metrics = metrics
         self._tracing = tracing
+        self._clock = clock or Clock()
         self._error_pages: set[bytes] = set()
         self._log = log.bind(source=source.name, account=source.account)
 
@@ -82,7 +89,7 @@ class Ingest:
         for kind, count in came.items():
             self._metrics.events.labels(kind).inc(new[kind])
             self._metrics.known_events.labels(kind).inc(count - new[kind])
-        self._measure(readings)
+        self._measure(readings, pictures=new["screenshot"] > 0)
         rejects = [reject for reading in readings for reject in reading.rejects]
         for reject in rejects:
             if _is_error_page(reject):  # no warning here: the failed poll is reported already
@@ -92,25 +99,23 @@ class Ingest:
                 self._metrics.quarantined.inc()
         self._log.debug("committed", events=came.total(), new=new.total(), rejects=len(rejects))
 
-    def _measure(self, readings: Sequence[ParsedPage]) -> None:
-        """Record when the newest event arrived, and the delay of the slowest picture in each answer."""
+    def _measure(self, readings: Sequence[ParsedPage], *, pictures: bool) -> None:
+        """Record when the newest event arrived, and how old the pictures were when they were committed.
+
+        Without new pictures their ages are left out: a page that is read again after a crash was committed earlier.
+        """
+        now = self._clock.now()
         for reading in readings:
-            pictures = [event for event in reading.events if event.kind == "screenshot"]
-            if reading.events:
-                self._metrics.last_event.labels(self._source.name).set(
-                    reading.events[-1].received_at.timestamp()
-                )
+            if not reading.events:
+                continue
+            self._metrics.last_event.labels(self._source.name).set(reading.events[-1].received_at.timestamp())
             if pictures:
-                slowest = min(pictures, key=_occurred_at)
-                lag = (slowest.received_at - slowest.occurred_at).total_seconds()
-                self._metrics.picture_lag.labels(slowest.account).observe(max(0.0, lag))
+                delays = [now - event.occurred_at for event in reading.events if event.kind == "screenshot"]
+                self._metrics.picture_lag.observe(self._source.account, delays)
 
 
 def _is_error_page(reject: Reject) -> bool:
     return reject.reason.startswith(ERROR_PAGE)
-
-
-_occurred_at = attrgetter("occurred_at")
 
 
 def whole_reject(page: RawPage, reason: str, *secrets: str) -> Reject:

@@ -74,7 +74,7 @@ class Intake:
         self._watch = watch or StorageWatch(clock)
         self._beat = beat
         self._may_have_lost = may_have_lost
-        self._ingest = Ingest(source, spool, metrics, tracing)
+        self._ingest = Ingest(source, spool, metrics, clock=clock, tracing=tracing)
         self._memory: dict[str, bytes] = {}
         self._pace = Pace(
             min_delay=source.min_delay,

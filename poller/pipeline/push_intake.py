@@ -46,7 +46,7 @@ class PushIntake:
     ) -> None:
         self.source = source
         self._spool = spool
-        self._ingest = Ingest(source, spool, metrics, tracing)
+        self._ingest = Ingest(source, spool, metrics, tracing=tracing)
         self._metrics = metrics
         self._beat = beat
         self._commit_within = commit_within

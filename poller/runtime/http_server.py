@@ -107,7 +107,7 @@ class Listener:
         self._server = _Server(self._answer, self._bounds, self._refused)
         self._listening = await loop.create_server(self._server, self.host, self.port, backlog=128)
         self.port = self._listening.sockets[0].getsockname()[1]
-        self._server.crowd_log = _CrowdLog(f"{self.host}:{self.port}")
+        self._server.crowd_log = CrowdLog(f"{self.host}:{self.port}")
         return self
 
     async def __aexit__(
@@ -131,7 +131,7 @@ def proceed(request: web.BaseRequest) -> None:
         request.transport.write(_CONTINUE)
 
 
-class _CrowdLog:
+class CrowdLog:
     """One line a minute about connections that were turned away, however many."""
 
     def __init__(self, at: str) -> None:
@@ -172,7 +172,7 @@ class _Server(web.Server):
             lingering_time=LINGER,
         )
         self.bounds = bounds
-        self.crowd_log = _CrowdLog("")
+        self.crowd_log = CrowdLog("")
         self._refused = refused
         self._present: dict[_Connection, None] = {}
         self._per_caller: Counter[str] = Counter()

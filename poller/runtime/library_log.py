@@ -57,12 +57,12 @@ class _ToOurLog(logging.Handler):
         more: dict[str, Any] = {"left_out": left_out} if left_out else {}
         self._reporting.now = True
         try:
-            log.error("library_error", library=name, error=error, at=_place(raised), **more)
+            log.error("library_error", library=name, error=error, at=place_of(raised), **more)
         finally:
             self._reporting.now = False
 
 
-def _place(raised: BaseException | None) -> str:
+def place_of(raised: BaseException | None) -> str:
     """The last line of code that an error passed; empty where there is none."""
     trace = raised.__traceback__ if raised is not None else None
     if trace is None:

@@ -1,14 +1,16 @@
 """What the daemon counts; the names are part of the operator's contract."""
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 from poller import __version__
 from poller.core.model import PollOutcome, PushOutcome
+from poller.runtime.delay_histogram import DelayHistogram
 
 POLL_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+LAG_BUCKETS = (0.5, 1, 2, 5, 10, 15, 20, 30, 60, 300, 3600)
 DELIVERY_OUTCOMES = ("done", "postponed", "retry", "dead")
 
 
@@ -38,11 +40,13 @@ class Metrics:
             "Unix time at which the newest event of a source arrived.",
             "source",
         )
-        self.picture_lag = histogram(
-            "picture_lag_seconds",
-            "Seconds from the moment of a picture to its arrival, for the slowest picture of each answer.",
-            (0.5, 1, 2, 5, 10, 15, 20, 30, 60, 300, 3600),
+        self.streams = gauge("streams", "Streams of the catalogue, by state.", "account", "state")
+        self.picture_lag = DelayHistogram(
+            "poller_picture_lag_seconds",
+            "Seconds from the moment of a picture to its commit in the spool.",
+            LAG_BUCKETS,
             "account",
+            self.registry,
         )
         self.poll_seconds = histogram(
             "poll_seconds",
@@ -83,6 +87,11 @@ class Metrics:
             "sink_paused", "1 while a sink is paused (by itself or the operator) or disabled.", "sink"
         )
         self.spool_bytes = gauge("spool_bytes", "Size of the spool in bytes.")
+        self.spool_fill = gauge(
+            "spool_fill_ratio",
+            "How near the spool is to a limit: at 1 it takes no more events, and polling pauses.",
+            "limit",
+        )
         self.spool_files_aside = gauge("spool_files_aside", "Damaged spool files that were moved aside.")
         self.journal_bytes = gauge("journal_bytes", "Bytes of journal pages that are not in the spool yet.")
         self.log_lines_dropped = counter("log_lines_dropped", "Log lines that could not be written.")
@@ -95,6 +104,7 @@ class Metrics:
 
     def declare_source(self, account: str, source: str) -> None:
         """Show every outcome of a source as 0 from the start."""
+        self.poll_seconds.labels(account, source)
         for outcome in PollOutcome:
             self.polls.labels(account, source, outcome.value)
 
@@ -106,12 +116,20 @@ class Metrics:
     def declare_account(self, account: str) -> None:
         """Let what is counted of an account be seen as 0 from the start."""
         self.backfilled.labels(account)
+        self.picture_lag.declare(account)
 
     def declare_sink(self, sink: str) -> None:
         """Show every outcome of a sink as 0 from the start."""
+        self.delivery_seconds.labels(sink)
         for outcome in DELIVERY_OUTCOMES:
             self.deliveries.labels(sink, outcome)
         self.sink_paused.labels(sink).set(0)
+
+    def count_streams(self, counts: Mapping[tuple[str, str], int]) -> None:
+        """Set the number of streams by account and state, and forget what is not named."""
+        self.streams.clear()
+        for labels, count in counts.items():
+            self.streams.labels(*labels).set(count)
 
     def count_dropped_lines(self, total: int) -> None:
         """Set the counter to `total`, the number of log lines that were dropped since the start of the process."""

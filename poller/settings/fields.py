@@ -152,6 +152,30 @@ HostName = Annotated[
 """The name of a host, or an IPv4 address. The value is in lower case."""
 
 
+def _site_name(value: object) -> str:
+    form = "a name is written as in the Host header, without scheme or path: wall.example.com or wall.example.com:8443"
+    if not isinstance(value, str):
+        raise wrong(form)
+    match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?", value)
+    if match is None or int(match[2] or 1) not in range(1, 65536):
+        raise wrong(form, echo=True)
+    if value.startswith("["):
+        _address(match[1].strip("[]"), form)
+    else:
+        _host_name(match[1])
+    return value.lower()
+
+
+SiteName = Annotated[
+    str,
+    PlainValidator(_site_name),
+    WithJsonSchema(
+        {"type": "string", "pattern": r"^[A-Za-z0-9._:${}\[\]-]+$", "examples": ["wall.example.com"]}
+    ),
+]
+"""A name as in the Host header: a host or an address, maybe with a port. The value is in lower case."""
+
+
 def _name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value):
         raise wrong("a name is 1 to 64 letters, digits, _ or -")

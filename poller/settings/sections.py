@@ -1,6 +1,7 @@
 """The sections of the configuration that all adapters share. An adapter's own section is built on one of these."""
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Annotated, ClassVar, Literal, Self
@@ -10,6 +11,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PrivateAttr,
+    SecretStr,
     SerializeAsAny,
     ValidationInfo,
     field_validator,
@@ -17,6 +19,7 @@ from pydantic import (
 )
 
 from poller.settings.fields import (
+    Cidr,
     CustomerId,
     HostName,
     Kind,
@@ -27,6 +30,7 @@ from poller.settings.fields import (
     ResolvedPath,
     Secret,
     SecretFile,
+    SiteName,
     Url,
 )
 from poller.settings.regions import Region
@@ -379,29 +383,52 @@ class AdminSettings(Section):
         return given.get_secret_value() if given is not None else None
 
 
+SHORTEST_TOKEN = 16
+"""Characters of a token for the pages: a person can type it, and nobody can guess it."""
+
+
 class WebSettings(Section):
     """The port for the pages that people look at."""
 
     listen: Listen = Field(default=Listen(host="127.0.0.1", port=9480), description="The address to bind.")
     token_file: SecretFile | None = Field(
-        default=None, description="A file with the token of people who may look and operate."
+        default=None,
+        description="A file with the token of people who look and operate; 16 characters or more.",
     )
     view_token_file: SecretFile | None = Field(
-        default=None, description="A file with the token of people who may only look."
+        default=None, description="A file with the token of people who only look; 16 characters or more."
     )
-    hosts: tuple[str, ...] = Field(
+    hosts: tuple[SiteName, ...] = Field(
         default=(),
         description="Names under which a proxy serves the pages, as in the Host header, such as wall.example.com.",
     )
+    allow_cidr: tuple[Cidr, ...] = Field(
+        default=(), description="Networks that pictures may be fetched from although they are not public."
+    )
+
+    @field_validator("token_file", "view_token_file")
+    @classmethod
+    def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value()) < SHORTEST_TOKEN:
+            raise wrong(
+                f"the token has fewer than {SHORTEST_TOKEN} characters: make one with `openssl rand -hex 16`"
+            )
+        return value
 
     @model_validator(mode="after")
-    def _loopback_or_token(self) -> Self:
-        if not self.listen.loopback and self.token_file is None and self.view_token_file is None:
-            raise wrong(
-                "others can reach this address: set token_file or view_token_file, or listen on 127.0.0.1",
-                at="listen",
-            )
+    def _tokens_fit(self) -> Self:
+        if self.token_value is None and self.view_token_value is None:
+            self._check_without_tokens()
+        elif self.token_value == self.view_token_value:
+            raise wrong("is the token of token_file: who looks could operate", at="view_token_file")
         return self
+
+    def _check_without_tokens(self) -> None:
+        need = "set token_file or view_token_file"
+        if not self.listen.loopback:
+            raise wrong(f"others can reach this address: {need}, or listen on 127.0.0.1", at="listen")
+        if any(not re.match(r"(localhost|127\.[0-9.]+|\[::1\])(:|$)", host) for host in self.hosts):
+            raise wrong(f"others can reach the pages under these names: {need}", at="hosts")
 
     @property
     def token_value(self) -> str | None:

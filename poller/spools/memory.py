@@ -40,7 +40,7 @@ from poller.core.model import (
 )
 from poller.core.replays import Replays
 from poller.core.selection import Numbered, Scan, Selection
-from poller.core.spool import Pruned, SpoolAdmin, Wants
+from poller.core.spool import HasLimits, Pruned, SpoolAdmin, Wants
 from poller.runtime.clock import Clock
 from poller.settings import SpoolSettings
 from poller.spools.dispatcher import Dispatcher
@@ -60,7 +60,7 @@ PRUNE_STEP = 256
 SCAN_STEP = 1_000
 
 
-class MemorySpool(SpoolAdmin):
+class MemorySpool(SpoolAdmin, HasLimits):
     """Keeps the events that are not settled, and the newest thousand settled ones for display."""
 
     class Settings(SpoolSettings):
@@ -109,9 +109,17 @@ class MemorySpool(SpoolAdmin):
 
     async def check_writable(self) -> None:
         """See `Spool.check_writable`."""
-        waiting = self._dispatcher.head - self._dispatcher.floor()
+        waiting = self._waiting_events()
         if waiting >= self._settings.max_events:
             raise StorageFull(f"spool {self.name}: {waiting} events wait")
+
+    @property
+    def fullness(self) -> Mapping[str, float]:
+        """See `HasLimits.fullness`."""
+        return {"max_events": self._waiting_events() / self._settings.max_events}
+
+    def _waiting_events(self) -> int:
+        return self._dispatcher.head - self._dispatcher.floor()
 
     async def attach(
         self,

@@ -8,7 +8,7 @@ from poller import api
 PROMISED = """
 Account AccountSettings Attempt Backlog BadConfiguration Batch BatchSettings BeginsAnew Filter Cidr Clock
 Damage Dead DeadLetter Done DurableSpoolContract Duration EVERYTHING PushHandler Event Examined FilePath
-Follows Gone HostName KeepsTime KeptInFile Kind Listen Name NotSent NoticesLoss Only Outcome RawPage
+Follows Gone HasLimits HostName KeepsTime KeptInFile Kind Listen Name NotSent NoticesLoss Only Outcome RawPage
 PartlyFailed Pattern PlaceGone PollOutcome PollerError Pruned PushOutcome PushedSource Quarantined Rate
 ReadableFile ParsedPage Reject Rejected ResolvedPath Retry START Salvaged Secret SecretFile SecretsFile Section
 Sink SinkContract SinkError SinkSettings SinkWorld Size Source SourceSettings Spool SpoolAdmin SpoolContract

@@ -9,9 +9,9 @@ import pytest
 ROOT: Final = Path(__file__).parents[2]
 NAMED: Final = re.compile(r"[\w./-]*[\w-]\.md\b")
 """A document by its path from the repository's root, from `docs`, or from the file that names it."""
-FOLDERS: Final = ("poller", "tests", "docs", "systemd", ".ci")
+FOLDERS: Final = ("poller", "tests", "docs", "observability", "systemd", ".ci")
 STARTS: Final = (ROOT, ROOT / "changes", ROOT / "docs", ROOT / "docs" / "guide", ROOT / "docs" / "reference")
-ENDINGS: Final = {".py", ".toml", ".yaml", ".service", ""}
+ENDINGS: Final = {".py", ".toml", ".yaml", ".yml", ".service", ""}
 FILES: Final = sorted(
     file
     for folder in FOLDERS

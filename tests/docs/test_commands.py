@@ -5,7 +5,7 @@ What a block is stands in a comment above it:
 - `configuration`: `poller check` accepts it as it stands
 - `part of a configuration`: `poller check` accepts it together with the README's
 - `customers`: `poller sandbox` accepts it
-- `alert rules`: `tests/docs/test_operators_chapter.py` reads them
+- `scrape configuration`, `part of a scrape configuration`: `tests/observability/` gives them to Prometheus
 - `needs a plug-in`: a setting of an adapter that is not ours
 - `run`: all of its commands are run beside a sandbox and a daemon; of other blocks those of `poller` that end alone
 - `run: sandbox`: the same, against a sandbox's control port
@@ -26,6 +26,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
+from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -55,6 +56,7 @@ SECRETS: Final = {
     "WEBHOOK_SECRET": "whsec_" + "A" * 32,
 }
 PATIENCE: Final = 60.0
+SCRAPED: Final = ("scrape configuration", "part of a scrape configuration")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +140,7 @@ def in_folder(text: str, folder: Path) -> str:
     """The text with the places of a service or a container below a folder, and its secret files there."""
     for place in ("/run/credentials/poller.service/", "/run/secrets/", "/etc/poller/"):
         for name in re.findall(re.escape(place) + r"([a-z_.-]+)", text):
-            (folder / name).write_text("k" * 32 + "\n")
+            (folder / name).write_text(sha256(name.encode()).hexdigest()[:32] + "\n")  # no two are the same
         text = text.replace(place, f"{folder}/")
     return text.replace("/var/lib/poller/", f"{folder}/")
 
@@ -158,7 +160,7 @@ def test_a_configuration_is_accepted(block: Block, tmp_path: Path) -> None:
 
 
 def test_every_configuration_says_what_it_is() -> None:
-    known = {"configuration", "part of a configuration", "customers", "alert rules", "needs a plug-in"}
+    known = {"configuration", "part of a configuration", "customers", "needs a plug-in", *SCRAPED}
     assert [str(block) for block in blocks("yaml") if block.marker not in known] == []
     assert len(marked("configuration", "part of a configuration")) >= 10
 
@@ -265,7 +267,9 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         (guide,) = (one for one in marked("configuration") if one.file.name == "sandbox.md")
         text = guide.text.replace("http://127.0.0.1:8080/common_access", places["api"])
         text = text.replace("http://127.0.0.1:8081", places["cos"])
-        (folder / "poller.yaml").write_text(f"{text}admin: {{listen: {admin}}}\n")
+        (folder / "poller.yaml").write_text(
+            f"{text}admin: {{listen: {admin}}}\nweb: {{listen: '127.0.0.1:0'}}\n"
+        )
         stack.enter_context(process(folder, "run"))
         control = places["control"].removeprefix("http://")
         found = Running(folder=folder, control=control, admin=admin)

@@ -4,12 +4,10 @@ import ast
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
-import yaml
 
-from poller.core.model import PollOutcome, PushOutcome
 from poller.runtime.metrics import Metrics
 
 ROOT: Final = Path(__file__).parents[2]
@@ -88,15 +86,6 @@ def exposed() -> Mapping[str, frozenset[str]]:
     return found
 
 
-def rules() -> list[dict[str, Any]]:
-    text = chapter().partition("<!-- alert rules -->\n```yaml\n")[2].partition("```")[0]
-    (group,) = yaml.safe_load(text)["groups"]
-    assert group["name"] == "poller"
-    found = group["rules"]
-    assert isinstance(found, list)
-    return found
-
-
 def test_every_warning_and_error_of_the_log_has_its_line() -> None:
     events = log_events()
     assert {"failed", "poll_failed", "delivery_failed", "clock_skew", "read_failed"} <= set(events)
@@ -149,38 +138,3 @@ def test_the_pages_name_nothing_that_is_not_there() -> None:
     }
     assert len(events) > 30
     assert {event for event in events if f'"{event}"' not in every} == set()
-
-
-@pytest.mark.parametrize("rule", rules(), ids=lambda rule: str(rule["alert"]))
-def test_an_alert_rule_asks_for_what_there_is(rule: dict[str, Any]) -> None:
-    assert set(rule) - {"for"} == {"alert", "expr"}
-    metrics, outcomes = (
-        exposed(),
-        {str(one) for one in (*PollOutcome, *PushOutcome)} | {"done", "retry", "dead"},
-    )
-    asked = re.findall(r"\b(poller_\w+|up)(?:\{([^}]*)\})?", rule["expr"])
-    assert asked
-    for name, matchers in asked:
-        labels = metrics[name] if name != "up" else {"job"}
-        for label, values in re.findall(r'(\w+)=~?"([^"]*)"', matchers):
-            assert label in labels
-            assert label != "outcome" or set(values.split("|")) <= outcomes
-    for group in re.findall(r"by \(([^)]*)\)", rule["expr"]):
-        assert all(set(group.split(", ")) <= metrics[name] for name, _ in asked)
-
-
-def test_there_is_an_alert_for_every_trouble_that_is_counted() -> None:
-    asked = {name for rule in rules() for name, _ in re.findall(r"\b(poller_\w+)(\{)?", rule["expr"])}
-    for_dashboards = {
-        "poller_events_total",
-        "poller_known_events_total",
-        "poller_deliveries_total",
-        "poller_build_info",
-        "poller_last_event_timestamp_seconds",
-        "poller_picture_lag_seconds_bucket",
-        "poller_poll_seconds_bucket",
-        "poller_delivery_seconds_bucket",
-        "poller_replay_events",
-        "poller_backfilled_pictures_total",
-    }
-    assert asked == set(exposed()) - for_dashboards

@@ -49,7 +49,7 @@ DOWNLOADS: Final = (
         "the sandbox's `fired`; every truncation",
         COS,
         "integration/sinks/download/test_download.py::test_no_cut_of_a_transfer_is_ever_published",
-        "unit/sinks/download/test_pictures.py::test_every_truncation_is_refused",
+        "unit/qcloud/pictures/test_jpeg.py::test_every_truncation_is_refused",
         sandbox="cos:cut cut_chunked cut_close truncated",
     ),
     row(
@@ -59,7 +59,7 @@ DOWNLOADS: Final = (
         COS,
         HEALS,
         "integration/sinks/download/test_download.py::test_an_endless_body_is_cut_off",
-        "unit/sinks/download/test_pictures.py::test_a_header_that_promises_a_bomb_is_rejected_for_good",
+        "unit/qcloud/pictures/test_jpeg.py::test_a_header_that_promises_a_bomb_is_rejected_for_good",
         sandbox="cos:wrong_type html endless bomb",
     ),
     row(
@@ -96,7 +96,7 @@ DOWNLOADS: Final = (
         "integration/runtime/test_outbound.py::test_the_same_spellings_reach_the_server_where_they_are_allowed",
         "integration/runtime/test_outbound.py::test_an_address_that_is_not_global_unicast_is_refused",
         "integration/runtime/test_outbound.py::test_there_are_enough_spellings_and_addresses",
-        "integration/sinks/download/test_hosts.py::test_no_url_whose_host_is_not_allowed_makes_a_request",
+        "integration/qcloud/pictures/test_hosts.py::test_no_url_whose_host_is_not_allowed_makes_a_request",
     ),
     row(
         "a full or read-only disk, a failed sync under pictures",
@@ -178,7 +178,7 @@ BODIES: Final = (
         "the sandbox's `fired`; the reason reported",
         COS,
         HEALS,
-        "unit/sinks/download/test_pictures.py::test_the_checksum_is_the_stores_crc_in_decimal",
+        "unit/qcloud/pictures/test_jpeg.py::test_the_checksum_is_the_stores_crc_in_decimal",
         sandbox="cos:wrong_checksum",
     ),
 )

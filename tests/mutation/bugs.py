@@ -480,31 +480,31 @@ PICTURES = (
     ),
     Bug(
         "a picture that ends in the right two bytes counts as whole",
-        "poller/sinks/download/pictures.py",
+        "poller/qcloud/pictures/jpeg.py",
         "    width, height = _walk(body)\n",
         '    width, height = (16, 16) if body.endswith(b"\\xff\\xd9") else _walk(body)\n',
         (
-            "tests/unit/sinks/download/test_pictures.py"
+            "tests/unit/qcloud/pictures/test_jpeg.py"
             "::test_a_thumbnail_with_an_end_of_its_own_does_not_make_a_cut_picture_whole",
         ),
     ),
     Bug(
         "the store's checksum is not compared",
-        "poller/sinks/download/pictures.py",
+        "poller/qcloud/pictures/jpeg.py",
         "if checksum is not None and str(crc64.xz(body)) != checksum.strip():",
         "if checksum is None:",
-        ("tests/unit/sinks/download/test_pictures.py::test_the_checksum_is_the_stores_crc_in_decimal",),
+        ("tests/unit/qcloud/pictures/test_jpeg.py::test_the_checksum_is_the_stores_crc_in_decimal",),
     ),
     Bug(
         "an endless picture is read to its end",
-        "poller/sinks/download/fetch.py",
+        "poller/qcloud/pictures/fetch.py",
         "if self._size > self._max_bytes:",
         "if self._size > 2**40:",
         ("tests/integration/sinks/download/test_download.py::test_an_endless_body_is_cut_off",),
     ),
     Bug(
         "pictures are fetched from any address",
-        "poller/sinks/download/handle.py",
+        "poller/qcloud/pictures/handle.py",
         "if not self._guard.allows(host):",
         "if host == '0.0.0.0':",
         (
@@ -513,25 +513,25 @@ PICTURES = (
     ),
     Bug(
         "a picture's turn is waited for while it connects",
-        "poller/sinks/download/transfers.py",
+        "poller/qcloud/pictures/transfers.py",
         "        self._multi = pycurl.CurlMulti()\n",
         "        self._multi = pycurl.CurlMulti()\n"
         "        self._multi.setopt(pycurl.M_MAX_HOST_CONNECTIONS, self._per_host)\n"
         "        self._per_host = 10_000\n",
         (
-            "tests/integration/sinks/download/test_transfers.py::test_waiting_for_a_turn_is_not_taken_for_slow_connecting",
+            "tests/integration/qcloud/pictures/test_transfers.py::test_waiting_for_a_turn_is_not_taken_for_slow_connecting",
         ),
     ),
     Bug(
         "a picture's URL is spelled anew",
-        "poller/sinks/download/handle.py",
+        "poller/qcloud/pictures/handle.py",
         "        self.curl.setopt(pycurl.REQUEST_TARGET, target)",
         "        self.curl.unsetopt(pycurl.REQUEST_TARGET)",
-        ("tests/integration/sinks/download/test_transfers.py::test_the_url_is_sent_as_it_stands",),
+        ("tests/integration/qcloud/pictures/test_transfers.py::test_the_url_is_sent_as_it_stands",),
     ),
     Bug(
         "a picture that is not there yet is given up at once",
-        "poller/sinks/download/fetch.py",
+        "poller/qcloud/pictures/fetch.py",
         "return latest + UPLOAD + MARGIN",
         "return latest",
         (
@@ -541,11 +541,11 @@ PICTURES = (
     ),
     Bug(
         "pictures are fetched from any host",
-        "poller/sinks/download/hosts.py",
+        "poller/qcloud/pictures/hosts.py",
         "if port > 65535 or not hosts.holds(host, port):",
         "if port > 65535:",
         (
-            "tests/integration/sinks/download/test_hosts.py::test_no_url_whose_host_is_not_allowed_makes_a_request",
+            "tests/integration/qcloud/pictures/test_hosts.py::test_no_url_whose_host_is_not_allowed_makes_a_request",
         ),
     ),
 )
@@ -747,7 +747,9 @@ from .bugs_audit import AUDIT  # noqa: E402 - they need `Bug`
 from .bugs_books import BOOKS  # noqa: E402 - they need `Bug`
 from .bugs_clock import CLOCK  # noqa: E402 - they need `Bug`
 from .bugs_http import HTTP  # noqa: E402 - they need `Bug`
-from .bugs_pictures import PICTURES_AT_THEIR_PATH  # noqa: E402 - they need `Bug`
+from .bugs_metrics import METRICS  # noqa: E402 - they need `Bug`
+from .bugs_pages import PAGES  # noqa: E402
+from .bugs_pictures import PICTURES_AT_THEIR_PATH, PICTURES_OF_THE_PAGES  # noqa: E402 - they need `Bug`
 from .bugs_process import PROCESS  # noqa: E402 - they need `Bug`
 from .bugs_pushes import PUSHES  # noqa: E402 - they need `Bug`
 from .bugs_replays import REPLAYS  # noqa: E402 - they need `Bug`
@@ -755,6 +757,7 @@ from .bugs_sandbox import SANDBOX  # noqa: E402 - they need `Bug`
 from .bugs_secrets import SECRETS  # noqa: E402 - they need `Bug`
 from .bugs_storage import STORAGE  # noqa: E402 - they need `Bug`
 from .bugs_tracing import TRACING  # noqa: E402 - they need `Bug`
+from .bugs_web import WEB  # noqa: E402 - they need `Bug`
 
 BUGS: tuple[Bug, ...] = (
     *POLLING,
@@ -767,7 +770,9 @@ BUGS: tuple[Bug, ...] = (
     *OPERATION,
     *CLOCK,
     *HTTP,
+    *PAGES,
     *PICTURES_AT_THEIR_PATH,
+    *PICTURES_OF_THE_PAGES,
     *PROCESS,
     *AUDIT,
     *PUSHES,
@@ -777,4 +782,6 @@ BUGS: tuple[Bug, ...] = (
     *BOOKS,
     *REPLAYS,
     *TRACING,
+    *METRICS,
+    *WEB,
 )

@@ -79,7 +79,7 @@ PICTURES_AT_THEIR_PATH = (
     ),
     Bug(
         "a coded picture is believed by its header",
-        "poller/sinks/download/fetch.py",
+        "poller/qcloud/pictures/fetch.py",
         'if not b"".join(self._pieces).startswith(START):',
         "if True:",
         (
@@ -107,5 +107,47 @@ PICTURES_AT_THEIR_PATH = (
         'last=f"{prefix}{high}_{_LAST}")',
         'last=f"{prefix}{high}")',
         ("tests/unit/qcloud/events/test_name_ranges.py",),
+    ),
+)
+
+LOADER = "tests/integration/web/test_picture_loader.py::"
+VIEWERS = "tests/unit/web/test_pictures.py::"
+CACHE = "tests/unit/web/test_picture_cache.py::"
+
+PICTURES_OF_THE_PAGES = (
+    Bug(
+        "a link in a sink's folder is followed for the pages",
+        "poller/sinks/download/folders.py",
+        "_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK",
+        "_FILE: Final = os.O_RDONLY | os.O_NONBLOCK",
+        (LOADER + "test_what_stands_in_a_files_place_is_never_followed_nor_shown[_link]",),
+    ),
+    Bug(
+        "the pages ask any host for pictures",
+        "poller/web/picture_loader.py",
+        "        return vet(event.url, HostList(exact=frozenset((host, None) for host in hosts)))",
+        """        return vet(event.url, HostList(exact=hosts, suffixes=frozenset({("", None)})))""",
+        (LOADER + "test_a_host_that_is_not_the_accounts_is_never_asked[http://127.0.0.2:{port}/x.jpg]",),
+    ),
+    Bug(
+        "whatever a host sends is shown as a picture",
+        "poller/qcloud/pictures/fetch.py",
+        "        check_picture(body, max_pixels=self._max_pixels)\n",
+        "",
+        (LOADER + "test_what_is_no_picture_is_refused[html]",),
+    ),
+    Bug(
+        "each viewer makes a fetch",
+        "poller/web/pictures.py",
+        "        if number not in self._loads:\n",
+        "        if True:\n",
+        (VIEWERS + "test_sixty_four_viewers_of_a_number_share_one_load",),
+    ),
+    Bug(
+        "pictures in memory are not bounded",
+        "poller/web/picture_cache.py",
+        "        while self.bytes > self._size:\n",
+        "        while False:\n",
+        (CACHE + "test_the_bytes_of_thousands_of_pictures_stay_within_the_bound",),
     ),
 )

@@ -73,7 +73,8 @@ def test_a_bug_can_still_be_put_in(bug: Bug) -> None:
         f"{bug.file}: what the bug replaces stands there {code.count(bug.text)} times"
     )
     assert bug.text != bug.becomes
-    compile(code.replace(bug.text, bug.becomes), bug.file, "exec")
+    if bug.file.endswith(".py"):
+        compile(code.replace(bug.text, bug.becomes), bug.file, "exec")
     assert bug.tests
 
 

@@ -6,6 +6,7 @@ their own. One pusher is killed and started again, as if a cable were pulled and
 
 import asyncio
 import json
+import os
 import secrets
 import socket
 import sys
@@ -20,13 +21,17 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from poller.cli.browser import open_in_browser
 from poller.cli.demo.summary import line_of, link, print_summary, summarize
+from poller.control import Request, Row, Verb, ask, socket_path
+from poller.core.errors import PollerError
 from poller.daemon.signals import Stop
 from poller.sandbox.media.clip import clip
 
 KEY = "5d41402abc4b2a76b9719d911017c592"  # the example in the platform's documentation
 BUCKET = "shots-1250000000"
 UP_WITHIN = 60.0
+UP_AGAIN = 0.1
 SETTLED_WITHIN = 20.0
 """Seconds within which the platform reports all it has about streams that have ended."""
 PULL_AFTER = 9.0
@@ -38,7 +43,7 @@ DRAIN_WITHIN = "60s"
 CONFIGURATION = """\
 # What `poller demo` runs, against the sandbox on this machine.
 # Made for the demo: the URLs, the key, the short times, and allow_cidr, which lets a sink fetch from this machine.
-# For your own account begin with the ten lines of README.md, "Use it".
+# For your own account begin with the lines of README.md, "Use it".
 accounts:
   demo:
     endpoint: {api}
@@ -56,6 +61,7 @@ journal: {{size: 16MiB}}
 sinks:
   console: {{type: stdout}}
   archive: {{type: download, directory: archive, template: "{{name}}", allow_cidr: [127.0.0.0/8]}}
+web: {{listen: "127.0.0.1:{pages}", token_file: token, allow_cidr: [127.0.0.0/8]}}
 """
 CUSTOMER = """\
 # The sandbox's customer: as by default, and with notifications pushed to the daemon.
@@ -68,13 +74,15 @@ class Demo:
     """The options of a demo.
 
     `interval` is the time in seconds between two pictures of a stream. `seconds` is the length of the demo, None until
-    Ctrl-C. The streams show the videos in turn, or a test pattern if there is none.
+    Ctrl-C. The streams show the videos in turn, or a test pattern if there is none. With `browser`, a browser opens the
+    pages.
     """
 
     streams: int = 4
     interval: float = 5.0
     seconds: float | None = None
     videos: tuple[Path, ...] = ()
+    browser: bool = False
     directory: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="poller-demo-")))
 
 
@@ -91,15 +99,18 @@ async def show(demo: Demo, stop: Stop) -> bool:
         (folder / "customers.yaml").write_text(CUSTOMER.format(**door))
         box, places = await _sandbox(stack, demo)
         config = folder / "poller.yaml"
-        config.write_text(CONFIGURATION.format(**places, **door, bucket=BUCKET))
+        _write_token(folder / "token")
+        config.write_text(CONFIGURATION.format(**places, **door, bucket=BUCKET, pages=_free_port()))
         pushers = await _pushers(stack, demo, places["rtmp"])
         _say_where(console, demo, places["rtmp"])
         daemon = await _start_process(stack, folder, "run", "-c", str(config))
         printed: set[str] = set()
         reading = asyncio.ensure_future(_print_events(console, daemon, folder, printed))
+        pages = asyncio.ensure_future(_show_pages(console, demo, folder))
         plug = asyncio.ensure_future(_pull_a_plug(console, stack, demo, pushers, places["rtmp"]))
         await _until_the_end(demo, stop, daemon, box)
         plug.cancel()
+        pages.cancel()
         cut_short = _say_end(console, folder, daemon, box)
         await asyncio.gather(*map(_end_process, pushers))
         await asyncio.to_thread(_until_settled, places["control"])
@@ -125,6 +136,7 @@ def _say_where(console: Console, demo: Demo, rtmp: str) -> None:
         ("recordings", "recordings/"),
         ("events", "events.ndjson"),
         ("logs", "run.log, sandbox.log"),
+        ("pages' token", "token"),
     ):
         console.print(f"  {what:<15}{where}")
     console.print("Ctrl-C ends it." if demo.seconds is None else f"It ends in {demo.seconds:g} s.")
@@ -160,6 +172,26 @@ async def _sandbox(stack: AsyncExitStack, demo: Demo) -> tuple[Process, dict[str
     if not line:
         raise OSError(f"the sandbox did not start; see {demo.directory / 'sandbox.log'}")
     return box, json.loads(line)
+
+
+async def _show_pages(console: Console, demo: Demo, folder: Path) -> None:
+    """Print the address of the pages as soon as the daemon serves them."""
+    path = socket_path(folder / "spool.db")
+    rows: list[Row] = []
+    while not rows:
+        with suppress(PollerError):
+            rows = await asyncio.to_thread(lambda: list(ask(path, Request(verb=Verb.PAGES))))
+        await asyncio.sleep(0 if rows else UP_AGAIN)
+    address = str(rows[0]["address"])
+    console.print(f"Look at the streams: [bold]{escape(address)}[/]", soft_wrap=True)
+    if demo.browser:
+        await asyncio.to_thread(open_in_browser, address)
+
+
+def _write_token(file: Path) -> None:
+    """Write a token for the pages that only this user can read."""
+    with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
+        opened.write(secrets.token_urlsafe(24))
 
 
 def _free_port() -> int:

@@ -1,31 +1,27 @@
-"""The test pattern that a stream shows when no video is given: colour bars, a moving block, a clock."""
+"""What a stream shows when no video is given: discs that drift over a landscape of its own colours, and a clock."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from math import isqrt
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 WIDTH, HEIGHT = 640, 360
-RATE = 15
+RATE = 10
 # Pictures 10 s apart show another moment of a 7 s loop each time, and repeat only after 70 s.
 SECONDS = 7
 
-# Luma and the two chromas, left to right: white, yellow, cyan, green, magenta, red, blue.
-BARS = (
-    (180, 128, 128),
-    (168, 44, 136),
-    (145, 147, 44),
-    (133, 63, 52),
-    (63, 193, 204),
-    (51, 109, 212),
-    (28, 212, 120),
-)
+HORIZON = HEIGHT * 2 // 3
+# The two chromas of colours that go well together: teal, amber, violet, green, coral, blue, rose.
+COLOURS = ((150, 96), (88, 158), (160, 140), (104, 102), (104, 168), (168, 108), (134, 166))
+NEUTRAL = (128, 128)
 
 # Five columns by seven rows; each row is five bits.
 GLYPHS = {
@@ -78,14 +74,33 @@ def encode(
 
 
 def _frames(number: int) -> Iterator[VideoFrame]:
-    shift = number % len(BARS)
-    background = [_bars(shift, part) for part in range(3)]
+    background = _landscape(number)
     for at in range(SECONDS * RATE):
-        luma = bytearray(background[0])
-        _block(luma, at, number)
-        _text(luma, f"#{number}", left=40, top=40, scale=10)
-        _text(luma, f"{at / RATE:04.1f}", left=40, top=250, scale=9)
-        yield picture_of([bytes(luma), *background[1:]], WIDTH, HEIGHT)
+        planes = [Plane(plane.width, bytearray(plane.content)) for plane in background]
+        for disc in range(4):
+            _disc(planes, disc, at, number)
+        _text(planes, f"#{number}", left=40, top=40, scale=8)
+        _text(planes, f"{at / RATE:04.1f}", left=40, top=264, scale=8)
+        yield picture_of([bytes(plane.content) for plane in planes], WIDTH, HEIGHT)
+
+
+class Plane(NamedTuple):
+    """One plane of a picture: luma, or a chroma of half the width and height."""
+
+    width: int
+    content: bytearray
+
+    def fill(self, left: int, top: int, size: tuple[int, int], value: int) -> None:
+        """Fill a rectangle, given in pixels of the picture; what lies outside to the left or right is left out."""
+        half = WIDTH // self.width
+        begin, end = max(0, left // half), min(self.width, (left + size[0]) // half)
+        line = bytes([value]) * (end - begin)
+        for y in range(top // half, max(top // half + 1, (top + size[1]) // half)):
+            self.content[y * self.width + begin : y * self.width + begin + len(line)] = line
+
+
+def _colour(number: int) -> tuple[int, int]:
+    return COLOURS[number % len(COLOURS)]
 
 
 def picture_of(planes: Sequence[bytes], width: int, height: int) -> VideoFrame:
@@ -98,34 +113,39 @@ def picture_of(planes: Sequence[bytes], width: int, height: int) -> VideoFrame:
     return frame
 
 
-def _bars(shift: int, part: int) -> bytes:
-    """One plane of the background."""
-    half = 1 if part == 0 else 2
-    width, height = WIDTH // half, HEIGHT // half
-    colours = (BARS[(x * len(BARS) // width + shift) % len(BARS)][part] for x in range(width))
-    return bytes(colours) * height
+def _landscape(number: int) -> list[Plane]:
+    """A sky that grows darker towards the horizon, and the ground below."""
+    planes = [Plane(WIDTH, bytearray(WIDTH * HEIGHT))]
+    planes += [Plane(WIDTH // 2, bytearray(WIDTH * HEIGHT // 4)) for _ in NEUTRAL]
+    for y in range(0, HEIGHT, 2):
+        sky = y < HORIZON
+        luma = 190 - y * 70 // HORIZON if sky else 76 - (y - HORIZON) // 4
+        for plane, value in zip(planes, (luma, *_colour(number if sky else number + 3)), strict=True):
+            plane.fill(0, y, (WIDTH, 2), value)
+    return planes
 
 
-def _block(luma: bytearray, at: int, number: int) -> None:
-    """A white block that crosses the picture once in the clip."""
-    left = (at * (WIDTH - 60) // (SECONDS * RATE) + number * 83) % (WIDTH - 60)
-    _fill(luma, left, 165, size=(60, 60), value=235)
+def _disc(planes: Sequence[Plane], disc: int, at: int, number: int) -> None:
+    """A disc that crosses the picture once or more in the clip, and comes back on the other side."""
+    radius = 26 + (number * 7 + disc * 13) % 44
+    crossed = at * WIDTH * (1 + disc % 2) // (SECONDS * RATE)
+    middle = (number * 131 + disc * 197 + crossed) % WIDTH, 80 + (number * 53 + disc * 71) % 200
+    values = (212 - disc * 38, *_colour(number + disc * 2 + 1))
+    for dy in range(-radius & ~1, radius, 2):
+        reach = isqrt(radius * radius - dy * dy) if abs(dy) < radius else 0
+        for left in (middle[0] - reach, middle[0] - reach - WIDTH, middle[0] - reach + WIDTH):
+            if left < WIDTH and left + 2 * reach > 0:
+                for plane, value in zip(planes, values, strict=True):
+                    plane.fill(left, (middle[1] + dy) & ~1, (2 * reach, 2), value)
 
 
-def _text(luma: bytearray, text: str, *, left: int, top: int, scale: int) -> None:
+def _text(planes: Sequence[Plane], text: str, *, left: int, top: int, scale: int) -> None:
     """White glyphs on black."""
-    _fill(luma, left - scale, top - scale, size=((len(text) * 6 + 1) * scale, 9 * scale), value=16)
-    for place, character in enumerate(text):
-        for y, row in enumerate(GLYPHS[character]):
-            for x in range(5):
-                if row & (16 >> x):
-                    corner = (left + (place * 6 + x) * scale, top + y * scale)
-                    _fill(luma, *corner, size=(scale, scale), value=235)
-
-
-def _fill(luma: bytearray, left: int, top: int, *, size: tuple[int, int], value: int) -> None:
-    width, height = size
-    line = bytes([value]) * width
-    for y in range(top, top + height):
-        start = y * WIDTH + left
-        luma[start : start + width] = line
+    size = ((len(text) * 6 + 1) * scale, 9 * scale)
+    for plane, value in zip(planes, (16, *NEUTRAL), strict=True):
+        plane.fill(left - scale, top - scale, size, value)
+    for y in range(7):
+        bits = "".join(f"{GLYPHS[character][y]:05b}0" for character in text)
+        line = b"".join(bytes([235 if bit == "1" else 16]) * scale for bit in bits)
+        for start in range((top + y * scale) * WIDTH + left, (top + (y + 1) * scale) * WIDTH + left, WIDTH):
+            planes[0].content[start : start + len(line)] = line

@@ -4,8 +4,10 @@ All functions here block. They run in threads.
 """
 
 import os
+import stat
 from collections import OrderedDict
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
@@ -15,6 +17,7 @@ Folders = tuple[str, ...]
 
 MOST_OPEN: Final = 32
 
+_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -69,6 +72,32 @@ class OpenFolders:
         if len(self._open) > MOST_OPEN:
             _, oldest = self._open.popitem(last=False)
             os.close(oldest)
+
+
+def read_below(directory: Path, folders: Folders, name: str, most: int) -> bytes | None:
+    """The content of a file below a directory; None for a missing file, and for anything but a file of up to `most`
+    bytes, such as a link or a pipe."""
+    try:
+        root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        with OpenFolders(root, made=None) as opened:
+            return _read_file(opened.open(folders), name, most)
+    except OSError:
+        return None
+    finally:
+        os.close(root)
+
+
+def _read_file(folder: int, name: str, most: int) -> bytes | None:
+    descriptor = os.open(name, _FILE, dir_fd=folder)
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > most:
+            return None
+        content = file.read(status.st_size)
+        return content if len(content) == status.st_size else None
 
 
 class FolderChanged(Exception):

@@ -4,6 +4,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field
 
+from poller.qcloud.pictures.hosts import host_list
 from poller.settings import (
     BatchSettings,
     Cidr,
@@ -16,7 +17,6 @@ from poller.settings import (
     size_between,
     wrong,
 )
-from poller.sinks.download.hosts import host_list
 from poller.sinks.download.paths import parse_template
 
 

@@ -14,13 +14,14 @@ import msgspec
 from poller.core.errors import PartlyFailed, SinkError, TryLater
 from poller.core.model import Batch, Event
 from poller.core.ports import Sink, StoresFiles
+from poller.qcloud.pictures.fetch import Arrived, Fetcher, HostTrouble, Memory
+from poller.qcloud.pictures.hosts import HostList, Target, host_list, vet
+from poller.qcloud.pictures.transfers import Transfers
 from poller.runtime.outbound import AddressGuard
-from poller.sinks.download.fetch import Arrived, Fetcher, HostTrouble, Memory
-from poller.sinks.download.hosts import HostList, Target, host_list, vet
+from poller.sinks.download.folders import read_below
 from poller.sinks.download.paths import Layout, PicturePath, parse_template
 from poller.sinks.download.settings import DownloadSettings
 from poller.sinks.download.store import File, PathTrouble, Store
-from poller.sinks.download.transfers import Transfers
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -63,6 +64,9 @@ class Download(Sink, StoresFiles):
         async with AsyncExitStack() as opening:
             self._threads = ThreadPoolExecutor(settings.concurrency, f"download-{self.name}")
             opening.push_async_callback(asyncio.to_thread, self._close_store)
+            # of its own, so that who looks at pictures never waits for a delivery, and no delivery for them
+            self._reader = ThreadPoolExecutor(1, f"read-{self.name}")
+            opening.callback(self._reader.shutdown, wait=False)
             await self._in_thread(self._store.open)
             transfers = Transfers(
                 AddressGuard(settings.allow_cidr),
@@ -111,12 +115,26 @@ class Download(Sink, StoresFiles):
 
     def path_of(self, event: Event) -> Path | None:
         """See `StoresFiles.path_of`."""
+        place = self._place_of(event)
+        return None if place is None else self._settings.directory.joinpath(*place.folders, place.name)
+
+    async def read_file(self, event: Event) -> bytes | None:
+        """See `StoresFiles.read_file`."""
+        place = self._place_of(event)
+        if place is None:
+            return None
+        return await asyncio.get_running_loop().run_in_executor(
+            self._reader,
+            read_below,
+            *(self._settings.directory, place.folders, place.name, self._settings.max_bytes),
+        )
+
+    def _place_of(self, event: Event) -> PicturePath | None:
         try:
             target = vet(event.url, self._hosts)
         except SinkError:
             return None
-        place = self._layout_here().place(event, target.path)
-        return self._settings.directory.joinpath(*place.folders, place.name)
+        return self._layout_here().place(event, target.path)
 
     def _layout_here(self) -> Layout:
         return msgspec.structs.replace(self._layout, folds=self._store.folds)

@@ -43,6 +43,7 @@ from poller.core.spool import (
     BeginsAnew,
     Damage,
     Examined,
+    HasLimits,
     KeptInFile,
     NoticesLoss,
     Pruned,
@@ -88,7 +89,7 @@ CLOCK_EVERY = 60.0
 Result = TypeVar("Result")
 
 
-class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
+class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, HasLimits, KeptInFile):
     """The default spool."""
 
     class Settings(SpoolSettings):
@@ -123,8 +124,8 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
         """See `NoticesLoss.commits_lost`."""
         self.kept_as = 0
         """See `NoticesLoss.kept_as`."""
-        marks = Marks(self._path, settings.max_bytes, settings.min_free)
-        self._writer = Writer(self._path, self._clock, marks)
+        self._marks = Marks(self._path, settings.max_bytes, settings.min_free)
+        self._writer = Writer(self._path, self._clock, self._marks)
         self._writes: GroupThread[Callable[[Writer], object], object] = GroupThread(
             "spool-writer", self._writer.run
         )
@@ -538,6 +539,11 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, KeptInFile):
     async def size(self) -> int:
         """See `Spool.size`."""
         return sum(queries.size(self._path.with_name(self._path.name + end)) for end in ("", "-wal"))
+
+    @property
+    def fullness(self) -> dict[str, float]:
+        """See `HasLimits.fullness`."""
+        return self._marks.fullness
 
     def files_aside(self) -> list[Path]:
         """See `BeginsAnew.files_aside`."""

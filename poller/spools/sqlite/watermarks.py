@@ -41,6 +41,11 @@ def reason(levels: Levels, max_bytes: int, min_free: int, full: bool) -> str | N
     return None
 
 
+def fullness(levels: Levels, max_bytes: int, min_free: int) -> dict[str, float]:
+    """How near the levels are to the high marks, which are at 1. Twice the wanted free space is 0.5."""
+    return {"max_bytes": levels.used / max_bytes, "min_free": min_free / max(levels.room, min_free / 10, 1)}
+
+
 def _mib(size: float) -> str:
     return f"{size / 2**20:.0f} MiB"
 
@@ -58,6 +63,14 @@ class Marks:
         """Bytes of events that were written since the last measurement."""
         self.full: str | None = None
         """Why the spool takes no more events; None while it takes them."""
+        self.levels: Levels | None = None
+        """As they were measured last. Other threads may read them."""
+
+    @property
+    def fullness(self) -> dict[str, float]:
+        """How near the spool is to each mark; empty before the first measurement. Other threads may ask."""
+        levels = self.levels
+        return {} if levels is None else fullness(levels, self._max_bytes, self._min_free)
 
     def due(self, now: float) -> bool:
         """Whether to measure: before every transaction while full, otherwise now and then."""
@@ -67,8 +80,8 @@ class Marks:
         """Measure, and set `full`. Takes some ten microseconds."""
         self._look_at = now + LOOK_EVERY
         self.written = 0
-        levels = measured(connection, self._path, self._wal)
-        self.full = reason(levels, self._max_bytes, self._min_free, self.full is not None)
+        self.levels = measured(connection, self._path, self._wal)
+        self.full = reason(self.levels, self._max_bytes, self._min_free, self.full is not None)
 
 
 def measured(connection: sqlite3.Connection, path: Path, wal: Path) -> Levels:

@@ -5,10 +5,12 @@ export class ApiError extends Error {
   /**
    * @param {number} status
    * @param {string} message
+   * @param {any} [content] the answer's JSON
    */
-  constructor(status, message) {
+  constructor(status, message, content = null) {
     super(message);
     this.status = status;
+    this.content = content;
   }
 }
 
@@ -25,11 +27,11 @@ async function ask(path, options) {
     if (options.signal?.aborted) throw error;
     throw new ApiError(0, "The daemon does not answer.");
   }
-  if (answer.status === 401) {
+  if (answer.status === 401 && location.pathname !== "/login") {
     location.assign("/login?to=" + encodeURIComponent(location.pathname + location.search));
   }
   const content = await answer.json().catch(() => null);
-  if (!answer.ok) throw new ApiError(answer.status, content?.error || `HTTP ${answer.status}`);
+  if (!answer.ok) throw new ApiError(answer.status, content?.error || `HTTP ${answer.status}`, content);
   return content;
 }
 

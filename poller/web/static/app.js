@@ -3,6 +3,7 @@
 // A page is a module with `open(main, url)`. It fills `main` and returns a function that closes it: that function ends
 // timers, listeners and requests. `title` is the text of the tab.
 
+import { showAccount } from "./account.js";
 import { fill, h } from "./dom.js";
 
 /** @typedef {{ title: (url: URL) => string, open: (main: HTMLElement, url: URL) => (() => void) }} Page */
@@ -69,15 +70,19 @@ async function show() {
 
 /** @param {URL} url */
 function showHeader(url) {
+  const account = h("div", { id: "account" });
+  const login = url.pathname === "/login";
   const links = LINKS.map(([to, name]) =>
     h("a", { href: to, "aria-current": to === url.pathname ? "page" : null }, name),
   );
   fill(
     header,
     h("a", { class: "brand", href: "/" }, "poller"),
-    h("nav", { "aria-label": "Pages" }, links),
+    !login && h("nav", { "aria-label": "Pages" }, links),
     h("div", { id: "tools" }),
+    account,
   );
+  if (!login) void showAccount(account);
 }
 
 document.addEventListener("click", (event) => {

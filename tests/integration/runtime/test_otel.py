@@ -70,7 +70,7 @@ def test_a_page_lasts_from_its_poll_to_its_commit_and_comes_once_although_the_sp
 ) -> None:
     async def scenario(tracing: OtlpTracing) -> None:
         async with sqlite_spool(tmp_path) as spool:
-            ingest = Ingest(Shots(), Full(spool), Metrics(), tracing)  # type: ignore[arg-type]
+            ingest = Ingest(Shots(), Full(spool), Metrics(), tracing=tracing)  # type: ignore[arg-type]
             with pytest.raises(StorageFull):
                 await ingest.write([page(1)])
             await ingest.write([page(1)])

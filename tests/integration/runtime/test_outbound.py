@@ -15,12 +15,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from yarl import URL
 
+from poller.qcloud.pictures.handle import BadUrl, TransferFailed
+from poller.qcloud.pictures.transfers import TransferRequest, Transfers
 from poller.runtime.http_client import Route, Unreachable, client_context, reason
 from poller.runtime.http_poster import ConnectionLost, Poster
 from poller.runtime.outbound import AddressGuard, AddressRefused
 from poller.runtime.resolver import AddrInfo, Resolver
-from poller.sinks.download.handle import BadUrl, TransferFailed
-from poller.sinks.download.transfers import TransferRequest, Transfers
 
 Get = Callable[[str, AddressGuard], Coroutine[Any, Any, tuple[Exception | None, int]]]
 

@@ -18,13 +18,13 @@ from poller.core.errors import BadConfiguration, StorageError, StorageFull
 from poller.core.model import Event, PushOutcome, RawPage
 from poller.core.ports import PushedSource
 from poller.pipeline.push_intake import PushIntake
+from poller.qcloud.pictures.hosts import HostList, vet
 from poller.qcloud.wire.account import Account
 from poller.runtime import http_server as listen
 from poller.runtime.addresses import address
 from poller.runtime.clock import Clock
 from poller.runtime.metrics import Metrics
 from poller.settings import AccountSettings, load
-from poller.sinks.download.hosts import HostList, vet
 from poller.sources.callbacks import Callbacks, CallbacksSettings, receiver
 from poller.sources.callbacks.callers import (
     MOST_CALLERS,

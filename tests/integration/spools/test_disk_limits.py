@@ -13,7 +13,7 @@ import pytest
 from poller.core.errors import StorageFull
 from poller.core.model import Done, ParsedPage, PollOutcome, Retry
 from poller.spools.sqlite import SqliteSpool
-from poller.spools.sqlite.watermarks import Levels, Marks, measured, reason
+from poller.spools.sqlite.watermarks import Levels, Marks, fullness, measured, reason
 from poller.testing import ManualClock, anything, some_event
 from poller.testing.history import newest_events
 from tests.patience import patiently
@@ -45,6 +45,18 @@ def test_the_marks(used: int, room: int, full: bool, says: str | None) -> None:
     """In MiB: `max_bytes` 100 and 90, `min_free` 50 and 55."""
     found = reason(Levels(used=used * MIB, room=room * MIB), 100 * MIB, 50 * MIB, full)
     assert (found is None) if says is None else (found is not None and f"{says} is" in found)
+
+
+@pytest.mark.parametrize(
+    ("used", "room", "of_bytes", "of_room"),
+    [(0, 1000, 0, 0.05), (50, 100, 0.5, 0.5), (100, 50, 1, 1), (120, 0, 1.2, 10)],
+)
+def test_the_fullness_is_1_where_polling_pauses(
+    used: int, room: int, of_bytes: float, of_room: float
+) -> None:
+    """In MiB: `max_bytes` 100, `min_free` 50."""
+    found = fullness(Levels(used=used * MIB, room=room * MIB), 100 * MIB, 50 * MIB)
+    assert found == {"max_bytes": pytest.approx(of_bytes), "min_free": pytest.approx(of_room)}
 
 
 def test_without_min_free_the_disk_is_used_to_its_end() -> None:
@@ -128,6 +140,18 @@ async def fill(spool: SqliteSpool, clock: ManualClock, start: int = 0, seconds: 
                 await spool.check_writable()
             return number - start
     pytest.fail("never full")
+
+
+def test_a_spool_tells_its_fullness_once_it_has_written(tmp_path: Path) -> None:
+    async def scenario(spool: SqliteSpool, clock: ManualClock) -> None:
+        await spool.check_writable()
+        empty = spool.fullness["max_bytes"]
+        assert 0 < empty < 0.1
+        assert spool.fullness["min_free"] == 0
+        assert await fill(spool, clock) > 0
+        assert spool.fullness["max_bytes"] > 1
+
+    tell(tmp_path, scenario)
 
 
 async def deliver(spool: SqliteSpool, sink: str, count: int = 100_000) -> list[str]:

@@ -37,6 +37,7 @@ FILES = {
     "latin": b"caf\xe9\n",
     "long": b"x" * 70_000,
     "secret": CANARY.encode() + b"\n",
+    "short": CANARY[:15].encode() + b"\n",
 }
 
 
@@ -506,6 +507,59 @@ ADMIN = [
     case("an empty token", {10: "admin: {token: §''}"}, "cannot be empty"),
 ]
 
+WEB = [
+    case(
+        "pages for others without a token",
+        {10: "web: {listen: §0.0.0.0:9480}"},
+        "set token_file or view_token_file, or listen on 127.0.0.1",
+    ),
+    case(
+        "pages under a proxy's name without a token",
+        {10: "web: {hosts: §[wall.example.com]}"},
+        "others can reach the pages under these names: set token_file",
+    ),
+    case(
+        "a token's file that is missing",
+        {10: "web: {token_file: §not-there}"},
+        "cannot be read: No such file",
+    ),
+    case("a token's file that is empty", {10: "web: {view_token_file: §empty}"}, "the file is empty"),
+    case("a token that is short", {10: "web: {token_file: §short}"}, "fewer than 16 characters"),
+    case(
+        "a viewers' token that is short", {10: "web: {view_token_file: §short}"}, "fewer than 16 characters"
+    ),
+    case(
+        "one token for both roles",
+        {10: "web: {token_file: secret, view_token_file: §secret}"},
+        "is the token of token_file: who looks could operate",
+    ),
+    *(
+        case(
+            f"a proxy's name that is {what}",
+            {10: f"web: {{token_file: secret, hosts: [wall.example.com, §'{name}']}}"},
+            "without scheme or path",
+        )
+        for what, name in (
+            ("a URL", "https://wall.example.com"),
+            ("with a path", "wall.example.com/live"),
+            ("with a star", "*.example.com"),
+            ("with a port that is too high", "wall.example.com:65536"),
+            ("with a port of 0", "wall.example.com:0"),
+            ("with a port that is none", "wall.example.com:http"),
+            ("with a user", "me@wall.example.com"),
+            ("with a blank", "wall.example.com "),
+            ("empty", ""),
+            ("an IPv6 address without brackets", "::1"),
+        )
+    ),
+    case(
+        "an address in hosts that is none",
+        {10: "web: {token_file: secret, hosts: [§'[::1::2]:9480']}"},
+        "not an IP address",
+    ),
+    case("an unknown setting of the pages", {10: "web: {§tokn_file: secret}"}, "did you mean token_file?"),
+]
+
 SECRETS = [
     account("a key as a list", "    key: §[hunter2, hunter2]", "a secret is text"),
     account("a key as a mapping", "    key: §{hunter2: hunter2}", "a secret is text"),
@@ -720,6 +774,20 @@ DOUBTFUL = [
             ("localhost:9465", "127.0.0.1:9465"),
         )
     ),
+    case(
+        "one port for the pages and for metrics",
+        {10: "admin: {listen: 127.0.0.1:9480}", 11: "web: {listen: §127.0.0.1:9480}"},
+        "admin.listen listens on port 9480 too",
+    ),
+    case(
+        "one port for the pages and for pushes",
+        {
+            6: "  shots: {type: callbacks, account: main, key: k, path: /a-path-that-nobody-guesses,"
+            ' listen: §"127.0.0.1:9480"}',
+            10: "web: {listen: 127.0.0.1:9480}",
+        },
+        "web.listen listens on port 9480 too",
+    ),
     *(
         sink(f"a webhook to {host}", f"  out: {{type: webhook, url: §'http://{host}/hook'}}", "allow_cidr")
         for host in (
@@ -743,4 +811,4 @@ DOUBTFUL = [
 
 """What cannot work together: found by `check`, and a warning of a daemon."""
 
-CASES = [*IDS, *FILE, *SYNTAX, *TRAPS, *VARIABLES, *KEYS, *VALUES, *ADMIN, *SECRETS, *SEVERAL]
+CASES = [*IDS, *FILE, *SYNTAX, *TRAPS, *VARIABLES, *KEYS, *VALUES, *ADMIN, *WEB, *SECRETS, *SEVERAL]

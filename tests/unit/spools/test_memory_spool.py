@@ -29,6 +29,7 @@ def test_it_is_full_while_so_many_events_wait_and_no_longer() -> None:
         for start in range(0, 50, 5):
             await spool.append("source", [some_reading(*range(start, start + 4))])
             await spool.append("source", [some_reading(start + 4)])
+            assert spool.fullness == {"max_events": 1.0}
             with pytest.raises(StorageFull, match="5 events wait"):
                 await spool.check_writable()
             batch = await spool.claim("a", 1)

@@ -1,12 +1,119 @@
-import { fill, h } from "../dom.js";
+// The pipeline: sources, the spool and sinks as they are now, and what an operator can do with them.
+//
+// The page asks for the status each two seconds while it is visible. What changes the height of something waits while
+// the pointer is on something that can be pressed, so that nothing moves away under it.
+
+import { get } from "../api.js";
+import { fill, h, setText } from "../dom.js";
+import { moment } from "../times.js";
+import { lookOnly, me, operates } from "../role.js";
+import { renderBooks } from "../pipeline/books.js";
+import { SinkCards, SourceCards, StoreCards } from "../pipeline/cards.js";
+import { renderReadiness } from "../pipeline/readiness.js";
+import { ReplayList } from "../pipeline/replays.js";
+
+const EVERY = 2000;
 
 export const title = () => "Pipeline";
 
 /**
  * @param {HTMLElement} main
- * @param {URL} url
  */
-export function open(main, url) {
-  fill(main, h("h1", null, "Pipeline"));
-  return () => {};
+export function open(main) {
+  const page = new PipelinePage(main);
+  page.start();
+  return () => page.close();
+}
+
+class PipelinePage {
+  /** @param {HTMLElement} main */
+  constructor(main) {
+    this.main = main;
+    this.abort = new AbortController();
+    this.timer = 0;
+    this.asking = false;
+    this.readiness = h("section", { class: "readiness", "aria-label": "Readiness" });
+    this.when = h("p", { class: "quiet small when" });
+    this.jobs = h("div", { class: "jobs" });
+    this.books = h("section", { class: "panel books", hidden: true });
+    this.hint = h("div");
+  }
+
+  async start() {
+    const viewer = await me();
+    if (this.abort.signal.aborted) return;
+    const act = { operates: operates(viewer), jobs: this.jobs, changed: () => void this.ask() };
+    this.sources = new SourceCards();
+    this.store = new StoreCards();
+    this.sinks = new SinkCards(act);
+    this.replays = new ReplayList(act);
+    if (!act.operates) fill(this.hint, lookOnly(viewer, "To pause, resume or replay", "poller pause"));
+    fill(this.main, h("div", { class: "pipeline", hidden: true },
+      h("div", { class: "head" }, h("h1", null, "Pipeline"), this.when),
+      this.jobs, this.readiness, this.flow(), this.hint, this.replays.element, this.books));
+    this.listen();
+    void this.ask();
+  }
+
+  flow() {
+    const column = (/** @type {string} */ name, /** @type {Element} */ cards) =>
+      h("section", { class: "column", "aria-label": name }, h("h2", null, name), cards);
+    const arrow = () => h("span", { class: "arrow", "aria-hidden": "true" }, "→");
+    return h("div", { class: "flow" },
+      column("Sources", /** @type {SourceCards} */ (this.sources).element), arrow(),
+      column("Spool", /** @type {StoreCards} */ (this.store).element), arrow(),
+      column("Sinks", /** @type {SinkCards} */ (this.sinks).element));
+  }
+
+  listen() {
+    const signal = this.abort.signal;
+    document.addEventListener("visibilitychange", () => void this.ask(), { signal });
+  }
+
+  async ask() {
+    clearTimeout(this.timer);
+    if (this.asking || document.hidden || this.abort.signal.aborted) return;
+    this.asking = true;
+    try {
+      this.render(await get("/api/status", {}, this.abort.signal));
+    } catch (error) {
+      if (!this.abort.signal.aborted) this.lost(/** @type {Error} */ (error));
+    }
+    this.asking = false;
+    if (!this.abort.signal.aborted) this.timer = setTimeout(() => void this.ask(), EVERY);
+  }
+
+  /** @param {any} status */
+  render(status) {
+    const at = Date.now() / 1000;
+    const still = this.main.querySelector("button:hover, a:hover, summary:hover") !== null;
+    const shell = /** @type {HTMLElement} */ (this.main.firstElementChild);
+    const first = shell.hidden;
+    shell.hidden = false;
+    shell.classList.remove("lost");
+    this.at = at;
+    const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+    setText(this.when, `Now, ${moment(at)} (${zone})`);
+    this.sources?.render(status, at, still && !first);
+    this.store?.render(status, at);
+    this.sinks?.render(status, at, still && !first);
+    if (still && !first) return;
+    renderReadiness(this.readiness, status);
+    this.replays?.render(status.replays);
+    renderBooks(this.books, status);
+  }
+
+  /** @param {Error} error */
+  lost(error) {
+    const shell = /** @type {HTMLElement} */ (this.main.firstElementChild);
+    shell.hidden = false;
+    shell.classList.add("lost");
+    setText(this.when, this.at ? `Not live since ${moment(this.at)}: ${error.message}` : error.message);
+  }
+
+  close() {
+    this.abort.abort();
+    clearTimeout(this.timer);
+    this.sinks?.close();
+  }
 }

@@ -13,7 +13,7 @@ import pytest
 from fastcrc import crc64
 
 from poller.core.errors import LONGEST_WAIT, PartlyFailed, Rejected, TryLater
-from poller.sinks.download.fetch import upload_deadline
+from poller.qcloud.pictures.fetch import upload_deadline
 
 from .shots import Answer, attempt, delivered, download, files, jpeg, ok, serving, shot
 

@@ -6,10 +6,9 @@ import pytest
 from pydantic import ValidationError
 
 from poller.core.errors import PartlyFailed, Rejected
+from poller.qcloud.pictures.hosts import host_list, vet
 from poller.sinks.download import DownloadSettings
-from poller.sinks.download.hosts import host_list, vet
-
-from .shots import attempt, download, jpeg, ok, serving, shot
+from tests.integration.sinks.download.shots import attempt, download, jpeg, ok, serving, shot
 
 ALLOWED = host_list(["shots.example.com", "*.pics.example.com", "[::1]", "127.0.0.1:8080"])
 

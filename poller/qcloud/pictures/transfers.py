@@ -18,8 +18,8 @@ from typing import Final, NamedTuple, Self
 
 import pycurl
 
+from poller.qcloud.pictures.handle import BadUrl, Handle, ResponseReader, TransferFailed, trust_store
 from poller.runtime.outbound import AddressGuard
-from poller.sinks.download.handle import BadUrl, Handle, ResponseReader, TransferFailed, trust_store
 
 MOST_IDLE: Final = 256
 """The most handles that are kept for later transfers. Connections are kept separately."""

@@ -7,12 +7,12 @@ from threading import Lock
 
 from poller.core.errors import Rejected, SinkError, TryLater
 from poller.core.model import Event
+from poller.qcloud.pictures.handle import BadUrl
+from poller.qcloud.pictures.hosts import Target
+from poller.qcloud.pictures.jpeg import check_checksum, check_picture
+from poller.qcloud.pictures.transfers import TransferRequest, Transfers
 from poller.runtime.clock import Clock
 from poller.runtime.outbound import wait_seconds
-from poller.sinks.download.handle import BadUrl
-from poller.sinks.download.hosts import Target
-from poller.sinks.download.pictures import check_checksum, check_picture
-from poller.sinks.download.transfers import TransferRequest, Transfers
 
 UPLOAD = timedelta(seconds=15)
 """The time within which a picture is uploaded after its shot (by the 2016 v1.1 document)."""
@@ -30,6 +30,14 @@ BUSY = frozenset({408, 425, 429})
 
 class HostTrouble(TryLater):
     """The host did not serve a picture. If that happens to a whole batch, the reason is the host, not a picture."""
+
+
+class NotYet(TryLater):
+    """The picture is not there, and may still be uploaded."""
+
+
+class NotThere(Rejected):
+    """The picture is not there, and will not be uploaded any more."""
 
 
 class Memory:
@@ -187,9 +195,9 @@ class Arrived:
 def refusal(status: int, retry_after: str, event: Event, now: datetime) -> TryLater | Rejected:
     """The error of a picture, for a status without a whole picture."""
     if status in {403, 404, 410} and now < upload_deadline(event):
-        return TryLater(f"HTTP {status}: not there yet", after=NOT_YET)
+        return NotYet(f"HTTP {status}: not there yet", after=NOT_YET)
     if status in {404, 410}:
-        return Rejected(f"HTTP {status}: not there, {(UPLOAD + MARGIN).seconds} s after the shot or later")
+        return NotThere(f"HTTP {status}: not there, {(UPLOAD + MARGIN).seconds} s after the shot or later")
     if 300 <= status < 400:
         return TryLater(f"HTTP {status}: redirect refused")
     if status >= 500 or status in BUSY:

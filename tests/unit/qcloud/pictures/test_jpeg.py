@@ -7,7 +7,7 @@ import pytest
 from fastcrc import crc64
 
 from poller.core.errors import Rejected, TryLater
-from poller.sinks.download.pictures import check_checksum, check_picture
+from poller.qcloud.pictures.jpeg import check_checksum, check_picture
 from tests.integration.sinks.download.shots import jpeg
 
 PIXELS = 50_000_000

@@ -15,15 +15,14 @@ import pytest
 import trustme
 
 from poller.core.errors import PartlyFailed, TryLater
+from poller.qcloud.pictures import handle
+from poller.qcloud.pictures.fetch import Fetcher, Memory
+from poller.qcloud.pictures.handle import BadUrl, TransferFailed
+from poller.qcloud.pictures.hosts import Target
+from poller.qcloud.pictures.transfers import TransferRequest, Transfers
 from poller.runtime.outbound import AddressGuard
-from poller.sinks.download import handle
-from poller.sinks.download.fetch import Fetcher, Memory
-from poller.sinks.download.handle import BadUrl, TransferFailed
-from poller.sinks.download.hosts import Target
-from poller.sinks.download.transfers import TransferRequest, Transfers
+from tests.integration.sinks.download.shots import attempt, download, files, jpeg, shot
 from tests.patience import patiently
-
-from .shots import attempt, download, files, jpeg, shot
 
 LOCAL = AddressGuard([ip_network("127.0.0.0/8")])
 

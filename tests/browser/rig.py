@@ -1,0 +1,185 @@
+"""Pages in a browser: how they are looked at, what they must never do, and a daemon behind them."""
+
+import json
+import re
+import socket
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Literal, Self
+from urllib.parse import urlsplit
+
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request
+
+from tests.patience import PATIENCE
+from tests.scenario.environment import Environment
+from tests.scenario.rig import Process, Scenario, scenario
+
+from .palette import reduce
+
+# A report is said aloud even where the page listens to none; the browser itself says only some of them.
+REPORTS: Final = """
+addEventListener("securitypolicyviolation", (event) =>
+  console.error(`CSP: ${event.effectiveDirective} forbids ${event.blockedURI} ${event.sample}`));
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """How a page is looked at."""
+
+    scheme: Literal["light", "dark"] = "light"
+    width: int = 1280
+    height: int = 800
+    phone: bool = False
+    still: bool = False
+    """Whether the viewer wants reduced motion."""
+
+    def options(self) -> dict[str, Any]:
+        """The options of a browser context."""
+        return {
+            "viewport": {"width": self.width, "height": self.height},
+            "color_scheme": self.scheme,
+            "reduced_motion": "reduce" if self.still else "no-preference",
+            "has_touch": self.phone,
+            "is_mobile": self.phone,
+            "locale": "en-GB",
+            "timezone_id": "Europe/Berlin",
+        }
+
+
+LIGHT: Final = Look()
+DARK: Final = Look(scheme="dark")
+PHONE: Final = Look(width=360, height=780, phone=True)
+STILL: Final = Look(still=True)
+
+
+class Visitor:
+    """Opens pages in contexts of its own, and keeps what they did wrong."""
+
+    def __init__(self, browser: Browser, pictures: Path) -> None:
+        self.browser = browser
+        self._pictures = pictures
+        self._contexts: dict[Look, BrowserContext] = {}
+        self._allowed: list[re.Pattern[str]] = []
+        self._origins: set[str] = set()
+        self.faults: list[str] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for context in self._contexts.values():
+            context.close()
+
+    def open(self, url: str, look: Look = LIGHT, seconds: float = PATIENCE) -> Page:
+        """A new tab, loaded within so many seconds.
+
+        Tabs with the same look share cookies and connections, as those of one window do.
+        """
+        if look not in self._contexts:
+            self._contexts[look] = self._context(look)
+        self._origins.add(_origin(url))
+        page = self._contexts[look].new_page()
+        page.goto(url, timeout=seconds * 1000)
+        return page
+
+    def allow(self, pattern: str) -> None:
+        """Console errors in which this is found are part of the test, such as those of a daemon that is stopped."""
+        self._allowed.append(re.compile(pattern))
+
+    def check(self) -> None:
+        """Fail if a page did what none may do."""
+        assert [fault for fault in self.faults if not any(one.search(fault) for one in self._allowed)] == []
+
+    def picture(self, page: Page, name: str) -> Path:
+        """A picture of what the tab shows, for the documents with `--pictures`, else among the test's own files."""
+        path = self._pictures / f"{name}.png"
+        page.screenshot(path=path)
+        reduce(path)
+        return path
+
+    def _context(self, look: Look) -> BrowserContext:
+        context = self.browser.new_context(**look.options())
+        context.set_default_timeout(PATIENCE * 1000)
+        context.add_init_script(REPORTS)
+        context.on("console", self._console)
+        context.on("weberror", lambda error: self.faults.append(f"uncaught: {error.error}"))
+        context.on("request", self._request)
+        return context
+
+    def _console(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.faults.append(f"{message.text} ({message.location.get('url', '')})")
+
+    def _request(self, request: Request) -> None:
+        if _origin(request.url) not in self._origins:
+            self.faults.append(f"a request to another origin: {request.url}")
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def watch(page: Page, condition: Callable[[], object], what: str = "") -> None:
+    """Return as soon as the condition holds. What the browser reports arrives meanwhile."""
+    begun = time.monotonic()
+    while not condition():
+        assert time.monotonic() - begun < PATIENCE, f"waited {PATIENCE} s in vain {what}"
+        page.wait_for_timeout(20)
+
+
+def barriers(page: Page) -> list[str]:
+    """What axe finds serious or critical for people who cannot see, hear or point, with the elements' selectors."""
+    found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+    return [
+        f"{one['id']}: {one['help']}: {[node['target'] for node in one['nodes']]}"
+        for one in found
+        if one["impact"] in ("serious", "critical")
+    ]
+
+
+# ---------------------------------------------------------------- a daemon with pages
+
+
+class Pages:
+    """A daemon whose pages keep their address over its lives."""
+
+    def __init__(self, daemon: Scenario, port: int) -> None:
+        self.daemon = daemon
+        self.url = f"http://127.0.0.1:{port}"
+        self.process = self.start()
+
+    def start(self) -> Process:
+        """One more life, whose pages answer."""
+        self.process = self.daemon.run()
+        self.process.heard("web_listens")
+        return self.process
+
+    def get(self, path: str) -> Any:
+        """An answer of the pages' port, read from JSON."""
+        with urllib.request.urlopen(self.url + path, timeout=PATIENCE) as answer:
+            return json.load(answer)
+
+
+@contextmanager
+def pages(environment: Environment, folder: Path, **settings: Any) -> Iterator[Pages]:
+    """A daemon with pages; `settings` go to `scenario`, and `web` is merged into its section."""
+    port = _free_port()
+    web = {"listen": f"127.0.0.1:{port}", "allow_cidr": ["127.0.0.0/8"], **settings.pop("web", {})}
+    with scenario(environment, folder, web=web, **settings) as daemon:
+        yield Pages(daemon, port)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port

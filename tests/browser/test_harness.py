@@ -1,0 +1,99 @@
+"""The tests' own eyes: what a page must never do is seen where it happens."""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from tests.scenario.environment import environment
+
+from .rig import DARK, PHONE, Pages, Visitor, barriers, pages, watch
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Pages]:
+    with environment(tmp_path) as town, pages(town, tmp_path / "daemon") as daemon:
+        yield daemon
+
+
+def test_a_page_of_the_daemon_opens_without_a_fault(visitor: Visitor, daemon: Pages) -> None:
+    for look in (DARK, PHONE):
+        page = visitor.open(f"{daemon.url}/dead", look)
+        page.get_by_role("heading", name="Dead letters", exact=True).wait_for()
+        assert page.evaluate("innerWidth") == look.width
+        assert barriers(page) == []
+
+
+@pytest.mark.parametrize(
+    ("script", "seen"),
+    [
+        ("() => { console.error('broken') }", "broken"),
+        ("() => { setTimeout(() => { throw new Error('thrown') }) }", "thrown"),
+        ("() => { void fetch('http://127.0.0.1:9/').catch(() => {}) }", "127.0.0.1:9"),
+    ],
+)
+def test_a_fault_of_a_page_is_seen(
+    browser: Browser, tmp_path: Path, daemon: Pages, script: str, seen: str
+) -> None:
+    with Visitor(browser, tmp_path) as visitor:
+        page = visitor.open(f"{daemon.url}/dead")
+        page.evaluate(script)
+        assert_seen(visitor, page, seen)
+
+
+def test_a_report_of_a_content_security_policy_is_seen(browser: Browser, tmp_path: Path) -> None:
+    with strict_site() as url, Visitor(browser, tmp_path) as visitor:
+        page = visitor.open(url)
+        page.evaluate(
+            "document.body.append(Object.assign(new Image(), { src: 'data:image/gif;base64,R0lGOD' }))"
+        )
+        assert_seen(visitor, page, "CSP: img-src")
+
+
+def assert_seen(visitor: Visitor, page: Page, fault: str) -> None:
+    watch(page, lambda: any(fault in one for one in visitor.faults), f"for {fault}")
+    with pytest.raises(AssertionError):
+        visitor.check()
+    visitor.allow(".")
+    visitor.check()
+
+
+@contextlib.contextmanager
+def strict_site() -> Iterator[str]:
+    """A page that may load nothing."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.send_header("Content-Security-Policy", "default-src 'none'")
+            self.end_headers()
+            self.wfile.write(b"<!doctype html><title>strict</title><body>")
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+
+
+def test_what_hinders_people_is_found(visitor: Visitor, daemon: Pages) -> None:
+    page = visitor.open(f"{daemon.url}/dead")
+    page.get_by_role("heading", name="Dead letters", exact=True).wait_for()
+    page.evaluate("document.getElementById('main').append(document.createElement('input'))")
+    assert any(found.startswith("label:") for found in barriers(page))
+
+
+def test_a_screenshot_is_among_the_tests_own_files(visitor: Visitor, daemon: Pages, tmp_path: Path) -> None:
+    page = visitor.open(f"{daemon.url}/dead")
+    path = Visitor(visitor.browser, tmp_path).picture(page, "page")
+    assert path.parent == tmp_path
+    assert path.read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,189 @@
+"""The page of the pipeline: what it shows, what it orders by keyboard alone, and what it never does."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Route, expect
+
+from tests.scenario.environment import environment, until
+from tests.scenario.rig import webhook
+from tests.scenario.test_operate import sink
+from tests.scenario.web_client import VIEWER
+
+from .operating import XSS, elements_of_markup, enter, focus, operated, tab_to
+from .rig import DARK, LIGHT, PHONE, Look, Visitor, barriers, watch
+
+DOCS = Path(__file__).parents[2]
+REASONS = (
+    "source shots: polling is paused: no space",
+    "source shots: 3 polls were sent and brought nothing, so it is polled once a minute",
+    "source shots: no good answer yet",
+    "source shots: failing for 61 s: HTTP 500",
+    "source calls: takes nothing: no space",
+    "sink hook: disabled: HTTP 410",
+    "sink hook: its folder: it is gone",
+    "sink hook: paused: probed after 5 failures in a row: HTTP 503",
+    "sink hook: failing for 61 s: HTTP 503",
+    "sink hook: its oldest event waits for 901 s",
+    "journal: its oldest page waits for the spool for 61 s",
+    "spool: no write within 5 s",
+    "spool: damaged, 3 may be lost: torn",
+    "what nobody has thought of",
+)
+
+
+def test_a_sink_is_paused_and_resumed_by_keyboard_alone(tmp_path: Path, visitor: Visitor) -> None:
+    with environment(tmp_path) as place, operated(place, tmp_path) as found:
+        page = enter(visitor, found, "/pipeline")
+        card = page.get_by_role("article", name="hook")
+        expect(card.locator(".state")).to_contain_text("Serving")
+        tab_to(page, "Pause hook")
+        page.keyboard.press("Enter")
+        expect(card.locator(".state")).to_contain_text("Paused")
+        assert sink(found.daemon)["why"] == "by the operator"
+        watch(page, lambda: focus(page) == "Resume hook")
+        page.keyboard.press("Enter")
+        expect(card.locator(".state")).to_contain_text("Serving")
+        assert sink(found.daemon)["state"] == "serving"
+
+
+def test_a_replay_is_chosen_counted_and_ordered_by_keyboard_alone(tmp_path: Path, visitor: Visitor) -> None:
+    with environment(tmp_path) as place, operated(place, tmp_path) as found:
+        place.enqueue(40)
+        until(lambda: sink(found.daemon)["delivered"] == 40)
+        page = enter(visitor, found, "/pipeline")
+        expect(page.get_by_role("article", name="hook")).to_be_visible()
+        tab_to(page, "Replay… hook")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("dialog", name="Replay to hook")).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(page.get_by_role("dialog")).to_have_count(0)
+        assert focus(page) == "Replay… hook"
+        page.keyboard.press("Enter")
+        tab_to(page, "Count")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("dialog", name="40 events match")).to_be_visible()
+        watch(page, lambda: focus(page) == "Replay 40 events")
+        page.keyboard.press("Enter")
+        expect(page.get_by_text("Replay 1 was ordered: 40 events to hook.")).to_be_visible()
+        until(lambda: place.hook.files.total() == 80)
+
+
+def test_a_running_replay_shows_how_far_it_is_and_is_paused_and_cancelled(
+    tmp_path: Path, visitor: Visitor
+) -> None:
+    with environment(tmp_path) as place, operated(place, tmp_path) as found:
+        place.enqueue(40)
+        until(lambda: sink(found.daemon)["delivered"] == 40)
+        page = enter(visitor, found, "/pipeline")
+        page.get_by_role("button", name="Pause hook").click()
+        page.get_by_role("button", name="Replay… hook").click()
+        page.get_by_role("button", name="Count").click()
+        page.get_by_role("button", name="Replay 40 events").click()
+        replay = page.get_by_label("Replays")
+        expect(replay.get_by_text("0 of 40, running")).to_be_visible()
+        replay.get_by_role("button", name="Pause replay 1").click()
+        expect(replay.get_by_text("0 of 40, paused")).to_be_visible()
+        replay.get_by_role("button", name="Cancel… replay 1").click()
+        page.get_by_role("button", name="Cancel the replay").click()
+        expect(replay).to_be_hidden()
+        assert place.hook.files.total() == 40
+
+
+def test_who_may_only_look_finds_no_buttons_and_how_to_log_in(tmp_path: Path, visitor: Visitor) -> None:
+    with environment(tmp_path) as place, operated(place, tmp_path) as found:
+        page = enter(visitor, found, "/pipeline", VIEWER)
+        expect(page.get_by_role("article", name="hook")).to_be_visible()
+        assert page.locator("main button").count() == 0
+        expect(page.get_by_role("link", name="log in with the operator’s token")).to_be_visible()
+
+
+def test_each_reason_leads_to_a_page_that_exists_and_has_that_title(tmp_path: Path, visitor: Visitor) -> None:
+    with environment(tmp_path) as place, operated(place, tmp_path) as found:
+        page = enter(visitor, found, "/pipeline")
+        pages: list[Any] = page.evaluate(
+            "async (all) => { const { pageOf } = await import('/static/reasons.js'); return all.map(pageOf); }",
+            list(REASONS),
+        )
+        for reason, one in zip(REASONS, pages, strict=True):
+            text = (DOCS / one["file"]).read_text().replace("'", "’")
+            assert f"\n# {one['title']}\n" in text, reason
+        assert len({one["file"] for one in pages}) == 12
+
+
+def test_nothing_moves_away_under_the_pointer(tmp_path: Path, visitor: Visitor) -> None:
+    with environment(tmp_path, receivers=("hook", "bad")) as place:
+        sinks = {"hook": webhook(place), "bad": webhook(place, "bad")}
+        place.turn(503, "bad")
+        with operated(place, tmp_path, sinks=sinks) as found:
+            page = enter(visitor, found, "/pipeline")
+            button = page.get_by_role("button", name="Pause hook")
+            button.hover()
+            before = button.bounding_box()
+            place.enqueue(5)
+            expect(page.get_by_role("article", name="bad").locator(".state")).to_contain_text("Paused")
+            assert button.bounding_box() == before
+            page.mouse.move(2, 2)
+            expect(page.get_by_text("Not ready: 1 reason")).to_be_visible()
+            expect(page.get_by_text("docs/operations/alarms/sink-paused.md")).to_be_visible()
+
+
+def test_a_hidden_page_asks_nothing(tmp_path: Path, visitor: Visitor) -> None:
+    with environment(tmp_path) as place, operated(place, tmp_path) as found:
+        page = enter(visitor, found, "/pipeline")
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url) if "status" in request.url else None)
+        watch(page, lambda: len(asked) >= 2)
+        page.evaluate(
+            "() => { Object.defineProperty(document, 'hidden', { value: true, configurable: true });"
+            " document.dispatchEvent(new Event('visibilitychange')); }"
+        )
+        page.wait_for_timeout(500)
+        asked.clear()
+        page.wait_for_timeout(5000)
+        assert asked == []
+        page.evaluate(
+            "() => { delete document.hidden; document.dispatchEvent(new Event('visibilitychange')); }"
+        )
+        watch(page, lambda: asked)
+
+
+def test_names_and_reasons_are_shown_as_text(tmp_path: Path, visitor: Visitor) -> None:
+    def spoil(route: Route) -> None:
+        content = json.loads(route.fetch().body())
+        content.update(ready=False, reasons=list(XSS), notes=list(XSS))
+        content["books"] += [
+            {"owner": text, "book": "possibly_lost", "count": 3, "at": "2026-01-01T00:00:00Z"} for text in XSS
+        ]
+        for one in (*content["sinks"], *content["sources"]):
+            one.update(name=XSS[0] + one["name"], why=XSS[1], last_error=XSS[2], trouble=XSS[3], state=XSS[4])
+        content["replays"] = [
+            {"replay": 1, "sink": XSS[0], "what": XSS[1], "done": 1, "total": 2, "state": XSS[2]}
+        ]
+        route.fulfill(json=content)
+
+    with environment(tmp_path) as place, operated(place, tmp_path) as found:
+        page = enter(visitor, found, "/login")
+        page.route("**/api/status", spoil)
+        page.goto(f"{found.url}/pipeline")
+        for text in XSS:
+            expect(page.locator(".reasons").get_by_text(text, exact=True)).to_be_visible()
+        expect(page.get_by_role("article", name=XSS[0] + "hook")).to_be_visible()
+        assert elements_of_markup(page) == 0
+
+
+@pytest.mark.parametrize(("look", "name"), [(LIGHT, "light"), (DARK, "dark"), (PHONE, "phone")])
+def test_nothing_hinders_people(tmp_path: Path, visitor: Visitor, look: Look, name: str) -> None:
+    with environment(tmp_path) as place, operated(place, tmp_path) as found:
+        place.turn(503)
+        place.enqueue(30)
+        until(lambda: sink(found.daemon)["state"] == "paused")
+        page = enter(visitor, found, "/pipeline", look=look)
+        expect(page.get_by_text("Not ready: 1 reason")).to_be_visible()
+        assert barriers(page) == []
+        visitor.picture(page, f"pipeline-{name}")
+        page.get_by_role("button", name="Replay… hook").click()
+        assert barriers(page) == []
+        assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")

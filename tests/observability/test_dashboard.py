@@ -1,0 +1,88 @@
+"""The dashboard agrees with the script that makes it and with the metrics that there are."""
+
+import json
+from collections.abc import Mapping
+from itertools import combinations
+from typing import Any
+
+import pytest
+
+from observability import make
+from observability.panels import ROWS
+from tests.docs.test_operators_chapter import exposed
+
+from .expressions import NOT_OURS, dashboard, groupings, panels, queries, rules, selectors
+
+EACH = list(queries())
+
+
+def test_the_dashboard_is_as_the_script_would_have_it() -> None:
+    assert make.main(["--check"]) == 0, "run python -m observability.make"
+
+
+def test_the_check_sees_a_change_and_leaves_the_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = make.FILE.read_text()
+    monkeypatch.setattr("observability.make.ROWS", ROWS[1:])
+    assert make.main(["--check"]) == 1
+    assert "dashboard.json differs" in capsys.readouterr().err
+    assert make.FILE.read_text() == before
+
+
+def test_panels_have_their_own_number_and_place_and_say_what_they_show() -> None:
+    placed = dashboard()["panels"]
+    assert len({panel["id"] for panel in placed}) == len(placed)
+    assert [one["title"] for one in panels() if not one["description"]] == []
+    for one, other in combinations(placed, 2):
+        assert not _overlap(one["gridPos"], other["gridPos"]), (one["title"], other["title"])
+    assert all(panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24 for panel in placed)
+
+
+def _overlap(one: Mapping[str, int], other: Mapping[str, int]) -> bool:
+    return all(
+        one[at] < other[at] + other[size] and other[at] < one[at] + one[size]
+        for at, size in (("x", "w"), ("y", "h"))
+    )
+
+
+def test_every_panel_asks_the_data_source_that_the_reader_chose() -> None:
+    sources = [one["datasource"]["uid"] for panel in panels() for one in (panel, *panel["targets"])]
+    assert set(sources) == {"${datasource}"}
+    assert [one["name"] for one in dashboard()["templating"]["list"]] == ["datasource", "job", "instance"]
+
+
+@pytest.mark.parametrize(("title", "expr"), EACH, ids=[f"{title} {n}" for n, (title, _) in enumerate(EACH)])
+def test_a_panel_asks_for_what_there_is(title: str, expr: str) -> None:
+    metrics = exposed()
+    asked = selectors(expr)
+    assert asked
+    for one in asked:
+        if one.name in NOT_OURS:
+            continue
+        labels = metrics[one.name]
+        assert {"job", "instance"} <= {label for label, _ in one.matchers}, "the reader's choice counts"
+        assert {label for label, _ in one.matchers} <= labels | {"job", "instance"}
+        for group in groupings(expr):
+            assert group <= labels | {"le"}
+
+
+def test_every_metric_is_on_the_dashboard_or_in_a_rule() -> None:
+    shown = {one.name for _, expr in EACH for one in selectors(expr)}
+    alarmed = {one.name for rule in rules() for one in selectors(rule["expr"])}
+    assert shown | alarmed == set(exposed()) | NOT_OURS
+
+
+def test_a_legend_names_a_label_that_its_expression_keeps() -> None:
+    for panel in panels():
+        for target in panel["targets"]:
+            kept = set().union(*groupings(target["expr"])) if groupings(target["expr"]) else set[str]()
+            named = {part.partition("}}")[0] for part in target["legendFormat"].split("{{")[1:]}
+            assert named <= kept, panel["title"]
+
+
+def test_the_file_can_be_imported_as_it_is() -> None:
+    """Grafana's import takes a model without an id, and asks nothing if there is no `__inputs`."""
+    model: dict[str, Any] = json.loads(make.FILE.read_text())
+    assert {"id", "__inputs"}.isdisjoint(model)
+    assert (model["uid"], model["schemaVersion"]) == ("poller", 39)
