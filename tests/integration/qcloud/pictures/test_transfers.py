@@ -1,10 +1,12 @@
 """How pictures are fetched: over connections that stay open, by turns, from whom TLS vouches for."""
 
 import asyncio
+import gc
 import os
 import resource
 import ssl
 import time
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -424,3 +426,20 @@ def test_a_certificate_is_believed_if_the_systems_authorities_vouch_for_it(
     _, error = fetched(lambda path: whole(b"x"), tls=_tls(authority, "another.example"))
     assert isinstance(error, TransferFailed)
     assert str(error).startswith("TLS: ")
+
+
+async def test_a_picture_is_freed_without_the_garbage_collector() -> None:
+    gc.disable()
+    try:
+        async with (
+            keeping(lambda path: whole(b"a picture")) as server,
+            Transfers(LOCAL, per_host=2, timeout=30) as transfers,
+        ):
+            heard = [Heard() for _ in range(3)]
+            known = [weakref.ref(one) for one in heard]
+            urls = [server.url(str(number)) for number in range(3)]
+            assert await transfers.get(list(map(TransferRequest, urls, heard))) == [None] * 3
+            del heard
+            assert [one() for one in known] == [None] * 3
+    finally:
+        gc.enable()
