@@ -141,7 +141,7 @@ class Amqp(Sink, ChecksDestination):
 
     async def __aenter__(self) -> Self:
         try:
-            self._tls = ssl_context(self._settings.tls)
+            self._tls = ssl_context(self._settings.tls or TlsSettings())
         except OSError as error:
             text = f"sinks.{self.name}.tls: not usable PEM files, or an encrypted key ({error.strerror})"
             raise BadConfiguration([text]) from None
@@ -299,6 +299,8 @@ async def _open_channel(connection: Connection, *, confirms: bool = True) -> Abs
 
 def _translate(error: BaseException) -> TryLater:
     """What an operator may know of an error. Texts of the library may hold a URL with the password."""
+    if isinstance(error, errors.AMQPConnectionError) and isinstance(error.__cause__, SSLError):
+        error = error.__cause__
     text = next((text for kind, text in _REASONS.items() if isinstance(error, kind)), type(error).__name__)
     return TryLater(text)
 
@@ -310,7 +312,7 @@ _REASONS: Final[Mapping[type[BaseException], str]] = {  # special classes first
     errors.ChannelAccessRefused: "this user may not write to the exchange",
     errors.ProbableAuthenticationError: "the server refuses the login",
     errors.AuthenticationError: "the server refuses the login",
-    errors.ConnectionNotAllowed: "the server refuses the virtual host",
+    errors.InvalidFrameError: "the server refuses the virtual host",  # it closes instead of opening
     errors.ChannelClosed: "channel closed before the confirmation",
     errors.ChannelInvalidStateError: "connection lost before the confirmation",
     errors.ConnectionClosed: "connection lost before the confirmation",

@@ -138,12 +138,13 @@ async def empty(server: Rabbit, queue: str) -> None:
 
 
 async def messages_of(server: Rabbit, queue: str) -> list[AbstractIncomingMessage]:
-    """All messages of a queue, which keeps them."""
+    """All messages of a queue, which is empty afterwards. It would give them back in another order."""
     found: list[AbstractIncomingMessage] = []
     async with channel_to(server) as channel:
         taken = await channel.get_queue(queue)
         while (message := await _next(taken)) is not None:
             found.append(message)
+            await message.ack()
     return found
 
 

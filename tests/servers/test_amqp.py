@@ -105,6 +105,7 @@ class TestAmqp(SinkContract):
     @pytest.fixture(autouse=True)
     def _server(self, server: Rabbit, lasting_queue: str) -> None:
         self.server, self.queue = server, lasting_queue
+        self.arrived: list[str] = []
 
     @asynccontextmanager
     async def world(self, folder: Path) -> AsyncIterator[SinkWorld]:
@@ -116,7 +117,8 @@ class TestAmqp(SinkContract):
     def _arrived(self) -> list[str]:
         """The contract asks from within the running loop, so that another thread has to ask the server."""
         with ThreadPoolExecutor(1) as pool:
-            return pool.submit(lambda: asyncio.run(ids_of(self.server, self.queue))).result()
+            self.arrived += pool.submit(lambda: asyncio.run(ids_of(self.server, self.queue))).result()
+        return self.arrived
 
 
 # ---------------------------------------------------------------- messages
@@ -372,18 +374,19 @@ def test_settings_that_cannot_work_are_refused() -> None:
 def test_events_pass_the_daemon_and_the_broker_while_both_are_killed(
     server: Rabbit, lasting_queue: str, tmp_path: Path, soak: bool
 ) -> None:
-    queue = lasting_queue
+    read: list[tuple[str, str]] = []
 
     def stored() -> list[tuple[str, str]]:
-        found = asyncio.run(messages_of(server, queue))
-        return [((one.routing_key or "").split(".")[1], str(one.message_id)) for one in found]
+        found = asyncio.run(messages_of(server, lasting_queue))
+        read.extend(((one.routing_key or "").split(".")[1], str(one.message_id)) for one in found)
+        return read
 
     events, kills = through.FULL if soak else through.ORDINARY
     settings = {"type": "amqp", "servers": [server.address], "user": "writer", "password": PASSWORD}
     carried = through.carry(
         tmp_path / "way",
         server,
-        {**settings, "exchange": queue, "allow_cidr": [str(LOOPBACK)]},
+        {**settings, "exchange": lasting_queue, "allow_cidr": [str(LOOPBACK)]},
         stored,
         events=events,
         kills=kills,

@@ -97,6 +97,7 @@ def carry(
         explained = _with_kills(daemon, server, stored, events, kills)
         assert daemon.drain() == 0, daemon.processes[-1].stderr[-3000:]
         books = daemon.books()
+        assert not [line for process in daemon.processes for line in process.said("library_error")]
         assert not books.waiting
         assert not books.dead
         assert not books.quarantine
