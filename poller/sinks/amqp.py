@@ -27,13 +27,13 @@ from aio_pika.abc import AbstractChannel
 from aiormq import exceptions as errors
 from pydantic import AfterValidator, Field, model_validator
 
-from poller.core.errors import BadConfiguration, PartlyFailed, Rejected, SinkError, TryLater
+from poller.core.errors import BadConfiguration, Rejected, SinkError, TryLater
 from poller.core.model import Batch, Event
 from poller.core.ports import ChecksDestination, Sink
 from poller.runtime.outbound import AddressGuard, ssl_context
 from poller.runtime.resolver import Resolver
 from poller.settings import BatchSettings, Cidr, Secret, SecretFile, SinkSettings, TlsSettings, wrong
-from poller.sinks.brokers import MODE_DESCRIPTION, Mode, Template, check_hosts, fill_in, messages
+from poller.sinks.brokers import MODE_DESCRIPTION, Mode, Template, check_hosts, fill_in, messages, raise_for
 
 PORTS: Final = {"amqp": 5672, "amqps": 5671}
 CONNECT_WITHIN: Final = 5.0
@@ -177,10 +177,7 @@ class Amqp(Sink, ChecksDestination):
         failures = {
             event.id: error for event, error in zip(batch.events, outcomes, strict=True) if error is not None
         }
-        if len(failures) == len(batch.events) == 1:
-            raise next(iter(failures.values()))
-        if failures:
-            raise PartlyFailed(failures)
+        raise_for(batch, failures)
 
     async def _publish(
         self, channel: AbstractChannel, event: Event, headers: Mapping[str, str], body: bytes

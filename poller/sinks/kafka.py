@@ -34,7 +34,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 from pydantic import AfterValidator, Field, model_validator
 
-from poller.core.errors import BadConfiguration, PartlyFailed, Rejected, SinkError, TryLater
+from poller.core.errors import BadConfiguration, Rejected, SinkError, TryLater
 from poller.core.model import Batch, Event
 from poller.core.ports import ChecksDestination, Sink
 from poller.runtime.outbound import AddressGuard, ssl_context
@@ -52,7 +52,7 @@ from poller.settings import (
     size_between,
     wrong,
 )
-from poller.sinks.brokers import MODE_DESCRIPTION, Mode, Template, check_hosts, fill_in, messages
+from poller.sinks.brokers import MODE_DESCRIPTION, Mode, Template, check_hosts, fill_in, messages, raise_for
 
 Option = str | int | float | bool
 """A value of the library's options."""
@@ -128,7 +128,7 @@ class KafkaSettings(SinkSettings):
         description="How many replicas must have a confirmed message. check reports a topic that asks for fewer.",
     )
     max_message_bytes: Annotated[Size, size_between("1KiB", "100MiB")] = Field(
-        default=1_000_000,
+        default=976 * 1024,
         description="The largest message and request, at most the topic's max.message.bytes. A larger event becomes a "
         "dead letter.",
     )
@@ -249,7 +249,7 @@ class Kafka(Sink, ChecksDestination):
             for one in suspects:
                 del failures[one.event.id]
                 failures |= await producer.send([one])
-        _raise_for(batch, failures)
+        raise_for(batch, {id: _refusal(code) for id, code in failures.items()})
 
     async def _connected(self) -> "_Producer":
         async with self._connecting:
@@ -266,14 +266,6 @@ class Kafka(Sink, ChecksDestination):
                 await check_hosts(self._resolver, self._guard, await self._producer.find_brokers())
                 self._producer.lost = False
             return self._producer
-
-
-def _raise_for(batch: Batch, failures: Mapping[str, int]) -> None:
-    errors: dict[str, SinkError] = {id: _refusal(code) for id, code in failures.items()}
-    if len(errors) == len(batch.events) == 1:
-        raise next(iter(errors.values()))
-    if errors:
-        raise PartlyFailed(errors)
 
 
 class _Message:

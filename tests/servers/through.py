@@ -16,6 +16,7 @@ import msgspec
 from tests.scenario.environment import environment, until
 from tests.scenario.killed import owed
 from tests.scenario.rig import Process, Scenario, scenario
+from tests.scenario.test_operate import rows
 
 Reader = Callable[[], Iterable[tuple[str, str]]]
 """Returns stream and id of every event at the other side, in the order in which they are stored."""
@@ -97,7 +98,8 @@ def carry(
         explained = _with_kills(daemon, server, stored, events, kills)
         assert daemon.drain() == 0, daemon.processes[-1].stderr[-3000:]
         books = daemon.books()
-        assert not [line for process in daemon.processes for line in process.said("library_error")]
+        odd = [line for process in daemon.processes for line in process.said("library_error")]
+        assert not odd, odd
         assert not books.waiting
         assert not books.dead
         assert not books.quarantine
@@ -115,6 +117,7 @@ def _with_kills(daemon: Scenario, server: Server, stored: Reader, events: int, k
         if number % 2:
             server.kill()
             server.start()
+            rows(daemon, "resume", NAME, code=None)  # it may be paused by now
         else:
             process.kill()
             explained |= {id for _, id in stored()} & _owed(daemon.spool_file)
