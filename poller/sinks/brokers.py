@@ -125,7 +125,11 @@ def raise_for(batch: Batch, failures: Mapping[str, SinkError]) -> None:
     """
     errors = list(failures.values())
     alone = len(batch.events) == 1
-    if errors and len(errors) == len(batch.events) and (alone or all(isinstance(e, TryLater) for e in errors)):
+    if (
+        errors
+        and len(errors) == len(batch.events)
+        and (alone or all(isinstance(e, TryLater) for e in errors))
+    ):
         raise errors[0]
     if errors:
         raise PartlyFailed(failures)
