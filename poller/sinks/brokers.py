@@ -9,8 +9,8 @@ from urllib.parse import quote
 import msgspec
 from pydantic import AfterValidator
 
-from poller.core.errors import TryLater
-from poller.core.model import Event
+from poller.core.errors import PartlyFailed, SinkError, TryLater
+from poller.core.model import Batch, Event
 from poller.runtime.outbound import AddressGuard
 from poller.runtime.resolver import Resolver
 from poller.settings import wrong
@@ -116,3 +116,20 @@ def messages(events: Sequence[Event], mode: Mode, prefix: str) -> list[tuple[Map
             ({"content-type": DATA, **{prefix + name: value for name, value in named.items()}}, data)
         )
     return found
+
+
+def raise_for(batch: Batch, failures: Mapping[str, SinkError]) -> None:
+    """Raise what a batch's failures, by the event's id, amount to.
+
+    If no event could be delivered for now, the batch has failed as a whole, so that a sink that is down is paused.
+    """
+    errors = list(failures.values())
+    alone = len(batch.events) == 1
+    if (
+        errors
+        and len(errors) == len(batch.events)
+        and (alone or all(isinstance(e, TryLater) for e in errors))
+    ):
+        raise errors[0]
+    if errors:
+        raise PartlyFailed(failures)

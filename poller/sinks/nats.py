@@ -27,7 +27,7 @@ from nats.aio.msg import Msg
 from nats.js.api import StorageType
 from pydantic import AfterValidator, Field, model_validator
 
-from poller.core.errors import BadConfiguration, PartlyFailed, Rejected, SinkError, TryLater
+from poller.core.errors import BadConfiguration, Rejected, SinkError, TryLater
 from poller.core.model import Batch, Event
 from poller.core.ports import ChecksDestination, Sink
 from poller.runtime.outbound import AddressGuard, ssl_context
@@ -41,6 +41,7 @@ from poller.sinks.brokers import (
     fill_in,
     header_value,
     messages,
+    raise_for,
 )
 
 log = structlog.get_logger("sink")
@@ -188,11 +189,7 @@ class Nats(Sink, ChecksDestination):
             await connection.send(event, subject, headers, body)
             for event, subject, (headers, body) in zip(batch.events, subjects, named, strict=True)
         ]
-        failures = await connection.confirmations(batch.events, sent)
-        if len(failures) == len(batch.events) == 1:
-            raise next(iter(failures.values()))
-        if failures:
-            raise PartlyFailed(failures)
+        raise_for(batch, await connection.confirmations(batch.events, sent))
 
     async def _connected(self) -> "_Connection":
         async with self._connecting:

@@ -7,7 +7,8 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,9 @@ def needs(program: str, install: str) -> str:
 class ServerProcess:
     """A server that can be killed and started again on the same port and folder."""
 
+    environ: Mapping[str, str] | None = None
+    """The environment, if it is not that of the tests."""
+
     def __init__(self, folder: Path, port: int, argv: Sequence[str], says: bytes = b"") -> None:
         self.folder = folder
         self.port = port
@@ -51,6 +55,7 @@ class ServerProcess:
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 cwd=self.folder,
+                env=self.environ,
                 start_new_session=True,
             )
         began = time.monotonic()
@@ -69,7 +74,8 @@ class ServerProcess:
     def kill(self) -> None:
         """End the server and its children without a chance to tidy up."""
         assert self._process is not None
-        os.killpg(self._process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._process = None
 
