@@ -35,6 +35,8 @@ def not_waited(answer: Answer, replicas: int) -> str:
     if isinstance(answer, ResponseError):
         if "appendonly" in str(answer):
             return "the server keeps no append-only file: set appendonly yes"
+        if "replica instances" in str(answer):
+            return _REFUSALS[ReadOnlyError]
         return f"no proof by WAITAOF: {refusal(answer).reason}"
     local, others = answer
     if local < 1:

@@ -17,8 +17,8 @@ from poller.sinks.sql.table import COLUMNS, PROBE, Row, missing, no_table, quote
 
 ENGINE: Final = "mysql"
 CONNECT_WITHIN: Final = 5
-STRICT: Final = "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION"
-"""The session's sql_mode: a value that does not fit is an error, and is not cut."""
+STRICT: Final = "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'"
+"""A value that does not fit is an error, and is not cut."""
 
 
 def statement(table: str, count: int) -> str:
@@ -42,7 +42,7 @@ async def connect(settings: SqlSettings, tls: SSLContext | None) -> Database:
                 password=settings.secret,
                 database=settings.database,
                 charset="utf8mb4",
-                sql_mode=STRICT,
+                init_command=STRICT,
                 autocommit=True,
                 ssl=tls,
                 connect_timeout=CONNECT_WITHIN,

@@ -18,9 +18,9 @@ _KINDS: Final = {"occurred_at": "timestamptz", "received_at": "timestamptz"}
 """The types of parameters that are not text."""
 _CASTS: Final = {"event": "event::jsonb"}
 
-_DURABLE: Final = """
-SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'
-"""
+_DURABLE: Final = (
+    "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+)
 
 
 def statement(table: str) -> str:
@@ -28,12 +28,10 @@ def statement(table: str) -> str:
     arrays = ", ".join(f"${n}::{_KINDS.get(name, 'text')}[]" for n, name in enumerate(COLUMNS, start=1))
     columns = ", ".join(COLUMNS)
     values = ", ".join(_CASTS.get(name, name) for name in COLUMNS)
-    return f"""
-INSERT INTO {quoted(ENGINE, table)} AS kept ({columns})
+    return f"""INSERT INTO {quoted(ENGINE, table)} AS kept ({columns})
 SELECT {values} FROM unnest({arrays}) AS given ({columns})
 ON CONFLICT (id) DO UPDATE SET url = excluded.url, event = excluded.event
-WHERE kept.url IS DISTINCT FROM excluded.url
-"""  # noqa: S608 - the table's name is quoted, and its signs are checked by the settings
+WHERE kept.url IS DISTINCT FROM excluded.url"""  # noqa: S608 - the table's name is quoted, and its signs are checked by the settings
 
 
 async def connect(settings: SqlSettings, tls: SSLContext | None) -> Database:
@@ -136,7 +134,9 @@ def translated(error: Exception) -> SinkError:
         found = TryLater(
             _LATER.get(code) or _LATER.get(code[:2]) or f"refused by the database (SQLSTATE {code})"
         )
-    found.said = str(error).encode(errors="replace")
+    found.said = str(getattr(error, "message", "")).encode(
+        errors="replace"
+    )  # without DETAIL, which shows the row
     return found
 
 
