@@ -319,6 +319,16 @@ async def test_a_key_that_the_user_may_not_write_fails_only_its_own_events(serve
     assert stored_ids(server, "live:bad") == []
 
 
+async def test_a_user_with_the_documented_permissions_is_enough(server: ServerProcess) -> None:
+    allowed = [f"+{name}" for name in ("xadd", "type", "multi", "exec", "info", "waitaof")]
+    with admin(server) as client:
+        client.execute_command("ACL", "SETUSER", "sink", "on", ">word", "~live:*", *allowed)
+    async with sink_to(server, user="sink", password="word", max_length=1000) as sink:
+        assert await sink.check() == []
+        await sink.deliver(some_batch(some_event(1)))
+    assert stored_ids(server) == [some_event(1).id]
+
+
 async def test_check_says_what_is_wrong_and_leaves_nothing(server: ServerProcess) -> None:
     async with sink_to(server, key="live") as sink:
         assert await sink.check() == []

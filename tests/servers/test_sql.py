@@ -251,6 +251,30 @@ async def dead_letters(sink: Sql, events: list[Event]) -> dict[str, str]:
         return {letter.event.id: letter.reason.partition(":")[0] for letter in await spool.dead(100)}
 
 
+async def test_what_the_database_says_of_a_refused_row_holds_nothing_of_the_row(server: Database) -> None:
+    await server.ask(f"ALTER TABLE {TABLE} ADD CONSTRAINT empty CHECK (url IS NULL)")
+    event = elsewhere(some_event(1))
+    async with sink_to(server) as sink:
+        with pytest.raises(Rejected, match="the database refuses a value") as raised:
+            await sink.deliver(some_batch(event))
+    assert b"empty" in raised.value.said
+    assert b"other.example" not in raised.value.said
+
+
+async def test_a_user_with_the_documented_permissions_is_enough(server: Database) -> None:
+    user = "least" if server.engine == "postgresql" else "least@'127.0.0.1'"
+    secret = f"PASSWORD '{PASSWORD}'" if server.engine == "postgresql" else f"BY '{PASSWORD}'"
+    made = "LOGIN" if server.engine == "postgresql" else "IDENTIFIED"
+    await server.ask(f"CREATE USER {user} {made} {secret}")
+    await server.ask(f"GRANT SELECT, INSERT, UPDATE ON {TABLE} TO {user}")
+    async with sink_to(server, user="least") as sink:
+        assert await sink.check() == []
+        await sink.deliver(some_batch(some_event(1)))
+        await sink.deliver(some_batch(elsewhere(some_event(1))))
+    await drop_table(server)
+    await server.ask(f"DROP USER {user}")
+
+
 @MARIADB
 async def test_a_batch_that_is_larger_than_a_packet_is_halved(server: Database) -> None:
     events = [with_stream(number, "x") for number in range(40)]
