@@ -23,7 +23,7 @@ class Ended:
     stderr: str
 
 
-def poller(*words: str, folder: Path | None = None, **environ: str) -> Ended:
+def poller(*words: str, folder: Path | None = None, **environ: str | None) -> Ended:
     """One command, run where the folder is."""
     with contextlib.chdir(folder or os.getcwd()), _given_back():
         done = CliRunner().invoke(app, words, obj=Stop(), env={"COLUMNS": "200", "TERM": "dumb", **environ})

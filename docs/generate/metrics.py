@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from docs.generate.markdown import codes, page, table
 from poller.core.model import PollOutcome, PushOutcome
-from poller.operations.stream_counts import STATES
+from poller.operations.stream_states import STATES
 from poller.runtime.metrics import Metrics
 
 ENDINGS = {"counter": "_total", "histogram": "_bucket, _sum, _count"}

@@ -1,6 +1,9 @@
 """Opens an address in the browser of a person who sits at this machine."""
 
 import os
+from typing import Final
+
+NOT_OPENED: Final = "no browser was opened: this session has no desktop. Open the address yourself"
 
 
 def open_in_browser(address: str) -> bool:

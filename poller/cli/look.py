@@ -136,17 +136,21 @@ def _show_stored(
     from msgspec.structs import replace
 
     from poller.control import ask_events
+    from poller.core.selection import ALL_EVENTS
 
-    head = None
+    head, found = None, False
     while True:
         offline = _refuse_offline if online_only else partial(_offline_events, settings, asked)
         answer = ask_either(settings, partial(ask_events, request=asked), offline)
         *rows, last = [row for some in answer for row in some]
         head = last.head if head is None else head
         printer.show([row for row in rows if row.number < head])
+        found = found or bool(rows)
         if last.more:
             typer.echo(f"only the newest {asked.limit} are shown: --limit or --since shows more", err=True)
         if not 0 < last.following < head:
+            if not found and not online_only:
+                typer.echo("no events that match" if asked.selection != ALL_EVENTS else "no events", err=True)
             return head
         asked = replace(asked, start=last.following)
 
@@ -258,10 +262,10 @@ def streams(
     """
     from poller.control import Request, Verb
     from poller.core.selection import Selection
-    from poller.operations.look import STATES
+    from poller.operations.stream_states import CHOICES
 
     if state is not None:
-        check_word(state, STATES, "--state")
+        check_word(state, CHOICES, "--state")
     asked = Request(verb=Verb.STREAMS, selection=Selection(account=account), state=state)
 
     def show(rows: list["Row"]) -> None:

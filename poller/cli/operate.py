@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from poller.cli.browser import open_in_browser
+from poller.cli.browser import NOT_OPENED, open_in_browser
 from poller.cli.client import (
     act,
     ask_reload,
@@ -77,8 +77,8 @@ def pages(
     If people have to log in, the address logs in whoever opens it first, within an hour, as one who operates.
     """
     for row in show_each(context.obj, config, request("pages"), json, lambda row: typer.echo(row["address"])):
-        if show:
-            open_in_browser(str(row["address"]))
+        if show and not open_in_browser(str(row["address"])):
+            typer.echo(NOT_OPENED, err=True)
 
 
 # ---------------------------------------------------------------- what is stored

@@ -308,4 +308,4 @@ def import_sandbox() -> Any:
     except ModuleNotFoundError as error:
         if error.name != "av":
             raise
-        fail("the sandbox needs PyAV: pip install 'live-screenshot-poller[sandbox]'")
+        fail("poller: the sandbox needs PyAV: pip install 'live-screenshot-poller[sandbox]'")

@@ -39,7 +39,7 @@ def check(config: Config) -> None:
     try:
         examined = _spool(settings).examine()
     except StorageError as error:
-        fail(str(error), code_of(error))
+        fail(f"poller: {error}", code_of(error))
     for finding in examined.findings:
         typer.echo(finding)
     path = getattr(settings.spool, "path", "spool")
@@ -61,11 +61,11 @@ def backup(
     try:
         examined = _spool(settings).back_up(file, progress.show)
     except StorageError as error:
-        fail(str(error), code_of(error))
+        fail(f"poller: {error}", code_of(error))
     finally:
         progress.end()
     if examined.findings:
-        fail("\n".join((*examined.findings, "the spool is damaged: no copy is kept")))
+        fail("\n".join((*examined.findings, "poller: the spool is damaged: no copy is kept")))
     typer.echo(f"{file}: good: {examined.summary}")
 
 
@@ -76,7 +76,7 @@ def export(config: Config, kind: Kinds = None, since: Since = None, utc: Utc = F
     try:
         _print(_spool(stored_of(config)).export(frozenset(kind or ()), first), sys.stdout.buffer)
     except StorageError as error:
-        fail(str(error), code_of(error))
+        fail(f"poller: {error}", code_of(error))
 
 
 @spool.command(cls=Command)
@@ -104,7 +104,7 @@ def _spool(settings: "Settings") -> "KeptInFile":
 
     spool = build_spool(settings.spool)
     if not isinstance(spool, KeptInFile):
-        fail(f"a spool of type {settings.spool.type} has no file to look after")
+        fail(f"poller: a spool of type {settings.spool.type} has no file to look after")
     return spool
 
 
@@ -145,7 +145,8 @@ class _Found:
 async def _to_spool(settings: "Settings", file: Path, found: _Found) -> int:
     if _is_same(file, getattr(settings.spool, "path", file)):
         typer.echo(
-            f"{file} is the configured spool itself: the next start moves it aside if it is damaged", err=True
+            f"poller: {file} is the configured spool itself: the next start moves it aside if it is damaged",
+            err=True,
         )
         return 1
     spool: Any = _spool(settings)
@@ -154,7 +155,7 @@ async def _to_spool(settings: "Settings", file: Path, found: _Found) -> int:
         try:
             await stack.enter_async_context(spool)
         except StorageLocked as error:
-            typer.echo(f"{error}: stop it first, or use --to", err=True)
+            typer.echo(f"poller: {error}: stop it first, or use --to", err=True)
             return 1
         for name, sink in settings.sinks.items():
             start = sink.start.moment(datetime.now(UTC))
@@ -163,7 +164,9 @@ async def _to_spool(settings: "Settings", file: Path, found: _Found) -> int:
             for parts in _groups(spool.salvage(file, tuple(settings.sinks)), found):
                 new += await spool.restore(parts)
         except StorageFull as error:
-            typer.echo(f"{error}\n{new} events were salvaged so far: make room and run it again", err=True)
+            typer.echo(
+                f"poller: {error}\n{new} events were salvaged so far: make room and run it again", err=True
+            )
             return 1
     typer.echo(f"{file}: {found}; {new} of the events are new and will be delivered")
     return 0

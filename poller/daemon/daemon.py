@@ -23,7 +23,7 @@ from poller.daemon.signals import Stop
 from poller.daemon.wiring import build_spool, build_tracing, control_path, event_filter, journal_path
 from poller.operations import health
 from poller.operations.health import Health
-from poller.operations.stream_counts import count_streams
+from poller.operations.stream_states import count_streams
 from poller.operations.throughput import Throughput
 from poller.pipeline import recovery
 from poller.pipeline.audit import Audit

@@ -15,21 +15,12 @@ from poller.core.selection import Numbered, Selection
 from poller.core.spool import SpoolAdmin
 from poller.operations.log_steps import STEP, steps
 from poller.operations.operator_context import OperatorContext
-from poller.operations.requests import ControlError, Request, Row, Rows, Verb
+from poller.operations.requests import ControlError, NotKnown, Request, Row, Rows, Verb
 from poller.operations.status import status
-from poller.qcloud.events.channels import DISABLED, INTERRUPTED, LIVE
+from poller.operations.stream_states import LATE, STREAMS_STEP, USUAL_CADENCE, attention
 
-STREAMS_STEP = 500
 MOST_GAPS = 100_000
 STILL_AT_IT = 5.0
-USUAL_CADENCE = 10.0
-"""The seconds between two pictures of a stream, unless the platform was asked for others."""
-ENDED_AFTER = 3600.0
-"""Seconds without an event after which a stream that is not live counts as ended."""
-NO_PICTURES: Final = "no pictures"
-LATE: Final = "late"
-STATES: Final = (LIVE, INTERRUPTED, DISABLED, LATE, NO_PICTURES)
-"""The states of a stream in the catalogue, and what else calls for attention."""
 _SHOT: Final = frozenset({"screenshot"})
 _RANKS: Final = {LATE: 1, "": 2}
 _INSTANT: Final = timedelta(microseconds=1)
@@ -243,42 +234,31 @@ def _stream_row(stream: Stream, age: Callable[[datetime], float]) -> Row:
     }
 
 
-def attention(stream: Stream, silent: float) -> str:
-    """Why a stream needs attention; empty if it does not. `silent` is how many seconds ago its last event arrived."""
-    if stream.state != LIVE and silent > ENDED_AFTER:
-        return ""
-    if stream.state is not None and stream.state != LIVE:
-        return stream.state
-    if stream.cadence is None or stream.last_screenshot is None:
-        return ""
-    if silent > 4 * stream.cadence:
-        return NO_PICTURES
-    return LATE if silent > 2 * stream.cadence + 5.0 else ""
-
-
-def _stream(context: OperatorContext, chosen: Selection) -> Stream:
-    """The stream with this id. Raises `ControlError` if there is none, or if several accounts have one."""
-    check_account(context, chosen.account)
-    with_id = [one for one in context.spool.streams() if one.stream_id == chosen.stream]
-    found = [one for one in with_id if chosen.account in (None, one.account)]
+def find_stream(context: OperatorContext, account: str | None, id: str) -> Stream:
+    """The stream with this id. Raises `NotKnown` if there is none, and `ControlError` if several accounts have one."""
+    check_account(context, account)
+    with_id = [one for one in context.spool.streams() if one.stream_id == id]
+    found = [one for one in with_id if account in (None, one.account)]
     if len(found) > 1:
         accounts = ", ".join(sorted(one.account for one in found))
-        raise ControlError(
-            f"stream {chosen.stream} is in several accounts: say which with --account: {accounts}"
-        )
+        raise ControlError(f"stream {id} is in several accounts: name one of {accounts}")
     if not found:
-        where = "" if chosen.account is None else f" of account {chosen.account}"
-        raise ControlError(f"no stream {chosen.stream}{where} is known: `poller streams` lists them")
+        where = "" if account is None else f" of account {account}"
+        raise NotKnown(f"no stream {id}{where} is known: `poller streams` lists them")
     return found[0]
 
 
+def _stream(context: OperatorContext, chosen: Selection) -> Stream:
+    return find_stream(context, chosen.account, chosen.stream or "")
+
+
 def check_account(context: OperatorContext, account: str | None) -> None:
-    """Raise `ControlError` for an account that is neither configured nor in the spool."""
+    """Raise `NotKnown` for an account that is neither configured nor in the spool."""
     if account is None or account in context.settings.accounts:
         return
     known = {*context.settings.accounts, *(stream.account for stream in context.spool.streams())}
     if account not in known:
-        raise ControlError(f"no account {account} is configured; there are: {', '.join(sorted(known))}")
+        raise NotKnown(f"no account {account} is configured; there are: {', '.join(sorted(known))}")
 
 
 # ---------------------------------------------------------------- what goes on

@@ -28,6 +28,10 @@ class ControlError(PollerError):
     """The request cannot be carried out; the text says why."""
 
 
+class NotKnown(ControlError):
+    """The request names an account or a stream that does not exist."""
+
+
 class CountChanged(ControlError):
     """Another number of entries matches than the request expects. Nothing was changed."""
 

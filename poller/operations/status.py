@@ -29,7 +29,6 @@ async def status(context: OperatorContext) -> Row:
     tallies = await context.spool.tallies()
     if context.throughput is not None:
         context.throughput.sample(tallies, health.backlogs)
-    path = getattr(context.settings.spool, "path", None)
     return {
         "running": context.running,
         "version": __version__,
@@ -40,13 +39,7 @@ async def status(context: OperatorContext) -> Row:
         "possibly_lost": [msgspec.to_builtins(loss) for loss in health.losses],
         "books": [msgspec.to_builtins(tally) for tally in tallies],
         "sources": _sources(context, health, tallies),
-        "spool": {
-            "type": context.settings.spool.type,
-            "path": None if path is None else str(path),
-            "bytes": await context.spool.size(),
-            "quarantined": await context.spool.quarantine_size(),
-            "trouble": health.spool.why or None,
-        },
+        "spool": await _spool(context, health),
         "journal": _journal(context),
         "replays": replay_rows(context, only_open=True),
         "sinks": [
@@ -56,6 +49,17 @@ async def status(context: OperatorContext) -> Row:
             }
             for sink in context.settings.sinks
         ],
+    }
+
+
+async def _spool(context: OperatorContext, health: Health) -> Row:
+    path = getattr(context.settings.spool, "path", None)
+    return {
+        "type": context.settings.spool.type,
+        "path": None if path is None else str(path),
+        "bytes": await context.spool.size(),
+        "quarantined": await context.spool.quarantine_size(),
+        "trouble": health.spool.why or None,
     }
 
 

@@ -193,7 +193,7 @@ def _letter_row(letter: DeadLetter) -> Row:
 def _letter_details(context: OperatorContext, letter: DeadLetter) -> Row:
     return {
         "first_attempt_at": letter.first_attempt_at,
-        "history": [{"at": one.at, "reason": one.reason} for one in letter.history],
+        "history": [{"at": one.at, "reason": mask(one.reason)} for one in letter.history],
         "event": msgspec.Raw(public_form(letter.event.encoded)),
     }
 

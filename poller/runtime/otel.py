@@ -16,9 +16,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
+import requests
 import structlog
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
@@ -38,6 +39,8 @@ MOST_PAGES: Final = 4_096
 """The newest pages that batches are linked to."""
 MOST_LINKS: Final = 128
 PATH: Final = "/v1/traces"
+LARGEST_ANSWER: Final = 64 * 1024
+"""Bytes that are read of a collector's answer. Nobody needs them, but a connection that was read is used again."""
 
 PageKey = tuple[str, datetime]
 """Account, and time of receipt: all events of a page share it, and events keep it wherever they are stored."""
@@ -55,7 +58,7 @@ class OtlpTracing(Tracing):
         quiet.propagate = False
         quiet.addHandler(logging.NullHandler())
         try:
-            self._exporter = _Exporter(OTLPSpanExporter(endpoint=self._endpoint))
+            self._exporter = _Exporter(OTLPSpanExporter(endpoint=self._endpoint, session=_session()))
             self._provider = TracerProvider(resource=_resource(), shutdown_on_exit=False)
             self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
         except (ValueError, OSError) as error:
@@ -193,6 +196,21 @@ class _Exporter(SpanExporter):
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         return self._inner.force_flush(timeout_millis)
+
+
+def _session() -> requests.Session:
+    """The SDK alone would hold an answer of any size, and take a redirect, which it does not follow, for success."""
+    session = requests.Session()
+    session.stream = True
+    session.hooks["response"].append(_receive)
+    return session
+
+
+def _receive(response: requests.Response, *arguments: Any, **settings: Any) -> None:
+    with response:
+        response.raw.read(LARGEST_ANSWER)
+    if 300 <= response.status_code < 400:
+        raise requests.RequestException("the collector is elsewhere")
 
 
 def _resource() -> Resource:

@@ -7,8 +7,10 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from poller.runtime import plugins
+from poller.runtime.outbound import AddressGuard, literal_address
 from poller.settings.fields import Listen
 from poller.settings.sections import Settings, SinkSettings
 from poller.settings.yaml import Path as Trail
@@ -28,6 +30,7 @@ def contradictions(settings: Settings) -> Iterator[Contradiction]:
     yield from _paths(settings)
     yield from _nowhere_to_look(settings)
     yield from _pictures_without_urls(settings)
+    yield from _pictures_not_shown(settings)
     yield from _buckets_not_listed(settings)
     yield from _sinks_own(settings)
     yield from _unfinished_plugins(settings)
@@ -168,6 +171,21 @@ def _pictures_without_urls(settings: Settings) -> Iterator[Contradiction]:
                     f"{sink.type} fetches pictures by their URLs, and none can be built for accounts.{account}: "
                     "add cos there (bucket and app_id, or base_url)",
                 )
+
+
+def _pictures_not_shown(settings: Settings) -> Iterator[Contradiction]:
+    """Picture hosts at addresses that the pages may not fetch from."""
+    if settings.web is None:
+        return
+    guard = AddressGuard(settings.web.allow_cidr)
+    for name, account in settings.accounts.items():
+        base = account.cos.base_url if account.cos is not None else None
+        address = literal_address(urlsplit(base).hostname or "") if base is not None else None
+        if address is not None and not guard.allows(address):
+            yield (
+                ("accounts", name, "cos", "base_url"),
+                f"{address} is not a public address: name it in web.allow_cidr, so that the pages show its pictures",
+            )
 
 
 # ---------------------------------------------------------------- keys of a bucket

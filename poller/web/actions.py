@@ -1,69 +1,70 @@
-"""What operators order from the pages, and how far it is.
+"""The actions of the pages: each is a command of `poller` that runs as a job.
 
-Each action is a command of `poller` that runs as a job. An action on many entries names the number of them that was
-shown: if another number matches, nothing is done, and the answer says how many match now.
+An action on many entries names the number of entries that the page has shown. If another number matches, nothing is
+done, and the answer says how many match now. `Access` lets only operators send actions.
 """
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, NamedTuple
 
-import msgspec
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
-from poller.core.model import Filter
 from poller.operations.requests import Request, Row, Verb
 from poller.operations.verbs import STEP, answer
 from poller.web.backend import Backend, json_answer
+from poller.web.callers import ROLE, check_operator
+from poller.web.errors import WebError
 from poller.web.filters import (
     AuditFilter,
-    BadRequest,
     DeadFilter,
     Number,
     QuarantineFilter,
     ReplayFilter,
+    Strict,
     Words,
     read_body,
     read_query,
 )
 from poller.web.jobs import Job, Jobs
-from poller.web.refusals import Handler, explained, operate_only, refuse, role_of
 
 WAIT: Final = 5.0
 """Seconds that an answer waits for the job's count. A longer count goes on; its job says how it ended."""
 COUNT_FOR: Final = 5.0
 """Seconds after which the count of a replay stops."""
 
-Order = tuple[Request, int, int]
-"""A command, the number of entries that it is about, and the number of entries of one step."""
+
+class Order(NamedTuple):
+    """A command, and the number of entries that it changes. `step` entries are one step of it; 0 for a single step."""
+
+    request: Request
+    total: int = 1
+    step: int = 0
 
 
-class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A body. A field that is not known is an error."""
-
-
-class SinkBody(_Strict, frozen=True, kw_only=True):
+class SinkBody(Strict, frozen=True, kw_only=True):
     """Which sink to pause or resume."""
 
     sink: Words
 
 
-class DeadBody(_Strict, frozen=True, kw_only=True):
+class DeadBody(Strict, frozen=True, kw_only=True):
     """Which dead letters, and how many were shown."""
 
     filter: DeadFilter
     expect: Number
 
 
-class QuarantineBody(_Strict, frozen=True, kw_only=True):
+class QuarantineBody(Strict, frozen=True, kw_only=True):
     """Which rejects, and how many were shown."""
 
     filter: QuarantineFilter
     expect: Number
 
 
-class ReplayBody(_Strict, frozen=True, kw_only=True):
+class ReplayBody(Strict, frozen=True, kw_only=True):
     """Which events a sink gets again, and how many were shown. `below` is from the count."""
 
     sink: Words
@@ -72,13 +73,13 @@ class ReplayBody(_Strict, frozen=True, kw_only=True):
     below: Number | None = None
 
 
-class AuditBody(_Strict, frozen=True, kw_only=True):
+class AuditBody(Strict, frozen=True, kw_only=True):
     """Which pictures to audit."""
 
     filter: AuditFilter = AuditFilter()
 
 
-class Nothing(_Strict, frozen=True, kw_only=True):
+class Nothing(Strict, frozen=True, kw_only=True):
     """An empty object."""
 
 
@@ -92,7 +93,7 @@ def routes(backend: Backend, jobs: Jobs) -> list[web.RouteDef]:
     """The paths of this module."""
 
     def action(path: str, order: Callable[[web.Request], Awaitable[Order]]) -> web.RouteDef:
-        return web.post(path, operate_only(_start(backend, jobs, order)))
+        return web.post(path, _start(backend, jobs, order))
 
     return [
         action("/api/pause", _sink(Verb.PAUSE)),
@@ -106,20 +107,24 @@ def routes(backend: Backend, jobs: Jobs) -> list[web.RouteDef]:
         action("/api/replays/{n}/resume", _change(Verb.REPLAYS_RESUME)),
         action("/api/replays/{n}/cancel", _change(Verb.REPLAYS_CANCEL)),
         action("/api/audit", _audit),
-        web.get("/api/replay", operate_only(_count_replay(backend))),
-        web.get("/api/replays", explained(_replays(backend))),
-        web.get("/api/job/{id}", explained(_show(jobs))),
+        web.get("/api/replay", _count_replay(backend)),
+        web.get("/api/replays", _replays(backend)),
+        web.get("/api/job/{id}", _show(jobs)),
     ]
 
 
 def _start(backend: Backend, jobs: Jobs, read: Callable[[web.Request], Awaitable[Order]]) -> Handler:
-    """Start a job. Whoever asked waits a moment for the count, so that a changed one is told at once."""
+    """Start a job. The answer waits a moment for the count, so that it can report a changed one."""
 
     async def start(request: web.Request) -> web.Response:
-        order, total, step = await read(request)
-        verb = order.verb.value
-        rows = answer(backend.context(), order)
-        job = jobs.start(rows, verb=verb, role=role_of(request), total=total, step=step)
+        order = await read(request)
+        job = jobs.start(
+            answer(backend.context(), order.request),
+            verb=order.request.verb.value,
+            role=request[ROLE],
+            total=order.total,
+            step=order.step,
+        )
         try:
             async with asyncio.timeout(WAIT):
                 await job.underway.wait()
@@ -132,7 +137,7 @@ def _start(backend: Backend, jobs: Jobs, read: Callable[[web.Request], Awaitable
 
 def _describe(job: Job) -> web.Response:
     if job.error is not None and job.done == 0:
-        return refuse(job.error)
+        raise job.error
     return json_answer(job.describe(), 202)
 
 
@@ -142,7 +147,7 @@ def _describe(job: Job) -> web.Response:
 def _sink(verb: Verb) -> Callable[[web.Request], Awaitable[Order]]:
     async def order(request: web.Request) -> Order:
         body = await read_body(request, SinkBody)
-        return Request(verb=verb, sink=body.sink), 1, 0
+        return Order(Request(verb=verb, sink=body.sink))
 
     return order
 
@@ -152,8 +157,8 @@ def _stored(
 ) -> Callable[[web.Request], Awaitable[Order]]:
     async def order(request: web.Request) -> Order:
         body: DeadBody | QuarantineBody = await read_body(request, kind)
-        chosen: Filter = body.filter.chosen()
-        return Request(verb=verb, chosen=chosen, expect=body.expect), body.expect, STEP
+        order = Request(verb=verb, chosen=body.filter.chosen(), expect=body.expect)
+        return Order(order, body.expect, STEP)
 
     return order
 
@@ -162,36 +167,37 @@ async def _replay(request: web.Request) -> Order:
     body = await read_body(request, ReplayBody)
     chosen = body.filter.selection()
     order = Request(verb=Verb.REPLAY, sink=body.sink, selection=chosen, expect=body.expect, below=body.below)
-    return order, body.expect, 0
+    return Order(order, body.expect)
 
 
 def _change(verb: Verb) -> Callable[[web.Request], Awaitable[Order]]:
     async def order(request: web.Request) -> Order:
         await read_body(request, Nothing)
-        return Request(verb=verb, number=_number(request.match_info["n"])), 1, 0
+        return Order(Request(verb=verb, number=_number(request.match_info["n"])))
 
     return order
 
 
 def _number(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise BadRequest("a replay has a number")
+        raise WebError(400, "a replay has a number")
     return int(text)
 
 
 async def _audit(request: web.Request) -> Order:
     body = await read_body(request, AuditBody)
-    return Request(verb=Verb.AUDIT, selection=body.filter.selection()), 1, 0
+    return Order(Request(verb=Verb.AUDIT, selection=body.filter.selection()))
 
 
-# ---------------------------------------------------------------- what is asked beside
+# ---------------------------------------------------------------- counts, replays and jobs
 
 
 def _count_replay(backend: Backend) -> Handler:
     """What a replay would send now. A count that takes too long ends, and is not complete."""
 
     async def count(request: web.Request) -> web.Response:
-        query = read_query(request, ReplayQuery)
+        check_operator(request)
+        query = read_query(request.query, ReplayQuery)
         order = Request(verb=Verb.REPLAY, sink=query.sink, selection=query.selection(), dry=True)
         ends = time.monotonic() + COUNT_FOR
         found: Row | None = None
@@ -216,7 +222,7 @@ def _show(jobs: Jobs) -> Handler:
     async def show(request: web.Request) -> web.Response:
         job = jobs.get(request.match_info["id"])
         if job is None:
-            return json_answer({"error": "no job of this id is known; it may have ended long ago"}, 404)
+            raise WebError(404, "no job of this id is known; it may have ended long ago")
         return json_answer(job.describe())
 
     return show

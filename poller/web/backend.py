@@ -1,4 +1,4 @@
-"""What the pages show: the parts of the running daemon, and answers in JSON."""
+"""The daemon as the handlers of the pages see it, and answers in JSON."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from poller.operations.verbs import answer
 
 @dataclass(frozen=True, kw_only=True)
 class Backend:
-    """The daemon as the pages see it. `context` returns its parts of this moment."""
+    """`context` returns the parts of the daemon at this moment: a reload changes them."""
 
     context: Callable[[], OperatorContext]
 

@@ -134,7 +134,7 @@ class Connection(web.RequestHandler):
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
         self.when_lost: set[Callable[[], None]] = set()
-        """Called when the connection is lost. Whoever adds a call serves an event stream."""
+        """Called when the connection is lost. Only an event stream adds a call."""
 
     @property
     def _server(self) -> _Server:

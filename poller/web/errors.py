@@ -10,7 +10,8 @@ from aiohttp.typedefs import Handler
 
 from poller.core.errors import NotSent, PollerError, StorageError
 from poller.core.replays import NoSuchReplay
-from poller.operations.requests import ControlError
+from poller.operations.masking import mask
+from poller.operations.requests import ControlError, CountChanged, NotKnown
 from poller.runtime.library_log import place_of
 from poller.web.backend import json_answer
 
@@ -18,12 +19,14 @@ log = structlog.get_logger("web")
 
 INTERNAL: Final = "Something went wrong inside poller. Its log says where."
 STATUSES: Final[tuple[tuple[type[PollerError], int], ...]] = (
+    (CountChanged, 409),
+    (NotKnown, 404),
     (ControlError, 400),
     (NoSuchReplay, 404),
     (StorageError, 503),
     (NotSent, 502),
 )
-"""The statuses of errors that are no `WebError`; any other `PollerError` is a 500."""
+"""The statuses of errors that are no `WebError`: the first kind that fits counts. Any other `PollerError` is a 500."""
 TEXTS: Final = {
     404: "There is nothing at this address.",
     405: "This address does not take that method.",
@@ -67,7 +70,7 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
     except ConnectionError:  # the client is gone: nobody reads an answer
         raise
     except PollerError as error:
-        return _from_ours(error)
+        return error_answer(error)
     except Exception as error:
         report(error, request.path)
         if request.writer.output_size > 0:
@@ -88,9 +91,13 @@ def _from_library(error: web.HTTPException) -> web.Response:
     return answer
 
 
-def _from_ours(error: PollerError) -> web.Response:
-    more = error.more if isinstance(error, WebError) else {}
-    answer = json_answer({"error": str(error), **more}, status_of(error))
-    if isinstance(error, WebError):
-        answer.headers.update(error.headers)
+def error_answer(error: PollerError) -> web.Response:
+    """The answer in JSON to a request that ended with this error. The text may repeat a signed URL of the request."""
+    content: dict[str, object] = {"error": mask(str(error))}
+    if isinstance(error, CountChanged):
+        content["count"] = error.count
+    if not isinstance(error, WebError):
+        return json_answer(content, status_of(error))
+    answer = json_answer({**content, **error.more}, error.status)
+    answer.headers.update(error.headers)
     return answer

@@ -15,12 +15,22 @@ from aiohttp import web
 from poller.core.model import LARGEST_NUMBER
 from poller.core.moments import parse_moment
 from poller.core.selection import Selection
-from poller.operations.masking import mask, public_form
-from poller.operations.requests import ControlError, Request, Row, Verb
+from poller.operations.masking import public_form
+from poller.operations.requests import Request, Row, Verb
 from poller.web.backend import Backend, json_answer
+from poller.web.errors import WebError
+from poller.web.filters import Strict, Words, read_query
 
 _NUMBER: Final = re.compile(r"number:([0-9]{1,19})")
 _SECONDS: Final = re.compile(r"[0-9]{1,11}(?:\.[0-9]{1,9})?")
+
+
+class FindQuery(Strict, frozen=True, kw_only=True):
+    """The parameters of `/api/find`. `at` is in Unix seconds, or as `poller find` takes it."""
+
+    stream: Words
+    at: Words
+    account: Words | None = None
 
 
 class _Event(msgspec.Struct):
@@ -35,28 +45,14 @@ def routes(backend: Backend) -> list[web.RouteDef]:
 
     async def event(request: web.Request) -> web.Response:
         named = request.match_info["id"]
-        try:
-            number = _number(named)
-            id = named if number is None else await _id_of(backend, number)
-            if id is None:
-                return _error(404, f"number {number}: no such event is retained")
-            return await _event(backend, id)
-        except ControlError as error:
-            return _error(400, str(error))
+        number = _number(named)
+        return await _event(backend, named if number is None else await _id_of(backend, number))
 
     async def find(request: web.Request) -> web.Response:
-        stream, account = request.query.get("stream", ""), request.query.get("account") or None
-        try:
-            at = _moment(request.query.get("at", ""), backend.context().clock.now())
-        except ValueError as error:
-            return _error(400, f"at: {error}")
-        if not stream:
-            return _error(400, "stream: give the id of a stream")
-        asked = Request(verb=Verb.FIND, selection=Selection(stream=stream, account=account), at=at)
-        try:
-            (row,) = await backend.rows(asked)
-        except ControlError as error:
-            return _error(400 if _is_known(backend, stream, account) else 404, str(error))
+        query = read_query(request.query, FindQuery)
+        chosen = Selection(stream=query.stream, account=query.account)
+        at = _moment(query.at, backend.context().clock.now())
+        (row,) = await backend.rows(Request(verb=Verb.FIND, selection=chosen, at=at))
         return _masked(row)
 
     return [web.get("/api/event/{id}", event), web.get("/api/find", find)]
@@ -73,21 +69,23 @@ async def _event(backend: Backend, id: str) -> web.Response:
 
 
 def _number(named: str) -> int | None:
-    """The number that a path names; None if it names an id or a file. Raises `ControlError`."""
+    """The number that a path names; None if it names an id or a file. Raises `WebError` (400)."""
     found = _NUMBER.fullmatch(named)
     if found is None:
         if named.startswith("number:"):
-            raise ControlError("not a number of the log: write number:239")
+            raise WebError(400, "not a number of the log: write number:239")
         return None
     number = int(found[1])
     if not 0 < number <= LARGEST_NUMBER:
-        raise ControlError(f"not a number of the log: {number}")
+        raise WebError(400, f"not a number of the log: {number}")
     return number
 
 
-async def _id_of(backend: Backend, number: int) -> str | None:
+async def _id_of(backend: Backend, number: int) -> str:
     event = await _read(backend, number)
-    return None if event is None else _read_id(event).id
+    if event is None:
+        raise WebError(404, f"number {number}: no such event is retained")
+    return _read_id(event).id
 
 
 async def _read(backend: Backend, number: int) -> msgspec.Raw | None:
@@ -97,22 +95,16 @@ async def _read(backend: Backend, number: int) -> msgspec.Raw | None:
     return event if isinstance(event, msgspec.Raw) else None
 
 
-def _is_known(backend: Backend, stream: str, account: str | None) -> bool:
-    known = backend.context().spool.streams()
-    return any(one.stream_id == stream and account in (None, one.account) for one in known)
-
-
 def _moment(text: str, now: datetime) -> datetime:
-    """Unix seconds, or a time as `poller find` takes it. Raises `ValueError`."""
+    """Unix seconds, or a time as `poller find` takes it. Raises `WebError` (400)."""
     if _SECONDS.fullmatch(text):
         return datetime.fromtimestamp(float(text), UTC)
-    return parse_moment(text, now)
+    try:
+        return parse_moment(text, now)
+    except ValueError as error:
+        raise WebError(400, f"at: {error}") from None
 
 
 def _masked(row: Row, status: int = 200) -> web.Response:
     """An answer without signatures: the queries of URLs are masked, because a viewer is no sink."""
     return json_answer(msgspec.Raw(public_form(msgspec.json.encode(row))), status)
-
-
-def _error(status: int, text: str) -> web.Response:
-    return json_answer({"error": mask(text)}, status)

@@ -1,16 +1,16 @@
-"""The filters of paths and bodies: what a browser may say, read strictly, and what it means to the commands."""
+"""Parameters and bodies of requests, read strictly, and the filters of the commands that they stand for."""
 
-import math
 from collections import Counter
 from datetime import UTC, datetime
 from typing import Annotated, TypeVar
 
 import msgspec
 from aiohttp import web
+from multidict import MultiMapping
 
 from poller.core.model import LARGEST_NUMBER, Filter
 from poller.core.selection import Selection
-from poller.operations.requests import ControlError
+from poller.web.errors import WebError
 
 LAST_SECOND = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 MOST_ROWS = 500
@@ -22,53 +22,51 @@ Words = Annotated[str, msgspec.Meta(max_length=4096)]
 Params = TypeVar("Params", bound=msgspec.Struct)
 
 
-class BadRequest(ControlError):
-    """The path's parameters or the body are not what the path takes."""
+class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Parameters or a body. A member that is not known is an error."""
 
 
-class DeadFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Selects dead letters. `reason` is a part of the reason, `id` the id of the event."""
+class StoredFilter(Strict, frozen=True, kw_only=True):
+    """What the filters of dead letters and rejects have in common. `reason` is a part of the reason."""
+
+    reason: Words | None = None
+    id: Words | None = None
+    since: Seconds | None = None
+    until: Seconds | None = None
+
+    def _chosen(self, of: str | None, stream: str | None) -> Filter:
+        return Filter(
+            of=of,
+            stream=stream,
+            reason=self.reason,
+            ids=None if self.id is None else frozenset({self.id}),
+            since=moment(self.since),
+            before=moment(self.until),
+        )
+
+
+class DeadFilter(StoredFilter, frozen=True, kw_only=True):
+    """Selects dead letters. `id` is the id of the event."""
 
     sink: Words | None = None
     stream: Words | None = None
-    reason: Words | None = None
-    id: Words | None = None
-    since: Seconds | None = None
-    until: Seconds | None = None
 
     def chosen(self) -> Filter:
         """The same for the commands."""
-        return Filter(
-            of=self.sink,
-            stream=self.stream,
-            reason=self.reason,
-            ids=None if self.id is None else frozenset({self.id}),
-            since=_moment(self.since),
-            before=_moment(self.until),
-        )
+        return self._chosen(self.sink, self.stream)
 
 
-class QuarantineFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Selects rejects. `reason` is a part of the reason, `id` the number of the reject."""
+class QuarantineFilter(StoredFilter, frozen=True, kw_only=True):
+    """Selects rejects. `id` is the number of the reject."""
 
     source: Words | None = None
-    reason: Words | None = None
-    id: Words | None = None
-    since: Seconds | None = None
-    until: Seconds | None = None
 
     def chosen(self) -> Filter:
         """The same for the commands."""
-        return Filter(
-            of=self.source,
-            reason=self.reason,
-            ids=None if self.id is None else frozenset({self.id}),
-            since=_moment(self.since),
-            before=_moment(self.until),
-        )
+        return self._chosen(self.source, None)
 
 
-class ReplayFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ReplayFilter(Strict, frozen=True, kw_only=True):
     """Selects events of the log by when they were received, stream, account and kind."""
 
     since: Seconds | None = None
@@ -83,12 +81,12 @@ class ReplayFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             account=self.account,
             stream=self.streams[0] if self.streams else None,
             kinds=self.kinds,
-            since=_moment(self.since),
-            until=_moment(self.until),
+            since=moment(self.since),
+            until=moment(self.until),
         )
 
 
-class AuditFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class AuditFilter(Strict, frozen=True, kw_only=True):
     """Selects pictures by when they were taken, stream and account."""
 
     since: Seconds | None = None
@@ -101,42 +99,40 @@ class AuditFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return Selection(
             account=self.account,
             stream=self.stream,
-            taken_since=_moment(self.since),
-            taken_until=_moment(self.until),
+            taken_since=moment(self.since),
+            taken_until=moment(self.until),
         )
 
 
-def _moment(seconds: float | None) -> datetime | None:
-    if seconds is None:
-        return None
-    if not math.isfinite(seconds):
-        raise BadRequest("a time is no number of seconds")
-    return datetime.fromtimestamp(seconds, UTC)
+def moment(seconds: float | None) -> datetime | None:
+    """The time of these Unix seconds."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
-def read_query(request: web.Request, kind: type[Params]) -> Params:
-    """The parameters of a path. `kinds` are separated by commas. Raises `BadRequest`."""
-    twice = [name for name, times in Counter(request.query.keys()).items() if times > 1]
+def read_query(query: MultiMapping[str], kind: type[Params]) -> Params:
+    """The parameters of a request. An empty one counts as absent. Raises `WebError` (400)."""
+    twice = [name for name, times in Counter(query.keys()).items() if times > 1]
     if twice:
-        raise BadRequest(f"`{twice[0]}` is given more than once")
-    values = {name: _value(name, text) for name, text in request.query.items()}
+        raise WebError(400, f"`{twice[0]}` is given more than once")
+    values = {name: _value(name, text) for name, text in query.items() if text}
     try:
         return msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise BadRequest(f"bad parameters: {error}") from None
+        raise WebError(400, f"bad parameters: {error}") from None
 
 
 def _value(name: str, text: str) -> str | list[str]:
-    if name == "streams":  # a stream id may hold commas
-        return [text] if text else []
+    """`kinds` are separated by commas. `streams` is one id, which may hold commas."""
+    if name == "streams":
+        return [text]
     return [one for one in text.split(",") if one] if name == "kinds" else text
 
 
 async def read_body(request: web.Request, kind: type[Params]) -> Params:
-    """The JSON object of a body. Raises `BadRequest`."""
+    """The JSON object of a body. Raises `WebError` (400)."""
     if request.content_type != "application/json":
-        raise BadRequest("the body must be JSON: Content-Type: application/json")
+        raise WebError(400, "the body must be JSON: Content-Type: application/json")
     try:
         return msgspec.json.decode(await request.read(), type=kind)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise BadRequest(f"bad body: {error}") from None
+        raise WebError(400, f"bad body: {error}") from None

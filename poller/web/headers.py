@@ -17,6 +17,8 @@ SECURITY: Final = {
     "Server": "poller",  # the library would send its version
 }
 
+_NOT_WANTED: Final = frozenset({"q=0", "q=0.0", "q=0.00", "q=0.000"})
+
 
 async def secure(request: web.Request, response: web.StreamResponse) -> None:
     """Set the headers on an answer; called before each of them is sent."""
@@ -27,3 +29,11 @@ def raw_refusal(status: int, reason: str) -> bytes:
     """An answer without a body, for a connection whose request is not complete."""
     lines = [f"HTTP/1.1 {status} {reason}", *(f"{name}: {value}" for name, value in SECURITY.items())]
     return "\r\n".join([*lines, "Content-Length: 0", "Connection: close", "", ""]).encode()
+
+
+def accepts_gzip(request: web.Request) -> bool:
+    """Whether the client takes an answer that is compressed by gzip."""
+    codings = request.headers.get("Accept-Encoding", "").lower().replace(" ", "").split(",")
+    return any(
+        coding == "gzip" or (coding[:5] == "gzip;" and coding[5:] not in _NOT_WANTED) for coding in codings
+    )

@@ -1,9 +1,12 @@
-"""What goes on, for every page that is open: the present state of all streams, and each change of it.
+"""The present state of all streams, and each change of it, for every page that is open.
 
-Nothing happens while nobody looks. While somebody does, the hub compares the catalogue with its last look at most
+The hub rests while no page is open. Otherwise it compares the catalogue with its last look at most
 every 250 ms, and only after events were stored; at drain speed, less often. It encodes one message for all viewers. A
 viewer holds no queue: it has a place in the ring of messages, and a write that waits. A viewer that the ring has
 overtaken begins anew.
+
+Life cycle
+    Entering starts the task that looks. Leaving ends that task, and with it `messages` of every viewer.
 """
 
 import asyncio
@@ -32,8 +35,8 @@ FORGOTTEN: Final = 15.0
 """Seconds without an event after which the hub looks all the same: a stream may have been forgotten."""
 KEPT: Final = 60.0
 KEPT_BYTES: Final = 8 * 1024 * 1024
-LEFT: Final = 1.0
-"""Seconds after which a viewer who left is noticed."""
+QUIET: Final = 15.0
+"""Seconds without a message after which viewers get a sign of life."""
 ROWS: Final = 500
 """Rows that are encoded at once, in about a millisecond."""
 
@@ -67,13 +70,13 @@ class Hub:
 
     async def __aenter__(self) -> Self:
         self._looking = asyncio.create_task(self._look_while_watched())
+        self._looking.add_done_callback(lambda looking: self._tell())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
-        self._closed = True
-        self._tell()
+        self._closed = True  # viewers end when the looks have
         assert self._looking is not None
         self._looking.cancel()
         await asyncio.wait({self._looking})
@@ -95,10 +98,11 @@ class Hub:
     async def messages(self, place: Place | None) -> AsyncGenerator[bytes, None]:
         """The messages behind a place, in turn; without a place, those from now on. Ends when the hub is left.
 
-        A message is empty where nothing came for a second, so that the caller can look after the connection.
+        An empty message means that nothing came for `QUIET` seconds.
         """
         place = place or self.ring.place
         while not self._closed:
+            self._check_looking()
             news, message = self._news, self.ring.next(place)
             if message is None:
                 place = self.ring.place
@@ -106,26 +110,22 @@ class Hub:
             elif message:
                 place = Place(place.epoch, place.seq + 1)
                 yield message
-            else:
+            elif not await _came(news, QUIET):
                 yield b""
-                await self._wait_for(news)
 
-    async def _wait_for(self, news: asyncio.Event) -> None:
-        try:
-            async with asyncio.timeout(LEFT):
-                await news.wait()
-        except TimeoutError:
-            if self._looking is not None and self._looking.done():
-                self._looking.result()  # raises: a viewer must not believe that nothing changes
+    def _check_looking(self) -> None:
+        """Raise the error that ended the looks: a viewer must not believe that nothing changes."""
+        if self._looking is not None and self._looking.done():
+            self._looking.result()
 
     def publish(self, name: str, content: object) -> None:
-        """Send an event to all viewers, such as a job's progress. Who comes back within a minute gets it, too."""
+        """Send an event to all viewers, such as a job's progress. A viewer who returns within a minute gets it, too."""
         self._push(name, msgspec.json.encode(content))
 
     # ------------------------------------------------------------ the state
 
     async def snapshot(self) -> Snapshot:
-        """The state of all streams. It is encoded for everybody who asks within 250 ms."""
+        """The state of all streams. Requests within 250 ms share one encoding."""
         async with self._encoding:
             now = self._clock.monotonic()
             if self._snapshot is None or now - self._snapshot[0] >= PACE:
@@ -167,7 +167,7 @@ class Hub:
                 continue
 
     async def look(self) -> int:
-        """Tell what has changed since the last look, if anything has; returns how much."""
+        """Publish what has changed since the last look, if anything has; returns the number of changes."""
         async with self._turn:
             return await self._look()
 
@@ -184,7 +184,7 @@ class Hub:
             try:
                 self._push("", await self._message(changes))
             except BaseException:
-                self._begin_anew()  # the changes count as told
+                self._begin_anew()  # the roster has the changes already, so no later message would have them
                 raise
         return len(changes.changed) + len(changes.new)
 
@@ -226,6 +226,16 @@ class Hub:
 def pause_after(changes: int) -> float:
     """The seconds between a look that found so many changes and the next one."""
     return min(max(PACE * changes / BUSY, PACE), LONGEST_PACE)
+
+
+async def _came(news: asyncio.Event, seconds: float) -> bool:
+    """Wait for news; returns false if none came in time."""
+    try:
+        async with asyncio.timeout(seconds):
+            await news.wait()
+    except TimeoutError:
+        return False
+    return True
 
 
 async def _encoded(rows: Iterable[object]) -> bytes:

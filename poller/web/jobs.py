@@ -1,10 +1,10 @@
-"""Runs what operators order, apart from whoever ordered it.
+"""Runs actions apart from the requests that ordered them.
 
 Invariants
-    A job goes on when its viewer leaves. The work between two steps of a job is never cancelled.
+    A job continues after its viewer has left. The work between two steps of a job is never cancelled.
 
 Life cycle
-    On leaving, each job ends after its current step, and says that the rest was not done.
+    On leaving, each job ends after its current step, and reports that the rest was not done.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ import structlog
 
 from poller.core.errors import PollerError
 from poller.operations.requests import Row, Rows
+from poller.web.errors import WebError
 
 log = structlog.get_logger("web")
 
@@ -33,14 +34,6 @@ BROKEN: Final = "a bug stopped the work; the log says where"
 JobState = Literal["running", "done", "failed"]
 Publish = Callable[[str, object], None]
 """Sends an event of a name, with its content, to all viewers."""
-
-
-class TooManyJobs(PollerError):
-    """So many jobs run that no other one is started."""
-
-
-class Stopping(PollerError):
-    """The daemon stops, so that the rest is not done."""
 
 
 class Job:
@@ -77,7 +70,7 @@ class Job:
         }
 
     def describe(self) -> dict[str, object]:
-        """The job for whoever asks for it."""
+        """The whole job, with the last row of its answer."""
         return {**self.progress(), "action": self.verb, "result": self.row}
 
 
@@ -108,13 +101,13 @@ class Jobs:
     def start(self, rows: Rows, *, verb: str, role: str, total: int = 1, step: int = 0) -> Job:
         """Carry out an operator's command. Each None of `rows` stands for a step of `step` entries.
 
-        Raises `TooManyJobs`, and `Stopping` while the daemon stops.
+        Raises `WebError`: 429 for too many jobs, 503 while the daemon stops.
         """
         self._forget()
         if self._closing:
-            raise Stopping(STOPPING)
+            raise WebError(503, STOPPING)
         if sum(job.state == "running" for job in self._jobs.values()) >= MOST_RUNNING:
-            raise TooManyJobs(f"{MOST_RUNNING} actions are running: try again when one of them has ended")
+            raise WebError(429, f"{MOST_RUNNING} actions are running: try again when one of them has ended")
         job = Job(verb=verb, role=role, total=total, step=step)
         self._jobs[job.id] = job
         self._group.create_task(self._run(job, rows))
@@ -140,7 +133,7 @@ class Jobs:
                     continue
                 job.advance()
                 if self._closing:
-                    raise Stopping(STOPPING)
+                    raise WebError(503, STOPPING)
                 if time.monotonic() - published >= PUBLISH_EVERY:
                     published = time.monotonic()
                     self._publish("job", job.progress())

@@ -10,9 +10,9 @@ from typing import Final
 
 from aiohttp import web
 
+from poller.web.callers import SESSION
 from poller.web.connections import Connection
 from poller.web.errors import WebError
-from poller.web.sessions import Session
 
 LARGEST_BODY: Final = 64 * 1024
 MOST_STREAMS: Final = 64
@@ -23,8 +23,6 @@ MOST_TRIES_EACH: Final = 5
 MOST_TRIES: Final = 60
 """Failed logins of all addresses together within `TRIES_PERIOD`."""
 TRIES_PERIOD: Final = 60.0
-SESSION: Final = web.RequestKey("session", Session)
-"""The key of a request under which its session is found, if somebody is logged in."""
 
 
 class EventStreams:

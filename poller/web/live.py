@@ -1,4 +1,4 @@
-"""The paths of what goes on: `/api/streams` is the present state, `/api/live` each change of it."""
+"""`/api/streams` answers with the present state of all streams, `/api/live` sends each change of it."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -7,12 +7,13 @@ from typing import Final
 
 from aiohttp import web
 
+from poller.web.headers import accepts_gzip
 from poller.web.hub import Hub
 from poller.web.limits import EVENT_STREAMS
 from poller.web.ring import Place
 
-STILL_THERE: Final = 15.0
-"""Seconds without a message after which a comment tells that the connection is alive."""
+ALIVE: Final = b":\n\n"
+"""A comment; browsers ignore it."""
 SLOW: Final = 10.0
 """Seconds that a write may wait for a slow reader."""
 EVENT_STREAM: Final = {
@@ -22,7 +23,6 @@ EVENT_STREAM: Final = {
 }
 UNKNOWN: Final = Place("", 0)
 """A place that no life of the daemon has."""
-REFUSED: Final = frozenset({"q=0", "q=0.0", "q=0.00", "q=0.000"})
 
 
 def routes(hub: Hub) -> list[web.RouteDef]:
@@ -30,9 +30,9 @@ def routes(hub: Hub) -> list[web.RouteDef]:
 
     async def streams(request: web.Request) -> web.Response:
         headers = {"Cache-Control": "no-store", "Vary": "Accept-Encoding"}
-        if _accepts_gzip(request):
+        if accepts_gzip(request):
             headers["Content-Encoding"] = "gzip"
-        body = await hub.compressed() if _accepts_gzip(request) else (await hub.snapshot()).plain
+        body = await hub.compressed() if accepts_gzip(request) else (await hub.snapshot()).plain
         return web.Response(body=body, content_type="application/json", headers=headers)
 
     async def live(request: web.Request) -> web.StreamResponse:
@@ -42,14 +42,7 @@ def routes(hub: Hub) -> list[web.RouteDef]:
                 await _serve(request, response, hub.messages(_place(request)))
         return response
 
-    return [web.get("/api/streams", streams), web.get("/api/live", live)]
-
-
-def _accepts_gzip(request: web.Request) -> bool:
-    codings = request.headers.get("Accept-Encoding", "").lower().replace(" ", "").split(",")
-    return any(
-        coding == "gzip" or (coding[:5] == "gzip;" and coding[5:] not in REFUSED) for coding in codings
-    )
+    return [web.get("/api/streams", streams), web.get("/api/live", live, allow_head=False)]
 
 
 def _place(request: web.Request) -> Place | None:
@@ -64,29 +57,16 @@ def _place(request: web.Request) -> Place | None:
 async def _serve(
     request: web.Request, response: web.StreamResponse, messages: AsyncGenerator[bytes, None]
 ) -> None:
-    """Send messages until the viewer leaves, or is too slow."""
-    try:
-        await response.prepare(request)
-        async with aclosing(messages):
-            await _send(request, response, messages)
-    except ConnectionError:
-        pass  # the viewer left
-    except TimeoutError:
-        if request.transport is not None:
-            request.transport.abort()
-
-
-async def _send(
-    request: web.Request, response: web.StreamResponse, messages: AsyncGenerator[bytes, None]
-) -> None:
-    await response.write(b"retry: 1000\n\n")
-    loop = asyncio.get_running_loop()
-    quiet_since = loop.time()
-    async for message in messages:
-        if request.transport is None or request.transport.is_closing():
-            return
-        if not message and loop.time() - quiet_since < STILL_THERE:
-            continue
-        async with asyncio.timeout(SLOW):
-            await response.write(message or b":\n\n")
-        quiet_since = loop.time()
+    """Send messages until the viewer is too slow. The place of the stream ends this when the viewer leaves."""
+    async with aclosing(messages):
+        try:
+            await response.prepare(request)
+            await response.write(b"retry: 1000\n\n")
+            async for message in messages:
+                async with asyncio.timeout(SLOW):
+                    await response.write(message or ALIVE)
+        except ConnectionError:
+            pass  # the viewer left
+        except TimeoutError:
+            if request.transport is not None:
+                request.transport.abort()

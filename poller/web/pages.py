@@ -2,15 +2,16 @@
 
 import gzip
 import hashlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Final
 
 import msgspec
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+from poller.web.headers import accepts_gzip
 
 PAGES: Final = ("/", "/stream", "/pipeline", "/dead", "/quarantine", "/event/{id}", "/login")
 """The addresses of pages. All of them answer with the same document; its script opens the page."""
@@ -56,7 +57,7 @@ def _serve(file: File) -> Handler:
     """Serve a file. A browser asks each time whether it has changed, so that an upgrade shows at once."""
 
     async def serve(request: web.Request) -> web.Response:
-        zipped = "gzip" in request.headers.get("Accept-Encoding", "") and len(file.zipped) < len(file.body)
+        zipped = accepts_gzip(request) and len(file.zipped) < len(file.body)
         tag = file.tag + "-gzip" * zipped
         answer = web.Response(headers={"Cache-Control": "no-cache", "Vary": "Accept-Encoding"})
         answer.etag = tag

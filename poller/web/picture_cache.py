@@ -1,4 +1,4 @@
-"""What is remembered about pictures: those used last, within a bound of bytes, and for a while each refusal. Pure."""
+"""Remembers pictures within a bound of bytes, the least recently used go first, and refusals for a while. Pure."""
 
 from collections import OrderedDict
 from typing import Final

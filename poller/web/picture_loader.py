@@ -64,6 +64,11 @@ class PictureLoader:
     ) -> None:
         await self._transfers.__aexit__(kind, error, trace)
 
+    async def tag(self, number: int) -> str | None:
+        """The tag of the picture of the event with this number, if the log holds the event."""
+        event = await _event_of(self._context(), number)
+        return None if isinstance(event, NoPicture) else _tag(event)
+
     async def load(self, number: int) -> Picture | NoPicture:
         """The picture of the event with this number in the log. May be cancelled."""
         context = self._context()
@@ -71,7 +76,7 @@ class PictureLoader:
         if isinstance(event, NoPicture):
             return event
         found = await _stored(context, event) or await self._fetched(context, event)
-        return found if isinstance(found, NoPicture) else Picture(content=found, tag=f'"{event.id}"')
+        return found if isinstance(found, NoPicture) else Picture(content=found, tag=_tag(event))
 
     async def _fetched(self, context: OperatorContext, event: Event) -> bytes | NoPicture:
         target = _target(context, event)
@@ -85,6 +90,10 @@ class PictureLoader:
                 return found.picture()
             except SinkError as error:
                 return _refusal(error)
+
+
+def _tag(event: Event) -> str:
+    return f'"{event.id}"'
 
 
 async def _event_of(context: OperatorContext, number: int) -> Event | NoPicture:

@@ -9,22 +9,18 @@ Life cycle
 
 import asyncio
 import time
-import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Final, Self
 
-import structlog
 from aiohttp import web
 
 from poller.operations.operator_context import OperatorContext
 from poller.runtime.addresses import Network
-from poller.web.backend import json_answer
+from poller.web.errors import WebError, error_answer, report
 from poller.web.picture_cache import NoPicture, Picture, PictureCache
 from poller.web.picture_loader import AT_ONCE, PictureLoader
-
-log = structlog.get_logger("web")
 
 Found = Picture | NoPicture
 
@@ -33,13 +29,25 @@ MOST_WAITING: Final = 32
 BUSY: Final = NoPicture(status=503, text="Too many pictures are asked for at once.", retry_after=1)
 FAILED: Final = NoPicture(status=500, text="The picture could not be served; the log says why.", lasts=5.0)
 FOR_EVER: Final = "private, max-age=31536000, immutable"
+ASK: Final = "private, no-cache"
+"""Numbers begin anew with a new log: a browser has to ask whether its picture is still that of the number."""
+
+
+async def _no_tag(number: int) -> str | None:
+    return None
 
 
 class Pictures:
     """Answers by number, from memory or with `load`. Entered once, left by the same task."""
 
-    def __init__(self, load: Callable[[int], Awaitable[Found]]) -> None:
+    def __init__(
+        self,
+        load: Callable[[int], Awaitable[Found]],
+        tag: Callable[[int], Awaitable[str | None]] = _no_tag,
+    ) -> None:
         self._load = load
+        self.tag = tag
+        """Returns the tag of a number's picture without loading it; None if there is none."""
         self._cache = PictureCache()
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._loads: dict[int, asyncio.Task[Found]] = {}
@@ -78,9 +86,7 @@ class Pictures:
             async with self._turns:
                 found = await self._load(number)
         except Exception as error:  # a bug would end the group, and with it the daemon
-            # Frames only: an exception's own text may hold a secret.
-            frames = traceback.format_tb(error.__traceback__)
-            log.error("answer_failed", error=type(error).__name__, frames=frames)
+            report(error, f"/picture/{number}")
             found = FAILED
         finally:
             del self._loads[number]
@@ -93,7 +99,7 @@ async def serve(
     context: Callable[[], OperatorContext], allow_cidr: Sequence[Network]
 ) -> AsyncIterator[list[web.RouteDef]]:
     """The path of this module. Leaving ends what is being read or fetched."""
-    async with PictureLoader(context, allow_cidr) as loader, Pictures(loader.load) as pictures:
+    async with PictureLoader(context, allow_cidr) as loader, Pictures(loader.load, loader.tag) as pictures:
         yield routes(pictures)
 
 
@@ -101,19 +107,19 @@ def routes(pictures: Pictures) -> list[web.RouteDef]:
     """The path, answered by these pictures."""
 
     async def picture(request: web.Request) -> web.Response:
-        found = await pictures.get(int(request.match_info["number"]))
+        number, held = int(request.match_info["number"]), request.headers.get("If-None-Match")
+        kept = FOR_EVER if request.query_string else ASK  # a page may make the address unique
+        if held and (tag := await pictures.tag(number)) is not None and tag in held:
+            return web.Response(status=304, headers={"Cache-Control": kept, "ETag": tag})
+        found = await pictures.get(number)
         if isinstance(found, NoPicture):
             return _refused(found)
-        headers = {"Cache-Control": FOR_EVER, "ETag": found.tag}
-        if found.tag in request.headers.get("If-None-Match", ""):
-            return web.Response(status=304, headers=headers)
+        headers = {"Cache-Control": kept, "ETag": found.tag}
         return web.Response(body=found.content, content_type="image/jpeg", headers=headers)
 
     return [web.get("/picture/{number:[0-9]{1,18}}", picture)]
 
 
 def _refused(why: NoPicture) -> web.Response:
-    answer = json_answer({"error": why.text}, why.status)
-    if why.retry_after is not None:
-        answer.headers["Retry-After"] = str(why.retry_after)
-    return answer
+    headers = {} if why.retry_after is None else {"Retry-After": str(why.retry_after)}
+    return error_answer(WebError(why.status, why.text, headers=headers))

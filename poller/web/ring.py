@@ -50,7 +50,7 @@ class Ring:
         return self._kept[-behind][1] if behind else b""
 
     def break_off(self) -> None:
-        """Forget all messages, so that no place but the newest is known: whoever follows has to begin anew."""
+        """Forget all messages, so that only the newest place is known: all viewers have to begin anew."""
         self.last += 1
         self._kept.clear()
         self._bytes = 0
@@ -61,7 +61,7 @@ class Ring:
         return Place(self.epoch, self.last)
 
     def reset(self) -> bytes:
-        """The message that tells a viewer to begin anew, from the newest place on."""
+        """The message that makes a viewer begin anew, from the newest place on."""
         return self._event("reset", b"{}")
 
     def _event(self, name: str, data: bytes) -> bytes:

@@ -1,6 +1,6 @@
-"""Who is logged in: sessions and one-time codes. All of it is in memory, and a restart forgets it.
+"""Sessions, one-time codes and tokens. All of them are in memory, and a restart forgets sessions and codes.
 
-Only hashes of ids and codes are kept, and they are what is looked up: so the time of a look-up tells nothing.
+Only hashes of ids and codes are kept and looked up, so that the time of a look-up reveals nothing.
 """
 
 import hashlib
@@ -17,6 +17,7 @@ OPERATE: Final = "operate"
 LIFETIME: Final = 12 * 3600.0
 """Seconds after which a session ends."""
 MOST_SESSIONS: Final = 1000
+"""The most sessions of one role."""
 CODE_LIFETIME: Final = 3600.0
 MOST_CODES: Final = 16
 
@@ -30,7 +31,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sessions:
-    """The logins of now. At the bound on their number, the oldest one ends.
+    """The logins of now. At the bound on those of a role, the oldest one of it ends, so that viewers end no operator's.
 
     `ended` is called with the key of a session that ends before its time.
     """
@@ -50,8 +51,9 @@ class Sessions:
     def create(self, role: str) -> str:
         """Begin a session. Returns its id, which is the secret of the client."""
         self._forget_old()
-        while len(self._sessions) >= self._most:
-            self._end(next(iter(self._sessions)))
+        own = [one.key for one in self._sessions.values() if one.role == role]
+        if len(own) >= self._most:
+            self._end(own[0])
         id = secrets.token_urlsafe(32)
         key = _hash(id)
         self._sessions[key] = Session(key=key, role=role, until=self._now() + LIFETIME)
@@ -119,4 +121,5 @@ class Tokens:
 
 
 def _hash(secret: str) -> str:
-    return hashlib.sha256(secret.encode()).hexdigest()
+    """Of whatever a client sent: a header may hold bytes that are no UTF-8."""
+    return hashlib.sha256(secret.encode(errors="surrogateescape")).hexdigest()

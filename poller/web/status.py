@@ -1,4 +1,4 @@
-"""The answers that repeat the rows of operators' commands: `/api/status` and its like."""
+"""`/api/status`: the row of `poller status --json`."""
 
 from aiohttp import web
 

@@ -12,6 +12,7 @@ from typing import Annotated, Final, Generic
 
 import msgspec
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from poller.core.model import DeadLetter, Filter, Quarantined
 from poller.operations.masking import mask
@@ -19,13 +20,13 @@ from poller.operations.operator_context import OperatorContext
 from poller.operations.requests import Row
 from poller.operations.verbs import LETTERS, REJECTS, Numbered, Stored
 from poller.web.backend import Backend, json_answer
-from poller.web.filters import MOST_ROWS, DeadFilter, Number, QuarantineFilter, read_query
-from poller.web.refusals import Handler, explained
+from poller.web.errors import WebError
+from poller.web.filters import MOST_ROWS, DeadFilter, Number, QuarantineFilter, Strict, Words, read_query
 
 COUNT_FOR: Final = 1.0
-"""Seconds after which an answer stops to count."""
+"""Seconds after which counting stops."""
 MOST_REASONS: Final = 200
-"""The most reasons that are told apart; the rest counts as `OTHER`."""
+"""The most reasons that are counted by themselves; the others count as `OTHER`."""
 OTHER: Final = "other reasons"
 MOST_NAMES: Final = 20
 
@@ -52,6 +53,12 @@ class QuarantineQuery(QuarantineFilter, frozen=True, kw_only=True):
     below: Number | None = None
     limit: Limit = 50
     count: bool = True
+
+
+class OneQuery(Strict, frozen=True, kw_only=True):
+    """The parameter of one entry: an event may be a dead letter of several sinks."""
+
+    sink: Words | None = None
 
 
 class Reason:
@@ -159,30 +166,30 @@ def routes(backend: Backend) -> list[web.RouteDef]:
     """The paths of this module."""
 
     async def dead(request: web.Request) -> web.Response:
-        query = read_query(request, DeadQuery)
+        query = read_query(request.query, DeadQuery)
         return json_answer(await DEAD.answer(backend, query))
 
     async def quarantine(request: web.Request) -> web.Response:
-        query = read_query(request, QuarantineQuery)
+        query = read_query(request.query, QuarantineQuery)
         return json_answer(await QUARANTINE.answer(backend, query))
 
     return [
-        web.get("/api/dead", explained(dead)),
-        web.get("/api/dead/{id}", explained(_one(backend, DEAD))),
-        web.get("/api/quarantine", explained(quarantine)),
-        web.get("/api/quarantine/{id}", explained(_one(backend, QUARANTINE))),
+        web.get("/api/dead", dead),
+        web.get("/api/dead/{id}", _one(backend, DEAD)),
+        web.get("/api/quarantine", quarantine),
+        web.get("/api/quarantine/{id}", _one(backend, QUARANTINE)),
     ]
 
 
 def _one(backend: Backend, listed: Listed[Numbered]) -> Handler:
-    """An event may be a dead letter of several sinks: `?sink=` says of which."""
+    """One entry with all that is known of it."""
 
     async def show(request: web.Request) -> web.Response:
-        ids, of = frozenset({request.match_info["id"]}), request.query.get("sink")
-        found = await listed.show(backend, Filter(ids=ids))
-        rows = [row for row in found if of is None or row.get("sink") == of]
-        if not rows:
-            return json_answer({"error": "it is not here any more"}, 404)
-        return json_answer(rows[0])
+        of = read_query(request.query, OneQuery).sink
+        rows = await listed.show(backend, Filter(ids=frozenset({request.match_info["id"]})))
+        found = [row for row in rows if of in (None, row.get("sink"))]
+        if not found:
+            raise WebError(404, "it is not here any more")
+        return json_answer(found[0])
 
     return show

@@ -1,4 +1,4 @@
-"""Which streams changed since the last look, and the rows that tell of them. Pure.
+"""Finds the streams that changed since the last look, and makes their rows. Pure.
 
 The catalogue replaces the record of a stream at each change and never alters one. So a comparison of references finds
 every change: 100,000 streams take a few milliseconds.

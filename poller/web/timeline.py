@@ -4,10 +4,9 @@ The log is read newest first, in short steps with the loop free between. A reque
 answer is partial, and names the number below which the next request goes on.
 """
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 from aiohttp import web
@@ -16,8 +15,11 @@ from poller.core.catalogue import Stream
 from poller.core.history import Gap
 from poller.core.model import LARGEST_NUMBER, Event
 from poller.core.selection import Numbered, Selection
+from poller.operations.look import find_stream
 from poller.operations.operator_context import OperatorContext
 from poller.web.backend import Backend, json_answer
+from poller.web.errors import WebError
+from poller.web.filters import Seconds, Strict, Words, moment, read_query
 from poller.web.streams import seconds
 
 USUAL: Final = timedelta(hours=1)
@@ -31,8 +33,6 @@ LONGEST_SEGMENT: Final = timedelta(hours=2)
 AHEAD: Final = timedelta(minutes=10)
 """The most time by which a picture may seem to have been received before it was taken."""
 _CHANNEL: Final = frozenset({"channel"})
-_SECONDS: Final = re.compile(r"[0-9]{1,11}(?:\.[0-9]{1,9})?")
-_DIGITS: Final = re.compile(r"[0-9]{1,19}")
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,7 +79,7 @@ class Reading:
         return MOST_PICTURES - len(self.pictures)
 
     def note(self, found: Sequence[Numbered]) -> None:
-        """Sort events by what they tell."""
+        """Sort events by their kind."""
         for number, event in found:
             if event.kind == "screenshot" and self._window.has(event.occurred_at):
                 self.pictures.append((number, event.occurred_at))
@@ -90,7 +90,7 @@ class Reading:
 
 
 def state_of(event: Event) -> tuple[datetime, str | None, str]:
-    """What a channel event tells: since when, which state, and who says so."""
+    """The state that a channel event reports: since when, which state, and which source reported it."""
     fields = event.fields
     state = fields.get("state")
     return event.occurred_at, None if state is None else str(state), str(fields.get("seen_by") or "")
@@ -215,7 +215,7 @@ def _add_format(row: dict[str, object], fields: dict[str, object]) -> None:
 
 
 def segment_of(event: Event) -> tuple[datetime, datetime]:
-    """The begin and the end of a recorded segment. Without a begin, the duration tells it."""
+    """The begin and the end of a recorded segment. Without a begin, it follows from the duration."""
     fields, end = event.fields, event.occurred_at
     try:
         return min(msgspec.convert(fields.get("start_time"), datetime), end), end
@@ -229,12 +229,14 @@ def segment_of(event: Event) -> tuple[datetime, datetime]:
 # ---------------------------------------------------------------- the question
 
 
-class Refused(Exception):
-    """A question without an answer: the status, and why."""
+class StreamQuery(Strict, frozen=True, kw_only=True):
+    """The parameters of `/api/stream`. `below` is from an earlier answer."""
 
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
+    id: Words
+    account: Words | None = None
+    since: Seconds | None = None
+    until: Seconds | None = None
+    below: Annotated[int, msgspec.Meta(ge=1, le=LARGEST_NUMBER)] | None = None
 
 
 def routes(backend: Backend) -> list[web.RouteDef]:
@@ -242,53 +244,17 @@ def routes(backend: Backend) -> list[web.RouteDef]:
 
     async def stream(request: web.Request) -> web.Response:
         context = backend.context()
-        try:
-            window = window_of(context, request.query)
-        except Refused as refused:
-            return json_answer({"error": str(refused)}, refused.status)
+        window = window_of(context, read_query(request.query, StreamQuery))
         return json_answer(await timeline(context, window))
 
     return [web.get("/api/stream", stream)]
 
 
-def window_of(context: OperatorContext, asked: Mapping[str, str]) -> Window:
-    """What the parameters ask for; by default the last hour. Raises `Refused`."""
-    now = context.clock.now()
-    until = _moment("until", asked.get("until"), now)
-    since = _moment("since", asked.get("since"), _earlier(until, USUAL))
+def window_of(context: OperatorContext, query: StreamQuery) -> Window:
+    """The window that a request asks for; by default the last hour. Raises `WebError` (400) and `ControlError`."""
+    until = moment(query.until) or context.clock.now()
+    since = moment(query.since) or _earlier(until, USUAL)
     if since >= until:
-        raise Refused(400, "since: must be before until")
-    return Window(
-        stream=_stream(context.spool.streams(), asked.get("account"), asked.get("id")),
-        since=since,
-        until=until,
-        below=_number("below", asked.get("below")),
-    )
-
-
-def _stream(known: Sequence[Stream], account: str | None, id: str | None) -> Stream:
-    if not id:
-        raise Refused(400, "id: give the id of a stream")
-    found = [one for one in known if one.stream_id == id and account in (None, "", one.account)]
-    if len(found) > 1:
-        accounts = ", ".join(sorted(one.account for one in found))
-        raise Refused(400, f"account: stream {id} is in several accounts: {accounts}")
-    if not found:
-        raise Refused(404, f"no stream {id}{f' of account {account}' if account else ''} is known")
-    return found[0]
-
-
-def _moment(name: str, text: str | None, otherwise: datetime) -> datetime:
-    if not text:
-        return otherwise
-    if not _SECONDS.fullmatch(text):
-        raise Refused(400, f"{name}: give Unix seconds, such as 1764331200")
-    return datetime.fromtimestamp(float(text), UTC)
-
-
-def _number(name: str, text: str | None) -> int | None:
-    if not text:
-        return None
-    if not _DIGITS.fullmatch(text) or not 0 < int(text) <= LARGEST_NUMBER:
-        raise Refused(400, f"{name}: give the number of an event")
-    return int(text)
+        raise WebError(400, "since: must be before until")
+    stream = find_stream(context, query.account, query.id)
+    return Window(stream=stream, since=since, until=until, below=query.below)

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from poller.core.catalogue import Stream
-from poller.operations.stream_counts import count_streams
+from poller.operations.stream_states import count_streams
 from poller.runtime.clock import Clock
 from poller.runtime.metrics import Metrics
 from poller.testing import some_event

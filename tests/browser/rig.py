@@ -137,6 +137,11 @@ def watch(page: Page, condition: Callable[[], object], what: str = "") -> None:
         page.wait_for_timeout(20)
 
 
+def picture_number(address: str) -> int:
+    """The number of a picture, by its address."""
+    return int(urlsplit(address).path.rpartition("/")[2])
+
+
 def barriers(page: Page) -> list[str]:
     """What axe finds serious or critical for people who cannot see, hear or point, with the elements' selectors."""
     found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]

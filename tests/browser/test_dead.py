@@ -1,6 +1,7 @@
 """The pages of dead letters and quarantine: filters, reasons, and orders that mean exactly what was counted."""
 
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -43,6 +44,10 @@ def test_the_letters_of_one_reason_are_retried_by_keyboard_alone(tmp_path: Path,
             page.keyboard.press("Tab")
         page.keyboard.press("Enter")
         expect(page.locator("details[open] tbody tr:not(.details)")).to_have_count(15)
+        line, table = (page.locator(f"details[open] {part}").bounding_box() for part in ("summary", "table"))
+        assert line is not None
+        assert table is not None
+        assert table["y"] >= line["y"] + line["height"], "the letters are below their reason"
         tab_to(page, "Retry these")
         page.keyboard.press("Enter")
         expect(page.get_by_role("dialog", name="Retry 15 dead letters?")).to_be_visible()
@@ -156,22 +161,33 @@ def test_quarantine_is_read_again_and_purged(tmp_path: Path, visitor: Visitor) -
         assert rows(found.daemon, "quarantine", "list") == []
 
 
-@pytest.mark.parametrize(("look", "name"), [(LIGHT, "light"), (DARK, "dark"), (PHONE, "phone")])
-def test_nothing_hinders_people(tmp_path: Path, visitor: Visitor, look: Look, name: str) -> None:
-    with environment(tmp_path) as place, operated(place, tmp_path) as found:
-        page = enter(visitor, found, "/dead", look=look)
-        expect(page.get_by_role("heading", name="No dead letters.")).to_be_visible()
-        assert barriers(page) == []
+@pytest.fixture(scope="module")
+def letters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
+    """A daemon with dead letters of two reasons."""
+    folder = tmp_path_factory.mktemp("letters")
+    with environment(folder) as place, operated(place, folder) as found:
         die(place, found, 60)
         give_reasons(found, "HTTP 415", "HTTP 422: " + "too long " * 20)
-        page = enter(visitor, found, "/dead", look=look)
-        page.locator("summary").first.click()
-        expect(page.locator("tbody tr").first).to_be_visible()
-        page.locator("tbody button").first.click()
-        expect(page.locator(".attempts")).to_be_visible()
-        assert barriers(page) == []
-        visitor.picture(page, f"dead-{name}")
-        page.get_by_role("button", name="Purge these").first.click()
-        expect(page.get_by_role("dialog")).to_be_visible()
-        assert barriers(page) == []
-        assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+        yield found
+
+
+@pytest.mark.parametrize(("look", "name"), [(LIGHT, "light"), (DARK, "dark"), (PHONE, "phone")])
+def test_nothing_hinders_people(letters: Pages, visitor: Visitor, look: Look, name: str) -> None:
+    page = enter(visitor, letters, "/quarantine", look=look)
+    expect(page.get_by_role("heading", name="Quarantine is empty.")).to_be_visible()
+    assert barriers(page) == []
+    page.goto(f"{letters.url}/dead")
+    page.locator("summary").first.click()
+    expect(page.locator("tbody tr").first).to_be_visible()
+    facts, table = page.locator(".facts").first.bounding_box(), page.locator("table").first.bounding_box()
+    assert facts is not None
+    assert table is not None
+    assert facts["y"] + facts["height"] <= table["y"], "what is inside stands below the heading"
+    page.locator("tbody button").first.click()
+    expect(page.locator(".attempts")).to_be_visible()
+    assert barriers(page) == []
+    visitor.picture(page, f"dead-{name}")
+    page.get_by_role("button", name="Purge these").first.click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    assert barriers(page) == []
+    assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")

@@ -1,6 +1,8 @@
 """The page of the pipeline: what it shows, what it orders by keyboard alone, and what it never does."""
 
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from tests.scenario.test_operate import sink
 from tests.scenario.web_client import VIEWER
 
 from .operating import XSS, elements_of_markup, enter, focus, operated, tab_to
-from .rig import DARK, LIGHT, PHONE, Look, Visitor, barriers, watch
+from .rig import DARK, LIGHT, PHONE, Look, Pages, Visitor, barriers, watch
 
 DOCS = Path(__file__).parents[2]
 REASONS = (
@@ -88,7 +90,11 @@ def test_a_running_replay_shows_how_far_it_is_and_is_paused_and_cancelled(
         expect(replay.get_by_text("0 of 40, paused")).to_be_visible()
         replay.get_by_role("button", name="Cancel… replay 1").click()
         page.get_by_role("button", name="Cancel the replay").click()
-        expect(replay).to_be_hidden()
+        expect(replay.get_by_text("No replay is running.")).to_be_visible()
+        replay.get_by_text("Earlier replays").click()
+        expect(replay.get_by_role("row").last).to_contain_text(
+            re.compile(r"1hookall events.*0 of 40cancelled")
+        )
         assert place.hook.files.total() == 40
 
 
@@ -140,9 +146,9 @@ def test_a_hidden_page_asks_nothing(tmp_path: Path, visitor: Visitor) -> None:
             "() => { Object.defineProperty(document, 'hidden', { value: true, configurable: true });"
             " document.dispatchEvent(new Event('visibilitychange')); }"
         )
-        page.wait_for_timeout(500)
+        page.wait_for_timeout(300)
         asked.clear()
-        page.wait_for_timeout(5000)
+        page.wait_for_timeout(2500)  # the page asks each two seconds while it is seen
         assert asked == []
         page.evaluate(
             "() => { delete document.hidden; document.dispatchEvent(new Event('visibilitychange')); }"
@@ -174,16 +180,23 @@ def test_names_and_reasons_are_shown_as_text(tmp_path: Path, visitor: Visitor) -
         assert elements_of_markup(page) == 0
 
 
-@pytest.mark.parametrize(("look", "name"), [(LIGHT, "light"), (DARK, "dark"), (PHONE, "phone")])
-def test_nothing_hinders_people(tmp_path: Path, visitor: Visitor, look: Look, name: str) -> None:
-    with environment(tmp_path) as place, operated(place, tmp_path) as found:
+@pytest.fixture(scope="module")
+def troubled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
+    """A daemon whose sink is paused, because it fails."""
+    folder = tmp_path_factory.mktemp("troubled")
+    with environment(folder) as place, operated(place, folder) as found:
         place.turn(503)
         place.enqueue(30)
         until(lambda: sink(found.daemon)["state"] == "paused")
-        page = enter(visitor, found, "/pipeline", look=look)
-        expect(page.get_by_text("Not ready: 1 reason")).to_be_visible()
-        assert barriers(page) == []
-        visitor.picture(page, f"pipeline-{name}")
-        page.get_by_role("button", name="Replay… hook").click()
-        assert barriers(page) == []
-        assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+        yield found
+
+
+@pytest.mark.parametrize(("look", "name"), [(LIGHT, "light"), (DARK, "dark"), (PHONE, "phone")])
+def test_nothing_hinders_people(troubled: Pages, visitor: Visitor, look: Look, name: str) -> None:
+    page = enter(visitor, troubled, "/pipeline", look=look)
+    expect(page.get_by_text("Not ready: 1 reason")).to_be_visible()
+    assert barriers(page) == []
+    visitor.picture(page, f"pipeline-{name}")
+    page.get_by_role("button", name="Replay… hook").click()
+    assert barriers(page) == []
+    assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")

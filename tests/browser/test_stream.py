@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,7 +21,7 @@ from tests.patience import PATIENCE
 from tests.sandbox.api_client import record
 from tests.scenario.environment import Environment, environment, until
 
-from .rig import DARK, LIGHT, PHONE, Look, Pages, Visitor, barriers, pages, watch
+from .rig import DARK, LIGHT, PHONE, Look, Pages, Visitor, barriers, pages, picture_number, watch
 from .shots import Shots
 
 expect.set_options(timeout=PATIENCE * 1000)
@@ -117,7 +117,7 @@ def shown(page: Page) -> int:
     """The number of the big picture; 0 if there is none."""
     image = page.locator(".big img")
     source = image.get_attribute("src") if image.count() else None
-    return int(source.rpartition("/")[2]) if source else 0
+    return picture_number(source) if source else 0
 
 
 def shows(page: Page, number: int) -> None:
@@ -232,6 +232,26 @@ def test_the_newest_is_shown_before_all_of_the_history_has_come(
     for route in held:
         route.continue_()
     says(page, "picture 30 of 30")
+
+
+def test_a_day_has_a_tick_for_each_of_its_pictures(visitor: Visitor, tmp_path: Path) -> None:
+    fill(tmp_path / "daemon", day(8640))
+    with environment(tmp_path) as place, pages(place, tmp_path / "daemon", sinks=SINKS) as daemon:
+        page = visitor.open(f"{daemon.url}/dead")
+        answers: list[str] = []
+        page.on(
+            "response", lambda answer: answers.append(answer.url) if "/api/stream?" in answer.url else None
+        )
+        visitor.allow("/picture/")
+        page.goto(address(daemon, hours=24))
+        watch(page, lambda: axis(page, "pictures") == 8640, "for all pictures")
+        assert sum("below=" in one for one in answers) == len(answers) - 1, (
+            "each answer goes on where one stopped"
+        )
+        says(page, "picture 8,640 of 8,640")
+        slider(page).focus()
+        page.keyboard.press("Home")
+        says(page, "picture 1 of 8,640")
 
 
 # ---------------------------------------------------------------- choosing a moment
@@ -446,15 +466,14 @@ def test_ids_are_only_text(visitor: Visitor, town: tuple[Environment, Pages]) ->
         page.close()
 
 
-def fill(folder: Path) -> None:
-    """A spool that knows of an hour: live, interrupted, live again, and two recorded segments."""
+def fill(folder: Path, history: Sequence[tuple[Event, ...]] | None = None) -> None:
+    """A spool that holds these pages of events; by default of an hour: live, interrupted, live again, two segments."""
+    events = [(past(kind, ago, dict(fields)),) for kind, ago, fields in PAST] if history is None else history
 
     async def filled() -> None:
         async with sqlite_spool(folder) as spool:
-            for kind, ago, fields in PAST:
-                page = ParsedPage(
-                    events=(past(kind, ago, dict(fields)),), rejects=(), outcome=PollOutcome.PARTIAL
-                )
+            for some in events:
+                page = ParsedPage(events=some, rejects=(), outcome=PollOutcome.PARTIAL)
                 await spool.append("states", [page])
 
     folder.mkdir(parents=True)
@@ -469,6 +488,14 @@ PAST: tuple[tuple[str, float, dict[str, object]], ...] = (
     ("channel", 2230, {"state": "live", "seen_by": "channel_status"}),
     ("recording", 420, {"duration": 1810, "file_format": "flv", "file_size": 40_800_000}),
 )
+
+
+def day(pictures: int) -> list[tuple[Event, ...]]:
+    """So many pictures of a day, but for some minutes at its begin, a hundred to a page; the newest now."""
+    ages = [n * 85_500 / pictures for n in reversed(range(pictures))]
+    return [
+        tuple(past("screenshot", ago, {}) for ago in ages[at : at + 100]) for at in range(0, pictures, 100)
+    ]
 
 
 def past(kind: str, ago: float, fields: dict[str, object]) -> Event:
@@ -486,25 +513,33 @@ def past(kind: str, ago: float, fields: dict[str, object]) -> Event:
     )
 
 
-@pytest.mark.parametrize("look", [LIGHT, DARK, PHONE], ids=["light", "dark", "phone"])
-def test_the_page_hinders_nobody(visitor: Visitor, tmp_path: Path, look: Look) -> None:
-    fill(tmp_path / "daemon")
+@pytest.fixture(scope="module")
+def eventful(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
+    """A daemon that knows of an hour with an interruption, a gap and recordings."""
+    folder = tmp_path_factory.mktemp("eventful")
+    fill(folder / "daemon")
     with (
-        environment(tmp_path) as place,
-        pages(place, tmp_path / "daemon", account=AUDITED, sinks=SINKS) as daemon,
+        environment(folder) as place,
+        pages(place, folder / "daemon", account=AUDITED, sinks=SINKS) as daemon,
     ):
         take(place, daemon, list(range(3490, 2500, -10)))
         take(
             place, daemon, [ago for ago in range(2220, 0, -10) if not 1140 <= ago < 1200], shots=Shots(place)
         )
         until(lambda: facts(daemon)["gaps"], what="for the audit")
-        page = visitor.open(address(daemon), look)
-        expect(page.locator(".strip-labels")).to_have_text("6 missing")
-        thumbs = page.locator(".strip-thumbs img")
-        expect(page.locator(".strip-thumbs img[data-there]")).to_have_count(thumbs.count())
-        page.keyboard.press("Shift+ArrowLeft")
-        expect(page.get_by_role("button", name="Back to live")).to_be_visible()
-        expect(page.locator(".big[data-waiting]")).to_have_count(0)
-        assert barriers(page) == []
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        visitor.picture(page, f"stream{'-phone' if look.phone else '-dark' if look is DARK else ''}")
+        yield daemon
+
+
+@pytest.mark.parametrize("look", [LIGHT, DARK, PHONE], ids=["light", "dark", "phone"])
+def test_the_page_hinders_nobody(visitor: Visitor, eventful: Pages, look: Look) -> None:
+    page = visitor.open(address(eventful), look)
+    expect(page.locator(".strip-labels")).to_have_text("6 missing")
+    watch(page, lambda: axis(page, "pictures") > 280, "for the whole hour")
+    expect(page.locator(".strip-thumbs img[data-there]")).not_to_have_count(0)
+    expect(page.locator(".strip-thumbs img:not([data-there])")).to_have_count(0)
+    page.keyboard.press("Shift+ArrowLeft")
+    expect(page.get_by_role("button", name="Back to live")).to_be_visible()
+    expect(page.locator(".big[data-waiting]")).to_have_count(0)
+    assert barriers(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    visitor.picture(page, f"stream{'-phone' if look.phone else '-dark' if look is DARK else ''}")

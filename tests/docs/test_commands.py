@@ -266,10 +266,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         places = json.loads(box.stdout.readline())
         (guide,) = (one for one in marked("configuration") if one.file.name == "sandbox.md")
         text = guide.text.replace("http://127.0.0.1:8080/common_access", places["api"])
-        text = text.replace("http://127.0.0.1:8081", places["cos"])
-        (folder / "poller.yaml").write_text(
-            f"{text}admin: {{listen: {admin}}}\nweb: {{listen: '127.0.0.1:0'}}\n"
-        )
+        text = text.replace("http://127.0.0.1:8081", places["cos"]).replace("127.0.0.1:9480", "127.0.0.1:0")
+        (folder / "poller.yaml").write_text(f"{text}admin: {{listen: {admin}}}\n")
         stack.enter_context(process(folder, "run"))
         control = places["control"].removeprefix("http://")
         found = Running(folder=folder, control=control, admin=admin)
@@ -362,7 +360,7 @@ def test_files_that_the_documents_name_are_there() -> None:
         for file in FILES
         for name in re.findall(r"`((?:[a-z_]+/)*[a-z_]+\.py)(?:::\w+)?`", file.read_text())
     }
-    places = [ROOT, *(ROOT / "poller" / part for part in ("", "pipeline", "sandbox"))]
+    places = [ROOT, *(ROOT / "poller" / part for part in ("", "pipeline", "sandbox", "web"))]
     missing = {name for name in named if not any((place / name).exists() for place in places)}
     if not (ROOT / "poller" / "pipeline").is_dir():
         pytest.skip("the packages are about to move to where the documents say")

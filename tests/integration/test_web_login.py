@@ -41,7 +41,10 @@ async def test_a_one_time_code_logs_an_operator_in_once() -> None:
         code, other = at.one_time_code(), at.one_time_code()
         operator = (200, {"role": "operate", "login": True})
         assert await log_in(at, code=code) == operator
-        used = (401, {"error": "This link was used already, or is too old."})
+        used = (
+            401,
+            {"error": "This link was used already, or is too old. The command poller pages prints another."},
+        )
         assert await log_in(at, code=code) == used
         assert await log_in(at, token=other) == (401, {"error": "This token is not right."})
         assert await log_in(at, code="t" * 16) == used, "a token is no code"

@@ -758,6 +758,7 @@ from .bugs_secrets import SECRETS  # noqa: E402 - they need `Bug`
 from .bugs_storage import STORAGE  # noqa: E402 - they need `Bug`
 from .bugs_tracing import TRACING  # noqa: E402 - they need `Bug`
 from .bugs_web import WEB  # noqa: E402 - they need `Bug`
+from .bugs_web_data import ACTIONS_OF_THE_PAGES, LIVE_PAGES, STREAM_PAGE  # noqa: E402
 
 BUGS: tuple[Bug, ...] = (
     *POLLING,
@@ -784,4 +785,7 @@ BUGS: tuple[Bug, ...] = (
     *TRACING,
     *METRICS,
     *WEB,
+    *LIVE_PAGES,
+    *ACTIONS_OF_THE_PAGES,
+    *STREAM_PAGE,
 )

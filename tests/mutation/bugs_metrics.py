@@ -23,10 +23,10 @@ METRICS = (
     ),
     Bug(
         "a stream that ended without a word is an alarm",
-        "poller/operations/stream_counts.py",
+        "poller/operations/stream_states.py",
         "    if word == NO_PICTURES and stream.state is None:\n        return SILENT\n",
         "",
-        ("tests/unit/operations/test_stream_counts.py::test_a_stream_counts_in_one_state",),
+        ("tests/unit/operations/test_stream_states.py::test_a_stream_states_in_one_state",),
     ),
     Bug(
         "the number of a state that no stream is in stays",

@@ -28,7 +28,7 @@ PAGES = (
     ),
     Bug(
         "a wall asks for all of its pictures at once",
-        "poller/web/static/wall/loader.js",
+        "poller/web/static/pictures.js",
         "const AT_ONCE = 8;",
         "const AT_ONCE = 80;",
         (WALL + "test_at_most_eight_pictures_are_asked_for_at_a_time",),

@@ -25,22 +25,22 @@ WEB = (
     Bug(
         "a viewer may operate",
         "poller/web/access.py",
-        'if request.method == "POST" and request[ROLE] != OPERATE',
-        'if request.method == "POST" and request[ROLE] is None',
+        "            check_operator(request)\n",
+        "            pass\n",
         (SCENARIO + "test_a_viewer_writes_nothing_and_what_an_operator_writes_is_logged",),
     ),
     Bug(
         "data needs no login",
         "poller/web/access.py",
-        "        if needs_session and request[ROLE] is None:\n",
-        "        if needs_session and request[ROLE] == '':\n",
+        "        if needs_session and ROLE not in request:\n",
+        "        if needs_session and ROLE == '':\n",
         (SCENARIO + "test_pages_are_free_and_data_needs_a_login",),
     ),
     Bug(
         "a write may come from another site",
         "poller/web/access.py",
         "    if not own:\n",
-        '    if told == "none":\n',
+        '    if relation == "none":\n',
         (SCENARIO + "test_a_write_from_another_site_is_refused_whoever_is_logged_in",),
     ),
     Bug(
@@ -52,16 +52,16 @@ WEB = (
     ),
     Bug(
         "tokens may be guessed without end",
-        "poller/web/access.py",
+        "poller/web/login.py",
         "        if wait := self._tries.wait(caller.key):\n",
         "        if (wait := self._tries.wait(caller.key)) > 3600:\n",
         (SCENARIO + "test_after_five_wrong_tokens_an_address_waits_and_no_other_does",),
     ),
     Bug(
         "a header says who the client is, whoever sends it",
-        "poller/web/access.py",
-        "    told = address(last) if site.proxied else None\n",
-        "    told = address(last)\n",
+        "poller/web/callers.py",
+        '    told = address(forwarded.rpartition(",")[2]) if site.proxied else None\n',
+        '    told = address(forwarded.rpartition(",")[2])\n',
         (SCENARIO + "test_behind_a_proxy_each_client_has_its_own_tries",),
     ),
     Bug(

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from poller.core.model import PollOutcome, PushOutcome
-from poller.operations.stream_counts import STATES
+from poller.operations.stream_states import STATES
 from poller.runtime.metrics import DELIVERY_OUTCOMES
 from tests.docs.test_operators_chapter import exposed, seen_as
 from tests.service.running import tool

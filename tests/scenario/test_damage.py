@@ -48,6 +48,7 @@ def test_check_and_export_work_beside_a_running_daemon_and_salvage_says_why_not(
         assert all(json.loads(line)["specversion"] == "1.0" for line in exported.stdout.splitlines())
         refused = daemon.look_after("salvage", str(daemon.config))
         assert refused.returncode == 1
+        assert refused.stderr.startswith("poller: ")
         assert "another poller owns it: stop it first" in refused.stderr
         assert process.stop() == 0
         assert daemon.books().lost() == []

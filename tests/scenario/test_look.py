@@ -108,6 +108,9 @@ def test_events_are_those_of_an_export_with_a_daemon_and_without(tmp_path: Path)
             assert lines(daemon, "events", "--json", "--kind", "recording") == []
             own = [line for line in exported if json.loads(line)["data"]["stream_id"] == stream]
             assert lines(daemon, "events", "--json", "--stream", stream, "--account", "main") == own
+            nothing = poller(daemon, "events", "--stream", "not-there")
+            assert (nothing.returncode, nothing.stdout) == (0, "")
+            assert "no events that match" in nothing.stderr
             shown = poller(daemon, "events")
             assert len(shown.stdout.splitlines()) == 50
             assert "only the newest 50 are shown" in shown.stderr

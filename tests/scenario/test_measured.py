@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from poller import __version__
-from poller.operations.stream_counts import STATES
+from poller.operations.stream_states import STATES
 from poller.sandbox import Customer
 
 from .environment import environment, until
@@ -24,7 +24,7 @@ def streams(process: Process) -> dict[str, float]:
     return {state: count for state, count in counts.items() if count}
 
 
-def test_each_stream_counts_in_the_state_that_it_is_in(tmp_path: Path) -> None:
+def test_each_stream_states_in_the_state_that_it_is_in(tmp_path: Path) -> None:
     with (
         environment(tmp_path, streams=3, interval=1.0, silence=1.0) as place,
         scenario(place, tmp_path, sources=SOURCES, sinks={"console": {"type": "stdout"}}) as daemon,

@@ -11,9 +11,9 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from tests.commands import poller
 from tests.integration.sources.pushes import post, shot, signed
 
-from .collector import Collector, attributes, collector
+from .collector import Collector, attributes, collector, endless
 from .environment import PATIENCE, environment, until
-from .rig import Scenario, scenario, webhook
+from .rig import Process, Scenario, scenario, webhook
 from .test_callbacks import OK, address_of, receiving
 
 SOON: Final = {"OTEL_BSP_SCHEDULE_DELAY": "100"}
@@ -172,6 +172,39 @@ def test_a_collector_that_is_away_is_one_quiet_warning_and_its_return_is_reporte
         assert process.stop() == 0
         assert len(process.said("tracing_failed")) == 1
         assert process.said("library_error") == []
+
+
+def test_a_collector_that_redirects_or_answers_without_end_is_a_warning_and_takes_no_memory(
+    tmp_path: Path,
+) -> None:
+    with (
+        endless() as url,
+        environment(tmp_path) as place,
+        scenario(place, tmp_path, tracing={"otlp": url}) as daemon,
+    ):
+        process = daemon.start(**SOON)
+        process.until_running()
+        before = _resident(process)
+        place.enqueue(100)
+        process.heard("tracing_failed")
+        time.sleep(2)
+        assert _resident(process) - before < 64 * 2**20
+        assert process.stop() == 0
+    with (
+        collector() as kept,
+        environment(tmp_path) as place,
+        scenario(place, tmp_path, **with_tracing(kept)) as daemon,
+    ):
+        kept.status = 307
+        process = daemon.start(**SOON)
+        process.until_running()
+        place.enqueue(100)
+        process.heard("tracing_failed")
+
+
+def _resident(process: Process) -> int:
+    lines = Path(f"/proc/{process.child.pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:"))
 
 
 def test_without_the_section_nothing_of_it_is_imported_and_no_header_is_sent(tmp_path: Path) -> None:

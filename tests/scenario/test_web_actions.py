@@ -166,6 +166,9 @@ def test_a_replay_is_counted_ordered_paused_and_cancelled_on_the_page(tmp_path: 
         body = {"sink": "hook", "filter": {"kinds": ["screenshot"]}, "below": count["below"]}
         status, content = client.post("/api/replay", {**body, "expect": 199})
         assert (status, content["count"]) == (409, 200)
+        nothing = {"sink": "hook", "filter": {"until": 1}, "expect": 200}
+        status, content = client.post("/api/replay", nothing)
+        assert (status, content["count"]) == (409, 0), "that nothing is left is a changed count, too"
         assert rows(daemon, "replays") == []
         client.done("/api/pause", {"sink": "hook"})
         place.enqueue(50)  # what comes later does not change the count
@@ -255,6 +258,7 @@ def test_a_viewer_looks_and_changes_nothing(tmp_path: Path) -> None:
         assert {path: viewer.post(path, body)[0] for path, body in bodies.items()} == dict.fromkeys(
             bodies, 403
         )
+        assert viewer.get("/api/replay", sink="hook")[0] == 403
         assert process.said("action_started") == []
         assert (sink(daemon)["state"], sink(daemon)["dead"]) == ("serving", 3)
         assert process.stop() == 0

@@ -13,6 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests import commands
 from tests.integration.sinks.download.shots import jpeg
 
@@ -106,18 +108,32 @@ def fetching(folder: Path, count: int) -> Iterator[tuple[Host, Process, list[int
         yield host, process, numbers(process, count)
 
 
-def test_a_picture_is_fetched_once_and_may_be_kept_for_ever(tmp_path: Path) -> None:
+def test_a_picture_is_fetched_once_and_may_be_kept_where_its_address_is_unique(tmp_path: Path) -> None:
     with fetching(tmp_path, 5) as (host, process, known):
         for number in [*known, *known]:
             answer = get(process, f"/picture/{number}")
             assert (answer.status, answer.body) == (200, jpeg())
             assert answer.headers["Content-Type"] == "image/jpeg"
-            assert answer.headers["Cache-Control"] == "private, max-age=31536000, immutable"
+            assert answer.headers["Cache-Control"] == "private, no-cache"
+            unique = get(process, f"/picture/{number}?1763800000")
+            assert unique.headers["Cache-Control"] == "private, max-age=31536000, immutable"
         assert len(host.asked) == 5
         again = get(process, f"/picture/{known[0]}", **{"If-None-Match": answer.headers["ETag"]})
         assert again.status == 200, "the tag of another picture"
         same = get(process, f"/picture/{known[-1]}", **{"If-None-Match": answer.headers["ETag"]})
         assert (same.status, same.body) == (304, b"")
+
+
+def test_a_browser_never_shows_the_picture_that_a_number_had_in_another_log(tmp_path: Path) -> None:
+    with fetching(tmp_path / "one", 1) as (host, process, (number,)):
+        old = get(process, f"/picture/{number}")
+        host.status = 500
+        held = get(process, f"/picture/{number}", **{"If-None-Match": old.headers["ETag"]})
+        assert held.status == 304, "what a browser holds needs no host"
+    with fetching(tmp_path / "two", 1) as (host, process, (number,)):
+        new = get(process, f"/picture/{number}", **{"If-None-Match": old.headers["ETag"]})
+        assert (new.status, new.body) == (200, jpeg())
+        assert "no-cache" in str(old.headers["Cache-Control"]), "or the browser would not ask"
 
 
 def test_a_picture_comes_from_the_sinks_file_while_its_host_is_down(tmp_path: Path) -> None:
@@ -260,10 +276,31 @@ def test_an_operator_is_told_the_address_of_the_pages(tmp_path: Path) -> None:
         assert shown.stdout == f"http://127.0.0.1:{port}/\n"
         with urllib.request.urlopen(shown.stdout.strip(), timeout=PATIENCE) as page:
             assert b"<script" in page.read()
+        desktop = dict.fromkeys(("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))
+        words = ("pages", "-c", str(tmp_path / "poller.yaml"), "--open")
+        opened = commands.poller(*words, folder=tmp_path, **desktop)
+        assert (opened.returncode, opened.stdout) == (0, shown.stdout)
+        assert "no browser was opened" in opened.stderr
         assert process.stop() == 0
         shown = commands.poller("pages", "-c", str(tmp_path / "poller.yaml"), folder=tmp_path)
         assert shown.returncode == 1
         assert "no daemon runs" in shown.stderr
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:0", "[::]:0"])
+def test_where_the_pages_listen_on_all_addresses_the_one_that_is_told_opens_them(
+    tmp_path: Path, listen: str
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("a token of the pages")
+    token.chmod(0o600)
+    web = {**WEB, "listen": listen, "token_file": str(token)}
+    with environment(tmp_path) as place, scenario(place, tmp_path, sinks=CONSOLE, web=web) as daemon:
+        daemon.run()
+        shown = commands.poller("pages", "-c", str(daemon.config), folder=tmp_path)
+        address, _, code = shown.stdout.strip().partition("login#")
+        assert address.startswith(("http://127.0.0.1:", "http://[::1]:"))
+        assert _log_in(address, code) == 200
 
 
 def test_a_daemon_without_pages_says_what_is_missing(tmp_path: Path) -> None:
@@ -278,10 +315,11 @@ def test_where_people_log_in_the_address_logs_in_once(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("a token of the pages")
     token.chmod(0o600)
-    web = {**WEB, "token_file": str(token)}
+    web = {**WEB, "listen": "0.0.0.0:0", "token_file": str(token)}
     with environment(tmp_path) as place, scenario(place, tmp_path, sinks=CONSOLE, web=web) as daemon:
         process = daemon.run()
         shown = commands.poller("pages", "-c", str(daemon.config), folder=tmp_path)
+        assert shown.stdout.startswith("http://127.0.0.1:")
         address, _, code = shown.stdout.strip().partition("login#")
         assert get(process, "/picture/1").status == 401
         assert [_log_in(address, code) for _ in range(2)] == [200, 401]

@@ -21,7 +21,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from poller.cli.browser import open_in_browser
+from poller.cli.browser import NOT_OPENED, open_in_browser
 from poller.cli.demo.summary import line_of, link, print_summary, summarize
 from poller.control import Request, Row, Verb, ask, socket_path
 from poller.core.errors import PollerError
@@ -184,8 +184,11 @@ async def _show_pages(console: Console, demo: Demo, folder: Path) -> None:
         await asyncio.sleep(0 if rows else UP_AGAIN)
     address = str(rows[0]["address"])
     console.print(f"Look at the streams: [bold]{escape(address)}[/]", soft_wrap=True)
-    if demo.browser:
-        await asyncio.to_thread(open_in_browser, address)
+    console.print(
+        f"It logs in once; another: poller pages -c {escape(str(folder / 'poller.yaml'))}", soft_wrap=True
+    )
+    if demo.browser and not await asyncio.to_thread(open_in_browser, address):
+        console.print(f"({NOT_OPENED})", soft_wrap=True)
 
 
 def _write_token(file: Path) -> None:

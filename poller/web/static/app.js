@@ -1,12 +1,16 @@
 // Opens the page that the address names, and the next one without loading the document again.
 //
 // A page is a module with `open(main, url)`. It fills `main` and returns a function that closes it: that function ends
-// timers, listeners and requests. `title` is the text of the tab.
+// timers, listeners and requests. `title` is the text of the tab, and `keys` are those that the page listens to.
 
 import { showAccount } from "./account.js";
 import { fill, h } from "./dom.js";
+import { openHelp } from "./help.js";
 
-/** @typedef {{ title: (url: URL) => string, open: (main: HTMLElement, url: URL) => (() => void) }} Page */
+/**
+ * @typedef {{ title: (url: URL) => string, open: (main: HTMLElement, url: URL) => (() => void),
+ *             keys?: [string, import("./help.js").Key[]] }} Page
+ */
 
 /** @type {[RegExp, () => Promise<Page>][]} */
 const PAGES = [
@@ -29,6 +33,8 @@ const main = /** @type {HTMLElement} */ (document.getElementById("main"));
 const header = /** @type {HTMLElement} */ (document.getElementById("header"));
 let close = () => {};
 let path = "";
+/** @type {[string, import("./help.js").Key[]]} */
+let keys = ["", []];
 
 /**
  * Open the page at an address of this site, as a link does.
@@ -57,6 +63,7 @@ async function show() {
   const page = await found[1]();
   if (url.href !== location.href) return;
   showHeader(url);
+  keys = page.keys || ["", []];
   document.title = `${page.title(url)} · poller`;
   document.body.dataset.page = url.pathname.split("/")[1] || "wall";
   fill(main);
@@ -79,8 +86,8 @@ function showHeader(url) {
     header,
     h("a", { class: "brand", href: "/" }, "poller"),
     !login && h("nav", { "aria-label": "Pages" }, links),
-    h("div", { id: "tools" }),
     account,
+    h("button", { type: "button", class: "plain help", onclick: () => openHelp(...keys), "aria-label": "Keys", title: "Keys (?)" }, "?"),
   );
   if (!login) void showAccount(account);
 }
@@ -93,6 +100,12 @@ document.addEventListener("click", (event) => {
   if (!known || link.hash) return;
   event.preventDefault();
   if (link.href !== location.href) go(link.href);
+});
+document.addEventListener("keydown", (event) => {
+  const busy = /** @type {Element} */ (event.target).closest?.("input, select, textarea, dialog");
+  if (event.key !== "?" || busy || event.ctrlKey || event.metaKey || event.altKey) return;
+  event.preventDefault();
+  openHelp(...keys);
 });
 addEventListener("popstate", () => void show());
 void show();

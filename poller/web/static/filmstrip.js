@@ -1,72 +1,26 @@
 // The filmstrip: as many thumbs as fit, evenly by time, with hatched gaps above them. Only these pictures are loaded.
 
 import { h } from "./dom.js";
+import { GONE, Loader } from "./pictures.js";
 import { gapLabels, isBreak, open } from "./stream/model.js";
 
 /** @typedef {import("./stream/model.js").History} History */
 /** @typedef {import("./stream/model.js").Span} Span */
+/** @typedef {import("./stream/model.js").Shot} Shot */
+/** A place of the strip: its picture, and the element that shows it. @typedef {{ number: number, image: HTMLElement }} Slot */
 
 const RATIO = 16 / 9;
-const MOST_AT_ONCE = 8;
 const RETRY_AFTER = 3000;
 const MOST_TRIES = 4;
 const LABEL = 96;
 
-/** Loads pictures, so many at once, those that were asked for last first. */
-class Loader {
-  /** @type {Map<HTMLImageElement, { src: string, tries: number }>} */
-  waiting = new Map();
-  /** @type {Set<HTMLImageElement>} */
-  loading = new Set();
-
-  /**
-   * @param {HTMLImageElement} image
-   * @param {string} src
-   * @param {number} [tries]
-   */
-  ask(image, src, tries = 1) {
-    this.waiting.set(image, { src, tries });
-    this.next();
-  }
-
-  /** @param {HTMLImageElement} image */
-  drop(image) {
-    this.waiting.delete(image);
-    if (this.loading.delete(image)) image.removeAttribute("src");
-    this.next();
-  }
-
-  next() {
-    for (const [image, { src, tries }] of [...this.waiting].reverse()) {
-      if (this.loading.size >= MOST_AT_ONCE) return;
-      this.waiting.delete(image);
-      this.loading.add(image);
-      void this.load(image, src, tries);
-    }
-  }
-
-  /**
-   * @param {HTMLImageElement} image
-   * @param {string} src
-   * @param {number} tries
-   */
-  async load(image, src, tries) {
-    image.src = src;
-    const good = await image.decode().then(() => true, () => false);
-    if (!this.loading.delete(image)) return;
-    if (good) image.dataset.there = "";
-    else if (tries < MOST_TRIES) {
-      setTimeout(() => image.isConnected && this.ask(image, src, tries + 1), RETRY_AFTER * tries);
-    }
-    this.next();
-  }
-}
-
 export class Filmstrip {
-  /** @type {Map<number, { image: HTMLImageElement, number: number }>} */
+  /** @type {Map<number, Slot>} */
   slots = new Map();
+  /** @type {Loader<Slot>} */
   loader = new Loader();
-  slot = 0;
+  /** The seconds of a slot. */
+  length = 0;
   #marks = "";
 
   constructor() {
@@ -96,52 +50,63 @@ export class Filmstrip {
    * @param {number} places
    */
   drawThumbs(history, span, x, places) {
-    const slot = (span.to - span.from) / places;
-    if (Math.abs(slot - this.slot) > 1e-6) this.clear();
-    this.slot = slot;
-    const [first, last] = [Math.floor(span.from / slot), Math.floor(span.to / slot)];
-    for (const [place, { image }] of this.slots) {
-      if (place < first || place > last) this.remove(place, image);
-    }
+    const length = (span.to - span.from) / places;
+    if (Math.abs(length - this.length) > 1e-6) this.clear();
+    this.length = length;
+    const [first, last] = [Math.floor(span.from / length), Math.floor(span.to / length)];
+    for (const place of this.slots.keys()) if (place < first || place > last) this.remove(place);
     for (let place = first; place <= last; place += 1) {
-      const shot = history.shots[history.from(place * slot)];
-      const number = shot && shot[1] < (place + 1) * slot ? shot[0] : 0;
-      const image = this.thumb(place, number);
+      const shot = history.shots[history.from(place * length)];
+      const image = this.thumb(place, shot && shot[1] < (place + 1) * length ? shot : null);
       if (!image) continue;
-      image.style.width = `${slot * (x(1) - x(0))}px`;
-      image.style.transform = `translateX(${x(place * slot)}px)`;
+      image.style.width = `${length * (x(1) - x(0))}px`;
+      image.style.transform = `translateX(${x(place * length)}px)`;
     }
   }
 
   /**
    * The thumb of a place; none if no picture was taken there.
    * @param {number} place
-   * @param {number} number
+   * @param {Shot | null} shot
    */
-  thumb(place, number) {
+  thumb(place, shot) {
     const known = this.slots.get(place);
-    if (known?.number === number) return known.image;
-    if (known) this.remove(place, known.image);
-    if (!number) return null;
-    const image = h("img", { alt: "", draggable: "false", dataset: { number } });
-    this.slots.set(place, { image, number });
-    this.thumbs.append(image);
-    this.loader.ask(image, `/picture/${number}`);
-    return image;
+    if (known && known.number === shot?.[0]) return known.image;
+    if (known) this.remove(place);
+    if (!shot) return null;
+    const slot = { number: shot[0], image: h("img", { alt: "" }) };
+    this.slots.set(place, slot);
+    this.thumbs.append(slot.image);
+    this.load(slot, shot, 1);
+    return slot.image;
   }
 
   /**
-   * @param {number} place
-   * @param {HTMLImageElement} image
+   * @param {Slot} slot
+   * @param {Shot} shot
+   * @param {number} tries
    */
-  remove(place, image) {
+  load(slot, shot, tries) {
+    const done = (/** @type {import("./pictures.js").Outcome} */ outcome) => {
+      if ("image" in outcome) put(slot, outcome.image);
+      else if (tries < MOST_TRIES && outcome.status !== GONE) {
+        setTimeout(() => slot.image.isConnected && this.load(slot, shot, tries + 1), RETRY_AFTER * tries);
+      }
+    };
+    this.loader.want(slot, { number: shot[0], taken: shot[1], doubtful: tries > 1, done });
+  }
+
+  /** @param {number} place */
+  remove(place) {
+    const slot = this.slots.get(place);
+    if (!slot) return;
     this.slots.delete(place);
-    image.remove();
-    this.loader.drop(image);
+    slot.image.remove();
+    this.loader.drop(slot);
   }
 
   clear() {
-    for (const [place, { image }] of this.slots) this.remove(place, image);
+    for (const place of [...this.slots.keys()]) this.remove(place);
   }
 
   /**
@@ -169,6 +134,19 @@ export class Filmstrip {
       }),
     );
   }
+}
+
+/**
+ * Put a loaded picture at the place of its slot.
+ * @param {Slot} slot
+ * @param {HTMLImageElement} image
+ */
+function put(slot, image) {
+  const { width, transform } = slot.image.style;
+  Object.assign(image.style, { width, transform });
+  image.dataset.there = "";
+  slot.image.replaceWith(image);
+  slot.image = image;
 }
 
 /**

@@ -1,7 +1,7 @@
 // Numbers for people: counts with separators, rates and sizes.
 
 const COUNT = new Intl.NumberFormat("en");
-const UNITS = ["B", "KiB", "MiB", "GiB", "TiB"];
+const UNITS = ["bytes", "KiB", "MiB", "GiB", "TiB"];
 
 /** @param {number} value */
 export const count = (value) => COUNT.format(value);

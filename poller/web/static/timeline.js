@@ -3,8 +3,9 @@
 
 import { h, setText } from "./dom.js";
 import { Filmstrip } from "./filmstrip.js";
+import { count } from "./numbers.js";
 import { isBreak, marks, open } from "./stream/model.js";
-import { moment } from "./times.js";
+import { minute, moment } from "./times.js";
 
 /** @typedef {import("./stream/model.js").History} History */
 /** @typedef {import("./stream/model.js").Span} Span */
@@ -16,8 +17,6 @@ const BARS = { top: 35, height: 7 };
 const LABELS = 60;
 const HEIGHT = 68;
 const LEAST_GAP = 2;
-
-const HOUR = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 
 export class Timeline {
   /** @type {Span} */
@@ -120,7 +119,7 @@ export class Timeline {
       "aria-valuemin": total ? 1 : 0,
       "aria-valuemax": total,
       "aria-valuenow": shown ? place : 0,
-      "aria-valuetext": shown ? `${moment(chosen[1])}, picture ${place} of ${total}` : "no picture is chosen",
+      "aria-valuetext": shown ? `${moment(chosen[1])}, picture ${count(place)} of ${count(total)}` : "no picture is chosen",
     };
     for (const [name, value] of Object.entries(values)) {
       if (this.element.getAttribute(name) !== String(value)) this.element.setAttribute(name, String(value));
@@ -137,7 +136,7 @@ export class Timeline {
     this.paintTicks(context, history, colour);
     context.fillStyle = colour("accent");
     for (const { from, to } of history.recordings) this.block(context, from, to, BARS, 2);
-    this.paintLabels(context, colour, style.fontFamily);
+    this.paintLabels(context, colour, `${0.8 * parseFloat(style.fontSize)}px ${style.fontFamily}`);
   }
 
   /** The canvas in the screen's own pixels, empty. */
@@ -201,11 +200,11 @@ export class Timeline {
   /**
    * @param {CanvasRenderingContext2D} context
    * @param {(name: string) => string} colour
-   * @param {string} family
+   * @param {string} font
    */
-  paintLabels(context, colour, family) {
+  paintLabels(context, colour, font) {
     const width = this.canvas.clientWidth;
-    context.font = `12px ${family}`;
+    context.font = font;
     context.textAlign = "center";
     for (const at of marks(this.span, Math.max(2, Math.floor(width / 64)))) {
       const x = Math.round(this.x(at)) + 0.5;
@@ -213,7 +212,7 @@ export class Timeline {
       context.fillRect(x - 0.5, BARS.top + BARS.height + 3, 1, 4);
       if (x < 18 || x > width - 18) continue;
       context.fillStyle = colour("quiet");
-      context.fillText(HOUR.format(at * 1000), x, LABELS);
+      context.fillText(minute(at), x, LABELS);
     }
   }
 }

@@ -87,7 +87,7 @@ def test_a_backup_replaces_no_file(tmp_path: Path) -> None:
     laid(tmp_path, FIXTURES[-1])
     (tmp_path / "copy.db").write_text("mine")
     shown = poller(tmp_path, "backup", str(tmp_path / "copy.db"))
-    assert (shown.returncode, shown.stderr) == (1, f"{tmp_path / 'copy.db'} exists already\n")
+    assert (shown.returncode, shown.stderr) == (1, f"poller: {tmp_path / 'copy.db'} exists already\n")
     assert (tmp_path / "copy.db").read_text() == "mine"
     shown = poller(tmp_path, "backup", str(tmp_path / "spool.db"))
     assert shown.returncode == 1
@@ -97,7 +97,7 @@ def test_a_damaged_spool_gives_no_backup(tmp_path: Path) -> None:
     overwrite(laid(tmp_path, FIXTURES[-1]), 3)
     shown = poller(tmp_path, "backup", str(tmp_path / "copy.db"))
     assert shown.returncode == 1
-    assert "no copy is kept" in shown.stderr
+    assert "poller: the spool is damaged: no copy is kept" in shown.stderr
     assert "Traceback" not in shown.stderr
     assert not [path.name for path in tmp_path.iterdir() if path.name.startswith("copy.db")]
 

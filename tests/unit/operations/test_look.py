@@ -15,7 +15,7 @@ from poller.core.model import Event, ParsedPage, PollOutcome
 from poller.core.ports import Sink
 from poller.core.selection import Selection
 from poller.daemon.wiring import event_filter
-from poller.operations.look import attention
+from poller.operations.stream_states import attention
 from poller.runtime.metrics import Metrics
 from poller.settings import load
 from poller.sinks.download import Download
@@ -209,7 +209,7 @@ def test_a_stream_of_several_accounts_needs_the_account(tmp_path: Path) -> None:
     async def scenario(context: OperatorContext, spool: SqliteSpool, clock: ManualClock) -> None:
         await append(spool, some_event(1), some_event(2, account="other"))
         for verb in (Verb.LATEST, Verb.FIND):
-            with pytest.raises(ControlError, match=r"several accounts.*--account: main, other"):
+            with pytest.raises(ControlError, match=r"several accounts: name one of main, other"):
                 await rows(context, verb, selection=Selection(stream="room"), at=START)
             with pytest.raises(ControlError, match="no stream hall is known"):
                 await rows(context, verb, selection=Selection(stream="hall"), at=START)

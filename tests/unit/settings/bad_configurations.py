@@ -788,6 +788,14 @@ DOUBTFUL = [
         },
         "web.listen listens on port 9480 too",
     ),
+    case(
+        "pages that may not fetch from the pictures' host",
+        {
+            4: "    key: k\n    cos: {base_url: §http://127.0.0.1:8081/shots/}",
+            10: "web: {allow_cidr: [10.0.0.0/8]}",
+        },
+        "127.0.0.1 is not a public address: name it in web.allow_cidr",
+    ),
     *(
         sink(f"a webhook to {host}", f"  out: {{type: webhook, url: §'http://{host}/hook'}}", "allow_cidr")
         for host in (

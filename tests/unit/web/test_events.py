@@ -24,6 +24,7 @@ from poller.spools.sqlite import SqliteSpool
 from poller.testing import ManualClock, some_event, some_reading
 from poller.web import events
 from poller.web.backend import Backend
+from poller.web.errors import errors_as_json
 from tests.fakes import sqlite_spool
 from tests.patience import patiently
 
@@ -55,7 +56,7 @@ def tell(folder: Path, scenario: Scenario) -> None:
                 source=lambda name: None,
                 sink={name: build_sink(name, one, accounts) for name, one in settings.sinks.items()}.get,
             )
-            app = web.Application()
+            app = web.Application(middlewares=[errors_as_json])
             app.add_routes(events.routes(Backend(context=lambda: context)))
             async with TestServer(app) as server, ClientSession(server.make_url("/")) as session:
 

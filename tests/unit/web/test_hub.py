@@ -8,6 +8,7 @@ from contextlib import aclosing
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -83,16 +84,16 @@ class Viewer:
         self._following: AsyncGenerator[bytes, None] | None = None
 
     async def read(self, most: int) -> None:
-        """Take up to so many messages. Without a connection, make one."""
+        """Take up to so many of the messages that are there. Without a connection, make one."""
         if self.place is None:
             await self._begin()
+        assert self.place is not None
         if self._following is None:
             self._following = self.town.hub.messages(self.place)
         for _ in range(most):
-            message = await anext(self._following)
-            if not message:
+            if self.town.hub.ring.next(self.place) == b"":
                 return
-            await self._take(message)
+            await self._take(await anext(self._following))
 
     async def lose(self) -> None:
         if self._following is not None:
@@ -314,6 +315,21 @@ def test_an_idle_log_costs_no_looks() -> None:
             with hub.watched():
                 await asyncio.sleep(4 * PACE)
                 assert hub.looks == 1
+
+    run(scenario)
+
+
+def test_viewers_end_with_the_error_that_ended_the_looks() -> None:
+    async def scenario(town: Town) -> None:
+        async with town.hub as hub:
+            with hub.watched():
+                async with aclosing(hub.messages(None)) as messages:
+                    await anext(messages)  # the first look
+                    town.spool.streams = None  # type: ignore[assignment, method-assign]
+                    town.clock.pass_time(PACE)
+                    await town.picture("a")
+                    with pytest.raises(TypeError):
+                        await anext(messages)
 
     run(scenario)
 

@@ -8,7 +8,8 @@ import pytest
 
 from poller.operations.requests import ControlError, CountChanged, Row, Rows
 from poller.web import jobs as module
-from poller.web.jobs import MOST_RUNNING, Jobs, Stopping, TooManyJobs
+from poller.web.errors import WebError
+from poller.web.jobs import MOST_RUNNING, Jobs
 from tests.patience import patiently
 
 
@@ -56,8 +57,9 @@ def test_no_more_than_four_jobs_run_at_once() -> None:
         gate = asyncio.Event()
         async with Jobs() as jobs:
             some = [jobs.start(steps(1, {}, gate), verb="v", role="operate") for _ in range(MOST_RUNNING)]
-            with pytest.raises(TooManyJobs, match="4 actions are running"):
+            with pytest.raises(WebError, match="4 actions are running") as refused:
                 jobs.start(steps(1, {}), verb="v", role="operate")
+            assert refused.value.status == 429
             gate.set()
             for job in some:
                 await ended(job)
@@ -100,8 +102,9 @@ def test_a_stop_waits_for_the_step_in_hand_and_does_not_begin_another() -> None:
             await jobs.__aexit__(None, None, None)
         assert taken == [0]
         assert (job.done, job.state, str(job.error)) == (200, "failed", module.STOPPING)
-        with pytest.raises(Stopping):
+        with pytest.raises(WebError, match="stopping") as refused:
             jobs.start(steps(1, {}), verb="v", role="operate")
+        assert refused.value.status == 503
 
     tell(scenario)
 

@@ -7,11 +7,11 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
+from poller.web.callers import SESSION
 from poller.web.errors import WebError
 from poller.web.limits import (
     MOST_TRIES,
     MOST_TRIES_EACH,
-    SESSION,
     EventStreams,
     Tries,
 )

@@ -65,6 +65,14 @@ def test_the_number_of_sessions_is_bounded_and_the_oldest_ends_first() -> None:
     assert len(ended) == 1
 
 
+def test_however_often_viewers_log_in_the_operator_stays() -> None:
+    found = Sessions(most=3)
+    operator = found.create(OPERATE)
+    for _ in range(10):
+        found.create(LOOK)
+    assert found.find(operator) is not None
+
+
 def test_a_code_logs_in_once_and_within_an_hour() -> None:
     now = Now()
     codes = Codes(now=now)

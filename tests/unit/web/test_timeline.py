@@ -1,15 +1,17 @@
 """One stream between two times, over a spool in a file."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from multidict import MultiDict
 
 from poller.control import OperatorContext
+from poller.core.errors import PollerError
 from poller.core.history import Gap
 from poller.core.model import Event, ParsedPage, PollOutcome, identity, new_event
 from poller.runtime.metrics import Metrics
@@ -17,7 +19,9 @@ from poller.settings import Settings
 from poller.spools.sqlite import SqliteSpool
 from poller.testing import START, ManualClock, some_change, some_event
 from poller.web import timeline as module
-from poller.web.timeline import Refused, timeline, window_of
+from poller.web.errors import status_of
+from poller.web.filters import read_query
+from poller.web.timeline import StreamQuery, Window, timeline, window_of
 from tests.fakes import sqlite_spool
 from tests.patience import patiently
 
@@ -45,8 +49,11 @@ class Town:
     async def append(self, *events: Event) -> None:
         await self.spool.append("shots", [ParsedPage(events=events, rejects=(), outcome=PollOutcome.FULL)])
 
+    def window(self, asked: Mapping[str, str]) -> Window:
+        return window_of(self.context, read_query(MultiDict(asked), StreamQuery))
+
     async def ask(self, budget: float = 10.0, **asked: object) -> dict[str, Any]:
-        window = window_of(self.context, {"id": "room"} | {name: str(value) for name, value in asked.items()})
+        window = self.window({"id": "room"} | {name: str(value) for name, value in asked.items()})
         answer: dict[str, Any] = msgspec.json.decode(
             msgspec.json.encode(await timeline(self.context, window, budget))
         )
@@ -243,10 +250,10 @@ def test_a_bad_question_is_refused(tmp_path: Path, asked: dict[str, str], status
     async def scenario(town: Town) -> None:
         await town.append(some_event(1), some_event(2, stream="both"))
         await town.append(some_event(3, stream="both", account="other"))
-        with pytest.raises(Refused, match=word) as refused:
-            window_of(town.context, asked)
-        assert refused.value.status == status
-        assert window_of(town.context, {"id": "both", "account": "other"}).stream.account == "other"
+        with pytest.raises(PollerError, match=word) as refused:
+            town.window(asked)
+        assert status_of(refused.value) == status
+        assert town.window({"id": "both", "account": "other"}).stream.account == "other"
 
     run(tmp_path, scenario)
 

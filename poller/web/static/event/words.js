@@ -1,6 +1,6 @@
 // What happened to one event, in the words of `poller trace`. Nothing here touches the page.
 
-import { moment } from "../times.js";
+import { moment, seconds } from "../times.js";
 
 /**
  * Times in rows are as RFC 3339 writes them.
@@ -18,9 +18,6 @@ import { moment } from "../times.js";
  *   received_at: string | null, polled: Poll | null, sinks: Sink[], event: Record<string, any> | null
  * }} Trace
  */
-
-/** @param {string} text */
-export const seconds = (text) => Date.parse(text) / 1000;
 
 /** @param {string} text */
 const when = (text) => moment(seconds(text));

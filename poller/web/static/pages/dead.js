@@ -1,9 +1,9 @@
 // Dead letters: events that a sink will not get unless somebody retries them.
 
-import { age, moment } from "../times.js";
 import { h } from "../dom.js";
 import { counted } from "../numbers.js";
 import { openStored } from "../stored/page.js";
+import { moment, seconds, timeElement } from "../times.js";
 
 export const title = () => "Dead letters";
 
@@ -27,20 +27,14 @@ const KIND = {
     h("a", { href: `/event/${encodeURIComponent(row.id)}`, class: "wrap" }, row.stream || row.id),
     row.kind,
     row.sink,
-    time(row.died_at),
+    timeElement(row.died_at),
     h("span", null, String(row.attempts)),
     h("span", { class: "wrap" }, row.reason),
   ],
   address: (row) => `/api/dead/${encodeURIComponent(row.id)}?sink=${encodeURIComponent(row.sink)}`,
-  details: (row) => h("ol", { class: "attempts" }, row.history.map((/** @type {any} */ one) => h("li", null, `${moment(Date.parse(one.at) / 1000)}: `, h("span", { class: "wrap" }, one.reason)))),
+  details: (row) => h("ol", { class: "attempts" }, row.history.map((/** @type {any} */ one) => h("li", null, `${moment(seconds(one.at))}: `, h("span", { class: "wrap" }, one.reason)))),
   detailsName: "Attempts",
 };
-
-/** @param {string} at */
-function time(at) {
-  const seconds = Date.parse(at) / 1000;
-  return h("time", { datetime: at, title: `${age(Date.now() / 1000 - seconds)} ago` }, moment(seconds));
-}
 
 /**
  * @param {HTMLElement} main

@@ -2,9 +2,10 @@
 
 import { get } from "../api.js";
 import { fill, h } from "../dom.js";
-import { GONE, SIGNS, describe, seconds, sinkLines } from "../event/words.js";
-import { moment } from "../times.js";
-import { ZONE } from "../zone.js";
+import { GONE, SIGNS, describe, sinkLines } from "../event/words.js";
+import { failure } from "../notices.js";
+import { comesLater, load, pictureAddress, reason } from "../pictures.js";
+import { moment, seconds, zoneLine } from "../times.js";
 
 /** @typedef {import("../event/words.js").Trace} Trace */
 /** @typedef {import("../event/words.js").Sink} Sink */
@@ -13,6 +14,7 @@ import { ZONE } from "../zone.js";
 const PICTURE = "screenshot";
 const LATER = 300;
 const AGAIN = 5000;
+const PICTURE_AGAIN = 2000;
 
 /** @param {URL} url */
 const named = (url) => decode(url.pathname.slice("/event/".length));
@@ -35,11 +37,11 @@ export function open(main, url) {
       const trace = /** @type {Trace} */ (await get(`/api/event/${encodeURIComponent(named(url))}`, {}, leaving.signal));
       clearTimeout(late);
       keepAddress(trace);
-      show(place, trace);
+      show(place, trace, leaving.signal);
       if (isOpen(trace)) timer = setTimeout(ask, AGAIN);
     } catch (error) {
       clearTimeout(late);
-      if (!leaving.signal.aborted) fill(place, failure(named(url), /** @type {ApiError} */ (error)));
+      if (!leaving.signal.aborted) fill(place, trouble(named(url), /** @type {ApiError} */ (error)));
     }
   };
   void ask();
@@ -78,8 +80,9 @@ const isOpen = (trace) => trace.sinks.some((sink) => sink.state === "waiting" ||
 /**
  * @param {HTMLElement} place
  * @param {Trace} trace
+ * @param {AbortSignal} leaving
  */
-function show(place, trace) {
+function show(place, trace, leaving) {
   const wasOpen = place.querySelector("details")?.open ?? false;
   const picture = place.querySelector(".event-picture");
   const link = streamLink(trace);
@@ -92,9 +95,9 @@ function show(place, trace) {
         h("dl", { class: "event-facts" }, describe(trace).map(([name, text]) => [h("dt", null, name), h("dd", null, text)]).flat()),
         link,
         sinks(trace),
-        h("p", { class: "quiet small" }, `Times are in ${ZONE}.`),
+        zoneLine(),
       ),
-      trace.kind === PICTURE && trace.number ? picture || pictureOf(trace) : null,
+      trace.kind === PICTURE && trace.number ? picture || pictureOf(trace, trace.number, leaving) : null,
     ),
     content(trace, wasOpen),
   );
@@ -109,16 +112,27 @@ function streamLink({ stream, account, kind, taken_at: taken }) {
     kind === PICTURE ? "The stream at this moment" : "The stream at the time of this event"));
 }
 
-/** @param {Trace} trace */
-function pictureOf({ number, stream, taken_at: taken }) {
-  const why = h("p", { class: "quiet", hidden: true }, "The picture cannot be had: it is not uploaded yet, or not kept any more.");
-  const alt = `${stream || "stream"} at ${taken ? moment(seconds(taken)) : "an unknown time"}`;
-  const image = h("img", { src: `/picture/${number}`, alt });
-  image.addEventListener("error", () => {
-    image.hidden = true;
-    why.hidden = false;
-  });
-  return h("figure", { class: "event-picture" }, h("a", { href: `/picture/${number}`, target: "_blank", rel: "noopener" }, image), why);
+/**
+ * @param {Trace} trace
+ * @param {number} number
+ * @param {AbortSignal} leaving
+ */
+function pictureOf({ stream, taken_at: taken }, number, leaving) {
+  const at = taken ? seconds(taken) : null;
+  const address = pictureAddress(number, at);
+  const figure = h("figure", { class: "event-picture" });
+  const show = (/** @type {import("../pictures.js").Outcome} */ outcome) => {
+    if (!("image" in outcome)) {
+      fill(figure, h("p", { class: "quiet" }, reason(outcome.status)));
+      if (comesLater(outcome.status)) setTimeout(() => figure.isConnected && ask(true), PICTURE_AGAIN);
+      return;
+    }
+    outcome.image.alt = `${stream || "stream"} at ${at === null ? "an unknown time" : moment(at)}`;
+    fill(figure, h("a", { href: address, target: "_blank", rel: "noopener" }, outcome.image));
+  };
+  const ask = (/** @type {boolean} */ doubtful) => void load(address, doubtful, leaving).then(show);
+  ask(false);
+  return figure;
 }
 
 /** @param {Trace} trace */
@@ -137,7 +151,7 @@ function row(sink) {
   return h("tr", null,
     h("th", { scope: "row" }, sink.sink),
     h("td", null,
-      h("div", null, h("span", { class: "state", dataset: { level }, "aria-hidden": "true" }, symbol), " ", first),
+      h("div", null, h("span", { class: "state symbol", dataset: { level }, "aria-hidden": "true" }, symbol), " ", first),
       more.map((line) => h("div", { class: "quiet" }, line))));
 }
 
@@ -158,13 +172,12 @@ function content({ event, state }, wasOpen) {
  * @param {string} name
  * @param {ApiError} error
  */
-function failure(name, error) {
-  const gone = error.status === 404;
-  const next = gone
-    ? ["An event is known by its id for 30 days. ", h("a", { href: "/" }, "Choose a stream on the wall"), "."]
-    : [h("button", { onclick: () => location.reload() }, "Try again")];
-  return h("div", null,
-    h("h1", null, "Event ", h("span", { class: "mono" }, name)),
-    h("p", { class: "notice", role: "alert", dataset: { level: gone ? "warn" : "bad" } }, error.message),
-    h("p", { class: "quiet" }, next));
+function trouble(name, error) {
+  const heading = h("h1", null, "Event ", h("span", { class: "mono" }, name));
+  if (error.status === 0 || error.status >= 500) return [heading, failure(error, () => location.reload())];
+  return [
+    heading,
+    h("p", { class: "notice", role: "alert", dataset: { level: "warn" } }, error.message),
+    h("p", { class: "quiet" }, "An event is known by its id for 30 days. ", h("a", { href: "/" }, "Choose a stream on the wall"), "."),
+  ];
 }

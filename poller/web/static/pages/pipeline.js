@@ -3,14 +3,15 @@
 // The page asks for the status each two seconds while it is visible. What changes the height of something waits while
 // the pointer is on something that can be pressed, so that nothing moves away under it.
 
+import { lookOnly, me, operates } from "../account.js";
 import { get } from "../api.js";
 import { fill, h, setText } from "../dom.js";
-import { moment } from "../times.js";
-import { lookOnly, me, operates } from "../role.js";
+import { LostNotice, failure } from "../notices.js";
 import { renderBooks } from "../pipeline/books.js";
 import { SinkCards, SourceCards, StoreCards } from "../pipeline/cards.js";
 import { renderReadiness } from "../pipeline/readiness.js";
 import { ReplayList } from "../pipeline/replays.js";
+import { ZONE, moment } from "../times.js";
 
 const EVERY = 2000;
 
@@ -33,7 +34,10 @@ class PipelinePage {
     this.timer = 0;
     this.asking = false;
     this.readiness = h("section", { class: "readiness", "aria-label": "Readiness" });
-    this.when = h("p", { class: "quiet small when" });
+    this.when = h("p", { class: "quiet small" });
+    this.notice = new LostNotice();
+    this.trouble = h("div");
+    this.shell = h("div", { class: "pipeline", hidden: true });
     this.jobs = h("div", { class: "jobs" });
     this.books = h("section", { class: "panel books", hidden: true });
     this.hint = h("div");
@@ -46,11 +50,12 @@ class PipelinePage {
     this.sources = new SourceCards();
     this.store = new StoreCards();
     this.sinks = new SinkCards(act);
-    this.replays = new ReplayList(act);
+    this.replays = new ReplayList(act, this.abort.signal);
     if (!act.operates) fill(this.hint, lookOnly(viewer, "To pause, resume or replay", "poller pause"));
-    fill(this.main, h("div", { class: "pipeline", hidden: true },
+    fill(this.shell,
       h("div", { class: "head" }, h("h1", null, "Pipeline"), this.when),
-      this.jobs, this.readiness, this.flow(), this.hint, this.replays.element, this.books));
+      this.notice.element, this.jobs, this.readiness, this.flow(), this.hint, this.replays.element, this.books);
+    fill(this.main, this.trouble, this.shell);
     this.listen();
     void this.ask();
   }
@@ -87,13 +92,13 @@ class PipelinePage {
   render(status) {
     const at = Date.now() / 1000;
     const still = this.main.querySelector("button:hover, a:hover, summary:hover") !== null;
-    const shell = /** @type {HTMLElement} */ (this.main.firstElementChild);
-    const first = shell.hidden;
-    shell.hidden = false;
-    shell.classList.remove("lost");
+    const first = this.shell.hidden;
+    this.shell.hidden = false;
+    this.shell.classList.remove("lost");
+    fill(this.trouble);
     this.at = at;
-    const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
-    setText(this.when, `Now, ${moment(at)} (${zone})`);
+    this.notice.hide();
+    setText(this.when, `As of ${moment(at)}, ${ZONE}`);
     this.sources?.render(status, at, still && !first);
     this.store?.render(status, at);
     this.sinks?.render(status, at, still && !first);
@@ -105,10 +110,9 @@ class PipelinePage {
 
   /** @param {Error} error */
   lost(error) {
-    const shell = /** @type {HTMLElement} */ (this.main.firstElementChild);
-    shell.hidden = false;
-    shell.classList.add("lost");
-    setText(this.when, this.at ? `Not live since ${moment(this.at)}: ${error.message}` : error.message);
+    this.shell.classList.add("lost");
+    if (this.at) this.notice.show(this.at);
+    else if (!this.trouble.firstChild) fill(this.trouble, failure(error));
   }
 
   close() {

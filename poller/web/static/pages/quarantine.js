@@ -1,9 +1,9 @@
 // Quarantine: bytes that could not be read, kept as they came.
 
-import { moment } from "../times.js";
 import { h } from "../dom.js";
 import { counted, size } from "../numbers.js";
 import { openStored } from "../stored/page.js";
+import { timeElement } from "../times.js";
 
 export const title = () => "Quarantine";
 
@@ -26,7 +26,7 @@ const KIND = {
   cells: (row) => [
     row.id,
     row.source,
-    h("time", { datetime: row.received_at }, moment(Date.parse(row.received_at) / 1000)),
+    timeElement(row.received_at),
     size(row.bytes),
     h("span", { class: "wrap" }, row.reason),
   ],

@@ -5,6 +5,8 @@
 
 import { setQuery } from "../app.js";
 import { fill, h } from "../dom.js";
+import { pictureAddress } from "../pictures.js";
+import { actionOf, keys } from "../stream/keys.js";
 import { readMoment } from "../stream/model.js";
 import { BigPicture } from "../stream/picture.js";
 import { Source } from "../stream/source.js";
@@ -15,8 +17,9 @@ import { moment } from "../times.js";
 
 /** @typedef {import("../stream/model.js").Shot} Shot */
 
-const MINUTE = 60;
 const WRITE_AFTER = 250; // browsers refuse to change the address more often
+
+export { keys };
 
 /** @param {URL} url */
 export const title = (url) => url.searchParams.get("id") || "Stream";
@@ -144,7 +147,7 @@ export class StreamPage {
    */
   arrived(shot) {
     if (this.following) this.chosen = shot;
-    else for (const places of [-1, 1]) new Image().src = `/picture/${this.history.step(shot, places)[0]}`;
+    else for (const places of [-1, 1]) new Image().src = pictureAddress(...this.history.step(shot, places));
     this.draw();
   }
 
@@ -241,30 +244,10 @@ export class StreamPage {
 
   /** @param {KeyboardEvent} event */
   key(event) {
-    const target = /** @type {HTMLElement} */ (event.target);
-    if (event.ctrlKey || event.metaKey || event.altKey || target.closest("input, select, textarea, dialog")) return;
-    const onSlider = target === this.timeline.element;
-    const { chosen, history } = this;
-    const first = history.shots[history.from(this.span.from)];
-    /** @type {Record<string, () => void>} */
-    const actions = { l: () => this.goLive() };
-    if (chosen && (onSlider || target === document.body || target.id === "main")) {
-      const step = (/** @type {number} */ to) => {
-        const shot = event.shiftKey ? history.jump(chosen, to * MINUTE) : history.step(chosen, to);
-        if (shot === chosen && !this.following && this.source.complete) this.centre(shot[1]);
-        else this.choose(shot);
-      };
-      Object.assign(actions, { ArrowLeft: () => step(-1), ArrowRight: () => step(1) });
-      if (onSlider) {
-        Object.assign(actions, { ArrowDown: () => step(-1), ArrowUp: () => step(1), Home: () => this.choose(first) });
-        Object.assign(actions, { PageDown: () => this.choose(history.jump(chosen, -this.length / 12)) });
-        Object.assign(actions, { PageUp: () => this.choose(history.jump(chosen, this.length / 12)) });
-        Object.assign(actions, { End: () => this.choose(/** @type {Shot} */ (history.last)) });
-      }
-    }
-    if (!actions[event.key]) return;
+    const action = actionOf(this, event);
+    if (!action) return;
     event.preventDefault();
-    actions[event.key]();
+    action();
   }
 
   /** The address of the moment; of the newest picture if the page follows the stream. */

@@ -1,13 +1,13 @@
 // The wall: a tile for each stream with its latest picture, those that need attention first.
 
 import { setQuery } from "../app.js";
-import { fill, h, setText } from "../dom.js";
+import { fill, h } from "../dom.js";
 import { subscribe } from "../live.js";
-import { moment } from "../times.js";
+import { LostNotice } from "../notices.js";
+import { Loader } from "../pictures.js";
 import { Bar } from "../wall/bar.js";
 import { USUAL, count, matching, needing, ofState, readChoice, sorted, standing, writeChoice } from "../wall/choice.js";
 import { Grid } from "../wall/grid.js";
-import { Loader } from "../wall/loader.js";
 import { Streams, judge } from "../wall/model.js";
 import { empty, unmatched } from "../wall/words.js";
 
@@ -21,6 +21,17 @@ const QUIET = 300; // milliseconds before the page says that it waits
 const SHORT = 1500; // milliseconds for which a lost connection is not worth a word
 
 export const title = () => "Wall";
+
+/** @type {[string, import("../help.js").Key[]]} */
+export const keys = ["Wall", [
+  [["/"], "search"],
+  [["↓", "Enter"], "from the search to the tiles"],
+  [["←", "→", "↑", "↓"], "move among the tiles"],
+  [["Page up", "Page down", "Home", "End"], "move far"],
+  [["Enter"], "open the stream"],
+  [["f"], "full screen"],
+  [["Esc"], "leave the full screen, or show all streams"],
+]];
 
 /**
  * @param {HTMLElement} main
@@ -59,10 +70,10 @@ class Wall {
       several: () => this.accounts.length > 1,
       top: () => this.top(),
     });
-    this.notice = h("p", { class: "notice lost", role: "status", dataset: { level: "warn" }, hidden: true });
+    this.notice = new LostNotice();
     this.words = h("div", { class: "words" });
     this.main = main;
-    fill(main, h("h1", { class: "sr" }, "Wall"), this.bar.element, this.notice, this.words, this.grid.element);
+    fill(main, h("h1", { class: "sr" }, "Wall"), this.bar.element, this.notice.element, this.words, this.grid.element);
     this.ending = new AbortController();
     const { signal } = this.ending;
     document.addEventListener("keydown", (event) => this.key(event), { signal });
@@ -157,8 +168,8 @@ class Wall {
   sayLost(lost) {
     const hidden = !lost || !this.known;
     this.main.classList.toggle("lost", !hidden);
-    this.notice.hidden = hidden;
-    setText(this.notice, hidden ? "" : `Not live since ${moment(this.connection.since)}. Trying to reach the daemon again.`);
+    if (hidden) this.notice.hide();
+    else this.notice.show(this.connection.since);
     this.titled();
     this.grid.tick();
     if (!this.known) this.say();
@@ -254,7 +265,8 @@ class Wall {
   /** @param {KeyboardEvent} event */
   key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
-    const typing = /** @type {Element} */ (event.target).closest?.("input, select, textarea");
+    const typing = /** @type {Element} */ (event.target).closest?.("input, select, textarea, dialog");
+    if (document.querySelector("dialog[open]")) return;
     if (event.key === "Escape") this.escape();
     else if (typing === this.bar.search && ["ArrowDown", "Enter"].includes(event.key)) this.enter(event);
     else if (typing) return;

@@ -2,7 +2,7 @@
 
 import { fill, h } from "../dom.js";
 import { count } from "../numbers.js";
-import { moment } from "../times.js";
+import { moment, seconds } from "../times.js";
 
 const COLUMNS = [["taken", "Taken"], ["delivered", "Delivered"], ["dead", "Given up"], ["possibly_lost", "Possibly lost"]];
 
@@ -48,6 +48,6 @@ function line(row) {
     const bad = book === "possibly_lost" && many;
     return h("td", { class: "number" }, many === undefined ? h("span", { class: "quiet" }, "–") : h("span", { class: bad ? "lost-count" : null }, count(many)));
   };
-  const last = row.lost ? `lost ${moment(Date.parse(row.lost) / 1000)}` : moment(Date.parse(row.at) / 1000);
+  const last = row.lost ? `lost ${moment(seconds(row.lost))}` : moment(seconds(row.at));
   return h("tr", null, h("th", { scope: "row" }, row.owner), COLUMNS.map(cell), h("td", { class: "quiet" }, last));
 }

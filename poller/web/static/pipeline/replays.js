@@ -1,18 +1,25 @@
-// Open replays, each with how far it is, and pause, resume and cancel.
+// Open replays, each with how far it is, and pause, resume and cancel; and those that have ended.
 
 import { post } from "../api.js";
 import { confirm } from "../confirm.js";
 import { fill, h, setText } from "../dom.js";
 import { count, counted } from "../numbers.js";
+import { EarlierReplays } from "./earlier.js";
 
 /** @typedef {import("./cards.js").Act} Act */
 
 export class ReplayList {
-  /** @param {Act} act */
-  constructor(act) {
+  /**
+   * @param {Act} act
+   * @param {AbortSignal} signal
+   */
+  constructor(act, signal) {
     this.act = act;
+    this.earlier = new EarlierReplays(signal);
+    this.none = h("p", { class: "quiet" }, "No replay is running.");
     this.list = h("div", { class: "replays" });
-    this.element = h("section", { class: "panel", hidden: true, "aria-label": "Replays" }, h("h2", null, "Replays"), this.list);
+    this.element = h("section", { class: "panel", "aria-label": "Replays" },
+      h("h2", null, "Replays"), this.none, this.list, this.earlier.element);
     /** @type {Map<number, any>} */
     this.lines = new Map();
   }
@@ -23,8 +30,9 @@ export class ReplayList {
     if (numbers.join() !== [...this.lines.keys()].join()) {
       this.lines = new Map(replays.map((one) => [one.replay, this.lines.get(one.replay) || this.build(one)]));
       fill(this.list, [...this.lines.values()].map((line) => line.element));
+      void this.earlier.load();
     }
-    this.element.hidden = replays.length === 0;
+    this.none.hidden = replays.length > 0;
     for (const one of replays) this.update(this.lines.get(one.replay), one);
   }
 

@@ -2,6 +2,7 @@
 
 import { get } from "../api.js";
 import { fill, h } from "../dom.js";
+import { failure } from "../notices.js";
 import { count } from "../numbers.js";
 import { age } from "../times.js";
 import { buttonsFor } from "./act.js";
@@ -48,8 +49,7 @@ export class Group {
     } catch (error) {
       if (this.stored.signal.aborted) return;
       this.loaded = below !== null;
-      const again = h("button", { type: "button", onclick: () => void this.load(below) }, "Try again");
-      fill(this.more, h("p", { class: "trouble", role: "alert" }, /** @type {Error} */ (error).message), again);
+      fill(this.more, failure(/** @type {Error} */ (error), () => void this.load(below)));
     }
   }
 
@@ -66,7 +66,7 @@ export class Group {
       try {
         fill(inside, kind.details(await get(kind.address(row), {}, this.stored.signal)));
       } catch (error) {
-        fill(inside, h("p", { class: "trouble", role: "alert" }, /** @type {Error} */ (error).message));
+        fill(inside, failure(/** @type {Error} */ (error)));
       }
     });
     const cells = kind.cells(row).map((cell, n) => h("td", { dataset: { name: kind.headings[n] } }, cell));

@@ -1,10 +1,12 @@
 // The page of dead letters and that of quarantine: a filter that lives in the address, what matches by reason, and what
 // can be done with exactly that.
 
+import { lookOnly, me, operates } from "../account.js";
 import { setQuery } from "../app.js";
 import { fill, h } from "../dom.js";
+import { failure } from "../notices.js";
 import { count } from "../numbers.js";
-import { lookOnly, me, operates } from "../role.js";
+import { zoneLine } from "../times.js";
 import { buttonsFor } from "./act.js";
 import { countAll } from "./counting.js";
 import { Group } from "./group.js";
@@ -64,7 +66,7 @@ class StoredPage {
     this.jobs = h("div", { class: "jobs" });
     this.hint = h("div");
     this.run = new AbortController();
-    fill(main, h("div", { class: "stored" }, h("div", { class: "head" }, h("h1", null, kind.heading)), this.form(), this.jobs, this.summary, this.groups, this.hint));
+    fill(main, h("div", { class: "stored" }, h("div", { class: "head" }, h("h1", null, kind.heading), zoneLine()), this.form(), this.jobs, this.summary, this.groups, this.hint));
     signal.addEventListener("abort", () => this.run.abort());
   }
 
@@ -124,7 +126,7 @@ class StoredPage {
       clearTimeout(waiting);
       if (run.aborted) return;
       fill(this.groups);
-      fill(this.summary, h("p", { class: "notice", role: "alert", dataset: { level: "warn" } }, /** @type {Error} */ (error).message));
+      fill(this.summary, failure(/** @type {Error} */ (error), () => void this.load()));
     }
   }
 

@@ -1,6 +1,8 @@
 // What is known of one stream: its pictures, gaps, states and recordings, and questions about them. Nothing here touches
 // the page.
 
+import { count } from "../numbers.js";
+
 /**
  * A picture: its number in the log and when it was taken.
  * @typedef {[number, number]} Shot
@@ -222,9 +224,9 @@ export function gapLabels(gaps, x, width) {
       group.end = middle;
     } else groups.push({ x: middle, end: middle, missing: open(gap), gaps: 1 });
   }
-  return groups.map(({ x: start, end, missing, gaps: count }) => ({
+  return groups.map(({ x: start, end, missing, gaps }) => ({
     x: (start + end) / 2,
-    text: `${missing.toLocaleString("en")} missing${count > 1 ? ` in ${count.toLocaleString("en")} gaps` : ""}`,
+    text: `${count(missing)} missing${gaps > 1 ? ` in ${count(gaps)} gaps` : ""}`,
   }));
 }
 

@@ -1,22 +1,13 @@
 // The big picture. A picture is decoded before it is shown, so that nothing flickers; while it is fetched the one before
 // stays, dimmed.
 
-import { ApiError } from "../api.js";
 import { fill, h } from "../dom.js";
+import { comesLater, load, pictureAddress, reason } from "../pictures.js";
 
 /** @typedef {import("./model.js").Shot} Shot */
 
 const PATIENCE = 300;
 const AGAIN = 2000;
-const WAIT_FOR = [425, 503];
-/** @type {Record<number, string>} */
-const WHY = {
-  0: "The daemon does not answer.",
-  404: "This picture is not kept any more.",
-  425: "This picture is not uploaded yet. It is asked for again.",
-  502: "The host of this picture does not give it.",
-  503: "Too many pictures are being fetched. It is asked for again.",
-};
 
 export class BigPicture {
   /** @type {Shot | null} */
@@ -24,9 +15,9 @@ export class BigPicture {
   /** @type {Shot | null} */
   shown = null;
   busy = false;
-  closed = false;
   dim = 0;
   again = 0;
+  closing = new AbortController();
 
   /**
    * @param {(shot: Shot) => string} describe
@@ -50,29 +41,29 @@ export class BigPicture {
     clearTimeout(this.again);
     clearTimeout(this.dim);
     this.dim = setTimeout(() => (this.element.dataset.waiting = ""), PATIENCE);
-    if (!this.busy) void this.load();
+    if (!this.busy) void this.load(shot, false);
   }
 
   close() {
-    this.closed = true;
+    this.closing.abort();
     clearTimeout(this.again);
     clearTimeout(this.dim);
   }
 
-  async load() {
-    const shot = this.wanted;
-    if (!shot || this.closed) return;
+  /**
+   * @param {Shot} shot
+   * @param {boolean} doubtful
+   */
+  async load(shot, doubtful) {
+    const { signal } = this.closing;
     this.busy = true;
-    const image = h("img", { alt: this.describe(shot), draggable: "false" });
-    image.src = `/picture/${shot[0]}`;
-    const good = await image.decode().then(() => true, () => false);
-    const why = good ? null : await reason(shot[0]);
+    const outcome = await load(pictureAddress(...shot), doubtful, signal);
     this.busy = false;
-    if (this.closed) return;
-    if (good) this.put(shot, image);
-    if (this.wanted?.[0] !== shot[0]) void this.load();
-    else if (good) this.settle(shot);
-    else this.fail(shot, /** @type {ApiError} */ (why));
+    if (signal.aborted || !this.wanted) return;
+    if ("image" in outcome) this.put(shot, outcome.image);
+    if (this.wanted[0] !== shot[0]) void this.load(this.wanted, false);
+    else if ("image" in outcome) this.settle(shot);
+    else this.fail(shot, outcome.status);
   }
 
   /**
@@ -81,6 +72,7 @@ export class BigPicture {
    */
   put(shot, image) {
     this.shown = shot;
+    image.alt = this.describe(shot);
     fill(this.frame, image);
     this.why.hidden = true;
   }
@@ -94,24 +86,20 @@ export class BigPicture {
 
   /**
    * @param {Shot} shot
-   * @param {ApiError} why
+   * @param {number} status
    */
-  fail(shot, why) {
-    if (WAIT_FOR.includes(why.status)) {
-      this.again = setTimeout(() => void this.load(), AGAIN);
-      if (this.shown) return;
-    } else this.arrived(shot);
-    fill(this.why, WHY[why.status] || why.message);
+  fail(shot, status) {
+    const later = comesLater(status);
+    if (later) this.again = setTimeout(() => void this.load(shot, true), AGAIN);
+    else {
+      clearTimeout(this.dim);
+      delete this.element.dataset.waiting;
+      this.arrived(shot);
+      fill(this.frame);
+      this.shown = null;
+    }
+    if (later && this.shown) return;
+    fill(this.why, reason(status));
     this.why.hidden = false;
-    if (!WAIT_FOR.includes(why.status)) fill(this.frame);
   }
-}
-
-/**
- * Why a picture cannot be had: an image itself does not say.
- * @param {number} number
- */
-async function reason(number) {
-  const answer = await fetch(`/picture/${number}`, { method: "HEAD" }).catch(() => null);
-  return new ApiError(answer?.status ?? 0, "This picture cannot be shown.");
 }

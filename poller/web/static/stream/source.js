@@ -2,7 +2,7 @@
 
 import { get } from "../api.js";
 import { subscribe } from "../live.js";
-import { History } from "./model.js";
+import { History, open } from "./model.js";
 
 /** @typedef {import("./model.js").Answer} Answer */
 /** @typedef {import("./model.js").Span} Span */
@@ -11,7 +11,7 @@ import { History } from "./model.js";
 /** @typedef {{ changed: () => void, failed: (error: ApiError) => void, connection: (state: Connection) => void }} Listener */
 
 const REFRESH = 15_000; // what came late, was found missing or was recorded is in no live message
-const LATE = 300; // seconds before the newest picture in which that is looked for
+const LATE = 300; // seconds before the newest picture in which that is looked for; of what is older, only gaps are
 
 export class Source {
   history = new History();
@@ -28,6 +28,7 @@ export class Source {
   /** @type {number | null} */
   ordinal = null;
   asking = new AbortController();
+  turn = 0;
 
   /**
    * @param {string} account
@@ -84,14 +85,30 @@ export class Source {
     }
   }
 
-  /** Ask for the newest minutes again. */
+  /** Ask for what may have changed: the newest minutes, and one of the gaps before them. */
   async refresh() {
-    const { last } = this.history;
-    if (!this.complete || !this.open || document.hidden) return;
+    if (!this.complete || document.hidden) return;
+    const since = (this.history.last?.[1] ?? this.now) - LATE;
+    const gap = this.nextGap(this.open ? since : Infinity);
+    if (this.open) await this.update({ since });
+    if (gap) await this.update({ since: gap.from - 1, until: gap.to + 1 });
+  }
+
+  /**
+   * The gaps by turns, so that a look costs little: what fills one is seen after as many looks as there are gaps.
+   * @param {number} before
+   */
+  nextGap(before) {
+    const gaps = this.history.gaps.filter((gap) => open(gap) && gap.to < before);
+    this.turn += 1;
+    return gaps[this.turn % gaps.length];
+  }
+
+  /** @param {{ since: number, until?: number }} span */
+  async update(span) {
     const { history, asking } = this;
-    const since = (last ? last[1] : this.now) - LATE;
     try {
-      const answer = await this.ask({ since }, asking.signal);
+      const answer = await this.ask(span, asking.signal);
       if (history !== this.history) return;
       history.merge(answer);
       this.listener.changed();

@@ -1,24 +1,25 @@
 // What surrounds the timeline on the stream's page: the header, the chosen moment, the controls and what happened.
 
 import { fill, h, setText } from "../dom.js";
-import { moment } from "../times.js";
+import { LostNotice, failure } from "../notices.js";
+import { count } from "../numbers.js";
+import { pictureAddress } from "../pictures.js";
+import { ZONE, clock, day as dayOf, moment } from "../times.js";
 import { SAYINGS, judge } from "../wall/model.js";
-import { ZONE } from "../zone.js";
 import { copyLink } from "./link.js";
 import { isBreak } from "./model.js";
-import { HOURS, count, facts, lastHours, pace } from "./words.js";
+import { HOURS, facts, lastHours, pace } from "./words.js";
 
 /** @typedef {import("../pages/stream.js").StreamPage} StreamPage */
 /** @typedef {import("./words.js").Fact} Fact */
 
 const MOST_FACTS = 100;
 const LATER = 300; // milliseconds before a line says that something is on its way
-const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
-const DAY = new Intl.DateTimeFormat(undefined, { weekday: "long", day: "numeric", month: "long" });
 
 export class StreamView {
   #facts = "";
   #key = "";
+  #empty = "";
   /** @type {import("./model.js").History | null} */
   #history = null;
   #all = false;
@@ -29,8 +30,8 @@ export class StreamView {
     this.page = page;
     this.state = h("span", { class: "state" });
     this.pace = h("span", { class: "quiet" });
-    this.notice = h("p", { class: "notice", role: "status", hidden: true });
-    this.trouble = h("p", { class: "notice", role: "alert", hidden: true, dataset: { level: "bad" } });
+    this.lost = new LostNotice();
+    this.trouble = h("div");
     this.empty = h("div", { class: "quiet stream-empty", hidden: true });
     this.table = h("tbody", null);
     this.rest = h("button", { hidden: true, onclick: () => this.showAll() });
@@ -43,7 +44,7 @@ export class StreamView {
         h("p", null, this.state, " ", this.pace),
         page.account ? h("p", { class: "quiet stream-account" }, `account ${page.account}`) : null,
       ),
-      h("div", { class: "stream-notices" }, this.trouble, this.notice),
+      h("div", { class: "stream-notices" }, this.trouble, this.lost.element),
       h("div", { class: "stream-big" }, page.big.element, this.empty),
       this.moment(),
       this.bar(),
@@ -86,8 +87,8 @@ export class StreamView {
     });
     this.spanned = h("span", { class: "quiet stream-span" });
     return h("div", { class: "stream-bar" },
-      h("div", { class: "group", role: "group", "aria-label": "Time shown" }, this.hours),
-      h("div", { class: "group" }, h("button", { onclick: () => page.shift(-1), "aria-label": "Earlier" }, "‹"), this.later),
+      h("div", { class: "segments", role: "group", "aria-label": "Time shown" }, this.hours),
+      h("div", { class: "segments" }, h("button", { onclick: () => page.shift(-1), "aria-label": "Earlier" }, "‹"), this.later),
       this.spanned,
       h("label", { class: "stream-go" }, h("span", { class: "quiet" }, "Go to"), go),
     );
@@ -114,10 +115,10 @@ export class StreamView {
     const kind = judge(/** @type {any} */ ({ state, cadence, taken: last, arrived }), source.now);
     const { word, symbol, level } = SAYINGS[kind];
     const key = `${symbol} ${word}`;
-    if (this.state.textContent !== key) fill(this.state, h("span", { "aria-hidden": "true" }, symbol), " ", word);
+    if (this.state.textContent !== key) fill(this.state, h("span", { class: "symbol", "aria-hidden": "true" }, symbol), " ", word);
     this.state.dataset.level = level;
     setText(this.pace, pace({ kind, since: history.stateSince, cadence, last, now: source.now }));
-    this.element.toggleAttribute("data-stale", !this.notice.hidden && this.page.following);
+    this.element.toggleAttribute("data-stale", !this.lost.element.hidden && this.page.following);
   }
 
   drawMoment() {
@@ -127,14 +128,14 @@ export class StreamView {
     actions.dataset.off = chosen ? "no" : "yes";
     live.hidden = following;
     const shots = history.within(span).length;
-    setText(time, chosen ? CLOCK.format(chosen[1] * 1000) : "–");
-    setText(day, chosen ? `${DAY.format(chosen[1] * 1000)}, ${ZONE}` : ZONE);
+    setText(time, chosen ? clock(chosen[1]) : "–");
+    setText(day, chosen ? `${dayOf(chosen[1])}, ${ZONE}` : ZONE);
     const number = chosen ? history.place(chosen) - history.from(span.from) + 1 : 0;
     setText(place, number > 0 && number <= shots ? `picture ${count(number)} of ${count(shots)}` : "");
     setText(follow, following && chosen ? "The newest picture, followed live" : this.phase());
     if (!chosen || this.opened?.dataset.number === String(chosen[0])) return;
     for (const [link, to] of /** @type {[HTMLAnchorElement, string][]} */ ([
-      [this.opened, `/picture/${chosen[0]}`],
+      [this.opened, pictureAddress(...chosen)],
       [this.traced, `/event/number:${chosen[0]}`],
     ])) {
       link.href = to;
@@ -199,13 +200,15 @@ export class StreamView {
     if (source.complete) this.element.removeAttribute("aria-busy");
     const empty = source.complete && history.shots.length === 0;
     this.element.dataset.empty = empty ? "yes" : "no";
-    if (this.empty.hidden !== empty) return;
-    this.empty.hidden = !empty;
     const where = end === null ? `in the ${lastHours(hours).toLowerCase()}` : "in this time";
     const newest = source.newest;
+    this.empty.hidden = !empty;
+    const said = empty ? `${where} ${newest === null}` : ""; // where the newest one is may be known later
+    if (said === this.#empty) return;
+    this.#empty = said;
     fill(this.empty,
       h("p", null, `No picture was taken ${where}. ${newest ? "" : "Choose a longer time, or go to another one."}`),
-      newest && h("button", { onclick: () => this.page.goTo(newest) }, `Go to the newest picture, ${moment(newest)}`));
+      newest && h("button", { onclick: () => this.page.goTo(source.newest ?? newest) }, `Go to the newest picture, ${moment(newest)}`));
   }
 
   close() {
@@ -216,32 +219,28 @@ export class StreamView {
   // ---------------------------------------------------------------- what goes wrong
 
   loading() {
-    this.trouble.hidden = true;
+    fill(this.trouble);
     this.empty.hidden = true;
     clearTimeout(this.#waiting);
     this.element.removeAttribute("aria-busy");
     this.#waiting = setTimeout(() => {
-      if (!this.page.source.complete && this.trouble.hidden) this.element.setAttribute("aria-busy", "true");
+      if (!this.page.source.complete && !this.trouble.firstChild) this.element.setAttribute("aria-busy", "true");
     }, LATER);
   }
 
   /** @param {import("../api.js").ApiError} error */
   fail(error) {
-    const what = error.status === 404
-      ? [`No stream ${this.page.id} is known. `, h("a", { href: "/" }, "Choose one on the wall.")]
-      : [`${error.message} `, h("button", { onclick: () => this.page.load() }, "Try again")];
-    fill(this.trouble, what);
-    this.trouble.hidden = false;
-    this.element.dataset.known = error.status === 404 ? "no" : "yes";
+    const unknown = error.status === 404;
+    fill(this.trouble, unknown ? nobody(this.page.id) : failure(error, () => this.page.load()));
+    this.element.dataset.known = unknown ? "no" : "yes";
   }
 
   /** @param {import("../live.js").Connection} state */
   connection({ live, since }) {
     clearTimeout(this.offline);
-    if (live) this.notice.hidden = true;
+    if (live) this.lost.hide();
     else this.offline = setTimeout(() => {
-      setText(this.notice, `Not live since ${moment(since)}: the daemon does not answer. New pictures come once it does.`);
-      this.notice.hidden = document.hidden;
+      if (!document.hidden) this.lost.show(since);
       this.page.draw();
     }, LATER * 5);
     this.page.draw();
@@ -249,6 +248,12 @@ export class StreamView {
 
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   offline;
+}
+
+/** @param {string} id */
+function nobody(id) {
+  return h("p", { class: "notice", role: "alert", dataset: { level: "warn" } },
+    `No stream ${id} is known. `, h("a", { href: "/" }, "Choose one on the wall"), ".");
 }
 
 /**

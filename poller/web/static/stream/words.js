@@ -1,5 +1,6 @@
 // What the stream's page says in words. Nothing here touches the page.
 
+import { count, counted, size } from "../numbers.js";
 import { age } from "../times.js";
 import { isBreak, open } from "./model.js";
 
@@ -11,10 +12,7 @@ import { isBreak, open } from "./model.js";
 export const HOURS = [1, 6, 24];
 
 /** @param {number} number */
-export const count = (number) => number.toLocaleString("en");
-
-/** @param {number} number */
-const pictures = (number) => `${count(number)} ${number === 1 ? "picture" : "pictures"}`;
+const pictures = (number) => counted(number, "picture");
 
 /**
  * What happened in a span, newest first.
@@ -80,14 +78,6 @@ function recording({ from, to, url_kind: kinds, bytes }) {
   const length = to > from ? ` ${age(to - from)}` : "";
   const file = [kinds.join(" and ").toUpperCase(), bytes === null ? "" : size(bytes)].filter(Boolean).join(" ");
   return `segment${length}${file ? `, ${file}` : ""}`;
-}
-
-/** @param {number} bytes */
-export function size(bytes) {
-  const units = ["bytes", "kB", "MB", "GB", "TB"];
-  let [number, unit] = [bytes, 0];
-  while (number >= 999.5 && unit < units.length - 1) [number, unit] = [number / 1000, unit + 1];
-  return `${number < 10 && unit ? number.toFixed(1) : Math.round(number)} ${units[unit]}`;
 }
 
 /**

@@ -1,6 +1,7 @@
 // The bar above the wall: the search, the counts, which are filters too, the order and the size.
 
 import { fill, h, setText, svg } from "../dom.js";
+import { count as format } from "../numbers.js";
 import { SIZES, SORTS, counted } from "./choice.js";
 import { KINDS, SAYINGS } from "./model.js";
 
@@ -24,7 +25,7 @@ export class Bar {
     this.accounts.addEventListener("change", () => acts.choose({ account: this.accounts.value }));
     this.sort = this.makeSort();
     this.again = h("button", { type: "button", onclick: acts.again, title: "Put the newest pictures first again" }, "Sort again");
-    this.sizes = h("div", { class: "sizes", role: "group", "aria-label": "Size of the tiles" }, SIZES.map((size) => this.makeSize(size)));
+    this.sizes = h("div", { class: "segments", role: "group", "aria-label": "Size of the tiles" }, SIZES.map((size) => this.makeSize(size)));
     const full = h("button", { type: "button", class: "icon", onclick: acts.full, title: "Full screen (f)", "aria-label": "Full screen" }, corners());
     const view = h("div", { class: "view" }, this.accounts, this.sort, this.again, this.sizes, full);
     this.element = h("div", { class: "bar" }, this.search, this.counts, view);
@@ -80,7 +81,7 @@ export class Bar {
   count(counts, all, choice) {
     for (const [kind, button] of this.states) {
       const number = kind ? counts[kind] : all;
-      setText(/** @type {Element} */ (button.lastElementChild), kind ? counted(kind, number) : `${number.toLocaleString("en")} in all`);
+      setText(/** @type {Element} */ (button.lastElementChild), kind ? counted(kind, number) : `${format(number)} in all`);
       button.hidden = kind !== "" && kind !== "live" && number === 0 && choice.state !== kind;
     }
   }

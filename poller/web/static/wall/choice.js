@@ -1,6 +1,7 @@
 // Which streams the wall shows, and in which order: the choice in the address, and what it chooses. Nothing here
 // touches the page.
 
+import { count as format } from "../numbers.js";
 import { KINDS, SAYINGS, rank } from "./model.js";
 
 /** @typedef {import("./model.js").Stream} Stream */
@@ -133,5 +134,5 @@ export function needing(counts) {
  * @param {number} number
  */
 export function counted(kind, number) {
-  return `${number.toLocaleString("en")} ${SAYINGS[kind].word.toLowerCase()}`;
+  return `${format(number)} ${SAYINGS[kind].word.toLowerCase()}`;
 }

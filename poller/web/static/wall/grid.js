@@ -5,10 +5,11 @@ import { WIDTHS } from "./choice.js";
 import { Tile } from "./tile.js";
 
 /** @typedef {import("./model.js").Stream} Stream */
-/** @typedef {import("./loader.js").Loader<Stream>} Loader */
+/** @typedef {import("../pictures.js").Loader<Stream>} Loader */
 /** @typedef {import("./choice.js").Size} Size */
 /** @typedef {{ columns: number, row: number, shot: number }} Layout */
 
+const USUAL_LETTERS = 16;
 const GAP = 12;
 const NARROW_GAP = 8;
 const NARROW = 500; // pixels below which a size is a number of columns: two, if nobody chose
@@ -20,11 +21,12 @@ const BEYOND = 1; // rows above and below what is seen
  * @param {number} width
  * @param {Size} size
  * @param {number} caption the height of a tile below its picture
+ * @param {number} scale of the letters, which are larger on a large wall
  * @returns {Layout & { gap: number }}
  */
-export function layout(width, size, caption) {
+export function layout(width, size, caption, scale) {
   const gap = width < NARROW ? NARROW_GAP : GAP;
-  const fitting = Math.max(1, Math.floor((width + gap) / (WIDTHS[size] + gap)));
+  const fitting = Math.max(1, Math.floor((width + gap) / (WIDTHS[size] * scale + gap)));
   const columns = width < NARROW ? COLUMNS[size] : fitting;
   const tile = (width - gap * (columns - 1)) / columns;
   const shot = Math.round((tile * 9) / 16);
@@ -88,7 +90,7 @@ export class Grid {
   measure() {
     const style = getComputedStyle(this.element);
     this.caption = parseFloat(style.getPropertyValue("--caption")) * parseFloat(style.fontSize);
-    const found = layout(this.element.clientWidth, this.size, this.caption);
+    const found = layout(this.element.clientWidth, this.size, this.caption, parseFloat(getComputedStyle(document.documentElement).fontSize) / USUAL_LETTERS);
     this.layout = found;
     this.inner.style.gap = `${found.gap}px`;
     this.inner.style.gridTemplateColumns = `repeat(${found.columns}, minmax(0, 1fr))`;

@@ -89,11 +89,11 @@ export class Streams {
    */
   restart(all) {
     this.ahead = all.now - Date.now() / 1000;
-    const before = new Map(this.named.map((stream) => [stream.found, stream]));
+    const before = new Map(this.named.map((stream) => [keyOf(stream), stream]));
     const streams = all.streams.map((row) => {
       const stream = toStream(row);
-      const old = before.get(stream.found);
-      return old && old.id === stream.id ? Object.assign(old, stream) : stream;
+      const old = before.get(keyOf(stream));
+      return old ? Object.assign(old, stream) : stream;
     });
     this.known = new Map(streams.map((stream) => [stream.ordinal, stream]));
     this.named = streams.sort(byName);
@@ -153,6 +153,9 @@ export class Streams {
     return other;
   }
 }
+
+/** @param {Stream} stream */
+const keyOf = ({ account, id }) => `${account}\n${id}`;
 
 /**
  * @param {Row} row

@@ -3,26 +3,18 @@
 // A picture that could not be fetched leaves the last one, dimmed, and says why. So does a stream that is not live.
 
 import { h, setText } from "../dom.js";
+import { GONE, NOT_YET, comesLater, shortReason } from "../pictures.js";
 import { age } from "../times.js";
 import { SAYINGS } from "./model.js";
 
 /** @typedef {import("./model.js").Stream} Stream */
-/** @typedef {import("./loader.js").Outcome} Outcome */
-/** @typedef {import("./loader.js").Loader<Stream>} Loader */
+/** @typedef {import("../pictures.js").Outcome} Outcome */
+/** @typedef {import("../pictures.js").Loader<Stream>} Loader */
 /** The daemon's Unix time, whether nothing is heard of the daemon, and whether there are several accounts.
  * @typedef {{ now: () => number, lost: () => boolean, several: () => boolean }} Present */
 /** A picture that was asked for in vain, since when, how often, and when to ask again.
  * @typedef {{ number: number, taken: number | null, status: number, since: number, tries: number, again: number }} Trouble */
 
-const NOT_YET = 425;
-/** @type {Record<number, string>} */
-const REASONS = {
-  0: "picture not loaded",
-  404: "picture no longer kept",
-  [NOT_YET]: "not uploaded yet",
-  502: "picture host fails",
-  503: "busy, trying again",
-};
 const USUAL_CADENCE = 10;
 const GIVE_UP_AFTER = 20; // seconds after which a picture that is not uploaded makes way for a newer one
 const LONGEST_PAUSE = 60;
@@ -113,24 +105,24 @@ export class Tile {
     if (!this.trouble) return "";
     if (kind !== "live" && this.shown) return "";
     const old = this.shown?.taken ? now - this.shown.taken > 2 * (cadence ?? USUAL_CADENCE) + 5 : !this.shown;
-    return old || this.trouble.status !== NOT_YET ? REASONS[this.trouble.status] || `HTTP ${this.trouble.status}` : "";
+    return old || !passes(this.trouble.status) ? shortReason(this.trouble.status) : "";
   }
 
   /** @param {number} now */
   wish(now) {
-    const { number } = this.stream;
-    if (number === null || number === this.shown?.number) return;
+    const { number, taken: newest } = this.stream;
+    if (number === null || same({ number, taken: newest }, this.shown)) return;
     const trouble = this.trouble;
     const waits = trouble && trouble.status === NOT_YET && now - trouble.since < GIVE_UP_AFTER;
-    const wanted = waits ? trouble.number : number;
-    if (trouble?.number === wanted && now < trouble.again) return;
-    const taken = wanted === number ? this.stream.taken : null;
+    const { number: wanted, taken } = waits ? trouble : { number, taken: newest };
+    const doubtful = same({ number: wanted, taken }, trouble);
+    if (trouble && doubtful && now < trouble.again) return;
     const done = (/** @type {Outcome} */ outcome) => {
       if (!this.used) return;
       this.take(outcome, wanted, taken);
       this.update();
     };
-    this.loader.want(this.stream, { number: wanted, doubtful: trouble?.number === wanted, done });
+    this.loader.want(this.stream, { number: wanted, taken, doubtful, done });
   }
 
   /**
@@ -139,9 +131,9 @@ export class Tile {
    * @param {number | null} taken
    */
   take(outcome, number, taken) {
-    const before = this.trouble?.number === number ? this.trouble : null;
+    const before = same({ number, taken }, this.trouble) ? this.trouble : null;
     if ("image" in outcome) {
-      this.shown = { number, taken: taken ?? before?.taken ?? null };
+      this.shown = { number, taken };
       this.trouble = null;
       fit(outcome.image);
       this.swap(outcome.image);
@@ -149,12 +141,24 @@ export class Tile {
     }
     const { status, after } = outcome;
     const tries = (before?.tries ?? 0) + 1;
-    const pause = status === 404 ? Infinity : Math.min(LONGEST_PAUSE, (after || 5) * (status === NOT_YET ? 1 : tries));
+    const pause = status === GONE ? Infinity : Math.min(LONGEST_PAUSE, (after || 5) * (status === NOT_YET ? 1 : tries));
     const now = this.present.now();
-    const known = taken ?? before?.taken ?? null;
-    this.trouble = { number, taken: known, status, since: before?.since ?? now, tries, again: now + pause };
+    this.trouble = { number, taken, status, since: before?.since ?? now, tries, again: now + pause };
   }
 }
+
+/**
+ * Whether two pictures are the same one. A new spool counts from 1 again, so the number alone does not tell.
+ * @param {{ number: number, taken: number | null }} one
+ * @param {{ number: number, taken: number | null } | null} other
+ */
+const same = (one, other) => one.number === other?.number && one.taken === other.taken;
+
+/**
+ * Whether a trouble may pass before anybody needs to see it.
+ * @param {number} status
+ */
+const passes = (status) => status === 0 || comesLater(status);
 
 /**
  * What a stream did when the daemon was heard last.

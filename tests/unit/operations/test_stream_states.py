@@ -6,8 +6,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from poller.core.catalogue import Stream
-from poller.operations.look import ENDED_AFTER, STREAMS_STEP
-from poller.operations.stream_counts import STATES, count_streams, state_of
+from poller.operations.stream_states import ENDED_AFTER, STATES, STREAMS_STEP, count_streams, state_of
 from poller.testing import START
 
 
@@ -51,7 +50,7 @@ def age(at: datetime) -> float:
         ("a state of another plug-in", 10.0, "unknown"),
     ],
 )
-def test_a_stream_counts_in_one_state(state: str | None, silent: float, expected: str) -> None:
+def test_a_stream_states_in_one_state(state: str | None, silent: float, expected: str) -> None:
     assert state_of(stream(state), silent) == expected
     assert expected in STATES
 
