@@ -75,7 +75,7 @@ WELL: Final = Row(
         ),
         Number(
             title="Age of pictures, 95 %",
-            about="95 of 100 pictures are in the spool so soon after they were taken.",
+            about="95 of 100 pictures are in the spool within this time after they were taken.",
             query=Query(
                 expr="histogram_quantile(0.95, sum by (le)"
                 " (rate(poller_picture_lag_seconds_bucket{@}[$__rate_interval])))"

@@ -224,7 +224,7 @@ class Hub:
 
 
 def pause_after(changes: int) -> float:
-    """The seconds between a look that found so many changes and the next one."""
+    """The seconds between a look that found this number of changes and the next one."""
     return min(max(PACE * changes / BUSY, PACE), LONGEST_PACE)
 
 

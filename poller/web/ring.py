@@ -19,7 +19,7 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class Ring:
-    """Keeps each message for so many seconds, and never more than so many bytes of messages."""
+    """Keeps each message for `seconds`, and at most `most_bytes` bytes of messages."""
 
     def __init__(self, epoch: str, *, seconds: float, most_bytes: int) -> None:
         self.epoch = epoch

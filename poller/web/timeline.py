@@ -100,7 +100,7 @@ def state_of(event: Event) -> tuple[datetime, str | None, str]:
 
 
 async def read(context: OperatorContext, window: Window, budget: float) -> Reading:
-    """Read the window for about so many seconds."""
+    """Read the window for about this number of seconds."""
     reading, clock = Reading(window), context.clock
     ends = clock.monotonic() + budget
     floor = await context.spool.number_at(_earlier(window.since, AHEAD))

@@ -2,7 +2,6 @@
 
 import json
 import re
-import socket
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request
 
 from tests.patience import PATIENCE
+from tests.ports import lasting_port
 from tests.scenario.environment import Environment
 from tests.scenario.rig import Process, Scenario, scenario
 
@@ -178,13 +178,7 @@ class Pages:
 @contextmanager
 def pages(environment: Environment, folder: Path, **settings: Any) -> Iterator[Pages]:
     """A daemon with pages; `settings` go to `scenario`, and `web` is merged into its section."""
-    port = _free_port()
+    port = lasting_port()
     web = {"listen": f"127.0.0.1:{port}", "allow_cidr": ["127.0.0.0/8"], **settings.pop("web", {})}
     with scenario(environment, folder, web=web, **settings) as daemon:
         yield Pages(daemon, port)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port

@@ -51,8 +51,15 @@ class Shots:
     def begin(self, streams: Sequence[str], cadence: int = CADENCE) -> None:
         """Three pictures of each stream, from which its cadence is known."""
         for stream in streams:
-            for turn in (2, 1, 0):
-                self.take(stream, ago=turn * cadence)
+            self.take_all(stream, [turn * cadence for turn in (2, 1, 0)])
+
+    def take_all(self, stream: str, ages: Sequence[float]) -> None:
+        """Pictures of these ages, oldest first, however long it takes to take them."""
+        now = (
+            int(time.time()) + 0.5
+        )  # in the midst of a second, of which the time of a picture is the beginning
+        for ago in ages:
+            self.take(stream, ago=time.time() - now + ago)
 
     @contextmanager
     def going_on(self, streams: set[str], cadence: int = CADENCE) -> Iterator[None]:

@@ -161,6 +161,7 @@ def test_a_question_mark_lists_the_keys_and_is_no_key_where_somebody_writes(
     page.keyboard.press("Escape")
     expect(dialog).to_have_count(0)
     page.get_by_role("link", name="Pipeline", exact=True).click()
+    page.get_by_role("heading", name="Pipeline", exact=True).wait_for()
     page.get_by_role("button", name="Keys").click()
     expect(dialog).to_contain_text("Every page")
     expect(dialog).not_to_contain_text("full screen")

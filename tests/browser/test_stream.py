@@ -85,8 +85,7 @@ def take(
     """Pictures of these ages in seconds, oldest first, that the daemon knows; of a push of its own without `shots`."""
     shots = shots or LongPush(town)
     known = until_known(daemon, stream, 0, since=int(time.time()) - 86_000)
-    for ago in ages:
-        shots.take(stream, ago=ago)
+    shots.take_all(stream, ages)
     return until_known(daemon, stream, len(known) + len(ages), since=int(time.time()) - 86_000)
 
 
@@ -148,7 +147,9 @@ def test_ticks_and_gaps_are_those_that_the_sandbox_made(
     assert (axis(page, "ticks"), axis(page, "gaps")) == (54, 1)
     expect(page.locator(".strip-gap")).to_have_count(1)
     expect(page.locator(".strip-labels")).to_have_text("6 missing")
-    expect(page.locator(".stream-facts")).to_contain_text("6 pictures never came (1 min 10 s)")
+    expect(page.locator(".stream-facts")).to_contain_text(
+        re.compile(r"6 pictures never came \(1 min 1[01] s\)")
+    )
     expect(page.locator(".strip-break")).to_have_count(0)
 
 
@@ -398,7 +399,7 @@ def test_a_stream_whose_pictures_stop_is_late_in_words(
     take(place, daemon, [4, 3, 2, 1, 0])
     page = visitor.open(address(daemon))
     expect(page.locator(".stream-head")).to_contain_text(
-        re.compile(r"■ Silent no picture for \d+ s, usually one each 1 s")
+        re.compile(r"■ Silent no picture for \d+ s, usually one each [\d.]+ s")
     )
 
 

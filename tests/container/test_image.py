@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 
 from poller.cli.common import Exit
 from poller.sandbox import Customer
+from tests.ports import lasting_port
 
 from ..scenario.environment import Environment, environment, needs_root, until
 from ..scenario.rig import Books, webhook
@@ -63,17 +63,12 @@ def empty(shop: Workshop) -> Iterator[Workshop]:
     shop.remove()
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
 class House:
     """A configuration and its secret, as an operator mounts them."""
 
     def __init__(self, folder: Path, place: Environment, **more: Any) -> None:
         self.config, key = folder / "poller.yaml", folder / "live_key"
-        self.admin = f"127.0.0.1:{free_port()}"
+        self.admin = f"127.0.0.1:{lasting_port()}"
         (secret,) = service()["secrets"]
         account = {
             "endpoint": place.wire.endpoint,

@@ -16,7 +16,6 @@ import os
 import re
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -35,6 +34,7 @@ import pytest
 import yaml
 
 from tests.commands import Ended, poller
+from tests.ports import lasting_port
 
 ROOT: Final = Path(__file__).parents[2]
 WRITTEN: Final = ("guide", "operations", "internals", "decisions")
@@ -225,11 +225,6 @@ class Running:
         return shell(line.replace("127.0.0.1:9464", self.admin), self.folder)
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
-
-
 @contextmanager
 def process(folder: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
     with (folder / f"{words[0]}.log").open("w") as log:
@@ -259,7 +254,7 @@ def wait_until_ready(admin: str) -> None:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    folder, admin = tmp_path_factory.mktemp("docs"), f"127.0.0.1:{free_port()}"
+    folder, admin = tmp_path_factory.mktemp("docs"), f"127.0.0.1:{lasting_port()}"
     with ExitStack() as stack:
         box = stack.enter_context(process(folder, "sandbox", "--directory", "box", "--streams", "0"))
         assert box.stdout is not None

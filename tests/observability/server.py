@@ -1,7 +1,6 @@
 """A Prometheus as a process of its own, with the configuration that the documents show."""
 
 import json
-import socket
 import subprocess
 import time
 import urllib.parse
@@ -15,6 +14,7 @@ from typing import Any, Final
 import yaml
 
 from tests.docs.test_commands import SCRAPED, marked
+from tests.ports import lasting_port
 from tests.scenario.environment import until
 from tests.service.running import tool
 
@@ -65,8 +65,7 @@ def prometheus(folder: Path, configuration: dict[str, Any]) -> Iterator[Promethe
     folder.mkdir()
     (folder / RULE_FILE).write_text(RULES.read_text())
     (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration))
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = int(taken.getsockname()[1])
+    port = lasting_port()
     data = folder / "data"
     words = [f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={data}"]
     with (folder / "log").open("wb") as log:

@@ -20,7 +20,7 @@ import pytest
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 
-from poller.sandbox.media.clip import clip
+from poller.sandbox.media.clip import RATE, SECONDS, clip
 from poller.sandbox.media.tags import Packet, audio, video
 from poller.sandbox.rtmp.ingest import RtmpServer
 
@@ -166,7 +166,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Clip:
         for packet in container.demux():
             if packet.size:
                 found[packet.stream.type].append(md5(bytes(packet)).digest())
-    assert len(found["video"]) == 105
+    assert len(found["video"]) == SECONDS * RATE
     return Clip(mp4=mp4, flv=flv, video=found["video"], audio=found["audio"])
 
 

@@ -7,7 +7,6 @@ import json
 import os
 import random
 import signal
-import socket
 import sqlite3
 import time
 from collections import Counter
@@ -29,6 +28,7 @@ from poller.sandbox import (
     Customer,
     read_notified,
 )
+from tests.ports import lasting_port
 
 from .environment import Environment, environment, until
 from .repeats import Lives, printed
@@ -135,7 +135,7 @@ def test_after_random_faults_on_all_sides_the_books_balance(
     tmp_path: Path, fault_seconds: float, fault_seed: int
 ) -> None:
     print(f"\nrandom faults: --fault-seed {fault_seed}, {fault_seconds:.0f} s")
-    rng, port = random.Random(fault_seed), free_port()
+    rng, port = random.Random(fault_seed), lasting_port()
     customer = Customer(callback_url=f"http://127.0.0.1:{port}{PATH}", callback_key=CALLBACK_KEY)
     with ExitStack() as stack:
         place = stack.enter_context(
@@ -182,12 +182,6 @@ def may_mount() -> bool:
         assert os.environ.get("CI") != "true", "needs root: mounts a small disk"
         print("not root: no full disk among the faults")
     return os.geteuid() == 0
-
-
-def free_port() -> int:
-    """A port that nobody has; every life of the daemon listens there."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as one:
-        return int(one.getsockname()[1])
 
 
 def everything(place: Environment, folder: Path, disk: Path | None, port: int) -> Any:

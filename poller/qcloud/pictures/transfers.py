@@ -108,9 +108,8 @@ class _Order:
         """End a request. Called in the worker's thread."""
         request.error = error
         request.ended = True
-        del (
-            request.answer
-        )  # request and order refer to each other: a picture must not wait for the garbage collector
+        # request and order refer to each other: a picture must not wait for the garbage collector
+        del request.answer
         self.left -= 1
         if not self.left:
             self.loop.call_soon_threadsafe(self._fill)

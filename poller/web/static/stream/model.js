@@ -81,7 +81,7 @@ export class History {
   }
 
   /**
-   * The picture so many places later, at most the first or the last one.
+   * The picture this number of places later, at most the first or the last one.
    * @param {Shot} shot
    * @param {number} places
    */
@@ -91,7 +91,7 @@ export class History {
   }
 
   /**
-   * The picture nearest to so many seconds later, and at least the next one in this direction.
+   * The picture nearest to this number of seconds later, and at least the next one in this direction.
    * @param {Shot} shot
    * @param {number} seconds
    */
