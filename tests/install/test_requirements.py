@@ -58,7 +58,7 @@ def test_what_is_declared_is_locked_with_hashes(file: str, wanted: list[Requirem
 
 
 def test_each_extra_has_a_file_and_no_file_is_of_an_extra_that_is_gone() -> None:
-    assert LOCKS == [f"requirements/{extra}.txt" for extra in EXTRAS]
+    assert [f"requirements/{extra}.txt" for extra in EXTRAS] == LOCKS
 
 
 def test_the_files_agree() -> None:
