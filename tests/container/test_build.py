@@ -134,7 +134,7 @@ print(*(found.name + "==" + found.version for found in distributions()))
 
 def installed(builder: Builder) -> set[str]:
     """Names and versions of what is in /opt/poller."""
-    asked = [builder.venv / "bin/python", "-I", "-c", INSTALLED]
+    asked = [str(builder.venv / "bin/python"), "-I", "-c", INSTALLED]
     done = subprocess.run(asked, capture_output=True, text=True, timeout=60, check=True)
     pairs = (found.split("==") for found in done.stdout.split())
     return {f"{canonicalize_name(name)}=={version}" for name, version in pairs}
@@ -167,6 +167,6 @@ def test_what_is_built_holds_the_program_and_the_chosen_extras_alone(
     program = complete.venv / "bin/poller"
     for extras, code in ((("nats", "redis"), 0), (("nats", "kafka"), 78)):
         config = configuration(tmp_path, extras)
-        asked = [program, "check", "--config", config]
+        asked = [str(program), "check", "--config", str(config)]
         done = subprocess.run(asked, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == code, done.stderr

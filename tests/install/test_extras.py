@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def findings(program: Path, config: Path) -> dict[str, str]:
     """What `check` finds, by place; fails if a place is named twice."""
-    words = [program, "check", "--config", config]
+    words = [str(program), "check", "--config", str(config)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
     found = re.findall(rf"^{re.escape(str(config))}:([0-9]+:[0-9]+): (.+)$", done.stderr, re.MULTILINE)
     assert len(found) == len(dict(found)), done.stderr
@@ -109,7 +109,7 @@ def imported(stderr: str) -> set[str]:
 
 
 def imports_of_check(config: Path) -> set[str]:
-    words = [sys.executable, "-X", "importtime", "-m", "poller", "check", "--config", config]
+    words = [sys.executable, "-X", "importtime", "-m", "poller", "check", "--config", str(config)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     return imported(done.stderr)
