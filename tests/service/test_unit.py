@@ -20,7 +20,7 @@ from poller.qcloud.wire.client import Deadlines
 
 from ..integration.sinks.download.shots import jpeg
 from .running import daemon, notifications, queue, tool, until, write_config
-from .walls import MDWE, ROOT, SET, UNIT, allowed, analyze
+from .walls import MDWE, ROOT, SET, UNIT, allowed, analyze, calls
 
 USERS: Final = ROOT / "systemd" / "poller.sysusers"
 PROGRAM: Final = "/opt/poller/bin/poller"
@@ -143,6 +143,27 @@ def test_the_example_writes_only_where_the_unit_lets_it() -> None:
     assert len(written) == 3
     assert SET["StateDirectory"] == ["poller"]
     assert all(path.startswith("/var/lib/poller/") for path in written)
+
+
+def openings() -> list[str]:
+    """The lines that the guide offers to commands of a sink `exec`."""
+    _, _, text = (ROOT / "docs/guide/service.md").read_text().partition("\n| a command that | needs |\n")
+    rows = text.partition("\n\n")[0].splitlines()[1:]
+    return [line for row in rows for line in re.findall(r"`([A-Za-z]+=[^`]+)`", row.split(" | ")[-1])]
+
+
+@pytest.mark.parametrize("line", openings())
+def test_systemd_understands_each_line_that_the_guide_offers_and_the_unit_lacks_it(
+    tmp_path: Path, line: str
+) -> None:
+    done = analyze("verify", "--man=no", copied(tmp_path, line))
+    assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
+    name, _, value = line.partition("=")
+    if name == "SystemCallFilter":
+        assert calls(value) - allowed()
+        assert not calls(value) - allowed(line.removeprefix("SystemCallFilter="))
+    else:
+        assert value not in " ".join(SET[name]).split()
 
 
 # ---------------------------------------------------------------- the daemon inside such walls
