@@ -279,5 +279,12 @@ def test_its_secrets_are_files() -> None:
         assert f"_file: /run/secrets/{name}" in COMPOSE.read_text()
 
 
+def test_the_secrets_of_the_sinks_are_named_as_the_example_names_them() -> None:
+    (named,) = re.findall(r"For sinks:\n# ([a-z_, ]+)\.\n", COMPOSE.read_text())
+    credentials = r"(?:password|token|access_key|secret_key)_file: /run/credentials/poller\.service/([a-z_]+)"
+    sinks = (ROOT / "config.example.yaml").read_text().partition("\nsinks:\n")[2].partition("\nadmin:\n")[0]
+    assert named.split(", ") == sorted(set(re.findall(credentials, sinks)))
+
+
 def test_its_logs_cannot_fill_the_disk() -> None:
     assert service()["logging"] == {"driver": "local", "options": {"max-size": "20m", "max-file": "5"}}
