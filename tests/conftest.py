@@ -76,6 +76,13 @@ def soak(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--soak"))
 
 
+@pytest.fixture
+def minutes(soak: bool) -> None:
+    """For tests that install from scratch."""
+    if not (soak or os.environ.get("CI") == "true"):
+        pytest.skip("installs from scratch for minutes: with --soak, or where CI=true")
+
+
 @pytest.fixture(autouse=True)
 def _no_log_of_another_test() -> Iterator[None]:
     """A command that was run in this process has bound the log to a stream that is closed by now."""

@@ -78,7 +78,7 @@ async def pictures() -> AsyncIterator[Host]:
 
 
 def store_in(folder: Path) -> ServerProcess:
-    program = needs("moto_server", "pip install 'moto[s3,server]'")
+    program = needs("moto_server", "pip install 'moto[s3]' flask flask-cors")
     folder.mkdir(exist_ok=True)
     port = free_port()
     return ServerProcess(folder, port, [program, "-H", "127.0.0.1", "-p", str(port)])
