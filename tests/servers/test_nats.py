@@ -22,6 +22,7 @@ from poller.testing import SinkContract, SinkWorld, some_batch, some_event
 from tests.patience import PATIENCE
 
 from . import through
+from .middle_box import EACH_STORY, Story, middle_box
 from .processes import ServerProcess, free_port, needs
 
 LOOPBACK = ip_network("127.0.0.0/8")
@@ -164,9 +165,13 @@ async def test_a_full_stream_names_those_that_found_no_room(server: ServerProces
     async with sink_to(server) as sink:
         with pytest.raises(PartlyFailed) as raised:
             await sink.deliver(batch)
-    assert set(raised.value.failures) == {event.id for event in batch.events[3:]}
-    assert {str(one) for one in raised.value.failures.values()} == {"the stream is full"}
-    assert await stored_ids(server) == [event.id for event in batch.events[:3]]
+        assert set(raised.value.failures) == {event.id for event in batch.events[3:]}
+        assert {str(one) for one in raised.value.failures.values()} == {"the stream is full"}
+        assert await stored_ids(server) == [event.id for event in batch.events[:3]]
+        async with admin(server) as jetstream:
+            await jetstream.purge_stream("LIVE")
+        await sink.deliver(some_batch(*batch.events[3:]))
+    assert await stored_ids(server) == [event.id for event in batch.events[3:]]
 
 
 async def test_a_message_that_is_too_large_dies_alone(server: ServerProcess) -> None:
@@ -237,6 +242,19 @@ async def test_a_server_that_hangs_does_not_hold_a_cancelled_delivery(server: Se
     assert await stored_ids(server) == [some_event(1).id, some_event(2).id]
 
 
+@EACH_STORY
+async def test_a_middle_box_that_cuts_loses_or_is_silent_costs_no_event(
+    server: ServerProcess, story: Story
+) -> None:
+    await make_stream(server)
+    async with (
+        middle_box(server.port) as box,
+        sink_to(server, servers=[f"nats://127.0.0.1:{box.port}"]) as sink,
+    ):
+        events = await story(sink, box)
+    assert set(await stored_ids(server)) == {event.id for event in events}
+
+
 async def test_binary_mode_puts_the_attributes_into_headers(server: ServerProcess) -> None:
     await make_stream(server)
     event = some_event(1)
@@ -269,6 +287,53 @@ async def test_a_wrong_password_is_told_without_it(tmp_path: Path) -> None:
             assert await sink.check() == ["no stream takes live._._"]
     finally:
         server.stop()
+
+
+async def test_a_user_who_may_not_publish_to_a_subject_is_told_so_for_that_one(tmp_path: Path) -> None:
+    allowed = '["live.screenshot.Good", "$JS.API.>"]'
+    rights = f"permissions: {{ publish: {{ allow: {allowed} }} }}"
+    deaf = 'permissions: { subscribe: { deny: ["_INBOX.>"] } }'
+    users = ['{ user: all, password: "p" }', f'{{ user: u, password: "p", {rights} }}']
+    extra = f"""authorization {{ users: [{", ".join([*users, f'{{ user: deaf, password: "p", {deaf} }}'])}] }}
+no_auth_user: all"""
+    server = server_in(tmp_path / "nats", extra=extra)
+    server.start()
+    try:
+        await make_stream(server)
+        events = [some_event(n, stream=("Good", "Bad")[n % 2]) for n in range(10)]
+        async with sink_to(server, user="u", password="p") as sink:
+            with pytest.raises(PartlyFailed) as raised:
+                await sink.deliver(some_batch(*events))
+            assert set(raised.value.failures) == {event.id for event in events[1::2]}
+            assert {str(one) for one in raised.value.failures.values()} == {
+                "this user may not publish to the subject"
+            }
+            assert await sink.check() == [
+                "cannot publish to live._._: this user may not publish to the subject"
+            ]
+        assert await stored_ids(server) == [event.id for event in events[::2]]
+        async with sink_to(server, user="deaf", password="p") as sink:
+            with pytest.raises(TryLater, match="this user may not subscribe to _INBOX"):
+                await sink.deliver(some_batch(*events))
+    finally:
+        server.stop()
+
+
+async def test_a_stream_that_is_removed_and_made_again_is_used_at_once(server: ServerProcess) -> None:
+    await make_stream(server)
+    async with sink_to(server) as sink:
+        await sink.deliver(some_batch(some_event(1)))
+        for storage in (StorageType.MEMORY, StorageType.FILE):
+            async with admin(server) as jetstream:
+                await jetstream.delete_stream("LIVE")
+            with pytest.raises(TryLater, match="no stream takes the subject"):
+                await sink.deliver(some_batch(some_event(2)))
+            await make_stream(server, storage=storage)
+            if storage == StorageType.MEMORY:
+                with pytest.raises(TryLater, match="keeps its messages in memory only"):
+                    await sink.deliver(some_batch(some_event(2)))
+        await sink.deliver(some_batch(some_event(2), some_event(3)))
+    assert await stored_ids(server) == [some_event(2).id, some_event(3).id]
 
 
 async def test_subjects_hold_no_sign_that_means_something_else(server: ServerProcess) -> None:
