@@ -38,6 +38,8 @@ from poller.sinks.brokers import MODE_DESCRIPTION, Mode, Template, check_hosts, 
 PORTS: Final = {"amqp": 5672, "amqps": 5671}
 CONNECT_WITHIN: Final = 5.0
 CLOSE_WITHIN: Final = 2.0
+ALIVE_WITHIN: Final = 2.0
+"""Seconds for a sign of life over a connection on which a delivery has waited in vain."""
 HEARTBEAT: Final = 10
 """Seconds between signs of life. The library gives a connection up after three of them."""
 UNSAFE: Final = re.compile(r"[\s.*#\x00-\x1f\x7f]")
@@ -136,6 +138,8 @@ class Amqp(Sink, ChecksDestination):
         self._connecting = asyncio.Lock()
         self._connection: Connection | None = None
         self._idle: list[AbstractChannel] = []
+        self._doubted = False
+        """Whether a delivery has waited in vain: packets may vanish, and the library would notice much later."""
         self._largest: int | None = None
         """The most bytes of a message, once the broker has told."""
 
@@ -173,7 +177,11 @@ class Amqp(Sink, ChecksDestination):
                 self._publish(channel, event, headers, body)
                 for event, (headers, body) in zip(batch.events, found, strict=True)
             ]
-            outcomes = await asyncio.gather(*publishing)
+            try:
+                outcomes = await asyncio.gather(*publishing)
+            except asyncio.CancelledError:
+                self._doubted = True
+                raise
         failures = {
             event.id: error for event, error in zip(batch.events, outcomes, strict=True) if error is not None
         }
@@ -228,6 +236,8 @@ class Amqp(Sink, ChecksDestination):
     async def _connected(self) -> Connection:
         async with self._connecting:
             self._idle = [one for one in self._idle if not one.is_closed]
+            if self._doubted and self._connection is not None:
+                await self._prove_alive(self._connection)
             if (
                 self._connection is None
                 or self._connection.is_closed
@@ -236,6 +246,15 @@ class Amqp(Sink, ChecksDestination):
                 await self._close()
                 self._connection = await self._connect()
             return self._connection
+
+    async def _prove_alive(self, connection: Connection) -> None:
+        """Close the connection unless the broker opens a channel over it."""
+        self._doubted = False
+        try:
+            async with asyncio.timeout(ALIVE_WITHIN):
+                self._idle.append(await _open_channel(connection))
+        except (TryLater, TimeoutError):
+            await self._close()
 
     async def _connect(self) -> Connection:
         """Connect to the first server that answers; raises `TryLater`."""

@@ -22,6 +22,7 @@ from poller.sinks.amqp import Amqp
 from poller.testing import SinkContract, SinkWorld, some_batch, some_event
 
 from . import through
+from .middle_box import EACH_STORY, Story, middle_box
 from .processes import free_port
 from .rabbit import LARGEST, PASSWORD, Rabbit, channel_to, empty, make_queue, messages_of
 
@@ -260,6 +261,35 @@ async def test_a_broker_that_hangs_does_not_hold_a_cancelled_delivery(server: Ra
         await sink.deliver(some_batch(some_event(4)))
     found = set(await ids_of(server, queue))
     assert {some_event(1).id, some_event(4).id} <= found <= {some_event(n).id for n in (1, 2, 3, 4)}
+
+
+@EACH_STORY
+async def test_a_middle_box_that_cuts_loses_or_is_silent_costs_no_event(
+    server: Rabbit, queue: str, story: Story
+) -> None:
+    async with (
+        middle_box(server.port) as box,
+        sink_to(server, queue, servers=[f"amqp://127.0.0.1:{box.port}"]) as sink,
+    ):
+        events = await story(sink, box)
+    assert set(await ids_of(server, queue)) == {event.id for event in events}
+
+
+async def test_an_exchange_and_a_queue_that_are_removed_and_made_again_are_used_at_once(
+    server: Rabbit, queue: str
+) -> None:
+    async with sink_to(server, queue) as sink:
+        await sink.deliver(some_batch(some_event(1)))
+        async with channel_to(server) as channel:
+            await channel.queue_delete(queue)
+            with pytest.raises(TryLater, match="no queue takes the routing key"):
+                await sink.deliver(some_batch(some_event(2), some_event(3)))
+            await channel.exchange_delete(queue)
+            with pytest.raises(TryLater, match="there is no such exchange"):
+                await sink.deliver(some_batch(some_event(2), some_event(3)))
+        await make_queue(server, queue, exchange=queue)
+        await sink.deliver(some_batch(some_event(2), some_event(3)))
+    assert await ids_of(server, queue) == [some_event(2).id, some_event(3).id]
 
 
 async def test_a_sink_is_closed_although_its_broker_hangs(server: Rabbit, queue: str) -> None:

@@ -32,7 +32,9 @@ from .kafka_broker import (
     needs_real,
     open_broker,
     records,
+    remove_topic,
 )
+from .middle_box import EACH_STORY, Story, middle_box
 from .processes import free_port, until
 
 LOOPBACK = ip_network("127.0.0.0/8")
@@ -231,6 +233,45 @@ async def test_a_broker_that_is_killed_in_the_midst_leaves_no_gap_and_no_repetit
         assert [id_of(one) for one in found if one.key == stream] == [
             event.id for event in events if event.stream_id == stream
         ]
+
+
+@EACH_STORY
+async def test_a_middle_box_that_cuts_loses_or_is_silent_costs_no_event(
+    broker: RealBroker | MockBroker, story: Story
+) -> None:
+    real = needs_real(broker)
+    topic = make_topic(real, 1)
+    async with (
+        middle_box(real.behind_box, real.box_port) as box,
+        sink_to(real, topic, servers=[f"127.0.0.1:{box.port}"]) as sink,
+    ):
+        events = await story(sink, box)
+    found = [id_of(one) for one in await asyncio.to_thread(records, real, topic)]
+    assert set(found) == {event.id for event in events}
+
+
+async def test_a_topic_that_is_removed_and_made_again_is_used_without_a_restart(
+    broker: RealBroker | MockBroker,
+) -> None:
+    real = needs_real(broker)
+    topic = make_topic(real, 2)
+    async with sink_to(real, topic) as sink:
+        await sink.deliver(some_batch(*map(some_event, range(10))))
+        await asyncio.to_thread(remove_topic, real, topic)
+        await until(lambda: fails_for_want_of_the_topic(sink), "for the client to notice")
+        await asyncio.to_thread(make_topic, real, 2, topic)
+        await until(lambda: delivers(sink, some_event(20)), "for the client to find the new topic")
+        await sink.deliver(some_batch(*map(some_event, range(30, 40))))
+    found = [id_of(one) for one in await asyncio.to_thread(records, real, topic)]
+    assert found == [some_event(n).id for n in (20, *range(30, 40))]
+
+
+async def fails_for_want_of_the_topic(sink: Kafka) -> bool:
+    try:
+        await sink.deliver(some_batch(some_event(11)))
+    except TryLater as error:
+        return str(error) == "there is no such topic"
+    return False
 
 
 async def test_where_nobody_listens_the_batch_is_tried_again_later() -> None:

@@ -22,6 +22,7 @@ from poller.core.model import Event
 from poller.sinks.redis import Redis
 from poller.testing import SinkContract, SinkWorld, some_batch, some_event
 from tests.servers import through
+from tests.servers.middle_box import EACH_STORY, Story, middle_box
 from tests.servers.processes import ServerProcess, free_port, needs, until
 
 LOOPBACK = ip_network("127.0.0.0/8")
@@ -422,6 +423,30 @@ async def test_a_server_that_hangs_does_not_hold_a_cancelled_delivery(server: Se
         server.freeze(False)
         await sink.deliver(some_batch(some_event(3)))
     assert set(stored_ids(server)) >= {some_event(1).id, some_event(3).id}
+
+
+@EACH_STORY
+async def test_a_middle_box_that_cuts_loses_or_is_silent_costs_no_event(
+    server: ServerProcess, story: Story
+) -> None:
+    async with middle_box(server.port) as box, sink_to(server, url=f"redis://127.0.0.1:{box.port}") as sink:
+        events = await story(sink, box)
+    assert list(dict.fromkeys(stored_ids(server))) == [event.id for event in events]
+
+
+async def test_a_key_that_becomes_something_else_and_is_removed_is_a_stream_again(
+    server: ServerProcess,
+) -> None:
+    async with sink_to(server) as sink:
+        await sink.deliver(some_batch(some_event(1)))
+        with admin(server) as client:
+            client.set("live:screenshot", "text")
+            with pytest.raises(PartlyFailed) as raised:
+                await sink.deliver(some_batch(some_event(2), some_event(3)))
+            assert {str(one) for one in raised.value.failures.values()} == {"the key holds no stream"}
+            client.delete("live:screenshot")
+        await sink.deliver(some_batch(some_event(2), some_event(3)))
+    assert stored_ids(server) == [some_event(2).id, some_event(3).id]
 
 
 @pytest.mark.timeout(3600)

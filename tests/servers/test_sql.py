@@ -26,6 +26,7 @@ from poller.testing.factories import anything, elsewhere
 from tests.fakes import memory_spool
 from tests.servers import through
 from tests.servers.databases import PASSWORD, Database, database
+from tests.servers.middle_box import EACH_STORY, Story, middle_box
 from tests.servers.processes import until
 
 __all__ = ["database"]  # the fixture
@@ -511,6 +512,17 @@ async def test_a_server_that_hangs_does_not_hold_a_cancelled_delivery(server: Da
         server.freeze(False)
         await sink.deliver(some_batch(some_event(4)))
     assert await stored_ids(server) >= {some_event(1).id, some_event(4).id}
+
+
+@EACH_STORY
+async def test_a_middle_box_that_cuts_loses_or_is_silent_costs_no_event(
+    server: Database, story: Story
+) -> None:
+    async with middle_box(server.port) as box:
+        url = server.url.replace(f":{server.port}/", f":{box.port}/")
+        async with sink_to(server, url=url) as sink:
+            events = await story(sink, box)
+    assert await stored_ids(server) == {event.id for event in events}
 
 
 @pytest.mark.timeout(3600)
