@@ -248,7 +248,10 @@ class Amqp(Sink, ChecksDestination):
             return self._connection
 
     async def _prove_alive(self, connection: Connection) -> None:
-        """Close the connection unless the broker opens a channel over it."""
+        """Close the connection unless the broker opens a channel over it. Raises `TryLater` for a broker that has told
+        that it takes no messages: it would take those of a closed connection later."""
+        if await _is_blocked(connection):
+            raise TryLater("the broker takes no messages: its disk or its memory is full")
         self._doubted = False
         try:
             async with asyncio.timeout(ALIVE_WITHIN):
@@ -298,6 +301,18 @@ async def _connect(settings: AmqpSettings, place: tuple[str, int], tls: SSLConte
         raise TryLater(f"cannot connect: {_translate(error).reason}") from None
     assert isinstance(found, Connection)
     return found
+
+
+async def _is_blocked(connection: Connection) -> bool:
+    """Whether the broker has said that this connection may not publish (`connection.blocked`)."""
+    if connection.transport is None or connection.is_closed or not connection.connected.is_set():
+        return False
+    try:
+        async with asyncio.timeout(0):
+            await connection.transport.ready()
+    except TimeoutError:
+        return True
+    return False
 
 
 async def _open_channel(connection: Connection, *, confirms: bool = True) -> AbstractChannel:

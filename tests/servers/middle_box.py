@@ -147,41 +147,44 @@ async def carry(sink: Sink, events: Sequence[Event], attempts: int = ATTEMPTS) -
     pytest.fail(f"{len(left)} events are not delivered after {attempts + 1} attempts")
 
 
-def some_events(first: int, count: int = 100) -> list[Event]:
-    return [some_event(number) for number in range(first, first + count)]
+def _hundred(event: Callable[[int], Event], turn: int) -> list[Event]:
+    return [event(100 * turn + number) for number in range(100)]
 
 
-async def with_a_cut(sink: Sink, box: MiddleBox) -> list[Event]:
+async def with_a_cut(sink: Sink, box: MiddleBox, event: Callable[[int], Event] = some_event) -> list[Event]:
     """A batch goes well, the next one is cut in its midst, a third one follows; returns all events."""
-    await sink.deliver(some_batch(*some_events(0)))
+    batches = [_hundred(event, turn) for turn in range(3)]
+    await sink.deliver(some_batch(*batches[0]))
     box.cut_after(MIDST)
-    await carry(sink, some_events(100))
-    await sink.deliver(some_batch(*some_events(200)))
+    await carry(sink, batches[1])
+    await sink.deliver(some_batch(*batches[2]))
     assert box.fired == 1
-    return some_events(0, 300)
+    return [one for batch in batches for one in batch]
 
 
-async def with_a_loss(sink: Sink, box: MiddleBox) -> list[Event]:
+async def with_a_loss(sink: Sink, box: MiddleBox, event: Callable[[int], Event] = some_event) -> list[Event]:
     """A batch goes well, and the connection of the next one is dead from its midst on, although nobody says so."""
-    await sink.deliver(some_batch(*some_events(0)))
+    batches = [_hundred(event, turn) for turn in range(3)]
+    await sink.deliver(some_batch(*batches[0]))
     box.lose_after(MIDST)
-    failed = await carry(sink, some_events(100))
+    failed = await carry(sink, batches[1])
     assert (box.fired, failed > 0) == (1, True)
-    await sink.deliver(some_batch(*some_events(200)))
-    return some_events(0, 300)
+    await sink.deliver(some_batch(*batches[2]))
+    return [one for batch in batches for one in batch]
 
 
-async def with_silence(sink: Sink, box: MiddleBox) -> list[Event]:
+async def with_silence(sink: Sink, box: MiddleBox, event: Callable[[int], Event] = some_event) -> list[Event]:
     """A server accepts the connection and says nothing; then it is well."""
+    batch = _hundred(event, 0)
     box.silent = True
     with pytest.raises((TryLater, TimeoutError, PartlyFailed)):
         async with asyncio.timeout(1):
-            await sink.deliver(some_batch(*some_events(0)))
+            await sink.deliver(some_batch(*batch))
     box.silent = False
-    await carry(sink, some_events(0))
-    return some_events(0)
+    await carry(sink, batch)
+    return batch
 
 
-Story = Callable[[Sink, MiddleBox], Awaitable[list[Event]]]
+Story = Callable[..., Awaitable[list[Event]]]
 STORIES: Final[tuple[Story, ...]] = (with_a_cut, with_a_loss, with_silence)
 EACH_STORY: Final = pytest.mark.parametrize("story", STORIES, ids=lambda story: story.__name__)

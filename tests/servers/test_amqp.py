@@ -23,8 +23,8 @@ from poller.testing import SinkContract, SinkWorld, some_batch, some_event
 
 from . import through
 from .middle_box import EACH_STORY, Story, middle_box
-from .processes import free_port
-from .rabbit import LARGEST, PASSWORD, Rabbit, channel_to, empty, make_queue, messages_of
+from .processes import free_port, until
+from .rabbit import LARGEST, PASSWORD, Rabbit, channel_to, control, empty, make_queue, messages_of
 
 SECONDS_TO_LAST = 5.0
 LOOPBACK = ip_network("127.0.0.0/8")
@@ -199,6 +199,35 @@ async def test_a_full_queue_names_those_that_found_no_room(server: Rabbit) -> No
         }
         await empty(server, name)
         await sink.deliver(some_batch(batch.events[-1]))
+
+
+async def test_a_broker_whose_disk_is_full_is_told_and_gets_each_event_later(
+    server: Rabbit, queue: str
+) -> None:
+    async with sink_to(server, queue) as sink:
+        await sink.deliver(some_batch(some_event(1)))
+        await asyncio.to_thread(control, server, "set_disk_free_limit", "900GB")
+        try:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(1):
+                    await sink.deliver(some_batch(some_event(2)))
+            for _ in range(3):
+                with pytest.raises(TryLater, match="its disk or its memory is full"):
+                    await sink.deliver(some_batch(some_event(2)))
+        finally:
+            await asyncio.to_thread(control, server, "set_disk_free_limit", "1MB")
+        await until(lambda: delivers(sink, some_event(2)), "for the broker to take messages")
+    found = await ids_of(server, queue)
+    assert set(found) == {some_event(1).id, some_event(2).id}
+    assert len(found) <= 3, "only the first attempt was sent"
+
+
+async def delivers(sink: Amqp, event: Event) -> bool:
+    try:
+        await sink.deliver(some_batch(event))
+    except TryLater:
+        return False
+    return True
 
 
 async def test_a_message_that_is_too_large_dies_alone(server: Rabbit, queue: str) -> None:

@@ -34,7 +34,7 @@ from .kafka_broker import (
     records,
     remove_topic,
 )
-from .middle_box import EACH_STORY, Story, middle_box
+from .middle_box import EACH_STORY, Story, carry, middle_box
 from .processes import free_port, until
 
 LOOPBACK = ip_network("127.0.0.0/8")
@@ -246,6 +246,25 @@ async def test_a_middle_box_that_cuts_loses_or_is_silent_costs_no_event(
         sink_to(real, topic, servers=[f"127.0.0.1:{box.port}"]) as sink,
     ):
         events = await story(sink, box)
+    found = [id_of(one) for one in await asyncio.to_thread(records, real, topic)]
+    assert set(found) == {event.id for event in events}
+
+
+async def test_a_broker_whose_disk_is_full_gets_each_event_once_it_has_room_and_runs_again(
+    broker: RealBroker | MockBroker,
+) -> None:
+    real = needs_real(broker)
+    topic = make_topic(real, 1)
+    events = list(map(some_event, range(100)))
+    async with sink_to(real, topic) as sink:
+        await sink.deliver(some_batch(*events[:10]))
+        real.limit_files(1000)
+        try:
+            with pytest.raises((TryLater, PartlyFailed)):
+                await sink.deliver(some_batch(*events[10:]))
+        finally:
+            await asyncio.to_thread(real.restart)  # a broker whose only disk fails ends
+        await carry(sink, events[10:])
     found = [id_of(one) for one in await asyncio.to_thread(records, real, topic)]
     assert set(found) == {event.id for event in events}
 
