@@ -33,7 +33,16 @@ from poller.core.ports import ChecksDestination, Sink
 from poller.runtime.outbound import AddressGuard, ssl_context
 from poller.runtime.resolver import Resolver
 from poller.settings import BatchSettings, Cidr, Secret, SecretFile, SinkSettings, TlsSettings, wrong
-from poller.sinks.brokers import MODE_DESCRIPTION, Mode, Template, check_hosts, fill_in, messages, raise_for
+from poller.sinks.brokers import (
+    LOGIN_REFUSED,
+    MODE_DESCRIPTION,
+    Mode,
+    Template,
+    check_hosts,
+    fill_in,
+    messages,
+    raise_for,
+)
 
 PORTS: Final = {"amqp": 5672, "amqps": 5671}
 CONNECT_WITHIN: Final = 5.0
@@ -341,8 +350,8 @@ _REASONS: Final[Mapping[type[BaseException], str]] = {  # special classes first
     errors.DeliveryError: "a queue refuses the message: it is full, or has failed",
     errors.ChannelNotFoundEntity: "there is no such exchange",
     errors.ChannelAccessRefused: "this user may not write to the exchange",
-    errors.ProbableAuthenticationError: "the server refuses the login",
-    errors.AuthenticationError: "the server refuses the login",
+    errors.ProbableAuthenticationError: LOGIN_REFUSED,
+    errors.AuthenticationError: LOGIN_REFUSED,
     errors.InvalidFrameError: "the server refuses the virtual host",  # it closes instead of opening
     errors.ChannelClosed: "channel closed before the confirmation",
     errors.ChannelInvalidStateError: "connection lost before the confirmation",

@@ -3,6 +3,7 @@
 import re
 import string
 from collections.abc import Mapping, Sequence
+from ssl import SSLError
 from typing import Annotated, Final, Literal
 from urllib.parse import quote
 
@@ -84,6 +85,25 @@ def fill_in(template: str, event: Event, unsafe: re.Pattern[str]) -> str:
     """The name for an event. Characters that match `unsafe` in its fields become `_`, and an empty field is `_`."""
     fields = {"account": event.account, "kind": event.kind, "stream": event.stream_id}
     return template.format_map({name: unsafe.sub("_", value) or "_" for name, value in fields.items()})
+
+
+# ---------------------------------------------------------------- errors
+
+LOGIN_REFUSED: Final = "the server refuses the login: check user and password"
+LOST: Final = "connection lost"
+
+
+def unreachable(error: BaseException | None) -> str:
+    """Why a server could not be connected to, from an error of a library or from what caused it."""
+    while error is not None:
+        if isinstance(error, SSLError):
+            return "TLS fails: check the certificates"
+        if isinstance(error, TimeoutError):
+            return "no answer in time"
+        if isinstance(error, OSError):
+            return "no server answers"
+        error = error.__cause__ or error.__context__
+    return LOST
 
 
 # ---------------------------------------------------------------- addresses

@@ -34,6 +34,7 @@ from poller.runtime.outbound import AddressGuard, ssl_context
 from poller.runtime.resolver import Resolver
 from poller.settings import BatchSettings, Cidr, Secret, SecretFile, SinkSettings, TlsSettings, wrong
 from poller.sinks.brokers import (
+    LOGIN_REFUSED,
     MODE_DESCRIPTION,
     Mode,
     Template,
@@ -42,6 +43,7 @@ from poller.sinks.brokers import (
     header_value,
     messages,
     raise_for,
+    unreachable,
 )
 
 log = structlog.get_logger("sink")
@@ -404,9 +406,9 @@ def _translate(error: BaseException) -> SinkError:
     if isinstance(error, nats.js.errors.APIError):
         return _refusal(error.err_code or 0)
     if "authorization" in str(error).lower():  # the library has no class of its own for it
-        return TryLater("the server refuses the login")
+        return TryLater(LOGIN_REFUSED)
     known = next((text for kind, text in _REASONS.items() if isinstance(error, kind)), type(error).__name__)
-    return TryLater(error.strerror or known if isinstance(error, OSError) else known)
+    return TryLater(unreachable(error) if isinstance(error, OSError) else known)
 
 
 def _refusal(code: int) -> SinkError:
@@ -427,5 +429,4 @@ _NO_STREAM: Final = _Confirmation(error=_Error(err_code=NO_STREAM))
 _REASONS: Final[Mapping[type[BaseException], str]] = {
     nats.errors.NoServersError: "no server answers",
     nats.errors.ConnectionClosedError: "connection closed",
-    TimeoutError: "no answer in time",
 }

@@ -20,11 +20,13 @@ from poller.core.errors import PartlyFailed, Rejected, TryLater
 from poller.core.model import Batch, Event
 from poller.sinks.amqp import Amqp
 from poller.testing import SinkContract, SinkWorld, some_batch, some_event
+from tests.ports import lasting_port
 
 from . import through
 from .middle_box import EACH_STORY, Story, middle_box
 from .processes import free_port, until
 from .rabbit import LARGEST, PASSWORD, Rabbit, channel_to, control, empty, make_queue, messages_of
+from .reports import cases, check_report
 
 SECONDS_TO_LAST = 5.0
 LOOPBACK = ip_network("127.0.0.0/8")
@@ -392,7 +394,9 @@ async def test_a_wrong_password_is_told_without_it(
     server: Rabbit, queue: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     async with sink_to(server, queue, password="wrong-password") as sink:
-        with pytest.raises(TryLater, match=r"^cannot connect: the server refuses the login$"):
+        with pytest.raises(
+            TryLater, match=r"^cannot connect: the server refuses the login: check user and password$"
+        ):
             await sink.deliver(some_batch(some_event(1)))
     assert "wrong-password" not in "".join(capfd.readouterr())
 
@@ -427,6 +431,28 @@ def test_settings_that_cannot_work_are_refused() -> None:
 
 
 # ---------------------------------------------------------------- through the daemon
+
+
+def test_an_operator_reads_what_is_wrong_and_no_secret(server: Rabbit, tmp_path: Path) -> None:
+    check_report(
+        tmp_path / "way",
+        cases(
+            {
+                "type": "amqp",
+                "servers": [server.address],
+                "user": "admin",
+                "password": PASSWORD,
+                "allow_cidr": [str(LOOPBACK)],
+            },
+            {"servers": [f"amqp://127.0.0.1:{lasting_port()}"]},
+            {},
+            (
+                {"exchange": "nowhere"},
+                "there is no such exchange",
+                "exchange nowhere: there is no such exchange",
+            ),
+        ),
+    )
 
 
 @pytest.mark.timeout(3600)

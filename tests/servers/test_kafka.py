@@ -19,6 +19,7 @@ from poller.core.errors import PartlyFailed, Rejected, TryLater
 from poller.core.model import Event
 from poller.sinks.kafka import Kafka
 from poller.testing import SinkContract, SinkWorld, some_batch, some_event
+from tests.ports import lasting_port
 
 from . import through
 from .kafka_broker import (
@@ -36,6 +37,7 @@ from .kafka_broker import (
 )
 from .middle_box import EACH_STORY, Story, carry, middle_box
 from .processes import free_port, until
+from .reports import cases, check_report
 
 LOOPBACK = ip_network("127.0.0.0/8")
 
@@ -373,7 +375,7 @@ async def test_a_wrong_password_is_told_without_it(
     async with sink_to(real, "live", servers=[real.secure_address], tls=tls, **login) as sink:
         with pytest.raises(TryLater) as raised:
             await sink.deliver(some_batch(some_event(1)))
-    assert str(raised.value) == "cannot connect: the server refuses the login"
+    assert str(raised.value) == "cannot connect: the server refuses the login: check user and password"
     assert "wrong-password" not in "".join(capfd.readouterr())
 
 
@@ -400,6 +402,27 @@ def test_settings_that_cannot_work_are_refused() -> None:
 
 
 # ---------------------------------------------------------------- through the daemon
+
+
+def test_an_operator_reads_what_is_wrong_and_no_secret(
+    broker: RealBroker | MockBroker, tmp_path: Path
+) -> None:
+    real = needs_real(broker)
+    tls = {"ca_file": str(real.authority_file)}
+    check_report(
+        tmp_path / "way",
+        cases(
+            {
+                "type": "kafka",
+                "servers": [real.address],
+                "topic": "nowhere",
+                "allow_cidr": [str(LOOPBACK)],
+            },
+            {"servers": [f"127.0.0.1:{lasting_port()}"]},
+            {"servers": [real.secure_address], "tls": tls, "sasl": "PLAIN", "user": "writer"},
+            ({}, "there is no such topic", "topic nowhere: there is no such topic"),
+        ),
+    )
 
 
 @pytest.mark.timeout(3600)

@@ -20,10 +20,12 @@ from poller.core.model import Event
 from poller.sinks.nats import Nats
 from poller.testing import SinkContract, SinkWorld, some_batch, some_event
 from tests.patience import PATIENCE
+from tests.ports import lasting_port
 
 from . import through
 from .middle_box import EACH_STORY, Story, middle_box
 from .processes import ServerProcess, free_port, needs
+from .reports import cases, check_report
 
 LOOPBACK = ip_network("127.0.0.0/8")
 
@@ -282,7 +284,9 @@ async def test_a_wrong_password_is_told_without_it(tmp_path: Path) -> None:
         async with sink_to(server, user="u", password="wrong-password") as sink:
             with pytest.raises(TryLater) as raised:
                 await sink.deliver(some_batch(some_event(1)))
-            assert str(raised.value) == "cannot connect: the server refuses the login"
+            assert (
+                str(raised.value) == "cannot connect: the server refuses the login: check user and password"
+            )
         async with sink_to(server, user="u", password="right-password") as sink:
             assert await sink.check() == ["no stream takes live._._"]
     finally:
@@ -343,6 +347,31 @@ async def test_subjects_hold_no_sign_that_means_something_else(server: ServerPro
         await sink.deliver(some_batch(event))
     ((subject, _, _),) = await stored(server)
     assert subject == f"live.{event.account}.a_b____c"
+
+
+# ---------------------------------------------------------------- what an operator sees
+
+
+def test_an_operator_reads_what_is_wrong_and_no_secret(tmp_path: Path) -> None:
+    users = '[{ user: u, password: "right-password" }, { user: all, password: "p" }]'
+    server = server_in(tmp_path / "nats", extra=f"authorization {{ users: {users} }}\nno_auth_user: all")
+    server.start()
+    try:
+        check_report(
+            tmp_path / "way",
+            cases(
+                {
+                    "type": "nats",
+                    "servers": [f"nats://127.0.0.1:{server.port}"],
+                    "allow_cidr": [str(LOOPBACK)],
+                },
+                {"servers": [f"nats://127.0.0.1:{lasting_port()}"]},
+                {"user": "u"},
+                ({}, "no stream takes the subject", "no stream takes live._._"),
+            ),
+        )
+    finally:
+        server.stop()
 
 
 @pytest.mark.timeout(3600)

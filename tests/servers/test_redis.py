@@ -21,9 +21,11 @@ from poller.core.errors import PartlyFailed, TryLater
 from poller.core.model import Event
 from poller.sinks.redis import Redis
 from poller.testing import SinkContract, SinkWorld, some_batch, some_event
+from tests.ports import lasting_port
 from tests.servers import through
 from tests.servers.middle_box import EACH_STORY, Story, middle_box
 from tests.servers.processes import ServerProcess, free_port, needs, until
+from tests.servers.reports import cases, check_report
 
 LOOPBACK = ip_network("127.0.0.0/8")
 KEPT = ("--appendonly", "yes", "--appendfsync", "always")
@@ -356,7 +358,7 @@ async def test_a_wrong_password_is_told_without_it(server: ServerProcess, tmp_pa
     async with sink_to(server, password="wrong-password") as sink:
         with pytest.raises(TryLater) as raised:
             await sink.deliver(some_batch(some_event(1)))
-        assert str(raised.value) == "cannot connect: the server refuses the login"
+        assert str(raised.value) == "cannot connect: the server refuses the login: check user and password"
     async with sink_to(server) as sink:
         with pytest.raises(TryLater, match="the server refuses the login"):
             await sink.deliver(some_batch(some_event(1)))
@@ -447,6 +449,28 @@ async def test_a_key_that_becomes_something_else_and_is_removed_is_a_stream_agai
             client.delete("live:screenshot")
         await sink.deliver(some_batch(some_event(2), some_event(3)))
     assert stored_ids(server) == [some_event(2).id, some_event(3).id]
+
+
+# ---------------------------------------------------------------- what an operator sees
+
+
+def test_an_operator_reads_what_is_wrong_and_no_secret(server: ServerProcess, tmp_path: Path) -> None:
+    with admin(server) as client:
+        client.set("other", "text")
+        client.execute_command("ACL", "SETUSER", "sink", "on", ">word", "~*", "+@all")
+    check_report(
+        tmp_path / "way",
+        cases(
+            {
+                "type": "redis",
+                "url": f"redis://127.0.0.1:{server.port}",
+                "allow_cidr": [str(LOOPBACK)],
+            },
+            {"url": f"redis://127.0.0.1:{lasting_port()}"},
+            {"user": "sink"},
+            ({"key": "other"}, "the key holds no stream", "the key other holds no stream"),
+        ),
+    )
 
 
 @pytest.mark.timeout(3600)

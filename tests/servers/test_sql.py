@@ -20,10 +20,12 @@ from poller.sinks.sql.table import creation, rows
 from poller.testing import SinkContract, SinkWorld, some_batch, some_event
 from poller.testing.factories import elsewhere
 from tests.letters import dead_letters
+from tests.ports import lasting_port
 from tests.servers import through
 from tests.servers.databases import PASSWORD, Database, database
 from tests.servers.middle_box import EACH_STORY, Story, middle_box
 from tests.servers.processes import until
+from tests.servers.reports import cases, check_report
 
 __all__ = ["database"]  # the fixture
 
@@ -435,7 +437,7 @@ async def test_a_wrong_password_is_told_without_it(server: Database, tmp_path: P
     async with sink_to(server, password="wrong-password") as sink:
         with pytest.raises(TryLater) as raised:
             await sink.deliver(some_batch(some_event(1)))
-        assert str(raised.value) == "cannot connect: the server refuses the login"
+        assert str(raised.value) == "cannot connect: the server refuses the login: check user and password"
         assert b"wrong-password" not in raised.value.said
     (tmp_path / "password").write_text(PASSWORD + "\n")
     async with sink_to(server, password=None, password_file=str(tmp_path / "password")) as sink:
@@ -503,6 +505,29 @@ async def test_a_middle_box_that_cuts_loses_or_is_silent_costs_no_event(
         async with sink_to(server, url=url) as sink:
             events = await story(sink, box)
     assert await stored_ids(server) == {event.id for event in events}
+
+
+# ---------------------------------------------------------------- what an operator sees
+
+
+def test_an_operator_reads_what_is_wrong_and_no_secret(database: Database, tmp_path: Path) -> None:
+    asyncio.run(drop_table(database))
+    nobody = database.url.replace(f":{database.port}/", f":{lasting_port()}/")
+    check_report(
+        tmp_path / "way",
+        cases(
+            {
+                "type": "sql",
+                "url": database.url,
+                "user": "poller",
+                "password": PASSWORD,
+                "allow_cidr": [str(LOOPBACK)],
+            },
+            {"url": nobody},
+            {},
+            ({}, MISSING, f"there is no table {TABLE}; this statement makes it:"),
+        ),
+    )
 
 
 @pytest.mark.timeout(3600)
