@@ -33,12 +33,14 @@ class MiddleBox:
 
     silent: new connections are accepted, and nothing is said to them
     fired:  how many connections were cut or lost
+    passed: all bytes that came from the sink, of all connections
     """
 
     def __init__(self, target: int) -> None:
         self.port = 0
         self.silent = False
         self.fired = 0
+        self.passed = bytearray()
         self._target = target
         self._left: int | None = None
         self._cuts = False
@@ -84,6 +86,8 @@ class MiddleBox:
                 if forth and self._left is not None and client not in self._lost:
                     data = self._count(data)
                 if client not in self._lost:
+                    if forth:
+                        self.passed += data
                     to.write(data)
                     await to.drain()
                 if forth and self._left == 0:

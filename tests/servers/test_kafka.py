@@ -3,6 +3,7 @@
 import asyncio
 import json
 import shutil
+import struct
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -158,6 +159,42 @@ async def test_an_event_without_a_stream_has_no_key(
         await sink.deliver(some_batch(event))
     (one,) = await asyncio.to_thread(records, broker, topic)
     assert one.key == ""
+
+
+async def test_every_request_asks_for_the_confirmation_of_all_replicas_and_knows_its_producer(
+    broker: RealBroker | MockBroker,
+) -> None:
+    """One broker cannot show it: with a single replica, its own confirmation is that of all."""
+    real = needs_real(broker)
+    topic = make_topic(real, 1)
+    async with (
+        middle_box(real.behind_box, real.box_port) as box,
+        sink_to(real, topic, servers=[f"127.0.0.1:{box.port}"]) as sink,
+    ):
+        await sink.deliver(some_batch(*map(some_event, range(10))))
+        requests = list(_requests(bytes(box.passed)))
+    assert [acks for api, acks in requests if api == PRODUCE] == [-1]
+    assert [api for api, _ in requests if api == INIT_PRODUCER_ID], "an idempotent producer asks for its id"
+
+
+PRODUCE, INIT_PRODUCER_ID = 0, 22
+"""Numbers of requests in Kafka's protocol."""
+
+
+def _requests(passed: bytes) -> Iterator[tuple[int, int]]:
+    """The number of each request, and what stands where a request to produce has `acks`.
+
+    Connections are mixed, but the library sends a request in one piece while there is little to send.
+    """
+    while passed:
+        size, api, version, _, name = struct.unpack_from(">ihhih", passed)
+        body = passed[14 + max(name, 0) : 4 + size]
+        skipped = (
+            2  # the transaction: a length, -1 for none; in newer forms a byte each for tags and for none
+        )
+        assert api != PRODUCE or body[:skipped] == (b"\0\0" if version >= 9 else b"\xff\xff")
+        yield api, struct.unpack_from(">h", body, skipped)[0] if api == PRODUCE else 0
+        passed = passed[4 + size :]
 
 
 # ---------------------------------------------------------------- what fails, and how much of it
