@@ -141,15 +141,12 @@ def messages(events: Sequence[Event], mode: Mode, prefix: str) -> list[tuple[Map
 def raise_for(batch: Batch, failures: Mapping[str, SinkError]) -> None:
     """Raise what a batch's failures, by the event's id, amount to.
 
-    If no event could be delivered for now, the batch has failed as a whole, so that a sink that is down is paused.
+    If no event could be delivered for now, the batch has failed as a whole, so that a sink that is down is paused. Its
+    reason is then that of each event, if they differ.
     """
-    errors = list(failures.values())
-    alone = len(batch.events) == 1
-    if (
-        errors
-        and len(errors) == len(batch.events)
-        and (alone or all(isinstance(e, TryLater) for e in errors))
-    ):
-        raise errors[0]
-    if errors:
+    if len(failures) == len(batch.events) == 1:
+        raise next(iter(failures.values()))
+    if len(failures) == len(batch.events) and all(isinstance(one, TryLater) for one in failures.values()):
+        raise TryLater("; ".join(dict.fromkeys(one.reason for one in failures.values())))
+    if failures:
         raise PartlyFailed(failures)

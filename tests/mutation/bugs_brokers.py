@@ -82,6 +82,20 @@ BROKERS = (
         (NATS + "test_a_repeated_batch_is_dropped_by_the_server",),
     ),
     Bug(
+        "that NATS may lose what it confirmed is not told",
+        "poller/sinks/nats.py",
+        "        if not self._settings.synced:\n",
+        "        if self._settings.synced:\n",
+        (NATS + "test_a_warning_is_logged_unless_the_servers_are_said_to_sync_each_message",),
+    ),
+    Bug(
+        "a stream of NATS in memory gets events",
+        "poller/sinks/nats.py",
+        "        if info.config.storage == StorageType.MEMORY:\n",
+        "        if info.config.storage is None:\n",
+        (NATS + "test_a_stream_in_memory_is_refused",),
+    ),
+    Bug(
         "a stream of NATS is believed to keep its messages for ever",
         "poller/sinks/nats.py",
         "                self._durable.clear()",

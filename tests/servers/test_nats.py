@@ -14,6 +14,7 @@ import pytest
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import RetentionPolicy, StorageType, StreamConfig
+from structlog.testing import capture_logs
 
 from poller.core.errors import PartlyFailed, Rejected, TryLater
 from poller.core.model import Event
@@ -196,6 +197,16 @@ async def test_a_stream_in_memory_is_refused(server: ServerProcess) -> None:
         with pytest.raises(TryLater, match="stream LIVE keeps its messages in memory only"):
             await sink.deliver(some_batch(some_event(1)))
         assert await sink.check() == ["stream LIVE keeps its messages in memory only: give it file storage"]
+
+
+async def test_a_warning_is_logged_unless_the_servers_are_said_to_sync_each_message(
+    server: ServerProcess,
+) -> None:
+    for synced, told in ((False, [("nats_not_synced", "bus")]), (True, [])):
+        with capture_logs() as lines:
+            async with sink_to(server, synced=synced):
+                pass
+        assert [(line["event"], line["sink"]) for line in lines] == told
 
 
 async def test_check_says_what_is_missing_and_publishes_nothing(server: ServerProcess) -> None:
