@@ -227,6 +227,8 @@ class _Connection:
         self.doubted = False
         self.client = Client()
         self._why_lost = "connection lost before the confirmation"
+        self._may_ask = True
+        """Whether this user may ask about streams. The server answers a forbidden question with an error of its own."""
         self._pending: dict[str, tuple[str, asyncio.Future[_Confirmation]]] = {}
         """The subject and the confirmation of each message, by the subject of the answer."""
         self._sent = 0
@@ -252,6 +254,7 @@ class _Connection:
             self._why_lost = "this user may not subscribe to _INBOX.>"
             await self.note_loss()
             return
+        self._may_ask = self._may_ask and not subject.startswith("$js.api.")
         for named, confirmed in self._pending.values():
             if named.lower() == subject and not confirmed.done():  # the library makes all letters small
                 confirmed.set_exception(TryLater("this user may not publish to the subject"))
@@ -339,7 +342,7 @@ class _Connection:
 
     async def _memory(self, stream: str) -> SinkError | None:
         """An error if a stream keeps its messages in memory. Asked once for each stream and connection."""
-        if stream in self._durable:
+        if stream in self._durable or not self._may_ask:
             return None
         try:
             info = await self._jetstream.stream_info(stream)
@@ -352,12 +355,16 @@ class _Connection:
 
     async def flaw(self, subject: str) -> str:
         """What is wrong with the stream that takes a subject; empty if nothing is."""
+        if not self._may_ask:
+            return await self._unwritable(subject)
         try:
             stream = await self._jetstream.find_stream_name_by_subject(subject)
         except nats.js.errors.NotFoundError:
             return f"no stream takes {subject}"
         except nats.errors.Error as error:
-            return f"cannot ask for the stream of {subject}: {_translate(error).reason}"
+            if self._may_ask:
+                return f"cannot ask for the stream of {subject}: {_translate(error).reason}"
+            return await self._unwritable(subject)
         if (in_memory := await self._memory(stream)) is not None:
             return in_memory.reason
         return await self._unwritable(subject)

@@ -364,6 +364,11 @@ async def test_check_says_what_the_topic_lacks_and_sends_nothing(broker: RealBro
             f"topic {topic} has 1 replica(s), fewer than min_insync_replicas: 2",
             f"topic {topic} confirms a message once min.insync.replicas: 1 of its replicas have it",
         ]
+    asks_too_much = make_topic(broker, min_insync_replicas="3")  # 4.3 takes it, and confirms with what it has
+    async with sink_to(broker, asks_too_much, min_insync_replicas=2) as sink:
+        assert await sink.check() == [
+            f"topic {asks_too_much} has 1 replica(s), fewer than min_insync_replicas: 2"
+        ]
     async with sink_to(broker, "missing") as sink:
         assert await sink.check() == ["topic missing: there is no such topic"]
     async with sink_to(broker, "missing-{kind}") as sink:

@@ -334,6 +334,24 @@ no_auth_user: all"""
         server.stop()
 
 
+async def test_a_user_who_may_only_publish_is_enough(tmp_path: Path) -> None:
+    rights = 'permissions: { publish: { allow: ["live.>"] }, subscribe: { allow: ["_INBOX.>"] } }'
+    users = f'[{{ user: all, password: "p" }}, {{ user: u, password: "p", {rights} }}]'
+    server = server_in(tmp_path / "nats", extra=f"authorization {{ users: {users} }}\nno_auth_user: all")
+    server.start()
+    try:
+        async with sink_to(server, user="u", password="p") as sink:
+            assert await sink.check() == ["cannot publish to live._._: no stream takes the subject"]
+            await make_stream(server)
+            assert await sink.check() == []
+        async with sink_to(server, user="u", password="p") as sink, asyncio.timeout(20):
+            for turn in range(3):  # the question for the storage is asked once, and its answer waited for
+                await sink.deliver(some_batch(*(some_event(10 * turn + n) for n in range(10))))
+        assert len(await stored_ids(server)) == 30
+    finally:
+        server.stop()
+
+
 async def test_a_stream_that_is_removed_and_made_again_is_used_at_once(server: ServerProcess) -> None:
     await make_stream(server)
     async with sink_to(server) as sink:
