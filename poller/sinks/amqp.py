@@ -33,11 +33,22 @@ from poller.core.ports import ChecksDestination, Sink
 from poller.runtime.outbound import AddressGuard, ssl_context
 from poller.runtime.resolver import Resolver
 from poller.settings import BatchSettings, Cidr, Secret, SecretFile, SinkSettings, TlsSettings, wrong
-from poller.sinks.brokers import MODE_DESCRIPTION, Mode, Template, check_hosts, fill_in, messages, raise_for
+from poller.sinks.brokers import (
+    LOGIN_REFUSED,
+    MODE_DESCRIPTION,
+    Mode,
+    Template,
+    check_hosts,
+    fill_in,
+    messages,
+    raise_for,
+)
 
 PORTS: Final = {"amqp": 5672, "amqps": 5671}
 CONNECT_WITHIN: Final = 5.0
 CLOSE_WITHIN: Final = 2.0
+ALIVE_WITHIN: Final = 2.0
+"""Seconds for a sign of life over a connection on which a delivery has waited in vain."""
 HEARTBEAT: Final = 10
 """Seconds between signs of life. The library gives a connection up after three of them."""
 UNSAFE: Final = re.compile(r"[\s.*#\x00-\x1f\x7f]")
@@ -136,6 +147,8 @@ class Amqp(Sink, ChecksDestination):
         self._connecting = asyncio.Lock()
         self._connection: Connection | None = None
         self._idle: list[AbstractChannel] = []
+        self._doubted = False
+        """Whether a delivery has waited in vain: packets may vanish, and the library would notice much later."""
         self._largest: int | None = None
         """The most bytes of a message, once the broker has told."""
 
@@ -173,7 +186,11 @@ class Amqp(Sink, ChecksDestination):
                 self._publish(channel, event, headers, body)
                 for event, (headers, body) in zip(batch.events, found, strict=True)
             ]
-            outcomes = await asyncio.gather(*publishing)
+            try:
+                outcomes = await asyncio.gather(*publishing)
+            except asyncio.CancelledError:
+                self._doubted = True
+                raise
         failures = {
             event.id: error for event, error in zip(batch.events, outcomes, strict=True) if error is not None
         }
@@ -228,6 +245,8 @@ class Amqp(Sink, ChecksDestination):
     async def _connected(self) -> Connection:
         async with self._connecting:
             self._idle = [one for one in self._idle if not one.is_closed]
+            if self._doubted and self._connection is not None:
+                await self._prove_alive(self._connection)
             if (
                 self._connection is None
                 or self._connection.is_closed
@@ -236,6 +255,18 @@ class Amqp(Sink, ChecksDestination):
                 await self._close()
                 self._connection = await self._connect()
             return self._connection
+
+    async def _prove_alive(self, connection: Connection) -> None:
+        """Close the connection unless the broker opens a channel over it. Raises `TryLater` for a broker that has told
+        that it takes no messages: it would take those of a closed connection later."""
+        if await _is_blocked(connection):
+            raise TryLater("the broker takes no messages: its disk or its memory is full")
+        self._doubted = False
+        try:
+            async with asyncio.timeout(ALIVE_WITHIN):
+                self._idle.append(await _open_channel(connection))
+        except (TryLater, TimeoutError):
+            await self._close()
 
     async def _connect(self) -> Connection:
         """Connect to the first server that answers; raises `TryLater`."""
@@ -281,6 +312,18 @@ async def _connect(settings: AmqpSettings, place: tuple[str, int], tls: SSLConte
     return found
 
 
+async def _is_blocked(connection: Connection) -> bool:
+    """Whether the broker has said that this connection may not publish (`connection.blocked`)."""
+    if connection.transport is None or connection.is_closed or not connection.connected.is_set():
+        return False
+    try:
+        async with asyncio.timeout(0):
+            await connection.transport.ready()
+    except TimeoutError:
+        return True
+    return False
+
+
 async def _open_channel(connection: Connection, *, confirms: bool = True) -> AbstractChannel:
     channel = connection.channel(publisher_confirms=confirms, on_return_raises=confirms)
     try:
@@ -307,8 +350,8 @@ _REASONS: Final[Mapping[type[BaseException], str]] = {  # special classes first
     errors.DeliveryError: "a queue refuses the message: it is full, or has failed",
     errors.ChannelNotFoundEntity: "there is no such exchange",
     errors.ChannelAccessRefused: "this user may not write to the exchange",
-    errors.ProbableAuthenticationError: "the server refuses the login",
-    errors.AuthenticationError: "the server refuses the login",
+    errors.ProbableAuthenticationError: LOGIN_REFUSED,
+    errors.AuthenticationError: LOGIN_REFUSED,
     errors.InvalidFrameError: "the server refuses the virtual host",  # it closes instead of opening
     errors.ChannelClosed: "channel closed before the confirmation",
     errors.ChannelInvalidStateError: "connection lost before the confirmation",

@@ -3,6 +3,7 @@
 import re
 import string
 from collections.abc import Mapping, Sequence
+from ssl import SSLError
 from typing import Annotated, Final, Literal
 from urllib.parse import quote
 
@@ -86,6 +87,25 @@ def fill_in(template: str, event: Event, unsafe: re.Pattern[str]) -> str:
     return template.format_map({name: unsafe.sub("_", value) or "_" for name, value in fields.items()})
 
 
+# ---------------------------------------------------------------- errors
+
+LOGIN_REFUSED: Final = "the server refuses the login: check user and password"
+LOST: Final = "connection lost"
+
+
+def unreachable(error: BaseException | None) -> str:
+    """Why a server could not be connected to, from an error of a library or from what caused it."""
+    while error is not None:
+        if isinstance(error, SSLError):
+            return "TLS fails: check the certificates"
+        if isinstance(error, TimeoutError):
+            return "no answer in time"
+        if isinstance(error, OSError):
+            return "no server answers"
+        error = error.__cause__ or error.__context__
+    return LOST
+
+
 # ---------------------------------------------------------------- addresses
 
 
@@ -121,15 +141,12 @@ def messages(events: Sequence[Event], mode: Mode, prefix: str) -> list[tuple[Map
 def raise_for(batch: Batch, failures: Mapping[str, SinkError]) -> None:
     """Raise what a batch's failures, by the event's id, amount to.
 
-    If no event could be delivered for now, the batch has failed as a whole, so that a sink that is down is paused.
+    If no event could be delivered for now, the batch has failed as a whole, so that a sink that is down is paused. Its
+    reason is then that of each event, if they differ.
     """
-    errors = list(failures.values())
-    alone = len(batch.events) == 1
-    if (
-        errors
-        and len(errors) == len(batch.events)
-        and (alone or all(isinstance(e, TryLater) for e in errors))
-    ):
-        raise errors[0]
-    if errors:
+    if len(failures) == len(batch.events) == 1:
+        raise next(iter(failures.values()))
+    if len(failures) == len(batch.events) and all(isinstance(one, TryLater) for one in failures.values()):
+        raise TryLater("; ".join(dict.fromkeys(one.reason for one in failures.values())))
+    if failures:
         raise PartlyFailed(failures)

@@ -52,7 +52,16 @@ from poller.settings import (
     size_between,
     wrong,
 )
-from poller.sinks.brokers import MODE_DESCRIPTION, Mode, Template, check_hosts, fill_in, messages, raise_for
+from poller.sinks.brokers import (
+    LOGIN_REFUSED,
+    MODE_DESCRIPTION,
+    Mode,
+    Template,
+    check_hosts,
+    fill_in,
+    messages,
+    raise_for,
+)
 
 Option = str | int | float | bool
 """A value of the library's options."""
@@ -411,7 +420,7 @@ def _refusal(code: int) -> SinkError:
     known: Mapping[frozenset[int], str] = {
         NO_TOPIC: "there is no such topic",
         NO_PERMISSION: "this user may not write to the topic",
-        NO_LOGIN: "the server refuses the login",
+        NO_LOGIN: LOGIN_REFUSED,
         frozenset(
             {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT}
         ): "no server answers",

@@ -34,6 +34,7 @@ from poller.runtime.outbound import AddressGuard, ssl_context
 from poller.runtime.resolver import Resolver
 from poller.settings import BatchSettings, Cidr, Secret, SecretFile, SinkSettings, TlsSettings, wrong
 from poller.sinks.brokers import (
+    LOGIN_REFUSED,
     MODE_DESCRIPTION,
     Mode,
     Template,
@@ -42,6 +43,7 @@ from poller.sinks.brokers import (
     header_value,
     messages,
     raise_for,
+    unreachable,
 )
 
 log = structlog.get_logger("sink")
@@ -49,6 +51,8 @@ log = structlog.get_logger("sink")
 PORT: Final = 4222
 CONNECT_WITHIN: Final = 5.0
 CLOSE_WITHIN: Final = 2.0
+ALIVE_WITHIN: Final = 2
+"""Seconds for a sign of life over a connection on which a delivery has waited in vain."""
 UNSAFE: Final = re.compile(r"[\s.*>\x00-\x1f\x7f]")
 """What a token of a subject cannot hold."""
 FULL: Final = frozenset({10023, 10047, 10077})
@@ -57,6 +61,9 @@ NO_STREAM: Final = -1
 """Stands for an answer without a body: nobody listens to the subject."""
 TOO_LARGE: Final = 10054
 """The error code of a message that is larger than the stream allows."""
+OTHER_STREAM: Final = 10060
+"""The error code of a message that is meant for another stream. The check asks for it: the message is not stored."""
+_VIOLATION: Final = re.compile(r'permissions violation for (publish|subscription) to "(.*?)"', re.IGNORECASE)
 
 
 def _servers(servers: tuple[str, ...]) -> tuple[str, ...]:
@@ -185,14 +192,21 @@ class Nats(Sink, ChecksDestination):
         connection = await self._connected()
         named = messages(batch.events, self._settings.mode, "ce-")
         subjects = [fill_in(self._settings.subject, event, UNSAFE) for event in batch.events]
-        sent = [
-            await connection.send(event, subject, headers, body)
-            for event, subject, (headers, body) in zip(batch.events, subjects, named, strict=True)
-        ]
-        raise_for(batch, await connection.confirmations(batch.events, sent))
+        try:
+            sent = [
+                await connection.send(event.id, subject, headers, body)
+                for event, subject, (headers, body) in zip(batch.events, subjects, named, strict=True)
+            ]
+            failures = await connection.confirmations(batch.events, sent)
+        except asyncio.CancelledError:
+            connection.doubted = True
+            raise
+        raise_for(batch, failures)
 
     async def _connected(self) -> "_Connection":
         async with self._connecting:
+            if self._connection is not None and self._connection.doubted:
+                await self._connection.prove_alive()
             if self._connection is None or self._connection.lost.done():
                 await check_hosts(self._resolver, self._guard, self._places)
                 self._connection = await _connect(self._settings, self._tls)
@@ -200,15 +214,23 @@ class Nats(Sink, ChecksDestination):
 
 
 class _Connection:
-    """A connection, and what was learned over it. `lost` is done when it is closed, for whatever reason.
+    """A connection, and what was learned over it.
+
+    lost:    done when it is closed, for whatever reason
+    doubted: whether a delivery has waited in vain: packets may vanish, and the library would notice minutes later
 
     Confirmations are read here: the library's `publish_async` never reports some refusals.
     """
 
     def __init__(self) -> None:
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.doubted = False
         self.client = Client()
-        self._pending: dict[str, asyncio.Future[_Confirmation]] = {}
+        self._why_lost = "connection lost before the confirmation"
+        self._may_ask = True
+        """Whether this user may ask about streams. The server answers a forbidden question with an error of its own."""
+        self._pending: dict[str, tuple[str, asyncio.Future[_Confirmation]]] = {}
+        """The subject and the confirmation of each message, by the subject of the answer."""
         self._sent = 0
         self._durable: set[str] = set()
         """Streams that are known not to be in memory."""
@@ -223,6 +245,28 @@ class _Connection:
         if not self.lost.done():
             self.lost.set_result(None)
 
+    async def note_error(self, error: Exception) -> None:
+        """Take an error that the server sent by itself. A refused publication gets no other answer."""
+        if (found := _VIOLATION.search(str(error))) is None:
+            return
+        kind, subject = (one.lower() for one in found.groups())
+        if kind == "subscription":
+            self._why_lost = "this user may not subscribe to _INBOX.>"
+            await self.note_loss()
+            return
+        self._may_ask = self._may_ask and not subject.startswith("$js.api.")
+        for named, confirmed in self._pending.values():
+            if named.lower() == subject and not confirmed.done():  # the library makes all letters small
+                confirmed.set_exception(TryLater("this user may not publish to the subject"))
+
+    async def prove_alive(self) -> None:
+        """Close the connection unless the server answers over it."""
+        self.doubted = False
+        try:
+            await self.client.flush(ALIVE_WITHIN)
+        except (nats.errors.Error, OSError):
+            await self.close()
+
     async def close(self) -> None:
         """Close without waiting for the server: `drain` of the library may take 30 seconds."""
         with suppress(nats.errors.Error, OSError, TimeoutError):
@@ -231,7 +275,7 @@ class _Connection:
         await self.note_loss()
 
     async def _note(self, message: Msg) -> None:
-        confirmed = self._pending.pop(message.subject, None)
+        _, confirmed = self._pending.pop(message.subject, ("", None))
         if confirmed is None or confirmed.done():
             return
         try:
@@ -239,16 +283,17 @@ class _Connection:
         except msgspec.MsgspecError:
             confirmed.set_exception(TryLater("the server's confirmation cannot be read"))
 
-    async def send(self, event: Event, subject: str, headers: Mapping[str, str], body: bytes) -> Sent:
+    async def send(self, id: str, subject: str, headers: Mapping[str, str], body: bytes) -> Sent:
         """Send one message. Messages arrive in the order in which they are sent."""
         if len(body) > self.client.max_payload:
             return Rejected(f"{len(body)} bytes; the server takes {self.client.max_payload}")
         plain = {name: header_value(value) for name, value in headers.items()}
         self._sent += 1
         reply = f"{self._inbox}.{self._sent}"
-        self._pending[reply] = confirmed = asyncio.get_running_loop().create_future()
+        confirmed: asyncio.Future[_Confirmation] = asyncio.get_running_loop().create_future()
+        self._pending[reply] = subject, confirmed
         try:
-            await self.client.publish(subject, body, reply, headers={"Nats-Msg-Id": event.id, **plain})
+            await self.client.publish(subject, body, reply, headers={"Nats-Msg-Id": id, **plain})
         except (nats.errors.Error, OSError) as error:
             del self._pending[reply]
             return _translate(error)
@@ -257,36 +302,47 @@ class _Connection:
     async def confirmations(self, events: Sequence[Event], sent: Sequence[Sent]) -> dict[str, SinkError]:
         """Wait for all confirmations; the errors of those that failed, by the event's id."""
         awaited = [one for one in sent if isinstance(one, asyncio.Future)]
-        confirmed = asyncio.gather(*awaited, return_exceptions=True)
         try:
-            waiting: set[asyncio.Future[Any]] = {confirmed, self.lost}
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            await self._all_or_lost(awaited)
         finally:
-            confirmed.cancel()
             self._forget(awaited)
         found = [await self._outcome(one) for one in sent]
         return {event.id: error for event, error in zip(events, found, strict=True) if error is not None}
 
+    async def _all_or_lost(self, awaited: Sequence[asyncio.Future[_Confirmation]]) -> None:
+        """Wait until all confirmations are there, or the connection is lost."""
+        left: set[asyncio.Future[Any]] = {one for one in awaited if not one.done()}
+        if left:
+            confirmed = asyncio.ensure_future(asyncio.wait(left))
+            waiting: set[asyncio.Future[Any]] = {confirmed, self.lost}
+            try:
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                confirmed.cancel()
+
     def _forget(self, awaited: Sequence[asyncio.Future[_Confirmation]]) -> None:
         """Drop the places of confirmations that nobody waits for any more."""
-        if any(not one.done() or one.cancelled() for one in awaited):
-            self._pending = {reply: one for reply, one in self._pending.items() if not one.done()}
+        for one in awaited:
+            one.cancel()
+        self._pending = {reply: one for reply, one in self._pending.items() if not one[1].done()}
 
     async def _outcome(self, sent: Sent) -> SinkError | None:
         if isinstance(sent, SinkError):
             return sent
         if sent.cancelled() or not sent.done():
-            return TryLater("connection lost before the confirmation")
+            return TryLater(self._why_lost)
         if isinstance(error := sent.exception(), SinkError):
             return error
         confirmation = sent.result()
         if confirmation.error is not None:
+            if confirmation.error.err_code == NO_STREAM:
+                self._durable.clear()  # it may be made again, in memory
             return _refusal(confirmation.error.err_code)
         return await self._memory(confirmation.stream)
 
     async def _memory(self, stream: str) -> SinkError | None:
         """An error if a stream keeps its messages in memory. Asked once for each stream and connection."""
-        if stream in self._durable:
+        if stream in self._durable or not self._may_ask:
             return None
         try:
             info = await self._jetstream.stream_info(stream)
@@ -299,14 +355,36 @@ class _Connection:
 
     async def flaw(self, subject: str) -> str:
         """What is wrong with the stream that takes a subject; empty if nothing is."""
+        if not self._may_ask:
+            return await self._unwritable(subject)
         try:
             stream = await self._jetstream.find_stream_name_by_subject(subject)
         except nats.js.errors.NotFoundError:
             return f"no stream takes {subject}"
         except nats.errors.Error as error:
-            return f"cannot ask for the stream of {subject}: {_translate(error).reason}"
-        in_memory = await self._memory(stream)
-        return "" if in_memory is None else in_memory.reason
+            if self._may_ask:
+                return f"cannot ask for the stream of {subject}: {_translate(error).reason}"
+            return await self._unwritable(subject)
+        if (in_memory := await self._memory(stream)) is not None:
+            return in_memory.reason
+        return await self._unwritable(subject)
+
+    async def _unwritable(self, subject: str) -> str:
+        """Why this user cannot publish; empty if nothing hinders. The message asks for a stream that it is not for."""
+        sent = await self.send("check", subject, {"Nats-Expected-Stream": "poller-check"}, b"")
+        if isinstance(sent, SinkError):
+            return sent.reason
+        try:
+            async with asyncio.timeout(CONNECT_WITHIN):
+                await self._all_or_lost([sent])
+        except TimeoutError:
+            return f"no answer from the stream of {subject}"
+        finally:
+            self._forget([sent])
+        if not sent.cancelled() and sent.exception() is None and _code(sent.result()) == OTHER_STREAM:
+            return ""
+        error = await self._outcome(sent)
+        return "" if error is None else f"cannot publish to {subject}: {error.reason}"
 
 
 async def _connect(settings: NatsSettings, tls: object) -> _Connection:
@@ -319,7 +397,7 @@ async def _connect(settings: NatsSettings, tls: object) -> _Connection:
             max_reconnect_attempts=1,  # even so, the library tries each server twice at the start
             reconnect_time_wait=0,
             closed_cb=connection.note_loss,
-            error_cb=_ignore,
+            error_cb=connection.note_error,
             connect_timeout=int(CONNECT_WITHIN),
             tls=tls,  # type: ignore[arg-type]
             **settings.login(),  # type: ignore[arg-type]
@@ -330,18 +408,14 @@ async def _connect(settings: NatsSettings, tls: object) -> _Connection:
     return connection
 
 
-async def _ignore(error: Exception) -> None:
-    """The library would print it. Whoever waits for a confirmation gets it too."""
-
-
 def _translate(error: BaseException) -> SinkError:
     """The error of a connection or a question. A text of the library may hold a password, and is not passed on."""
     if isinstance(error, nats.js.errors.APIError):
         return _refusal(error.err_code or 0)
     if "authorization" in str(error).lower():  # the library has no class of its own for it
-        return TryLater("the server refuses the login")
+        return TryLater(LOGIN_REFUSED)
     known = next((text for kind, text in _REASONS.items() if isinstance(error, kind)), type(error).__name__)
-    return TryLater(error.strerror or known if isinstance(error, OSError) else known)
+    return TryLater(unreachable(error) if isinstance(error, OSError) else known)
 
 
 def _refusal(code: int) -> SinkError:
@@ -350,6 +424,11 @@ def _refusal(code: int) -> SinkError:
     if code == NO_STREAM:
         return TryLater("no stream takes the subject")
     return TryLater("the stream is full" if code in FULL else f"refused by the stream (error {code})")
+
+
+def _code(confirmation: _Confirmation) -> int:
+    """The code of a refusal; 0 for none."""
+    return 0 if confirmation.error is None else confirmation.error.err_code
 
 
 _read: Final = msgspec.json.Decoder(_Confirmation).decode

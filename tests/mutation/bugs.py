@@ -745,6 +745,7 @@ OPERATION = (
 
 from .bugs_audit import AUDIT  # noqa: E402 - they need `Bug`
 from .bugs_books import BOOKS  # noqa: E402 - they need `Bug`
+from .bugs_brokers import BROKERS  # noqa: E402 - they need `Bug`
 from .bugs_clock import CLOCK  # noqa: E402 - they need `Bug`
 from .bugs_http import HTTP  # noqa: E402 - they need `Bug`
 from .bugs_metrics import METRICS  # noqa: E402 - they need `Bug`
@@ -761,6 +762,7 @@ from .bugs_web import WEB  # noqa: E402 - they need `Bug`
 from .bugs_web_data import ACTIONS_OF_THE_PAGES, LIVE_PAGES, STREAM_PAGE  # noqa: E402
 
 BUGS: tuple[Bug, ...] = (
+    *BROKERS,
     *POLLING,
     *JOURNAL,
     *SPOOL,

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -31,6 +31,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 from cryptography.hazmat.primitives import serialization
 
 from tests.patience import PATIENCE
+from tests.ports import lasting_port
 
 from .processes import ServerProcess, free_port
 
@@ -57,13 +58,16 @@ class Broker(Protocol):
 
 
 class RealBroker(ServerProcess):
-    """Apache Kafka. Listens without a login for the tests, who may do everything, and over TLS with SASL for users."""
+    """Apache Kafka. Listens without a login for the tests, who may do everything, and over TLS with SASL for users.
+
+    Who connects to `behind_box` is sent to `box_port`, where a test may put a middle box.
+    """
 
     name = f"Apache Kafka {VERSION}"
     real = True
 
     def __init__(self, folder: Path, jars: Path) -> None:
-        ports = [free_port() for _ in range(3)]
+        ports = [free_port() for _ in range(4)]
         super().__init__(
             folder,
             ports[0],
@@ -71,8 +75,9 @@ class RealBroker(ServerProcess):
             says=b"Kafka Server started",
         )
         self.secure_port = ports[1]
+        self.behind_box, self.box_port = ports[3], lasting_port()
         self.authority_file = folder / "ca.pem"
-        (folder / "server.properties").write_text(_properties(folder, *ports))
+        (folder / "server.properties").write_text(_properties(folder, ports, self.box_port))
         self._write_certificate()
         self._format(jars)
 
@@ -113,7 +118,8 @@ class RealBroker(ServerProcess):
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def _properties(folder: Path, plain: int, secure: int, controller: int) -> str:
+def _properties(folder: Path, ports: Sequence[int], box: int) -> str:
+    plain, secure, controller, boxed = ports
     login = "org.apache.kafka.common.security.{module} required"
     plain_login = login.format(module="plain.PlainLoginModule")
     users = " ".join(f'user_{name}="{PASSWORD}"' for name in ("writer", "reader"))
@@ -122,10 +128,11 @@ def _properties(folder: Path, plain: int, secure: int, controller: int) -> str:
         "node.id": 1,
         "controller.quorum.voters": f"1@127.0.0.1:{controller}",
         "listeners": f"PLAINTEXT://127.0.0.1:{plain},SASL_SSL://127.0.0.1:{secure},"
-        f"CONTROLLER://127.0.0.1:{controller}",
-        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{plain},SASL_SSL://127.0.0.1:{secure}",
+        f"BOXED://127.0.0.1:{boxed},CONTROLLER://127.0.0.1:{controller}",
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{plain},SASL_SSL://127.0.0.1:{secure},"
+        f"BOXED://127.0.0.1:{box}",
         "controller.listener.names": "CONTROLLER",
-        "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL",
+        "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,BOXED:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL",
         "log.dirs": folder / "data",
         "auto.create.topics.enable": "false",
         "offsets.topic.replication.factor": 1,
@@ -190,9 +197,9 @@ def _fetch() -> bool:
 # ---------------------------------------------------------------- what tests do at the server
 
 
-def make_topic(broker: Broker, partitions: int = 3, **settings: str) -> str:
+def make_topic(broker: Broker, partitions: int = 3, name: str = "", **settings: str) -> str:
     """A new topic; returns its name. In the names of settings, _ stands for a dot."""
-    name = f"t-{uuid.uuid4().hex[:12]}"
+    name = name or f"t-{uuid.uuid4().hex[:12]}"
     given = {key.replace("_", "."): value for key, value in settings.items()}
     client = admin(broker)  # its end would end the request
     if not broker.real:  # the mock cluster makes a topic as soon as somebody asks for it
@@ -200,6 +207,11 @@ def make_topic(broker: Broker, partitions: int = 3, **settings: str) -> str:
         return name
     client.create_topics([NewTopic(name, partitions, 1, config=given)])[name].result(PATIENCE)
     return name
+
+
+def remove_topic(broker: Broker, name: str) -> None:
+    client = admin(broker)
+    client.delete_topics([name])[name].result(PATIENCE)
 
 
 def admin(broker: Broker) -> AdminClient:

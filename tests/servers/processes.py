@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -78,6 +79,12 @@ class ServerProcess:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._process = None
+
+    def limit_files(self, size: int) -> None:
+        """Let every write beyond so many bytes of a file fail, as on a full disk; -1 for no limit."""
+        assert self._process is not None
+        _, hard = resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (size, hard))
 
     def freeze(self, frozen: bool) -> None:
         """Let the server hang, or go on."""

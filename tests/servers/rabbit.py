@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import os
+import subprocess
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -34,6 +35,8 @@ _LAUNCH: Final = 'epmd -address 127.0.0.1 -port "$ERL_EPMD_PORT" & exec "$0"'
 
 class Rabbit(ServerProcess):
     """A broker of one node."""
+
+    environ: Mapping[str, str]
 
     def __init__(self, folder: Path) -> None:
         if not PROGRAM.exists():
@@ -110,6 +113,15 @@ def _definitions() -> dict[str, Any]:
             for name, (configure, write, read) in RIGHTS.items()
         ],
     }
+
+
+def control(server: Rabbit, *words: str) -> None:
+    """Run a command of `rabbitmqctl`."""
+    argv = [str(PROGRAM.with_name("rabbitmqctl")), "-n", server.environ["RABBITMQ_NODENAME"], *words]
+    done = subprocess.run(
+        argv, env=server.environ, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @asynccontextmanager

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import shutil
+import struct
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -19,6 +20,7 @@ from poller.core.errors import PartlyFailed, Rejected, TryLater
 from poller.core.model import Event
 from poller.sinks.kafka import Kafka
 from poller.testing import SinkContract, SinkWorld, some_batch, some_event
+from tests.ports import lasting_port
 
 from . import through
 from .kafka_broker import (
@@ -32,8 +34,11 @@ from .kafka_broker import (
     needs_real,
     open_broker,
     records,
+    remove_topic,
 )
+from .middle_box import EACH_STORY, Story, carry, middle_box
 from .processes import free_port, until
+from .reports import cases, check_report
 
 LOOPBACK = ip_network("127.0.0.0/8")
 
@@ -156,6 +161,42 @@ async def test_an_event_without_a_stream_has_no_key(
     assert one.key == ""
 
 
+async def test_every_request_asks_for_the_confirmation_of_all_replicas_and_knows_its_producer(
+    broker: RealBroker | MockBroker,
+) -> None:
+    """One broker cannot show it: with a single replica, its own confirmation is that of all."""
+    real = needs_real(broker)
+    topic = make_topic(real, 1)
+    async with (
+        middle_box(real.behind_box, real.box_port) as box,
+        sink_to(real, topic, servers=[f"127.0.0.1:{box.port}"]) as sink,
+    ):
+        await sink.deliver(some_batch(*map(some_event, range(10))))
+        requests = list(_requests(bytes(box.passed)))
+    assert [acks for api, acks in requests if api == PRODUCE] == [-1]
+    assert [api for api, _ in requests if api == INIT_PRODUCER_ID], "an idempotent producer asks for its id"
+
+
+PRODUCE, INIT_PRODUCER_ID = 0, 22
+"""Numbers of requests in Kafka's protocol."""
+
+
+def _requests(passed: bytes) -> Iterator[tuple[int, int]]:
+    """The number of each request, and what stands where a request to produce has `acks`.
+
+    Connections are mixed, but the library sends a request in one piece while there is little to send.
+    """
+    while passed:
+        size, api, version, _, name = struct.unpack_from(">ihhih", passed)
+        body = passed[14 + max(name, 0) : 4 + size]
+        skipped = (
+            2  # the transaction: a length, -1 for none; in newer forms a byte each for tags and for none
+        )
+        assert api != PRODUCE or body[:skipped] == (b"\0\0" if version >= 9 else b"\xff\xff")
+        yield api, struct.unpack_from(">h", body, skipped)[0] if api == PRODUCE else 0
+        passed = passed[4 + size :]
+
+
 # ---------------------------------------------------------------- what fails, and how much of it
 
 
@@ -233,6 +274,64 @@ async def test_a_broker_that_is_killed_in_the_midst_leaves_no_gap_and_no_repetit
         ]
 
 
+@EACH_STORY
+async def test_a_middle_box_that_cuts_loses_or_is_silent_costs_no_event(
+    broker: RealBroker | MockBroker, story: Story
+) -> None:
+    real = needs_real(broker)
+    topic = make_topic(real, 1)
+    async with (
+        middle_box(real.behind_box, real.box_port) as box,
+        sink_to(real, topic, servers=[f"127.0.0.1:{box.port}"]) as sink,
+    ):
+        events = await story(sink, box)
+    found = [id_of(one) for one in await asyncio.to_thread(records, real, topic)]
+    assert set(found) == {event.id for event in events}
+
+
+async def test_a_broker_whose_disk_is_full_gets_each_event_once_it_has_room_and_runs_again(
+    broker: RealBroker | MockBroker,
+) -> None:
+    real = needs_real(broker)
+    topic = make_topic(real, 1)
+    events = list(map(some_event, range(100)))
+    async with sink_to(real, topic) as sink:
+        await sink.deliver(some_batch(*events[:10]))
+        real.limit_files(1000)
+        try:
+            with pytest.raises((TryLater, PartlyFailed)):
+                await sink.deliver(some_batch(*events[10:]))
+        finally:
+            await asyncio.to_thread(real.restart)  # a broker whose only disk fails ends
+        await carry(sink, events[10:])
+    found = [id_of(one) for one in await asyncio.to_thread(records, real, topic)]
+    assert set(found) == {event.id for event in events}
+
+
+async def test_a_topic_that_is_removed_and_made_again_is_used_without_a_restart(
+    broker: RealBroker | MockBroker,
+) -> None:
+    real = needs_real(broker)
+    topic = make_topic(real, 2)
+    async with sink_to(real, topic) as sink:
+        await sink.deliver(some_batch(*map(some_event, range(10))))
+        await asyncio.to_thread(remove_topic, real, topic)
+        await until(lambda: fails_for_want_of_the_topic(sink), "for the client to notice")
+        await asyncio.to_thread(make_topic, real, 2, topic)
+        await until(lambda: delivers(sink, some_event(20)), "for the client to find the new topic")
+        await sink.deliver(some_batch(*map(some_event, range(30, 40))))
+    found = [id_of(one) for one in await asyncio.to_thread(records, real, topic)]
+    assert found == [some_event(n).id for n in (20, *range(30, 40))]
+
+
+async def fails_for_want_of_the_topic(sink: Kafka) -> bool:
+    try:
+        await sink.deliver(some_batch(some_event(11)))
+    except TryLater as error:
+        return str(error) == "there is no such topic"
+    return False
+
+
 async def test_where_nobody_listens_the_batch_is_tried_again_later() -> None:
     sink = Kafka(
         "bus",
@@ -264,6 +363,11 @@ async def test_check_says_what_the_topic_lacks_and_sends_nothing(broker: RealBro
         assert await sink.check() == [
             f"topic {topic} has 1 replica(s), fewer than min_insync_replicas: 2",
             f"topic {topic} confirms a message once min.insync.replicas: 1 of its replicas have it",
+        ]
+    asks_too_much = make_topic(broker, min_insync_replicas="3")  # 4.3 takes it, and confirms with what it has
+    async with sink_to(broker, asks_too_much, min_insync_replicas=2) as sink:
+        assert await sink.check() == [
+            f"topic {asks_too_much} has 1 replica(s), fewer than min_insync_replicas: 2"
         ]
     async with sink_to(broker, "missing") as sink:
         assert await sink.check() == ["topic missing: there is no such topic"]
@@ -313,7 +417,7 @@ async def test_a_wrong_password_is_told_without_it(
     async with sink_to(real, "live", servers=[real.secure_address], tls=tls, **login) as sink:
         with pytest.raises(TryLater) as raised:
             await sink.deliver(some_batch(some_event(1)))
-    assert str(raised.value) == "cannot connect: the server refuses the login"
+    assert str(raised.value) == "cannot connect: the server refuses the login: check user and password"
     assert "wrong-password" not in "".join(capfd.readouterr())
 
 
@@ -340,6 +444,27 @@ def test_settings_that_cannot_work_are_refused() -> None:
 
 
 # ---------------------------------------------------------------- through the daemon
+
+
+def test_an_operator_reads_what_is_wrong_and_no_secret(
+    broker: RealBroker | MockBroker, tmp_path: Path
+) -> None:
+    real = needs_real(broker)
+    tls = {"ca_file": str(real.authority_file)}
+    check_report(
+        tmp_path / "way",
+        cases(
+            {
+                "type": "kafka",
+                "servers": [real.address],
+                "topic": "nowhere",
+                "allow_cidr": [str(LOOPBACK)],
+            },
+            {"servers": [f"127.0.0.1:{lasting_port()}"]},
+            {"servers": [real.secure_address], "tls": tls, "sasl": "PLAIN", "user": "writer"},
+            ({}, "there is no such topic", "topic nowhere: there is no such topic"),
+        ),
+    )
 
 
 @pytest.mark.timeout(3600)

@@ -14,15 +14,19 @@ import pytest
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import RetentionPolicy, StorageType, StreamConfig
+from structlog.testing import capture_logs
 
 from poller.core.errors import PartlyFailed, Rejected, TryLater
 from poller.core.model import Event
 from poller.sinks.nats import Nats
 from poller.testing import SinkContract, SinkWorld, some_batch, some_event
 from tests.patience import PATIENCE
+from tests.ports import lasting_port
 
 from . import through
+from .middle_box import EACH_STORY, Story, middle_box
 from .processes import ServerProcess, free_port, needs
+from .reports import cases, check_report
 
 LOOPBACK = ip_network("127.0.0.0/8")
 
@@ -164,9 +168,13 @@ async def test_a_full_stream_names_those_that_found_no_room(server: ServerProces
     async with sink_to(server) as sink:
         with pytest.raises(PartlyFailed) as raised:
             await sink.deliver(batch)
-    assert set(raised.value.failures) == {event.id for event in batch.events[3:]}
-    assert {str(one) for one in raised.value.failures.values()} == {"the stream is full"}
-    assert await stored_ids(server) == [event.id for event in batch.events[:3]]
+        assert set(raised.value.failures) == {event.id for event in batch.events[3:]}
+        assert {str(one) for one in raised.value.failures.values()} == {"the stream is full"}
+        assert await stored_ids(server) == [event.id for event in batch.events[:3]]
+        async with admin(server) as jetstream:
+            await jetstream.purge_stream("LIVE")
+        await sink.deliver(some_batch(*batch.events[3:]))
+    assert await stored_ids(server) == [event.id for event in batch.events[3:]]
 
 
 async def test_a_message_that_is_too_large_dies_alone(server: ServerProcess) -> None:
@@ -189,6 +197,16 @@ async def test_a_stream_in_memory_is_refused(server: ServerProcess) -> None:
         with pytest.raises(TryLater, match="stream LIVE keeps its messages in memory only"):
             await sink.deliver(some_batch(some_event(1)))
         assert await sink.check() == ["stream LIVE keeps its messages in memory only: give it file storage"]
+
+
+async def test_a_warning_is_logged_unless_the_servers_are_said_to_sync_each_message(
+    server: ServerProcess,
+) -> None:
+    for synced, told in ((False, [("nats_not_synced", "bus")]), (True, [])):
+        with capture_logs() as lines:
+            async with sink_to(server, synced=synced):
+                pass
+        assert [(line["event"], line["sink"]) for line in lines] == told
 
 
 async def test_check_says_what_is_missing_and_publishes_nothing(server: ServerProcess) -> None:
@@ -237,6 +255,19 @@ async def test_a_server_that_hangs_does_not_hold_a_cancelled_delivery(server: Se
     assert await stored_ids(server) == [some_event(1).id, some_event(2).id]
 
 
+@EACH_STORY
+async def test_a_middle_box_that_cuts_loses_or_is_silent_costs_no_event(
+    server: ServerProcess, story: Story
+) -> None:
+    await make_stream(server)
+    async with (
+        middle_box(server.port) as box,
+        sink_to(server, servers=[f"nats://127.0.0.1:{box.port}"]) as sink,
+    ):
+        events = await story(sink, box)
+    assert set(await stored_ids(server)) == {event.id for event in events}
+
+
 async def test_binary_mode_puts_the_attributes_into_headers(server: ServerProcess) -> None:
     await make_stream(server)
     event = some_event(1)
@@ -264,11 +295,78 @@ async def test_a_wrong_password_is_told_without_it(tmp_path: Path) -> None:
         async with sink_to(server, user="u", password="wrong-password") as sink:
             with pytest.raises(TryLater) as raised:
                 await sink.deliver(some_batch(some_event(1)))
-            assert str(raised.value) == "cannot connect: the server refuses the login"
+            assert (
+                str(raised.value) == "cannot connect: the server refuses the login: check user and password"
+            )
         async with sink_to(server, user="u", password="right-password") as sink:
             assert await sink.check() == ["no stream takes live._._"]
     finally:
         server.stop()
+
+
+async def test_a_user_who_may_not_publish_to_a_subject_is_told_so_for_that_one(tmp_path: Path) -> None:
+    allowed = '["live.screenshot.Good", "$JS.API.>"]'
+    rights = f"permissions: {{ publish: {{ allow: {allowed} }} }}"
+    deaf = 'permissions: { subscribe: { deny: ["_INBOX.>"] } }'
+    users = ['{ user: all, password: "p" }', f'{{ user: u, password: "p", {rights} }}']
+    extra = f"""authorization {{ users: [{", ".join([*users, f'{{ user: deaf, password: "p", {deaf} }}'])}] }}
+no_auth_user: all"""
+    server = server_in(tmp_path / "nats", extra=extra)
+    server.start()
+    try:
+        await make_stream(server)
+        events = [some_event(n, stream=("Good", "Bad")[n % 2]) for n in range(10)]
+        async with sink_to(server, user="u", password="p") as sink:
+            with pytest.raises(PartlyFailed) as raised:
+                await sink.deliver(some_batch(*events))
+            assert set(raised.value.failures) == {event.id for event in events[1::2]}
+            assert {str(one) for one in raised.value.failures.values()} == {
+                "this user may not publish to the subject"
+            }
+            assert await sink.check() == [
+                "cannot publish to live._._: this user may not publish to the subject"
+            ]
+        assert await stored_ids(server) == [event.id for event in events[::2]]
+        async with sink_to(server, user="deaf", password="p") as sink:
+            with pytest.raises(TryLater, match="this user may not subscribe to _INBOX"):
+                await sink.deliver(some_batch(*events))
+    finally:
+        server.stop()
+
+
+async def test_a_user_who_may_only_publish_is_enough(tmp_path: Path) -> None:
+    rights = 'permissions: { publish: { allow: ["live.>"] }, subscribe: { allow: ["_INBOX.>"] } }'
+    users = f'[{{ user: all, password: "p" }}, {{ user: u, password: "p", {rights} }}]'
+    server = server_in(tmp_path / "nats", extra=f"authorization {{ users: {users} }}\nno_auth_user: all")
+    server.start()
+    try:
+        async with sink_to(server, user="u", password="p") as sink:
+            assert await sink.check() == ["cannot publish to live._._: no stream takes the subject"]
+            await make_stream(server)
+            assert await sink.check() == []
+        async with sink_to(server, user="u", password="p") as sink, asyncio.timeout(20):
+            for turn in range(3):  # the question for the storage is asked once, and its answer waited for
+                await sink.deliver(some_batch(*(some_event(10 * turn + n) for n in range(10))))
+        assert len(await stored_ids(server)) == 30
+    finally:
+        server.stop()
+
+
+async def test_a_stream_that_is_removed_and_made_again_is_used_at_once(server: ServerProcess) -> None:
+    await make_stream(server)
+    async with sink_to(server) as sink:
+        await sink.deliver(some_batch(some_event(1)))
+        for storage in (StorageType.MEMORY, StorageType.FILE):
+            async with admin(server) as jetstream:
+                await jetstream.delete_stream("LIVE")
+            with pytest.raises(TryLater, match="no stream takes the subject"):
+                await sink.deliver(some_batch(some_event(2)))
+            await make_stream(server, storage=storage)
+            if storage == StorageType.MEMORY:
+                with pytest.raises(TryLater, match="keeps its messages in memory only"):
+                    await sink.deliver(some_batch(some_event(2)))
+        await sink.deliver(some_batch(some_event(2), some_event(3)))
+    assert await stored_ids(server) == [some_event(2).id, some_event(3).id]
 
 
 async def test_subjects_hold_no_sign_that_means_something_else(server: ServerProcess) -> None:
@@ -278,6 +376,31 @@ async def test_subjects_hold_no_sign_that_means_something_else(server: ServerPro
         await sink.deliver(some_batch(event))
     ((subject, _, _),) = await stored(server)
     assert subject == f"live.{event.account}.a_b____c"
+
+
+# ---------------------------------------------------------------- what an operator sees
+
+
+def test_an_operator_reads_what_is_wrong_and_no_secret(tmp_path: Path) -> None:
+    users = '[{ user: u, password: "right-password" }, { user: all, password: "p" }]'
+    server = server_in(tmp_path / "nats", extra=f"authorization {{ users: {users} }}\nno_auth_user: all")
+    server.start()
+    try:
+        check_report(
+            tmp_path / "way",
+            cases(
+                {
+                    "type": "nats",
+                    "servers": [f"nats://127.0.0.1:{server.port}"],
+                    "allow_cidr": [str(LOOPBACK)],
+                },
+                {"servers": [f"nats://127.0.0.1:{lasting_port()}"]},
+                {"user": "u"},
+                ({}, "no stream takes the subject", "no stream takes live._._"),
+            ),
+        )
+    finally:
+        server.stop()
 
 
 @pytest.mark.timeout(3600)

@@ -21,8 +21,11 @@ from poller.core.errors import PartlyFailed, TryLater
 from poller.core.model import Event
 from poller.sinks.redis import Redis
 from poller.testing import SinkContract, SinkWorld, some_batch, some_event
+from tests.ports import lasting_port
 from tests.servers import through
+from tests.servers.middle_box import EACH_STORY, Story, middle_box
 from tests.servers.processes import ServerProcess, free_port, needs, until
+from tests.servers.reports import cases, check_report
 
 LOOPBACK = ip_network("127.0.0.0/8")
 KEPT = ("--appendonly", "yes", "--appendfsync", "always")
@@ -355,7 +358,7 @@ async def test_a_wrong_password_is_told_without_it(server: ServerProcess, tmp_pa
     async with sink_to(server, password="wrong-password") as sink:
         with pytest.raises(TryLater) as raised:
             await sink.deliver(some_batch(some_event(1)))
-        assert str(raised.value) == "cannot connect: the server refuses the login"
+        assert str(raised.value) == "cannot connect: the server refuses the login: check user and password"
     async with sink_to(server) as sink:
         with pytest.raises(TryLater, match="the server refuses the login"):
             await sink.deliver(some_batch(some_event(1)))
@@ -422,6 +425,52 @@ async def test_a_server_that_hangs_does_not_hold_a_cancelled_delivery(server: Se
         server.freeze(False)
         await sink.deliver(some_batch(some_event(3)))
     assert set(stored_ids(server)) >= {some_event(1).id, some_event(3).id}
+
+
+@EACH_STORY
+async def test_a_middle_box_that_cuts_loses_or_is_silent_costs_no_event(
+    server: ServerProcess, story: Story
+) -> None:
+    async with middle_box(server.port) as box, sink_to(server, url=f"redis://127.0.0.1:{box.port}") as sink:
+        events = await story(sink, box)
+    assert list(dict.fromkeys(stored_ids(server))) == [event.id for event in events]
+
+
+async def test_a_key_that_becomes_something_else_and_is_removed_is_a_stream_again(
+    server: ServerProcess,
+) -> None:
+    async with sink_to(server) as sink:
+        await sink.deliver(some_batch(some_event(1)))
+        with admin(server) as client:
+            client.set("live:screenshot", "text")
+            with pytest.raises(PartlyFailed) as raised:
+                await sink.deliver(some_batch(some_event(2), some_event(3)))
+            assert {str(one) for one in raised.value.failures.values()} == {"the key holds no stream"}
+            client.delete("live:screenshot")
+        await sink.deliver(some_batch(some_event(2), some_event(3)))
+    assert stored_ids(server) == [some_event(2).id, some_event(3).id]
+
+
+# ---------------------------------------------------------------- what an operator sees
+
+
+def test_an_operator_reads_what_is_wrong_and_no_secret(server: ServerProcess, tmp_path: Path) -> None:
+    with admin(server) as client:
+        client.set("other", "text")
+        client.execute_command("ACL", "SETUSER", "sink", "on", ">word", "~*", "+@all")
+    check_report(
+        tmp_path / "way",
+        cases(
+            {
+                "type": "redis",
+                "url": f"redis://127.0.0.1:{server.port}",
+                "allow_cidr": [str(LOOPBACK)],
+            },
+            {"url": f"redis://127.0.0.1:{lasting_port()}"},
+            {"user": "sink"},
+            ({"key": "other"}, "the key holds no stream", "the key other holds no stream"),
+        ),
+    )
 
 
 @pytest.mark.timeout(3600)

@@ -1,8 +1,10 @@
 """The s3 sink against moto's server and the sandbox's store, which are killed, hang and refuse."""
 
 import asyncio
+import json
 import os
 import socket
+import urllib.request
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -22,7 +24,8 @@ from poller.sandbox.media.cutting import plain_jpeg
 from poller.sinks.s3 import S3
 from poller.testing import START, SinkContract, SinkWorld, some_batch
 
-from .processes import ServerProcess, free_port, needs
+from .middle_box import EACH_STORY, Story, middle_box
+from .processes import ServerProcess, free_port, needs, until
 
 LOOPBACK = ip_network("127.0.0.0/8")
 BUCKET = "live-pictures"
@@ -77,11 +80,13 @@ async def pictures() -> AsyncIterator[Host]:
         await runner.cleanup()
 
 
-def store_in(folder: Path) -> ServerProcess:
+def store_in(folder: Path, **environ: str) -> ServerProcess:
     program = needs("moto_server", "pip install 'moto[s3]' flask flask-cors")
     folder.mkdir(exist_ok=True)
     port = free_port()
-    return ServerProcess(folder, port, [program, "-H", "127.0.0.1", "-p", str(port)])
+    one = ServerProcess(folder, port, [program, "-H", "127.0.0.1", "-p", str(port)])
+    one.environ = {**os.environ, "TMPDIR": str(folder), **environ}
+    return one
 
 
 @pytest.fixture
@@ -92,9 +97,9 @@ def store(tmp_path: Path) -> Iterator[ServerProcess]:
     one.stop()
 
 
-def client(store: ServerProcess) -> Any:
+def client(store: ServerProcess, service: str = "s3") -> Any:
     return boto3.client(
-        "s3",
+        service,
         endpoint_url=f"http://127.0.0.1:{store.port}",
         region_name="us-east-1",
         aws_access_key_id="id",
@@ -216,6 +221,100 @@ async def test_a_store_that_hangs_does_not_hold_a_cancelled_delivery(store: Serv
         store.freeze(False)
         await sink.deliver(some_batch(host.event(1)))
     assert len(await asyncio.to_thread(keys, store)) == 1
+
+
+@EACH_STORY
+async def test_a_middle_box_that_cuts_loses_or_is_silent_costs_no_event(
+    store: ServerProcess, story: Story
+) -> None:
+    make_bucket(store)
+    async with pictures() as host, middle_box(store.port) as box:
+        there = f"http://127.0.0.1:{box.port}"
+        async with sink_to(store, host, endpoint=there, timeout="3s") as sink:
+            events = await story(sink, box, host.event)
+    assert len(await asyncio.to_thread(keys, store)) == len(events)
+
+
+async def test_a_store_that_is_killed_in_the_midst_of_a_batch_gets_the_rest_later(
+    store: ServerProcess,
+) -> None:
+    make_bucket(store)
+    async with pictures() as host, sink_to(store, host, uploads=2) as sink:
+        events = [host.event(number) for number in range(100)]
+        delivering = asyncio.ensure_future(sink.deliver(some_batch(*events)))
+        await until(lambda: bool(keys(store)), "for the first pictures")
+        store.kill()
+        with pytest.raises((TryLater, PartlyFailed)):
+            await delivering
+        await asyncio.to_thread(store.start)
+        make_bucket(store)  # it kept everything in memory
+        await sink.deliver(some_batch(*events))
+    assert len(await asyncio.to_thread(keys, store)) == 100
+
+
+async def test_a_bucket_that_is_removed_and_made_again_is_used_at_once(store: ServerProcess) -> None:
+    make_bucket(store)
+    async with pictures() as host, sink_to(store, host) as sink:
+        assert await sink.check() == []
+        client(store).delete_bucket(Bucket=BUCKET)
+        with pytest.raises(TryLater, match="there is no such bucket"):
+            await sink.deliver(some_batch(host.event(1), host.event(2)))
+        make_bucket(store)
+        await sink.deliver(some_batch(host.event(1), host.event(2)))
+    assert len(await asyncio.to_thread(keys, store)) == 2
+
+
+async def test_a_full_store_is_tried_again_later(tmp_path: Path) -> None:
+    store = store_in(tmp_path / "s3", MOTO_S3_DEFAULT_KEY_BUFFER_SIZE="1")  # so that objects are files
+    store.start()
+    try:
+        make_bucket(store)
+        async with pictures() as host, sink_to(store, host) as sink:
+            store.limit_files(len(JPEG) // 2)
+            with pytest.raises(TryLater, match="the store failed"):
+                await sink.deliver(some_batch(host.event(1), host.event(2)))
+            store.limit_files(-1)
+            await sink.deliver(some_batch(host.event(1), host.event(2)))
+        assert len(await asyncio.to_thread(keys, store)) == 2
+    finally:
+        store.stop()
+
+
+async def test_a_key_that_is_unknown_or_may_not_write_is_told_and_a_right_given_later_is_used(
+    tmp_path: Path,
+) -> None:
+    store = store_in(tmp_path / "s3", INITIAL_NO_AUTH_ACTION_COUNT="3")
+    store.start()
+    try:
+        make_bucket(store)
+        people = client(store, "iam")
+        people.create_user(UserName="poller")
+        key = people.create_access_key(UserName="poller")["AccessKey"]
+        given = {"access_key": key["AccessKeyId"], "secret_key": key["SecretAccessKey"]}
+        async with pictures() as host, sink_to(store, host, **given) as sink:
+            for more in ({}, given | {"secret_key": SECRET}):
+                async with sink_to(store, host, **more) as wrong:
+                    with pytest.raises(TryLater) as raised:
+                        await wrong.deliver(some_batch(host.event(1)))
+                    assert raised.value.reason == "the store refuses: the key may not write here"
+                    assert raised.value.said == b""
+            with pytest.raises(TryLater, match="the store refuses: the key may not write here"):
+                await sink.deliver(some_batch(host.event(1)))
+            allow(store, people)
+            await sink.deliver(some_batch(host.event(1)))
+    finally:
+        store.stop()
+
+
+def allow(store: ServerProcess, people: Any) -> None:
+    """Let the user do everything. The server looks at no right for one request."""
+    ask = urllib.request.Request(
+        f"http://127.0.0.1:{store.port}/moto-api/reset-auth", b"1", {"Content-Type": "text/plain"}
+    )
+    urllib.request.urlopen(ask).close()
+    rule = {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [rule]})
+    people.put_user_policy(UserName="poller", PolicyName="all", PolicyDocument=policy)
 
 
 async def test_memory_is_flat_for_large_pictures(store: ServerProcess) -> None:

@@ -13,20 +13,19 @@ import msgspec
 import pytest
 
 from poller.core.errors import Rejected, TryLater
-from poller.core.model import Event, ParsedPage, PollOutcome
-from poller.pipeline.courier import Courier, Terms
-from poller.pipeline.retry import RetryPolicy
-from poller.runtime.clock import Clock
-from poller.runtime.metrics import Metrics
+from poller.core.model import Event
 from poller.sinks.sql import Sql
 from poller.sinks.sql.sink import ENGINES
 from poller.sinks.sql.table import creation, rows
 from poller.testing import SinkContract, SinkWorld, some_batch, some_event
-from poller.testing.factories import anything, elsewhere
-from tests.fakes import memory_spool
+from poller.testing.factories import elsewhere
+from tests.letters import dead_letters
+from tests.ports import lasting_port
 from tests.servers import through
 from tests.servers.databases import PASSWORD, Database, database
+from tests.servers.middle_box import EACH_STORY, Story, middle_box
 from tests.servers.processes import until
+from tests.servers.reports import cases, check_report
 
 __all__ = ["database"]  # the fixture
 
@@ -208,7 +207,7 @@ async def test_one_value_that_is_too_long_becomes_one_dead_letter(server: Databa
         with pytest.raises(Rejected, match="a value is too long for its column"):
             await sink.deliver(some_batch(*others, guilty))
         assert await stored_ids(server) == set(), "one statement stores all or nothing"
-        assert await dead_letters(sink, [*others[:3], guilty, *others[3:]]) == {
+        assert await reasons(sink, [*others[:3], guilty, *others[3:]]) == {
             guilty.id: "a value is too long for its column"
         }
     assert await stored_ids(server) == {event.id for event in others}
@@ -220,7 +219,7 @@ async def test_a_nul_byte_is_a_dead_letter_where_the_database_cannot_store_it(se
     hidden = msgspec.structs.replace(hidden, encoded=msgspec.json.encode(told))
     others = [some_event(number) for number in range(6)]
     async with sink_to(server) as sink:
-        dead = await dead_letters(sink, [*others[:3], guilty, *others[3:], hidden])
+        dead = await reasons(sink, [*others[:3], guilty, *others[3:], hidden])
     if server.engine == "postgresql":
         assert dead == dict.fromkeys((guilty.id, hidden.id), "the database stores no NUL byte")
     else:
@@ -230,25 +229,9 @@ async def test_a_nul_byte_is_a_dead_letter_where_the_database_cannot_store_it(se
     assert {event.id for event in others} <= await stored_ids(server)
 
 
-async def dead_letters(sink: Sql, events: list[Event]) -> dict[str, str]:
-    """Let a courier carry the events to the end; the reason of each dead letter by its event's id."""
-    policy = RetryPolicy(give_up_after=60.0, jitter=lambda: 1.0)
-    terms = Terms(policy=policy, timeout=10.0, concurrency=1, max_events=100, max_wait=0.0)
-    clock = Clock()
-    async with memory_spool(clock) as spool:
-        await spool.attach(sink.name, anything)
-        page = ParsedPage(events=tuple(events), rejects=(), outcome=PollOutcome.PARTIAL)
-        await spool.append("source", [page])
-        courier = Courier(sink, spool, terms, metrics=Metrics(), clock=clock)
-        run = asyncio.ensure_future(courier.run())
-
-        async def is_through() -> bool:
-            return not (await spool.backlog(sink.name)).events
-
-        await until(is_through, "for the courier")
-        courier.stop()
-        await run
-        return {letter.event.id: letter.reason.partition(":")[0] for letter in await spool.dead(100)}
+async def reasons(sink: Sql, events: list[Event]) -> dict[str, str]:
+    """Why each dead letter is one, without what the server itself says of it."""
+    return {id: reason.partition(":")[0] for id, reason in (await dead_letters(sink, events)).items()}
 
 
 async def test_what_the_database_says_of_a_refused_row_holds_nothing_of_the_row(server: Database) -> None:
@@ -291,7 +274,7 @@ async def test_a_batch_that_is_larger_than_a_packet_is_halved(server: Database) 
         async with sink_to(server) as sink:
             with pytest.raises(Rejected, match="larger than max_allowed_packet of the server, 1048576 bytes"):
                 await sink.deliver(some_batch(*events))
-            assert await dead_letters(sink, [*events, huge]) == {
+            assert await reasons(sink, [*events, huge]) == {
                 huge.id: "larger than max_allowed_packet of the server, 1048576 bytes"
             }
     finally:
@@ -454,7 +437,7 @@ async def test_a_wrong_password_is_told_without_it(server: Database, tmp_path: P
     async with sink_to(server, password="wrong-password") as sink:
         with pytest.raises(TryLater) as raised:
             await sink.deliver(some_batch(some_event(1)))
-        assert str(raised.value) == "cannot connect: the server refuses the login"
+        assert str(raised.value) == "cannot connect: the server refuses the login: check user and password"
         assert b"wrong-password" not in raised.value.said
     (tmp_path / "password").write_text(PASSWORD + "\n")
     async with sink_to(server, password=None, password_file=str(tmp_path / "password")) as sink:
@@ -511,6 +494,40 @@ async def test_a_server_that_hangs_does_not_hold_a_cancelled_delivery(server: Da
         server.freeze(False)
         await sink.deliver(some_batch(some_event(4)))
     assert await stored_ids(server) >= {some_event(1).id, some_event(4).id}
+
+
+@EACH_STORY
+async def test_a_middle_box_that_cuts_loses_or_is_silent_costs_no_event(
+    server: Database, story: Story
+) -> None:
+    async with middle_box(server.port) as box:
+        url = server.url.replace(f":{server.port}/", f":{box.port}/")
+        async with sink_to(server, url=url) as sink:
+            events = await story(sink, box)
+    assert await stored_ids(server) == {event.id for event in events}
+
+
+# ---------------------------------------------------------------- what an operator sees
+
+
+def test_an_operator_reads_what_is_wrong_and_no_secret(database: Database, tmp_path: Path) -> None:
+    asyncio.run(drop_table(database))
+    nobody = database.url.replace(f":{database.port}/", f":{lasting_port()}/")
+    check_report(
+        tmp_path / "way",
+        cases(
+            {
+                "type": "sql",
+                "url": database.url,
+                "user": "poller",
+                "password": PASSWORD,
+                "allow_cidr": [str(LOOPBACK)],
+            },
+            {"url": nobody},
+            {},
+            ({}, MISSING, f"there is no table {TABLE}; this statement makes it:"),
+        ),
+    )
 
 
 @pytest.mark.timeout(3600)

@@ -17,6 +17,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from poller.core.errors import SinkError, TryLater
 from poller.core.model import Event
+from poller.sinks.brokers import LOGIN_REFUSED, LOST
 
 IMPOSSIBLE: Final = "0-0"
 """An id that no entry can have. Adding an entry with it asks for every permission, and never writes."""
@@ -111,7 +112,7 @@ def refusal(answer: object) -> SinkError:
 def translated(error: Exception) -> SinkError:
     if isinstance(error, ResponseError):
         return refusal(error)
-    text = next((text for kind, text in _FAILURES.items() if isinstance(error, kind)), "connection lost")
+    text = next((text for kind, text in _FAILURES.items() if isinstance(error, kind)), LOST)
     return TryLater(text)
 
 
@@ -125,10 +126,10 @@ _CODES: Final = {
     "MISCONF": "the server cannot write to its disk",
     "NOREPLICAS": "the server has too few replicas to take writes",
     "MOVED": "the key is on another node: Redis Cluster is not supported",
-    "NOAUTH": "the server wants a password",
+    "NOAUTH": "the server wants a password: set password_file",
 }
 _FAILURES: Final[Mapping[type[Exception], str]] = {
     BusyLoadingError: "the server is still loading its data",
-    AuthenticationError: "the server refuses the login",
+    AuthenticationError: LOGIN_REFUSED,
     RedisTimeoutError: "no answer in time",
 }

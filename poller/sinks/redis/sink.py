@@ -18,7 +18,7 @@ from poller.core.model import Batch, Event
 from poller.core.ports import ChecksDestination, Sink
 from poller.runtime.outbound import AddressGuard, ssl_context
 from poller.runtime.resolver import Resolver
-from poller.sinks.brokers import check_hosts, fill_in
+from poller.sinks.brokers import LOST, check_hosts, fill_in, unreachable
 from poller.sinks.redis.answers import IMPOSSIBLE, Command, failures_of, refusal, translated, unwritable
 from poller.sinks.redis.connection import RedisConnection, new_client
 from poller.sinks.redis.settings import RedisSettings
@@ -138,7 +138,10 @@ class Redis(Sink, ChecksDestination):
         except BaseException as error:
             await connection.close()
             if isinstance(error, RedisError | OSError):
-                raise TryLater(f"cannot connect: {translated(error).reason}") from None
+                reason = translated(error).reason
+                raise TryLater(
+                    f"cannot connect: {unreachable(error) if reason == LOST else reason}"
+                ) from None
             raise
         return connection
 

@@ -11,6 +11,7 @@ import asyncmy
 from asyncmy import errors
 
 from poller.core.errors import Rejected, SinkError, TryLater
+from poller.sinks.brokers import LOGIN_REFUSED, LOST, unreachable
 from poller.sinks.sql.database import Database
 from poller.sinks.sql.settings import SqlSettings
 from poller.sinks.sql.table import COLUMNS, PROBE, Row, missing, no_table, quoted
@@ -48,7 +49,8 @@ async def connect(settings: SqlSettings, tls: SSLContext | None) -> Database:
                 connect_timeout=CONNECT_WITHIN,
             )
     except (errors.MySQLError, OSError, TimeoutError) as error:
-        raise TryLater(f"cannot connect: {translated(error).reason}") from None
+        reason = translated(error).reason
+        raise TryLater(f"cannot connect: {unreachable(error) if reason == LOST else reason}") from None
     opened = MySql(connection, settings.table)
     try:
         await opened.learn()
@@ -140,10 +142,10 @@ def _translating() -> Iterator[None]:
 def translated(error: Exception) -> SinkError:
     """The sink's error for one of the library. Texts of the server may hold values: they are for the log, masked."""
     if not isinstance(error, errors.MySQLError):
-        return TryLater("no answer in time" if isinstance(error, TimeoutError) else "connection lost")
+        return TryLater("no answer in time" if isinstance(error, TimeoutError) else LOST)
     code = error.args[0] if error.args and isinstance(error.args[0], int) else 0
     if code in _CONNECTION:
-        return TryLater("connection lost")
+        return TryLater(LOST)
     if code == NO_TABLE:
         found: SinkError = no_table()
     elif code in _VALUES:
@@ -175,7 +177,7 @@ _LATER: Final = {
     1021: "the server's disk is full",
     1040: "the server has no connection left",
     1044: "the user lacks a permission",
-    1045: "the server refuses the login",
+    1045: LOGIN_REFUSED,
     1049: "there is no such database",
     1054: "the table lacks a column",
     1053: "the server is stopping",
@@ -187,6 +189,6 @@ _LATER: Final = {
     1290: "the database is read-only",
     1836: "the database is read-only",
     3159: "the server wants TLS: add an empty section tls",
-    2068: "the server refuses the login",
+    2068: LOGIN_REFUSED,
 }
 """What to say, by the server's error number."""

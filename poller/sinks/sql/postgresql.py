@@ -8,6 +8,7 @@ from typing import Any, Final
 import asyncpg
 
 from poller.core.errors import Rejected, SinkError, TryLater
+from poller.sinks.brokers import LOGIN_REFUSED, LOST, unreachable
 from poller.sinks.sql.database import Database
 from poller.sinks.sql.settings import SqlSettings
 from poller.sinks.sql.table import COLUMNS, PROBE, Row, missing, no_table, quoted
@@ -49,7 +50,8 @@ async def connect(settings: SqlSettings, tls: SSLContext | None) -> Database:
             server_settings={"application_name": "poller"},
         )
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
-        raise TryLater(f"cannot connect: {translated(error).reason}") from None
+        reason = translated(error).reason
+        raise TryLater(f"cannot connect: {unreachable(error) if reason == LOST else reason}") from None
     opened = PostgreSql(connection, settings.table)
     try:
         with _translating():
@@ -143,7 +145,7 @@ def translated(error: Exception) -> SinkError:
 def _words(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
-    return (error.strerror if isinstance(error, OSError) else None) or "connection lost"
+    return LOST
 
 
 _VALUE_CLASSES: Final = frozenset({"22", "23", "54"})
@@ -154,9 +156,9 @@ _VALUES: Final = {
     "22P05": "the database stores no NUL byte",
 }
 _LATER: Final = {
-    "08": "connection lost",
+    "08": LOST,
     "25006": "the database is read-only",
-    "28": "the server refuses the login",
+    "28": LOGIN_REFUSED,
     "3D": "there is no such database",
     "42501": "the user lacks a permission",
     "42703": "the table lacks a column",

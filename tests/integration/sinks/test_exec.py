@@ -13,6 +13,7 @@ import pytest
 from poller.core.errors import Rejected, TryLater
 from poller.core.model import Batch
 from poller.sinks.exec import LONGEST_OUTPUT, Exec
+from tests.letters import dead_letters
 from tests.patience import PATIENCE
 
 from .servers import batch
@@ -38,6 +39,13 @@ def alive(file: Path) -> bool:
         return Path(f"/proc/{int(file.read_text())}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+async def until_dead(file: Path) -> None:
+    """A process that was killed takes a moment to end on a crowded machine."""
+    async with asyncio.timeout(PATIENCE):
+        while alive(file):
+            await asyncio.sleep(0.01)
 
 
 async def until_written(file: Path) -> None:
@@ -100,8 +108,8 @@ async def test_a_command_that_hangs_is_ended_with_its_children(tmp_path: Path) -
         delivering.cancel()
         with pytest.raises(asyncio.CancelledError):
             await delivering
-    assert not alive(tmp_path / "self")
-    assert not alive(tmp_path / "child")
+    await until_dead(tmp_path / "self")
+    await until_dead(tmp_path / "child")
 
 
 async def test_a_command_may_tidy_up_when_its_time_is_over(tmp_path: Path) -> None:
@@ -117,7 +125,7 @@ async def test_a_command_may_tidy_up_when_its_time_is_over(tmp_path: Path) -> No
 
 async def test_children_that_a_command_leaves_behind_are_ended(tmp_path: Path) -> None:
     await deliver(shell(f"sleep 1000 & echo $! > {tmp_path}/child; exit 0"), some())
-    assert not alive(tmp_path / "child")
+    await until_dead(tmp_path / "child")
 
 
 async def test_who_leaves_the_group_and_holds_the_output_does_not_hold_up_the_delivery(
@@ -139,7 +147,7 @@ async def test_a_second_cancel_still_leaves_no_process(tmp_path: Path) -> None:
         delivering.cancel()
         with pytest.raises(asyncio.CancelledError):
             await delivering
-    assert not alive(tmp_path / "self")
+    await until_dead(tmp_path / "self")
 
 
 async def test_the_environment_holds_nothing_of_the_daemons_but_ordinary_variables(
@@ -190,6 +198,59 @@ async def test_a_thousand_commands_leave_no_descriptor_and_no_process() -> None:
         for _ in range(25):
             await asyncio.gather(*(sink.deliver(some()) for _ in range(8)))
         assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def test_a_full_disk_under_a_command_is_tried_again_later(tmp_path: Path) -> None:
+    kept, events = tmp_path / "kept", some(1000)
+    kept.symlink_to("/dev/full")
+    async with shell(f"exec cat > {kept}") as sink:
+        with pytest.raises(TryLater, match="exit code 1") as raised:
+            await sink.deliver(events)
+        assert b"No space left on device" in raised.value.said
+        kept.unlink()
+        await sink.deliver(events)
+    assert len(kept.read_bytes().splitlines()) == 1000
+
+
+async def test_a_command_that_is_removed_and_put_back_is_run_without_a_restart(tmp_path: Path) -> None:
+    command, away, kept = tmp_path / "command", tmp_path / "away", tmp_path / "kept"
+    command.write_text(f"#!/bin/sh\nexec cat > {kept}\n")
+    command.chmod(0o700)
+    settings = Exec.Settings(type="exec", command=(str(command),))
+    async with Exec("program", settings, {}) as sink:
+        await sink.deliver(some())
+        command.rename(away)
+        with pytest.raises(TryLater, match="the command was not found"):
+            await sink.deliver(some())
+        assert await sink.check() == [f"there is no command {command} that this user may run"]
+        away.rename(command)
+        command.chmod(0o600 if os.geteuid() else 0)
+        with pytest.raises(TryLater, match="the command cannot be run"):
+            await sink.deliver(some())
+        command.chmod(0o700)
+        kept.unlink()
+        await sink.deliver(some())
+    assert len(kept.read_bytes().splitlines()) == 3
+
+
+async def test_a_command_that_is_killed_in_the_midst_gets_the_whole_batch_again(tmp_path: Path) -> None:
+    kept, broken = tmp_path / "kept", tmp_path / "broken"
+    broken.touch()
+    async with shell(f"if [ -e {broken} ]; then read one; kill -9 $$; fi; exec cat > {kept}") as sink:
+        with pytest.raises(TryLater, match="ended by SIGKILL"):
+            await sink.deliver(some())
+        broken.unlink()
+        await sink.deliver(some())
+    assert kept.read_bytes().splitlines() == [one.encoded for one in some().events]
+
+
+async def test_a_command_that_refuses_one_event_of_a_batch_gets_all_others(tmp_path: Path) -> None:
+    events = some(20).events
+    guilty, kept = events[7], tmp_path / "kept"
+    script = f"cat > given; ! grep -q {guilty.id} given || exit 65; cat given >> {kept}"
+    async with shell(script, directory=str(tmp_path)) as sink:
+        assert await dead_letters(sink, events) == {guilty.id: "exit code 65"}
+    assert set(kept.read_bytes().splitlines()) == {one.encoded for one in events if one != guilty}
 
 
 async def test_check_says_which_command_is_missing(tmp_path: Path) -> None:
