@@ -46,6 +46,7 @@ class S3Bucket(ObjectStore):
             region=settings.region,
             access_key_id=access_key,
             secret_access_key=secret_key,
+            disable_bulk_delete=True,  # which not every store has
             virtual_hosted_style_request=not settings.path_style,
             client_options={
                 "allow_http": url.startswith("http://"),

@@ -126,10 +126,7 @@ def _metadata(event: Event) -> dict[str, str]:
 
 
 def _value(text: str) -> str:
-    """A value in printable ASCII, which is cut where it is too long, and never within a `%XX`."""
-    value = header_value(text)
-    if len(value) > LONGEST_VALUE:
-        value = value[:LONGEST_VALUE]
-        broken = value.rfind("%", -2)
-        value = value[:broken] if broken >= 0 else value
+    """A value in printable ASCII, which is cut behind one of its characters where it is too long."""
+    while len(value := header_value(text)) > LONGEST_VALUE:
+        text = text[: min(len(text) - 1, LONGEST_VALUE)]
     return value
