@@ -43,7 +43,7 @@ class S3Bucket(ObjectStore):
         self._store = S3Store(
             settings.bucket,
             endpoint=url,
-            region=settings.region,
+            region=settings.usual_region,
             access_key_id=access_key,
             secret_access_key=secret_key,
             disable_bulk_delete=True,  # which not every store has

@@ -35,8 +35,11 @@ class S3Settings(PictureSettings):
         description="s3: requests are signed as AWS has it, which COS takes too. cos: as COS has it, for keys and "
         "gateways that take no other; the extra s3 is not needed then.",
     )
-    region: str = Field(
-        default=USUAL_REGION, pattern=r"^[A-Za-z0-9-]{1,50}$", description="The region of the bucket."
+    region: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9-]{1,50}$",
+        description="The region of the bucket; us-east-1 by default. COS needs it unless endpoint is given.",
+        examples=["ap-guangzhou"],
     )
     endpoint: Url | None = Field(
         default=None,
@@ -76,7 +79,7 @@ class S3Settings(PictureSettings):
     def _can_be_signed(self) -> Self:
         if self.signature == "s3" and find_spec("obstore") is None:
             raise wrong(NO_LIBRARY, at="signature")
-        if self.signature == "cos" and self.endpoint is None and "region" not in self.model_fields_set:
+        if self.signature == "cos" and self.endpoint is None and self.region is None:
             raise wrong("is missing: COS needs region or endpoint", at="region")
         return self
 
@@ -94,7 +97,12 @@ class S3Settings(PictureSettings):
     def _usual_endpoint(self) -> str:
         if self.signature == "cos":
             return f"https://cos.{self.region}.myqcloud.com"
-        return f"https://s3.{self.region}.amazonaws.com"
+        return f"https://s3.{self.usual_region}.amazonaws.com"
+
+    @property
+    def usual_region(self) -> str:
+        """The region for which a request is signed in the way of AWS."""
+        return self.region or USUAL_REGION
 
     def key(self) -> tuple[str, str]:
         """The id of the key, and the key."""
