@@ -132,7 +132,8 @@ class OddStore:
         self.head: dict[str, str] = {}
         self.kept: int | None = None
         self.delete_status = 204
-        self.early = False
+        self.early: bytes | None = None
+        """The picture for whose ETag 200 is answered before it came."""
         self.requests: list[web.BaseRequest] = []
         self.peers: set[object] = set()
         self.at_once = self.most_at_once = 0
@@ -150,10 +151,10 @@ class OddStore:
             self.at_once -= 1
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        if self.early:
+        if self.early is not None:
             assert request.transport is not None
             request.transport.write(
-                f'HTTP/1.1 200 OK\r\nETag: "{md5(JPEG).hexdigest()}"\r\nContent-Length: 0\r\n\r\n'.encode()
+                f'HTTP/1.1 200 OK\r\nETag: "{md5(self.early).hexdigest()}"\r\nContent-Length: 0\r\n\r\n'.encode()
             )
             await asyncio.sleep(3600)
         body = await request.read()
@@ -202,12 +203,16 @@ def settings_for(odd: OddStore, signature: str, host: Host) -> S3Settings:
     )
 
 
+def grown(size: int) -> bytes:
+    """A picture with so many comments of 64 KiB."""
+    return JPEG[:2] + (b"\xff\xfe\xff\xff" + bytes(65_533)) * size + JPEG[2:]
+
+
 async def outcome(odd: OddStore, signature: str, *, size: int = 0) -> SinkError | None:
     """What becomes of one picture, which has `size` times 64 KiB more than usual."""
     async with pictures() as host:
         event = host.event(1)
-        filler = b"\xff\xfe\xff\xff" + bytes(65_533)
-        host.bodies[(event.url or "").rpartition("/")[2]] = JPEG[:2] + filler * size + JPEG[2:]
+        host.bodies[(event.url or "").rpartition("/")[2]] = grown(size)
         async with S3("bucket", settings_for(odd, signature, host), {}) as sink:
             try:
                 await sink.deliver(some_batch(event))
@@ -263,7 +268,7 @@ async def test_every_other_refusal_is_tried_again(signature: str, status: int) -
 
 async def test_a_200_before_the_whole_picture_was_sent_is_no_delivery() -> None:
     async with odd_store() as odd:
-        odd.early = True
+        odd.early = grown(200)
         found = await outcome(odd, "cos", size=200)
     assert isinstance(found, TryLater)
 
@@ -293,6 +298,16 @@ async def test_no_more_pictures_are_stored_at_once_than_the_settings_say(signatu
         assert odd.most_at_once == 3
         assert len(odd.requests) == 30
         assert len(odd.peers) <= 6, "connections are kept"
+
+
+async def test_everything_that_an_object_is_is_signed() -> None:
+    async with odd_store() as odd:
+        assert await outcome(odd, "cos") is None
+        (request,) = odd.requests
+    listed = request.headers["Authorization"].partition("q-header-list=")[2].partition("&")[0].split(";")
+    sent = {name.lower() for name in request.headers}
+    assert set(listed) == sent - {"authorization", "user-agent", "content-length"}
+    assert {"content-md5", "content-type", "host", "x-cos-meta-id", "x-cos-meta-stream"} <= set(listed)
 
 
 # ---------------------------------------------------------------- the library
