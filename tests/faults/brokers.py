@@ -42,7 +42,7 @@ class _Tests:
 
     def _row(self, fault: str, fired: str, *tests: str) -> Row:
         also = (self._contract,) if fault == LOSES_CONNECTION else ()
-        own = tuple(f"{self._file}::{test}" for test in tests)
+        own = tuple(test if "::" in test else f"{self._file}::{test}" for test in tests)
         return row(f"{self._sink}: {fault}", PROMISES[fault], fired, *own, *also)
 
 
@@ -213,31 +213,34 @@ CELLS: Final[Mapping[str, Mapping[str, Row]]] = {
             "test_a_table_that_is_dropped_and_made_again_is_used_at_once",
         ),
     ),
-    "s3": _Tests("s3", "servers/test_s3.py", "servers/test_s3.py::TestS3").table(
+    "s3": _Tests("s3", "servers/test_s3_faults.py", "servers/test_s3.py::TestS3").table(
         refuses=(
             "the reason; the store's own keys and rights",
             "test_a_key_that_is_unknown_or_may_not_write_is_told_and_a_right_given_later_is_used",
+            "servers/test_s3.py::test_a_wrong_key_is_one_clear_error",
+            "servers/test_s3_answers.py::test_every_other_refusal_is_tried_again",
         ),
         hangs=(
             "SIGSTOP; the box holds connections to which nothing was said",
-            f"test_a_store_that_hangs_{CANCELLED}",
+            f"servers/test_s3.py::test_a_store_that_hangs_{CANCELLED}",
             BOX,
         ),
         half_fails=(
             "the failed ids; the objects in the bucket",
-            "test_a_cut_source_and_what_is_no_picture_leave_no_object",
-            "test_a_picture_that_is_too_large_dies_alone",
+            "servers/test_s3.py::test_a_source_that_is_cut_or_no_whole_picture_leaves_no_object",
+            "servers/test_s3_answers.py::test_what_no_repetition_makes_good_is_a_dead_letter",
         ),
         is_full=("the store may write no larger file", "test_a_full_store_is_tried_again_later"),
         loses_connection=(
-            "the store is killed once it has a part; the box counts what it struck",
-            "test_a_store_that_is_killed_in_the_midst_of_a_batch_gets_the_rest_later",
+            "the store is killed while it has a part; the box counts what it struck",
+            "servers/test_s3.py::test_a_killed_store_keeps_what_a_delivery_confirmed",
+            "servers/test_s3_through.py::test_pictures_pass_the_daemon_and_the_store_while_both_are_killed",
             BOX,
         ),
         forgets_schema=(
             "the reason",
             "test_a_bucket_that_is_removed_and_made_again_is_used_at_once",
-            "test_a_missing_bucket_is_one_clear_error",
+            "servers/test_s3.py::test_a_missing_bucket_is_one_clear_error",
         ),
     ),
     "exec": _Tests("exec", "integration/sinks/test_exec.py", "contracts/test_sinks.py::TestExec").table(

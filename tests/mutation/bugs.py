@@ -749,6 +749,7 @@ from .bugs_brokers import BROKERS  # noqa: E402 - they need `Bug`
 from .bugs_clock import CLOCK  # noqa: E402 - they need `Bug`
 from .bugs_http import HTTP  # noqa: E402 - they need `Bug`
 from .bugs_metrics import METRICS  # noqa: E402 - they need `Bug`
+from .bugs_objects import OBJECTS  # noqa: E402 - they need `Bug`
 from .bugs_pages import PAGES  # noqa: E402
 from .bugs_pictures import PICTURES_AT_THEIR_PATH, PICTURES_OF_THE_PAGES  # noqa: E402 - they need `Bug`
 from .bugs_process import PROCESS  # noqa: E402 - they need `Bug`
@@ -773,6 +774,7 @@ BUGS: tuple[Bug, ...] = (
     *OPERATION,
     *CLOCK,
     *HTTP,
+    *OBJECTS,
     *PAGES,
     *PICTURES_AT_THEIR_PATH,
     *PICTURES_OF_THE_PAGES,

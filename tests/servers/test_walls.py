@@ -19,9 +19,10 @@ from tests.scenario.rig import scenario, webhook
 from tests.service.running import tool
 from tests.service.walls import FILTER, SET, allowed
 
-from . import test_nats, test_redis, test_s3, test_sql
+from . import test_nats, test_redis, test_sql
 from .databases import PASSWORD, mariadb, postgres
 from .kafka_broker import MockBroker, make_topic, open_broker
+from .object_stores import running
 from .rabbit import PASSWORD as RABBIT_PASSWORD
 from .rabbit import Rabbit, make_queue
 
@@ -75,20 +76,8 @@ def redis(folder: Path) -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def s3(folder: Path) -> Iterator[dict[str, Any]]:
-    one = test_s3.store_in(folder)
-    one.start()
-    try:
-        test_s3.make_bucket(one)
-        yield {
-            "type": "s3",
-            "bucket": test_s3.BUCKET,
-            "endpoint": f"http://127.0.0.1:{one.port}",
-            "path_style": True,
-            "access_key": "id",
-            "secret_key": test_s3.SECRET,
-        }
-    finally:
-        one.stop()
+    with running("moto", folder) as one:
+        yield one.settings()
 
 
 @contextmanager
