@@ -183,13 +183,19 @@ class Nats(Sink, ChecksDestination):
     async def deliver(self, batch: Batch) -> None:
         """Publish the batch and wait for every confirmation; raises `PartlyFailed` for those that failed."""
         connection = await self._connected()
+        connection.refuse_if_stuck()
         named = messages(batch.events, self._settings.mode, "ce-")
         subjects = [fill_in(self._settings.subject, event, UNSAFE) for event in batch.events]
-        sent = [
-            await connection.send(event, subject, headers, body)
-            for event, subject, (headers, body) in zip(batch.events, subjects, named, strict=True)
-        ]
-        raise_for(batch, await connection.confirmations(batch.events, sent))
+        try:
+            sent = [
+                await connection.send(event, subject, headers, body)
+                for event, subject, (headers, body) in zip(batch.events, subjects, named, strict=True)
+            ]
+            failures = await connection.confirmations(batch.events, sent)
+        except asyncio.CancelledError:
+            connection.may_be_stuck = True
+            raise
+        raise_for(batch, failures)
 
     async def _connected(self) -> "_Connection":
         async with self._connecting:
@@ -200,13 +206,17 @@ class Nats(Sink, ChecksDestination):
 
 
 class _Connection:
-    """A connection, and what was learned over it. `lost` is done when it is closed, for whatever reason.
+    """A connection, and what was learned over it.
+
+    lost:         done when it is closed, for whatever reason
+    may_be_stuck: whether a delivery was cancelled, so that its messages may still wait to be sent
 
     Confirmations are read here: the library's `publish_async` never reports some refusals.
     """
 
     def __init__(self) -> None:
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.may_be_stuck = False
         self.client = Client()
         self._pending: dict[str, asyncio.Future[_Confirmation]] = {}
         self._sent = 0
@@ -218,6 +228,12 @@ class _Connection:
         self._jetstream = self.client.jetstream(timeout=CONNECT_WITHIN)
         self._inbox = self.client.new_inbox()
         await self.client.subscribe(f"{self._inbox}.*", cb=self._note)
+
+    def refuse_if_stuck(self) -> None:
+        """Raise `TryLater` while messages of a cancelled delivery wait to be sent: repeating it would pile them up."""
+        if self.may_be_stuck and self.client.pending_data_size:
+            raise TryLater("the server takes no data")
+        self.may_be_stuck = False
 
     async def note_loss(self) -> None:
         if not self.lost.done():
@@ -262,6 +278,7 @@ class _Connection:
             waiting: set[asyncio.Future[Any]] = {confirmed, self.lost}
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            confirmed.add_done_callback(_retrieve)
             confirmed.cancel()
             self._forget(awaited)
         found = [await self._outcome(one) for one in sent]
@@ -318,6 +335,7 @@ async def _connect(settings: NatsSettings, tls: object) -> _Connection:
             allow_reconnect=False,
             max_reconnect_attempts=1,  # even so, the library tries each server twice at the start
             reconnect_time_wait=0,
+            pending_size=0,  # else `publish` waits for room, and swallows a cancellation meanwhile
             closed_cb=connection.note_loss,
             error_cb=_ignore,
             connect_timeout=int(CONNECT_WITHIN),
@@ -328,6 +346,12 @@ async def _connect(settings: NatsSettings, tls: object) -> _Connection:
     except (nats.errors.Error, OSError, TimeoutError) as error:
         raise TryLater(f"cannot connect: {_translate(error).reason}") from None
     return connection
+
+
+def _retrieve(future: asyncio.Future[Any]) -> None:
+    """Take the exception of a future that nobody waits for. The loop would report it."""
+    if not future.cancelled():
+        future.exception()
 
 
 async def _ignore(error: Exception) -> None:

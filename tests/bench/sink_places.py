@@ -35,6 +35,7 @@ class Place:
     clear:    makes the destination empty
     count:    how many events are there
     usual:    how many events a run has unless told otherwise: it takes seconds
+    server:   the server, if there is one
     pictures: the URL of the host that has the pictures; empty for sinks that store none
     """
 
@@ -42,6 +43,7 @@ class Place:
     clear: Callable[[], None]
     count: Callable[[], int]
     usual: int
+    server: ServerProcess | None = None
     pictures: str = ""
 
 
@@ -81,6 +83,7 @@ def kafka() -> Iterator[Place]:
                 clear=clear,
                 count=lambda: _offsets(broker.address, settings["topic"]),
                 usual=50_000,
+                server=broker,
             )
         finally:
             broker.stop()
@@ -125,6 +128,7 @@ def nats() -> Iterator[Place]:
             clear=lambda: asyncio.run(clear()),
             count=lambda: asyncio.run(count()),
             usual=5_000,
+            server=server,
         )
 
 
@@ -153,6 +157,7 @@ def amqp() -> Iterator[Place]:
             clear=lambda: asyncio.run(rabbit.empty(server, QUEUE)),
             count=lambda: asyncio.run(count()),
             usual=10_000,
+            server=server,
         )
 
 
@@ -170,6 +175,7 @@ def redis() -> Iterator[Place]:
             clear=lambda: client.flushall() and None,
             count=lambda: int(client.xlen("live:screenshot")),
             usual=100_000,
+            server=server,
         )
 
 
@@ -206,6 +212,7 @@ def _sql(opening: AbstractContextManager[databases.Database], usual: int) -> Ite
             clear=clear,
             count=lambda: int(server.ask_now(f"SELECT count(*) FROM {TABLE}")[0][0]),
             usual=usual,
+            server=server,
         )
 
 
@@ -267,7 +274,14 @@ def s3() -> Iterator[Place]:
             "allow_cidr": [LOCAL],
             "allow_hosts": [pictures],
         }
-        yield Place(settings=settings, clear=clear, count=count, usual=2_000, pictures=f"http://{pictures}")
+        yield Place(
+            settings=settings,
+            clear=clear,
+            count=count,
+            usual=2_000,
+            server=server,
+            pictures=f"http://{pictures}",
+        )
 
 
 PLACES: Mapping[str, Callable[[], AbstractContextManager[Place]]] = {
