@@ -21,6 +21,7 @@ bare loop's events a second, and at most twice its CPU an event. `grown` is what
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -147,6 +148,7 @@ def measure(name: str, options: argparse.Namespace, tables: dict[str, list[list[
 
 def main() -> None:
     options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # stops the servers
     if options.directory is not None:
         tempfile.tempdir = str(options.directory)
     tables: dict[str, list[list[object]]] = {way: [] for way in options.ways}
