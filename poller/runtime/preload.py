@@ -28,12 +28,18 @@ def load_all() -> None:
         importlib.import_module(name)
 
 
-_STARTED_WITH = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+def open_files() -> str:
+    """The soft limit of open files that this process has, as `ulimit -n` takes it."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return "unlimited" if soft == resource.RLIM_INFINITY else str(soft)
+
+
+_STARTED_WITH = open_files()
 
 
 def original_open_files() -> str:
-    """The soft limit of open files with which this process was started, as `ulimit -n` takes it."""
-    return "unlimited" if _STARTED_WITH == resource.RLIM_INFINITY else str(_STARTED_WITH)
+    """The limit with which this process was started."""
+    return _STARTED_WITH
 
 
 def raise_open_files() -> None:

@@ -3,6 +3,7 @@
 import re
 import string
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from ssl import SSLError
 from typing import Annotated, Final, Literal
 from urllib.parse import quote
@@ -83,7 +84,13 @@ Template = Annotated[str, AfterValidator(_template)]
 
 def fill_in(template: str, event: Event, unsafe: re.Pattern[str]) -> str:
     """The name for an event. Characters that match `unsafe` in its fields become `_`, and an empty field is `_`."""
-    fields = {"account": event.account, "kind": event.kind, "stream": event.stream_id}
+    stream = event.stream_id if "{stream" in template else ""
+    return _filled_in(template, event.account, event.kind, stream, unsafe)
+
+
+@lru_cache(maxsize=4096)
+def _filled_in(template: str, account: str, kind: str, stream: str, unsafe: re.Pattern[str]) -> str:
+    fields = {"account": account, "kind": kind, "stream": stream}
     return template.format_map({name: unsafe.sub("_", value) or "_" for name, value in fields.items()})
 
 
@@ -128,7 +135,8 @@ async def check_hosts(resolver: Resolver, guard: AddressGuard, places: Sequence[
 def messages(events: Sequence[Event], mode: Mode, prefix: str) -> list[tuple[Mapping[str, str], bytes]]:
     """Headers and body of the message for each event. In binary mode, `prefix` begins the name of a header."""
     if mode == "structured":
-        return [({"content-type": STRUCTURED}, event.encoded) for event in events]
+        headers = {"content-type": STRUCTURED}
+        return [(headers, event.encoded) for event in events]
     found: list[tuple[Mapping[str, str], bytes]] = []
     for event in events:
         named, data = attributes(event)

@@ -26,7 +26,7 @@ from pydantic import Field
 from poller.core.errors import Rejected, TryLater
 from poller.core.model import Batch
 from poller.core.ports import ChecksDestination, Sink
-from poller.runtime.preload import original_open_files
+from poller.runtime.preload import open_files, original_open_files
 from poller.settings import BatchSettings, Duration, SinkSettings, duration_between
 
 DEAD: Final = os.EX_DATAERR
@@ -42,7 +42,10 @@ LAST_OUTPUT: Final = 0.5
 LONGEST_OUTPUT: Final = 4096
 """Bytes of output that are kept, those at the end."""
 _LAUNCH: Final = ("/bin/sh", "-c", 'ulimit -S -n "$0"; exec "$@"')
-"""Sets the limit of open files before the command begins. Code between fork and exec is not safe with threads."""
+"""Sets the limit of open files before the command begins. Code between fork and exec is not safe with threads.
+
+The shell also runs a file that names no interpreter, and its exit code says why a command does not begin.
+"""
 
 
 class ExecBatch(BatchSettings):
@@ -88,7 +91,6 @@ class Exec(Sink, ChecksDestination):
     def __init__(self, name: str, settings: ExecSettings, accounts: Mapping[str, object]) -> None:
         self.name = name
         self._settings = settings
-        self._argv = (*_LAUNCH, original_open_files(), *settings.command)
         inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
         self._environment = {**inherited, **settings.environment}
 
@@ -105,14 +107,22 @@ class Exec(Sink, ChecksDestination):
         """Run the command once; raises `TryLater` or `Rejected` unless it exits with 0. May be cancelled and repeated:
         on return no process of its group is left."""
         lines = b"".join([event.encoded + b"\n" for event in batch.events])
-        started = _start(self._argv, lines, self._environment, self._settings.directory)
-        async with _Command(started) as command:
+        async with _Command(self._start(lines)) as command:
             code = await command.exit_code()
         if code == 0:
             return
         failure = _failure(code)
         failure.said = command.output
         raise failure
+
+    def _start(self, lines: bytes) -> subprocess.Popen[bytes]:
+        """Start the command, by the shell only if there is something for it to do: its start takes as long again."""
+        command, limit = self._settings.command, original_open_files()
+        if limit == open_files():
+            with suppress(TryLater):
+                return _start(command, lines, self._environment, self._settings.directory)
+        argv = (*_LAUNCH, limit, *command)
+        return _start(argv, lines, self._environment, self._settings.directory)
 
 
 def _failure(code: int) -> TryLater | Rejected:

@@ -19,11 +19,11 @@ import asyncio
 import logging
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicCollection
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
@@ -249,7 +249,7 @@ class Kafka(Sink, ChecksDestination):
         producer = await self._connected()
         bodies = messages(batch.events, self._settings.mode, "ce_")
         found = [
-            _Message(event, fill_in(self._settings.topic, event, UNSAFE), headers, body)
+            _Message(event, fill_in(self._settings.topic, event, UNSAFE), list(headers.items()), body)
             for event, (headers, body) in zip(batch.events, bodies, strict=True)
         ]
         failures = await producer.send(found)
@@ -277,20 +277,17 @@ class Kafka(Sink, ChecksDestination):
             return self._producer
 
 
-class _Message:
+class _Message(NamedTuple):
     """An event as a message."""
 
-    __slots__ = ("body", "event", "headers", "topic")
-
-    def __init__(self, event: Event, topic: str, headers: Mapping[str, str], body: bytes) -> None:
-        self.event = event
-        self.topic = topic
-        self.headers: list[tuple[str, str | bytes | None]] = list(headers.items())
-        self.body = body
+    event: Event
+    topic: str
+    headers: list[tuple[str, str | bytes | None]]
+    body: bytes
 
 
 class _Reports:
-    """The reports that a delivery waits for. `note` is called by the producer's thread, once for each message.
+    """The reports that a delivery waits for. `note` is called once for each message, mostly by the producer's thread.
 
     `done` becomes the codes of the errors, by the event's id.
     """
@@ -298,23 +295,18 @@ class _Reports:
     def __init__(self, count: int) -> None:
         self._loop = asyncio.get_running_loop()
         self.done: asyncio.Future[dict[str, int]] = self._loop.create_future()
-        self._left = count
-        self._failures: dict[str, int] = {}
-        self._lock = threading.Lock()
+        self._count = count
+        self._noted: list[tuple[str, KafkaError | None]] = []
 
     def note(self, id: str, error: KafkaError | None, message: object = None) -> None:
-        """One message is confirmed, or failed."""
-        with self._lock:
-            if error is not None:
-                self._failures[id] = error.code()
-            self._left -= 1
-            last = self._left == 0
-        if last:
+        """One message is confirmed, or failed. Needs no lock: whoever appends the last report sees all of them."""
+        self._noted.append((id, error))
+        if len(self._noted) == self._count:
             self._loop.call_soon_threadsafe(self._finish)
 
     def _finish(self) -> None:
-        if not self.done.done():
-            self.done.set_result(self._failures)
+        if not self.done.done():  # two threads may both see the last report
+            self.done.set_result({id: error.code() for id, error in self._noted if error is not None})
 
 
 class _Producer:
@@ -372,10 +364,11 @@ class _Producer:
     async def send(self, found: Sequence[_Message]) -> dict[str, int]:
         """Send messages and wait for their reports; returns the codes of those that failed."""
         reports = _Reports(len(found))
-        for one in found:
-            report = partial(reports.note, one.event.id)
+        produce, note = self._producer.produce, reports.note
+        for event, topic, headers, body in found:
+            report = partial(note, event.id)
             try:
-                self._produce(one, report)
+                produce(topic, body, event.stream_id or None, headers=headers, on_delivery=report)
             except KafkaException as error:
                 report(error.args[0])
             except BufferError:
@@ -386,10 +379,6 @@ class _Producer:
     def _explained(self, code: int) -> int:
         """The code of the error behind a code; a fatal error ends all messages with codes that say nothing."""
         return self._explanation or code if code in AFTER_FATAL else code
-
-    def _produce(self, one: _Message, report: Callable[..., None]) -> None:
-        key = one.event.stream_id or None
-        self._producer.produce(one.topic, one.body, key, headers=one.headers, on_delivery=report)
 
     async def close(self) -> None:
         """Forget what is not confirmed, and end the threads."""

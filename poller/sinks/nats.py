@@ -396,6 +396,7 @@ async def _connect(settings: NatsSettings, tls: object) -> _Connection:
             allow_reconnect=False,
             max_reconnect_attempts=1,  # even so, the library tries each server twice at the start
             reconnect_time_wait=0,
+            pending_size=0,  # else `publish` waits for room, and swallows a cancellation meanwhile
             closed_cb=connection.note_loss,
             error_cb=connection.note_error,
             connect_timeout=int(CONNECT_WITHIN),

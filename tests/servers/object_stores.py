@@ -107,20 +107,20 @@ class Moto(Store):
     def __init__(self, folder: Path, **environ: str) -> None:
         super().__init__(folder)
         program = needs("moto_server", "pip install 'moto[s3]' flask flask-cors")
-        self._process = ServerProcess(folder, self.port, [program, "-H", "127.0.0.1", "-p", str(self.port)])
-        self._process.environ = {**os.environ, "TMPDIR": str(folder), **environ}
+        self.process = ServerProcess(folder, self.port, [program, "-H", "127.0.0.1", "-p", str(self.port)])
+        self.process.environ = {**os.environ, "TMPDIR": str(folder), **environ}
 
     def kill(self) -> None:
-        self._process.kill()
+        self.process.kill()
 
     def stop(self) -> None:
-        self._process.stop()
+        self.process.stop()
 
     def freeze(self, frozen: bool) -> None:
-        self._process.freeze(frozen)
+        self.process.freeze(frozen)
 
     def start(self) -> None:
-        self._process.start()
+        self.process.start()
         self.make_bucket()
 
     def make_bucket(self) -> None:
@@ -130,10 +130,6 @@ class Moto(Store):
 
     def remove_bucket(self) -> None:
         self.client().delete_bucket(Bucket=self.bucket)
-
-    def limit_files(self, size: int) -> None:
-        """See `ServerProcess.limit_files`."""
-        self._process.limit_files(size)
 
     def list_keys(self) -> list[str]:
         pages = self.client().get_paginator("list_objects_v2").paginate(Bucket=self.bucket)

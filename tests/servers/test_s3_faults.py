@@ -68,10 +68,10 @@ async def test_a_bucket_that_is_removed_and_made_again_is_used_at_once(moto: Mot
 async def test_a_full_store_is_tried_again_later(moto_with_files: Moto) -> None:
     store = moto_with_files
     async with pictures() as host, sink_to(store, host) as sink:
-        store.limit_files(len(JPEG) // 2)
+        store.process.limit_files(len(JPEG) // 2)
         with pytest.raises(TryLater, match="the store failed"):
             await sink.deliver(some_batch(host.event(1), host.event(2)))
-        store.limit_files(-1)
+        store.process.limit_files(-1)
         await sink.deliver(some_batch(host.event(1), host.event(2)))
     assert len(await asyncio.to_thread(store.list_keys)) == 2
 

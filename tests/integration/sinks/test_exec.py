@@ -6,6 +6,7 @@ import resource
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -77,10 +78,38 @@ async def test_the_exit_code_decides(script: str, error: type[Exception], reason
     assert str(raised.value) == reason
 
 
+@pytest.fixture(params=["the limit it was started with", "another limit"])
+def open_files(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The daemon's limit of open files, which decides whether a shell starts the command."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if request.param == "another limit":
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft - 7, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("open_files")
 async def test_a_command_that_does_not_exist_is_told_apart_from_one_that_fails() -> None:
     settings = Exec.Settings(type="exec", command=("no-such-command",))
     with pytest.raises(TryLater, match="the command was not found"):
         await deliver(Exec("program", settings, {}), some())
+
+
+@pytest.mark.usefixtures("open_files")
+async def test_a_command_that_may_not_be_run_is_told_apart_too(tmp_path: Path) -> None:
+    (tmp_path / "file").touch(mode=0o644)
+    settings = Exec.Settings(type="exec", command=(str(tmp_path / "file"),))
+    with pytest.raises(TryLater, match="the command cannot be run"):
+        await deliver(Exec("program", settings, {}), some())
+
+
+@pytest.mark.usefixtures("open_files")
+async def test_a_script_that_names_no_interpreter_is_run_by_the_shell(tmp_path: Path) -> None:
+    (tmp_path / "script").write_text(f"cat > {tmp_path}/lines\n")
+    (tmp_path / "script").chmod(0o755)
+    settings = Exec.Settings(type="exec", command=(str(tmp_path / "script"),))
+    await deliver(Exec("program", settings, {}), some())
+    assert (tmp_path / "lines").read_bytes().count(b"\n") == 3
 
 
 async def test_a_directory_that_is_gone_is_a_failure_and_no_crash(tmp_path: Path) -> None:
