@@ -1,15 +1,12 @@
-"""Apache Kafka as a process: one node in KRaft mode, from the jars that Maven fetches once for all test runs.
+"""Apache Kafka as a process: one node in KRaft mode.
 
-Without Java, Maven or the jars, the mock cluster of the client library stands in for it. It has no disk, cannot be
-killed, and knows no permissions, so tests that need these are skipped.
+Without Java, Maven or the jars (`kafka_jars`), the mock cluster of the client library stands in for it. It has no disk,
+cannot be killed, and knows no permissions, so tests that need these are skipped.
 """
 
-import fcntl
-import shutil
-import subprocess
-import tempfile
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -32,17 +29,14 @@ from cryptography.hazmat.primitives import serialization
 
 from tests.patience import PATIENCE
 
-from .processes import ServerProcess, free_port
+from .guard import folder_kept
+from .kafka_jars import VERSION, NoJarsError, find_jars
+from .processes import ServerProcess, free_port, run
+from .used import used
 
-VERSION: Final = "4.3.1"
-CACHE: Final = Path.home() / ".cache" / "poller-tests" / f"kafka-{VERSION}"
-FETCH_WITHIN: Final = 240.0
 PASSWORD: Final = "right-password"
-_POM: Final = """<project><modelVersion>4.0.0</modelVersion>
-<groupId>tests</groupId><artifactId>kafka</artifactId><version>1</version><dependencies>
-<dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{version}</version></dependency>
-<dependency><groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version></dependency>
-</dependencies></project>"""
+SESSION: Final = 2_000
+"""Milliseconds. A broker that starts after a kill waits until its former session ends."""
 _JVM: Final = ("-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
 
 
@@ -109,8 +103,10 @@ class RealBroker(ServerProcess):
             "-c",
             file,
         ]
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
+        run(argv, cwd=self.folder)
+
+    def describe(self) -> str:
+        return self.name
 
 
 def _properties(folder: Path, plain: int, secure: int, controller: int) -> str:
@@ -120,6 +116,8 @@ def _properties(folder: Path, plain: int, secure: int, controller: int) -> str:
     given = {
         "process.roles": "broker,controller",
         "node.id": 1,
+        "broker.session.timeout.ms": SESSION,
+        "broker.heartbeat.interval.ms": SESSION // 4,
         "controller.quorum.voters": f"1@127.0.0.1:{controller}",
         "listeners": f"PLAINTEXT://127.0.0.1:{plain},SASL_SSL://127.0.0.1:{secure},"
         f"CONTROLLER://127.0.0.1:{controller}",
@@ -145,46 +143,21 @@ def _properties(folder: Path, plain: int, secure: int, controller: int) -> str:
 
 
 class MockBroker:
-    """The mock cluster of the client library, in this process."""
+    """The mock cluster of the client library, in this process.
+
+    why: the reason for which there is no real one
+    """
 
     name = "librdkafka's mock cluster"
     real = False
 
-    def __init__(self) -> None:
+    def __init__(self, why: str) -> None:
+        self.why = why
+        used(f"{self.name} instead of Apache Kafka ({why})")
         self._client = Producer({"bootstrap.servers": "mock", "test.mock.num.brokers": 1, "log_level": 0})
         found = self._client.list_topics(timeout=PATIENCE)
         (broker,) = found.brokers.values()
         self.address = f"{broker.host}:{broker.port}"
-
-
-# ---------------------------------------------------------------- the jars
-
-
-def find_jars() -> Path | None:
-    """The folder with the jars, fetched if need be; None where they cannot be had."""
-    if shutil.which("java") is None:
-        return None
-    CACHE.parent.mkdir(parents=True, exist_ok=True)
-    with (CACHE.parent / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not CACHE.exists() and not _fetch():
-            return None
-    return CACHE
-
-
-def _fetch() -> bool:
-    if (maven := shutil.which("mvn")) is None:
-        return False
-    with tempfile.TemporaryDirectory(dir=CACHE.parent) as folder:
-        Path(folder, "pom.xml").write_text(_POM.format(version=VERSION))
-        argv = [maven, "-q", "-B", "dependency:copy-dependencies", f"-DoutputDirectory={folder}/jars"]
-        try:
-            done = subprocess.run(argv, cwd=folder, timeout=FETCH_WITHIN, capture_output=True, check=False)
-        except subprocess.TimeoutExpired:
-            return False
-        if done.returncode == 0:
-            Path(folder, "jars").rename(CACHE)
-        return done.returncode == 0
 
 
 # ---------------------------------------------------------------- what tests do at the server
@@ -275,21 +248,26 @@ def _partition(consumer: Consumer, place: TopicPartition, end: int) -> list[Reco
     return found
 
 
-def open_broker(folder: Path) -> RealBroker | MockBroker:
+@contextmanager
+def open_broker(folder: Path) -> Iterator[RealBroker | MockBroker]:
     """A broker, started."""
-    if (jars := find_jars()) is None:
-        return MockBroker()
-    broker = RealBroker(folder, jars)
     try:
-        broker.start()
-    except BaseException:
-        broker.stop()
-        raise
-    return broker
+        jars = find_jars()
+    except NoJarsError as error:
+        yield MockBroker(str(error))
+        return
+    with folder_kept(folder):
+        broker = RealBroker(folder, jars)
+        try:
+            broker.start()
+            yield broker
+        finally:
+            broker.stop()
 
 
 def needs_real(broker: Broker) -> RealBroker:
     """The broker if it is a real one; else the test is skipped."""
-    if not isinstance(broker, RealBroker):
-        pytest.skip(f"needs Apache Kafka (Java, Maven); this run uses {broker.name}")
+    if isinstance(broker, MockBroker):
+        pytest.skip(f"needs Apache Kafka: {broker.why}; this run uses {broker.name}")
+    assert isinstance(broker, RealBroker)
     return broker

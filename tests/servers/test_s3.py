@@ -87,9 +87,11 @@ def store_in(folder: Path) -> ServerProcess:
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[ServerProcess]:
     one = store_in(tmp_path / "s3")
-    one.start()
-    yield one
-    one.stop()
+    try:
+        one.start()
+        yield one
+    finally:
+        one.stop()
 
 
 def client(store: ServerProcess) -> Any:
@@ -130,8 +132,6 @@ class TestS3(SinkContract):
     @asynccontextmanager
     async def world(self, folder: Path) -> AsyncIterator[SinkWorld]:
         store = store_in(folder / "s3")
-        store.start()
-        make_bucket(store)
 
         def arrived() -> Sequence[str]:
             return [
@@ -143,6 +143,7 @@ class TestS3(SinkContract):
             make_bucket(store)
 
         try:
+            start_again()
             async with pictures() as host, sink_to(store, host) as sink:
                 yield SinkWorld(
                     sink=sink, arrived=arrived, breaks=store.kill, mends=start_again, event=host.event
@@ -209,11 +210,9 @@ async def test_check_leaves_nothing(store: ServerProcess) -> None:
 async def test_a_store_that_hangs_does_not_hold_a_cancelled_delivery(store: ServerProcess) -> None:
     make_bucket(store)
     async with pictures() as host, sink_to(store, host, timeout="3s") as sink:
-        store.freeze(True)
-        with pytest.raises((TimeoutError, TryLater)):
+        with store.frozen(), pytest.raises((TimeoutError, TryLater)):
             async with asyncio.timeout(1):
                 await sink.deliver(some_batch(host.event(1)))
-        store.freeze(False)
         await sink.deliver(some_batch(host.event(1)))
     assert len(await asyncio.to_thread(keys, store)) == 1
 
