@@ -24,7 +24,7 @@ print("ready", flush=True)
 FORKS = """
 for _ in range(3):
     if not os.fork():
-        for _ in range(300):
+        for _ in range(100):
             if not os.fork():
                 os.setsid()
                 break
@@ -190,7 +190,7 @@ def test_nothing_is_left_however_a_run_ends(tmp_path: Path, end: str, workers: i
     ]
     with (tmp_path / "output").open("wb") as output:
         child = subprocess.Popen(
-            [sys.executable, "-m", "pytest", *options, str(file)],
+            ["env", "--default-signal=INT", sys.executable, "-m", "pytest", *options, str(file)],
             cwd=ROOT,
             stdout=output,
             stderr=output,
