@@ -122,13 +122,17 @@ def _with_kills(daemon: Scenario, server: Server, stored: Reader, events: int, k
             server.start()
             rows(daemon, "resume", NAME, code=None)  # it may be paused by now
         else:
-            # A spool that never wrote what is delivered would explain every repetition.
-            until(lambda: _settled(daemon.spool_file) >= done // 2, what="for settlements on the disk")  # noqa: B023
-            process.kill()
+            _kill(process, daemon.spool_file, settled=done // 2)
             explained.update({id for _, id in stored()} & _owed(daemon.spool_file))
             process, before = daemon.run(), done
     process.stop()
     return explained
+
+
+def _kill(process: Process, spool: Path, *, settled: int) -> None:
+    """Kill a daemon whose file calls so many events delivered: if it called none so, every repetition was explained."""
+    until(lambda: _settled(spool) >= settled, what=f"for {settled} settlements on the disk")
+    process.kill()
 
 
 def _until_delivered(process: Process, count: int) -> int:
