@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.scenario.environment import until
+from tests.scenario.environment import PATIENCE, until
 
 from . import trees
 from .guard import ROOT
@@ -66,7 +66,7 @@ def server(tmp_path: Path) -> Iterator[ServerProcess]:
 
 def test_no_child_escapes_a_kill_although_children_are_made_all_the_time(tmp_path: Path) -> None:
     server = server_in(tmp_path / "server", more=FORKS)
-    for _ in range(6):
+    for _ in range(4):
         server.start()
         until(lambda: len(processes_of(server.folder)) > 10)
         server.kill()
@@ -204,7 +204,7 @@ def test_nothing_is_left_however_a_run_ends(tmp_path: Path, end: str, workers: i
         if end.startswith("SIG"):
             assert len(processes_of(folder)) == 2
             os.killpg(child.pid, signal.Signals[end])
-        code = child.wait(60)
+        code = child.wait(PATIENCE)
     finally:
         if child.poll() is None:
             trees.kill(child.pid)

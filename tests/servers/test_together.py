@@ -4,6 +4,8 @@ import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -12,18 +14,35 @@ from tests import conftest
 from .guard import ROOT
 
 
-def test_a_server_starts_once_for_a_run(request: pytest.FixtureRequest) -> None:
-    """With what this run has collected, if it is more than these tests, and any number of workers."""
-    items = list(request.session.items)
-    for workers in (1, 2, 5, 8):
-        dealt = conftest._dealt(items, workers)
-        assert sorted(map(id, dealt)) == sorted(map(id, items))
-        places: defaultdict[object, list[int]] = defaultdict(list)
-        for place, item in enumerate(dealt):
-            if (server := conftest._server(item)) is not None:
-                places[server].append(place)
-        for server, own in places.items():
-            assert own == list(range(own[0], own[0] + len(own))), f"{server} is dealt in pieces"
+def an_item(folder: str, file: str, *fixtures: str, **params: str) -> Any:
+    """What the dealing looks at in a test."""
+    given = SimpleNamespace(params=params) if params else None
+    return SimpleNamespace(path=conftest.TESTS / folder / file, fixturenames=fixtures, callspec=given)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 5, 8])
+def test_the_tests_of_a_server_begin_one_workers_part(workers: int) -> None:
+    engines = [an_item("servers", "test_sql.py", "started", started=name) for _ in range(20) for name in "ab"]
+    brokers = [
+        an_item("servers", f"test_{name}.py", "started") for name in ("kafka", "amqp") for _ in range(25)
+    ]
+    others = [an_item("servers", "test_nats.py", "server") for _ in range(30)]
+    slow = [an_item("scenario", "test_it.py") for _ in range(103)]
+    quick = [an_item("unit", "test_it.py") for _ in range(1000)]
+    items = [*others, *slow, *engines, *quick, *brokers]
+    dealt = conftest._dealt(items, workers)
+    assert sorted(map(id, dealt)) == sorted(map(id, items))
+    where: defaultdict[object, set[int]] = defaultdict(set)
+    for number in range(workers):  # as the workers get them at first
+        size = len(dealt) // (workers - number)
+        part, dealt = dealt[:size], dealt[size:]
+        servers = [conftest._server(item) for item in part]
+        count = len([server for server in servers if server is not None])
+        assert None not in servers[:count], "what an idle worker takes is at the end"
+        for server in servers[:count]:
+            where[server].add(number)
+    assert len(where) == 4
+    assert all(len(numbers) == 1 for numbers in where.values()), where
 
 
 @pytest.mark.parametrize("workers", [0, 1])
