@@ -426,7 +426,7 @@ def test_events_pass_the_daemon_and_the_server_while_both_are_killed(
 ) -> None:
     events, kills = through.FULL if soak else through.ORDINARY
     address = {"url": f"redis://127.0.0.1:{server.port}", "allow_cidr": [str(LOOPBACK)]}
-    settings = {"type": "redis", "rate": "1/25ms", **address}
+    settings = {"type": "redis", **address}
     carried = through.carry(
         tmp_path / "way",
         server,

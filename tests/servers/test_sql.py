@@ -522,7 +522,7 @@ def test_events_pass_the_daemon_and_the_server_while_both_are_killed(
     carried = through.carry(
         tmp_path / "way",
         database,
-        {"type": "sql", "rate": "1/25ms", **address},
+        {"type": "sql", **address},
         lambda: database.ask_now(f"SELECT stream, id FROM {TABLE}"),  # type: ignore[arg-type,return-value]
         events=events,
         kills=kills,

@@ -22,6 +22,8 @@ Reader = Callable[[], Iterable[tuple[str, str]]]
 """Returns stream and id of every event at the other side, in the order in which they are stored."""
 BATCH: Final = 20
 CARRIED_AT_ONCE: Final = 2
+RATE: Final = "1/25ms"
+"""Of batches. A sink that is quicker would be through before a crowded machine lets the test kill."""
 NAME: Final = "out"
 ORDINARY: Final = (2_000, 2)
 """Events and kills in every run."""
@@ -86,13 +88,14 @@ def carry(
 ) -> Carried:
     """Send so many events to a server that runs, killing the daemon first, then the server, and so on.
 
-    sink:   the sink's settings; order, batches and concurrency are set here
+    sink:   the sink's settings; order, batches, concurrency and rate are set here
     stored: reads the other side; also asked while the daemon is dead
     """
     terms = {
         "order": "stream",
         "concurrency": CARRIED_AT_ONCE,
         "batch": {"max_events": BATCH},
+        "rate": RATE,
         "start": "earliest",
     }
     with environment(folder) as place, scenario(place, folder, sinks={NAME: {**sink, **terms}}) as daemon:
