@@ -59,8 +59,7 @@ def _started(server: ServerProcess) -> Iterator[None]:
 @contextmanager
 def kafka() -> Iterator[Place]:
     """A topic of three partitions, a new one for each run."""
-    with rig.scratch() as folder:
-        broker = kafka_broker.open_broker(folder)
+    with rig.scratch() as folder, kafka_broker.open_broker(folder) as broker:
         if not isinstance(broker, kafka_broker.RealBroker):
             raise AssertionError("needs Apache Kafka: Java, Maven, and the jars that it fetches")
         settings: dict[str, Any] = {
@@ -77,16 +76,13 @@ def kafka() -> Iterator[Place]:
                 client = kafka_broker.admin(broker)
                 client.delete_topics([old])[old].result(PATIENCE)
 
-        try:
-            yield Place(
-                settings=settings,
-                clear=clear,
-                count=lambda: _offsets(broker.address, settings["topic"]),
-                usual=50_000,
-                server=broker,
-            )
-        finally:
-            broker.stop()
+        yield Place(
+            settings=settings,
+            clear=clear,
+            count=lambda: _offsets(broker.address, settings["topic"]),
+            usual=50_000,
+            server=broker,
+        )
 
 
 def _offsets(servers: str, topic: str) -> int:

@@ -5,13 +5,11 @@ import getpass
 import os
 import pwd
 import shutil
-import signal
-import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from threading import Thread
 from typing import Any, Final
 
 import asyncmy
@@ -19,7 +17,8 @@ import asyncpg
 import pytest
 import trustme
 
-from tests.servers.processes import ServerProcess, free_port, needs
+from tests.servers.guard import folder_kept
+from tests.servers.processes import ServerProcess, free_port, needs, run
 
 PASSWORD: Final = "right-password"
 ENGINES: Final = ("postgresql", "mariadb")
@@ -29,7 +28,7 @@ Rows = Sequence[Sequence[Any]]
 
 
 class Database(ServerProcess):
-    """A database server. All its processes are killed or frozen together, also those in sessions of their own."""
+    """A database server."""
 
     engine: str
     scheme: str
@@ -40,37 +39,20 @@ class Database(ServerProcess):
     def url(self) -> str:
         return f"{self.scheme}://127.0.0.1:{self.port}/live"
 
-    def kill(self) -> None:
-        super().freeze(True)  # the first process would end the others in good order when one is gone
-        self._signal_children(signal.SIGKILL)
-        super().kill()
-
-    def freeze(self, frozen: bool) -> None:
-        self._signal_children(signal.SIGSTOP if frozen else signal.SIGCONT)
-        super().freeze(frozen)
-
-    def _signal_children(self, number: signal.Signals) -> None:
-        assert self._process is not None
-        pid = self._process.pid
-        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-            with suppress(ProcessLookupError):
-                os.kill(int(child), number)
-
     async def ask(self, statement: str) -> Rows:
         """Run a statement as the server's own administrator, in the database `live`."""
         raise NotImplementedError
 
     def ask_now(self, statement: str) -> Rows:
         """The same, from code that runs in no loop, or in a loop that must not go on meanwhile."""
-        result: list[Rows] = []
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(lambda: asyncio.run(self._answer(statement))).result()
 
-        async def run() -> None:
-            result.append(await self.ask(statement))
+    async def _answer(self, statement: str) -> Rows:
+        return await self.ask(statement)
 
-        thread = Thread(target=lambda: asyncio.run(run()))
-        thread.start()
-        thread.join()
-        return result[0]
+    def describe(self) -> str:
+        return self.engine
 
 
 class Postgres(Database):
@@ -104,8 +86,7 @@ class MariaDb(Database):
 @contextmanager
 def folder_of(owner: str) -> Iterator[tuple[Path, list[str], str]]:
     """A folder for a server, what begins its command line, and its user: these servers refuse to be root's."""
-    with tempfile.TemporaryDirectory(prefix="database-") as name:
-        folder = Path(name)
+    with folder_kept(Path(tempfile.mkdtemp(prefix="database-"))) as folder:
         if os.geteuid() != 0:
             yield folder, [], getpass.getuser()
             return
@@ -131,14 +112,9 @@ def certificate(folder: Path, user: str) -> list[Path]:
     return files
 
 
-def _run(argv: Sequence[str], folder: Path) -> None:
-    done = subprocess.run(argv, cwd=folder, capture_output=True, check=False)
-    assert done.returncode == 0, (done.stdout + done.stderr).decode(errors="replace")[-2000:]
-
-
 def _postgres_program(name: str) -> str:
     found = sorted(Path(POSTGRES_PROGRAMS).glob(f"*/bin/{name}"))
-    return str(found[-1]) if found else needs(name, "apt-get install postgresql-15")
+    return str(found[-1]) if found else needs(name, "apt-get install postgresql")
 
 
 @contextmanager
@@ -158,7 +134,7 @@ def postgres() -> Iterator[Postgres]:
             "--no-sync",
             "--auth-local=trust",
         ]
-        _run([*begin, initdb, *make, "--auth-host=scram-sha-256"], folder)
+        run([*begin, initdb, *make, "--auth-host=scram-sha-256"], cwd=folder)
         cert, key, ca = certificate(folder, user)
         options = {
             "listen_addresses": "127.0.0.1",
@@ -174,8 +150,8 @@ def postgres() -> Iterator[Postgres]:
             argv += ["-c", f"{name}={value}"]
         server = Postgres(folder, port, [*begin, *argv], says=b"ready to accept connections")
         server.ca = ca
-        server.start()
         try:
+            server.start()
             for statement in ("CREATE DATABASE live", f"CREATE ROLE poller LOGIN PASSWORD '{PASSWORD}'"):
                 asyncio.run(server.ask(statement, "postgres"))
             asyncio.run(server.ask("GRANT ALL ON SCHEMA public TO poller"))
@@ -189,20 +165,22 @@ def mariadb() -> Iterator[MariaDb]:
     """A server with the settings that it has by default, as far as they keep what is committed."""
     install = needs("mariadb-install-db", "apt-get install mariadb-server")
     program = shutil.which("mariadbd", path="/usr/sbin:/usr/local/sbin") or needs(
-        "mariadbd", "mariadb-server"
+        "mariadbd", "apt-get install mariadb-server"
     )
     with folder_of("mysql") as (folder, begin, user):
         data, port = folder / "data", free_port()
         make = [
             "--no-defaults",
             f"--datadir={data}",
+            f"--tmpdir={folder}",
             "--auth-root-authentication-method=normal",
             "--skip-test-db",
         ]
-        _run([*begin, install, *make], folder)
+        run([*begin, install, *make], cwd=folder)
         cert, key, ca = certificate(folder, user)
         options = {
             "datadir": data,
+            "tmpdir": folder,
             "port": port,
             "bind-address": "127.0.0.1",
             "socket": folder / "socket",
@@ -215,8 +193,8 @@ def mariadb() -> Iterator[MariaDb]:
         argv = [program, "--no-defaults", *(f"--{name}={value}" for name, value in options.items())]
         server = MariaDb(folder, port, [*begin, *argv], says=b"ready for connections")
         server.ca = ca
-        server.start()
         try:
+            server.start()
             asyncio.run(server.ask("CREATE DATABASE live CHARACTER SET utf8mb4", None))
             asyncio.run(server.ask(f"CREATE USER poller@'127.0.0.1' IDENTIFIED BY '{PASSWORD}'", None))
             asyncio.run(server.ask("GRANT ALL ON live.* TO poller@'127.0.0.1'", None))
@@ -225,8 +203,15 @@ def mariadb() -> Iterator[MariaDb]:
             server.stop()
 
 
-@pytest.fixture(scope="session", params=ENGINES)
-def database(request: pytest.FixtureRequest) -> Iterator[Database]:
-    """Each server in turn, one a session; tests that use it leave it running."""
+@pytest.fixture(scope="module", params=ENGINES)
+def started(request: pytest.FixtureRequest) -> Iterator[Database]:
+    """Each server in turn: a start takes seconds."""
     with postgres() if request.param == "postgresql" else mariadb() as server:
         yield server
+
+
+@pytest.fixture
+def database(started: Database) -> Iterator[Database]:
+    """The same, running for the next test too."""
+    yield started
+    started.mend()

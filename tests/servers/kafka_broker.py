@@ -1,21 +1,20 @@
-"""Apache Kafka as a process: one node in KRaft mode, from the jars that Maven fetches once for all test runs.
+"""Apache Kafka as a process: one node in KRaft mode.
 
-Without Java, Maven or the jars, the mock cluster of the client library stands in for it. It has no disk, cannot be
-killed, and knows no permissions, so tests that need these are skipped.
+Without Java, Maven or the jars (`kafka_jars`), the mock cluster of the client library stands in for it. It has no disk,
+cannot be killed, and knows no permissions, so tests that need these are skipped.
 """
 
-import fcntl
-import shutil
-import subprocess
-import tempfile
+import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import pytest
 import trustme
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AclBinding,
     AclOperation,
@@ -33,17 +32,22 @@ from cryptography.hazmat.primitives import serialization
 from tests.patience import PATIENCE
 from tests.ports import lasting_port
 
-from .processes import ServerProcess, free_port
+from .guard import folder_kept
+from .kafka_jars import VERSION, NoJarsError, find_jars
+from .processes import ServerProcess, free_port, run
+from .used import used
 
-VERSION: Final = "4.3.1"
-CACHE: Final = Path.home() / ".cache" / "poller-tests" / f"kafka-{VERSION}"
-FETCH_WITHIN: Final = 240.0
 PASSWORD: Final = "right-password"
-_POM: Final = """<project><modelVersion>4.0.0</modelVersion>
-<groupId>tests</groupId><artifactId>kafka</artifactId><version>1</version><dependencies>
-<dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{version}</version></dependency>
-<dependency><groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version></dependency>
-</dependencies></project>"""
+WITHOUT_SESSION: Final = frozenset(
+    {
+        KafkaError._UNKNOWN_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.INVALID_REPLICATION_FACTOR,
+    }
+)
+"""What is answered while no broker has a session."""
+Result = TypeVar("Result")
 _JVM: Final = ("-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
 
 
@@ -114,8 +118,10 @@ class RealBroker(ServerProcess):
             "-c",
             file,
         ]
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
+        run(argv, cwd=self.folder)
+
+    def describe(self) -> str:
+        return self.name
 
 
 def _properties(folder: Path, ports: Sequence[int], box: int) -> str:
@@ -152,46 +158,21 @@ def _properties(folder: Path, ports: Sequence[int], box: int) -> str:
 
 
 class MockBroker:
-    """The mock cluster of the client library, in this process."""
+    """The mock cluster of the client library, in this process.
+
+    why: the reason for which there is no real one
+    """
 
     name = "librdkafka's mock cluster"
     real = False
 
-    def __init__(self) -> None:
+    def __init__(self, why: str) -> None:
+        self.why = why
+        used(f"{self.name} instead of Apache Kafka ({why})")
         self._client = Producer({"bootstrap.servers": "mock", "test.mock.num.brokers": 1, "log_level": 0})
         found = self._client.list_topics(timeout=PATIENCE)
         (broker,) = found.brokers.values()
         self.address = f"{broker.host}:{broker.port}"
-
-
-# ---------------------------------------------------------------- the jars
-
-
-def find_jars() -> Path | None:
-    """The folder with the jars, fetched if need be; None where they cannot be had."""
-    if shutil.which("java") is None:
-        return None
-    CACHE.parent.mkdir(parents=True, exist_ok=True)
-    with (CACHE.parent / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not CACHE.exists() and not _fetch():
-            return None
-    return CACHE
-
-
-def _fetch() -> bool:
-    if (maven := shutil.which("mvn")) is None:
-        return False
-    with tempfile.TemporaryDirectory(dir=CACHE.parent) as folder:
-        Path(folder, "pom.xml").write_text(_POM.format(version=VERSION))
-        argv = [maven, "-q", "-B", "dependency:copy-dependencies", f"-DoutputDirectory={folder}/jars"]
-        try:
-            done = subprocess.run(argv, cwd=folder, timeout=FETCH_WITHIN, capture_output=True, check=False)
-        except subprocess.TimeoutExpired:
-            return False
-        if done.returncode == 0:
-            Path(folder, "jars").rename(CACHE)
-        return done.returncode == 0
 
 
 # ---------------------------------------------------------------- what tests do at the server
@@ -205,13 +186,26 @@ def make_topic(broker: Broker, partitions: int = 3, name: str = "", **settings: 
     if not broker.real:  # the mock cluster makes a topic as soon as somebody asks for it
         client.list_topics(name, timeout=PATIENCE)
         return name
-    client.create_topics([NewTopic(name, partitions, 1, config=given)])[name].result(PATIENCE)
+    topic = NewTopic(name, partitions, 1, config=given)
+    _at_last(lambda: client.create_topics([topic])[name].result(PATIENCE))
     return name
 
 
 def remove_topic(broker: Broker, name: str) -> None:
     client = admin(broker)
     client.delete_topics([name])[name].result(PATIENCE)
+
+
+def _at_last(ask: Callable[[], Result]) -> Result:
+    """What a broker answers, once its session runs again: it ends where a broker hangs, or a machine is crowded."""
+    began = time.monotonic()
+    while True:
+        try:
+            return ask()
+        except KafkaException as error:
+            if error.args[0].code() not in WITHOUT_SESSION or time.monotonic() - began > PATIENCE:
+                raise
+            time.sleep(0.1)
 
 
 def admin(broker: Broker) -> AdminClient:
@@ -269,11 +263,16 @@ def records(broker: Broker, topic: str) -> list[Record]:
         partitions = consumer.list_topics(topic, timeout=PATIENCE).topics[topic].partitions
         found: list[Record] = []
         for number in partitions:
-            low, high = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=PATIENCE)
+            low, high = _at_last(partial(_bounds, consumer, TopicPartition(topic, number)))
             found += _partition(consumer, TopicPartition(topic, number, low), high) if high > low else []
         return found
     finally:
         consumer.close()
+
+
+def _bounds(consumer: Consumer, place: TopicPartition) -> tuple[int, int]:
+    low, high = consumer.get_watermark_offsets(place, timeout=PATIENCE)
+    return low, high
 
 
 def _partition(consumer: Consumer, place: TopicPartition, end: int) -> list[Record]:
@@ -287,21 +286,26 @@ def _partition(consumer: Consumer, place: TopicPartition, end: int) -> list[Reco
     return found
 
 
-def open_broker(folder: Path) -> RealBroker | MockBroker:
+@contextmanager
+def open_broker(folder: Path) -> Iterator[RealBroker | MockBroker]:
     """A broker, started."""
-    if (jars := find_jars()) is None:
-        return MockBroker()
-    broker = RealBroker(folder, jars)
     try:
-        broker.start()
-    except BaseException:
-        broker.stop()
-        raise
-    return broker
+        jars = find_jars()
+    except NoJarsError as error:
+        yield MockBroker(str(error))
+        return
+    with folder_kept(folder):
+        broker = RealBroker(folder, jars)
+        try:
+            broker.start()
+            yield broker
+        finally:
+            broker.stop()
 
 
 def needs_real(broker: Broker) -> RealBroker:
     """The broker if it is a real one; else the test is skipped."""
-    if not isinstance(broker, RealBroker):
-        pytest.skip(f"needs Apache Kafka (Java, Maven); this run uses {broker.name}")
+    if isinstance(broker, MockBroker):
+        pytest.skip(f"needs Apache Kafka: {broker.why}; this run uses {broker.name}")
+    assert isinstance(broker, RealBroker)
     return broker

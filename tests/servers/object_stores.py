@@ -10,7 +10,7 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 from pathlib import Path
@@ -85,7 +85,8 @@ class Store:
     def kill(self) -> None:
         raise NotImplementedError
 
-    def freeze(self, frozen: bool) -> None:
+    def frozen(self) -> AbstractContextManager[None]:
+        """The store hangs for so long."""
         raise NotImplementedError
 
     def stop(self) -> None:
@@ -116,8 +117,8 @@ class Moto(Store):
     def stop(self) -> None:
         self.process.stop()
 
-    def freeze(self, frozen: bool) -> None:
-        self.process.freeze(frozen)
+    def frozen(self) -> AbstractContextManager[None]:
+        return self.process.frozen()
 
     def start(self) -> None:
         self.process.start()
@@ -187,8 +188,13 @@ class SandboxStore(Store):
         if self._life is not None:
             self.kill()
 
-    def freeze(self, frozen: bool) -> None:
-        os.kill(self._life.pid, signal.SIGSTOP if frozen else signal.SIGCONT)
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        os.kill(self._life.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self._life.pid, signal.SIGCONT)
 
     def list_keys(self) -> list[str]:
         keys: list[str] = []

@@ -4,33 +4,37 @@ import asyncio
 import os
 import resource
 import shutil
-import signal
-import socket
 import subprocess
+import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from tests.patience import PATIENCE
+from tests.ports import lasting_port as free_port
+from tests.servers import trees
+from tests.servers.guard import guard
+from tests.servers.used import used
 
-
-def free_port() -> int:
-    """A port that nobody has now. A server that finds it taken is started again on another one."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+__all__ = ["ServerProcess", "cannot_start", "free_port", "needs", "run", "until"]
 
 
 def needs(program: str, install: str) -> str:
-    """The path of a server's program. The test is skipped if there is none."""
-    beside = Path(os.sys.executable).parent / program  # type: ignore[attr-defined]
+    """The path of a server's program. Without it the test is skipped, or fails where it could have been installed."""
+    beside = Path(sys.executable).parent / program
     found = str(beside) if beside.exists() else shutil.which(program)
-    if found is None:
-        pytest.skip(f"needs {program}: {install}")
-    return found
+    return found or cannot_start(f"needs {program}: {install}")
+
+
+def cannot_start(why: str) -> NoReturn:
+    """Skip at home, fail in CI, which installs everything."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(why)
+    pytest.skip(why)
 
 
 class ServerProcess:
@@ -48,37 +52,39 @@ class ServerProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start, and wait until this very process listens on the port."""
+        """Start, and wait until this very process listens on the port, and its log says that it is ready."""
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
+            self._process = _guarded(
                 self._argv,
                 stdout=log,
                 stderr=log,
-                stdin=subprocess.DEVNULL,
                 cwd=self.folder,
                 env=self.environ,
-                start_new_session=True,
             )
+        used(self.describe())
         began = time.monotonic()
         while not self._is_ready():
-            assert self._process.poll() is None, self._log.read_text(errors="replace")[-2000:]
-            assert time.monotonic() - began < PATIENCE, f"{self._argv[0]} is not ready"
+            assert self._process.poll() is None, f"{self._argv[0]} has ended: {self._said()}"
+            assert time.monotonic() - began < PATIENCE, f"{self._argv[0]} is not ready: {self._said()}"
             time.sleep(0.05)
 
+    def describe(self) -> str:
+        """What it is, for the run's summary."""
+        return Path(self._argv[0]).name
+
     def _is_ready(self) -> bool:
-        """Whether the server's log says so; without such a word, whether its port answers."""
-        if self._says:
-            return self._says in self._log.read_bytes()
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+        assert self._process is not None
+        return self._says in self._log.read_bytes() and trees.listens(self._process.pid, self.port)
+
+    def _said(self) -> str:
+        return self._log.read_text(errors="replace")[-2000:]
 
     def kill(self) -> None:
-        """End the server and its children without a chance to tidy up."""
-        assert self._process is not None
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        self._process = None
+        """End the server and its children without a chance to tidy up. It must not have ended by itself."""
+        assert self._process is not None, "the server does not run"
+        code = self._process.poll()
+        self.stop()
+        assert code is None, f"{self._argv[0]} had ended by itself with {code}: {self._said()}"
 
     def limit_files(self, size: int) -> None:
         """Let every write beyond so many bytes of a file fail, as on a full disk; -1 for no limit."""
@@ -86,19 +92,75 @@ class ServerProcess:
         _, hard = resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE)
         resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (size, hard))
 
-    def freeze(self, frozen: bool) -> None:
-        """Let the server hang, or go on."""
-        assert self._process is not None
-        os.killpg(self._process.pid, signal.SIGSTOP if frozen else signal.SIGCONT)
+    def freeze(self) -> None:
+        """Let the server hang."""
+        assert self._process is not None, "the server does not run"
+        trees.freeze(self._process.pid)
+
+    def thaw(self) -> None:
+        """Let a server that hangs go on; nothing happens if it does not hang."""
+        if self._process is not None:
+            trees.thaw(self._process.pid)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """The server hangs for so long."""
+        self.freeze()
+        try:
+            yield
+        finally:
+            self.thaw()
 
     def stop(self) -> None:
         """End the server if it runs. May be repeated."""
         if self._process is not None:
-            self.kill()
+            _end(self._process)
+            self._process = None
 
     def restart(self) -> None:
-        self.stop()
+        self.kill()
         self.start()
+
+    def mend(self) -> None:
+        """Let it run, whatever a test has left behind."""
+        self.thaw()
+        if self._process is None or self._process.poll() is not None:
+            self.stop()
+            self.start()
+
+
+def run(argv: Sequence[str], *, cwd: Path, within: float = PATIENCE) -> str:
+    """Run a program to its end; returns what it has printed, and nothing of it outlives the test.
+
+    Raises RuntimeError if it fails, and TimeoutError if it takes longer.
+    """
+    process = _guarded(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=cwd)
+    try:
+        printed, _ = process.communicate(timeout=within)
+    except subprocess.TimeoutExpired as late:
+        raise TimeoutError(f"{argv[0]} takes more than {within:g} s") from late
+    finally:
+        _end(process)
+    text = printed.decode(errors="replace")
+    if process.returncode != 0:
+        raise RuntimeError(f"{argv[0]} fails: {text[-2000:]}")
+    return text
+
+
+def _guarded(argv: Sequence[str], **more: object) -> "subprocess.Popen[bytes]":
+    """A process in a session of its own, which the guard ends if this one cannot."""
+    process: subprocess.Popen[bytes] = subprocess.Popen(  # type: ignore[call-overload]
+        argv, stdin=subprocess.DEVNULL, start_new_session=True, **more
+    )
+    guard().watch(process.pid)
+    return process
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    if process.poll() is None:
+        trees.kill(process.pid)
+    process.wait()
+    guard().forget(process.pid)
 
 
 async def until(condition: object, what: str = "") -> None:

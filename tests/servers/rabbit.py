@@ -1,26 +1,29 @@
 """RabbitMQ as a process: Debian's package, with a node name, ports, files and an `epmd` of its own."""
 
+import asyncio
 import base64
 import hashlib
 import json
 import os
 import subprocess
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
-import pytest
 import trustme
 from aio_pika import connect
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
 from tests.patience import PATIENCE
 
-from .processes import ServerProcess, free_port
+from .processes import ServerProcess, cannot_start, free_port
 
 PROGRAM: Final = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 PASSWORD: Final = "right-password"
+ANSWERS_WITHIN: Final = 3.0
+"""Seconds after which a queue that says nothing is asked over another channel."""
+TAKEN_AT_ONCE: Final = 500
 LARGEST: Final = 65_536
 """Bytes of a message that the broker takes."""
 RIGHTS: Final[Mapping[str, tuple[str, str, str]]] = {
@@ -40,7 +43,7 @@ class Rabbit(ServerProcess):
 
     def __init__(self, folder: Path) -> None:
         if not PROGRAM.exists():
-            pytest.skip("needs rabbitmq-server: .ci/packages")
+            cannot_start("needs rabbitmq-server: .ci/packages")
         self.secure_port = free_port()
         self.authority_file = folder / "ca.pem"
         super().__init__(
@@ -51,6 +54,9 @@ class Rabbit(ServerProcess):
         (folder / "plugins").write_text("[].\n")
         (folder / "definitions.json").write_text(json.dumps(_definitions()))
         (folder / "rabbitmq.conf").write_text(self._settings())
+
+    def describe(self) -> str:
+        return "RabbitMQ"
 
     @property
     def address(self) -> str:
@@ -152,17 +158,29 @@ async def empty(server: Rabbit, queue: str) -> None:
 async def messages_of(server: Rabbit, queue: str) -> list[AbstractIncomingMessage]:
     """All messages of a queue, which is empty afterwards. It would give them back in another order."""
     found: list[AbstractIncomingMessage] = []
-    async with channel_to(server) as channel:
-        taken = await channel.get_queue(queue)
-        while (message := await _next(taken)) is not None:
-            found.append(message)
-            await message.ack()
-    return found
-
-
-async def _next(queue: AbstractQueue) -> AbstractIncomingMessage | None:
-    """A quorum queue that has no leader yet, after a start, does not answer."""
-    for _ in range(int(PATIENCE)):
-        with suppress(TimeoutError):
-            return await queue.get(fail=False, timeout=1)
+    silent = 0
+    while silent < PATIENCE / ANSWERS_WITHIN:
+        before = len(found)
+        try:  # a quorum queue that has no leader yet, after a start, does not answer, and never will on this channel
+            async with asyncio.timeout(ANSWERS_WITHIN), channel_to(server) as channel:
+                taken = await channel.get_queue(queue)
+            if not taken.declaration_result.message_count:
+                return found
+            await _take(server, queue, taken.declaration_result.message_count, found)
+        except TimeoutError:
+            silent = silent + 1 if len(found) == before else 0
     raise AssertionError("the queue does not answer")
+
+
+async def _take(server: Rabbit, queue: str, count: int, found: list[AbstractIncomingMessage]) -> None:
+    """Take so many messages off a queue, in their order."""
+    async with channel_to(server) as channel:
+        await channel.set_qos(TAKEN_AT_ONCE)
+        taken = await channel.get_queue(queue, ensure=False)
+        async with taken.iterator(timeout=ANSWERS_WITHIN) as messages:
+            async for message in messages:
+                found.append(message)
+                await message.ack()
+                count -= 1
+                if not count:
+                    return

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import shutil
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -20,9 +19,11 @@ from poller.core.errors import PartlyFailed, Rejected, TryLater
 from poller.core.model import Batch, Event
 from poller.sinks.amqp import Amqp
 from poller.testing import SinkContract, SinkWorld, some_batch, some_event
+from tests.patience import PATIENCE
 from tests.ports import lasting_port
 
 from . import through
+from .guard import folder_kept
 from .middle_box import EACH_STORY, Story, middle_box
 from .processes import free_port, until
 from .rabbit import LARGEST, PASSWORD, Rabbit, channel_to, control, empty, make_queue, messages_of
@@ -32,23 +33,29 @@ SECONDS_TO_LAST = 5.0
 LOOPBACK = ip_network("127.0.0.0/8")
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rabbit]:
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rabbit]:
     """One for all tests: a start takes seconds."""
-    folder = tmp_path_factory.mktemp("rabbit")
-    one = Rabbit(folder)
-    try:
-        one.start()
-        yield one
-    finally:
-        one.stop()
-        shutil.rmtree(folder)
+    with folder_kept(tmp_path_factory.mktemp("rabbit")) as folder:
+        one = Rabbit(folder)
+        try:
+            one.start()
+            yield one
+        finally:
+            one.stop()
 
 
-@pytest.fixture(scope="session")
-def first_queue(server: Rabbit) -> str:
+@pytest.fixture
+def server(started: Rabbit) -> Iterator[Rabbit]:
+    """The same, running for the next test too."""
+    yield started
+    started.mend()
+
+
+@pytest.fixture(scope="module")
+def first_queue(started: Rabbit) -> str:
     """A queue that outlives a kill. Version 3.10 writes a new quorum queue's place to the disk seconds later."""
-    asyncio.run(make_queue(server, "first", exchange="first"))
+    asyncio.run(make_queue(started, "first", exchange="first"))
     time.sleep(SECONDS_TO_LAST)
     return "first"
 
@@ -291,14 +298,11 @@ async def test_a_broker_that_is_killed_in_the_midst_loses_nothing_that_was_confi
 async def test_a_broker_that_hangs_does_not_hold_a_cancelled_delivery(server: Rabbit, queue: str) -> None:
     async with sink_to(server, queue) as sink:
         await sink.deliver(some_batch(some_event(1)))
-        server.freeze(True)
-        try:
+        with server.frozen():
             for number in (2, 3):
                 with pytest.raises(TimeoutError):
                     async with asyncio.timeout(0.5):
                         await sink.deliver(some_batch(some_event(number)))
-        finally:
-            server.freeze(False)
         await sink.deliver(some_batch(some_event(4)))
     found = set(await ids_of(server, queue))
     assert {some_event(1).id, some_event(4).id} <= found <= {some_event(n).id for n in (1, 2, 3, 4)}
@@ -335,12 +339,12 @@ async def test_an_exchange_and_a_queue_that_are_removed_and_made_again_are_used_
 
 async def test_a_sink_is_closed_although_its_broker_hangs(server: Rabbit, queue: str) -> None:
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             async with sink_to(server, queue) as sink:
                 await sink.deliver(some_batch(some_event(1)))
-                server.freeze(True)
+                server.freeze()
     finally:
-        server.freeze(False)
+        server.thaw()
 
 
 async def test_the_next_server_is_used_where_the_first_one_does_not_listen(

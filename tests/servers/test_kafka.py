@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import shutil
 import struct
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
@@ -43,15 +42,19 @@ from .reports import cases, check_report
 LOOPBACK = ip_network("127.0.0.0/8")
 
 
-@pytest.fixture(scope="session")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealBroker | MockBroker]:
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealBroker | MockBroker]:
     """One for all tests: a start takes seconds."""
-    folder = tmp_path_factory.mktemp("kafka")
-    one = open_broker(folder)
-    yield one
-    if isinstance(one, RealBroker):
-        one.stop()
-    shutil.rmtree(folder)
+    with open_broker(tmp_path_factory.mktemp("kafka")) as one:
+        yield one
+
+
+@pytest.fixture
+def broker(started: RealBroker | MockBroker) -> Iterator[RealBroker | MockBroker]:
+    """The same, running for the next test too."""
+    yield started
+    if isinstance(started, RealBroker):
+        started.mend()
 
 
 def sink_to(broker: RealBroker | MockBroker, topic: str, **more: Any) -> Kafka:
@@ -102,8 +105,8 @@ class TestKafka(SinkContract):
             yield SinkWorld(
                 sink=sink,
                 arrived=lambda: [id_of(one) for one in records(broker, topic)],
-                breaks=lambda: broker.freeze(True),
-                mends=lambda: broker.freeze(False),
+                breaks=broker.freeze,
+                mends=broker.thaw,
             )
 
 
@@ -239,13 +242,9 @@ async def test_a_broker_that_hangs_does_not_hold_a_cancelled_delivery(
     topic = make_topic(real)
     async with sink_to(real, topic) as sink:
         await sink.deliver(some_batch(some_event(1)))
-        real.freeze(True)
-        try:
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.5):
-                    await sink.deliver(some_batch(some_event(2)))
-        finally:
-            real.freeze(False)
+        with real.frozen(), pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await sink.deliver(some_batch(some_event(2)))
         await sink.deliver(some_batch(some_event(2)))
     found = [id_of(one) for one in await asyncio.to_thread(records, real, topic)]
     assert set(found) == {some_event(1).id, some_event(2).id}

@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -41,12 +41,20 @@ def server_in(folder: Path, *, extra: str = "") -> ServerProcess:
     return ServerProcess(folder, port, [program, "-c", str(folder / "nats.conf")], says=b"Server is ready")
 
 
+@contextmanager
+def running(folder: Path, *, extra: str = "") -> Iterator[ServerProcess]:
+    one = server_in(folder, extra=extra)
+    try:
+        one.start()
+        yield one
+    finally:
+        one.stop()
+
+
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ServerProcess]:
-    one = server_in(tmp_path / "nats")
-    one.start()
-    yield one
-    one.stop()
+    with running(tmp_path / "nats") as one:
+        yield one
 
 
 def sink_to(server: ServerProcess, **more: Any) -> Nats:
@@ -111,9 +119,7 @@ def large(number: int, size: int) -> Event:
 class TestNats(SinkContract):
     @asynccontextmanager
     async def world(self, folder: Path) -> AsyncIterator[SinkWorld]:
-        server = server_in(folder / "nats")
-        server.start()
-        try:
+        with running(folder / "nats") as server:
             await make_stream(server)
             async with sink_to(server) as sink:
                 yield SinkWorld(
@@ -122,8 +128,6 @@ class TestNats(SinkContract):
                     breaks=server.kill,
                     mends=server.start,
                 )
-        finally:
-            server.stop()
 
 
 def _in_thread(server: ServerProcess) -> list[str]:
@@ -246,11 +250,9 @@ async def test_a_server_that_hangs_does_not_hold_a_cancelled_delivery(server: Se
     await make_stream(server)
     async with sink_to(server) as sink:
         await sink.deliver(some_batch(some_event(1)))
-        server.freeze(True)
-        with pytest.raises(TimeoutError):
+        with server.frozen(), pytest.raises(TimeoutError):
             async with asyncio.timeout(1):
                 await sink.deliver(some_batch(some_event(2)))
-        server.freeze(False)
         await sink.deliver(some_batch(some_event(2)))
     assert await stored_ids(server) == [some_event(1).id, some_event(2).id]
 
@@ -289,9 +291,8 @@ async def test_an_address_that_is_not_public_needs_permission(server: ServerProc
 
 
 async def test_a_wrong_password_is_told_without_it(tmp_path: Path) -> None:
-    server = server_in(tmp_path / "nats", extra='authorization { user: u, password: "right-password" }')
-    server.start()
-    try:
+    login = 'authorization { user: u, password: "right-password" }'
+    with running(tmp_path / "nats", extra=login) as server:
         async with sink_to(server, user="u", password="wrong-password") as sink:
             with pytest.raises(TryLater) as raised:
                 await sink.deliver(some_batch(some_event(1)))
@@ -300,8 +301,6 @@ async def test_a_wrong_password_is_told_without_it(tmp_path: Path) -> None:
             )
         async with sink_to(server, user="u", password="right-password") as sink:
             assert await sink.check() == ["no stream takes live._._"]
-    finally:
-        server.stop()
 
 
 async def test_a_user_who_may_not_publish_to_a_subject_is_told_so_for_that_one(tmp_path: Path) -> None:

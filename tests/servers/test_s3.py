@@ -206,11 +206,9 @@ async def test_a_store_that_is_down_is_an_error_of_the_whole_batch(store: Store)
 
 async def test_a_store_that_hangs_does_not_hold_a_cancelled_delivery(store: Store) -> None:
     async with pictures() as host, sink_to(store, host, timeout="3s") as sink:
-        store.freeze(True)
-        with pytest.raises((TimeoutError, TryLater)):
+        with store.frozen(), pytest.raises((TimeoutError, TryLater)):
             async with asyncio.timeout(1):
                 await sink.deliver(some_batch(host.event(1)))
-        store.freeze(False)
         await sink.deliver(some_batch(host.event(1)))
     assert len(await asyncio.to_thread(store.list_keys)) == 1
 

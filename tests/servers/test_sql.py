@@ -22,17 +22,17 @@ from poller.testing.factories import elsewhere
 from tests.letters import dead_letters
 from tests.ports import lasting_port
 from tests.servers import through
-from tests.servers.databases import PASSWORD, Database, database
+from tests.servers.databases import PASSWORD, Database, database, started
 from tests.servers.middle_box import EACH_STORY, Story, middle_box
 from tests.servers.processes import until
 from tests.servers.reports import cases, check_report
 
-__all__ = ["database"]  # the fixture
+__all__ = ["database", "started"]  # the fixtures
 
 LOOPBACK = ip_network("127.0.0.0/8")
 TABLE = "live_events"
-POSTGRESQL = pytest.mark.parametrize("database", ["postgresql"], indirect=True)
-MARIADB = pytest.mark.parametrize("database", ["mariadb"], indirect=True)
+POSTGRESQL = pytest.mark.parametrize("started", ["postgresql"], indirect=True)
+MARIADB = pytest.mark.parametrize("started", ["mariadb"], indirect=True)
 MISSING = "the table is missing: poller check --connect prints the statement that makes it"
 
 
@@ -484,14 +484,13 @@ async def test_a_server_that_is_killed_in_the_midst_loses_nothing_that_was_confi
 async def test_a_server_that_hangs_does_not_hold_a_cancelled_delivery(server: Database) -> None:
     async with sink_to(server) as sink:
         await sink.deliver(some_batch(some_event(1)))
-        server.freeze(True)
-        for number in (2, 3):  # over a connection that is open, and over a new one
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(1):
-                    await sink.deliver(some_batch(some_event(number)))
-        this = asyncio.current_task()
-        await until(lambda: asyncio.all_tasks() == {this}, "for the library to leave nothing behind")
-        server.freeze(False)
+        with server.frozen():
+            for number in (2, 3):  # over a connection that is open, and over a new one
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(1):
+                        await sink.deliver(some_batch(some_event(number)))
+            this = asyncio.current_task()
+            await until(lambda: asyncio.all_tasks() == {this}, "for the library to leave nothing behind")
         await sink.deliver(some_batch(some_event(4)))
     assert await stored_ids(server) >= {some_event(1).id, some_event(4).id}
 
@@ -540,7 +539,7 @@ def test_events_pass_the_daemon_and_the_server_while_both_are_killed(
     carried = through.carry(
         tmp_path / "way",
         database,
-        {"type": "sql", "rate": "1/25ms", **address},
+        {"type": "sql", **address},
         lambda: database.ask_now(f"SELECT stream, id FROM {TABLE}"),  # type: ignore[arg-type,return-value]
         events=events,
         kills=kills,

@@ -21,7 +21,7 @@ from tests.service.walls import FILTER, SET, allowed
 
 from . import test_nats, test_redis, test_sql
 from .databases import PASSWORD, mariadb, postgres
-from .kafka_broker import MockBroker, make_topic, open_broker
+from .kafka_broker import make_topic, open_broker
 from .object_stores import running
 from .rabbit import PASSWORD as RABBIT_PASSWORD
 from .rabbit import Rabbit, make_queue
@@ -49,12 +49,8 @@ def rabbit(folder: Path) -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def kafka(folder: Path) -> Iterator[dict[str, Any]]:
-    one = open_broker(folder)
-    try:
+    with open_broker(folder) as one:
         yield {"type": "kafka", "servers": [one.address], "topic": make_topic(one)}
-    finally:
-        if not isinstance(one, MockBroker):
-            one.stop()
 
 
 @contextmanager
