@@ -260,12 +260,19 @@ class _Connection:
                 confirmed.set_exception(TryLater("this user may not publish to the subject"))
 
     async def prove_alive(self) -> None:
-        """Close the connection unless the server answers over it."""
-        self.doubted = False
+        """Close the connection unless the server answers over it.
+
+        It is closed too if the caller is cancelled: the library fails at an answer that nobody waits for.
+        """
         try:
             await self.client.flush(ALIVE_WITHIN)
         except (nats.errors.Error, OSError):
             await self.close()
+        except asyncio.CancelledError:
+            await self.note_loss()
+            self._closing = asyncio.create_task(self.close())  # a cancelled delivery does not wait for it
+            raise
+        self.doubted = False
 
     async def close(self) -> None:
         """Close without waiting for the server: `drain` of the library may take 30 seconds."""
