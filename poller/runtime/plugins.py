@@ -129,22 +129,27 @@ def _changed(folder: str) -> int:
 
 
 def _hint(point: EntryPoint, error: BaseException) -> str:
-    """What to install: the extra that brings the missing module, or the one named after the plug-in."""
+    """The command that installs what is missing: an extra of the plug-in's distribution."""
     if point.dist is None or not isinstance(error, ImportError):
         return ""
     extras = set(point.dist.metadata.get_all("Provides-Extra") or ())
     missing = (error.name or "").partition(".")[0]
-    found = {*point.extras, *_extras_of(point.dist.requires or (), missing)} & extras
-    extra = next(iter(sorted(found)), point.name if point.name in extras else None)
-    return f", install {point.dist.name}[{extra}]" if extra else ""
+    brought = _requirements_of_extras(point.dist.requires or ())
+    found = [extra for extra in extras if any(_same(name, missing) for name in brought.get(extra, ()))]
+    # An extra such as `dev` may hold the others' requirements too.
+    found.sort(key=lambda extra: (extra != point.name, len(brought[extra]), extra))
+    extra = next(iter(found), point.name if point.name in extras else None)
+    return f": pip install '{point.dist.name}[{extra}]'" if extra else ""
 
 
-def _extras_of(requires: Iterable[str], module: str) -> set[str]:
-    names = (
-        (re.match(r"[A-Za-z0-9._-]+", line), re.search(r"extra\s*==\s*['\"]([^'\"]+)", line))
-        for line in requires
-    )
-    return {extra.group(1) for name, extra in names if name and extra and _same(name.group(), module)}
+def _requirements_of_extras(requires: Iterable[str]) -> Mapping[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for line in requires:
+        name = re.match(r"[A-Za-z0-9._-]+", line)
+        extra = re.search(r"extra\s*==\s*['\"]([^'\"]+)", line)
+        if name and extra:
+            found.setdefault(extra.group(1), set()).add(name.group())
+    return found
 
 
 def _same(distribution: str, module: str) -> bool:

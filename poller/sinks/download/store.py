@@ -22,7 +22,7 @@ from typing import Final
 
 import msgspec
 
-from poller.core.errors import PlaceGone, SinkError, StorageError, TryLater
+from poller.core.errors import PlaceGone, SinkError, StorageError
 from poller.runtime.daemon_threads import DaemonThreads
 from poller.runtime.durable_files import Identity, give_to_owner
 from poller.runtime.failpoints import reached
@@ -30,6 +30,7 @@ from poller.sinks.download.folders import FolderChanged, Folders, OpenFolders
 from poller.sinks.download.incoming import Drafts, set_time
 from poller.sinks.download.place import DENIED, CurrentDirectory, PictureDirectory, trouble
 from poller.sinks.download.syncing import SYNCS, BatchSync, Syncing, Way
+from poller.sinks.pictures import PlaceTrouble
 
 MOST_REMEMBERED: Final = 10_000
 
@@ -64,10 +65,6 @@ class File(msgspec.Struct, frozen=True, kw_only=True):
     content: bytes
     at: datetime | None = None
     """The file's time of modification; None for the time of writing."""
-
-
-class PathTrouble(TryLater):
-    """The path of a file is blocked: by a link, a folder, or a file without permission."""
 
 
 class Store:
@@ -185,7 +182,7 @@ class _Keeping:
             except OSError as error:
                 if error.errno not in _IN_THE_WAY or (error.errno in DENIED and not self._writable()):
                     raise
-                self._failed[file.event_id] = PathTrouble(
+                self._failed[file.event_id] = PlaceTrouble(
                     f"something is in the way of the file: {error.strerror}"
                 )
 

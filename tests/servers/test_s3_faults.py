@@ -1,0 +1,106 @@
+"""Buckets that refuse, are full, are gone for a while, or lie behind a bad network."""
+
+import asyncio
+import json
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from poller.core.errors import TryLater
+from poller.testing import some_batch
+
+from .middle_box import EACH_STORY, Story, middle_box
+from .object_stores import JPEG, SECRET, Moto, pictures, running, sink_to
+
+
+@pytest.fixture
+def moto(tmp_path: Path) -> Iterator[Moto]:
+    yield from started(Moto(tmp_path / "store"))
+
+
+@pytest.fixture
+def moto_with_files(tmp_path: Path) -> Iterator[Moto]:
+    """A store whose objects are files from their first byte on."""
+    yield from started(Moto(tmp_path / "store", MOTO_S3_DEFAULT_KEY_BUFFER_SIZE="1"))
+
+
+@pytest.fixture
+def moto_with_rights(tmp_path: Path) -> Iterator[Moto]:
+    """A store that looks at keys and rights once its user and the key are made, after four requests."""
+    yield from started(Moto(tmp_path / "store", INITIAL_NO_AUTH_ACTION_COUNT="3"))
+
+
+def started(store: Moto) -> Iterator[Moto]:
+    try:
+        store.start()
+        yield store
+    finally:
+        store.stop()
+
+
+@EACH_STORY
+@pytest.mark.parametrize("kind", ["moto", "cos"])
+async def test_a_middle_box_that_cuts_loses_or_is_silent_costs_no_event(
+    kind: str, story: Story, tmp_path: Path
+) -> None:
+    with running(kind, tmp_path / "store") as store:
+        async with pictures() as host, middle_box(store.port) as box:
+            there = f"http://127.0.0.1:{box.port}"
+            async with sink_to(store, host, endpoint=there, timeout="3s") as sink:
+                events = await story(sink, box, host.event)
+        assert len(await asyncio.to_thread(store.list_keys)) == len(events)
+
+
+async def test_a_bucket_that_is_removed_and_made_again_is_used_at_once(moto: Moto) -> None:
+    async with pictures() as host, sink_to(moto, host) as sink:
+        assert await sink.check() == []
+        moto.remove_bucket()
+        with pytest.raises(TryLater, match="there is no such bucket"):
+            await sink.deliver(some_batch(host.event(1), host.event(2)))
+        moto.make_bucket()
+        await sink.deliver(some_batch(host.event(1), host.event(2)))
+    assert len(await asyncio.to_thread(moto.list_keys)) == 2
+
+
+async def test_a_full_store_is_tried_again_later(moto_with_files: Moto) -> None:
+    store = moto_with_files
+    async with pictures() as host, sink_to(store, host) as sink:
+        store.process.limit_files(len(JPEG) // 2)
+        with pytest.raises(TryLater, match="the store failed"):
+            await sink.deliver(some_batch(host.event(1), host.event(2)))
+        store.process.limit_files(-1)
+        await sink.deliver(some_batch(host.event(1), host.event(2)))
+    assert len(await asyncio.to_thread(store.list_keys)) == 2
+
+
+async def test_a_key_that_is_unknown_or_may_not_write_is_told_and_a_right_given_later_is_used(
+    moto_with_rights: Moto,
+) -> None:
+    store = moto_with_rights
+    people = store.client("iam")
+    people.create_user(UserName="poller")
+    key = people.create_access_key(UserName="poller")["AccessKey"]
+    given = {"access_key": key["AccessKeyId"], "secret_key": key["SecretAccessKey"]}
+    async with pictures() as host, sink_to(store, host, **given) as sink:
+        for wrong in ({}, given | {"secret_key": SECRET}):
+            async with sink_to(store, host, **wrong) as refused:
+                with pytest.raises(TryLater) as raised:
+                    await refused.deliver(some_batch(host.event(1)))
+                assert raised.value.reason == "the store does not accept the key"
+                assert raised.value.said == b""
+        with pytest.raises(TryLater, match="the store refuses: the key may not write here"):
+            await sink.deliver(some_batch(host.event(1)))
+        allow(store, people)
+        await sink.deliver(some_batch(host.event(1)))
+
+
+def allow(store: Moto, people: Any) -> None:
+    """Let the user do everything. The server looks at no right for one request."""
+    ask = urllib.request.Request(f"{store.url}/moto-api/reset-auth", b"1", {"Content-Type": "text/plain"})
+    urllib.request.urlopen(ask).close()
+    rule = {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [rule]})
+    people.put_user_policy(UserName="poller", PolicyName="all", PolicyDocument=policy)
