@@ -49,7 +49,9 @@ class Poller:
         """Poll until a time; the arrivals are in order, and none of them was taken before."""
         taken, due = 0, self.now
         asking = [(self.now, True)]  # when each lane polls, and whether it is the leading one
-        answers: list[tuple[float, float, bool, ParsedPage]] = []  # when it is there, when asked, whether leading, it
+        answers: list[
+            tuple[float, float, bool, ParsedPage]
+        ] = []  # when it is there, when asked, whether leading, it
         while min(asking + [(one[0], False) for one in answers])[0] < until:
             if answers and (not asking or answers[0][0] <= asking[0][0]):
                 self.now, asked, leading, reading = heappop(answers)
