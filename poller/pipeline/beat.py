@@ -7,9 +7,10 @@ Purpose
 
 What is known
     The beat is divided into bins of a quarter of a second. Each bin holds how many messages came in that part of the
-    beat. The messages of an answer came at an unknown time since the answer before: they are spread evenly over the
-    bins of that time. When the clock enters a bin, a fifth of the bin is forgotten: messages of the last five beats
-    are most of what is known, and a night without messages leaves nothing.
+    beat. The messages of an answer came at an unknown time since the answer before: they are spread over the bins of
+    that time, in proportion to what is known of each; evenly, while nothing is. When the clock enters a bin, a fifth
+    of the bin is forgotten: messages of the last five beats are most of what is known, and a night without messages
+    leaves nothing.
 
 What follows
     If messages came evenly, each bin would hold an even share of them, with some scatter. A bin that holds clearly
@@ -37,8 +38,8 @@ QUIET = 0.8
 """How many standard deviations below its even share a bin is quiet. A false quiet bin costs little: it is short."""
 QUIET_AT_MOST = 1.0
 """The number of messages from which on a bin is not quiet, however many there are elsewhere."""
-
-
+SURPRISE = 0.1
+"""How likely messages are where none are known, as a share of the mean bin."""
 MANY = 1 / 3
 """This share of the messages of a beat is many."""
 
@@ -49,7 +50,8 @@ class Forecast(NamedTuple):
     busy: bool = False
     """Whether a burst is on."""
     quiet_for: float = 0.0
-    """The seconds until messages may come; 0 if they may come now."""
+    """The seconds to the end of the first bin in which messages may come again: a poll before would find none. 0 if
+    they may come in the next bin."""
     busy_in: float = math.inf
     """The seconds until the next burst."""
     many_in: float = math.inf
@@ -103,13 +105,21 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
         return bins
 
     def _spread(self, bins: list[float], since: float, until: float, count: int) -> None:
-        """Add messages that came between two times. The first may be the later one, where lanes overtook each other."""
+        """Add messages that came between two times. The first may be the later one, where lanes overtook each other.
+
+        A bin gets a share for the time that is its own, and for the messages that are known in it and around it.
+        """
         since, width = min(since, until), self._width
-        first, last = int(since / width), int(until / width)
-        for number in range(first, last + 1):
-            here = min(until, (number + 1) * width) - max(since, number * width)
-            share = here / (until - since) if last > first else 1.0
-            bins[number % len(bins)] += count * share
+        numbers = range(int(since / width), int(until / width) + 1)
+        likely, surprise = self._smooth(), SURPRISE * sum(self.bins) / len(bins) or 1.0
+        shares = [
+            (min(until, (number + 1) * width) - max(since, number * width))
+            * (likely[number % len(bins)] + surprise)
+            for number in numbers
+        ]
+        whole = sum(shares)
+        for number, share in zip(numbers, shares, strict=True):
+            bins[number % len(bins)] += count * (share / whole if whole else 1 / len(shares))
 
     def forecast(self, now: float) -> Forecast:
         """What is known of the time from `now` on."""
@@ -127,7 +137,7 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
         quiet = [held < quiet_below for held in ahead]
         return Forecast(
             busy=busy[0],
-            quiet_for=self._begin(here, quiet.index(False), now) if quiet[0] else 0.0,
+            quiet_for=self._begin(here, quiet.index(False, 1) + 1, now) if quiet[1] else 0.0,
             busy_in=self._begin(here, busy.index(True, 1), now) if any(busy[1:]) else math.inf,
             many_in=(here + _until_many(ahead)) * self._width - now if any(quiet) else math.inf,
         )

@@ -11,9 +11,9 @@ from poller.pipeline.beat import Beat
 FAILURES = frozenset({PollOutcome.FAILED, PollOutcome.UNCERTAIN, PollOutcome.THROTTLED, PollOutcome.REFUSED})
 LONGEST_FAILURE_DELAY = 60.0
 REFUSED_DELAY = 5.0
-LONGEST_STEP = 0.5
+LONGEST_STEP = 0.45
 """The most seconds between two polls in a burst, unless `min_delay` is longer. Half of its messages then wait for less
-than a quarter of a second."""
+than a quarter of a second, the time of an answer included."""
 ONCE_A_MINUTE = 60.0
 NOTHING_CAME = 3
 """The number of polls of a destructive source that were sent and brought no message. From this number on, the source
@@ -83,27 +83,29 @@ def next_pace(
         doubled = max(pace.min_delay, 0.0 if pace.failures else pace.backoff * 2)
         doubled = min(doubled, pace.max_delay)
         after = msgspec.structs.replace(calm, delay=doubled, backoff=doubled)
-    return _follow_beat(after, reading, asked, now)
+    return _follow_beat(after, reading, asked, now, again=pace.delay == 0.0)
 
 
-def _follow_beat(pace: Pace, reading: ParsedPage, asked: float, now: float) -> Pace:
+def _follow_beat(pace: Pace, reading: ParsedPage, asked: float, now: float, *, again: bool) -> Pace:
     """The pace after a good answer, corrected by what is known of the beat.
 
     - During a burst: a `step` after the last poll, whether messages came or not. Later delays double from there.
-    - An empty answer while no messages are expected: sleep until they are, but no longer than `max_delay`.
+    - An empty answer while no messages are expected: sleep until the first have come, but no longer than `max_delay`.
     - An empty answer at other times: the delay doubles, but not beyond the beginning of the next burst, nor so far that
       a large part of a beat's messages would come in it.
+    - A full answer during a burst: poll at once, with the same lane. What it left is often no more than the next answer
+      holds, and another lane would come back empty. A second full answer (`again`) opens lanes as without a beat.
 
-    Full answers, and partial ones outside of a burst, are followed as without a beat.
+    Partial answers and full ones outside of a burst are followed as without a beat.
     """
     if pace.beat is None:
         return pace
     full = reading.outcome is PollOutcome.FULL
     beat = pace.beat.note(asked, len(reading.events) + len(reading.rejects), full=full)
     pace = msgspec.structs.replace(pace, beat=beat)
-    if full:
-        return pace
     expected = beat.forecast(now)
+    if full:
+        return pace if again or not expected.busy else msgspec.structs.replace(pace, lanes=1)
     if expected.busy:
         delay = max(pace.min_delay, asked + pace.step - now)
         return msgspec.structs.replace(pace, delay=delay, backoff=pace.step)

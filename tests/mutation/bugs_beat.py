@@ -32,8 +32,8 @@ BEATS = (
     Bug(
         "all messages of an answer came when it was asked for",
         BEAT,
-        "int(since / width), int(until / width)",
-        "int(until / width), int(until / width)",
+        "range(int(since / width), int(until / width) + 1)",
+        "range(int(until / width), int(until / width) + 1)",
         (KNOWN + "test_messages_are_spread_over_the_time_in_which_they_may_have_come",),
     ),
     Bug(
@@ -63,9 +63,26 @@ BEATS = (
     Bug(
         "a full answer waits for the next burst",
         PACE,
-        "    if full:\n        return pace\n",
-        "",
+        "    if full:\n        return pace if again",
+        "    if full and expected.busy:\n        return pace if again",
         (KNOWN + "test_a_full_answer_is_followed_at_once_whenever_it_comes",),
+    ),
+    Bug(
+        "each full answer in a burst opens a lane",
+        PACE,
+        "        return pace if again or not expected.busy else",
+        "        return pace if full else",
+        (
+            KNOWN + "test_in_a_burst_only_a_second_full_answer_opens_a_lane",
+            SIMULATED + "test_bursts_each_ten_seconds_are_met",
+        ),
+    ),
+    Bug(
+        "messages are spread evenly over a pause, whatever is known of it",
+        BEAT,
+        "        likely, surprise = self._smooth(), ",
+        "        likely, surprise = (0.0,) * len(bins), ",
+        (KNOWN + "test_messages_are_spread_by_what_is_known_of_the_time_in_which_they_may_have_come",),
     ),
     Bug(
         "a quiet time is slept through to its end, however long it is",

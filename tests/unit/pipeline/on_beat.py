@@ -4,6 +4,7 @@ import random
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 
 from poller.core.model import ParsedPage, PollOutcome, Reject
 from poller.pipeline.beat import Beat
@@ -12,8 +13,8 @@ from poller.testing import START
 
 MOST = 100
 """Messages in an answer."""
-ANSWERS = 0.02
-"""Seconds from a poll to the pace after its answer."""
+TRAVEL = 0.006
+"""Seconds that a poll takes to the queue, an answer back, and a timer until it fires, on average."""
 MESSAGE = Reject(received_at=START, reason="", encoding="", body=b"")
 
 
@@ -24,36 +25,74 @@ def answer(count: int, outcome: PollOutcome | None = None) -> ParsedPage:
 
 
 def pace(beat: float | None, *, min_delay: float = 0.25, max_delay: float = 5.0) -> Pace:
-    """The pace of a queue, with the delays of a source by default, and one lane."""
+    """The pace of a queue, with the delays of a source by default, and four lanes."""
     known = None if beat is None else Beat.new(beat)
-    return Pace(min_delay=min_delay, max_delay=max_delay, max_in_flight=1, destructive=True, beat=known)
+    return Pace(min_delay=min_delay, max_delay=max_delay, max_in_flight=4, destructive=True, beat=known)
 
 
 @dataclass
 class Poller:
-    """Polls a queue. `waits` has how long each message waited, with the time when it came, in order of coming."""
+    """Polls a queue, with lanes as the intake has them. An answer takes some milliseconds, and so does a timer to fire.
+
+    `waits` has how long each message waited, with the time when it came, in the order in which they were taken.
+    """
 
     pace: Pace
     now: float = 1_000.0
     polls: list[float] = field(default_factory=list)
     waits: list[tuple[float, float]] = field(default_factory=list)
     refused: Callable[[float], bool] = lambda now: False
+    dice: random.Random = field(default_factory=lambda: random.Random(1))
+    followers: int = 0
 
     def drain(self, arrivals: Sequence[float], until: float) -> "Poller":
         """Poll until a time; the arrivals are in order, and none of them was taken before."""
-        taken = 0
-        while self.now < until:
-            self.polls.append(self.now)
-            ends = min(bisect_right(arrivals, self.now), taken + MOST)
-            reading = answer(ends - taken)
-            if self.refused(self.now):
-                reading, ends = answer(0, PollOutcome.THROTTLED), taken
-            self.waits += [(came, self.now - came) for came in arrivals[taken:ends]]
-            taken, asked = ends, self.now
-            self.now += ANSWERS
-            self.pace = next_pace(self.pace, reading, lambda: 0.5, asked=asked, now=self.now)
-            self.now += self.pace.delay
+        taken, due = 0, self.now
+        asking = [(self.now, True)]  # when each lane polls, and whether it is the leading one
+        answers: list[
+            tuple[float, float, bool, ParsedPage]
+        ] = []  # when it is there, when asked, whether leading, it
+        while min(asking + [(one[0], False) for one in answers])[0] < until:
+            if answers and (not asking or answers[0][0] <= asking[0][0]):
+                self.now, asked, leading, reading = heappop(answers)
+                self.pace = next_pace(self.pace, reading, lambda: 0.5, asked=asked, now=self.now)
+                due = self.now + self.pace.delay
+                self._go_on(asking, leading, due)
+                continue
+            asked, leading = heappop(asking)
+            if leading and asked < due:  # the answer of another lane has come in the meantime
+                heappush(asking, (due + self._late(), True))
+            elif leading or self._stays():
+                self.polls.append(asked)
+                there = asked + self._late()
+                ends = min(bisect_right(arrivals, there), taken + MOST)
+                reading = answer(ends - taken)
+                if self.refused(asked):
+                    reading, ends = answer(0, PollOutcome.THROTTLED), taken
+                self.waits += [(came, there - came) for came in arrivals[taken:ends]]
+                taken = ends
+                heappush(answers, (there + self._late(), asked, leading, reading))
         return self
+
+    def _go_on(self, asking: list[tuple[float, bool]], leading: bool, due: float) -> None:
+        """Let a lane poll again after its answer, and open those that the pace wants."""
+        if not leading:
+            heappush(asking, (self.now, False))
+            return
+        heappush(asking, (due + (self._late() if due > self.now else 0.0), True))
+        while self.followers + 1 < self.pace.lanes:
+            self.followers += 1
+            heappush(asking, (self.now, False))
+
+    def _stays(self) -> bool:
+        """Whether a following lane polls again; else it closes."""
+        if self.pace.lanes > 1:
+            return True
+        self.followers -= 1
+        return False
+
+    def _late(self) -> float:
+        return TRAVEL / 2 + self.dice.expovariate(2 / TRAVEL)
 
     def measure(self, since: float, until: float) -> "Measured":
         """How late messages were taken that came between two times, and how many polls it took."""
