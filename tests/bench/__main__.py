@@ -28,13 +28,14 @@ QUICK: Final[Mapping[str, str]] = {
     "latency": "--streams 20 --seconds 10 --warm 10 --rounds 1",
     "sinks": "--sinks redis --ways alone --events 2000 --rounds 1",
     "order": "--events 4000 --rounds 1",
+    "audit": "--events 4000 --rounds 1",
+    "tracing": "--events 20000 --singles 3000 --rounds 1",
+    "counting": "--streams 5000 --rounds 1",
     "idle": "--seconds 5",
 }
 """The benches of the table, and the arguments of each that make it quick."""
 
-APART: Final = frozenset(
-    {"audit", "counting", "index", "parts", "pictures", "sandbox_queue", "streams", "tap", "tracing", "web"}
-)
+APART: Final = frozenset({"index", "parts", "pictures", "sandbox_queue", "streams", "tap", "web"})
 """Benches that print a table of their own shape and are run by themselves."""
 
 WITHOUT_ROUNDS: Final = frozenset({"idle"})
