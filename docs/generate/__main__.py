@@ -10,6 +10,7 @@ from docs.generate.command_line import command_line
 from docs.generate.configuration import configuration
 from docs.generate.events import events, events_schema
 from docs.generate.exit_codes import exit_codes
+from docs.generate.figures import figures
 from docs.generate.log_events import log_events
 from docs.generate.metrics import metrics
 from docs.generate.promises import promises
@@ -21,6 +22,7 @@ DOCS = Path(__file__).parents[1]
 def pages() -> Mapping[str, str]:
     """Each generated file, by its path below `docs`, with its text."""
     return {
+        "figures.md": figures(),
         "reference/configuration.md": configuration(),
         "reference/command-line.md": command_line(),
         "reference/metrics.md": metrics(),

@@ -22,7 +22,8 @@ from poller.runtime.metrics import Metrics
 from poller.settings import AccountSettings
 from poller.spools.sqlite import SqliteSpool
 from poller.testing import ManualClock
-from tests.bench import rig
+from tests.bench import figures, rig
+from tests.bench.figures import Figure
 from tests.bench.rig import Spent
 from tests.bench.throughput import Way, drained
 from tests.unit.pipeline.on_grid import picture
@@ -32,22 +33,32 @@ HELD = 8_000
 """Events that are in memory still."""
 
 
-def main() -> None:
-    options = _options()
+def main(arguments: Sequence[str] | None = None) -> list[Figure]:
+    """Measure, print the rounds' tables, and return the figures; the command line's arguments if none are given."""
+    options = _options(arguments)
     with rig.scratch() as folder, rig.platform(folder / "platform") as queue, rig.receiver() as hook:
         both = {word: _drain(queue.api, hook, options.directory, word == "on") for word in ("off", "on")}
         drained(queue, both["on"], 1_000)
         ratios = []
+        each: dict[str, list[float]] = {"on": [], "off": []}
         for number in range(options.rounds):
             order = list(both) if number % 2 else list(both)[::-1]
             spent = {word: drained(queue, both[word], options.events).cpu for word in order}
             ratios.append(spent["on"] / spent["off"])
+            for word, cpu in spent.items():
+                each[word].append(cpu / options.events * 1e6)
             print({word: round(cpu / options.events * 1e6, 1) for word, cpu in spent.items()}, flush=True)
     print(
         f"drain with the audit: {rig.median(ratios):.3f} times (rounds {min(ratios):.3f} to {max(ratios):.3f})"
     )
+    found = [
+        figures.beside("audit", "drain with the audit, beside without", "µs", *each.values(), at_most=1.03)
+    ]
     for name, events in (("memory", HELD), ("the file", options.events)):
-        print(f"from {name}: {asyncio.run(_alone(options.directory, events)):.2f} µs of CPU an event")
+        alone = asyncio.run(_alone(options.directory, events))
+        print(f"from {name}: {alone:.2f} µs of CPU an event")
+        found.append(Figure(bench="audit", name=f"the audit's own work, from {name}", unit="µs", ours=alone))
+    return found
 
 
 def _drain(api: str, hook: str, directory: Path | None, audited: bool) -> Way:
@@ -86,14 +97,14 @@ async def _fill(spool: SqliteSpool, events: Sequence[Event]) -> None:
         await spool.append("shots", [ParsedPage(events=some, rejects=(), outcome=PollOutcome.PARTIAL)])
 
 
-def _options() -> argparse.Namespace:
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--events", type=int, default=60_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--directory", type=Path)
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ from poller.qcloud.wire.account import Account
 from poller.settings import AccountSettings
 from poller.sources.screenshot_queue import ScreenshotQueue, ScreenshotQueueSettings
 from tests.bench import rig
+from tests.bench.figures import Figure
 
 EACH = 100
 FULL = 5000
@@ -200,12 +201,13 @@ async def measured(
     return rows
 
 
-def main() -> None:
-    options = _options()
+def main(arguments: Sequence[str] | None = None) -> list[Figure]:
+    """Measure, print the rounds' tables, and return the figures; the command line's arguments if none are given."""
+    options = _options(arguments)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         if options.bare:
             runner.run(polled(options.bare, options.lanes[0]))
-            return
+            return []
         with (
             rig.scratch(options.directory) as folder,
             rig.platform(folder / "platform") as queue,
@@ -224,9 +226,26 @@ def main() -> None:
         "most",
     ]
     print(rig.table(head, rows))
+    return [_figure([float(str(cell)) for cell in row]) for row in rows]
 
 
-def _options() -> argparse.Namespace:
+def _figure(row: Sequence[float]) -> Figure:
+    lanes, least, _, _, own, _, ratio, smallest, greatest = row
+    name = f"a burst until all is stored, {lanes:.0f} lanes, beside the least possible"
+    return Figure(
+        bench="burst",
+        name=name,
+        unit="s",
+        ours=own,
+        reference=least,
+        ratio=ratio,
+        least=smallest,
+        most=greatest,
+        at_most=1.5,
+    )
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -239,7 +258,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--ticks", type=int, default=1)
     parser.add_argument("--directory", type=Path, default=None)
     parser.add_argument("--bare", help=argparse.SUPPRESS)
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import argparse
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -20,6 +20,7 @@ from poller.runtime.clock import Clock
 from poller.runtime.metrics import Metrics
 from poller.testing import some_event
 from tests.bench import rig
+from tests.bench.figures import Figure
 
 EACH = 100
 PAGES = 1000
@@ -77,20 +78,35 @@ def states(rounds: int, count: int) -> float:
     return least(rounds, lambda: asyncio.run(count_streams(streams, ["main"], clock.age))) * 1e3
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> list[Figure]:
+    """Measure, print the rounds' tables, and return the figures; the command line's arguments if none are given."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--streams", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=7)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     together, alone = ages(options.rounds)
+    counted = states(options.rounds, options.streams)
     rows: list[list[object]] = [
         ["age of a picture, a page at once", f"{together:.3f} us"],
         ["the same, one observation a picture", f"{alone:.3f} us"],
-        [f"states of {options.streams:,} streams", f"{states(options.rounds, options.streams):.0f} ms"],
+        [f"states of {options.streams:,} streams", f"{counted:.0f} ms"],
     ]
     print(rig.table(["what", "CPU"], rows))
+    name = f"states of {options.streams:,} streams"
+    return [
+        Figure(
+            bench="counting",
+            name="age of a picture, a page at once, beside one observation a picture",
+            unit="µs",
+            ours=together,
+            reference=alone,
+            at_most=0.15,  # about 0.1
+            absolute=True,
+        ),
+        Figure(bench="counting", name=name, unit="ms", ours=counted),
+    ]
 
 
 if __name__ == "__main__":

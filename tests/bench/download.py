@@ -37,7 +37,8 @@ from poller.runtime.syncfs import why_unsupported
 from poller.sandbox.media.cutting import plain_jpeg
 from poller.sinks.download import Download
 from poller.sinks.download.settings import DownloadSettings
-from tests.bench import rig
+from tests.bench import figures, rig
+from tests.bench.figures import Figure
 
 SIZE = 15_000
 DIRECTORIES = (Path("/dev/shm"), Path("/tmp"))
@@ -201,15 +202,17 @@ def ways(place: Path) -> dict[str, Way]:
     return here
 
 
-def main() -> None:
-    options = _options()
+def main(arguments: Sequence[str] | None = None) -> list[Figure]:
+    """Measure, print the rounds' tables, and return the figures; the command line's arguments if none are given."""
+    options = _options(arguments)
     if options.store:
         directory, server = options.store
         owed = events(options.pictures, server, options.streams)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             spent = runner.run(stored(Path(directory), owed, server, options.each, options.sync))
         print(json.dumps(asdict(spent)))
-        return
+        return []
+    measured: list[Figure] = []
     command = [sys.executable, "-m", "tests.bench.download", "--serve"]
     with rig.process(command) as where:
         load = Load(
@@ -217,10 +220,19 @@ def main() -> None:
         )
         for place in options.directory or DIRECTORIES:
             with rig.scratch(place) as folder:
-                print(f"{place}\n{_compare(folder, ways(folder), load, options.rounds)}\n", flush=True)
+                found = _compare(folder, ways(folder), load, options.rounds)
+                print(f"{place}\n{_table(found, load)}\n", flush=True)
+                measured += _figures(found, load, "tmpfs" if place == DIRECTORIES[0] else "disk")
+    return measured
 
 
-def _compare(folder: Path, ways: Mapping[str, Way], load: Load, rounds: int) -> str:
+Found = dict[str, list[rig.Spent]]
+
+PROMISED = {"curl of 100, fsync of each": 1.5, "curl of 100, sync -f": 1.0}
+"""How many times as fast as these the sink is with `sync: filesystem`."""
+
+
+def _compare(folder: Path, ways: Mapping[str, Way], load: Load, rounds: int) -> Found:
     found: dict[str, list[rig.Spent]] = {name: [] for name in ways}
     names = list(ways)
     for number in range(rounds):
@@ -232,6 +244,30 @@ def _compare(folder: Path, ways: Mapping[str, Way], load: Load, rounds: int) -> 
             assert spent.code == 0
             assert sum(1 for _ in directory.rglob("*.jpg")) >= load.pictures
             found[name].append(spent)
+    return found
+
+
+def _figures(found: Found, load: Load, kind: str) -> list[Figure]:
+    """Each way of the sink beside each peer, in pictures a second."""
+    speed = {name: [load.pictures / one.wall for one in all_spent] for name, all_spent in found.items()}
+    return [
+        figures.beside(
+            "download",
+            f"{name.replace('download', kind)}, beside {peer}",
+            "1/s",
+            speed[name],
+            speed[peer],
+            at_least=PROMISED.get(peer) if "filesystem" in name else None,
+        )
+        for name in speed
+        if name.startswith("download")
+        for peer in speed
+        if not peer.startswith("download")
+    ]
+
+
+def _table(found: Found, load: Load) -> str:
+    names = list(found)
     rows: list[list[object]] = []
     for name, all_spent in found.items():
         cpu, wall = (rig.median([getattr(spent, what) for spent in all_spent]) for what in ("cpu", "wall"))
@@ -245,7 +281,7 @@ def _ratio(ours: Sequence[rig.Spent], theirs: Sequence[rig.Spent]) -> float:
     return rig.median([other.wall / own.wall for own, other in zip(ours, theirs, strict=True)])
 
 
-def _options() -> argparse.Namespace:
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     assert shutil.which("curl"), "curl is needed: apt-get install -y curl"
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -258,7 +294,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--sync", default="file", help=argparse.SUPPRESS)
     parser.add_argument("--store", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if options.serve:
         uvloop.run(serve())
         sys.exit()

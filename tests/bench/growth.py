@@ -10,6 +10,9 @@ the spool's work with SQLite alone: it inserts the same lines, four pages a comm
 reads the oldest page back into events. The promise is that the whole way costs at most 1.2 times with the largest
 backlog what it costs with the smallest, whose spool is made anew for each of these.
 
+Then events that wait are delivered by a courier with a webhook, beside events just appended to a new file. Wanted with
+a million: at most 7 µs an event, and 1.1 times fresh ones.
+
 Then the daemon over each of these files: seconds from its start to its first poll, its resident memory after that,
 and, after `kill -9`, seconds to the first poll again (promise: 5 s, and 200 MiB). Its sink's receiver is not there.
 """
@@ -43,7 +46,8 @@ from poller.settings import AccountSettings
 from poller.sinks.webhook import Webhook, WebhookSettings
 from poller.sources.screenshot_queue import ScreenshotQueue, ScreenshotQueueSettings
 from poller.spools.sqlite import SqliteSpool
-from tests.bench import rig
+from tests.bench import figures, rig
+from tests.bench.figures import Figure
 from tests.bench.parts import EACH, Measured, pages, source, terms, timed
 
 TOGETHER = 4
@@ -137,6 +141,31 @@ async def _turn(polled: ScreenshotQueue, book: Journal, log: SqliteSpool, courie
         book.release(number)
     for _ in news:
         assert await courier.step() == EACH
+
+
+async def delivered(
+    found: Measured, name: str, log: SqliteSpool, hook: str, news: list[ParsedPage], *, fresh: bool
+) -> None:
+    """One round of a courier with a webhook over events that wait, or over events just appended.
+
+    As many waiting events as were delivered are appended afterwards, so that the backlog stays.
+    """
+    sink = Webhook("hook", WebhookSettings.model_validate(rig.webhook(hook)), {})
+    spent = 0.0
+    async with sink:
+        courier = Courier(sink, log, terms(), metrics=Metrics(), clock=Clock())
+        for start in range(0, len(news), TOGETHER):
+            some = news[start : start + TOGETHER]
+            if fresh:
+                await log.append("screenshots", some)
+            began = time.process_time()
+            for _ in some:
+                assert await courier.step() == EACH
+            spent += time.process_time() - began
+    found[name].append(spent / len(news) / EACH * 1e6)
+    if not fresh:
+        for start in range(0, len(news), TOGETHER):
+            await log.append("screenshots", news[start : start + TOGETHER])
 
 
 class Bare:
@@ -243,8 +272,9 @@ def lives(folder: Path, server: Queue) -> list[object]:
 # ---------------------------------------------------------------- the tables
 
 
-def main() -> None:
-    options = _options()
+def main(arguments: Sequence[str] | None = None) -> list[Figure]:
+    """Measure, print the rounds' tables, and return the figures; the command line's arguments if none are given."""
+    options = _options(arguments)
     configure("info", "json")
     found: Measured = defaultdict(list)
     with rig.scratch(options.directory) as folder:
@@ -255,6 +285,35 @@ def main() -> None:
     head = ["us of CPU an event", "median", "least", "to the smallest", "least", "most"]
     print(rig.table(head, _rows(found, options.sizes)))
     print(rig.table(["", "s to the first poll", "after kill -9", "MiB resident", "MiB at most"], lived))
+    return [*_figures(found, options.sizes), *_lived(lived)]
+
+
+PARTS = {"append": {}, "claim, settle": {}, "whole": {"at_most": 1.2}}
+
+
+def _figures(found: Measured, sizes: Sequence[int]) -> Iterator[Figure]:
+    smallest, largest = min(sizes), max(sizes)
+    for part, promise in PARTS.items():
+        ours, theirs = (found[f"{size} {part}"] for size in (largest, smallest))
+        name = f"{part}, {largest:,} pending, beside {smallest:,}"
+        yield figures.beside("growth", name, "µs", ours, theirs, **promise)
+    fresh = found["fresh delivered"]
+    for size in sizes:
+        bounds = [{"at_most": 1.1}, {"at_most": 7.0, "absolute": True}] if size >= 10**6 else [{}]
+        for bound in bounds:
+            name = f"deliver {size:,} waiting, beside fresh"
+            yield figures.beside("growth", name, "µs", found[f"{size} delivered"], fresh, **bound)
+
+
+def _lived(lived: Sequence[Sequence[object]]) -> Iterator[Figure]:
+    for name, *cells in lived:
+        start, back, resident, _ = (float(str(cell)) for cell in cells)
+        for what, unit, value, bound in (
+            ("start to first poll", "s", start, 5.0),
+            ("kill -9 to first poll", "s", back, 5.0),
+            ("memory", "MiB", resident, 200.0),
+        ):
+            yield Figure(bench="growth", name=f"{what}, {name}", unit=unit, ours=value, at_most=bound)
 
 
 def _measure(found: Measured, files: Mapping[int, Path], folder: Path, options: argparse.Namespace) -> None:
@@ -281,13 +340,37 @@ def _measure(found: Measured, files: Mapping[int, Path], folder: Path, options: 
                         filled(runner, files[size], size)
                     with opened(runner, files[size]) as log:
                         runner.run(way(log=log))
+            first = highest + (options.rounds + number) * count
+            _deliver(found, files, (runner, folder / "fresh" / "spool.db"), hook, readings(count, first))
             print({name: round(times[-1], 2) for name, times in found.items()}, file=sys.stderr)
         bare.close()
 
 
+def _deliver(
+    found: Measured,
+    files: Mapping[int, Path],
+    own: tuple[asyncio.Runner, Path],
+    hook: str,
+    news: list[ParsedPage],
+) -> None:
+    """One round of delivering: events just appended to a new file, then those that wait in each file."""
+    runner, new = own
+    filled(runner, new, 0)
+    with opened(runner, new) as log:
+        runner.run(delivered(found, "fresh delivered", log, hook, news, fresh=True))
+    for size, file in files.items():
+        if size == min(files):
+            filled(runner, file, size)
+        with opened(runner, file) as log:
+            some = news[: size // EACH]
+            runner.run(delivered(found, f"{size} delivered", log, hook, some, fresh=False))
+
+
 def _rows(found: Measured, sizes: Sequence[int]) -> list[list[object]]:
     rows: list[list[object]] = [["bare", rig.median(found["bare"]), min(found["bare"]), "", "", ""]]
-    for part in ("append", "claim, settle", "whole"):
+    fresh = found["fresh delivered"]
+    rows.append(["deliver, fresh", rig.median(fresh), min(fresh), "", "", ""])
+    for part in ("append", "claim, settle", "whole", "delivered"):
         for size in sizes:
             times, least = found[f"{size} {part}"], found[f"{min(sizes)} {part}"]
             ratios = [one / other for one, other in zip(times, least, strict=True)]
@@ -296,7 +379,7 @@ def _rows(found: Measured, sizes: Sequence[int]) -> list[list[object]]:
     return rows
 
 
-def _options() -> argparse.Namespace:
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -304,7 +387,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--events", type=int, default=60_000)
     parser.add_argument("--directory", type=Path, default=None)
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

@@ -14,11 +14,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from poller.qcloud.wire.account import Account
 from poller.settings import AccountSettings
 from tests.bench import rig
+from tests.bench.figures import Figure
 
 SETTLE = 5.0
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -56,16 +58,28 @@ async def bare(api: str, seconds: float) -> float:
         return (time.process_time() - before) / (time.monotonic() - began) * 100
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> list[Figure]:
+    """Measure, print the rounds' tables, and return the figures; the command line's arguments if none are given."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seconds", type=float, default=30.0)
-    seconds = parser.parse_args().seconds
+    seconds = parser.parse_args(arguments).seconds
     with rig.scratch() as folder, rig.platform(folder / "platform") as queue, rig.receiver() as hook:
         ours = daemon(queue.api, hook, folder / "daemon", seconds)
         alone = asyncio.run(bare(queue.api, seconds))
     print(rig.table(["% of a core", "over s", "CPU"], [["bare", seconds, alone], ["daemon", seconds, ours]]))
+    return [
+        Figure(
+            bench="idle",
+            name="CPU of an idle daemon, beside bare polls",
+            unit="%",
+            ours=ours,
+            reference=alone,
+            at_most=1.0,
+            absolute=True,
+        )
+    ]
 
 
 if __name__ == "__main__":

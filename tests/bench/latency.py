@@ -24,7 +24,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.bench import rig
+from tests.bench import figures, rig
+from tests.bench.figures import Figure
 
 TOGETHER = 0.02
 """Messages that come within so many seconds share a request."""
@@ -122,8 +123,9 @@ def scenario(folder: Path, options: argparse.Namespace, streams: int) -> dict[st
     return found
 
 
-def main() -> None:
-    options = _options()
+def main(arguments: Sequence[str] | None = None) -> list[Figure]:
+    """Measure, print the rounds' tables, and return the figures; the command line's arguments if none are given."""
+    options = _options(arguments)
     with rig.scratch(options.directory) as folder, ThreadPoolExecutor(len(options.streams)) as pool:
         runs = {streams: folder / str(streams) for streams in options.streams}
         found = list(pool.map(lambda streams: scenario(runs[streams], options, streams), runs))
@@ -138,9 +140,26 @@ def main() -> None:
         f"{options.seconds:g} s"
     )
     print(rig.table(["", "polls/s", "p50 s", "p99 s", "mean s"], rows))
+    return [one for streams, turns in zip(runs, found, strict=True) for one in _figures(streams, turns)]
 
 
-def _options() -> argparse.Namespace:
+PROMISED = {"p50": 0.3, "p99": 0.6}
+"""Seconds, of a beat of 10 s."""
+
+
+def _figures(streams: int, turns: dict[str, list[Turn]]) -> Iterator[Figure]:
+    """Each setting beside the first one; the promises are those of `beat: 10s`."""
+    plain, *others = turns
+    for beat in others:
+        promised = beat == "10s"
+        for what, unit in (("polls", "1/s"), ("p50", "s"), ("p99", "s")):
+            ways = [[float(getattr(one, what)) for one in turns[way]] for way in (beat, plain)]
+            bound = {"at_most": PROMISED.get(what, 1.2), "absolute": what in PROMISED} if promised else {}
+            name = f"{what}, {streams} streams, beat: {beat}, beside {plain}"
+            yield figures.beside("latency", name, unit, ways[0], ways[1], **bound)
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -152,7 +171,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--warm", type=float, default=40.0)
     parser.add_argument("--directory", type=Path, default=None, help="where all files are, such as /dev/shm")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ batch more, as a receiver that is far away does.
 import argparse
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import uvloop
@@ -26,7 +26,8 @@ from poller.runtime.metrics import Metrics
 from poller.sinks.webhook import Webhook, WebhookSettings
 from poller.spools.sqlite import SqliteSpool
 from poller.testing import anything, some_event
-from tests.bench import rig
+from tests.bench import figures, rig
+from tests.bench.figures import Figure
 
 PAGE = 100
 
@@ -129,7 +130,8 @@ async def measured(options: argparse.Namespace, hook: str) -> None:
             await way()
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> list[Figure]:
+    """Measure, print the rounds' tables, and return the figures; the command line's arguments if none are given."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -140,7 +142,7 @@ def main() -> None:
     parser.add_argument("--delay", type=float, default=0.0)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--directory", type=Path, default=None)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     options.found = {}
     configure("info", "json")
     with rig.receiver() as hook, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -153,6 +155,9 @@ def main() -> None:
     print(rig.table(["order", "events/s", "CPU us/event"], rows))
     ratios = [ours[0] / plain[0] for ours, plain in zip(found["stream"], found["none"], strict=True)]
     print(f"stream / none: {rig.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+    speeds = ([one[0] for one in found[way]] for way in ("stream", "none"))
+    name = "events a second, order: stream beside none"
+    return [figures.beside("order", name, "1/s", *speeds, at_least=0.8)]
 
 
 if __name__ == "__main__":

@@ -26,12 +26,13 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.bench import rig
+from tests.bench import figures, rig
+from tests.bench.figures import Figure
 from tests.bench.rig import Platform, Spent
 from tests.bench.sink_loops import terms
 from tests.bench.sink_places import PLACES, Place, arrived
@@ -64,8 +65,11 @@ def _see(place: Place, wanted: int) -> None:
     assert count == wanted, f"{count} events arrived, not {wanted}"
 
 
-def rounds_alone(name: str, place: Place, options: argparse.Namespace) -> list[object]:
-    """A row of the table."""
+Rounds = dict[str, list[Pair]]
+
+
+def rounds_alone(name: str, place: Place, options: argparse.Namespace) -> tuple[list[object], Rounds]:
+    """A row of the table, and its rounds."""
     events = options.events or place.usual
     found: dict[str, list[Pair]] = {"bare": [], "sink": []}
     grown = []
@@ -75,7 +79,7 @@ def rounds_alone(name: str, place: Place, options: argparse.Namespace) -> list[o
             found[way].append(pair)
             grown += [more] if way == "sink" else []
             print(name, way, *(round(one, 1) for one in pair), file=sys.stderr)
-    return [name, events, *_row(found["bare"], found["sink"]), max(grown)]
+    return [name, events, *_row(found["bare"], found["sink"]), max(grown)], found
 
 
 def _row(bare: list[Pair], sink: list[Pair]) -> list[object]:
@@ -102,8 +106,10 @@ def drained(place: Place, queue: Platform, way: Callable[[], Spent], events: int
     return spent
 
 
-def rounds_of_daemon(name: str, place: Place, queue: Platform, options: argparse.Namespace) -> list[object]:
-    """A row of the table."""
+def rounds_of_daemon(
+    name: str, place: Place, queue: Platform, options: argparse.Namespace
+) -> tuple[list[object], Rounds]:
+    """A row of the table, and its rounds."""
     events = options.events or place.usual
 
     def bare() -> Spent:
@@ -129,33 +135,49 @@ def rounds_of_daemon(name: str, place: Place, queue: Platform, options: argparse
             wall, cpu = spent.wall - start[way][0], spent.cpu - start[way][1]
             found[way].append((events / wall, cpu / events * 1e6))
             print(name, way, *(round(one, 1) for one in found[way][-1]), file=sys.stderr)
-    return [name, events, *_row(found["bare"], found["daemon"])]
+    return [name, events, *_row(found["bare"], found["daemon"])], found
 
 
 # ---------------------------------------------------------------- all of it
 
 
-def measure(name: str, options: argparse.Namespace, tables: dict[str, list[list[object]]]) -> None:
+def measure(name: str, options: argparse.Namespace, tables: dict[str, list[list[object]]]) -> list[Figure]:
     """All rounds of one sink."""
+    measured: list[Figure] = []
     with PLACES[name]() as place:
         if "alone" in options.ways:
-            tables["alone"].append(rounds_alone(name, place, options))
+            row, found = rounds_alone(name, place, options)
+            tables["alone"].append(row)
+            measured += figures_of(f"{name} alone", found["bare"], found["sink"])
         if "daemon" in options.ways and not place.pictures:
             with rig.scratch() as folder, rig.platform(folder) as queue:
-                row = rounds_of_daemon(name, place, queue, options)
+                row, found = rounds_of_daemon(name, place, queue, options)
                 tables["daemon"].append(row)
+                measured += figures_of(f"{name}, the daemon", found["bare"], found["daemon"])
+    return measured
 
 
-def main() -> None:
-    options = _options()
+def figures_of(name: str, bare: list[Pair], sink: list[Pair]) -> list[Figure]:
+    """Speed and CPU beside the bare loop."""
+    (speed, cpu), (bare_speed, bare_cpu) = zip(*sink, strict=True), zip(*bare, strict=True)
+    return [
+        figures.beside("sinks", f"{name}, events a second", "1/s", speed, bare_speed, at_least=0.5),
+        figures.beside("sinks", f"{name}, CPU an event", "µs", cpu, bare_cpu, at_most=2.0),
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> list[Figure]:
+    """Measure, print the rounds' tables, and return the figures; the command line's arguments if none are given."""
+    options = _options(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # stops the servers
     if options.directory is not None:
         tempfile.tempdir = str(options.directory)
     tables: dict[str, list[list[object]]] = {way: [] for way in options.ways}
+    measured: list[Figure] = []
     failed: list[str] = []
     for name in options.sinks:
         try:
-            measure(name, options, tables)
+            measured += measure(name, options, tables)
         except pytest.skip.Exception as missing:
             failed.append(f"{name}: {missing}")
         except Exception as error:
@@ -166,7 +188,9 @@ def main() -> None:
         print(rig.table(["", "events", *HEAD, *(["grown MiB"] if way == "alone" else [])], rows))
     for line in failed:
         print(f"not measured: {line}")
-    sys.exit(bool(failed))
+    if failed and arguments is None:
+        sys.exit(1)
+    return measured
 
 
 def _names(allowed: Collection[str]) -> Callable[[str], list[str]]:
@@ -180,7 +204,7 @@ def _names(allowed: Collection[str]) -> Callable[[str], list[str]]:
     return names
 
 
-def _options() -> argparse.Namespace:
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -189,7 +213,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--events", type=int, default=None, help="by default a number for each sink")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--directory", type=Path, default=None)
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

@@ -14,10 +14,11 @@ loop that reads each message with `screenshot_event`. With `--template` the bare
 import argparse
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.bench import rig
+from tests.bench import figures, rig
+from tests.bench.figures import Figure
 from tests.bench.rig import Platform, Spent
 
 Way = Callable[[], Spent]
@@ -52,18 +53,21 @@ def drained(queue: Platform, way: Way, events: int) -> Spent:
     return spent
 
 
-def main() -> None:
-    options = _options()
+def main(arguments: Sequence[str] | None = None) -> list[Figure]:
+    """Measure, print the rounds' tables, and return the figures; the command line's arguments if none are given."""
+    options = _options(arguments)
     with rig.scratch() as folder, rig.platform(folder / "platform") as queue, rig.receiver() as hook:
         both = ways(queue.api, hook, options)
         start = {
             name: rig.median([drained(queue, way, 0).cpu for _ in range(3)]) for name, way in both.items()
         }
         rows: list[list[object]] = []
+        each: list[tuple[float, float]] = []
         for number in range(options.rounds):
             order = list(both)[:: 1 if number % 2 else -1]
             spent = {name: drained(queue, both[name], options.events) for name in order}
             rows.append(_row(number + 1, spent, start, options.events))
+            each.append((float(str(rows[-1][2])), float(str(rows[-1][1]))))
             print(rows[-1], file=sys.stderr)
     rows.append(
         ["median", *[rig.median([float(str(row[column])) for row in rows]) for column in range(1, 8)]]
@@ -73,6 +77,8 @@ def main() -> None:
         f"{options.events:,} events a round; start and end: {start['bare']:.2f} and {start['daemon']:.2f} s of CPU"
     )
     print(rig.table([*head, "bare events/s", "daemon events/s"], rows))
+    name = "CPU an event, queue to webhook, beside a bare loop"
+    return [figures.beside("throughput", name, "µs", *zip(*each, strict=True), at_most=1.4)]
 
 
 def _row(number: int, spent: dict[str, Spent], start: dict[str, float], events: int) -> list[object]:
@@ -92,7 +98,7 @@ def _row(number: int, spent: dict[str, Spent], start: dict[str, float], events: 
     ]
 
 
-def _options() -> argparse.Namespace:
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -105,7 +111,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--lanes", type=int, default=1, help="loops that the bare one runs at once")
     parser.add_argument("--template", action="store_true", help="the bare loop reads by the template")
     parser.add_argument("--directory", type=Path, default=None)
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

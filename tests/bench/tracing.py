@@ -11,9 +11,11 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from tests.bench import rig
+from tests.bench import figures, rig
+from tests.bench.figures import Figure
 from tests.bench.rig import Platform, Spent
 
 WAYS = ("plain", "traced")
@@ -35,8 +37,9 @@ def drained(queue: Platform, hook: str, collector: str, batch: int, events: int)
     return spent
 
 
-def main() -> None:
-    options = _options()
+def main(arguments: Sequence[str] | None = None) -> list[Figure]:
+    """Measure, print the rounds' tables, and return the figures; the command line's arguments if none are given."""
+    options = _options(arguments)
     with rig.scratch() as folder, rig.platform(folder / "platform") as queue, rig.receiver() as hook:
         collectors = {"plain": "", "traced": hook.removesuffix("/hook")}
         start = {
@@ -44,8 +47,10 @@ def main() -> None:
             for way in WAYS
         }
         rows: list[list[object]] = []
+        measured: list[Figure] = []
         for batch, events in ((100, options.events), (1, options.singles)):
             ratios = []
+            found: dict[str, list[float]] = {way: [] for way in WAYS}
             for number in range(options.rounds):
                 each = {
                     way: (drained(queue, hook, collectors[way], batch, events).cpu - start[way])
@@ -54,20 +59,25 @@ def main() -> None:
                     for way in WAYS[:: 1 if number % 2 else -1]
                 }
                 ratios.append(each["traced"] / each["plain"])
+                for way, one in each.items():
+                    found[way].append(one)
                 rows.append([f"{batch} in a batch", each["plain"], each["traced"], ratios[-1]])
             rows.append([f"{batch} in a batch, median", "", "", rig.median(ratios)])
+            name = f"traced, {batch} in a batch, beside plain"
+            measured.append(figures.beside("tracing", name, "µs", found["traced"], found["plain"]))
     print(f"start and end: {start['plain']:.2f} s of CPU, traced {start['traced']:.2f} s")
     print(rig.table(["", "plain us/event", "traced us/event", "ratio"], rows))
+    return measured
 
 
-def _options() -> argparse.Namespace:
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--events", type=int, default=50_000)
     parser.add_argument("--singles", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=3)
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":
