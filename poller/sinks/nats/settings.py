@@ -1,0 +1,77 @@
+"""Settings of a sink of type `nats`."""
+
+from typing import Annotated, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, model_validator
+
+from poller.settings import BatchSettings, Cidr, Secret, SecretFile, SinkSettings, TlsSettings, wrong
+from poller.sinks.brokers import MODE_DESCRIPTION, Mode, Template
+
+
+def _servers(servers: tuple[str, ...]) -> tuple[str, ...]:
+    for server in servers:
+        parts = urlsplit(server)
+        if parts.scheme not in ("nats", "tls") or not parts.hostname or parts.path.strip("/") or parts.query:
+            raise wrong("a server is written nats://host:4222, or tls://host:4222")
+        if parts.username is not None or parts.password is not None:
+            raise wrong("a name and a password do not belong in the URL: use user and password_file")
+    return servers
+
+
+class NatsBatch(BatchSettings):
+    """How many events are sent before the confirmations are awaited."""
+
+    max_events: int = Field(
+        default=100, ge=1, le=1000, description="The most events in one batch, 1 to 1000."
+    )
+
+
+class NatsSettings(SinkSettings):
+    """Settings of a sink of type `nats`."""
+
+    servers: Annotated[tuple[str, ...], AfterValidator(_servers)] = Field(
+        min_length=1,
+        description="The servers of the cluster. The first one that answers is used.",
+        examples=[["nats://nats-1.example.com:4222", "nats://nats-2.example.com:4222"]],
+    )
+    subject: Template = Field(
+        default="live.{kind}.{stream}",
+        description="The subject of a message, with {account}, {kind} and {stream}. In them, a blank . * > becomes _.",
+    )
+    mode: Mode = Field(default="structured", description=MODE_DESCRIPTION)
+    synced: bool = Field(
+        default=False,
+        description="Says that the servers have sync_interval: always, so that a confirmed message survives a power "
+        "cut. Without it, a warning is logged at the start.",
+    )
+    user: str | None = Field(default=None, description="The user to log in as.")
+    password: Secret | None = Field(default=None, description="The user's password; prefer ${NAME} to it.")
+    password_file: SecretFile | None = Field(default=None, description="A file with the password.")
+    token: Secret | None = Field(
+        default=None, description="Instead of a user: a token; prefer ${NAME} to it."
+    )
+    token_file: SecretFile | None = Field(default=None, description="A file with the token.")
+    tls: TlsSettings | None = Field(default=None, description="Certificates for tls:// servers.")
+    allow_cidr: tuple[Cidr, ...] = Field(
+        default=(), description="Networks that are allowed as targets although they are not public."
+    )
+    concurrency: int = Field(default=2, ge=1, le=256, description="The most batches at once.")
+    batch: NatsBatch = Field(default=NatsBatch(), description="How events are put into batches.")
+
+    @model_validator(mode="after")
+    def _one_login(self) -> Self:
+        given = [name for name in ("password", "password_file", "token", "token_file") if getattr(self, name)]
+        if len(given) > 1:
+            raise wrong(f"does not go with {given[0]}: remove one", at=given[1])
+        if (self.user is None) != (self.password is None and self.password_file is None):
+            raise wrong("a user needs password or password_file, and a password needs a user", at="user")
+        return self
+
+    def login(self) -> dict[str, str]:
+        """The client's options that log in."""
+        if (token := self.token or self.token_file) is not None:
+            return {"token": token.get_secret_value()}
+        if self.user is not None and (password := self.password or self.password_file) is not None:
+            return {"user": self.user, "password": password.get_secret_value()}
+        return {}
