@@ -7,7 +7,7 @@ from typing import Final
 from aiormq import exceptions as errors
 
 from poller.core.errors import TryLater
-from poller.sinks.brokers import LOGIN_REFUSED
+from poller.sinks.servers import LOGIN_REFUSED
 
 
 def translate(error: BaseException) -> TryLater:

@@ -25,7 +25,7 @@ async def connect_to(settings: AmqpSettings, place: tuple[str, int], tls: SSLCon
                 host=place[0],
                 port=place[1],
                 login=settings.user,
-                password=settings.secret(),
+                password=settings.secret or "",
                 virtualhost=settings.vhost,
                 ssl=tls is not None,
                 ssl_context=tls,

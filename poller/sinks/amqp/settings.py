@@ -5,8 +5,9 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from poller.settings import BatchSettings, Cidr, Secret, SecretFile, SinkSettings, TlsSettings, wrong
+from poller.settings import BatchSettings, TlsSettings, wrong
 from poller.sinks.brokers import MODE_DESCRIPTION, Mode, Template
+from poller.sinks.servers import ServerSettings, refuse_login_in_url
 
 PORTS: Final = {"amqp": 5672, "amqps": 5671}
 
@@ -18,8 +19,7 @@ def _servers(servers: tuple[str, ...]) -> tuple[str, ...]:
             raise wrong(
                 "a server is written amqp://host:5672, or amqps://host:5671; vhost is a setting of its own"
             )
-        if parts.username is not None or parts.password is not None:
-            raise wrong("a name and a password do not belong in the URL: use user and password_file")
+        refuse_login_in_url(parts)
     return servers
 
 
@@ -31,7 +31,7 @@ class AmqpBatch(BatchSettings):
     )
 
 
-class AmqpSettings(SinkSettings):
+class AmqpSettings(ServerSettings):
     """Settings of a sink of type `amqp`."""
 
     servers: Annotated[tuple[str, ...], AfterValidator(_servers)] = Field(
@@ -57,24 +57,14 @@ class AmqpSettings(SinkSettings):
         examples=[["moderation"]],
     )
     user: str = Field(default="guest", description="The user to log in as.")
-    password: Secret | None = Field(default=None, description="The user's password; prefer ${NAME} to it.")
-    password_file: SecretFile | None = Field(default=None, description="A file with the password.")
     tls: TlsSettings | None = Field(default=None, description="Certificates for amqps:// servers.")
-    allow_cidr: tuple[Cidr, ...] = Field(
-        default=(), description="Networks that are allowed as targets although they are not public."
-    )
     concurrency: int = Field(
         default=2, ge=1, le=256, description="The most batches at once, each on a channel."
     )
     batch: AmqpBatch = Field(default=AmqpBatch(), description="How events are put into batches.")
 
     @model_validator(mode="after")
-    def _one_password(self) -> Self:
-        if (self.password is None) == (self.password_file is None):
-            raise wrong("give password or password_file, and not both", at="password")
+    def _has_password(self) -> Self:
+        if self.secret is None:
+            raise wrong("is missing: give password or password_file", at="password")
         return self
-
-    def secret(self) -> str:
-        """The password, wherever it is given."""
-        given = self.password or self.password_file
-        return "" if given is None else given.get_secret_value()

@@ -13,17 +13,18 @@ from aio_pika import Connection, DeliveryMode, Message
 from aio_pika.abc import AbstractChannel
 from aiormq import exceptions as errors
 
-from poller.core.errors import BadConfiguration, Rejected, SinkError, TryLater
+from poller.core.errors import Rejected, SinkError, TryLater
 from poller.core.model import Batch, Event
 from poller.core.ports import ChecksDestination, Sink
-from poller.runtime.outbound import AddressGuard, ssl_context
+from poller.runtime.outbound import AddressGuard
 from poller.runtime.resolver import Resolver
 from poller.settings import TlsSettings
 from poller.sinks.amqp.answers import translate
 from poller.sinks.amqp.check import cannot_publish, flaw_of_queue
 from poller.sinks.amqp.connection import connect_to, is_blocked, open_channel
 from poller.sinks.amqp.settings import PORTS, AmqpSettings
-from poller.sinks.brokers import check_hosts, fill_in, messages, raise_for
+from poller.sinks.brokers import fill_in, messages, raise_for
+from poller.sinks.servers import check_hosts, tls_context
 
 CLOSE_WITHIN: Final = 2.0
 ALIVE_WITHIN: Final = 2.0
@@ -54,11 +55,7 @@ class Amqp(Sink, ChecksDestination):
         """The most bytes of a message, once the broker has told."""
 
     async def __aenter__(self) -> Self:
-        try:
-            self._tls = ssl_context(self._settings.tls or TlsSettings())
-        except OSError as error:
-            text = f"sinks.{self.name}.tls: not usable PEM files, or an encrypted key ({error.strerror})"
-            raise BadConfiguration([text]) from None
+        self._tls = tls_context(self.name, self._settings.tls or TlsSettings())
         for library in ("aio_pika", "aiormq"):  # what fails is reported here
             logging.getLogger(library).setLevel(logging.CRITICAL + 1)
         return self

@@ -6,7 +6,7 @@ from typing import Final
 from confluent_kafka import KafkaError, KafkaException
 
 from poller.core.errors import Rejected, SinkError, TryLater
-from poller.sinks.brokers import LOGIN_REFUSED
+from poller.sinks.servers import LOGIN_REFUSED
 
 TOO_LARGE: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
 NO_TOPIC: Final = frozenset(

@@ -31,10 +31,9 @@ def options(settings: KafkaSettings) -> dict[str, Option]:
             "ssl.key.location": settings.tls.key_file,
         }
         found |= {name: str(file) for name, file in files.items() if file is not None}
-    password = settings.password or settings.password_file
-    if settings.sasl is not None and settings.user is not None and password is not None:
+    if settings.sasl is not None and settings.user is not None and settings.secret is not None:
         found |= {"sasl.mechanism": settings.sasl, "sasl.username": settings.user}
-        found["sasl.password"] = password.get_secret_value()
+        found["sasl.password"] = settings.secret
     words = [*(["SASL"] if settings.sasl else []), "PLAINTEXT" if settings.tls is None else "SSL"]
     return {**found, "security.protocol": "_".join(words)}
 

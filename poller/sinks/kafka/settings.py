@@ -7,11 +7,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from poller.settings import (
     BatchSettings,
-    Cidr,
     Duration,
-    Secret,
-    SecretFile,
-    SinkSettings,
     Size,
     TlsSettings,
     duration_between,
@@ -19,6 +15,7 @@ from poller.settings import (
     wrong,
 )
 from poller.sinks.brokers import MODE_DESCRIPTION, Mode, Template
+from poller.sinks.servers import ServerSettings
 
 
 def place_of(server: str) -> tuple[str, int]:
@@ -48,7 +45,7 @@ class KafkaBatch(BatchSettings):
     )
 
 
-class KafkaSettings(SinkSettings):
+class KafkaSettings(ServerSettings):
     """Settings of a sink of type `kafka`."""
 
     servers: Annotated[tuple[str, ...], AfterValidator(_servers)] = Field(
@@ -76,14 +73,8 @@ class KafkaSettings(SinkSettings):
     sasl: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
         default=None, description="How to log in: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512."
     )
-    user: str | None = Field(default=None, description="The user to log in as.")
-    password: Secret | None = Field(default=None, description="The user's password; prefer ${NAME} to it.")
-    password_file: SecretFile | None = Field(default=None, description="A file with the password.")
     tls: TlsSettings | None = Field(
         default=None, description="Certificates for TLS; {} for TLS with the system's authorities."
-    )
-    allow_cidr: tuple[Cidr, ...] = Field(
-        default=(), description="Networks that are allowed as targets although they are not public."
     )
     timeout: Annotated[Duration, duration_between("3s", "1h")] = Field(
         default=30.0, description="How long one delivery may take before it counts as failed; 3s or more."
@@ -93,9 +84,7 @@ class KafkaSettings(SinkSettings):
 
     @model_validator(mode="after")
     def _whole_login(self) -> Self:
-        if self.password is not None and self.password_file is not None:
-            raise wrong("does not go with password: remove one", at="password_file")
-        given = [self.sasl, self.user, self.password or self.password_file]
+        given = [self.sasl, self.user, self.secret]
         if any(given) and not all(given):
             raise wrong("sasl needs a user, and password or password_file, and they need sasl", at="sasl")
         return self

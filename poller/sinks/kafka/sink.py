@@ -6,17 +6,17 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self
 
-from poller.core.errors import BadConfiguration
 from poller.core.model import Batch
 from poller.core.ports import ChecksDestination, Sink
-from poller.runtime.outbound import AddressGuard, ssl_context
+from poller.runtime.outbound import AddressGuard
 from poller.runtime.resolver import Resolver
-from poller.sinks.brokers import check_hosts, fill_in, messages, raise_for
+from poller.sinks.brokers import fill_in, messages, raise_for
 from poller.sinks.kafka.answers import TOO_LARGE, refusal
 from poller.sinks.kafka.check import flaws
 from poller.sinks.kafka.options import producer_options
 from poller.sinks.kafka.producer import KafkaProducer, Message
 from poller.sinks.kafka.settings import KafkaSettings, place_of
+from poller.sinks.servers import check_hosts, tls_context
 
 UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]")
 """What the name of a topic cannot hold."""
@@ -36,11 +36,7 @@ class Kafka(Sink, ChecksDestination):
         self._producer: KafkaProducer | None = None
 
     async def __aenter__(self) -> Self:
-        try:
-            ssl_context(self._settings.tls)
-        except OSError as error:
-            text = f"sinks.{self.name}.tls: not usable PEM files, or an encrypted key ({error.strerror})"
-            raise BadConfiguration([text]) from None
+        tls_context(self.name, self._settings.tls)  # the library would say it with the first delivery only
         return self
 
     async def __aexit__(

@@ -8,7 +8,7 @@ import nats.errors
 import nats.js.errors
 
 from poller.core.errors import Rejected, SinkError, TryLater
-from poller.sinks.brokers import LOGIN_REFUSED, unreachable
+from poller.sinks.servers import LOGIN_REFUSED, unreachable
 
 FULL: Final = frozenset({10023, 10047, 10077})
 """Error codes of a stream or server without room: insufficient resources, storage exceeded, maximum exceeded."""

@@ -5,8 +5,9 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from poller.settings import BatchSettings, Cidr, Secret, SecretFile, SinkSettings, TlsSettings, wrong
+from poller.settings import BatchSettings, Secret, SecretFile, TlsSettings, wrong
 from poller.sinks.brokers import MODE_DESCRIPTION, Mode, Template
+from poller.sinks.servers import ServerSettings, refuse_login_in_url
 
 
 def _servers(servers: tuple[str, ...]) -> tuple[str, ...]:
@@ -14,8 +15,7 @@ def _servers(servers: tuple[str, ...]) -> tuple[str, ...]:
         parts = urlsplit(server)
         if parts.scheme not in ("nats", "tls") or not parts.hostname or parts.path.strip("/") or parts.query:
             raise wrong("a server is written nats://host:4222, or tls://host:4222")
-        if parts.username is not None or parts.password is not None:
-            raise wrong("a name and a password do not belong in the URL: use user and password_file")
+        refuse_login_in_url(parts)
     return servers
 
 
@@ -27,7 +27,7 @@ class NatsBatch(BatchSettings):
     )
 
 
-class NatsSettings(SinkSettings):
+class NatsSettings(ServerSettings):
     """Settings of a sink of type `nats`."""
 
     servers: Annotated[tuple[str, ...], AfterValidator(_servers)] = Field(
@@ -45,17 +45,11 @@ class NatsSettings(SinkSettings):
         description="Says that the servers have sync_interval: always, so that a confirmed message survives a power "
         "cut. Without it, a warning is logged at the start.",
     )
-    user: str | None = Field(default=None, description="The user to log in as.")
-    password: Secret | None = Field(default=None, description="The user's password; prefer ${NAME} to it.")
-    password_file: SecretFile | None = Field(default=None, description="A file with the password.")
     token: Secret | None = Field(
         default=None, description="Instead of a user: a token; prefer ${NAME} to it."
     )
     token_file: SecretFile | None = Field(default=None, description="A file with the token.")
     tls: TlsSettings | None = Field(default=None, description="Certificates for tls:// servers.")
-    allow_cidr: tuple[Cidr, ...] = Field(
-        default=(), description="Networks that are allowed as targets although they are not public."
-    )
     concurrency: int = Field(default=2, ge=1, le=256, description="The most batches at once.")
     batch: NatsBatch = Field(default=NatsBatch(), description="How events are put into batches.")
 
@@ -64,7 +58,7 @@ class NatsSettings(SinkSettings):
         given = [name for name in ("password", "password_file", "token", "token_file") if getattr(self, name)]
         if len(given) > 1:
             raise wrong(f"does not go with {given[0]}: remove one", at=given[1])
-        if (self.user is None) != (self.password is None and self.password_file is None):
+        if (self.user is None) != (self.secret is None):
             raise wrong("a user needs password or password_file, and a password needs a user", at="user")
         return self
 
@@ -72,6 +66,6 @@ class NatsSettings(SinkSettings):
         """The client's options that log in."""
         if (token := self.token or self.token_file) is not None:
             return {"token": token.get_secret_value()}
-        if self.user is not None and (password := self.password or self.password_file) is not None:
-            return {"user": self.user, "password": password.get_secret_value()}
+        if self.user is not None and self.secret is not None:
+            return {"user": self.user, "password": self.secret}
         return {}

@@ -9,14 +9,14 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from poller.core.errors import BadConfiguration
 from poller.core.model import Batch
 from poller.core.ports import ChecksDestination, Sink
-from poller.runtime.outbound import AddressGuard, ssl_context
+from poller.runtime.outbound import AddressGuard
 from poller.runtime.resolver import Resolver
-from poller.sinks.brokers import check_hosts, fill_in, messages, raise_for
+from poller.sinks.brokers import fill_in, messages, raise_for
 from poller.sinks.nats.connection import NatsConnection, connect
 from poller.sinks.nats.settings import NatsSettings
+from poller.sinks.servers import check_hosts, tls_context
 
 log = structlog.get_logger("sink")
 
@@ -42,11 +42,7 @@ class Nats(Sink, ChecksDestination):
         self._connection: NatsConnection | None = None
 
     async def __aenter__(self) -> Self:
-        try:
-            self._tls = ssl_context(self._settings.tls)
-        except OSError as error:
-            text = f"sinks.{self.name}.tls: not usable PEM files, or an encrypted key ({error.strerror})"
-            raise BadConfiguration([text]) from None
+        self._tls = tls_context(self.name, self._settings.tls)
         if not self._settings.synced:
             log.warning("nats_not_synced", sink=self.name)
         return self

@@ -17,7 +17,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from poller.core.errors import SinkError, TryLater
 from poller.core.model import Event
-from poller.sinks.brokers import LOGIN_REFUSED, LOST
+from poller.sinks.servers import LOGIN_REFUSED, LOST
 
 IMPOSSIBLE: Final = "0-0"
 """An id that no entry can have. Adding an entry with it asks for every permission, and never writes."""
@@ -109,7 +109,7 @@ def refusal(answer: object) -> SinkError:
     return TryLater(_CODES.get(code.group(), f"refused ({code.group()})") if code else "refused")
 
 
-def translated(error: Exception) -> SinkError:
+def translate(error: Exception) -> SinkError:
     if isinstance(error, ResponseError):
         return refusal(error)
     text = next((text for kind, text in _FAILURES.items() if isinstance(error, kind)), LOST)

@@ -23,14 +23,13 @@ POLICY: Final[Command] = ("CONFIG", "GET", "append*")
 
 def new_client(settings: RedisSettings, place: tuple[str, int], tls: SSLContext | None) -> Connection:
     """The library's connection, not open yet. It tries nothing twice, and says nothing about itself."""
-    secret = settings.password or settings.password_file
     parts = urlsplit(settings.url)
     options: dict[str, Any] = {
         "host": place[0],
         "port": place[1],
         "db": int(parts.path.strip("/") or 0),
         "username": settings.user,
-        "password": None if secret is None else secret.get_secret_value(),
+        "password": settings.secret,
         "socket_timeout": None,
         "socket_connect_timeout": CONNECT_WITHIN,
         "driver_info": None,

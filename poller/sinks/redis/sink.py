@@ -13,15 +13,16 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from poller.core.errors import BadConfiguration, PartlyFailed, SinkError, TryLater
+from poller.core.errors import PartlyFailed, SinkError, TryLater
 from poller.core.model import Batch, Event
 from poller.core.ports import ChecksDestination, Sink
-from poller.runtime.outbound import AddressGuard, ssl_context
+from poller.runtime.outbound import AddressGuard
 from poller.runtime.resolver import Resolver
-from poller.sinks.brokers import LOST, check_hosts, fill_in, unreachable
-from poller.sinks.redis.answers import IMPOSSIBLE, Command, failures_of, refusal, translated, unwritable
+from poller.sinks.brokers import fill_in
+from poller.sinks.redis.answers import IMPOSSIBLE, Command, failures_of, refusal, translate, unwritable
 from poller.sinks.redis.connection import RedisConnection, new_client
 from poller.sinks.redis.settings import RedisSettings
+from poller.sinks.servers import cannot_connect, check_hosts, tls_context
 
 PORT: Final = 6379
 UNSAFE: Final = re.compile(r"[\x00-\x20\x7f]")
@@ -43,11 +44,7 @@ class Redis(Sink, ChecksDestination):
         self._idle: list[RedisConnection] = []
 
     async def __aenter__(self) -> Self:
-        try:
-            self._tls = ssl_context(self._settings.tls)
-        except OSError as error:
-            text = f"sinks.{self.name}.tls: not usable PEM files, or an encrypted key ({error.strerror})"
-            raise BadConfiguration([text]) from None
+        self._tls = tls_context(self.name, self._settings.tls)
         return self
 
     async def __aexit__(
@@ -114,7 +111,7 @@ class Redis(Sink, ChecksDestination):
         except (RedisError, OSError) as error:
             await connection.close()
             await self._close_idle()
-            raise translated(error) from None
+            raise translate(error) from None
         except BaseException:
             await connection.close()
             raise
@@ -138,10 +135,7 @@ class Redis(Sink, ChecksDestination):
         except BaseException as error:
             await connection.close()
             if isinstance(error, RedisError | OSError):
-                reason = translated(error).reason
-                raise TryLater(
-                    f"cannot connect: {unreachable(error) if reason == LOST else reason}"
-                ) from None
+                raise cannot_connect(error, translate(error).reason) from None
             raise
         return connection
 

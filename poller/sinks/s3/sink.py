@@ -15,12 +15,13 @@ from poller.qcloud.pictures.fetch import Arrived
 from poller.qcloud.pictures.hosts import Target
 from poller.runtime.outbound import AddressGuard
 from poller.runtime.resolver import Resolver
-from poller.sinks.brokers import check_hosts, header_value
+from poller.sinks.brokers import header_value
 from poller.sinks.picture_paths import Layout, parse_template
 from poller.sinks.pictures import HasPictureHosts, PictureSource, report
 from poller.sinks.s3.cos_store import CosBucket
 from poller.sinks.s3.settings import S3Settings
 from poller.sinks.s3.store import NewObject, ObjectStore
+from poller.sinks.servers import check_hosts
 
 PICTURE: Final = "image/jpeg"
 EVENT: Final = "application/cloudevents+json"

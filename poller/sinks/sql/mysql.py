@@ -11,7 +11,7 @@ import asyncmy
 from asyncmy import errors
 
 from poller.core.errors import Rejected, SinkError, TryLater
-from poller.sinks.brokers import LOGIN_REFUSED, LOST, unreachable
+from poller.sinks.servers import LOGIN_REFUSED, LOST, cannot_connect
 from poller.sinks.sql.database import Database
 from poller.sinks.sql.settings import SqlSettings
 from poller.sinks.sql.table import COLUMNS, PROBE, Row, missing, no_table, quoted
@@ -40,7 +40,7 @@ async def connect(settings: SqlSettings, tls: SSLContext | None) -> Database:
                 host=host,
                 port=port,
                 user=settings.user,
-                password=settings.secret,
+                password=settings.secret or "",
                 database=settings.database,
                 charset="utf8mb4",
                 init_command=STRICT,
@@ -49,8 +49,7 @@ async def connect(settings: SqlSettings, tls: SSLContext | None) -> Database:
                 connect_timeout=CONNECT_WITHIN,
             )
     except (errors.MySQLError, OSError, TimeoutError) as error:
-        reason = translated(error).reason
-        raise TryLater(f"cannot connect: {unreachable(error) if reason == LOST else reason}") from None
+        raise cannot_connect(error, translate(error).reason) from None
     opened = MySql(connection, settings.table)
     try:
         await opened.learn()
@@ -136,10 +135,10 @@ def _translating() -> Iterator[None]:
     try:
         yield
     except (errors.MySQLError, OSError, TimeoutError) as error:
-        raise translated(error) from None
+        raise translate(error) from None
 
 
-def translated(error: Exception) -> SinkError:
+def translate(error: Exception) -> SinkError:
     """The sink's error for one of the library. Texts of the server may hold values: they are for the log, masked."""
     if not isinstance(error, errors.MySQLError):
         return TryLater("no answer in time" if isinstance(error, TimeoutError) else LOST)

@@ -8,7 +8,7 @@ from typing import Any, Final
 import asyncpg
 
 from poller.core.errors import Rejected, SinkError, TryLater
-from poller.sinks.brokers import LOGIN_REFUSED, LOST, unreachable
+from poller.sinks.servers import LOGIN_REFUSED, LOST, cannot_connect
 from poller.sinks.sql.database import Database
 from poller.sinks.sql.settings import SqlSettings
 from poller.sinks.sql.table import COLUMNS, PROBE, Row, missing, no_table, quoted
@@ -43,15 +43,14 @@ async def connect(settings: SqlSettings, tls: SSLContext | None) -> Database:
             host=host,
             port=port,
             user=settings.user,
-            password=settings.secret,
+            password=settings.secret or "",
             database=settings.database,
             ssl=False if tls is None else tls,
             timeout=CONNECT_WITHIN,
             server_settings={"application_name": "poller"},
         )
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
-        reason = translated(error).reason
-        raise TryLater(f"cannot connect: {unreachable(error) if reason == LOST else reason}") from None
+        raise cannot_connect(error, translate(error).reason) from None
     opened = PostgreSql(connection, settings.table)
     try:
         with _translating():
@@ -120,10 +119,10 @@ def _translating() -> Iterator[None]:
     try:
         yield
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
-        raise translated(error) from None
+        raise translate(error) from None
 
 
-def translated(error: Exception) -> SinkError:
+def translate(error: Exception) -> SinkError:
     """The sink's error for one of the library. Texts of the server may hold values: they are for the log, masked."""
     if not isinstance(error, asyncpg.PostgresError):
         return TryLater(_words(error))
