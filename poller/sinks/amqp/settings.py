@@ -23,14 +23,6 @@ def _servers(servers: tuple[str, ...]) -> tuple[str, ...]:
     return servers
 
 
-class AmqpBatch(BatchSettings):
-    """How many events are sent before the confirmations are awaited."""
-
-    max_events: int = Field(
-        default=100, ge=1, le=1000, description="The most events in one batch, 1 to 1000."
-    )
-
-
 class AmqpSettings(ServerSettings):
     """Settings of a sink of type `amqp`."""
 
@@ -61,7 +53,10 @@ class AmqpSettings(ServerSettings):
     concurrency: int = Field(
         default=2, ge=1, le=256, description="The most batches at once, each on a channel."
     )
-    batch: AmqpBatch = Field(default=AmqpBatch(), description="How events are put into batches.")
+    batch: BatchSettings = Field(
+        default=BatchSettings(max_events=100),
+        description="How many events are sent before the confirmations are awaited.",
+    )
 
     @model_validator(mode="after")
     def _has_password(self) -> Self:

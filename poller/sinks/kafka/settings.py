@@ -37,14 +37,6 @@ def _topic(template: str) -> str:
     return template
 
 
-class KafkaBatch(BatchSettings):
-    """How many events are sent before the confirmations are awaited."""
-
-    max_events: int = Field(
-        default=100, ge=1, le=1000, description="The most events in one batch, 1 to 1000."
-    )
-
-
 class KafkaSettings(ServerSettings):
     """Settings of a sink of type `kafka`."""
 
@@ -80,7 +72,10 @@ class KafkaSettings(ServerSettings):
         default=30.0, description="How long one delivery may take before it counts as failed; 3s or more."
     )
     concurrency: int = Field(default=2, ge=1, le=256, description="The most batches at once.")
-    batch: KafkaBatch = Field(default=KafkaBatch(), description="How events are put into batches.")
+    batch: BatchSettings = Field(
+        default=BatchSettings(max_events=100),
+        description="How many events are sent before the confirmations are awaited.",
+    )
 
     @model_validator(mode="after")
     def _whole_login(self) -> Self:

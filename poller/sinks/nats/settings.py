@@ -19,14 +19,6 @@ def _servers(servers: tuple[str, ...]) -> tuple[str, ...]:
     return servers
 
 
-class NatsBatch(BatchSettings):
-    """How many events are sent before the confirmations are awaited."""
-
-    max_events: int = Field(
-        default=100, ge=1, le=1000, description="The most events in one batch, 1 to 1000."
-    )
-
-
 class NatsSettings(ServerSettings):
     """Settings of a sink of type `nats`."""
 
@@ -51,7 +43,10 @@ class NatsSettings(ServerSettings):
     token_file: SecretFile | None = Field(default=None, description="A file with the token.")
     tls: TlsSettings | None = Field(default=None, description="Certificates for tls:// servers.")
     concurrency: int = Field(default=2, ge=1, le=256, description="The most batches at once.")
-    batch: NatsBatch = Field(default=NatsBatch(), description="How events are put into batches.")
+    batch: BatchSettings = Field(
+        default=BatchSettings(max_events=100),
+        description="How many events are sent before the confirmations are awaited.",
+    )
 
     @model_validator(mode="after")
     def _one_login(self) -> Self:

@@ -27,14 +27,6 @@ def _url(url: str) -> str:
     return url
 
 
-class RedisBatch(BatchSettings):
-    """How many events are sent before the server is asked for the proof."""
-
-    max_events: int = Field(
-        default=500, ge=1, le=1000, description="The most events in one batch, 1 to 1000."
-    )
-
-
 class RedisSettings(ServerSettings):
     """Settings of a sink of type `redis`."""
 
@@ -61,7 +53,10 @@ class RedisSettings(ServerSettings):
     concurrency: int = Field(
         default=4, ge=1, le=256, description="The most batches at once, and the most connections."
     )
-    batch: RedisBatch = Field(default=RedisBatch(), description="How events are put into batches.")
+    batch: BatchSettings = Field(
+        default=BatchSettings(max_events=500),
+        description="How many events are added before the server is asked for the proof.",
+    )
 
     @model_validator(mode="after")
     def _one_login(self) -> Self:

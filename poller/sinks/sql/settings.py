@@ -26,14 +26,6 @@ def _url(url: str) -> str:
     return url
 
 
-class SqlBatch(BatchSettings):
-    """How many events one statement stores."""
-
-    max_events: int = Field(
-        default=500, ge=1, le=1000, description="The most rows in one statement, 1 to 1000."
-    )
-
-
 class SqlSettings(ServerSettings):
     """Settings of a sink of type `sql`."""
 
@@ -54,7 +46,9 @@ class SqlSettings(ServerSettings):
     concurrency: int = Field(
         default=2, ge=1, le=256, description="The most batches at once, and the most connections."
     )
-    batch: SqlBatch = Field(default=SqlBatch(), description="How events are put into batches.")
+    batch: BatchSettings = Field(
+        default=BatchSettings(max_events=500), description="How many events one statement stores."
+    )
 
     @property
     def engine(self) -> str:
