@@ -138,7 +138,9 @@ BROKERS = (
         "poller/sinks/sql/postgresql.py",
         "            await connection.execute(_DURABLE)\n",
         "            pass\n",
-        (SQL + "test_commits_wait_for_the_disk_although_the_user_has_it_otherwise[postgresql]",),
+        (
+            "tests/servers/test_sql_table.py::test_commits_wait_for_the_disk_although_the_user_has_it_otherwise[postgresql]",
+        ),
     ),
     Bug(
         "an event that comes again keeps the row's old URL",
