@@ -12,6 +12,12 @@ from poller.runtime.outbound import AddressGuard, ssl_context
 from poller.runtime.resolver import Resolver
 from poller.settings import Cidr, Secret, SecretFile, SinkSettings, TlsSettings, wrong
 
+CONNECT_WITHIN: Final = 5.0
+"""Seconds for a connection with its login, and for each question of a check."""
+CLOSE_WITHIN: Final = 2.0
+"""Seconds for closing a connection: the server may not answer."""
+ALIVE_WITHIN: Final = 2.0
+"""Seconds for a sign of life over a connection on which a delivery has waited in vain."""
 LOGIN_REFUSED: Final = "the server refuses the login: check user and password"
 LOST: Final = "connection lost"
 
@@ -25,7 +31,10 @@ class ServerSettings(SinkSettings):
     user: str | None = Field(default=None, description="The user to log in as.")
     password: Secret | None = Field(default=None, description="The user's password; prefer ${NAME} to it.")
     password_file: SecretFile | None = Field(default=None, description="A file with the password.")
-    tls: TlsSettings | None = Field(default=None, description="Certificates for TLS.")
+    tls: TlsSettings | None = Field(
+        default=None,
+        description="Certificates for TLS. The connection is encrypted if this section is there, even if empty.",
+    )
     allow_cidr: tuple[Cidr, ...] = Field(
         default=(), description="Networks that are allowed as targets although they are not public."
     )

@@ -7,7 +7,8 @@ from aio_pika import Connection
 from aiormq import exceptions as errors
 
 from poller.sinks.amqp.answers import translate
-from poller.sinks.amqp.connection import CONNECT_WITHIN, open_channel
+from poller.sinks.amqp.connection import open_channel
+from poller.sinks.servers import CONNECT_WITHIN
 
 _QUORUM: Final = {"x-queue-type": "quorum"}
 

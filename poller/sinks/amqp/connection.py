@@ -11,8 +11,8 @@ from aiormq import exceptions as errors
 from poller.core.errors import TryLater
 from poller.sinks.amqp.answers import translate
 from poller.sinks.amqp.settings import AmqpSettings
+from poller.sinks.servers import CONNECT_WITHIN
 
-CONNECT_WITHIN: Final = 5.0
 HEARTBEAT: Final = 10
 """Seconds between signs of life. The library gives a connection up after three of them."""
 

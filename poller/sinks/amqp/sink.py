@@ -24,11 +24,8 @@ from poller.sinks.amqp.check import cannot_publish, flaw_of_queue
 from poller.sinks.amqp.connection import connect_to, is_blocked, open_channel
 from poller.sinks.amqp.settings import PORTS, AmqpSettings
 from poller.sinks.brokers import fill_in, messages, raise_for
-from poller.sinks.servers import check_hosts, tls_context
+from poller.sinks.servers import ALIVE_WITHIN, CLOSE_WITHIN, check_hosts, tls_context
 
-CLOSE_WITHIN: Final = 2.0
-ALIVE_WITHIN: Final = 2.0
-"""Seconds for a sign of life over a connection on which a delivery has waited in vain."""
 UNSAFE: Final = re.compile(r"[\s.*#\x00-\x1f\x7f]")
 """What a word of a routing key cannot hold without another meaning."""
 LONGEST_KEY: Final = 255

@@ -13,8 +13,9 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from poller.sinks.kafka.answers import code_of, refusal
-from poller.sinks.kafka.options import CONNECT_WITHIN, options, silent_logger
+from poller.sinks.kafka.options import options, silent_logger
 from poller.sinks.kafka.settings import KafkaSettings
+from poller.sinks.servers import CONNECT_WITHIN
 
 WRITES: Final = frozenset({AclOperation.WRITE, AclOperation.ALL})
 

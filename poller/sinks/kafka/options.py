@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Final
 
 from poller.sinks.kafka.settings import KafkaSettings
+from poller.sinks.servers import CONNECT_WITHIN
 
 Option = str | int | float | bool
 """A value of the library's options."""
-CONNECT_WITHIN: Final = 5.0
 LAST_MOMENT: Final = 2.0
 """A message expires so many seconds before the sink's timeout: the library looks once a second."""
 

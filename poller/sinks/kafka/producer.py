@@ -11,7 +11,8 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from poller.core.errors import TryLater
 from poller.core.model import Event
 from poller.sinks.kafka.answers import NO_LOGIN, code_of, refusal
-from poller.sinks.kafka.options import CONNECT_WITHIN, Option, silent_logger
+from poller.sinks.kafka.options import Option, silent_logger
+from poller.sinks.servers import CONNECT_WITHIN
 
 ATTEMPTS: Final = 5
 REPORTS_WITHIN: Final = 0.25

@@ -9,7 +9,6 @@ from poller.settings import (
     BatchSettings,
     Duration,
     Size,
-    TlsSettings,
     duration_between,
     size_between,
     wrong,
@@ -64,9 +63,6 @@ class KafkaSettings(ServerSettings):
     )
     sasl: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
         default=None, description="How to log in: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512."
-    )
-    tls: TlsSettings | None = Field(
-        default=None, description="Certificates for TLS; {} for TLS with the system's authorities."
     )
     timeout: Annotated[Duration, duration_between("3s", "1h")] = Field(
         default=30.0, description="How long one delivery may take before it counts as failed; 3s or more."

@@ -27,11 +27,8 @@ from poller.sinks.nats.answers import (
     translate,
 )
 from poller.sinks.nats.settings import NatsSettings
+from poller.sinks.servers import ALIVE_WITHIN, CLOSE_WITHIN, CONNECT_WITHIN
 
-CONNECT_WITHIN: Final = 5.0
-CLOSE_WITHIN: Final = 2.0
-ALIVE_WITHIN: Final = 2
-"""Seconds for a sign of life over a connection on which a delivery has waited in vain."""
 _VIOLATION: Final = re.compile(r'permissions violation for (publish|subscription) to "(.*?)"', re.IGNORECASE)
 
 Sent = asyncio.Future[Confirmation] | SinkError
@@ -90,7 +87,7 @@ class NatsConnection:
         It is closed too if the caller is cancelled: the library fails at an answer that nobody waits for.
         """
         try:
-            await self.client.flush(ALIVE_WITHIN)
+            await self.client.flush(int(ALIVE_WITHIN))
         except (nats.errors.Error, OSError):
             await self.close()
         except asyncio.CancelledError:

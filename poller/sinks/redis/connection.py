@@ -14,10 +14,10 @@ from redis.exceptions import (
 
 from poller.sinks.redis.answers import Answer, Command, evicts, never_synced, not_always, not_waited
 from poller.sinks.redis.settings import RedisSettings
+from poller.sinks.servers import CONNECT_WITHIN
 
 PROVE_WITHIN: Final = 1000
 """Milliseconds that a new connection waits for replicas to be there."""
-CONNECT_WITHIN: Final = 5.0
 POLICY: Final[Command] = ("CONFIG", "GET", "append*")
 
 

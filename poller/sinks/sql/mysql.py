@@ -11,13 +11,12 @@ import asyncmy
 from asyncmy import errors
 
 from poller.core.errors import Rejected, SinkError, TryLater
-from poller.sinks.servers import LOGIN_REFUSED, LOST, cannot_connect
+from poller.sinks.servers import CONNECT_WITHIN, LOGIN_REFUSED, LOST, cannot_connect
 from poller.sinks.sql.database import Database
 from poller.sinks.sql.settings import SqlSettings
 from poller.sinks.sql.table import COLUMNS, PROBE, Row, missing, no_table, quoted
 
 ENGINE: Final = "mysql"
-CONNECT_WITHIN: Final = 5
 STRICT: Final = "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'"
 """A value that does not fit is an error, and is not cut."""
 
@@ -46,7 +45,7 @@ async def connect(settings: SqlSettings, tls: SSLContext | None) -> Database:
                 init_command=STRICT,
                 autocommit=True,
                 ssl=tls,
-                connect_timeout=CONNECT_WITHIN,
+                connect_timeout=int(CONNECT_WITHIN),
             )
     except (errors.MySQLError, OSError, TimeoutError) as error:
         raise cannot_connect(error, translate(error).reason) from None

@@ -8,13 +8,12 @@ from typing import Any, Final
 import asyncpg
 
 from poller.core.errors import Rejected, SinkError, TryLater
-from poller.sinks.servers import LOGIN_REFUSED, LOST, cannot_connect
+from poller.sinks.servers import CONNECT_WITHIN, LOGIN_REFUSED, LOST, cannot_connect
 from poller.sinks.sql.database import Database
 from poller.sinks.sql.settings import SqlSettings
 from poller.sinks.sql.table import COLUMNS, PROBE, Row, missing, no_table, quoted
 
 ENGINE: Final = "postgresql"
-CONNECT_WITHIN: Final = 5.0
 _KINDS: Final = {"occurred_at": "timestamptz", "received_at": "timestamptz"}
 """The types of parameters that are not text."""
 _CASTS: Final = {"event": "event::jsonb"}

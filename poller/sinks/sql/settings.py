@@ -6,7 +6,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, Field
 
-from poller.settings import BatchSettings, TlsSettings, wrong
+from poller.settings import BatchSettings, wrong
 from poller.sinks.servers import ServerSettings, refuse_login_in_url
 
 PORTS: Final = {"postgresql": 5432, "mysql": 3306}
@@ -39,10 +39,6 @@ class SqlSettings(ServerSettings):
         description="The table, or SCHEMA.TABLE. If it is missing, check --connect prints the statement that makes it.",
     )
     user: str = Field(description="The user to log in as.", examples=["poller"])
-    tls: TlsSettings | None = Field(
-        default=None,
-        description="Certificates. The connection is encrypted if this section is there, even if empty.",
-    )
     concurrency: int = Field(
         default=2, ge=1, le=256, description="The most batches at once, and the most connections."
     )
