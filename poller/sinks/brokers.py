@@ -96,11 +96,11 @@ Template = Annotated[str, AfterValidator(_template)]
 def fill_in(template: str, event: Event, unsafe: re.Pattern[str]) -> str:
     """The name for an event. Characters that match `unsafe` in its fields become `_`, and an empty field is `_`."""
     stream = event.stream_id if "{stream" in template else ""
-    return _filled_in(template, event.account, event.kind, stream, unsafe)
+    return _fill_in(template, event.account, event.kind, stream, unsafe)
 
 
 @lru_cache(maxsize=4096)
-def _filled_in(template: str, account: str, kind: str, stream: str, unsafe: re.Pattern[str]) -> str:
+def _fill_in(template: str, account: str, kind: str, stream: str, unsafe: re.Pattern[str]) -> str:
     fields = {"account": account, "kind": kind, "stream": stream}
     return template.format_map({name: unsafe.sub("_", value) or "_" for name, value in fields.items()})
 

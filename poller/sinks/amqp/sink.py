@@ -34,7 +34,7 @@ _SIZE: Final = re.compile(r"larger than configured max size (\d+)")
 
 
 class Amqp(Sink, ChecksDestination):
-    """Publishes events, each batch on a channel, over one connection that a delivery opens, also again."""
+    """Publishes events over one connection, each batch on a channel. A delivery opens it if there is none."""
 
     Settings = AmqpSettings
 
@@ -64,7 +64,7 @@ class Amqp(Sink, ChecksDestination):
 
     async def check(self) -> Sequence[str]:
         """See `ChecksDestination.check`. A message is published in a transaction that is rolled back."""
-        connection = await self._connected()
+        connection = await self._ensure_connected()
         if text := await cannot_publish(connection, self._settings.exchange):
             return [text]
         named = self._settings.queues
@@ -126,8 +126,8 @@ class Amqp(Sink, ChecksDestination):
 
     @asynccontextmanager
     async def _channel(self) -> AsyncIterator[AbstractChannel]:
-        """A channel that nobody else uses: an error of one batch closes no other's."""
-        connection = await self._connected()
+        """A channel that nobody else uses, because an error closes its channel."""
+        connection = await self._ensure_connected()
         channel = self._idle.pop() if self._idle else await open_channel(connection)
         try:
             yield channel
@@ -135,7 +135,8 @@ class Amqp(Sink, ChecksDestination):
             if not channel.is_closed and connection is self._connection:
                 self._idle.append(channel)
 
-    async def _connected(self) -> Connection:
+    async def _ensure_connected(self) -> Connection:
+        """The connection, opened again if it is lost or does not answer; raises `TryLater`."""
         async with self._connecting:
             self._idle = [one for one in self._idle if not one.is_closed]
             if self._doubted and self._connection is not None:

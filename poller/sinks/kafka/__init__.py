@@ -1,8 +1,8 @@
 """The sink `kafka`: one message for each event, into a topic of Apache Kafka.
 
 Delivered
-    Every in-sync replica of the partition has the message (`acks=all`). How many replicas these are at least is the
-    topic's `min.insync.replicas`. Brokers write to their disks later, so one replica alone may lose what it confirmed.
+    Every in-sync replica of the partition has the message (`acks=all`). The topic's `min.insync.replicas` says how many
+    these are at least. Brokers write to their disks later, so one replica alone may lose what it confirmed.
 
 Order
     The key of a message is its stream, so that a stream is in one partition. The producer is idempotent: the library

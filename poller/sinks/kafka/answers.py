@@ -19,11 +19,12 @@ NO_LOGIN: Final = frozenset({KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENT
 
 
 def code_of(error: KafkaException) -> int:
+    """The library's code; 0 for none."""
     return int(error.args[0].code()) if error.args and isinstance(error.args[0], KafkaError) else 0
 
 
 def refusal(code: int) -> SinkError:
-    """The error for a code. The library's own text may hold more than an operator wants to see in a log."""
+    """The error for a code. The library's own text may hold a secret, and is not passed on."""
     if code in TOO_LARGE:
         return Rejected("the message is larger than max_message_bytes, or than the topic allows")
     if code == KafkaError.INVALID_RECORD:

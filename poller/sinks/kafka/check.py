@@ -44,10 +44,10 @@ def _flaws_of(admin: AdminClient, topic: str, settings: KafkaSettings) -> Iterat
     least = settings.min_insync_replicas
     if (copies := min(len(one.replicas) for one in about.partitions)) < least:
         yield f"topic {topic} has {copies} replica(s), fewer than min_insync_replicas: {least}"
-    yield from _promises_less(admin, topic, least)
+    yield from _confirms_early(admin, topic, least)
 
 
-def _promises_less(admin: AdminClient, topic: str, least: int) -> Iterator[str]:
+def _confirms_early(admin: AdminClient, topic: str, least: int) -> Iterator[str]:
     resource = ConfigResource(ResourceType.TOPIC, topic)
     asked: Any = admin.describe_configs([resource], request_timeout=CONNECT_WITHIN)
     try:

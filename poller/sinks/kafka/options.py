@@ -1,4 +1,4 @@
-"""What the library is told: how to connect, and how to produce."""
+"""The library's options, for connecting and for producing."""
 
 import logging
 from collections.abc import Mapping
@@ -54,5 +54,5 @@ def producer_options(settings: KafkaSettings) -> dict[str, Option]:
 
 
 def silent_logger() -> logging.Logger:
-    """Takes the library's own lines, which would go to stderr. The errors themselves are reported here."""
+    """A logger that drops the library's own lines, which would go to stderr. The sink reports the errors."""
     return logging.Logger("kafka", logging.CRITICAL + 1)  # noqa: LOG001 - it is nobody's child, and its lines end here

@@ -23,7 +23,7 @@ UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]")
 
 
 class Kafka(Sink, ChecksDestination):
-    """Publishes events over one producer, which the first delivery opens, and a delivery after a fatal error again."""
+    """Publishes events over one producer. The first delivery opens it, and so does the next one after a fatal error."""
 
     Settings = KafkaSettings
 
@@ -47,12 +47,12 @@ class Kafka(Sink, ChecksDestination):
 
     async def check(self) -> Sequence[str]:
         """See `ChecksDestination.check`. Asks for permissions and settings; no message is sent."""
-        producer = await self._connected()
+        producer = await self._ensure_connected()
         return await asyncio.to_thread(flaws, self._settings, producer.topics)
 
     async def deliver(self, batch: Batch) -> None:
         """Send the batch and wait for every confirmation; raises `PartlyFailed` for those that failed."""
-        producer = await self._connected()
+        producer = await self._ensure_connected()
         bodies = messages(batch.events, self._settings.mode, "ce_")
         found = [
             Message(event, fill_in(self._settings.topic, event, UNSAFE), list(headers.items()), body)
@@ -66,7 +66,8 @@ class Kafka(Sink, ChecksDestination):
                 failures |= await producer.send([one])
         raise_for(batch, {id: refusal(code) for id, code in failures.items()})
 
-    async def _connected(self) -> KafkaProducer:
+    async def _ensure_connected(self) -> KafkaProducer:
+        """The producer, which knows its brokers, and is another one after a fatal error; raises `TryLater`."""
         async with self._connecting:
             if self._producer is not None and self._producer.fatal:
                 await self._producer.close()

@@ -21,6 +21,8 @@ OTHER_STREAM: Final = 10060
 
 
 class Refused(msgspec.Struct, frozen=True):
+    """Why the server refuses a message."""
+
     err_code: int = 0
 
 
@@ -42,6 +44,7 @@ def translate(error: BaseException) -> SinkError:
 
 
 def refusal(code: int) -> SinkError:
+    """The error for a code of the server's."""
     if code == TOO_LARGE:
         return Rejected("the message is larger than the stream allows")
     if code == NO_STREAM:

@@ -64,6 +64,7 @@ class NatsConnection:
         await self.client.subscribe(f"{self._inbox}.*", cb=self._note)
 
     async def note_loss(self) -> None:
+        """Let all deliveries know that the connection is closed."""
         if not self.lost.done():
             self.lost.set_result(None)
 

@@ -26,7 +26,7 @@ UNSAFE: Final = re.compile(r"[\s.*>\x00-\x1f\x7f]")
 
 
 class Nats(Sink, ChecksDestination):
-    """Publishes events, over one connection that the first delivery opens, and that a delivery opens again."""
+    """Publishes events over one connection. A delivery opens the connection if there is none."""
 
     Settings = NatsSettings
 
@@ -56,12 +56,12 @@ class Nats(Sink, ChecksDestination):
     async def check(self) -> Sequence[str]:
         """See `ChecksDestination.check`. No message is published."""
         subject = re.sub(r"\{\w+\}", "_", self._settings.subject)
-        connection = await self._connected()
+        connection = await self._ensure_connected()
         return [text] if (text := await connection.flaw(subject)) else []
 
     async def deliver(self, batch: Batch) -> None:
         """Publish the batch and wait for every confirmation; raises `PartlyFailed` for those that failed."""
-        connection = await self._connected()
+        connection = await self._ensure_connected()
         named = messages(batch.events, self._settings.mode, "ce-")
         subjects = [fill_in(self._settings.subject, event, UNSAFE) for event in batch.events]
         try:
@@ -75,7 +75,8 @@ class Nats(Sink, ChecksDestination):
             raise
         raise_for(batch, failures)
 
-    async def _connected(self) -> NatsConnection:
+    async def _ensure_connected(self) -> NatsConnection:
+        """The connection, opened again if it is lost or does not answer; raises `TryLater`."""
         async with self._connecting:
             if self._connection is not None and self._connection.doubted:
                 await self._connection.prove_alive()

@@ -57,6 +57,7 @@ def not_always(answer: Answer) -> str:
 
 
 def never_synced(answer: Answer) -> str:
+    """What is wrong with a policy never to sync; empty for every other policy."""
     if not isinstance(answer, ResponseError) and _pairs(answer).get("appendfsync") == "no":
         return "the server never syncs its append-only file: set appendfsync everysec, or always"
     return ""
@@ -110,6 +111,7 @@ def refusal(answer: object) -> SinkError:
 
 
 def translate(error: Exception) -> SinkError:
+    """The error for one of the library. Its text may show arguments, and is not passed on."""
     if isinstance(error, ResponseError):
         return refusal(error)
     text = next((text for kind, text in _FAILURES.items() if isinstance(error, kind)), LOST)

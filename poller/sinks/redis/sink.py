@@ -26,7 +26,7 @@ from poller.sinks.servers import cannot_connect, check_hosts, tls_context
 
 PORT: Final = 6379
 UNSAFE: Final = re.compile(r"[\x00-\x20\x7f]")
-"""What a key does not get from an event, although the server would take it: it is no help to people."""
+"""Blanks and control characters. The server takes them in a key, but people can hardly read or type them."""
 
 
 class Redis(Sink, ChecksDestination):
@@ -102,7 +102,7 @@ class Redis(Sink, ChecksDestination):
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[RedisConnection]:
         """A connection for one batch. After any error it is closed: answers could be left in it."""
-        connection = await self._kept() or await self._connect()
+        connection = await self._take_idle() or await self._connect()
         try:
             yield connection
         except SinkError:
@@ -117,7 +117,8 @@ class Redis(Sink, ChecksDestination):
             raise
         self._idle.append(connection)
 
-    async def _kept(self) -> RedisConnection | None:
+    async def _take_idle(self) -> RedisConnection | None:
+        """A connection of an earlier batch; None if none is good."""
         while self._idle:
             connection = self._idle.pop()
             if await connection.is_good():

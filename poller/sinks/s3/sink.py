@@ -101,7 +101,7 @@ class S3(Sink, ChecksDestination):
         loop = asyncio.get_running_loop()
         async with self._uploads:
             try:
-                picture = await loop.run_in_executor(self._threads, self._checked, event, target, arrived)
+                picture = await loop.run_in_executor(self._threads, self._prepare, event, target, arrived)
                 if self._settings.sidecar:
                     line = event.encoded + b"\n"
                     await self._store.put(NewObject.of(f"{picture.key}.json", line, EVENT))
@@ -110,7 +110,8 @@ class S3(Sink, ChecksDestination):
                 return error
         return None
 
-    def _checked(self, event: Event, target: Target, arrived: Arrived) -> NewObject:
+    def _prepare(self, event: Event, target: Target, arrived: Arrived) -> NewObject:
+        """Check a picture, and make an object of it. Runs in a thread. Raises a `SinkError`."""
         content = arrived.picture()
         place = self._layout.place(event, target.path)
         return NewObject.of("/".join((*place.folders, place.name)), content, PICTURE, _metadata(event))

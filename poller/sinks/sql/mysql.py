@@ -14,7 +14,7 @@ from poller.core.errors import Rejected, SinkError, TryLater
 from poller.sinks.servers import CONNECT_WITHIN, LOGIN_REFUSED, LOST, cannot_connect
 from poller.sinks.sql.database import Database
 from poller.sinks.sql.settings import SqlSettings
-from poller.sinks.sql.table import COLUMNS, PROBE, Row, missing, no_table, quoted
+from poller.sinks.sql.table import COLUMNS, PROBE, Row, missing, no_table, quote_name
 
 ENGINE: Final = "mysql"
 STRICT: Final = "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'"
@@ -25,7 +25,7 @@ def statement(table: str, count: int) -> str:
     """Store so many rows. A row with the same URL stays as it is. `event` comes first, while `url` is still the old."""
     places = f"({', '.join(['%s'] * len(COLUMNS))})"
     return (
-        f"INSERT INTO {quoted(ENGINE, table)} ({', '.join(COLUMNS)}) VALUES {', '.join([places] * count)} "  # noqa: S608
+        f"INSERT INTO {quote_name(ENGINE, table)} ({', '.join(COLUMNS)}) VALUES {', '.join([places] * count)} "  # noqa: S608
         "ON DUPLICATE KEY UPDATE event = IF(url <=> VALUES(url), event, VALUES(event)), url = VALUES(url)"
     )
 

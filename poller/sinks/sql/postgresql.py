@@ -11,7 +11,7 @@ from poller.core.errors import Rejected, SinkError, TryLater
 from poller.sinks.servers import CONNECT_WITHIN, LOGIN_REFUSED, LOST, cannot_connect
 from poller.sinks.sql.database import Database
 from poller.sinks.sql.settings import SqlSettings
-from poller.sinks.sql.table import COLUMNS, PROBE, Row, missing, no_table, quoted
+from poller.sinks.sql.table import COLUMNS, PROBE, Row, missing, no_table, quote_name
 
 ENGINE: Final = "postgresql"
 _KINDS: Final = {"occurred_at": "timestamptz", "received_at": "timestamptz"}
@@ -28,7 +28,7 @@ def statement(table: str) -> str:
     arrays = ", ".join(f"${n}::{_KINDS.get(name, 'text')}[]" for n, name in enumerate(COLUMNS, start=1))
     columns = ", ".join(COLUMNS)
     values = ", ".join(_CASTS.get(name, name) for name in COLUMNS)
-    return f"""INSERT INTO {quoted(ENGINE, table)} AS kept ({columns})
+    return f"""INSERT INTO {quote_name(ENGINE, table)} AS kept ({columns})
 SELECT {values} FROM unnest({arrays}) AS given ({columns})
 ON CONFLICT (id) DO UPDATE SET url = excluded.url, event = excluded.event
 WHERE kept.url IS DISTINCT FROM excluded.url"""  # noqa: S608 - the table's name is quoted, and its signs are checked by the settings
@@ -79,7 +79,8 @@ class PostgreSql(Database):
         """See `Database.flaws`."""
         with _translating():
             kept = await self._connection.fetchval(
-                "SELECT relpersistence FROM pg_class WHERE oid = to_regclass($1)", quoted(ENGINE, self._table)
+                "SELECT relpersistence FROM pg_class WHERE oid = to_regclass($1)",
+                quote_name(ENGINE, self._table),
             )
             synced = await self._connection.fetchval("SELECT current_setting('fsync')")
         found = []

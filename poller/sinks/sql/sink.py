@@ -53,7 +53,7 @@ class Sql(Sink, ChecksDestination):
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Database]:
         """A connection for one batch. It is kept unless its state is unknown afterwards."""
-        connection = self._kept() or await self._connect()
+        connection = self._take_idle() or await self._connect()
         try:
             yield connection
         except Rejected:
@@ -68,7 +68,8 @@ class Sql(Sink, ChecksDestination):
             raise
         self._keep(connection)
 
-    def _kept(self) -> Database | None:
+    def _take_idle(self) -> Database | None:
+        """A connection of an earlier batch; None if none is open."""
         while self._idle:
             connection = self._idle.pop()
             if connection.is_open:
