@@ -55,4 +55,4 @@ def producer_options(settings: KafkaSettings) -> dict[str, Option]:
 
 def silent_logger() -> logging.Logger:
     """A logger that drops the library's own lines, which would go to stderr. The sink reports the errors."""
-    return logging.Logger("kafka", logging.CRITICAL + 1)  # noqa: LOG001 - it is nobody's child, and its lines end here
+    return logging.Logger("kafka", logging.CRITICAL + 1)  # noqa: LOG001 - it has no parent, so its lines end here
