@@ -48,14 +48,6 @@ The shell also runs a file that names no interpreter, and its exit code says why
 """
 
 
-class ExecBatch(BatchSettings):
-    """How events are given to the command."""
-
-    max_events: int = Field(
-        default=100, ge=1, le=1000, description="The most lines for one command, 1 to 1000."
-    )
-
-
 class ExecSettings(SinkSettings):
     """Settings of a sink of type `exec`."""
 
@@ -76,7 +68,9 @@ class ExecSettings(SinkSettings):
     timeout: Annotated[Duration, duration_between("1ms", "1h")] = Field(
         default=60.0, description="How long a command may take before it is ended and counts as failed."
     )
-    batch: ExecBatch = Field(default=ExecBatch(), description="How many events one command gets.")
+    batch: BatchSettings = Field(
+        default=BatchSettings(max_events=100), description="How many events one command gets."
+    )
 
 
 class Exec(Sink, ChecksDestination):

@@ -15,12 +15,13 @@ from poller.qcloud.pictures.fetch import Arrived
 from poller.qcloud.pictures.hosts import Target
 from poller.runtime.outbound import AddressGuard
 from poller.runtime.resolver import Resolver
-from poller.sinks.brokers import check_hosts, header_value
+from poller.sinks.brokers import header_value
 from poller.sinks.picture_paths import Layout, parse_template
 from poller.sinks.pictures import HasPictureHosts, PictureSource, report
 from poller.sinks.s3.cos_store import CosBucket
 from poller.sinks.s3.settings import S3Settings
 from poller.sinks.s3.store import NewObject, ObjectStore
+from poller.sinks.servers import check_hosts
 
 PICTURE: Final = "image/jpeg"
 EVENT: Final = "application/cloudevents+json"
@@ -100,7 +101,7 @@ class S3(Sink, ChecksDestination):
         loop = asyncio.get_running_loop()
         async with self._uploads:
             try:
-                picture = await loop.run_in_executor(self._threads, self._checked, event, target, arrived)
+                picture = await loop.run_in_executor(self._threads, self._prepare, event, target, arrived)
                 if self._settings.sidecar:
                     line = event.encoded + b"\n"
                     await self._store.put(NewObject.of(f"{picture.key}.json", line, EVENT))
@@ -109,7 +110,8 @@ class S3(Sink, ChecksDestination):
                 return error
         return None
 
-    def _checked(self, event: Event, target: Target, arrived: Arrived) -> NewObject:
+    def _prepare(self, event: Event, target: Target, arrived: Arrived) -> NewObject:
+        """Check a picture, and make an object of it. Runs in a thread. Raises a `SinkError`."""
         content = arrived.picture()
         place = self._layout.place(event, target.path)
         return NewObject.of("/".join((*place.folders, place.name)), content, PICTURE, _metadata(event))
