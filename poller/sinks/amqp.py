@@ -121,8 +121,10 @@ class AmqpSettings(SinkSettings):
 
     @model_validator(mode="after")
     def _one_password(self) -> Self:
-        if (self.password is None) == (self.password_file is None):
-            raise wrong("give password or password_file, and not both", at="password")
+        if self.password is None and self.password_file is None:
+            raise wrong("is missing: give password or password_file", at="password")
+        if self.password is not None and self.password_file is not None:
+            raise wrong("does not go with password: remove one", at="password_file")
         return self
 
     def secret(self) -> str:

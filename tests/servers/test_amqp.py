@@ -437,7 +437,8 @@ def test_settings_that_cannot_work_are_refused() -> None:
         ({"servers": ["amqp://u:p@a"]}, "do not belong in the URL"),
         ({"servers": ["amqp://a/live"]}, "vhost is a setting"),
         ({"routing_key": "live.{nope}"}, "is no field"),
-        ({"password": None}, "give password or password_file"),
+        ({"password": None}, "is missing: give password or password_file"),
+        ({"password_file": __file__}, "does not go with password: remove one"),
     ):
         given = {"type": "amqp", "servers": ["amqp://a.example"], "password": "p", **wrong}
         with pytest.raises(ValueError, match=text):
