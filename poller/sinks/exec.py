@@ -41,7 +41,7 @@ LAST_OUTPUT: Final = 0.5
 """Seconds to wait for the rest of the output, which a process outside of the group may hold open."""
 LONGEST_OUTPUT: Final = 4096
 """Bytes of output that are kept, those at the end."""
-_LAUNCH: Final = ("/bin/sh", "-c", 'ulimit -S -n "$0"; exec "$@"')
+_LAUNCH: Final = ("/bin/sh", "-c", 'ulimit -S -n "$1"; shift; exec "$@"', "sh")
 """Sets the limit of open files before the command begins. Code between fork and exec is not safe with threads.
 
 The shell also runs a file that names no interpreter, and its exit code says why a command does not begin.

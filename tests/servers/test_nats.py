@@ -215,7 +215,7 @@ async def test_a_warning_is_logged_unless_the_servers_are_said_to_sync_each_mess
 
 async def test_check_says_what_is_missing_and_publishes_nothing(server: ServerProcess) -> None:
     async with sink_to(server) as sink:
-        assert await sink.check() == ["no stream takes live._._"]
+        assert await sink.check() == ["no stream takes live._._: make one that does"]
         await make_stream(server, retention=RetentionPolicy.LIMITS)
         assert await sink.check() == []
     assert await stored(server) == []
@@ -300,7 +300,7 @@ async def test_a_wrong_password_is_told_without_it(tmp_path: Path) -> None:
                 str(raised.value) == "cannot connect: the server refuses the login: check user and password"
             )
         async with sink_to(server, user="u", password="right-password") as sink:
-            assert await sink.check() == ["no stream takes live._._"]
+            assert await sink.check() == ["no stream takes live._._: make one that does"]
 
 
 async def test_a_user_who_may_not_publish_to_a_subject_is_told_so_for_that_one(tmp_path: Path) -> None:
@@ -395,7 +395,7 @@ def test_an_operator_reads_what_is_wrong_and_no_secret(tmp_path: Path) -> None:
                 },
                 {"servers": [f"nats://127.0.0.1:{lasting_port()}"]},
                 {"user": "u"},
-                ({}, "no stream takes the subject", "no stream takes live._._"),
+                ({}, "no stream takes the subject", "no stream takes live._._: make one that does"),
             ),
         )
     finally:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,11 +70,61 @@ async def test_a_full_store_is_tried_again_later(moto_with_files: Moto) -> None:
     store = moto_with_files
     async with pictures() as host, sink_to(store, host) as sink:
         store.process.limit_files(len(JPEG) // 2)
-        with pytest.raises(TryLater, match="the store failed"):
+        with pytest.raises(TryLater, match=r"^HTTP 500\b|^127.0.0.1: connection lost$"):
             await sink.deliver(some_batch(host.event(1), host.event(2)))
         store.process.limit_files(-1)
         await sink.deliver(some_batch(host.event(1), host.event(2)))
     assert len(await asyncio.to_thread(store.list_keys)) == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (
+            b"HTTP/1.1 507 Insufficient Storage\r\nConnection: close\r\nContent-Length: 47\r\n\r\n"
+            b"<Error><Code>XMinioStorageFull</Code></Error>\r\n",
+            "HTTP 507 XMinioStorageFull",
+        ),
+        (b"HTTP/1.1 502 Bad Gateway\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", "HTTP 502"),
+        (
+            b"HTTP/1.1 301 Moved\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+            "127.0.0.1: the store redirects: check region and endpoint",
+        ),
+        (b"", "127.0.0.1: connection lost"),
+        (None, "127.0.0.1: no answer in time"),
+    ],
+)
+async def test_the_reason_says_what_the_store_answered_or_that_it_did_not(
+    answer: bytes | None, reason: str, moto: Moto
+) -> None:
+    async def answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"(?i)content-length: (\d+)", head)
+        await reader.readexactly(int(length[1]) if length else 0)
+        if answer is None:
+            await reader.read()
+        writer.write(answer or b"")
+        writer.close()
+
+    server = await asyncio.start_server(answers, "127.0.0.1", 0)
+    there = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, sink_to(moto, None, endpoint=there, timeout="2s") as sink:
+        assert await sink.check() == [reason]
+
+
+@pytest.mark.parametrize(
+    ("scheme", "reason"),
+    [
+        ("http", "127.0.0.1: cannot connect: no server answers"),
+        ("https", "127.0.0.1: TLS fails: the server does not speak it"),
+    ],
+)
+async def test_the_reason_says_why_there_is_no_connection(scheme: str, reason: str, moto: Moto) -> None:
+    there = f"{scheme}://127.0.0.1:{moto.port}"
+    if scheme == "http":
+        moto.stop()
+    async with sink_to(moto, None, endpoint=there, timeout="5s") as sink:
+        assert await sink.check() == [reason]
 
 
 async def test_a_key_that_is_unknown_or_may_not_write_is_told_and_a_right_given_later_is_used(

@@ -57,4 +57,4 @@ def _confirms_early(admin: AdminClient, topic: str, least: int) -> Iterator[str]
         yield f"topic {topic}: its min.insync.replicas cannot be read ({reason})"
         return
     if given < least:
-        yield f"topic {topic} confirms a message once min.insync.replicas: {given} of its replicas have it"
+        yield f"topic {topic} has min.insync.replicas: {given}, fewer than min_insync_replicas: {least}"

@@ -190,7 +190,7 @@ class NatsConnection:
         try:
             stream = await self._jetstream.find_stream_name_by_subject(subject)
         except nats.js.errors.NotFoundError:
-            return f"no stream takes {subject}"
+            return f"no stream takes {subject}: make one that does"
         except nats.errors.Error as error:
             if self._may_ask:
                 return f"cannot ask for the stream of {subject}: {translate(error).reason}"

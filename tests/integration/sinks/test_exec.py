@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import resource
 import signal
 import sys
@@ -91,8 +92,9 @@ def open_files(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.mark.usefixtures("open_files")
 async def test_a_command_that_does_not_exist_is_told_apart_from_one_that_fails() -> None:
     settings = Exec.Settings(type="exec", command=("no-such-command",))
-    with pytest.raises(TryLater, match="the command was not found"):
+    with pytest.raises(TryLater, match="the command was not found") as raised:
         await deliver(Exec("program", settings, {}), some())
+    assert re.fullmatch(rb"(sh: .*no-such-command.*\n)?", raised.value.said)
 
 
 @pytest.mark.usefixtures("open_files")
