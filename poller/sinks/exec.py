@@ -99,8 +99,10 @@ class Exec(Sink, ChecksDestination):
         command, directory = self._settings.command[0], self._settings.directory
         if directory is not None and not directory.is_dir():
             return [f"there is no directory {directory}"]
-        path = self._environment.get("PATH", os.defpath)
-        found = await asyncio.to_thread(shutil.which, command, path=path)
+        there = directory or Path()
+        path = os.pathsep.join(str(there / one) for one in os.get_exec_path(self._environment))
+        place = str(there / command) if os.sep in command else command
+        found = await asyncio.to_thread(shutil.which, place, path=path)
         return [] if found else [f"there is no command {command} that this user may run"]
 
     async def deliver(self, batch: Batch) -> None:
@@ -169,11 +171,18 @@ class _Command:
         self._output = _Output()
         self._exit = os.pidfd_open(process.pid)
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._pipe: asyncio.BaseTransport | None = None
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
         loop.add_reader(self._exit, self._note_end)
-        self._pipe, _ = await loop.connect_read_pipe(lambda: self._output, self._process.stdout)
+        try:
+            self._pipe, _ = await loop.connect_read_pipe(lambda: self._output, self._process.stdout)
+        except (
+            BaseException
+        ) as error:  # the command runs already, and who does not enter does not leave either
+            await self.__aexit__(type(error), error, error.__traceback__)
+            raise
         return self
 
     async def __aexit__(
@@ -207,7 +216,8 @@ class _Command:
         await self._ended
         self._process.wait()
         await asyncio.wait({self._output.closed}, timeout=LAST_OUTPUT)
-        self._pipe.close()
+        if self._pipe is not None:
+            self._pipe.close()
         os.close(self._exit)
 
     def _kill(self, number: signal.Signals) -> None:
