@@ -19,7 +19,7 @@ import asyncio
 import logging
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -322,15 +322,18 @@ class _Producer:
         self.topics: frozenset[str] = frozenset()
         self._explanation = 0
         """The code of the error that says why no broker can be reached, or what was fatal."""
-        self._producer = Producer({**options, "error_cb": self._note_error, "logger": _silent()})
+        producer = Producer({**options, "error_cb": self._note_error, "logger": _silent()})
+        self._producer: Producer | None = producer
         self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._take_reports, name="kafka", daemon=True)
+        self._thread = threading.Thread(
+            target=self._take_reports, args=(producer.poll,), name="kafka", daemon=True
+        )
         self._thread.start()
 
-    def _take_reports(self) -> None:
+    def _take_reports(self, poll: Callable[[float], int]) -> None:
         while not self._ending.is_set():
             try:
-                self._producer.poll(REPORTS_WITHIN)
+                poll(REPORTS_WITHIN)
             except KafkaException as error:  # a fatal error is raised here too
                 self._note_error(error.args[0])
                 self._ending.wait(REPORTS_WITHIN)
@@ -346,6 +349,7 @@ class _Producer:
 
     async def find_brokers(self) -> list[tuple[str, int]]:
         """Ask for the brokers of the cluster, and remember its topics; raises `TryLater`."""
+        assert self._producer is not None, "closed"
         self._explanation = 0
         found: Any = None
         for _ in range(ATTEMPTS):
@@ -363,6 +367,8 @@ class _Producer:
 
     async def send(self, found: Sequence[_Message]) -> dict[str, int]:
         """Send messages and wait for their reports; returns the codes of those that failed."""
+        if self._producer is None:  # another delivery has closed it after a fatal error
+            return {one.event.id: self._explained(KafkaError._FATAL) for one in found}
         reports = _Reports(len(found))
         produce, note = self._producer.produce, reports.note
         for event, topic, headers, body in found:
@@ -383,9 +389,16 @@ class _Producer:
     async def close(self) -> None:
         """Forget what is not confirmed, and end the threads."""
         self._ending.set()
-        self._producer.purge(blocking=False)
-        await asyncio.to_thread(self._thread.join)
-        await asyncio.to_thread(self._producer.flush, 0)
+        await asyncio.to_thread(self._end)
+
+    def _end(self) -> None:
+        """The library's producer knows this object by `error_cb`: a circle, which would keep threads and connections
+        until some collection of garbage. Its end waits for its threads."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            producer.purge(blocking=False)
+            self._thread.join()
+            producer.flush(0)
 
 
 def _silent() -> logging.Logger:

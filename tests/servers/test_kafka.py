@@ -1,8 +1,11 @@
 """The kafka sink against a real broker, which is killed, hangs, refuses, and has too few replicas."""
 
 import asyncio
+import gc
 import json
+import os
 import struct
+import threading
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -330,6 +333,26 @@ async def fails_for_want_of_the_topic(sink: Kafka) -> bool:
     except TryLater as error:
         return str(error) == "there is no such topic"
     return False
+
+
+def of_this_process() -> tuple[int, int]:
+    """How many threads of libraries and descriptors it has."""
+    threads = len(os.listdir("/proc/self/task")) - threading.active_count()
+    return threads, len(os.listdir("/proc/self/fd"))
+
+
+async def test_a_closed_sink_leaves_no_thread_and_no_connection(broker: RealBroker | MockBroker) -> None:
+    topic = make_topic(broker)
+    counts = []
+    gc.disable()  # a collection would hide what is left until then
+    try:
+        for number in range(4):
+            async with sink_to(broker, topic) as sink:
+                await sink.deliver(some_batch(some_event(number)))
+            counts.append(of_this_process())
+    finally:
+        gc.enable()
+    assert counts == [counts[0]] * 4
 
 
 async def test_where_nobody_listens_the_batch_is_tried_again_later() -> None:
