@@ -4,6 +4,7 @@ The library's calls run in threads: its coroutines can end the interpreter with 
 """
 
 import asyncio
+import os
 from collections.abc import Callable
 from concurrent.futures import Executor
 from datetime import timedelta
@@ -31,6 +32,7 @@ CODES: Final[dict[type[Exception], str]] = {
     exceptions.UnauthenticatedError: "InvalidAccessKeyId",
 }
 """What an error means if its text holds no code."""
+_PROXIES: Final = ("http_proxy", "https_proxy", "all_proxy")
 
 
 class S3Bucket(ObjectStore):
@@ -38,6 +40,7 @@ class S3Bucket(ObjectStore):
 
     def __init__(self, settings: S3Settings, threads: Executor) -> None:
         self._threads = threads
+        _hide_environment()
         url = settings.place().url
         access_key, secret_key = settings.key()
         self._store = S3Store(
@@ -85,6 +88,17 @@ class S3Bucket(ObjectStore):
             return await loop.run_in_executor(self._threads, lambda: work(*args, **kwargs))
         except FAILURES as error:
             raise _translate(error) from None
+
+
+def _hide_environment() -> None:
+    """Hide the variables that the library would obey beside the settings.
+
+    `AWS_*` could send the pictures to another endpoint, unsigned or with another session's token, and a proxy is an
+    address that was not checked. The variables stay in `os.environ`, for `${NAME}` in the configuration.
+    """
+    for name in os.environ:
+        if name.upper().startswith("AWS_") or name.lower() in _PROXIES:
+            os.unsetenv(name)
 
 
 def _translate(error: Exception) -> SinkError:
