@@ -42,6 +42,7 @@ from poller.sinks.brokers import (
     fill_in,
     messages,
     raise_for,
+    server_parts,
 )
 
 PORTS: Final = {"amqp": 5672, "amqps": 5671}
@@ -61,16 +62,14 @@ _QUORUM: Final = {"x-queue-type": "quorum"}
 
 # ---------------------------------------------------------------- settings
 
+_FORM: Final = "a server is written amqp://host:5672, or amqps://host:5671"
+
 
 def _servers(servers: tuple[str, ...]) -> tuple[str, ...]:
     for server in servers:
-        parts = urlsplit(server)
-        if parts.scheme not in PORTS or not parts.hostname or parts.path or parts.query:
-            raise wrong(
-                "a server is written amqp://host:5672, or amqps://host:5671; vhost is a setting of its own"
-            )
-        if parts.username is not None or parts.password is not None:
-            raise wrong("a name and a password do not belong in the URL: use user and password_file")
+        parts = server_parts(server, _FORM)
+        if parts.scheme not in PORTS or parts.path:
+            raise wrong(f"{_FORM}; vhost is a setting of its own")
     return servers
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from ssl import SSLError
 from typing import Annotated, Final, Literal
-from urllib.parse import quote
+from urllib.parse import SplitResult, quote, urlsplit
 
 import msgspec
 from pydantic import AfterValidator
@@ -70,10 +70,12 @@ _PLAIN: Final = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not
 
 def _template(text: str) -> str:
     try:
-        names = [name for _, name, _, _ in string.Formatter().parse(text) if name is not None]
+        fields = [field for field in string.Formatter().parse(text) if field[1] is not None]
     except ValueError:
         raise wrong("a brace stands for a field, such as {stream}") from None
-    if unknown := [name for name in names if name not in FIELDS]:
+    if any(form or conversion for _, _, form, conversion in fields):
+        raise wrong("a field is written {stream}, without : or !")
+    if unknown := [name for _, name, _, _ in fields if name not in FIELDS]:
         raise wrong(f"{{{unknown[0]}}} is no field: there are {', '.join(f'{{{name}}}' for name in FIELDS)}")
     return text
 
@@ -114,6 +116,21 @@ def unreachable(error: BaseException | None) -> str:
 
 
 # ---------------------------------------------------------------- addresses
+
+
+def server_parts(server: str, form: str) -> SplitResult:
+    """The parts of a server's URL. `form` is what the error says where no host and port can be read, or where more
+    follows the path."""
+    try:
+        parts = urlsplit(server)
+        usable = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or re.search(r"[\s\x00-\x20\x7f?#]", server):
+        raise wrong(f"{form}, with a port from 1 to 65535 if any")
+    if "@" in parts.netloc:
+        raise wrong("a name and a password do not belong in the URL: use user and password_file")
+    return parts
 
 
 async def check_hosts(resolver: Resolver, guard: AddressGuard, places: Sequence[tuple[str, int]]) -> None:

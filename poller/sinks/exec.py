@@ -21,13 +21,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Final, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from poller.core.errors import Rejected, TryLater
 from poller.core.model import Batch
 from poller.core.ports import ChecksDestination, Sink
 from poller.runtime.preload import open_files, original_open_files
-from poller.settings import BatchSettings, Duration, SinkSettings, duration_between
+from poller.settings import BatchSettings, Duration, SinkSettings, duration_between, wrong
 
 DEAD: Final = os.EX_DATAERR
 """The exit code for input that no retry makes good (65, from sysexits.h)."""
@@ -48,6 +48,19 @@ The shell also runs a file that names no interpreter, and its exit code says why
 """
 
 
+def _words(words: tuple[str, ...]) -> tuple[str, ...]:
+    if not words[0] or any("\0" in word for word in words):
+        raise wrong("a command has a name, and holds no NUL character")
+    return words
+
+
+def _variables(variables: Mapping[str, str]) -> Mapping[str, str]:
+    for name, value in variables.items():
+        if not name or "=" in name or "\0" in name + value:
+            raise wrong("the name of a variable holds no =, and neither name nor value a NUL character")
+    return variables
+
+
 class ExecBatch(BatchSettings):
     """How events are given to the command."""
 
@@ -59,8 +72,7 @@ class ExecBatch(BatchSettings):
 class ExecSettings(SinkSettings):
     """Settings of a sink of type `exec`."""
 
-    command: tuple[str, ...] = Field(
-        min_length=1,
+    command: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_words)] = Field(
         description="The command and its arguments, as a list. No shell reads it. A secret does not belong here: every "
         "user of the machine can see it.",
         examples=[["/usr/local/bin/moderate", "--queue", "live"]],
@@ -68,7 +80,7 @@ class ExecSettings(SinkSettings):
     directory: Path | None = Field(
         default=None, description="The working directory of the command; by default that of the daemon."
     )
-    environment: Mapping[str, str] = Field(
+    environment: Annotated[Mapping[str, str], AfterValidator(_variables)] = Field(
         default={},
         description="Variables for the command, besides PATH, HOME, LANG, LC_*, TMPDIR, TZ and USER.",
         examples=[{"MODE": "strict"}],

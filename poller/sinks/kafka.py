@@ -65,6 +65,7 @@ from poller.sinks.brokers import (
 
 Option = str | int | float | bool
 """A value of the library's options."""
+LAST_PORT: Final = 65535
 CONNECT_WITHIN: Final = 5.0
 ATTEMPTS: Final = 5
 REPORTS_WITHIN: Final = 0.25
@@ -99,11 +100,14 @@ def _servers(servers: tuple[str, ...]) -> tuple[str, ...]:
     for server in servers:
         if not re.fullmatch(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}", server, re.ASCII):
             raise wrong("a server is written host:9092")
+        if not 1 <= place_of(server)[1] <= LAST_PORT:
+            raise wrong("a port is a number from 1 to 65535")
     return servers
 
 
 def _topic(template: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", re.sub(r"\{\w+\}", "_", template)):
+    name = re.sub(r"\{\w+\}", "_", template)
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", name) or name in (".", ".."):
         raise wrong("the name of a topic is letters, digits, . _ and -, besides the fields")
     return template
 
@@ -419,6 +423,8 @@ def _refusal(code: int) -> SinkError:
         return Rejected("the message is larger than max_message_bytes, or than the topic allows")
     if code == KafkaError.INVALID_RECORD:
         return Rejected("the topic refuses the message as invalid")
+    if code == KafkaError.TOPIC_EXCEPTION:
+        return Rejected("a topic cannot have the name that the event gives it")
     known: Mapping[frozenset[int], str] = {
         NO_TOPIC: "there is no such topic",
         NO_PERMISSION: "this user may not write to the topic",

@@ -43,6 +43,7 @@ from poller.sinks.brokers import (
     header_value,
     messages,
     raise_for,
+    server_parts,
     unreachable,
 )
 
@@ -55,6 +56,12 @@ ALIVE_WITHIN: Final = 2
 """Seconds for a sign of life over a connection on which a delivery has waited in vain."""
 UNSAFE: Final = re.compile(r"[\s.*>\x00-\x1f\x7f]")
 """What a token of a subject cannot hold."""
+LONGEST_SUBJECT: Final = 3800
+"""Bytes of a subject. A server ends the connection after a line of more than 4096, which the subject shares."""
+_BARE: Final = 12
+"""Bytes of the headers of a message without any."""
+_EACH: Final = 4
+"""Bytes of a header besides its name and its value."""
 FULL: Final = frozenset({10023, 10047, 10077})
 """Error codes of a stream or server without room: insufficient resources, storage exceeded, maximum exceeded."""
 NO_STREAM: Final = -1
@@ -68,12 +75,19 @@ _VIOLATION: Final = re.compile(r'permissions violation for (publish|subscription
 
 def _servers(servers: tuple[str, ...]) -> tuple[str, ...]:
     for server in servers:
-        parts = urlsplit(server)
-        if parts.scheme not in ("nats", "tls") or not parts.hostname or parts.path.strip("/") or parts.query:
-            raise wrong("a server is written nats://host:4222, or tls://host:4222")
-        if parts.username is not None or parts.password is not None:
-            raise wrong("a name and a password do not belong in the URL: use user and password_file")
+        parts = server_parts(server, form := "a server is written nats://host:4222, or tls://host:4222")
+        if parts.scheme not in ("nats", "tls") or parts.path.strip("/"):
+            raise wrong(form)
     return servers
+
+
+def _subject(template: str) -> str:
+    tokens = re.sub(r"\{\w+\}", "_", template).split(".")
+    if template.startswith("$") or not all(tokens) or any(UNSAFE.search(token) for token in tokens):
+        raise wrong(
+            "a subject is words with dots between them, without blanks, * and >, and no $ at the start"
+        )
+    return template
 
 
 class _Error(msgspec.Struct, frozen=True):
@@ -107,7 +121,7 @@ class NatsSettings(SinkSettings):
         description="The servers of the cluster. The first one that answers is used.",
         examples=[["nats://nats-1.example.com:4222", "nats://nats-2.example.com:4222"]],
     )
-    subject: Template = Field(
+    subject: Annotated[Template, AfterValidator(_subject)] = Field(
         default="live.{kind}.{stream}",
         description="The subject of a message, with {account}, {kind} and {stream}. In them, a blank . * > becomes _.",
     )
@@ -292,15 +306,18 @@ class _Connection:
 
     async def send(self, id: str, subject: str, headers: Mapping[str, str], body: bytes) -> Sent:
         """Send one message. Messages arrive in the order in which they are sent."""
-        if len(body) > self.client.max_payload:
-            return Rejected(f"{len(body)} bytes; the server takes {self.client.max_payload}")
-        plain = {name: header_value(value) for name, value in headers.items()}
+        if len(subject.encode()) > LONGEST_SUBJECT:
+            return Rejected(f"the subject is longer than {LONGEST_SUBJECT} bytes")
+        plain = {"Nats-Msg-Id": id, **{name: header_value(value) for name, value in headers.items()}}
+        size = len(body) + _BARE + sum(len(name) + len(value) + _EACH for name, value in plain.items())
+        if size > self.client.max_payload:  # a server ends the connection of who sends more
+            return Rejected(f"{size} bytes with headers; the server takes {self.client.max_payload}")
         self._sent += 1
         reply = f"{self._inbox}.{self._sent}"
         confirmed: asyncio.Future[_Confirmation] = asyncio.get_running_loop().create_future()
         self._pending[reply] = subject, confirmed
         try:
-            await self.client.publish(subject, body, reply, headers={"Nats-Msg-Id": id, **plain})
+            await self.client.publish(subject, body, reply, headers=plain)
         except (nats.errors.Error, OSError) as error:
             del self._pending[reply]
             return _translate(error)

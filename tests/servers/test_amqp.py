@@ -437,6 +437,8 @@ def test_settings_that_cannot_work_are_refused() -> None:
         ({"servers": ["amqp://u:p@a"]}, "do not belong in the URL"),
         ({"servers": ["amqp://a/live"]}, "vhost is a setting"),
         ({"routing_key": "live.{nope}"}, "is no field"),
+        ({"routing_key": "live.{stream!x}"}, "without : or !"),
+        ({"servers": ["amqp://a:b"]}, "a port from 1"),
         ({"password": None}, "give password or password_file"),
     ):
         given = {"type": "amqp", "servers": ["amqp://a.example"], "password": "p", **wrong}

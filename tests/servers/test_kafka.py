@@ -355,6 +355,23 @@ async def test_a_closed_sink_leaves_no_thread_and_no_connection(broker: RealBrok
     assert counts == [counts[0]] * 4
 
 
+@pytest.mark.parametrize("stream", ["..", "s" * 500])
+async def test_an_event_whose_topic_no_broker_can_have_dies_alone(
+    broker: RealBroker | MockBroker, stream: str
+) -> None:
+    topic = make_topic(needs_real(broker))
+    fine, odd = (
+        msgspec.structs.replace(some_event(number), stream_id=name)
+        for number, name in ((1, topic), (2, stream))
+    )
+    async with sink_to(broker, "{stream}") as sink:
+        with pytest.raises(PartlyFailed) as raised:
+            await sink.deliver(some_batch(fine, odd))
+    assert raised.value.failures.keys() == {odd.id}
+    assert isinstance(raised.value.failures[odd.id], Rejected)
+    assert [id_of(one) for one in records(broker, topic)] == [fine.id]
+
+
 async def test_where_nobody_listens_the_batch_is_tried_again_later() -> None:
     sink = Kafka(
         "bus",
@@ -458,6 +475,8 @@ def test_settings_that_cannot_work_are_refused() -> None:
         ({"servers": ["a"]}, "host:9092"),
         ({"topic": "live.{nope}"}, "is no field"),
         ({"topic": "live events"}, "the name of a topic"),
+        ({"topic": ".."}, "the name of a topic"),
+        ({"servers": ["a:99999"]}, "a port is"),
         ({"user": "u"}, "sasl needs a user"),
         ({"sasl": "PLAIN", "user": "u"}, "sasl needs a user"),
         ({"timeout": "1s"}, "3s"),

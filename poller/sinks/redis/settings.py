@@ -2,28 +2,21 @@
 
 import re
 from typing import Annotated, Final, Self
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
 from poller.settings import BatchSettings, Cidr, Secret, SecretFile, SinkSettings, TlsSettings, wrong
-from poller.sinks.brokers import Template
+from poller.sinks.brokers import Template, server_parts
 
 SHARE_OF_TIMEOUT: Final = 0.9
 """The part of the sink's timeout that the server may take for the proof, so that its answer still comes in time."""
 
 
 def _url(url: str) -> str:
-    parts = urlsplit(url)
-    if (
-        parts.scheme not in ("redis", "rediss")
-        or not parts.hostname
-        or parts.query
-        or not re.fullmatch(r"(/[0-9]{0,5})?", parts.path)
-    ):
-        raise wrong("a server is written redis://host:6379/0, or rediss://host:6379/0 for TLS")
-    if parts.username is not None or parts.password is not None:
-        raise wrong("a name and a password do not belong in the URL: use user and password_file")
+    form = "a server is written redis://host:6379/0, or rediss://host:6379/0 for TLS"
+    parts = server_parts(url, form)
+    if parts.scheme not in ("redis", "rediss") or not re.fullmatch(r"(/[0-9]{0,5})?", parts.path):
+        raise wrong(form)
     return url
 
 

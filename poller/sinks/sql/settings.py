@@ -7,22 +7,17 @@ from urllib.parse import unquote, urlsplit
 from pydantic import AfterValidator, Field, model_validator
 
 from poller.settings import BatchSettings, Cidr, Secret, SecretFile, SinkSettings, TlsSettings, wrong
+from poller.sinks.brokers import server_parts
 
 PORTS: Final = {"postgresql": 5432, "mysql": 3306}
 """The engines, as the URL's scheme names them, and their usual ports."""
 
 
 def _url(url: str) -> str:
-    parts = urlsplit(url)
-    if (
-        parts.scheme not in PORTS
-        or not parts.hostname
-        or parts.query
-        or not re.fullmatch("/[^/]+", parts.path)
-    ):
-        raise wrong("a database is written postgresql://host:5432/database or mysql://host:3306/database")
-    if parts.username is not None or parts.password is not None:
-        raise wrong("a name and a password do not belong in the URL: use user and password_file")
+    form = "a database is written postgresql://host:5432/database or mysql://host:3306/database"
+    parts = server_parts(url, form)
+    if parts.scheme not in PORTS or not re.fullmatch("/[^/]+", parts.path) or "%00" in parts.path:
+        raise wrong(form)
     return url
 
 

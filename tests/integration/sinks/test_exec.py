@@ -319,6 +319,15 @@ async def test_check_looks_for_the_command_where_it_is_started(tmp_path: Path, c
     assert await elsewhere.check() == ["there is no command tests/commands.py that this user may run"]
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [{"command": [""]}, {"command": ["a\0"]}, {"environment": {"A=B": "c"}}, {"environment": {"A": "\0"}}],
+)
+def test_what_no_command_can_be_started_with_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="NUL"):
+        shell("true", **wrong)
+
+
 async def test_check_says_which_command_is_missing(tmp_path: Path) -> None:
     async with shell("true") as sink:
         assert await sink.check() == []
