@@ -18,15 +18,15 @@ BROKERS = (
     Bug(
         "messages that Kafka refused count as delivered",
         "poller/sinks/kafka.py",
-        "                self._failures[id] = error.code()\n",
-        "                pass\n",
+        "{id: error.code() for id, error in self._noted if error is not None}",
+        "{}",
         (KAFKA + "test_only_the_events_of_a_missing_topic_fail",),
     ),
     Bug(
         "the messages of a stream go to any partition",
         "poller/sinks/kafka.py",
-        "key = one.event.stream_id or None",
-        "key = one.event.id",
+        "event.stream_id or None, headers=",
+        "event.id, headers=",
         (KAFKA + "test_the_events_of_a_stream_are_in_one_partition_in_order",),
     ),
     Bug(
@@ -77,8 +77,8 @@ BROKERS = (
     Bug(
         "messages to NATS have no id",
         "poller/sinks/nats.py",
-        '{"Nats-Msg-Id": id, **plain}',
-        "plain",
+        '{"Nats-Msg-Id": id, **{name:',
+        "{**{name:",
         (NATS + "test_a_repeated_batch_is_dropped_by_the_server",),
     ),
     Bug(
