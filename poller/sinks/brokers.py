@@ -81,10 +81,12 @@ def messages(events: Sequence[Event], mode: Mode, prefix: str) -> list[tuple[Map
 
 def _template(text: str) -> str:
     try:
-        names = [name for _, name, _, _ in string.Formatter().parse(text) if name is not None]
+        fields = [field for field in string.Formatter().parse(text) if field[1] is not None]
     except ValueError:
         raise wrong("a brace stands for a field, such as {stream}") from None
-    if unknown := [name for name in names if name not in FIELDS]:
+    if any(form or conversion for _, _, form, conversion in fields):
+        raise wrong("a field is written {stream}, without : or !")
+    if unknown := [name for _, name, _, _ in fields if name not in FIELDS]:
         raise wrong(f"{{{unknown[0]}}} is no field: there are {', '.join(f'{{{name}}}' for name in FIELDS)}")
     return text
 

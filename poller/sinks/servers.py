@@ -1,9 +1,10 @@
 """What sinks share that connect to a server: the settings for it, its certificates, its addresses, and why it fails."""
 
+import re
 from collections.abc import Sequence
 from ssl import SSLContext, SSLError
 from typing import Final, Self
-from urllib.parse import SplitResult
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import Field, model_validator
 
@@ -52,10 +53,22 @@ class ServerSettings(SinkSettings):
         return None if given is None else given.get_secret_value()
 
 
-def refuse_login_in_url(parts: SplitResult) -> None:
-    """Raise the error of a setting if a URL holds a name or a password: URLs are shown."""
-    if parts.username is not None or parts.password is not None:
+def server_parts(server: str, form: str) -> SplitResult:
+    """The parts of a server's URL, which is shown and so may hold no login.
+
+    Raises the error of a setting. `form` is what it says where no host and port can be read, or where more follows the
+    path.
+    """
+    try:
+        parts = urlsplit(server)
+        usable = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or re.search(r"[\s\x00-\x20\x7f?#]", server):
+        raise wrong(f"{form}, with a port from 1 to 65535 if any")
+    if "@" in parts.netloc:
         raise wrong("a name and a password do not belong in the URL: use user and password_file")
+    return parts
 
 
 def tls_context(sink: str, tls: TlsSettings | None) -> SSLContext | None:

@@ -77,8 +77,8 @@ BROKERS = (
     Bug(
         "messages to NATS have no id",
         "poller/sinks/nats/connection.py",
-        '{"Nats-Msg-Id": id, **plain}',
-        "plain",
+        '{"Nats-Msg-Id": id, **{name:',
+        "{**{name:",
         (NATS + "test_a_repeated_batch_is_dropped_by_the_server",),
     ),
     Bug(

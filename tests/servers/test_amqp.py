@@ -441,6 +441,8 @@ def test_settings_that_cannot_work_are_refused(tmp_path: Path) -> None:
         ({"routing_key": "live.{nope}"}, "is no field"),
         ({"password": None}, "is missing: give password or password_file"),
         ({"password_file": str(kept)}, "does not go with password: remove one"),
+        ({"routing_key": "live.{stream!x}"}, "without : or !"),
+        ({"servers": ["amqp://a:b"]}, "a port from 1"),
     ):
         given = {"type": "amqp", "servers": ["amqp://a.example"], "password": "p", **wrong}
         with pytest.raises(ValueError, match=text):

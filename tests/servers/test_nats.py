@@ -195,6 +195,30 @@ async def test_a_message_that_is_too_large_dies_alone(server: ServerProcess) -> 
         assert reason in str(failure[1])
 
 
+async def test_headers_count_as_a_part_of_a_message(server: ServerProcess) -> None:
+    await make_stream(server)
+    fine = some_event(1)
+    bare = len(large(2, 0).encoded)
+    odd = large(2, 1024 * 1024 - bare)  # what the server takes, without the headers
+    assert len(odd.encoded) == 1024 * 1024
+    async with sink_to(server) as sink:
+        with pytest.raises(PartlyFailed) as raised:
+            await sink.deliver(some_batch(fine, odd))
+    assert isinstance(raised.value.failures[odd.id], Rejected)
+    assert await stored_ids(server) == [fine.id]
+
+
+async def test_a_subject_that_is_too_long_dies_alone(server: ServerProcess) -> None:
+    await make_stream(server)
+    fine = some_event(1)
+    odd = msgspec.structs.replace(some_event(2), stream_id="s" * 5000)
+    async with sink_to(server) as sink:
+        with pytest.raises(PartlyFailed) as raised:
+            await sink.deliver(some_batch(fine, odd))
+    assert isinstance(raised.value.failures[odd.id], Rejected)
+    assert await stored_ids(server) == [fine.id]
+
+
 async def test_a_stream_in_memory_is_refused(server: ServerProcess) -> None:
     await make_stream(server, storage=StorageType.MEMORY)
     async with sink_to(server) as sink:
@@ -426,8 +450,17 @@ def test_settings_that_cannot_work_are_refused() -> None:
         ({"servers": ["nats://u:p@a"]}, "do not belong in the URL"),
         ({"subject": "live.{nope}"}, "is no field"),
         ({"subject": "live.{"}, "a brace"),
+        ({"subject": "live.{stream:x}"}, "without : or !"),
+        ({"servers": ["nats://a:99999"]}, "a port from 1"),
         ({"user": "u"}, "needs password"),
         ({"token": "t", "user": "u", "password": "p"}, "remove one"),
     ):
         with pytest.raises(ValueError, match=text):
             Nats.Settings.model_validate({"type": "nats", "servers": ["nats://a.example"], **wrong})
+
+
+@pytest.mark.parametrize("subject", ["", "a..b", "a.*", "a.>", "a. b", "a\r\nb", "$JS.API.INFO"])
+def test_a_subject_that_no_message_can_have_is_refused(subject: str) -> None:
+    given = {"type": "nats", "servers": ["nats://a.example"], "subject": subject}
+    with pytest.raises(ValueError, match="a subject is words"):
+        Nats.Settings.model_validate(given)

@@ -404,6 +404,8 @@ def test_settings_that_cannot_work_are_refused() -> None:
         ({"url": "http://a/b"}, "postgresql://host:5432/database"),
         ({"url": "mysql://a"}, "postgresql://host:5432/database"),
         ({"url": "mysql://u:p@a/b"}, "do not belong in the URL"),
+        ({"url": "mysql://a:99999/b"}, "a port from 1"),
+        ({"url": "mysql://a/b%00"}, "postgresql://host:5432/database"),
         ({"table": "a b"}, "table"),
         ({"table": 'a"'}, "table"),
     ):

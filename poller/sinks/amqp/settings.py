@@ -1,25 +1,22 @@
 """Settings of a sink of type `amqp`."""
 
 from typing import Annotated, Final, Self
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
 from poller.settings import BatchSettings, TlsSettings, wrong
 from poller.sinks.brokers import MODE_DESCRIPTION, Mode, Template
-from poller.sinks.servers import ServerSettings, refuse_login_in_url
+from poller.sinks.servers import ServerSettings, server_parts
 
 PORTS: Final = {"amqp": 5672, "amqps": 5671}
+_FORM: Final = "a server is written amqp://host:5672, or amqps://host:5671"
 
 
 def _servers(servers: tuple[str, ...]) -> tuple[str, ...]:
     for server in servers:
-        parts = urlsplit(server)
-        if parts.scheme not in PORTS or not parts.hostname or parts.path or parts.query:
-            raise wrong(
-                "a server is written amqp://host:5672, or amqps://host:5671; vhost is a setting of its own"
-            )
-        refuse_login_in_url(parts)
+        parts = server_parts(server, _FORM)
+        if parts.scheme not in PORTS or parts.path:
+            raise wrong(f"{_FORM}; vhost is a setting of its own")
     return servers
 
 

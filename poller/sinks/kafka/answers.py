@@ -29,6 +29,8 @@ def refusal(code: int) -> SinkError:
         return Rejected("the message is larger than max_message_bytes, or than the topic allows")
     if code == KafkaError.INVALID_RECORD:
         return Rejected("the topic refuses the message as invalid")
+    if code == KafkaError.TOPIC_EXCEPTION:
+        return Rejected("a topic cannot have the name that the event gives it")
     known: Mapping[frozenset[int], str] = {
         NO_TOPIC: "there is no such topic",
         NO_PERMISSION: "this user may not write to the topic",

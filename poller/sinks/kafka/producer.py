@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -66,15 +66,18 @@ class KafkaProducer:
         self.topics: frozenset[str] = frozenset()
         self._explanation = 0
         """The code of the error that says why no broker can be reached, or what was fatal."""
-        self._producer = Producer({**options, "error_cb": self._note_error, "logger": silent_logger()})
+        producer = Producer({**options, "error_cb": self._note_error, "logger": silent_logger()})
+        self._producer: Producer | None = producer
         self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._take_reports, name="kafka", daemon=True)
+        self._thread = threading.Thread(
+            target=self._take_reports, args=(producer.poll,), name="kafka", daemon=True
+        )
         self._thread.start()
 
-    def _take_reports(self) -> None:
+    def _take_reports(self, poll: Callable[[float], int]) -> None:
         while not self._ending.is_set():
             try:
-                self._producer.poll(REPORTS_WITHIN)
+                poll(REPORTS_WITHIN)
             except KafkaException as error:  # a fatal error is raised here too
                 self._note_error(error.args[0])
                 self._ending.wait(REPORTS_WITHIN)
@@ -90,6 +93,7 @@ class KafkaProducer:
 
     async def find_brokers(self) -> list[tuple[str, int]]:
         """Ask for the brokers of the cluster, and remember its topics; raises `TryLater`."""
+        assert self._producer is not None, "closed"
         self._explanation = 0
         found: Any = None
         for _ in range(ATTEMPTS):
@@ -107,6 +111,8 @@ class KafkaProducer:
 
     async def send(self, found: Sequence[Message]) -> dict[str, int]:
         """Send messages and wait for their reports; returns the codes of those that failed."""
+        if self._producer is None:  # another delivery has closed it after a fatal error
+            return {one.event.id: self._explained(KafkaError._FATAL) for one in found}
         reports = Reports(len(found))
         produce, note = self._producer.produce, reports.note
         for event, topic, headers, body in found:
@@ -127,6 +133,16 @@ class KafkaProducer:
     async def close(self) -> None:
         """Forget what is not confirmed, and end the threads."""
         self._ending.set()
-        self._producer.purge(blocking=False)
-        await asyncio.to_thread(self._thread.join)
-        await asyncio.to_thread(self._producer.flush, 0)
+        await asyncio.to_thread(self._end)
+
+    def _end(self) -> None:
+        """End the library's producer, which waits for its threads.
+
+        The producer refers to this object by `error_cb`, and this object to it. It is released here, because threads
+        and connections would stay until the garbage collector came.
+        """
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            producer.purge(blocking=False)
+            self._thread.join()
+            producer.flush(0)

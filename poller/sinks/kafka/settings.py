@@ -1,7 +1,7 @@
 """Settings of a sink of type `kafka`."""
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -16,6 +16,8 @@ from poller.settings import (
 from poller.sinks.brokers import MODE_DESCRIPTION, Mode, Template
 from poller.sinks.servers import ServerSettings
 
+LAST_PORT: Final = 65535
+
 
 def place_of(server: str) -> tuple[str, int]:
     """Host and port of `host:port`, also of `[::1]:9092`; raises `ValueError`."""
@@ -27,11 +29,14 @@ def _servers(servers: tuple[str, ...]) -> tuple[str, ...]:
     for server in servers:
         if not re.fullmatch(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}", server, re.ASCII):
             raise wrong("a server is written host:9092")
+        if not 1 <= place_of(server)[1] <= LAST_PORT:
+            raise wrong("a port is a number from 1 to 65535")
     return servers
 
 
 def _topic(template: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", re.sub(r"\{\w+\}", "_", template)):
+    name = re.sub(r"\{\w+\}", "_", template)
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", name) or name in (".", ".."):
         raise wrong("the name of a topic is letters, digits, . _ and -, besides the fields")
     return template
 

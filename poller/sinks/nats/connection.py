@@ -33,6 +33,12 @@ _VIOLATION: Final = re.compile(r'permissions violation for (publish|subscription
 
 Sent = asyncio.Future[Confirmation] | SinkError
 """A message's confirmation, or why it was not sent."""
+LONGEST_SUBJECT: Final = 3800
+"""Bytes of a subject. A server ends the connection after a line of more than 4096, which the subject shares."""
+_BARE: Final = 12
+"""Bytes of the headers of a message without any."""
+_EACH: Final = 4
+"""Bytes of a header besides its name and its value."""
 
 
 class NatsConnection:
@@ -115,15 +121,18 @@ class NatsConnection:
 
     async def send(self, id: str, subject: str, headers: Mapping[str, str], body: bytes) -> Sent:
         """Send one message. Messages arrive in the order in which they are sent."""
-        if len(body) > self.client.max_payload:
-            return Rejected(f"{len(body)} bytes; the server takes {self.client.max_payload}")
-        plain = {name: header_value(value) for name, value in headers.items()}
+        if len(subject.encode()) > LONGEST_SUBJECT:
+            return Rejected(f"the subject is longer than {LONGEST_SUBJECT} bytes")
+        plain = {"Nats-Msg-Id": id, **{name: header_value(value) for name, value in headers.items()}}
+        size = len(body) + _BARE + sum(len(name) + len(value) + _EACH for name, value in plain.items())
+        if size > self.client.max_payload:  # a server ends the connection of who sends more
+            return Rejected(f"{size} bytes with headers; the server takes {self.client.max_payload}")
         self._sent += 1
         reply = f"{self._inbox}.{self._sent}"
         confirmed: asyncio.Future[Confirmation] = asyncio.get_running_loop().create_future()
         self._pending[reply] = subject, confirmed
         try:
-            await self.client.publish(subject, body, reply, headers={"Nats-Msg-Id": id, **plain})
+            await self.client.publish(subject, body, reply, headers=plain)
         except (nats.errors.Error, OSError) as error:
             del self._pending[reply]
             return translate(error)

@@ -1,22 +1,34 @@
 """Settings of a sink of type `nats`."""
 
-from typing import Annotated, Self
-from urllib.parse import urlsplit
+import re
+from typing import Annotated, Final, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from poller.settings import BatchSettings, Secret, SecretFile, TlsSettings, wrong
 from poller.sinks.brokers import MODE_DESCRIPTION, Mode, Template
-from poller.sinks.servers import ServerSettings, refuse_login_in_url
+from poller.sinks.servers import ServerSettings, server_parts
+
+UNSAFE: Final = re.compile(r"[\s.*>\x00-\x1f\x7f]")
+"""What a token of a subject cannot hold."""
+_FORM: Final = "a server is written nats://host:4222, or tls://host:4222"
 
 
 def _servers(servers: tuple[str, ...]) -> tuple[str, ...]:
     for server in servers:
-        parts = urlsplit(server)
-        if parts.scheme not in ("nats", "tls") or not parts.hostname or parts.path.strip("/") or parts.query:
-            raise wrong("a server is written nats://host:4222, or tls://host:4222")
-        refuse_login_in_url(parts)
+        parts = server_parts(server, _FORM)
+        if parts.scheme not in ("nats", "tls") or parts.path.strip("/"):
+            raise wrong(_FORM)
     return servers
+
+
+def _subject(template: str) -> str:
+    tokens = re.sub(r"\{\w+\}", "_", template).split(".")
+    if template.startswith("$") or not all(tokens) or any(UNSAFE.search(token) for token in tokens):
+        raise wrong(
+            "a subject is words with dots between them, without blanks, * and >, and no $ at the start"
+        )
+    return template
 
 
 class NatsSettings(ServerSettings):
@@ -27,7 +39,7 @@ class NatsSettings(ServerSettings):
         description="The servers of the cluster. The first one that answers is used.",
         examples=[["nats://nats-1.example.com:4222", "nats://nats-2.example.com:4222"]],
     )
-    subject: Template = Field(
+    subject: Annotated[Template, AfterValidator(_subject)] = Field(
         default="live.{kind}.{stream}",
         description="The subject of a message, with {account}, {kind} and {stream}. In them, a blank . * > becomes _.",
     )

@@ -15,14 +15,12 @@ from poller.runtime.outbound import AddressGuard
 from poller.runtime.resolver import Resolver
 from poller.sinks.brokers import fill_in, messages, raise_for
 from poller.sinks.nats.connection import NatsConnection, connect
-from poller.sinks.nats.settings import NatsSettings
+from poller.sinks.nats.settings import UNSAFE, NatsSettings
 from poller.sinks.servers import check_hosts, tls_context
 
 log = structlog.get_logger("sink")
 
 PORT: Final = 4222
-UNSAFE: Final = re.compile(r"[\s.*>\x00-\x1f\x7f]")
-"""What a token of a subject cannot hold."""
 
 
 class Nats(Sink, ChecksDestination):

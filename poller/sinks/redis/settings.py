@@ -2,28 +2,22 @@
 
 import re
 from typing import Annotated, Final, Self
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
 from poller.settings import BatchSettings, TlsSettings, wrong
 from poller.sinks.brokers import Template
-from poller.sinks.servers import ServerSettings, refuse_login_in_url
+from poller.sinks.servers import ServerSettings, server_parts
 
 SHARE_OF_TIMEOUT: Final = 0.9
 """The part of the sink's timeout that the server may take for the proof, so that its answer still comes in time."""
 
 
 def _url(url: str) -> str:
-    parts = urlsplit(url)
-    if (
-        parts.scheme not in ("redis", "rediss")
-        or not parts.hostname
-        or parts.query
-        or not re.fullmatch(r"(/[0-9]{0,5})?", parts.path)
-    ):
-        raise wrong("a server is written redis://host:6379/0, or rediss://host:6379/0 for TLS")
-    refuse_login_in_url(parts)
+    form = "a server is written redis://host:6379/0, or rediss://host:6379/0 for TLS"
+    parts = server_parts(url, form)
+    if parts.scheme not in ("redis", "rediss") or not re.fullmatch(r"(/[0-9]{0,5})?", parts.path):
+        raise wrong(form)
     return url
 
 

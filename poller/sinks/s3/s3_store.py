@@ -4,6 +4,7 @@ The library's calls run in threads: its coroutines can end the interpreter with 
 """
 
 import asyncio
+import os
 import re
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -46,6 +47,7 @@ CAUSES: Final = {
 _REFUSED: Final = re.compile(r"status code: (\d{3})[^:]*:")
 _DEBUG: Final = "\n\nDebug source:\n"
 _CAUSE: Final = "inner: "
+_PROXIES: Final = ("http_proxy", "https_proxy", "all_proxy")
 
 
 class S3Bucket(ObjectStore):
@@ -54,6 +56,7 @@ class S3Bucket(ObjectStore):
     def __init__(self, settings: S3Settings, threads: Executor) -> None:
         self._threads = threads
         self._host = settings.place().host
+        _hide_environment()
         url = settings.place().url
         access_key, secret_key = settings.key()
         self._store = S3Store(
@@ -101,6 +104,17 @@ class S3Bucket(ObjectStore):
             return await loop.run_in_executor(self._threads, lambda: work(*args, **kwargs))
         except FAILURES as error:
             raise _translate(error, self._host) from None
+
+
+def _hide_environment() -> None:
+    """Hide the variables that the library would obey beside the settings.
+
+    `AWS_*` could send the pictures to another endpoint, unsigned or with another session's token, and a proxy is an
+    address that was not checked. The variables stay in `os.environ`, for `${NAME}` in the configuration.
+    """
+    for name in os.environ:
+        if name.upper().startswith("AWS_") or name.lower() in _PROXIES:
+            os.unsetenv(name)
 
 
 def _translate(error: Exception, host: str) -> SinkError:

@@ -7,22 +7,17 @@ from urllib.parse import unquote, urlsplit
 from pydantic import AfterValidator, Field
 
 from poller.settings import BatchSettings, wrong
-from poller.sinks.servers import ServerSettings, refuse_login_in_url
+from poller.sinks.servers import ServerSettings, server_parts
 
 PORTS: Final = {"postgresql": 5432, "mysql": 3306}
 """The engines, as the URL's scheme names them, and their usual ports."""
 
 
 def _url(url: str) -> str:
-    parts = urlsplit(url)
-    if (
-        parts.scheme not in PORTS
-        or not parts.hostname
-        or parts.query
-        or not re.fullmatch("/[^/]+", parts.path)
-    ):
-        raise wrong("a database is written postgresql://host:5432/database or mysql://host:3306/database")
-    refuse_login_in_url(parts)
+    form = "a database is written postgresql://host:5432/database or mysql://host:3306/database"
+    parts = server_parts(url, form)
+    if parts.scheme not in PORTS or not re.fullmatch("/[^/]+", parts.path) or "%00" in parts.path:
+        raise wrong(form)
     return url
 
 
