@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +13,14 @@ import pytest
 
 from poller.core.errors import TryLater
 from poller.testing import some_batch
+from tests.scenario.environment import environment, until
+from tests.scenario.rig import scenario
 
 from .middle_box import EACH_STORY, Story, middle_box
 from .object_stores import JPEG, SECRET, Moto, pictures, running, sink_to
+
+WAITS = 60
+"""Seconds that a stop may take: the grace of deliveries and of the sink's threads, on a busy machine."""
 
 
 @pytest.fixture
@@ -155,3 +161,23 @@ def allow(store: Moto, people: Any) -> None:
     rule = {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}
     policy = json.dumps({"Version": "2012-10-17", "Statement": [rule]})
     people.put_user_policy(UserName="poller", PolicyName="all", PolicyDocument=policy)
+
+
+@pytest.mark.parametrize("kind", ["moto", "cos"])
+def test_a_store_that_hangs_does_not_hold_up_a_stop(kind: str, tmp_path: Path) -> None:
+    with running(kind, tmp_path / "store") as store, environment(tmp_path / "way") as place:
+        settings = store.settings(timeout="10m", start="earliest")
+        with scenario(place, tmp_path / "way", sinks={"bucket": settings}) as daemon:
+            process = daemon.run()
+            place.enqueue(20, pictures=True)
+            until(lambda: len(store.list_keys()) == 20, what="for the pictures")
+            with store.frozen():
+                place.enqueue(40, pictures=True)
+                until(lambda: place.depth == 0, what="for the queue to be empty")
+                time.sleep(1)  # until requests have been sent
+                began = time.monotonic()
+                assert process.stop() == 0
+                assert time.monotonic() - began < WAITS
+            assert daemon.drain() == 0
+            assert not daemon.books().dead
+        assert len(store.list_keys()) == 60

@@ -3,7 +3,6 @@
 import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Final, Self
@@ -13,6 +12,7 @@ from poller.core.model import Batch, Event
 from poller.core.ports import ChecksDestination, Sink
 from poller.qcloud.pictures.fetch import Arrived
 from poller.qcloud.pictures.hosts import Target
+from poller.runtime.daemon_threads import DaemonThreads
 from poller.runtime.outbound import AddressGuard
 from poller.runtime.resolver import Resolver
 from poller.sinks.brokers import header_value
@@ -25,6 +25,8 @@ from poller.sinks.servers import check_hosts
 
 PICTURE: Final = "image/jpeg"
 EVENT: Final = "application/cloudevents+json"
+LONGEST_END: Final = 10.0
+"""Seconds that a stop waits for requests to a store that does not answer."""
 LONGEST_VALUE: Final = 600
 """Bytes of one value of metadata: stores take 2 KB in all. A longer value is cut."""
 
@@ -45,8 +47,8 @@ class S3(Sink, ChecksDestination):
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        self._threads = ThreadPoolExecutor(self._settings.uploads, f"s3-{self.name}")
-        self._open.push_async_callback(asyncio.to_thread, self._threads.shutdown, cancel_futures=True)
+        self._threads = DaemonThreads(self._settings.uploads, f"s3-{self.name}")
+        self._open.push_async_callback(self._end_threads)
         self._store = self._connect()
         self._open.callback(self._store.close)
         await self._open.enter_async_context(self._source)
@@ -56,6 +58,11 @@ class S3(Sink, ChecksDestination):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
         await self._open.aclose()
+
+    async def _end_threads(self) -> None:
+        """Leave the library's calls that do not return: a store that hangs must not hold up a stop."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        await asyncio.to_thread(self._threads.end, LONGEST_END)
 
     def _connect(self) -> ObjectStore:
         if self._settings.signature == "cos":
