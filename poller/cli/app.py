@@ -180,7 +180,7 @@ async def _connect(settings: "Settings") -> int:
             async with _daemon(tried) as daemon:
                 reached = await check_destinations(tried, daemon.components.couriers)
     except StorageLocked as error:
-        typer.echo(f"the parts were not opened, because a daemon runs: {error}", err=True)
+        typer.echo(f"sinks were not asked, because a daemon runs: {error}", err=True)
     check_key, probed = await _ask_platform(settings), await _probe_buckets(settings)
     listed = Exit.DONE if await check_lists(settings) else Exit.FAILED
     return check_key or probed or listed or (Exit.DONE if reached else Exit.FAILED)

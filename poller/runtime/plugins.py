@@ -56,10 +56,13 @@ def adapter(group: Group, type: str) -> type:
     try:
         found = point.load()
     except _IMPORT_ERRORS as error:
+        hint = _hint(point, error)
+        if hint and isinstance(error, ModuleNotFoundError):
+            raise BrokenPlugin(
+                f"{type} needs the library {error.name}, which is not installed{hint}"
+            ) from error
         reason = f"{error.__class__.__name__}: {error}"
-        raise BrokenPlugin(
-            f"the {type} plug-in cannot be imported ({reason}){_hint(point, error)}"
-        ) from error
+        raise BrokenPlugin(f"the {type} plug-in cannot be imported ({reason}){hint}") from error
     if not isinstance(found, _CLASS) or not isinstance(getattr(found, "Settings", None), _CLASS):
         raise BrokenPlugin(f"the {type} plug-in names {point.value}, which is no class with its own Settings")
     return found

@@ -1,10 +1,9 @@
-"""What sinks to message brokers share: the CloudEvents modes, names by template, and the check of addresses."""
+"""What sinks to message brokers share: the CloudEvents modes, names by template, and the failures of a batch."""
 
 import re
 import string
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from ssl import SSLError
 from typing import Annotated, Final, Literal
 from urllib.parse import quote
 
@@ -13,8 +12,6 @@ from pydantic import AfterValidator
 
 from poller.core.errors import PartlyFailed, SinkError, TryLater
 from poller.core.model import Batch, Event
-from poller.runtime.outbound import AddressGuard
-from poller.runtime.resolver import Resolver
 from poller.settings import wrong
 
 Mode = Literal["structured", "binary"]
@@ -65,73 +62,6 @@ def header_value(text: str) -> str:
 _PLAIN: Final = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in '"%')
 
 
-# ---------------------------------------------------------------- names by template
-
-
-def _template(text: str) -> str:
-    try:
-        names = [name for _, name, _, _ in string.Formatter().parse(text) if name is not None]
-    except ValueError:
-        raise wrong("a brace stands for a field, such as {stream}") from None
-    if unknown := [name for name in names if name not in FIELDS]:
-        raise wrong(f"{{{unknown[0]}}} is no field: there are {', '.join(f'{{{name}}}' for name in FIELDS)}")
-    return text
-
-
-Template = Annotated[str, AfterValidator(_template)]
-"""A name with `{account}`, `{kind}` and `{stream}`."""
-
-
-def fill_in(template: str, event: Event, unsafe: re.Pattern[str]) -> str:
-    """The name for an event. Characters that match `unsafe` in its fields become `_`, and an empty field is `_`."""
-    stream = event.stream_id if "{stream" in template else ""
-    return _filled_in(template, event.account, event.kind, stream, unsafe)
-
-
-@lru_cache(maxsize=4096)
-def _filled_in(template: str, account: str, kind: str, stream: str, unsafe: re.Pattern[str]) -> str:
-    fields = {"account": account, "kind": kind, "stream": stream}
-    return template.format_map({name: unsafe.sub("_", value) or "_" for name, value in fields.items()})
-
-
-# ---------------------------------------------------------------- errors
-
-LOGIN_REFUSED: Final = "the server refuses the login: check user and password"
-LOST: Final = "connection lost"
-
-
-def unreachable(error: BaseException | None) -> str:
-    """Why a server could not be connected to, from an error of a library or from what caused it."""
-    while error is not None:
-        if isinstance(error, SSLError):
-            return "TLS fails: check the certificates"
-        if isinstance(error, TimeoutError):
-            return "no answer in time"
-        if isinstance(error, OSError):
-            return "no server answers"
-        error = error.__cause__ or error.__context__
-    return LOST
-
-
-# ---------------------------------------------------------------- addresses
-
-
-async def check_hosts(resolver: Resolver, guard: AddressGuard, places: Sequence[tuple[str, int]]) -> None:
-    """Raise `TryLater` unless every address of these hosts may be connected to, and at least one host is known."""
-    unknown: list[str] = []
-    for host, port in places:
-        try:
-            found = await resolver.resolve(host, port)
-        except OSError:
-            unknown.append(host)
-            continue
-        for _, _, _, _, target in found:
-            if not guard.allows(str(target[0])):
-                raise TryLater(f"{target[0]} is not a public address; allow_cidr can permit it")
-    if len(unknown) == len(places):
-        raise TryLater(f"{unknown[0]}: name not resolved")
-
-
 def messages(events: Sequence[Event], mode: Mode, prefix: str) -> list[tuple[Mapping[str, str], bytes]]:
     """Headers and body of the message for each event. In binary mode, `prefix` begins the name of a header."""
     if mode == "structured":
@@ -144,6 +74,40 @@ def messages(events: Sequence[Event], mode: Mode, prefix: str) -> list[tuple[Map
             ({"content-type": DATA, **{prefix + name: value for name, value in named.items()}}, data)
         )
     return found
+
+
+# ---------------------------------------------------------------- names by template
+
+
+def _template(text: str) -> str:
+    try:
+        fields = [field for field in string.Formatter().parse(text) if field[1] is not None]
+    except ValueError:
+        raise wrong("a brace stands for a field, such as {stream}") from None
+    if any(form or conversion for _, _, form, conversion in fields):
+        raise wrong("a field is written {stream}, without : or !")
+    if unknown := [name for _, name, _, _ in fields if name not in FIELDS]:
+        raise wrong(f"{{{unknown[0]}}} is no field: there are {', '.join(f'{{{name}}}' for name in FIELDS)}")
+    return text
+
+
+Template = Annotated[str, AfterValidator(_template)]
+"""A name with `{account}`, `{kind}` and `{stream}`."""
+
+
+def fill_in(template: str, event: Event, unsafe: re.Pattern[str]) -> str:
+    """The name for an event. Characters that match `unsafe` in its fields become `_`, and an empty field is `_`."""
+    stream = event.stream_id if "{stream" in template else ""
+    return _fill_in(template, event.account, event.kind, stream, unsafe)
+
+
+@lru_cache(maxsize=4096)
+def _fill_in(template: str, account: str, kind: str, stream: str, unsafe: re.Pattern[str]) -> str:
+    fields = {"account": account, "kind": kind, "stream": stream}
+    return template.format_map({name: unsafe.sub("_", value) or "_" for name, value in fields.items()})
+
+
+# ---------------------------------------------------------------- failures
 
 
 def raise_for(batch: Batch, failures: Mapping[str, SinkError]) -> None:

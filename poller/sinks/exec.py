@@ -21,13 +21,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Final, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from poller.core.errors import Rejected, TryLater
 from poller.core.model import Batch
 from poller.core.ports import ChecksDestination, Sink
 from poller.runtime.preload import open_files, original_open_files
-from poller.settings import BatchSettings, Duration, SinkSettings, duration_between
+from poller.settings import BatchSettings, Duration, SinkSettings, duration_between, wrong
 
 DEAD: Final = os.EX_DATAERR
 """The exit code for input that no retry makes good (65, from sysexits.h)."""
@@ -41,26 +41,30 @@ LAST_OUTPUT: Final = 0.5
 """Seconds to wait for the rest of the output, which a process outside of the group may hold open."""
 LONGEST_OUTPUT: Final = 4096
 """Bytes of output that are kept, those at the end."""
-_LAUNCH: Final = ("/bin/sh", "-c", 'ulimit -S -n "$0"; exec "$@"')
+_LAUNCH: Final = ("/bin/sh", "-c", 'ulimit -S -n "$1"; shift; exec "$@"', "sh")
 """Sets the limit of open files before the command begins. Code between fork and exec is not safe with threads.
 
 The shell also runs a file that names no interpreter, and its exit code says why a command does not begin.
 """
 
 
-class ExecBatch(BatchSettings):
-    """How events are given to the command."""
+def _words(words: tuple[str, ...]) -> tuple[str, ...]:
+    if not words[0] or any("\0" in word for word in words):
+        raise wrong("a command has a name, and holds no NUL character")
+    return words
 
-    max_events: int = Field(
-        default=100, ge=1, le=1000, description="The most lines for one command, 1 to 1000."
-    )
+
+def _variables(variables: Mapping[str, str]) -> Mapping[str, str]:
+    for name, value in variables.items():
+        if not name or "=" in name or "\0" in name + value:
+            raise wrong("the name of a variable holds no =, and neither name nor value a NUL character")
+    return variables
 
 
 class ExecSettings(SinkSettings):
     """Settings of a sink of type `exec`."""
 
-    command: tuple[str, ...] = Field(
-        min_length=1,
+    command: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_words)] = Field(
         description="The command and its arguments, as a list. No shell reads it. A secret does not belong here: every "
         "user of the machine can see it.",
         examples=[["/usr/local/bin/moderate", "--queue", "live"]],
@@ -68,7 +72,7 @@ class ExecSettings(SinkSettings):
     directory: Path | None = Field(
         default=None, description="The working directory of the command; by default that of the daemon."
     )
-    environment: Mapping[str, str] = Field(
+    environment: Annotated[Mapping[str, str], AfterValidator(_variables)] = Field(
         default={},
         description="Variables for the command, besides PATH, HOME, LANG, LC_*, TMPDIR, TZ and USER.",
         examples=[{"MODE": "strict"}],
@@ -76,7 +80,9 @@ class ExecSettings(SinkSettings):
     timeout: Annotated[Duration, duration_between("1ms", "1h")] = Field(
         default=60.0, description="How long a command may take before it is ended and counts as failed."
     )
-    batch: ExecBatch = Field(default=ExecBatch(), description="How many events one command gets.")
+    batch: BatchSettings = Field(
+        default=BatchSettings(max_events=100), description="How many events one command gets."
+    )
 
 
 class Exec(Sink, ChecksDestination):
@@ -99,8 +105,10 @@ class Exec(Sink, ChecksDestination):
         command, directory = self._settings.command[0], self._settings.directory
         if directory is not None and not directory.is_dir():
             return [f"there is no directory {directory}"]
-        path = self._environment.get("PATH", os.defpath)
-        found = await asyncio.to_thread(shutil.which, command, path=path)
+        there = directory or Path()
+        path = os.pathsep.join(str(there / one) for one in os.get_exec_path(self._environment))
+        place = str(there / command) if os.sep in command else command
+        found = await asyncio.to_thread(shutil.which, place, path=path)
         return [] if found else [f"there is no command {command} that this user may run"]
 
     async def deliver(self, batch: Batch) -> None:
@@ -169,11 +177,18 @@ class _Command:
         self._output = _Output()
         self._exit = os.pidfd_open(process.pid)
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._pipe: asyncio.BaseTransport | None = None
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
         loop.add_reader(self._exit, self._note_end)
-        self._pipe, _ = await loop.connect_read_pipe(lambda: self._output, self._process.stdout)
+        try:
+            self._pipe, _ = await loop.connect_read_pipe(lambda: self._output, self._process.stdout)
+        except (
+            BaseException
+        ) as error:  # the command runs already, and who does not enter does not leave either
+            await self.__aexit__(type(error), error, error.__traceback__)
+            raise
         return self
 
     async def __aexit__(
@@ -207,7 +222,8 @@ class _Command:
         await self._ended
         self._process.wait()
         await asyncio.wait({self._output.closed}, timeout=LAST_OUTPUT)
-        self._pipe.close()
+        if self._pipe is not None:
+            self._pipe.close()
         os.close(self._exit)
 
     def _kill(self, number: signal.Signals) -> None:

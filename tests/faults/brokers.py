@@ -182,8 +182,8 @@ CELLS: Final[Mapping[str, Mapping[str, Row]]] = {
         refuses=(
             "the reason; the databases' own users and rights",
             "test_a_wrong_password_is_told_without_it",
-            "test_check_prints_the_statement_that_makes_the_table",
-            "test_a_read_only_database_is_tried_again_later",
+            "servers/test_sql_table.py::test_check_prints_the_statement_that_makes_the_table",
+            "servers/test_sql_table.py::test_a_read_only_database_is_tried_again_later",
             "test_one_value_that_is_too_long_becomes_one_dead_letter",
         ),
         hangs=(
@@ -210,7 +210,7 @@ CELLS: Final[Mapping[str, Mapping[str, Row]]] = {
         ),
         forgets_schema=(
             "the reason",
-            "test_a_table_that_is_dropped_and_made_again_is_used_at_once",
+            "servers/test_sql_table.py::test_a_table_that_is_dropped_and_made_again_is_used_at_once",
         ),
     ),
     "s3": _Tests("s3", "servers/test_s3_faults.py", "servers/test_s3.py::TestS3").table(

@@ -97,8 +97,8 @@ OBJECTS = (
     Bug(
         "a command gets the raised limit of open files",
         "poller/sinks/exec.py",
-        """'ulimit -S -n "$0"; exec "$@"'""",
-        """'exec "$@"'""",
+        """'ulimit -S -n "$1"; shift; exec "$@"'""",
+        """'shift; exec "$@"'""",
         (COMMANDS + "test_a_command_gets_the_limit_of_open_files_that_the_daemon_was_started_with",),
     ),
     Bug(

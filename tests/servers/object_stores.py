@@ -297,8 +297,9 @@ async def pictures() -> AsyncIterator[Host]:
         await runner.cleanup()
 
 
-def sink_to(store: Store, host: Host, **more: Any) -> S3:
-    """A sink that fetches from this host and writes to this store."""
-    settings = store.settings(allow_hosts=[host.url.removeprefix("http://")])
+def sink_to(store: Store, host: Host | None, **more: Any) -> S3:
+    """A sink that fetches from this host, if there is one, and writes to this store."""
+    hosts = [] if host is None else [host.url.removeprefix("http://")]
+    settings = store.settings(allow_hosts=hosts)
     settings["allow_cidr"] = [ip_network(LOOPBACK)]
     return S3("bucket", S3.Settings.model_validate({**settings, **more}), {})

@@ -431,13 +431,18 @@ async def test_events_go_over_tls_to_a_server_that_is_trusted(server: Rabbit, qu
     assert await ids_of(server, queue) == [some_event(1).id]
 
 
-def test_settings_that_cannot_work_are_refused() -> None:
+def test_settings_that_cannot_work_are_refused(tmp_path: Path) -> None:
+    kept = tmp_path / "password"
+    kept.write_text("p\n")
     for wrong, text in (
         ({"servers": ["http://a"]}, "amqp://host:5672"),
         ({"servers": ["amqp://u:p@a"]}, "do not belong in the URL"),
         ({"servers": ["amqp://a/live"]}, "vhost is a setting"),
         ({"routing_key": "live.{nope}"}, "is no field"),
-        ({"password": None}, "give password or password_file"),
+        ({"password": None}, "is missing: give password or password_file"),
+        ({"password_file": str(kept)}, "does not go with password: remove one"),
+        ({"routing_key": "live.{stream!x}"}, "without : or !"),
+        ({"servers": ["amqp://a:b"]}, "a port from 1"),
     ):
         given = {"type": "amqp", "servers": ["amqp://a.example"], "password": "p", **wrong}
         with pytest.raises(ValueError, match=text):

@@ -1,8 +1,11 @@
 """The kafka sink against a real broker, which is killed, hangs, refuses, and has too few replicas."""
 
 import asyncio
+import gc
 import json
+import os
 import struct
+import threading
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -332,6 +335,43 @@ async def fails_for_want_of_the_topic(sink: Kafka) -> bool:
     return False
 
 
+def of_this_process() -> tuple[int, int]:
+    """How many threads of libraries and descriptors it has."""
+    threads = len(os.listdir("/proc/self/task")) - threading.active_count()
+    return threads, len(os.listdir("/proc/self/fd"))
+
+
+async def test_a_closed_sink_leaves_no_thread_and_no_connection(broker: RealBroker | MockBroker) -> None:
+    topic = make_topic(broker)
+    counts = []
+    gc.disable()  # a collection would hide what is left until then
+    try:
+        for number in range(4):
+            async with sink_to(broker, topic) as sink:
+                await sink.deliver(some_batch(some_event(number)))
+            counts.append(of_this_process())
+    finally:
+        gc.enable()
+    assert counts == [counts[0]] * 4
+
+
+@pytest.mark.parametrize("stream", ["..", "s" * 500])
+async def test_an_event_whose_topic_no_broker_can_have_dies_alone(
+    broker: RealBroker | MockBroker, stream: str
+) -> None:
+    topic = make_topic(needs_real(broker))
+    fine, odd = (
+        msgspec.structs.replace(some_event(number), stream_id=name)
+        for number, name in ((1, topic), (2, stream))
+    )
+    async with sink_to(broker, "{stream}") as sink:
+        with pytest.raises(PartlyFailed) as raised:
+            await sink.deliver(some_batch(fine, odd))
+    assert raised.value.failures.keys() == {odd.id}
+    assert isinstance(raised.value.failures[odd.id], Rejected)
+    assert [id_of(one) for one in records(broker, topic)] == [fine.id]
+
+
 async def test_where_nobody_listens_the_batch_is_tried_again_later() -> None:
     sink = Kafka(
         "bus",
@@ -362,7 +402,7 @@ async def test_check_says_what_the_topic_lacks_and_sends_nothing(broker: RealBro
     async with sink_to(broker, topic, min_insync_replicas=2) as sink:
         assert await sink.check() == [
             f"topic {topic} has 1 replica(s), fewer than min_insync_replicas: 2",
-            f"topic {topic} confirms a message once min.insync.replicas: 1 of its replicas have it",
+            f"topic {topic} has min.insync.replicas: 1, fewer than min_insync_replicas: 2",
         ]
     asks_too_much = make_topic(broker, min_insync_replicas="3")  # 4.3 takes it, and confirms with what it has
     async with sink_to(broker, asks_too_much, min_insync_replicas=2) as sink:
@@ -435,6 +475,8 @@ def test_settings_that_cannot_work_are_refused() -> None:
         ({"servers": ["a"]}, "host:9092"),
         ({"topic": "live.{nope}"}, "is no field"),
         ({"topic": "live events"}, "the name of a topic"),
+        ({"topic": ".."}, "the name of a topic"),
+        ({"servers": ["a:99999"]}, "a port is"),
         ({"user": "u"}, "sasl needs a user"),
         ({"sasl": "PLAIN", "user": "u"}, "sasl needs a user"),
         ({"timeout": "1s"}, "3s"),

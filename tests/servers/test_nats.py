@@ -195,6 +195,30 @@ async def test_a_message_that_is_too_large_dies_alone(server: ServerProcess) -> 
         assert reason in str(failure[1])
 
 
+async def test_headers_count_as_a_part_of_a_message(server: ServerProcess) -> None:
+    await make_stream(server)
+    fine = some_event(1)
+    bare = len(large(2, 0).encoded)
+    odd = large(2, 1024 * 1024 - bare)  # what the server takes, without the headers
+    assert len(odd.encoded) == 1024 * 1024
+    async with sink_to(server) as sink:
+        with pytest.raises(PartlyFailed) as raised:
+            await sink.deliver(some_batch(fine, odd))
+    assert isinstance(raised.value.failures[odd.id], Rejected)
+    assert await stored_ids(server) == [fine.id]
+
+
+async def test_a_subject_that_is_too_long_dies_alone(server: ServerProcess) -> None:
+    await make_stream(server)
+    fine = some_event(1)
+    odd = msgspec.structs.replace(some_event(2), stream_id="s" * 5000)
+    async with sink_to(server) as sink:
+        with pytest.raises(PartlyFailed) as raised:
+            await sink.deliver(some_batch(fine, odd))
+    assert isinstance(raised.value.failures[odd.id], Rejected)
+    assert await stored_ids(server) == [fine.id]
+
+
 async def test_a_stream_in_memory_is_refused(server: ServerProcess) -> None:
     await make_stream(server, storage=StorageType.MEMORY)
     async with sink_to(server) as sink:
@@ -215,7 +239,7 @@ async def test_a_warning_is_logged_unless_the_servers_are_said_to_sync_each_mess
 
 async def test_check_says_what_is_missing_and_publishes_nothing(server: ServerProcess) -> None:
     async with sink_to(server) as sink:
-        assert await sink.check() == ["no stream takes live._._"]
+        assert await sink.check() == ["no stream takes live._._: make one that does"]
         await make_stream(server, retention=RetentionPolicy.LIMITS)
         assert await sink.check() == []
     assert await stored(server) == []
@@ -300,7 +324,7 @@ async def test_a_wrong_password_is_told_without_it(tmp_path: Path) -> None:
                 str(raised.value) == "cannot connect: the server refuses the login: check user and password"
             )
         async with sink_to(server, user="u", password="right-password") as sink:
-            assert await sink.check() == ["no stream takes live._._"]
+            assert await sink.check() == ["no stream takes live._._: make one that does"]
 
 
 async def test_a_user_who_may_not_publish_to_a_subject_is_told_so_for_that_one(tmp_path: Path) -> None:
@@ -395,7 +419,7 @@ def test_an_operator_reads_what_is_wrong_and_no_secret(tmp_path: Path) -> None:
                 },
                 {"servers": [f"nats://127.0.0.1:{lasting_port()}"]},
                 {"user": "u"},
-                ({}, "no stream takes the subject", "no stream takes live._._"),
+                ({}, "no stream takes the subject", "no stream takes live._._: make one that does"),
             ),
         )
     finally:
@@ -426,8 +450,17 @@ def test_settings_that_cannot_work_are_refused() -> None:
         ({"servers": ["nats://u:p@a"]}, "do not belong in the URL"),
         ({"subject": "live.{nope}"}, "is no field"),
         ({"subject": "live.{"}, "a brace"),
+        ({"subject": "live.{stream:x}"}, "without : or !"),
+        ({"servers": ["nats://a:99999"]}, "a port from 1"),
         ({"user": "u"}, "needs password"),
         ({"token": "t", "user": "u", "password": "p"}, "remove one"),
     ):
         with pytest.raises(ValueError, match=text):
             Nats.Settings.model_validate({"type": "nats", "servers": ["nats://a.example"], **wrong})
+
+
+@pytest.mark.parametrize("subject", ["", "a..b", "a.*", "a.>", "a. b", "a\r\nb", "$JS.API.INFO"])
+def test_a_subject_that_no_message_can_have_is_refused(subject: str) -> None:
+    given = {"type": "nats", "servers": ["nats://a.example"], "subject": subject}
+    with pytest.raises(ValueError, match="a subject is words"):
+        Nats.Settings.model_validate(given)

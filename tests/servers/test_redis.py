@@ -493,6 +493,9 @@ def test_settings_that_cannot_work_are_refused() -> None:
         ({"url": "redis://a/b"}, "redis://host:6379/0"),
         ({"url": "redis://u:p@a"}, "do not belong in the URL"),
         ({"key": "live:{nope}"}, "is no field"),
+        ({"key": "live:{stream:x}"}, "without : or !"),
+        ({"url": "redis://a:0/0"}, "a port from 1"),
+        ({"url": "redis://a:1/0#b"}, "redis://host:6379/0"),
         ({"user": "u"}, "needs password"),
         ({"tls": {}}, "begins with rediss://"),
     ):

@@ -300,6 +300,32 @@ async def test_no_more_pictures_are_stored_at_once_than_the_settings_say(signatu
         assert len(odd.peers) <= 6, "connections are kept"
 
 
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"HTTP_PROXY": "http://127.0.0.1:1", "http_proxy": "http://127.0.0.1:1"},
+        {"ALL_PROXY": "http://127.0.0.1:1", "all_proxy": "http://127.0.0.1:1"},
+        {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1"},
+        {"AWS_SKIP_SIGNATURE": "true"},
+        {"AWS_SESSION_TOKEN": "of-another"},
+        {"AWS_SERVER_SIDE_ENCRYPTION": "nonsense"},
+        {"AWS_S3_EXPRESS": "true"},
+    ],
+    ids=lambda environ: next(iter(environ)),
+)
+@pytest.mark.parametrize("signature", SIGNATURES)
+async def test_the_environment_changes_no_request(
+    monkeypatch: pytest.MonkeyPatch, signature: str, environ: dict[str, str]
+) -> None:
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    async with odd_store() as odd:
+        assert await outcome(odd, signature) is None
+        (request,) = odd.requests
+    assert "signature" in request.headers["Authorization"].lower()
+    assert not request.headers.keys() & {"x-amz-security-token", "x-amz-server-side-encryption"}
+
+
 async def test_everything_that_an_object_is_is_signed() -> None:
     async with odd_store() as odd:
         assert await outcome(odd, "cos") is None

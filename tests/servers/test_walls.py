@@ -19,7 +19,7 @@ from tests.scenario.rig import scenario, webhook
 from tests.service.running import tool
 from tests.service.walls import FILTER, SET, allowed
 
-from . import test_nats, test_redis, test_sql
+from . import sql_sinks, test_nats, test_redis
 from .databases import PASSWORD, mariadb, postgres
 from .kafka_broker import make_topic, open_broker
 from .object_stores import running
@@ -79,7 +79,7 @@ def s3(folder: Path) -> Iterator[dict[str, Any]]:
 @contextmanager
 def sql(engine: str) -> Iterator[dict[str, Any]]:
     with postgres() if engine == "postgresql" else mariadb() as one:
-        asyncio.run(test_sql.make_table(one))
+        asyncio.run(sql_sinks.make_table(one))
         yield {"type": "sql", "url": one.url, "user": "poller", "password": PASSWORD}
 
 

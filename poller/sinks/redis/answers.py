@@ -17,7 +17,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from poller.core.errors import SinkError, TryLater
 from poller.core.model import Event
-from poller.sinks.brokers import LOGIN_REFUSED, LOST
+from poller.sinks.servers import LOGIN_REFUSED, LOST
 
 IMPOSSIBLE: Final = "0-0"
 """An id that no entry can have. Adding an entry with it asks for every permission, and never writes."""
@@ -57,6 +57,7 @@ def not_always(answer: Answer) -> str:
 
 
 def never_synced(answer: Answer) -> str:
+    """What is wrong with a policy never to sync; empty for every other policy."""
     if not isinstance(answer, ResponseError) and _pairs(answer).get("appendfsync") == "no":
         return "the server never syncs its append-only file: set appendfsync everysec, or always"
     return ""
@@ -109,7 +110,8 @@ def refusal(answer: object) -> SinkError:
     return TryLater(_CODES.get(code.group(), f"refused ({code.group()})") if code else "refused")
 
 
-def translated(error: Exception) -> SinkError:
+def translate(error: Exception) -> SinkError:
+    """The error for one of the library. Its text may show arguments, and is not passed on."""
     if isinstance(error, ResponseError):
         return refusal(error)
     text = next((text for kind, text in _FAILURES.items() if isinstance(error, kind)), LOST)

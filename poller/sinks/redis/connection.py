@@ -14,23 +14,22 @@ from redis.exceptions import (
 
 from poller.sinks.redis.answers import Answer, Command, evicts, never_synced, not_always, not_waited
 from poller.sinks.redis.settings import RedisSettings
+from poller.sinks.servers import CONNECT_WITHIN
 
 PROVE_WITHIN: Final = 1000
 """Milliseconds that a new connection waits for replicas to be there."""
-CONNECT_WITHIN: Final = 5.0
 POLICY: Final[Command] = ("CONFIG", "GET", "append*")
 
 
 def new_client(settings: RedisSettings, place: tuple[str, int], tls: SSLContext | None) -> Connection:
     """The library's connection, not open yet. It tries nothing twice, and says nothing about itself."""
-    secret = settings.password or settings.password_file
     parts = urlsplit(settings.url)
     options: dict[str, Any] = {
         "host": place[0],
         "port": place[1],
         "db": int(parts.path.strip("/") or 0),
         "username": settings.user,
-        "password": None if secret is None else secret.get_secret_value(),
+        "password": settings.secret,
         "socket_timeout": None,
         "socket_connect_timeout": CONNECT_WITHIN,
         "driver_info": None,

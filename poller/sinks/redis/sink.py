@@ -13,19 +13,20 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from poller.core.errors import BadConfiguration, PartlyFailed, SinkError, TryLater
+from poller.core.errors import PartlyFailed, SinkError, TryLater
 from poller.core.model import Batch, Event
 from poller.core.ports import ChecksDestination, Sink
-from poller.runtime.outbound import AddressGuard, ssl_context
+from poller.runtime.outbound import AddressGuard
 from poller.runtime.resolver import Resolver
-from poller.sinks.brokers import LOST, check_hosts, fill_in, unreachable
-from poller.sinks.redis.answers import IMPOSSIBLE, Command, failures_of, refusal, translated, unwritable
+from poller.sinks.brokers import fill_in
+from poller.sinks.redis.answers import IMPOSSIBLE, Command, failures_of, refusal, translate, unwritable
 from poller.sinks.redis.connection import RedisConnection, new_client
 from poller.sinks.redis.settings import RedisSettings
+from poller.sinks.servers import cannot_connect, check_hosts, tls_context
 
 PORT: Final = 6379
 UNSAFE: Final = re.compile(r"[\x00-\x20\x7f]")
-"""What a key does not get from an event, although the server would take it: it is no help to people."""
+"""Blanks and control characters. The server takes them in a key, but people can hardly read or type them."""
 
 
 class Redis(Sink, ChecksDestination):
@@ -43,11 +44,7 @@ class Redis(Sink, ChecksDestination):
         self._idle: list[RedisConnection] = []
 
     async def __aenter__(self) -> Self:
-        try:
-            self._tls = ssl_context(self._settings.tls)
-        except OSError as error:
-            text = f"sinks.{self.name}.tls: not usable PEM files, or an encrypted key ({error.strerror})"
-            raise BadConfiguration([text]) from None
+        self._tls = tls_context(self.name, self._settings.tls)
         return self
 
     async def __aexit__(
@@ -105,7 +102,7 @@ class Redis(Sink, ChecksDestination):
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[RedisConnection]:
         """A connection for one batch. After any error it is closed: answers could be left in it."""
-        connection = await self._kept() or await self._connect()
+        connection = await self._take_idle() or await self._connect()
         try:
             yield connection
         except SinkError:
@@ -114,13 +111,14 @@ class Redis(Sink, ChecksDestination):
         except (RedisError, OSError) as error:
             await connection.close()
             await self._close_idle()
-            raise translated(error) from None
+            raise translate(error) from None
         except BaseException:
             await connection.close()
             raise
         self._idle.append(connection)
 
-    async def _kept(self) -> RedisConnection | None:
+    async def _take_idle(self) -> RedisConnection | None:
+        """A connection of an earlier batch; None if none is good."""
         while self._idle:
             connection = self._idle.pop()
             if await connection.is_good():
@@ -138,10 +136,7 @@ class Redis(Sink, ChecksDestination):
         except BaseException as error:
             await connection.close()
             if isinstance(error, RedisError | OSError):
-                reason = translated(error).reason
-                raise TryLater(
-                    f"cannot connect: {unreachable(error) if reason == LOST else reason}"
-                ) from None
+                raise cannot_connect(error, translate(error).reason) from None
             raise
         return connection
 

@@ -4,6 +4,8 @@ The library's calls run in threads: its coroutines can end the interpreter with 
 """
 
 import asyncio
+import os
+import re
 from collections.abc import Callable
 from concurrent.futures import Executor
 from datetime import timedelta
@@ -31,6 +33,21 @@ CODES: Final[dict[type[Exception], str]] = {
     exceptions.UnauthenticatedError: "InvalidAccessKeyId",
 }
 """What an error means if its text holds no code."""
+CAUSES: Final = {
+    "dns error": "name not resolved",
+    "InvalidCertificate": "TLS fails: the server's certificate is not trusted",
+    "InvalidData": "TLS fails: the server does not speak it",
+    "kind: Connect": "cannot connect: no server answers",
+    "kind: Timeout": "no answer in time",
+    "kind: Interrupted": "connection lost",
+    "IncompleteMessage": "connection lost",
+    "BareRedirect": "the store redirects: check region and endpoint",
+}
+"""What a word in the cause of an error means where the store gave no answer, the more exact words first."""
+_REFUSED: Final = re.compile(r"status code: (\d{3})[^:]*:")
+_DEBUG: Final = "\n\nDebug source:\n"
+_CAUSE: Final = "inner: "
+_PROXIES: Final = ("http_proxy", "https_proxy", "all_proxy")
 
 
 class S3Bucket(ObjectStore):
@@ -38,6 +55,8 @@ class S3Bucket(ObjectStore):
 
     def __init__(self, settings: S3Settings, threads: Executor) -> None:
         self._threads = threads
+        self._host = settings.place().host
+        _hide_environment()
         url = settings.place().url
         access_key, secret_key = settings.key()
         self._store = S3Store(
@@ -84,11 +103,36 @@ class S3Bucket(ObjectStore):
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._threads, lambda: work(*args, **kwargs))
         except FAILURES as error:
-            raise _translate(error) from None
+            raise _translate(error, self._host) from None
 
 
-def _translate(error: Exception) -> SinkError:
+def _hide_environment() -> None:
+    """Hide the variables that the library would obey beside the settings.
+
+    `AWS_*` could send the pictures to another endpoint, unsigned or with another session's token, and a proxy is an
+    address that was not checked. The variables stay in `os.environ`, for `${NAME}` in the configuration.
+    """
+    for name in os.environ:
+        if name.upper().startswith("AWS_") or name.lower() in _PROXIES:
+            os.unsetenv(name)
+
+
+def _translate(error: Exception, host: str) -> SinkError:
     """The error of a request. The library's text may hold a signed header: only the courier shows it, masked."""
-    said = str(error).encode("utf-8", "replace")
+    text, _, source = str(error).partition(_DEBUG)
+    said = text.encode("utf-8", "replace")
     code = error_code(said)
-    return failure(code if code in MEANS else CODES.get(type(error), code), "the store failed", said)
+    if code not in MEANS:
+        code = CODES.get(type(error), code)
+    refused = _REFUSED.search(text)
+    if refused:
+        return failure(
+            code,
+            f"HTTP {refused[1]} {code}".rstrip(),
+            text[refused.end() :].strip().encode("utf-8", "replace"),
+        )
+    cause = source.rpartition(_CAUSE)[2]
+    for word, meaning in CAUSES.items():
+        if word in cause:
+            return failure(code, f"{host}: {meaning}")
+    return failure(code, "the store failed", said)

@@ -11,7 +11,9 @@ from poller.settings import Cidr, Secret, SecretFile, Url, wrong
 from poller.sinks.pictures import FIELDS, PictureSettings, Template
 
 USUAL_REGION: Final = "us-east-1"
-NO_LIBRARY: Final = "needs a library that is not installed: pip install 'live-screenshot-poller[s3]'"
+NO_LIBRARY: Final = (
+    "s3 needs the library obstore, which is not installed: pip install 'live-screenshot-poller[s3]'"
+)
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,7 +3,6 @@
 import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Final, Self
@@ -13,17 +12,21 @@ from poller.core.model import Batch, Event
 from poller.core.ports import ChecksDestination, Sink
 from poller.qcloud.pictures.fetch import Arrived
 from poller.qcloud.pictures.hosts import Target
+from poller.runtime.daemon_threads import DaemonThreads
 from poller.runtime.outbound import AddressGuard
 from poller.runtime.resolver import Resolver
-from poller.sinks.brokers import check_hosts, header_value
+from poller.sinks.brokers import header_value
 from poller.sinks.picture_paths import Layout, parse_template
 from poller.sinks.pictures import HasPictureHosts, PictureSource, report
 from poller.sinks.s3.cos_store import CosBucket
 from poller.sinks.s3.settings import S3Settings
 from poller.sinks.s3.store import NewObject, ObjectStore
+from poller.sinks.servers import check_hosts
 
 PICTURE: Final = "image/jpeg"
 EVENT: Final = "application/cloudevents+json"
+LONGEST_END: Final = 10.0
+"""Seconds that a stop waits for requests to a store that does not answer."""
 LONGEST_VALUE: Final = 600
 """Bytes of one value of metadata: stores take 2 KB in all. A longer value is cut."""
 
@@ -44,8 +47,8 @@ class S3(Sink, ChecksDestination):
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        self._threads = ThreadPoolExecutor(self._settings.uploads, f"s3-{self.name}")
-        self._open.push_async_callback(asyncio.to_thread, self._threads.shutdown, cancel_futures=True)
+        self._threads = DaemonThreads(self._settings.uploads, f"s3-{self.name}")
+        self._open.push_async_callback(self._end_threads)
         self._store = self._connect()
         self._open.callback(self._store.close)
         await self._open.enter_async_context(self._source)
@@ -55,6 +58,11 @@ class S3(Sink, ChecksDestination):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
         await self._open.aclose()
+
+    async def _end_threads(self) -> None:
+        """Leave the library's calls that do not return: a store that hangs must not hold up a stop."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        await asyncio.to_thread(self._threads.end, LONGEST_END)
 
     def _connect(self) -> ObjectStore:
         if self._settings.signature == "cos":
@@ -100,7 +108,7 @@ class S3(Sink, ChecksDestination):
         loop = asyncio.get_running_loop()
         async with self._uploads:
             try:
-                picture = await loop.run_in_executor(self._threads, self._checked, event, target, arrived)
+                picture = await loop.run_in_executor(self._threads, self._prepare, event, target, arrived)
                 if self._settings.sidecar:
                     line = event.encoded + b"\n"
                     await self._store.put(NewObject.of(f"{picture.key}.json", line, EVENT))
@@ -109,7 +117,8 @@ class S3(Sink, ChecksDestination):
                 return error
         return None
 
-    def _checked(self, event: Event, target: Target, arrived: Arrived) -> NewObject:
+    def _prepare(self, event: Event, target: Target, arrived: Arrived) -> NewObject:
+        """Check a picture, and make an object of it. Runs in a thread. Raises a `SinkError`."""
         content = arrived.picture()
         place = self._layout.place(event, target.path)
         return NewObject.of("/".join((*place.folders, place.name)), content, PICTURE, _metadata(event))

@@ -11,13 +11,12 @@ import asyncmy
 from asyncmy import errors
 
 from poller.core.errors import Rejected, SinkError, TryLater
-from poller.sinks.brokers import LOGIN_REFUSED, LOST, unreachable
+from poller.sinks.servers import CONNECT_WITHIN, LOGIN_REFUSED, LOST, cannot_connect
 from poller.sinks.sql.database import Database
 from poller.sinks.sql.settings import SqlSettings
-from poller.sinks.sql.table import COLUMNS, PROBE, Row, missing, no_table, quoted
+from poller.sinks.sql.table import COLUMNS, PROBE, Row, missing, no_table, quote_name
 
 ENGINE: Final = "mysql"
-CONNECT_WITHIN: Final = 5
 STRICT: Final = "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'"
 """A value that does not fit is an error, and is not cut."""
 
@@ -26,7 +25,7 @@ def statement(table: str, count: int) -> str:
     """Store so many rows. A row with the same URL stays as it is. `event` comes first, while `url` is still the old."""
     places = f"({', '.join(['%s'] * len(COLUMNS))})"
     return (
-        f"INSERT INTO {quoted(ENGINE, table)} ({', '.join(COLUMNS)}) VALUES {', '.join([places] * count)} "  # noqa: S608
+        f"INSERT INTO {quote_name(ENGINE, table)} ({', '.join(COLUMNS)}) VALUES {', '.join([places] * count)} "  # noqa: S608
         "ON DUPLICATE KEY UPDATE event = IF(url <=> VALUES(url), event, VALUES(event)), url = VALUES(url)"
     )
 
@@ -40,17 +39,16 @@ async def connect(settings: SqlSettings, tls: SSLContext | None) -> Database:
                 host=host,
                 port=port,
                 user=settings.user,
-                password=settings.secret,
+                password=settings.secret or "",
                 database=settings.database,
                 charset="utf8mb4",
                 init_command=STRICT,
                 autocommit=True,
                 ssl=tls,
-                connect_timeout=CONNECT_WITHIN,
+                connect_timeout=int(CONNECT_WITHIN),
             )
     except (errors.MySQLError, OSError, TimeoutError) as error:
-        reason = translated(error).reason
-        raise TryLater(f"cannot connect: {unreachable(error) if reason == LOST else reason}") from None
+        raise cannot_connect(error, translate(error).reason) from None
     opened = MySql(connection, settings.table)
     try:
         await opened.learn()
@@ -136,10 +134,10 @@ def _translating() -> Iterator[None]:
     try:
         yield
     except (errors.MySQLError, OSError, TimeoutError) as error:
-        raise translated(error) from None
+        raise translate(error) from None
 
 
-def translated(error: Exception) -> SinkError:
+def translate(error: Exception) -> SinkError:
     """The sink's error for one of the library. Texts of the server may hold values: they are for the log, masked."""
     if not isinstance(error, errors.MySQLError):
         return TryLater("no answer in time" if isinstance(error, TimeoutError) else LOST)

@@ -8,13 +8,12 @@ from typing import Any, Final
 import asyncpg
 
 from poller.core.errors import Rejected, SinkError, TryLater
-from poller.sinks.brokers import LOGIN_REFUSED, LOST, unreachable
+from poller.sinks.servers import CONNECT_WITHIN, LOGIN_REFUSED, LOST, cannot_connect
 from poller.sinks.sql.database import Database
 from poller.sinks.sql.settings import SqlSettings
-from poller.sinks.sql.table import COLUMNS, PROBE, Row, missing, no_table, quoted
+from poller.sinks.sql.table import COLUMNS, PROBE, Row, missing, no_table, quote_name
 
 ENGINE: Final = "postgresql"
-CONNECT_WITHIN: Final = 5.0
 _KINDS: Final = {"occurred_at": "timestamptz", "received_at": "timestamptz"}
 """The types of parameters that are not text."""
 _CASTS: Final = {"event": "event::jsonb"}
@@ -29,7 +28,7 @@ def statement(table: str) -> str:
     arrays = ", ".join(f"${n}::{_KINDS.get(name, 'text')}[]" for n, name in enumerate(COLUMNS, start=1))
     columns = ", ".join(COLUMNS)
     values = ", ".join(_CASTS.get(name, name) for name in COLUMNS)
-    return f"""INSERT INTO {quoted(ENGINE, table)} AS kept ({columns})
+    return f"""INSERT INTO {quote_name(ENGINE, table)} AS kept ({columns})
 SELECT {values} FROM unnest({arrays}) AS given ({columns})
 ON CONFLICT (id) DO UPDATE SET url = excluded.url, event = excluded.event
 WHERE kept.url IS DISTINCT FROM excluded.url"""  # noqa: S608 - the table's name is quoted, and its signs are checked by the settings
@@ -43,15 +42,14 @@ async def connect(settings: SqlSettings, tls: SSLContext | None) -> Database:
             host=host,
             port=port,
             user=settings.user,
-            password=settings.secret,
+            password=settings.secret or "",
             database=settings.database,
             ssl=False if tls is None else tls,
             timeout=CONNECT_WITHIN,
             server_settings={"application_name": "poller"},
         )
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
-        reason = translated(error).reason
-        raise TryLater(f"cannot connect: {unreachable(error) if reason == LOST else reason}") from None
+        raise cannot_connect(error, translate(error).reason) from None
     opened = PostgreSql(connection, settings.table)
     try:
         with _translating():
@@ -81,7 +79,8 @@ class PostgreSql(Database):
         """See `Database.flaws`."""
         with _translating():
             kept = await self._connection.fetchval(
-                "SELECT relpersistence FROM pg_class WHERE oid = to_regclass($1)", quoted(ENGINE, self._table)
+                "SELECT relpersistence FROM pg_class WHERE oid = to_regclass($1)",
+                quote_name(ENGINE, self._table),
             )
             synced = await self._connection.fetchval("SELECT current_setting('fsync')")
         found = []
@@ -120,10 +119,10 @@ def _translating() -> Iterator[None]:
     try:
         yield
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
-        raise translated(error) from None
+        raise translate(error) from None
 
 
-def translated(error: Exception) -> SinkError:
+def translate(error: Exception) -> SinkError:
     """The sink's error for one of the library. Texts of the server may hold values: they are for the log, masked."""
     if not isinstance(error, asyncpg.PostgresError):
         return TryLater(_words(error))

@@ -1,40 +1,27 @@
 """Settings of a sink of type `sql`."""
 
 import re
-from typing import Annotated, Final, Self
+from typing import Annotated, Final
 from urllib.parse import unquote, urlsplit
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field
 
-from poller.settings import BatchSettings, Cidr, Secret, SecretFile, SinkSettings, TlsSettings, wrong
+from poller.settings import BatchSettings, wrong
+from poller.sinks.servers import ServerSettings, server_parts
 
 PORTS: Final = {"postgresql": 5432, "mysql": 3306}
 """The engines, as the URL's scheme names them, and their usual ports."""
 
 
 def _url(url: str) -> str:
-    parts = urlsplit(url)
-    if (
-        parts.scheme not in PORTS
-        or not parts.hostname
-        or parts.query
-        or not re.fullmatch("/[^/]+", parts.path)
-    ):
-        raise wrong("a database is written postgresql://host:5432/database or mysql://host:3306/database")
-    if parts.username is not None or parts.password is not None:
-        raise wrong("a name and a password do not belong in the URL: use user and password_file")
+    form = "a database is written postgresql://host:5432/database or mysql://host:3306/database"
+    parts = server_parts(url, form)
+    if parts.scheme not in PORTS or not re.fullmatch("/[^/]+", parts.path) or "%00" in parts.path:
+        raise wrong(form)
     return url
 
 
-class SqlBatch(BatchSettings):
-    """How many events one statement stores."""
-
-    max_events: int = Field(
-        default=500, ge=1, le=1000, description="The most rows in one statement, 1 to 1000."
-    )
-
-
-class SqlSettings(SinkSettings):
+class SqlSettings(ServerSettings):
     """Settings of a sink of type `sql`."""
 
     url: Annotated[str, AfterValidator(_url)] = Field(
@@ -47,25 +34,12 @@ class SqlSettings(SinkSettings):
         description="The table, or SCHEMA.TABLE. If it is missing, check --connect prints the statement that makes it.",
     )
     user: str = Field(description="The user to log in as.", examples=["poller"])
-    password: Secret | None = Field(default=None, description="The user's password; prefer ${NAME} to it.")
-    password_file: SecretFile | None = Field(default=None, description="A file with the password.")
-    tls: TlsSettings | None = Field(
-        default=None,
-        description="Certificates. The connection is encrypted if this section is there, even if empty.",
-    )
-    allow_cidr: tuple[Cidr, ...] = Field(
-        default=(), description="Networks that are allowed as targets although they are not public."
-    )
     concurrency: int = Field(
         default=2, ge=1, le=256, description="The most batches at once, and the most connections."
     )
-    batch: SqlBatch = Field(default=SqlBatch(), description="How events are put into batches.")
-
-    @model_validator(mode="after")
-    def _one_password(self) -> Self:
-        if self.password is not None and self.password_file is not None:
-            raise wrong("does not go with password: remove one", at="password_file")
-        return self
+    batch: BatchSettings = Field(
+        default=BatchSettings(max_events=500), description="How many events one statement stores."
+    )
 
     @property
     def engine(self) -> str:
@@ -82,9 +56,3 @@ class SqlSettings(SinkSettings):
     def database(self) -> str:
         """The name of the database."""
         return unquote(urlsplit(self.url).path.removeprefix("/"))
-
-    @property
-    def secret(self) -> str:
-        """The password; empty for none."""
-        given = self.password or self.password_file
-        return "" if given is None else given.get_secret_value()

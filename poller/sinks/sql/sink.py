@@ -5,12 +5,12 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Final, Self
 
-from poller.core.errors import BadConfiguration, Rejected, TryLater
+from poller.core.errors import Rejected, TryLater
 from poller.core.model import Batch
 from poller.core.ports import ChecksDestination, Sink
-from poller.runtime.outbound import AddressGuard, ssl_context
+from poller.runtime.outbound import AddressGuard
 from poller.runtime.resolver import Resolver
-from poller.sinks.brokers import check_hosts
+from poller.sinks.servers import check_hosts, tls_context
 from poller.sinks.sql import mysql, postgresql
 from poller.sinks.sql.database import Database
 from poller.sinks.sql.settings import SqlSettings
@@ -32,11 +32,7 @@ class Sql(Sink, ChecksDestination):
         self._idle: list[Database] = []
 
     async def __aenter__(self) -> Self:
-        try:
-            self._tls = ssl_context(self._settings.tls)
-        except OSError as error:
-            text = f"sinks.{self.name}.tls: not usable PEM files, or an encrypted key ({error.strerror})"
-            raise BadConfiguration([text]) from None
+        self._tls = tls_context(self.name, self._settings.tls)
         return self
 
     async def __aexit__(
@@ -57,7 +53,7 @@ class Sql(Sink, ChecksDestination):
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Database]:
         """A connection for one batch. It is kept unless its state is unknown afterwards."""
-        connection = self._kept() or await self._connect()
+        connection = self._take_idle() or await self._connect()
         try:
             yield connection
         except Rejected:
@@ -72,7 +68,8 @@ class Sql(Sink, ChecksDestination):
             raise
         self._keep(connection)
 
-    def _kept(self) -> Database | None:
+    def _take_idle(self) -> Database | None:
+        """A connection of an earlier batch; None if none is open."""
         while self._idle:
             connection = self._idle.pop()
             if connection.is_open:

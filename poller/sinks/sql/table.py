@@ -73,7 +73,7 @@ def _row(event: Event) -> Row:
     )
 
 
-def quoted(engine: str, table: str) -> str:
+def quote_name(engine: str, table: str) -> str:
     """The table's name as statements need it."""
     mark = _QUOTE[engine]
     return ".".join(f"{mark}{part}{mark}" for part in table.split("."))
@@ -82,7 +82,7 @@ def quoted(engine: str, table: str) -> str:
 def creation(engine: str, table: str) -> str:
     """The statement that makes the table."""
     columns = ",\n".join(f"    {name} {type}" for name, type in _TYPES[engine].items())
-    return f"CREATE TABLE {quoted(engine, table)} (\n{columns}\n{_ENDING[engine]};"
+    return f"CREATE TABLE {quote_name(engine, table)} (\n{columns}\n{_ENDING[engine]};"
 
 
 def missing(engine: str, table: str) -> str:

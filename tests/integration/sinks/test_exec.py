@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import resource
 import signal
 import sys
@@ -91,8 +92,9 @@ def open_files(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.mark.usefixtures("open_files")
 async def test_a_command_that_does_not_exist_is_told_apart_from_one_that_fails() -> None:
     settings = Exec.Settings(type="exec", command=("no-such-command",))
-    with pytest.raises(TryLater, match="the command was not found"):
+    with pytest.raises(TryLater, match="the command was not found") as raised:
         await deliver(Exec("program", settings, {}), some())
+    assert re.fullmatch(rb"(sh: .*no-such-command.*\n)?", raised.value.said)
 
 
 @pytest.mark.usefixtures("open_files")
@@ -177,6 +179,28 @@ async def test_a_second_cancel_still_leaves_no_process(tmp_path: Path) -> None:
         with pytest.raises(asyncio.CancelledError):
             await delivering
     await until_dead(tmp_path / "self")
+
+
+def children() -> list[str]:
+    return Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+async def test_a_cancel_just_after_the_start_leaves_no_process(tmp_path: Path) -> None:
+    before = descriptors()
+    sink = shell(f"echo $$ > {tmp_path}/pid; trap '' TERM; sleep 1000")
+    for turns in range(4):
+        delivery = asyncio.create_task(sink.deliver(some()))
+        for _ in range(1 + turns):  # the start itself takes one turn of the loop
+            await asyncio.sleep(0)
+        delivery.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await delivery
+        assert children() == []
+    assert descriptors() == before
 
 
 async def test_the_environment_holds_nothing_of_the_daemons_but_ordinary_variables(
@@ -280,6 +304,30 @@ async def test_a_command_that_refuses_one_event_of_a_batch_gets_all_others(tmp_p
     async with shell(script, directory=str(tmp_path)) as sink:
         assert await dead_letters(sink, events) == {guilty.id: "exit code 65"}
     assert set(kept.read_bytes().splitlines()) == {one.encoded for one in events if one != guilty}
+
+
+@pytest.mark.parametrize("command", ["./run", "bin/run", "run"])
+async def test_check_looks_for_the_command_where_it_is_started(tmp_path: Path, command: str) -> None:
+    (tmp_path / "bin").mkdir()
+    for place in (tmp_path / "run", tmp_path / "bin" / "run"):
+        place.write_text("#!/bin/sh\ncat > got\n")
+        place.chmod(0o755)
+    more = {"command": [command], "directory": str(tmp_path), "environment": {"PATH": "bin:/usr/bin:/bin"}}
+    sink = shell("", **more)
+    assert await sink.check() == []
+    await deliver(sink, some())
+    assert (tmp_path / "got").read_bytes().count(b"\n") == 3
+    elsewhere = shell("", **{**more, "command": ["tests/commands.py"]})  # there from here, not from there
+    assert await elsewhere.check() == ["there is no command tests/commands.py that this user may run"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"command": [""]}, {"command": ["a\0"]}, {"environment": {"A=B": "c"}}, {"environment": {"A": "\0"}}],
+)
+def test_what_no_command_can_be_started_with_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="NUL"):
+        shell("true", **wrong)
 
 
 async def test_check_says_which_command_is_missing(tmp_path: Path) -> None:

@@ -1,13 +1,11 @@
-"""What the sinks to brokers share: what the failures of a batch amount to, and why a server is not reached."""
+"""What the failures of a batch amount to."""
 
-import socket
 from collections.abc import Sequence
-from ssl import SSLError
 
 import pytest
 
 from poller.core.errors import PartlyFailed, Rejected, SinkError, TryLater
-from poller.sinks.brokers import raise_for, unreachable
+from poller.sinks.brokers import raise_for
 from poller.testing import some_batch, some_event
 
 
@@ -52,29 +50,3 @@ def test_an_event_that_is_refused_for_good_is_told_apart_from_those_that_wait() 
 @pytest.mark.parametrize("error", [Rejected("large"), TryLater("full")])
 def test_a_single_event_fails_with_its_own_error(error: SinkError) -> None:
     assert failing(error) is error
-
-
-def because(error: Exception, cause: BaseException) -> Exception:
-    error.__cause__ = cause
-    return error
-
-
-@pytest.mark.parametrize(
-    ("error", "told"),
-    [
-        (ConnectionRefusedError(111, "refused"), "no server answers"),
-        (socket.gaierror(-2, "unknown"), "no server answers"),
-        (TimeoutError(), "no answer in time"),
-        (SSLError(1, "certificate verify failed"), "TLS fails: check the certificates"),
-        (
-            because(ValueError("of a library, with a password"), SSLError(1, "no")),
-            "TLS fails: check the certificates",
-        ),
-        (because(ValueError("of a library, with a password"), OSError(111, "no")), "no server answers"),
-        (ValueError("of a library, with a password"), "connection lost"),
-    ],
-)
-def test_the_reason_for_an_unreachable_server_holds_nothing_of_a_librarys_text(
-    error: Exception, told: str
-) -> None:
-    assert unreachable(error) == told
