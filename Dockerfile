@@ -1,6 +1,7 @@
 # poller as a container; docs/guide/container.md says how to run it, compose.yaml shows it.
 #
 #   docker build -t poller .
+#   docker build -t poller --build-arg EXTRAS=kafka,s3 .           # with what these sinks need; the names are in requirements/
 #   docker build -t poller --secret id=pip,src=/etc/pip.conf .     # behind a package mirror
 #   podman build -t poller --format docker .                       # OCI's own format has no health checks
 
@@ -9,9 +10,20 @@ WORKDIR /src
 # Without a pip of its own: what is copied below is the program, and nothing that could install another.
 RUN python -m venv --without-pip /opt/poller
 COPY requirements.txt requirements-build.txt ./
+COPY requirements ./requirements
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+# Extras of the package, with commas between them. Nothing is installed if one of them does not exist.
+ARG EXTRAS=""
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
-    python -m pip --python /opt/poller/bin/python install --require-hashes -r requirements.txt \
+    known="$(python -c 'import pathlib; print(*sorted(file.stem for file in pathlib.Path("requirements").iterdir()))')" \
+    && IFS=', ' && set -f -- \
+    && for extra in $EXTRAS; do \
+        case " $known " in \
+            *" $extra "*) set -- "$@" -r "requirements/$extra.txt" ;; \
+            *) echo "EXTRAS: there is no extra '$extra', only: $known" >&2; exit 1 ;; \
+        esac; \
+    done \
+    && python -m pip --python /opt/poller/bin/python install --require-hashes -r requirements.txt "$@" \
     && python -m pip install --require-hashes -r requirements-build.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY poller ./poller

@@ -98,7 +98,7 @@ from poller.core.model import (
     parse_event,
     with_url,
 )
-from poller.core.ports import Follows, PushedSource, PushHandler, Sink, Source, StoresFiles
+from poller.core.ports import ChecksDestination, Follows, PushedSource, PushHandler, Sink, Source, StoresFiles
 from poller.core.replays import NoSuchReplay, ReplayPlan, Replays
 from poller.core.selection import Scan, Selection
 from poller.core.spool import (
@@ -174,6 +174,7 @@ __all__ = [
     "BatchSettings",
     "BeginsAnew",
     "Book",
+    "ChecksDestination",
     "Cidr",
     "Clock",
     "Damage",

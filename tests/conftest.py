@@ -3,17 +3,21 @@
 import os
 import random
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
 from tests import lives
+from tests.servers import guard, used
 
 TESTS = Path(__file__).parent
 SLOW = ("scenario", "service", "power", "browser", "observability")
 """Folders of tests that start a daemon each."""
+SERVERS = TESTS / "servers"
 
 # How long an example takes says nothing on a machine that others use too.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -52,28 +56,62 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _dealt(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
     """In equal parts, as workers get them at first, with what takes long at the head of each.
 
-    Idle workers take what is left at the end of another's part, which is quick then.
+    Idle workers take what is left at the end of another's part, which is quick then. The tests of one server begin a
+    part together, so that the server starts once.
     """
-    slow = [item for item in items if item.path.relative_to(TESTS).parts[0] in SLOW]
-    quick = [item for item in items if item.path.relative_to(TESTS).parts[0] not in SLOW]
+    together: dict[object, list[pytest.Item]] = {}
+    slow, quick = list[pytest.Item](), list[pytest.Item]()
+    for item in items:
+        if (server := _server(item)) is not None:
+            together.setdefault(server, []).append(item)
+        else:
+            (slow if item.path.relative_to(TESTS).parts[0] in SLOW else quick).append(item)
+    servers = list(together.values())
     dealt: list[pytest.Item] = []
     for number in range(workers):
         size = (len(items) - len(dealt)) // (workers - number)
-        own = slow[number::workers]
+        own = [*chain.from_iterable(servers[number::workers]), *slow[number::workers]]
         rest = max(0, size - len(own))
         dealt += [*own, *quick[:rest]]
         del quick[:rest]
     return dealt + quick
 
 
-def pytest_sessionfinish() -> None:
+def _server(item: pytest.Item) -> object:
+    """What tests share that have a server in common, which the fixture `started` starts; None for the others."""
+    if item.path.parent != SERVERS or "started" not in getattr(item, "fixturenames", ()):
+        return None
+    given = getattr(item, "callspec", None)
+    return item.path, given and given.params.get("started")
+
+
+def pytest_testnodedown(node: Any) -> None:
+    used.hear(node)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if line := used.summary():
+        terminalreporter.write_line(line)
+
+
+@pytest.hookimpl(trylast=True)  # the last servers have stopped by now
+def pytest_sessionfinish(session: pytest.Session) -> None:
     lives.end()
+    guard.end()
+    used.tell(session.config)
 
 
 @pytest.fixture(scope="session")
 def soak(request: pytest.FixtureRequest) -> bool:
     """Whether the full counts are asked for."""
     return bool(request.config.getoption("--soak"))
+
+
+@pytest.fixture
+def minutes(soak: bool) -> None:
+    """For tests that install from scratch."""
+    if not (soak or os.environ.get("CI") == "true"):
+        pytest.skip("installs from scratch for minutes: with --soak, or where CI=true")
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,7 @@ from docs.generate.exit_codes import exit_codes
 from docs.generate.log_events import log_events
 from docs.generate.metrics import metrics
 from docs.generate.promises import promises
+from docs.generate.sql_table import sql_table
 
 DOCS = Path(__file__).parents[1]
 
@@ -30,6 +31,7 @@ def pages() -> Mapping[str, str]:
         "reference/api.md": api(),
         "reference/events.md": events(),
         "reference/events.schema.json": events_schema(),
+        "reference/sql-table.md": sql_table(),
     }
 
 

@@ -16,8 +16,8 @@ from poller.settings import Section, Settings, schema
 from poller.settings.units import Between, written_duration
 
 EXAMPLE: Final = Path(__file__).parents[2] / "config.example.yaml"
-OFF: Final = re.compile(r"^ *# *(\w+): (\S.*?)(?:  +#.*)?$", re.MULTILINE)
-"""A setting that the example has as a comment."""
+OFF: Final = re.compile(r"^( *)#(?=(?:  +)?[A-Za-z_]+:(?: |$))", re.MULTILINE)
+"""The sign before a setting that the example has as a comment."""
 GROUPS: Final[Mapping[str, tuple[plugins.Group, str]]] = {
     "sources": (plugins.SOURCES, "source"),
     "spool": (plugins.SPOOLS, "spool"),
@@ -47,12 +47,16 @@ def configuration() -> str:
 
 
 def _parts() -> Iterator[str]:
-    found, shown = schema(), yaml.safe_load(EXAMPLE.read_text())
+    found, text = schema(), EXAMPLE.read_text()
+    off = yaml.safe_load(OFF.sub(r"\1", text))
+    shown = _merged(off, yaml.safe_load(text))
     for name, field in Settings.model_fields.items():
         yield f"## `{name}`"
         yield (field.description or "") + ("" if field.is_required() else " It may be left out.")
         if name in GROUPS:
-            yield from _adapters(name, found, shown)
+            spools = [shown[name], off[name]]
+            entries = spools if name == "spool" else list(shown[name].values())
+            yield from _adapters(name, found, entries)
         else:
             model = next(_models(field.annotation))
             here: Any = shown.get(name)
@@ -65,17 +69,26 @@ def _parts() -> Iterator[str]:
             )
 
 
-def _adapters(name: str, found: Mapping[str, Any], shown: Mapping[str, Any]) -> Iterator[str]:
+def _merged(off: Any, on: Any) -> Any:
+    """What the example file says, and below it what it has as comments."""
+    if not (isinstance(off, dict) and isinstance(on, dict)):
+        return on
+    return {**off, **{key: _merged(off.get(key), value) for key, value in on.items()}}
+
+
+def _adapters(name: str, found: Mapping[str, Any], entries: list[Any]) -> Iterator[str]:
     group, word = GROUPS[name]
     if name != "spool":
         yield f"Under a name of your own for each {word}. The key `type` says which of these it is:"
-    entries = [shown[name]] if name == "spool" else list(shown[name].values())
     for type_ in plugins.types(group):
         adapter = plugins.adapter(group, type_)
         if not adapter.__module__.startswith("poller."):
             continue
         model: type[Section] = adapter.Settings  # type: ignore[attr-defined]  # `plugins.adapter` has looked
-        here: object = next((one for one in entries if one["type"] == type_), {})
+        same = [one for one in entries if one["type"] == type_]
+        here = {
+            key: value for one in reversed(same) for key, value in one.items()
+        }  # the first one's values count
         place = name if name == "spool" else f"{name}.NAME"
         yield f"### {word} `{type_}`"
         yield from _section(place, model, found["$defs"][f"{group.rpartition('.')[2]}_{type_}"], here)
@@ -102,7 +115,7 @@ def _rows(
             yield from _rows(f"{above}{name}.", inner, whole, here if isinstance(here, dict) else {})
             continue
         kind = _kind(field, said)
-        default, example = _default(field, said, kind), _example(name, said, shown.get(name))
+        default, example = _default(field, said, kind), _example(said, shown.get(name))
         yield code(above + name), kind, default, _bounds(field, said), example, description
 
 
@@ -169,20 +182,30 @@ def _written(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list):
-        return f"[{', '.join(map(_written, value))}]"
+        return f"[{', '.join(_quoted(one, '[{}]') for one in value)}]"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_written(one)}" for key, one in value.items()) + "}"
-    return str(value)
+        return "{" + ", ".join(f"{key}: {_quoted(one, '[{}]')}" for key, one in value.items()) + "}"
+    return _quoted(value, "- {}")
 
 
-def _example(name: str, said: Mapping[str, Any], shown: object) -> str:
+def _quoted(value: object, place: str) -> str:
+    """A value as it can be written at this place in YAML: in quotes if it would be read as something else."""
+    if not isinstance(value, str):
+        return _written(value) if isinstance(value, bool | list | dict) else str(value)
+    try:
+        plain_enough = yaml.safe_load(place.format(value)) == [value]
+    except yaml.YAMLError:
+        plain_enough = False
+    return value if plain_enough else f'"{value}"'
+
+
+def _example(said: Mapping[str, Any], shown: object) -> str:
     """What the example file has, else the default, else what the type offers."""
     if shown is not None:
         return code(_written(shown))
-    off = dict(reversed(OFF.findall(EXAMPLE.read_text())))
     default = said.get("default")
-    if name in off or default not in (None, [], {}):
-        return code(off.get(name) or _written(default))
+    if default not in (None, [], {}):
+        return code(_written(default))
     one = _one(said)
     many = one.get("type") == "array"
     examples = (one["items"] if many else one).get("examples")

@@ -111,7 +111,8 @@ def check(
         typer.Option(
             "--connect",
             help="Also open and close every source, spool and sink; ask the platform whether each key is right, "
-            "and the picture store whether each bucket exists and can be listed.",
+            "the picture store whether each bucket exists and can be listed, and each destination whether it takes "
+            "events. Nothing is left there.",
         ),
     ] = False,
 ) -> None:
@@ -120,7 +121,7 @@ def check(
     Every mistake is one line on stderr, as FILE:LINE:COLUMN: SETTING: REASON.
 
     Exit codes: 0 the file is good, 2 wrong usage, 78 the file has mistakes,
-    1 (only with --connect) a part did not open, or a key or bucket is wrong.
+    1 (only with --connect) a part did not open, or a key, bucket or destination is wrong.
     """
     settings = settings_of(config, Doubts.REFUSE)
     if connect:
@@ -170,17 +171,19 @@ def _daemon(settings: "Settings", file: Path | None = None) -> "Daemon":
 
 
 async def _connect(settings: "Settings") -> int:
+    from poller.cli.destinations import check_destinations
     from poller.cli.trial import trial
 
+    reached = True
     try:
         with trial(settings) as tried:
-            async with _daemon(tried):
-                pass
+            async with _daemon(tried) as daemon:
+                reached = await check_destinations(tried, daemon.components.couriers)
     except StorageLocked as error:
-        typer.echo(f"the parts were not opened, because a daemon runs: {error}", err=True)
+        typer.echo(f"sinks were not asked, because a daemon runs: {error}", err=True)
     check_key, probed = await _ask_platform(settings), await _probe_buckets(settings)
     listed = Exit.DONE if await check_lists(settings) else Exit.FAILED
-    return check_key or probed or listed
+    return check_key or probed or listed or (Exit.DONE if reached else Exit.FAILED)
 
 
 async def _ask_platform(settings: "Settings") -> int:

@@ -188,3 +188,18 @@ class StoresFiles(Protocol):
         while the sink is entered; blocks nothing. May be cancelled. By default no file is read.
         """
         return None
+
+
+@runtime_checkable
+class ChecksDestination(Protocol):
+    """What a sink implements besides if it can examine its destination without an event."""
+
+    @abstractmethod
+    async def check(self) -> Sequence[str]:
+        """Return what is wrong at the destination, a sentence each; empty if nothing is.
+
+        Proves that the sink may write there, that the place exists, and that it keeps what it confirms. Leaves nothing
+        there. Called once the sink is entered, by `check --connect`; must end by itself within the `timeout` of the
+        sink. An exception means that the destination cannot be examined. No text holds a secret.
+        """
+        ...

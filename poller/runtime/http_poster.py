@@ -1,4 +1,4 @@
-"""Posts to one URL over connections that are kept open between requests.
+"""Sends requests to one server over connections that are kept open between requests.
 
 If a connection that was kept open dies with a request, the request is lost. Its caller may send it again.
 """
@@ -16,10 +16,11 @@ from yarl import URL
 from poller.core.errors import PollerError
 from poller.runtime.http_answer import AnswerReader
 from poller.runtime.http_client import Connection, HttpRequest, Route, Unreachable, loss
+from poller.runtime.http_head import AnswerHead
 from poller.runtime.outbound import CONNECT_TIMEOUT
 
 LARGEST_ANSWER: Final = 64 * 1024
-"""Bytes of the body of an answer to a POST."""
+"""Bytes of the body of an answer."""
 REST_WITHIN: Final = 1.0
 """Seconds for the rest of an answer whose status is known."""
 EXCERPT: Final = 300
@@ -31,20 +32,28 @@ class ConnectionLost(PollerError):
     """The connection was lost, or no HTTP came back, after the request may have been sent."""
 
 
-class Posted(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to a POST. `early`: the status came before the whole request was written."""
+class Answered(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to a request, with the beginning of its body. `early`: the status came before the whole request was
+    written."""
 
     status: int
     early: bool
-    retry_after: str | None
+    head: AnswerHead
     body: bytes
 
+    @property
+    def retry_after(self) -> str | None:
+        """The header `Retry-After`."""
+        return self.head.get("retry-after")
 
-class Poster:
-    """Posts to one URL over at most `limit` connections, which stay open while answers are well formed."""
 
-    def __init__(self, url: URL, route: Route, *, limit: int) -> None:
-        self._url = url
+class Sender:
+    """Sends requests to one server over at most `limit` connections, which stay open while answers are well formed.
+
+    All URLs need the same scheme, host and port.
+    """
+
+    def __init__(self, route: Route, *, limit: int) -> None:
         self._route = route
         self._places = asyncio.Semaphore(limit)
         self._idle: list[tuple[float, Connection]] = []
@@ -55,31 +64,28 @@ class Poster:
             connection.close()
         self._idle.clear()
 
-    async def post(
-        self, headers: Iterable[tuple[str, str]], body: bytes, *, until: float = math.inf
-    ) -> Posted:
-        """Send one POST once. Return when the status is known and the rest has arrived or takes too long.
+    async def send(self, request: HttpRequest, *, until: float = math.inf) -> Answered:
+        """Send a request once. Return when the status is known and the rest has arrived or takes too long.
 
         `until` is the loop's time at which the caller gives up: a status that is known is returned before.
-        Raises `Unreachable` or `ConnectionLost`. May be cancelled.
+        Raises `Unreachable` or `ConnectionLost`. May be cancelled. Not for HEAD, whose answers have no body.
         """
-        request = HttpRequest(method="POST", url=self._url, headers=tuple(headers), body=body)
         async with self._places:
-            connection = self._take_idle() or await self._connect()
+            connection = self._take_idle() or await self._connect(request.url)
             reader = AnswerReader(LARGEST_ANSWER)
             try:
                 connection.send(request.encode(self._route.proxy))
                 early = await _read_status(connection, reader)
                 await _read_rest(connection, reader, until)
-                posted = _post_result(reader, early)
+                answered = _answer(reader, early)
             finally:
                 self._give_back(connection, reader)
-            return posted
+            return answered
 
-    async def _connect(self) -> Connection:
+    async def _connect(self, url: URL) -> Connection:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
-                return await self._route.connect(self._url)
+                return await self._route.connect(url)
         except TimeoutError:
             raise Unreachable("connecting took too long") from None
 
@@ -96,6 +102,21 @@ class Poster:
             self._idle.append((time.monotonic(), connection))
         else:
             connection.close()
+
+
+class Poster(Sender):
+    """Posts to one URL."""
+
+    def __init__(self, url: URL, route: Route, *, limit: int) -> None:
+        super().__init__(route, limit=limit)
+        self._url = url
+
+    async def post(
+        self, headers: Iterable[tuple[str, str]], body: bytes, *, until: float = math.inf
+    ) -> Answered:
+        """Send one POST once. See `send`."""
+        request = HttpRequest(method="POST", url=self._url, headers=tuple(headers), body=body)
+        return await self.send(request, until=until)
 
 
 async def _read_status(connection: Connection, reader: AnswerReader) -> bool:
@@ -117,11 +138,9 @@ async def _read_rest(connection: Connection, reader: AnswerReader, until: float)
                 reader.feed(data)
 
 
-def _post_result(reader: AnswerReader, early: bool) -> Posted:
+def _answer(reader: AnswerReader, early: bool) -> Answered:
     status = reader.status
     received = reader.received()
     if not status:
         raise ConnectionLost(f"not HTTP: {received.odd[0]}" if received.odd else "not HTTP")
-    return Posted(
-        status=status, early=early, retry_after=received.head.get("retry-after"), body=received.body[:EXCERPT]
-    )
+    return Answered(status=status, early=early, head=received.head, body=received.body[:EXCERPT])

@@ -56,10 +56,13 @@ def adapter(group: Group, type: str) -> type:
     try:
         found = point.load()
     except _IMPORT_ERRORS as error:
+        hint = _hint(point, error)
+        if hint and isinstance(error, ModuleNotFoundError):
+            raise BrokenPlugin(
+                f"{type} needs the library {error.name}, which is not installed{hint}"
+            ) from error
         reason = f"{error.__class__.__name__}: {error}"
-        raise BrokenPlugin(
-            f"the {type} plug-in cannot be imported ({reason}){_hint(point, error)}"
-        ) from error
+        raise BrokenPlugin(f"the {type} plug-in cannot be imported ({reason}){hint}") from error
     if not isinstance(found, _CLASS) or not isinstance(getattr(found, "Settings", None), _CLASS):
         raise BrokenPlugin(f"the {type} plug-in names {point.value}, which is no class with its own Settings")
     return found
@@ -129,22 +132,27 @@ def _changed(folder: str) -> int:
 
 
 def _hint(point: EntryPoint, error: BaseException) -> str:
-    """What to install: the extra that brings the missing module, or the one named after the plug-in."""
+    """The command that installs what is missing: an extra of the plug-in's distribution."""
     if point.dist is None or not isinstance(error, ImportError):
         return ""
     extras = set(point.dist.metadata.get_all("Provides-Extra") or ())
     missing = (error.name or "").partition(".")[0]
-    found = {*point.extras, *_extras_of(point.dist.requires or (), missing)} & extras
-    extra = next(iter(sorted(found)), point.name if point.name in extras else None)
-    return f", install {point.dist.name}[{extra}]" if extra else ""
+    brought = _requirements_of_extras(point.dist.requires or ())
+    found = [extra for extra in extras if any(_same(name, missing) for name in brought.get(extra, ()))]
+    # An extra such as `dev` may hold the others' requirements too.
+    found.sort(key=lambda extra: (extra != point.name, len(brought[extra]), extra))
+    extra = next(iter(found), point.name if point.name in extras else None)
+    return f": pip install '{point.dist.name}[{extra}]'" if extra else ""
 
 
-def _extras_of(requires: Iterable[str], module: str) -> set[str]:
-    names = (
-        (re.match(r"[A-Za-z0-9._-]+", line), re.search(r"extra\s*==\s*['\"]([^'\"]+)", line))
-        for line in requires
-    )
-    return {extra.group(1) for name, extra in names if name and extra and _same(name.group(), module)}
+def _requirements_of_extras(requires: Iterable[str]) -> Mapping[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for line in requires:
+        name = re.match(r"[A-Za-z0-9._-]+", line)
+        extra = re.search(r"extra\s*==\s*['\"]([^'\"]+)", line)
+        if name and extra:
+            found.setdefault(extra.group(1), set()).add(name.group())
+    return found
 
 
 def _same(distribution: str, module: str) -> bool:

@@ -28,6 +28,20 @@ def load_all() -> None:
         importlib.import_module(name)
 
 
+def open_files() -> str:
+    """The soft limit of open files that this process has, as `ulimit -n` takes it."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return "unlimited" if soft == resource.RLIM_INFINITY else str(soft)
+
+
+_STARTED_WITH = open_files()
+
+
+def original_open_files() -> str:
+    """The limit with which this process was started."""
+    return _STARTED_WITH
+
+
 def raise_open_files() -> None:
     """Raise the soft limit of open files to the hard one; the usual soft one is for programs that use select(2)."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

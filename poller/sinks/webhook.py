@@ -13,12 +13,12 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 from standardwebhooks import Webhook as Signer
 from yarl import URL
 
-from poller.core.errors import BadConfiguration, Gone, Rejected, SinkError, TryLater
+from poller.core.errors import Gone, Rejected, SinkError, TryLater
 from poller.core.model import Batch
 from poller.core.ports import Sink
 from poller.runtime.http_client import Route, Unreachable, client_context
 from poller.runtime.http_poster import ConnectionLost, Poster
-from poller.runtime.outbound import USER_AGENT, AddressGuard, literal_address, ssl_context, wait_seconds
+from poller.runtime.outbound import USER_AGENT, AddressGuard, literal_address, wait_seconds
 from poller.runtime.resolver import Resolver
 from poller.settings import (
     AccountSettings,
@@ -32,6 +32,7 @@ from poller.settings import (
     duration_between,
     wrong,
 )
+from poller.sinks.servers import tls_context
 
 REJECTIONS = frozenset({400, 405, 413, 415, 422})
 
@@ -150,11 +151,7 @@ class Webhook(Sink):
 
     async def __aenter__(self) -> Self:
         settings = self._settings
-        try:
-            context = ssl_context(settings.tls)
-        except OSError as error:
-            text = f"sinks.{self.name}.tls: not usable PEM files, or an encrypted key ({error.strerror})"
-            raise BadConfiguration([text]) from None
+        context = tls_context(self.name, settings.tls)
         url, proxy = URL(settings.url), None if settings.proxy is None else URL(settings.proxy)
         route = Route(
             resolver=Resolver(),

@@ -96,7 +96,7 @@ def test_a_package_mirrors_configuration_is_mounted_never_copied() -> None:
     (builds,) = (words for words in installs if words != fetches)
     assert builds.count("--no-deps") == 2  # it fetches nothing
     assert "--no-build-isolation" in builds
-    assert [i.word for stage in stages() for i in stage if i.word == "ARG"] == []
+    assert [i.rest for stage in stages() for i in stage if i.word == "ARG"] == ['EXTRAS=""']
 
 
 def test_it_runs_as_a_numeric_user_who_is_not_root() -> None:
@@ -233,7 +233,8 @@ def test_compose_says_nothing_that_is_not_looked_at_here() -> None:
 
 
 def test_it_builds_the_image_that_it_runs() -> None:
-    assert (service()["image"], service()["build"]) == ("poller", ".")
+    assert service()["image"] == "poller"
+    assert service()["build"] == {"context": ".", "args": {"EXTRAS": ""}}
 
 
 def test_it_may_do_nothing_and_become_nobody_else() -> None:
@@ -276,6 +277,13 @@ def test_its_secrets_are_files() -> None:
     for name, secret in compose()["secrets"].items():
         assert set(secret) == {"file"}
         assert f"_file: /run/secrets/{name}" in COMPOSE.read_text()
+
+
+def test_the_secrets_of_the_sinks_are_named_as_the_example_names_them() -> None:
+    (named,) = re.findall(r"For sinks:\n# ([a-z_, ]+)\.\n", COMPOSE.read_text())
+    credentials = r"(?:password|token|access_key|secret_key)_file: /run/credentials/poller\.service/([a-z_]+)"
+    sinks = (ROOT / "config.example.yaml").read_text().partition("\nsinks:\n")[2].partition("\nadmin:\n")[0]
+    assert named.split(", ") == sorted(set(re.findall(credentials, sinks)))
 
 
 def test_its_logs_cannot_fill_the_disk() -> None:

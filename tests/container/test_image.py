@@ -11,12 +11,13 @@ import pytest
 
 from poller.cli.common import Exit
 from poller.sandbox import Customer
+from tests.install.extras import configuration
 from tests.ports import lasting_port
 
 from ..scenario.environment import Environment, environment, needs_root, until
 from ..scenario.rig import Books, webhook
 from .files import health_check, service
-from .workshop import CANARY, IMAGE, LIMITS, Workshop, facts, workshop
+from .workshop import CANARY, EXTRAS, IMAGE, LIMITS, WITH_EXTRAS, Workshop, facts, workshop
 
 pytestmark = [pytest.mark.soak, pytest.mark.root, pytest.mark.timeout(1200)]
 
@@ -133,6 +134,40 @@ def test_the_image_holds_the_program_and_nothing_to_build_with(empty: Workshop) 
     assert empty.inspect(IMAGE, ".Config.User") == service()["user"]
     assert empty.inspect(IMAGE, ".Config.StopSignal") == "SIGTERM"
     assert json.loads(empty.inspect(IMAGE, "json .HealthCheck.Test"))[1:] == health_check()
+
+
+def checked(shop: Workshop, folder: Path, image: str, *extras: str) -> tuple[int, str]:
+    """What an image's `check` says of sinks that need these extras."""
+    spool = {"type": "sqlite", "path": "/var/lib/poller/spool.db"}
+    config = configuration(folder, extras, spool=spool)
+    done = shop.check(image, config, dict.fromkeys(service()["secrets"], config))
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_an_image_with_extras_has_the_sinks_of_these_and_no_others(empty: Workshop, tmp_path: Path) -> None:
+    code, text = checked(empty, tmp_path, WITH_EXTRAS, *EXTRAS)
+    assert code == Exit.DONE, text
+    for image, extra in ((IMAGE, "kafka"), (IMAGE, "s3"), (WITH_EXTRAS, "redis")):
+        code, text = checked(empty, tmp_path, image, extra)
+        assert code == Exit.BAD_CONFIGURATION, text
+        assert f"pip install 'live-screenshot-poller[{extra}]'" in text
+    run = (
+        "run",
+        "--rm",
+        "--network=none",
+        "--no-healthcheck",
+        *LIMITS,
+        f"--entrypoint={PYTHON}",
+        WITH_EXTRAS,
+    )
+    assert empty.podman(*run, "-c", TOOLS).split() == ["[]", "[]", "[]"]
+
+
+def test_an_extra_that_does_not_exist_fails_the_build(empty: Workshop) -> None:
+    done = empty.built("localhost/poller:never", "kafka,rabbit")
+    assert done.returncode != 0
+    assert "EXTRAS: there is no extra 'rabbit', only: amqp kafka " in done.stderr
+    assert empty.tried("image", "exists", "localhost/poller:never").returncode == 1
 
 
 # ---------------------------------------------------------------- how it runs

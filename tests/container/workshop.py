@@ -17,6 +17,9 @@ from ..service.running import tool
 from .files import DOCKERFILE, ROOT, compose, service, stages
 
 IMAGE: Final = "localhost/poller:tried"
+WITH_EXTRAS: Final = "localhost/poller:extras"
+EXTRAS: Final = ("kafka", "s3")
+"""What that image is built with: both bring libraries that are not written in Python."""
 CANARY: Final = "a6d1f2f0c9"
 """Stands in the package mirror's configuration, and nowhere else."""
 DEBIAN: Final = "python3,python3-venv,ca-certificates"
@@ -53,20 +56,29 @@ class Workshop:
     # ------------------------------------------------------------ building
 
     def build(self) -> None:
-        """Make the base image, and the Dockerfile's on top of it."""
+        """Make the base image, and the Dockerfile's on top of it, without extras and with some."""
         self._make_base()
-        wheels, settings = self._wheels(), self.folder / "pip.conf"
-        settings.write_text(f"# {CANARY}\n[global]\nno-index = true\nfind-links = /mnt\n")
+        self._download()
+        (self.folder / "pip.conf").write_text(f"# {CANARY}\n[global]\nno-index = true\nfind-links = /mnt\n")
         # The base made here has a digest of its own, so that it is named by its tag alone.
         dockerfile = self.folder / "Dockerfile"
         dockerfile.write_text(DOCKERFILE.read_text().replace(f"@{self._digest}", ""))
-        self._build(
-            IMAGE,
-            dockerfile,
+        for name, extras in ((IMAGE, ""), (WITH_EXTRAS, ",".join(EXTRAS))):
+            done = self.built(name, extras)
+            assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+
+    def built(self, name: str, extras: str) -> subprocess.CompletedProcess[str]:
+        """Build the Dockerfile with extras; it may fail."""
+        options = [f"--build-arg=EXTRAS={extras}"] if extras else []
+        return self._build(
+            name,
+            self.folder / "Dockerfile",
             ROOT,
-            f"--secret=id=pip,src={settings}",
-            f"--volume={wheels}:/mnt:ro",
+            *options,
+            f"--secret=id=pip,src={self.folder / 'pip.conf'}",
+            f"--volume={self.folder / 'wheels'}:/mnt:ro",
             "--no-cache",
+            check=False,
         )
 
     def _make_base(self) -> None:
@@ -79,19 +91,24 @@ class Workshop:
         self._build(self.base, context / "Dockerfile", context)
         shutil.rmtree(context)
 
-    def _wheels(self) -> Path:
-        """What the build needs of other people's packages."""
-        wheels = self.folder / "wheels"
-        needed = [f"-r{ROOT / name}" for name in ("requirements.txt", "requirements-build.txt")]
+    def _download(self) -> None:
+        """Fetch what the builds need of other people's packages."""
+        files = [
+            "requirements.txt",
+            "requirements-build.txt",
+            *(f"requirements/{extra}.txt" for extra in EXTRAS),
+        ]
         version = ".".join(self.base.rpartition(":")[2].split(".")[:2])
-        pip = (sys.executable, "-m", "pip", "download", "--quiet", f"--dest={wheels}")
+        pip = (sys.executable, "-m", "pip", "download", "--quiet", f"--dest={self.folder / 'wheels'}")
+        needed = [f"-r{ROOT / name}" for name in files]
         call(*pip, "--require-hashes", "--only-binary=:all:", f"--python-version={version}", *needed)
-        return wheels
 
-    def _build(self, name: str, file: Path, context: Path, *options: str) -> None:
+    def _build(
+        self, name: str, file: Path, context: Path, *options: str, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
         # OCI's own format has no health checks.
-        words = ("build", "--quiet", "--pull=never", "--format=docker", *options, f"--tag={name}")
-        call(*self._buildah, *words, f"--file={file}", str(context))
+        words = ("build", "--pull=never", "--format=docker", *options, f"--tag={name}")
+        return call(*self._buildah, *words, f"--file={file}", str(context), check=check)
 
     # ------------------------------------------------------------ running
 
@@ -116,6 +133,13 @@ class Workshop:
         options = [word for word in as_compose_says(config, secrets) if not (first and word == "--init")]
         environ = f"--env=POLLER_ADMIN={admin}"
         self.podman("run", "--detach", "--name", name, *LIMITS, environ, *options, IMAGE, *words)
+
+    def check(
+        self, image: str, config: Path, secrets: Mapping[str, Path]
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `check` in a container of an image, which is removed again."""
+        words = ("check", "--config", "/etc/poller/poller.yaml")
+        return self.tried("run", "--rm", *LIMITS, *as_compose_says(config, secrets), image, *words)
 
     def wait(self, name: str) -> int:
         """The exit code of a container, when it has ended."""

@@ -15,7 +15,7 @@ Sink SinkContract SinkError SinkSettings SinkWorld Size Source SourceSettings Sp
 SpoolSettings StorageCorrupt StorageError StorageFull StorageLocked StorageShared Stream TlsSettings
 ManualClock TryLater Unreadable Url Wants anything batch_id duration_between identity new_event parse_event
 size_between some_batch some_change some_event some_reading some_recording with_url wrong
-Book Delivery SinkProgress Stage StoresFiles Tally
+Book ChecksDestination Delivery SinkProgress Stage StoresFiles Tally
 Gap LatePicture NoSuchReplay Origin Replay ReplayPlan ReplayState Replays Scan Selection SpoolHistory
 """
 

@@ -16,6 +16,7 @@ from aiohttp import web
 from poller.core.model import Event, identity, new_event
 from poller.sandbox.media.cutting import plain_jpeg
 from poller.sinks.download import Download
+from poller.sinks.exec import Exec
 from poller.sinks.stdout import Stdout
 from poller.sinks.webhook import Webhook
 from poller.testing import START, SinkContract, SinkWorld
@@ -130,6 +131,23 @@ class TestWebhook(SinkContract):
 class TestWebhookOfOneEvent(TestWebhook):
     batch_of = 1
     max_events = 1
+
+
+class TestExec(SinkContract):
+    """A command that appends its input to a file, or fails when a file says so."""
+
+    @asynccontextmanager
+    async def world(self, folder: Path) -> AsyncIterator[SinkWorld]:
+        kept, broken = folder / "kept", folder / "broken"
+        script = f'test ! -e "{broken}" || exit 75; exec cat >> "{kept}"'
+        settings = Exec.Settings(type="exec", command=("/bin/sh", "-c", script))
+        async with Exec("exec", settings, {}) as sink:
+            yield SinkWorld(
+                sink=sink,
+                arrived=lambda: [json.loads(line)["id"] for line in kept.read_bytes().splitlines()],
+                breaks=broken.touch,
+                mends=broken.unlink,
+            )
 
 
 class _Bucket:

@@ -1,8 +1,10 @@
 """The generated pages are what the code says, and nothing that is said in the log is left out."""
 
 import ast
+import re
 
 import pytest
+import yaml
 
 from docs.generate import log_events, modules
 from docs.generate.__main__ import DOCS, main
@@ -54,3 +56,25 @@ def test_an_event_without_a_meaning_is_named(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(log_events, "meant", lambda: {**meanings, "gone": "It is gone."})
     with pytest.raises(LookupError, match="gone, poll_failed"):
         log_events.log_events()
+
+
+def test_the_examples_of_settings_are_those_of_their_own_section_and_can_be_written_so() -> None:
+    text = (DOCS / "reference/configuration.md").read_text()
+    sinks = dict(re.findall(r"^### sink `(\w+)`\n\n(.+?)\n\n", text, re.MULTILINE | re.DOTALL))
+    rows = {type: {row[0]: row for row in _cells(body)} for type, body in sinks.items()}
+    assert len(rows) > 9
+    for type, settings in rows.items():
+        for name, row in settings.items():
+            yaml.safe_load(f"{name}: {row[4]}")
+        assert settings["type"][4] == type
+        assert 1 <= int(settings["batch.max_events"][4]) <= 1000
+    assert rows["redis"]["key"][4] == "live:{kind}"
+    assert rows["kafka"]["password"][4] == "${KAFKA_PASSWORD}"
+
+
+def _cells(table: str) -> list[list[str]]:
+    return [[cell.strip().strip("`") for cell in line.split(" | ")] for line in _rows(table)]
+
+
+def _rows(table: str) -> list[str]:
+    return [line.removeprefix("| ") for line in table.splitlines() if line.startswith("| `")]

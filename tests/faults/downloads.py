@@ -77,8 +77,8 @@ DOWNLOADS: Final = (
         "cannot leave the directory or meet another",
         "at least 500 names, each written",
         "integration/sinks/download/test_disk.py::test_no_hostile_name_leaves_the_directory_or_meets_another",
-        "unit/sinks/download/test_paths.py::test_no_two_hostile_names_meet_and_all_are_plain",
-        "unit/sinks/download/test_paths.py::test_there_are_enough_hostile_names",
+        "unit/sinks/test_picture_paths.py::test_no_two_hostile_names_meet_and_all_are_plain",
+        "unit/sinks/test_picture_paths.py::test_there_are_enough_hostile_names",
     ),
     row(
         "a planted link or folder",

@@ -7,6 +7,7 @@ what a test knows that the fault happened.
 
 from typing import Final
 
+from .brokers import BROKERS
 from .downloads import BODIES, DOWNLOADS
 from .platform import PLATFORM
 from .ports import PORTS, RECEIVER, SECRETS
@@ -20,6 +21,7 @@ MATRIX: Final = {
     "storage": STORAGE,
     "upstream": UPSTREAM,
     "sinks": SINKS,
+    "brokers, databases, buckets and commands": BROKERS,
     "downloads": DOWNLOADS,
     "cut bodies and checksums": BODIES,
     "the callback receiver": RECEIVER,

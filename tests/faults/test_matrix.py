@@ -1,6 +1,7 @@
 """The fault matrix is whole: every test that it names is run, and every fault of the sandbox is in it."""
 
 from collections import Counter
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from poller.sandbox import API_FAULTS, CALLBACK_FAULTS, COS_FAULTS, QUERY_FAULTS, UPLOAD_FAULTS
 from tests.names import found_in
 
+from .brokers import CELLS, FAULTS
 from .matrix import MATRIX, NOT_APPLICABLE
 from .row import Row
 
@@ -54,6 +56,12 @@ def test_a_test_of_one_of_the_sandboxes_faults_looks_at_whether_it_fired() -> No
         if one.sandbox:
             files = {test.partition("::")[0] for test in one.tests}
             assert any("fired" in (TESTS / file).read_text() for file in files), one.fault
+
+
+def test_every_sink_has_a_row_for_every_way_in_which_its_other_side_fails() -> None:
+    sinks = {one.name for one in entry_points(group="poller.sinks") if one.value.startswith("poller.")}
+    assert set(CELLS) == sinks - {"stdout", "webhook", "download"}, "those have tables of their own"
+    assert {sink: tuple(cells) for sink, cells in CELLS.items()} == dict.fromkeys(CELLS, FAULTS)
 
 
 def test_no_fault_has_two_rows() -> None:

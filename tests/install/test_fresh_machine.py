@@ -19,14 +19,6 @@ from .pages import Pages
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = re.compile(r"<!-- (first|second) command -->\n```sh\n(.+)\n```")
-FULL = os.environ.get("CI") == "true"
-
-
-@pytest.fixture
-def minutes(soak: bool) -> None:
-    """For tests that install from scratch."""
-    if not (soak or FULL):
-        pytest.skip("installs from scratch for minutes: with --soak, or where CI=true")
 
 
 def commands() -> dict[str, str]:

@@ -12,6 +12,9 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 NAME = canonicalize_name(PROJECT["project"]["name"])
+EXTRAS = sorted(PROJECT["project"]["optional-dependencies"].keys() - {"dev", "mutation"})
+"""What an operator may install besides the program."""
+LOCKS = sorted(str(file.relative_to(ROOT)) for file in ROOT.glob("requirements*/*.txt"))
 
 
 def declared(extra: str | None = None) -> Iterator[Requirement]:
@@ -42,6 +45,7 @@ def locked(file: str) -> dict[str, tuple[str, int]]:
         ("requirements.txt", [*declared()]),
         ("requirements-dev.txt", [*declared(), *declared("dev")]),
         ("requirements-build.txt", [Requirement(line) for line in PROJECT["build-system"]["requires"]]),
+        *((f"requirements/{extra}.txt", [*declared(extra)]) for extra in EXTRAS),
     ],
 )
 def test_what_is_declared_is_locked_with_hashes(file: str, wanted: list[Requirement]) -> None:
@@ -53,15 +57,34 @@ def test_what_is_declared_is_locked_with_hashes(file: str, wanted: list[Requirem
         assert version in requirement.specifier, requirement
 
 
-def test_the_three_files_agree() -> None:
+def test_each_extra_has_a_file_and_no_file_is_of_an_extra_that_is_gone() -> None:
+    assert [f"requirements/{extra}.txt" for extra in EXTRAS] == LOCKS
+
+
+def test_the_files_agree() -> None:
     everything = locked("requirements-dev.txt")
-    for file in ("requirements.txt", "requirements-build.txt"):
-        assert {name: everything.get(name) for name in locked(file)} == locked(file)
+    for file in ("requirements.txt", "requirements-build.txt", *LOCKS):
+        assert {name: everything.get(name) for name in locked(file)} == locked(file), file
 
 
 def test_no_file_names_where_packages_come_from() -> None:
-    for file in ROOT.glob("requirements*.txt"):
+    files = [*ROOT.glob("requirements*.txt"), *(ROOT / file for file in LOCKS)]
+    assert len(files) == 3 + len(EXTRAS)
+    for file in files:
         assert not re.search(r"https?://|--(extra-)?index-url", file.read_text()), file.name
+
+
+def test_the_source_distribution_holds_every_file() -> None:
+    packed = PROJECT["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
+    assert {*(file.name for file in ROOT.glob("requirements*.txt")), "requirements"} <= {*packed}
+
+
+def test_the_documented_commands_make_every_file() -> None:
+    text = (ROOT / "docs/decisions/dependencies.md").read_text()
+    (extras,) = re.findall(r"^for extra in ([a-z0-9 ]+); do$", text, re.MULTILINE)
+    assert extras.split() == EXTRAS
+    made = set(re.findall(r" -o (\S+)", text))
+    assert made == {*(file.name for file in ROOT.glob("requirements*.txt")), "requirements/$extra.txt"}
 
 
 def test_the_gate_and_the_image_install_only_what_is_locked() -> None:

@@ -745,9 +745,11 @@ OPERATION = (
 
 from .bugs_audit import AUDIT  # noqa: E402 - they need `Bug`
 from .bugs_books import BOOKS  # noqa: E402 - they need `Bug`
+from .bugs_brokers import BROKERS  # noqa: E402 - they need `Bug`
 from .bugs_clock import CLOCK  # noqa: E402 - they need `Bug`
 from .bugs_http import HTTP  # noqa: E402 - they need `Bug`
 from .bugs_metrics import METRICS  # noqa: E402 - they need `Bug`
+from .bugs_objects import OBJECTS  # noqa: E402 - they need `Bug`
 from .bugs_pages import PAGES  # noqa: E402
 from .bugs_pictures import PICTURES_AT_THEIR_PATH, PICTURES_OF_THE_PAGES  # noqa: E402 - they need `Bug`
 from .bugs_process import PROCESS  # noqa: E402 - they need `Bug`
@@ -761,6 +763,7 @@ from .bugs_web import WEB  # noqa: E402 - they need `Bug`
 from .bugs_web_data import ACTIONS_OF_THE_PAGES, LIVE_PAGES, STREAM_PAGE  # noqa: E402
 
 BUGS: tuple[Bug, ...] = (
+    *BROKERS,
     *POLLING,
     *JOURNAL,
     *SPOOL,
@@ -771,6 +774,7 @@ BUGS: tuple[Bug, ...] = (
     *OPERATION,
     *CLOCK,
     *HTTP,
+    *OBJECTS,
     *PAGES,
     *PICTURES_AT_THEIR_PATH,
     *PICTURES_OF_THE_PAGES,

@@ -189,11 +189,13 @@ OPENDAL = """
 import json, os, sys
 import opendal
 
-secret, key, few = json.loads(sys.argv[1])
+secret, key, few, by_s3 = json.loads(sys.argv[1])
 content = bytes.fromhex(sys.argv[2])
-store = opendal.Operator(
-    "cos", bucket="shots-1250000000", endpoint="http://cos.made-up.example", secret_id="AKIDfirst", secret_key=secret
-)
+if by_s3:
+    names = {"endpoint": by_s3, "region": "ap-shanghai", "access_key_id": "AKIDfirst", "secret_access_key": secret}
+else:
+    names = {"endpoint": "http://cos.made-up.example", "secret_id": "AKIDfirst", "secret_key": secret}
+store = opendal.Operator("s3" if by_s3 else "cos", bucket="shots-1250000000", **names)
 said = {}
 try:
     store.write(key, content, content_type="image/jpeg")
@@ -215,16 +217,17 @@ os._exit(0)
 """
 
 
-async def by_opendal(sandbox: Sandbox, secret: str) -> dict[str, Any]:
-    """What OpenDAL got, going through the store as its proxy."""
-    arguments = [json.dumps([secret, KEY, list(FEW)]), CONTENT.hex()]
+async def by_opendal(sandbox: Sandbox, secret: str, scheme: str) -> dict[str, Any]:
+    """What OpenDAL got, going through the store as its proxy, or with the scheme `s3` directly."""
+    by_s3 = sandbox.endpoints["cos"] if scheme == "s3" else None
+    arguments = [json.dumps([secret, KEY, list(FEW), by_s3]), CONTENT.hex()]
     without = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
         OPENDAL,
         *arguments,
-        env={**without, "http_proxy": sandbox.endpoints["cos"] or ""},
+        env={**without, **({} if by_s3 else {"http_proxy": sandbox.endpoints["cos"] or ""})},
         stdout=asyncio.subprocess.PIPE,
     )
     told, _ = await process.communicate()
@@ -232,9 +235,10 @@ async def by_opendal(sandbox: Sandbox, secret: str) -> dict[str, Any]:
     return said
 
 
-def test_opendal_writes_reads_lists_and_deletes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("scheme", ["cos", "s3"])
+def test_opendal_writes_reads_lists_and_deletes(tmp_path: Path, scheme: str) -> None:
     async def scene(sandbox: Sandbox) -> None:
-        said = await by_opendal(sandbox, "first")
+        said = await by_opendal(sandbox, "first", scheme)
         assert said.get("error") is None
         assert said["stat"] == [len(CONTENT), f'"{md5(CONTENT).hexdigest()}"', "image/jpeg"]
         assert said["same"] is True
@@ -248,9 +252,10 @@ def test_opendal_writes_reads_lists_and_deletes(tmp_path: Path) -> None:
     with_sandbox(tmp_path, scene)
 
 
-def test_opendal_with_a_wrong_secret_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("scheme", ["cos", "s3"])
+def test_opendal_with_a_wrong_secret_is_refused(tmp_path: Path, scheme: str) -> None:
     async def scene(sandbox: Sandbox) -> None:
-        said = await by_opendal(sandbox, "second")
+        said = await by_opendal(sandbox, "second", scheme)
         assert said["error"].startswith("PermissionDenied")
         assert "SignatureDoesNotMatch" in said["error"]
         assert list(sandbox.pictures.since(BUCKET, "")) == []

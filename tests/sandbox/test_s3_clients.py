@@ -1,5 +1,6 @@
-"""Reads signed in Amazon's way, version 4: in a header and in presigned URLs, with path and host names of a bucket."""
+"""Requests signed in Amazon's way, version 4, in headers and presigned URLs; the bucket is in the path or the host."""
 
+import asyncio
 import time
 from hashlib import sha256
 from hmac import new
@@ -8,7 +9,11 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 import aiohttp
+import boto3
+import obstore
 import pytest
+from botocore.config import Config
+from obstore.store import S3Store
 from yarl import URL
 
 from poller.sandbox import Sandbox
@@ -51,11 +56,18 @@ def presigned(
 
 
 def authorized(
-    host: str, path: str, *, secret: str = SECRET, who: str = ID, at: float = 0, method: str = "GET"
+    host: str,
+    path: str,
+    *,
+    secret: str = SECRET,
+    who: str = ID,
+    at: float = 0,
+    method: str = "GET",
+    payload: str = sha256(b"").hexdigest(),
 ) -> dict[str, str]:
     now = time.gmtime(time.time() + at)
     day, moment = time.strftime("%Y%m%d", now), time.strftime("%Y%m%dT%H%M%SZ", now)
-    signed = {"host": host, "x-amz-content-sha256": sha256(b"").hexdigest(), "x-amz-date": moment}
+    signed = {"host": host, "x-amz-content-sha256": payload, "x-amz-date": moment}
     lines = "".join(f"{name}:{value}\n" for name, value in signed.items())
     names = ";".join(signed)
     canonical = f"{method}\n{quote(path, safe='/~')}\n\n{lines}\n{names}\n{signed['x-amz-content-sha256']}"
@@ -138,12 +150,75 @@ def test_an_s3_signature_that_makes_no_sense_is_refused_in_words(tmp_path: Path,
     play(tmp_path, scene)
 
 
-def test_writing_in_the_s3_way_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("payload", "how", "status", "code"),
+    [
+        (sha256(b"x").hexdigest(), {}, 200, ""),
+        ("UNSIGNED-PAYLOAD", {}, 200, ""),
+        (sha256(b"y").hexdigest(), {}, 400, "XAmzContentSHA256Mismatch"),
+        ("STREAMING-AWS4-HMAC-SHA256-PAYLOAD", {}, 501, "NotImplemented"),
+        ("", {}, 501, "NotImplemented"),
+        (sha256(b"x").hexdigest(), {"secret": "other"}, 403, "SignatureDoesNotMatch"),
+        (sha256(b"x").hexdigest(), {"method": "GET"}, 403, "SignatureDoesNotMatch"),
+    ],
+)
+def test_a_body_is_stored_if_it_is_the_one_that_was_signed(
+    tmp_path: Path, payload: str, how: dict[str, str], status: int, code: str
+) -> None:
     async def scene(sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
         base = str(sandbox.endpoints["cos"])
-        sent = authorized(urlsplit(base).netloc, f"/{BUCKET}/a", method="PUT")
+        sent = authorized(urlsplit(base).netloc, f"/{BUCKET}/a", payload=payload, **{"method": "PUT", **how})  # type: ignore[arg-type]
         async with session.put(f"{base}/{BUCKET}/a", headers=sent, data=b"x") as response:
+            assert (response.status, f"<Code>{code}</Code>" in await response.text()) == (status, bool(code))
+        assert sandbox.pictures.content(BUCKET, "a") == (b"x" if status == 200 else None)
+
+    play(tmp_path, scene)
+
+
+def test_nothing_is_deleted_without_a_signature_and_with_one_it_is(tmp_path: Path) -> None:
+    async def scene(sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
+        sandbox.pictures.put(BUCKET, "a", CONTENT)
+        base = str(sandbox.endpoints["cos"])
+        async with session.delete(f"{base}/{BUCKET}/a") as response:
             assert response.status == 403
+        assert sandbox.pictures.content(BUCKET, "a") == CONTENT
+        sent = authorized(urlsplit(base).netloc, f"/{BUCKET}/a", method="DELETE")
+        async with session.delete(f"{base}/{BUCKET}/a", headers=sent) as response:
+            assert response.status == 204
         assert sandbox.pictures.content(BUCKET, "a") is None
+
+    play(tmp_path, scene)
+
+
+def test_boto3_and_obstore_store_objects_with_their_metadata(tmp_path: Path) -> None:
+    def write(base: str) -> None:
+        config = Config(s3={"addressing_style": "path"}, request_checksum_calculation="when_required")
+        named = {"region_name": REGION, "aws_access_key_id": ID, "aws_secret_access_key": SECRET}
+        client = boto3.client("s3", endpoint_url=base, config=config, **named)
+        client.put_object(
+            Bucket=BUCKET, Key=f"boto3/{KEY}", Body=CONTENT, ContentType="image/jpeg", Metadata={"who": "a"}
+        )
+        store = S3Store(
+            BUCKET,
+            endpoint=base,
+            region=REGION,
+            access_key_id=ID,
+            secret_access_key=SECRET,
+            client_options={"allow_http": True},
+        )
+        attributes = {"Content-Type": "image/jpeg", "who": "b"}
+        obstore.put(store, f"obstore/{KEY}", CONTENT, attributes=attributes, use_multipart=False)
+        found = client.get_object(Bucket=BUCKET, Key=f"obstore/{KEY}")
+        assert (found["Body"].read(), found["ContentType"], found["Metadata"]) == (
+            CONTENT,
+            "image/jpeg",
+            {"who": "b"},
+        )
+        client.delete_object(Bucket=BUCKET, Key=f"obstore/{KEY}")
+
+    async def scene(sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
+        await asyncio.to_thread(write, str(sandbox.endpoints["cos"]))
+        assert sandbox.pictures.content(BUCKET, f"boto3/{KEY}") == CONTENT
+        assert sandbox.pictures.content(BUCKET, f"obstore/{KEY}") is None
 
     play(tmp_path, scene)

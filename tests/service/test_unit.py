@@ -6,9 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -23,35 +20,18 @@ from poller.qcloud.wire.client import Deadlines
 
 from ..integration.sinks.download.shots import jpeg
 from .running import daemon, notifications, queue, tool, until, write_config
+from .walls import MDWE, ROOT, SET, UNIT, allowed, analyze, calls
 
-ROOT: Final = Path(__file__).parent.parent.parent
-UNIT: Final = ROOT / "systemd" / "poller.service"
 USERS: Final = ROOT / "systemd" / "poller.sysusers"
 PROGRAM: Final = "/opt/poller/bin/poller"
 EXPOSURE: Final = 15
 """In the tool's own units, tenths: 1.5."""
 
 
-def settings(text: str) -> Mapping[str, Sequence[str]]:
-    """What a unit's lines say, by name; a name may come more than once."""
-    found = defaultdict[str, list[str]](list)
-    for name, value in re.findall(r"^([A-Za-z]+)=(.*)$", text, re.MULTILINE):
-        found[name].append(value)
-    return found
-
-
-SET: Final = settings(UNIT.read_text())
-
-
 def seconds(name: str) -> float:
     (value,) = SET[name]
     assert re.fullmatch(r"[0-9]+s", value), f"{name}={value}: say it in seconds"
     return float(value[:-1])
-
-
-def analyze(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [tool("systemd-analyze"), *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
 def copied(tmp_path: Path, *more: str) -> str:
@@ -165,14 +145,28 @@ def test_the_example_writes_only_where_the_unit_lets_it() -> None:
     assert all(path.startswith("/var/lib/poller/") for path in written)
 
 
+def openings() -> list[str]:
+    """The lines that the guide offers to commands of a sink `exec`."""
+    _, _, text = (ROOT / "docs/guide/service.md").read_text().partition("\n| a command that | needs |\n")
+    rows = text.partition("\n\n")[0].splitlines()[1:]
+    return [line for row in rows for line in re.findall(r"`([A-Za-z]+=[^`]+)`", row.split(" | ")[-1])]
+
+
+@pytest.mark.parametrize("line", openings())
+def test_systemd_understands_each_line_that_the_guide_offers_and_the_unit_lacks_it(
+    tmp_path: Path, line: str
+) -> None:
+    done = analyze("verify", "--man=no", copied(tmp_path, line))
+    assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
+    name, _, value = line.partition("=")
+    if name == "SystemCallFilter":
+        assert calls(value) - allowed()
+        assert not calls(value) - allowed(line.removeprefix("SystemCallFilter="))
+    else:
+        assert value not in " ".join(SET[name]).split()
+
+
 # ---------------------------------------------------------------- the daemon inside such walls
-
-
-MDWE: Final = (
-    "import ctypes, os, sys; libc = ctypes.CDLL(None, use_errno=True); "
-    "sys.exit(77) if libc.prctl(65, 1, 0, 0, 0) else os.execv(sys.argv[1], sys.argv[1:])"
-)
-"""prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN): the kernel's own form of `MemoryDenyWriteExecute=`."""
 
 
 def test_the_daemon_needs_no_memory_that_is_both_written_and_executed(tmp_path: Path) -> None:
@@ -186,24 +180,6 @@ def test_the_daemon_needs_no_memory_that_is_both_written_and_executed(tmp_path: 
         with daemon(config, sys.executable, "-c", MDWE) as process:
             until(lambda: process.stdout.count("\n") >= 6)
             assert process.stop() == 0, process.stderr
-
-
-@cache
-def calls(name: str) -> frozenset[str]:
-    """All system calls of one of systemd's groups."""
-    done = analyze("syscall-filter", "--no-pager", name)
-    assert done.returncode == 0, done.stderr
-    words = [line.strip() for line in done.stdout.splitlines()[1:] if not line.strip().startswith("#")]
-    inner = (calls(word) if word.startswith("@") else {word} for word in words if word)
-    return frozenset().union(*inner)
-
-
-def allowed() -> frozenset[str]:
-    found = frozenset[str]()
-    for line in SET["SystemCallFilter"]:
-        groups = [calls(name) for name in line.removeprefix("~").split()]
-        found = found.difference(*groups) if line.startswith("~") else found.union(*groups)
-    return found
 
 
 def test_every_system_call_of_the_daemon_is_one_that_the_unit_allows(tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""Lists a bucket of the object store: the signature, the pages of a list, and the requests."""
+"""The object store: the signature of requests, and the list of a bucket with its pages."""

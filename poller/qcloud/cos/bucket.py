@@ -13,16 +13,14 @@ from yarl import URL
 
 from poller.core.errors import NotSent, PollerError
 from poller.qcloud.cos.listing import MOST_KEYS, BadPage, ListPage, error_code, is_whole, read_page
-from poller.qcloud.cos.signature import authorization, encoded
+from poller.qcloud.cos.signature import encoded
+from poller.qcloud.cos.signer import Signer
 from poller.qcloud.wire.client import Client, Deadlines, HttpReply
-from poller.qcloud.wire.skew import epoch_of
 from poller.qcloud.wire.urls import bucket_endpoint
 from poller.runtime.outbound import ssl_context
 from poller.settings import AccountSettings, CosSettings
 
 DEADLINES: Final = Deadlines(connect=5.0, progress=15.0, whole=60.0)
-NOTICEABLE: Final = 30.0
-"""Seconds between the store's clock and ours beyond which a refused request is signed by the store's clock."""
 MEANS: Final = {
     "AccessDenied": "the key may not list this bucket (cos:GetBucket)",
     "InvalidAccessKeyId": "the store does not know secret_id",
@@ -51,12 +49,9 @@ class Bucket:
         if not has_keys(settings) or cos is None or cos.secret_id is None or cos.secret_key_value is None:
             raise ListingFailed(no_keys(name))
         self._endpoint = URL(_endpoint(cos))
-        self._secret_id = cos.secret_id.get_secret_value()
-        self._secret_key = cos.secret_key_value
+        self._signer = Signer(cos.secret_id.get_secret_value(), cos.secret_key_value, now=now)
         self._settings = settings
         self._ready = ready
-        self._now = now
-        self._ahead = 0.0
         self._client: Client | None = None
 
     async def __aenter__(self) -> Self:
@@ -91,8 +86,9 @@ class Bucket:
         params = {"prefix": prefix, "max-keys": str(MOST_KEYS), "encoding-type": "url"}
         params |= {"marker": marker} if marker else {}
         params |= {"delimiter": delimiter} if delimiter else {}
+        ahead = self._signer.ahead
         reply = await self._ask(params)
-        if reply.status == 403 and self._clock_was_wrong(reply):
+        if reply.status == 403 and self._signer.corrects_clock(reply.date, signed=ahead):
             reply = await self._ask(params)
         if reply.status != 200:
             raise ListingFailed(f"{self._endpoint.host}: {_why(reply)}")
@@ -105,15 +101,8 @@ class Bucket:
         assert self._client is not None, "enter the bucket first"
         await self._ready()
         url = self._endpoint
-        signed = authorization(
-            secret_id=self._secret_id,
-            secret_key=self._secret_key,
-            method="GET",
-            path=url.path,
-            params=params,
-            headers={"host": url.host_port_subcomponent or ""},
-            now=self._now() + self._ahead,
-        )
+        headers = {"host": url.host_port_subcomponent or ""}
+        signed = self._signer.sign("GET", url.path, headers=headers, params=params)
         query = "&".join(f"{encoded(name)}={encoded(value)}" for name, value in params.items())
         asked = URL(f"{url}?{query}", encoded=True)
         try:
@@ -123,15 +112,6 @@ class Bucket:
         if not reply.status:
             raise ListingFailed(f"{url.host}: no answer in time")
         return reply
-
-    def _clock_was_wrong(self, reply: HttpReply) -> bool:
-        """Whether the store's clock differs from the one that signed; from now on its clock signs."""
-        there = epoch_of(reply.date)
-        ahead = 0.0 if there is None else there - self._now()
-        if there is None or abs(ahead - self._ahead) < NOTICEABLE:
-            return False
-        self._ahead = ahead
-        return True
 
 
 def has_keys(settings: AccountSettings) -> bool:

@@ -25,6 +25,10 @@ REFUSALS = {  # https://www.tencentcloud.com/document/product/436/7730
         "The difference between the request time and the server's time is too large.",
     ),
     "SignatureDoesNotMatch": (403, "The Signature you specified is invalid."),
+    "XAmzContentSHA256Mismatch": (
+        400,
+        "The provided 'x-amz-content-sha256' header does not match what was computed.",
+    ),
 }
 
 

@@ -46,6 +46,7 @@ NO_QUERIES = frozenset(
 )
 
 Query = list[tuple[str, str]]
+Signed = signature.Signature | signature_v4.SignatureV4
 
 
 class PictureServer:
@@ -105,27 +106,29 @@ class PictureServer:
             raise CosRefused("MethodNotAllowed", headers={"Allow": ALLOWED})
         query = parse_qsl(place.query, keep_blank_values=True)
         writing = request.method in ("PUT", "DELETE")
-        self._check(request, place, query, needed=writing)
+        signed = self._check(request, place, query, needed=writing)
         if any(name in NO_QUERIES or name.startswith("response-") for name, _ in query):
             raise CosRefused("NotImplemented")
         if not writing:
             return self._read(request, place) if place.key else self._list(place, query)
         bucket = _writable(place)
         if request.method == "PUT":
-            return await self._put(request, bucket, place.key)
+            return await self._put(request, bucket, place.key, signed)
         self._meet(request, bucket, place.key)
         self._pictures.delete(bucket, place.key)
         return Response(body=b"", headers={}, status=204)
 
-    def _check(self, request: web.BaseRequest, place: RequestTarget, query: Query, *, needed: bool) -> None:
+    def _check(
+        self, request: web.BaseRequest, place: RequestTarget, query: Query, *, needed: bool
+    ) -> Signed | None:
         """Raises CosRefused unless the signer may do this. `needed`: a request without a signature is refused too."""
         headers = {name.lower(): value for name, value in request.headers.items()}
         amazons = signature_v4.read(headers, query)
         signed = amazons or signature.read(headers.get("authorization", ""), query)
-        if signed is None or (amazons and needed):  # bodies signed in Amazon's way are not taken
+        if signed is None:
             if needed:
-                raise CosRefused("AccessDenied", "Writing needs a signature of COS's own kind.")
-            return
+                raise CosRefused("AccessDenied", "Writing needs a signature.")
+            return None
         owners = [one for one in self._customers if one.secret_id == signed.secret_id]
         if not owners:
             raise CosRefused("InvalidAccessKeyId")
@@ -137,6 +140,7 @@ class PictureServer:
             signature_v4.check(signed, owner.secret_key, readings, now)
         if place.bucket not in (None, owner.host_label):
             raise CosRefused("AccessDenied")
+        return signed
 
     # ---------------------------------------------------------------- reading
 
@@ -185,11 +189,13 @@ class PictureServer:
         if not conditions.may_write(request.headers, _served(stored) if stored else None):
             raise CosRefused("PreconditionFailed")
 
-    async def _put(self, request: web.BaseRequest, bucket: str, key: str) -> Response:
+    async def _put(self, request: web.BaseRequest, bucket: str, key: str, signed: Signed | None) -> Response:
         """Stores the body of a request, its type and its metadata."""
         kept = metadata.kept_headers(request.headers)
         self._meet(request, bucket, key)
         content = await _body(request)
+        if isinstance(signed, signature_v4.SignatureV4):
+            signature_v4.check_payload(signed, content)
         asked = request.headers.get("Content-MD5")
         if asked is not None and _digest(asked) != md5(content, usedforsecurity=False).digest():
             raise CosRefused("BadDigest")

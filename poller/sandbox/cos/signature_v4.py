@@ -20,6 +20,8 @@ ALGORITHM = "AWS4-HMAC-SHA256"
 SKEW = 900
 """Seconds by which the clock of who signs a header may differ."""
 LONGEST = 7 * 86400
+UNSIGNED = "UNSIGNED-PAYLOAD"
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _SCOPE = re.compile(r"([^/]+)/([0-9]{8})/([^/]+)/(s3)/aws4_request")
 
 
@@ -51,7 +53,7 @@ def read(headers: Mapping[str, str], params: Params) -> SignatureV4 | None:
         said = {name: query.get(f"X-Amz-{name}", "") for name in ("Credential", "SignedHeaders", "Signature")}
         date, payload, expires = (
             query.get("X-Amz-Date", ""),
-            "UNSIGNED-PAYLOAD",
+            UNSIGNED,
             query.get("X-Amz-Expires", ""),
         )
     else:
@@ -81,6 +83,18 @@ def check(signature: SignatureV4, secret_key: str, readings: Iterable[Asked], no
     value = signature.value.encode("utf-8", "replace")
     if not any(hmac.compare_digest(_sign(signature, secret_key, one), value) for one in readings):
         raise CosRefused("SignatureDoesNotMatch")
+
+
+def check_payload(signature: SignatureV4, content: bytes) -> None:
+    """Raises CosRefused unless the body is the one that was signed, or none was."""
+    if signature.payload == UNSIGNED:
+        return
+    if not _DIGEST.fullmatch(signature.payload):
+        raise CosRefused(
+            "NotImplemented", "x-amz-content-sha256: bodies signed piece by piece are not taken."
+        )
+    if sha256(content).hexdigest() != signature.payload:
+        raise CosRefused("XAmzContentSHA256Mismatch")
 
 
 def _sign(signature: SignatureV4, secret_key: str, asked: Asked) -> bytes:

@@ -7,38 +7,23 @@ from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import ParamSpec, Protocol, Self, TypeVar
+from typing import ParamSpec, Self, TypeVar
 
 import msgspec
 
-from poller.core.errors import PartlyFailed, SinkError, TryLater
+from poller.core.errors import SinkError
 from poller.core.model import Batch, Event
 from poller.core.ports import Sink, StoresFiles
-from poller.qcloud.pictures.fetch import Arrived, Fetcher, HostTrouble, Memory
-from poller.qcloud.pictures.hosts import HostList, Target, host_list, vet
-from poller.qcloud.pictures.transfers import Transfers
-from poller.runtime.outbound import AddressGuard
+from poller.qcloud.pictures.fetch import Arrived
+from poller.qcloud.pictures.hosts import Target, vet
 from poller.sinks.download.folders import read_below
-from poller.sinks.download.paths import Layout, PicturePath, parse_template
 from poller.sinks.download.settings import DownloadSettings
-from poller.sinks.download.store import File, PathTrouble, Store
+from poller.sinks.download.store import File, Store
+from poller.sinks.picture_paths import Layout, PicturePath, parse_template
+from poller.sinks.pictures import HasPictureHosts, PictureSource, report
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-LEAST_MEMORY = 64 * 2**20
-LONGEST_FETCH = 60.0
-LONGEST_COMMON_WAIT = 60.0
-"""The longest wait, in seconds, that one picture can ask for on behalf of a batch whose pictures all failed."""
-SHARE_OF_TIMEOUT = 0.75
-"""The part of the timeout for fetching. A slow picture fails alone, and there is time to store the others."""
-
-
-class HasPictureHosts(Protocol):
-    """The part of an account that the sink uses."""
-
-    @property
-    def picture_hosts(self) -> frozenset[str]: ...
 
 
 class Download(Sink, StoresFiles):
@@ -51,11 +36,8 @@ class Download(Sink, StoresFiles):
     ) -> None:
         self.name = name
         self._settings = settings
-        own = frozenset((host, None) for account in accounts.values() for host in account.picture_hosts)
-        given = settings.allow_hosts
-        self._hosts = HostList(exact=own) if given is None else host_list(given)
         self._layout = Layout(parts=parse_template(settings.template), lone=len(accounts) <= 1)
-        self._memory = Memory(max(LEAST_MEMORY, 4 * settings.max_bytes))
+        self._source = PictureSource(settings, accounts)
         self._store = Store(settings.directory)
         self._open = AsyncExitStack()
 
@@ -68,16 +50,7 @@ class Download(Sink, StoresFiles):
             self._reader = ThreadPoolExecutor(1, f"read-{self.name}")
             opening.callback(self._reader.shutdown, wait=False)
             await self._in_thread(self._store.open)
-            transfers = Transfers(
-                AddressGuard(settings.allow_cidr),
-                per_host=settings.per_host,
-                timeout=min(LONGEST_FETCH, SHARE_OF_TIMEOUT * settings.timeout),
-            )
-            self._fetcher = Fetcher(
-                await opening.enter_async_context(transfers),
-                max_bytes=settings.max_bytes,
-                max_pixels=settings.max_pixels,
-            )
+            await opening.enter_async_context(self._source)
             self._open = opening.pop_all()
         return self
 
@@ -93,25 +66,11 @@ class Download(Sink, StoresFiles):
         pictures goes on to its end, so that every picture is whole. May be repeated.
         """
         await self._in_thread(self._store.look)
-        events = batch.events
-        failures: dict[str, SinkError] = {}
-        wanted: list[tuple[Event, Target]] = []
-        for event in events:
-            try:
-                wanted.append((event, vet(event.url, self._hosts)))
-            except SinkError as error:
-                failures[event.id] = error
-        with self._memory.leases(len(wanted)) as leases:
-            found = await self._fetcher.fetch(wanted, leases)
-            arrived: list[tuple[Event, Target, Arrived]] = []
-            for (event, target), came in zip(wanted, found, strict=True):
-                if isinstance(came, SinkError):
-                    failures[event.id] = came
-                else:
-                    arrived.append((event, target, came))
-            if arrived:
-                failures |= await self._in_thread(self._keep, arrived)
-        _report(failures, events)
+        async with self._source.fetch(batch.events) as fetched:
+            failures = fetched.failures
+            if fetched.arrived:
+                failures |= await self._in_thread(self._keep, fetched.arrived)
+        report(failures, batch.events)
 
     def path_of(self, event: Event) -> Path | None:
         """See `StoresFiles.path_of`."""
@@ -131,7 +90,7 @@ class Download(Sink, StoresFiles):
 
     def _place_of(self, event: Event) -> PicturePath | None:
         try:
-            target = vet(event.url, self._hosts)
+            target = vet(event.url, self._source.hosts)
         except SinkError:
             return None
         return self._layout_here().place(event, target.path)
@@ -175,18 +134,3 @@ class Download(Sink, StoresFiles):
         # the thread of a cancelled delivery may still use the descriptors of the store: wait for it
         self._threads.shutdown()
         self._store.close()
-
-
-def _report(failures: Mapping[str, SinkError], events: Sequence[Event]) -> None:
-    """Raise the error of a batch: none, `PartlyFailed`, or `TryLater` if all events failed for a common reason.
-
-    A long wait that a single picture asks for does not apply to the others.
-    """
-    troubles = [error for error in failures.values() if isinstance(error, HostTrouble | PathTrouble)]
-    if troubles and len(troubles) == len({event.id for event in events}):
-        waits = {error.after for error in troubles}
-        longest = max([wait for wait in waits if wait is not None], default=None)
-        if longest is None or longest <= LONGEST_COMMON_WAIT or len(waits) == 1:
-            raise TryLater(troubles[0].reason, after=longest)
-    if failures:
-        raise PartlyFailed(failures)

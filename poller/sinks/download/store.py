@@ -23,12 +23,13 @@ from typing import Final
 
 import msgspec
 
-from poller.core.errors import PlaceGone, SinkError, StorageError, TryLater
+from poller.core.errors import PlaceGone, SinkError, StorageError
 from poller.runtime.durable_files import Identity, give_to_owner
 from poller.runtime.failpoints import reached
 from poller.sinks.download.folders import FolderChanged, Folders, OpenFolders
 from poller.sinks.download.incoming import SYNCS, Drafts, set_time
 from poller.sinks.download.place import DENIED, CurrentDirectory, PictureDirectory, trouble
+from poller.sinks.pictures import PlaceTrouble
 
 AT_ONCE: Final = 64
 """The most files that are written before they are fsynced. Each needs a descriptor."""
@@ -62,10 +63,6 @@ class File(msgspec.Struct, frozen=True, kw_only=True):
     content: bytes
     at: datetime | None = None
     """The file's time of modification; None for the time of writing."""
-
-
-class PathTrouble(TryLater):
-    """The path of a file is blocked: by a link, a folder, or a file without permission."""
 
 
 class Store:
@@ -170,7 +167,7 @@ class _Keeping:
             except OSError as error:
                 if error.errno not in _IN_THE_WAY or (error.errno in DENIED and not self._writable()):
                     raise
-                self._failed[file.event_id] = PathTrouble(
+                self._failed[file.event_id] = PlaceTrouble(
                     f"something is in the way of the file: {error.strerror}"
                 )
 

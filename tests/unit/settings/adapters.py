@@ -145,7 +145,10 @@ strange_complete = strange_adapters:Hook
 METADATA = """Metadata-Version: 2.1
 Name: {name}
 Version: 1.0
+Provides-Extra: all
 Provides-Extra: broker
+Requires-Dist: a-broker-that-is-not-installed; extra == "all"
+Requires-Dist: a-compiler-that-is-not-installed; extra == "all"
 Requires-Dist: a-broker-that-is-not-installed; extra == "broker"
 """
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poller.sinks.download.paths import LONGEST_PART, Layout, PicturePath, encode_value, parse_template
+from poller.sinks.picture_paths import LONGEST_PART, Layout, PicturePath, encode_value, parse_template
 from tests.integration.sinks.download.names import HOSTILE_NAMES
 from tests.integration.sinks.download.shots import shot
 

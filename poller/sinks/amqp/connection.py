@@ -1,0 +1,60 @@
+"""Connections and channels of the library."""
+
+import asyncio
+from ssl import SSLContext
+from typing import Final
+
+from aio_pika import Connection, connect
+from aio_pika.abc import AbstractChannel
+from aiormq import exceptions as errors
+
+from poller.core.errors import TryLater
+from poller.sinks.amqp.answers import translate
+from poller.sinks.amqp.settings import AmqpSettings
+from poller.sinks.servers import CONNECT_WITHIN
+
+HEARTBEAT: Final = 10
+"""Seconds between signs of life. The library gives a connection up after three of them."""
+
+
+async def connect_to(settings: AmqpSettings, place: tuple[str, int], tls: SSLContext | None) -> Connection:
+    """Connect to one server. The library does not reconnect: the courier decides when to try again."""
+    try:
+        async with asyncio.timeout(CONNECT_WITHIN):
+            found = await connect(
+                host=place[0],
+                port=place[1],
+                login=settings.user,
+                password=settings.secret or "",
+                virtualhost=settings.vhost,
+                ssl=tls is not None,
+                ssl_context=tls,
+                client_properties={"connection_name": "poller"},
+                heartbeat=HEARTBEAT,
+            )
+    except (errors.AMQPError, OSError, TimeoutError) as error:
+        raise TryLater(f"cannot connect: {translate(error).reason}") from None
+    assert isinstance(found, Connection)
+    return found
+
+
+async def is_blocked(connection: Connection) -> bool:
+    """Whether the broker has said that this connection may not publish (`connection.blocked`)."""
+    if connection.transport is None or connection.is_closed or not connection.connected.is_set():
+        return False
+    try:
+        async with asyncio.timeout(0):
+            await connection.transport.ready()
+    except TimeoutError:
+        return True
+    return False
+
+
+async def open_channel(connection: Connection, *, confirms: bool = True) -> AbstractChannel:
+    channel = connection.channel(publisher_confirms=confirms, on_return_raises=confirms)
+    try:
+        async with asyncio.timeout(CONNECT_WITHIN):
+            await channel.initialize()
+    except (errors.AMQPError, errors.ChannelInvalidStateError, OSError, RuntimeError) as error:
+        raise translate(error) from None
+    return channel
