@@ -34,9 +34,14 @@ def _servers(servers: tuple[str, ...]) -> tuple[str, ...]:
     return servers
 
 
+def can_be_topic(name: str) -> bool:
+    """Whether brokers take this name for a topic."""
+    return name not in (".", "..") and re.fullmatch(r"[A-Za-z0-9._-]{1,249}", name) is not None
+
+
 def _topic(template: str) -> str:
     name = re.sub(r"\{\w+\}", "_", template)
-    if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", name) or name in (".", ".."):
+    if not can_be_topic(name):
         raise wrong("the name of a topic is letters, digits, . _ and -, besides the fields")
     return template
 
