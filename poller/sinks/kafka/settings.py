@@ -13,7 +13,7 @@ from poller.settings import (
     size_between,
     wrong,
 )
-from poller.sinks.brokers import MODE_DESCRIPTION, Mode, Template
+from poller.sinks.brokers import MODE_DESCRIPTION, Mode, Template, any_name
 from poller.sinks.servers import ServerSettings
 
 LAST_PORT: Final = 65535
@@ -40,8 +40,7 @@ def can_be_topic(name: str) -> bool:
 
 
 def _topic(template: str) -> str:
-    name = re.sub(r"\{\w+\}", "_", template)
-    if not can_be_topic(name):
+    if not can_be_topic(any_name(template)):
         raise wrong("the name of a topic is letters, digits, . _ and -, besides the fields")
     return template
 
