@@ -95,6 +95,11 @@ Template = Annotated[str, AfterValidator(_template)]
 """A name with `{account}`, `{kind}` and `{stream}`."""
 
 
+def any_name(template: str) -> str:
+    """A name that the template could give: each field is `_`."""
+    return re.sub(r"\{\w+\}", "_", template)
+
+
 def fill_in(template: str, event: Event, unsafe: re.Pattern[str]) -> str:
     """The name for an event. Characters that match `unsafe` in its fields become `_`, and an empty field is `_`."""
     stream = event.stream_id if "{stream" in template else ""

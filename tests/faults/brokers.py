@@ -1,6 +1,6 @@
 """Brokers, databases, buckets and commands: each way in which the other side of a sink fails, for each sink.
 
-A row names tests against the real server. Two stories are told of all of them: the shipped contract, and the one of a
+A row names tests against the real server. Two tests are the same for all: the shipped contract, and the one of a
 middle box, which resets connections, lets their packets vanish, or says nothing.
 """
 

@@ -1,10 +1,12 @@
 """A disk whose power can be cut: a file system in a file, mounted through a loop device. Needs root."""
 
+import ctypes
 import fcntl
 import os
 import struct
 import subprocess
 import time
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -12,6 +14,7 @@ from typing import Self
 IOC_SHUTDOWN = 0x8004587D
 """The same number on ext4 and on xfs."""
 NO_LOG_FLUSH = 2
+CLONE_NEWNS = 0x00020000
 SIZE = "1G"
 INODES = "200000"
 # Without these two ext4 would hide bugs: it commits by itself every 5 s, and guesses which renames want a flush.
@@ -33,19 +36,8 @@ class Image:
         self.root.mkdir(parents=True)
         _command("truncate", "-s", SIZE, str(self._file))
         _command(*MAKE[self._kind], str(self._file))
-        # However this process ends, its mount does not stay behind.
-        self._janitor = subprocess.Popen(
-            ["sh", "-c", 'read _; umount --lazy "$0"', str(self.root)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        try:
-            self.mount()
-        except BaseException:
-            self._janitor.communicate(timeout=DEADLINE)
-            raise
+        _mount_unseen()
+        self.mount()
         return self
 
     def __exit__(
@@ -56,7 +48,6 @@ class Image:
             if kind is None:
                 _command(*CHECK[self._kind], str(self._file))
         finally:
-            self._janitor.communicate(timeout=DEADLINE)
             self._file.unlink()
 
     def mount(self) -> None:
@@ -96,6 +87,20 @@ class Image:
         except OSError:
             return True
         return False
+
+
+@cache
+def _mount_unseen() -> None:
+    """Give this process mounts of its own, which end with it.
+
+    A test beside this one may make a mount namespace (`ip netns exec` does). It would hold a copy of our mount,
+    which keeps the file system alive after our umount; the next mount would get the one whose power was cut.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(CLONE_NEWNS) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"no mounts of our own: {os.strerror(number)}")
+    _command("mount", "--make-rprivate", "/")
 
 
 def _command(*words: str) -> None:

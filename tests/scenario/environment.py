@@ -157,6 +157,7 @@ class Wire:
         """Delays of the next answers, before `delay` counts again."""
         self.requests = 0
         self._waiting: set[object] = set()
+        self._connections: set[object] = set()
         self._server: asyncio.Server | None = None
         self.endpoint = ""
 
@@ -167,39 +168,67 @@ class Wire:
 
     async def open(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.endpoint = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}{self._path}"
+        self._address = self._server.sockets[0].getsockname()
+        self.endpoint = f"http://127.0.0.1:{self._address[1]}{self._path}"
 
     async def close(self) -> None:
         if self._server is not None:
             self._server.close()
 
+    async def settled(self) -> None:
+        """Return once all that dead processes had asked is answered, and their connections are gone."""
+        await _passed_by(self._address)
+        while self._connections:
+            await asyncio.sleep(0.002)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        token = object()
+        token, answered = object(), asyncio.Event()
+        self._connections.add(token)
+        answered.set()
         try:
             far_reader, far_writer = await asyncio.open_connection(*self._target)
-            asking = asyncio.ensure_future(self._ask(token, reader, far_writer))
-            telling = asyncio.ensure_future(self._tell(token, far_reader, writer))
+            asking = asyncio.ensure_future(self._ask(token, answered, reader, far_writer))
+            telling = asyncio.ensure_future(self._tell(token, answered, far_reader, writer))
             await asyncio.wait({asking, telling}, return_when=asyncio.FIRST_COMPLETED)
+            if not telling.done():  # who asked is gone, and the platform has still to take the messages
+                waiting = asyncio.ensure_future(answered.wait())
+                await asyncio.wait({waiting, telling}, return_when=asyncio.FIRST_COMPLETED)
+                waiting.cancel()
             for pump in (asking, telling):
                 pump.cancel()
             await asyncio.gather(asking, telling, return_exceptions=True)
             far_writer.close()
         finally:
             self._waiting.discard(token)
+            self._connections.discard(token)
             writer.close()
 
-    async def _ask(self, token: object, reader: asyncio.StreamReader, far: asyncio.StreamWriter) -> None:
+    async def _ask(
+        self, token: object, answered: asyncio.Event, reader: asyncio.StreamReader, far: asyncio.StreamWriter
+    ) -> None:
         while chunk := await reader.read(65536):
             self.requests += 1
             self._waiting.add(token)
+            answered.clear()
             far.write(chunk)
 
-    async def _tell(self, token: object, far: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _tell(
+        self, token: object, answered: asyncio.Event, far: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         while chunk := await far.read(1 << 20):
             await asyncio.sleep(self.delays.popleft() if self.delays else self.delay)
             writer.write(chunk)
             await writer.drain()
             self._waiting.discard(token)
+            answered.set()
+
+
+async def _passed_by(address: tuple[str, int]) -> None:
+    """Stand in a listener's queue, and return when it was our turn: those before us were let in."""
+    reader, writer = await asyncio.open_connection(*address)
+    writer.write_eof()
+    await reader.read()
+    writer.close()
 
 
 # ---------------------------------------------------------------- the town
@@ -271,6 +300,19 @@ class Environment:
     def order(self, fault: str, times: int = 1, **params: Any) -> None:
         """The next calls go wrong in this way."""
         self.ask(lambda: self.sandbox.faults["api"].order(fault, times, **params))
+
+    def settled(self) -> None:
+        """Return once the platform has answered all that dead processes had asked of it.
+
+        A request that a process sent just before its end may still wait in a socket, and takes messages later.
+        """
+        self.do(self._settled())
+
+    async def _settled(self) -> None:
+        await self.wire.settled()
+        parts = urlsplit(self.endpoint)
+        for _ in range(2):  # once to be behind the dead process's connections, once behind what they had sent
+            await _passed_by((str(parts.hostname), int(parts.port or 80)))
 
     def turn(self, mode: int | str, name: str = "hook") -> None:
         self.do(self.receivers[name].turn(mode))

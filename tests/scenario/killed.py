@@ -69,6 +69,7 @@ class Ledger:
 
     def ended(self, how: str, least: int = 0, most: int = 0) -> None:
         """One more life is over; so many polls may be lost by it."""
+        self._place.settled()
         self._polls.append(self._place.counts.polls)
         self._most.append((how, least, most))
         self._owed.append(owed(self._daemon.spool_file, "hook"))

@@ -59,7 +59,7 @@ def _kill(daemon: Scenario, place: Environment, rng: random.Random) -> bool:
     assert process.alive, process.stderr
     caught = place.wire.in_flight > 0
     assert process.kill() == -signal.SIGKILL
-    until(lambda: place.wire.in_flight == 0)
+    place.settled()
     return caught
 
 

@@ -93,6 +93,7 @@ class Weather:
 
     def _kill(self) -> None:
         assert self.process.kill() == -signal.SIGKILL
+        self._place.settled()
         self.kills.append(self._place.counts.polls)
         self.lives.ended("kill")
         self.process = self._daemon.run()

@@ -36,7 +36,7 @@ def _kill(daemon: Scenario, place: Environment, rng: random.Random) -> None:
     place.turn(rng.choice((200, 500)))
     time.sleep(rng.uniform(0.0, 0.3))
     assert process.kill() == -signal.SIGKILL
-    until(lambda: place.wire.in_flight == 0)
+    place.settled()
 
 
 def _check_after_a_kill(daemon: Scenario, place: Environment, one: Removed) -> str:

@@ -65,7 +65,7 @@ def check_report(folder: Path, cases: Mapping[str, Case]) -> None:
 
 def _report(folder: Path, sinks: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """What is read, by its place, and the daemon's files by their paths."""
-    terms = {"start": "earliest", "give_up_after": "500ms", "concurrency": 1, "timeout": "4s"}
+    terms = {"start": "earliest", "give_up_after": "500ms", "concurrency": 1, "timeout": "15s"}
     given = {name: {**sink, **terms} for name, sink in sinks.items()}
     with (
         environment(folder) as place,

@@ -155,12 +155,12 @@ class Amqp(Sink, ChecksDestination):
         that it takes no messages: it would take those of a closed connection later."""
         if await is_blocked(connection):
             raise TryLater("the broker takes no messages: its disk or its memory is full")
-        self._doubted = False
         try:
             async with asyncio.timeout(ALIVE_WITHIN):
                 self._idle.append(await open_channel(connection))
         except (TryLater, TimeoutError):
             await self._close()
+        self._doubted = False  # not if the caller was cancelled meanwhile
 
     async def _connect(self) -> Connection:
         """Connect to the first server that answers; raises `TryLater`."""

@@ -8,6 +8,7 @@ from confluent_kafka import KafkaError, KafkaException
 from poller.core.errors import Rejected, SinkError, TryLater
 from poller.sinks.servers import LOGIN_REFUSED
 
+TOPIC_EXCEPTION: Final[int] = KafkaError.TOPIC_EXCEPTION
 TOO_LARGE: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
 NO_TOPIC: Final = frozenset(
     {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
@@ -29,7 +30,7 @@ def refusal(code: int) -> SinkError:
         return Rejected("the message is larger than max_message_bytes, or than the topic allows")
     if code == KafkaError.INVALID_RECORD:
         return Rejected("the topic refuses the message as invalid")
-    if code == KafkaError.TOPIC_EXCEPTION:
+    if code == TOPIC_EXCEPTION:
         return Rejected("a topic cannot have the name that the event gives it")
     known: Mapping[frozenset[int], str] = {
         NO_TOPIC: "there is no such topic",

@@ -11,7 +11,7 @@ from poller.sinks.servers import CONNECT_WITHIN
 Option = str | int | float | bool
 """A value of the library's options."""
 LAST_MOMENT: Final = 2.0
-"""A message expires so many seconds before the sink's timeout: the library looks once a second."""
+"""The seconds between a message's expiry and the sink's timeout: the library looks once a second."""
 
 
 def options(settings: KafkaSettings) -> dict[str, Option]:

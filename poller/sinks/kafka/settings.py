@@ -13,7 +13,7 @@ from poller.settings import (
     size_between,
     wrong,
 )
-from poller.sinks.brokers import MODE_DESCRIPTION, Mode, Template
+from poller.sinks.brokers import MODE_DESCRIPTION, Mode, Template, any_name
 from poller.sinks.servers import ServerSettings
 
 LAST_PORT: Final = 65535
@@ -34,9 +34,13 @@ def _servers(servers: tuple[str, ...]) -> tuple[str, ...]:
     return servers
 
 
+def can_be_topic(name: str) -> bool:
+    """Whether brokers take this name for a topic."""
+    return name not in (".", "..") and re.fullmatch(r"[A-Za-z0-9._-]{1,249}", name) is not None
+
+
 def _topic(template: str) -> str:
-    name = re.sub(r"\{\w+\}", "_", template)
-    if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", name) or name in (".", ".."):
+    if not can_be_topic(any_name(template)):
         raise wrong("the name of a topic is letters, digits, . _ and -, besides the fields")
     return template
 

@@ -11,11 +11,11 @@ from poller.core.ports import ChecksDestination, Sink
 from poller.runtime.outbound import AddressGuard
 from poller.runtime.resolver import Resolver
 from poller.sinks.brokers import fill_in, messages, raise_for
-from poller.sinks.kafka.answers import TOO_LARGE, refusal
+from poller.sinks.kafka.answers import TOO_LARGE, TOPIC_EXCEPTION, refusal
 from poller.sinks.kafka.check import flaws
 from poller.sinks.kafka.options import producer_options
 from poller.sinks.kafka.producer import KafkaProducer, Message
-from poller.sinks.kafka.settings import KafkaSettings, place_of
+from poller.sinks.kafka.settings import KafkaSettings, can_be_topic, place_of
 from poller.sinks.servers import check_hosts, tls_context
 
 UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]")
@@ -58,7 +58,9 @@ class Kafka(Sink, ChecksDestination):
             Message(event, fill_in(self._settings.topic, event, UNSAFE), list(headers.items()), body)
             for event, (headers, body) in zip(batch.events, bodies, strict=True)
         ]
-        failures = await producer.send(found)
+        impossible = {one.event.id: TOPIC_EXCEPTION for one in found if not can_be_topic(one.topic)}
+        found = [one for one in found if one.event.id not in impossible]
+        failures = impossible | (await producer.send(found) if found else {})
         suspects = [one for one in found if failures.get(one.event.id) in TOO_LARGE]
         if len(suspects) > 1:  # a request is refused whole: only alone does each one show its size
             for one in suspects:

@@ -6,7 +6,7 @@ from typing import Annotated, Final, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from poller.settings import BatchSettings, Secret, SecretFile, TlsSettings, wrong
-from poller.sinks.brokers import MODE_DESCRIPTION, Mode, Template
+from poller.sinks.brokers import MODE_DESCRIPTION, Mode, Template, any_name
 from poller.sinks.servers import ServerSettings, server_parts
 
 UNSAFE: Final = re.compile(r"[\s.*>\x00-\x1f\x7f]")
@@ -23,7 +23,7 @@ def _servers(servers: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _subject(template: str) -> str:
-    tokens = re.sub(r"\{\w+\}", "_", template).split(".")
+    tokens = any_name(template).split(".")
     if template.startswith("$") or not all(tokens) or any(UNSAFE.search(token) for token in tokens):
         raise wrong(
             "a subject is words with dots between them, without blanks, * and >, and no $ at the start"

@@ -1,7 +1,6 @@
 """The sink itself: one connection, and the warning about what may be lost."""
 
 import asyncio
-import re
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self
@@ -13,7 +12,7 @@ from poller.core.model import Batch
 from poller.core.ports import ChecksDestination, Sink
 from poller.runtime.outbound import AddressGuard
 from poller.runtime.resolver import Resolver
-from poller.sinks.brokers import fill_in, messages, raise_for
+from poller.sinks.brokers import any_name, fill_in, messages, raise_for
 from poller.sinks.nats.connection import NatsConnection, connect
 from poller.sinks.nats.settings import UNSAFE, NatsSettings
 from poller.sinks.servers import check_hosts, tls_context
@@ -53,7 +52,7 @@ class Nats(Sink, ChecksDestination):
 
     async def check(self) -> Sequence[str]:
         """See `ChecksDestination.check`. No message is published."""
-        subject = re.sub(r"\{\w+\}", "_", self._settings.subject)
+        subject = any_name(self._settings.subject)
         connection = await self._ensure_connected()
         return [text] if (text := await connection.flaw(subject)) else []
 

@@ -18,7 +18,7 @@ from poller.core.model import Batch, Event
 from poller.core.ports import ChecksDestination, Sink
 from poller.runtime.outbound import AddressGuard
 from poller.runtime.resolver import Resolver
-from poller.sinks.brokers import fill_in
+from poller.sinks.brokers import any_name, fill_in
 from poller.sinks.redis.answers import IMPOSSIBLE, Command, failures_of, refusal, translate, unwritable
 from poller.sinks.redis.connection import RedisConnection, new_client
 from poller.sinks.redis.settings import RedisSettings
@@ -56,7 +56,7 @@ class Redis(Sink, ChecksDestination):
         """See `ChecksDestination.check`. The entry that it tries to add has an id that no entry can have."""
         async with self._connection() as connection:
             flaw = await connection.flaw()
-            key = re.sub(r"\{\w+\}", "_", self._settings.key)
+            key = any_name(self._settings.key)
             kind, added = await connection.ask([("TYPE", key), ("XADD", key, IMPOSSIBLE, "id", "")])
         return [text for text in (flaw, unwritable(key, kind, added)) if text]
 

@@ -80,7 +80,7 @@ class S3Settings(PictureSettings):
     @model_validator(mode="after")
     def _can_be_signed(self) -> Self:
         if self.signature == "s3" and find_spec("obstore") is None:
-            raise wrong(NO_LIBRARY, at="signature")
+            raise wrong(NO_LIBRARY, at="type")
         if self.signature == "cos" and self.endpoint is None and self.region is None:
             raise wrong("is missing: COS needs region or endpoint", at="region")
         return self

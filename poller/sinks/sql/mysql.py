@@ -22,7 +22,8 @@ STRICT: Final = "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTIO
 
 
 def statement(table: str, count: int) -> str:
-    """Store so many rows. A row with the same URL stays as it is. `event` comes first, while `url` is still the old."""
+    """The statement that stores `count` rows. A row with the same URL stays as it is. `event` is set first, because
+    `url` must still be the old one then."""
     places = f"({', '.join(['%s'] * len(COLUMNS))})"
     return (
         f"INSERT INTO {quote_name(ENGINE, table)} ({', '.join(COLUMNS)}) VALUES {', '.join([places] * count)} "  # noqa: S608
