@@ -6,10 +6,11 @@ import os
 import struct
 import subprocess
 import time
-from functools import cache
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 EXT4_IOC_SHUTDOWN = 0x8004587D
 NO_LOG_FLUSH = 2
@@ -19,10 +20,26 @@ INODES = "200000"
 # Without these two ext4 would hide bugs: it commits by itself every 5 s, and guesses which renames want a flush.
 OPTIONS = "loop,commit=300,noauto_da_alloc"
 DEADLINE = 30.0
+Result = TypeVar("Result")
+
+
+def unseen(work: Callable[[], Result]) -> Result:
+    """Run in a thread whose mounts no other process sees. They end with it, and with what it started.
+
+    A test beside this one may make a mount namespace (`ip netns exec` does). It would hold a copy of our mount,
+    which keeps the file system alive after our umount; the next mount would get the one whose power was cut.
+    """
+
+    def alone() -> Result:
+        _mounts_of_our_own()
+        return work()
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(alone).result()
 
 
 class Image:
-    """One image, mounted from entering to leaving; the loop device goes with the mount."""
+    """One image, mounted from entering to leaving; the loop device goes with the mount. Used by `unseen` work."""
 
     def __init__(self, folder: Path) -> None:
         self.root = folder / "disk"
@@ -32,7 +49,6 @@ class Image:
         self.root.mkdir(parents=True)
         _command("truncate", "-s", SIZE, str(self._file))
         _command("mkfs.ext4", "-q", "-F", "-N", INODES, str(self._file))
-        _mount_unseen()
         self.mount()
         return self
 
@@ -79,13 +95,7 @@ class Image:
         return False
 
 
-@cache
-def _mount_unseen() -> None:
-    """Give this process mounts of its own, which end with it.
-
-    A test beside this one may make a mount namespace (`ip netns exec` does). It would hold a copy of our mount,
-    which keeps the file system alive after our umount; the next mount would get the one whose power was cut.
-    """
+def _mounts_of_our_own() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(CLONE_NEWNS) != 0:
         number = ctypes.get_errno()

@@ -27,7 +27,7 @@ from poller.runtime.metrics import Metrics
 from poller.spools.sqlite import SqliteSpool
 from poller.testing.history import newest_events
 from tests.power import shots
-from tests.power.image import Image
+from tests.power.image import Image, unseen
 from tests.power.pictures import PictureServer, picture
 
 REPOSITORY = Path(__file__).parents[2]
@@ -135,6 +135,10 @@ def run(
     until: Callable[[Found], bool] = lambda found: False,
 ) -> Found:
     """Cut the power so many times, ten times per image, or until something was found; the moods take turns."""
+    return unseen(lambda: _run(folder, cuts, moods, spoil, until))
+
+
+def _run(folder: Path, cuts: int, moods: Sequence[Mood], spoil: str, until: Callable[[Found], bool]) -> Found:
     found = Found(seed=time.time_ns())
     rng = random.Random(found.seed)
     started = time.monotonic()
