@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.power.image import Image
+from tests.power.image import Image, unseen
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -29,12 +29,16 @@ def why_not(folder: Path) -> str | None:
         if shutil.which(tool) is None:
             return f"needs {tool}"
     try:
-        with Image(folder / "probe") as image:
-            image.cut()
-            if not image.is_dead():
-                return "the disk outlives its cut"
-            image.unmount()
-            image.mount()
+        return unseen(lambda: _probe(folder / "probe"))
     except (OSError, subprocess.SubprocessError) as error:
         return f"no loop-mounted ext4 with a shutdown: {getattr(error, 'stderr', None) or error}"
+
+
+def _probe(folder: Path) -> str | None:
+    with Image(folder) as image:
+        image.cut()
+        if not image.is_dead():
+            return "the disk outlives its cut"
+        image.unmount()
+        image.mount()
     return None

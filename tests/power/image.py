@@ -6,10 +6,11 @@ import os
 import struct
 import subprocess
 import time
-from functools import cache
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 IOC_SHUTDOWN = 0x8004587D
 """The same number on ext4 and on xfs."""
@@ -22,10 +23,26 @@ OPTIONS = {"ext4": "loop,commit=300,noauto_da_alloc", "xfs": "loop"}
 MAKE = {"ext4": ("mkfs.ext4", "-q", "-F", "-N", INODES), "xfs": ("mkfs.xfs", "-q")}
 CHECK = {"ext4": ("e2fsck", "-f", "-n"), "xfs": ("xfs_repair", "-n")}
 DEADLINE = 30.0
+Result = TypeVar("Result")
+
+
+def unseen(work: Callable[[], Result]) -> Result:
+    """Run in a thread whose mounts no other process sees. They end with it, and with what it started.
+
+    A test beside this one may make a mount namespace (`ip netns exec` does). It would hold a copy of our mount,
+    which keeps the file system alive after our umount; the next mount would get the one whose power was cut.
+    """
+
+    def alone() -> Result:
+        _mounts_of_our_own()
+        return work()
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(alone).result()
 
 
 class Image:
-    """One image, mounted from entering to leaving; the loop device goes with the mount."""
+    """One image, mounted from entering to leaving; the loop device goes with the mount. Used by `unseen` work."""
 
     def __init__(self, folder: Path, kind: str = "ext4") -> None:
         self._kind = kind
@@ -36,7 +53,6 @@ class Image:
         self.root.mkdir(parents=True)
         _command("truncate", "-s", SIZE, str(self._file))
         _command(*MAKE[self._kind], str(self._file))
-        _mount_unseen()
         self.mount()
         return self
 
@@ -89,13 +105,7 @@ class Image:
         return False
 
 
-@cache
-def _mount_unseen() -> None:
-    """Give this process mounts of its own, which end with it.
-
-    A test beside this one may make a mount namespace (`ip netns exec` does). It would hold a copy of our mount,
-    which keeps the file system alive after our umount; the next mount would get the one whose power was cut.
-    """
+def _mounts_of_our_own() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(CLONE_NEWNS) != 0:
         number = ctypes.get_errno()

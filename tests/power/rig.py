@@ -27,7 +27,7 @@ from poller.runtime.metrics import Metrics
 from poller.spools.sqlite import SqliteSpool
 from poller.testing.history import newest_events
 from tests.power import shots
-from tests.power.image import Image
+from tests.power.image import Image, unseen
 from tests.power.pictures import PictureServer, picture
 
 REPOSITORY = Path(__file__).parents[2]
@@ -143,14 +143,18 @@ def run(
     found = Found(seed=time.time_ns())
     rng = random.Random(found.seed)
     started = time.monotonic()
-    with PictureServer() as server:
-        while found.cuts < cuts and not until(found):
-            with Image(folder / f"image-{found.cuts}", disk) as image:
-                rig = _Rig(image, server.url, folder / "copy", {"sync": sync, "spoil": spoil}, found)
-                for life in range(min(CUTS_PER_IMAGE, cuts - found.cuts)):
-                    rig.live_and_die(life, moods[found.cuts % len(moods)], rng)
-                    if until(found):
-                        break
+
+    def cut() -> None:
+        with PictureServer() as server:
+            while found.cuts < cuts and not until(found):
+                with Image(folder / f"image-{found.cuts}", disk) as image:
+                    rig = _Rig(image, server.url, folder / "copy", {"sync": sync, "spoil": spoil}, found)
+                    for life in range(min(CUTS_PER_IMAGE, cuts - found.cuts)):
+                        rig.live_and_die(life, moods[found.cuts % len(moods)], rng)
+                        if until(found):
+                            break
+
+    unseen(cut)
     way = f"{disk}, sync: {sync}, {spoil or 'nothing spoiled'}"
     print(f"\npower cuts on {way}, {time.monotonic() - started:.0f} s: {found}")
     return found

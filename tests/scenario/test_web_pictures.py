@@ -96,7 +96,7 @@ def file_names(daemon: Scenario) -> list[str]:
 
 
 @contextmanager
-def fetching(folder: Path, count: int) -> Iterator[tuple[Host, Process, list[int]]]:
+def fetching(folder: Path, count: int, width: int = 300) -> Iterator[tuple[Host, Process, list[int]]]:
     """A daemon without a sink of pictures, whose log holds so many."""
     with (
         picture_host() as host,
@@ -104,7 +104,7 @@ def fetching(folder: Path, count: int) -> Iterator[tuple[Host, Process, list[int
         scenario(place, folder, account={"cos": {"base_url": host.url}}, sinks=CONSOLE, web=WEB) as daemon,
     ):
         process = daemon.run()
-        place.enqueue(count, streams=3)
+        place.enqueue(count, streams=3, width=width)
         yield host, process, numbers(process, count)
 
 
@@ -130,7 +130,7 @@ def test_a_browser_never_shows_the_picture_that_a_number_had_in_another_log(tmp_
         host.status = 500
         held = get(process, f"/picture/{number}", **{"If-None-Match": old.headers["ETag"]})
         assert held.status == 304, "what a browser holds needs no host"
-    with fetching(tmp_path / "two", 1) as (host, process, (number,)):
+    with fetching(tmp_path / "two", 1, width=320) as (host, process, (number,)):
         new = get(process, f"/picture/{number}", **{"If-None-Match": old.headers["ETag"]})
         assert (new.status, new.body) == (200, jpeg())
         assert "no-cache" in str(old.headers["Cache-Control"]), "or the browser would not ask"

@@ -6,14 +6,14 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from poller.core.errors import PlaceGone, StorageError
 from poller.sinks.download.store import File, Store
-from tests.power.image import Image
+from tests.power.image import Image, unseen
 
 from .shots import files, needs_syncfs
 
@@ -125,8 +125,12 @@ def test_pictures_whose_names_were_not_synced_do_not_count(pictures: Path, error
 
 
 @pytest.mark.root
-def test_a_failure_of_the_journal_that_syncfs_hides_is_noticed(image: Image, tmp_path: Path) -> None:
+def test_a_failure_of_the_journal_that_syncfs_hides_is_noticed(tmp_path: Path, root: None) -> None:
     """As before Linux 5.17: the file system stops after the renames, and `syncfs` says that all is well."""
+    on_a_disk(tmp_path / "image", lambda image: _is_noticed(image, tmp_path))
+
+
+def _is_noticed(image: Image, tmp_path: Path) -> None:
     said, lines = traced(
         tmp_path / "trace",
         image.root / "pictures",
@@ -220,10 +224,14 @@ def root() -> None:
         pytest.skip("NEEDS ROOT: mounts disks")
 
 
-@pytest.fixture
-def image(tmp_path: Path, root: None) -> Iterator[Image]:
-    with Image(tmp_path / "image") as made:
-        yield made
+def on_a_disk(folder: Path, work: Callable[[Image], None]) -> None:
+    """Work with a disk that no other process sees."""
+
+    def alone() -> None:
+        with Image(folder) as image:
+            work(image)
+
+    unseen(alone)
 
 
 @pytest.mark.root
@@ -241,7 +249,13 @@ def test_a_start_on_another_file_system_is_refused_and_leaves_nothing(tmp_path: 
 
 
 @pytest.mark.root
-def test_another_file_system_that_is_mounted_while_the_sink_runs_is_refused_and_heals(image: Image) -> None:
+def test_another_file_system_that_is_mounted_while_the_sink_runs_is_refused_and_heals(
+    tmp_path: Path, root: None
+) -> None:
+    on_a_disk(tmp_path / "image", _is_refused_and_heals)
+
+
+def _is_refused_and_heals(image: Image) -> None:
     store = Store(image.root, "filesystem")
     store.open()
     one = [File(event_id="1", folders=("cam",), name="1.jpg", content=b"whole")]
