@@ -32,6 +32,7 @@ QUICK: Final[Mapping[str, str]] = {
     "tracing": "--events 20000 --singles 3000 --rounds 1",
     "counting": "--streams 5000 --rounds 1",
     "idle": "--seconds 5",
+    "peers": "--events 5000 --rounds 1",
     "parts": "--pages 40 --rounds 1",
     "index": "--events 20000 --streams 200 --rounds 1",
     "tap": "--events 4000 --rounds 1",

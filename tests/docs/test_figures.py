@@ -8,11 +8,12 @@ import pytest
 
 from docs.generate import figures as page
 from tests.bench import __main__ as command
-from tests.bench import figures
+from tests.bench import download, figures
 from tests.bench.figures import Figure, beside
+from tests.bench.rig import Spent
 
 BENCH = Path(command.__file__).parent
-HELPERS = {"__init__", "__main__", "bare", "figures", "rig", "sink_loops", "sink_places"}
+HELPERS = {"__init__", "__main__", "bare", "figures", "mq_bridge_loop", "rig", "sink_loops", "sink_places"}
 
 
 def test_every_bench_is_in_the_table() -> None:
@@ -52,6 +53,22 @@ def test_the_table_says_which_promises_were_missed_and_fits_80_columns() -> None
     ] * 2
     assert max(map(len, lines)) <= 80
     assert not any(word in lines[-2] for word in ("missed", "kept"))
+
+
+def test_a_peer_that_is_not_installed_is_named_and_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    here = download.ways(tmp_path)
+    assert here
+    assert not set(here) & set(download.PEERS)
+    spent = Spent(user=1.0, system=1.0, wall=2.0, code=0)
+    load = download.Load(server="", pictures=100, streams=1)
+    rows = download._figures({name: [spent] for name in here}, load, "disk")
+    for peer in download.PEERS:
+        named = [row for row in rows if row.name.endswith(f"; {peer}: not installed")]
+        assert [row.ours for row in named] == [50.0] * len(here)
+        assert {row.reached for row in named} == {None}
 
 
 def test_a_run_replaces_the_figures_of_its_own_benches_only(tmp_path: Path) -> None:
