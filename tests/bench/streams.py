@@ -174,7 +174,9 @@ def main(arguments: Sequence[str] | None = None) -> list[Figure]:
 
 
 def _figures(streams: int, ours: dict[str, float], alone: float) -> list[Figure]:
-    def one(name: str, unit: str, value: float, at_most: float, reference: float | None = None) -> Figure:
+    def one(
+        name: str, unit: str, value: float, at_most: float | None, reference: float | None = None
+    ) -> Figure:
         return Figure(
             bench="streams",
             name=name,
@@ -190,7 +192,7 @@ def _figures(streams: int, ours: dict[str, float], alone: float) -> list[Figure]
         one(f"CPU, {pushes}, beside files of the same bytes", "%", ours["cpu"], 30, alone),
         one(f"memory at its peak, {pushes}", "MB", ours["MB"], 100),
         one(f"the latest picture after its tick, {pushes}", "s", ours["worst"], 2),
-        one(f"pictures that failed or were left out, {pushes}", "", ours["missed"], 0),
+        one(f"pictures that failed or were left out, {pushes}", "", ours["missed"], None),
     ]
 
 
