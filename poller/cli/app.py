@@ -11,6 +11,7 @@ from poller import __version__
 from poller.cli.audit import audit
 from poller.cli.backfill import check_lists
 from poller.cli.common import Command, Config, Doubts, Exit, Group, duration, in_loop, settings_of
+from poller.cli.hints import print_hints
 from poller.cli.look import events, find, latest, streams, tap
 from poller.cli.operate import dead, pages, pause, quarantine, reload, resume, status
 from poller.cli.replay import replay, replays
@@ -128,29 +129,8 @@ def check(
         code = in_loop(_connect(settings), context.obj)
         if code != Exit.DONE:
             raise typer.Exit(code)
-    _say_needless_starts(settings)
+    print_hints(settings)
     typer.echo(f"{config}: good")
-
-
-def _say_needless_starts(settings: "Settings") -> None:
-    """Say on stderr which sinks have a `start` without effect, because the spool knows them already."""
-    from poller.core.errors import StorageError
-    from poller.core.spool import KeptInFile
-    from poller.daemon.wiring import build_spool
-
-    starting = [name for name, sink in settings.sinks.items() if "start" in sink.model_fields_set]
-    spool = build_spool(settings.spool)
-    if not starting or not isinstance(spool, KeptInFile):
-        return
-    try:
-        known = spool.sinks()
-    except (StorageError, OSError):
-        return  # there is no file yet, or the start of the daemon says what is wrong
-    for name in (name for name in starting if name in known):
-        typer.echo(
-            f"hint: sinks.{name}.start has no effect: the spool knows this sink, which goes on where it was",
-            err=True,
-        )
 
 
 @app.command(name="schema", cls=Command)

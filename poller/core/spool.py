@@ -364,6 +364,11 @@ class KeptInFile(Protocol):
         ...
 
     @abstractmethod
+    def known_streams(self) -> list[Stream]:
+        """The streams that the file knows. Beside a running daemon their states may be two minutes old."""
+        ...
+
+    @abstractmethod
     def salvage(self, file: Path, sinks: Sequence[str]) -> Iterator[Salvaged]:
         """All that can be read of another file, however damaged.
 

@@ -32,13 +32,18 @@ QUICK: Final[Mapping[str, str]] = {
     "tracing": "--events 20000 --singles 3000 --rounds 1",
     "counting": "--streams 5000 --rounds 1",
     "idle": "--seconds 5",
+    "peers": "--events 5000 --rounds 1",
+    "parts": "--pages 40 --rounds 1",
+    "index": "--events 20000 --streams 200 --rounds 1",
+    "tap": "--events 4000 --rounds 1",
+    "web": "--events 5000 --streams 500 --rounds 1 --seconds 2",
+    "pictures": "--events 4000 --rounds 1",
+    "streams": "--streams 2 --seconds 5",
+    "sandbox_queue": "--calls 1000 --messages 200000 --rounds 1",
 }
 """The benches of the table, and the arguments of each that make it quick."""
 
-APART: Final = frozenset({"index", "parts", "pictures", "sandbox_queue", "streams", "tap", "web"})
-"""Benches that print a table of their own shape and are run by themselves."""
-
-WITHOUT_ROUNDS: Final = frozenset({"idle"})
+WITHOUT_ROUNDS: Final = frozenset({"idle", "streams"})
 
 
 def measured(name: str, arguments: Sequence[str]) -> list[Figure]:

@@ -27,7 +27,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
+from typing import Final, cast
 
 import msgspec
 import uvloop
@@ -192,14 +192,18 @@ WAYS: Mapping[str, Way] = {
 }
 
 
+PEERS: Final = {
+    name: "aria2c" if name == "aria2c" else "curl" for name in WAYS if not name.startswith("download")
+}
+"""The ways of others, and the program that each needs."""
+
+
 def ways(place: Path) -> dict[str, Way]:
     """The ways that there are on this machine, in this place."""
     here = dict(WAYS)
     if why_unsupported(place):
         here = {name: way for name, way in here.items() if "filesystem" not in name}
-    if not shutil.which("aria2c"):
-        del here["aria2c"]
-    return here
+    return {name: way for name, way in here.items() if name not in PEERS or shutil.which(PEERS[name])}
 
 
 def main(arguments: Sequence[str] | None = None) -> list[Figure]:
@@ -259,10 +263,11 @@ def _figures(found: Found, load: Load, kind: str) -> list[Figure]:
             speed[peer],
             at_least=PROMISED.get(peer) if "filesystem" in name else None,
         )
+        if peer in speed
+        else figures.alone("download", name.replace("download", kind), "1/s", speed[name], peer)
         for name in speed
-        if name.startswith("download")
-        for peer in speed
-        if not peer.startswith("download")
+        if name not in PEERS
+        for peer in PEERS
     ]
 
 
@@ -282,7 +287,6 @@ def _ratio(ours: Sequence[rig.Spent], theirs: Sequence[rig.Spent]) -> float:
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    assert shutil.which("curl"), "curl is needed: apt-get install -y curl"
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -72,6 +72,11 @@ def beside(
     )
 
 
+def alone(bench: str, name: str, unit: str, ours: Sequence[float], peer: str) -> Figure:
+    """A figure of our rounds, with the name of the peer that it would stand beside, were it installed."""
+    return Figure(bench=bench, name=f"{name}; {peer}: not installed", unit=unit, ours=rig.median(ours))
+
+
 def cells(one: Figure, missed: str = "missed") -> list[str]:
     """What a row of any table shows of a figure."""
     rounds = "" if one.least is None or one.most is None else f"{one.least:.2f}-{one.most:.2f}"

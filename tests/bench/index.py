@@ -18,7 +18,7 @@ import shutil
 import sqlite3
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -32,7 +32,8 @@ from poller.core.selection import ALL_EVENTS, Numbered, Selection
 from poller.runtime.log import configure
 from poller.spools.sqlite import SqliteSpool, writer
 from poller.testing import START
-from tests.bench import rig
+from tests.bench import figures, rig
+from tests.bench.figures import Figure
 from tests.bench.parts import Measured, timed
 
 EACH = 100
@@ -129,12 +130,14 @@ async def appends(
                 path.unlink()
 
 
-def report(title: str, found: Measured) -> None:
-    """Print what appends cost."""
+def report(title: str, found: Measured) -> Figure:
+    """Print what appends cost, and return it."""
     ratios = [a / b for a, b in zip(found[WITH], found[WITHOUT], strict=True)]
     rows = [[name, rig.median(times), min(times)] for name, times in found.items()]
     print(rig.table([f"us of CPU an event, {title}", "median", "least"], rows))
     print(f"ratio: median {rig.median(ratios):.3f}, {min(ratios):.3f} to {max(ratios):.3f}")
+    name = f"append {title}, beside the same without an index"
+    return figures.beside("index", name, "µs", found[WITH], found[WITHOUT], at_most=1.05)
 
 
 # ---------------------------------------------------------------- looking back
@@ -274,7 +277,8 @@ def sizes(file: Path, count: int) -> list[list[object]]:
         ]
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> list[Figure]:
+    """Measure, print the rounds' tables, and return the figures; the command line's arguments if none are given."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -282,8 +286,9 @@ def main() -> None:
     parser.add_argument("--streams", type=int, default=2_778)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--directory", type=Path, default=None)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     configure("info", "json")
+    measured: list[Figure] = []
     with (
         rig.scratch(options.directory) as folder,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
@@ -292,7 +297,7 @@ def main() -> None:
             found: Measured = defaultdict(list)
             news = readings(options.streams, 0, NEW)
             runner.run(appends(found, None, folder, news, options.rounds))
-            report("a new file", found)
+            measured.append(report("to a new file", found))
         if options.events:
             file = folder / "spool.db"
             runner.run(fill(file, options.streams, options.events))
@@ -301,11 +306,43 @@ def main() -> None:
                 found = defaultdict(list)
                 news = readings(options.streams, options.events, NEW)
                 runner.run(appends(found, file, folder, news, options.rounds))
-                report(f"after {options.events:,}", found)
+                measured.append(report(f"to a log of {options.events:,}", found))
             back: Measured = defaultdict(list)
             runner.run(looking_back(back, file, options.streams, options.events))
             answers = [[name, rig.median(times), max(times)] for name, times in back.items()]
             print(rig.table(["ms of CPU", "median", "most"], answers))
+            measured += _figures(back, options.events)
+    return measured
+
+
+PROMISED = {
+    "one stream's last hour": 50,
+    "event by id": 50,
+    "unknown id": 50,
+    "latest of a stream, by scan": None,
+    "event by number": None,
+    "page at a time": 0.1,
+    "origin": None,
+}
+"""The questions, and the most milliseconds of CPU."""
+
+
+def _figures(back: Measured, events: int) -> list[Figure]:
+    """Each question with an index, beside the log without one; then what is not a question."""
+    asked = [
+        Figure(
+            bench="index",
+            name=f"{name}, of {events:,}, beside no index",
+            unit="ms",
+            ours=rig.median(back[f"{name}, indexed"]),
+            reference=rig.median(back[f"{name}, schema 1"]),
+            at_most=most,
+            absolute=True,
+        )
+        for name, most in PROMISED.items()
+    ]
+    others = ("longest step of a scan, wall", "fill the index of schema 1, longest step, wall")
+    return asked + [Figure(bench="index", name=name, unit="ms", ours=max(back[name])) for name in others]
 
 
 if __name__ == "__main__":

@@ -12,10 +12,11 @@ import json
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import uvloop
@@ -32,12 +33,20 @@ from poller.settings import AccountSettings
 from poller.sinks.webhook import Webhook, WebhookSettings
 from poller.sources.screenshot_queue import ScreenshotQueue, ScreenshotQueueSettings
 from poller.spools.sqlite import SqliteSpool
-from tests.bench import rig
+from tests.bench import figures, rig
+from tests.bench.figures import Figure
 
 EACH = 100
 TOGETHER = (1, 4, 16)
 
 Measured = dict[str, list[float]]
+
+BARE: Final = {
+    "read": "bare msgspec.json.decode",
+    "journal: keep, release": "bare pwrite, fdatasync",
+    "webhook: deliver (signed)": "bare POST",
+}
+"""The parts that have a bare equivalent, and its name."""
 
 
 @contextmanager
@@ -91,7 +100,7 @@ def reading(found: Measured, given: list[RawPage]) -> list[ParsedPage]:
     """Decoding alone, all of `read`, and the part of it that builds and encodes events."""
     events = len(given) * EACH
     queue = source()
-    with timed(found, "read: bare msgspec.json.decode", events):
+    with timed(found, BARE["read"], events):
         for page in given:
             msgspec.json.decode(page.body)
     with timed(found, "read", events):
@@ -123,7 +132,7 @@ async def journal(found: Measured, given: list[RawPage], folder: Path) -> None:
     fd = os.open(folder / "bare", os.O_RDWR | os.O_CREAT, 0o600)
     os.pwrite(fd, bytes(2**20), 0)
     os.fsync(fd)
-    with timed(found, "journal: bare pwrite, fdatasync", len(given) * EACH):
+    with timed(found, BARE["journal: keep, release"], len(given) * EACH):
         for page in given:
             os.pwrite(fd, page.body, 0)
             os.fdatasync(fd)
@@ -158,7 +167,7 @@ async def webhook(found: Measured, readings: list[ParsedPage], hook: str) -> Non
     events = len(batches) * EACH
     async with Webhook("hook", settings, {}) as sink:
         await sink.deliver(batches[0])
-        with timed(found, "webhook: bare POST", events):
+        with timed(found, BARE["webhook: deliver (signed)"], events):
             for one in readings:
                 body = b"[" + b",".join([event.encoded for event in one.events]) + b"]"
                 await sink._poster.post((), body)
@@ -230,14 +239,15 @@ async def measured(options: argparse.Namespace, queue: rig.Platform, hook: str) 
     return found
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> list[Figure]:
+    """Measure, print the rounds' tables, and return the figures; the command line's arguments if none are given."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--pages", type=int, default=400)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--directory", type=Path, default=None)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     configure("info", "json")
     with (
         rig.scratch() as folder,
@@ -248,6 +258,18 @@ def main() -> None:
         found = runner.run(measured(options, queue, hook))
     rows = [[name, rig.median(times), min(times)] for name, times in found.items()]
     print(rig.table(["us per event", "median", "least"], rows))
+    return _figures(found)
+
+
+def _figures(found: Measured) -> list[Figure]:
+    """Each part, beside its bare equivalent where it has one."""
+    return [
+        figures.beside("parts", f"{name}, beside {BARE[name]}", "µs", times, found[BARE[name]])
+        if name in BARE
+        else Figure(bench="parts", name=name, unit="µs", ours=rig.median(times))
+        for name, times in found.items()
+        if name not in BARE.values()
+    ]
 
 
 if __name__ == "__main__":

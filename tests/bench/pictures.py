@@ -20,15 +20,17 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import aiohttp
 
-from tests.bench import rig
+from tests.bench import figures, rig
+from tests.bench.figures import Figure
+from tests.bench.idle import cpu_of
 from tests.bench.rig import Platform
-from tests.bench.tap import backlog, cpu, daemon, until
+from tests.bench.tap import backlog, daemon, until
 
 VIEWERS = 10
 TILES = 5_000
@@ -89,11 +91,11 @@ def viewers(port: int, pace: float | None) -> Iterator[list[int]]:
 def measured(queue: Platform, config: Path, process: int, pace: float | None, events: int) -> list[float]:
     """CPU an event in microseconds, events a second, pictures a second, and refusals."""
     with viewers(_port(config), pace) as counts:
-        spent, begun = cpu(process), time.monotonic()
+        spent, begun = cpu_of(process), time.monotonic()
         queue.enqueue(events)
         until(lambda: queue.depth() == 0)
         until(lambda: backlog(config) == 0)
-        wall, spent = time.monotonic() - begun, cpu(process) - spent
+        wall, spent = time.monotonic() - begun, cpu_of(process) - spent
         begun_to_end = time.monotonic() - begun
     return [spent / events * 1e6, events / wall, counts[0] / begun_to_end, counts[1]]
 
@@ -114,7 +116,8 @@ def configuration(own: Path, queue: Platform, hook: str) -> Path:
     return path
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> list[Figure]:
+    """Measure, print the rounds' tables, and return the figures; the command line's arguments if none are given."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -123,10 +126,10 @@ def main() -> None:
     parser.add_argument("--directory", type=Path, default=None)
     parser.add_argument("--view", type=int, default=None, help=argparse.SUPPRESS)
     parser.add_argument("--pace", type=float, default=0.0, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if options.view is not None:
         asyncio.run(look(options.view, options.pace))
-        return
+        return []
     found: dict[str, list[list[float]]] = {way: [] for way in PACES}
     ways = list(PACES)
     with (
@@ -155,6 +158,23 @@ def main() -> None:
             print(
                 f"{way} / nobody, {what}: {rig.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
             )
+    assert not any(one[3] for rounds in found.values() for one in rounds), "pictures were refused"
+    return _figures(found)
+
+
+NAMES = {"walls": "ten viewers at six pictures a second", "flat out": "ten viewers as fast as they can"}
+
+
+def _figures(found: dict[str, list[list[float]]]) -> list[Figure]:
+    measured = []
+    for way, name in NAMES.items():
+        used, alone = ([one[0] for one in found[which]] for which in (way, "nobody"))
+        measured.append(
+            figures.beside("pictures", f"CPU an event of a drain, {name}, beside nobody", "µs", used, alone)
+        )
+        shown = rig.median([one[2] for one in found[way]])
+        measured.append(Figure(bench="pictures", name=f"pictures a second, {name}", unit="1/s", ours=shown))
+    return measured
 
 
 if __name__ == "__main__":

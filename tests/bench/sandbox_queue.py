@@ -11,12 +11,11 @@ so that the sandbox is never the bottleneck of a benchmark.
 import argparse
 import asyncio
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import md5
 from pathlib import Path
@@ -26,7 +25,9 @@ from urllib.parse import urlsplit
 import uvloop
 from aiohttp import web
 
-from tests.bench import rig
+from tests.bench import figures, rig
+from tests.bench.figures import Figure
+from tests.bench.idle import cpu_of
 
 KEY = "5d41402abc4b2a76b9719d911017c592"
 
@@ -38,7 +39,7 @@ class Server(NamedTuple):
     url: str
 
 
-class Figure(NamedTuple):
+class Round(NamedTuple):
     """One round: calls a second of wall time, and microseconds of the server's CPU per call."""
 
     calls: float
@@ -72,19 +73,13 @@ async def asked(url: str, calls: int, connections: int) -> int:
     return (await asyncio.gather(*[lane() for _ in range(connections)]))[-1]
 
 
-def figure(server: Server, calls: int, connections: int) -> Figure:
+def measured(server: Server, calls: int, connections: int) -> Round:
     """Ask, and see what it cost."""
-    before, begun = _cpu(server.pid), time.monotonic()
+    before, begun = cpu_of(server.pid), time.monotonic()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(asked(target(server.url), calls, connections))
     wall = time.monotonic() - begun
-    return Figure(calls / wall, (_cpu(server.pid) - before) / calls * 1e6)
-
-
-def _cpu(pid: int) -> float:
-    """Seconds that the process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return Round(calls / wall, (cpu_of(server.pid) - before) / calls * 1e6)
 
 
 # ---------------------------------------------------------------- the two servers
@@ -143,19 +138,23 @@ async def _serve(length: int) -> None:
 # ---------------------------------------------------------------- the figures
 
 
-def main() -> None:
-    options = _options()
+def main(arguments: Sequence[str] | None = None) -> list[Figure]:
+    """Measure, print the rounds' tables, and return the figures; the command line's arguments if none are given."""
+    options = _options(arguments)
     if options.serve:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(options.serve))
-        return
+        return []
     rows: list[list[object]] = []
+    rounds: list[tuple[Round, Round]] = []
     with rig.scratch(options.directory) as folder, sandbox(folder, options.messages) as ours:
         length = asyncio.run(asked(target(ours.url), 1, 1))
         with constant(length) as bare:
             for number in range(options.rounds):
-                found = [figure(one, options.calls, options.connections) for one in (bare, ours)]
-                rows.append([number + 1, *found[0], *found[1]])
+                order = (bare, ours) if number % 2 else (ours, bare)
+                found = {one: measured(one, options.calls, options.connections) for one in order}
+                rounds.append((found[ours], found[bare]))
+                rows.append([number + 1, *found[bare], *found[ours]])
                 print(rows[-1], file=sys.stderr)
     rows.append(
         ["median", *[rig.median([float(str(row[column])) for row in rows]) for column in range(1, 5)]]
@@ -165,9 +164,28 @@ def main() -> None:
     )
     head = ["round", "bare calls/s", "bare us/call", "sandbox calls/s", "sandbox us/call"]
     print(rig.table(head, rows))
+    own, other = zip(*rounds, strict=True)
+    return [
+        figures.beside(
+            "sandbox_queue",
+            "calls of 100 messages a second, durable, beside a server with one constant body",
+            "1/s",
+            [one.calls for one in own],
+            [one.calls for one in other],
+            at_least=2_000,
+            absolute=True,
+        ),
+        figures.beside(
+            "sandbox_queue",
+            "CPU a call, beside the same",
+            "µs",
+            [one.cpu for one in own],
+            [one.cpu for one in other],
+        ),
+    ]
 
 
-def _options() -> argparse.Namespace:
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -177,7 +195,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--messages", type=int, default=1_000_000)
     parser.add_argument("--directory", type=Path, default=None, help="where the sandbox keeps its files")
     parser.add_argument("--serve", type=int, default=0, help="be the bare loop, with a body of so many bytes")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

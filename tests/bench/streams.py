@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
@@ -29,6 +29,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from tests.bench import rig
+from tests.bench.figures import Figure
 from tests.bench.idle import cpu_of
 
 WIDTH, HEIGHT, RATE, GOP, SECONDS, BITS = 1280, 720, 25, 50, 8, 2_650_000
@@ -147,7 +148,8 @@ def bare(folder: Path, video: Path, streams: int, seconds: float) -> float:
         return (cpu_of(where["pid"]) - before) / (time.monotonic() - began) * 100
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> list[Figure]:
+    """Measure, print the rounds' tables, and return the figures; the command line's arguments if none are given."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -155,9 +157,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--exact", action="store_true", help="decode whole GOPs")
     parser.add_argument("--take", type=Path, help=argparse.SUPPRESS)
-    asked = parser.parse_args()
+    asked = parser.parse_args(arguments)
     if asked.take is not None:
         asyncio.run(_take(asked.take))
+        return []
     with rig.scratch() as folder:
         video = clip(folder / "clip.flv")
         rate = video.stat().st_size * 8 / SECONDS / 1e6
@@ -167,6 +170,30 @@ def main() -> None:
     heads = ["", "CPU %", "MB at most", "worst s", "missed"]
     rows = [["bare", alone, "", "", ""], ["sandbox", ours["cpu"], ours["MB"], ours["worst"], ours["missed"]]]
     print(rig.table(heads, rows))
+    return _figures(asked.streams, ours, alone)
+
+
+def _figures(streams: int, ours: dict[str, float], alone: float) -> list[Figure]:
+    def one(
+        name: str, unit: str, value: float, at_most: float | None, reference: float | None = None
+    ) -> Figure:
+        return Figure(
+            bench="streams",
+            name=name,
+            unit=unit,
+            ours=value,
+            reference=reference,
+            at_most=at_most,
+            absolute=True,
+        )
+
+    pushes = f"{streams} pushes of 720p25"
+    return [
+        one(f"CPU, {pushes}, beside files of the same bytes", "%", ours["cpu"], 30, alone),
+        one(f"memory at its peak, {pushes}", "MB", ours["MB"], 100),
+        one(f"the latest picture after its tick, {pushes}", "s", ours["worst"], 2),
+        one(f"pictures that failed or were left out, {pushes}", "", ours["missed"], None),
+    ]
 
 
 if __name__ == "__main__":

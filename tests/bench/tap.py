@@ -15,12 +15,11 @@ settled. The difference between the ways is what a tap adds to the way of an eve
 import argparse
 import asyncio
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
@@ -46,11 +45,13 @@ from poller.settings import Settings, load_stored
 from poller.spools.sqlite import SqliteSpool
 from poller.testing import anything, some_event
 from poller.testing.factories import done
-from tests.bench import rig
+from tests.bench import figures, rig
+from tests.bench.figures import Figure
+from tests.bench.idle import cpu_of
 from tests.bench.rig import Platform
 
-TICK = os.sysconf("SC_CLK_TCK")
 WAYS = ("none", "tap", "stopped")
+NAMES = {"tap": "with a tap", "stopped": "with a stopped tap"}
 
 
 @contextmanager
@@ -104,20 +105,14 @@ def backlog(config: Path) -> int | None:
     return sum(sink["backlog"] for sink in sinks)
 
 
-def cpu(process: int) -> float:
-    """The seconds of CPU that a process has used."""
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICK
-
-
 def measured(queue: Platform, config: Path, process: int, way: str, events: int) -> tuple[float, float]:
     """CPU an event in microseconds, and events a second."""
     with tapped(config, way) as out:
         queue.enqueue(events)
-        spent, begun = cpu(process), time.monotonic()
+        spent, begun = cpu_of(process), time.monotonic()
         until(lambda: queue.depth() == 0)
         until(lambda: backlog(config) == 0)
-        wall, spent = time.monotonic() - begun, cpu(process) - spent
+        wall, spent = time.monotonic() - begun, cpu_of(process) - spent
         if way == "tap":
             until(lambda: out.read_bytes().count(b"\n") >= events)
             shown = [json.loads(line)["id"] for line in out.read_bytes().splitlines()]
@@ -128,7 +123,7 @@ def measured(queue: Platform, config: Path, process: int, way: str, events: int)
 # ---------------------------------------------------------------- the spool and the socket alone
 
 
-async def alone(options: argparse.Namespace) -> None:
+async def alone(options: argparse.Namespace) -> list[Figure]:
     """All rounds in this process; prints the CPU an event."""
     found: dict[str, list[float]] = {way: [] for way in WAYS}
     with rig.scratch(options.directory) as own:
@@ -143,6 +138,16 @@ async def alone(options: argparse.Namespace) -> None:
                     print(number, way, round(found[way][-1], 2), file=sys.stderr)
     rows = [[way, rig.median(found[way]), min(found[way])] for way in WAYS]
     print(rig.table(["tap", "us/event, median", "least"], rows))
+    return [
+        figures.beside(
+            "tap",
+            f"CPU an event of spool and socket alone, {NAMES[way]}, beside no tap",
+            "µs",
+            found[way],
+            found["none"],
+        )
+        for way in WAYS[1:]
+    ]
 
 
 def _server(settings: Settings, spool: SpoolAdmin, path: Path) -> ControlServer:
@@ -182,7 +187,8 @@ async def _filled(spool: SpoolAdmin, config: Path, way: str, events: int) -> flo
         await asyncio.to_thread(tapping.__exit__, None, None, None)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> list[Figure]:
+    """Measure, print the rounds' tables, and return the figures; the command line's arguments if none are given."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -190,11 +196,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--directory", type=Path, default=None)
     parser.add_argument("--alone", action="store_true")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if options.alone:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(alone(options))
-        return
+            return runner.run(alone(options))
     found: dict[str, list[tuple[float, float]]] = {way: [] for way in WAYS}
     with (
         rig.scratch() as folder,
@@ -215,6 +220,13 @@ def main() -> None:
         for column, what in enumerate(("CPU", "events/s")):
             ratios = [one[column] / none[column] for one, none in zip(found[way], found["none"], strict=True)]
             print(f"{way} / none, {what}: {rig.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})")
+    used = {way: [one[0] for one in found[way]] for way in WAYS}
+    return [
+        figures.beside(
+            "tap", f"CPU of a drain, {NAMES[way]}, beside no tap", "µs", used[way], used["none"], at_most=1.05
+        )
+        for way in WAYS[1:]
+    ]
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -41,9 +41,11 @@ from poller.spools.memory import MemorySpool
 from poller.testing import START, some_event
 from poller.web.hub import Hub
 from poller.web.streams import Roster
-from tests.bench import rig
+from tests.bench import figures, rig
+from tests.bench.figures import Figure
+from tests.bench.idle import cpu_of
 from tests.bench.rig import Platform
-from tests.bench.tap import backlog, cpu, until
+from tests.bench.tap import backlog, until
 from tests.feed import feeding
 
 VIEWERS: Final = 10
@@ -84,7 +86,7 @@ def follow(url: str, count: int) -> None:
 # ---------------------------------------------------------------- at drain speed
 
 
-def drain(options: argparse.Namespace) -> None:
+def drain(options: argparse.Namespace) -> list[Figure]:
     found: dict[int, list[tuple[float, float]]] = {way: [] for way in WAYS}
     with (
         rig.scratch(options.directory) as own,
@@ -102,15 +104,18 @@ def drain(options: argparse.Namespace) -> None:
                         found[way].append(drained(queue, config, process, options))
                     print(number, way, *(round(value, 2) for value in found[way][-1]), file=sys.stderr)
     report(found, "us/event", "events/s")
+    return [
+        _beside_none(f"CPU an event of a drain of {options.streams:,} streams", "µs", found, at_most=1.05)
+    ]
 
 
 def drained(queue: Platform, config: Path, process: int, options: argparse.Namespace) -> tuple[float, float]:
     """CPU an event in microseconds, and events a second."""
     queue.enqueue(options.events, streams=options.streams)
-    spent, begun = cpu(process), time.monotonic()
+    spent, begun = cpu_of(process), time.monotonic()
     until(lambda: queue.depth() == 0)
     until(lambda: backlog(config) == 0)
-    wall, spent = time.monotonic() - begun, cpu(process) - spent
+    wall, spent = time.monotonic() - begun, cpu_of(process) - spent
     return spent / options.events * 1e6, options.events / wall
 
 
@@ -132,7 +137,7 @@ def daemon(config: Path) -> Iterator[tuple[int, str]]:
 # ---------------------------------------------------------------- at 500 a second
 
 
-def rate(options: argparse.Namespace) -> None:
+def rate(options: argparse.Namespace) -> list[Figure]:
     found: dict[int, list[tuple[float, float]]] = {way: [] for way in WAYS}
     with (
         tempfile.TemporaryDirectory(prefix="poller-bench-", dir=options.directory) as folder,
@@ -142,11 +147,20 @@ def rate(options: argparse.Namespace) -> None:
             for way in WAYS[:: 1 if number % 2 else -1]:
                 with viewers(way, feed.url):
                     time.sleep(1.0)
-                    spent, begun = cpu(feed.daemon.child.pid), time.monotonic()
+                    spent, begun = cpu_of(feed.daemon.child.pid), time.monotonic()
                     time.sleep(options.seconds)
-                    wall, spent = time.monotonic() - begun, cpu(feed.daemon.child.pid) - spent
+                    wall, spent = time.monotonic() - begun, cpu_of(feed.daemon.child.pid) - spent
                     found[way].append((spent / wall * 100, 500.0))
     report(found, "% of a core", "pictures/s")
+    return [_beside_none("CPU at 500 pictures a second", "%", found)]
+
+
+def _beside_none(
+    name: str, unit: str, found: dict[int, list[tuple[float, float]]], **promise: float
+) -> Figure:
+    name = f"{name}, {VIEWERS} pages, beside none"
+    used = {way: [one[0] for one in values] for way, values in found.items()}
+    return figures.beside("web", name, unit, used[VIEWERS], used[0], **promise)
 
 
 def report(found: dict[int, list[tuple[float, float]]], *head: str) -> None:
@@ -211,7 +225,7 @@ def standing(count: int) -> tuple[Standing, Hub]:
     return spool, Hub(lambda: context)
 
 
-async def looks(options: argparse.Namespace) -> None:
+async def looks(options: argparse.Namespace) -> list[Figure]:
     rows: list[list[object]] = []
     for size in SIZES:
         for count in (0, 125, size):
@@ -226,6 +240,7 @@ async def looks(options: argparse.Namespace) -> None:
                 told.append(await spent(hub.look))
             rows.append([f"{size:,} streams, {count:,} changed", rig.median(compared), rig.median(told)])
     print(rig.table(["one look", "compared, ms", "with message, ms"], rows))
+    return [_alone(f"a look, {row[0]}", "ms", row[2]) for row in rows]
 
 
 async def compare(roster: Roster, spool: Standing) -> None:
@@ -239,7 +254,7 @@ async def spent(work: Callable[[], Any]) -> float:
     return (time.thread_time() - begun) * 1000
 
 
-async def state(options: argparse.Namespace) -> None:
+async def state(options: argparse.Namespace) -> list[Figure]:
     rows: list[list[object]] = []
     for size in SIZES:
         _, hub = standing(size)
@@ -250,6 +265,11 @@ async def state(options: argparse.Namespace) -> None:
         plain = (await hub.snapshot()).plain
         rows.append([f"{size:,} streams", encoded, packing, f"{len(plain):,}", f"{len(packed):,}"])
     print(rig.table(["the whole state", "encoded, ms", "packed, ms", "bytes", "packed"], rows))
+    return [_alone(f"the whole state encoded, {row[0]}", "ms", row[1]) for row in rows]
+
+
+def _alone(name: str, unit: str, value: object) -> Figure:
+    return Figure(bench="web", name=name, unit=unit, ours=float(str(value)))
 
 
 PARTS: Final[dict[str, Callable[[argparse.Namespace], Any]]] = {
@@ -260,7 +280,8 @@ PARTS: Final[dict[str, Callable[[argparse.Namespace], Any]]] = {
 }
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> list[Figure]:
+    """Measure, print the rounds' tables, and return the figures; the command line's arguments if none are given."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -272,15 +293,18 @@ def main() -> None:
     parser.add_argument("--part", choices=tuple(PARTS), default=None)
     parser.add_argument("--follow", default="", help=argparse.SUPPRESS)
     parser.add_argument("--viewers", type=int, default=VIEWERS, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if options.follow:
         follow(options.follow, options.viewers)
-        return
+        return []
+    found: list[Figure] = []
     for part in [options.part] if options.part else PARTS:
         work = PARTS[part](options)
-        if work is not None:
+        if not isinstance(work, list):
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(work)
+                work = runner.run(work)
+        found += work
+    return found
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ from poller.spools.sqlite import gaps as gap_rows
 from poller.spools.sqlite.backup import back_up
 from poller.spools.sqlite.clock_file import read_known, write_known
 from poller.spools.sqlite.corrupt_file import files_aside, is_condemned, move_aside
-from poller.spools.sqlite.examine import examine, export, known_sinks
+from poller.spools.sqlite.examine import examine, export, known_sinks, known_streams
 from poller.spools.sqlite.file_locks import FileLocks
 from poller.spools.sqlite.page_scan import scan
 from poller.spools.sqlite.page_times import number_at
@@ -577,6 +577,10 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, HasLimits, KeptInFile):
     def sinks(self) -> frozenset[str]:
         """See `KeptInFile.sinks`."""
         return known_sinks(self._path)
+
+    def known_streams(self) -> list[Stream]:
+        """See `KeptInFile.known_streams`."""
+        return known_streams(self._path)
 
     def salvage(self, file: Path, sinks: Sequence[str]) -> Iterator[Salvaged]:
         """See `KeptInFile.salvage`."""

@@ -9,10 +9,12 @@ from typing import Any
 
 import msgspec
 
+from poller.core.catalogue import Stream
 from poller.core.errors import StorageError, Unreadable
 from poller.core.model import LARGEST_NUMBER, Event
 from poller.core.spool import Examined
 from poller.runtime.durable_files import check_one_name
+from poller.spools.sqlite.catalogue_rows import read_rows
 from poller.spools.sqlite.delivered import misshapen
 from poller.spools.sqlite.page_index import CRC, arrays, check_page, is_indexed, unindexed
 from poller.spools.sqlite.schema import (
@@ -183,6 +185,15 @@ def known_sinks(path: Path) -> frozenset[str]:
         try:
             return frozenset(name for (name,) in db.execute("SELECT name FROM sink"))
         except sqlite3.Error as error:
+            raise StorageError(f"spool {path}: {error}") from error
+
+
+def known_streams(path: Path) -> list[Stream]:
+    """The streams in a file, as they were last written there."""
+    with closing(opened(path, at_rest=True)) as db:
+        try:
+            return read_rows(db).streams()
+        except (sqlite3.Error, msgspec.MsgspecError) as error:
             raise StorageError(f"spool {path}: {error}") from error
 
 

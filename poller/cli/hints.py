@@ -1,0 +1,41 @@
+"""Hints of `poller check`: settings that are valid and do not fit what the spool holds."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from poller.core.spool import KeptInFile
+    from poller.settings import Settings
+
+
+def print_hints(settings: "Settings") -> None:
+    """Print a line on stderr for each hint. A spool without a file gives none, nor one that cannot be read."""
+    from poller.core.errors import StorageError
+    from poller.core.spool import KeptInFile
+    from poller.daemon.wiring import build_spool
+
+    spool = build_spool(settings.spool)
+    if not isinstance(spool, KeptInFile):
+        return
+    try:
+        for hint in (*_needless_starts(settings, spool), *_capacity(settings, spool)):
+            typer.echo(f"hint: {hint}", err=True)
+    except (StorageError, OSError):
+        return  # there is no file yet, or the start of the daemon says what is wrong
+
+
+def _needless_starts(settings: "Settings", spool: "KeptInFile") -> Iterator[str]:
+    """Sinks whose `start` has no effect, because the spool knows them already."""
+    starting = [name for name, sink in settings.sinks.items() if "start" in sink.model_fields_set]
+    known = spool.sinks()
+    for name in (name for name in starting if name in known):
+        yield f"sinks.{name}.start has no effect: the spool knows this sink, which goes on where it was"
+
+
+def _capacity(settings: "Settings", spool: "KeptInFile") -> Iterator[str]:
+    """Settings that are too low for the streams that the spool has seen."""
+    from poller.operations.queue_capacity import capacity_hints
+
+    yield from capacity_hints(settings, spool.known_streams())
