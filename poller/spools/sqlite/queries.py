@@ -6,31 +6,32 @@ from pathlib import Path
 
 from poller.core.history import Origin
 from poller.core.model import DeadLetter, Filter, Quarantined
-from poller.core.selection import Numbered
-from poller.spools.sqlite.page_index import CRC, page_events
+from poller.spools.sqlite.page_index import CRC, page_lines
 from poller.spools.sqlite.schema import (
     DEAD_COLUMNS,
     QUARANTINE_COLUMNS,
     dead_of,
     moment,
+    number_of,
     quarantined_of,
     readable_rows,
     reads_back,
     where,
 )
+from poller.spools.tail import Chunk
 
 LOAD_PAGES = 8
 
 
-def load_events(start: int, reader: sqlite3.Connection) -> list[Numbered]:
-    """Some events of the log from number `start` on, in order."""
+def load_pages(start: int, reader: sqlite3.Connection) -> list[Chunk]:
+    """Some pages of the log from that of number `start` on, in order; not decoded if their checksum is right."""
     rows = reader.execute(
         f"SELECT first, events, {CRC} FROM page WHERE first >= coalesce("  # noqa: S608 - our own words
         "(SELECT max(first) FROM page WHERE first <= ?), 0) ORDER BY first LIMIT ?",
         (start, LOAD_PAGES),
     )
-    members = [member for row in rows for member in enumerate(page_events(*row), row[0])]
-    return [member for member in members if member[0] >= start]
+    pages = [Chunk(number_of(first), page_lines(first, blob, crc)) for first, blob, crc in rows]
+    return [page for page in pages if page.end > start]
 
 
 def received_at(number: int, reader: sqlite3.Connection) -> datetime | None:
