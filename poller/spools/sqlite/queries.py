@@ -20,18 +20,28 @@ from poller.spools.sqlite.schema import (
 )
 from poller.spools.tail import Chunk
 
-LOAD_PAGES = 8
+LOAD_EVENTS = 800
+"""The number of events that are read at once, to whole pages. The platform's pages have up to 100."""
 
 
 def load_pages(start: int, reader: sqlite3.Connection) -> list[Chunk]:
     """Some pages of the log from that of number `start` on, in order; not decoded if their checksum is right."""
     rows = reader.execute(
         f"SELECT first, events, {CRC} FROM page WHERE first >= coalesce("  # noqa: S608 - our own words
-        "(SELECT max(first) FROM page WHERE first <= ?), 0) ORDER BY first LIMIT ?",
-        (start, LOAD_PAGES),
+        "(SELECT max(first) FROM page WHERE first <= ?), 0) ORDER BY first",
+        (start,),
     )
-    pages = [Chunk(number_of(first), page_lines(first, blob, crc)) for first, blob, crc in rows]
-    return [page for page in pages if page.end > start]
+    pages, left = list[Chunk](), LOAD_EVENTS
+    for first, blob, crc in rows:
+        page = Chunk(number_of(first), page_lines(first, blob, crc))
+        if page.end <= start:
+            continue
+        pages.append(page)
+        left -= page.end - max(page.first, start)
+        if left <= 0:
+            break
+    rows.close()  # a statement that is not at its end would keep the WAL from being emptied
+    return pages
 
 
 def received_at(number: int, reader: sqlite3.Connection) -> datetime | None:

@@ -478,6 +478,18 @@ def test_a_backlog_of_small_pages_is_claimed_in_whole_batches(tmp_path: Path) ->
     tell(tmp_path, delivers)
 
 
+def test_a_backlog_of_tiny_pages_is_claimed_in_full_batches(tmp_path: Path) -> None:
+    async def takes(spool: SqliteSpool, clock: ManualClock) -> None:
+        await spool.append("source", [some_reading(n) for n in range(1, 301)])
+
+    async def delivers(spool: SqliteSpool, clock: ManualClock) -> None:
+        batches = [await spool.claim("a", 100) for _ in range(3)]
+        assert [len(batch.events) for batch in batches] == [100, 100, 100]
+
+    tell(tmp_path, takes)
+    tell(tmp_path, delivers)
+
+
 def test_asking_for_the_oldest_waiting_event_costs_no_more_behind_a_long_log(tmp_path: Path) -> None:
     async def scenario(spool: SqliteSpool, clock: ManualClock) -> None:
         for start in range(0, 400, 100):
