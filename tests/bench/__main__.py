@@ -35,7 +35,7 @@ QUICK: Final[Mapping[str, str]] = {
 }
 """The benches of the table, and the arguments of each that make it quick."""
 
-APART: Final = frozenset({"index", "parts", "pictures", "sandbox_queue", "streams", "tap", "web"})
+APART: Final = frozenset({"index", "parts", "pictures", "sandbox_queue", "starts", "streams", "tap", "web"})
 """Benches that print a table of their own shape and are run by themselves."""
 
 WITHOUT_ROUNDS: Final = frozenset({"idle"})
