@@ -4,6 +4,7 @@ import sqlite3
 from datetime import datetime
 from pathlib import Path
 
+from poller.core.errors import Unreadable
 from poller.core.history import Origin
 from poller.core.model import DeadLetter, Filter, Quarantined
 from poller.spools.sqlite.page_index import CRC, page_lines
@@ -25,7 +26,10 @@ LOAD_EVENTS = 800
 
 
 def load_pages(start: int, reader: sqlite3.Connection) -> list[Chunk]:
-    """Some pages of the log from that of number `start` on, in order; not decoded if their checksum is right."""
+    """Some pages of the log from that of number `start` on, in order; not decoded if their checksum is right.
+
+    They end before a page that cannot be read. Raises `Unreadable` if that is the first one.
+    """
     rows = reader.execute(
         f"SELECT first, events, {CRC} FROM page WHERE first >= coalesce("  # noqa: S608 - our own words
         "(SELECT max(first) FROM page WHERE first <= ?), 0) ORDER BY first",
@@ -33,7 +37,12 @@ def load_pages(start: int, reader: sqlite3.Connection) -> list[Chunk]:
     )
     pages, left = list[Chunk](), LOAD_EVENTS
     for first, blob, crc in rows:
-        page = Chunk(number_of(first), page_lines(first, blob, crc))
+        try:
+            page = Chunk(number_of(first), page_lines(first, blob, crc))
+        except Unreadable:
+            if not pages:
+                raise
+            break  # the pages before it are good and go out first
         if page.end <= start:
             continue
         pages.append(page)
