@@ -5,7 +5,7 @@ import csv
 import io
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -43,7 +43,7 @@ class Spreadsheet(Sink):
             raise PlaceGone(f"{self._path.name}: {error.strerror}") from None
 
 
-def rows(events: tuple[Event, ...]) -> bytes:
+def rows(events: Sequence[Event]) -> bytes:
     """The events as CSV, one a line."""
     text = io.StringIO()
     lines = ((one.occurred_at.isoformat(), one.kind, one.stream_id, one.id, one.url or "") for one in events)

@@ -310,7 +310,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     sink: str
-    events: tuple[Event, ...]
+    events: Sequence[Event]
     attempt: int = 1
     first_attempt_at: datetime | None = None
     ticket: object = None

@@ -34,6 +34,11 @@ Wants = Callable[[Event], bool]
 """Whether a sink wants an event. Pure and fast."""
 
 
+def wants_everything(event: Event) -> bool:
+    """The filter of a sink without one. A spool that recognises it need not ask for each event."""
+    return True
+
+
 class Spool(Port, Protocol):
     """The durable log between sources and sinks, with one position for each sink.
 

@@ -374,7 +374,9 @@ class Courier:
     def _report(self, batch: Batch, outcomes: Sequence[Outcome], *, expected: bool) -> None:
         done = dead = 0
         retry: Retry | None = None
-        for event, outcome in zip(batch.events, outcomes, strict=True):
+        for place, outcome in enumerate(
+            outcomes
+        ):  # an event is looked at where it must: it may not be decoded yet
             match outcome:
                 case Done():
                     done += 1
@@ -382,7 +384,8 @@ class Courier:
                     retry = outcome if retry is None or outcome.after < retry.after else retry
                 case Dead(reason=reason):
                     dead += 1
-                    self._log.error("dead_letter", event_id=event.id, reason=reason, attempt=batch.attempt)
+                    id = batch.events[place].id
+                    self._log.error("dead_letter", event_id=id, reason=reason, attempt=batch.attempt)
                 case _:
                     assert_never(outcome)
         again = len(outcomes) - done - dead

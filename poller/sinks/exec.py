@@ -24,6 +24,7 @@ from typing import Annotated, Final, Self
 from pydantic import AfterValidator, Field
 
 from poller.core.errors import Rejected, TryLater
+from poller.core.event_lines import lines_of
 from poller.core.model import Batch
 from poller.core.ports import ChecksDestination, Sink
 from poller.runtime.preload import open_files, original_open_files
@@ -114,7 +115,7 @@ class Exec(Sink, ChecksDestination):
     async def deliver(self, batch: Batch) -> None:
         """Run the command once; raises `TryLater` or `Rejected` unless it exits with 0. May be cancelled and repeated:
         on return no process of its group is left."""
-        lines = b"".join([event.encoded + b"\n" for event in batch.events])
+        lines = b"\n".join([*lines_of(batch.events), b""])
         async with _Command(self._start(lines)) as command:
             code = await command.exit_code()
         if code == 0:

@@ -14,6 +14,7 @@ from standardwebhooks import Webhook as Signer
 from yarl import URL
 
 from poller.core.errors import Gone, Rejected, SinkError, TryLater
+from poller.core.event_lines import lines_of
 from poller.core.model import Batch
 from poller.core.ports import Sink
 from poller.runtime.http_client import Route, Unreachable, client_context
@@ -207,7 +208,7 @@ class Webhook(Sink):
 
 
 def _array(batch: Batch) -> bytes:
-    return b"[" + b",".join([event.encoded for event in batch.events]) + b"]"
+    return b"[" + b",".join(lines_of(batch.events)) + b"]"
 
 
 # ---------------------------------------------------------------- answers

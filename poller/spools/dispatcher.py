@@ -4,19 +4,18 @@ A dispatcher writes nothing. Whatever an engine has to make durable is returned 
 """
 
 import asyncio
-from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Sequence
 
 from poller.core.model import Batch, Event, Outcome
 from poller.core.selection import Numbered
 from poller.spools.sink_queue import Changes, SinkQueue
-from poller.spools.tail import Chunk, Tail
-from poller.spools.waiting import correct_members
+from poller.spools.tail import Chunk, Tail, cut
+from poller.spools.waiting import correct_chunks, correct_members
 
 KEPT_CORRECTIONS = 1_000
 
 
-Load = Callable[[int], Awaitable[list[Numbered]]]
+Load = Callable[[int], Awaitable[list[Chunk]]]
 """Some events of the log from this number on, in order; empty only when the log holds none of them."""
 
 
@@ -31,7 +30,7 @@ class Dispatcher:
         self.tail = tail
         self.queues: dict[str, SinkQueue] = {}
         self._load = load
-        self._loaded: dict[str, list[Numbered]] = {}
+        self._loaded: dict[str, list[Chunk]] = {}
         self._grown = asyncio.Event()
         self._corrected: dict[str, Event] = {}
         """The latest corrections: `load` may just be reading what they correct."""
@@ -68,7 +67,7 @@ class Dispatcher:
             self._corrected[event.id] = event
         for id in list(self._corrected)[:-KEPT_CORRECTIONS]:
             del self._corrected[id]
-        self._loaded = {sink: correct_members(loaded, by) for sink, loaded in self._loaded.items()}
+        self._loaded = {sink: correct_chunks(loaded, by) for sink, loaded in self._loaded.items()}
         for queue in self.queues.values():
             queue.correct(by)
 
@@ -108,7 +107,7 @@ class Dispatcher:
                 waited = await self._fill(queue, limit, linger)
             else:
                 more = fresh and queue.ready < limit
-                log = await self._members(queue, queue.ahead(limit)) if more else []
+                log = await self._stretch(queue, queue.ahead(limit)) if more else []
                 if (batch := queue.take_fresh(log, limit)) is not None:
                     return batch
 
@@ -129,23 +128,22 @@ class Dispatcher:
             pass
         return True
 
-    async def _members(self, queue: SinkQueue, limit: int) -> list[Numbered]:
+    async def _stretch(self, queue: SinkQueue, limit: int) -> list[Chunk]:
         start = queue.next
-        if (members := self.tail.members(start, limit)) is not None:
+        if (stretch := self.tail.stretch(start, limit)) is not None:
             self._loaded.pop(queue.sink, None)
-            return members
+            return stretch
         loaded = self._loaded.pop(queue.sink, [])
-        if not loaded or not loaded[0][0] <= start <= loaded[-1][0]:
-            loaded = correct_members(await self._load(start), self._corrected)
+        if not loaded or not loaded[0].first <= start < loaded[-1].end:
+            loaded = correct_chunks(await self._load(start), self._corrected)
             if queue.next != start:  # another claim took them while we read
                 self._loaded[queue.sink] = loaded
                 return []
             if not loaded:  # pruned while this sink was away
                 queue.next = self.head
                 return []
-        self._loaded[queue.sink] = loaded  # kept to its last member: the queue may not take all
-        place = bisect_left(loaded, start, key=_number)
-        return loaded[place : place + limit]
+        self._loaded[queue.sink] = loaded  # kept to its last event: the queue may not take all
+        return cut(loaded, start, limit)
 
     def settle(self, batch: Batch, outcomes: Sequence[Outcome]) -> Changes:
         """See `Spool.settle`."""
@@ -162,7 +160,3 @@ async def _rung(queue: SinkQueue, seconds: float | None) -> None:
             await queue.wakeup.wait()
     except TimeoutError:
         pass
-
-
-def _number(member: Numbered) -> int:
-    return member[0]

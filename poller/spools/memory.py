@@ -490,6 +490,6 @@ def _origin(source: str, reading: ParsedPage, received_at: datetime, events: int
     )
 
 
-async def _nothing_more(start: int) -> list[Numbered]:
+async def _nothing_more(start: int) -> list[Chunk]:
     """All of the log is in memory: what is not there any more was settled."""
     return []

@@ -36,6 +36,7 @@ from poller.runtime.clock import Clock
 from poller.spools.places import is_replayed, row_id
 from poller.spools.replayed import streams_of
 from poller.spools.sink_queue import MOST_RETRYING, Changes, SinkQueue, Ticket, ticket_of
+from poller.spools.tail import Chunk, members_of
 from poller.spools.waiting import Corrections, Waiting, correct_batch, correct_members
 
 Key = tuple[str, str]
@@ -200,16 +201,16 @@ class OrderedSinkQueue(SinkQueue):
     def _held_before(self, rank: int, line: _Line) -> bool:
         return line.ranks[0] != rank or not self._out.isdisjoint(line.ranks)
 
-    def take_fresh(self, log: Sequence[Numbered], limit: int) -> Batch | None:
+    def take_fresh(self, log: Sequence[Chunk], limit: int) -> Batch | None:
         """Up to `limit` events of streams that no batch holds; parks a stretch of the log from `next` on first."""
-        self._take_in(log)
+        self._take_in(members_of(log))
         taken, lines = self._take_ready(limit)
         if not taken:
             return None
         taken.sort(key=_number)
         self._compact()
         numbers = tuple([number for number, _ in taken])
-        events = [event for _, event in taken]
+        events = tuple([event for _, event in taken])
         ids = [event.id for event in events]
         rows: tuple[str, ...] = ()
         if self._saved:

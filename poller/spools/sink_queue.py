@@ -14,6 +14,7 @@ from typing import assert_never
 import msgspec
 
 from poller.core.errors import LONGEST_WAIT
+from poller.core.event_lines import chained, ids_of
 from poller.core.history import SinkProgress, Stage
 from poller.core.model import (
     Attempt,
@@ -28,12 +29,13 @@ from poller.core.model import (
     corrected,
 )
 from poller.core.selection import Numbered
-from poller.core.spool import Wants
+from poller.core.spool import Wants, wants_everything
 from poller.runtime.clock import Clock
 from poller.spools import places
 from poller.spools.delivered import Settled
 from poller.spools.event_progress import waiting_progress
 from poller.spools.replayed import Entry, Replayed
+from poller.spools.tail import Chunk, cut, members_of
 from poller.spools.waiting import KEPT_HISTORY, Corrections, Waiting, correct_batch
 
 MOST_RETRYING = 10_000
@@ -190,31 +192,44 @@ class SinkQueue:
         self.retrying -= len(numbers)
         return self._batch(
             waiting.id,
-            [event for _, event in waiting.members],
+            tuple([event for _, event in waiting.members]),
             Ticket(numbers, None, (waiting.id,), waiting.history, self._clock.monotonic()),
             waiting.failed + 1,
             waiting.first_attempt_at,
         )
 
-    def take_fresh(self, log: Sequence[Numbered], limit: int) -> Batch | None:
+    def take_fresh(self, log: Sequence[Chunk], limit: int) -> Batch | None:
         """Up to `limit` events that the sink wants, from a stretch of the log that begins at `next`."""
         start = self.next
-        taken: list[Numbered] = []
-        for number, event in log:
-            if len(taken) == limit:
+        if self._wants is wants_everything and not self._skip:
+            numbers, events = self._take_all(cut(log, start, limit))
+        else:
+            numbers, events = self._take_wanted(log, limit)
+        if not numbers:
+            return None
+        self._spans.add(start)
+        ticket = Ticket(numbers, _Span(start), (), (), self._clock.monotonic())
+        return self._batch(batch_id(ids_of(events)), events, ticket, 1, None)
+
+    def _take_all(self, log: Sequence[Chunk]) -> tuple[tuple[int, ...], Sequence[Event]]:
+        """All of a stretch, without a look at its events."""
+        if not log:
+            return (), ()
+        self.next = log[-1].end
+        return tuple(range(log[0].first, self.next)), chained([chunk.events for chunk in log])
+
+    def _take_wanted(self, log: Sequence[Chunk], limit: int) -> tuple[tuple[int, ...], Sequence[Event]]:
+        numbers, events = list[int](), list[Event]()
+        for number, event in members_of(log):
+            if len(numbers) == limit:
                 break
             self.next = number + 1
             if number in self._skip:
                 self._skip.discard(number)
             elif self._wants(event):
-                taken.append((number, event))
-        if not taken:
-            return None
-        self._spans.add(start)
-        events = [event for _, event in taken]
-        numbers = tuple(number for number, _ in taken)
-        ticket = Ticket(numbers, _Span(start), (), (), self._clock.monotonic())
-        return self._batch(batch_id([event.id for event in events]), events, ticket, 1, None)
+                numbers.append(number)
+                events.append(event)
+        return tuple(numbers), tuple(events)
 
     def take_replayed(self, limit: int) -> Batch | None:
         """Up to `limit` replayed events, or a replayed batch whose retry is due."""
@@ -229,7 +244,7 @@ class SinkQueue:
         self.replayed.carry(numbers[0])
         return self._batch(
             batch_id([event.id for _, event in members]),
-            [event for _, event in members],
+            tuple([event for _, event in members]),
             ticket,
             taken[0].failed + 1,
             taken[0].first_attempt_at if tried else None,
@@ -246,14 +261,14 @@ class SinkQueue:
         return Changes(sink=self.sink, position=self.position, dropped=dropped)
 
     def _batch(
-        self, id: str, events: list[Event], ticket: Ticket, attempt: int, first: datetime | None
+        self, id: str, events: Sequence[Event], ticket: Ticket, attempt: int, first: datetime | None
     ) -> Batch:
         if not places.is_replayed(ticket.numbers[0]):
             self._in_hand += len(events)
         batch = Batch(
             id=id,
             sink=self.sink,
-            events=tuple(events),
+            events=events,
             attempt=attempt,
             first_attempt_at=first,
             ticket=ticket,
@@ -304,15 +319,15 @@ class SinkQueue:
     def settle(self, batch: Batch, outcomes: Sequence[Outcome]) -> Changes:
         """Apply the outcomes of a batch in hand, and say what to write."""
         batch, outcomes = self._revise(batch, outcomes)
-        settled = self._settled(batch, outcomes)
         ticket = ticket_of(batch)
+        settled = self._settled(batch, outcomes)
         if self.replayed.is_last_try(ticket.numbers[0]):
             outcomes = [Done() if isinstance(outcome, Retry) else outcome for outcome in outcomes]
         now = self._clock.now()
         again: dict[tuple[int, bool], list[tuple[Numbered, Retry]]] = {}
         dead: list[DeadLetter] = []
         gone: list[int] = []
-        for number, event, outcome in zip(ticket.numbers, batch.events, outcomes, strict=True):
+        for number, event, outcome in _not_done(batch, ticket, outcomes):
             match outcome:
                 case Done():
                     pass
@@ -343,7 +358,7 @@ class SinkQueue:
         """What the sink has delivered."""
         ticket = ticket_of(batch)
         numbers, ids = ticket.numbers, tuple[str, ...]()
-        if set(map(type, outcomes)) != {Done}:
+        if not all_done(outcomes):
             done = [place for place, outcome in enumerate(outcomes) if type(outcome) is Done]
             numbers = tuple([numbers[place] for place in done])
             batch = msgspec.structs.replace(batch, events=tuple([batch.events[place] for place in done]))
@@ -491,6 +506,20 @@ def _in_hand(batch: Batch) -> SinkProgress:
         history=history,
         reason=history[-1].reason if history else "",
     )
+
+
+def all_done(outcomes: Sequence[Outcome]) -> bool:
+    """Whether everything was delivered."""
+    return set(map(type, outcomes)) == {Done}
+
+
+def _not_done(
+    batch: Batch, ticket: Ticket, outcomes: Sequence[Outcome]
+) -> Iterable[tuple[int, Event, Outcome]]:
+    """Numbers, events and outcomes, unless all is done: then no event need be looked at."""
+    if all_done(outcomes) and len(outcomes) == len(ticket.numbers):
+        return ()
+    return zip(ticket.numbers, batch.events, outcomes, strict=True)
 
 
 def ticket_of(batch: Batch) -> Ticket:

@@ -1,6 +1,7 @@
 """The newest stretch of the log, in memory, so that fresh events reach the couriers without a read from disk."""
 
 from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -12,12 +13,35 @@ class Chunk(msgspec.Struct, frozen=True):
     """Events that were appended together, numbered from `first` on."""
 
     first: int
-    events: tuple[Event, ...]
+    events: Sequence[Event]
 
     @property
     def end(self) -> int:
         """The number after that of the last event."""
         return self.first + len(self.events)
+
+
+def cut(chunks: Iterable[Chunk], start: int, limit: int) -> list[Chunk]:
+    """Up to `limit` consecutive events of these chunks, which are in order, from number `start` or the next one on."""
+    found: list[Chunk] = []
+    for chunk in chunks:
+        if chunk.end <= start:
+            continue
+        if limit <= 0 or (found and chunk.first > start):
+            break
+        start = max(start, chunk.first)
+        skipped = start - chunk.first
+        whole = not skipped and len(chunk.events) <= limit
+        part = chunk if whole else Chunk(start, chunk.events[skipped : skipped + limit])
+        found.append(part)
+        limit -= len(part.events)
+        start = part.end
+    return found
+
+
+def members_of(chunks: Iterable[Chunk]) -> list[Numbered]:
+    """The events of chunks, with their numbers."""
+    return [member for chunk in chunks for member in enumerate(chunk.events, chunk.first)]
 
 
 class Tail:
@@ -70,21 +94,17 @@ class Tail:
             count += 1
         self._forget(count)
 
-    def members(self, start: int, limit: int) -> list[Numbered] | None:
-        """Up to `limit` consecutive members from `start` on; None when `start` is not held."""
+    def stretch(self, start: int, limit: int) -> list[Chunk] | None:
+        """Up to `limit` consecutive events from `start` on; None when `start` is not held."""
         place = bisect_right(self._firsts, start) - 1
         if place < 0 or self._chunks[place].end <= start:
             return None
-        found: list[Numbered] = []
-        while place < len(self._chunks) and len(found) < limit:
-            chunk = self._chunks[place]
-            if chunk.first > start:
-                break
-            wanted = chunk.events[start - chunk.first : start - chunk.first + limit - len(found)]
-            found.extend(enumerate(wanted, start))
-            start += len(wanted)
-            place += 1
-        return found
+        return cut(self._chunks[place : place + limit], start, limit)  # each chunk has an event
+
+    def members(self, start: int, limit: int) -> list[Numbered] | None:
+        """The events of `stretch`, with their numbers."""
+        found = self.stretch(start, limit)
+        return None if found is None else members_of(found)
 
     def _excess(self, most: int) -> int:
         # forget half at once: forgetting a single chunk at every push would shift the lists every time

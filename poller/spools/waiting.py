@@ -5,9 +5,11 @@ from datetime import datetime
 
 import msgspec
 
+from poller.core.event_lines import ids_of
 from poller.core.model import Attempt, DeadLetter, Event, batch_id, corrected
 from poller.core.selection import Numbered
 from poller.spools import places
+from poller.spools.tail import Chunk
 
 KEPT_HISTORY = 10
 
@@ -75,6 +77,18 @@ def correct_members(members: Sequence[Numbered], by: Corrections) -> list[Number
     if not by:
         return list(members)
     return [(number, corrected(e, by[e.id]) if e.id in by else e) for number, e in members]
+
+
+def correct_chunks(chunks: Sequence[Chunk], by: Corrections) -> list[Chunk]:
+    """Chunks whose events are corrected. A chunk without one of these ids stays as it is, and is not decoded."""
+    if not by:
+        return list(chunks)
+    return [
+        chunk
+        if by.keys().isdisjoint(ids_of(chunk.events))
+        else Chunk(chunk.first, tuple([corrected(e, by[e.id]) if e.id in by else e for e in chunk.events]))
+        for chunk in chunks
+    ]
 
 
 def correct_batch(waiting: Waiting, by: Corrections) -> Waiting:

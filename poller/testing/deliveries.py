@@ -287,7 +287,7 @@ class Deliveries(SpoolWorld):
             for halves in (1, 2):
                 batch = await spool.claim("a", 10)
                 parts = await spool.split(batch)
-                assert sum((part.events for part in parts), ()) == batch.events
+                assert [event for part in parts for event in part.events] == list(batch.events)
                 assert len(parts) == 2
                 await spool.settle(parts[0], done(parts[0]))
                 await spool.settle(parts[1], [Retry(after=0, reason="no")] * len(parts[1].events))

@@ -19,7 +19,7 @@ from poller.core.model import (
     new_event,
     with_url,
 )
-from poller.core.spool import SpoolAdmin
+from poller.core.spool import SpoolAdmin, wants_everything
 from poller.runtime.clock import Clock
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -125,9 +125,8 @@ def some_batch(*events: Event, sink: str = "sink", attempt: int = 1) -> Batch:
     )
 
 
-def anything(event: Event) -> bool:
-    """A sink that wants every event."""
-    return True
+anything = wants_everything
+"""A sink that wants every event."""
 
 
 def done(batch: Batch) -> list[Done]:

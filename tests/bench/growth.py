@@ -11,31 +11,30 @@ reads the oldest page back into events. The promise is that the whole way costs 
 backlog what it costs with the smallest, whose spool is made anew for each of these.
 
 Then events that wait are delivered by a courier with a webhook, beside events just appended to a new file. Wanted with
-a million: at most 7 µs an event, and 1.1 times fresh ones.
+a million: at most 7 µs an event, and 1.1 times fresh ones. Ids that were appended in a burst are merged before that, so
+that no delivery pays for it.
 
-Then the daemon over each of these files: seconds from its start to its first poll, its resident memory after that,
-and, after `kill -9`, seconds to the first poll again (promise: 5 s, and 200 MiB). Its sink's receiver is not there.
+Then the daemon over each of these files (`tests.bench.starts`): seconds from its start to its first poll, its resident
+memory after that, and seconds to the first poll after `kill -9`, of an idle daemon and of one that takes messages as
+fast as it can (promise: 5 s, and 150 MiB). Its sink's receiver is not there.
 """
 
 import argparse
 import asyncio
-import socket
 import sqlite3
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import uvloop
 
 from poller.core.model import Done, ParsedPage, parse_event
+from poller.core.spool import wants_everything
 from poller.pipeline.courier import Courier
 from poller.pipeline.journal import Journal
 from poller.qcloud.wire.account import Account
@@ -46,15 +45,15 @@ from poller.settings import AccountSettings
 from poller.sinks.webhook import Webhook, WebhookSettings
 from poller.sources.screenshot_queue import ScreenshotQueue, ScreenshotQueueSettings
 from poller.spools.sqlite import SqliteSpool
+from poller.spools.sqlite.seen import MERGE_AT
+from poller.spools.sqlite.writer import flush
 from tests.bench import figures, rig
 from tests.bench.figures import Figure
 from tests.bench.parts import EACH, Measured, pages, source, terms, timed
+from tests.bench.starts import BACK, BACK_UNDER_LOAD, MEMORY, START, lives, queue
 
 TOGETHER = 4
 SIZES = (1_000, 100_000, 1_000_000)
-EMPTY = b'{"ret":0,"message":"return successfully!","output":{"count":"0","data":[]}}'
-LULL = 10.0
-"""Seconds after the first poll until memory is looked at."""
 
 
 def readings(count: int, first: int) -> list[ParsedPage]:
@@ -74,7 +73,7 @@ def opened(runner: asyncio.Runner, file: Path) -> Iterator[SqliteSpool]:
     )
     runner.run(log.__aenter__())
     try:
-        runner.run(log.attach("hook", lambda event: True))
+        runner.run(log.attach("hook", wants_everything))
         yield log
     finally:
         runner.run(log.__aexit__(None, None, None))
@@ -90,6 +89,13 @@ def filled(runner: asyncio.Runner, file: Path, size: int) -> None:
             news = readings(min(20_000, size - first), first)
             for start in range(0, len(news), TOGETHER):
                 runner.run(log.append("screenshots", news[start : start + TOGETHER]))
+        runner.run(merged(log))
+
+
+async def merged(log: SqliteSpool) -> None:
+    """Let the spool merge the ids that came in a burst."""
+    while len(log._writer.seen._young) >= MERGE_AT:
+        await log._write(flush)
 
 
 async def spooled(found: Measured, size: int, log: SqliteSpool, news: list[ParsedPage]) -> None:
@@ -166,6 +172,7 @@ async def delivered(
     if not fresh:
         for start in range(0, len(news), TOGETHER):
             await log.append("screenshots", news[start : start + TOGETHER])
+        await merged(log)
 
 
 class Bare:
@@ -201,74 +208,6 @@ class Bare:
         self._db.close()
 
 
-# ---------------------------------------------------------------- the daemon
-
-
-class Queue(ThreadingHTTPServer):
-    """An empty queue that rings when it is polled."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Empty)
-        self.polled = threading.Event()
-
-
-class _Empty(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        assert isinstance(self.server, Queue)
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(EMPTY)))
-        self.end_headers()
-        self.wfile.write(EMPTY)
-        self.server.polled.set()
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-@contextmanager
-def queue() -> Iterator[Queue]:
-    """An empty queue, in a thread."""
-    with Queue() as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
-
-
-@contextmanager
-def running(config: Path, server: Queue) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
-    """A daemon, and the seconds from its start to its first poll; killed in the end."""
-    server.polled.clear()
-    began = time.monotonic()
-    command = [sys.executable, "-m", "poller", "run", "-c", str(config)]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-        try:
-            assert server.polled.wait(120), "no poll within two minutes"
-            yield process, time.monotonic() - began
-        finally:
-            process.kill()
-
-
-def memory_of(pid: int, field: str) -> float:
-    """`VmRSS` or `VmHWM` of a process, in MiB."""
-    (line,) = [one for one in Path(f"/proc/{pid}/status").read_text().splitlines() if one.startswith(field)]
-    return int(line.split()[1]) / 1024
-
-
-def lives(folder: Path, server: Queue) -> list[object]:
-    """Start, memory, and the way back after `kill -9`, of a daemon over the spool in a folder."""
-    api = f"http://127.0.0.1:{server.server_address[1]}/common_access"
-    with socket.create_server(("127.0.0.1", 0)) as refusing:
-        hook = f"http://127.0.0.1:{refusing.getsockname()[1]}/hook"
-    config = rig.configuration(folder, api, {"hook": rig.webhook(hook)})
-    with running(config, server) as (process, start):
-        time.sleep(LULL)
-        resident, peak = (memory_of(process.pid, field) for field in ("VmRSS", "VmHWM"))
-    with running(config, server) as (_, back):
-        return [start, back, resident, peak]
-
-
 # ---------------------------------------------------------------- the tables
 
 
@@ -281,14 +220,14 @@ def main(arguments: Sequence[str] | None = None) -> list[Figure]:
         files = {size: folder / str(size) / "spool.db" for size in options.sizes}
         _measure(found, files, folder, options)
         with queue() as server:
-            lived = [[f"{size:,} owed", *lives(file.parent, server)] for size, file in files.items()]
+            lived = [(f"{size:,} owed", lives(file.parent, server)) for size, file in files.items()]
     head = ["us of CPU an event", "median", "least", "to the smallest", "least", "most"]
     print(rig.table(head, _rows(found, options.sizes)))
-    print(rig.table(["", "s to the first poll", "after kill -9", "MiB resident", "MiB at most"], lived))
+    print(rig.table(["", *lived[0][1]], [[name, *found.values()] for name, found in lived]))
     return [*_figures(found, options.sizes), *_lived(lived)]
 
 
-PARTS = {"append": {}, "claim, settle": {}, "whole": {"at_most": 1.2}}
+PARTS = {"append": {}, "claim, settle": {"at_most": 1.1}, "whole": {"at_most": 1.2}}
 
 
 def _figures(found: Measured, sizes: Sequence[int]) -> Iterator[Figure]:
@@ -299,21 +238,24 @@ def _figures(found: Measured, sizes: Sequence[int]) -> Iterator[Figure]:
         yield figures.beside("growth", name, "µs", ours, theirs, **promise)
     fresh = found["fresh delivered"]
     for size in sizes:
-        bounds = [{"at_most": 1.1}, {"at_most": 7.0, "absolute": True}] if size >= 10**6 else [{}]
-        for bound in bounds:
-            name = f"deliver {size:,} waiting, beside fresh"
-            yield figures.beside("growth", name, "µs", found[f"{size} delivered"], fresh, **bound)
+        bound = {"at_most": 1.1} if size >= 10**6 else {}
+        delivered = found[f"{size} delivered"]
+        yield figures.beside(
+            "growth", f"deliver {size:,} waiting, beside fresh", "µs", delivered, fresh, **bound
+        )
+    most = rig.median(found[f"{largest} delivered"])
+    yield Figure(bench="growth", name=f"deliver {largest:,} waiting", unit="µs", ours=most, at_most=7.0)
 
 
-def _lived(lived: Sequence[Sequence[object]]) -> Iterator[Figure]:
-    for name, *cells in lived:
-        start, back, resident, _ = (float(str(cell)) for cell in cells)
-        for what, unit, value, bound in (
-            ("start to first poll", "s", start, 5.0),
-            ("kill -9 to first poll", "s", back, 5.0),
-            ("memory", "MiB", resident, 200.0),
+def _lived(lived: Sequence[tuple[str, Mapping[str, float]]]) -> Iterator[Figure]:
+    for name, values in lived:
+        for what, unit, bound in (
+            (START, "s", 5.0),
+            (BACK, "s", 5.0),
+            (BACK_UNDER_LOAD, "s", 5.0),
+            (MEMORY, "MiB", 150.0),
         ):
-            yield Figure(bench="growth", name=f"{what}, {name}", unit=unit, ours=value, at_most=bound)
+            yield Figure(bench="growth", name=f"{what}, {name}", unit=unit, ours=values[what], at_most=bound)
 
 
 def _measure(found: Measured, files: Mapping[int, Path], folder: Path, options: argparse.Namespace) -> None:

@@ -13,7 +13,17 @@ from tests.bench.figures import Figure, beside
 from tests.bench.rig import Spent
 
 BENCH = Path(command.__file__).parent
-HELPERS = {"__init__", "__main__", "bare", "figures", "mq_bridge_loop", "rig", "sink_loops", "sink_places"}
+HELPERS = {
+    "__init__",
+    "__main__",
+    "bare",
+    "figures",
+    "mq_bridge_loop",
+    "rig",
+    "sink_loops",
+    "sink_places",
+    "starts",
+}
 
 
 def test_every_bench_is_in_the_table() -> None:

@@ -75,7 +75,7 @@ from poller.spools.sqlite.reader import Reader
 from poller.spools.sqlite.salvage import salvage
 from poller.spools.sqlite.watermarks import Marks
 from poller.spools.sqlite.writer import Writer, Written, flush
-from poller.spools.tail import Tail
+from poller.spools.tail import Chunk, Tail
 
 TAIL_BYTES = 8 * 1024 * 1024
 """The bytes of the newest events that are kept in memory, at least."""
@@ -336,8 +336,8 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, HasLimits, KeptInFile):
         """See `Spool.retry_now`."""
         self._dispatcher.queues[sink].retry_now()
 
-    async def _load(self, start: int) -> list[Numbered]:
-        return await self._reader.read(partial(queries.load_events, start))
+    async def _load(self, start: int) -> list[Chunk]:
+        return await self._reader.read(partial(queries.load_pages, start))
 
     def _keep(self, *changes: Changes) -> None:
         """Write changes with the next commit, or with a commit of their own a tenth of a second later."""

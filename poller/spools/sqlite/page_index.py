@@ -23,6 +23,7 @@ import msgspec
 from fastcrc import crc32
 
 from poller.core.errors import Unreadable
+from poller.core.event_lines import EventLines
 from poller.core.model import LARGEST_NUMBER, Event, ParsedPage
 from poller.spools.sqlite.page_times import SLACK, note_late
 from poller.spools.sqlite.schema import (
@@ -85,6 +86,13 @@ def check_page(first: int, blob: object, crc: object) -> bytes:
 def page_events(first: int, blob: object, crc: object) -> list[Event]:
     """The events of a page; raises `Unreadable`, also if its checksum is wrong."""
     return events_of(check_page(first, blob, crc))
+
+
+def page_lines(first: int, blob: object, crc: object) -> Sequence[Event]:
+    """The same, not decoded yet where the checksum says that they are what was written."""
+    if crc is None:
+        return tuple(page_events(first, blob, crc))
+    return EventLines(check_page(first, blob, crc).split(b"\n"))
 
 
 def is_indexed(db: sqlite3.Connection) -> bool:

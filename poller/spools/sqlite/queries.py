@@ -4,33 +4,53 @@ import sqlite3
 from datetime import datetime
 from pathlib import Path
 
+from poller.core.errors import Unreadable
 from poller.core.history import Origin
 from poller.core.model import DeadLetter, Filter, Quarantined
-from poller.core.selection import Numbered
-from poller.spools.sqlite.page_index import CRC, page_events
+from poller.spools.sqlite.page_index import CRC, page_lines
 from poller.spools.sqlite.schema import (
     DEAD_COLUMNS,
     QUARANTINE_COLUMNS,
     dead_of,
     moment,
+    number_of,
     quarantined_of,
     readable_rows,
     reads_back,
     where,
 )
+from poller.spools.tail import Chunk
 
-LOAD_PAGES = 8
+LOAD_EVENTS = 800
+"""The number of events that are read at once, to whole pages. The platform's pages have up to 100."""
 
 
-def load_events(start: int, reader: sqlite3.Connection) -> list[Numbered]:
-    """Some events of the log from number `start` on, in order."""
+def load_pages(start: int, reader: sqlite3.Connection) -> list[Chunk]:
+    """Some pages of the log from that of number `start` on, in order; not decoded if their checksum is right.
+
+    They end before a page that cannot be read. Raises `Unreadable` if that is the first one.
+    """
     rows = reader.execute(
         f"SELECT first, events, {CRC} FROM page WHERE first >= coalesce("  # noqa: S608 - our own words
-        "(SELECT max(first) FROM page WHERE first <= ?), 0) ORDER BY first LIMIT ?",
-        (start, LOAD_PAGES),
+        "(SELECT max(first) FROM page WHERE first <= ?), 0) ORDER BY first",
+        (start,),
     )
-    members = [member for row in rows for member in enumerate(page_events(*row), row[0])]
-    return [member for member in members if member[0] >= start]
+    pages, left = list[Chunk](), LOAD_EVENTS
+    for first, blob, crc in rows:
+        try:
+            page = Chunk(number_of(first), page_lines(first, blob, crc))
+        except Unreadable:
+            if not pages:
+                raise
+            break  # the pages before it are good and go out first
+        if page.end <= start:
+            continue
+        pages.append(page)
+        left -= page.end - max(page.first, start)
+        if left <= 0:
+            break
+    rows.close()  # a statement that is not at its end would keep the WAL from being emptied
+    return pages
 
 
 def received_at(number: int, reader: sqlite3.Connection) -> datetime | None:

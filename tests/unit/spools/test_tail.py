@@ -1,6 +1,6 @@
 """The stretch of the log in memory: what it holds, and that it is bounded."""
 
-from poller.spools.tail import Chunk, Tail
+from poller.spools.tail import Chunk, Tail, cut
 from poller.testing import some_event
 
 SIZE = len(some_event(10).encoded)
@@ -71,3 +71,29 @@ def test_a_stretch_ends_at_a_gap() -> None:
     assert tail.members(12, 9) is None
     assert tail.members(15, 9) == [(15, some_event(15))]
     assert tail.members(9, 9) is None
+
+
+def numbers(chunks: list[Chunk]) -> list[list[int]]:
+    """The numbers of each chunk, whose events are checked."""
+    for chunk in chunks:
+        assert list(chunk.events) == [some_event(n) for n in range(chunk.first, chunk.end)]
+    return [list(range(chunk.first, chunk.end)) for chunk in chunks]
+
+
+def test_a_cut_begins_at_its_number_or_behind_it_and_ends_at_its_limit_or_a_gap() -> None:
+    chunks = [
+        Chunk(first, tuple(some_event(n) for n in range(first, end)))
+        for first, end in ((10, 13), (13, 15), (17, 19))
+    ]
+    assert numbers(cut(chunks, 10, 9)) == [[10, 11, 12], [13, 14]]
+    assert numbers(cut(chunks, 12, 2)) == [[12], [13]]
+    assert numbers(cut(chunks, 4, 4)) == [[10, 11, 12], [13]]
+    assert numbers(cut(chunks, 13, 2)) == [[13, 14]]
+    assert numbers(cut(chunks, 15, 9)) == [[17, 18]]
+    assert numbers(cut(chunks, 18, 1)) == [[18]]
+    assert cut(chunks, 19, 9) == cut(chunks, 10, 0) == []
+
+
+def test_a_whole_chunk_of_a_cut_is_the_chunk_itself() -> None:
+    chunk = Chunk(10, (some_event(10), some_event(11)))
+    assert cut([chunk], 10, 2)[0] is chunk

@@ -429,6 +429,67 @@ def test_an_event_stays_provisional_until_its_correction_is_written(
     tell(tmp_path, scenario)
 
 
+@pytest.mark.parametrize("wants", [anything, lambda event: event.kind == "screenshot"])
+def test_a_correction_reaches_what_was_read_from_the_file_before(
+    tmp_path: Path, wants: Callable[[Event], bool]
+) -> None:
+    async def announces(spool: SqliteSpool, clock: ManualClock) -> None:
+        await spool.append("pushed", [announced(*range(1, 6)), announced(*range(6, 9))])
+
+    async def delivers(spool: SqliteSpool, clock: ManualClock) -> None:
+        await spool.attach("a", wants)
+        first = await spool.claim("a", 2)
+        assert list(first.events) == list(announced(1, 2).events)
+        await spool.append("polled", [some_reading(2, 4, 5, 7)])
+        rest = [event for _ in range(3) for event in (await spool.claim("a", 2)).events]
+        assert rest == [
+            *announced(3).events,
+            *map(some_event, (4, 5)),
+            *announced(6).events,
+            some_event(7),
+            *announced(8).events,
+        ]
+        await spool.settle(first, [Dead(reason="gone"), Dead(reason="gone")])
+        assert (await spool.claim("a", 9)).events == (some_event(2),)
+
+    tell(tmp_path, announces)
+    tell(tmp_path, delivers)
+
+
+def test_a_backlog_of_small_pages_is_claimed_in_whole_batches(tmp_path: Path) -> None:
+    """Each batch takes up where the last one ended, within a page and over what is read at once."""
+
+    async def takes(spool: SqliteSpool, clock: ManualClock) -> None:
+        await spool.append("source", [some_reading(*range(n, n + 3)) for n in range(1, 31, 3)])
+
+    async def delivers(spool: SqliteSpool, clock: ManualClock) -> None:
+        claimed = [await spool.claim("a", limit) for limit in (2, 5, 7, 9, 1)]
+        assert [event for batch in claimed for event in batch.events] == [some_event(n) for n in range(1, 25)]
+        assert [len(batch.events) for batch in claimed] == [2, 5, 7, 9, 1]
+        assert len({batch.id for batch in claimed}) == 5
+        again = claimed[2]
+        await spool.settle(again, [Retry(after=0.0, reason="no")] * 7)
+        retried = await spool.claim("a", 100)
+        assert list(retried.events) == list(again.events)
+        assert retried.attempt == 2
+        assert (await spool.backlog("a")).events == 30
+
+    tell(tmp_path, takes)
+    tell(tmp_path, delivers)
+
+
+def test_a_backlog_of_tiny_pages_is_claimed_in_full_batches(tmp_path: Path) -> None:
+    async def takes(spool: SqliteSpool, clock: ManualClock) -> None:
+        await spool.append("source", [some_reading(n) for n in range(1, 301)])
+
+    async def delivers(spool: SqliteSpool, clock: ManualClock) -> None:
+        batches = [await spool.claim("a", 100) for _ in range(3)]
+        assert [len(batch.events) for batch in batches] == [100, 100, 100]
+
+    tell(tmp_path, takes)
+    tell(tmp_path, delivers)
+
+
 def test_asking_for_the_oldest_waiting_event_costs_no_more_behind_a_long_log(tmp_path: Path) -> None:
     async def scenario(spool: SqliteSpool, clock: ManualClock) -> None:
         for start in range(0, 400, 100):
