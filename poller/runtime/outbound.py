@@ -103,11 +103,16 @@ class AddressGuard:
             address = address.ipv4_mapped
         return is_public(address) or any(address in network for network in self._allowed)
 
+    def check(self, addr_info: AddrInfo) -> None:
+        """Raises `AddressRefused` unless this address may be connected to."""
+        host = str(addr_info[4][0])
+        if not self.allows(host):
+            raise AddressRefused(host)
+
     def socket_factory(self, addr_info: AddrInfo) -> socket.socket:
         """Open the socket for one connect; raises `AddressRefused`."""
-        family, kind, proto, _, target = addr_info
-        if not self.allows(str(target[0])):
-            raise AddressRefused(str(target[0]))
+        family, kind, proto, *_ = addr_info
+        self.check(addr_info)
         return socket.socket(family=family, type=kind, proto=proto)
 
 

@@ -470,8 +470,8 @@ SINKS = (
     Bug(
         "only names are judged, and addresses in URLs pass",
         "poller/runtime/http_client.py",
-        "socket_factory=guard\n",
-        "socket_factory=None if _host(url)[:1].isdigit() else guard\n",
+        "else self.guard\n",
+        "or _host(url)[:1].isdigit() else self.guard\n",
         (
             "tests/integration/runtime/test_outbound.py::test_no_spelling_of_a_loopback_target_reaches_a_server_there",
         ),

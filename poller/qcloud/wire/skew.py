@@ -5,6 +5,8 @@ that agree raise an alarm. The clock is corrected only after an answer `time exp
 explains. A correction that leads to a refusal is dropped, and tried again only if our own clock fares no better.
 """
 
+from functools import lru_cache
+
 import msgspec
 
 from poller.runtime.http_head import read_date
@@ -105,6 +107,7 @@ def _seconds_of(age: str | None) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 9 and int(text) <= OLDEST else None
 
 
+@lru_cache(16)  # all answers of a second have the same text
 def epoch_of(date: str | None) -> float | None:
     """Return the epoch of an HTTP date; None for a missing, unreadable or unrepresentable one."""
     moment = None if date is None else read_date(date)

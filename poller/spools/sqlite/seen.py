@@ -32,6 +32,8 @@ MERGE_STEP = 2_000
 """Keys merged in one transaction, which takes a few milliseconds. A transaction that adds more than half as many keys
 merges twice the number that it adds."""
 LOOKED_UP_AT_ONCE = 500
+WRITTEN_AT_ONCE = 500
+"""Keys in one statement. `MERGE_STEP` is a multiple of it, so that nearly all statements are the same."""
 KEY_SIZE = 8
 """Bytes of a key in `seen_page`."""
 _MASK = (1 << 64) - 1
@@ -171,11 +173,19 @@ class DedupIndex:
             return
         self._stepped = max(MERGE_STEP, 2 * len(self._added))
         some = self._run[self._done : self._done + self._stepped]
-        self._connection.executemany("INSERT OR IGNORE INTO seen VALUES (?)", zip(some, strict=True))
+        self._put(some)
         if self._done + self._stepped >= len(self._run):
             self._connection.execute(
                 "INSERT OR REPLACE INTO meta VALUES ('merged', ?)", (str(self._run_end),)
             )
+
+    def _put(self, keys: Sequence[int]) -> None:
+        """Add keys to the table. A statement for each would take half as much again, and hand over the interpreter's
+        lock each time."""
+        for start in range(0, len(keys), WRITTEN_AT_ONCE):
+            some = keys[start : start + WRITTEN_AT_ONCE]
+            marks = ",".join(["(?)"] * len(some))
+            self._connection.execute(f"INSERT OR IGNORE INTO seen VALUES {marks}", some)  # noqa: S608
 
     def prune(self, young: Stretches, step: int) -> bool:
         """Forget up to `step` rows of old keys; true when there may be more."""
