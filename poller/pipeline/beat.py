@@ -42,7 +42,7 @@ CHANCE, UNEVEN = 0.6, 0.3
 the square of their mean. Chance alone makes some 0.56 times the mean, because older messages count less."""
 WAIT = 0.02
 """Seconds that each message of a beat may wait for a poll on average, if none of the polls is to be too soon."""
-MORE = 12.0
+MORE = 16.0
 """So many messages more than are known may wait so long too: what few messages say of the beat is vague."""
 
 

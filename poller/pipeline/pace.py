@@ -11,7 +11,7 @@ from poller.pipeline.beat import Beat
 FAILURES = frozenset({PollOutcome.FAILED, PollOutcome.UNCERTAIN, PollOutcome.THROTTLED, PollOutcome.REFUSED})
 LONGEST_FAILURE_DELAY = 60.0
 REFUSED_DELAY = 5.0
-LONGEST_STEP = 0.43
+LONGEST_STEP = 0.45
 """The most seconds between two polls in a burst, unless `min_delay` is longer. Half of its messages then wait for less
 than a quarter of a second, the time of an answer included."""
 ONCE_A_MINUTE = 60.0

@@ -1,6 +1,5 @@
 """What is known of a beat, and how it changes the pace."""
 
-import math
 import random
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -198,17 +197,17 @@ def test_without_knowledge_a_pace_with_a_beat_is_the_pace_without() -> None:
 
 
 @pytest.mark.parametrize(
-    ("min_delay", "max_delay", "step"), [(0.25, 5, 0.43), (0.1, 5, 0.2), (2, 5, 2), (0.01, 0.01, 0.01)]
+    ("min_delay", "max_delay", "step"), [(0.25, 5, 0.45), (0.1, 5, 0.2), (2, 5, 2), (0.01, 0.01, 0.01)]
 )
 def test_during_a_burst_polls_are_a_step_apart(min_delay: float, max_delay: float, step: float) -> None:
     before = with_beat(known(), min_delay=min_delay, max_delay=max_delay)
     for count in (0, 7):
         after = next_pace(before, answer(count), asked=MIDST, now=MIDST)
-        assert after.delay == pytest.approx(step, abs=0.01)
+        assert after.delay == pytest.approx(step, abs=0.02)
         assert after.lanes == 1
 
 
-@pytest.mark.parametrize(("took", "delay"), [(0.1, 0.33), (0.15, 0.28), (0.4, 0.25), (7.0, 0.25)])
+@pytest.mark.parametrize(("took", "delay"), [(0.1, 0.35), (0.15, 0.3), (0.4, 0.25), (7.0, 0.25)])
 def test_the_time_that_a_poll_takes_is_a_part_of_the_step(took: float, delay: float) -> None:
     after = next_pace(with_beat(known()), answer(7), asked=MIDST - took, now=MIDST)
     assert after.delay == pytest.approx(delay)
@@ -228,7 +227,7 @@ def test_a_quiet_time_is_slept_through_but_no_longer_than_the_longest_delay() ->
 def test_a_message_in_a_quiet_time_is_followed_by_a_step_and_then_by_sleep() -> None:
     """Others may follow it; if none does, the beat is trusted again."""
     after = next_pace(with_beat(known()), answer(1), asked=BEFORE, now=BEFORE)
-    assert after.delay == pytest.approx(0.43)
+    assert after.delay == pytest.approx(0.45)
     now = BEFORE + after.delay
     again = next_pace(after, answer(0), asked=now, now=now)
     assert now + again.delay == pytest.approx(1_003.25, abs=0.2)
