@@ -53,7 +53,7 @@ def test_bursts_each_ten_seconds_are_met(streams: int) -> None:
     assert off.p99 > 4.0, "without a beat the poller is met asleep"
     assert on.p50 <= 0.3
     assert on.p99 <= 0.6
-    assert on.polls <= 1.2 * off.polls
+    assert on.polls <= (1.2 if streams == 5 else 1.1) * off.polls
 
 
 @pytest.mark.parametrize(("streams", "period"), [(20, 10.0), (50, 10.0), (200, 10.0), (40, 5.0), (200, 5.0)])
