@@ -41,9 +41,9 @@ CHANCE, UNEVEN = 0.6, 0.3
 """Messages come in bursts if the variance of these numbers is at least the first times their mean and the second times
 the square of their mean. Chance alone makes some 0.56 times the mean, because older messages count less."""
 WAIT = 0.02
-"""Seconds that each message of a beat may wait for a poll on average, if none of the polls is to be too soon."""
+"""A poll is due when the expected messages have waited, all together, this many seconds times the messages known."""
 MORE = 16.0
-"""So many messages more than are known may wait so long too: what few messages say of the beat is vague."""
+"""The messages known count as so many more. This makes polls rarer where few messages are known."""
 
 
 class Beat(msgspec.Struct, frozen=True, kw_only=True):
