@@ -138,6 +138,11 @@ WAY_IN: Final = Row(
             unit="reqps",
         ),
         Graph(
+            title="Beat known",
+            about="1: polls sleep until messages are expected. 0: pauses grow while nothing comes.",
+            queries=(Query(expr="min by (source) (poller_beat_known{@})", legend="{{source}}"),),
+        ),
+        Graph(
             title="Length of a poll",
             about="From a poll's request to the end of its answer.",
             queries=quantiles("poller_poll_seconds", "source", "{{source}}"),

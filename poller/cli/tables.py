@@ -93,6 +93,11 @@ def _remarks(one: Row) -> Iterator[str]:
         yield str(said)
     if (error := one.get("last_error")) is not None:
         yield f"last error: {error} ({ago(one['last_error_age'])} ago)"
+    if (known := one.get("beat_known")) is not None:
+        follows = (
+            "polls follow the beat" if known else "the beat is not known: pauses grow while nothing comes"
+        )
+        yield f"{follows}; the next poll in {one['next_poll']:.1f} s"
 
 
 def _object(value: Any) -> dict[str, Any]:

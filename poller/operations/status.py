@@ -23,7 +23,8 @@ async def status(context: OperatorContext) -> Row:
     possible losses of this process, and `books` all counts since the spool file was created (`Tally`). `taken`,
     `delivered` and `died` of a source or sink are from there. `per_second` is the throughput of the last minute, and
     `catch_up` the seconds until a sink has nothing pending at that throughput; None if it falls behind. `next_probe` is
-    for a sink that paused by itself.
+    for a sink that paused by itself. `beat_known` says whether the polls of a source follow bursts that were learned;
+    None if there is nothing to learn. `next_poll` is when its next poll is due.
     """
     paused, health = await context.spool.paused(), await examine(context)
     tallies = await context.spool.tallies()
@@ -107,10 +108,22 @@ def _sources(context: OperatorContext, health: Health, tallies: Sequence[Tally])
 
 def _source(context: OperatorContext, intake: Intake | None, condition: Condition | None) -> Row:
     if condition is None:
-        return {"state": "stopped", "last_answer": None, "trouble": None}
+        return {
+            "state": "stopped",
+            "last_answer": None,
+            "trouble": None,
+            "beat_known": None,
+            "next_poll": None,
+        }
     answered = None if intake is None else intake.last_answer
     age = None if answered is None else context.clock.monotonic() - answered
-    return {"state": condition.state, "last_answer": _round(age), "trouble": condition.why or None}
+    return {
+        "state": condition.state,
+        "last_answer": _round(age),
+        "trouble": condition.why or None,
+        "beat_known": None if intake is None else intake.beat_known,
+        "next_poll": None if intake is None else _round(intake.next_poll),
+    }
 
 
 async def _sink(context: OperatorContext, health: Health, sink: str, paused: bool) -> Row:

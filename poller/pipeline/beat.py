@@ -13,14 +13,15 @@ What is known
     leaves nothing.
 
 What follows
-    If messages came evenly, each bin would hold an even share of them, with some scatter. A bin that holds clearly
-    more is busy. A bin that holds clearly less, and less than one message, is quiet. Messages that come evenly make no
-    bin busy or quiet, and neither do fewer than three messages.
+    If messages came evenly, about as many would come in each second of the beat. Messages come in bursts if these
+    numbers differ clearly more than chance would have it; fewer than three messages tell nothing. With bursts, a poll
+    is due once the messages that are expected since the poll before have waited for long enough, all taken together:
+    soon where many come, late where few do, and not at all where none do.
 """
 
 import math
 from itertools import accumulate
-from typing import NamedTuple, Self
+from typing import Self
 
 import msgspec
 
@@ -31,32 +32,18 @@ KEEP = 0.8
 LEAST = 3.0
 """The number of messages below which nothing is known."""
 SMOOTH = 3
-"""A bin is judged by the mean of so many bins, itself in the middle."""
-BUSY_SHARE, BUSY = 1.25, 2.0
-"""A bin is busy from this multiple of its even share on, and so many standard deviations more."""
-QUIET = 0.8
-"""How many standard deviations below its even share a bin is quiet. A false quiet bin costs little: it is short."""
-QUIET_AT_MOST = 1.0
-"""The number of messages from which on a bin is not quiet, however many there are elsewhere."""
-SURPRISE = 0.1
+"""How likely messages are in a bin is the mean of so many bins, itself in the middle."""
+SURPRISE = 0.02
 """How likely messages are where none are known, as a share of the mean bin."""
-MANY = 1 / 3
-"""This share of the messages of a beat is many."""
-
-
-class Forecast(NamedTuple):
-    """What is known of the time from now on. Nothing is known by default."""
-
-    busy: bool = False
-    """Whether a burst is on."""
-    quiet_for: float = 0.0
-    """The seconds to the end of the first bin in which messages may come again: a poll before would find none. 0 if
-    they may come in the next bin."""
-    busy_in: float = math.inf
-    """The seconds until the next burst."""
-    many_in: float = math.inf
-    """The seconds until many messages of a beat have come, burst or not. A longer pause would not tell when they came.
-    Infinite where no time is quiet."""
+PART = 1.0
+"""Bursts are told from chance by the numbers of messages in so many seconds, but at most in a quarter of the beat."""
+CHANCE, UNEVEN = 0.6, 0.3
+"""Messages come in bursts if the variance of these numbers is at least the first times their mean and the second times
+the square of their mean. Chance alone makes some 0.56 times the mean, because older messages count less."""
+WAIT = 0.02
+"""A poll is due when the expected messages have waited, all together, this many seconds times the messages known."""
+MORE = 16.0
+"""The messages known count as so many more. This makes polls rarer where few messages are known."""
 
 
 class Beat(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,38 +108,43 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
         for number, share in zip(numbers, shares, strict=True):
             bins[number % len(bins)] += count * (share / whole if whole else 1 / len(shares))
 
-    def forecast(self, now: float) -> Forecast:
-        """What is known of the time from `now` on."""
+    def due(self, asked: float) -> float | None:
+        """How many seconds after a poll at `asked` that emptied the queue the next poll is due; None without bursts."""
+        if not self.bursts:
+            return None
+        size, likely, enough = len(self.bins), self._smooth(), WAIT * (sum(self.bins) + MORE)
+        number, after, came, waited = int(asked / self._width), 0.0, 0.0, 0.0
+        while True:  # ends within two beats, because there are messages
+            length = (number + 1) * self._width - asked - after
+            held = likely[number % size]
+            more = came * length + held * length**2 / self._width / 2
+            if waited + more >= enough:
+                return after + _until(enough - waited, came, held / self._width)
+            number, after, came, waited = (
+                number + 1,
+                after + length,
+                came + held * length / self._width,
+                waited + more,
+            )
+
+    @property
+    def bursts(self) -> bool:
+        """Whether messages come in bursts, as far as is known."""
         size, known = len(self.bins), sum(self.bins)
-        if known < LEAST:
-            return Forecast()
-        even = known / size
-        deviation = math.sqrt(even / SMOOTH)
-        busy_from = even * BUSY_SHARE + BUSY * deviation
-        quiet_below = min(even - QUIET * deviation, QUIET_AT_MOST)
-        here = int(now / self._width)
-        smooth = self._smooth()
-        ahead = smooth[here % size :] + smooth[: here % size]
-        busy = [held >= busy_from for held in ahead]
-        quiet = [held < quiet_below for held in ahead]
-        return Forecast(
-            busy=busy[0],
-            quiet_for=self._begin(here, quiet.index(False, 1) + 1, now) if quiet[1] else 0.0,
-            busy_in=self._begin(here, busy.index(True, 1), now) if any(busy[1:]) else math.inf,
-            many_in=(here + _until_many(ahead)) * self._width - now if any(quiet) else math.inf,
-        )
+        part = max(1, min(round(PART / self._width), size // 4))
+        mean = known * part / size
+        sums = list(accumulate((*self.bins, *self.bins[:part]), initial=0.0))
+        variance = sum((sums[begin + part] - sums[begin] - mean) ** 2 for begin in range(size)) / size
+        return known >= LEAST and variance >= CHANCE * mean + UNEVEN * mean**2
 
     def _smooth(self) -> list[float]:
         """For each bin the mean of the bin and its neighbours."""
         around = (self.bins[-1], *self.bins, self.bins[0])
         return [sum(around[number : number + SMOOTH]) / SMOOTH for number in range(len(self.bins))]
 
-    def _begin(self, here: int, ahead: int, now: float) -> float:
-        """The seconds until a bin begins that is so many bins ahead. One bin more undoes what the smoothing spreads."""
-        return (here + ahead + 1) * self._width - now
 
-
-def _until_many(ahead: list[float]) -> int:
-    """The number of bins, from the first one on, that hold many of all messages."""
-    many = sum(ahead) * MANY
-    return next(number for number, held in enumerate(accumulate(ahead), 1) if held >= many)
+def _until(wait: float, came: float, rate: float) -> float:
+    """The seconds until messages have waited for so long in all: those that came, and those that come at a rate."""
+    if not rate:
+        return wait / came
+    return (math.sqrt(came**2 + 2 * rate * wait) - came) / rate

@@ -115,6 +115,16 @@ class Intake:
         return self._pace.nothing_came if self._pace.careful else 0
 
     @property
+    def beat_known(self) -> bool | None:
+        """Whether polls follow bursts that were learned; None for a source without a beat."""
+        return None if self._pace.beat is None else self._pace.beat.bursts
+
+    @property
+    def next_poll(self) -> float:
+        """Seconds until the next poll is due; 0 if it is due or in flight."""
+        return max(0.0, self._due - self._clock.monotonic())
+
+    @property
     def failing(self) -> bool:
         """Whether the last poll brought no good answer."""
         return self.failing_since is not None

@@ -87,34 +87,26 @@ def next_pace(
 
 
 def _follow_beat(pace: Pace, reading: ParsedPage, asked: float, now: float, *, again: bool) -> Pace:
-    """The pace after a good answer, corrected by what is known of the beat.
+    """The pace after a good answer, corrected by what is known of the beat, if messages come in bursts.
 
-    - During a burst: a `step` after the last poll, whether messages came or not. Later delays double from there.
-    - An empty answer while no messages are expected: sleep until the first have come, but no longer than `max_delay`.
-    - An empty answer at other times: the delay doubles, but not beyond the beginning of the next burst, nor so far that
-      a large part of a beat's messages would come in it.
+    - A partial answer: a `step` after the last poll. Later delays double from there.
+    - An empty answer: when the beat says that a poll is due, but at least a `step` after the last poll.
     - A full answer during a burst: poll at once, with the same lane. What it left is often no more than the next answer
       holds, and another lane would come back empty. A second full answer (`again`) opens lanes as without a beat.
-
-    Partial answers and full ones outside of a burst are followed as without a beat.
     """
     if pace.beat is None:
         return pace
     full = reading.outcome is PollOutcome.FULL
     beat = pace.beat.note(asked, len(reading.events) + len(reading.rejects), full=full)
     pace = msgspec.structs.replace(pace, beat=beat)
-    expected = beat.forecast(now)
-    if full:
-        return pace if again or not expected.busy else msgspec.structs.replace(pace, lanes=1)
-    if expected.busy:
-        delay = max(pace.min_delay, asked + pace.step - now)
-        return msgspec.structs.replace(pace, delay=delay, backoff=pace.step)
-    if reading.outcome is PollOutcome.PARTIAL:
+    due = beat.due(asked)
+    if due is None:
         return pace
-    growing = min(pace.delay, expected.busy_in, expected.many_in)
-    delay = max(expected.quiet_for, growing, pace.min_delay)
-    backoff = pace.step if expected.quiet_for else pace.backoff
-    return msgspec.structs.replace(pace, delay=min(delay, pace.max_delay), backoff=backoff)
+    if full:
+        return pace if again or due > pace.step else msgspec.structs.replace(pace, lanes=1)
+    pause = pace.step if reading.outcome is PollOutcome.PARTIAL else max(pace.step, due)
+    delay = min(max(pace.min_delay, asked + pause - now), pace.max_delay)
+    return msgspec.structs.replace(pace, delay=delay, backoff=pace.step)
 
 
 def _after_failure(pace: Pace, reading: ParsedPage, jitter: Callable[[], float]) -> Pace:

@@ -30,6 +30,9 @@ class Metrics:
             "sink_ready", "1 while /readyz gives no reason about the sink, else 0.", "sink"
         )
         self.polls = counter("polls", "Polls, by outcome.", "account", "source", "outcome")
+        self.beat_known = gauge(
+            "beat_known", "1 while polls follow the beat on which messages come, else 0.", "account", "source"
+        )
         self.callbacks = counter(
             "callbacks", "Notifications that were pushed to a source, by outcome.", "source", "outcome"
         )

@@ -28,6 +28,7 @@ VALUES: Final = {
 ONLY_SHOWN: Final = {
     "poller_backfilled_pictures_total",
     "poller_backlog_events",
+    "poller_beat_known",
     "poller_build_info",
     "poller_dead_letters",
     "poller_delivery_seconds_bucket",

@@ -1,5 +1,6 @@
 """What a running daemon's metrics say of its streams, of its pictures' age, of its polls and of its spool."""
 
+import json
 import platform
 import time
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 from poller import __version__
 from poller.operations.stream_states import STATES
 from poller.sandbox import Customer
+from tests.commands import poller
 
 from .environment import environment, until
 from .rig import Process, scenario
@@ -81,4 +83,30 @@ def test_the_age_of_a_picture_counts_up_to_its_commit(tmp_path: Path) -> None:
             "picture_lag_seconds_bucket", le="1.0"
         )
         assert waited >= 1
+        assert process.stop() == 0
+
+
+def test_whether_a_beat_is_known_is_measured_and_shown(tmp_path: Path) -> None:
+    shots = {"type": "screenshot_queue", "account": "main", "beat": "2s"}
+    sources = {"shots": shots, "states": SOURCES["states"]}
+    with (
+        environment(tmp_path) as place,
+        scenario(place, tmp_path, sources=sources, sinks={"console": {"type": "stdout"}}) as daemon,
+    ):
+        process = daemon.run()
+        lines = [
+            one for one in process.get("/metrics")[1].splitlines() if one.startswith("poller_beat_known{")
+        ]
+        assert lines == ['poller_beat_known{account="main",source="shots"} 0.0'], "states have no beat"
+        begun, beats = time.monotonic(), 0
+        while not process.metric("beat_known", source="shots"):
+            assert beats < 30, "the beat is not learned"
+            time.sleep(max(0.0, begun + 2.0 * beats - time.monotonic()))
+            place.enqueue(20, streams=5)
+            beats += 1
+        said = poller("status", "--json", "-c", str(daemon.config), folder=daemon.folder)
+        rows = {row["name"]: row for row in json.loads(said.stdout)["sources"]}
+        assert rows["shots"]["beat_known"]
+        assert 0.0 <= rows["shots"]["next_poll"] <= 5.0
+        assert rows["states"]["beat_known"] is None
         assert process.stop() == 0

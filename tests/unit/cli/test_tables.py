@@ -12,6 +12,8 @@ SOURCE: dict[str, Any] = {
     "type": "screenshot_queue",
     "state": "polling",
     "last_answer": 0.1,
+    "beat_known": True,
+    "next_poll": 0.0,
     "trouble": "error 1104: signature expired; the clock of this machine is 700 s behind the platform's",
     "taken": 123_456_789,
     "per_second": 1234.5,
@@ -50,8 +52,10 @@ STATUS: dict[str, Any] = {
 }
 
 
-def printed(capsys: pytest.CaptureFixture[str], **sink: Any) -> list[str]:
-    print_status({**STATUS, "sinks": [{**SINK, **sink}]}, utc=True)
+def printed(
+    capsys: pytest.CaptureFixture[str], source: dict[str, Any] | None = None, **sink: Any
+) -> list[str]:
+    print_status({**STATUS, "sources": [{**SOURCE, **(source or {})}], "sinks": [{**SINK, **sink}]}, utc=True)
     return capsys.readouterr().out.splitlines()
 
 
@@ -80,6 +84,21 @@ def test_counts_rates_and_remarks_are_shown(capsys: pytest.CaptureFixture[str]) 
         "1234.5",
         "24h",
     ]
+
+
+@pytest.mark.parametrize(
+    ("known", "says"),
+    [
+        (True, ["shots: polls follow the beat; the next poll in 3.2 s"]),
+        (False, ["shots: the beat is not known: pauses grow while nothing comes; the next poll in 3.2 s"]),
+        (None, []),
+    ],
+)
+def test_why_a_source_is_not_polled_just_now_is_shown(
+    capsys: pytest.CaptureFixture[str], known: bool | None, says: list[str]
+) -> None:
+    found = printed(capsys, {"beat_known": known, "next_poll": 3.2})
+    assert [line for line in found if "the next poll" in line] == says
 
 
 def test_a_sink_that_falls_behind_never_catches_up(capsys: pytest.CaptureFixture[str]) -> None:

@@ -53,7 +53,33 @@ def test_bursts_each_ten_seconds_are_met(streams: int) -> None:
     assert off.p99 > 4.0, "without a beat the poller is met asleep"
     assert on.p50 <= 0.3
     assert on.p99 <= 0.6
-    assert on.polls <= 1.2 * off.polls
+    assert on.polls <= (1.2 if streams == 5 else 1.1) * off.polls
+
+
+@pytest.mark.parametrize(("streams", "period"), [(20, 10.0), (50, 10.0), (200, 10.0), (40, 5.0), (200, 5.0)])
+def test_no_life_meets_its_bursts_late(streams: int, period: float) -> None:
+    for on in short_lives(streams, 1_500 // streams, period):
+        assert on.p50 <= 0.3
+        assert on.p99 <= 0.5
+
+
+def test_few_lives_with_a_few_streams_meet_a_burst_late() -> None:
+    """A life has 50 messages: its p99 is its latest one."""
+    late = sorted(on.p99 for on in short_lives(5, 300))
+    assert late[150] <= 0.5
+    assert late[225] <= 0.6, "three of four lives"
+    assert late[285] <= 1.0
+    assert late[297] <= 2.0, "no part of a burst is slept through for five seconds"
+
+
+def short_lives(streams: int, count: int, period: float = 10.0) -> list[Measured]:
+    """Ten beats or more of each of these lives, after the time to learn."""
+    return [
+        Poller(pace(10.0), BEGIN)
+        .drain(bursts(random.Random(seed), streams, BEGIN, BEGIN + 140.0, period=period), BEGIN + 140.0)
+        .measure(BEGIN + 42.0, BEGIN + 135.0)
+        for seed in range(count)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -65,7 +91,7 @@ def test_bursts_of_another_period_are_met_where_the_setting_names_it(
 ) -> None:
     off, on = compare(on_beat(streams, period, (0.2, spread)), period)
     assert on.p50 <= 0.3
-    assert on.p99 <= 0.7
+    assert on.p99 <= 0.8
     assert on.p99 < off.p99
     assert on.polls <= 1.4 * off.polls
 
@@ -73,27 +99,31 @@ def test_bursts_of_another_period_are_met_where_the_setting_names_it(
 @pytest.mark.parametrize("streams", [40, 200])
 def test_bursts_each_five_seconds_are_met_by_the_setting_of_ten(streams: int) -> None:
     off, on = compare(on_beat(streams, 5.0))
-    assert on.p50 <= 0.27
-    assert on.p99 <= 0.6 < off.p99
-    assert on.polls <= off.polls
+    assert on.p50 <= 0.25
+    assert on.p99 <= 0.5 < off.p99
+    assert on.polls <= 0.85 * off.polls
 
 
 @pytest.mark.parametrize("period", [20.0, 30.0])
-def test_bursts_of_a_multiple_of_the_setting_are_met_with_more_polls(period: float) -> None:
-    off, on = compare(on_beat(50, period))
+@pytest.mark.parametrize("streams", [5, 50])
+def test_bursts_of_a_multiple_of_the_setting_are_met_with_more_polls(streams: int, period: float) -> None:
+    off, on = compare(on_beat(streams, period))
     assert on.p50 <= 0.3
     assert on.p99 < off.p99
-    assert on.polls <= 2.0 * off.polls
+    assert on.polls <= 2.1 * off.polls
 
 
-@pytest.mark.parametrize("streams", [5, 20, 200])
-@pytest.mark.parametrize("spread", [5.0, 15.0])
-def test_a_wide_spread_is_never_worse(streams: int, spread: float) -> None:
-    off, on = compare(on_beat(streams, spread=(0.0, spread)))
-    assert on.mean <= off.mean + 0.05
+@pytest.mark.parametrize(
+    ("streams", "spread", "polls"),
+    [(5, 5.0, 1.3), (20, 5.0, 1.2), (200, 5.0, 1.0), (5, 15.0, 1.1), (20, 15.0, 1.05), (200, 15.0, 1.02)],
+)
+def test_a_wide_spread_is_never_worse(streams: int, spread: float, polls: float) -> None:
+    seeds = SEEDS if streams == 200 else MORE_SEEDS  # few messages differ much
+    off, on = compare(on_beat(streams, spread=(0.0, spread)), seeds=seeds)
+    assert on.mean <= off.mean + 0.01
     assert on.p50 <= off.p50 + 0.1
     assert on.p99 <= off.p99 + 0.1
-    assert on.polls <= 1.25 * off.polls
+    assert on.polls <= polls * off.polls
 
 
 def test_streams_of_two_beats_and_of_none_are_served_better_than_without() -> None:
@@ -126,8 +156,8 @@ def test_bursts_at_any_time_cost_few_polls() -> None:
         return merge(start + dice.random() for start in starts for _ in range(300))
 
     off, on = compare(rare, seeds=MORE_SEEDS)  # six bursts differ much
-    assert on.polls <= off.polls + 0.4
-    assert on.mean <= off.mean + 0.3
+    assert on.polls <= off.polls + 0.55
+    assert on.mean <= off.mean
 
 
 # ---------------------------------------------------------------- learning
@@ -143,18 +173,29 @@ def mean_of(lives: list[list[Measured]]) -> list[float]:
     return [sum(beat.mean for beat in beats) / len(beats) for beats in zip(*lives, strict=True)]
 
 
-def lives(streams: int, *, moves: bool, count: int = 12) -> list[list[Measured]]:
-    """The first beats of some phases, each for a poller of its own: a new one, or one that knows another phase."""
-    return [one_life(random.Random(seed), streams, moves=moves) for seed in range(count)]
+def latest_of(lives: list[list[Measured]], share: float) -> list[float]:
+    """The p99 in each beat that this share of the lives kept."""
+    return [
+        sorted(beat.p99 for beat in beats)[int(share * (len(beats) - 1))]
+        for beats in zip(*lives, strict=True)
+    ]
 
 
-def one_life(dice: random.Random, streams: int, *, moves: bool) -> list[Measured]:
-    poller, first, arrivals = Poller(pace(10.0), BEGIN), BEGIN + dice.uniform(0.0, 10.0), Arrivals()
-    if moves:
-        arrivals = beats_from(dice, streams, first, 20)
-        first += 210.0 + dice.uniform(0.0, 10.0)
-    arrivals = merge(arrivals, beats_from(dice, streams, first, 12))
-    return beats_of(poller.drain(arrivals, first + 120.0), first, 8)
+def new_lives(streams: int, count: int, *, before: int = 0, silence: float = 0.0) -> list[list[Measured]]:
+    """The first beats of some phases, each for a poller of its own.
+
+    The poller is new, or it has met so many bursts at another phase, and then none for some seconds.
+    """
+    return [one_life(random.Random(seed), streams, before, silence) for seed in range(count)]
+
+
+def one_life(dice: random.Random, streams: int, before: int, silence: float) -> list[Measured]:
+    first, arrivals = BEGIN + dice.uniform(0.0, 10.0), Arrivals()
+    if before:
+        arrivals = beats_from(dice, streams, first, before)
+        first += before * 10.0 + silence + dice.uniform(0.0, 10.0)
+    arrivals = merge(arrivals, beats_from(dice, streams, first, 9))
+    return beats_of(Poller(pace(10.0), BEGIN).drain(arrivals, first + 90.0), first, 8)
 
 
 def beats_from(dice: random.Random, streams: int, first: float, beats: int) -> Arrivals:
@@ -163,23 +204,35 @@ def beats_from(dice: random.Random, streams: int, first: float, beats: int) -> A
     )
 
 
-@pytest.mark.parametrize("streams", [20, 50, 200, 500])
-def test_a_new_poller_has_learned_a_beat_when_it_comes_the_third_time(streams: int) -> None:
-    found = lives(streams, moves=False)
+@pytest.mark.parametrize(("streams", "count"), [(20, 100), (50, 60), (200, 20), (500, 10)])
+def test_a_new_poller_has_learned_a_beat_when_it_comes_the_second_time(streams: int, count: int) -> None:
+    found = new_lives(streams, count)
     assert mean_of(found)[0] > 1.0, "nobody can know the first one"
-    assert max(mean_of(found)[2:]) <= 0.3
-    assert max(beat.p99 for life in found for beat in life[3:]) <= 0.6
+    assert max(mean_of(found)[1:]) <= 0.3
+    assert max(latest_of(found, 1.0)[2:]) <= 0.7
+    assert max(latest_of(found, 0.95)[2:]) <= 0.5
 
 
-def test_a_few_streams_are_learned_by_the_fourth_beat() -> None:
-    assert max(mean_of(lives(5, moves=False, count=48))[3:]) <= 0.4
+def test_a_few_streams_are_learned_when_they_come_the_third_time() -> None:
+    found = new_lives(5, 300)
+    assert max(mean_of(found)[2:]) <= 0.35
+    assert max(latest_of(found, 0.95)[2:]) <= 1.0
+    assert max(latest_of(found, 0.99)[3:]) <= 1.5
 
 
-@pytest.mark.parametrize("streams", [5, 20, 50, 200, 500])
-def test_a_beat_that_moves_is_found_again(streams: int) -> None:
-    means = mean_of(lives(streams, moves=True))
-    assert max(means[2:4]) <= 1.1, "a poller without a beat is 1.9 s late"
-    assert max(means[6:]) <= 0.6
+@pytest.mark.parametrize(("streams", "count"), [(5, 100), (20, 30), (50, 20), (200, 6), (500, 3)])
+def test_a_beat_that_moves_is_found_again_within_three_beats(streams: int, count: int) -> None:
+    found = new_lives(streams, count, before=20)
+    assert max(mean_of(found)[1:2]) <= 0.6, "a poller without a beat is 1.9 s late"
+    assert max(mean_of(found)[2:]) <= 0.35
+    assert max(latest_of(found, 0.95)[3:]) <= 1.0
+
+
+@pytest.mark.parametrize(("streams", "count"), [(5, 60), (20, 20), (200, 4)])
+def test_after_a_silent_night_another_beat_is_learned_as_by_a_new_poller(streams: int, count: int) -> None:
+    found = new_lives(streams, count, before=10, silence=900.0)
+    assert max(mean_of(found)[2:]) <= 0.6
+    assert max(mean_of(found)[3:]) <= 0.35
 
 
 def test_after_a_silence_or_an_outage_the_beat_is_still_known_or_soon_learned_again() -> None:

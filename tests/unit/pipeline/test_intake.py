@@ -514,13 +514,15 @@ def test_the_beat_is_learned_by_the_times_of_the_polls_not_of_their_answers(tmp_
         async with AsyncExitStack() as stack:
             spool, journal = await opened(stack, tmp_path, sqlite_spool(tmp_path))
             intake = Intake(source, spool, journal, metrics=Metrics(), clock=clock)
+            assert (intake.beat_known, intake.next_poll) == (False, 0.0)
             for at in (1_002.0, 1_002.24, 1_011.0):
                 clock.at = at
                 await intake.step()
             beat = intake._pace.beat
             assert beat is not None
             assert [number for number, count in enumerate(beat.bins) if count] == [8]
-            assert clock.at + intake._pace.delay == pytest.approx(1_012.0, abs=0.3)
+            assert intake.beat_known
+            assert clock.at + intake.next_poll == pytest.approx(1_012.3, abs=0.3)
 
     asyncio.run(patiently(run_scenario()))
 
@@ -531,6 +533,7 @@ def test_a_source_without_a_beat_learns_nothing(tmp_path: Path) -> None:
     async def scenario(intake: Intake, spool: SpoolAdmin, journal: Journal) -> None:
         await until_exhausted(intake, source)
         assert intake._pace.beat is None
+        assert intake.beat_known is None
 
     tell(tmp_path, source, scenario)
 
