@@ -94,10 +94,9 @@ def _remarks(one: Row) -> Iterator[str]:
     if (error := one.get("last_error")) is not None:
         yield f"last error: {error} ({ago(one['last_error_age'])} ago)"
     if (known := one.get("beat_known")) is not None:
-        follows = (
-            "polls follow the beat" if known else "the beat is not known: pauses grow while nothing comes"
-        )
-        yield f"{follows}; the next poll in {one['next_poll']:.1f} s"
+        follows = "polls follow the beat" if known else "no beat is known, so pauses grow while nothing comes"
+        due = f"in {one['next_poll']:.1f} s" if one["next_poll"] else "now, or waits for its answer"
+        yield f"{follows}; the next poll is due {due}"
 
 
 def _object(value: Any) -> dict[str, Any]:

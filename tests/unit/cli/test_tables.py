@@ -87,17 +87,22 @@ def test_counts_rates_and_remarks_are_shown(capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.parametrize(
-    ("known", "says"),
+    ("known", "due", "says"),
     [
-        (True, ["shots: polls follow the beat; the next poll in 3.2 s"]),
-        (False, ["shots: the beat is not known: pauses grow while nothing comes; the next poll in 3.2 s"]),
-        (None, []),
+        (True, 3.2, ["shots: polls follow the beat; the next poll is due in 3.2 s"]),
+        (
+            False,
+            3.2,
+            ["shots: no beat is known, so pauses grow while nothing comes; the next poll is due in 3.2 s"],
+        ),
+        (True, 0.0, ["shots: polls follow the beat; the next poll is due now, or waits for its answer"]),
+        (None, 3.2, []),
     ],
 )
 def test_why_a_source_is_not_polled_just_now_is_shown(
-    capsys: pytest.CaptureFixture[str], known: bool | None, says: list[str]
+    capsys: pytest.CaptureFixture[str], known: bool | None, due: float, says: list[str]
 ) -> None:
-    found = printed(capsys, {"beat_known": known, "next_poll": 3.2})
+    found = printed(capsys, {"beat_known": known, "next_poll": due})
     assert [line for line in found if "the next poll" in line] == says
 
 
