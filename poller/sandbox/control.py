@@ -76,9 +76,9 @@ async def _enqueue(sandbox: Controlled, body: dict[str, Any]) -> dict[str, objec
     """A load of made-up messages, or `poison` kinds, or `raw` texts."""
     queue = sandbox.platform.queue(body.get("customer"))
     if "poison" in body:
-        queue.enqueue_poison(body["poison"])
+        queue.enqueue_poison(_texts(body, "poison"))
     elif "raw" in body:
-        for text in body["raw"]:
+        for text in _texts(body, "raw"):
             queue.enqueue_raw(text.encode("utf-8", "surrogatepass"))
     else:
         sandbox.enqueue(Load(**body))
@@ -121,19 +121,27 @@ async def _streams(sandbox: Controlled, body: dict[str, Any]) -> dict[str, objec
     `customer` the app id of all.
     """
     customer = sandbox.platform.queue(body.get("customer")).customer
-    for stream_id in body.get("stop", []):
+    for stream_id in _texts(body, "stop"):
         await sandbox.pushers.stop(stream_id, customer)
-    for stream_id in body.get("unplug", []):
+    for stream_id in _texts(body, "unplug"):
         sandbox.pushers.unplug(stream_id, customer)
     for verb in ("disable", "enable"):
-        for stream_id in body.get(verb, []):
+        for stream_id in _texts(body, verb):
             sandbox.channels.disable(customer.app_id, stream_id, disabled=verb == "disable")
-    for stream_id in (*body.get("kick", []), *body.get("disable", [])):
+    for stream_id in (*_texts(body, "kick"), *_texts(body, "disable")):
         sandbox.live.kick(customer.app_id, stream_id)
     file = Path(body["video"]) if "video" in body else None
-    for stream_id in body.get("start", []):
+    for stream_id in _texts(body, "start"):
         await sandbox.pushers.start(stream_id, customer, file=file)
     return {"streams": [push.state() for push in sandbox.live.pushes]}
+
+
+def _texts(body: dict[str, Any], name: str) -> list[str]:
+    """The texts that a key lists, none without it. Raises BadOption if they are no list: a text is not its letters."""
+    texts = body.get(name, [])
+    if not isinstance(texts, list):
+        raise BadOption(f"{name}: {texts!r} is no list")
+    return texts
 
 
 async def _clock(sandbox: Controlled, body: dict[str, Any]) -> dict[str, object]:

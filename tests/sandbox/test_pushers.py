@@ -122,6 +122,13 @@ def test_streams_start_and_stop_at_run_time(
         for wish in ({"start": ["other"]}, {"stop": ["a_b@c#d-1"]}, {"unplug": ["nobody"]}):
             async with session.post(f"{sandbox.endpoints['control']}/streams", json=wish) as response:
                 assert response.status == 400
+        for verb in ("start", "stop", "unplug", "kick", "disable", "enable"):
+            async with session.post(
+                f"{sandbox.endpoints['control']}/streams", json={verb: "other"}
+            ) as response:
+                assert (await response.json())["error"] == f"BadOption: {verb}: 'other' is no list"
+        async with session.post(f"{sandbox.endpoints['control']}/enqueue", json={"raw": "other"}) as response:
+            assert response.status == 400, "a text is not five messages"
         assert {one.stream_id for one in await messages(sandbox, session)} <= {"a_b@c#d-1", "other"}
         query = listing(Param__s__channel_id="a_b@c#d-1")
         assert (await ask(sandbox, session, query))["output"]["all_count"] == 1
