@@ -3,7 +3,7 @@
 import json
 import textwrap
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -75,6 +75,11 @@ def beside(
 def alone(bench: str, name: str, unit: str, ours: Sequence[float], peer: str) -> Figure:
     """A figure of our rounds, with the name of the peer that it would stand beside, were it installed."""
     return Figure(bench=bench, name=f"{name}; {peer}: not installed", unit=unit, ours=rig.median(ours))
+
+
+def unjudged(figures: Iterable[Figure]) -> list[Figure]:
+    """The same figures without their promises."""
+    return [replace(one, at_most=None, at_least=None) for one in figures]
 
 
 def cells(one: Figure, missed: str = "missed") -> list[str]:

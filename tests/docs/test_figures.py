@@ -65,6 +65,24 @@ def test_the_table_says_which_promises_were_missed_and_fits_80_columns() -> None
     assert not any(word in lines[-2] for word in ("missed", "kept"))
 
 
+def test_a_quick_run_judges_no_promise_and_stays_out_of_the_recorded_figures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "quick.json"
+    assert command.main(["--quick", "--only", "counting", "--json", str(file)]) == 0
+    promised = [one for one in figures.read(command.RECORDED) if one.bench == "counting" and one.promise]
+    assert promised, "a bench with a promise"
+    assert {one.name for one in promised} <= {one.name for one in figures.read(file)}
+    assert not [one for one in figures.read(file) if one.promise]
+    held = command.RECORDED.read_bytes()
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        command.main(["--quick", "--only", "counting", "--json", str(command.RECORDED)])
+    assert ended.value.code == 2
+    assert "are not recorded" in capsys.readouterr().err
+    assert command.RECORDED.read_bytes() == held
+
+
 def test_a_peer_that_is_not_installed_is_named_and_no_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
