@@ -47,11 +47,14 @@ class ScreenshotQueueSettings(SourceSettings):
     )
     beat: BeatPeriod = Field(
         default=EVERY_TEN_SECONDS,
-        description="The period in which messages come in bursts, 1s to 60s. The daemon learns when in it they come, "
-        'and polls then. With "off" the pause depends only on the last answers.',
+        description="The interval at which pictures are taken, 1s to 60s. The daemon learns when in it their messages "
+        'come, and polls then. With "off" (in quotes) the pause depends only on the last answers.',
     )
     max_in_flight: int = Field(
-        default=4, ge=1, le=64, description="How many polls may be outstanding at once."
+        default=4,
+        ge=1,
+        le=64,
+        description="How many polls may be outstanding at once. In a crash each can lose count messages.",
     )
 
     @model_validator(mode="after")
