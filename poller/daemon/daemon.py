@@ -219,6 +219,7 @@ class Daemon:
             for limit, fullness in self.spool.fullness.items():
                 metrics.spool_fill.labels(limit).set(fullness)
         metrics.journal_bytes.set(self.journal.bytes_held)
+        metrics.beat_known.clear()  # a reload may have removed a source, or its beat
         for intake in self.components.intakes:
             if (known := intake.beat_known) is not None:
                 metrics.beat_known.labels(intake.source.account, intake.source.name).set(known)

@@ -109,4 +109,9 @@ def test_whether_a_beat_is_known_is_measured_and_shown(tmp_path: Path) -> None:
         assert rows["shots"]["beat_known"]
         assert 0.0 <= rows["shots"]["next_poll"] <= 5.0
         assert rows["states"]["beat_known"] is None
+        text = daemon.config.read_text()
+        assert "2s" in text
+        daemon.config.write_text(text.replace("2s", "off"))
+        assert poller("reload", "-c", str(daemon.config), folder=daemon.folder).returncode == 0
+        assert "poller_beat_known{" not in process.get("/metrics")[1], "a beat that is off has no series"
         assert process.stop() == 0
