@@ -50,11 +50,11 @@ STORAGE = (
         (f"{SQLITE}test_a_correction_reaches_what_was_read_from_the_file_before",),
     ),
     Bug(
-        "odd ids are cut out of the lines too",
+        "escapes in ids are not read",
         "poller/core/event_lines.py",
-        "if whole and quotes and",
-        "if",
-        ("tests/unit/core/test_event_lines.py::test_an_odd_id_is_not_cut_out",),
+        """([^"\\\\]*)\"""",
+        """([^"]*)\"""",
+        ("tests/unit/core/test_event_lines.py::test_an_id_with_escapes_is_decoded",),
     ),
     Bug(
         "a released page stays in the journal's file",
