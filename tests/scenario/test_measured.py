@@ -2,6 +2,7 @@
 
 import json
 import platform
+import signal
 import time
 from pathlib import Path
 
@@ -109,4 +110,13 @@ def test_whether_a_beat_is_known_is_measured_and_shown(tmp_path: Path) -> None:
         assert rows["shots"]["beat_known"]
         assert 0.0 <= rows["shots"]["next_poll"] <= 5.0
         assert rows["states"]["beat_known"] is None
+        settings = json.loads(daemon.config.read_text())
+        settings["sources"]["shots"]["beat"] = "off"
+        daemon.config.write_text(json.dumps(settings))
+        process.signal(signal.SIGHUP)
+        process.heard("reloaded")
+        until(
+            lambda: "poller_beat_known{" not in process.get("/metrics")[1],
+            what="for the beat to be forgotten",
+        )
         assert process.stop() == 0
