@@ -208,8 +208,8 @@ SPOOL = (
     Bug(
         "the catalogue counts as written with the first portion of a round",
         "poller/spools/sqlite/catalogue_rows.py",
-        "        if count == len(self._left):\n",
-        "        if count:\n",
+        "        if self._written == len(self._left):\n",
+        "        if self._written:\n",
         (
             "tests/integration/spools/test_catalogue_rows.py::test_streams_are_known_wherever_a_round_is_cut_short_by_a_kill",
         ),
