@@ -113,6 +113,7 @@ from poller.core.spool import (
     Spool,
     SpoolAdmin,
     Wants,
+    anything,
 )
 from poller.qcloud.wire.account import Account
 from poller.runtime.clock import Clock, KeepsTime
@@ -154,7 +155,6 @@ if TYPE_CHECKING:
         SinkContract,
         SinkWorld,
         SpoolContract,
-        anything,
         some_batch,
         some_change,
         some_event,
@@ -288,7 +288,6 @@ _OF_TESTS = frozenset(
         "SinkWorld",
         "SpoolContract",
         "ManualClock",
-        "anything",
         "some_batch",
         "some_change",
         "some_event",

@@ -9,7 +9,7 @@ from poller.pipeline.courier import Courier, Terms
 from poller.pipeline.retry import RetryPolicy
 from poller.runtime.clock import Clock
 from poller.runtime.metrics import Metrics
-from poller.testing.factories import anything
+from poller.testing import anything
 from tests.fakes import memory_spool
 from tests.servers.processes import until
 

@@ -20,10 +20,11 @@ def print_hints(settings: "Settings") -> None:
     if not isinstance(spool, KeptInFile):
         return
     try:
-        for hint in (*_needless_starts(settings, spool), *_capacity(settings, spool)):
-            typer.echo(f"hint: {hint}", err=True)
+        hints = [*_needless_starts(settings, spool), *_capacity(settings, spool)]
     except (StorageError, OSError):
         return  # there is no file yet, or the start of the daemon says what is wrong
+    for hint in hints:
+        typer.echo(f"hint: {hint}", err=True)
 
 
 def _needless_starts(settings: "Settings", spool: "KeptInFile") -> Iterator[str]:

@@ -2,20 +2,18 @@
 
 Purpose
     A sink that sends the public form as it is needs no decoded event. Decoding an event costs more than reading it from
-    the disk, so a spool hands out the lines it has read, and a sink takes them through `joined`.
+    the disk. So a spool hands out the lines that it has read, and such a sink takes them with `lines_of`.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import overload
 
 from poller.core.model import Event, parse_event
 
-_HEAD = b'{"specversion":"1.0","id":"'
-"""How the public form begins (`new_event`), up to the event's id."""
-_QUOTES = _HEAD.count(b'"') + 1
-_CUT = len(_HEAD) + 33
-"""The length of the beginning with an id of 32 characters and the quotation mark behind it."""
+_beginning = re.compile(rb'\{"specversion":"1\.0","id":"([^"\\]*)"').match
+"""How the public form begins (`new_event`), with an id that needs no escapes in JSON."""
 
 
 class EventLines(Sequence[Event]):
@@ -40,15 +38,11 @@ class EventLines(Sequence[Event]):
 
     @property
     def ids(self) -> list[str]:
-        """The ids, cut out of the lines if all have 32 ASCII characters that stand for themselves in JSON."""
-        count = len(self)
+        """The ids. They are read from the beginnings of the lines, without decoding, unless one has escapes."""
         if self._events is None:
-            heads = b"".join([line[:_CUT] for line in self.lines])
-            whole = len(heads) == count * _CUT and heads[_CUT - 1 :: _CUT].count(b'"') == count
-            quotes = heads.count(b'"') == count * _QUOTES  # none within an id
-            if whole and quotes and heads.count(_HEAD) == count and heads.isascii() and b"\\" not in heads:
-                text = heads.decode()
-                return [text[at : at + 32] for at in range(len(_HEAD), len(text), _CUT)]
+            found = [beginning[1].decode() for line in self.lines if (beginning := _beginning(line))]
+            if len(found) == len(self.lines):
+                return found
         return [event.id for event in self.events]
 
     def __len__(self) -> int:

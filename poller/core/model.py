@@ -302,6 +302,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
 
     id:               the own id of a single event, else a hash of the ids of all members (32 hex digits)
     sink:             the name of the sink in the configuration
+    events:           one or more; those of a backlog are no tuple, and are decoded when one of them is looked at
     attempt:          counts from 1, without the attempts that only asked for a wait
     first_attempt_at: aware UTC; None before the first attempt
     ticket:           belongs to the spool that gave the batch out

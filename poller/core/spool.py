@@ -34,8 +34,8 @@ Wants = Callable[[Event], bool]
 """Whether a sink wants an event. Pure and fast."""
 
 
-def wants_everything(event: Event) -> bool:
-    """The filter of a sink without one. A spool that recognises it need not ask for each event."""
+def anything(event: Event) -> bool:
+    """The filter of a sink that wants every event. A spool that recognises it need not ask for each event."""
     return True
 
 

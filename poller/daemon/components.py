@@ -181,7 +181,7 @@ class Components:
         source = build_source(name, settings, self.accounts)
         if isinstance(source, Follows):
             source.follow(self._spool.streams)
-        heartbeat = self._watchdog.beater(name)
+        heartbeat = self._watchdog.heartbeat(name)
         intake: Intake | PushIntake
         if isinstance(source, PushedSource):
             self._metrics.declare_pushed_source(name)

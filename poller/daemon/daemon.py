@@ -219,10 +219,9 @@ class Daemon:
             for limit, fullness in self.spool.fullness.items():
                 metrics.spool_fill.labels(limit).set(fullness)
         metrics.journal_bytes.set(self.journal.bytes_held)
-        metrics.beat_known.clear()  # a reload may have removed a source, or its beat
-        for intake in self.components.intakes:
-            if (known := intake.beat_known) is not None:
-                metrics.beat_known.labels(intake.source.account, intake.source.name).set(known)
+        metrics.show_beats(
+            {(one.source.account, one.source.name): one.beat_known for one in self.components.intakes}
+        )
         for name, account in self.components.accounts.items():
             metrics.clock_skew.labels(name).set(account.skew)
 

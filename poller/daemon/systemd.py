@@ -38,26 +38,26 @@ class Watchdog:
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
-        self._beats: dict[str, float] = {}
+        self._heartbeats: dict[str, float] = {}
         seconds = watchdog_seconds()
         self._every = None if seconds is None else seconds / 4
         self._last_sent = 0.0
 
-    def beater(self, source: str) -> Callable[[], None]:
+    def heartbeat(self, source: str) -> Callable[[], None]:
         """The heartbeat of a source. Its loop calls it at every turn, and at least every 60 s, the longest poll."""
-        self._beats[source] = self._monotonic()
+        self._heartbeats[source] = self._monotonic()
 
-        def beat() -> None:
+        def send() -> None:
             now = self._monotonic()
-            self._beats[source] = now
+            self._heartbeats[source] = now
             if self._every is None or now - self._last_sent < self._every:
                 return
-            if now - min(self._beats.values()) < self._every * 2:
+            if now - min(self._heartbeats.values()) < self._every * 2:
                 self._last_sent = now
                 notify("WATCHDOG=1")
 
-        return beat
+        return send
 
     def forget(self, source: str) -> None:
         """Expect no more heartbeats from a source, because its loop has ended."""
-        self._beats.pop(source, None)
+        self._heartbeats.pop(source, None)

@@ -9,7 +9,7 @@ from pathlib import Path
 from poller import control
 from poller.core.model import Event
 from poller.core.ports import PushedSource, Sink, Source
-from poller.core.spool import SpoolAdmin, Wants, wants_everything
+from poller.core.spool import SpoolAdmin, Wants, anything
 from poller.core.tracing import NO_TRACING, Tracing
 from poller.pipeline.courier import Terms
 from poller.pipeline.retry import RetryPolicy
@@ -71,7 +71,7 @@ def control_path(settings: Settings) -> Path:
 def event_filter(only: Only | None) -> Wants:
     """A predicate for the events that pass the `only` of a sink."""
     if only is None:
-        return wants_everything
+        return anything
     kinds = None if only.kinds is None else frozenset(only.kinds)
     streams = None if only.streams is None else re.compile("|".join(map(fnmatch.translate, only.streams)))
 

@@ -47,7 +47,8 @@ REMEMBERED: Final = timedelta(days=29)
 """How old a picture may be: ids are remembered for 30 days, so an older picture that came would come again."""
 LONGEST: Final = timedelta(days=1)
 """How far before a lost answer its pictures may have been taken."""
-BEAT: Final = 5.0
+HEARTBEAT: Final = 5.0
+"""Seconds between two signs that a look is still running."""
 REPORT_EVERY: Final = 1.0
 
 Result = TypeVar("Result")
@@ -274,16 +275,16 @@ async def backfill(context: OperatorContext, request: Request) -> Rows:
         )
     for name in _accounts(context, chosen.account):
         async with aclosing(_backfill_account(context, name, period)) as rows:
-            async for row in _with_beats(rows):
+            async for row in _with_heartbeats(rows):
                 yield row
 
 
-async def _with_beats(rows: AsyncGenerator[Row, None]) -> Rows:
+async def _with_heartbeats(rows: AsyncGenerator[Row, None]) -> Rows:
     """The rows, and None every few seconds while one is awaited, so that the client goes on waiting."""
     while True:
         following = asyncio.ensure_future(anext(rows, None))
         try:
-            while not (await asyncio.wait({following}, timeout=BEAT))[0]:
+            while not (await asyncio.wait({following}, timeout=HEARTBEAT))[0]:
                 yield None
         finally:
             if not following.done():

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from poller.core.model import Event
 from poller.core.ports import PushedSource, Source, StoresFiles
-from poller.core.spool import SpoolAdmin, Wants, wants_everything
+from poller.core.spool import SpoolAdmin, Wants, anything
 from poller.operations.requests import ControlError
 from poller.operations.throughput import Throughput
 from poller.pipeline.courier import Courier
@@ -53,7 +53,7 @@ class OperatorContext:
     pages: Callable[[], str] | None = None
     """Returns an address that opens the pages, with a code that logs in once if people have to log in; None without
     pages."""
-    wants: Callable[[str], Wants] = lambda name: wants_everything
+    wants: Callable[[str], Wants] = lambda name: anything
     """Returns the filter of a configured sink."""
     accounts: Mapping[str, Account] = field(default_factory=dict)
     """The accounts of the daemon, with their throttles."""

@@ -11,18 +11,17 @@ from typing import Final
 
 from poller.core.catalogue import Stream
 from poller.settings import Settings
-from poller.sources.screenshot_queue import ScreenshotQueueSettings
+from poller.sources.screenshot_queue import MOST_IN_ANSWER, MOST_LANES, ScreenshotQueueSettings
 
 LATENCY: Final = 0.05
 """Seconds until an answer. A guess: it is not known before the daemon runs."""
 USUAL_INTERVAL: Final = 10.0
+"""Seconds between two pictures of a stream, where neither the stream nor a beat tells it."""
 SHORTEST_INTERVAL: Final = 1.0
 MISSED: Final = 3
 """Intervals without a picture after which a stream has ended."""
 WRITTEN_LATE: Final = timedelta(minutes=2)
 """How much older the stored state of a stream may be than that of another one, of the same moment."""
-MOST_IN_ANSWER: Final = 100
-MOST_LANES: Final = 64
 ROOM_IN_LANES: Final = 3
 """Lanes open one by one, and an answer may take longer."""
 ROOM_IN_RATE: Final = 4
@@ -43,7 +42,7 @@ def capacity_hints(settings: Settings, streams: Iterable[Stream]) -> Iterator[st
         if queues and account in settings.accounts:
             rate = settings.accounts[account].rate
             shortest = min(source.beat.seconds or USUAL_INTERVAL for source in queues.values())
-            live = live_streams(some, shortest)
+            live = _live_streams(some, shortest)
             come = round(fsum(1 / _interval(stream, shortest) for stream in live), 3)
             give = f"{len(live):,} streams give {come:,.0f}"
             yield from _count_hints(queues, rate.limit / rate.period, come, give)
@@ -51,7 +50,7 @@ def capacity_hints(settings: Settings, streams: Iterable[Stream]) -> Iterator[st
             yield from _lanes_hints(queues, come, give)
 
 
-def live_streams(streams: Iterable[Stream], usual: float) -> list[Stream]:
+def _live_streams(streams: Iterable[Stream], usual: float) -> list[Stream]:
     """The streams that still gave pictures when the newest of all pictures was taken."""
     shot = [(stream.last_screenshot, stream) for stream in streams if stream.last_screenshot is not None]
     newest = max((at for at, _ in shot), default=None)

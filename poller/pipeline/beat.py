@@ -31,15 +31,15 @@ KEEP = 0.8
 """What is left of a bin each time that the clock enters it."""
 LEAST = 3.0
 """The number of messages below which nothing is known."""
-SMOOTH = 3
-"""How likely messages are in a bin is the mean of so many bins, itself in the middle."""
 SURPRISE = 0.02
 """How likely messages are where none are known, as a share of the mean bin."""
 PART = 1.0
 """Bursts are told from chance by the numbers of messages in so many seconds, but at most in a quarter of the beat."""
-CHANCE, UNEVEN = 0.6, 0.3
-"""Messages come in bursts if the variance of these numbers is at least the first times their mean and the second times
-the square of their mean. Chance alone makes some 0.56 times the mean, because older messages count less."""
+CHANCE = 0.6
+"""The variance of these numbers, in their means, that chance may have made. It makes some 0.56, because older messages
+count less."""
+UNEVEN = 0.3
+"""The variance beyond that, in squares of their mean, from which on messages come in bursts."""
 WAIT = 0.02
 """A poll is due when the expected messages have waited, all together, this many seconds times the messages known."""
 MORE = 16.0
@@ -116,16 +116,12 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
         number, after, came, waited = int(asked / self._width), 0.0, 0.0, 0.0
         while True:  # ends within two beats, because there are messages
             length = (number + 1) * self._width - asked - after
-            held = likely[number % size]
-            more = came * length + held * length**2 / self._width / 2
+            rate = likely[number % size] / self._width
+            more = came * length + rate * length**2 / 2
             if waited + more >= enough:
-                return after + _until(enough - waited, came, held / self._width)
-            number, after, came, waited = (
-                number + 1,
-                after + length,
-                came + held * length / self._width,
-                waited + more,
-            )
+                return after + _until(enough - waited, came, rate)
+            number, after = number + 1, after + length
+            came, waited = came + rate * length, waited + more
 
     @property
     def bursts(self) -> bool:
@@ -138,9 +134,9 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
         return known >= LEAST and variance >= CHANCE * mean + UNEVEN * mean**2
 
     def _smooth(self) -> list[float]:
-        """For each bin the mean of the bin and its neighbours."""
+        """How likely messages are in each bin: the mean of the bin and its two neighbours."""
         around = (self.bins[-1], *self.bins, self.bins[0])
-        return [sum(around[number : number + SMOOTH]) / SMOOTH for number in range(len(self.bins))]
+        return [sum(around[number : number + 3]) / 3 for number in range(len(self.bins))]
 
 
 def _until(wait: float, came: float, rate: float) -> float:

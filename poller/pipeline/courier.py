@@ -374,9 +374,7 @@ class Courier:
     def _report(self, batch: Batch, outcomes: Sequence[Outcome], *, expected: bool) -> None:
         done = dead = 0
         retry: Retry | None = None
-        for place, outcome in enumerate(
-            outcomes
-        ):  # an event is looked at where it must: it may not be decoded yet
+        for place, outcome in enumerate(outcomes):
             match outcome:
                 case Done():
                     done += 1
@@ -384,7 +382,7 @@ class Courier:
                     retry = outcome if retry is None or outcome.after < retry.after else retry
                 case Dead(reason=reason):
                     dead += 1
-                    id = batch.events[place].id
+                    id = batch.events[place].id  # no other event is looked at: they may not be decoded yet
                     self._log.error("dead_letter", event_id=id, reason=reason, attempt=batch.attempt)
                 case _:
                     assert_never(outcome)

@@ -54,10 +54,10 @@ def next_pace(
     reading: ParsedPage,
     jitter: Callable[[], float] = random.random,
     *,
-    asked: float = 0.0,
-    now: float = 0.0,
+    asked: float,
+    now: float,
 ) -> Pace:
-    """The pace after a reading of the answer to a poll that was sent at `asked`, on the monotonic clock.
+    """The pace after a reading of the answer to a poll that was sent at `asked`. Both times are of the monotonic clock.
 
     - A full answer: poll at once, with one more lane.
     - A partial answer: one lane, `min_delay`.
@@ -67,8 +67,7 @@ def next_pace(
     - An expired signature: poll once more at once.
     - Three polls of a destructive source that were sent and brought nothing: once a minute.
 
-    A good answer resets the failures. Where a beat is known, it has a say after a partial or an empty answer
-    (`_follow_beat`).
+    A good answer resets the failures. If messages come in bursts, `_follow_beat` corrects the pace after it.
     """
     outcome = reading.outcome
     if outcome in FAILURES:

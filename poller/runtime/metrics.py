@@ -134,6 +134,16 @@ class Metrics:
         for labels, count in counts.items():
             self.streams.labels(*labels).set(count)
 
+    def show_beats(self, known: Mapping[tuple[str, str], bool | None]) -> None:
+        """Set whether the beat of each source is known, by account and source. None stands for a source without a beat.
+
+        A source that is not named is forgotten.
+        """
+        self.beat_known.clear()
+        for labels, one in known.items():
+            if one is not None:
+                self.beat_known.labels(*labels).set(one)
+
     def count_dropped_lines(self, total: int) -> None:
         """Set the counter to `total`, the number of log lines that were dropped since the start of the process."""
         counter = self.log_lines_dropped

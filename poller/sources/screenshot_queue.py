@@ -25,6 +25,10 @@ from poller.settings import (
 )
 
 INTERFACE = "Live_Queue_Get"
+MOST_IN_ANSWER = 100
+"""The most messages that the platform puts into one answer."""
+MOST_LANES = 64
+"""The most polls that a configuration may ask for at once."""
 _LARGEST_ERROR_PAGE = 64 * 1024
 _GATEWAY = frozenset({502, 504})
 """Statuses of a gateway between us and the platform. The platform may have answered all the same."""
@@ -38,7 +42,12 @@ class ScreenshotQueueSettings(SourceSettings):
     names_pictures: ClassVar[bool] = True
 
     queue_id: int = Field(default=100, ge=0, description="The queue (Param.n.bid); 100 is screenshots.")
-    count: int = Field(default=100, ge=1, le=100, description="The most messages in one answer, 1 to 100.")
+    count: int = Field(
+        default=MOST_IN_ANSWER,
+        ge=1,
+        le=MOST_IN_ANSWER,
+        description="The most messages in one answer, 1 to 100.",
+    )
     min_delay: Annotated[Duration, duration_between("10ms", "10m")] = Field(
         default=0.25, description="The pause after an answer with fewer messages than count."
     )
@@ -53,7 +62,7 @@ class ScreenshotQueueSettings(SourceSettings):
     max_in_flight: int = Field(
         default=4,
         ge=1,
-        le=64,
+        le=MOST_LANES,
         description="How many polls may be outstanding at once. In a crash each can lose count messages.",
     )
 

@@ -29,7 +29,7 @@ from poller.core.model import (
     corrected,
 )
 from poller.core.selection import Numbered
-from poller.core.spool import Wants, wants_everything
+from poller.core.spool import Wants, anything
 from poller.runtime.clock import Clock
 from poller.spools import places
 from poller.spools.delivered import Settled
@@ -201,7 +201,7 @@ class SinkQueue:
     def take_fresh(self, log: Sequence[Chunk], limit: int) -> Batch | None:
         """Up to `limit` events that the sink wants, from a stretch of the log that begins at `next`."""
         start = self.next
-        if self._wants is wants_everything and not self._skip:
+        if self._wants is anything and not self._skip:
             numbers, events = self._take_all(cut(log, start, limit))
         else:
             numbers, events = self._take_wanted(log, limit)

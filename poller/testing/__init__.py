@@ -12,6 +12,7 @@ class TestMySink(SinkContract):
 ```
 """
 
+from poller.core.spool import anything
 from poller.testing.books import Books, BooksAfterwards
 from poller.testing.corrections import Corrections, CorrectionsAfterwards
 from poller.testing.dead_letters import Letters
@@ -20,7 +21,6 @@ from poller.testing.durable import Afterwards
 from poller.testing.factories import (
     START,
     ManualClock,
-    anything,
     some_batch,
     some_change,
     some_event,

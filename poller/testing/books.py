@@ -8,11 +8,10 @@ import pytest
 from poller.core.history import Book, Delivery, SinkProgress, Stage
 from poller.core.model import Attempt, Dead, Done, Event, Outcome, Retry
 from poller.core.selection import ALL_EVENTS
-from poller.core.spool import SpoolAdmin
+from poller.core.spool import SpoolAdmin, anything
 from poller.testing.factories import (
     START,
     ManualClock,
-    anything,
     claim_now,
     done,
     some_event,

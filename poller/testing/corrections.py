@@ -6,11 +6,10 @@ import msgspec
 import pytest
 
 from poller.core.model import Batch, Dead, Done, Event, Filter, Outcome, ParsedPage, PollOutcome, Retry
-from poller.core.spool import SpoolAdmin
+from poller.core.spool import SpoolAdmin, anything
 from poller.testing.factories import (
     ManualClock,
     all_owed,
-    anything,
     claims_nothing,
     done,
     some_event,

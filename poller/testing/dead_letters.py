@@ -5,12 +5,11 @@ from datetime import timedelta
 from pathlib import Path
 
 from poller.core.model import Dead, Done, Filter, Reject, Retry, batch_id
-from poller.core.spool import SpoolAdmin
+from poller.core.spool import SpoolAdmin, anything
 from poller.testing.factories import (
     FOUR,
     START,
     ManualClock,
-    anything,
     claims_nothing,
     done,
     elsewhere,

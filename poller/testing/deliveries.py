@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 
 from poller.core.model import Dead, Done, Filter, Retry
-from poller.core.spool import SpoolAdmin
+from poller.core.spool import SpoolAdmin, anything
 from poller.runtime.clock import Clock
 from poller.testing.factories import (
     START,
     ManualClock,
-    anything,
     claim_now,
     claims_nothing,
     done,

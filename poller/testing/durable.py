@@ -7,12 +7,11 @@ import pytest
 from poller.core.catalogue import Stream
 from poller.core.errors import StorageLocked
 from poller.core.model import Dead, Done, Filter, Retry
-from poller.core.spool import SpoolAdmin
+from poller.core.spool import SpoolAdmin, anything
 from poller.testing.factories import (
     FOUR,
     START,
     ManualClock,
-    anything,
     claims_nothing,
     done,
     elsewhere,

@@ -19,7 +19,7 @@ from poller.core.model import (
     new_event,
     with_url,
 )
-from poller.core.spool import SpoolAdmin, wants_everything
+from poller.core.spool import SpoolAdmin, anything
 from poller.runtime.clock import Clock
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -123,10 +123,6 @@ def some_batch(*events: Event, sink: str = "sink", attempt: int = 1) -> Batch:
         events=events,
         attempt=attempt,
     )
-
-
-anything = wants_everything
-"""A sink that wants every event."""
 
 
 def done(batch: Batch) -> list[Done]:

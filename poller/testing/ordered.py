@@ -6,11 +6,10 @@ from pathlib import Path
 import pytest
 
 from poller.core.model import Dead, Done, Retry, batch_id
-from poller.core.spool import SpoolAdmin
+from poller.core.spool import SpoolAdmin, anything
 from poller.testing.factories import (
     ManualClock,
     all_owed,
-    anything,
     claims_nothing,
     done,
     some_event,

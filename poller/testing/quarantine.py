@@ -3,10 +3,9 @@
 from pathlib import Path
 
 from poller.core.model import Event, ParsedPage, PollOutcome, Retry
-from poller.core.spool import SpoolAdmin
+from poller.core.spool import SpoolAdmin, anything
 from poller.testing.factories import (
     ManualClock,
-    anything,
     done,
     some_change,
     some_event,

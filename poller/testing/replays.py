@@ -11,12 +11,11 @@ from poller.core.history import Replay, ReplayState
 from poller.core.model import Dead, Done, Event, Retry, unchanged
 from poller.core.replays import MOST_REPLAYED, NoSuchReplay, ReplayPlan
 from poller.core.selection import ALL_EVENTS, Selection
-from poller.core.spool import SpoolAdmin
+from poller.core.spool import SpoolAdmin, anything
 from poller.testing.factories import (
     START,
     ManualClock,
     all_owed,
-    anything,
     claim_now,
     claims_nothing,
     done,

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from poller.core.event_lines import EventLines
 from poller.core.model import Batch, Event
 from poller.core.ports import Sink
 from poller.testing.factories import some_batch, some_event
@@ -64,6 +66,17 @@ class SinkContract:
         async def scenario(world: SinkWorld) -> None:
             batch = self._batch(world)
             await world.sink.deliver(batch)
+            assert sorted(world.arrived()) == sorted(event.id for event in batch.events)
+
+        self._run(tmp_path, scenario)
+
+    def test_a_batch_whose_events_are_not_decoded_yet_has_arrived(self, tmp_path: Path) -> None:
+        """The events of a backlog come so: they are a sequence, but no tuple."""
+
+        async def scenario(world: SinkWorld) -> None:
+            batch = self._batch(world)
+            lines = EventLines([event.encoded for event in batch.events])
+            await world.sink.deliver(msgspec.structs.replace(batch, events=lines))
             assert sorted(world.arrived()) == sorted(event.id for event in batch.events)
 
         self._run(tmp_path, scenario)

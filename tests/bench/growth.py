@@ -34,7 +34,7 @@ from pathlib import Path
 import uvloop
 
 from poller.core.model import Done, ParsedPage, parse_event
-from poller.core.spool import wants_everything
+from poller.core.spool import anything
 from poller.pipeline.courier import Courier
 from poller.pipeline.journal import Journal
 from poller.qcloud.wire.account import Account
@@ -73,7 +73,7 @@ def opened(runner: asyncio.Runner, file: Path) -> Iterator[SqliteSpool]:
     )
     runner.run(log.__aenter__())
     try:
-        runner.run(log.attach("hook", wants_everything))
+        runner.run(log.attach("hook", anything))
         yield log
     finally:
         runner.run(log.__aexit__(None, None, None))

@@ -29,7 +29,7 @@ import uvloop
 
 from poller.core.model import Event, ParsedPage, PollOutcome, identity, new_event
 from poller.core.selection import ALL_EVENTS, Numbered, Selection
-from poller.core.spool import wants_everything
+from poller.core.spool import anything
 from poller.runtime.log import configure
 from poller.spools.sqlite import SqliteSpool, writer
 from poller.testing import START
@@ -110,7 +110,7 @@ def without_index() -> Iterator[None]:
 async def append(found: Measured, name: str, file: Path, news: list[ParsedPage]) -> None:
     """One round over the spool in a file."""
     async with spool(file) as log:
-        await log.attach("hook", wants_everything)
+        await log.attach("hook", anything)
         with timed(found, name, len(news) * EACH):
             for start in range(0, len(news), TOGETHER):
                 await log.append("screenshots", news[start : start + TOGETHER])

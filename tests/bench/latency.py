@@ -31,6 +31,8 @@ TOGETHER = 0.02
 """Messages that come within so many seconds share a request."""
 LAST = 6.0
 """Seconds after the last message until a daemon is stopped."""
+PROMISED = {10.0: {"p50": 0.3, "p99": 0.6}, 5.0: {"p50": 0.25, "p99": 0.85}}
+"""Seconds, by the period in which messages come."""
 
 
 class Turn(NamedTuple):
@@ -145,10 +147,6 @@ def main(arguments: Sequence[str] | None = None) -> list[Figure]:
         for streams, turns in zip(runs, found, strict=True)
         for one in _figures(streams, turns, options.period)
     ]
-
-
-PROMISED = {10.0: {"p50": 0.3, "p99": 0.6}, 5.0: {"p50": 0.25, "p99": 0.85}}
-"""Seconds, by the period in which messages come."""
 
 
 def _figures(streams: int, turns: dict[str, list[Turn]], period: float) -> Iterator[Figure]:

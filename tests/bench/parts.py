@@ -22,7 +22,7 @@ import msgspec
 import uvloop
 
 from poller.core.model import Batch, Done, ParsedPage, RawPage, batch_id, new_event
-from poller.core.spool import wants_everything
+from poller.core.spool import anything
 from poller.pipeline.courier import Courier, Terms
 from poller.pipeline.journal import Journal
 from poller.pipeline.retry import RetryPolicy
@@ -149,7 +149,7 @@ async def spool(found: Measured, given: list[RawPage], folder: Path) -> None:
         events = len(readings) * EACH
         settings = SqliteSpool.Settings(type="sqlite", path=folder / f"spool{together}.db")
         async with SqliteSpool("spool", settings, {}) as log:
-            await log.attach("hook", wants_everything)
+            await log.attach("hook", anything)
             with timed(found, f"spool: append, {together} pages a commit", events):
                 for start in range(0, len(readings), together):
                     await log.append("screenshots", readings[start : start + together])
@@ -181,7 +181,7 @@ async def courier(found: Measured, readings: list[ParsedPage], folder: Path) -> 
     """A courier's `step` with a sink that takes everything, over the SQLite spool, whatever the sink costs."""
     settings = SqliteSpool.Settings(type="sqlite", path=folder / "courier.db")
     async with SqliteSpool("spool", settings, {}) as log:
-        await log.attach("hook", wants_everything)
+        await log.attach("hook", anything)
         for start in range(0, len(readings), 16):
             await log.append("screenshots", readings[start : start + 16])
         served = Courier(_Willing(), log, terms(), metrics=Metrics(), clock=Clock())

@@ -53,8 +53,8 @@ READING = (
     Bug(
         "what the template remembers has no bound",
         _FILE,
-        "        if len(self) >= MOST:\n",
-        "        if len(self) >= MOST * MOST:\n",
+        "lru_cache(MOST)",
+        "lru_cache(None)",
         (_TESTS + "test_times_and_sizes_are_remembered_up_to_a_bound",),
     ),
 )

@@ -43,6 +43,49 @@ STORAGE = (
         (f"{INDEX}test_an_event_that_was_altered_in_a_stopped_file_is_never_delivered",),
     ),
     Bug(
+        "the catalogue counts as written with the first portion of a round",
+        "poller/spools/sqlite/catalogue_rows.py",
+        "        if self._written == len(self._left):\n",
+        "        if self._written:\n",
+        (
+            "tests/integration/spools/test_catalogue_rows.py::test_streams_are_known_wherever_a_round_is_cut_short_by_a_kill",
+        ),
+    ),
+    Bug(
+        "a burst waits until the catalogue is written",
+        "poller/spools/sqlite/catalogue_rows.py",
+        "self._in_burst = events > BURST",
+        "self._in_burst = False",
+        (
+            "tests/integration/spools/test_catalogue_rows.py::test_a_burst_is_not_held_up_and_the_rest_is_written_when_it_ends",
+        ),
+    ),
+    Bug(
+        "bursts without end keep the catalogue from being written",
+        "poller/spools/sqlite/catalogue_rows.py",
+        "self._in_burst and since < OVERDUE",
+        "self._in_burst",
+        (
+            "tests/integration/spools/test_catalogue_rows.py::test_a_burst_that_does_not_end_holds_up_no_round_for_long",
+        ),
+    ),
+    Bug(
+        "the newest events fill the memory where there are many streams",
+        "poller/spools/sqlite/__init__.py",
+        "min(max(TAIL_BYTES, wanted), MOST_TAIL_BYTES)",
+        "max(TAIL_BYTES, wanted)",
+        ("tests/integration/spools/test_tail_size.py::test_with_very_many_streams_memory_is_bounded",),
+    ),
+    Bug(
+        "the ids of a burst that goes on fill the memory",
+        "poller/spools/sqlite/seen.py",
+        "len(self._added) > BURST and not self._anyway",
+        "len(self._added) > BURST",
+        (
+            "tests/integration/spools/test_dedup_index.py::test_a_burst_is_merged_after_it_or_while_too_many_ids_are_in_memory",
+        ),
+    ),
+    Bug(
         "a correction does not reach what was read from the file",
         "poller/spools/dispatcher.py",
         "        self._loaded = {sink: correct_chunks(loaded, by) for sink, loaded in self._loaded.items()}\n",
@@ -50,11 +93,11 @@ STORAGE = (
         (f"{SQLITE}test_a_correction_reaches_what_was_read_from_the_file_before",),
     ),
     Bug(
-        "odd ids are cut out of the lines too",
+        "escapes in ids are not read",
         "poller/core/event_lines.py",
-        "if whole and quotes and",
-        "if",
-        ("tests/unit/core/test_event_lines.py::test_an_odd_id_is_not_cut_out",),
+        """([^"\\\\]*)\"""",
+        """([^"]*)\"""",
+        ("tests/unit/core/test_event_lines.py::test_an_id_with_escapes_is_decoded",),
     ),
     Bug(
         "a released page stays in the journal's file",

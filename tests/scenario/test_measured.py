@@ -2,6 +2,7 @@
 
 import json
 import platform
+import signal
 import time
 from pathlib import Path
 
@@ -109,9 +110,13 @@ def test_whether_a_beat_is_known_is_measured_and_shown(tmp_path: Path) -> None:
         assert rows["shots"]["beat_known"]
         assert 0.0 <= rows["shots"]["next_poll"] <= 5.0
         assert rows["states"]["beat_known"] is None
-        text = daemon.config.read_text()
-        assert "2s" in text
-        daemon.config.write_text(text.replace("2s", "off"))
-        assert poller("reload", "-c", str(daemon.config), folder=daemon.folder).returncode == 0
-        assert "poller_beat_known{" not in process.get("/metrics")[1], "a beat that is off has no series"
+        settings = json.loads(daemon.config.read_text())
+        settings["sources"]["shots"]["beat"] = "off"
+        daemon.config.write_text(json.dumps(settings))
+        process.signal(signal.SIGHUP)
+        process.heard("reloaded")
+        until(
+            lambda: "poller_beat_known{" not in process.get("/metrics")[1],
+            what="for the beat to be forgotten",
+        )
         assert process.stop() == 0

@@ -20,7 +20,8 @@ import hashlib
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Generic, NamedTuple, TypeVar
+from functools import lru_cache
+from typing import NamedTuple
 
 import msgspec
 
@@ -42,24 +43,6 @@ _parts = re.compile(f'{_STREAM}{_NAME}"{_CREATED}\\}}'.encode()).fullmatch
 _encode = msgspec.json.Encoder().encode
 
 
-Key = TypeVar("Key")
-Made = TypeVar("Made")
-
-
-class _Remembered(dict[Key, Made], Generic[Key, Made]):
-    """Makes each value once. When there are too many, all are forgotten."""
-
-    def __init__(self, make: Callable[[Key], Made]) -> None:
-        super().__init__()
-        self._make = make
-
-    def __missing__(self, key: Key) -> Made:
-        if len(self) >= MOST:
-            self.clear()
-        self[key] = made = self._make(key)
-        return made
-
-
 class _Sample(NamedTuple):
     """The parts of the sample message. No account's settings hold such a text."""
 
@@ -74,11 +57,32 @@ class _Sample(NamedTuple):
 
     @property
     def name(self) -> bytes:
-        return b"~name~_%d_%d_%d_%d_%d.jpg" % self[1:6]
+        numbers = self.push, self.task, self.offset, self.width, self.height
+        return b"~name~_%d_%d_%d_%d_%d.jpg" % numbers
 
     @property
     def message(self) -> bytes:
         return b'{"stream_id":"%s","pic_url":"%s","create_time":%d}' % (self.stream, self.name, self.created)
+
+
+class _Before(NamedTuple):
+    """The pieces of the public form, each named by the part of the message that follows it, and the end."""
+
+    id: bytes
+    subject: bytes
+    time: bytes
+    stream: bytes
+    url: bytes
+    received: bytes
+    name: bytes
+    width: bytes
+    height: bytes
+    push: bytes
+    task: bytes
+    offset: bytes
+    created: bytes
+    message: bytes
+    end: bytes
 
 
 class UsualMessages:
@@ -88,12 +92,13 @@ class UsualMessages:
         self._account = account
         self._base = picture_base
         self._hash = hashlib.blake2b(f"{KIND}\0{account}\0".encode(), digest_size=16)
-        self._pieces = self._cut(_Sample())
-        self._starts = _Remembered(self._start)
-        self._sizes = _Remembered(self._size)
-        self._moments = _Remembered(_moment)
+        self._before = self._cut(_Sample())
+        remember = lru_cache(MOST)
+        self._starts = remember(self._start)
+        self._sizes = remember(self._size)
+        self._moments = remember(_moment)
 
-    def _cut(self, sample: _Sample) -> list[bytes]:
+    def _cut(self, sample: _Sample) -> _Before:
         """The pieces of the sample's public form between the parts of the message."""
         event = screenshot_event(
             sample.message, account=self._account, picture_base=self._base, received_at=sample.received
@@ -102,42 +107,44 @@ class UsualMessages:
         width, height, offset = (b"%d" % number for number in (sample.width, sample.height, sample.offset))
         head = (event.id.encode(), sample.stream, created, sample.stream, sample.name)
         fields = (_encode(sample.received), sample.name, width, height, push, task, offset, created)
-        rest, pieces = event.encoded, []
+        rest, pieces = event.encoded, list[bytes]()
         for part in (*head, *fields, sample.message):
             piece, found, rest = rest.partition(part)
             assert found, "a part of the sample is missing in its public form"
             pieces.append(piece)
-        return [*pieces, rest]
+        return _Before._make([*pieces, rest])
 
     def _start(self, epochs: bytes) -> tuple[int, bytes]:
         """When a push began, and the text from that time to the piece before the offset."""
         push, task = map(int, epochs.split(b"_"))
-        texts = _encode(moment(push)), self._pieces[10], _encode(moment(task)), self._pieces[11]
-        return push, b"".join(texts)
+        before = self._before
+        return push, _encode(moment(push)) + before.task + _encode(moment(task)) + before.offset
 
     def _size(self, size: bytes) -> bytes:
         """The text from the piece before the width to the piece after the height."""
         width, height = size.split(b"_")
-        return b"".join((self._pieces[7], width, self._pieces[8], height, self._pieces[9]))
+        before = self._before
+        return before.width + width + before.height + height + before.push
 
     def reader(self, received_at: datetime) -> Reader:
         """A reader of the messages of one answer."""
         account, base, copy = self._account, self._base, self._hash.copy
-        starts, sizes, moments = self._starts, self._sizes, self._moments
-        before_id, before_subject, before_time, before_stream, before_url, before_received = self._pieces[:6]
-        received = before_received + _encode(received_at) + self._pieces[6]
-        before_created, before_message, end = self._pieces[12:]
+        start_of, size_of, moment_of = self._starts, self._sizes, self._moments
+        before = self._before
+        before_id, before_subject, before_time, before_stream, before_url = before[:5]
+        before_created, before_message, end = before.created, before.message, before.end
+        received = before.received + _encode(received_at) + before.name
 
         def read(raw: bytes | msgspec.Raw) -> Event | None:
             if (found := _parts(raw)) is None:
                 return None
             stream, name, epochs, offset, size, created = found.groups()
-            push, start = starts[epochs]
+            push, start = start_of(epochs)
             if created is None:
-                at, time = moments[push + int(offset)]
+                at, time = moment_of(push + int(offset))
                 last = before_message
             else:
-                at, time = moments[int(created)]
+                at, time = moment_of(int(created))
                 last = before_created + time + before_message
             digest = copy()
             digest.update(name)
@@ -145,7 +152,7 @@ class UsualMessages:
             # fmt: off
             texts = (
                 before_id, id.encode(), before_subject, stream, before_time, time, before_stream, stream,
-                before_url, name, received, name, sizes[size], start, offset, last, raw, end,
+                before_url, name, received, name, size_of(size), start, offset, last, raw, end,
             )
             # fmt: on
             return Event(

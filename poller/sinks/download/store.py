@@ -93,12 +93,12 @@ class Store:
             self.close()
             raise StorageError(f"cannot store pictures in {self._directory}: {error.reason}") from None
 
-    def close(self, longest: float = LONGEST_END) -> None:
+    def close(self) -> None:
         """Stop the threads and close the descriptors. No `keep` may be running.
 
-        Where a thread hangs in the kernel for longer than `longest` seconds, everything is left as it is.
+        Where a thread hangs in the kernel for longer than `LONGEST_END`, everything is left as it is.
         """
-        if self._syncs.end(longest):
+        if self._syncs.end(LONGEST_END):
             self._places.close()
 
     def look(self) -> None:

@@ -18,6 +18,7 @@ from poller.core.catalogue import Catalogue, Key, Stream
 from poller.runtime.clock import Clock
 from poller.runtime.failpoints import reached
 from poller.spools.sqlite import meta
+from poller.spools.sqlite.seen import BURST
 
 EVERY = 5.0
 """The least seconds between two rounds. After a crash, the later events are read from the log."""
@@ -28,8 +29,6 @@ OVERDUE = 60.0
 """Seconds after a round from which on bursts do not hold up the next one."""
 PORTION = 2_000
 """Rows written in one transaction, which takes some ten milliseconds."""
-BURST = 100
-"""A transaction with more new events belongs to a burst: it holds several answers."""
 
 _read = msgspec.msgpack.Decoder(Stream)
 _packed = msgspec.msgpack.Encoder().encode
@@ -74,20 +73,20 @@ class CatalogueRows:
             return
         if not self._left and self._is_due(since, covered - self._covered):
             self._begin(covered)
-        self._write(min(PORTION, len(self._left)))
+        self._write(PORTION)
 
     def _is_due(self, since: float, events: int) -> bool:
         worth = events >= EVENTS_A_ROW * len(self._catalogue.unsaved)
         return since >= LONGEST or (since >= EVERY and worth)
 
-    def _write(self, count: int) -> None:
-        if not count:
+    def _write(self, most: int) -> None:
+        if not self._left:
             return
-        self._written = count
-        some = reversed(self._left[-count:])
-        rows = [(*key, _packed(stream)) for key in some if (stream := self._catalogue.find(key))]
+        some = self._left[-most:]
+        self._written = len(some)
+        rows = [(*key, _packed(stream)) for key in reversed(some) if (stream := self._catalogue.find(key))]
         self._connection.executemany("INSERT OR REPLACE INTO stream VALUES (?, ?, ?)", rows)
-        if count == len(self._left):
+        if self._written == len(self._left):
             meta.put_number(self._connection, meta.CATALOGUE, self._covered)
         reached("catalogue.written")
 

@@ -3,9 +3,8 @@
 Layout
     A new key is written to `seen_page` in order of arrival, in the same transaction as its event, and is kept
     in memory. The table `seen` orders keys by value. It gets new keys later, in large sorted batches: one at
-    a time, each of a million keys would dirty a page of its own. A burst is not made longer by a merge, unless its
-    keys would fill the memory. The row `merged` of `meta` has the last row
-    of `seen_page` that is merged.
+    a time, each of a million keys would dirty a page of its own. The row `merged` of `meta` has the last row
+    of `seen_page` that is merged. A merge waits for the end of a burst, unless too many keys are in memory.
 
 Provisional events
     `meta` also has a row `provisional <key>` with the number of each event that only provisional pages
@@ -14,7 +13,7 @@ Provisional events
 
 import sqlite3
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
 from poller.core.model import Event
@@ -27,13 +26,12 @@ MERGE_AT = 50_000
 MERGE_ANYWAY = 200_000
 """The number of keys in memory at which a merge begins and goes on during a burst too; they take some 20 MB."""
 BURST = 100
-"""A transaction that adds more keys is part of a burst: it holds several answers. A merge waits for the burst's end."""
+"""A transaction with more new events is part of a burst: it holds several answers."""
 MERGE_STEP = 2_000
 """Keys merged in one transaction, which takes a few milliseconds. A transaction that adds more than half as many keys
 merges twice the number that it adds."""
-LOOKED_UP_AT_ONCE = 500
-WRITTEN_AT_ONCE = 500
-"""Keys in one statement. `MERGE_STEP` is a multiple of it, so that nearly all statements are the same."""
+IN_STATEMENT = 500
+"""The most keys in one statement. `MERGE_STEP` is a multiple of it, so that nearly all statements are the same."""
 KEY_SIZE = 8
 """Bytes of a key in `seen_page`."""
 _MASK = (1 << 64) - 1
@@ -157,9 +155,7 @@ class DedupIndex:
 
     def _in_table(self, keys: Sequence[int]) -> set[int]:
         found: set[int] = set()
-        for start in range(0, len(keys), LOOKED_UP_AT_ONCE):
-            some = keys[start : start + LOOKED_UP_AT_ONCE]
-            marks = ",".join(["(?)"] * len(some))
+        for some, marks in _portions(keys):
             rows = self._connection.execute(
                 f"WITH asked(k) AS (VALUES {marks}) SELECT k FROM asked CROSS JOIN seen ON key = k",  # noqa: S608
                 some,
@@ -180,11 +176,8 @@ class DedupIndex:
             )
 
     def _put(self, keys: Sequence[int]) -> None:
-        """Add keys to the table. A statement for each would take half as much again, and hand over the interpreter's
-        lock each time."""
-        for start in range(0, len(keys), WRITTEN_AT_ONCE):
-            some = keys[start : start + WRITTEN_AT_ONCE]
-            marks = ",".join(["(?)"] * len(some))
+        # a statement for each key would take half as much again, and hand over the interpreter's lock each time
+        for some, marks in _portions(keys):
             self._connection.execute(f"INSERT OR IGNORE INTO seen VALUES {marks}", some)  # noqa: S608
 
     def prune(self, young: Stretches, step: int) -> bool:
@@ -206,6 +199,13 @@ class DedupIndex:
                 self._forgotten += gone
                 self._run = []  # the merge in progress holds these keys: a new merge begins
         return len(rows) == step
+
+
+def _portions(keys: Sequence[int]) -> Iterator[tuple[Sequence[int], str]]:
+    """The keys of each statement, and the marks that stand for them in it."""
+    for start in range(0, len(keys), IN_STATEMENT):
+        some = keys[start : start + IN_STATEMENT]
+        yield some, ",".join(["(?)"] * len(some))
 
 
 def _name(key: int) -> str:

@@ -32,7 +32,7 @@ def small_merges(monkeypatch: pytest.MonkeyPatch) -> None:
     """A merge every 20 ids, five at a time."""
     monkeypatch.setattr(seen, "MERGE_AT", 20)
     monkeypatch.setattr(seen, "MERGE_STEP", 5)
-    monkeypatch.setattr(seen, "WRITTEN_AT_ONCE", 1)
+    monkeypatch.setattr(seen, "IN_STATEMENT", 1)
 
 
 def tell(

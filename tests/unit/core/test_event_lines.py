@@ -75,8 +75,8 @@ def test_whatever_the_ids_are_they_are_those_of_the_events(ids: list[str]) -> No
         assert ids_of(held(events)) == ids_of(events) == some
 
 
-@pytest.mark.parametrize("id", ["é" * 16, '"' * 16, "a" * 31, "a" * 33, "a" * 31 + '"', "\\" * 16, "١" * 16])
-def test_an_odd_id_is_not_cut_out(id: str) -> None:
+@pytest.mark.parametrize("id", ['"' * 16, "a" * 31 + '"', "\\" * 16, "\n", "é\\"])
+def test_an_id_with_escapes_is_decoded(id: str) -> None:
     assert ids_of(held((named(id), *EVENTS))) == [id, *ids_of(EVENTS)]
 
 

@@ -192,7 +192,7 @@ def test_without_knowledge_a_pace_with_a_beat_is_the_pace_without() -> None:
         outcome = dice.choice(list(PollOutcome))
         reading = answer({PollOutcome.FULL: MOST, PollOutcome.PARTIAL: 7}.get(outcome, 0), outcome)
         with_one = next_pace(with_one, reading, lambda: 0.5, asked=number * 10.0, now=number * 10.0)
-        without = next_pace(without, reading, lambda: 0.5)
+        without = next_pace(without, reading, lambda: 0.5, asked=0.0, now=0.0)
         assert msgspec.structs.replace(with_one, beat=None) == without
 
 
@@ -273,7 +273,7 @@ def test_a_failure_is_followed_as_without_a_beat_and_forgets_nothing(outcome: st
     before = with_beat(known())
     reading = answer(0, PollOutcome(outcome))
     after = next_pace(before, reading, lambda: 1.0, asked=MIDST - 0.01, now=MIDST)
-    alone = next_pace(msgspec.structs.replace(before, beat=None), reading, lambda: 1.0)
+    alone = next_pace(msgspec.structs.replace(before, beat=None), reading, lambda: 1.0, asked=0.0, now=0.0)
     assert msgspec.structs.replace(after, beat=None) == alone
     assert after.beat == before.beat
 

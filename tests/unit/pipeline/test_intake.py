@@ -31,7 +31,13 @@ def reading(outcome: str, expired: bool = False) -> ParsedPage:
 def walked(*outcomes: str, jitter: float = 1.0) -> list[tuple[float, int]]:
     pace, steps = SHOTS, []
     for outcome in outcomes:
-        pace = next_pace(pace, reading(outcome.removesuffix("!"), outcome.endswith("!")), lambda: jitter)
+        pace = next_pace(
+            pace,
+            reading(outcome.removesuffix("!"), outcome.endswith("!")),
+            lambda: jitter,
+            asked=0.0,
+            now=0.0,
+        )
         steps.append((pace.delay, pace.lanes))
     return steps
 
@@ -61,8 +67,8 @@ def test_a_failing_poll_waits_with_full_jitter_and_never_under_the_least_delay()
 
 def test_not_allowed_waits_five_seconds_also_where_the_source_is_quick() -> None:
     quick = Pace(min_delay=0.01, max_delay=0.1, max_in_flight=1)
-    assert next_pace(quick, reading("refused"), lambda: 1.0).delay == 5.0
-    assert next_pace(quick, reading("failed"), lambda: 1.0).delay == pytest.approx(0.1)
+    assert next_pace(quick, reading("refused"), lambda: 1.0, asked=0.0, now=0.0).delay == 5.0
+    assert next_pace(quick, reading("failed"), lambda: 1.0, asked=0.0, now=0.0).delay == pytest.approx(0.1)
 
 
 Scenario = Callable[[Intake, SpoolAdmin, Journal], Awaitable[None]]
@@ -553,7 +559,7 @@ def polled_at(
     """When polls are made whose answers come at once, the first `in_flight` of them together."""
     times, now = [0.0] * in_flight, 0.0
     for number, reading in enumerate(readings):
-        pace = next_pace(pace, reading, lambda: jitter)
+        pace = next_pace(pace, reading, lambda: jitter, asked=0.0, now=0.0)
         if number >= in_flight - 1:
             now += pace.delay
             times.append(now)
@@ -576,11 +582,11 @@ def test_only_a_good_answer_ends_the_polls_once_a_minute() -> None:
     pace = QUEUE
     for outcome in [SPOILED, reading("failed"), SPOILED, reading("refused"), SPOILED]:
         assert not pace.careful
-        pace = next_pace(pace, outcome, lambda: 0.0)
+        pace = next_pace(pace, outcome, lambda: 0.0, asked=0.0, now=0.0)
     for outcome in [reading("failed"), reading("throttled"), SALVAGED, SPOILED]:
-        pace = next_pace(pace, outcome, lambda: 0.0)
+        pace = next_pace(pace, outcome, lambda: 0.0, asked=0.0, now=0.0)
         assert (pace.careful, pace.delay, pace.lanes) == (True, 60.0, 1)
-    pace = next_pace(pace, reading("empty"), lambda: 0.0)
+    pace = next_pace(pace, reading("empty"), lambda: 0.0, asked=0.0, now=0.0)
     assert (pace.careful, pace.delay) == (False, 0.25)
 
 

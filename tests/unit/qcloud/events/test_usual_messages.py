@@ -1,7 +1,6 @@
 """What is read by the template is what `screenshot_event` reads, byte for byte, or it is not read by the template."""
 
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any
 
 import msgspec
 import pytest
@@ -223,5 +222,5 @@ def test_times_and_sizes_are_remembered_up_to_a_bound(monkeypatch: pytest.Monkey
         raw = msgspec.json.encode({"stream_id": "a", "pic_url": name})
         assert read(raw) == plainly(raw)
 
-    remembered: list[dict[Any, Any]] = [template._starts, template._sizes, template._moments]
-    assert max(len(one) for one in remembered) <= 10
+    for remembered in (template._starts, template._sizes, template._moments):
+        assert remembered.cache_info().currsize == 10
