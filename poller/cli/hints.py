@@ -1,6 +1,7 @@
 """Hints of `poller check`: settings that are valid and do not fit what the spool holds."""
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import typer
@@ -20,7 +21,7 @@ def print_hints(settings: "Settings") -> None:
     if not isinstance(spool, KeptInFile):
         return
     try:
-        for hint in (*_needless_starts(settings, spool), *_capacity(settings, spool)):
+        for hint in chain(_needless_starts(settings, spool), _capacity(settings, spool)):
             typer.echo(f"hint: {hint}", err=True)
     except (StorageError, OSError):
         return  # there is no file yet, or the start of the daemon says what is wrong

@@ -17,6 +17,7 @@ LATENCY: Final = 0.05
 """Seconds until an answer. A guess: it is not known before the daemon runs."""
 USUAL_INTERVAL: Final = 10.0
 SHORTEST_INTERVAL: Final = 1.0
+LONGEST_INTERVAL: Final = 86400.0
 MISSED: Final = 3
 """Intervals without a picture after which a stream has ended."""
 WRITTEN_LATE: Final = timedelta(minutes=2)
@@ -64,7 +65,8 @@ def _is_live(stream: Stream, last: datetime, newest: datetime, usual: float) -> 
 
 
 def _interval(stream: Stream, usual: float) -> float:
-    return max(stream.cadence or usual, SHORTEST_INTERVAL)
+    # in this order, because the number was read from a file: a NaN becomes the shortest
+    return min(max(SHORTEST_INTERVAL, stream.cadence or usual), LONGEST_INTERVAL)
 
 
 # ---------------------------------------------------------------- the settings
