@@ -219,9 +219,13 @@ class Daemon:
             for limit, fullness in self.spool.fullness.items():
                 metrics.spool_fill.labels(limit).set(fullness)
         metrics.journal_bytes.set(self.journal.bytes_held)
-        for intake in self.components.intakes:
-            if (known := intake.beat_known) is not None:
-                metrics.beat_known.labels(intake.source.account, intake.source.name).set(known)
+        metrics.set_beats(
+            {
+                (intake.source.account, intake.source.name): known
+                for intake in self.components.intakes
+                if (known := intake.beat_known) is not None
+            }
+        )
         for name, account in self.components.accounts.items():
             metrics.clock_skew.labels(name).set(account.skew)
 

@@ -134,6 +134,12 @@ class Metrics:
         for labels, count in counts.items():
             self.streams.labels(*labels).set(count)
 
+    def set_beats(self, known: Mapping[tuple[str, str], bool]) -> None:
+        """Say by account and source whether the beat is known, and forget what is not named."""
+        self.beat_known.clear()
+        for labels, value in known.items():
+            self.beat_known.labels(*labels).set(value)
+
     def count_dropped_lines(self, total: int) -> None:
         """Set the counter to `total`, the number of log lines that were dropped since the start of the process."""
         counter = self.log_lines_dropped
