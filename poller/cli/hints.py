@@ -19,12 +19,13 @@ def print_hints(settings: "Settings") -> None:
     spool = build_spool(settings.spool)
     if not isinstance(spool, KeptInFile):
         return
-    try:
-        hints = [*_needless_starts(settings, spool), *_capacity(settings, spool)]
-    except (StorageError, OSError):
-        return  # there is no file yet, or the start of the daemon says what is wrong
-    for hint in hints:
-        typer.echo(f"hint: {hint}", err=True)
+    for some in (_needless_starts, _capacity):
+        try:
+            hints = list(some(settings, spool))
+        except (StorageError, OSError):
+            continue  # there is no file yet, or the start of the daemon says what is wrong
+        for hint in hints:
+            typer.echo(f"hint: {hint}", err=True)
 
 
 def _needless_starts(settings: "Settings", spool: "KeptInFile") -> Iterator[str]:

@@ -18,6 +18,7 @@ LATENCY: Final = 0.05
 USUAL_INTERVAL: Final = 10.0
 """Seconds between two pictures of a stream, where neither the stream nor a beat tells it."""
 SHORTEST_INTERVAL: Final = 1.0
+LONGEST_INTERVAL: Final = 86400.0
 MISSED: Final = 3
 """Intervals without a picture after which a stream has ended."""
 WRITTEN_LATE: Final = timedelta(minutes=2)
@@ -63,7 +64,8 @@ def _is_live(stream: Stream, last: datetime, newest: datetime, usual: float) -> 
 
 
 def _interval(stream: Stream, usual: float) -> float:
-    return max(stream.cadence or usual, SHORTEST_INTERVAL)
+    # in this order, because the number was read from a file: a NaN becomes the shortest
+    return min(max(SHORTEST_INTERVAL, stream.cadence or usual), LONGEST_INTERVAL)
 
 
 # ---------------------------------------------------------------- the settings

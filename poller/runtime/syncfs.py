@@ -33,6 +33,7 @@ _OTHERS: Final = {
     0xFE534D42: "smb2",
     0xFF534D42: "cifs",
 }
+ALIVE: Final = ".alive-"
 _STATFS_SIZE: Final = 512
 """More bytes than `struct statfs` has on any machine. It begins with the type."""
 
@@ -49,8 +50,11 @@ def syncfs(descriptor: int) -> None:
 
 
 def check_alive(folder: int) -> None:
-    """Make a file in an open folder and delete it; raises `OSError` if the file system has stopped its journal."""
-    name = f".alive-{token_hex(8)}"
+    """Make a file in an open folder and delete it; raises `OSError` if the file system has stopped its journal.
+
+    A process that is killed in between leaves the file. Its name begins with `ALIVE`.
+    """
+    name = f"{ALIVE}{token_hex(8)}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     os.close(os.open(name, flags, 0o600, dir_fd=folder))
     os.unlink(name, dir_fd=folder)

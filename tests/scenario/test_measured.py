@@ -2,7 +2,7 @@
 
 import json
 import platform
-import signal
+import re
 import time
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from tests.commands import poller
 from .environment import environment, until
 from .rig import Process, scenario
 from .test_audit import set_interval
+from .test_reload import changed, reload
 
 SOURCES = {
     "shots": {"type": "screenshot_queue", "account": "main", "min_delay": "10ms", "max_delay": "50ms"},
@@ -87,6 +88,34 @@ def test_the_age_of_a_picture_counts_up_to_its_commit(tmp_path: Path) -> None:
         assert process.stop() == 0
 
 
+def beats_of(process: Process) -> dict[str, str]:
+    """What the metrics say of each source's beat."""
+    found = re.findall(
+        r'^poller_beat_known\{account="main",source="(\w+)"\} (.*)$', process.get("/metrics")[1], re.M
+    )
+    return dict(found)
+
+
+def test_only_a_source_that_has_a_beat_now_is_in_the_metric(tmp_path: Path) -> None:
+    sources = {
+        name: {"type": "screenshot_queue", "account": "main", "beat": "60s"} for name in ("shots", "more")
+    }
+    with (
+        environment(tmp_path) as place,
+        scenario(place, tmp_path, sources=sources, sinks={"console": {"type": "stdout"}}) as daemon,
+    ):
+        process = daemon.run()
+        assert beats_of(process) == {"shots": "0.0", "more": "0.0"}
+        for beat, expected in (("off", {"more": "0.0"}), ("1s", {"shots": "0.0", "more": "0.0"})):
+            changed(daemon, lambda new, beat=beat: new["sources"]["shots"].update(beat=beat))  # type: ignore[misc]
+            assert reload(daemon).returncode == 0
+            assert beats_of(process) == expected
+        changed(daemon, lambda new: new["sources"].pop("more"))
+        assert reload(daemon).returncode == 0
+        assert beats_of(process) == {"shots": "0.0"}
+        assert process.stop() == 0
+
+
 def test_whether_a_beat_is_known_is_measured_and_shown(tmp_path: Path) -> None:
     shots = {"type": "screenshot_queue", "account": "main", "beat": "2s"}
     sources = {"shots": shots, "states": SOURCES["states"]}
@@ -95,10 +124,7 @@ def test_whether_a_beat_is_known_is_measured_and_shown(tmp_path: Path) -> None:
         scenario(place, tmp_path, sources=sources, sinks={"console": {"type": "stdout"}}) as daemon,
     ):
         process = daemon.run()
-        lines = [
-            one for one in process.get("/metrics")[1].splitlines() if one.startswith("poller_beat_known{")
-        ]
-        assert lines == ['poller_beat_known{account="main",source="shots"} 0.0'], "states have no beat"
+        assert beats_of(process) == {"shots": "0.0"}, "states have no beat"
         begun, beats = time.monotonic(), 0
         while not process.metric("beat_known", source="shots"):
             assert beats < 30, "the beat is not learned"
@@ -110,13 +136,4 @@ def test_whether_a_beat_is_known_is_measured_and_shown(tmp_path: Path) -> None:
         assert rows["shots"]["beat_known"]
         assert 0.0 <= rows["shots"]["next_poll"] <= 5.0
         assert rows["states"]["beat_known"] is None
-        settings = json.loads(daemon.config.read_text())
-        settings["sources"]["shots"]["beat"] = "off"
-        daemon.config.write_text(json.dumps(settings))
-        process.signal(signal.SIGHUP)
-        process.heard("reloaded")
-        until(
-            lambda: "poller_beat_known{" not in process.get("/metrics")[1],
-            what="for the beat to be forgotten",
-        )
         assert process.stop() == 0

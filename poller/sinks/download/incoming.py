@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from poller.runtime.durable_files import give_to_folder_owner, make_in
+from poller.runtime.syncfs import ALIVE
 from poller.sinks.download.syncing import BatchSync
 
 FOLDER: Final = ".incoming"
@@ -96,6 +97,7 @@ def open_incoming(root: int) -> int:
 
 def _clean(incoming: int) -> None:
     with os.scandir(incoming) as found:
-        names = [entry.name for entry in islice(found, MOST_LEFTOVERS) if entry.name.endswith(ENDING)]
+        names = [entry.name for entry in islice(found, MOST_LEFTOVERS)]
     for name in names:
-        os.unlink(name, dir_fd=incoming)
+        if name.endswith(ENDING) or name.startswith(ALIVE):
+            os.unlink(name, dir_fd=incoming)

@@ -106,12 +106,16 @@ class EachFile(BatchSync):
 
 
 class WholeFileSystem(BatchSync):
-    """`syncfs` for all files of a batch, and again for its folders. `folder` is open and on the file system."""
+    """`syncfs` for all files of a batch, and again for its folders. `folder` is open and on the file system.
+
+    Files and folders below a mount point are on another file system, and are fsynced one by one.
+    """
 
     at_once = MOST
 
     def __init__(self, folder: int) -> None:
         self._folder = folder
+        self._device = os.fstat(folder).st_dev
         self._descriptor = -1
         self._unsynced = False
 
@@ -139,13 +143,18 @@ class WholeFileSystem(BatchSync):
 
     def sync_found(self, descriptor: int) -> None:
         """See `BatchSync.sync_found`: the folders come later, and `syncfs` makes the file durable with them."""
+        self._sync_elsewhere(descriptor)
 
     def sync_folders(self, folders: Iterable[Folders], opened: Callable[[Folders], int]) -> None:
         """See `BatchSync.sync_folders`."""
         syncfs(self._descriptor)
         check_alive(self._folder)
         for one in folders:
-            opened(one)
+            self._sync_elsewhere(opened(one))
+
+    def _sync_elsewhere(self, descriptor: int) -> None:
+        if os.fstat(descriptor).st_dev != self._device:
+            os.fsync(descriptor)
 
 
 class Syncing:

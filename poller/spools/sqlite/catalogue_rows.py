@@ -18,6 +18,7 @@ from poller.core.catalogue import Catalogue, Key, Stream
 from poller.runtime.clock import Clock
 from poller.runtime.failpoints import reached
 from poller.spools.sqlite import meta
+from poller.spools.sqlite.schema import reads_back
 from poller.spools.sqlite.seen import BURST
 
 EVERY = 5.0
@@ -34,8 +35,9 @@ _read = msgspec.msgpack.Decoder(Stream)
 _packed = msgspec.msgpack.Encoder().encode
 
 
+@reads_back
 def read_rows(connection: sqlite3.Connection) -> Catalogue:
-    """The catalogue as it is written."""
+    """The catalogue as it is written; raises `Unreadable`."""
     return Catalogue(_read.decode(known) for (known,) in connection.execute("SELECT known FROM stream"))
 
 

@@ -193,7 +193,7 @@ def known_streams(path: Path) -> list[Stream]:
     with closing(opened(path, at_rest=True)) as db:
         try:
             return read_rows(db).streams()
-        except (sqlite3.Error, msgspec.MsgspecError) as error:
+        except (sqlite3.Error, Unreadable) as error:
             raise StorageError(f"spool {path}: {error}") from error
 
 

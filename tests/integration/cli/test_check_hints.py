@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from poller.core.model import Event, ParsedPage, PollOutcome
@@ -22,7 +23,7 @@ sources: {{shots: {{type: screenshot_queue, account: main{source}}}}}
 spool: {{type: sqlite, path: {spool}}}
 journal: {{size: 16MiB}}
 sinks:
-  console: {{type: stdout}}
+  console: {{type: stdout{sink}}}
 """
 
 
@@ -60,18 +61,19 @@ def seen(file: Path, *some: Iterator[Event]) -> Path:
     return file
 
 
-def check(folder: Path, file: Path, *, rate: str = "", source: str = "") -> list[str]:
+def check(folder: Path, file: Path, *, rate: str = "", source: str = "", sink: str = "") -> list[str]:
     """The hints of a check, which is good whatever they say."""
-    shown = checked(folder, file, rate=rate, source=source)
+    shown = checked(folder, file, rate=rate, source=source, sink=sink)
     assert shown.returncode == 0
     assert shown.stdout.endswith(": good\n")
     return shown.stderr.splitlines()
 
 
-def checked(folder: Path, file: Path, *, rate: str = "", source: str = "") -> Ended:
+def checked(folder: Path, file: Path, *, rate: str = "", source: str = "", sink: str = "") -> Ended:
     config = folder / "poller.yaml"
     rate = f", rate: {rate}" if rate else ""
-    config.write_text(SETTINGS.format(rate=rate, source=f", {source}" if source else "", spool=file))
+    source, sink = (f", {settings}" if settings else "" for settings in (source, sink))
+    config.write_text(SETTINGS.format(rate=rate, source=source, sink=sink, spool=file))
     return poller("check", "-c", str(config))
 
 
@@ -162,11 +164,27 @@ def test_a_spool_in_use_is_read_all_the_same(tmp_path: Path, twenty_thousand: Pa
     assert len(asyncio.run(beside())) == 1
 
 
-def test_a_state_that_cannot_be_read_is_left_to_the_start(tmp_path: Path, twenty_thousand: Path) -> None:
+@pytest.mark.parametrize("state", [b"\0", b"\x81\xa2\xff\xfe\0", b"\xdd" + b"\xff" * 4, 7, 0.5, "text"])
+def test_a_state_that_cannot_be_read_is_left_to_the_start(
+    tmp_path: Path, twenty_thousand: Path, state: object
+) -> None:
     file = tmp_path / "spool.db"
     shutil.copyfile(twenty_thousand, file)
     with closing(sqlite3.connect(file)) as db, db:
-        db.execute("UPDATE stream SET known = x'00' WHERE stream_id = 'room-7'")
+        db.execute("UPDATE stream SET known = ? WHERE stream_id = 'room-7'", (state,))
+        db.execute("INSERT INTO sink (name, position) VALUES ('console', 1)")
+    assert check(tmp_path, file) == []
+    (hint,) = check(tmp_path, file, sink="start: earliest")
+    assert hint.startswith("hint: sinks.console.start has no effect"), "what can be read is read"
+
+
+@pytest.mark.parametrize("interval", [-1e300, 0.0, 5e-324, 1e15, 1e300, float("inf"), float("nan")])
+def test_no_interval_ends_a_check(tmp_path: Path, interval: float) -> None:
+    file = seen(tmp_path / "spool.db", ticks(2, range(2)))
+    with closing(sqlite3.connect(file)) as db, db:
+        (known,) = db.execute("SELECT known FROM stream WHERE stream_id = 'room-1'").fetchone()
+        changed = msgspec.msgpack.encode({**msgspec.msgpack.decode(known), "cadence": interval})
+        db.execute("UPDATE stream SET known = ? WHERE stream_id = 'room-1'", (changed,))
     assert check(tmp_path, file) == []
 
 

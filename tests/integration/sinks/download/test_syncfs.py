@@ -280,3 +280,54 @@ def test_a_kernel_that_does_not_report_failed_writes_is_refused(pictures: Path) 
         r"StorageError: .*sync: filesystem needs Linux 5\.8 or later, and this is 2\.6\.", ran.stderr
     )
     assert files(pictures) == {}
+
+
+# ---------------------------------------------------------------- what is left behind, and what lies elsewhere
+
+
+def test_a_crash_between_two_calls_leaves_no_file_behind(pictures: Path) -> None:
+    """Killed when it deletes the file that proves the journal alive. The next start deletes it."""
+    script = KEEP.replace("store.open()", "store.open()\nimport os\nunlink = os.unlink\n" + KILL)
+    ran = subprocess.run(
+        [sys.executable, "-c", script, str(pictures)], check=False, capture_output=True, text=True
+    )
+    assert ran.returncode == -9, ran.stderr
+    assert len(list((pictures / ".incoming").iterdir())) == 1, "void: nothing was left"
+    store = Store(pictures, "filesystem")
+    store.open()
+    store.close()
+    assert list((pictures / ".incoming").iterdir()) == []
+
+
+KILL = """
+def killed(name, **where):
+    if "alive" in name:
+        os.kill(os.getpid(), 9)
+    unlink(name, **where)
+os.unlink = killed
+"""
+
+
+@pytest.mark.root
+def test_a_picture_found_on_another_file_system_is_synced_by_itself(tmp_path: Path, root: None) -> None:
+    """A folder may be a mount point: `syncfs` for the directory does nothing for what is below."""
+    on_a_disk(tmp_path / "image", lambda image: _is_synced_by_itself(image, tmp_path))
+
+
+def _is_synced_by_itself(image: Image, tmp_path: Path) -> None:
+    day = image.root / "pictures" / "day"
+    day.mkdir(parents=True)
+    _run("mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", day)
+    for number in range(4):
+        folder = day / f"cam{number % 2}"
+        folder.mkdir(exist_ok=True)
+        (folder / f"{number}.jpg").write_bytes(b"x")
+    try:
+        said, lines = traced(tmp_path / "trace", day.parent, "syncfs,fsync")
+    finally:
+        _run("umount", "-l", day)
+    assert said == ["FIRST", "KEPT", "AGAIN", "KEPT"]
+    first = lines[: index_of(lines, "write.*KEPT")[0]]
+    assert len(index_of(first, r"fsync\(\d+<.*/day/cam[01]/\d\.jpg>\) += 0")) == 4
+    assert len(index_of(first, r"fsync\(\d+<.*/day/cam[01]>\) += 0")) == 2
+    assert len(index_of(first, r"fsync\(\d+<.*/day>\) += 0")) == 1
