@@ -24,8 +24,7 @@ from poller.spools.sqlite import SqliteSpool
 from poller.testing import ManualClock
 from tests.bench import figures, rig
 from tests.bench.figures import Figure
-from tests.bench.rig import Spent
-from tests.bench.throughput import Way, drained
+from tests.bench.rig import Spent, Way, drained
 from tests.unit.pipeline.on_grid import picture
 
 STREAMS = 500

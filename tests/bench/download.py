@@ -81,7 +81,7 @@ async def serve() -> None:
 
 
 def events(count: int, server: str, streams: int) -> list[Event]:
-    """One event for each picture, of so many streams."""
+    """One event for each picture; the streams take turns."""
     now = datetime.now(UTC)
     made = []
     for number in range(count):

@@ -28,7 +28,7 @@ from tests.bench import figures, rig
 from tests.bench.figures import Figure
 
 TOGETHER = 0.02
-"""Messages that come within so many seconds share a request."""
+"""The seconds within which messages share a request."""
 LAST = 6.0
 """Seconds after the last message until a daemon is stopped."""
 PROMISED = {10.0: {"p50": 0.3, "p99": 0.6}, 5.0: {"p50": 0.25, "p99": 0.85}}

@@ -12,20 +12,18 @@ remembers no ids, and its events have half the bytes.
 import argparse
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
 from tests.bench import figures, rig
 from tests.bench.figures import Figure
-from tests.bench.rig import Platform, Spent
+from tests.bench.rig import Platform, Spent, Way, drained
 
 OURS: Final = "poller"
 PEERS: Final = {"file": "mq-bridge over a file", "sqlite": "mq-bridge over SQLite"}
 WORK: Final = "queue to webhook"
-
-Way = Callable[[], Spent]
 
 
 def ways(api: str, hook: str, directory: Path | None) -> dict[str, Way]:
@@ -47,16 +45,6 @@ def ways(api: str, hook: str, directory: Path | None) -> dict[str, Way]:
 
     installed = PEERS if find_spec("mq_bridge") else {}
     return {OURS: daemon, **{name: peer(kind) for kind, name in installed.items()}}
-
-
-def drained(queue: Platform, way: Way, events: int) -> Spent:
-    """Fill the queue, drain it, and see that it is drained."""
-    if events:
-        queue.enqueue(events)
-    spent = way()
-    assert spent.code == 0, spent
-    assert queue.depth() == 0
-    return spent
 
 
 def compared(queue: Platform, here: Mapping[str, Way], events: int, rounds: int) -> dict[str, list[float]]:

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -229,3 +229,17 @@ def median(values: Sequence[float]) -> float:
 if __name__ == "__main__":
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve_hook())
+
+
+Way = Callable[[], Spent]
+"""Runs a process that drains the queue, and says what it used."""
+
+
+def drained(queue: Platform, way: Way, events: int) -> Spent:
+    """Fill the queue, drain it, and see that it is drained."""
+    if events:
+        queue.enqueue(events)
+    spent = way()
+    assert spent.code == 0, spent
+    assert queue.depth() == 0
+    return spent

@@ -14,14 +14,12 @@ loop that reads each message with `screenshot_event`. With `--template` the bare
 import argparse
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.bench import figures, rig
 from tests.bench.figures import Figure
-from tests.bench.rig import Platform, Spent
-
-Way = Callable[[], Spent]
+from tests.bench.rig import Spent, Way, drained
 
 
 def ways(api: str, hook: str, options: argparse.Namespace) -> dict[str, Way]:
@@ -41,16 +39,6 @@ def ways(api: str, hook: str, options: argparse.Namespace) -> dict[str, Way]:
             )
 
     return {"bare": bare, "daemon": daemon}
-
-
-def drained(queue: Platform, way: Way, events: int) -> Spent:
-    """Fill the queue, drain it, and see that it is drained."""
-    if events:
-        queue.enqueue(events)
-    spent = way()
-    assert spent.code == 0, spent
-    assert queue.depth() == 0
-    return spent
 
 
 def main(arguments: Sequence[str] | None = None) -> list[Figure]:
