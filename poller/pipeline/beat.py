@@ -34,7 +34,8 @@ LEAST = 3.0
 SURPRISE = 0.02
 """How likely messages are where none are known, as a share of the mean bin."""
 PART = 1.0
-"""Bursts are told from chance by the numbers of messages in so many seconds, but at most in a quarter of the beat."""
+"""Bursts are told from chance by the numbers of messages in stretches of this many seconds, or of a quarter of the beat
+if that is shorter."""
 CHANCE = 0.6
 """The variance of these numbers, in their means, that chance may have made. It makes some 0.56, because older messages
 count less."""
@@ -43,7 +44,7 @@ UNEVEN = 0.3
 WAIT = 0.02
 """A poll is due when the expected messages have waited, all together, this many seconds times the messages known."""
 MORE = 16.0
-"""The messages known count as so many more. This makes polls rarer where few messages are known."""
+"""Added to the number of messages known. This makes polls rarer where few messages are known."""
 
 
 class Beat(msgspec.Struct, frozen=True, kw_only=True):

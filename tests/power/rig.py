@@ -136,7 +136,7 @@ def run(
     spoil: str = "",
     until: Callable[[Found], bool] = lambda found: False,
 ) -> Found:
-    """Cut the power so many times, ten times per image, or until something was found; the moods take turns.
+    """Cut the power `cuts` times, ten times per image, or until something was found; the moods take turns.
 
     `sync` is the setting of the sink `download`, and `disk` the kind of file system.
     """

@@ -25,7 +25,7 @@ def traced(
 ) -> Iterator[Trace]:
     """While it lasts, these calls of the daemon on these files go wrong in strace's words (`error=EIO:when=2`).
 
-    `abrupt` kills strace at the end: while it delays a call of a process that has ended, it heeds no signal.
+    `abrupt` kills strace at the end: while it delays a call of a process that has ended, it does not react to signals.
     """
     paths = [word for file in files for word in ("-P", str(file))]
     inject = ["-e", f"trace={calls}", "-e", f"inject={calls}:{fault}"]

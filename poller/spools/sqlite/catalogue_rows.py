@@ -99,7 +99,7 @@ class CatalogueRows:
         self._covered = covered
 
     def keep(self, events: int) -> None:
-        """The transaction is durable, with so many events."""
+        """The transaction is durable, with this number of events."""
         self._in_burst = events > BURST
         if self._written:
             del self._left[-self._written :]

@@ -13,7 +13,7 @@ from tests.patience import patiently
 
 
 def in_memory_after(folder: Path, streams: int, events: int) -> int:
-    """The number of events in memory after so many of each stream, in turns."""
+    """The number of events in memory after `events` events of each stream, in turns."""
 
     async def run() -> int:
         async with sqlite_spool(folder, ManualClock(), 0.0) as spool:

@@ -19,7 +19,7 @@ MESSAGE = Reject(received_at=START, reason="", encoding="", body=b"")
 
 
 def answer(count: int, outcome: PollOutcome | None = None) -> ParsedPage:
-    """A reading of so many messages."""
+    """A reading with a number of messages."""
     good = PollOutcome.FULL if count >= MOST else PollOutcome.PARTIAL if count else PollOutcome.EMPTY
     return ParsedPage(events=(), rejects=(MESSAGE,) * count, outcome=outcome or good)
 

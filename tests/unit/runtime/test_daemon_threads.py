@@ -29,7 +29,7 @@ class Hanging:
         return threading.current_thread().name
 
     def wait_for(self, count: int) -> None:
-        """Until so many calls have begun."""
+        """Until this number of calls has begun."""
         for _ in range(count):
             assert self.begun.acquire(timeout=PATIENCE)
 
