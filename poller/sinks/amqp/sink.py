@@ -86,15 +86,21 @@ class Amqp(Sink, ChecksDestination):
             except asyncio.CancelledError:
                 self._doubted = True
                 raise
+        closed = next((error for error in outcomes if isinstance(error, errors.ChannelClosed)), None)
         failures = {
-            event.id: error for event, error in zip(batch.events, outcomes, strict=True) if error is not None
+            event.id: self._failure(error, closed, len(body))
+            for event, (_, body), error in zip(batch.events, found, outcomes, strict=True)
+            if error is not None
         }
         raise_for(batch, failures)
 
     async def _publish(
         self, channel: AbstractChannel, event: Event, headers: Mapping[str, str], body: bytes
-    ) -> SinkError | None:
-        """Publish one message, and wait for its confirmation. The messages of a batch are sent in their order."""
+    ) -> Exception | None:
+        """Publish one message, and wait for its confirmation. Returns what went wrong.
+
+        The messages of a batch are sent in their order.
+        """
         key = fill_in(self._settings.routing_key, event, UNSAFE)
         if len(key.encode()) > LONGEST_KEY:
             return Rejected(f"the routing key is longer than {LONGEST_KEY} bytes")
@@ -112,11 +118,15 @@ class Amqp(Sink, ChecksDestination):
         try:
             await exchange.publish(message, key, mandatory=True)
         except (errors.AMQPError, errors.ChannelInvalidStateError, OSError) as error:
-            return self._failure(error, len(body))
+            return error
         return None
 
-    def _failure(self, error: Exception, size: int) -> SinkError:
-        """The error of one message. One that is too large closes the channel, and the others fail with it."""
+    def _failure(self, error: Exception, closed: Exception | None, size: int) -> SinkError:
+        """The error of one message. `closed` is why the broker closed the channel, where it told one message of it."""
+        if isinstance(error, SinkError):
+            return error
+        if closed is not None and isinstance(error, errors.ChannelInvalidStateError):
+            error = closed
         if isinstance(error, errors.ChannelPreconditionFailed) and (found := _SIZE.search(str(error))):
             self._largest = int(found[1])
             if size > self._largest:
