@@ -280,7 +280,7 @@ async def test_without_an_exchange_the_batch_is_tried_again_later(server: Rabbit
         with pytest.raises(TryLater, match="there is no such exchange"):
             await sink.deliver(some_batch(some_event(1)))
         # The broker closes the channel in the midst of a large batch. All of it has the reason that the broker gave.
-        with pytest.raises(TryLater, match="^there is no such exchange$"):
+        with pytest.raises(TryLater, match=r"^there is no such exchange$"):
             await sink.deliver(some_batch(*(large(number, 20_000) for number in range(2, 302))))
 
 
