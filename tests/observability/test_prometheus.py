@@ -14,7 +14,7 @@ import yaml
 
 from poller.cli.demo import CONFIGURATION, KEY
 from poller.sandbox import Customer
-from tests.scenario.environment import Environment, environment, until
+from tests.scenario.environment import PATIENCE, Environment, environment, until
 from tests.scenario.rig import Process, scenario, webhook
 
 from .expressions import filled_in, queries, rules, selectors
@@ -83,7 +83,7 @@ def make_trouble(place: Environment, server: Prometheus) -> None:
         return sum(server.values("poller_gap_pictures_total")) > 0
 
     order(place, "callbacks", {"url": "http://127.0.0.1:9/"})
-    until(missed, what="for a missing picture")
+    until(missed, 2 * PATIENCE, "for a missing picture")
     place.ask(place.sandbox.faults["api"].clear)
     until(lambda: sum(server.values("poller_dead_letters")) > 0, what="for a dead letter")
     place.turn(500)
