@@ -27,7 +27,9 @@ expect.set_options(timeout=PATIENCE * 1000)
 
 MARKUP = "<img src=x onerror=alert(1)>"
 SIGNED = "http://shots-1250000000.file.myqcloud.com/a.jpg?q-signature=0123456789abcdef"
-TIMES = re.compile(r"(\d{4}-\d\d-\d\d[ T])?\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:?\d\d)?")
+DAY = r"\d{4}-\d\d-\d\d[ T]|[A-Z][a-z]{2},? \d{1,2} [A-Z][a-z]{2,3}, "
+"""As commands write it, and as the page does where the day is not today."""
+TIMES = re.compile(rf"({DAY})?\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:?\d\d)?")
 
 
 @pytest.fixture
