@@ -226,11 +226,6 @@ def median(values: Sequence[float]) -> float:
     return statistics.median(values)
 
 
-if __name__ == "__main__":
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve_hook())
-
-
 Way = Callable[[], Spent]
 """Runs a process that drains the queue, and says what it used."""
 
@@ -243,3 +238,8 @@ def drained(queue: Platform, way: Way, events: int) -> Spent:
     assert spent.code == 0, spent
     assert queue.depth() == 0
     return spent
+
+
+if __name__ == "__main__":
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve_hook())
