@@ -106,7 +106,10 @@ def cannot_connect(error: BaseException, reason: str) -> TryLater:
 
 
 async def check_hosts(resolver: Resolver, guard: AddressGuard, places: Sequence[tuple[str, int]]) -> None:
-    """Raise `TryLater` unless every address of these hosts may be connected to, and at least one host is known."""
+    """Raise `TryLater` unless every address of these hosts may be connected to, and at least one host is known.
+
+    `places` has at least one host.
+    """
     unknown: list[str] = []
     for host, port in places:
         try:

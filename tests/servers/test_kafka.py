@@ -1,6 +1,7 @@
 """The kafka sink against a real broker, which is killed, hangs, refuses, and has too few replicas."""
 
 import asyncio
+import contextlib
 import gc
 import json
 import os
@@ -183,8 +184,12 @@ async def test_every_request_asks_for_the_confirmation_of_all_replicas_and_knows
     assert [api for api, _ in requests if api == INIT_PRODUCER_ID], "an idempotent producer asks for its id"
 
 
-PRODUCE, INIT_PRODUCER_ID = 0, 22
+PRODUCE, FETCH, METADATA, API_VERSIONS, INIT_PRODUCER_ID = 0, 1, 3, 18, 22
 """Numbers of requests in Kafka's protocol."""
+COORDINATOR_LOADS, UNSUPPORTED_VERSION = 14, 35
+"""Codes of errors there."""
+KNOWN = [(PRODUCE, 0, 3), (FETCH, 0, 4), (METADATA, 0, 1), (API_VERSIONS, 0, 0), (INIT_PRODUCER_ID, 0, 0)]
+"""Requests in their oldest and newest forms that the library asks for before it produces."""
 
 
 def _requests(passed: bytes) -> Iterator[tuple[int, int]]:
@@ -397,6 +402,38 @@ async def test_where_nobody_listens_the_batch_is_tried_again_later() -> None:
     async with sink:
         with pytest.raises(TryLater, match=r"^cannot connect: no server answers$"):
             await sink.deliver(some_batch(some_event(1)))
+
+
+@pytest.mark.parametrize("topics", [0, 1])
+async def test_a_cluster_that_names_no_broker_is_tried_again_later(topics: int) -> None:
+    """What a broker answers while its controller does not count it: after it hung, or before it is registered."""
+    answers = {
+        API_VERSIONS: struct.pack(">hi", 0, len(KNOWN))
+        + b"".join(struct.pack(">hhh", *one) for one in KNOWN),
+        METADATA: struct.pack(">iii", 0, -1, topics)
+        + struct.pack(">hh4s?i", 0, 4, b"live", False, 0) * topics,
+        INIT_PRODUCER_ID: struct.pack(">ihqh", 0, COORDINATOR_LOADS, -1, -1),
+    }
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                (size,) = struct.unpack(">i", await reader.readexactly(4))
+                api, version, number = struct.unpack_from(">hhi", await reader.readexactly(size))
+                body = answers[api]
+                if api == API_VERSIONS and version > 0:
+                    body = struct.pack(">h", UNSUPPORTED_VERSION) + body[2:]
+                writer.write(struct.pack(">ii", 4 + len(body), number) + body)
+                await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        settings = {"type": "kafka", "servers": [f"127.0.0.1:{port}"], "allow_cidr": [LOOPBACK]}
+        async with Kafka("bus", Kafka.Settings.model_validate(settings), {}) as sink:
+            for _ in range(2):  # it is asked again, and not taken for found
+                with pytest.raises(TryLater, match=r"^cannot connect: the cluster has no broker that runs$"):
+                    await sink.deliver(some_batch(some_event(1)))
 
 
 async def test_an_address_that_is_not_public_needs_permission(broker: RealBroker | MockBroker) -> None:

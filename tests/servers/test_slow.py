@@ -66,7 +66,7 @@ async def test_memory_stays_bounded_while_a_server_hangs(place: Place) -> None:
     assert place.server is not None
     async with sink_class(settings["type"])("bus", given := terms(settings), {}) as sink:
         for batch in batches:
-            await sink.deliver(batch)
+            await until_delivered(sink, batch)
         before = resident()
         with place.server.frozen():
             async with asyncio.timeout(2 * PATIENCE):  # a sink that holds a cancelled delivery hangs here

@@ -39,6 +39,8 @@ def refusal(code: int) -> SinkError:
         frozenset(
             {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT}
         ): "no server answers",
+        frozenset({KafkaError._PARTIAL}): "the cluster has no broker that runs",
+        frozenset({KafkaError._UNSUPPORTED_FEATURE}): "the server is too old",
         frozenset({KafkaError._MSG_TIMED_OUT}): "no confirmation in time",
         frozenset({KafkaError._SSL}): "TLS fails: check the certificates",
     }
