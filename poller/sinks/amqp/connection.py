@@ -11,7 +11,7 @@ from aiormq import exceptions as errors
 from poller.core.errors import TryLater
 from poller.sinks.amqp.answers import translate
 from poller.sinks.amqp.settings import AmqpSettings
-from poller.sinks.servers import CONNECT_WITHIN
+from poller.sinks.servers import CLOSE_WITHIN, CONNECT_WITHIN
 
 HEARTBEAT: Final = 10
 """Seconds between signs of life. The library gives a connection up after three of them."""
@@ -58,3 +58,11 @@ async def open_channel(connection: Connection, *, confirms: bool = True) -> Abst
     except (errors.AMQPError, errors.ChannelInvalidStateError, OSError, RuntimeError) as error:
         raise translate(error) from None
     return channel
+
+
+async def why_closed(channel: AbstractChannel) -> BaseException | None:
+    """Why a channel was closed. The library tells a message that waits only that it was; the reason comes a moment
+    later."""
+    closing = (await channel.get_underlay_channel()).closing
+    await asyncio.wait([closing], timeout=CLOSE_WITHIN)
+    return closing.exception() if closing.done() and not closing.cancelled() else None

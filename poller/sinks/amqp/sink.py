@@ -21,7 +21,7 @@ from poller.runtime.resolver import Resolver
 from poller.settings import TlsSettings
 from poller.sinks.amqp.answers import translate
 from poller.sinks.amqp.check import cannot_publish, flaw_of_queue
-from poller.sinks.amqp.connection import connect_to, is_blocked, open_channel
+from poller.sinks.amqp.connection import connect_to, is_blocked, open_channel, why_closed
 from poller.sinks.amqp.settings import PORTS, AmqpSettings
 from poller.sinks.brokers import fill_in, messages, raise_for
 from poller.sinks.servers import ALIVE_WITHIN, CLOSE_WITHIN, check_hosts, tls_context
@@ -86,7 +86,8 @@ class Amqp(Sink, ChecksDestination):
             except asyncio.CancelledError:
                 self._doubted = True
                 raise
-        closed = next((error for error in outcomes if isinstance(error, errors.ChannelClosed)), None)
+        cut = any(isinstance(error, errors.ChannelInvalidStateError) for error in outcomes)
+        closed = await why_closed(channel) if cut else None
         failures = {
             event.id: self._failure(error, closed, len(body))
             for event, (_, body), error in zip(batch.events, found, outcomes, strict=True)
@@ -121,8 +122,8 @@ class Amqp(Sink, ChecksDestination):
             return error
         return None
 
-    def _failure(self, error: Exception, closed: Exception | None, size: int) -> SinkError:
-        """The error of one message. `closed` is why the broker closed the channel, where it told one message of it."""
+    def _failure(self, error: BaseException, closed: BaseException | None, size: int) -> SinkError:
+        """The error of one message. `closed` is why its channel was closed, if it was."""
         if isinstance(error, SinkError):
             return error
         if closed is not None and isinstance(error, errors.ChannelInvalidStateError):
