@@ -162,7 +162,7 @@ class Spool(Port, Protocol):
 
     @abstractmethod
     async def backlog(self, sink: str) -> Backlog:
-        """The pending events of an attached sink."""
+        """The pending events of a sink; none of one that is not attached, as after a reload that removed it."""
         ...
 
     @abstractmethod

@@ -94,7 +94,8 @@ class HealthInputs(Protocol):
 
 async def examine(parts: HealthInputs) -> Health:
     """Determine the condition of all parts. This writes to the spool, to check that it can be written."""
-    backlogs = {courier.name: await parts.spool.backlog(courier.name) for courier in parts.couriers}
+    couriers = list(parts.couriers)  # a reload may change them meanwhile
+    backlogs = {courier.name: await parts.spool.backlog(courier.name) for courier in couriers}
     return Health(
         sources={one.source.name: source_condition(one, parts.clock) for one in parts.intakes},
         receivers={one.source.name: receiver_condition(one) for one in parts.push_intakes},
@@ -102,7 +103,7 @@ async def examine(parts: HealthInputs) -> Health:
         journal=journal_condition(parts.journal),
         sinks={
             one.name: sink_condition(one, backlogs[one.name], parts.clock, parts.sink_age_limit)
-            for one in parts.couriers
+            for one in couriers
         },
         backlogs=backlogs,
         losses=[] if parts.losses is None else parts.losses.all(),

@@ -278,14 +278,16 @@ class MemorySpool(SpoolAdmin, HasLimits):
 
     async def backlog(self, sink: str) -> Backlog:
         """See `Spool.backlog`."""
-        queue = self._dispatcher.queues[sink]
+        dead = sum(letter.sink == sink for letter in self._dead.values())
+        if (queue := self._dispatcher.queues.get(sink)) is None:
+            return Backlog(events=0, retrying=0, dead=dead, oldest=None)
         oldest = [queue.oldest_waiting()]
         if first := self._dispatcher.tail.members(queue.position, 1):
             oldest.append(first[0][1].received_at)
         return Backlog(
             events=queue.count_unsettled(self._dispatcher.head),
             retrying=queue.retrying,
-            dead=sum(letter.sink == sink for letter in self._dead.values()),
+            dead=dead,
             oldest=min((at for at in oldest if at is not None), default=None),
             replaying=queue.replayed.events,
         )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from poller.core.model import Dead, Done, Filter, Retry
+from poller.core.model import Backlog, Dead, Done, Filter, Retry
 from poller.core.spool import SpoolAdmin, anything
 from poller.runtime.clock import Clock
 from poller.testing.factories import (
@@ -362,6 +362,7 @@ class Deliveries(SpoolWorld):
             await spool.settle(batch, done(batch))
             await spool.detach("a")
             await spool.append("source", [some_reading(3)])
+            assert await spool.backlog("a") == Backlog(events=0, retrying=0, dead=0, oldest=None)
             await spool.attach("a", anything)
             assert (await spool.claim("a", 9)).events == (some_event(2), some_event(3))
 

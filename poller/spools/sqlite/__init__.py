@@ -425,7 +425,8 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, HasLimits, KeptInFile):
 
     async def backlog(self, sink: str) -> Backlog:
         """See `Spool.backlog`."""
-        queue = self._dispatcher.queues[sink]
+        if (queue := self._dispatcher.queues.get(sink)) is None:
+            return Backlog(events=0, retrying=0, dead=self._dead.get(sink, 0), oldest=None)
         received = [queue.oldest_waiting()]
         position = queue.position
         if position < self._dispatcher.head:

@@ -1,7 +1,7 @@
 """How each part is, judged once, from real couriers, intakes and spools on a manual clock."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -202,6 +202,25 @@ def test_what_this_process_may_have_lost_is_counted_with_when_it_last_was(tmp_pa
     assert (loss.where, loss.count, loss.damaged) == ("source shots", 2, False)
     _, losses = source_after(tmp_path / "b", [{"silent": True}], lambda clock: None, destructive=False)
     assert losses.all() == []  # it is asked again
+
+
+async def test_a_reload_in_the_midst_of_the_examination_does_not_end_it() -> None:
+    """One sink is removed while it waits for the spool, and one is added."""
+    clock = ManualClock()
+    async with memory_spool(clock) as spool:
+        couriers = [
+            Courier(ScriptedSink(name), spool, terms(), metrics=Metrics(), clock=clock)
+            for name in ("old", "new")
+        ]
+
+        class Changing(list[Courier]):
+            """Other couriers whenever they are looked at."""
+
+            def __iter__(self) -> Iterator[Courier]:
+                return iter([self.pop(0)])
+
+        found = await examine(Judged(spool=spool, clock=clock, couriers=Changing(couriers)))
+        assert list(found.sinks) == ["old"]
 
 
 async def test_a_loss_is_a_note_and_damage_stays_a_reason() -> None:
