@@ -15,7 +15,7 @@ from fastcrc import crc64
 from poller.core.errors import LONGEST_WAIT, PartlyFailed, Rejected, TryLater
 from poller.qcloud.pictures.fetch import upload_deadline
 
-from .shots import Answer, attempt, delivered, download, files, jpeg, ok, serving, shot
+from .shots import LONG_AGO, Answer, attempt, delivered, download, files, jpeg, ok, serving, shot
 
 NAME = "cam1_1_1_1_320_176.jpg"
 CRC = f"x-cos-hash-crc64ecma: {crc64.xz(jpeg())}"
@@ -35,7 +35,7 @@ def only_failure(error: Exception | None) -> Exception:
 def test_a_batch_of_pictures_is_stored_under_date_and_stream(tmp_path: Path) -> None:
     names = [f"cam1_1_1_{number}_320_176.jpg" for number in range(32)]
     assert delivered(tmp_path, lambda path: ok(jpeg(), CRC), *names) is None
-    date = (datetime.now(UTC) - timedelta(hours=2)).date()
+    date = LONG_AGO.date()
     assert files(tmp_path) == {f"{date}/cam1/{name}": jpeg() for name in sorted(names)}
 
 
