@@ -1,7 +1,6 @@
 """The kafka sink against a real broker, which is killed, hangs, refuses, and has too few replicas."""
 
 import asyncio
-import contextlib
 import gc
 import json
 import os
@@ -9,7 +8,7 @@ import struct
 import threading
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from ipaddress import ip_network
 from itertools import pairwise
 from pathlib import Path
@@ -416,7 +415,7 @@ async def test_a_cluster_that_names_no_broker_is_tried_again_later(topics: int) 
     }
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 (size,) = struct.unpack(">i", await reader.readexactly(4))
                 api, version, number = struct.unpack_from(">hhi", await reader.readexactly(size))

@@ -106,9 +106,7 @@ class KafkaProducer:
                 break
         if found is None:
             raise TryLater(f"cannot connect: {refusal(code).reason}")
-        if (
-            not found.brokers
-        ):  # a broker that its controller does not count answers so: it has just started, or hung
+        if not found.brokers:  # a broker that its controller does not count, yet or any more
             raise TryLater(f"cannot connect: {refusal(KafkaError._PARTIAL).reason}")
         self.topics = frozenset(found.topics)
         return [(str(broker.host), int(broker.port)) for broker in found.brokers.values()]
