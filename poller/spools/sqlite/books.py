@@ -7,8 +7,8 @@ from datetime import datetime
 import msgspec
 
 from poller.core.history import Book, Tally
+from poller.spools.rows import epoch, moment, readable_rows, reads_back, typed
 from poller.spools.sink_queue import Changes
-from poller.spools.sqlite.schema import epoch, moment, readable_rows, reads_back, typed
 
 _COUNT = (
     "INSERT INTO tally VALUES (?, ?, ?, ?)"

@@ -17,8 +17,8 @@ import msgspec
 from poller.core.catalogue import Catalogue, Key, Stream
 from poller.runtime.clock import Clock
 from poller.runtime.failpoints import reached
+from poller.spools.rows import reads_back
 from poller.spools.sqlite import meta
-from poller.spools.sqlite.schema import reads_back
 from poller.spools.sqlite.seen import BURST
 
 EVERY = 5.0

@@ -3,8 +3,8 @@
 import sqlite3
 
 from poller.core.model import Event, corrected
+from poller.spools.rows import events_of, lines
 from poller.spools.sqlite.page_index import CRC, checksum, page_events
-from poller.spools.sqlite.schema import events_of, lines
 from poller.spools.waiting import Corrections
 
 

@@ -7,14 +7,8 @@ from datetime import datetime
 
 from poller.core.model import DeadLetter, Event, unchanged
 from poller.runtime.failpoints import reached
-from poller.spools.sqlite.schema import (
-    DEAD_COLUMNS,
-    PUT_WAITING,
-    dead_of,
-    json_list,
-    readable_rows,
-    waiting_row,
-)
+from poller.spools.rows import DEAD_COLUMNS, dead_of, readable_rows, waiting_row
+from poller.spools.sqlite.schema import PUT_WAITING, json_list
 from poller.spools.waiting import Waiting, revive
 
 

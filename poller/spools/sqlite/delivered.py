@@ -6,18 +6,9 @@ from collections.abc import Iterator, Sequence
 from poller.core.errors import Unreadable
 from poller.core.history import Delivery
 from poller.spools.delivered import LONGEST_ROW, Delivered, rows
+from poller.spools.rows import Row, epoch, history_blob, history_of, moment, readable_rows, reads_back, typed
 from poller.spools.sink_queue import Changes
 from poller.spools.sqlite.pruning import Stretches, is_old
-from poller.spools.sqlite.schema import (
-    Row,
-    epoch,
-    history_blob,
-    history_of,
-    moment,
-    readable_rows,
-    reads_back,
-    typed,
-)
 
 PRUNED_AT_ONCE = 2_000
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from poller.core.history import GAPS_KEPT, Gap, LatePicture
 from poller.core.selection import Selection
 from poller.runtime.clock import Clock
+from poller.spools.rows import Row, epoch, moment, readable_rows, reads_back, typed
 from poller.spools.sqlite.pruning import PRUNE_STEP, is_old
-from poller.spools.sqlite.schema import Row, epoch, moment, readable_rows, reads_back, typed
 
 COLUMNS = (
     "id, account, stream_id, from_at, to_at, missing, why, filled, cadence, push_started_at, task_started_at,"

@@ -3,7 +3,8 @@
 import sqlite3
 
 from poller.core.model import LARGEST_NUMBER
-from poller.spools.sqlite.schema import ahead, blob_of, number_of, reads_back
+from poller.spools.rows import blob_of, number_of, reads_back
+from poller.spools.sqlite.schema import ahead
 
 COMMITS = "commits"
 """The number of transactions that took in pages."""

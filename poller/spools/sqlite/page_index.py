@@ -25,15 +25,8 @@ from fastcrc import crc32
 from poller.core.errors import Unreadable
 from poller.core.event_lines import EventLines
 from poller.core.model import LARGEST_NUMBER, Event, ParsedPage
+from poller.spools.rows import blob_of, epoch, events_of, log, number_of, reads_back
 from poller.spools.sqlite.page_times import SLACK, note_late
-from poller.spools.sqlite.schema import (
-    blob_of,
-    epoch,
-    events_of,
-    log,
-    number_of,
-    reads_back,
-)
 
 CRC = "(SELECT crc FROM page_index WHERE page_index.first = page.first)"
 """The checksum of a row of `page`, NULL for a page without an index row."""

@@ -13,6 +13,7 @@ import msgspec
 
 from poller.core.model import LARGEST_NUMBER
 from poller.core.selection import Numbered, Scan, Selection
+from poller.spools.rows import Row, blob_of, epoch, event_of, readable_rows, reads_back
 from poller.spools.sqlite.page_index import (
     ENTRY,
     check_page,
@@ -22,7 +23,6 @@ from poller.spools.sqlite.page_index import (
     stream_hash,
     unindexed,
 )
-from poller.spools.sqlite.schema import Row, blob_of, epoch, event_of, readable_rows, reads_back
 
 WINDOW = 400
 """Index rows that are searched at once, in less than a millisecond."""

@@ -10,7 +10,7 @@ import sqlite3
 from datetime import datetime
 
 from poller.core.model import LARGEST_NUMBER
-from poller.spools.sqlite.schema import epoch, reads_back
+from poller.spools.rows import epoch, reads_back
 
 SLACK = 2.0
 _RECENT = 100

@@ -5,7 +5,8 @@ from collections.abc import Collection
 
 from poller.core.history import SinkProgress, Stage
 from poller.spools.event_progress import dead_progress, settled_progress, waiting_progress
-from poller.spools.sqlite.schema import DEAD_COLUMNS, ahead, dead_of, readable_rows, waiting_of
+from poller.spools.rows import DEAD_COLUMNS, dead_of, readable_rows, waiting_of
+from poller.spools.sqlite.schema import ahead
 
 
 def stored(

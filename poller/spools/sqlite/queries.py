@@ -7,8 +7,7 @@ from pathlib import Path
 from poller.core.errors import Unreadable
 from poller.core.history import Origin
 from poller.core.model import DeadLetter, Filter, Quarantined
-from poller.spools.sqlite.page_index import CRC, page_lines
-from poller.spools.sqlite.schema import (
+from poller.spools.rows import (
     DEAD_COLUMNS,
     QUARANTINE_COLUMNS,
     dead_of,
@@ -17,8 +16,9 @@ from poller.spools.sqlite.schema import (
     quarantined_of,
     readable_rows,
     reads_back,
-    where,
 )
+from poller.spools.sqlite.page_index import CRC, page_lines
+from poller.spools.sqlite.schema import where
 from poller.spools.tail import Chunk
 
 LOAD_EVENTS = 800

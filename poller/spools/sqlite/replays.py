@@ -10,16 +10,8 @@ from poller.core.selection import Selection
 from poller.runtime.failpoints import reached
 from poller.spools.places import is_replayed
 from poller.spools.replays import KEPT_FINISHED, ReplayChange
-from poller.spools.sqlite.schema import (
-    PUT_WAITING,
-    Row,
-    epoch,
-    moment,
-    readable_rows,
-    reads_back,
-    typed,
-    waiting_row,
-)
+from poller.spools.rows import Row, epoch, moment, readable_rows, reads_back, typed, waiting_row
+from poller.spools.sqlite.schema import PUT_WAITING
 from poller.spools.sqlite.writer import Writer
 
 _chosen = msgspec.json.Decoder(Selection)

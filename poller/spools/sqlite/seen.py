@@ -17,8 +17,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
 from poller.core.model import Event
+from poller.spools.rows import blob_of, epoch, reads_back
 from poller.spools.sqlite.pruning import Stretches, is_old
-from poller.spools.sqlite.schema import blob_of, epoch, reads_back
 
 IDS_REMEMBERED = 30 * 86400.0
 MERGE_AT = 50_000

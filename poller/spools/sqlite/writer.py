@@ -32,6 +32,7 @@ from poller.core.spool import Pruned, Salvaged
 from poller.runtime.ages import ClockHistory, Setting
 from poller.runtime.clock import Clock
 from poller.runtime.failpoints import reached
+from poller.spools.rows import blob_of, dead_row, epoch, lines, number_of, reads_back, waiting_of, waiting_row
 from poller.spools.sink_queue import Changes
 from poller.spools.sqlite import meta
 from poller.spools.sqlite.backup import keep_before_migration
@@ -46,22 +47,7 @@ from poller.spools.sqlite.head import HeadFile, Mark, copied_wal, identity
 from poller.spools.sqlite.page_index import CRC, UNKNOWN, Came, came, fill, page_events, put_index
 from poller.spools.sqlite.page_times import PageTimes, number_at
 from poller.spools.sqlite.pruning import PRUNE_STEP, Stretches, older, prune_pages, prune_streams
-from poller.spools.sqlite.schema import (
-    PUT_WAITING,
-    VERSION,
-    ahead,
-    blob_of,
-    dead_row,
-    epoch,
-    json_list,
-    lines,
-    number_of,
-    prepare,
-    reads_back,
-    recognised,
-    waiting_of,
-    waiting_row,
-)
+from poller.spools.sqlite.schema import PUT_WAITING, VERSION, ahead, json_list, prepare, recognised
 from poller.spools.sqlite.seen import IDS_REMEMBERED, DedupIndex
 from poller.spools.sqlite.watermarks import Marks
 from poller.spools.tail import Chunk
