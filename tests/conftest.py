@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 
 from tests import lives
 from tests.servers import guard, used
+from tests.shared import shared_folder
 
 TESTS = Path(__file__).parent
 SLOW = ("scenario", "service", "power", "browser", "observability")
@@ -105,6 +106,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def soak(request: pytest.FixtureRequest) -> bool:
     """Whether the full counts are asked for."""
     return bool(request.config.getoption("--soak"))
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Path]:
+    """A folder that this run's workers share."""
+    own = tmp_path_factory.getbasetemp()
+    with shared_folder(own if worker_id == "master" else own.parent) as folder:
+        yield folder
 
 
 @pytest.fixture

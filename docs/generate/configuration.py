@@ -54,8 +54,7 @@ def _parts() -> Iterator[str]:
         yield f"## `{name}`"
         yield (field.description or "") + ("" if field.is_required() else " It may be left out.")
         if name in GROUPS:
-            spools = [shown[name], off[name]]
-            entries = spools if name == "spool" else list(shown[name].values())
+            entries = _spools(text) if name == "spool" else list(shown[name].values())
             yield from _adapters(name, found, entries)
         else:
             model = next(_models(field.annotation))
@@ -67,6 +66,12 @@ def _parts() -> Iterator[str]:
             yield from _section(
                 f"{name}.NAME" if keyed else name, model, found["$defs"][model.__name__], here
             )
+
+
+def _spools(text: str) -> list[Any]:
+    """Every spool that the example file shows. There is one key for all of them, so YAML alone keeps the last."""
+    blocks = re.findall(r"^spool:.*\n(?:[ #].*\n)*", OFF.sub(r"\1", text), re.MULTILINE)
+    return [yaml.safe_load(block)["spool"] for block in blocks]
 
 
 def _merged(off: Any, on: Any) -> Any:
@@ -103,7 +108,8 @@ def _section(place: str, model: type[Section], found: Mapping[str, Any], shown: 
 def _rows(
     above: str, model: type[Section], found: Mapping[str, Any], shown: Mapping[str, Any]
 ) -> Iterator[tuple[str, ...]]:
-    for name, field in model.model_fields.items():
+    for own, field in model.model_fields.items():
+        name = field.alias or own
         said: Mapping[str, Any] = found["properties"].get(name, {})
         description = plain(field.description or "").replace("\\*", "*")
         inner = next(_models(field.annotation), None)

@@ -1,6 +1,7 @@
 """The command line: all commands, and how they run."""
 
 import json
+from contextlib import AsyncExitStack
 from errno import ENOSPC
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -72,8 +73,9 @@ def run(context: typer.Context, config: Config) -> None:
     settings = settings_of(config, Doubts.LOG)
 
     async def serve(stop: Stop) -> int:
-        async with _daemon(settings, config) as daemon:
-            await daemon.run(stop)
+        async with AsyncExitStack() as stack:
+            if (daemon := await _enter(settings, stop, stack, config)) is not None:
+                await daemon.run(stop)
         return Exit.DONE
 
     raise typer.Exit(in_loop(serve(context.obj), context.obj))
@@ -97,8 +99,9 @@ def drain(
     settings = settings_of(config, Doubts.LOG)
 
     async def serve(stop: Stop) -> int:
-        async with _daemon(settings) as daemon:
-            return Exit.DONE if await daemon.drain(stop, limit) else Exit.FAILED
+        async with AsyncExitStack() as stack:
+            daemon = await _enter(settings, stop, stack)
+            return Exit.DONE if daemon is not None and await daemon.drain(stop, limit) else Exit.FAILED
 
     raise typer.Exit(in_loop(serve(context.obj), context.obj, unstarted=Exit.FAILED))
 
@@ -148,6 +151,14 @@ def _daemon(settings: "Settings", file: Path | None = None) -> "Daemon":
     from poller.daemon.daemon import Daemon  # takes half a second, which --help and completion save
 
     return Daemon(settings, file=file)
+
+
+async def _enter(
+    settings: "Settings", stop: Stop, stack: AsyncExitStack, file: Path | None = None
+) -> "Daemon | None":
+    from poller.daemon.standby import enter_in_turn
+
+    return await enter_in_turn(lambda: _daemon(settings, file), settings, stop, stack)
 
 
 async def _connect(settings: "Settings") -> int:

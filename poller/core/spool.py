@@ -317,6 +317,19 @@ class HasLimits(Protocol):
         ...
 
 
+@runtime_checkable
+class HasStandby(Protocol):
+    """A spool that one daemon owns at a time, and that another daemon takes over when its owner ends."""
+
+    @abstractmethod
+    async def wait_for_turn(self) -> None:
+        """Wait until no other daemon owns the spool. Called before entering; another daemon may still be first.
+
+        Raises `StorageError` if the owner cannot be seen.
+        """
+        ...
+
+
 class Examined(msgspec.Struct, frozen=True, kw_only=True):
     """The result of examining a spool file: its content in one line, and all that is wrong."""
 

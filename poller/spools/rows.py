@@ -1,6 +1,7 @@
 """How rows of a database hold batches, dead letters and rejects, as every engine with a database keeps them."""
 
 import functools
+import hashlib
 import sqlite3
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -145,6 +146,12 @@ def waiting_row(sink: str, waiting: Waiting) -> Row:
     )
 
 
+@reads_back
+def numbers_of(blob: object) -> tuple[int, ...]:
+    """The numbers of the events of a waiting batch."""
+    return _numbers.decode(blob_of(blob))
+
+
 WaitingRow = tuple[str, int, float, float, bytes, bytes, bytes]
 
 
@@ -197,6 +204,12 @@ def dead_of(row: Row) -> DeadLetter:
         history=_history.decode(history),
         number=number,
     )
+
+
+def reject_row(source: str, reject: Reject) -> Row:
+    """A row of `quarantine`, without its number. It begins with an id that the same reject gets again."""
+    id = hashlib.blake2b(msgspec.msgpack.encode((source, reject)), digest_size=16).digest()
+    return (id, source, epoch(reject.received_at), reject.reason, reject.encoding, reject.body)
 
 
 QUARANTINE_COLUMNS = "n, source, received_at, reason, encoding, body"

@@ -169,9 +169,14 @@ def section_of(field: FieldInfo) -> type[Section] | None:
     return next((c for c in choices if isinstance(c, type) and issubclass(c, Section)), None)
 
 
+def written_fields(model: type[Section]) -> dict[str, tuple[str, FieldInfo]]:
+    """A section's fields by their names in the file, each with its name in the code."""
+    return {field.alias or own: (own, field) for own, field in model.model_fields.items()}
+
+
 def known(model: type[Section], prefix: str) -> set[str]:
     found = set()
-    for name, field in model.model_fields.items():
+    for name, (_, field) in written_fields(model).items():
         found.add(f"{prefix}.{name}")
         if (inner := section_of(field)) is not None:
             found |= known(inner, f"{prefix}.{name}")
@@ -212,7 +217,7 @@ def shown(model: type[Section], content: Mapping[str, Any], prefix: str) -> set[
     found = set()
     for name, value in content.items():
         found.add(f"{prefix}.{name}")
-        field = model.model_fields.get(name)
+        _, field = written_fields(model).get(name, ("", None))
         if field is not None and (inner := section_of(field)) is not None and isinstance(value, dict):
             found |= shown(inner, value, f"{prefix}.{name}")
     return found
@@ -226,7 +231,8 @@ def all_shown(text: str) -> set[str]:
 def wrong_defaults(section: Section, content: Mapping[str, Any], outer: object) -> Iterator[str]:
     """Settings in `content` whose value is not the default that there is; `outer` is the section's own."""
     for name, written in content.items():
-        value, usual = getattr(section, name), default_of(type(section), name, outer)
+        own, _ = written_fields(type(section))[name]
+        value, usual = getattr(section, own), default_of(type(section), name, outer)
         if isinstance(value, Section):
             yield from wrong_defaults(value, written, usual)
         elif usual is not None and value != usual:
@@ -235,11 +241,9 @@ def wrong_defaults(section: Section, content: Mapping[str, Any], outer: object) 
 
 def default_of(model: type[Section], name: str, outer: object = None) -> object:
     """A setting's default, which the section around it may have changed; None where there is none."""
-    if isinstance(outer, Section):
-        found = getattr(outer, name)
-    else:
-        field = model.model_fields[name]
-        found = None if field.is_required() else field.default
+    own, field = written_fields(model)[name]
+    usual = None if field.is_required() else field.default
+    found = getattr(outer, own) if isinstance(outer, Section) else usual
     return None if found in ((), {}) else found
 
 
@@ -309,7 +313,7 @@ def default_lines(text: str) -> Iterator[int]:
 def has_default(model: type[Section], names: Way) -> bool:
     outer: object = None
     for name in names[:-1]:
-        inner = section_of(model.model_fields[name])
+        inner = section_of(written_fields(model)[name][1])
         outer = default_of(model, name, outer)
         if inner is None:
             return False

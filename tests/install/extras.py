@@ -1,4 +1,4 @@
-"""A configuration that needs extras of the package: a sink for each, as far as `check` looks without connecting."""
+"""A configuration that needs extras, each for a sink or a spool, as far as `check` looks without connecting."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -19,17 +19,23 @@ SINKS: Final[Mapping[str, Mapping[str, Any]]] = {
     },
 }
 """The settings of a sink that needs the extra of its name."""
+SPOOLS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "postgres": {"dsn": "postgresql://poller:secret@db.example.com:5432/poller"},
+}
+"""The same for a spool."""
 
 
 def configuration(folder: Path, extras: Iterable[str], **more: Any) -> Path:
-    """Write a configuration with these sinks, a line each, and return its path."""
+    """Write a configuration that needs these extras, a line each, and return its path."""
+    sinks = {name: {"type": name, **SINKS[name]} for name in extras if name in SINKS}
+    spools = [{"type": name, **SPOOLS[name]} for name in extras if name in SPOOLS]
     settings = {
         "accounts": {
             "main": {"app_id": 1234, "key": "k" * 32, "cos": {"bucket": "shots", "app_id": 1250000000}}
         },
         "sources": {"shots": {"type": "screenshot_queue", "account": "main"}},
-        "spool": {"type": "sqlite", "path": str(folder / "spool.db")},
-        "sinks": {"console": {"type": "stdout"}} | {name: {"type": name, **SINKS[name]} for name in extras},
+        "spool": next(iter(spools), {"type": "sqlite", "path": str(folder / "spool.db")}),
+        "sinks": {"console": {"type": "stdout"}} | sinks,
         **more,
     }
     file = folder / "poller.yaml"

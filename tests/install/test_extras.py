@@ -17,9 +17,11 @@ from packaging.utils import canonicalize_name
 
 from tests.service.running import daemon, queue, until, write_config
 
-from .extras import SINKS, configuration
+from .extras import SINKS, SPOOLS, configuration
 
 ROOT = Path(__file__).resolve().parents[2]
+EXTRAS: Final = (*SPOOLS, *SINKS)
+"""The spool comes first: the extra `sql` brings its library too."""
 
 
 # ---------------------------------------------------------------- not installed
@@ -36,7 +38,7 @@ def findings(program: Path, config: Path) -> dict[str, str]:
 
 
 def place(config: Path, extra: str) -> str:
-    """Line and column of the type of the sink that needs an extra."""
+    """Line and column of the type of the sink or spool that needs an extra."""
     (found,) = (
         f"{number}:{text.index(': ') + 3}"
         for number, text in enumerate(config.read_text().splitlines(), 1)
@@ -62,10 +64,10 @@ def test_each_missing_extra_is_one_finding_whose_command_installs_it(tmp_path: P
     install(f"pip install -q --require-hashes -r {ROOT}/requirements.txt")
     install(f"{sys.executable} -m build --wheel --no-isolation -o {tmp_path} {ROOT}")
     install("pip install -q --no-deps ./*.whl")
-    program, config = tmp_path / "v/bin/poller", configuration(tmp_path, SINKS)
+    program, config = tmp_path / "v/bin/poller", configuration(tmp_path, EXTRAS)
     missing = findings(program, config)
-    assert set(missing) == {place(config, extra) for extra in SINKS}
-    for extra in SINKS:
+    assert set(missing) == {place(config, extra) for extra in EXTRAS}
+    for extra in EXTRAS:
         (command,) = re.findall(r": (pip install .+)$", missing.pop(place(config, extra)))
         assert command == f"pip install 'live-screenshot-poller[{extra}]'"
         install(command.replace(" install ", " install -q "))
@@ -99,8 +101,8 @@ def modules() -> Mapping[str, frozenset[str]]:
 
 AT_THE_START: Final = {"s3"}
 """Extras whose library is imported when the sink starts: COS's own signature does without it."""
-BESIDE: Final = {"redis": {"otel"}}
-"""Extras that a library of another one imports, where they are installed."""
+BESIDE: Final = {"redis": {"otel"}, "postgres": {"sql"}, "sql": {"postgres"}}
+"""Extras that a library of another one imports, where they are installed, or that share a library with it."""
 
 
 def imported(stderr: str) -> set[str]:
@@ -118,12 +120,12 @@ def imports_of_check(config: Path) -> set[str]:
 
 
 def test_every_extra_is_installed_here_and_has_modules_of_its_own() -> None:
-    assert {*SINKS, "otel", "sandbox"} == set(modules())
+    assert {*EXTRAS, "otel", "sandbox"} == set(modules())
     assert all(modules().values()), modules()
 
 
-@pytest.mark.parametrize("extras", [(), *((extra,) for extra in SINKS), tuple(SINKS)], ids=",".join)
-def test_check_imports_the_libraries_of_the_configured_sinks_alone(
+@pytest.mark.parametrize("extras", [(), *((extra,) for extra in EXTRAS), EXTRAS], ids=",".join)
+def test_check_imports_the_libraries_of_the_configured_parts_alone(
     tmp_path: Path, extras: Iterable[str]
 ) -> None:
     beside = set[str]().union(*(BESIDE.get(extra, set()) for extra in extras))

@@ -207,7 +207,7 @@ SPOOL = (
     ),
     Bug(
         "ids are remembered for a day",
-        "poller/spools/sqlite/seen.py",
+        "poller/spools/retention.py",
         "IDS_REMEMBERED = 30 * 86400.0",
         "IDS_REMEMBERED = 86400.0",
         (

@@ -29,8 +29,8 @@ BOOKS = (
     Bug(
         "the delivery of a retried dead letter is lost",
         "poller/spools/sqlite/delivered.py",
-        "            connection.executemany(_PUT_AGAIN, [(id, *rest) for id in done.ids])\n",
-        "            pass\n",
+        "        connection.executemany(_PUT_AGAIN, again_rows(sink, done))\n",
+        "        pass\n",
         (f"{CONTRACT}test_the_delivery_of_a_retried_dead_letter_is_recorded",),
     ),
     Bug(

@@ -30,7 +30,7 @@ STORAGE = (
     ),
     Bug(
         "a page's checksum is not compared",
-        "poller/spools/sqlite/page_index.py",
+        "poller/spools/pages.py",
         "if crc is not None and checksum(blob_of(blob)) != crc:",
         "if crc is not None and checksum(blob_of(blob)) == -1:",
         (f"{INDEX}test_an_event_that_was_altered_in_a_stopped_file_is_never_delivered",),

@@ -140,7 +140,7 @@ class Scenario:
         self.folder = folder
         self.config = folder / "poller.yaml"
         self.config.write_text(json.dumps(settings))
-        self.spool_file = Path(settings["spool"]["path"])
+        self.spool_file = Path(settings["spool"].get("path", folder / "no-file"))
         self.lives = 0
         self.processes: list[Process] = []
 

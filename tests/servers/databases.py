@@ -19,6 +19,7 @@ import trustme
 
 from tests.servers.guard import folder_kept
 from tests.servers.processes import ServerProcess, free_port, needs, run
+from tests.shared import turn
 
 PASSWORD: Final = "right-password"
 ENGINES: Final = ("postgresql", "mariadb")
@@ -118,28 +119,25 @@ def _postgres_program(name: str) -> str:
 
 
 @contextmanager
-def postgres() -> Iterator[Postgres]:
-    """A server with the settings that it has by default, as far as they keep what is committed."""
-    initdb, program = _postgres_program("initdb"), _postgres_program("postgres")
+def postgres(shared: Path | None = None) -> Iterator[Postgres]:
+    """A server with the settings that it has by default, as far as they keep what is committed.
+
+    Its first files are made once below `shared`, and copied from there: that is most of what a start takes.
+    """
+    program = _postgres_program("postgres")
     with folder_of("postgres") as (folder, begin, user):
         data, port = folder / "data", free_port()
-        make = [
-            "-D",
-            str(data),
-            "-U",
-            "admin",
-            "-E",
-            "UTF8",
-            "--no-locale",
-            "--no-sync",
-            "--auth-local=trust",
-        ]
-        run([*begin, initdb, *make, "--auth-host=scram-sha-256"], cwd=folder)
+        if shared is None:
+            _make_files(data, begin)
+        else:
+            with turn(shared):
+                _copy_files(shared / "postgres", data, begin)
         cert, key, ca = certificate(folder, user)
         options = {
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": folder,
             "shared_buffers": "16MB",
+            "dynamic_shared_memory_type": "mmap",
             "ssl": "on",
             "ssl_cert_file": cert,
             "ssl_key_file": key,
@@ -152,12 +150,34 @@ def postgres() -> Iterator[Postgres]:
         server.ca = ca
         try:
             server.start()
-            for statement in ("CREATE DATABASE live", f"CREATE ROLE poller LOGIN PASSWORD '{PASSWORD}'"):
-                asyncio.run(server.ask(statement, "postgres"))
-            asyncio.run(server.ask("GRANT ALL ON SCHEMA public TO poller"))
             yield server
         finally:
             server.stop()
+
+
+def _copy_files(ready: Path, data: Path, begin: Sequence[str]) -> None:
+    """Copy the first files of a server, which are made if they are not there."""
+    if ready.exists():
+        run(["cp", "-a", str(ready), str(data)], cwd=data.parent)
+        return
+    _make_files(data, begin)
+    part = ready.with_suffix(".part")
+    run(["cp", "-a", str(data), str(part)], cwd=data.parent)
+    part.rename(ready)
+
+
+def _make_files(data: Path, begin: Sequence[str]) -> None:
+    """The first files of a server, with the database and the user."""
+    make = ["-D", str(data), "-U", "admin", "-E", "UTF8", "--no-locale", "--no-sync", "--auth-local=trust"]
+    run([*begin, _postgres_program("initdb"), *make, "--auth-host=scram-sha-256"], cwd=data.parent)
+    alone = f"{_postgres_program('postgres')} --single -D {data} -c exit_on_error=on"
+    for database, statement in (
+        ("postgres", "CREATE DATABASE live"),
+        ("postgres", f"CREATE ROLE poller LOGIN PASSWORD '{PASSWORD}'"),
+        ("live", "GRANT ALL ON DATABASE live TO poller"),
+        ("live", "GRANT ALL ON SCHEMA public TO poller"),
+    ):
+        run([*begin, "sh", "-c", f'echo "$0" | {alone} {database}', statement], cwd=data.parent)
 
 
 @contextmanager
@@ -204,9 +224,9 @@ def mariadb() -> Iterator[MariaDb]:
 
 
 @pytest.fixture(scope="module", params=ENGINES)
-def started(request: pytest.FixtureRequest) -> Iterator[Database]:
+def started(request: pytest.FixtureRequest, shared: Path) -> Iterator[Database]:
     """Each server in turn: a start takes seconds."""
-    with postgres() if request.param == "postgresql" else mariadb() as server:
+    with postgres(shared) if request.param == "postgresql" else mariadb() as server:
         yield server
 
 

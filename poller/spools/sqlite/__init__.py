@@ -56,6 +56,7 @@ from poller.runtime.durable_files import make_folder, sync_folder
 from poller.runtime.failpoints import reached
 from poller.runtime.group_thread import GroupThread
 from poller.settings import ResolvedPath, Size, SpoolSettings, size_between
+from poller.spools.books import PossibleLoss
 from poller.spools.dispatcher import Dispatcher
 from poller.spools.event_progress import settled_progress
 from poller.spools.log_scan import scan_tail
@@ -492,7 +493,7 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, HasLimits, KeptInFile):
 
     def count_loss(self, where: str, count: int) -> None:
         """See `SpoolHistory.count_loss`."""
-        self._writer.losses.append(books.PossibleLoss(where=where, count=count, at=self._clock.now()))
+        self._writer.losses.append(PossibleLoss(where=where, count=count, at=self._clock.now()))
         self._flush_in(FLUSH_DELAY)
 
     async def _write_pending(self) -> None:

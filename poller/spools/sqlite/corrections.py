@@ -3,8 +3,9 @@
 import sqlite3
 
 from poller.core.model import Event, corrected
+from poller.spools.pages import checksum, page_events
 from poller.spools.rows import events_of, lines
-from poller.spools.sqlite.page_index import CRC, checksum, page_events
+from poller.spools.sqlite.page_index import CRC
 from poller.spools.waiting import Corrections
 
 

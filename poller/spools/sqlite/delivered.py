@@ -5,92 +5,58 @@ from collections.abc import Iterator, Sequence
 
 from poller.core.errors import Unreadable
 from poller.core.history import Delivery
-from poller.spools.delivered import LONGEST_ROW, Delivered, rows
-from poller.spools.rows import Row, epoch, history_blob, history_of, moment, readable_rows, reads_back, typed
+from poller.spools.delivered import LONGEST_ROW, rows
+from poller.spools.history_rows import (
+    AGAIN_COLUMNS,
+    DELIVERED_COLUMNS,
+    DELIVERY_COLUMNS,
+    again_rows,
+    delivered_of,
+    delivered_row,
+    delivery_of,
+)
+from poller.spools.retention import Stretches
+from poller.spools.rows import readable_rows
 from poller.spools.sink_queue import Changes
-from poller.spools.sqlite.pruning import Stretches, is_old
+from poller.spools.sqlite.pruning import is_old
 
 PRUNED_AT_ONCE = 2_000
 
-_COLUMNS = "sink, at, first, last, holes, attempt, took_ms, history"
-_PUT = f"INSERT INTO delivered ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - our own words
-_PUT_AGAIN = (
-    "INSERT INTO redelivered (event_id, sink, at, attempt, took_ms, history) VALUES (?, ?, ?, ?, ?, ?)"
-)
-_DeliveredRow = tuple[str, float, int, int, bytes, int, int, bytes]
-_AgainRow = tuple[str, float, int, int, bytes]
+_PUT = f"INSERT INTO delivered ({DELIVERED_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - our own words
+_PUT_AGAIN = f"INSERT INTO redelivered ({AGAIN_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)"  # noqa: S608 - our own words
 
 
 def record(connection: sqlite3.Connection, due: Sequence[Changes]) -> None:
     """Record what settlements have delivered."""
     settled = [(changes.sink, done) for changes in due if (done := changes.settled) is not None]
-    connection.executemany(_PUT, [_row(one) for one in rows(settled)])
+    connection.executemany(_PUT, [delivered_row(one) for one in rows(settled)])
     for sink, done in settled:
-        if done.ids:
-            rest = (sink, epoch(done.at), done.attempt, _ms(done.took), history_blob(done.history))
-            connection.executemany(_PUT_AGAIN, [(id, *rest) for id in done.ids])
-
-
-def _row(one: Delivered) -> Row:
-    return (
-        one.sink,
-        epoch(one.at),
-        one.first,
-        one.last,
-        one.holes,
-        one.attempt,
-        _ms(one.took),
-        history_blob(one.history),
-    )
-
-
-def _ms(seconds: float) -> int:
-    return round(1000 * seconds)
+        connection.executemany(_PUT_AGAIN, again_rows(sink, done))
 
 
 def deliveries(number: int, id: str, reader: sqlite3.Connection) -> list[Delivery]:
     """See `SpoolHistory.deliveries`."""
     near = reader.execute(
-        f"SELECT {_COLUMNS} FROM delivered"  # noqa: S608 - our own words
+        f"SELECT {DELIVERED_COLUMNS} FROM delivered"  # noqa: S608 - our own words
         " WHERE last BETWEEN ? AND ? AND first <= ? ORDER BY n",
         (number, number + LONGEST_ROW - 1, number),
     )
     again = reader.execute(
-        "SELECT sink, at, attempt, took_ms, history FROM redelivered WHERE event_id = ? ORDER BY n", (id,)
+        f"SELECT {DELIVERY_COLUMNS} FROM redelivered WHERE event_id = ? ORDER BY n",  # noqa: S608 - our own words
+        (id,),
     )
-    found = [one.delivery for one in readable_rows("delivery", _delivered_of, near) if one.covers(number)]
-    found += readable_rows("delivery", _delivery_of, again)
+    found = [one.delivery for one in readable_rows("delivery", delivered_of, near) if one.covers(number)]
+    found += readable_rows("delivery", delivery_of, again)
     return sorted(found, key=lambda one: one.at)
-
-
-@reads_back
-def _delivered_of(row: Row) -> Delivered:
-    sink, at, first, last, holes, attempt, took, history = typed(row, _DeliveredRow)
-    return Delivered(
-        sink=sink,
-        at=moment(at),
-        first=first,
-        last=last,
-        holes=holes,
-        attempt=attempt,
-        took=took / 1000,
-        history=history_of(history),
-    )
-
-
-@reads_back
-def _delivery_of(row: Row) -> Delivery:
-    sink, at, attempt, took, history = typed(row, _AgainRow)
-    return Delivery(sink=sink, at=moment(at), attempt=attempt, took=took / 1000, history=history_of(history))
 
 
 def misshapen(connection: sqlite3.Connection) -> Iterator[str]:
     """The faults of the table `delivered`, for a check. A file of schema 1 has no such table."""
     if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'delivered'").fetchone():
         return
-    for n, *row in connection.execute(f"SELECT n, {_COLUMNS} FROM delivered"):  # noqa: S608 - our own words
+    for n, *row in connection.execute(f"SELECT n, {DELIVERED_COLUMNS} FROM delivered"):  # noqa: S608 - our own words
         try:
-            found = _delivered_of(tuple(row))
+            found = delivered_of(tuple(row))
         except Unreadable as error:
             yield f"delivery {n}: does not read back: {error}"
             continue

@@ -14,10 +14,11 @@ from poller.core.errors import StorageError, Unreadable
 from poller.core.model import LARGEST_NUMBER, Event
 from poller.core.spool import Examined
 from poller.runtime.durable_files import check_one_name
+from poller.spools.pages import check_page
 from poller.spools.rows import DEAD_COLUMNS, dead_of, epoch, event_of, events_of, reads_back, waiting_of
 from poller.spools.sqlite.catalogue_rows import read_rows
 from poller.spools.sqlite.delivered import misshapen
-from poller.spools.sqlite.page_index import CRC, arrays, check_page, is_indexed, unindexed
+from poller.spools.sqlite.page_index import CRC, arrays, is_indexed, unindexed
 from poller.spools.sqlite.schema import lossy, recognised
 from poller.spools.sqlite.seen import KEY_SIZE
 

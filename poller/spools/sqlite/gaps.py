@@ -6,24 +6,21 @@ from collections.abc import Sequence
 from poller.core.history import GAPS_KEPT, Gap, LatePicture
 from poller.core.selection import Selection
 from poller.runtime.clock import Clock
-from poller.spools.rows import Row, epoch, moment, readable_rows, reads_back, typed
-from poller.spools.sqlite.pruning import PRUNE_STEP, is_old
+from poller.spools.history_rows import GAP_COLUMNS, gap_of, gap_row
+from poller.spools.retention import PRUNE_STEP
+from poller.spools.rows import epoch, readable_rows
+from poller.spools.sqlite.pruning import is_old
 
-COLUMNS = (
-    "id, account, stream_id, from_at, to_at, missing, why, filled, cadence, push_started_at, task_started_at,"
-    " first_missing_offset"
-)
-_PUT = f"INSERT OR IGNORE INTO gap ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - our own words
+_PUT = f"INSERT OR IGNORE INTO gap ({GAP_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - our own words
 _FILL = (
     "UPDATE gap SET filled = min(missing, filled + 1)"
     " WHERE account = ? AND stream_id = ? AND from_at < ? AND to_at > ?"
 )
-GapRow = tuple[str, str, str, float, float, int, str, int, float, float | None, float | None, int]
 
 
 def put_gaps(connection: sqlite3.Connection, gaps: Sequence[Gap], late: Sequence[LatePicture]) -> None:
     """Add the gaps that are new. Then each late picture fills the gap that it lies in."""
-    connection.executemany(_PUT, map(_row, gaps))
+    connection.executemany(_PUT, map(gap_row, gaps))
     for picture in late:
         at = epoch(picture.taken_at)
         connection.execute(_FILL, (picture.account, picture.stream_id, at, at))
@@ -40,10 +37,10 @@ def gaps(chosen: Selection, limit: int, reader: sqlite3.Connection) -> list[Gap]
     given = [(condition, argument) for condition, argument in parts if argument is not None]
     condition = " AND ".join(["1", *(condition for condition, _ in given)])
     rows = reader.execute(
-        f"SELECT {COLUMNS} FROM gap WHERE {condition} ORDER BY to_at DESC, id LIMIT ?",  # noqa: S608 - our own words
+        f"SELECT {GAP_COLUMNS} FROM gap WHERE {condition} ORDER BY to_at DESC, id LIMIT ?",  # noqa: S608 - our own words
         (*(argument for _, argument in given), limit),
     )
-    return readable_rows("gap", _gap_of, rows)
+    return readable_rows("gap", gap_of, rows)
 
 
 def prune_gaps(connection: sqlite3.Connection, clock: Clock, retain: float) -> bool:
@@ -54,41 +51,3 @@ def prune_gaps(connection: sqlite3.Connection, clock: Clock, retain: float) -> b
         (*ends, PRUNE_STEP),
     )
     return gone.rowcount == PRUNE_STEP
-
-
-def _row(gap: Gap) -> Row:
-    return (
-        gap.id,
-        gap.account,
-        gap.stream_id,
-        epoch(gap.from_at),
-        epoch(gap.to_at),
-        gap.missing,
-        gap.why,
-        gap.filled,
-        gap.cadence,
-        None if gap.push_started_at is None else epoch(gap.push_started_at),
-        None if gap.task_started_at is None else epoch(gap.task_started_at),
-        gap.first_missing_offset,
-    )
-
-
-@reads_back
-def _gap_of(row: Row) -> Gap:
-    id, account, stream_id, from_at, to_at, missing, why, filled, cadence, push, task, first = typed(
-        row, GapRow
-    )
-    return Gap(
-        id=id,
-        account=account,
-        stream_id=stream_id,
-        from_at=moment(from_at),
-        to_at=moment(to_at),
-        missing=missing,
-        why=why,
-        filled=filled,
-        cadence=cadence,
-        push_started_at=None if push is None else moment(push),
-        task_started_at=None if task is None else moment(task),
-        first_missing_offset=first,
-    )

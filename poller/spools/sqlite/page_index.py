@@ -1,4 +1,4 @@
-"""The index of a page of the log, and the check of a page when it is read.
+"""The index of a page of the log.
 
 Layout
     A row of `page_index` has the page's origin, its bounds, the CRC-32C of its blob `events`, and three arrays of
@@ -8,8 +8,8 @@ Layout
     page.
 
 Reading
-    Whoever reads events from `page` also reads the checksum (`CRC`), and calls `page_events`. A page without an index
-    row comes from a file of schema 1 and cannot be checked, until `fill` indexes it.
+    Whoever reads events from `page` also reads the checksum (`CRC`), and calls `pages.page_events`. A page without an
+    index row comes from a file of schema 1 and cannot be checked, until `fill` indexes it.
 """
 
 import hashlib
@@ -20,11 +20,16 @@ from contextlib import suppress
 from datetime import datetime
 
 import msgspec
-from fastcrc import crc32
 
 from poller.core.errors import Unreadable
-from poller.core.event_lines import EventLines
-from poller.core.model import LARGEST_NUMBER, Event, ParsedPage
+from poller.core.model import LARGEST_NUMBER, Event
+from poller.spools.pages import (
+    UNKNOWN,
+    Came,
+    checksum,
+    received,
+    second_of,
+)
 from poller.spools.rows import blob_of, epoch, events_of, log, number_of, reads_back
 from poller.spools.sqlite.page_times import SLACK, note_late
 
@@ -34,7 +39,6 @@ ENTRY = 4
 """Bytes of an entry in the arrays."""
 ID_DIGITS = 32
 _ID = re.compile("[0-9a-fA-F]{32}")
-LARGEST_SECOND = 2**32 - 1
 FILL_STEP = 16
 """Pages indexed in one transaction, which takes some five milliseconds."""
 UNINDEXED = "unindexed"
@@ -42,50 +46,6 @@ UNINDEXED = "unindexed"
 MOST_CACHED = 200_000
 
 _PUT = f"INSERT OR REPLACE INTO page_index VALUES ({', '.join('?' * 14)})"  # noqa: S608 - our own words
-
-
-class Came(msgspec.Struct, frozen=True):
-    """Where a page came from, as far as that is known; see `history.Origin`."""
-
-    source: str = ""
-    about: str = ""
-    asked_at: datetime | None = None
-    outcome: str = ""
-
-
-UNKNOWN = Came()
-
-
-def came(source: str, reading: ParsedPage) -> Came:
-    """The origin of a parsed page."""
-    return Came(source, reading.about, reading.asked_at, reading.outcome.value)
-
-
-# ---------------------------------------------------------------- the checksum
-
-
-def checksum(blob: bytes) -> int:
-    """The CRC-32C of a page's events."""
-    return crc32.iscsi(blob)
-
-
-def check_page(first: int, blob: object, crc: object) -> bytes:
-    """The blob of a page; raises `Unreadable` if its checksum is wrong."""
-    if crc is not None and checksum(blob_of(blob)) != crc:
-        raise Unreadable(f"page {first}: its checksum is wrong")
-    return blob_of(blob)
-
-
-def page_events(first: int, blob: object, crc: object) -> list[Event]:
-    """The events of a page; raises `Unreadable`, also if its checksum is wrong."""
-    return events_of(check_page(first, blob, crc))
-
-
-def page_lines(first: int, blob: object, crc: object) -> Sequence[Event]:
-    """The same, not decoded yet where the checksum says that they are what was written."""
-    if crc is None:
-        return tuple(page_events(first, blob, crc))
-    return EventLines(check_page(first, blob, crc).split(b"\n"))
 
 
 def is_indexed(db: sqlite3.Connection) -> bool:
@@ -99,11 +59,6 @@ def is_indexed(db: sqlite3.Connection) -> bool:
 def stream_hash(stream: str) -> bytes:
     """The entry of a stream id in `streams`."""
     return hashlib.blake2b(stream.encode("utf-8", "surrogatepass"), digest_size=ENTRY).digest()
-
-
-def second_of(at: datetime) -> int:
-    """The whole second of a moment, kept within the entries of `taken`."""
-    return min(max(0, int(at.timestamp() // 1)), LARGEST_SECOND)
 
 
 class _Streams(dict[str, bytes]):
@@ -167,15 +122,6 @@ def _heads(ids: list[str]) -> bytes:
 def head_of(id: str) -> bytes:
     """The entry of an event's id in `ids`; a hash for an id that is not made of hexadecimal digits."""
     return bytes.fromhex(id[: ENTRY * 2]) if _ID.fullmatch(id) else stream_hash(id)
-
-
-def received(events: Sequence[Event]) -> tuple[float, float]:
-    """When the first and the last of a page's events were received."""
-    at = events[0].received_at
-    if events[-1].received_at is at:  # the events of an answer share the time of its receipt
-        return epoch(at), epoch(at)
-    times = [event.received_at for event in events]
-    return epoch(min(times)), epoch(max(times))
 
 
 def put_index(

@@ -13,13 +13,12 @@ import msgspec
 
 from poller.core.model import LARGEST_NUMBER
 from poller.core.selection import Numbered, Scan, Selection
+from poller.spools.pages import check_page, second_of
 from poller.spools.rows import Row, blob_of, epoch, event_of, readable_rows, reads_back
 from poller.spools.sqlite.page_index import (
     ENTRY,
-    check_page,
     entries,
     head_of,
-    second_of,
     stream_hash,
     unindexed,
 )

@@ -1,21 +1,12 @@
 """Deletes settled and old rows, in bounded steps inside the writer's transactions."""
 
 import sqlite3
-from collections.abc import Sequence
 
 from poller.core.catalogue import Catalogue
 from poller.runtime.clock import Clock
 from poller.runtime.failpoints import reached
+from poller.spools.retention import MEMORY_KEPT, PRUNE_STEP, STREAMS_KEPT, Stretches
 from poller.spools.sqlite.page_times import forget_late
-
-PRUNE_STEP = 32
-STREAMS_KEPT = 30 * 86400.0
-MEMORY_KEPT = 60 * 86400.0
-"""Twice as long as a stream is kept: the memory of a source about a stream that is gone is of no use."""
-
-
-Stretches = Sequence[tuple[float, float]]
-"""Ranges of epoch seconds. A moment outside all of them is old; see `Clock.young`."""
 
 
 def is_old(column: str, young: Stretches) -> tuple[str, list[float]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from poller.core.errors import Unreadable
 from poller.core.history import Origin
 from poller.core.model import DeadLetter, Filter, Quarantined
+from poller.spools.pages import LOAD_EVENTS, page_lines
 from poller.spools.rows import (
     DEAD_COLUMNS,
     QUARANTINE_COLUMNS,
@@ -17,12 +18,9 @@ from poller.spools.rows import (
     readable_rows,
     reads_back,
 )
-from poller.spools.sqlite.page_index import CRC, page_lines
+from poller.spools.sqlite.page_index import CRC
 from poller.spools.sqlite.schema import where
 from poller.spools.tail import Chunk
-
-LOAD_EVENTS = 800
-"""The number of events that are read at once, to whole pages. The platform's pages have up to 100."""
 
 
 def load_pages(start: int, reader: sqlite3.Connection) -> list[Chunk]:

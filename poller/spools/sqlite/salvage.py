@@ -23,8 +23,9 @@ import msgspec
 from poller.core.errors import StorageError, Unreadable
 from poller.core.model import DeadLetter, Event
 from poller.core.spool import Salvaged
+from poller.spools.pages import check_page
 from poller.spools.rows import DEAD_COLUMNS, QUARANTINE_COLUMNS, dead_of, event_of, quarantined_of
-from poller.spools.sqlite.page_index import ENTRY, check_page
+from poller.spools.sqlite.page_index import ENTRY
 from poller.spools.sqlite.schema import VERSION, lossy, prepare, recognised
 
 PAGE = 8192

@@ -17,10 +17,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
 from poller.core.model import Event
+from poller.spools.retention import Stretches
 from poller.spools.rows import blob_of, epoch, reads_back
-from poller.spools.sqlite.pruning import Stretches, is_old
+from poller.spools.sqlite.pruning import is_old
 
-IDS_REMEMBERED = 30 * 86400.0
 MERGE_AT = 50_000
 """The number of keys in memory at which a merge begins; they take some 5 MB."""
 MERGE_ANYWAY = 200_000

@@ -9,7 +9,6 @@ Failures
     spool must be opened again.
 """
 
-import hashlib
 import os
 import sqlite3
 from collections import Counter, deque
@@ -32,11 +31,24 @@ from poller.core.spool import Pruned, Salvaged
 from poller.runtime.ages import ClockHistory, Setting
 from poller.runtime.clock import Clock
 from poller.runtime.failpoints import reached
-from poller.spools.rows import blob_of, dead_row, epoch, lines, number_of, reads_back, waiting_of, waiting_row
+from poller.spools.books import PossibleLoss
+from poller.spools.pages import UNKNOWN, Came, came, page_events
+from poller.spools.retention import IDS_REMEMBERED, PRUNE_STEP, Stretches
+from poller.spools.rows import (
+    blob_of,
+    dead_row,
+    epoch,
+    lines,
+    number_of,
+    reads_back,
+    reject_row,
+    waiting_of,
+    waiting_row,
+)
 from poller.spools.sink_queue import Changes
 from poller.spools.sqlite import meta
 from poller.spools.sqlite.backup import keep_before_migration
-from poller.spools.sqlite.books import PossibleLoss, count, count_losses, count_settled
+from poller.spools.sqlite.books import count, count_losses, count_settled
 from poller.spools.sqlite.catalogue_rows import CatalogueRows, read_rows
 from poller.spools.sqlite.corrections import correct_page, correct_waiting
 from poller.spools.sqlite.dead_letters import dead_letters, purge_dead, requeue_dead
@@ -44,11 +56,11 @@ from poller.spools.sqlite.delivered import prune_delivered, record
 from poller.spools.sqlite.failures import storage_error
 from poller.spools.sqlite.gaps import prune_gaps, put_gaps
 from poller.spools.sqlite.head import HeadFile, Mark, copied_wal, identity
-from poller.spools.sqlite.page_index import CRC, UNKNOWN, Came, came, fill, page_events, put_index
+from poller.spools.sqlite.page_index import CRC, fill, put_index
 from poller.spools.sqlite.page_times import PageTimes, number_at
-from poller.spools.sqlite.pruning import PRUNE_STEP, Stretches, older, prune_pages, prune_streams
+from poller.spools.sqlite.pruning import older, prune_pages, prune_streams
 from poller.spools.sqlite.schema import PUT_WAITING, VERSION, ahead, json_list, prepare, recognised
-from poller.spools.sqlite.seen import IDS_REMEMBERED, DedupIndex
+from poller.spools.sqlite.seen import DedupIndex
 from poller.spools.sqlite.watermarks import Marks
 from poller.spools.tail import Chunk
 from poller.spools.waiting import Corrections, Waiting
@@ -460,12 +472,10 @@ class Writer:
         return chunk
 
     def _write_reject(self, source: str, reject: Reject) -> None:
-        identity = hashlib.blake2b(msgspec.msgpack.encode((source, reject)), digest_size=16).digest()
-        row = (identity, source, epoch(reject.received_at), reject.reason, reject.encoding, reject.body)
         self.connection.execute(
             "INSERT OR IGNORE INTO quarantine (id, source, received_at, reason, encoding, body)"
             " VALUES (?, ?, ?, ?, ?, ?)",
-            row,
+            reject_row(source, reject),
         )
 
     def _apply(self, due: list[Changes]) -> None:

@@ -283,7 +283,7 @@ KEYS = [
         "did you mean base_url?",
     ),
     sink("no type", "  §out: {timeout: 3s}", "sinks.out.type: is missing: one of amqp, download, "),
-    case("no type of a spool", {7: "§spool: {retain: 1h}"}, "spool.type: is missing: one of memory, sqlite"),
+    case("no type of a spool", {7: "§spool: {retain: 1h}"}, "spool.type: is missing: one of memory, "),
     case("no type of a source", {6: "  §shots: {account: main}"}, "sources.shots.type: is missing"),
     sink("an unknown type", "  out: {type: §webhok}", "no such adapter is installed, did you mean webhook?"),
     sink("a type like nothing", "  out: {type: §zzzz}", "no such adapter is installed: one of"),

@@ -17,8 +17,8 @@ from poller.core.errors import StorageError, StorageFull
 from poller.core.history import Stage
 from poller.core.model import Dead, Done, Event, Retry
 from poller.spools import ordered_sink_queue as ordered
+from poller.spools.retention import PRUNE_STEP
 from poller.spools.sqlite import SqliteSpool, queries
-from poller.spools.sqlite.pruning import PRUNE_STEP
 from poller.spools.sqlite.schema import VERSION
 from poller.spools.sqlite.writer import Writer
 from poller.spools.waiting import Waiting

@@ -1,0 +1,80 @@
+"""The table `meta`: single facts about the spool, by name. And the number of the next event, in the table `log`."""
+
+import asyncpg
+
+from poller.spools.rows import reads_back
+
+TRANSACTIONS = "transactions"
+"""The number of transactions that were written."""
+CATALOGUE = "catalogue"
+"""The first event number that the written catalogue lacks."""
+KEPT_AS = "journal "
+"""A row `journal <source>` of `meta` has the highest journal number among the committed pages of the source."""
+_FACTOR = "factor"
+
+_RAISE = """
+INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value
+WHERE convert_from(meta.value, 'UTF8')::bigint < convert_from(excluded.value, 'UTF8')::bigint
+"""
+
+
+async def put_factor(connection: asyncpg.Connection, secret: bytes) -> bytes:
+    """Store the random bytes of a new spool, unless it has some by now; returns those that it has."""
+    factor: bytes = await connection.fetchval(
+        "INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = meta.value"
+        " RETURNING value",
+        _FACTOR,
+        secret,
+    )
+    return factor
+
+
+async def read_factor(connection: asyncpg.Connection) -> bytes | None:
+    """The random bytes that the spool was created with; None if they are gone."""
+    factor: bytes | None = await connection.fetchval("SELECT value FROM meta WHERE name = $1", _FACTOR)
+    return factor
+
+
+async def read_number(connection: asyncpg.Connection, name: str) -> int:
+    """The number of this name; 0 if there is none. Raises `Unreadable`."""
+    return _number(await connection.fetchval("SELECT value FROM meta WHERE name = $1", name))
+
+
+async def put_number(connection: asyncpg.Connection, name: str, number: int) -> None:
+    """Write a number."""
+    await connection.execute(
+        "INSERT INTO meta (name, value) VALUES ($1, $2)"
+        " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        name,
+        _stored(number),
+    )
+
+
+async def raise_number(connection: asyncpg.Connection, name: str, number: int) -> None:
+    """Write a number unless a higher one is there."""
+    await connection.execute(_RAISE, name, _stored(number))
+
+
+async def highest_kept_as(connection: asyncpg.Connection) -> int:
+    """The highest journal number among the committed pages of all sources. Raises `Unreadable`."""
+    rows = await connection.fetch("SELECT value FROM meta WHERE starts_with(name, $1)", KEPT_AS)
+    return max((_number(value) for (value,) in rows), default=0)
+
+
+async def read_head(connection: asyncpg.Connection) -> int:
+    """The number of the next event."""
+    return int(await connection.fetchval("SELECT head FROM log"))
+
+
+async def put_head(connection: asyncpg.Connection, number: int) -> None:
+    """Write the number of the next event."""
+    await connection.execute("UPDATE log SET head = $1", number)
+
+
+def _stored(number: int) -> bytes:
+    return str(number).encode()
+
+
+@reads_back
+def _number(value: bytes | None) -> int:
+    return 0 if value is None else int(value)

@@ -1,0 +1,36 @@
+"""Spools of type `postgres` for tests: their settings, and what lies in the database."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from tests.servers.databases import PASSWORD, Database
+
+
+def schema_of(folder: Path) -> str:
+    """The schema for a folder: the same folder is the same spool."""
+    return f"spool_{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}"
+
+
+def dsn_of(server: Database, password: str = PASSWORD) -> str:
+    return f"postgresql://poller:{password}@127.0.0.1:{server.port}/live"
+
+
+def settings_of(server: Database, folder: Path, **more: Any) -> dict[str, Any]:
+    """The spool of a folder."""
+    return {"type": "postgres", "dsn": dsn_of(server), "schema": schema_of(folder), **more}
+
+
+def head_of(server: Database, folder: Path) -> int:
+    """The number that the next event gets: the first one has the number 1."""
+    return int(server.ask_now(f"SELECT head FROM {schema_of(folder)}.log")[0][0])
+
+
+def owed_by(server: Database, folder: Path) -> int:
+    """How many events the sinks have not passed, or wait for another try."""
+    schema = schema_of(folder)
+    ((behind, waiting),) = server.ask_now(
+        f"SELECT (SELECT coalesce(sum(head - position), 0) FROM {schema}.sink, {schema}.log),"
+        f" (SELECT count(*) FROM {schema}.waiting)"
+    )
+    return int(behind) + int(waiting)
