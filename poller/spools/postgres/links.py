@@ -12,6 +12,9 @@ from poller.core.errors import StorageError, StorageFull
 CONNECT_WITHIN: Final = 5.0
 ANSWER_WITHIN: Final = 30.0
 """Seconds for one statement of a question. A statement that writes may wait for a standby, and has no limit."""
+FORM: Final = (
+    "postgresql://user:password@host:5432/name, with signs such as @ : / in the password as %40 %3A %2F"
+)
 _AWAY: Final = ("08", "57P", "53", "25006", "40")
 """Codes of errors that pass: a lost connection, a shutdown, no room, a server that is a standby, a deadlock."""
 _WAIT_ENDED: Final = "canceling wait for synchronous replication"
@@ -53,19 +56,24 @@ async def translated(name: str) -> AsyncIterator[None]:
     """Raise the database's errors as errors of the spool."""
     try:
         yield
+    except asyncpg.exceptions.ClientConfigurationError:
+        raise ValueError from None
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
         raise storage_error(name, error) from None
 
 
 async def connect(name: str, dsn: str, schema: str) -> Link:
     """Open a connection whose search path is the spool's schema. Raises `StorageError`."""
-    async with translated(name):
-        return await asyncpg.connect(
-            dsn,
-            timeout=CONNECT_WITHIN,
-            target_session_attrs="read-write",
-            server_settings={"search_path": f'"{schema}"', "application_name": "poller"},
-        )
+    try:
+        async with translated(name):
+            return await asyncpg.connect(
+                dsn,
+                timeout=CONNECT_WITHIN,
+                target_session_attrs="read-write",
+                server_settings={"search_path": f'"{schema}"', "application_name": "poller"},
+            )
+    except ValueError:  # its text may quote the password
+        raise StorageError(f"spool {name}: the dsn cannot be read; it is written {FORM}") from None
 
 
 class EndedWaits:

@@ -8,14 +8,7 @@ TRANSACTIONS = "transactions"
 """The number of transactions that were written."""
 CATALOGUE = "catalogue"
 """The first event number that the written catalogue lacks."""
-KEPT_AS = "journal "
-"""A row `journal <source>` of `meta` has the highest journal number among the committed pages of the source."""
 _FACTOR = "factor"
-
-_RAISE = """
-INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value
-WHERE convert_from(meta.value, 'UTF8')::bigint < convert_from(excluded.value, 'UTF8')::bigint
-"""
 
 
 async def put_factor(connection: asyncpg.Connection, secret: bytes) -> bytes:
@@ -48,17 +41,6 @@ async def put_number(connection: asyncpg.Connection, name: str, number: int) -> 
         name,
         _stored(number),
     )
-
-
-async def raise_number(connection: asyncpg.Connection, name: str, number: int) -> None:
-    """Write a number unless a higher one is there."""
-    await connection.execute(_RAISE, name, _stored(number))
-
-
-async def highest_kept_as(connection: asyncpg.Connection) -> int:
-    """The highest journal number among the committed pages of all sources. Raises `Unreadable`."""
-    rows = await connection.fetch("SELECT value FROM meta WHERE starts_with(name, $1)", KEPT_AS)
-    return max((_number(value) for (value,) in rows), default=0)
 
 
 async def read_head(connection: asyncpg.Connection) -> int:

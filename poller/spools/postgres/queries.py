@@ -21,7 +21,7 @@ from poller.spools.rows import (
     reads_back,
 )
 
-BYTES_OF_AN_ID = 90
+BYTES_OF_AN_ID = 130
 _SIZE = """
 SELECT coalesce((SELECT sum(octet_length(events)) FROM page), 0)
      + coalesce((SELECT sum(octet_length(event)) FROM dead), 0)

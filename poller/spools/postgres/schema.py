@@ -49,7 +49,7 @@ CREATE TABLE page (
     oldest bigint NOT NULL, newest bigint NOT NULL, crc bigint NOT NULL, events bytea NOT NULL
 );
 CREATE TABLE seen (key bigint PRIMARY KEY, token bigint NOT NULL);
-CREATE INDEX seen_token ON seen USING brin (token);
+CREATE INDEX seen_token ON seen (token);
 CREATE TABLE seen_at (token bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY, at float8 NOT NULL);
 CREATE TABLE provisional (key bigint PRIMARY KEY, number bigint NOT NULL);
 CREATE TABLE sink (
