@@ -93,6 +93,8 @@ FLUSH_DELAY = 0.1
 FLUSH_AGAIN = 1.0
 WRITTEN_WITHIN = 2.0
 """Seconds for which a question about the past waits for the newest settlements."""
+LOOK_EVERY = 5.0
+"""Seconds between two looks at the size of what is stored."""
 ENDED_WITHIN = 5.0
 """Seconds that leaving waits for the database."""
 
@@ -174,13 +176,14 @@ class PostgresSpool(SpoolAdmin, HasLimits, HasStandby):
         try:
             async with translated(self.name):
                 await self._open(link)
+            self._dead = dict(await self._reader.read(queries.count_dead))
+            self._replays.load(await self._reader.read(replays.stored))
         except BaseException:
             link.terminate()
+            await self._end_tasks()
             raise
         self._dispatcher.head = self._writer.next
-        self._dead = dict(await self._reader.read(queries.count_dead))
-        self._replays.load(await self._reader.read(replays.stored))
-        self._tasks = [asyncio.create_task(self._writer.run()), asyncio.create_task(self._beat())]
+        self._tasks += [asyncio.create_task(self._writer.run()), asyncio.create_task(self._watch_size())]
         return self
 
     async def _open(self, link: Link) -> None:
@@ -189,6 +192,9 @@ class PostgresSpool(SpoolAdmin, HasLimits, HasStandby):
         await prepare(link, self._settings.schema_name)
         holder = f"{socket.gethostname()}, process {os.getpid()}"
         session = await lease.take(link, self.name, holder, self._settings.lease)
+        self._tasks = [
+            asyncio.create_task(self._beat(session))
+        ]  # reading the state may take longer than the lease
         await self._writer.open(link, session)
         if await lacks_standby(link):
             log.warning("standby_missing", means="a server that is lost takes with it what it confirmed")
@@ -202,7 +208,7 @@ class PostgresSpool(SpoolAdmin, HasLimits, HasStandby):
             finally:
                 link.terminate()
 
-    async def _beat(self) -> None:
+    async def _beat(self, session: int) -> None:
         """Prove that this daemon lives, on a connection of its own, four times within a lease."""
         link: Link | None = None
         every = self._settings.lease / 4
@@ -211,17 +217,14 @@ class PostgresSpool(SpoolAdmin, HasLimits, HasStandby):
                 async with asyncio.timeout(every), translated(self.name):
                     if link is None or link.is_closed():
                         link = await connect(*self._where)
-                    await lease.renew(link, self.name, self._writer.session, self._settings.lease)
-                await self._look()
+                    await lease.renew(link, self.name, session, self._settings.lease)
             except lease.Fenced as error:
                 self._writer.fail(error)
                 break
             except (StorageError, TimeoutError):
                 if link is not None:
                     link.terminate()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(every):
-                    await self._stopped.wait()
+            await self._pause(every)
         if link is not None:
             link.terminate()
 
@@ -237,11 +240,28 @@ class PostgresSpool(SpoolAdmin, HasLimits, HasStandby):
                 await self._write(Writer.write_all)
                 await self._write(lambda writer: lease.release(writer.connection, writer.session))
         self._writer.stop()
-        await asyncio.wait(self._tasks, timeout=ENDED_WITHIN)
-        for task in self._tasks:
-            task.cancel()
+        await self._end_tasks()
         self._writer.close()
         self._reader.close()
+
+    async def _end_tasks(self) -> None:
+        self._stopped.set()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=ENDED_WITHIN)
+        for task in self._tasks:
+            task.cancel()
+
+    async def _watch_size(self) -> None:
+        while not self._stopped.is_set():
+            with suppress(StorageError):
+                await self._look()
+            await self._pause(LOOK_EVERY)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait so long, or until the spool is left."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopped.wait()
 
     async def _look(self) -> None:
         """Measure what is stored, and say whether the spool is full. A full spool is pruned until it has room."""
