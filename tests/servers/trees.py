@@ -70,9 +70,10 @@ def _descendants(pid: int) -> list[int]:
 
 def _children(pid: int) -> list[int]:
     found: list[int] = []
-    for thread in Path(f"/proc/{pid}/task").glob("*"):
-        with suppress(FileNotFoundError, ProcessLookupError):
-            found += map(int, (thread / "children").read_text().split())
+    with suppress(FileNotFoundError, ProcessLookupError):  # the process may end meanwhile
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(FileNotFoundError, ProcessLookupError):  # or a thread of it
+                found += map(int, (thread / "children").read_text().split())
     return found
 
 
