@@ -4,6 +4,8 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from poller.runtime.clock import Clock
+from poller.spools.postgres import PostgresSpool
 from tests.servers.databases import PASSWORD, Database
 
 
@@ -19,6 +21,12 @@ def dsn_of(server: Database, password: str = PASSWORD) -> str:
 def settings_of(server: Database, folder: Path, **more: Any) -> dict[str, Any]:
     """The spool of a folder."""
     return {"type": "postgres", "dsn": dsn_of(server), "schema": schema_of(folder), **more}
+
+
+def spool_of(server: Database, folder: Path, **more: Any) -> PostgresSpool:
+    """The spool of a folder, not entered."""
+    settings = PostgresSpool.Settings.model_validate(settings_of(server, folder, **more))
+    return PostgresSpool("spool", settings, {}, Clock())
 
 
 def head_of(server: Database, folder: Path) -> int:

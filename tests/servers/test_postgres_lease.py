@@ -8,10 +8,8 @@ from pathlib import Path
 import asyncpg
 
 from poller.core.spool import anything
-from poller.runtime.clock import Clock
-from poller.spools.postgres import PostgresSpool
 from tests.servers.databases import Database, database, started
-from tests.servers.postgres_spools import dsn_of, schema_of, settings_of
+from tests.servers.postgres_spools import dsn_of, schema_of, spool_of
 from tests.servers.sql_sinks import POSTGRESQL
 
 __all__ = ["database", "started"]  # the fixtures
@@ -19,11 +17,6 @@ __all__ = ["database", "started"]  # the fixtures
 pytestmark = POSTGRESQL
 
 LEASE = 2.0
-
-
-def spool_of(server: Database, folder: Path) -> PostgresSpool:
-    settings = PostgresSpool.Settings.model_validate(settings_of(server, folder, lease=LEASE))
-    return PostgresSpool("spool", settings, {}, Clock())
 
 
 @asynccontextmanager
@@ -57,7 +50,7 @@ async def still_held(link: asyncpg.Connection, folder: Path) -> bool:
 
 def test_a_question_that_takes_long_does_not_end_the_lease(tmp_path: Path, database: Database) -> None:
     async def scenario() -> None:
-        async with spool_of(database, tmp_path) as spool:
+        async with spool_of(database, tmp_path, lease=LEASE) as spool:
             await spool.attach("a", anything)
             async with locked(database, tmp_path, "quarantine") as link:
                 asked = asyncio.ensure_future(spool.quarantine_size())
@@ -70,9 +63,9 @@ def test_a_question_that_takes_long_does_not_end_the_lease(tmp_path: Path, datab
 
 def test_a_state_that_takes_long_to_read_does_not_end_the_lease(tmp_path: Path, database: Database) -> None:
     async def scenario() -> None:
-        async with spool_of(database, tmp_path):
+        async with spool_of(database, tmp_path, lease=LEASE):
             pass
-        spool = spool_of(database, tmp_path)
+        spool = spool_of(database, tmp_path, lease=LEASE)
         async with locked(database, tmp_path, "stream") as link:
             entering = asyncio.ensure_future(spool.__aenter__())
             assert await still_held(link, tmp_path)

@@ -53,18 +53,19 @@ async def take(link: Link, name: str, holder: str, seconds: float) -> int:
 
 async def wait_until_free(link: Link, schema: str) -> None:
     """Wait until the lease is free or has ended."""
-    while await link.fetchval("SELECT to_regclass($1)", f"{schema}.heartbeat") is not None and await held_by(
-        link
-    ):
+    while await _is_held(link, schema):
         await asyncio.sleep(LOOK_EVERY)
+
+
+async def _is_held(link: Link, schema: str) -> bool:
+    is_made = await link.fetchval("SELECT to_regclass($1) IS NOT NULL", f"{schema}.heartbeat")
+    return bool(is_made) and await held_by(link) is not None
 
 
 async def check(link: Link, name: str, session: int) -> None:
     """Hold the lease until the end of the transaction; raises `Fenced` if another session has it."""
     if await link.fetchval("SELECT session FROM lease FOR SHARE") != session:
-        raise Fenced(
-            f"spool {name}: the lease of this daemon ended, and another daemon has taken the spool over"
-        )
+        raise fenced(name)
 
 
 async def renew(link: Link, name: str, session: int, seconds: float) -> None:

@@ -223,30 +223,36 @@ class Writer:
         """Commit. Returns when the transaction is as durable as the database makes it; raises if it had no effect."""
         try:
             await transaction.commit()
+            await self._wait_for_standby()
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
             if not await self._took_effect(before, error):
                 raise
-            return
         reached("transaction.committed")
-        while (
-            self._ended_waits.take()
-        ):  # the commit is there, but no standby has it: a later one that waits covers it
-            await self.connection.execute("UPDATE meta SET value = value WHERE name = $1", meta.TRANSACTIONS)
 
     async def _took_effect(self, before: int, error: Exception) -> bool:
         """Whether a transaction took effect whose commit was not answered. Waits until the database says it."""
         self._note_away(storage_error(self._name, error))
-        while True:
-            if self._stopping:
-                raise storage_error(self._name, error)
+        while not self._stopping:
             try:
                 if self.connection.is_closed():
                     self._use(await connect(self._name, self._dsn, self._schema))
-                now = await meta.read_number(self.connection, meta.TRANSACTIONS)
+                if await meta.read_number(self.connection, meta.TRANSACTIONS) != before + 1:
+                    return False
+                await self._commit_again()
+                await self._wait_for_standby()
             except (StorageAway, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
                 await asyncio.sleep(CONNECT_AGAIN)
             else:
-                return now == before + 1
+                return True
+        raise storage_error(self._name, error)
+
+    async def _wait_for_standby(self) -> None:
+        """Where the server stopped waiting for its standby, wait until the standby has a later commit."""
+        while self._ended_waits.take():
+            await self._commit_again()
+
+    async def _commit_again(self) -> None:
+        await self.connection.execute("UPDATE meta SET value = value WHERE name = $1", meta.TRANSACTIONS)
 
     # ------------------------------------------------------------ jobs
 
@@ -304,7 +310,7 @@ class Writer:
         return await self._write_readings(source, [readings[n] for n in numbers])
 
     async def check_writable(self) -> None:
-        """Write a new value, to prove that the database can be written; raises `StorageFull`."""
+        """Prove by this transaction that the database can be written; raises `StorageFull`."""
         self._admit()
 
     async def correct(self, known: Sequence[Numbered]) -> dict[str, list[Waiting]]:
