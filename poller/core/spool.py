@@ -43,7 +43,8 @@ class Spool(Port, Protocol):
     """The durable log between sources and sinks, with one position for each sink.
 
     One process owns a spool: entering raises `StorageLocked` while another process has it. A call that raises
-    `StorageError` has changed nothing. Event ids are remembered for 30 days.
+    `StorageError` has changed nothing. An engine with a server raises `StorageFull` while the server does not answer;
+    `claim` waits instead. Event ids are remembered for 30 days.
     """
 
     @abstractmethod

@@ -20,7 +20,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from poller.core.errors import PollerError, StorageError
+from poller.core.errors import PollerError, StorageError, StorageFull
 from poller.core.model import ParsedPage, PollOutcome
 from poller.core.selection import ALL_EVENTS
 from poller.core.spool import SpoolAdmin
@@ -89,12 +89,24 @@ class AutomaticBackfill:
 
     async def run(self) -> None:
         """Note losses and look for them, until `stop`."""
-        await self._recall()
+        if not await self._recall_until_told():
+            return
         async with asyncio.TaskGroup() as group:
             looking = group.create_task(self._look_forever())
             await self._note_forever()
             looking.cancel()
         await self._note()  # a look may have ended in the meantime
+
+    async def _recall_until_told(self) -> bool:
+        """Recall what an earlier process noted, once the spool answers. False if `stop` comes first."""
+        while not self._stopping:
+            try:
+                await self._recall()
+            except StorageFull:  # it does not answer now, which others report
+                await asyncio.sleep(SAVE_AGAIN)
+            else:
+                return True
+        return False
 
     async def _recall(self) -> None:
         memory = (await self._spool.memory(self._source)).get(PENDING, b"")

@@ -196,10 +196,11 @@ class Daemon:
     async def examine(self) -> Health:
         """Determine the condition of all parts, and set the gauges."""
         found = await health.examine(self._context())
-        self._throughput.sample(await self.spool.tallies(), found.backlogs)
+        with suppress(StorageFull):  # it does not answer now, as `found` says: what was known stays
+            self._throughput.sample(await self.spool.tallies(), found.backlogs)
+            self.metrics.spool_bytes.set(await self.spool.size())
         self._set_gauges(found)
         self.metrics.count_dropped_lines(stderr.dropped_lines())
-        self.metrics.spool_bytes.set(await self.spool.size())
         return found
 
     def _set_gauges(self, found: Health) -> None:
@@ -412,7 +413,11 @@ class Daemon:
         stop.now()
 
     async def _has_pending(self) -> bool:
-        return any((await self._backlogs()).values())
+        """Whether events are pending, as far as is known: the spool may not answer now."""
+        try:
+            return any((await self._backlogs()).values())
+        except StorageFull:
+            return True
 
     async def _backlogs(self) -> dict[str, int]:
         """The number of pending events of each sink."""

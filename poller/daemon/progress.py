@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 
+from poller.core.errors import StorageFull
+
 log = structlog.get_logger("daemon")
 
 DRAINING_EVERY = 10.0
@@ -21,7 +23,10 @@ async def report_progress(backlogs: Backlogs, every: float, least: int) -> None:
     before: Mapping[str, int] = {}
     while True:
         await asyncio.sleep(every)
-        now = await backlogs()
+        try:
+            now = await backlogs()
+        except StorageFull:  # the spool does not answer now, which others report
+            continue
         for sink, left in now.items():
             if found := progress(before.get(sink, 0), left, every, least):
                 log.info("catching_up", sink=sink, **found)

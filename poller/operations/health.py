@@ -6,7 +6,7 @@ from typing import Protocol
 
 import msgspec
 
-from poller.core.errors import StorageError
+from poller.core.errors import StorageError, StorageFull
 from poller.core.model import Backlog
 from poller.core.spool import SpoolAdmin
 from poller.pipeline.courier import Courier, SinkState
@@ -95,11 +95,15 @@ class HealthInputs(Protocol):
 async def examine(parts: HealthInputs) -> Health:
     """Determine the condition of all parts. This writes to the spool, to check that it can be written."""
     couriers = list(parts.couriers)  # a reload may change them meanwhile
-    backlogs = {courier.name: await parts.spool.backlog(courier.name) for courier in couriers}
+    spool = await spool_condition(parts.spool)
+    try:
+        backlogs = {courier.name: await parts.spool.backlog(courier.name) for courier in couriers}
+    except StorageFull as error:  # it does not answer now: nothing is known of what waits for the sinks
+        spool, couriers, backlogs = _spool_reason(str(error)), [], {}
     return Health(
         sources={one.source.name: source_condition(one, parts.clock) for one in parts.intakes},
         receivers={one.source.name: receiver_condition(one) for one in parts.push_intakes},
-        spool=await spool_condition(parts.spool),
+        spool=spool,
         journal=journal_condition(parts.journal),
         sinks={
             one.name: sink_condition(one, backlogs[one.name], parts.clock, parts.sink_age_limit)

@@ -170,10 +170,8 @@ class Intake:
             raise self._fatal
 
     async def _recover(self, left_over: Sequence[tuple[int, RawPage]]) -> bool:
-        if not await self._write_until_taken(self._spool.check_writable):
+        if not await self._write_until_taken(self._prove):
             return False
-        reached("recovery.proved")
-        self._memory = dict(await self._spool.memory(self.source.name))
         for number, page in left_over:
             reading = self._read(page)
             reached("recovery.read")
@@ -184,6 +182,11 @@ class Intake:
             reached("recovery.released")
             self._log.info("page_recovered", events=len(reading.events), rejects=len(reading.rejects))
         return not self._stopping
+
+    async def _prove(self) -> None:
+        await self._spool.check_writable()
+        reached("recovery.proved")
+        self._memory = dict(await self._spool.memory(self.source.name))
 
     def _open_lane(self, lanes: asyncio.TaskGroup, polls: Coroutine[Any, Any, None]) -> None:
         lane = lanes.create_task(polls)

@@ -27,6 +27,8 @@ pytestmark = POSTGRESQL
 LEASE: Final = 2.0
 SLACK: Final = 15.0
 """Seconds that a start may take on a crowded machine."""
+AWAY: Final = 12.0
+"""Seconds without the database. The daemon looks at its health every ten seconds."""
 LANES: Final = 4
 
 
@@ -286,6 +288,68 @@ def test_a_daemon_goes_on_by_itself_after_the_database_was_killed(
         both.all_arrived(4000)
         assert process.alive
         assert process.stop() == 0
+        no_bug(process)
+
+
+def test_a_daemon_that_reads_old_events_to_deliver_them_outlives_the_database(
+    tmp_path: Path, database: Database
+) -> None:
+    """Of an earlier process, so that none of them is in memory. The health is looked at meanwhile, too."""
+    with pair(database, tmp_path, lease="30s") as both:
+        place, process = both.place, both.one.run()
+        place.turn(503)
+        place.enqueue(4000)
+        both.stored(4000)
+        assert process.stop() == 0
+        process = both.one.run()
+        database.kill()
+        time.sleep(AWAY)
+        assert process.alive, process.stderr[-3000:]
+        place.turn(200)
+        time.sleep(1)
+        database.start()
+        both.all_arrived(4000)
+        assert process.stop() == 0
+        no_bug(process)
+
+
+def test_a_daemon_says_that_it_is_not_ready_while_the_database_is_away(
+    tmp_path: Path, database: Database
+) -> None:
+    with pair(database, tmp_path, lease="30s") as both:
+        process = both.one.run()
+        both.place.enqueue(100)
+        both.all_arrived(100)
+        until(lambda: process.get("/readyz")[0] == 200)
+        database.kill()
+        for words in ("", "?for=pushes"):
+            status, why = process.get(f"/readyz{words}")
+            assert (status, "spool: " in why, "database" in why) == (503, True, True), why
+        assert process.get("/metrics")[0] == 200
+        assert "poller_ready 0.0" in process.get("/metrics")[1]
+        time.sleep(AWAY)
+        assert process.alive, process.stderr[-3000:]
+        database.start()
+        until(lambda: process.get("/readyz")[0] == 200)
+        assert process.said("database_away")
+        assert process.said("database_back")
+        assert process.stop() == 0
+        no_bug(process)
+
+
+def test_a_drain_outlives_the_database(tmp_path: Path, database: Database) -> None:
+    with pair(database, tmp_path, lease="30s") as both:
+        both.place.turn(503)
+        both.place.enqueue(500)
+        process = both.one.start("drain")
+        both.stored(500)
+        database.kill()
+        time.sleep(3)
+        assert process.alive, process.stderr[-3000:]
+        both.place.turn(200)
+        database.start()
+        assert process.wait() == 0
+        both.all_arrived(500)
         no_bug(process)
 
 

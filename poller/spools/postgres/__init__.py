@@ -69,7 +69,7 @@ from poller.spools.postgres import (
     settlements,
 )
 from poller.spools.postgres import gaps as gap_rows
-from poller.spools.postgres.links import Link, connect, lacks_standby, refusals, translated
+from poller.spools.postgres.links import Link, StorageAway, connect, lacks_standby, refusals, translated
 from poller.spools.postgres.memories import memory
 from poller.spools.postgres.page_scan import scan
 from poller.spools.postgres.page_times import number_at
@@ -91,6 +91,7 @@ MOST_TAIL_BYTES = 96 * 1024 * 1024
 """The most of them. In memory they take about half as much again."""
 FLUSH_DELAY = 0.1
 FLUSH_AGAIN = 1.0
+LOAD_AGAIN = 0.5
 WRITTEN_WITHIN = 2.0
 """Seconds for which a question about the past waits for the newest settlements."""
 LOOK_EVERY = 5.0
@@ -148,10 +149,9 @@ class PostgresSpool(SpoolAdmin, HasLimits, HasStandby):
         self._settings = settings
         self._clock = clock or Clock()
         self._clock.begin(None)
-        where = (name, settings.address, settings.schema_name)
-        self._where = where
-        self._writer = Writer(*where, self._clock)
-        self._reader = Reader(*where)
+        self._where = (name, settings.address, settings.schema_name)
+        self._writer = Writer(*self._where, self._clock)
+        self._reader = Reader(*self._where)
         self._dispatcher = Dispatcher(self._load, Tail(TAIL_BYTES))
         self._flush: asyncio.TimerHandle | None = None
         self._dead: dict[str, int] = {}
@@ -192,9 +192,8 @@ class PostgresSpool(SpoolAdmin, HasLimits, HasStandby):
         await prepare(link, self._settings.schema_name)
         holder = f"{socket.gethostname()}, process {os.getpid()}"
         session = await lease.take(link, self.name, holder, self._settings.lease)
-        self._tasks = [
-            asyncio.create_task(self._beat(session))
-        ]  # reading the state may take longer than the lease
+        # from here on: reading the state may take longer than the lease
+        self._tasks = [asyncio.create_task(self._beat(session))]
         await self._writer.open(link, session)
         if await lacks_standby(link):
             log.warning("standby_missing", means="a server that is lost takes with it what it confirmed")
@@ -392,7 +391,14 @@ class PostgresSpool(SpoolAdmin, HasLimits, HasStandby):
         self._dispatcher.queues[sink].retry_now()
 
     async def _load(self, start: int) -> list[Chunk]:
-        return await self._reader.read(partial(load_pages, start))
+        """Read pages for a claim, which waits while the database is away."""
+        while True:
+            try:
+                return await self._reader.read(partial(load_pages, start))
+            except StorageAway:
+                if self._writer.broken is not None:
+                    raise self._writer.broken from None
+                await asyncio.sleep(LOAD_AGAIN)
 
     def _keep(self, *changes: Changes) -> None:
         """Write changes with the next commit, or with a commit of their own a tenth of a second later."""
