@@ -337,12 +337,17 @@ def test_a_daemon_says_that_it_is_not_ready_while_the_database_is_away(
         no_bug(process)
 
 
-def test_a_drain_outlives_the_database(tmp_path: Path, database: Database) -> None:
+def test_a_drain_of_old_events_outlives_the_database(tmp_path: Path, database: Database) -> None:
     with pair(database, tmp_path, lease="30s") as both:
         both.place.turn(503)
+        process = both.one.run()
         both.place.enqueue(500)
-        process = both.one.start("drain")
         both.stored(500)
+        assert process.stop() == 0
+        polls = both.place.counts.polls
+        process = both.one.start("drain")
+        until(lambda: both.place.counts.polls > polls)
+        time.sleep(1)  # the queue was seen empty: now the drain looks at what is pending
         database.kill()
         time.sleep(3)
         assert process.alive, process.stderr[-3000:]
