@@ -9,7 +9,9 @@ from fastcrc import crc32
 from poller.core.errors import Unreadable
 from poller.core.event_lines import EventLines
 from poller.core.model import Event, ParsedPage
+from poller.core.selection import Numbered
 from poller.spools.rows import blob_of, epoch, events_of
+from poller.spools.tail import Chunk
 
 LARGEST_SECOND = 2**32 - 1
 LOAD_EVENTS = 800
@@ -26,6 +28,13 @@ class Came(msgspec.Struct, frozen=True):
 
 
 UNKNOWN = Came()
+
+
+class Written(msgspec.Struct):
+    """The result of writing pages: the new events, and the events that confirm provisional ones, with their numbers."""
+
+    chunks: list[Chunk] = msgspec.field(default_factory=list)
+    confirmed: list[Numbered] = msgspec.field(default_factory=list)
 
 
 def came(source: str, reading: ParsedPage) -> Came:

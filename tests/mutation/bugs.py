@@ -57,8 +57,8 @@ POLLING = (
     Bug(
         "polling begins before the spool is proven",
         "poller/pipeline/intake.py",
-        "        if not await self._write_until_taken(self._spool.check_writable):\n            return False\n",
-        "",
+        "        await self._spool.check_writable()\n        reached(",
+        "        reached(",
         (
             "tests/unit/pipeline/test_intake.py"
             "::test_nothing_is_polled_before_the_spool_is_proven_and_polling_begins_by_itself",

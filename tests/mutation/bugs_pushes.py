@@ -9,7 +9,7 @@ SQLITE = "tests/contracts/test_spools.py::TestSqliteSpool::"
 PUSHES = (
     Bug(
         "what a callback announced is never corrected",
-        "poller/spools/sqlite/__init__.py",
+        "poller/spools/table_spool.py",
         "        if written.confirmed:\n",
         "        if not written:\n",
         (f"{SQLITE}{CORRECTED}",),

@@ -71,7 +71,7 @@ STORAGE = (
     ),
     Bug(
         "the newest events fill the memory where there are many streams",
-        "poller/spools/sqlite/__init__.py",
+        "poller/spools/table_spool.py",
         "min(max(TAIL_BYTES, wanted), MOST_TAIL_BYTES)",
         "max(TAIL_BYTES, wanted)",
         ("tests/integration/spools/test_tail_size.py::test_with_very_many_streams_memory_is_bounded",),

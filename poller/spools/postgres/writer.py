@@ -29,7 +29,7 @@ from poller.core.spool import Pruned
 from poller.runtime.clock import Clock
 from poller.runtime.failpoints import reached
 from poller.spools.books import PossibleLoss
-from poller.spools.pages import came
+from poller.spools.pages import Written, came
 from poller.spools.postgres import books, memories, meta, pages, quarantine, settlements
 from poller.spools.postgres.catalogue_rows import CatalogueRows
 from poller.spools.postgres.corrections import correct_page, correct_waiting
@@ -54,13 +54,6 @@ log = structlog.get_logger("spool")
 Result = TypeVar("Result")
 Job = Callable[["Writer"], Awaitable[Result]]
 _Entry = tuple[Job[object], "asyncio.Future[object]"]
-
-
-class Written(msgspec.Struct):
-    """The result of writing pages: the new events, and the events that confirm provisional ones, with their numbers."""
-
-    chunks: list[Chunk] = msgspec.field(default_factory=list)
-    confirmed: list[Numbered] = msgspec.field(default_factory=list)
 
 
 class Writer:

@@ -12,8 +12,7 @@ Life cycle
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -27,17 +26,12 @@ from poller.core.errors import StorageCorrupt, StorageError
 from poller.core.history import Delivery, Gap, LatePicture, Origin, SinkProgress, Tally
 from poller.core.model import (
     EVERYTHING,
-    Backlog,
-    Batch,
     DeadLetter,
     Event,
     Filter,
-    Outcome,
     ParsedPage,
     Quarantined,
-    unchanged,
 )
-from poller.core.replays import Replays
 from poller.core.selection import Numbered, Scan, Selection
 from poller.core.spool import (
     BeginsAnew,
@@ -48,21 +42,12 @@ from poller.core.spool import (
     NoticesLoss,
     Pruned,
     Salvaged,
-    SpoolAdmin,
-    Wants,
 )
 from poller.runtime.clock import Clock
 from poller.runtime.durable_files import make_folder, sync_folder
-from poller.runtime.failpoints import reached
 from poller.runtime.group_thread import GroupThread
 from poller.settings import ResolvedPath, Size, SpoolSettings, size_between
-from poller.spools.books import PossibleLoss
-from poller.spools.dispatcher import Dispatcher
-from poller.spools.event_progress import settled_progress
-from poller.spools.log_scan import scan_tail
-from poller.spools.ordered_sink_queue import OrderedSinkQueue
-from poller.spools.replays import ReplayChange, SpoolReplays
-from poller.spools.sink_queue import Changes, SinkQueue
+from poller.spools.replays import ReplayChange
 from poller.spools.sqlite import books, delivered, progress, queries, replays
 from poller.spools.sqlite import gaps as gap_rows
 from poller.spools.sqlite.backup import back_up
@@ -75,27 +60,18 @@ from poller.spools.sqlite.page_times import number_at
 from poller.spools.sqlite.reader import Reader
 from poller.spools.sqlite.salvage import salvage
 from poller.spools.sqlite.watermarks import Marks
-from poller.spools.sqlite.writer import Writer, Written, flush
-from poller.spools.tail import Chunk, Tail
+from poller.spools.sqlite.writer import Writer, flush
+from poller.spools.table_spool import TableSpool
+from poller.spools.tail import Chunk
+from poller.spools.waiting import Waiting
 
-TAIL_BYTES = 8 * 1024 * 1024
-"""The bytes of the newest events that are kept in memory, at least."""
-TAIL_OF_A_STREAM = 1024
-"""The same for each stream, so that a picture of each stream is in memory when all are taken in the same second."""
-MOST_TAIL_BYTES = 96 * 1024 * 1024
-"""The most of them. In memory they take about half as much again."""
-SCAN_HELD = 1_000
-FLUSH_DELAY = 0.1
-FLUSH_AGAIN = 1.0
-WRITTEN_WITHIN = 2.0
-"""Seconds for which a question about the past waits for the newest settlements."""
 CLOCK_EVERY = 60.0
 """Seconds between two writes of the clock file."""
 
 Result = TypeVar("Result")
 
 
-class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, HasLimits, KeptInFile):
+class SqliteSpool(TableSpool[Writer], BeginsAnew, NoticesLoss, HasLimits, KeptInFile):
     """The default spool."""
 
     class Settings(SpoolSettings):
@@ -115,10 +91,11 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, HasLimits, KeptInFile):
     def __init__(
         self, name: str, settings: Settings, accounts: Mapping[str, object], clock: Clock | None = None
     ) -> None:
-        self.name = name
-        self._settings = settings
-        self.clock = self._clock = clock or Clock()
+        self.clock = clock or Clock()
         """See `KeepsTime.clock`."""
+        self._marks = Marks(settings.path, settings.max_bytes, settings.min_free)
+        super().__init__(name, Writer(settings.path, self.clock, self._marks), self.clock)
+        self._settings = settings
         self._save_clock_at = 0.0
         self._path = settings.path
         self._locks = FileLocks(self._path)
@@ -130,25 +107,10 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, HasLimits, KeptInFile):
         """See `NoticesLoss.commits_lost`."""
         self.kept_as = 0
         """See `NoticesLoss.kept_as`."""
-        self._marks = Marks(self._path, settings.max_bytes, settings.min_free)
-        self._writer = Writer(self._path, self._clock, self._marks)
         self._writes: GroupThread[Callable[[Writer], object], object] = GroupThread(
             "spool-writer", self._writer.run
         )
         self._reader = Reader(self._path, self._clock)
-        self._dispatcher = Dispatcher(self._load, Tail(TAIL_BYTES))
-        self._flush: asyncio.TimerHandle | None = None
-        self._dead: dict[str, int] = {}
-        self._replays = SpoolReplays(
-            self._dispatcher,
-            self._clock,
-            scan=self.scan,
-            number_at=self.number_at,
-            dead_ids=self._dead_ids,
-            count_waiting=self._count_replayed,
-            write=self._write_replay,
-            keep=self._keep,
-        )
 
     # ------------------------------------------------------------ opening and closing
 
@@ -240,32 +202,13 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, HasLimits, KeptInFile):
         """See `Spool.check_writable`."""
         await self._write(Writer.check_writable)
 
-    async def attach(
-        self,
-        sink: str,
-        wants: Wants,
-        ordered: bool = False,
-        *,
-        start: datetime | None = None,
-        replays: int = 1,
-    ) -> None:
-        """See `Spool.attach`."""
-        async with self._replays.attaching(sink):
-            await self._attach(sink, wants, ordered, start, replays)
+    async def _attach_rows(
+        self, sink: str, start: datetime | None
+    ) -> tuple[int, list[Waiting], list[int], bool]:
+        return await self._write(partial(Writer.attach, sink=sink, start=start))
 
-    async def _attach(
-        self, sink: str, wants: Wants, ordered: bool, start: datetime | None, replays: int
-    ) -> None:
-        self._keep(*self._dispatcher.release(sink))
-        position, waiting, ahead, new = await self._write(partial(Writer.attach, sink=sink, start=start))
-        begin = position if new else self._dispatcher.head
-        since = await self._write(partial(Writer.ordered_since, sink=sink, ordered=ordered, begin=begin))
-        more: Any = {"dead_ahead": ahead, "replays": replays}
-        self._dispatcher.queues[sink] = (
-            SinkQueue(sink, wants, position, waiting, self._clock, **more)
-            if since is None
-            else OrderedSinkQueue(sink, wants, position, waiting, self._clock, since=since, **more)
-        )
+    async def _ordered_since(self, sink: str, ordered: bool, begin: int) -> int | None:
+        return await self._write(partial(Writer.ordered_since, sink=sink, ordered=ordered, begin=begin))
 
     async def detach(self, sink: str) -> None:
         """See `Spool.detach`."""
@@ -288,91 +231,31 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, HasLimits, KeptInFile):
             await self._write(partial(Writer.read_again, source=source, readings=dict(readings)))
         )
 
-    async def _publish(self, written: Written) -> Counter[str]:
-        wanted = TAIL_OF_A_STREAM * len(self._writer.catalogue)
-        self._dispatcher.tail.most_bytes = min(max(TAIL_BYTES, wanted), MOST_TAIL_BYTES)
-        for chunk in written.chunks:
-            self._dispatcher.publish(chunk)
-        if written.confirmed:
-            await self._correct(written.confirmed)
-        if self._writer.catalogue_rows.unfinished:
-            self._flush_in(FLUSH_DELAY)
-        return Counter([event.kind for chunk in written.chunks for event in chunk.events])
-
-    async def _correct(self, known: list[Numbered]) -> None:
-        """Correct provisional events in the queues and in the file.
-
-        The queues are corrected first. Their earlier changes are in the file when the file is corrected, and
-        their later changes are correct. The events stay provisional until the file is corrected, so that the
-        same page corrects them after a crash.
-        """
-        self._dispatcher.correct(known)
-        found = await self._write(partial(Writer.correct, known=known))
-        self._dispatcher.correct(known)  # for a sink that was attached again in the meantime
-        for sink, batches in found.items():
-            self._not_dead(Counter({sink: len(batches)}))
-            if (queue := self._dispatcher.queues.get(sink)) is not None:
-                for waiting in batches:
-                    queue.requeue(waiting)
+    async def _correct_rows(self, known: list[Numbered]) -> Mapping[str, list[Waiting]]:
+        return await self._write(partial(Writer.correct, known=known))
 
     # ------------------------------------------------------------ out
 
-    async def claim(self, sink: str, limit: int, linger: float = 0.0) -> Batch:
-        """See `Spool.claim`."""
-        return await self._dispatcher.claim(sink, limit, linger)
+    def _flushing(self) -> "asyncio.Future[object]":
+        return self._writes.submit(flush)
 
-    async def settle(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
-        """See `Spool.settle`."""
-        if self._writer.broken is not None:
-            raise self._writer.broken  # nothing is written any more: the next process delivers the batch again
-        self._keep(self._dispatcher.settle(batch, outcomes))
+    async def _requeue_rows(
+        self, sink: str, numbers: list[int], together: int, room: int, rebuild: Callable[[Event], Event]
+    ) -> list[Waiting]:
+        terms: Any = {
+            "sink": sink,
+            "numbers": numbers,
+            "together": together,
+            "room": room,
+            "rebuild": rebuild,
+        }
+        return await self._write(partial(Writer.retry_dead, **terms))
 
-    async def split(self, batch: Batch) -> tuple[Batch, ...]:
-        """See `Spool.split`."""
-        halves, changes = self._dispatcher.split(batch)
-        self._keep(changes)
-        return halves
-
-    async def retry_now(self, sink: str) -> None:
-        """See `Spool.retry_now`."""
-        self._dispatcher.queues[sink].retry_now()
+    async def _purge_dead_rows(self, numbers: list[int]) -> Counter[str]:
+        return await self._write(partial(Writer.purge_dead, numbers=numbers))
 
     async def _load(self, start: int) -> list[Chunk]:
         return await self._reader.read(partial(queries.load_pages, start))
-
-    def _keep(self, *changes: Changes) -> None:
-        """Write changes with the next commit, or with a commit of their own a tenth of a second later."""
-        for change in changes:
-            if change.dead:
-                self._dead[change.sink] = self._dead.get(change.sink, 0) + len(change.dead)
-            self._writer.dirty.append(change)
-            self._flush_in(FLUSH_DELAY)
-
-    async def retry_dead(
-        self, sink: str, numbers: Sequence[int], together: int, rebuild: Callable[[Event], Event] = unchanged
-    ) -> int:
-        """See `Spool.retry_dead`."""
-        queue = self._dispatcher.queues[sink]
-        retry = partial(
-            Writer.retry_dead,
-            sink=sink,
-            numbers=list(numbers),
-            together=together,
-            room=queue.room_to_retry(),
-            rebuild=rebuild,
-        )
-        found = await self._write(retry)
-        reached("dead.owed")
-        for waiting in found:
-            queue.requeue(waiting)
-        count = sum(len(waiting.members) for waiting in found)
-        self._not_dead(Counter({sink: count}))
-        return count
-
-    @property
-    def replays(self) -> Replays:
-        """See `SpoolAdmin.replays`."""
-        return self._replays
 
     async def _write_replay(self, change: ReplayChange) -> None:
         await self._write(partial(replays.write, change))
@@ -385,16 +268,6 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, HasLimits, KeptInFile):
         await self._write(flush)  # the newest settlements may not be in the file yet
         return await self._reader.read(partial(replays.count_waiting, sink))
 
-    async def purge_dead(self, numbers: Sequence[int]) -> int:
-        """See `Spool.purge_dead`."""
-        gone = await self._write(partial(Writer.purge_dead, numbers=list(numbers)))
-        self._not_dead(gone)
-        return gone.total()
-
-    def _not_dead(self, gone: Mapping[str, int]) -> None:
-        for sink, count in gone.items():
-            self._dead[sink] = self._dead.get(sink, 0) - count
-
     async def pause(self, sink: str, paused: bool) -> None:
         """See `Spool.pause`."""
         await self._write(partial(Writer.pause, sink=sink, paused=paused))
@@ -403,62 +276,18 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, HasLimits, KeptInFile):
         """See `Spool.paused`."""
         return await self._reader.read(queries.paused)
 
-    def _flush_in(self, seconds: float) -> None:
-        if self._flush is None:
-            self._flush = asyncio.get_running_loop().call_later(seconds, self._flush_now)
-
-    def _flush_now(self) -> None:
-        self._flush = None
-        if self._writer.dirty or self._writer.losses or self._writer.catalogue_rows.unfinished:
-            self._writes.submit(flush).add_done_callback(self._flushed)
-
-    def _flushed(self, future: "asyncio.Future[object]") -> None:
-        if not future.cancelled() and future.exception() is not None:
-            self._flush_in(FLUSH_AGAIN)  # a full disk: settled events stay settled, and are written later
-        elif self._writer.catalogue_rows.unfinished:
-            self._flush_in(FLUSH_DELAY)
-
     # ------------------------------------------------------------ queries and pruning
 
-    def streams(self) -> list[Stream]:
-        """See `Spool.streams`."""
-        return self._writer.catalogue.streams()
+    async def _received_at(self, number: int) -> datetime | None:
+        return await self._reader.read(partial(queries.received_at, number))
 
-    async def backlog(self, sink: str) -> Backlog:
-        """See `Spool.backlog`."""
-        if (queue := self._dispatcher.queues.get(sink)) is None:
-            return Backlog(events=0, retrying=0, dead=self._dead.get(sink, 0), oldest=None)
-        received = [queue.oldest_waiting()]
-        position = queue.position
-        if position < self._dispatcher.head:
-            if first := self._dispatcher.tail.members(position, 1):
-                received.append(first[0][1].received_at)
-            else:
-                received.append(await self._reader.read(partial(queries.received_at, position)))
-        return Backlog(
-            events=queue.count_unsettled(self._dispatcher.head),
-            retrying=queue.retrying,
-            dead=self._dead.get(sink, 0),
-            oldest=max((at for at in received if at is not None), key=self._clock.age, default=None),
-            replaying=queue.replayed.events,
-        )
-
-    @property
-    def head(self) -> int:
-        """See `SpoolHistory.head`."""
-        return self._dispatcher.head
-
-    async def wait_beyond(self, number: int) -> None:
-        """See `SpoolHistory.wait_beyond`."""
-        await self._dispatcher.wait_beyond(number)
-
-    async def scan(
-        self, chosen: Selection, start: int | None, limit: int, *, newest_first: bool = False
-    ) -> Scan:
-        """See `SpoolHistory.scan`."""
-        if not newest_first and (step := scan_tail(self._dispatcher.tail, self.head, chosen, start, limit)):
-            return step
+    async def _scan_rows(self, chosen: Selection, start: int | None, limit: int, newest_first: bool) -> Scan:
         return await self._reader.read(partial(scan, chosen, start, limit, newest_first))
+
+    async def _stored_progress(
+        self, number: int, id: str, attached: Collection[str]
+    ) -> dict[str, SinkProgress]:
+        return await self._reader.read(partial(progress.stored, number, id, attached))
 
     async def origin(self, number: int) -> Origin | None:
         """See `SpoolHistory.origin`."""
@@ -473,15 +302,6 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, HasLimits, KeptInFile):
         await self._write_pending()
         return await self._reader.read(partial(delivered.deliveries, number, id))
 
-    async def progress(self, number: int, id: str, event: Event | None) -> list[SinkProgress]:
-        """See `SpoolHistory.progress`."""
-        queues = self._dispatcher.queues
-        held = {sink: queue.progress(number, id, event) for sink, queue in queues.items()}
-        await self._write_pending()
-        stored = await self._reader.read(partial(progress.stored, number, id, frozenset(held)))
-        found = {sink: one or stored.get(sink) or settled_progress(sink) for sink, one in held.items()}
-        return [one for _, one in sorted((stored | found).items())]
-
     async def remembers(self, id: str) -> bool:
         """See `SpoolHistory.remembers`."""
         return await self._write(partial(Writer.remembers, id=id))
@@ -490,17 +310,6 @@ class SqliteSpool(SpoolAdmin, BeginsAnew, NoticesLoss, HasLimits, KeptInFile):
         """See `SpoolHistory.tallies`."""
         await self._write_pending()
         return await self._reader.read(books.tallies)
-
-    def count_loss(self, where: str, count: int) -> None:
-        """See `SpoolHistory.count_loss`."""
-        self._writer.losses.append(PossibleLoss(where=where, count=count, at=self._clock.now()))
-        self._flush_in(FLUSH_DELAY)
-
-    async def _write_pending(self) -> None:
-        """Write the newest settlements, unless the disk is full or hangs: questions are answered meanwhile."""
-        with suppress(StorageError, TimeoutError):
-            async with asyncio.timeout(WRITTEN_WITHIN):
-                await self._write(flush)
 
     async def gaps(self, chosen: Selection, limit: int) -> list[Gap]:
         """See `SpoolHistory.gaps`."""

@@ -32,7 +32,7 @@ from poller.runtime.ages import ClockHistory, Setting
 from poller.runtime.clock import Clock
 from poller.runtime.failpoints import reached
 from poller.spools.books import PossibleLoss
-from poller.spools.pages import UNKNOWN, Came, came, page_events
+from poller.spools.pages import UNKNOWN, Came, Written, came, page_events
 from poller.spools.retention import IDS_REMEMBERED, PRUNE_STEP, Stretches
 from poller.spools.rows import (
     blob_of,
@@ -87,13 +87,6 @@ _KEEP_DEAD = _PUT_DEAD.replace("REPLACE", "IGNORE")
 
 Result = TypeVar("Result")
 Job = Callable[["Writer"], Result]
-
-
-class Written(msgspec.Struct):
-    """The result of writing pages: the new events, and the events that confirm provisional ones, with their numbers."""
-
-    chunks: list[Chunk] = msgspec.field(default_factory=list)
-    confirmed: list[Numbered] = msgspec.field(default_factory=list)
 
 
 class Lost(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from poller.spools import sqlite
+from poller.spools import table_spool
 from poller.spools.sqlite import SqliteSpool
 from poller.testing import ManualClock, anything, some_reading
 from tests.fakes import sqlite_spool
@@ -30,8 +30,8 @@ def in_memory_after(folder: Path, streams: int, events: int) -> int:
 
 @pytest.fixture(autouse=True)
 def small_tail(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite, "TAIL_BYTES", 5_000)
-    monkeypatch.setattr(sqlite, "MOST_TAIL_BYTES", 60_000)
+    monkeypatch.setattr(table_spool, "TAIL_BYTES", 5_000)
+    monkeypatch.setattr(table_spool, "MOST_TAIL_BYTES", 60_000)
 
 
 def test_with_few_streams_only_the_newest_events_are_in_memory(tmp_path: Path) -> None:

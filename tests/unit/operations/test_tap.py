@@ -15,7 +15,7 @@ from poller.daemon.wiring import event_filter
 from poller.operations.requests import read_event_line
 from poller.runtime.metrics import Metrics
 from poller.settings import Settings, load
-from poller.spools import sqlite
+from poller.spools import table_spool
 from poller.spools.memory import KEPT_SETTLED, MemorySpool
 from poller.testing import ManualClock, anything, some_change, some_event
 from poller.testing.factories import done
@@ -125,7 +125,7 @@ def test_a_tap_that_was_overtaken_by_pruning_says_how_many_it_missed_and_goes_on
         assert [row.number for row in found[1:]] == list(range(missed + 1, 4_011))
         assert missed >= 4_000 - KEPT_SETTLED - 250
 
-    monkeypatch.setattr(sqlite, "TAIL_BYTES", 1 << 16)  # else the newest events would still be in memory
+    monkeypatch.setattr(table_spool, "TAIL_BYTES", 1 << 16)  # else the newest events would still be in memory
     run(tmp_path, engine, scenario)
 
 
@@ -139,7 +139,7 @@ def test_a_tap_behind_what_is_in_memory_reads_the_file(
                 await append(spool, first, first + 100)
             assert [row.number for row in await read(lines, 3_000)] == list(range(1, 3_001))
 
-    monkeypatch.setattr(sqlite, "TAIL_BYTES", 1 << 16)
+    monkeypatch.setattr(table_spool, "TAIL_BYTES", 1 << 16)
     run(tmp_path, "sqlite", scenario)
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-import poller.spools.sqlite as engine
 from poller.core.errors import StorageError, StorageFull
 from poller.core.history import Stage
 from poller.core.model import Dead, Done, Event, Retry
 from poller.spools import ordered_sink_queue as ordered
+from poller.spools import table_spool
 from poller.spools.retention import PRUNE_STEP
 from poller.spools.sqlite import SqliteSpool, queries
 from poller.spools.sqlite.schema import VERSION
@@ -144,7 +144,7 @@ def test_a_sink_that_fell_behind_reads_the_file_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, each: int
 ) -> None:
     """Whether its batches are larger or smaller than what is read at a time."""
-    monkeypatch.setattr(engine, "TAIL_BYTES", 1000 * each)
+    monkeypatch.setattr(table_spool, "TAIL_BYTES", 1000 * each)
 
     async def scenario(spool: SqliteSpool, clock: ManualClock) -> None:
         for start in range(0, 50 * each, each):
@@ -160,7 +160,7 @@ def test_a_sink_that_fell_behind_reads_the_file_in_order(
 def test_carriers_that_catch_up_at_once_get_every_event_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "TAIL_BYTES", 5_000)
+    monkeypatch.setattr(table_spool, "TAIL_BYTES", 5_000)
 
     async def scenario(spool: SqliteSpool, clock: ManualClock) -> None:
         for start in range(0, 600, 10):
@@ -338,8 +338,8 @@ def test_a_memory_about_what_is_gone_for_long_is_forgotten(tmp_path: Path) -> No
 def test_a_sink_that_was_away_while_all_it_had_not_got_was_pruned_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "TAIL_BYTES", 100)
-    monkeypatch.setattr(engine, "TAIL_OF_A_STREAM", 0)
+    monkeypatch.setattr(table_spool, "TAIL_BYTES", 100)
+    monkeypatch.setattr(table_spool, "TAIL_OF_A_STREAM", 0)
 
     async def scenario(spool: SqliteSpool, clock: ManualClock) -> None:
         for number in (1, 2):
@@ -517,7 +517,7 @@ def _steps(number: int, reader: sqlite3.Connection) -> int:
 def test_what_was_delivered_is_answered_while_the_disk_hangs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "WRITTEN_WITHIN", 0.1)
+    monkeypatch.setattr(table_spool, "WRITTEN_WITHIN", 0.1)
 
     async def scenario(spool: SqliteSpool, clock: ManualClock) -> None:
         await spool.append("shots", [some_reading(1, 2)])
