@@ -44,16 +44,16 @@ STORAGE = (
     ),
     Bug(
         "the catalogue counts as written with the first portion of a round",
-        "poller/spools/sqlite/catalogue_rows.py",
-        "        if self._written == len(self._left):\n",
-        "        if self._written:\n",
+        "poller/spools/catalogue_rounds.py",
+        "last = self._written == len(self._left)\n",
+        "last = bool(self._written)\n",
         (
             "tests/integration/spools/test_catalogue_rows.py::test_streams_are_known_wherever_a_round_is_cut_short_by_a_kill",
         ),
     ),
     Bug(
         "a burst waits until the catalogue is written",
-        "poller/spools/sqlite/catalogue_rows.py",
+        "poller/spools/catalogue_rounds.py",
         "self._in_burst = events > BURST",
         "self._in_burst = False",
         (
@@ -62,7 +62,7 @@ STORAGE = (
     ),
     Bug(
         "bursts without end keep the catalogue from being written",
-        "poller/spools/sqlite/catalogue_rows.py",
+        "poller/spools/catalogue_rounds.py",
         "self._in_burst and since < OVERDUE",
         "self._in_burst",
         (

@@ -201,7 +201,8 @@ class PostgresSpool(TableSpool[Writer], HasLimits, HasStandby):
         self._stopped.set()
         with suppress(StorageError, TimeoutError):
             async with asyncio.timeout(ENDED_WITHIN):
-                await self._write(Writer.write_all)
+                self._writer.whole_catalogue = True
+                await self._flushing()
                 await self._write(lambda writer: lease.release(writer.connection, writer.session))
         self._writer.stop()
         await self._end_tasks()

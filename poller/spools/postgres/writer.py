@@ -362,10 +362,6 @@ class Writer:
         await put_gaps(self.connection, gaps, late)
         return written
 
-    async def write_all(self) -> None:
-        """Write the whole catalogue with the next transaction, at an orderly stop."""
-        await self.catalogue_rows.write(self.connection, self.next, whole=True)
-
     async def prune(self, floor: int, retain: float, dead: float, quarantine: float) -> Pruned:
         """Prune one bounded step. `more` is true when the step was full, so that there may be more.
 

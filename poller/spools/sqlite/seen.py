@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
 from poller.core.model import Event
+from poller.spools.catalogue_rounds import BURST
 from poller.spools.retention import Stretches
 from poller.spools.rows import blob_of, epoch, reads_back
 from poller.spools.sqlite.pruning import is_old
@@ -25,8 +26,6 @@ MERGE_AT = 50_000
 """The number of keys in memory at which a merge begins; they take some 5 MB."""
 MERGE_ANYWAY = 200_000
 """The number of keys in memory at which a merge begins and goes on during a burst too; they take some 20 MB."""
-BURST = 100
-"""A transaction with more new events is part of a burst: it holds several answers."""
 MERGE_STEP = 2_000
 """Keys merged in one transaction, which takes a few milliseconds. A transaction that adds more than half as many keys
 merges twice the number that it adds."""

@@ -12,7 +12,8 @@ import pytest
 
 from poller.core.catalogue import Stream
 from poller.core.model import Event, ParsedPage
-from poller.spools.sqlite import SqliteSpool, catalogue_rows
+from poller.spools import catalogue_rounds
+from poller.spools.sqlite import SqliteSpool
 from poller.testing import ManualClock, anything, some_change, some_event, some_reading
 from tests.fakes import sqlite_spool
 from tests.patience import patiently
@@ -23,8 +24,8 @@ STREAMS = 9
 @pytest.fixture(autouse=True)
 def small_portions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two streams are written at a time, and more than four new events are a burst."""
-    monkeypatch.setattr(catalogue_rows, "PORTION", 2)
-    monkeypatch.setattr(catalogue_rows, "BURST", 4)
+    monkeypatch.setattr(catalogue_rounds, "PORTION", 2)
+    monkeypatch.setattr(catalogue_rounds, "BURST", 4)
 
 
 def tell(folder: Path, clock: ManualClock, scenario: Callable[[SqliteSpool], Awaitable[None]]) -> None:
