@@ -42,7 +42,7 @@ class Pair(NamedTuple):
     two: Scenario
 
     def stored(self, count: int) -> None:
-        """Wait until so many events are in the spool."""
+        """Wait until the spool has `count` events."""
         until(lambda: head_of(self.server, self.folder) == count + 1, what=f"for {count} events")
 
     def removed(self) -> set[str]:
@@ -50,7 +50,7 @@ class Pair(NamedTuple):
         return {one.path for one in self.place.oracle.removed() if one.path is not None}
 
     def all_arrived(self, count: int) -> None:
-        """Wait until so many messages have arrived, and no other, and the spool knows it."""
+        """Wait until `count` messages have arrived and are settled. No other message arrived."""
         until(lambda: len(self.place.hook.files) >= count, what=f"for {count} pictures")
         assert set(self.place.hook.files) == self.removed()
         assert len(self.removed()) == count

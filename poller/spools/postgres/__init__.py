@@ -105,7 +105,7 @@ class PostgresSpool(TableSpool[Writer], HasLimits, HasStandby):
         )
         max_bytes: Annotated[Size, size_between("64MiB", "16TiB")] = Field(
             default=10 * 2**30,
-            description="Polling pauses when the tables use more than this, and resumes below nine tenths of it.",
+            description="Polling pauses when more than this is stored, and resumes below nine tenths of it.",
         )
 
         @model_validator(mode="after")

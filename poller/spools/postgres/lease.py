@@ -69,7 +69,7 @@ async def check(link: Link, name: str, session: int) -> None:
 
 
 async def renew(link: Link, name: str, session: int, seconds: float) -> None:
-    """Hold the lease for so many seconds from now on; raises `Fenced`."""
+    """Prolong the lease, which then ends `seconds` from now. Raises `Fenced`."""
     if not await _prolong(link, seconds, session):
         raise fenced(name)
 
