@@ -15,7 +15,8 @@ NOT_CLAIMED: Final = (
     "SQLite files on network file systems, and a real case-folding file system",
     "the unit under a running systemd: only what `systemd-analyze verify` and `security` say of it, its system calls, and its walls one by one",
     "the image on its real base, which no test can pull: the tests make one of the same name from Debian's packages",
-    "Docker and Compose themselves: podman runs what `compose.yaml` says, word by word",
+    "Docker and Compose themselves: podman runs what `compose.yaml` says, word by word; `compose.scale.yaml` is held to Compose's schema, and nobody runs it",
+    "a Kubernetes cluster: the manifest is held to Kubernetes' schemas, and its configuration and probes are tried with a daemon",
     "the dashboard in a Grafana: its model is compared with the metrics, and its expressions are asked of a Prometheus",
     "the platform itself",
 )

@@ -1,4 +1,4 @@
-"""What `Dockerfile`, `.dockerignore` and `compose.yaml` say, for tests to look at."""
+"""What `Dockerfile`, `.dockerignore`, the compose files and the manifest for Kubernetes say, for tests to look at."""
 
 import json
 import re
@@ -10,7 +10,12 @@ import yaml
 ROOT: Final = Path(__file__).resolve().parents[2]
 DOCKERFILE: Final = ROOT / "Dockerfile"
 COMPOSE: Final = ROOT / "compose.yaml"
+SCALE: Final = ROOT / "compose.scale.yaml"
+MANIFEST: Final = ROOT / "kubernetes" / "poller.yaml"
+GUIDE: Final = ROOT / "docs" / "guide" / "several-daemons.md"
 IGNORED: Final = ROOT / ".dockerignore"
+STATE: Final = "/var/lib/poller"
+"""The folder of what a daemon keeps, in the image and in every container."""
 BASE: Final = re.compile(r"docker\.io/library/python:3\.[0-9]+\.[0-9]+-slim-[a-z]+@sha256:[0-9a-f]{64}")
 """A base image by a tag that names one release of Python and one of Debian, and by its digest."""
 
@@ -68,9 +73,9 @@ def health_check() -> list[str]:
     return Instruction("CMD", command).words
 
 
-def compose() -> dict[str, Any]:
+def compose(file: Path = COMPOSE) -> dict[str, Any]:
     """The whole compose file."""
-    found = yaml.safe_load(COMPOSE.read_text())
+    found = yaml.safe_load(file.read_text())
     assert isinstance(found, dict)
     return found
 
@@ -80,3 +85,11 @@ def service() -> dict[str, Any]:
     (found,) = compose()["services"].values()
     assert isinstance(found, dict)
     return found
+
+
+def guide_blocks(section: str, language: str) -> list[str]:
+    """The fenced blocks of one language below a heading of the guide to several daemons."""
+    (text,) = re.findall(
+        rf"^## {re.escape(section)}$(.*?)(?=^## |\Z)", GUIDE.read_text(), re.MULTILINE | re.DOTALL
+    )
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)

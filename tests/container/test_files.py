@@ -23,10 +23,21 @@ from poller.daemon.components import GRACE
 from poller.qcloud.wire.client import Deadlines
 
 from ..service.running import daemon, queue, until, write_config
-from .files import BASE, COMPOSE, DOCKERFILE, IGNORED, ROOT, assigned, compose, health_check, service, stages
+from .files import (
+    BASE,
+    COMPOSE,
+    DOCKERFILE,
+    IGNORED,
+    ROOT,
+    STATE,
+    assigned,
+    compose,
+    health_check,
+    service,
+    stages,
+)
 
 USER = "10001:10001"
-STATE = "/var/lib/poller"
 
 # ---------------------------------------------------------------- the lint
 

@@ -9,7 +9,7 @@ import pytest
 ROOT: Final = Path(__file__).parents[2]
 NAMED: Final = re.compile(r"[\w./-]*[\w-]\.md\b")
 """A document by its path from the repository's root, from `docs`, or from the file that names it."""
-FOLDERS: Final = ("poller", "tests", "docs", "observability", "systemd", ".ci")
+FOLDERS: Final = ("poller", "tests", "docs", "observability", "systemd", "kubernetes", ".ci")
 STARTS: Final = (ROOT, ROOT / "changes", ROOT / "docs", ROOT / "docs" / "guide", ROOT / "docs" / "reference")
 ENDINGS: Final = {".py", ".toml", ".yaml", ".yml", ".service", ""}
 FILES: Final = sorted(
@@ -18,7 +18,10 @@ FILES: Final = sorted(
     for file in (ROOT / folder).rglob("*")
     if file.is_file() and file.suffix in ENDINGS and "__pycache__" not in file.parts
 )
-TOP: Final = [ROOT / name for name in ("pyproject.toml", "Dockerfile", "compose.yaml", "config.example.yaml")]
+TOP: Final = [
+    ROOT / name
+    for name in ("pyproject.toml", "Dockerfile", "compose.yaml", "compose.scale.yaml", "config.example.yaml")
+]
 
 
 @pytest.mark.parametrize("file", [*TOP, *FILES], ids=lambda file: str(file.relative_to(ROOT)))

@@ -54,6 +54,7 @@ SECRETS: Final = {
         ("QCLOUD_LIVE_KEY", "CALLBACKS_KEY", "CALLBACKS_PATH", "COS_SECRET_ID", "COS_SECRET_KEY"), "k" * 32
     ),
     "WEBHOOK_SECRET": "whsec_" + "A" * 32,
+    "PAGES_PORT": "9481",
 }
 PATIENCE: Final = 60.0
 SCRAPED: Final = ("scrape configuration", "part of a scrape configuration")
