@@ -60,9 +60,19 @@ BROKERS = (
     Bug(
         "a connection to RabbitMQ whose packets vanish is used again",
         "poller/sinks/amqp/sink.py",
-        "                self._doubted = True\n",
+        "            self._doubted = True\n",
         "",
         (AMQP + LOSS,),
+    ),
+    Bug(
+        "messages to RabbitMQ follow on a channel that it has closed",
+        "poller/sinks/amqp/sink.py",
+        "        if await is_closing(channel):\n",
+        "        if False:\n",
+        (
+            AMQP + "test_a_channel_that_the_broker_closes_costs_no_connection",
+            AMQP + "test_a_batch_suffers_nothing_when_the_broker_closes_the_channel_of_another",
+        ),
     ),
     Bug(
         "a message to NATS counts once it is sent",

@@ -249,20 +249,10 @@ async def test_a_message_that_is_too_large_dies_alone(server: Rabbit, queue: str
         assert isinstance(failures[guilty.id], Rejected)
         assert str(failures[guilty.id]).endswith(f"the server takes {LARGEST}")
         assert all(isinstance(one, TryLater) for id, one in failures.items() if id != guilty.id)
-        # The size is known now, and nothing else suffers. Frames on the channel that the broker closed may have cost
-        # the connection.
-        await until(lambda: only_fails(sink, events, guilty), "for a connection")
+        with pytest.raises(PartlyFailed) as raised:  # the size is known now, and nothing else suffers
+            await sink.deliver(some_batch(*events))
+        assert set(raised.value.failures) == {guilty.id}
     assert set(await ids_of(server, queue)) == {event.id for event in events} - {guilty.id}
-
-
-async def only_fails(sink: Amqp, events: list[Event], guilty: Event) -> bool:
-    try:
-        await sink.deliver(some_batch(*events))
-    except PartlyFailed as partly:
-        return set(partly.failures) == {guilty.id}
-    except TryLater:
-        return False
-    return pytest.fail("the message is too large")
 
 
 async def test_a_routing_key_that_is_too_long_dies_alone(server: Rabbit, queue: str) -> None:
@@ -282,6 +272,32 @@ async def test_without_an_exchange_the_batch_is_tried_again_later(server: Rabbit
         # The broker closes the channel in the midst of a large batch. All of it has the reason that the broker gave.
         with pytest.raises(TryLater, match=r"^there is no such exchange$"):
             await sink.deliver(some_batch(*(large(number, 20_000) for number in range(2, 302))))
+
+
+async def test_a_channel_that_the_broker_closes_costs_no_connection(server: Rabbit) -> None:
+    """A message that is sent on a closed channel costs the connection, and the next deliveries their reason."""
+    async with (
+        middle_box(server.port) as box,
+        sink_to(server, "nowhere", servers=[f"amqp://127.0.0.1:{box.port}"]) as sink,
+    ):
+        for turn in range(20):
+            with pytest.raises(TryLater, match=r"^there is no such exchange$"):
+                await sink.deliver(some_batch(*(some_event(100 * turn + n) for n in range(100))))
+        assert box.passed.count(b"AMQP\0\0\x09\x01") == 1, "the heads of connections"
+
+
+async def test_a_batch_suffers_nothing_when_the_broker_closes_the_channel_of_another(
+    server: Rabbit, queue: str
+) -> None:
+    batches = [some_batch(*(some_event(50 * turn + n) for n in range(50))) for turn in range(8)]
+    for batch in batches:
+        async with sink_to(server, queue) as sink:
+            await sink.deliver(some_batch(batch.events[0]))
+            refused = sink.deliver(some_batch(large(0, LARGEST), *map(some_event, range(5000, 5030))))
+            delivered, failed = await asyncio.gather(sink.deliver(batch), refused, return_exceptions=True)
+            assert delivered is None
+            assert isinstance(failed, PartlyFailed)
+    assert {event.id for batch in batches for event in batch.events} <= set(await ids_of(server, queue))
 
 
 async def test_a_broker_that_is_killed_in_the_midst_loses_nothing_that_was_confirmed(

@@ -7,7 +7,7 @@ from aio_pika import Connection
 from aiormq import exceptions as errors
 
 from poller.sinks.amqp.answers import translate
-from poller.sinks.amqp.connection import open_channel
+from poller.sinks.amqp.connection import open_channel, why_closed
 from poller.sinks.servers import CONNECT_WITHIN
 
 _QUORUM: Final = {"x-queue-type": "quorum"}
@@ -23,7 +23,9 @@ async def cannot_publish(connection: Connection, exchange: str) -> str:
             await raw.basic_publish(b"", exchange=exchange, routing_key="")
             await raw.tx_rollback()
             await channel.close()
-    except (errors.AMQPError, errors.ChannelInvalidStateError, OSError) as error:
+    except errors.ChannelInvalidStateError as error:  # closed before the rollback began
+        return f"exchange {exchange}: {translate(await why_closed(channel) or error).reason}"
+    except (errors.AMQPError, OSError) as error:
         return f"exchange {exchange}: {translate(error).reason}"
     return ""
 

@@ -1,12 +1,14 @@
 """Connections and channels of the library."""
 
 import asyncio
+from contextlib import suppress
 from ssl import SSLContext
 from typing import Final
 
 from aio_pika import Connection, connect
 from aio_pika.abc import AbstractChannel
 from aiormq import exceptions as errors
+from aiormq.channel import Channel
 
 from poller.core.errors import TryLater
 from poller.sinks.amqp.answers import translate
@@ -58,6 +60,25 @@ async def open_channel(connection: Connection, *, confirms: bool = True) -> Abst
     except (errors.AMQPError, errors.ChannelInvalidStateError, OSError, RuntimeError) as error:
         raise translate(error) from None
     return channel
+
+
+async def is_closing(channel: AbstractChannel) -> bool:
+    """Whether the broker has closed a channel. The library calls it closed only some steps of the loop later.
+
+    Until then it sends messages that wait for their turn, and the broker closes the connection for that. So none may
+    wait.
+    """
+    raw = await channel.get_underlay_channel()
+    return raw.connection.channels.get(raw.number) is not raw
+
+
+async def until_sent(channel: AbstractChannel) -> None:
+    """Wait until messages whose publication has begun on a channel are on their way, or the channel is closed."""
+    raw = await channel.get_underlay_channel()
+    assert isinstance(raw, Channel)
+    with suppress(errors.ChannelInvalidStateError):
+        async with raw.lock:  # the library holds it for each message until that is written
+            return
 
 
 async def why_closed(channel: AbstractChannel) -> BaseException | None:

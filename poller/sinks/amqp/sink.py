@@ -21,7 +21,14 @@ from poller.runtime.resolver import Resolver
 from poller.settings import TlsSettings
 from poller.sinks.amqp.answers import translate
 from poller.sinks.amqp.check import cannot_publish, flaw_of_queue
-from poller.sinks.amqp.connection import connect_to, is_blocked, open_channel, why_closed
+from poller.sinks.amqp.connection import (
+    connect_to,
+    is_blocked,
+    is_closing,
+    open_channel,
+    until_sent,
+    why_closed,
+)
 from poller.sinks.amqp.settings import PORTS, AmqpSettings
 from poller.sinks.brokers import fill_in, messages, raise_for
 from poller.sinks.servers import ALIVE_WITHIN, CLOSE_WITHIN, check_hosts, tls_context
@@ -44,6 +51,8 @@ class Amqp(Sink, ChecksDestination):
         self._guard = AddressGuard(settings.allow_cidr)
         self._resolver = Resolver()
         self._connecting = asyncio.Lock()
+        self._sending = asyncio.Lock()
+        """Held while one message is sent, over whichever channel."""
         self._connection: Connection | None = None
         self._idle: list[AbstractChannel] = []
         self._doubted = False
@@ -77,15 +86,7 @@ class Amqp(Sink, ChecksDestination):
         """Publish the batch and wait for every confirmation; raises `PartlyFailed` for those that failed."""
         found = messages(batch.events, self._settings.mode, "cloudEvents:")
         async with self._channel() as channel:
-            publishing = [
-                self._publish(channel, event, headers, body)
-                for event, (headers, body) in zip(batch.events, found, strict=True)
-            ]
-            try:
-                outcomes = await asyncio.gather(*publishing)
-            except asyncio.CancelledError:
-                self._doubted = True
-                raise
+            outcomes = await self._publish_all(channel, batch.events, found)
         cut = any(isinstance(error, errors.ChannelInvalidStateError) for error in outcomes)
         closed = await why_closed(channel) if cut else None
         failures = {
@@ -95,13 +96,34 @@ class Amqp(Sink, ChecksDestination):
         }
         raise_for(batch, failures)
 
+    async def _publish_all(
+        self,
+        channel: AbstractChannel,
+        events: Sequence[Event],
+        found: Sequence[tuple[Mapping[str, str], bytes]],
+    ) -> list[Exception | None]:
+        """Publish messages in their order, and wait for all confirmations. Returns what went wrong with each.
+
+        The next message is begun when the last one is on its way: see `is_closing`.
+        """
+        publishing: list[asyncio.Future[Exception | None]] = []
+        try:
+            for event, (headers, body) in zip(events, found, strict=True):
+                async with self._sending:
+                    publishing.append(asyncio.ensure_future(self._publish(channel, event, headers, body)))
+                    await asyncio.sleep(0)  # it begins
+                    await until_sent(channel)
+            return await asyncio.gather(*publishing)
+        except asyncio.CancelledError:
+            self._doubted = True
+            for one in publishing:
+                one.cancel()
+            raise
+
     async def _publish(
         self, channel: AbstractChannel, event: Event, headers: Mapping[str, str], body: bytes
     ) -> Exception | None:
-        """Publish one message, and wait for its confirmation. Returns what went wrong.
-
-        The messages of a batch are sent in their order.
-        """
+        """Publish one message, and wait for its confirmation. Returns what went wrong."""
         key = fill_in(self._settings.routing_key, event, UNSAFE)
         if len(key.encode()) > LONGEST_KEY:
             return Rejected(f"the routing key is longer than {LONGEST_KEY} bytes")
@@ -115,6 +137,8 @@ class Amqp(Sink, ChecksDestination):
             message_id=event.id,
             delivery_mode=DeliveryMode.PERSISTENT,
         )
+        if await is_closing(channel):
+            return errors.ChannelInvalidStateError()
         exchange = await channel.get_exchange(self._settings.exchange, ensure=False)
         try:
             await exchange.publish(message, key, mandatory=True)
