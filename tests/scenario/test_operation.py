@@ -201,7 +201,7 @@ def test_a_full_disk_pauses_polling_and_nothing_else_and_ends_by_itself(tmp_path
         with scenario(place, tmp_path, spool=spool, journal={"size": "16MiB"}) as daemon:
             place.turn(500)
             process = daemon.run()
-            _fill(disk)
+            _fill_once_polled(place, disk)
             place.enqueue(20_000)
             until(lambda: process.said("polling_paused"), what="for the disk to be full")
             assert "disk is full" in process.said("polling_paused")[0]["reason"]
@@ -240,7 +240,7 @@ def test_what_was_in_flight_when_the_disk_filled_is_in_the_journals_own_space(tm
             place, tmp_path, endpoint=place.wire.endpoint, spool=spool, journal={"size": "16MiB"}
         ) as daemon:
             process = daemon.run()
-            _fill(disk, leave=0)
+            _fill_once_polled(place, disk, leave=0)
             place.wire.delay = 0.1
             place.enqueue(10_000)
             until(lambda: process.said("polling_paused"), what="for the disk to be full")
@@ -297,6 +297,12 @@ def _fill(disk: Path, leave: int = 1 << 20) -> None:
                 ballast.write(bytes(1 << 16))
         except OSError:
             ballast.truncate(ballast.tell() - leave)
+
+
+def _fill_once_polled(place: Environment, disk: Path, leave: int = 1 << 20) -> None:
+    """The same, once the daemon polls: it has proved by then that it can write, and pauses in front of a page only."""
+    until(lambda: place.counts.polls > 0, what="for the daemon to poll")
+    _fill(disk, leave)
 
 
 def _polling_rests(place: Environment) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from .environment import Environment, environment, needs_root, until
 from .rig import Process, Scenario, scenario
-from .test_operation import _fill, small_disk
+from .test_operation import _fill_once_polled, small_disk
 from .test_reload import changed, hang_up
 
 pytestmark = pytest.mark.root
@@ -64,7 +64,7 @@ def test_a_reload_while_the_spool_is_full_loses_no_page_until_a_restart(tmp_path
 def filled(place: Environment, daemon: Scenario, disk: Path) -> Process:
     """A daemon whose spool takes nothing, with pages in its journal."""
     process = daemon.run()
-    _fill(disk, leave=0)
+    _fill_once_polled(place, disk, leave=0)
     place.wire.delay = 0.1
     place.enqueue(10_000)
     until(lambda: process.said("polling_paused"), what="for the disk to be full")
