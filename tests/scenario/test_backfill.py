@@ -121,7 +121,7 @@ def test_every_picture_of_a_lost_answer_is_delivered_once_even_after_a_kill(
     tmp_path: Path, soak: bool
 ) -> None:
     # 360 pictures of each stream are an hour's, taken ten times as fast
-    streams, seconds = (50, 360.0) if soak else (20, 25.0)
+    streams, seconds = (50, 360.0) if soak else (20, 10.0)
     with standing(tmp_path) as (place, daemon):
         process = daemon.run()
         camera = Camera(place, [f"live_{n}" for n in range(streams)])

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from poller.control.server import MOST_TAPS
-from tests import commands
+from tests import commands, lives
 from tests.commands import Ended
 
 from .environment import PATIENCE, environment, until
@@ -42,11 +42,8 @@ class Reader:
     def __init__(self, daemon: Scenario, *words: str) -> None:
         self._out = daemon.folder / f"reader-{time.monotonic_ns()}"
         with self._out.open("wb") as out, self._out.with_suffix(".err").open("wb") as err:
-            self.child = subprocess.Popen(
-                [sys.executable, "-m", "poller", *words, "-c", str(daemon.config)],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
+            self.child = lives.start(
+                [*words, "-c", str(daemon.config)], cwd=daemon.folder, stdout=out, stderr=err
             )
 
     @property

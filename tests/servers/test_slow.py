@@ -17,8 +17,8 @@ from tests.patience import PATIENCE
 
 EVENTS, SIZE = 100, 50_000
 """Of a batch. Two batches are in hand."""
-OFFERED = 160 * 2**20
-"""Bytes that are given to the sink in all."""
+ORDINARY, FULL = 100 * 2**20, 160 * 2**20
+"""Bytes that are given to the sink in all, in every run and with `--soak`: far more than its memory may grow."""
 BOUND = 60 * 2**20
 """Bytes that its memory may grow: the two batches, each a few times over."""
 
@@ -42,9 +42,9 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
-async def try_often(sink: Sink, batch: Batch, timeout: float) -> None:
+async def try_often(sink: Sink, batch: Batch, timeout: float, offered: int) -> None:
     """Deliver as a courier does, which cancels at the end of the time."""
-    for _ in range(OFFERED // (2 * EVENTS * SIZE)):
+    for _ in range(offered // (2 * EVENTS * SIZE)):
         with pytest.raises((TimeoutError, SinkError, PartlyFailed)):
             async with asyncio.timeout(timeout):
                 await sink.deliver(batch)
@@ -60,7 +60,7 @@ async def until_delivered(sink: Sink, batch: Batch) -> None:
                 await asyncio.sleep(0.1)
 
 
-async def test_memory_stays_bounded_while_a_server_hangs(place: Place) -> None:
+async def test_memory_stays_bounded_while_a_server_hangs(place: Place, soak: bool) -> None:
     settings = {**place.settings, "timeout": "3s" if place.settings["type"] == "kafka" else "500ms"}
     batches = [some_batch(*map(large, range(first, first + EVENTS))) for first in (0, EVENTS)]
     assert place.server is not None
@@ -70,7 +70,8 @@ async def test_memory_stays_bounded_while_a_server_hangs(place: Place) -> None:
         before = resident()
         with place.server.frozen():
             async with asyncio.timeout(2 * PATIENCE):  # a sink that holds a cancelled delivery hangs here
-                await asyncio.gather(*[try_often(sink, batch, given.timeout) for batch in batches])
+                offered = FULL if soak else ORDINARY
+                await asyncio.gather(*[try_often(sink, batch, given.timeout, offered) for batch in batches])
             grown = resident() - before
         assert grown < BOUND, f"{grown / 2**20:.0f} MiB"
         for batch in batches:
