@@ -2,6 +2,8 @@
 
 import os
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -39,8 +41,39 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Five workers for two cores: most of a scenario is waiting, for syncs, for retries and for other processes."""
-    return max(2, 5 * len(os.sched_getaffinity(0)) // 2)
+    """Three workers for each core: most of a scenario is waiting, for syncs, for retries and for other processes."""
+    return max(2, 3 * len(os.sched_getaffinity(0)))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Whatever the environment says: each of hundreds of processes would compile the program by itself.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    if whole and config.getoption("numprocesses") and not hasattr(config, "workerinput"):
+        _compile_tests()
+
+
+def _compile_tests() -> None:
+    """Compile the tests before the workers start, which would all do it at the same time.
+
+    To collect tests is to compile them, with what pytest puts into their assertions. One process for each core.
+    """
+    files = [str(file) for file in sorted(TESTS.rglob("test_*.py")) if not _is_compiled(file)]
+    cores = len(os.sched_getaffinity(0))
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-qq", "-n", "0"]
+    shares = [share for core in range(cores) if (share := files[core::cores])]
+    running = [
+        subprocess.Popen([*command, *share], cwd=TESTS.parent, stdout=subprocess.DEVNULL) for share in shares
+    ]
+    for one in running:
+        one.wait()  # a test that cannot be collected is reported by the workers
+
+
+def _is_compiled(file: Path) -> bool:
+    changed = file.stat().st_mtime
+    kept = file.parent.glob(f"__pycache__/{file.stem}.*-pytest-*.pyc")
+    return any(one.stat().st_mtime >= changed for one in kept)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
