@@ -278,6 +278,11 @@ MACHINE: Final = Row(
             unit="percentunit",
         ),
         Graph(
+            title="Daemons at the spool",
+            about="How many share it; 0 if one daemon has it for itself. Fewer than usual are an alarm.",
+            queries=(Query(expr="max(poller_spool_members{@})", legend="daemons"),),
+        ),
+        Graph(
             title="Clock",
             about="By how much the platform's clock is ahead of this machine's.",
             queries=(Query(expr="max by (account) (poller_clock_skew_seconds{@})", legend="{{account}}"),),

@@ -2,15 +2,15 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from poller.core.errors import NotSent
+from poller.core.errors import NotSent, StorageError
 from poller.core.model import Batch, ParsedPage, PollOutcome, RawPage, Reject
-from poller.core.spool import SpoolAdmin
+from poller.core.spool import Member, Shared, SpoolAdmin
 from poller.pipeline.journal import Journal
 from poller.runtime.clock import Clock
 from poller.spools.memory import MemorySpool
@@ -168,3 +168,60 @@ async def opened(stack: AsyncExitStack, folder: Path, spool: SpoolAdmin) -> tupl
     """A spool and a journal, entered."""
     await stack.enter_async_context(spool)
     return spool, await stack.enter_async_context(Journal(folder / "journal", JOURNAL_SIZE))
+
+
+class SharedMemory(MemorySpool, Shared):
+    """A spool in memory, as one of several daemons sees it. What the others do is set by the test."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        super().__init__("spool", MemorySpool.Settings(type="memory", max_events=100_000), {}, clock)
+        self.proven = asyncio.Event()
+        self.proven.set()
+        self.count = 1
+        self.others: list[Member] = []
+        self.free = asyncio.Event()
+        """Set while no other daemon has any duty."""
+        self.free.set()
+        self.duties: list[str] = []
+        self.resumes: dict[str, int] = {}
+        self.changed = asyncio.Event()
+        self.broken: asyncio.Future[StorageError] = asyncio.Future()
+
+    @property
+    def member(self) -> int:
+        return 1
+
+    @property
+    def live_members(self) -> int:
+        return self.count
+
+    def divide(self, sink: str, lanes: int) -> None:
+        pass
+
+    @asynccontextmanager
+    async def duty(self, name: str) -> AsyncIterator[None]:
+        await self.free.wait()
+        self.duties.append(name)
+        try:
+            yield
+        finally:
+            self.duties.remove(name)
+
+    async def members(self) -> list[Member]:
+        own = Member(number=1, name="here", since=START, expires=2.0, duties=tuple(self.duties))
+        return [own, *self.others]
+
+    async def pause(self, sink: str, paused: bool) -> None:
+        await super().pause(sink, paused)
+        self.resumes[sink] = self.resumes.get(sink, 0) + (not paused)
+        self.changed.set()
+
+    async def resumed(self) -> Mapping[str, int]:
+        return dict(self.resumes)
+
+    async def wait_for_change(self) -> None:
+        await self.changed.wait()
+        self.changed.clear()
+
+    async def failed(self) -> StorageError:
+        return await asyncio.shield(self.broken)

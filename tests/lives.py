@@ -92,7 +92,7 @@ class Warm:
     def start(
         self, words: Sequence[str], *, cwd: Path, environ: Mapping[str, str], files: Sequence[int]
     ) -> Life:
-        """A life of its own, running."""
+        """A life of its own, running, with three standard files and perhaps a network namespace."""
         order = {"words": list(words), "cwd": str(cwd.resolve()), "environ": dict(environ)}
         return Life(self, self._ask(order, files))
 
@@ -133,12 +133,18 @@ def start(
     stdout: IO[bytes],
     stderr: IO[bytes],
     forked: bool = True,
+    network: int | None = None,
 ) -> "subprocess.Popen[bytes] | Life":
-    """`python -m poller` with these words; the true command behind another program, or with `forked=False`."""
+    """`python -m poller` with these words; the true command behind another program, or with `forked=False`.
+
+    A forked one may live in a network namespace, which an open file names.
+    """
     environ = os.environ if environ is None else environ
+    assert network is None or (forked and not before and warm().fits(environ)), "only a forked life moves"
     if forked and not before and warm().fits(environ):
         with open(os.devnull, "rb") as nothing:
             files = [nothing.fileno(), stdout.fileno(), stderr.fileno()]
+            files += [] if network is None else [network]
             return warm().start(words, cwd=cwd, environ=environ, files=files)
     command = [*before, sys.executable, "-m", "poller", *words]
     return subprocess.Popen(

@@ -18,6 +18,7 @@ import threading
 from typing import Any, Final
 
 import poller
+from tests import networks
 
 MOST: Final = 1 << 20
 """Bytes of an order: the words and the environment."""
@@ -32,9 +33,9 @@ def import_all() -> None:
 
 
 def next_life(orders: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """Follow orders. Returns in each new life, with its order and standard files; ends with the orders."""
+    """Follow orders. Returns in each new life, with its order and files; ends with the orders."""
     while True:
-        text, files, _, _ = socket.recv_fds(orders, MOST, 3)
+        text, files, _, _ = socket.recv_fds(orders, MOST, 4)
         if not text:
             sys.exit()
         order = json.loads(text)
@@ -48,11 +49,14 @@ def next_life(orders: socket.socket) -> tuple[dict[str, Any], list[int]]:
 
 
 def become(order: dict[str, Any], files: list[int]) -> None:
-    """What a new process has of its parent."""
+    """What a new process has of its parent. A fourth file is the network namespace that it lives in."""
+    standard, network = files[:3], files[3:]
+    for namespace in network:
+        networks.enter(namespace)
     os.chdir(order["cwd"])
     os.environ.clear()
     os.environ.update(order["environ"])
-    for number, file in enumerate(files):
+    for number, file in enumerate(standard):
         os.dup2(file, number)
     os.closerange(3, max(map(int, os.listdir("/proc/self/fd"))) + 1)
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,7 +1,6 @@
 """The command line: all commands, and how they run."""
 
 import json
-from contextlib import AsyncExitStack
 from errno import ENOSPC
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -73,9 +72,8 @@ def run(context: typer.Context, config: Config) -> None:
     settings = settings_of(config, Doubts.LOG)
 
     async def serve(stop: Stop) -> int:
-        async with AsyncExitStack() as stack:
-            if (daemon := await _enter(settings, stop, stack, config)) is not None:
-                await daemon.run(stop)
+        async with _daemon(settings, config) as daemon:
+            await daemon.run(stop)
         return Exit.DONE
 
     raise typer.Exit(in_loop(serve(context.obj), context.obj))
@@ -99,9 +97,8 @@ def drain(
     settings = settings_of(config, Doubts.LOG)
 
     async def serve(stop: Stop) -> int:
-        async with AsyncExitStack() as stack:
-            daemon = await _enter(settings, stop, stack)
-            return Exit.DONE if daemon is not None and await daemon.drain(stop, limit) else Exit.FAILED
+        async with _daemon(settings) as daemon:
+            return Exit.DONE if await daemon.drain(stop, limit) else Exit.FAILED
 
     raise typer.Exit(in_loop(serve(context.obj), context.obj, unstarted=Exit.FAILED))
 
@@ -147,18 +144,10 @@ def print_schema() -> None:
 # ---------------------------------------------------------------- how commands run
 
 
-def _daemon(settings: "Settings", file: Path | None = None) -> "Daemon":
+def _daemon(settings: "Settings", file: Path | None = None, *, visits: bool = False) -> "Daemon":
     from poller.daemon.daemon import Daemon  # takes half a second, which --help and completion save
 
-    return Daemon(settings, file=file)
-
-
-async def _enter(
-    settings: "Settings", stop: Stop, stack: AsyncExitStack, file: Path | None = None
-) -> "Daemon | None":
-    from poller.daemon.standby import enter_in_turn
-
-    return await enter_in_turn(lambda: _daemon(settings, file), settings, stop, stack)
+    return Daemon(settings, file=file, visits=visits)
 
 
 async def _connect(settings: "Settings") -> int:
@@ -168,7 +157,7 @@ async def _connect(settings: "Settings") -> int:
     reached = True
     try:
         with trial(settings) as tried:
-            async with _daemon(tried) as daemon:
+            async with _daemon(tried, visits=True) as daemon:
                 reached = await check_destinations(tried, daemon.components.couriers)
     except StorageLocked as error:
         typer.echo(f"sinks were not asked, because a daemon runs: {error}", err=True)

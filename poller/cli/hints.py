@@ -19,13 +19,21 @@ def print_hints(settings: "Settings") -> None:
     spool = build_spool(settings.spool)
     if not isinstance(spool, KeptInFile):
         return
-    for some in (_needless_starts, _capacity):
+    for some in (_moved, _needless_starts, _capacity):
         try:
             hints = list(some(settings, spool))
         except (StorageError, OSError):
             continue  # there is no file yet, or the start of the daemon says what is wrong
         for hint in hints:
             typer.echo(f"hint: {hint}", err=True)
+
+
+def _moved(settings: "Settings", spool: "KeptInFile") -> Iterator[str]:
+    """A spool that no daemon may enter, because its content was moved."""
+    from poller.core.moving import CanBeMoved
+
+    if isinstance(spool, CanBeMoved) and (refusal := spool.why_not_in_force()) is not None:
+        yield f"spool {spool.place}: {refusal}"
 
 
 def _needless_starts(settings: "Settings", spool: "KeptInFile") -> Iterator[str]:

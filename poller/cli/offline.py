@@ -1,10 +1,14 @@
-"""The spool of a stopped daemon, opened and locked for the time of one command."""
+"""The spool of a stopped daemon, opened for the time of one command.
+
+A spool that one daemon has for itself is locked meanwhile. A shared one is opened beside the daemons that run.
+"""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from poller.control import ControlError, OperatorContext
 from poller.core.ports import PushedSource, Sink, Source
+from poller.core.spool import Shared
 from poller.daemon.wiring import attach, build_sink, build_source, build_spool, event_filter
 from poller.qcloud.wire.account import Account
 from poller.runtime.clock import Clock, KeepsTime
@@ -17,14 +21,14 @@ from poller.settings.stored import is_whole
 async def open_offline(settings: Settings) -> AsyncIterator[OperatorContext]:
     """The context for commands without a daemon. Never creates a spool file.
 
-    Raises `StorageLocked` if a daemon runs, and `ControlError` if the spool has no file or the file does not exist.
+    Raises `StorageLocked` if a daemon has the spool for itself, and `ControlError` if the spool has no file or the file
+    does not exist.
     """
-    path = getattr(settings.spool, "path", None)
-    if path is None:
-        raise ControlError("no daemon runs, and a spool without a file can only be asked through one")
-    if not path.exists():
-        raise ControlError(f"no daemon runs, and there is no spool {path} yet")
     spool = build_spool(settings.spool)
+    if isinstance(spool, Shared):
+        spool.visits = True
+    else:
+        _check_file(settings)
     async with spool:
         clock = spool.clock if isinstance(spool, KeepsTime) else Clock()
         for name, sink in settings.sinks.items():
@@ -38,6 +42,14 @@ async def open_offline(settings: Settings) -> AsyncIterator[OperatorContext]:
             sink=lambda name: _sink(settings, name),
             wants=lambda name: event_filter(settings.sinks[name].only),
         )
+
+
+def _check_file(settings: Settings) -> None:
+    path = getattr(settings.spool, "path", None)
+    if path is None:
+        raise ControlError("no daemon runs, and a spool without a file can only be asked through one")
+    if not path.exists():
+        raise ControlError(f"no daemon runs, and there is no spool {path} yet")
 
 
 def _source(settings: Settings, name: str) -> Source | PushedSource | None:

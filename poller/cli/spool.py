@@ -1,4 +1,4 @@
-"""`poller spool`: check, copy, print and salvage a spool file."""
+"""`poller spool`: check, copy, print and salvage a spool file, and move a spool."""
 
 import base64
 import os
@@ -17,7 +17,9 @@ from poller.cli.times import Since, Utc, span
 from poller.core.errors import StorageError, StorageFull, StorageLocked
 
 if TYPE_CHECKING:
+    from poller.core.moving import CanBeMoved
     from poller.core.spool import KeptInFile, Salvaged
+    from poller.operations.moving import Moved
     from poller.settings import Settings
 
 TOGETHER = 1_000
@@ -26,7 +28,7 @@ TOGETHER = 1_000
 spool = typer.Typer(
     name="spool",
     cls=Group,
-    help="Check, copy, export or salvage a spool file.",
+    help="Check, copy, export or salvage a spool file, or move a spool.",
     no_args_is_help=True,
     epilog="Exit codes: 0 done, 1 failed or damaged, 2 wrong usage, 78 bad configuration.",
 )
@@ -98,6 +100,25 @@ def salvage(
     raise typer.Exit(in_loop(work, context.obj))
 
 
+@spool.command(cls=Command)
+def move(
+    context: typer.Context,
+    config: Config,
+    to: Annotated[
+        Path,
+        typer.Option("--to", metavar="FILE", help="Configuration file with the new spool."),
+    ],
+) -> None:
+    """Move everything in the spool to the spool of another configuration: from a file into PostgreSQL, or back.
+
+    Stop the daemon before, and start it with the new configuration afterwards. A command that was cut off is repeated:
+    it goes on. Until it ends, the old spool can be used; afterwards a daemon refuses it.
+    """
+    settings, other = stored_of(config), stored_of(to)
+    context.obj.give_back()
+    raise typer.Exit(in_loop(_move(settings, other), context.obj))
+
+
 def _spool(settings: "Settings") -> "KeptInFile":
     from poller.core.spool import KeptInFile
     from poller.daemon.wiring import build_spool
@@ -118,6 +139,65 @@ def _print(lines: Iterator[bytes], out: BinaryIO) -> None:
         out.flush()
     except BrokenPipeError:  # the reader has closed the pipe, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+
+
+# ---------------------------------------------------------------- move
+
+
+async def _move(settings: "Settings", other: "Settings") -> int:
+    from poller.cli.progress import Progress
+    from poller.operations.moving import move_spool
+
+    progress = Progress("copied rows")
+    try:
+        source, target = _movable(settings), _movable(other)
+        moved = await move_spool(source, target, _check_journals(settings, other), progress.show)
+    except StorageError as error:
+        progress.end()
+        typer.echo(f"poller: {error}", err=True)
+        return code_of(error)
+    progress.end()
+    typer.echo(f"{moved.move.to}: {_content(moved)}")
+    typer.echo(f"{moved.move.origin}: no daemon uses it any more")
+    return 0
+
+
+def _movable(settings: "Settings") -> "CanBeMoved":
+    from poller.core.moving import CanBeMoved
+    from poller.daemon.wiring import build_spool
+
+    spool = build_spool(settings.spool)
+    if not isinstance(spool, CanBeMoved):
+        raise StorageError(f"a spool of type {settings.spool.type} cannot be moved")
+    return spool
+
+
+def _check_journals(settings: "Settings", other: "Settings") -> int:
+    """The highest page number that the new journal calls committed.
+
+    Raises `StorageError` if the old journal has answers that would stay behind.
+    """
+    from poller.daemon.wiring import journal_path
+    from poller.pipeline.journal_file import look_at
+
+    old, new = journal_path(settings).resolve(), journal_path(other).resolve()
+    if old != new and (left := look_at(old).left):
+        raise StorageError(
+            f"journal {old}: {left} answers in it are not in the spool yet: start the daemon with the old configuration"
+            " once more and stop it, or let the new one name this journal (journal.path)"
+        )
+    return look_at(new).committed
+
+
+def _content(moved: "Moved") -> str:
+    from poller.core.moving import Table
+
+    if not moved.rows:
+        return "it has everything, which was copied before"
+    counts = [f"{moved.events} events"]
+    for table, words in ((Table.DEAD, "dead letters"), (Table.QUARANTINE, "in quarantine")):
+        counts.append(f"{moved.rows.get(table, 0)} {words}")
+    return f"it has everything: {', '.join(counts)}"
 
 
 # ---------------------------------------------------------------- salvage

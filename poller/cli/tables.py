@@ -21,6 +21,9 @@ WIDE = 10_000
 """The width of an output that is no terminal: so no text is cut or folded."""
 SOURCE = ("source", "type", "state", "last_answer", "taken", "per_s")
 SINK = ("sink", "state", "backlog", "oldest", "retry", "dead", "delivered", "per_s", "catch_up")
+UNBROKEN = ("id", "source", "sink", "state", "daemon", "since")
+"""Columns whose values are not folded."""
+MEMBER = ("daemon", "name", "since", "expires", "held")
 REPLAY = ("replay", "sink", "what", "done", "total", "state")
 _UNITS = ((86400, "d"), (3600, "h"), (60, "m"))
 
@@ -30,7 +33,7 @@ def print_table(rows: Sequence[Row], columns: Iterable[str]) -> None:
     names = list(columns)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in names:
-        table.add_column(name, overflow="fold", no_wrap=name in ("id", "source", "sink", "state"))
+        table.add_column(name, overflow="fold", no_wrap=name in UNBROKEN)
     for row in rows:
         table.add_row(*(Text(shown(row.get(name))) for name in names))
     _print(table)
@@ -68,9 +71,32 @@ def print_status(row: Row, utc: bool) -> None:
         for one in parts_of_kind:
             for text in _remarks(one):
                 _print(Text(f"{shown(one['name'])}: {shown(text)}"))
+    _print_members(_objects(row["members"]), utc)
     if replays := _objects(row["replays"]):
         _print(Text(""))
         print_table([row_for_people(replay, utc) for replay in replays], REPLAY)
+
+
+def _print_members(members: Sequence[Row], utc: bool) -> None:
+    """A table of the daemons that share the spool, and below it what each of them alone does."""
+    if not members:
+        return
+    _print(Text(""))
+    print_table([_member_in_short(member, utc) for member in members], MEMBER)
+    for member in members:
+        if duties := _texts(member["duties"]):
+            _print(Text(f"{member['number']}: {shown(', '.join(duties))}"))
+
+
+def _member_in_short(member: Row, utc: bool) -> Row:
+    held = _object(member["held"])
+    return {
+        **member,
+        "daemon": f"{member['number']}{' (here)' if member['here'] else ''}",
+        "since": show_time(member["since"], utc),
+        "expires": ago(member["expires"]),
+        "held": ", ".join(f"{sink} {count}" for sink, count in held.items()) or None,
+    }
 
 
 def _lost(book: Row, utc: bool) -> str:
@@ -91,6 +117,8 @@ def _remarks(one: Row) -> Iterator[str]:
     """What there is to say about a source or sink."""
     if said := one.get("trouble") or one.get("why"):
         yield str(said)
+    if (polled := one.get("polled_by")) is not None:
+        yield str(polled)
     if (error := one.get("last_error")) is not None:
         yield f"last error: {error} ({ago(one['last_error_age'])} ago)"
     if (known := one.get("beat_known")) is not None:

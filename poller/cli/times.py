@@ -1,13 +1,13 @@
 """Times as options: `--since`, `--until`, `--at` and `--utc`, the same for every command."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, NamedTuple
 
 import typer
 
-from poller.core.moments import FORMS, parse_moment
+from poller.core.moments import FORMS, parse_end, parse_moment
 
 _METAVAR = "TIME"
 _IN_UTC: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)")
@@ -73,17 +73,24 @@ def moment(text: str, option: str, utc: bool) -> datetime:
     `option` is an option or an argument as people write it, such as `--since`. With `utc`, a time without an offset is
     in UTC instead of the local time.
     """
+    return _parsed(text, option, lambda: parse_moment(text, datetime.now(UTC), UTC if utc else None))
+
+
+def _parsed(text: str, option: str, parse: Callable[[], datetime]) -> datetime:
     try:
-        return parse_moment(text, datetime.now(UTC), UTC if utc else None)
+        return parse()
     except ValueError:
         raise typer.BadParameter(f"write {FORMS}, not {text!r}", param_hint=option) from None
 
 
 def span(since: str | None, until: str | None, utc: bool) -> Span:
     """The span between `--since` and `--until`. A span that ends before it begins is a usage error."""
+    begin, zone = None if since is None else moment(since, "--since", utc), UTC if utc else None
     found = Span(
-        since=None if since is None else moment(since, "--since", utc),
-        until=None if until is None else moment(until, "--until", utc),
+        since=begin,
+        until=None
+        if until is None
+        else _parsed(until, "--until", lambda: parse_end(until, begin, datetime.now(UTC), zone)),
     )
     if found.since is not None and found.until is not None and found.since > found.until:
         raise typer.BadParameter(f"{since} is after --until {until}", param_hint="--since")

@@ -19,7 +19,7 @@ Answer = Mapping[str, Any]
 KEPT: Final = 11
 """The answers over which rates are measured: those of ten seconds."""
 SORTS: Final = ("name", "backlog", "events/s", "oldest")
-GOOD: Final = frozenset({"polling", "receiving", "serving", "writable"})
+GOOD: Final = frozenset({"polling", "stands by", "receiving", "serving", "writable"})
 HELP: Final = (
     "q       quit",
     "s       sort sinks by name, backlog, events/s or age of the oldest event",

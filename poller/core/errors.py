@@ -46,6 +46,10 @@ class StorageLocked(StorageError):
     """Another process owns the file."""
 
 
+class Fenced(StorageError):
+    """The session of this daemon in a shared spool has ended: other daemons carry what it held."""
+
+
 class StorageShared(StorageError):
     """The file has more than one name, so two processes could open it, each with a log of its own."""
 

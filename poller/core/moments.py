@@ -25,6 +25,18 @@ def parse_moment(text: str, now: datetime, zone: tzinfo | None = None) -> dateti
         raise ValueError(f"not a time: write {FORMS}") from None
 
 
+def parse_end(text: str, since: datetime | None, now: datetime, zone: tzinfo | None = None) -> datetime:
+    """The moment that ends a span which begins at `since`, as `parse_moment` otherwise.
+
+    A time without a date is that time of today, even if it is still ahead, where the latest one is before `since`.
+    """
+    found = parse_moment(text, now, zone)
+    if since is None or found >= since or not _CLOCK.fullmatch(text.strip()):
+        return found
+    later = _aware(found.astimezone(zone).replace(tzinfo=None) + timedelta(days=1), zone)
+    return later if later.astimezone(zone).date() == now.astimezone(zone).date() else found
+
+
 def _moment(text: str, now: datetime, zone: tzinfo | None) -> datetime:
     if age := _AGE.fullmatch(text):
         return (now - timedelta(seconds=float(age[1]) * _UNITS[age[2]])).astimezone(UTC)

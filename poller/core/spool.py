@@ -3,9 +3,11 @@
 An engine implements `SpoolAdmin`, and any of the optional protocols below that apply to it.
 """
 
+import asyncio
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -13,6 +15,7 @@ from typing import Protocol, runtime_checkable
 import msgspec
 
 from poller.core.catalogue import Stream
+from poller.core.errors import StorageError
 from poller.core.history import SpoolHistory
 from poller.core.model import (
     EVERYTHING,
@@ -42,9 +45,10 @@ def anything(event: Event) -> bool:
 class Spool(Port, Protocol):
     """The durable log between sources and sinks, with one position for each sink.
 
-    One process owns a spool: entering raises `StorageLocked` while another process has it. A call that raises
-    `StorageError` has changed nothing. An engine with a server raises `StorageFull` while the server does not answer;
-    `claim` waits instead. Event ids are remembered for 30 days.
+    One process owns a spool: entering raises `StorageLocked` while another process has it. A spool that several
+    daemons use is `Shared`, which says what changes. A call that raises `StorageError` has changed nothing. An engine
+    with a server raises `StorageFull` while the server does not answer; `claim` waits instead. Event ids are remembered
+    for 30 days.
     """
 
     @abstractmethod
@@ -318,16 +322,103 @@ class HasLimits(Protocol):
         ...
 
 
+class Member(msgspec.Struct, frozen=True, kw_only=True):
+    """A daemon that shares a spool.
+
+    number:  the number of its session; a later session has a higher one, and none is used twice
+    name:    host and process
+    since:   when the session began
+    expires: seconds until the session ends if no further sign of life comes
+    duties:  what this daemon alone does now
+    held:    by sink, how many events this daemon has taken and not settled
+    visits:  whether it is no daemon, but a command that looks at the spool or changes it, and ends
+    """
+
+    number: int
+    name: str
+    since: datetime
+    expires: float
+    duties: tuple[str, ...] = ()
+    held: Mapping[str, int] = msgspec.field(default_factory=dict)
+    visits: bool = False
+
+
+LOOK_AT_LEASE = 0.1
+"""Seconds between two looks at whether the lease is proven."""
+
+
 @runtime_checkable
-class HasStandby(Protocol):
-    """A spool that one daemon owns at a time, and that another daemon takes over when its owner ends."""
+class Shared(Protocol):
+    """A spool that several daemons share. Each has a session, which ends when no sign of life comes for a lease.
+
+    What a session held goes to the others when it ends. The daemon of an ended session writes nothing more: each call
+    that writes raises `Fenced`. So an event comes twice only where a session ended.
+
+    What changes for the rest of the port:
+
+    - Several daemons may append at once. Numbers are in the order of the commits, as before.
+    - `claim` gives each event to one daemon. It waits while the lease is not `proven`, while another daemon serves an
+      ordered sink, and while other daemons serve the sink in another way (`ordered` or `lanes`).
+    - `retry_dead`, `pause`, replays and all that is read work from each daemon, for all of them.
+    - `backlog`, dead letters, quarantine and counts are those of all daemons.
+    - `prune` deletes at one daemon; at the others it does nothing.
+    """
+
+    proven: asyncio.Event
+    """Set while the lease is proven. It is cleared when no sign of life was confirmed for a lease: other daemons may
+    have taken over by then, so what is being delivered has to be cancelled. Set again if the session goes on."""
+    visits: bool = False
+    """Set before entering by a command that is no daemon (`Member.visits`). It does not count in `live_members`."""
+
+    @property
+    @abstractmethod
+    def member(self) -> int:
+        """The number of this daemon's session."""
+        ...
+
+    @property
+    @abstractmethod
+    def live_members(self) -> int:
+        """How many daemons shared the spool when it was last seen; at least 1. Never blocks."""
+        ...
 
     @abstractmethod
-    async def wait_for_turn(self) -> None:
-        """Wait until no other daemon owns the spool. Called before entering; another daemon may still be first.
+    def divide(self, sink: str, lanes: int) -> None:
+        """Divide an ordered sink by stream into so many lanes, 1 to 64, which different daemons may serve.
 
-        Raises `StorageError` if the owner cannot be seen.
+        Called before `attach`. All lanes keep the order of each stream. The number changes once no daemon serves the
+        sink with another one.
         """
+        ...
+
+    @abstractmethod
+    def duty(self, name: str) -> AbstractAsyncContextManager[None]:
+        """Wait until no other daemon has this duty, and hold it until the context is left or the session ends."""
+        ...
+
+    @abstractmethod
+    async def members(self) -> Sequence[Member]:
+        """All daemons whose session has not ended, in the order of their numbers."""
+        ...
+
+    @abstractmethod
+    async def resumed(self) -> Mapping[str, int]:
+        """How often each sink was resumed (`pause` with False), by sink."""
+        ...
+
+    @abstractmethod
+    async def wait_for_change(self) -> None:
+        """Wait until pauses or members may have changed. May return without a change."""
+        ...
+
+    async def until_unproven(self) -> None:
+        """Wait until the lease is not `proven`. Returns at once if it is not."""
+        while self.proven.is_set():
+            await asyncio.sleep(LOOK_AT_LEASE)
+
+    @abstractmethod
+    async def failed(self) -> StorageError:
+        """Wait until this daemon can write nothing more, as after the end of its session, and return why."""
         ...
 
 

@@ -8,14 +8,15 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from poller.core.ports import Follows, PushedSource, Source
-from poller.core.spool import SpoolAdmin
+from poller.core.spool import Member, Shared, SpoolAdmin
 from poller.core.tracing import Tracing
 from poller.daemon import systemd
 from poller.daemon.automatic_backfill import AutomaticBackfill
 from poller.daemon.wiring import attach, build_sink, build_source, delivery_policy
 from poller.operations.backfill import Backfill
+from poller.operations.duties import on_duty, source_duty
 from poller.pipeline.courier import Courier
-from poller.pipeline.intake import Intake
+from poller.pipeline.intake import Duty, Intake
 from poller.pipeline.journal import Journal
 from poller.pipeline.losses import Losses
 from poller.pipeline.push_intake import PushIntake
@@ -74,7 +75,9 @@ class Components:
         losses: Losses,
         watch: StorageWatch,
         tracing: Tracing,
+        competing: bool = False,
     ) -> None:
+        """`competing` says that all daemons that share the spool poll queues, and not one of them at a time."""
         self.sources: dict[str, Component[Intake | PushIntake]] = {}
         self.sinks: dict[str, Component[Courier]] = {}
         self.entered: dict[str, Component[Account]] = {}
@@ -90,6 +93,9 @@ class Components:
         self._words = Words()
         self._storage = watch
         self._tracing = tracing
+        self._competing = competing
+        self.members: Sequence[Member] = ()
+        """The daemons that share the spool, as they were last seen."""
         self._watchdog = systemd.Watchdog(clock.monotonic)
         self._group: asyncio.TaskGroup | None = None
 
@@ -134,8 +140,30 @@ class Components:
     async def open_account(self, name: str, settings: AccountSettings) -> None:
         """Enter an account."""
         self._words.learn(settings)
-        self.entered[name] = await Component.enter(Account(name, settings))
+        self.add_account(name, await Component.enter(Account(name, settings)))
         await self.open_backfill(name, settings)
+
+    def add_account(self, name: str, entered: Component[Account]) -> None:
+        """Take over an account that was entered. Its rate is divided among the daemons that poll its sources."""
+        entered.part.share_rate(partial(self._pollers_of, name))
+        self.entered[name] = entered
+
+    def _pollers_of(self, account: str) -> int:
+        """How many daemons poll sources of an account now; at least 1."""
+        own = {name: source for name, source in self.source_parts.items() if source.account == account}
+        if isinstance(self._spool, Shared) and any(map(self._is_polled_by_all, own.values())):
+            return self._spool.live_members
+        duties = {source_duty(name) for name in own}
+        return max(1, sum(not duties.isdisjoint(member.duties) for member in self.members))
+
+    def _is_polled_by_all(self, source: Source | PushedSource) -> bool:
+        return self._competing and not isinstance(source, PushedSource) and source.destructive
+
+    def _duty_of(self, source: Source) -> Duty | None:
+        """What keeps other daemons from polling a source; None if they may poll it."""
+        if not isinstance(self._spool, Shared) or self._is_polled_by_all(source):
+            return None
+        return partial(on_duty, self._spool, source_duty(source.name))
 
     async def open_backfill(self, name: str, settings: AccountSettings) -> None:
         """Make the automatic backfill of an account that was entered, if its settings ask for it."""
@@ -207,6 +235,7 @@ class Components:
                 heartbeat=heartbeat,
                 may_have_lost=partial(self._report_loss, source.account),
                 tracing=self._tracing,
+                duty=self._duty_of(source),
             )
         self.sources[name] = (await Component.enter(source)).with_part(intake)
 

@@ -14,19 +14,22 @@ from poller.control import ControlServer, OperatorContext, Request, Row
 from poller.core.errors import PollerError, StorageError, StorageFull
 from poller.core.history import Replay, ReplayState
 from poller.core.replays import OPEN
-from poller.core.spool import BeginsAnew, HasLimits, NoticesLoss, Pruned, SpoolAdmin
+from poller.core.spool import BeginsAnew, HasLimits, NoticesLoss, Pruned, Shared, SpoolAdmin
 from poller.daemon import systemd
 from poller.daemon.components import Component, Components
 from poller.daemon.progress import DRAINING_EVERY, LARGE, RUNNING_EVERY, report_progress
 from poller.daemon.reload import Changeover, ReloadPlan, new_accounts, plan
+from poller.daemon.sharing import Sharing
 from poller.daemon.signals import Stop
 from poller.daemon.wiring import build_spool, build_tracing, control_path, event_filter, journal_path
 from poller.operations import health
+from poller.operations.duties import AUDIT, on_duty
 from poller.operations.health import Health
 from poller.operations.stream_states import count_streams
 from poller.operations.throughput import Throughput
 from poller.pipeline import recovery
 from poller.pipeline.audit import Audit
+from poller.pipeline.intake import Intake
 from poller.pipeline.journal import Journal
 from poller.pipeline.losses import Losses
 from poller.pipeline.replayer import Replayer
@@ -48,23 +51,35 @@ WATCH_CLOCK = 1.0
 LOOK_EVERY = 10.0
 """Seconds between two checks of the condition of all parts."""
 ADOPT_EVERY = 1.0
+COUNTED_WITHIN = 1.0
+"""Seconds for reading the counts of a shared spool, once it was asked for more: see `health.ASKED_WITHIN`."""
 
 
 class Daemon:
     """All parts of one configuration. Entering opens all of them; leaving closes them, the spool last.
 
-    A reload reads `file` again. Without a file there is no reload.
+    A reload reads `file` again. Without a file there is no reload. `visits` says that it is opened for a trial only
+    (`Shared.visits`).
     """
 
-    def __init__(self, settings: Settings, *, file: Path | None = None, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        file: Path | None = None,
+        clock: Clock | None = None,
+        visits: bool = False,
+    ) -> None:
         self.settings = settings
         self.metrics = Metrics()
         self._file = file
+        self._visits = visits
         self._clock = clock or Clock()
         self.losses = Losses(self._clock)
         self._watch = StorageWatch(self._clock)
         self._displaced: str | None = None
         self._web: WebServer | None = None
+        self._sharing: Sharing | None = None
         self._stack = AsyncExitStack()
         self._group: asyncio.TaskGroup | None = None
         self._changing = asyncio.Lock()
@@ -88,7 +103,10 @@ class Daemon:
 
     async def _open(self, stack: AsyncExitStack) -> None:
         settings = self.settings
-        self.spool = await stack.enter_async_context(build_spool(settings.spool))
+        spool = build_spool(settings.spool)
+        if isinstance(spool, Shared):
+            spool.visits = self._visits
+        self.spool = await stack.enter_async_context(spool)
         if isinstance(self.spool, KeepsTime):
             self._clock = self.spool.clock
         self._throughput = Throughput(self._clock)
@@ -106,6 +124,7 @@ class Daemon:
                 losses=self.losses,
                 watch=self._watch,
                 tracing=await stack.enter_async_context(build_tracing(settings.tracing)),
+                competing=settings.spool.competing,
             )
         )
         self._audit = Audit(
@@ -117,6 +136,9 @@ class Daemon:
             await self.components.open_sink(name, sink)
         for name, source in settings.sources.items():
             await self.components.open_source(name, source)
+        if isinstance(self.spool, Shared):
+            self._sharing = Sharing(self.spool, self.components, self.metrics)
+            await self._sharing.open()
         if settings.admin is not None:
             await self._open_admin(stack)
         if settings.web is not None:
@@ -196,9 +218,12 @@ class Daemon:
     async def examine(self) -> Health:
         """Determine the condition of all parts, and set the gauges."""
         found = await health.examine(self._context())
-        with suppress(StorageFull):  # it does not answer now, as `found` says: what was known stays
-            self._throughput.sample(await self.spool.tallies(), found.backlogs)
-            self.metrics.spool_bytes.set(await self.spool.size())
+        with suppress(
+            StorageFull, TimeoutError
+        ):  # it does not answer now, as `found` says: what was known stays
+            async with asyncio.timeout(COUNTED_WITHIN if isinstance(self.spool, Shared) else None):
+                self._throughput.sample(await self.spool.tallies(), found.backlogs)
+                self.metrics.spool_bytes.set(await self.spool.size())
         self._set_gauges(found)
         self.metrics.count_dropped_lines(stderr.dropped_lines())
         return found
@@ -306,7 +331,7 @@ class Daemon:
             left.append("stopped by a signal" if stopped else f"not done within {timeout:g} s")
             left += [
                 f"source {intake.source.name}: its queue was not seen empty"
-                + (f" ({intake.trouble or intake.failure})" if intake.trouble or intake.failing else "")
+                + _in_brackets(_why_not_empty(intake))
                 for intake in self.components.intakes
                 if intake.source.destructive and not intake.emptied.is_set()
             ]
@@ -314,9 +339,7 @@ class Daemon:
             if not done and (undelivered := (await self.spool.backlog(courier.name)).events):
                 _, error = courier.last_error or (None, "")
                 why = courier.status.why or error
-                left.append(
-                    f"sink {courier.name}: {undelivered} events undelivered" + (f" ({why})" if why else "")
-                )
+                left.append(f"sink {courier.name}: {undelivered} events undelivered" + _in_brackets(why))
             if replay := self._running_replay(courier.name):
                 left.append(f"sink {courier.name}: replay {replay.number} is not done")
             if courier.dead:
@@ -344,9 +367,11 @@ class Daemon:
             if pushed
             else report_progress(self._backlogs, DRAINING_EVERY, 1),
             self._replayer().run(),
-            self._audit.run(),
+            self._audit_on_duty(),
+            *(() if self._sharing is None else (self._sharing.follow(),)),
         )
         keepers = [group.create_task(work) for work in keeping]
+        guarding = None if self._sharing is None else group.create_task(self._sharing.guard())
         systemd.notify("READY=1")
         log.info(
             "running",
@@ -356,6 +381,8 @@ class Daemon:
         )
         await until()
         await self._wind_up(stop, keepers)
+        if guarding is not None:
+            guarding.cancel()
         if self._displaced is not None:
             raise StorageError(self._displaced)
 
@@ -381,6 +408,11 @@ class Daemon:
             async with self._changing:  # a reload may be about to start the source of these pages
                 await orphans.step({intake.source.name for intake in self.components.intakes}, self._keys())
             await asyncio.sleep(ADOPT_EVERY)
+
+    async def _audit_on_duty(self) -> None:
+        """One daemon at a time audits. It goes on where the one before it was."""
+        async with on_duty(self.spool, AUDIT):
+            await self._audit.run()
 
     def _replayer(self) -> Replayer:
         return Replayer(self.spool, lambda: self.components.sinks, lambda: rebuilder(self.settings.accounts))
@@ -478,6 +510,8 @@ class Daemon:
             settings = await asyncio.to_thread(load, self._file)
             planned = plan(self.settings, settings)
             if not dry and not self._stopping:
+                if isinstance(self.spool, Shared):
+                    await self.spool.check_writable()  # sinks cannot be attached while its database is away
                 accounts = await new_accounts(planned, settings)
                 # a task of the group: a failure half-way ends the process, and its next start reads the new file
                 await self._group.create_task(self._change(planned, settings, accounts))
@@ -491,3 +525,14 @@ class Daemon:
         await change.make(new, accounts, lambda: self._stopping)
         self.settings = change.settings
         systemd.notify("READY=1")
+
+
+def _why_not_empty(intake: Intake) -> str:
+    """Why the queue of a source was not seen empty; empty if nothing stands in the way."""
+    if intake.stands_by:
+        return "another daemon polls it"
+    return intake.trouble or (intake.failure if intake.failing else "")
+
+
+def _in_brackets(why: str) -> str:
+    return f" ({why})" if why else ""

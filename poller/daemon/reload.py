@@ -141,7 +141,8 @@ class Changeover:
             await components.forget_sink(name)
         self.settings = _applied_settings(self._before, new, planned)
         gone = {name: components.entered.pop(name) for name in planned.accounts if name in components.entered}
-        components.entered.update(accounts)
+        for name, entered in accounts.items():
+            components.add_account(name, entered)
         await close_all(gone)
         for name in accounts:
             await components.open_backfill(name, new.accounts[name])

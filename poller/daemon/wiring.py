@@ -9,7 +9,7 @@ from pathlib import Path
 from poller import control
 from poller.core.model import Event
 from poller.core.ports import PushedSource, Sink, Source
-from poller.core.spool import SpoolAdmin, Wants, anything
+from poller.core.spool import Shared, SpoolAdmin, Wants, anything
 from poller.core.tracing import NO_TRACING, Tracing
 from poller.pipeline.courier import Terms
 from poller.pipeline.retry import RetryPolicy
@@ -89,6 +89,8 @@ async def attach(spool: SpoolAdmin, name: str, settings: SinkSettings, clock: Cl
     Of the batches that it has in hand at once, one is kept free for fresh events. With a rate, only one batch of a
     replay is in hand, because fresh events wait for the rate behind it.
     """
+    if isinstance(spool, Shared):
+        spool.divide(name, settings.lanes if settings.ordered else 1)
     await spool.attach(
         name,
         event_filter(settings.only),

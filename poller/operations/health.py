@@ -8,7 +8,8 @@ import msgspec
 
 from poller.core.errors import StorageError, StorageFull
 from poller.core.model import Backlog
-from poller.core.spool import SpoolAdmin
+from poller.core.spool import Member, Shared, SpoolAdmin
+from poller.operations.duties import source_duty
 from poller.pipeline.courier import Courier, SinkState
 from poller.pipeline.intake import Intake
 from poller.pipeline.journal import Journal
@@ -23,6 +24,10 @@ SILENT_FOR = 180.0
 KEPT_LONG = 60.0
 """Seconds after which a page that is still in the journal is a reason: a page is normally committed at once."""
 PROVE_WITHIN = 5.0
+ASKED_WITHIN = 3.0
+"""Seconds for questions to a shared spool. `/readyz` has ten for all of it, also while the network swallows packets."""
+STANDS_BY = "stands by"
+"""The state of a source that another daemon polls."""
 
 
 class Condition(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +53,8 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     backlogs: Mapping[str, Backlog]
     losses: Sequence[Loss]
     journal: Condition = Condition(state="passing on")
+    members: Sequence[Member] = ()
+    """The daemons that share the spool; none for a spool that one daemon has for itself."""
 
     @property
     def reasons(self) -> list[str]:
@@ -96,12 +103,17 @@ async def examine(parts: HealthInputs) -> Health:
     """Determine the condition of all parts. This writes to the spool, to check that it can be written."""
     couriers = list(parts.couriers)  # a reload may change them meanwhile
     spool = await spool_condition(parts.spool)
+    members: Sequence[Member] = ()
     try:
-        backlogs = {courier.name: await parts.spool.backlog(courier.name) for courier in couriers}
-    except StorageFull as error:  # it does not answer now: nothing is known of what waits for the sinks
-        spool, couriers, backlogs = _spool_reason(str(error)), [], {}
+        async with asyncio.timeout(ASKED_WITHIN if isinstance(parts.spool, Shared) else None):
+            backlogs = {courier.name: await parts.spool.backlog(courier.name) for courier in couriers}
+            members = await parts.spool.members() if isinstance(parts.spool, Shared) else ()
+    except (StorageFull, TimeoutError) as error:  # nothing is known of what waits for the sinks
+        why = str(error) or spool.why or "the database does not answer"
+        spool, couriers, backlogs = _spool_reason(why), [], {}
     return Health(
-        sources={one.source.name: source_condition(one, parts.clock) for one in parts.intakes},
+        members=members,
+        sources={one.source.name: source_condition(one, parts.clock, members) for one in parts.intakes},
         receivers={one.source.name: receiver_condition(one) for one in parts.push_intakes},
         spool=spool,
         journal=journal_condition(parts.journal),
@@ -117,13 +129,20 @@ async def examine(parts: HealthInputs) -> Health:
 # ---------------------------------------------------------------- the condition of each part
 
 
-def source_condition(intake: Intake, clock: Clock) -> Condition:
-    """A polled source: paused, failing or polling."""
+def source_condition(intake: Intake, clock: Clock, members: Sequence[Member] = ()) -> Condition:
+    """A polled source: paused, failing, polling, or polled by another daemon."""
+    if intake.stands_by:
+        return Condition(state=STANDS_BY, why=_why_it_stands_by(intake, members))
     if intake.trouble is not None:
         return Condition(state="paused", why=intake.trouble, reason=_source_reason(intake, clock))
     if intake.failing:
         return Condition(state="failing", why=intake.failure, reason=_source_reason(intake, clock))
     return Condition(state="polling", reason=_source_reason(intake, clock))
+
+
+def _why_it_stands_by(intake: Intake, members: Sequence[Member]) -> str:
+    polls = [one for one in members if source_duty(intake.source.name) in one.duties]
+    return f"polled by daemon {polls[0].number} ({polls[0].name})" if polls else "another daemon polls it"
 
 
 def _source_reason(intake: Intake, clock: Clock) -> str | None:
@@ -164,6 +183,8 @@ def journal_condition(journal: Journal | None) -> Condition:
 
 async def spool_condition(spool: SpoolAdmin) -> Condition:
     """Whether the spool can be written, which is tried."""
+    if isinstance(spool, Shared) and not spool.proven.is_set():
+        return _spool_reason("the lease of this daemon is not proven, so nothing is delivered")
     try:
         async with asyncio.timeout(PROVE_WITHIN):
             await spool.check_writable()

@@ -9,7 +9,8 @@ import msgspec
 from poller import __version__
 from poller.core.history import Book, Tally
 from poller.core.model import Backlog
-from poller.operations.health import Condition, Health, examine
+from poller.core.spool import Member, Shared
+from poller.operations.health import STANDS_BY, Condition, Health, examine
 from poller.operations.operator_context import OperatorContext
 from poller.operations.replay import replay_rows
 from poller.operations.requests import Row
@@ -24,7 +25,8 @@ async def status(context: OperatorContext) -> Row:
     `delivered` and `died` of a source or sink are from there. `per_second` is the throughput of the last minute, and
     `catch_up` the seconds until a sink has nothing pending at that throughput; None if it falls behind. `next_probe` is
     for a sink that paused by itself. `beat_known` says whether the polls of a source follow bursts that were learned;
-    None if there is nothing to learn. `next_poll` is when its next poll is due.
+    None if there is nothing to learn. `next_poll` is when its next poll is due. `members` are the daemons that share
+    the spool: `expires` says after how many seconds without a sign of life others take over what one holds.
     """
     paused, health = await context.spool.paused(), await examine(context)
     tallies = await context.spool.tallies()
@@ -42,6 +44,7 @@ async def status(context: OperatorContext) -> Row:
         "sources": _sources(context, health, tallies),
         "spool": await _spool(context, health),
         "journal": _journal(context),
+        "members": [_member(context, member) for member in health.members if not member.visits],
         "replays": replay_rows(context, only_open=True),
         "sinks": [
             {
@@ -61,6 +64,20 @@ async def _spool(context: OperatorContext, health: Health) -> Row:
         "bytes": await context.spool.size(),
         "quarantined": await context.spool.quarantine_size(),
         "trouble": health.spool.why or None,
+    }
+
+
+def _member(context: OperatorContext, member: Member) -> Row:
+    spool = context.spool
+    here = context.running and isinstance(spool, Shared) and spool.member == member.number
+    return {
+        "number": member.number,
+        "name": member.name,
+        "here": here,
+        "since": member.since,
+        "expires": _round(member.expires),
+        "duties": list(member.duties),
+        "held": dict(member.held),
     }
 
 
@@ -112,17 +129,20 @@ def _source(context: OperatorContext, intake: Intake | None, condition: Conditio
             "state": "stopped",
             "last_answer": None,
             "trouble": None,
+            "polled_by": None,
             "beat_known": None,
             "next_poll": None,
         }
+    stands_by = condition.state == STANDS_BY
     answered = None if intake is None else intake.last_answer
     age = None if answered is None else context.clock.monotonic() - answered
     return {
         "state": condition.state,
         "last_answer": _round(age),
-        "trouble": condition.why or None,
-        "beat_known": None if intake is None else intake.beat_known,
-        "next_poll": None if intake is None else _round(intake.next_poll),
+        "trouble": None if stands_by else condition.why or None,
+        "polled_by": condition.why if stands_by else None,
+        "beat_known": None if intake is None or stands_by else intake.beat_known,
+        "next_poll": None if intake is None or stands_by else _round(intake.next_poll),
     }
 
 

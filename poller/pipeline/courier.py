@@ -5,7 +5,8 @@ Purpose
 
 Invariants
     Retries happen here only; a sink makes one attempt. A claimed batch is settled, unless the process stops first: then
-    the spool hands its events out again. The courier, not the sink, counts failures and pauses.
+    the spool hands its events out again. The courier, not the sink, counts failures and pauses. Nothing is delivered
+    while the lease of a shared spool is not proven: another daemon may deliver the same events by then.
 
 Life cycle
     `run` serves until `stop`. `hold` and `resume` are the operator's pause and its end. A sink that raises `Gone` is
@@ -14,25 +15,25 @@ Life cycle
 
 import asyncio
 import traceback
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from enum import IntEnum, StrEnum
 from typing import assert_never
 
 import msgspec
 import structlog
-from asyncio_throttle.throttler import Throttler
 
 from poller.core.errors import Gone, PartlyFailed, PlaceGone, Rejected, SinkError, TryLater
 from poller.core.model import Batch, Dead, Done, Outcome, Retry, in_order
 from poller.core.ports import Sink
-from poller.core.spool import Spool
+from poller.core.spool import Shared, Spool
 from poller.core.tracing import NO_TRACING, BatchSpan, Tracing
 from poller.pipeline.retry import RetryPolicy, backoff, describe, judge, judge_each
 from poller.qcloud.wire.excerpts import excerpt
 from poller.runtime.clock import Clock
 from poller.runtime.failpoints import reached
 from poller.runtime.metrics import Metrics
+from poller.runtime.throttle import Throttle, alone
 
 log = structlog.get_logger("courier")
 
@@ -110,15 +111,16 @@ class Courier:
         self._metrics = metrics
         self._clock = clock
         self._tracing = tracing
-        self._throttle: Callable[[], Awaitable[None]] | None = (
-            Throttler(*terms.rate).acquire if terms.rate else None
-        )
+        self._shared = spool if isinstance(spool, Shared) else None
+        self._throttle = Throttle(*terms.rate, self._sharers) if terms.rate else None
         self._gate = asyncio.Lock()
         self._turnstile = asyncio.Lock()
         self._not_before = 0.0
         self._failures = 0
         self._stopping = False
         self._carriers: dict[asyncio.Task[None], _CarrierState] = {}
+        self._deliveries: set[asyncio.Timeout] = set()
+        self._interruptions = 0
         self._running = False
         self._bell = asyncio.Event()
         self._held = False
@@ -185,6 +187,23 @@ class Courier:
         self._end_shift(_CarrierState.CLAIMED)  # a carrier may be asleep until the next probe
         self._report_status()
 
+    def interrupt(self) -> None:
+        """Cancel what is being delivered, because the lease of the shared spool is not proven any more.
+
+        Each batch is settled once the lease is proven again, and is due at once.
+        """
+        self._interruptions += 1
+        for delivery in self._deliveries:
+            if not delivery.expired():
+                delivery.reschedule(asyncio.get_running_loop().time())
+
+    def _sharers(self) -> int:
+        return alone() if self._shared is None else self._shared.live_members
+
+    @property
+    def _may_deliver(self) -> bool:
+        return self._shared is None or self._shared.proven.is_set()
+
     def _end_shift(self, below: _CarrierState) -> None:
         self._running = False
         for carrier, hand in self._carriers.items():
@@ -227,7 +246,7 @@ class Courier:
         try:
             if self._throttle is not None:
                 async with self._turnstile:  # asyncio-throttle polls: one waiter, not one per carrier
-                    await self._throttle()
+                    await self._throttle.acquire()
             self._set_carrier_state(_CarrierState.CARRYING)
             return await self.carry(batch)
         finally:
@@ -253,12 +272,11 @@ class Courier:
         else:
             error = await self._deliver(batch)
         reached("batch.delivered")
+        if isinstance(error, _Interrupted):
+            return await self._postpone(batch, error, span)
         if isinstance(error, Gone):
             self._disable(error)
-            again = Retry(after=0.0, reason=error.reason, counted=False)
-            await self._spool.settle(batch, [again] * len(batch.events))
-            span.settle([again], error)
-            return 0
+            return await self._postpone(batch, error, span)
         outcomes = self._judge(batch, error)
         self._note_failure(batch, error)
         self._count_failure(error)
@@ -272,14 +290,36 @@ class Courier:
         self.settled.set()
         return len(outcomes)
 
+    async def _postpone(self, batch: Batch, error: "Gone | _Interrupted", span: BatchSpan) -> int:
+        """Give the batch back as it was. It is due at once."""
+        again = Retry(after=0.0, reason=error.reason, counted=False)
+        if self._shared is not None:
+            await self._shared.proven.wait()
+        await self._spool.settle(batch, [again] * len(batch.events))
+        span.settle([again], error)
+        return 0
+
     async def _deliver(self, batch: Batch) -> Exception | None:
+        if not self._may_deliver:
+            return _Interrupted()
+        before = self._interruptions
         try:
             with self._metrics.delivery_seconds.labels(self.name).time():
-                async with asyncio.timeout(self._terms.timeout):
-                    await self.sink.deliver(batch)
+                await self._attempt(batch)
+        except TimeoutError as error:
+            return error if self._interruptions == before else _Interrupted()
         except Exception as error:  # an unknown exception of a plug-in means "retry"
             return self._public_error(error)
         return None
+
+    async def _attempt(self, batch: Batch) -> None:
+        """One attempt. Raises `TimeoutError` after the time that the sink has, and after `interrupt`."""
+        async with asyncio.timeout(self._terms.timeout) as limit:
+            self._deliveries.add(limit)
+            try:
+                await self.sink.deliver(batch)
+            finally:
+                self._deliveries.discard(limit)
 
     def _public_error(self, error: Exception) -> Exception:
         """The error with the other side's answer, or the exception's text, in a form that may be shown."""
@@ -404,6 +444,13 @@ class Courier:
                 reason=retry.reason,
                 retry_in=round(retry.after, 3),
             )
+
+
+class _Interrupted(SinkError):
+    """A delivery was cancelled, because this daemon may have lost what it held to another one."""
+
+    def __init__(self) -> None:
+        super().__init__("the lease of this daemon was not proven")
 
 
 def _is_expected(error: Exception | None) -> bool:

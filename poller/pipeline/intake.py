@@ -9,12 +9,14 @@ Invariants
     in the journal after its commit, or at once if it changes nothing.
 
 Life cycle
-    `run` first commits the pages that an earlier process left in the journal. Then it polls until `stop`. It ends when
-    every poll in flight has been answered and committed.
+    `run` first commits the pages that an earlier process left in the journal. Then it waits for the duty, if one daemon
+    at a time polls the source, and polls until `stop`. It ends when every poll in flight has been answered and
+    committed.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -44,8 +46,12 @@ GATHER = 0.05
 """Seconds between two commits while a backlog is drained. Pages that share a commit cost the spool half as much."""
 HEARTBEAT = 10.0
 """Seconds between two heartbeats during a long wait."""
+STANDS_BY_AFTER = 1.0
+"""Seconds of waiting for the duty after which the source is shown as polled by another daemon."""
 
 Result = TypeVar("Result")
+Duty = Callable[[], AbstractAsyncContextManager[None]]
+"""Returns what waits until no other daemon polls the source, and keeps the others from polling it (`Shared.duty`)."""
 
 
 class Intake:
@@ -64,8 +70,12 @@ class Intake:
         heartbeat: Callable[[], None] = lambda: None,
         may_have_lost: Callable[[], None] = lambda: None,
         tracing: Tracing = NO_TRACING,
+        duty: Duty | None = None,
     ) -> None:
-        """`may_have_lost` is called after each poll that may have removed messages that nobody will see."""
+        """`may_have_lost` is called after each poll that may have removed messages that nobody will see.
+
+        `duty` is None for a source that every daemon polls.
+        """
         self.source = source
         self._spool = spool
         self._journal = journal
@@ -75,6 +85,7 @@ class Intake:
         self._watch = watch or StorageWatch(clock)
         self._heartbeat = heartbeat
         self._may_have_lost = may_have_lost
+        self._duty = duty
         self._ingest = Ingest(source, spool, metrics, clock=clock, tracing=tracing)
         self._memory: dict[str, bytes] = {}
         self._pace = Pace(
@@ -106,6 +117,8 @@ class Intake:
         """The outcome and the detail of the last poll that failed."""
         self.last_answer: float | None = None
         """When the last good answer came, on the monotonic clock."""
+        self.stands_by = False
+        """Whether another daemon polls the source, and this one waits for its turn."""
         self.emptied = asyncio.Event()
         """Set by each complete answer without a message."""
 
@@ -145,9 +158,9 @@ class Intake:
     async def run(self, left_over: Sequence[tuple[int, RawPage]] = ()) -> None:
         """Poll until `stop`; raises `StorageError` when the journal or the spool fails for good.
 
-        Before the first poll, the intake checks that the spool can be written, and commits the pages that it was given
-        from the journal (`left_over`: this source's pages, oldest first). On return, pages that are not committed have
-        been handed back to the journal.
+        At first, the intake checks that the spool can be written, and commits the pages that it was given from the
+        journal (`left_over`: this source's pages, oldest first). It polls once it has the duty. On return, pages that
+        are not committed have been handed back to the journal.
         """
         self._held |= dict(left_over)
         try:
@@ -159,6 +172,34 @@ class Intake:
     async def _run(self, left_over: Sequence[tuple[int, RawPage]]) -> None:
         if not await self._recover(left_over):
             return
+        async with AsyncExitStack() as stack:
+            if self._duty is None or await self._take_duty(stack, self._duty):
+                await self._poll_until_stopped()
+
+    async def _take_duty(self, stack: AsyncExitStack, duty: Duty) -> bool:
+        """Wait for the duty of polling this source, and read its memory again. False if `stop` comes first."""
+        async with asyncio.TaskGroup() as group:
+            beating = group.create_task(self._beat_forever())
+            taking = group.create_task(stack.enter_async_context(duty()))
+            self._add_lane(taking)
+            if not (await asyncio.wait({taking}, timeout=STANDS_BY_AFTER))[0]:
+                self.stands_by = True
+                self._log.info("source_stands_by")
+                await asyncio.wait({taking})
+            beating.cancel()
+        if self._stopping:
+            return False
+        if self.stands_by:
+            self._log.info("source_taken_over")
+        self.stands_by = False
+        return await self._write_until_taken(self._prove)
+
+    async def _beat_forever(self) -> None:
+        while True:
+            self._heartbeat()
+            await asyncio.sleep(HEARTBEAT)
+
+    async def _poll_until_stopped(self) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._commit_forever())
             try:
@@ -189,7 +230,10 @@ class Intake:
         self._memory = dict(await self._spool.memory(self.source.name))
 
     def _open_lane(self, lanes: asyncio.TaskGroup, polls: Coroutine[Any, Any, None]) -> None:
-        lane = lanes.create_task(polls)
+        self._add_lane(lanes.create_task(polls))
+
+    def _add_lane(self, lane: asyncio.Task[None]) -> None:
+        """Let `stop` end a wait of this task."""
         self._lanes.add(lane)
         lane.add_done_callback(self._lanes.discard)
 

@@ -27,10 +27,13 @@ import struct
 import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import msgspec
 
+from poller.core.errors import StorageError
 from poller.core.model import RawPage
+from poller.runtime.durable_files import open_locked
 
 BLOCK = 4096
 RECORD_AT = 2048
@@ -128,6 +131,43 @@ def find_mark(fd: int, size: int) -> bytes | None:
         if any(head[:16]) and _frame_at(fd, offset, head, size) is not None:
             return head[:16]
     return None
+
+
+class Look(msgspec.Struct, frozen=True, kw_only=True):
+    """A journal of a stopped daemon: how many pages are not released, and the highest number that was committed."""
+
+    left: int = 0
+    committed: int = 0
+
+
+def look_at(path: Path) -> Look:
+    """Look at a journal without changing it. One that does not exist holds nothing.
+
+    Raises `StorageLocked` while a daemon has it, and `StorageError` if it cannot be read.
+    """
+    if not path.exists():
+        return Look()
+    try:
+        fd = open_locked(path, f"journal {path}")
+        try:
+            return _look(fd, path)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise StorageError(f"journal {path}: {error.strerror}") from error
+
+
+def _look(fd: int, path: Path) -> Look:
+    head, trouble = read_head(fd)
+    if head is None and is_blank(fd):
+        return Look()
+    if head is None:
+        raise StorageError(f"journal {path}: {trouble}")
+    size = min(os.fstat(fd).st_size, head.size)
+    furthest = max(head.released, head.synced) + 2 * head.size // BLOCK
+    pages = read_contents(fd, head.mark, size, head.released, furthest).pages
+    last = max([head.released, head.synced, *(frame.number for frame, _ in pages)])
+    return Look(left=last - head.released, committed=head.committed)
 
 
 # ---------------------------------------------------------------- frames

@@ -20,6 +20,9 @@ log = structlog.get_logger("replayer")
 AGAIN: Final = 5.0
 """Seconds until the next attempt while the spool has no room."""
 
+NOTHING_DONE: Final = 0.05
+"""The same after a step that queued nothing."""
+
 
 class Replayer:
     """Fills the queues of all sinks. A reload may change what `sinks` and `rebuild` return."""
@@ -38,8 +41,13 @@ class Replayer:
         """Queue events whenever there is room."""
         while True:
             await self._spool.replays.ready()
+            before = self._spool.replays.all()
             try:
                 await self.step()
+                if (
+                    self._spool.replays.all() == before
+                ):  # the sink is just being restarted, or served elsewhere
+                    await asyncio.sleep(NOTHING_DONE)
             except StorageFull as error:
                 log.info("replay_waits", reason=str(error))
                 await asyncio.sleep(AGAIN)

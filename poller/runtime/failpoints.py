@@ -63,6 +63,12 @@ POINTS: Final = frozenset(
         "replay.queued",
         "replay.cancelled",
         "replay.done",
+        # a move of the spool
+        "move.begun",
+        "move.written",
+        "move.complete",
+        "move.given_up",
+        "move.ended",
         # what an operator asks, and the end
         "dead.moved",
         "dead.owed",

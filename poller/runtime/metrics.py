@@ -89,6 +89,9 @@ class Metrics:
         self.sink_paused = gauge(
             "sink_paused", "1 while a sink is paused (by itself or the operator) or disabled.", "sink"
         )
+        self.spool_members = gauge(
+            "spool_members", "Daemons that share the spool, with this one; 0 for a spool that is not shared."
+        )
         self.spool_bytes = gauge("spool_bytes", "Size of the spool in bytes.")
         self.spool_fill = gauge(
             "spool_fill_ratio",

@@ -26,6 +26,7 @@ LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 def contradictions(settings: Settings) -> Iterator[Contradiction]:
     """Every contradiction, in no particular order."""
     yield from _starving_sinks(settings)
+    yield from _lanes_for_nobody(settings)
     yield from _colliding_ports(settings)
     yield from _paths(settings)
     yield from _nowhere_to_look(settings)
@@ -67,6 +68,27 @@ def _no_such_kind(kind: str, here: frozenset[str], besides: set[str]) -> str:
     near = difflib.get_close_matches(kind, sorted(here | besides), n=1)
     meant = f", did you mean {near[0]}?" if near else f": they give {', '.join(sorted(here))}"
     return f"no source here gives events of the kind {kind}{meant}"
+
+
+# ---------------------------------------------------------------- lanes
+
+
+def _lanes_for_nobody(settings: Settings) -> Iterator[Contradiction]:
+    """Several lanes of a sink where one lane would do the same."""
+    for name, sink in settings.sinks.items():
+        if sink.lanes == 1:
+            continue
+        if not sink.ordered:
+            yield (
+                ("sinks", name, "lanes"),
+                "divides a sink with order: stream, and this one has no order: remove it",
+            )
+        elif not settings.spool.shared:
+            yield (
+                ("sinks", name, "lanes"),
+                f"divides a sink among daemons that share a spool, and one of type {settings.spool.type} is not "
+                "shared: remove it",
+            )
 
 
 # ---------------------------------------------------------------- ports

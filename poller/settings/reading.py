@@ -129,6 +129,7 @@ class DocumentReader:
         sinks = self._adapters(plugins.SINKS, "sinks")
         spool = self.adapter(plugins.SPOOLS, self.content.get("spool"), ("spool",))
         self._check_accounts()
+        self._check_files(spool, sinks)
         if core is None or spool is None or self.findings:
             return None
         found = Settings(
@@ -203,6 +204,18 @@ class DocumentReader:
             if isinstance(account, str) and account != BROKEN and account not in known:
                 text = f"no such account under accounts{close(account, known) or ': ' + _one_of(known)}"
                 self.find(("sources", name, "account"), text)
+
+    def _check_files(self, spool: Section | None, sinks: Mapping[str, Section | None]) -> None:
+        """With a shared spool, a file must not lie where only the daemon that wrote it can see it."""
+        if not isinstance(spool, SpoolSettings) or not spool.shared:
+            return
+        for name, sink in sinks.items():
+            if isinstance(sink, SinkSettings) and sink.keeps_files_here:
+                self.find(
+                    ("sinks", name, "directory"),
+                    f"several daemons share a spool of type {spool.type}, and each would leave its files in a "
+                    "directory of its own: put it where all of them see it, and add shared: true",
+                )
 
     def find(self, path: Trail, text: str) -> None:
         """Add a finding at a path."""

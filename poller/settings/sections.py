@@ -86,6 +86,13 @@ class SinkSettings(Section):
         default="none",
         description="With stream, the events of each stream are delivered in order, even after retries.",
     )
+    lanes: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="With order stream, the number of parts, by stream, that different daemons with one spool may "
+        "serve at once, 1 to 64.",
+    )
     timeout: Annotated[Duration, duration_between("1ms", "1h")] = Field(
         default=30.0, description="How long one delivery may take before it counts as failed."
     )
@@ -105,6 +112,11 @@ class SinkSettings(Section):
 
     fetches_pictures: ClassVar[bool] = False
     """Whether the sink fetches pictures by their URLs, so that it needs events with URLs."""
+
+    @property
+    def keeps_files_here(self) -> bool:
+        """Whether the sink leaves files that only the daemon that delivered them can see."""
+        return False
 
     def contradictions(self, accounts: Mapping[str, "AccountSettings"]) -> Iterator[tuple[str, str]]:
         """Valid settings that cannot work with these accounts: the name of a setting, and the text of what is wrong.
@@ -146,6 +158,9 @@ class SourceSettings(Section):
 class SpoolSettings(Section):
     """The settings of every spool."""
 
+    shared: ClassVar[bool] = False
+    """Whether several daemons share the spool (`Shared`)."""
+
     type: str = Field(description="The engine that keeps the events.")
     retain: Annotated[Duration, duration_between("0s", "365d")] = Field(
         default=86_400.0, description="How long settled events are kept after they were received."
@@ -156,6 +171,11 @@ class SpoolSettings(Section):
     retain_quarantine: Annotated[Duration, duration_between("0s", "3650d")] = Field(
         default=2_592_000.0, description="How long messages that could not be read are kept in quarantine."
     )
+
+    @property
+    def competing(self) -> bool:
+        """Whether all daemons that share the spool poll queues, and not one of them at a time."""
+        return False
 
 
 class JournalSettings(Section):

@@ -29,7 +29,7 @@ from poller.settings.sections import (
 )
 from poller.settings.yaml import BROKEN
 
-NEEDED: Final = ("only", "order", "batch", "start")
+NEEDED: Final = ("only", "order", "lanes", "batch", "start")
 """The settings that decide which events of the spool are pending for a sink, and how they are grouped."""
 UNUSED: Final = "unused-in-place-of-a-secret"
 
@@ -37,8 +37,8 @@ UNUSED: Final = "unused-in-place-of-a-secret"
 def load_stored(path: str | os.PathLike[str], environ: Mapping[str, str] = os.environ) -> Settings:
     """The settings without secrets.
 
-    Raises `BadConfiguration` for findings in the spool, in the journal's path, and in `only`, `order`, `batch` or
-    `start` of a sink. Accounts have placeholders for their keys; an account that cannot be read is left out.
+    Raises `BadConfiguration` for findings in the spool, in the journal's path, and in `only`, `order`, `lanes`, `batch`
+    or `start` of a sink. Accounts have placeholders for their keys; an account that cannot be read is left out.
     A sink or a source has all of its settings if they can be read, a sink else those that all sinks share.
     """
     file = Path(path)

@@ -244,11 +244,11 @@ class MemorySpool(SpoolAdmin, HasLimits):
 
     async def settle(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
         """See `Spool.settle`."""
-        self._keep(self._dispatcher.settle(batch, outcomes))
+        self._keep(self._dispatcher.settle(batch.sink, batch, outcomes))
 
     async def split(self, batch: Batch) -> tuple[Batch, ...]:
         """See `Spool.split`."""
-        halves, changes = self._dispatcher.split(batch)
+        halves, changes = self._dispatcher.split(batch.sink, batch)
         self._keep(changes)
         return halves
 

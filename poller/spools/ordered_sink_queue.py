@@ -79,6 +79,7 @@ class OrderedSinkQueue(SinkQueue):
         since: int,
         dead_ahead: Iterable[int] = (),
         replays: int = 1,
+        lane: int | None = None,
     ) -> None:
         self._lines: dict[Key, _Line] = {}
         self._most_lines = KEPT_LINES
@@ -100,7 +101,9 @@ class OrderedSinkQueue(SinkQueue):
         again = [batch for batch in waiting if is_replayed(_first(batch))]
         batches, parked = _told_apart([batch for batch in waiting if not is_replayed(_first(batch))])
         batches += again
-        super().__init__(sink, wants, position, batches, clock, dead_ahead=dead_ahead, replays=replays)
+        super().__init__(
+            sink, wants, position, batches, clock, dead_ahead=dead_ahead, replays=replays, lane=lane
+        )
         for member in parked:
             if member[0] >= position:
                 self._skip.add(member[0])
@@ -147,11 +150,11 @@ class OrderedSinkQueue(SinkQueue):
     def close(self) -> Changes:
         """Write the events to disk that are parked in memory."""
         put = self._save({*self._lines.values(), *self._ready})
-        return Changes(sink=self.sink, position=self.position, put=put)
+        return Changes(sink=self.sink, key=self.key, position=self.position, put=put)
 
-    def requeue(self, waiting: Waiting) -> None:
+    def requeue(self, waiting: Waiting, wait: float = 0.0) -> None:
         """Take a batch whose row is on disk already. The parked events of its streams wait for it."""
-        super().requeue(waiting)
+        super().requeue(waiting, wait)
         if is_replayed(_first(waiting)):
             return
         for line in self._holds[_first(waiting)]:
@@ -354,7 +357,9 @@ class OrderedSinkQueue(SinkQueue):
         put = tuple(self._unsettled(half) for half in halves)
         if is_replayed(ticket.numbers[0]):
             self.replayed.split(ticket.numbers[0], ticket.numbers[middle])
-        return halves, Changes(sink=self.sink, position=self.position, put=put, dropped=ticket.rows)
+        return halves, Changes(
+            sink=self.sink, key=self.key, position=self.position, put=put, dropped=ticket.rows
+        )
 
     def _part(self, batch: Batch, ticket: Ticket, part: slice) -> Batch:
         half = super()._part(batch, ticket, part)

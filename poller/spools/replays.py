@@ -13,6 +13,7 @@ from poller.core.history import Replay, ReplayState
 from poller.core.model import Event, unchanged
 from poller.core.replays import MOST_REPLAYED, OPEN, NoSuchReplay, ReplayPlan, Replays
 from poller.core.selection import Numbered, Scan, Selection
+from poller.core.spool import Wants
 from poller.runtime.clock import Clock
 from poller.runtime.failpoints import reached
 from poller.spools.dispatcher import Dispatcher
@@ -90,18 +91,21 @@ class SpoolReplays(Replays):
         """While a sink is attached, no replay changes. Its new queue then goes on with the replay."""
         async with self._turn:
             yield
-            self._join(sink)
+            self.join(sink)
 
     def floor(self) -> int:
         """The number from which on events are needed; the next number of the log if none is."""
         needed = [replay.at for replay in self._open() if replay.sink in self._dispatcher.queues]
         return min([*needed, *self._kept], default=self._dispatcher.head)
 
-    def _join(self, sink: str) -> None:
-        queue, replay = self._dispatcher.queues[sink], self._current(sink)
-        queue.replayed.settled = self._bell
-        queue.replayed.held = replay is not None and replay.state is ReplayState.PAUSED
-        queue.wakeup.set()
+    def join(self, sink: str) -> None:
+        """Let the queues of a sink, which may be new, go on with the replay."""
+        replay = self._current(sink)
+        for queue in self._dispatcher.queues.values():
+            if queue.sink == sink:
+                queue.replayed.settled = self._bell
+                queue.replayed.held = replay is not None and replay.state is ReplayState.PAUSED
+                queue.wakeup.set()
         self._bell.set()
 
     def _open(self) -> Iterator[Replay]:
@@ -145,7 +149,7 @@ class SpoolReplays(Replays):
         """See `Replays.order`."""
         async with self._turn:
             replay = Replay(
-                number=max(self._all, default=0) + 1,
+                number=await self._next_number(),
                 sink=planned.sink,
                 chosen=planned.chosen,
                 at=planned.at,
@@ -160,6 +164,9 @@ class SpoolReplays(Replays):
             self._note(replay)
         return replay
 
+    async def _next_number(self) -> int:
+        return max(self._all, default=0) + 1
+
     def _note(self, replay: Replay) -> None:
         """Take over a change that was written."""
         self._all[replay.number] = replay
@@ -168,8 +175,7 @@ class SpoolReplays(Replays):
             finished = [number for number, one in self._all.items() if one.state not in OPEN]
             for number in sorted(finished)[:-KEPT_FINISHED]:
                 del self._all[number]
-        if replay.sink in self._dispatcher.queues:
-            self._join(replay.sink)
+        self.join(replay.sink)
 
     async def change(self, number: int, state: ReplayState) -> Replay:
         """See `Replays.change`."""
@@ -184,34 +190,41 @@ class SpoolReplays(Replays):
                 return await self._cancel(replay, queue)
             drop = state is ReplayState.CANCELLED and current
             if drop:
-                replay = _unqueue(replay, await self._count_waiting(replay.sink))
+                replay = unqueue(replay, await self._count_waiting(replay.sink))
             await self._write(ReplayChange(replay=replay, drop=drop))
             self._note(replay)
         return replay
 
     async def _cancel(self, replay: Replay, queue: SinkQueue) -> Replay:
         """Drop what waits of a replay. It then counts as never queued, because the sink does not get it."""
-        queue.replayed.held = True  # until `_join`: nothing that was counted is handed out meanwhile
+        queue.replayed.held = True  # until `join`: nothing that was counted is handed out meanwhile
         try:
-            replay = _unqueue(replay, queue.replayed.waiting)
+            replay = unqueue(replay, queue.replayed.waiting)
             await self._write(ReplayChange(replay=replay, drop=True))
             self._keep(queue.cancel_replay())
             self._note(replay)
         finally:
-            self._join(replay.sink)
+            self.join(replay.sink)
         return replay
 
     # ------------------------------------------------------------ queueing
 
     async def ready(self) -> None:
         """See `Replays.ready`."""
-        while not any(self._has_work(sink, queue) for sink, queue in self._dispatcher.queues.items()):
+        while not self._has_any_work():
             self._bell.clear()
             await self._bell.wait()
 
+    def _has_any_work(self) -> bool:
+        return any(self._has_work(sink, queue) for sink, queue in self._dispatcher.queues.items())
+
+    def _leads(self, sink: str) -> bool:
+        """Whether this process queues the replayed events of a sink."""
+        return True
+
     def _has_work(self, sink: str, queue: SinkQueue) -> bool:
         replay = self._current(sink)
-        if replay is None or replay.state is not ReplayState.RUNNING:
+        if not self._leads(sink) or replay is None or replay.state is not ReplayState.RUNNING:
             return False
         if replay.at < replay.until and replay.queued:
             return queue.replayed.events + PIECE <= MOST
@@ -224,22 +237,32 @@ class SpoolReplays(Replays):
             if queue is None or replay is None or not self._has_work(sink, queue):
                 return None
             if replay.at >= replay.until:
-                replay = msgspec.structs.replace(replay, state=ReplayState.DONE)
-                await self._write(ReplayChange(replay=replay))
-                self._note(replay)
-                return replay
-            members, at = await self._piece(replay, queue)
-            now = self._clock.now()
-            put = tuple(waits_for_replay(number, rebuild(event), now) for number, event in members)
-            replay = msgspec.structs.replace(replay, at=at, queued=replay.queued + len(put))
-            await self._write(ReplayChange(replay=replay, put=put))
-            reached("replay.queued")
-            for waiting in put:
+                return await self._finish(replay)
+            for waiting in await self._queue_piece(replay, queue.wants, rebuild):
                 queue.requeue(waiting)
-            self._note(replay)
+            self.join(sink)
         return None
 
-    async def _piece(self, replay: Replay, queue: SinkQueue) -> tuple[list[Numbered], int]:
+    async def _finish(self, replay: Replay) -> Replay:
+        replay = msgspec.structs.replace(replay, state=ReplayState.DONE)
+        await self._write(ReplayChange(replay=replay))
+        self._note(replay)
+        return replay
+
+    async def _queue_piece(
+        self, replay: Replay, wants: Wants, rebuild: Callable[[Event], Event]
+    ) -> tuple[Waiting, ...]:
+        """Write the next piece of a replay."""
+        members, at = await self._piece(replay, wants)
+        now = self._clock.now()
+        put = tuple(waits_for_replay(number, rebuild(event), now) for number, event in members)
+        replay = msgspec.structs.replace(replay, at=at, queued=replay.queued + len(put))
+        await self._write(ReplayChange(replay=replay, put=put))
+        reached("replay.queued")
+        self._note(replay)
+        return put
+
+    async def _piece(self, replay: Replay, wants: Wants) -> tuple[list[Numbered], int]:
         """Some events to send, and the number of the next event to look at."""
         found: list[Numbered] = []
         start: int | None = replay.at
@@ -249,7 +272,7 @@ class SpoolReplays(Replays):
             found += [
                 (number, event)
                 for number, event in step.found
-                if number < replay.until and queue.wants(event) and event.id not in left_out
+                if number < replay.until and wants(event) and event.id not in left_out
             ]
             start = step.following
             if start is None or start >= replay.until:
@@ -272,6 +295,6 @@ class SpoolReplays(Replays):
         return None if queue is None else min(queue.replayed.events, replay.queued)
 
 
-def _unqueue(replay: Replay, count: int) -> Replay:
+def unqueue(replay: Replay, count: int) -> Replay:
     """The replay without events that wait and are dropped."""
     return msgspec.structs.replace(replay, queued=replay.queued - min(count, replay.queued))

@@ -34,6 +34,7 @@ from poller.runtime.clock import Clock
 from poller.spools import places
 from poller.spools.delivered import Settled
 from poller.spools.event_progress import waiting_progress
+from poller.spools.lanes import key_of
 from poller.spools.replayed import Entry, Replayed
 from poller.spools.tail import Chunk, cut, members_of
 from poller.spools.waiting import KEPT_HISTORY, Corrections, Waiting, correct_batch
@@ -44,11 +45,25 @@ SAME_WAIT = 1.25
 """Retries whose waits differ by a smaller factor are made together, at the later time."""
 
 
+class MovedShare(msgspec.Struct, frozen=True):
+    """The first number of a share that is not settled; `ended` says that all of it is, and that it does not grow."""
+
+    id: int
+    first: int
+    ended: bool
+
+
 class Changes(msgspec.Struct, frozen=True, kw_only=True):
-    """What a settlement changes, to be written in one transaction."""
+    """What a settlement changes, to be written in one transaction.
+
+    `key` names the queue: the sink, or one of its lanes. `position` is 0 for a queue over shares, which has `shares`
+    instead.
+    """
 
     sink: str
+    key: str
     position: int
+    shares: tuple[MovedShare, ...] = ()
     put: tuple[Waiting, ...] = ()
     dropped: tuple[str, ...] = ()
     dead: tuple[DeadLetter, ...] = ()
@@ -94,8 +109,10 @@ class SinkQueue:
         *,
         dead_ahead: Iterable[int] = (),
         replays: int = 1,
+        lane: int | None = None,
     ) -> None:
         self.sink = sink
+        self.key = sink if lane is None else key_of(sink, lane)
         self.next = position
         self.wakeup = asyncio.Event()
         self.wants = self._wants = wants
@@ -123,6 +140,11 @@ class SinkQueue:
         """Where a restart would begin."""
         return min(self._spans, default=self.next)
 
+    @property
+    def idle(self) -> bool:
+        """Whether no batch is in hand."""
+        return not self._carried
+
     def count_unsettled(self, head: int) -> int:
         """How many events are not settled, `head` being the log's next number."""
         # an event that waits for a retry and also lies ahead of `next` counts once
@@ -143,6 +165,22 @@ class SinkQueue:
         waits = (self.seconds_to_retry(), self.replayed.next_due(self._clock.monotonic()))
         return min((wait for wait in waits if wait is not None), default=None)
 
+    def end(self, head: int) -> int:
+        """The number up to which fresh events may be taken, `head` being the log's next number."""
+        return head
+
+    def at_hand(self, head: int) -> int:
+        """How many events could go out now or soon."""
+        return self.ready + head - self.next
+
+    def wants_share(self, head: int, limit: int) -> bool:
+        """Whether a batch of `limit` fresh events needs another share of the log first."""
+        return False
+
+    def skip_to_end(self, head: int) -> None:
+        """Pass what the log does not hold any more."""
+        self.next = head
+
     def may_take_fresh(self) -> bool:
         """Whether the number of events that wait for a retry is below its limit."""
         return self.retrying < MOST_RETRYING
@@ -155,9 +193,13 @@ class SinkQueue:
         """How many more events may wait for a retry."""
         return max(0, MOST_RETRYING - self.retrying)
 
-    def requeue(self, waiting: Waiting) -> None:
-        """Take a batch whose row is on disk already. It is due at once."""
-        self._queue(waiting, 0.0)
+    def requeue(self, waiting: Waiting, wait: float = 0.0) -> None:
+        """Take a batch whose row is on disk already. It is due in `wait` seconds."""
+        self._queue(waiting, wait)
+
+    def adopt(self, waiting: Waiting) -> None:
+        """Take a batch that waited in another process. Its retry is due when it was due there."""
+        self.requeue(waiting, self._clock.wait_for(waiting.due, LONGEST_WAIT))
 
     def retry_now(self) -> None:
         """Make all retries due."""
@@ -167,9 +209,13 @@ class SinkQueue:
         self.replayed.make_due(now)
         self.wakeup.set()
 
+    def advance(self) -> Changes:
+        """How far the sink is served."""
+        return Changes(sink=self.sink, key=self.key, position=self.position)
+
     def close(self) -> Changes:
         """What to write at an orderly stop, so that fewer events are repeated."""
-        return Changes(sink=self.sink, position=self.position)
+        return self.advance()
 
     def correct(self, by: Corrections) -> None:
         """Correct the events that wait for a retry."""
@@ -258,7 +304,7 @@ class SinkQueue:
         """Forget the replayed events that wait. Those in hand are not retried."""
         dropped = tuple([waiting.id for waiting in self.replayed.batches])
         self.replayed.cancel()
-        return Changes(sink=self.sink, position=self.position, dropped=dropped)
+        return Changes(sink=self.sink, key=self.key, position=self.position, dropped=dropped)
 
     def _batch(
         self, id: str, events: Sequence[Event], ticket: Ticket, attempt: int, first: datetime | None
@@ -286,11 +332,13 @@ class SinkQueue:
         )
         if ticket.span is not None:  # still below the position's guard
             ticket.span.open += 1
-            return halves, Changes(sink=self.sink, position=self.position)
+            return halves, Changes(sink=self.sink, key=self.key, position=self.position)
         put = tuple(self._unsettled(half) for half in halves)
         if places.is_replayed(ticket.numbers[0]):
             self.replayed.split(ticket.numbers[0], ticket.numbers[middle])
-        return halves, Changes(sink=self.sink, position=self.position, put=put, dropped=ticket.rows)
+        return halves, Changes(
+            sink=self.sink, key=self.key, position=self.position, put=put, dropped=ticket.rows
+        )
 
     def _part(self, batch: Batch, ticket: Ticket, part: slice) -> Batch:
         events = batch.events[part]
@@ -346,6 +394,7 @@ class SinkQueue:
         position = self.position
         return Changes(
             sink=self.sink,
+            key=self.key,
             position=position,
             put=put,
             dropped=dropped,

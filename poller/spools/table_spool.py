@@ -8,30 +8,25 @@ Invariants
 import asyncio
 from abc import abstractmethod
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, Generic, Protocol, TypeVar
 
 from poller.core.catalogue import Catalogue, Stream
 from poller.core.errors import StorageError
-from poller.core.history import SinkProgress
-from poller.core.model import Backlog, Batch, Event, Outcome, unchanged
+from poller.core.model import Batch, Outcome
 from poller.core.replays import Replays
 from poller.core.selection import Numbered, Scan, Selection
 from poller.core.spool import SpoolAdmin, Wants
 from poller.runtime.clock import Clock
-from poller.runtime.failpoints import reached
 from poller.spools.books import PossibleLoss
 from poller.spools.dispatcher import Dispatcher
-from poller.spools.event_progress import settled_progress
 from poller.spools.log_scan import scan_tail
-from poller.spools.ordered_sink_queue import OrderedSinkQueue
 from poller.spools.pages import Written
 from poller.spools.replays import ReplayChange, SpoolReplays
 from poller.spools.sink_queue import Changes, SinkQueue
 from poller.spools.tail import Chunk, Tail
-from poller.spools.waiting import Waiting
 
 TAIL_BYTES = 8 * 1024 * 1024
 """The bytes of the newest events that are kept in memory, at least."""
@@ -78,12 +73,11 @@ class TableSpool(SpoolAdmin, Generic[TheWriter]):
         self.name = name
         self._clock = clock
         self._writer = writer
-        self._dispatcher = Dispatcher(self._load, Tail(TAIL_BYTES))
+        self._dispatcher = Dispatcher(self._load, Tail(TAIL_BYTES), self._extend)
         self._flush: asyncio.TimerHandle | None = None
-        self._dead: dict[str, int] = {}
-        self._replays = SpoolReplays(
-            self._dispatcher,
-            self._clock,
+        self._replays = self._make_replays(
+            dispatcher=self._dispatcher,
+            clock=clock,
             scan=self.scan,
             number_at=self.number_at,
             dead_ids=self._dead_ids,
@@ -91,6 +85,9 @@ class TableSpool(SpoolAdmin, Generic[TheWriter]):
             write=self._write_replay,
             keep=self._keep,
         )
+
+    def _make_replays(self, **terms: Any) -> SpoolReplays:
+        return SpoolReplays(**terms)
 
     # ------------------------------------------------------------ the rows, which an engine reads and writes
 
@@ -104,34 +101,8 @@ class TableSpool(SpoolAdmin, Generic[TheWriter]):
         """See `dispatcher.Load`."""
         ...
 
-    @abstractmethod
-    async def _attach_rows(
-        self, sink: str, start: datetime | None
-    ) -> tuple[int, list[Waiting], list[int], bool]:
-        """A sink's position, its waiting batches, its dead letters ahead of the position, and whether it is new."""
-        ...
-
-    @abstractmethod
-    async def _ordered_since(self, sink: str, ordered: bool, begin: int) -> int | None:
-        """The number from which on an ordered sink has been served in order; None for a sink without ordering."""
-        ...
-
-    @abstractmethod
-    async def _correct_rows(self, known: list[Numbered]) -> Mapping[str, list[Waiting]]:
-        """Correct provisional events. Returns the dead letters that are pending again, by sink."""
-        ...
-
-    @abstractmethod
-    async def _requeue_rows(
-        self, sink: str, numbers: list[int], together: int, room: int, rebuild: Callable[[Event], Event]
-    ) -> list[Waiting]:
-        """Turn at most `room` dead letters into waiting batches."""
-        ...
-
-    @abstractmethod
-    async def _purge_dead_rows(self, numbers: list[int]) -> Counter[str]:
-        """Delete dead letters; returns how many of each sink there were."""
-        ...
+    async def _extend(self, queue: SinkQueue, limit: int) -> None:
+        """See `dispatcher.Extend`."""
 
     @abstractmethod
     async def _write_replay(self, change: ReplayChange) -> None:
@@ -149,20 +120,8 @@ class TableSpool(SpoolAdmin, Generic[TheWriter]):
         ...
 
     @abstractmethod
-    async def _received_at(self, number: int) -> datetime | None:
-        """When the event of this number was received, or the first one after it."""
-        ...
-
-    @abstractmethod
     async def _scan_rows(self, chosen: Selection, start: int | None, limit: int, newest_first: bool) -> Scan:
         """See `SpoolHistory.scan`."""
-        ...
-
-    @abstractmethod
-    async def _stored_progress(
-        self, number: int, id: str, attached: Collection[str]
-    ) -> dict[str, SinkProgress]:
-        """The progress at each sink that has the event as a dead letter, or that is not attached."""
         ...
 
     # ------------------------------------------------------------ in
@@ -180,46 +139,31 @@ class TableSpool(SpoolAdmin, Generic[TheWriter]):
         async with self._replays.attaching(sink):
             await self._attach(sink, wants, ordered, start, replays)
 
+    @abstractmethod
     async def _attach(
         self, sink: str, wants: Wants, ordered: bool, start: datetime | None, replays: int
     ) -> None:
-        self._keep(*self._dispatcher.release(sink))
-        position, waiting, ahead, new = await self._attach_rows(sink, start)
-        begin = position if new else self._dispatcher.head
-        since = await self._ordered_since(sink, ordered, begin)
-        more: Any = {"dead_ahead": ahead, "replays": replays}
-        self._dispatcher.queues[sink] = (
-            SinkQueue(sink, wants, position, waiting, self._clock, **more)
-            if since is None
-            else OrderedSinkQueue(sink, wants, position, waiting, self._clock, since=since, **more)
-        )
+        """See `Spool.attach`."""
+        ...
 
-    async def _publish(self, written: Written) -> Counter[str]:
+    @abstractmethod
+    async def _correct(self, known: list[Numbered]) -> None:
+        """Correct provisional events in the queues and in the tables."""
+        ...
+
+    def _hand_out(self, chunk: Chunk) -> None:
+        """Hand fresh events to the queues. They are durable."""
         wanted = TAIL_OF_A_STREAM * len(self._writer.catalogue)
         self._dispatcher.tail.most_bytes = min(max(TAIL_BYTES, wanted), MOST_TAIL_BYTES)
-        for chunk in written.chunks:
-            self._dispatcher.publish(chunk)
+        self._dispatcher.publish(chunk)
+
+    async def _publish(self, written: Written) -> Counter[str]:
+        """Take over what was appended. Returns the number of new events of each kind."""
         if written.confirmed:
             await self._correct(written.confirmed)
         if self._writer.catalogue_rows.unfinished:
             self._flush_in(FLUSH_DELAY)
         return Counter([event.kind for chunk in written.chunks for event in chunk.events])
-
-    async def _correct(self, known: list[Numbered]) -> None:
-        """Correct provisional events in the queues and in the tables.
-
-        The queues are corrected first. Their earlier changes are written when the tables are corrected, and
-        their later changes are correct. The events stay provisional until the tables are corrected, so that the
-        same page corrects them after a crash.
-        """
-        self._dispatcher.correct(known)
-        found = await self._correct_rows(known)
-        self._dispatcher.correct(known)  # for a sink that was attached again in the meantime
-        for sink, batches in found.items():
-            self._not_dead(Counter({sink: len(batches)}))
-            if (queue := self._dispatcher.queues.get(sink)) is not None:
-                for waiting in batches:
-                    queue.requeue(waiting)
 
     # ------------------------------------------------------------ out
 
@@ -231,13 +175,19 @@ class TableSpool(SpoolAdmin, Generic[TheWriter]):
         """See `Spool.settle`."""
         if self._writer.broken is not None:
             raise self._writer.broken  # nothing is written any more: the next process delivers the batch again
-        self._keep(self._dispatcher.settle(batch, outcomes))
+        self._keep(self._dispatcher.settle(self._key_of(batch), batch, outcomes))
 
     async def split(self, batch: Batch) -> tuple[Batch, ...]:
         """See `Spool.split`."""
-        halves, changes = self._dispatcher.split(batch)
+        if self._writer.broken is not None:
+            raise self._writer.broken
+        halves, changes = self._dispatcher.split(self._key_of(batch), batch)
         self._keep(changes)
         return halves
+
+    def _key_of(self, batch: Batch) -> str:
+        """The name of the queue that gave a batch out."""
+        return batch.sink
 
     async def retry_now(self, sink: str) -> None:
         """See `Spool.retry_now`."""
@@ -246,35 +196,10 @@ class TableSpool(SpoolAdmin, Generic[TheWriter]):
     def _keep(self, *changes: Changes) -> None:
         """Write changes with the next commit, or with a commit of their own a tenth of a second later."""
         for change in changes:
-            if change.dead:
-                self._dead[change.sink] = self._dead.get(change.sink, 0) + len(change.dead)
             self._writer.dirty.append(change)
             self._flush_in(FLUSH_DELAY)
 
-    # ------------------------------------------------------------ dead letters and replays
-
-    async def retry_dead(
-        self, sink: str, numbers: Sequence[int], together: int, rebuild: Callable[[Event], Event] = unchanged
-    ) -> int:
-        """See `Spool.retry_dead`."""
-        queue = self._dispatcher.queues[sink]
-        found = await self._requeue_rows(sink, list(numbers), together, queue.room_to_retry(), rebuild)
-        reached("dead.owed")
-        for waiting in found:
-            queue.requeue(waiting)
-        count = sum(len(waiting.members) for waiting in found)
-        self._not_dead(Counter({sink: count}))
-        return count
-
-    async def purge_dead(self, numbers: Sequence[int]) -> int:
-        """See `Spool.purge_dead`."""
-        gone = await self._purge_dead_rows(list(numbers))
-        self._not_dead(gone)
-        return gone.total()
-
-    def _not_dead(self, gone: Mapping[str, int]) -> None:
-        for sink, count in gone.items():
-            self._dead[sink] = self._dead.get(sink, 0) - count
+    # ------------------------------------------------------------ replays
 
     @property
     def replays(self) -> Replays:
@@ -300,6 +225,8 @@ class TableSpool(SpoolAdmin, Generic[TheWriter]):
 
     async def _write_pending(self) -> None:
         """Write the newest settlements, unless the storage is full or hangs: questions are answered meanwhile."""
+        if not self._writer.dirty:
+            return
         with suppress(StorageError, TimeoutError):
             async with asyncio.timeout(WRITTEN_WITHIN):
                 await self._flushing()
@@ -309,25 +236,6 @@ class TableSpool(SpoolAdmin, Generic[TheWriter]):
     def streams(self) -> list[Stream]:
         """See `Spool.streams`."""
         return self._writer.catalogue.streams()
-
-    async def backlog(self, sink: str) -> Backlog:
-        """See `Spool.backlog`."""
-        if (queue := self._dispatcher.queues.get(sink)) is None:
-            return Backlog(events=0, retrying=0, dead=self._dead.get(sink, 0), oldest=None)
-        received = [queue.oldest_waiting()]
-        position = queue.position
-        if position < self._dispatcher.head:
-            if first := self._dispatcher.tail.members(position, 1):
-                received.append(first[0][1].received_at)
-            else:
-                received.append(await self._received_at(position))
-        return Backlog(
-            events=queue.count_unsettled(self._dispatcher.head),
-            retrying=queue.retrying,
-            dead=self._dead.get(sink, 0),
-            oldest=max((at for at in received if at is not None), key=self._clock.age, default=None),
-            replaying=queue.replayed.events,
-        )
 
     @property
     def head(self) -> int:
@@ -345,15 +253,6 @@ class TableSpool(SpoolAdmin, Generic[TheWriter]):
         if not newest_first and (step := scan_tail(self._dispatcher.tail, self.head, chosen, start, limit)):
             return step
         return await self._scan_rows(chosen, start, limit, newest_first)
-
-    async def progress(self, number: int, id: str, event: Event | None) -> list[SinkProgress]:
-        """See `SpoolHistory.progress`."""
-        queues = self._dispatcher.queues
-        held = {sink: queue.progress(number, id, event) for sink, queue in queues.items()}
-        await self._write_pending()
-        stored = await self._stored_progress(number, id, frozenset(held))
-        found = {sink: one or stored.get(sink) or settled_progress(sink) for sink, one in held.items()}
-        return [one for _, one in sorted((stored | found).items())]
 
     def count_loss(self, where: str, count: int) -> None:
         """See `SpoolHistory.count_loss`."""

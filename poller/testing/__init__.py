@@ -34,12 +34,14 @@ from poller.testing.ordered_afterwards import OrderedAfterwards
 from poller.testing.quarantine import Kept
 from poller.testing.replays import Replaying, ReplayingAfterwards
 from poller.testing.scans import Scans, ScansAfterwards
+from poller.testing.shared import SharedSpoolContract
 from poller.testing.sinks import SinkContract, SinkWorld
 
 __all__ = [
     "START",
     "DurableSpoolContract",
     "ManualClock",
+    "SharedSpoolContract",
     "SinkContract",
     "SinkWorld",
     "SpoolContract",

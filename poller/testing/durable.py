@@ -7,7 +7,7 @@ import pytest
 from poller.core.catalogue import Stream
 from poller.core.errors import StorageLocked
 from poller.core.model import Dead, Done, Filter, Retry
-from poller.core.spool import SpoolAdmin, anything
+from poller.core.spool import Shared, SpoolAdmin, anything
 from poller.testing.factories import (
     FOUR,
     START,
@@ -297,9 +297,14 @@ class Afterwards(SpoolWorld):
         self._run(tmp_path, before, pruned, after)
 
     def test_a_second_owner_is_refused(self, tmp_path: Path) -> None:
-        """One process owns a spool."""
+        """One process owns a spool, unless it is `Shared`."""
 
         async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
+            if isinstance(spool, Shared):
+                async with self.open(tmp_path, clock) as other:
+                    assert isinstance(other, Shared)
+                    assert other.member > spool.member
+                return
             with pytest.raises(StorageLocked):
                 async with self.open(tmp_path, clock):
                     pass

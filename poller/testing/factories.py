@@ -19,7 +19,7 @@ from poller.core.model import (
     new_event,
     with_url,
 )
-from poller.core.spool import SpoolAdmin, anything
+from poller.core.spool import Shared, SpoolAdmin, anything
 from poller.runtime.clock import Clock
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -129,15 +129,23 @@ def done(batch: Batch) -> list[Done]:
     return [Done()] * len(batch.events)
 
 
+ANSWER_WITHIN = 0.25
+"""Seconds that a claim of a shared spool gets, where one process would answer at once."""
+
+
 async def claims_nothing(spool: SpoolAdmin, sink: str) -> bool:
     return await claim_now(spool, sink, 10) is None
 
 
-async def claim_now(spool: SpoolAdmin, sink: str, limit: int) -> Batch | None:
+async def claim_now(
+    spool: SpoolAdmin, sink: str, limit: int, answer_within: float = ANSWER_WITHIN
+) -> Batch | None:
     """What a sink gets without waiting, None for nothing."""
     claim = asyncio.ensure_future(spool.claim(sink, limit))
     for _ in range(5):
         await asyncio.sleep(0)
+    if isinstance(spool, Shared):  # it asks a server
+        await asyncio.wait({claim}, timeout=answer_within)
     if claim.done():
         return claim.result()
     claim.cancel()

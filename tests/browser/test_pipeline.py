@@ -180,6 +180,50 @@ def test_names_and_reasons_are_shown_as_text(tmp_path: Path, visitor: Visitor) -
         assert elements_of_markup(page) == 0
 
 
+def test_the_daemons_that_share_the_spool_are_shown_with_what_each_holds(
+    tmp_path: Path, visitor: Visitor
+) -> None:
+    def shared(route: Route) -> None:
+        content = json.loads(route.fetch().text())
+        since, names = "2026-11-22T10:03:20Z", ("one, process 7", XSS[0])
+        content["members"] = [
+            {
+                "number": number,
+                "name": name,
+                "here": number == 4,
+                "since": since,
+                "expires": 7.4,
+                "duties": ["source:shots", "audit"] if number == 4 else [],
+                "held": {"hook": 1600} if number == 5 else {},
+            }
+            for number, name in enumerate(names, 4)
+        ]
+        content["sources"][0] |= {
+            "state": "stands by",
+            "polled_by": "polled by daemon 5 (two)",
+            "trouble": None,
+        }
+        route.fulfill(json=content)
+
+    with environment(tmp_path) as place, operated(place, tmp_path) as found:
+        page = enter(visitor, found, "/pipeline")
+        daemons = page.get_by_role("region", name="Daemons")
+        expect(page.get_by_role("article", name="hook")).to_be_visible()
+        expect(daemons).to_have_count(0)
+        page.route("**/api/status", shared)
+        page.goto(f"{found.url}/pipeline")
+        expect(daemons.get_by_role("row")).to_have_count(3)
+        first, second = (daemons.get_by_role("row").nth(number) for number in (1, 2))
+        expect(first).to_contain_text("4: one, process 7 (here)")
+        expect(first).to_contain_text("source:shots, audit")
+        expect(second).to_contain_text(f"5: {XSS[0]}")
+        expect(second).to_contain_text("hook 1,600")
+        card = page.get_by_role("article", name="shots")
+        expect(card.locator(".state")).to_contain_text("Stands by")
+        expect(card).to_contain_text("polled by daemon 5 (two)")
+        assert elements_of_markup(page) == 0
+
+
 @pytest.fixture(scope="module")
 def troubled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
     """A daemon whose sink is paused, because it fails."""

@@ -12,7 +12,7 @@ DOCKERFILE: Final = ROOT / "Dockerfile"
 COMPOSE: Final = ROOT / "compose.yaml"
 SCALE: Final = ROOT / "compose.scale.yaml"
 MANIFEST: Final = ROOT / "kubernetes" / "poller.yaml"
-GUIDE: Final = ROOT / "docs" / "guide" / "several-daemons.md"
+GUIDE: Final = ROOT / "docs" / "guide" / "several-daemons-deployed.md"
 IGNORED: Final = ROOT / ".dockerignore"
 STATE: Final = "/var/lib/poller"
 """The folder of what a daemon keeps, in the image and in every container."""
@@ -88,7 +88,7 @@ def service() -> dict[str, Any]:
 
 
 def guide_blocks(section: str, language: str) -> list[str]:
-    """The fenced blocks of one language below a heading of the guide to several daemons."""
+    """The fenced blocks of one language below a heading of the guide to several daemons in containers."""
     (text,) = re.findall(
         rf"^## {re.escape(section)}$(.*?)(?=^## |\Z)", GUIDE.read_text(), re.MULTILINE | re.DOTALL
     )

@@ -9,6 +9,7 @@ What a block is stands in a comment above it:
 - `needs a plug-in`: a setting of an adapter that is not ours
 - `run`: all of its commands are run beside a sandbox and a daemon; of other blocks those of `poller` that end alone
 - `run: sandbox`: the same, against a sandbox's control port
+- `beside a database`: `tests/servers/test_guide.py` runs it beside a PostgreSQL
 """
 
 import json
@@ -55,6 +56,7 @@ SECRETS: Final = {
     ),
     "WEBHOOK_SECRET": "whsec_" + "A" * 32,
     "PAGES_PORT": "9481",
+    "DAEMON": "one",
 }
 PATIENCE: Final = 60.0
 SCRAPED: Final = ("scrape configuration", "part of a scrape configuration")
@@ -167,7 +169,7 @@ def test_every_configuration_says_what_it_is() -> None:
 
 
 def test_every_mark_is_one_that_is_read() -> None:
-    known = {"", "run", "run: sandbox", "first command", "second command"}
+    known = {"", "run", "run: sandbox", "beside a database", "first command", "second command"}
     assert [str(block) for block in blocks("sh") if block.marker not in known] == []
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from poller.core.model import Event, ParsedPage, PollOutcome
 from poller.core.selection import ALL_EVENTS
-from poller.core.spool import SpoolAdmin
+from poller.core.spool import Member, SpoolAdmin
 from poller.daemon.automatic_backfill import AutomaticBackfill, retry_in, with_loss
 from poller.operations.backfill import Backfill, Period, Progress, period_around, source_name
 from poller.qcloud.cos.bucket import Bucket, ListingFailed
@@ -26,6 +26,7 @@ from poller.sandbox import Customer, Options, Sandbox
 from poller.settings import AccountSettings
 from poller.spools.memory import MemorySpool
 from poller.spools.sqlite import SqliteSpool
+from tests.fakes import SharedMemory
 from tests.patience import patiently
 
 LABEL = Customer().host_label
@@ -103,6 +104,8 @@ async def at_once() -> None:
 
 
 def spool_in(folder: Path, engine: str) -> SpoolAdmin:
+    if engine == "shared":
+        return SharedMemory()
     if engine == "memory":
         return MemorySpool("spool", MemorySpool.Settings(type="memory"), {})
     return SqliteSpool("spool", SqliteSpool.Settings(type="sqlite", path=folder / "spool.db"), {})
@@ -431,3 +434,103 @@ def test_many_losses_keep_the_first_and_the_last() -> None:
         assert len(pending) <= 100
         assert (pending[0], pending[-1]) == (0.0, float(moment))
     assert list(pending) == sorted(pending)
+
+
+# ---------------------------------------------------------------- daemons that share the spool
+
+
+async def note_of(spool: SpoolAdmin, member: int) -> dict[str, object]:
+    memory = (await spool.memory(source_name("main"))).get(f"pending {member}", b"{}")
+    found: dict[str, object] = msgspec.json.decode(memory)
+    return found
+
+
+async def leave_note(spool: SpoolAdmin, member: int, **note: object) -> None:
+    """What another daemon has noted."""
+    memory = msgspec.json.encode(note)
+    about = f"pending {member}"
+    one = ParsedPage(events=(), rejects=(), outcome=PollOutcome.EMPTY, memory=memory, about=about)
+    await spool.append(source_name("main"), [one])
+
+
+def other(number: int) -> Member:
+    return Member(number=number, name="there", since=at(NOW), expires=2.0)
+
+
+def test_the_losses_of_a_daemon_that_is_gone_are_looked_for_by_another_and_its_note_is_taken_over(
+    tmp_path: Path,
+) -> None:
+    every = [name_a("a", offset) for offset in range(1500, 1740, 10)]
+
+    async def story() -> None:
+        async with standing(tmp_path, "shared") as place:
+            spool = place.spool
+            assert isinstance(spool, SharedMemory)
+            place.lies(*every)
+            await place.came(*every[::2], received=NOW - 60)
+            await leave_note(spool, 7, pending=[NOW - 60.0], running=True, alive_at=NOW - 30.0)
+            spool.others = [other(7)]
+            one = automatic(place)
+            running = asyncio.ensure_future(one.run())
+            await asyncio.sleep(0.5)
+            assert await note_of(spool, 7), "its daemon lives, and looks by itself"
+            assert len(await place.names()) == len(every[::2])
+            spool.others = []
+            one.members_changed()
+            await until(lambda: _all_there(place, every))
+            assert await note_of(spool, 7) == {}
+            one.stop()
+            await running
+            assert await spool.memory(source_name("main")) == {}
+
+    asyncio.run(patiently(story()))
+
+
+def test_a_daemon_that_shares_its_spool_looks_for_its_own_losses_while_no_other_one_looks(
+    tmp_path: Path,
+) -> None:
+    every = [name_a("a", offset) for offset in range(1500, 1740, 10)]
+
+    async def story() -> None:
+        async with standing(tmp_path, "shared") as place:
+            spool = place.spool
+            assert isinstance(spool, SharedMemory)
+            spool.free.clear()
+            place.lies(*every)
+            await place.came(*every[::2], received=NOW - 60)
+            one = automatic(place)
+            running = asyncio.ensure_future(one.run())
+            one.report_loss()
+            await until(lambda: _noted(spool))
+            await asyncio.sleep(0.5)
+            assert len(await place.names()) == len(every[::2]), "another daemon is at it"
+            spool.free.set()
+            await until(lambda: _all_there(place, every))
+            assert spool.duties in ([], ["backfill:main"])
+            one.stop()
+            await running
+            assert spool.duties == []
+
+    asyncio.run(patiently(story()))
+
+
+async def _noted(spool: SpoolAdmin) -> bool:
+    return bool((await note_of(spool, 1)).get("pending"))
+
+
+def test_a_stop_does_not_wait_for_the_look_of_another_daemon(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with standing(tmp_path, "shared") as place:
+            spool = place.spool
+            assert isinstance(spool, SharedMemory)
+            spool.free.clear()
+            one = automatic(place)
+            running = asyncio.ensure_future(one.run())
+            one.report_loss()
+            await until(lambda: _noted(spool))
+            one.stop()
+            await running
+            note = await note_of(spool, 1)
+            assert (note["running"], bool(note["pending"])) == (False, True), "the next daemon looks"
+
+    asyncio.run(patiently(story()))

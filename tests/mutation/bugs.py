@@ -238,8 +238,8 @@ SPOOL = (
     Bug(
         "the halves of a split retry are not written",
         "poller/spools/sink_queue.py",
-        "        return halves, Changes(sink=self.sink, position=self.position, put=put, dropped=ticket.rows)",
-        "        return halves, Changes(sink=self.sink, position=self.position, dropped=ticket.rows)",
+        "position=self.position, put=put, dropped=ticket.rows\n        )\n\n    def _part",
+        "position=self.position, dropped=ticket.rows\n        )\n\n    def _part",
         (CONTRACT + "test_half_of_a_split_retry_is_pending_after_a_restart",),
     ),
     Bug(
@@ -751,6 +751,7 @@ from .bugs_brokers import BROKERS  # noqa: E402 - they need `Bug`
 from .bugs_clock import CLOCK  # noqa: E402 - they need `Bug`
 from .bugs_http import HTTP  # noqa: E402 - they need `Bug`
 from .bugs_metrics import METRICS  # noqa: E402 - they need `Bug`
+from .bugs_moves import MOVES  # noqa: E402 - they need `Bug`
 from .bugs_objects import OBJECTS  # noqa: E402 - they need `Bug`
 from .bugs_pages import PAGES  # noqa: E402
 from .bugs_pictures import (  # noqa: E402 - they need `Bug`
@@ -764,6 +765,8 @@ from .bugs_reading import READING  # noqa: E402 - they need `Bug`
 from .bugs_replays import REPLAYS  # noqa: E402 - they need `Bug`
 from .bugs_sandbox import SANDBOX  # noqa: E402 - they need `Bug`
 from .bugs_secrets import SECRETS  # noqa: E402 - they need `Bug`
+from .bugs_shared import SHARED  # noqa: E402 - they need `Bug`
+from .bugs_shares import SHARES  # noqa: E402 - they need `Bug`
 from .bugs_storage import STORAGE  # noqa: E402 - they need `Bug`
 from .bugs_tracing import TRACING  # noqa: E402 - they need `Bug`
 from .bugs_web import WEB  # noqa: E402 - they need `Bug`
@@ -781,6 +784,7 @@ BUGS: tuple[Bug, ...] = (
     *OPERATION,
     *CLOCK,
     *HTTP,
+    *MOVES,
     *OBJECTS,
     *PAGES,
     *PICTURES_AT_THEIR_PATH,
@@ -792,6 +796,8 @@ BUGS: tuple[Bug, ...] = (
     *READING,
     *SANDBOX,
     *SECRETS,
+    *SHARED,
+    *SHARES,
     *STORAGE,
     *BOOKS,
     *BEATS,

@@ -37,7 +37,7 @@ REPLAYS = (
     Bug(
         "a replay that is cancelled while its sink is away counts what was dropped",
         "poller/spools/replays.py",
-        "replay = _unqueue(replay, await self._count_waiting(replay.sink))",
+        "replay = unqueue(replay, await self._count_waiting(replay.sink))",
         "pass",
         (CONTRACT + "test_a_replay_that_is_cancelled_while_its_sink_is_away_counts_only_what_the_sink_got",),
     ),

@@ -148,8 +148,9 @@ class Wire:
     So an answer can be on its way, its messages gone from the queue, when the daemon dies.
     """
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, host: str = "127.0.0.1") -> None:
         parts = urlsplit(endpoint)
+        self._host = host
         self._target = (str(parts.hostname), int(parts.port or 80))
         self._path = parts.path
         self.delay = 0.0
@@ -167,9 +168,9 @@ class Wire:
         return len(self._waiting)
 
     async def open(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, self._host, 0)
         self._address = self._server.sockets[0].getsockname()
-        self.endpoint = f"http://127.0.0.1:{self._address[1]}{self._path}"
+        self.endpoint = f"http://{self._host}:{self._address[1]}{self._path}"
 
     async def close(self) -> None:
         if self._server is not None:

@@ -40,6 +40,7 @@ class Process:
         life: int = 0,
         environ: Mapping[str, str] | None = None,
         forked: bool = True,
+        network: int | None = None,
     ) -> None:
         self.stderr_file = config.with_name(f"{command}-{life}.stderr")
         self.stdout_file = config.with_name(f"{command}-{life}.stdout")
@@ -51,6 +52,7 @@ class Process:
                 stdout=stdout,
                 stderr=stderr,
                 forked=forked,
+                network=network,
             )
         self._port = 0
         self._read = 0
@@ -142,6 +144,8 @@ class Scenario:
         self.config.write_text(json.dumps(settings))
         self.spool_file = Path(settings["spool"].get("path", folder / "no-file"))
         self.lives = 0
+        self.network: int | None = None
+        """The network namespace of its daemons, as an open file; None for that of the tests."""
         self.processes: list[Process] = []
 
     def start(self, command: str = "run", *arguments: str, **environ: str) -> Process:
@@ -149,7 +153,9 @@ class Scenario:
         self.lives += 1
         for receiver in self.environment.receivers.values():
             receiver.life = self.lives
-        process = Process(self.config, command, *arguments, life=self.lives, environ=environ)
+        process = Process(
+            self.config, command, *arguments, life=self.lives, environ=environ, network=self.network
+        )
         self.processes.append(process)
         return process
 

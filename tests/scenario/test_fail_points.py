@@ -9,6 +9,7 @@ from typing import Final
 import pytest
 
 from poller.runtime.failpoints import POINTS
+from tests.servers.moved_spools import MOVE
 
 from .environment import Environment, environment, until
 from .killed import Ledger, died_at, life
@@ -58,7 +59,8 @@ SAFE: Final = frozenset(
 
 
 def test_every_point_is_in_one_of_the_stories() -> None:
-    elsewhere = ["correction.written", *REPLAY]  # tests/scenario/test_announced.py, test_replay.py
+    # tests/scenario/test_announced.py, test_replay.py, tests/servers/test_spool_move.py
+    elsewhere = ["correction.written", *REPLAY, *MOVE]
     assert Counter([*PAGE, *PICTURE, *PUSH, *OPERATOR, *RELOAD, *elsewhere]) == Counter(POINTS)
 
 

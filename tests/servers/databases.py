@@ -113,46 +113,55 @@ def certificate(folder: Path, user: str) -> list[Path]:
     return files
 
 
-def _postgres_program(name: str) -> str:
+def postgres_program(name: str) -> str:
     found = sorted(Path(POSTGRES_PROGRAMS).glob(f"*/bin/{name}"))
     return str(found[-1]) if found else needs(name, "apt-get install postgresql")
 
 
 @contextmanager
-def postgres(shared: Path | None = None) -> Iterator[Postgres]:
+def postgres(shared: Path | None = None, **settings: object) -> Iterator[Postgres]:
     """A server with the settings that it has by default, as far as they keep what is committed.
 
-    Its first files are made once below `shared`, and copied from there: that is most of what a start takes.
+    Its first files are made once below `shared`, and copied from there: that is most of what a start takes. `settings`
+    are put in the place of those that tests have.
     """
-    program = _postgres_program("postgres")
     with folder_of("postgres") as (folder, begin, user):
-        data, port = folder / "data", free_port()
-        if shared is None:
-            _make_files(data, begin)
-        else:
-            with turn(shared):
-                _copy_files(shared / "postgres", data, begin)
+        postgres_files(folder, begin, shared)
         cert, key, ca = certificate(folder, user)
-        options = {
-            "listen_addresses": "127.0.0.1",
-            "unix_socket_directories": folder,
-            "shared_buffers": "16MB",
-            "dynamic_shared_memory_type": "mmap",
-            "ssl": "on",
-            "ssl_cert_file": cert,
-            "ssl_key_file": key,
-            "log_statement": "all",
-        }
-        argv = [program, "-D", str(data), "-p", str(port)]
-        for name, value in options.items():
-            argv += ["-c", f"{name}={value}"]
-        server = Postgres(folder, port, [*begin, *argv], says=b"ready to accept connections")
+        tls = {"ssl": "on", "ssl_cert_file": cert, "ssl_key_file": key}
+        port = free_port()
+        argv = postgres_command(folder, begin, port, **{**tls, "log_statement": "all", **settings})
+        server = Postgres(folder, port, argv, says=b"ready to accept connections")
         server.ca = ca
         try:
             server.start()
             yield server
         finally:
             server.stop()
+
+
+def postgres_command(folder: Path, begin: Sequence[str], port: int, **more: object) -> list[str]:
+    """The command line of a server whose files lie below a folder, with more settings."""
+    options = {
+        "listen_addresses": "127.0.0.1",
+        "unix_socket_directories": folder,
+        "shared_buffers": "16MB",
+        "dynamic_shared_memory_type": "mmap",
+        **more,
+    }
+    argv = [*begin, postgres_program("postgres"), "-D", str(folder / "data"), "-p", str(port)]
+    for name, value in options.items():
+        argv += ["-c", f"{name}={value}"]
+    return argv
+
+
+def postgres_files(folder: Path, begin: Sequence[str], shared: Path | None) -> None:
+    """The first files of a server, in the folder `data` below its own. They are copied from below `shared`."""
+    if shared is None:
+        _make_files(folder / "data", begin)
+    else:
+        with turn(shared):
+            _copy_files(shared / "postgres", folder / "data", begin)
 
 
 def _copy_files(ready: Path, data: Path, begin: Sequence[str]) -> None:
@@ -169,8 +178,8 @@ def _copy_files(ready: Path, data: Path, begin: Sequence[str]) -> None:
 def _make_files(data: Path, begin: Sequence[str]) -> None:
     """The first files of a server, with the database and the user."""
     make = ["-D", str(data), "-U", "admin", "-E", "UTF8", "--no-locale", "--no-sync", "--auth-local=trust"]
-    run([*begin, _postgres_program("initdb"), *make, "--auth-host=scram-sha-256"], cwd=data.parent)
-    alone = f"{_postgres_program('postgres')} --single -D {data} -c exit_on_error=on"
+    run([*begin, postgres_program("initdb"), *make, "--auth-host=scram-sha-256"], cwd=data.parent)
+    alone = f"{postgres_program('postgres')} --single -D {data} -c exit_on_error=on"
     for database, statement in (
         ("postgres", "CREATE DATABASE live"),
         ("postgres", f"CREATE ROLE poller LOGIN PASSWORD '{PASSWORD}'"),

@@ -37,8 +37,8 @@ def head_of(server: Database, folder: Path) -> int:
 def owed_by(server: Database, folder: Path) -> int:
     """How many events the sinks have not passed, or wait for another try."""
     schema = schema_of(folder)
-    ((behind, waiting),) = server.ask_now(
+    ((behind, waiting, taken),) = server.ask_now(
         f"SELECT (SELECT coalesce(sum(head - position), 0) FROM {schema}.sink, {schema}.log),"
-        f" (SELECT count(*) FROM {schema}.waiting)"
+        f" (SELECT count(*) FROM {schema}.waiting), (SELECT coalesce(sum(upto - first), 0) FROM {schema}.share)"
     )
-    return int(behind) + int(waiting)
+    return int(behind) + int(waiting) + int(taken)

@@ -79,6 +79,16 @@ class ServerProcess:
     def _said(self) -> str:
         return self._log.read_text(errors="replace")[-2000:]
 
+    def log(self) -> bytes:
+        """What it has written since its last start."""
+        return self._log.read_bytes()
+
+    @property
+    def pid(self) -> int:
+        """Of the process that was started."""
+        assert self._process is not None, "the server does not run"
+        return self._process.pid
+
     def kill(self) -> None:
         """End the server and its children without a chance to tidy up. It must not have ended by itself."""
         assert self._process is not None, "the server does not run"

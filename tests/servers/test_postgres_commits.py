@@ -2,14 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import asyncpg
 
+from poller.core.errors import StorageError
 from poller.core.spool import anything
 from poller.spools.postgres import PostgresSpool
 from poller.testing.factories import some_event, some_reading
+from tests.patience import patiently
 from tests.servers.databases import Database, database, started
 from tests.servers.postgres_spools import spool_of
 from tests.servers.sql_sinks import POSTGRESQL
@@ -18,10 +20,9 @@ __all__ = ["database", "started"]  # the fixtures
 
 pytestmark = POSTGRESQL
 
-HANGS = (
-    "SELECT pid FROM pg_stat_activity WHERE application_name = 'poller' AND wait_event = 'SyncRep'"
-    " AND query NOT LIKE 'UPDATE heartbeat%'"
-)
+HANGS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'poller' AND wait_event = 'SyncRep'"
+END_ALL = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'poller'"
+MOMENTS = 30
 
 
 async def ask(server: Database, statement: str) -> list[asyncpg.Record]:
@@ -112,3 +113,35 @@ def test_a_commit_whose_second_wait_breaks_off_is_found_in_the_database(
             await delivered(spool)
 
     asyncio.run(scenario())
+
+
+def test_a_connection_that_the_server_ends_at_any_moment_of_a_busy_daemon_is_replaced(
+    tmp_path: Path, database: Database
+) -> None:
+    """The daemon stands still meanwhile, so that it reads the server's last answer and the end at once."""
+
+    async def scenario() -> None:
+        async with spool_of(database, tmp_path, lease=60) as spool:
+            await spool.attach("a", anything)
+            for number in range(1, MOMENTS):
+                appending = asyncio.ensure_future(spool.append("source", [some_reading(number)]))
+                await asyncio.sleep(number * 0.0005)
+                database.ask_now(END_ALL)
+                with suppress(StorageError):
+                    await patiently(appending)
+                await patiently(appended(spool, number))
+            found = list[str]()
+            while len(found) < MOMENTS - 1:
+                found += [event.id for event in (await patiently(spool.claim("a", 100))).events]
+            assert found == [some_event(number).id for number in range(1, MOMENTS)]
+
+    asyncio.run(scenario())
+
+
+async def appended(spool: PostgresSpool, number: int) -> None:
+    """Append an event, again and again until that is confirmed."""
+    while True:
+        with suppress(StorageError):
+            await spool.append("source", [some_reading(number)])
+            return
+        await asyncio.sleep(0.05)

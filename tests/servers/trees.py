@@ -23,6 +23,21 @@ def born(pid: int) -> int:
     return int(fields[19]) if fields else 0
 
 
+def cpu(pid: int) -> float:
+    """Seconds of CPU that all have used, user and system, also their children that have ended."""
+    ticks = sum(sum(map(int, _stat(one)[11:15])) for one in family(pid))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def written(pid: int) -> int:
+    """Bytes that all have given to the disk, also their children that have ended."""
+    found = 0
+    for one in family(pid):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            found += int(Path(f"/proc/{one}/io").read_text().partition("\nwrite_bytes: ")[2].split()[0])
+    return found
+
+
 def freeze(pid: int) -> list[int]:
     """Stop all processes; returns them, parents first.
 
@@ -42,7 +57,7 @@ def freeze(pid: int) -> list[int]:
 
 def thaw(pid: int) -> None:
     """Let all go on. The children go first: a parent may judge them as soon as it runs."""
-    for one in reversed(_descendants(pid)):
+    for one in reversed(family(pid)):
         _send(one, signal.SIGCONT)
 
 
@@ -56,12 +71,13 @@ def kill(pid: int) -> None:
 
 
 def listens(pid: int, port: int) -> bool:
-    """Whether one of these processes listens on a TCP port of this machine."""
-    sockets = _listeners(port)
-    return bool(sockets) and any(not sockets.isdisjoint(_files(one)) for one in _descendants(pid))
+    """Whether one of these processes listens on a TCP port, in the network of the first."""
+    sockets = _listeners(pid, port)
+    return bool(sockets) and any(not sockets.isdisjoint(_files(one)) for one in family(pid))
 
 
-def _descendants(pid: int) -> list[int]:
+def family(pid: int) -> list[int]:
+    """The processes, parents first."""
     found = [pid]
     for one in found:
         found += _children(one)
@@ -97,15 +113,23 @@ def _send(pid: int, number: signal.Signals) -> None:
         os.kill(pid, number)
 
 
-def _listeners(port: int) -> set[str]:
-    """The sockets that listen on a port, as links of open files name them."""
+def _listeners(pid: int, port: int) -> set[str]:
+    """The sockets that listen on a port in a process's network, as links of open files name them."""
     found: set[str] = set()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        for line in Path(table).read_text().splitlines()[1:]:
+    for table in ("tcp", "tcp6"):
+        for line in _table(Path(f"/proc/{pid}/net/{table}")):
             fields = line.split()
             if fields[3] == _LISTENS and int(fields[1].rpartition(":")[2], 16) == port:
                 found.add(f"socket:[{fields[9]}]")
     return found
+
+
+def _table(file: Path) -> list[str]:
+    """The lines below the head; none if the process has ended."""
+    try:
+        return file.read_text().splitlines()[1:]
+    except OSError:
+        return []
 
 
 def _files(pid: int) -> set[str]:

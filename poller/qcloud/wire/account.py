@@ -3,12 +3,11 @@
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
 import structlog
-from asyncio_throttle.throttler import Throttler
 from msgspec import structs
 
 from poller.core.model import PollOutcome
@@ -21,7 +20,8 @@ from poller.qcloud.wire.replies import judge_answer, open_output
 from poller.qcloud.wire.signing import signed_query
 from poller.qcloud.wire.urls import locate
 from poller.runtime.outbound import ssl_context
-from poller.settings import AccountSettings, Rate
+from poller.runtime.throttle import Throttle
+from poller.settings import AccountSettings
 
 log = structlog.get_logger("qcloud")
 
@@ -52,7 +52,7 @@ class Account:
         self._deadlines = deadlines
         self._skew = skews.Skew()
         self._client: Client | None = None
-        self._acquire = _throttle(settings.rate)
+        self._throttle = Throttle(settings.rate.limit, settings.rate.period)
         self._turnstile = asyncio.Lock()
         self._odd: set[str] = set()
 
@@ -77,10 +77,14 @@ class Account:
         """Seconds by which the platform's clock is ahead of ours, as far as measured."""
         return self._skew.seconds
 
+    def share_rate(self, sharers: Callable[[], int]) -> None:
+        """Divide the rate of calls by what `sharers` returns: how many daemons call for this account now."""
+        self._throttle.sharers = sharers
+
     async def ready(self) -> None:
         """Wait until one more attempt is allowed. May be cancelled."""
         async with self._turnstile:  # asyncio-throttle polls: one waiter, not one per lane
-            await self._acquire()
+            await self._throttle.acquire()
 
     async def call(self, interface: str, inputs: Mapping[str, str]) -> HttpReply:
         """Send one signed call (see `Client.get`); our key and signature are blanked in its answer."""
@@ -138,12 +142,3 @@ def _blank_secrets(answer: HttpReply, *secrets: str) -> HttpReply:
     for secret in secrets:
         body = blank(body, secret)
     return answer if body is answer.body else structs.replace(answer, body=body, encoding=encoding)
-
-
-def _throttle(rate: Rate) -> Callable[[], Awaitable[None]]:
-    # the throttler polls at this interval; a long period does not need a short one
-    interval = min(max(rate.period / 100, 0.01), 0.25)
-    acquire: Callable[[], Awaitable[None]] = Throttler(
-        rate_limit=rate.limit, period=rate.period, retry_interval=interval
-    ).acquire
-    return acquire

@@ -23,6 +23,16 @@ class DownloadSettings(PictureSettings):
         description="How pictures are made durable: file (an fsync a picture), or filesystem (a syncfs a batch; on "
         "ext4 or xfs, with Linux 5.8 or later), which also waits for what others write to that file system.",
     )
+    shared: bool | None = Field(
+        default=None,
+        description="Whether all daemons that share the spool see the same directory, as on a network file system. "
+        "With a spool of type postgres it must be so.",
+    )
+
+    @property
+    def keeps_files_here(self) -> bool:
+        """See `SinkSettings.keeps_files_here`."""
+        return not self.shared
 
     def contradictions(self, accounts: Mapping[str, AccountSettings]) -> Iterator[tuple[str, str]]:
         """See `SinkSettings.contradictions`."""

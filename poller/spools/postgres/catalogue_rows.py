@@ -29,8 +29,12 @@ class CatalogueRows(CatalogueRounds):
     """Works inside the writer's transactions."""
 
     @classmethod
-    async def load(cls, connection: asyncpg.Connection, clock: Clock) -> tuple[Catalogue, Self]:
-        """The catalogue with all events of the log, and what writes it. Raises `Unreadable`."""
+    async def load(cls, connection: asyncpg.Connection, clock: Clock) -> tuple[Catalogue, Self, int]:
+        """The catalogue with all events of the log, what writes it, and the number of the next event.
+
+        Raises `Unreadable`.
+        """
+        head = await meta.read_head(connection)
         catalogue = await read_rows(connection)
         covered = await meta.read_number(connection, meta.CATALOGUE)
         while chunks := await load_pages(covered, connection):
@@ -39,7 +43,7 @@ class CatalogueRows(CatalogueRounds):
                     catalogue.note(event, number)
             covered = chunks[-1].end
         catalogue.keep()
-        return catalogue, cls(catalogue, clock)
+        return catalogue, cls(catalogue, clock), max(head, covered)
 
     async def write(self, connection: asyncpg.Connection, covered: int, *, whole: bool = False) -> None:
         """Write a portion, or with `whole` all that has changed. Called at the beginning of a transaction.

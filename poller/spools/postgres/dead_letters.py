@@ -9,8 +9,8 @@ import asyncpg
 from poller.core.model import DeadLetter, Event, unchanged
 from poller.runtime.failpoints import reached
 from poller.spools.postgres.conditions import arrays, spread
+from poller.spools.postgres.modes import put_unheld
 from poller.spools.postgres.schema import to_bytes, to_text
-from poller.spools.postgres.waiting_rows import put_waiting
 from poller.spools.rows import (
     DEAD_COLUMNS,
     Row,
@@ -19,7 +19,6 @@ from poller.spools.rows import (
     dead_row,
     readable_rows,
     reads_back,
-    waiting_row,
 )
 from poller.spools.waiting import Waiting, revive
 
@@ -80,10 +79,10 @@ async def requeue_dead(
     together: int = 1,
     rebuild: Callable[[Event], Event] = unchanged,
 ) -> list[Waiting]:
-    """Exchange dead letters for batches of up to `together` that wait for their retry."""
+    """Exchange dead letters for batches of up to `together` that wait for their retry, and that nobody holds."""
     found = revive(letters, together, now, rebuild)
     if found:
-        await put_waiting(connection, [waiting_row(sink, waiting) for waiting in found])
+        await put_unheld(connection, sink, found)
         reached("dead.moved")
         await purge_dead(connection, [letter.number for letter in letters])
     return found

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import asyncpg
+import structlog
 
 from poller.core.errors import StorageError, StorageFull
 
@@ -15,11 +16,27 @@ ANSWER_WITHIN: Final = 30.0
 FORM: Final = (
     "postgresql://user:password@host:5432/name, with signs such as @ : / in the password as %40 %3A %2F"
 )
-_AWAY: Final = ("08", "57P", "53", "25006", "40")
-"""Codes of errors that pass: a lost connection, a shutdown, no room, a server that is a standby, a deadlock."""
+_AWAY: Final = ("08", "57P", "57014", "53", "55P03", "25006", "25P03", "40")
+"""Codes of errors that pass: a lost connection, a shutdown, no room, a server that is a standby, a transaction that
+was ended because it stood still, a deadlock, a statement that was cancelled or waited for too long."""
 _WAIT_ENDED: Final = "canceling wait for synchronous replication"
 
 logging.getLogger("asyncpg").setLevel(logging.ERROR)
+
+FAILURES: Final = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
+"""What a call of the library raises because of the database or the network.
+
+An `InternalClientError` means that the server's last answer and the connection's end were read at once, as they are by
+a daemon that stood still. The library takes such a connection for a living one.
+"""
+
+log = structlog.get_logger("spool")
 
 Link = Any
 """An `asyncpg.Connection`; the library has no types."""
@@ -58,22 +75,51 @@ async def translated(name: str) -> AsyncIterator[None]:
         yield
     except asyncpg.exceptions.ClientConfigurationError:
         raise ValueError from None
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+    except FAILURES as error:
         raise storage_error(name, error) from None
 
 
-async def connect(name: str, dsn: str, schema: str) -> Link:
-    """Open a connection whose search path is the spool's schema. Raises `StorageError`."""
+async def connect(name: str, dsn: str, schema: str, *, idle_in_transaction: float = 0.0) -> Link:
+    """Open a connection whose search path is the spool's schema. Raises `StorageError`.
+
+    The server ends it once it has been idle within a transaction for `idle_in_transaction` seconds; 0: never.
+    """
+    settings = {
+        "search_path": f'"{schema}"',
+        "application_name": "poller",
+        "statement_timeout": "0",
+        "lock_timeout": "0",
+        "idle_in_transaction_session_timeout": str(int(idle_in_transaction * 1000)),
+    }
     try:
         async with translated(name):
             return await asyncpg.connect(
                 dsn,
                 timeout=CONNECT_WITHIN,
                 target_session_attrs="read-write",
-                server_settings={"search_path": f'"{schema}"', "application_name": "poller"},
+                server_settings=settings,
             )
     except ValueError:  # its text may quote the password
         raise StorageError(f"spool {name}: the dsn cannot be read; it is written {FORM}") from None
+
+
+class Outage:
+    """Says in the log when the database goes away, and when it is back: once, whichever connection sees it."""
+
+    def __init__(self) -> None:
+        self._begun = False
+
+    def begin(self, failure: StorageError) -> None:
+        """The database does not answer, or takes nothing."""
+        if not self._begun:
+            log.warning("database_away", reason=str(failure))
+        self._begun = True
+
+    def end(self) -> None:
+        """The database answers."""
+        if self._begun:
+            log.info("database_back")
+        self._begun = False
 
 
 class EndedWaits:

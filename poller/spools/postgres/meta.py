@@ -4,8 +4,6 @@ import asyncpg
 
 from poller.spools.rows import reads_back
 
-TRANSACTIONS = "transactions"
-"""The number of transactions that were written."""
 CATALOGUE = "catalogue"
 """The first event number that the written catalogue lacks."""
 _FACTOR = "factor"
@@ -46,6 +44,11 @@ async def put_number(connection: asyncpg.Connection, name: str, number: int) -> 
 async def read_head(connection: asyncpg.Connection) -> int:
     """The number of the next event."""
     return int(await connection.fetchval("SELECT head FROM log"))
+
+
+async def lock_head(connection: asyncpg.Connection) -> int:
+    """The same; no other transaction takes numbers before the end of this one."""
+    return int(await connection.fetchval("SELECT head FROM log FOR UPDATE"))
 
 
 async def put_head(connection: asyncpg.Connection, number: int) -> None:

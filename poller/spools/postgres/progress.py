@@ -1,28 +1,35 @@
-"""The progress of an event as far as the tables say: dead letters, and all about sinks that are not attached."""
+"""The progress of an event as far as the tables say."""
 
-from collections.abc import Collection
+from collections import Counter
 
 import asyncpg
 
 from poller.core.history import SinkProgress, Stage
 from poller.spools.event_progress import dead_progress, settled_progress, waiting_progress
+from poller.spools.lanes import key_of, lane_of, sink_of
 from poller.spools.postgres.conditions import as_text
 from poller.spools.postgres.dead_letters import letter_of
 from poller.spools.postgres.schema import to_bytes
 from poller.spools.postgres.waiting_rows import WAITING_COLUMNS
 from poller.spools.rows import DEAD_COLUMNS, readable_rows, waiting_of
 
-_SETTLED = (
-    "SELECT name, $1 < position OR EXISTS (SELECT FROM dead_ahead WHERE dead_ahead.sink = name AND number = $1)"
-    " FROM sink"
-)
+_SETTLED = """
+SELECT name, EXISTS (SELECT FROM dead_ahead WHERE dead_ahead.sink = name AND number = $1) OR (
+    $1 < position AND NOT EXISTS (SELECT FROM share WHERE share.sink = name AND first <= $1 AND upto > $1)
+) FROM sink WHERE position IS NOT NULL
+"""
 
 
 async def stored(
-    number: int, id: str, attached: Collection[str], reader: asyncpg.Connection
+    number: int, id: str, stream: tuple[str, str] | None, reader: asyncpg.Connection
 ) -> dict[str, SinkProgress]:
-    """The progress at each sink that has the event as a dead letter, or that is not attached."""
-    found = {sink: _by_position(sink, done) for sink, done in await reader.fetch(_SETTLED, number)}
+    """The progress at each sink of an event of this stream."""
+    done: dict[str, bool] = dict(map(tuple, await reader.fetch(_SETTLED, number)))
+    lanes = Counter(sink_of(key) for key in done)
+    found = {
+        sink: _by_position(sink, done[key_of(sink, lane_of(stream, count)) if sink not in done else sink])
+        for sink, count in lanes.items()
+    }
     letters = await reader.fetch(
         f"SELECT {DEAD_COLUMNS} FROM dead WHERE event_id = $1",  # noqa: S608 - our own words
         as_text(id),
@@ -30,8 +37,7 @@ async def stored(
     found |= {
         letter.sink: dead_progress(letter) for letter in readable_rows("dead letter", letter_of, letters)
     }
-    found |= await _waiting(id, reader)
-    return {sink: one for sink, one in found.items() if sink not in attached or one.stage is Stage.DEAD}
+    return found | await _waiting(id, reader)
 
 
 def _by_position(sink: str, settled: bool) -> SinkProgress:
@@ -45,7 +51,7 @@ async def _waiting(id: str, reader: asyncpg.Connection) -> dict[str, SinkProgres
         to_bytes(id),
     )
     found = readable_rows(
-        "waiting batch", lambda row: (str(row[0]), waiting_of(row[1:])), [tuple(row) for row in rows]
+        "waiting batch", lambda row: (sink_of(str(row[0])), waiting_of(row[1:])), [tuple(row) for row in rows]
     )
     return {
         sink: waiting_progress(sink, waiting)

@@ -7,11 +7,18 @@ from poller.runtime.clock import Clock
 from poller.runtime.failpoints import reached
 from poller.spools.postgres.conditions import is_old
 from poller.spools.postgres.schema import to_bytes
+from poller.spools.postgres.sessions import NOBODY
 from poller.spools.retention import MEMORY_KEPT, PRUNE_STEP, STREAMS_KEPT, Stretches
 
 _FORGET_STREAMS = """
 DELETE FROM stream USING unnest($1::text[], $2::bytea[]) AS gone(account, stream_id)
 WHERE stream.account = gone.account AND stream.stream_id = gone.stream_id
+"""
+
+_FORGET_AHEAD = """
+DELETE FROM dead_ahead USING sink WHERE sink = name AND number < least(
+    position, (SELECT min(first) FROM share WHERE share.sink = name AND first < upto)
+)
 """
 
 
@@ -30,6 +37,12 @@ async def prune_pages(connection: asyncpg.Connection, floor: int, young: Stretch
         await connection.execute("DELETE FROM page WHERE first = ANY($1::bigint[])", old)
     reached("prune.written")
     return len(old) == step
+
+
+async def prune_settled_ahead(connection: asyncpg.Connection) -> None:
+    """Forget which numbers were settled ahead, where every share has passed them, and empty shares of nobody."""
+    await connection.execute("DELETE FROM share WHERE holder = $1 AND first >= upto", NOBODY)
+    await connection.execute(_FORGET_AHEAD)
 
 
 async def older(connection: asyncpg.Connection, table: str, column: str, young: Stretches) -> list[int]:

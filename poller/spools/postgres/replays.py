@@ -7,9 +7,16 @@ from poller.core.replays import OPEN
 from poller.runtime.failpoints import reached
 from poller.spools.history_rows import REPLAYS, replay_of, replay_row, without_row
 from poller.spools.places import is_replayed
-from poller.spools.postgres.waiting_rows import drop_waiting, put_waiting
+from poller.spools.postgres.modes import mode_of, put_unheld
+from poller.spools.postgres.sessions import CHANGED, FREED, notify
+from poller.spools.postgres.waiting_rows import QUEUES, drop_waiting, put_waiting
 from poller.spools.replays import KEPT_FINISHED, ReplayChange
-from poller.spools.rows import numbers_of, readable_rows, waiting_row
+from poller.spools.rows import numbers_of, readable_rows
+
+
+class Overtaken(Exception):
+    """Another daemon has changed the replay."""
+
 
 _PUT = (
     "INSERT INTO replay VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (n) DO UPDATE"
@@ -35,25 +42,62 @@ async def dead_ids(sink: str, reader: asyncpg.Connection) -> frozenset[str]:
 
 async def count_waiting(sink: str, reader: asyncpg.Connection) -> int:
     """How many replayed events wait for a sink."""
-    rows = await reader.fetch("SELECT numbers FROM waiting WHERE sink = $1", sink)
+    rows = await reader.fetch(f"SELECT numbers FROM waiting WHERE sink {QUEUES}", sink)  # noqa: S608
     batches = [numbers_of(numbers) for (numbers,) in rows]
     return sum(len(numbers) for numbers in batches if is_replayed(numbers[0]))
 
 
-async def write(change: ReplayChange, connection: asyncpg.Connection) -> None:
-    """Write a change of a replay, and the events that it queues or removes."""
+async def floor(connection: asyncpg.Connection) -> int | None:
+    """The first number that an open replay of a sink that is served has yet to look at; None without one."""
+    needed: int | None = await connection.fetchval(
+        "SELECT min(at) FROM replay WHERE state = ANY($1::text[]) AND sink IN (SELECT sink FROM attached)",
+        [state.value for state in OPEN],
+    )
+    return needed
+
+
+async def next_number(connection: asyncpg.Connection) -> int:
+    """The number of a new replay."""
+    return int(await connection.fetchval("SELECT nextval('replay_number')"))
+
+
+async def write(
+    change: ReplayChange, session: int, before: Replay | None, connection: asyncpg.Connection
+) -> None:
+    """Write a change of a replay, and the events that it queues or removes.
+
+    `before` is the replay as the caller knew it; None for a new one. Raises `Overtaken` if it is another by now.
+    """
     replay = change.replay
+    row = await connection.fetchrow(
+        "SELECT state, at, queued FROM replay WHERE n = $1 FOR UPDATE", replay.number
+    )
+    known = None if before is None else (before.state.value, before.at, before.queued)
+    if (None if row is None else tuple(row)) != known:
+        raise Overtaken
     await connection.execute(_PUT, *replay_row(replay))
     if change.left_out is not None:
         await connection.execute(_PUT_WITHOUT, *without_row(replay, change.left_out))
         reached("replay.ordered")
     if change.put:
-        await put_waiting(connection, [waiting_row(replay.sink, waiting) for waiting in change.put])
+        await _queue(connection, session, change)
         reached("replay.filled")
+    else:
+        await notify(connection, CHANGED)
     if change.drop:
         await _drop_waiting(connection, replay.sink)
     if replay.state not in OPEN:
         await _forget(connection, replay)
+
+
+async def _queue(connection: asyncpg.Connection, session: int, change: ReplayChange) -> None:
+    """Queue events: with this session, or for whoever serves their lane."""
+    sink = change.replay.sink
+    if (await mode_of(connection, sink)).lanes == 1:
+        await put_waiting(connection, session, [(sink, waiting) for waiting in change.put])
+    else:
+        await put_unheld(connection, sink, change.put)
+        await notify(connection, FREED)
 
 
 async def _forget(connection: asyncpg.Connection, replay: Replay) -> None:
@@ -67,7 +111,10 @@ async def _forget(connection: asyncpg.Connection, replay: Replay) -> None:
 
 
 async def _drop_waiting(connection: asyncpg.Connection, sink: str) -> None:
-    rows = await connection.fetch("SELECT id, numbers FROM waiting WHERE sink = $1", sink)
+    rows = await connection.fetch(
+        f"SELECT sink, id, numbers FROM waiting WHERE sink {QUEUES}",  # noqa: S608 - our own words
+        sink,
+    )
     await drop_waiting(
-        connection, [(sink, id) for id, numbers in rows if is_replayed(numbers_of(numbers)[0])]
+        connection, [(key, id) for key, id, numbers in rows if is_replayed(numbers_of(numbers)[0])]
     )

@@ -129,10 +129,10 @@ class DedupIndex:
         """Forget old keys, those of up to `step` transactions; true when there may be more."""
         condition, ends = is_old("at", young)
         rows = await connection.fetch(
-            f"SELECT token FROM seen_at WHERE {condition} ORDER BY token LIMIT {step}",  # noqa: S608 - our own words
+            f"SELECT token FROM seen_at WHERE {condition} ORDER BY at LIMIT {step}",  # noqa: S608 - our own words
             *ends,
         )
-        tokens = [token for (token,) in rows]
+        tokens = sorted(token for (token,) in rows)
         if not tokens:
             return False
         gone = await connection.fetchval(_FORGET, tokens, tokens[0], tokens[-1], MOST_FORGOTTEN)

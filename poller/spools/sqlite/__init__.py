@@ -47,6 +47,7 @@ from poller.runtime.clock import Clock
 from poller.runtime.durable_files import make_folder, sync_folder
 from poller.runtime.group_thread import GroupThread
 from poller.settings import ResolvedPath, Size, SpoolSettings, size_between
+from poller.spools.owned_spool import OwnedSpool
 from poller.spools.replays import ReplayChange
 from poller.spools.sqlite import books, delivered, progress, queries, replays
 from poller.spools.sqlite import gaps as gap_rows
@@ -55,13 +56,13 @@ from poller.spools.sqlite.clock_file import read_known, write_known
 from poller.spools.sqlite.corrupt_file import files_aside, is_condemned, move_aside
 from poller.spools.sqlite.examine import examine, export, known_sinks, known_streams
 from poller.spools.sqlite.file_locks import FileLocks
+from poller.spools.sqlite.moving import MovableFile
 from poller.spools.sqlite.page_scan import scan
 from poller.spools.sqlite.page_times import number_at
 from poller.spools.sqlite.reader import Reader
 from poller.spools.sqlite.salvage import salvage
 from poller.spools.sqlite.watermarks import Marks
 from poller.spools.sqlite.writer import Writer, flush
-from poller.spools.table_spool import TableSpool
 from poller.spools.tail import Chunk
 from poller.spools.waiting import Waiting
 
@@ -71,7 +72,7 @@ CLOCK_EVERY = 60.0
 Result = TypeVar("Result")
 
 
-class SqliteSpool(TableSpool[Writer], BeginsAnew, NoticesLoss, HasLimits, KeptInFile):
+class SqliteSpool(OwnedSpool[Writer], MovableFile, BeginsAnew, NoticesLoss, HasLimits, KeptInFile):
     """The default spool."""
 
     class Settings(SpoolSettings):

@@ -3,6 +3,7 @@
 import sqlite3
 
 from poller.core.model import LARGEST_NUMBER
+from poller.spools.moving import RECORDS
 from poller.spools.rows import blob_of, number_of, reads_back
 from poller.spools.sqlite.schema import ahead
 
@@ -55,6 +56,19 @@ def next_number(connection: sqlite3.Connection) -> int:
     last = connection.execute("SELECT max(last) FROM page").fetchone()[0] or 0
     position = connection.execute("SELECT max(position) FROM sink").fetchone()[0] or 1
     return max(number_of(last) + 1, number_of(position))
+
+
+@reads_back
+def extent(connection: sqlite3.Connection) -> tuple[int, int]:
+    """The number of transactions that took in pages, and the number of the next event."""
+    return read_number(connection, COMMITS), next_number(connection)
+
+
+@reads_back
+def read_records(connection: sqlite3.Connection) -> dict[str, bytes]:
+    """The records of moves that there are (`spools.moving`)."""
+    rows = connection.execute("SELECT name, value FROM meta WHERE name IN (?, ?, ?)", RECORDS).fetchall()
+    return {name: blob_of(value) for name, value in rows}
 
 
 @reads_back

@@ -124,8 +124,8 @@ class DedupIndex:
 
     def note_provisional(self, first: int, events: Sequence[Event]) -> None:
         """Remember fresh events as provisional. Their numbers are `first` and the following."""
-        rows = [(_name(self._key(event.id)), str(number)) for number, event in enumerate(events, first)]
-        self._connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
+        rows = [(self._key(event.id), number) for number, event in enumerate(events, first)]
+        put_provisional(self._connection, rows)
 
     def provisional(self, events: Iterable[Event]) -> list[tuple[int, Event]]:
         """The events among these that are provisional, each with its number."""
@@ -198,6 +198,29 @@ class DedupIndex:
                 self._forgotten += gone
                 self._run = []  # the merge in progress holds these keys: a new merge begins
         return len(rows) == step
+
+
+def read_provisional(connection: sqlite3.Connection) -> Iterator[tuple[int, int]]:
+    """The key and the number of each provisional event."""
+    rows = connection.execute(
+        "SELECT name, value FROM meta WHERE name BETWEEN ? AND ?", (_PREFIX, _PREFIX + "~")
+    )
+    return ((int(name.removeprefix(_PREFIX), 16) - _SIGN, int(value)) for name, value in rows)
+
+
+def put_provisional(connection: sqlite3.Connection, rows: Iterable[tuple[int, int]]) -> None:
+    """Write keys and numbers of provisional events."""
+    named = [(_name(key), str(number)) for key, number in rows]
+    connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", named)
+
+
+def put_merged(connection: sqlite3.Connection, at: float, packed: bytes) -> None:
+    """Add keys that were remembered at the same time, to both tables. No other key waits for a merge."""
+    keys = _unpacked(packed)
+    n = connection.execute("INSERT INTO seen_page (at, keys) VALUES (?, ?)", (at, packed)).lastrowid
+    connection.execute("INSERT OR REPLACE INTO meta VALUES ('merged', ?)", (str(n),))
+    for some, marks in _portions(sorted(keys)):
+        connection.execute(f"INSERT OR IGNORE INTO seen VALUES {marks}", some)  # noqa: S608
 
 
 def _portions(keys: Sequence[int]) -> Iterator[tuple[Sequence[int], str]]:

@@ -32,6 +32,7 @@ from poller.runtime.ages import ClockHistory, Setting
 from poller.runtime.clock import Clock
 from poller.runtime.failpoints import reached
 from poller.spools.books import PossibleLoss
+from poller.spools.moving import refuse
 from poller.spools.pages import UNKNOWN, Came, Written, came, page_events
 from poller.spools.retention import IDS_REMEMBERED, PRUNE_STEP, Stretches
 from poller.spools.rows import (
@@ -139,19 +140,10 @@ class Writer:
         try:
             self.connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
             version = recognised(self.connection)
+            if version:
+                refuse(f"spool {self._path}", meta.read_records(self.connection))
             self.lost = self._missed(version)
-            if 0 < version < VERSION:
-                keep_before_migration(self.connection, self._path, version)
-            self.connection.execute("PRAGMA page_size=8192")
-            self.connection.execute("PRAGMA journal_mode=WAL")
-            self.connection.execute(f"PRAGMA synchronous={SYNCHRONOUS}")
-            self.connection.execute("PRAGMA journal_size_limit=67108864")
-            # ids are spread at random: at a million of them, this size costs a third less CPU per event
-            self.connection.execute("PRAGMA cache_size=-16384")
-            self.connection.execute("PRAGMA wal_autocheckpoint=4000")
-            # Debian's SQLite overwrites deleted rows by default
-            self.connection.execute("PRAGMA secure_delete=OFF")
-            prepare(self.connection, version, os.urandom(16))
+            set_up(self.connection, self._path, version)
             self._read_state()
             self.newest = self._newest()
         except (sqlite3.Error, Unreadable) as error:
@@ -171,12 +163,9 @@ class Writer:
         said = self._head_file.read()
         if said is None:
             return None
-        commits, following = 0, 1
-        if version:
-            if identity(self._factor()) != said.id:
-                return None
-            commits = meta.read_number(self.connection, meta.COMMITS)
-            following = meta.next_number(self.connection)
+        if version and identity(self._factor()) != said.id:
+            return None
+        commits, following = meta.extent(self.connection) if version else (0, 1)
         if commits >= said.commits and following >= said.next:
             return None
         aside = copied_wal(self._path, f"{self._clock.now():%Y%m%dT%H%M%SZ}")
@@ -604,6 +593,22 @@ class Writer:
     def remembers(self, id: str) -> bool:
         """Whether an event with this id was seen in the last 30 days."""
         return self.seen.knows(id)
+
+
+def set_up(connection: sqlite3.Connection, path: Path, version: int) -> None:
+    """Set up the connection that writes, and create the tables or migrate those of an earlier schema."""
+    if 0 < version < VERSION:
+        keep_before_migration(connection, path, version)
+    connection.execute("PRAGMA page_size=8192")
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute(f"PRAGMA synchronous={SYNCHRONOUS}")
+    connection.execute("PRAGMA journal_size_limit=67108864")
+    # ids are spread at random: at a million of them, this size costs a third less CPU per event
+    connection.execute("PRAGMA cache_size=-16384")
+    connection.execute("PRAGMA wal_autocheckpoint=4000")
+    # Debian's SQLite overwrites deleted rows by default
+    connection.execute("PRAGMA secure_delete=OFF")
+    prepare(connection, version, os.urandom(16))
 
 
 def flush(writer: Writer) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from poller.cli import tables
 from poller.cli.tables import print_status, shown
 
 SOURCE: dict[str, Any] = {
@@ -46,6 +47,7 @@ STATUS: dict[str, Any] = {
     ],
     "spool": {"type": "sqlite", "path": "/srv/spool.db", "bytes": 1, "quarantined": 0, "trouble": None},
     "journal": None,
+    "members": [],
     "sources": [SOURCE],
     "replays": [],
     "sinks": [SINK],
@@ -114,3 +116,59 @@ def test_a_sink_that_falls_behind_never_catches_up(capsys: pytest.CaptureFixture
 
 def test_a_time_looks_the_same_from_a_daemon_and_from_a_file() -> None:
     assert shown(datetime(2026, 11, 28, 10, 58, 1, 775127, tzinfo=UTC)) == "2026-11-28T10:58:01.775127Z"
+
+
+MEMBERS: list[dict[str, Any]] = [
+    {
+        "number": 1041,
+        "name": "poller-1.example.com, process 1234567",
+        "here": True,
+        "since": "2026-11-22T10:03:20Z",
+        "expires": 7.4,
+        "duties": ["source:shots", "audit"],
+        "held": {"archive-2": 1600, "hook": 3},
+    },
+    {
+        "number": 1042,
+        "name": "poller-2",
+        "here": False,
+        "since": "2026-11-22T10:03:21Z",
+        "expires": 9.6,
+        "duties": [],
+        "held": {},
+    },
+]
+
+
+def test_the_daemons_that_share_the_spool_are_shown_in_80_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "WIDE", 80)
+    print_status({**STATUS, "members": MEMBERS}, utc=True)
+    found = capsys.readouterr().out.splitlines()
+    first = next(
+        number for number, line in enumerate(found) if line.startswith("daemon  ") and "expires" in line
+    )
+    table = found[first : found.index("1041: source:shots, audit")]
+    assert max(map(len, table)) <= 80
+    (here,) = (line for line in table if line.startswith("1041 (here)"))
+    assert "2026-11-22T10:03:20Z  7s" in here
+    (there,) = (line for line in table if line.startswith("1042 "))
+    assert there.split() == ["1042", "poller-2", "2026-11-22T10:03:21Z", "10s", "-"]
+    assert "archive-2" in "".join(table)
+    assert "1600" in "".join(table)
+    assert not [line for line in found if line.startswith("1042:")], "it does nothing alone"
+
+
+def test_no_daemons_are_shown_of_a_spool_that_is_not_shared(capsys: pytest.CaptureFixture[str]) -> None:
+    assert not [line for line in printed(capsys) if "expires" in line]
+
+
+def test_a_source_that_another_daemon_polls_says_which(capsys: pytest.CaptureFixture[str]) -> None:
+    who = "polled by daemon 1042 (poller-2)"
+    found = printed(
+        capsys,
+        {"state": "stands by", "trouble": None, "polled_by": who, "beat_known": None, "next_poll": None},
+    )
+    assert f"shots: {who}" in found
+    assert any(line.startswith("shots ") and "stands by" in line for line in found)

@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from poller.core.moments import parse_moment
+from poller.core.moments import parse_end, parse_moment
 
 NOW = datetime(2026, 11, 22, 12, 30, 15, 500_000, UTC)
 SHANGHAI = ZoneInfo("Asia/Shanghai")
@@ -59,3 +59,22 @@ def test_a_bare_time_is_in_the_zone_and_never_in_the_future() -> None:
 def test_any_other_text_is_refused_with_the_forms(text: str) -> None:
     with pytest.raises(ValueError, match="10:03"):
         parse_moment(text, NOW, UTC)
+
+
+@pytest.mark.parametrize(
+    ("now", "since", "until", "expected"),
+    [
+        ("10:15", "10:00", "10:30", "2026-11-22 10:30"),  # still ahead
+        ("11:00", "10:00", "10:30", "2026-11-22 10:30"),
+        ("10:15", None, "10:30", "2026-11-21 10:30"),
+        ("09:00", "11:00", "10:00", "2026-11-22 10:00"),
+        ("12:00", "11:00", "10:00", "2026-11-22 10:00"),  # before the beginning, which the caller refuses
+        ("10:15", "10:00", "1h", "2026-11-22 09:15"),
+    ],
+)
+def test_a_time_of_day_that_ends_a_span_may_be_ahead_today(
+    now: str, since: str | None, until: str, expected: str
+) -> None:
+    at = parse_moment(f"2026-11-22 {now}", datetime.now(UTC), UTC)
+    begin = None if since is None else parse_moment(since, at, UTC)
+    assert parse_end(until, begin, at, UTC) == parse_moment(expected, at, UTC)

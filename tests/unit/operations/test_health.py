@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from poller.core.errors import Gone, PartlyFailed, PlaceGone, TryLater
-from poller.core.spool import SpoolAdmin
+from poller.core.spool import Member, SpoolAdmin
 from poller.operations.health import (
     FAILING_FOR,
     SILENT_FOR,
@@ -25,8 +26,8 @@ from poller.pipeline.losses import Losses
 from poller.pipeline.push_intake import PushIntake
 from poller.runtime.clock import Clock
 from poller.runtime.metrics import Metrics
-from poller.testing import ManualClock, anything, some_reading
-from tests.fakes import Answer, ScriptedSink, ScriptedSource, memory_spool, opened
+from poller.testing import START, ManualClock, anything, some_reading
+from tests.fakes import Answer, ScriptedSink, ScriptedSource, SharedMemory, memory_spool, opened
 from tests.patience import patiently
 from tests.unit.pipeline.test_courier import terms
 
@@ -238,3 +239,48 @@ async def test_a_loss_is_a_note_and_damage_stays_a_reason() -> None:
         assert found.reasons == ["journal: damaged, 3 may be lost: another"]
         assert found.reasons_for_pushes == []
         assert len(found.notes) == 1
+
+
+# ---------------------------------------------------------------- a spool that several daemons share
+
+
+def test_a_source_that_another_daemon_polls_is_no_reason_and_says_which_polls(tmp_path: Path) -> None:
+    async def run_scenario() -> None:
+        async with AsyncExitStack() as stack:
+            spool = SharedMemory()
+            own, journal = await opened(stack, tmp_path, spool)
+            duty = partial(spool.duty, "source:shots")
+            clock = Clock()
+            intake = Intake(ScriptedSource(), own, journal, metrics=Metrics(), clock=clock, duty=duty)
+            spool.free.clear()
+            polls = Member(number=7, name="there", since=START, expires=2.0, duties=("source:shots",))
+            spool.others = [polls]
+            polling = asyncio.ensure_future(intake.run())
+            while not intake.stands_by:
+                await asyncio.sleep(0.01)
+            health = await examine(Judged(spool=spool, clock=clock, intakes=[intake]))
+            assert health.reasons == []
+            assert health.sources["shots"] == Condition(state="stands by", why="polled by daemon 7 (there)")
+            assert [member.number for member in health.members] == [1, 7]
+            spool.others = []
+            health = await examine(Judged(spool=spool, clock=clock, intakes=[intake]))
+            assert health.sources["shots"].why == "another daemon polls it"
+            intake.stop()
+            await polling
+
+    asyncio.run(patiently(run_scenario()))
+
+
+def test_a_lease_that_is_not_proven_is_a_reason_for_all_and_for_pushes() -> None:
+    async def run_scenario() -> None:
+        async with SharedMemory() as spool:
+            judged = Judged(spool=spool, clock=Clock())
+            assert (await examine(judged)).reasons == []
+            spool.proven.clear()
+            health = await examine(judged)
+            assert health.reasons == [
+                "spool: the lease of this daemon is not proven, so nothing is delivered"
+            ]
+            assert health.reasons_for_pushes == health.reasons
+
+    asyncio.run(patiently(run_scenario()))

@@ -316,6 +316,15 @@ KEYS = [
     ),
     sink("a webhook without url", "  §out: {type: webhook}", "sinks.out.url: is missing"),
     sink("a download without directory", "  §out: {type: download}", "sinks.out.directory: is missing"),
+    case(
+        "a directory of each of several daemons",
+        {
+            7: "spool: {type: postgres, dsn: postgresql://db/poller}",
+            9: "  out: {type: download, directory: §d}",
+            10: "  all: {type: download, directory: e, shared: true}",
+        },
+        "sinks.out.directory: several daemons share a spool of type postgres",
+    ),
     case("a sqlite spool without path", {7: "§spool: {type: sqlite}"}, "spool.path: is missing"),
     case("no sinks", {8: "sinks: §{}", 9: ""}, "sinks: needs at least 1"),
     case("sinks without a value", {8: "sinks:§", 9: ""}, "sinks: has no value"),
@@ -656,6 +665,12 @@ IDS = [
 ]
 
 DOUBTFUL = [
+    sink("lanes without an order", "  out: {type: stdout, lanes: §3}", "divides a sink with order: stream"),
+    sink(
+        "lanes for one daemon",
+        "  out: {type: stdout, order: stream, lanes: §3}",
+        "one of type memory is not shared",
+    ),
     sink(
         "a kind that nobody gives",
         "  out: {type: stdout, only: {kinds: [§screenshots]}}",

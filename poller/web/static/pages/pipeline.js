@@ -9,6 +9,7 @@ import { fill, h, setText } from "../dom.js";
 import { LostNotice, failure } from "../notices.js";
 import { renderBooks } from "../pipeline/books.js";
 import { SinkCards, SourceCards, StoreCards } from "../pipeline/cards.js";
+import { renderMembers } from "../pipeline/members.js";
 import { renderReadiness } from "../pipeline/readiness.js";
 import { ReplayList } from "../pipeline/replays.js";
 import { ZONE, moment } from "../times.js";
@@ -40,6 +41,7 @@ class PipelinePage {
     this.shell = h("div", { class: "pipeline", hidden: true });
     this.jobs = h("div", { class: "jobs" });
     this.books = h("section", { class: "panel books", hidden: true });
+    this.members = h("section", { class: "panel books", hidden: true });
     this.hint = h("div");
   }
 
@@ -54,7 +56,7 @@ class PipelinePage {
     if (!act.operates) fill(this.hint, lookOnly(viewer, "To pause, resume or replay", "poller pause"));
     fill(this.shell,
       h("div", { class: "head" }, h("h1", null, "Pipeline"), this.when),
-      this.notice.element, this.jobs, this.readiness, this.flow(), this.hint, this.replays.element, this.books);
+      this.notice.element, this.jobs, this.readiness, this.flow(), this.hint, this.replays.element, this.members, this.books);
     fill(this.main, this.trouble, this.shell);
     this.listen();
     void this.ask();
@@ -105,6 +107,7 @@ class PipelinePage {
     if (still && !first) return;
     renderReadiness(this.readiness, status);
     this.replays?.render(status.replays);
+    renderMembers(this.members, status);
     renderBooks(this.books, status);
   }
 

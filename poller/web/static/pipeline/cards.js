@@ -10,7 +10,7 @@ import { askReplay } from "./replay_dialog.js";
 const SAMPLES = 90;
 /** Seconds after which a page in the journal is a reason of `/readyz`, too. */
 const KEPT_LONG = 60;
-const GOOD = ["polling", "receiving", "serving", "writable", "passing on"];
+const GOOD = ["polling", "stands by", "receiving", "serving", "writable", "passing on"];
 /** @type {Record<string, [string, string]>} */
 const LOOKS = { failing: ["warn", "▲"], paused: ["warn", "▲"], disabled: ["bad", "■"], stopped: ["", "○"] };
 
@@ -141,7 +141,7 @@ export class SourceCards extends Cards {
       card.set("Taken", count(one.taken));
       card.set("Last answer", one.last_answer === null ? "–" : `${age(one.last_answer)} ago`);
       card.showState(one.state);
-      if (!still) card.showTrouble(one.trouble || "");
+      if (!still) card.showTrouble(one.trouble || one.polled_by || "", one.trouble ? "warn" : "");
     }
   }
 }
