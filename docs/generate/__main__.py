@@ -14,6 +14,7 @@ from docs.generate.figures import figures
 from docs.generate.log_events import log_events
 from docs.generate.metrics import metrics
 from docs.generate.promises import promises
+from docs.generate.sizing import sizing
 from docs.generate.sql_table import sql_table
 
 DOCS = Path(__file__).parents[1]
@@ -23,6 +24,7 @@ def pages() -> Mapping[str, str]:
     """Each generated file, by its path below `docs`, with its text."""
     return {
         "figures.md": figures(),
+        "operations/sizing.md": sizing(),
         "reference/configuration.md": configuration(),
         "reference/command-line.md": command_line(),
         "reference/metrics.md": metrics(),

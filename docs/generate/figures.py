@@ -27,12 +27,15 @@ def filled(page: str, data: Mapping[str, Any]) -> str:
     """A page whose marked places hold the tables of these data."""
     tables = {name: table(one["head"], one["rows"]) for name, one in data["tables"].items()}
     tables["measured"] = _measured([Figure(**one) for one in data["measured"]])
+    return put(page, tables)
+
+
+def put(page: str, texts: Mapping[str, str]) -> str:
+    """A page whose marked places hold these texts. Raises LookupError if a text has no place, or a place no text."""
     places = [place[2] for place in _PLACE.finditer(page)]
-    if sorted(places) != sorted(tables):
-        raise LookupError(
-            f"docs/figures.md has places for {sorted(places)}, docs/figures.json {sorted(tables)}"
-        )
-    return _PLACE.sub(lambda place: f"{place[1]}{tables[place[2]]}\n{place[3]}", page)
+    if sorted(places) != sorted(texts):
+        raise LookupError(f"the page has places for {sorted(places)}, and there are {sorted(texts)}")
+    return _PLACE.sub(lambda place: f"{place[1]}{texts[place[2]]}\n{place[3]}", page)
 
 
 def _measured(found: list[Figure]) -> str:

@@ -40,6 +40,10 @@ QUICK: Final[Mapping[str, str]] = {
     "web": "--events 5000 --streams 500 --rounds 1 --seconds 2",
     "pictures": "--events 4000 --rounds 1",
     "streams": "--streams 2 --seconds 5",
+    "shared": "--retained 6400 --events 3200 --burst 3000 --rounds 1 --takeovers 1 --members 1 2",
+    "shared_ids": "--ids 2000 20000 --events 3200 --rounds 1",
+    "shared_load": "--rate 1000 --seconds 3 --streams 1000",
+    "shared_pictures": "--pictures 1000 --seconds 2 --streams 20",
     "sandbox_queue": "--calls 1000 --messages 200000 --rounds 1",
 }
 """The benches of the table, and the arguments of each that make it quick."""
@@ -47,7 +51,7 @@ QUICK: Final[Mapping[str, str]] = {
 RECORDED: Final = Path(__file__).parents[2] / "docs" / "figures.json"
 """The figures of the page. The path is resolved, as this file's is by Python."""
 
-WITHOUT_ROUNDS: Final = frozenset({"idle", "streams"})
+WITHOUT_ROUNDS: Final = frozenset({"idle", "shared_load", "shared_pictures", "streams"})
 
 
 def measured(name: str, arguments: Sequence[str]) -> list[Figure]:

@@ -175,19 +175,31 @@ def webhook(url: str, concurrency: int = 1) -> dict[str, object]:
     }
 
 
-def configuration(folder: Path, api: str, sinks: Mapping[str, object], **source: object) -> Path:
-    """Write a configuration with a spool of its own; its path. (JSON is YAML.) `source` has settings of the source."""
+def configuration(
+    folder: Path,
+    api: str,
+    sinks: Mapping[str, object],
+    spool: Mapping[str, object] | None = None,
+    more: Mapping[str, object] | None = None,
+    **source: object,
+) -> Path:
+    """Write a configuration; its path. (JSON is YAML.) `source` has settings of the source.
+
+    Without the settings of a `spool` it has one of its own, in a file. `more` has settings of the account.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "poller.yaml"
     settings = {
-        "accounts": {"main": account(api)},
+        "accounts": {"main": {**account(api), **(more or {})}},
         "sources": {
             "screenshots": {"type": "screenshot_queue", "account": "main", "max_in_flight": 4, **source}
         },
-        "spool": {"type": "sqlite", "path": str(folder / "spool.db")},
+        "spool": spool or {"type": "sqlite", "path": str(folder / "spool.db")},
         "sinks": sinks,
         "log": {"level": "info", "format": "json"},
     }
+    if spool:
+        settings["journal"] = {"path": str(folder / "poller.journal")}
     path.write_text(json.dumps(settings))
     return path
 

@@ -1,0 +1,158 @@
+"""Two daemons, a spool in PostgreSQL and a webhook under a steady load: is anything lost, and how late is it?
+
+    python -m tests.bench.shared_load [--rate 10000] [--seconds 600] [--daemons 2] [--streams 100000] [--directory DIR]
+
+This process puts messages into a sandbox's queue, a tenth of a second's together. The webhook notes when each event
+came first. An event is late by the time from the end of the request that put its message there. CPU is that of all
+processes of the daemons and of the server, while messages come. Promise: nothing is lost, and nothing comes twice.
+"""
+
+import argparse
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from tests.bench import rig
+from tests.bench.figures import Figure
+from tests.bench.shared_daemons import Daemons, Town, daemons, town, until
+from tests.bench.shared_server import Used, server
+
+BENCH: Final = "shared_load"
+EVERY: Final = 0.1
+"""Seconds from one request to the next."""
+LAST: Final = 120.0
+"""Seconds after which the last events must have come."""
+TOO_LATE: Final = 2.0
+"""Seconds by which the requests may be behind: beyond, this process does not bring the load."""
+
+
+@dataclass
+class Feed:
+    """What was put into the queue: how many messages together, and when they were there (monotonic)."""
+
+    together: int
+    there: list[float] = field(default_factory=list)
+
+    @property
+    def messages(self) -> int:
+        """How many messages there were."""
+        return self.together * len(self.there)
+
+
+@contextmanager
+def feeding(queue: rig.Platform, rate: float, streams: int) -> Iterator[Feed]:
+    """Put so many messages a second into the queue, until the block is left. Fails if that cannot be done."""
+    feed, stop, late = Feed(int(rate * EVERY)), threading.Event(), [0.0]
+
+    def put() -> None:
+        due = time.monotonic()
+        while not stop.wait(max(0.0, due - time.monotonic())):
+            queue.enqueue(feed.together, streams=streams)
+            feed.there.append(time.monotonic())
+            due += EVERY
+            late[0] = max(late[0], time.monotonic() - due)
+
+    thread = threading.Thread(target=put)
+    thread.start()
+    try:
+        yield feed
+    finally:
+        stop.set()
+        thread.join()
+    assert late[0] < TOO_LATE, f"the load came {late[0]:.1f} s late"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """What became of the messages. `late` is in seconds, in order; `cpu` is in cores; `used` is for `seconds`."""
+
+    messages: int
+    lost: int
+    twice: int
+    late: Sequence[float]
+    cpu: float
+    used: Used
+    seconds: float
+
+    def late_at(self, share: float) -> float:
+        """How late this share of the events was at most."""
+        return self.late[min(len(self.late) - 1, int(share * len(self.late)))]
+
+
+def loaded(place: Town, running: Daemons, options: argparse.Namespace) -> Load:
+    """Bring the load, and wait for the last events."""
+    began, cpu, server = time.monotonic(), running.cpu(), place.server.used()
+    with feeding(place.queue, options.rate, options.streams) as feed:
+        until(lambda: time.monotonic() - began >= options.seconds, running)
+    spent, used = running.cpu() - cpu, place.server.used().since(server)
+    seconds = time.monotonic() - began
+    ended = time.monotonic()
+    until(lambda: place.hook.counts().different >= feed.messages or time.monotonic() - ended > LAST, running)
+    counts, times = place.hook.counts(), place.hook.times()
+    late = sorted(
+        max(0.0, came - feed.there[number // feed.together])
+        for number, came in enumerate(times[: feed.messages])
+        if came
+    )
+    return Load(
+        messages=feed.messages,
+        lost=feed.messages - counts.different,
+        twice=counts.events - counts.different,
+        late=late,
+        cpu=spent / seconds,
+        used=used,
+        seconds=seconds,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> list[Figure]:
+    """Measure, print the table, and return the figures; the command line's arguments if none are given."""
+    options = _options(arguments)
+    with (
+        rig.scratch(options.directory) as folder,
+        server() as database,
+        town(folder / "town", database, options.streams) as place,
+        daemons(place, options.daemons, database.spool("spool")) as running,
+    ):
+        load = loaded(place, running, options)
+    print(f"{load.messages:,} messages in {load.seconds:.0f} s", file=sys.stderr)
+    return [*_figures(load, options)]
+
+
+def _figures(load: Load, options: argparse.Namespace) -> Iterator[Figure]:
+    what = f"{options.rate:,} messages a second, {options.daemons} daemons"
+    for name, unit, ours, most in (
+        ("time", "s", load.seconds, None),
+        ("messages a second", "1/s", load.messages / load.seconds, None),
+        ("lost", "", float(load.lost), 0.0),
+        ("twice", "", float(load.twice), 0.0),
+        ("late, p50", "s", load.late_at(0.5), None),
+        ("late, p99", "s", load.late_at(0.99), None),
+        ("late, the last one", "s", load.late[-1], None),
+        ("CPU of the daemons", "cores", load.cpu, None),
+        ("CPU of the server", "cores", load.used.cpu / load.seconds, None),
+        ("write-ahead log", "MB/s", load.used.log / load.seconds / 1e6, None),
+        ("written by the server", "MB/s", load.used.written / load.seconds / 1e6, None),
+    ):
+        yield Figure(bench=BENCH, name=f"{what}: {name}", unit=unit, ours=ours, at_most=most)
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rate", type=int, default=10_000, help="messages a second")
+    parser.add_argument("--seconds", type=float, default=600.0)
+    parser.add_argument("--daemons", type=int, default=2)
+    parser.add_argument("--streams", type=int, default=100_000, help="which take turns")
+    parser.add_argument("--directory", type=Path, default=None)
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    main()
