@@ -1,6 +1,6 @@
 """Replays where several daemons share the spool.
 
-The daemon that leads a sink queues its replayed events (`duties.of_sink`). Orders come to any daemon. Each change is
+The daemon that leads a sink queues its replayed events (`duties.of_replays`). Orders come to any daemon. Each change is
 written only if the replay is as its daemon knew it; else that daemon reads the replays again first.
 """
 
