@@ -125,11 +125,11 @@ def serving(server: Server, schema: str) -> int:
     return int(server.ask(f"SELECT count(DISTINCT session) FROM {schema}.attached WHERE serves"))
 
 
-def until(holds: Callable[[], bool], running: Daemons, every: float = 0.02) -> None:
-    """Wait for something that daemons do. Fails if it takes five minutes, or if one of them ends."""
+def until(holds: Callable[[], bool], running: Daemons, every: float = 0.02, within: float = PATIENCE) -> None:
+    """Wait for something that daemons do. Fails if it takes longer than `within` seconds, or if one of them ends."""
     begun = time.monotonic()
     while not holds():
-        assert time.monotonic() - begun < PATIENCE, "waited in vain"
+        assert time.monotonic() - begun < within, "waited in vain"
         assert all(one.poll() in (None, -signal.SIGKILL) for one in running.processes), "a daemon has ended"
         time.sleep(every)
 

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,24 +48,26 @@ class Feed:
 @contextmanager
 def feeding(queue: rig.Platform, rate: float, streams: int) -> Iterator[Feed]:
     """Put so many messages a second into the queue, until the block is left. Fails if that cannot be done."""
-    feed, stop, late = Feed(int(rate * EVERY)), threading.Event(), [0.0]
+    feed, stop = Feed(int(rate * EVERY)), threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        feeder = pool.submit(_feed, queue, streams, feed, stop)
+        try:
+            yield feed
+        finally:
+            stop.set()
+        late = feeder.result()
+    assert late < TOO_LATE, f"the load came {late:.1f} s late"
 
-    def put() -> None:
-        due = time.monotonic()
-        while not stop.wait(max(0.0, due - time.monotonic())):
-            queue.enqueue(feed.together, streams=streams)
-            feed.there.append(time.monotonic())
-            due += EVERY
-            late[0] = max(late[0], time.monotonic() - due)
 
-    thread = threading.Thread(target=put)
-    thread.start()
-    try:
-        yield feed
-    finally:
-        stop.set()
-        thread.join()
-    assert late[0] < TOO_LATE, f"the load came {late[0]:.1f} s late"
+def _feed(queue: rig.Platform, streams: int, feed: Feed, stop: threading.Event) -> float:
+    """Put messages into the queue until `stop`; returns by how many seconds a request was late at most."""
+    late, due = 0.0, time.monotonic()
+    while not stop.wait(max(0.0, due - time.monotonic())):
+        queue.enqueue(feed.together, streams=streams)
+        feed.there.append(time.monotonic())
+        due += EVERY
+        late = max(late, time.monotonic() - due)
+    return late
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +91,7 @@ def loaded(place: Town, running: Daemons, options: argparse.Namespace) -> Load:
     """Bring the load, and wait for the last events."""
     began, cpu, server = time.monotonic(), running.cpu(), place.server.used()
     with feeding(place.queue, options.rate, options.streams) as feed:
-        until(lambda: time.monotonic() - began >= options.seconds, running)
+        until(lambda: time.monotonic() - began >= options.seconds, running, within=2 * options.seconds)
     spent, used = running.cpu() - cpu, place.server.used().since(server)
     seconds = time.monotonic() - began
     ended = time.monotonic()

@@ -4,6 +4,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,13 +73,13 @@ def _feeding(place: Town) -> Iterator[list[int]]:
             place.queue.enqueue(A_SECOND // 10, streams=STREAMS)
             fed[0] += A_SECOND // 10
 
-    thread = threading.Thread(target=feed)
-    thread.start()
-    try:
-        yield fed
-    finally:
-        stop.set()
-        thread.join()
+    with ThreadPoolExecutor(1) as pool:
+        feeder = pool.submit(feed)
+        try:
+            yield fed
+        finally:
+            stop.set()
+        feeder.result()
 
 
 def _kill(place: Town, running: Daemons, schema: str) -> dict[str, float]:
