@@ -85,7 +85,7 @@ from poller.spools.replays import ReplayChange
 from poller.spools.retention import STREAMS_KEPT
 from poller.spools.share_queue import ShareQueue
 from poller.spools.sink_queue import SinkQueue
-from poller.spools.table_spool import TableSpool
+from poller.spools.table_spool import WRITTEN_WITHIN, TableSpool
 from poller.spools.tail import Chunk
 
 log = structlog.get_logger("spool")
@@ -603,6 +603,9 @@ class PostgresSpool(TableSpool[Writer], MovableSchema, HasLimits, Shared):
         dead = await self._reader.read(partial(queries.count_dead, sink))
         if sink not in self._sinks:
             return Backlog(events=0, retrying=0, dead=dead, oldest=None)
+        with suppress(TimeoutError):  # while the database hangs, the answer may lack what is being taken
+            async with asyncio.timeout(WRITTEN_WITHIN):
+                await self._sinks.all_taken(sink)
         there = await self._reader.read(partial(queries.elsewhere, sink, self._desk.session))
         queues = [queue for queue in self._dispatcher.queues.values() if queue.sink == sink]
         received = [there.oldest]

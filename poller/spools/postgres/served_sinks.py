@@ -269,8 +269,8 @@ class ServedSinks:
 
     async def _extend(self, queue: SinkQueue, limit: int) -> None:
         assert isinstance(queue, ShareQueue)
+        await self._desk.proven.wait()
         async with self._taking.setdefault(queue, asyncio.Lock()):
-            await self._desk.proven.wait()
             if not queue.wants_share(self._dispatcher.head, limit):
                 return
             left = queue.end(0) - queue.next
@@ -314,6 +314,14 @@ class ServedSinks:
                 session = self._desk.session
                 for waiting in await self._claims.submit(partial(_adopt, session, sink, room)):
                     queue.adopt(self._dispatcher.correct_waiting(waiting))
+
+    async def all_taken(self, sink: str) -> None:
+        """Wait until what is being taken for a sink has reached its queue: until then nobody counts it."""
+        async with self._turn:
+            queue = self._dispatcher.queues.get(sink)
+        if queue is not None and (taking := self._taking.get(queue)) is not None:
+            async with taking:
+                pass
 
     def look_for_freed(self, sinks: Iterable[str]) -> None:
         """Let the next claims look for shares that nobody holds."""
