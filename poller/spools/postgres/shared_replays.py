@@ -62,11 +62,11 @@ class SharedReplays(SpoolReplays):
         self._all.clear()
         self._left_out.clear()
         self.load(stored)
-        await self.count()
         for sink, was in before.items():
             if was is not None and self._is_cancelled(was):
                 self._drop(sink)
-            self.join(sink)
+            self.join(sink)  # at once: nothing of a replay that is seen paused is handed out
+        await self.count()
 
     def _drop(self, sink: str) -> None:
         """Forget the replayed events that wait here."""
