@@ -60,21 +60,27 @@ async def delivered(spool: PostgresSpool) -> None:
     assert (await spool.append("source", [some_reading(1)])).total() == 0
 
 
+@asynccontextmanager
+async def appending_alone(server: Database, folder: Path) -> AsyncIterator[None]:
+    """An event is appended, and no standby has it. Behind the block it counts, once."""
+    async with spool_of(server, folder, lease=60) as spool:
+        await spool.attach("a", anything)
+        async with without_its_standby(server):
+            appending = asyncio.ensure_future(spool.append("source", [some_reading(1)]))
+            yield
+            assert not appending.done(), "no standby has it"
+        assert (await appending).total() == 1
+        await delivered(spool)
+
+
 def test_a_commit_counts_once_a_standby_has_it_although_the_server_stopped_waiting(
     tmp_path: Path, database: Database
 ) -> None:
     async def scenario() -> None:
-        async with spool_of(database, tmp_path, lease=60) as spool:
-            await spool.attach("a", anything)
-            async with without_its_standby(database):
-                appending = asyncio.ensure_future(spool.append("source", [some_reading(1)]))
-                first = await hung(database)
-                await ask(database, f"SELECT pg_cancel_backend({first})")
-                await asyncio.sleep(0.5)
-                await hung(database)
-                assert not appending.done()
-            assert (await appending).total() == 1
-            await delivered(spool)
+        async with appending_alone(database, tmp_path):
+            await ask(database, f"SELECT pg_cancel_backend({await hung(database)})")
+            await asyncio.sleep(0.5)
+            await hung(database)
 
     asyncio.run(scenario())
 
@@ -83,15 +89,9 @@ def test_a_commit_that_was_not_answered_is_found_in_the_database(tmp_path: Path,
     """Its connection died while the server waited for the standby: the events are there, and are handed out."""
 
     async def scenario() -> None:
-        async with spool_of(database, tmp_path, lease=60) as spool:
-            await spool.attach("a", anything)
-            async with without_its_standby(database):
-                appending = asyncio.ensure_future(spool.append("source", [some_reading(1)]))
-                await ask(database, f"SELECT pg_terminate_backend({await hung(database)})")
-                await asyncio.sleep(1)
-                assert not appending.done(), "no standby has it"
-            assert (await appending).total() == 1
-            await delivered(spool)
+        async with appending_alone(database, tmp_path):
+            await ask(database, f"SELECT pg_terminate_backend({await hung(database)})")
+            await asyncio.sleep(1)
 
     asyncio.run(scenario())
 
@@ -100,17 +100,11 @@ def test_a_commit_whose_second_wait_breaks_off_is_found_in_the_database(
     tmp_path: Path, database: Database
 ) -> None:
     async def scenario() -> None:
-        async with spool_of(database, tmp_path, lease=60) as spool:
-            await spool.attach("a", anything)
-            async with without_its_standby(database):
-                appending = asyncio.ensure_future(spool.append("source", [some_reading(1)]))
-                await ask(database, f"SELECT pg_cancel_backend({await hung(database)})")
-                await asyncio.sleep(0.5)
-                await ask(database, f"SELECT pg_terminate_backend({await hung(database)})")
-                await asyncio.sleep(1)
-                assert not appending.done(), "no standby has it"
-            assert (await appending).total() == 1
-            await delivered(spool)
+        async with appending_alone(database, tmp_path):
+            await ask(database, f"SELECT pg_cancel_backend({await hung(database)})")
+            await asyncio.sleep(0.5)
+            await ask(database, f"SELECT pg_terminate_backend({await hung(database)})")
+            await asyncio.sleep(1)
 
     asyncio.run(scenario())
 
