@@ -2,8 +2,8 @@
 
 from .bugs import Bug
 
-LINKS, TRANSACTIONS, DESK, SPOOL = (
-    f"poller/spools/postgres/{name}.py" for name in ("links", "transactions", "desk", "__init__")
+LINKS, TRANSACTIONS, DESK, SINKS = (
+    f"poller/spools/postgres/{name}.py" for name in ("links", "transactions", "desk", "served_sinks")
 )
 COMMITS, REPLICAS = (f"tests/servers/test_postgres_{name}.py::" for name in ("commits", "replicas"))
 LANES = "tests/servers/test_lanes.py::"
@@ -38,9 +38,9 @@ SHARED = (
     ),
     Bug(
         "a batch that a lane has claimed for nobody holds the position at an orderly stop",
-        SPOOL,
-        "        await self._sinks.put_down()\n",
-        "",
+        SINKS,
+        "            for served in self._served.values():\n                await self._close_lanes(served)\n",
+        "            pass\n",
         (LANES + "test_a_member_that_stops_in_order_leaves_nothing_to_be_repeated",),
     ),
 )

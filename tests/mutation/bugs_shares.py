@@ -104,8 +104,8 @@ SHARES = (
     Bug(
         "a duty that was given up is ended although it was taken again",
         "poller/spools/postgres/served_sinks.py",
-        "        if mode.ordered:\n            await self._desk.keep",
-        "        if not mode.ordered:\n            await self._desk.keep",
+        "        if served.mode.ordered:\n            await self._desk.keep",
+        "        if not served.mode.ordered:\n            await self._desk.keep",
         (f"{FAULTS}test_a_sink_that_becomes_ordered_keeps_its_owner",),
     ),
     Bug(

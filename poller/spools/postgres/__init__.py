@@ -208,7 +208,6 @@ class PostgresSpool(TableSpool[Writer], MovableSchema, HasLimits, Shared):
         """Whether all sinks are attached that will be: somebody is about to append, or to prune."""
         self._page_sizes = PageSizes()
         self._failure: asyncio.Future[StorageError]
-        self._stopped = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._keepers: list[asyncio.Task[None]] = []
         """Those tasks that submit jobs."""
@@ -278,17 +277,11 @@ class PostgresSpool(TableSpool[Writer], MovableSchema, HasLimits, Shared):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
-        await self._sinks.put_down()
+        await self._end_keepers()  # a job that they submit after `stop` is never done
+        await self._sinks.end()
         self._keep(*self._dispatcher.close())
         if self._flush is not None:
             self._flush.cancel()
-        self._stop_keepers()
-        await self._sinks.end()
-        for keeper in self._keepers:
-            keeper.cancel()
-        await asyncio.wait(
-            self._keepers, timeout=ENDED_WITHIN
-        )  # a job that they submit after `stop` is never done
         with suppress(StorageError, TimeoutError):
             async with asyncio.timeout(ENDED_WITHIN):
                 self._writer.whole_catalogue = True
@@ -301,17 +294,16 @@ class PostgresSpool(TableSpool[Writer], MovableSchema, HasLimits, Shared):
                 await self._desk.end()
         self._close()
 
-    def _stop_keepers(self) -> None:
-        self._stopped.set()
-        self._rung.set()
-        self._grown.set()
+    async def _end_keepers(self) -> None:
+        for keeper in self._keepers:
+            keeper.cancel()
+        if self._keepers:
+            await asyncio.wait(self._keepers, timeout=ENDED_WITHIN)
 
     async def _end_tasks(self) -> None:
         self._desk.stop()
-        for task in self._keepers:
-            task.cancel()
-        if tasks := [*self._tasks, *self._keepers]:
-            await asyncio.wait(tasks, timeout=ENDED_WITHIN)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=ENDED_WITHIN)
         for task in self._tasks:
             task.cancel()
 
@@ -382,18 +374,18 @@ class PostgresSpool(TableSpool[Writer], MovableSchema, HasLimits, Shared):
 
     async def _follow(self) -> None:
         """Hand out what other daemons append."""
-        while not self._stopped.is_set():
+        while True:
             await self._grown.wait()
             self._grown.clear()
             try:
                 await self._writer.follow(lambda start: self._reader.read(partial(load_pages, start)))
             except StorageError:
                 self._grown.set()
-                await self._pause(LOAD_AGAIN)
+                await asyncio.sleep(LOAD_AGAIN)
 
     async def _attend(self) -> None:
         """Do what other daemons say, and look now and then in case that something was not heard."""
-        while not self._stopped.is_set():
+        while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(ATTEND_EVERY):
                     await self._rung.wait()
@@ -404,7 +396,7 @@ class PostgresSpool(TableSpool[Writer], MovableSchema, HasLimits, Shared):
                 await self._heed(said)
             except StorageError:
                 self._said |= said
-                await self._pause(LOAD_AGAIN)
+                await asyncio.sleep(LOAD_AGAIN)
 
     async def _heed(self, said: set[str]) -> None:
         if sessions.CORRECTED in said:
@@ -423,16 +415,10 @@ class PostgresSpool(TableSpool[Writer], MovableSchema, HasLimits, Shared):
         self._looks += 1
 
     async def _watch_size(self) -> None:
-        while not self._stopped.is_set():
+        while True:
             with suppress(StorageError):
                 await self._look()
-            await self._pause(LOOK_EVERY)
-
-    async def _pause(self, seconds: float) -> None:
-        """Wait so long, or until the spool is left."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._stopped.wait()
+            await asyncio.sleep(LOOK_EVERY)
 
     async def _look(self) -> None:
         """Measure what is stored, and say whether the spool is full. A full spool is pruned until it has room."""

@@ -52,7 +52,7 @@ class Served(msgspec.Struct):
 class ServedSinks:
     """Serves sinks with the queues of a dispatcher.
 
-    `keep` takes changes to be written, `flush` writes them, and `joined` is told of each sink with a new queue.
+    `keep` takes changes to be written, `flush` writes them, and `joined` is called with each sink that has a new queue.
     """
 
     def __init__(
@@ -112,11 +112,10 @@ class ServedSinks:
     ) -> None:
         """Make a sink known. It is served from the first claim on."""
         await self._leave(sink)
-        session = self._desk.session
         async with self._turn:
             self._served[sink] = Served(wants, mode, replays, LaneClaims(self._dispatcher.claim))
             await self._claims.submit(
-                lambda claims: serving.attach(claims.connection, session, sink, mode, start)
+                lambda claims: serving.attach(claims.connection, claims.session, sink, mode, start)
             )
 
     async def claim(self, sink: str, limit: int, linger: float) -> Batch:
@@ -130,11 +129,9 @@ class ServedSinks:
         while not (served.admitted.is_set() and self._desk.proven.is_set()):
             await served.admitted.wait()
             await self._desk.proven.wait()
-        return (
-            await served.lanes.claim(limit, linger)
-            if served.mode.lanes > 1
-            else (await self._dispatcher.claim(sink, limit, linger))
-        )
+        if served.mode.lanes > 1:
+            return await served.lanes.claim(limit, linger)
+        return await self._dispatcher.claim(sink, limit, linger)
 
     async def enter(self, sink: str) -> None:
         """Serve a sink that was asked for, as far as no other daemon stands against it."""
@@ -142,9 +139,8 @@ class ServedSinks:
             served = self._served.get(sink)
             if served is None or not served.asked or (served.admitted.is_set() and served.mode.lanes == 1):
                 return
-            session = self._desk.session
             others = await self._claims.submit(
-                lambda claims: serving.admit(claims.connection, session, sink, served.mode)
+                lambda claims: serving.admit(claims.connection, claims.session, sink, served.mode)
             )
             if not others:
                 return
@@ -165,12 +161,6 @@ class ServedSinks:
         for key in served.lanes.lanes:
             await self._close_lane(served, key)
 
-    async def put_down(self) -> None:
-        """Claim from no lane any more, at an orderly stop."""
-        with suppress(StorageError):
-            for served in self._served.values():
-                await self._close_lanes(served)
-
     async def _balance(self, sink: str, served: Served, fair: int) -> None:
         """Take lanes that nobody serves, up to a fair part of them, and give up those beyond."""
         for key in served.lanes.lanes[fair:]:
@@ -184,12 +174,11 @@ class ServedSinks:
                 served.lanes.open(key)
 
     async def _enter(self, sink: str, key: str, served: Served, lane: int | None) -> bool:
-        session, mode = self._desk.session, served.mode
         served.taken.add(key)
-        if mode.ordered:
+        if served.mode.ordered:
             await self._desk.keep(duties.of_sink(key))
         entered = await self._claims.submit(
-            lambda claims: serving.enter(claims.connection, session, key, mode)
+            lambda claims: serving.enter(claims.connection, claims.session, key, served.mode)
         )
         if entered is not None:
             self._dispatcher.queues[key] = self._queue(sink, served, entered, lane)
@@ -233,16 +222,16 @@ class ServedSinks:
             self._keep(*self._dispatcher.forget(key))
             self._taking.pop(queue, None)
         await self._flush()
-        session, mode = self._desk.session, served.mode
-        await self._claims.submit(lambda claims: serving.leave(claims.connection, session, key, mode))
+        await self._claims.submit(
+            lambda claims: serving.leave(claims.connection, claims.session, key, served.mode)
+        )
         self._closing.pop(key, None)
         served.taken.discard(key)
 
     async def detach(self, sink: str) -> None:
         """Know a sink no more, and hold nothing back for it."""
         await self._leave(sink)
-        session = self._desk.session
-        await self._claims.submit(lambda claims: serving.detach(claims.connection, session, sink))
+        await self._claims.submit(lambda claims: serving.detach(claims.connection, claims.session, sink))
 
     def leads(self, sink: str) -> bool:
         """Whether this daemon queues the replayed events of a sink."""
@@ -277,10 +266,11 @@ class ServedSinks:
             terms = shares.Wanted(
                 sink=queue.sink, current=queue.current, left=left, most=max(shares.SHARE, limit)
             )
-            session = self._desk.session
             if self._dispatcher.queues.get(queue.key) is not queue:
                 return
-            taken = await self._claims.submit(lambda claims: shares.take(claims.connection, session, terms))
+            taken = await self._claims.submit(
+                lambda claims: shares.take(claims.connection, claims.session, terms)
+            )
             self._take_over(queue, taken, left)
 
     def _take_over(self, queue: ShareQueue, taken: shares.Taken, left: int) -> None:
@@ -311,8 +301,7 @@ class ServedSinks:
                 if (queue := self._dispatcher.queues.get(sink)) is None:
                     continue
                 room = None if isinstance(queue, OrderedSinkQueue) else queue.room_to_retry()
-                session = self._desk.session
-                for waiting in await self._claims.submit(partial(_adopt, session, sink, room)):
+                for waiting in await self._claims.submit(partial(_adopt, sink, room)):
                     queue.adopt(self._dispatcher.correct_waiting(waiting))
 
     async def all_taken(self, sink: str) -> None:
@@ -352,16 +341,16 @@ class ServedSinks:
         return news
 
     async def end(self) -> None:
-        """Claim nothing more, and wait for what is being taken."""
-        for served in self._served.values():
-            for key in served.lanes.lanes:
-                await served.lanes.close(key)
+        """Claim from no lane any more, and wait for what is being taken, at an orderly stop."""
+        with suppress(StorageError):
+            for served in self._served.values():
+                await self._close_lanes(served)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=TRY_AGAIN)
         for task in self._tasks:
             task.cancel()
 
 
-async def _adopt(session: int, sink: str, room: int | None, claims: Transactions) -> list[Waiting]:
+async def _adopt(sink: str, room: int | None, claims: Transactions) -> list[Waiting]:
     await claims.connection.execute("SELECT 1 FROM sink WHERE name = $1 FOR UPDATE", sink)
-    return await serving.adopt(claims.connection, session, sink, room)
+    return await serving.adopt(claims.connection, claims.session, sink, room)
