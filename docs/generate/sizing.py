@@ -103,7 +103,7 @@ def measured(figures: Sequence[Figure]) -> Measured:
 
 
 def messages(streams: float) -> float:
-    """Messages a second of so many streams."""
+    """The messages a second of this number of streams."""
     return streams / PERIOD
 
 
@@ -117,7 +117,7 @@ def work(found: Measured, *, pictures: bool) -> float:
 
 
 def cores(found: Measured, streams: float, count: int, *, pictures: bool) -> float:
-    """The cores that so many daemons use together: all work once, and what each of the others learns."""
+    """The cores that this number of daemons use together: all work once, and what each of the others learns."""
     return messages(streams) * (work(found, pictures=pictures) + (count - 1) * found.follow / 1e6)
 
 

@@ -384,7 +384,7 @@ class Shared(Protocol):
 
     @abstractmethod
     def divide(self, sink: str, lanes: int) -> None:
-        """Divide an ordered sink by stream into so many lanes, 1 to 64, which different daemons may serve.
+        """Divide an ordered sink by stream into `lanes` parts, 1 to 64, which different daemons may serve.
 
         Called before `attach`. All lanes keep the order of each stream. The number changes once no daemon serves the
         sink with another one.

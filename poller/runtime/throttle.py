@@ -1,4 +1,4 @@
-"""A limit of so many attempts in a period, which several daemons may share."""
+"""A limit of the attempts in a period, which several daemons may share."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ def alone() -> int:
 
 
 def divide(limit: int, period: float, sharers: int) -> tuple[int, float]:
-    """One part of a limit for so many `sharers`: attempts, and the period in seconds.
+    """One part of a limit for this number of `sharers`: attempts, and the period in seconds.
 
     All parts together are never more than the limit. Fewer attempts than sharers make the period longer.
     """

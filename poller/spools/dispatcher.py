@@ -20,7 +20,7 @@ Load = Callable[[int], Awaitable[list[Chunk]]]
 
 
 Extend = Callable[[SinkQueue, int], Awaitable[None]]
-"""Take a share for a batch of so many events, if there is one; returns also if there is none."""
+"""Take a share for a batch of up to this number of events, if there is one. Returns in either case."""
 
 
 async def no_shares(queue: SinkQueue, limit: int) -> None:

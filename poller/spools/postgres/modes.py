@@ -29,7 +29,7 @@ _LANES: Final = "lanes:"
 
 
 class Mode(msgspec.Struct, frozen=True):
-    """A way to serve a sink: by shares, or in order in so many lanes."""
+    """A way to serve a sink: by shares, or in order, in one queue or in several lanes."""
 
     ordered: bool
     lanes: int = 1
