@@ -5,6 +5,7 @@
 This process puts messages into a sandbox's queue, a tenth of a second's together. The webhook notes when each event
 came first. An event is late by the time from the end of the request that put its message there. CPU is that of all
 processes of the daemons and of the server, while messages come. Promise: nothing is lost, and nothing comes twice.
+Stderr has how late the events of each ten seconds were at most.
 """
 
 import argparse
@@ -28,6 +29,8 @@ EVERY: Final = 0.1
 """Seconds from one request to the next."""
 LAST: Final = 120.0
 """Seconds after which the last events must have come."""
+PART: Final = 10.0
+"""Seconds of the load that are looked at together."""
 TOO_LATE: Final = 2.0
 """Seconds by which the requests may be behind: beyond, this process does not bring the load."""
 
@@ -72,12 +75,19 @@ def _feed(queue: rig.Platform, streams: int, feed: Feed, stop: threading.Event) 
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """What became of the messages. `late` is in seconds, in order; `cpu` is in cores; `used` is for `seconds`."""
+    """What became of the messages.
+
+    late:  seconds by which each event was late, in order
+    worst: the most of them in each ten seconds of the load
+    cpu:   cores
+    used:  what the server used in `seconds`
+    """
 
     messages: int
     lost: int
     twice: int
     late: Sequence[float]
+    worst: Sequence[float]
     cpu: float
     used: Used
     seconds: float
@@ -97,16 +107,17 @@ def loaded(place: Town, running: Daemons, options: argparse.Namespace) -> Load:
     ended = time.monotonic()
     until(lambda: place.hook.counts().different >= feed.messages or time.monotonic() - ended > LAST, running)
     counts, times = place.hook.counts(), place.hook.times()
-    late = sorted(
-        max(0.0, came - feed.there[number // feed.together])
+    late = [
+        max(0.0, came - feed.there[number // feed.together]) if came else 0.0
         for number, came in enumerate(times[: feed.messages])
-        if came
-    )
+    ]
+    part = int(options.rate * PART)
     return Load(
         messages=feed.messages,
         lost=feed.messages - counts.different,
         twice=counts.events - counts.different,
-        late=late,
+        late=sorted(late),
+        worst=[max(late[first : first + part]) for first in range(0, len(late), part)],
         cpu=spent / seconds,
         used=used,
         seconds=seconds,
@@ -124,6 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Figure]:
     ):
         load = loaded(place, running, options)
     print(f"{load.messages:,} messages in {load.seconds:.0f} s", file=sys.stderr)
+    print(f"late at most, each {PART:.0f} s:", *(f"{worst:.1f}" for worst in load.worst), file=sys.stderr)
     return [*_figures(load, options)]
 
 
