@@ -128,7 +128,7 @@ async def test_a_full_spool_deletes_nothing_before_its_sinks_are_known(
         for number in range(60):
             await spool.append("shots", [some_reading(number)])
     full = spool_of(database, tmp_path)
-    full._settings = full._settings.model_copy(update={"max_bytes": 1})
+    full._capacity.max_bytes = 1
     async with full:
         if asks:
             with pytest.raises(StorageFull):

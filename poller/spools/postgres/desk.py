@@ -111,7 +111,7 @@ class Desk:
                 link.terminate()
                 raise
             self._link = link
-            for word in (*sessions.WORDS, "head 0"):  # what was said meanwhile was not heard
+            for word in (*sessions.WORDS, f"{sessions.HEAD} 0"):  # what was said meanwhile was not heard
                 self._hear(word)
         return self._link
 

@@ -82,7 +82,7 @@ async def write(
     if change.put:
         await _queue(connection, session, change)
         reached("replay.filled")
-    else:
+    if not change.put or before is None or before.state is not replay.state:
         await notify(connection, CHANGED)
     if change.drop:
         await _drop_waiting(connection, replay.sink)

@@ -26,6 +26,8 @@ CORRECTED: Final = "corrected"
 CHANGED: Final = "changed"
 WORDS: Final = (FREED, CORRECTED, CHANGED)
 """What daemons tell each other: shares or batches that nobody holds; corrections; pauses, replays or members."""
+HEAD: Final = "head"
+"""What an append tells the others, followed by the number of the next event; 0 stands for an unknown one."""
 
 _CHANNEL = "'poller_' || md5(current_schema())"
 _GATE = "hashtext('poller gate ' || current_schema())"

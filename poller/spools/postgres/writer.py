@@ -144,7 +144,7 @@ class Writer(Transactions):
     async def _end(self) -> None:
         if self.next != self._start:
             await meta.put_head(self.connection, self.next)
-            await sessions.notify(self.connection, f"head {self.next}")
+            await sessions.notify(self.connection, f"{sessions.HEAD} {self.next}")
 
     def _undo(self) -> None:
         self.next = self._start
