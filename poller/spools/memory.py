@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import count, islice
 from operator import itemgetter
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 from pydantic import Field
@@ -47,10 +47,10 @@ from poller.spools.dispatcher import Dispatcher
 from poller.spools.event_progress import dead_progress, settled_progress, waiting_progress
 from poller.spools.log_scan import selected
 from poller.spools.memory_books import MemoryBooks
-from poller.spools.ordered_sink_queue import OrderedSinkQueue
+from poller.spools.ordered_sink_queue import make_queue
 from poller.spools.places import is_replayed
 from poller.spools.replays import ReplayChange, SpoolReplays
-from poller.spools.sink_queue import Changes, SinkQueue
+from poller.spools.sink_queue import Changes
 from poller.spools.tail import Chunk, Tail
 from poller.spools.waiting import Waiting, correct_batch, revive
 
@@ -132,28 +132,29 @@ class MemorySpool(SpoolAdmin, HasLimits):
     ) -> None:
         """See `Spool.attach`."""
         async with self._replays.attaching(sink):
-            await self._attach(sink, wants, ordered, start, replays)
+            self._keep(*self._dispatcher.release(sink))
+            new = sink not in self._positions
+            if new:
+                self._positions[sink] = (
+                    self._dispatcher.head if start is None else await self.number_at(start)
+                )
+            position = self._positions[sink]
+            self._dispatcher.queues[sink] = make_queue(
+                sink,
+                wants,
+                position,
+                self._waiting.setdefault(sink, {}).values(),
+                self._clock,
+                since=self._ordered_since(sink, ordered, position if new else self._dispatcher.head),
+                dead_ahead=self._dead_ahead.get(sink, ()),
+                replays=replays,
+            )
 
-    async def _attach(
-        self, sink: str, wants: Wants, ordered: bool, start: datetime | None, replays: int
-    ) -> None:
-        self._keep(*self._dispatcher.release(sink))
-        new = sink not in self._positions
-        if new:
-            self._positions[sink] = self._dispatcher.head if start is None else await self.number_at(start)
-        position = self._positions[sink]
-        waiting = self._waiting.setdefault(sink, {}).values()
-        ahead = self._dead_ahead.get(sink, ())
+    def _ordered_since(self, sink: str, ordered: bool, begin: int) -> int | None:
         if ordered:
-            since = self._since.setdefault(sink, position if new else self._dispatcher.head)
-        else:
-            since = self._since.pop(sink, 0)
-        more: Any = {"dead_ahead": ahead, "replays": replays}
-        self._dispatcher.queues[sink] = (
-            OrderedSinkQueue(sink, wants, position, waiting, self._clock, since=since, **more)
-            if ordered
-            else SinkQueue(sink, wants, position, waiting, self._clock, **more)
-        )
+            return self._since.setdefault(sink, begin)
+        self._since.pop(sink, None)
+        return None
 
     async def detach(self, sink: str) -> None:
         """See `Spool.detach`."""

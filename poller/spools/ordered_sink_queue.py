@@ -459,3 +459,22 @@ def _first(waiting: Waiting) -> int:
 
 
 _number = itemgetter(0)
+
+
+def make_queue(
+    sink: str,
+    wants: Wants,
+    position: int,
+    waiting: Iterable[Waiting],
+    clock: Clock,
+    *,
+    since: int | None,
+    dead_ahead: Iterable[int],
+    replays: int,
+) -> SinkQueue:
+    """The queue of a sink that one process serves. `since` is None for a sink without ordering."""
+    if since is None:
+        return SinkQueue(sink, wants, position, waiting, clock, dead_ahead=dead_ahead, replays=replays)
+    return OrderedSinkQueue(
+        sink, wants, position, waiting, clock, since=since, dead_ahead=dead_ahead, replays=replays
+    )

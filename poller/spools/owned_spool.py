@@ -4,7 +4,6 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any
 
 from poller.core.history import SinkProgress
 from poller.core.model import Backlog, Event, unchanged
@@ -12,9 +11,9 @@ from poller.core.selection import Numbered
 from poller.core.spool import Wants
 from poller.runtime.failpoints import reached
 from poller.spools.event_progress import settled_progress
-from poller.spools.ordered_sink_queue import OrderedSinkQueue
+from poller.spools.ordered_sink_queue import make_queue
 from poller.spools.pages import Written
-from poller.spools.sink_queue import Changes, SinkQueue
+from poller.spools.sink_queue import Changes
 from poller.spools.table_spool import TableSpool, TheWriter
 from poller.spools.waiting import Waiting
 
@@ -77,11 +76,8 @@ class OwnedSpool(TableSpool[TheWriter]):
         position, waiting, ahead, new = await self._attach_rows(sink, start)
         begin = position if new else self._dispatcher.head
         since = await self._ordered_since(sink, ordered, begin)
-        more: Any = {"dead_ahead": ahead, "replays": replays}
-        self._dispatcher.queues[sink] = (
-            SinkQueue(sink, wants, position, waiting, self._clock, **more)
-            if since is None
-            else OrderedSinkQueue(sink, wants, position, waiting, self._clock, since=since, **more)
+        self._dispatcher.queues[sink] = make_queue(
+            sink, wants, position, waiting, self._clock, since=since, dead_ahead=ahead, replays=replays
         )
 
     async def _publish(self, written: Written) -> Counter[str]:
