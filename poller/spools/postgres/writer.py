@@ -289,7 +289,8 @@ class Writer(Transactions):
         Only events below the number `floor` are pruned. The other arguments are ages in seconds.
         """
         connection, young = self.connection, self._clock.young
-        full = await prune_pages(connection, await self._floor(floor), young(retain), PRUNE_STEP)
+        served = await shares.floor(connection)
+        full = await prune_pages(connection, await self._floor(floor, served), young(retain), PRUNE_STEP)
         full |= await prune_delivered(connection, self.next, young(retain))
         full |= await self.seen.prune(connection, young(IDS_REMEMBERED), PRUNE_STEP)
         letters = await self.purge_dead(await older(connection, "dead", "died_at", young(dead)))
@@ -305,17 +306,17 @@ class Writer(Transactions):
 
     async def prune_early(self, floor: int) -> bool:
         """Delete one step of pages below `floor`, of any age; true if there may be more."""
-        if await shares.floor(self.connection) is None:
+        served = await shares.floor(self.connection)
+        if served is None:
             return False  # no daemon knows a sink, so nobody knows what is settled
-        return await prune_pages(self.connection, await self._floor(floor), [], PRUNE_STEP)
+        return await prune_pages(self.connection, await self._floor(floor, served), [], PRUNE_STEP)
 
-    async def _floor(self, floor: int) -> int:
-        """The number below which every sink that is served has settled everything, and no replay needs anything.
+    async def _floor(self, floor: int, served: int | None) -> int:
+        """The number below which nobody needs events: neither a sink (`served`) nor a replay.
 
         The written catalogue lacks the newest events: the next start reads them from the log.
         """
         saved = await meta.read_number(self.connection, meta.CATALOGUE)
-        served = await shares.floor(self.connection)
         needed = await replays.floor(self.connection)
         return min(at for at in (floor, saved, served, needed) if at is not None)
 
