@@ -2,8 +2,8 @@
 
 from .bugs import Bug
 
-LINKS, TRANSACTIONS, DESK, SINKS = (
-    f"poller/spools/postgres/{name}.py" for name in ("links", "transactions", "desk", "served_sinks")
+LINKS, TRANSACTIONS, MEMBERSHIP, SINKS = (
+    f"poller/spools/postgres/{name}.py" for name in ("links", "transactions", "membership", "served_sinks")
 )
 COMMITS, REPLICAS = (f"tests/servers/test_postgres_{name}.py::" for name in ("commits", "replicas"))
 LANES = "tests/servers/test_lanes.py::"
@@ -28,8 +28,8 @@ SHARED = (
     ),
     Bug(
         "a duty that a lost server may give back counts",
-        DESK,
-        "            await self._outlast()\n",
+        MEMBERSHIP,
+        "            await self._until_durable()\n",
         "",
         (
             REPLICAS

@@ -24,8 +24,8 @@ SHARES = (
     Bug(
         "a claim does not wait until its member may serve the sink",
         "poller/spools/postgres/served_sinks.py",
-        "while not (served.admitted.is_set() and self._desk.proven.is_set()):",
-        "while not self._desk.proven.is_set():",
+        "while not (served.admitted.is_set() and self._membership.proven.is_set()):",
+        "while not self._membership.proven.is_set():",
         (f"{MEMBERS}test_an_ordered_sink_is_served_by_one_member_and_taken_over_in_order",),
     ),
     Bug(
@@ -58,7 +58,7 @@ SHARES = (
     ),
     Bug(
         "a lease counts as proven until somebody looks at the clock",
-        "poller/spools/postgres/desk.py",
+        "poller/spools/postgres/membership.py",
         "return super().is_set() and asyncio.get_running_loop().time() < self.until",
         "return super().is_set()",
         (f"{FAULTS}test_a_member_that_was_frozen_for_too_long_writes_and_hands_out_nothing",),
@@ -96,7 +96,7 @@ SHARES = (
     ),
     Bug(
         "a duty that is given up while it is taken stays taken",
-        "poller/spools/postgres/desk.py",
+        "poller/spools/postgres/membership.py",
         "        if self._wanted.pop(name, None) is None:\n",
         "        if self._wanted.pop(name, None) is None or name not in self._held:\n",
         (f"{MEMBERS}test_a_duty_that_nobody_wants_any_more_is_free",),
@@ -104,8 +104,8 @@ SHARES = (
     Bug(
         "a duty that was given up is ended although it was taken again",
         "poller/spools/postgres/served_sinks.py",
-        "        if served.mode.ordered:\n            await self._desk.keep",
-        "        if not served.mode.ordered:\n            await self._desk.keep",
+        "        if served.mode.ordered:\n            await self._membership.keep",
+        "        if not served.mode.ordered:\n            await self._membership.keep",
         (f"{FAULTS}test_a_sink_that_becomes_ordered_keeps_its_owner",),
     ),
     Bug(

@@ -110,7 +110,7 @@ class Thread:
     def links(self) -> list[Any]:
         """Its connections."""
         spool = self.spool
-        parts = ((spool._desk, "_link"), (spool._reader, "_link"), (spool._writer, "connection"))
+        parts = ((spool._membership, "_link"), (spool._reader, "_link"), (spool._writer, "connection"))
         found = [getattr(part, name, None) for part, name in (*parts, (spool._claims, "connection"))]
         return [link for link in found if link is not None]
 

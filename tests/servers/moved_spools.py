@@ -208,7 +208,7 @@ async def attach(spool: SpoolAdmin) -> None:
 async def _serve(spool: PostgresSpool, sink: str) -> None:
     """Serve a sink as from the first claim on, and take nothing."""
     spool._sinks._served[sink].asked = True
-    spool._desk.want(duties.of_replays(sink))
+    spool._membership.want(duties.of_replays(sink))
     await spool._sinks.enter(sink)
 
 

@@ -204,7 +204,7 @@ def test_a_sink_that_becomes_ordered_keeps_its_owner(members: Members, database:
     """Its member ran the replays before, and could not give up that duty at once."""
     first, second = joined(members, ordered=True), joined(members, ordered=True)
     append(first, *range(4))
-    first.spool._desk._given_up.add("sink:s")
+    first.spool._membership._given_up.add("sink:s")
     batch = first.claim("s", 2)
     waits = second.begin(lambda spool: spool.claim("s", 9))
     with pytest.raises(TimeoutError):

@@ -1,9 +1,9 @@
 """A spool in a PostgreSQL database that several daemons share.
 
 Invariants
-    Each daemon has a session (`desk`). It writes over two connections (`writer`, `claims`), and each transaction proves
-    that the session goes on. So a daemon that was stopped, frozen or cut off writes nothing once others have taken over
-    what it held.
+    Each daemon has a session (`membership`). It writes over two connections (`writer`, `claims`), and each transaction
+    proves that the session goes on. So a daemon that was stopped, frozen or cut off writes nothing once others have
+    taken over what it held.
 
 Life cycle
     Entering checks that the database keeps what it confirms, makes the tables, and begins a session. Leaving writes the
@@ -33,9 +33,9 @@ from poller.runtime.clock import Clock
 from poller.runtime.failpoints import reached
 from poller.spools.postgres import duties, quarantine, queries, replays, sessions
 from poller.spools.postgres.capacity import Capacity
-from poller.spools.postgres.desk import Desk
 from poller.spools.postgres.history import PostgresHistory
 from poller.spools.postgres.links import Link, connect, lacks_standby, refusals, translated
+from poller.spools.postgres.membership import Membership
 from poller.spools.postgres.modes import Mode
 from poller.spools.postgres.moving import MovableSchema, refuse_moved
 from poller.spools.postgres.notices import Follower, Notices
@@ -76,11 +76,11 @@ class PostgresSpool(PostgresHistory, MovableSchema, HasLimits, Shared):
         self._settings = settings
         self._notices = Notices(lambda: self.head)
         self._claims = Transactions(where, lease, self._fail)
-        self._desk = Desk(
+        self._membership = Membership(
             where,
             lease,
             outage=self._claims.outage,
-            outlast=self._outlast,
+            until_durable=self._until_durable,
             hear=self._notices.hear,
             fail=self._fail,
         )
@@ -90,7 +90,7 @@ class PostgresSpool(PostgresHistory, MovableSchema, HasLimits, Shared):
             lease,
             clock,
             publish=self._hand_out,
-            keeps_up=partial(self._desk.holds, duties.UPKEEP),
+            keeps_up=partial(self._membership.holds, duties.UPKEEP),
             failed=self._fail,
         )
         writer.outage = self._claims.outage
@@ -98,14 +98,14 @@ class PostgresSpool(PostgresHistory, MovableSchema, HasLimits, Shared):
         self._sinks = ServedSinks(
             self._dispatcher,
             self._claims,
-            self._desk,
+            self._membership,
             clock,
             keep=self._keep,
             flush=self._flushing,
             joined=self._replays.join,
         )
         self._replays.sinks = self._sinks
-        self.proven = self._dispatcher.proven = self._desk.proven
+        self.proven = self._dispatcher.proven = self._membership.proven
         self._follower = Follower(
             notices=self._notices,
             reader=self._reader,
@@ -167,13 +167,13 @@ class PostgresSpool(PostgresHistory, MovableSchema, HasLimits, Shared):
         finally:
             link.terminate()
         if not self.visits:
-            self._desk.want(duties.UPKEEP)
-        await self._desk.begin(f"{socket.gethostname()}, process {os.getpid()}", visits=self.visits)
+            self._membership.want(duties.UPKEEP)
+        await self._membership.begin(f"{socket.gethostname()}, process {os.getpid()}", visits=self.visits)
         await self._refuse_moved()
         # from here on: reading the state may take longer than the lease
-        self._tasks = [asyncio.create_task(self._desk.run())]
-        await self._claims.open(await self._claims.link(), self._desk.session)
-        await self._writer.open(await self._writer.link(), self._desk.session)
+        self._tasks = [asyncio.create_task(self._membership.run())]
+        await self._claims.open(await self._claims.link(), self._membership.session)
+        await self._writer.open(await self._writer.link(), self._membership.session)
         self._dispatcher.head = self._writer.next
         await self._follower.begin()
         self._replays.load(await self._reader.read(replays.stored))
@@ -183,7 +183,7 @@ class PostgresSpool(PostgresHistory, MovableSchema, HasLimits, Shared):
         try:
             await self._reader.read(partial(refuse_moved, self.name))
         except SpoolMoved:
-            await self._desk.end()
+            await self._membership.end()
             raise
 
     async def __aexit__(
@@ -198,12 +198,12 @@ class PostgresSpool(PostgresHistory, MovableSchema, HasLimits, Shared):
             async with asyncio.timeout(ENDED_WITHIN):
                 self._writer.whole_catalogue = True
                 await self._flushing()
-        for part in (self._writer, self._claims, self._desk):
+        for part in (self._writer, self._claims, self._membership):
             part.stop()
         await self._end_tasks()
         with suppress(TimeoutError):
             async with asyncio.timeout(ENDED_WITHIN):
-                await self._desk.end()
+                await self._membership.end()
         self._close()
 
     async def _end_keepers(self) -> None:
@@ -213,19 +213,19 @@ class PostgresSpool(PostgresHistory, MovableSchema, HasLimits, Shared):
             await asyncio.wait(self._keepers, timeout=ENDED_WITHIN)
 
     async def _end_tasks(self) -> None:
-        self._desk.stop()
+        self._membership.stop()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=ENDED_WITHIN)
         for task in self._tasks:
             task.cancel()
 
     def _close(self) -> None:
-        for part in (self._writer, self._claims, self._reader, self._desk):
+        for part in (self._writer, self._claims, self._reader, self._membership):
             part.close()
 
     def _fail(self, error: StorageError) -> None:
         """Write nothing any more: this daemon's session has ended, or the database cannot be used."""
-        self._desk.stop()
+        self._membership.stop()
         self.proven.clear()
         self._writer.fail(error)
         self._claims.fail(error)
@@ -238,7 +238,7 @@ class PostgresSpool(PostgresHistory, MovableSchema, HasLimits, Shared):
 
     # ------------------------------------------------------------ the other daemons
 
-    async def _outlast(self) -> None:
+    async def _until_durable(self) -> None:
         """Return once all that was committed before can be lost no more, on whichever connection."""
         await self._claims.submit(nothing)
 
@@ -249,16 +249,16 @@ class PostgresSpool(PostgresHistory, MovableSchema, HasLimits, Shared):
     @property
     def member(self) -> int:
         """See `Shared.member`."""
-        return self._desk.session
+        return self._membership.session
 
     @property
     def live_members(self) -> int:
         """See `Shared.live_members`."""
-        return self._desk.live
+        return self._membership.live
 
     def duty(self, name: str) -> AbstractAsyncContextManager[None]:
         """See `Shared.duty`."""
-        return self._desk.duty(name)
+        return self._membership.duty(name)
 
     async def members(self) -> Sequence[Member]:
         """See `Shared.members`."""
@@ -387,7 +387,7 @@ class PostgresSpool(PostgresHistory, MovableSchema, HasLimits, Shared):
         """See `Spool.prune` and `Shared`."""
         self._knows_sinks = True
         self._keep(*self._sinks.advances())
-        if not self._desk.holds(duties.UPKEEP):
+        if not self._membership.holds(duties.UPKEEP):
             self._writer.catalogue.forget(lambda stream: self._clock.age(stream.last_seen) > STREAMS_KEPT)
             return Pruned(dead={}, rejects=0, more=False)
         step = partial(
@@ -404,7 +404,7 @@ class PostgresSpool(PostgresHistory, MovableSchema, HasLimits, Shared):
 
         Not while sinks are missing that will be attached.
         """
-        if not (self._knows_sinks and self._desk.holds(duties.UPKEEP)):
+        if not (self._knows_sinks and self._membership.holds(duties.UPKEEP)):
             return False
         self._keep(*self._sinks.advances())
         self._writer.whole_catalogue = True  # only events that the written catalogue covers can be pruned

@@ -16,7 +16,10 @@ ON CONFLICT (name) DO NOTHING RETURNING name
 
 
 def of_sink(sink: str) -> str:
-    """The duty of the one session that serves an ordered sink, or a lane. It goes with the queue, not by `Desk`."""
+    """The duty of the one session that serves an ordered sink, or a lane.
+
+    It is taken and given up with the queue (`serving`), not by `Membership`.
+    """
     return f"sink:{sink}"
 
 

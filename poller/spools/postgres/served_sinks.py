@@ -24,8 +24,8 @@ from poller.spools.lane_claims import LaneClaims
 from poller.spools.lanes import key_of, lane_of, wanted_in
 from poller.spools.ordered_sink_queue import OrderedSinkQueue
 from poller.spools.postgres import duties, serving, shares
-from poller.spools.postgres.desk import Desk
 from poller.spools.postgres.links import StorageAway
+from poller.spools.postgres.membership import Membership
 from poller.spools.postgres.modes import Mode
 from poller.spools.postgres.transactions import Transactions
 from poller.spools.share_queue import ShareQueue
@@ -59,7 +59,7 @@ class ServedSinks:
         self,
         dispatcher: Dispatcher,
         claims: Transactions,
-        desk: Desk,
+        membership: Membership,
         clock: Clock,
         *,
         keep: Callable[..., None],
@@ -68,7 +68,7 @@ class ServedSinks:
     ) -> None:
         self._dispatcher = dispatcher
         self._claims = claims
-        self._desk = desk
+        self._membership = membership
         self._clock = clock
         self._keep = keep
         self._flush = flush
@@ -124,11 +124,11 @@ class ServedSinks:
         if not served.asked:
             served.asked = True
             if not (served.mode.ordered and served.mode.lanes == 1):
-                self._desk.want(duties.of_replays(sink))
+                self._membership.want(duties.of_replays(sink))
             await self._finish(lambda: self.enter(sink))
-        while not (served.admitted.is_set() and self._desk.proven.is_set()):
+        while not (served.admitted.is_set() and self._membership.proven.is_set()):
             await served.admitted.wait()
-            await self._desk.proven.wait()
+            await self._membership.proven.wait()
         if served.mode.lanes > 1:
             return await served.lanes.claim(limit, linger)
         return await self._dispatcher.claim(sink, limit, linger)
@@ -176,7 +176,7 @@ class ServedSinks:
     async def _enter(self, sink: str, key: str, served: Served, lane: int | None) -> bool:
         served.taken.add(key)
         if served.mode.ordered:
-            await self._desk.keep(duties.of_sink(key))
+            await self._membership.keep(duties.of_sink(key))
         entered = await self._claims.submit(
             lambda claims: serving.enter(claims.connection, claims.session, key, served.mode)
         )
@@ -215,7 +215,7 @@ class ServedSinks:
             for key in list(served.taken):
                 await self._leave_queue(key, served)
             del self._served[sink]  # not before: where the database was away, leaving is repeated
-        await self._desk.give_up(duties.of_replays(sink))
+        await self._membership.give_up(duties.of_replays(sink))
 
     async def _leave_queue(self, key: str, served: Served) -> None:
         if (queue := self._dispatcher.queues.get(key)) is not None:
@@ -236,7 +236,7 @@ class ServedSinks:
     def leads(self, sink: str) -> bool:
         """Whether this daemon queues the replayed events of a sink."""
         in_order = isinstance(self._dispatcher.queues.get(sink), OrderedSinkQueue)
-        return in_order or self._desk.holds(duties.of_replays(sink))
+        return in_order or self._membership.holds(duties.of_replays(sink))
 
     # ------------------------------------------------------------ taking
 
@@ -258,7 +258,7 @@ class ServedSinks:
 
     async def _extend(self, queue: SinkQueue, limit: int) -> None:
         assert isinstance(queue, ShareQueue)
-        await self._desk.proven.wait()
+        await self._membership.proven.wait()
         async with self._taking.setdefault(queue, asyncio.Lock()):
             if not queue.wants_share(self._dispatcher.head, limit):
                 return

@@ -67,7 +67,7 @@ class Transactions:
         self.outage = Outage()
         """Shared by the connections of a session."""
         self._jobs: deque[Job] = deque()
-        self._bell = asyncio.Event()
+        self._wakeup = asyncio.Event()
         self._stopping = False
         self._count = 0
         self._ended_waits: EndedWaits
@@ -98,13 +98,13 @@ class Transactions:
         """Queue a job; the future gets its result. Cancelling the future does not stop the job."""
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._jobs.append(Job(work, alone, future))  # type: ignore[arg-type]
-        self._bell.set()
+        self._wakeup.set()
         return future
 
     def stop(self) -> None:
         """End after all that was submitted is done, or has failed."""
         self._stopping = True
-        self._bell.set()
+        self._wakeup.set()
 
     def fail(self, error: StorageError) -> None:
         """Write nothing any more. A job whose answer never comes, as after a cut of the network, fails too."""
@@ -116,8 +116,8 @@ class Transactions:
     async def run(self) -> None:
         """Run jobs until `stop`."""
         while True:
-            await self._bell.wait()
-            self._bell.clear()
+            await self._wakeup.wait()
+            self._wakeup.clear()
             while self._jobs:
                 await self._serve([self._jobs.popleft() for _ in range(min(self.most_jobs, len(self._jobs)))])
             if self._stopping:

@@ -48,10 +48,10 @@ class Proof(asyncio.Event):
         return True
 
 
-class Desk:
+class Membership:
     """Owns the connection of the session. `hear` gets what other daemons say, `fail` why the session has ended.
 
-    `outlast` returns once all that was committed before can be lost no more, or raises `StorageError`.
+    `until_durable` returns once all that was committed before can be lost no more, or raises `StorageError`.
     """
 
     def __init__(
@@ -60,14 +60,14 @@ class Desk:
         lease: float,
         *,
         outage: Outage,
-        outlast: Callable[[], Awaitable[None]],
+        until_durable: Callable[[], Awaitable[None]],
         hear: Callable[[str], None],
         fail: Callable[[StorageError], None],
     ) -> None:
         self._where = where
         self._lease = lease
         self._outage = outage
-        self._outlast = outlast
+        self._until_durable = until_durable
         self._hear = hear
         self._fail = fail
         self._link: Link | None = None
@@ -78,7 +78,7 @@ class Desk:
         self._taking: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
         """Held while the connection is used."""
-        self._bell = asyncio.Event()
+        self._wakeup = asyncio.Event()
         self._stopping = False
         self._since: float | None = None
         """Since when each sign of life was answered."""
@@ -117,7 +117,7 @@ class Desk:
 
     def _heard(self, link: Any, pid: int, channel: str, word: object) -> None:
         if word == sessions.CHANGED:
-            self._bell.set()
+            self._wakeup.set()
         self._hear(str(word))
 
     # ------------------------------------------------------------ signs of life
@@ -128,8 +128,8 @@ class Desk:
         while not self._stopping:
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait):
-                    await self._bell.wait()
-            self._bell.clear()
+                    await self._wakeup.wait()
+            self._wakeup.clear()
             try:
                 async with asyncio.timeout(self._lease / 2), self._turn:
                     wait = min(every, await self._beat())
@@ -186,7 +186,7 @@ class Desk:
 
     def want(self, name: str) -> asyncio.Event:
         """Take a duty as soon as nobody has it. The event is set while this session has it."""
-        self._bell.set()
+        self._wakeup.set()
         return self._wanted.setdefault(name, asyncio.Event())
 
     def holds(self, name: str) -> bool:
@@ -237,7 +237,7 @@ class Desk:
 
     async def _hold_soon(self, taken: Mapping[str, asyncio.Event]) -> None:
         with suppress(StorageError):  # the next sign of life finds out whether they are still there
-            await self._outlast()
+            await self._until_durable()
             self._hold(taken)
 
     def _hold(self, taken: Mapping[str, asyncio.Event]) -> None:
@@ -251,7 +251,7 @@ class Desk:
     def stop(self) -> None:
         """End `run`."""
         self._stopping = True
-        self._bell.set()
+        self._wakeup.set()
 
     async def end(self) -> None:
         """End the session, so that others need not wait for the end of its lease."""
