@@ -41,6 +41,6 @@ class TestSharedPostgresSpool(OverPostgresql, SharedSpoolContract):
 
     async def end_session(self, spool: SpoolAdmin) -> None:
         assert isinstance(spool, PostgresSpool)
-        link = await connect("spool", *spool._where[1:])
+        link = await connect(spool._address)
         await sessions.end(link, spool.member)
         await link.close()

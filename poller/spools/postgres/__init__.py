@@ -34,7 +34,7 @@ from poller.runtime.failpoints import reached
 from poller.spools.postgres import duties, quarantine, queries, replays, sessions
 from poller.spools.postgres.capacity import Capacity
 from poller.spools.postgres.history import PostgresHistory
-from poller.spools.postgres.links import Link, connect, lacks_standby, refusals, translated
+from poller.spools.postgres.links import Address, Link, Outage, connect, lacks_standby, refusals, translated
 from poller.spools.postgres.membership import Membership
 from poller.spools.postgres.modes import Mode
 from poller.spools.postgres.moving import MovableSchema, refuse_moved
@@ -71,29 +71,30 @@ class PostgresSpool(PostgresHistory, MovableSchema, HasLimits, Shared):
     ) -> None:
         clock = clock or Clock()
         clock.begin(None)
-        where, lease = (name, settings.address, settings.schema_name), settings.lease
-        self._where, self._lease = where, lease
+        address, lease = Address(name, settings.database, settings.schema_name), settings.lease
+        outage = Outage()
+        self._address, self._lease = address, lease
         self._settings = settings
         self._notices = Notices(lambda: self.head)
-        self._claims = Transactions(where, lease, self._fail)
+        self._claims = Transactions(address, lease, outage=outage, failed=self._fail)
         self._membership = Membership(
-            where,
+            address,
             lease,
-            outage=self._claims.outage,
+            outage=outage,
             until_durable=self._until_durable,
             hear=self._notices.hear,
             fail=self._fail,
         )
-        self._reader = Reader(*where)
+        self._reader = Reader(address)
         writer = Writer(
-            where,
+            address,
             lease,
             clock,
+            outage=outage,
             publish=self._hand_out,
             keeps_up=partial(self._membership.holds, duties.UPKEEP),
             failed=self._fail,
         )
-        writer.outage = self._claims.outage
         super().__init__(name, writer, clock)
         self._sinks = ServedSinks(
             self._dispatcher,
@@ -138,7 +139,7 @@ class PostgresSpool(PostgresHistory, MovableSchema, HasLimits, Shared):
         self._failure = asyncio.get_running_loop().create_future()
         try:
             async with translated(self.name):
-                await self._open(await connect(*self._where))
+                await self._open(await connect(self._address))
         except BaseException:
             await self._end_tasks()
             self._close()

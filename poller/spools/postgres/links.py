@@ -3,7 +3,7 @@
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import asyncpg
 import structlog
@@ -40,6 +40,14 @@ log = structlog.get_logger("spool")
 
 Link = Any
 """An `asyncpg.Connection`; the library has no types."""
+
+
+class Address(NamedTuple):
+    """Where a spool is: the database and the schema. `name` is the spool's name, for messages."""
+
+    name: str
+    dsn: str
+    schema: str
 
 
 class StorageAway(StorageFull):
@@ -79,28 +87,28 @@ async def translated(name: str) -> AsyncIterator[None]:
         raise storage_error(name, error) from None
 
 
-async def connect(name: str, dsn: str, schema: str, *, idle_in_transaction: float = 0.0) -> Link:
+async def connect(address: Address, *, idle_in_transaction: float = 0.0) -> Link:
     """Open a connection whose search path is the spool's schema. Raises `StorageError`.
 
     The server ends it once it has been idle within a transaction for `idle_in_transaction` seconds; 0: never.
     """
     settings = {
-        "search_path": f'"{schema}"',
+        "search_path": f'"{address.schema}"',
         "application_name": "poller",
         "statement_timeout": "0",
         "lock_timeout": "0",
         "idle_in_transaction_session_timeout": str(int(idle_in_transaction * 1000)),
     }
     try:
-        async with translated(name):
+        async with translated(address.name):
             return await asyncpg.connect(
-                dsn,
+                address.dsn,
                 timeout=CONNECT_WITHIN,
                 target_session_attrs="read-write",
                 server_settings=settings,
             )
     except ValueError:  # its text may quote the password
-        raise StorageError(f"spool {name}: the dsn cannot be read; it is written {FORM}") from None
+        raise StorageError(f"spool {address.name}: the dsn cannot be read; it is written {FORM}") from None
 
 
 class Outage:

@@ -17,7 +17,7 @@ import structlog
 
 from poller.core.errors import Fenced, StorageError
 from poller.spools.postgres import duties, sessions
-from poller.spools.postgres.links import Link, Outage, connect, storage_error, translated
+from poller.spools.postgres.links import Address, Link, Outage, connect, storage_error, translated
 
 BEATS: Final = 4
 SHORTEST: Final = 0.05
@@ -56,7 +56,7 @@ class Membership:
 
     def __init__(
         self,
-        where: tuple[str, str, str],
+        address: Address,
         lease: float,
         *,
         outage: Outage,
@@ -64,7 +64,8 @@ class Membership:
         hear: Callable[[str], None],
         fail: Callable[[StorageError], None],
     ) -> None:
-        self._where = where
+        self._address = address
+        self._name = address.name
         self._lease = lease
         self._outage = outage
         self._until_durable = until_durable
@@ -93,18 +94,17 @@ class Membership:
     async def begin(self, holder: str, *, visits: bool) -> None:
         """Begin the session. Raises `StorageError`, and `StorageLocked` while the spool is moved."""
         link = await self._connect()
-        async with translated(self._where[0]):
+        async with translated(self._name):
             asked = asyncio.get_running_loop().time()
-            name = self._where[0]
-            self.session = await sessions.begin(link, name, holder, self._lease, visits=visits)
+            self.session = await sessions.begin(link, self._name, holder, self._lease, visits=visits)
             self._prove(asked)
             self._hold(await self._take_duties(link))
 
     async def _connect(self) -> Link:
         if self._link is None or self._link.is_closed():
-            link = await connect(*self._where, idle_in_transaction=self._lease / 2)
+            link = await connect(self._address, idle_in_transaction=self._lease / 2)
             try:
-                async with translated(self._where[0]):
+                async with translated(self._name):
                     await link.execute("SET synchronous_commit = off")
                     await link.add_listener(await sessions.channel(link), self._heard)
             except BaseException:
@@ -139,7 +139,7 @@ class Membership:
                 self._fail(error)
                 return
             except (StorageError, TimeoutError) as error:
-                self._outage.begin(storage_error(self._where[0], error))
+                self._outage.begin(storage_error(self._name, error))
                 self._since, wait = None, min(every, max(SHORTEST, wait * 2 if self._is_away else 0.0))
                 self._is_away = True
                 if self._link is not None:
@@ -149,8 +149,8 @@ class Membership:
         """Give one sign of life. Returns the seconds until another session is overdue."""
         asked = asyncio.get_running_loop().time()
         link = await self._connect()
-        async with translated(self._where[0]):
-            live, due_in = await sessions.renew(link, self._where[0], self.session, self._lease)
+        async with translated(self._name):
+            live, due_in = await sessions.renew(link, self._name, self.session, self._lease)
             self._prove(asked)
             self._note_live(live)
             if self._may_end_others(asked) and due_in < 0:
@@ -200,7 +200,7 @@ class Membership:
         self._held.discard(name)  # a sign of life may be taking it just now, so it is deleted in any case
         self._given_up.add(name)
         with suppress(StorageError, TimeoutError):
-            async with asyncio.timeout(self._lease / BEATS), self._turn, translated(self._where[0]):
+            async with asyncio.timeout(self._lease / BEATS), self._turn, translated(self._name):
                 await self._end_duties(await self._connect())
 
     async def _end_duties(self, link: Link) -> None:
@@ -232,7 +232,7 @@ class Membership:
             return {}
         got = await duties.take(link, self.session, list(wanted))
         if lost := self._held.difference(got):
-            raise Fenced(f"spool {self._where[0]}: another daemon has the duties {', '.join(sorted(lost))}")
+            raise Fenced(f"spool {self._name}: another daemon has the duties {', '.join(sorted(lost))}")
         return {name: wanted[name] for name in got if name not in self._held}
 
     async def _hold_soon(self, taken: Mapping[str, asyncio.Event]) -> None:
@@ -256,7 +256,7 @@ class Membership:
     async def end(self) -> None:
         """End the session, so that others need not wait for the end of its lease."""
         with suppress(StorageError):
-            async with self._turn, translated(self._where[0]):
+            async with self._turn, translated(self._name):
                 await sessions.end(await self._connect(), self.session)
 
     def close(self) -> None:

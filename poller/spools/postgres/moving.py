@@ -37,7 +37,7 @@ from poller.spools.moving import (
 from poller.spools.pages import check_page
 from poller.spools.postgres import meta, modes, sessions
 from poller.spools.postgres.conditions import arrays, as_text, spread
-from poller.spools.postgres.links import EndedWaits, Link, connect, refusals, translated
+from poller.spools.postgres.links import Address, EndedWaits, Link, connect, refusals, translated
 from poller.spools.postgres.schema import prepare, to_bytes, to_text
 from poller.spools.postgres.waiting_rows import put_waiting
 from poller.spools.rows import Row, blob_of, number_of, reads_back, waiting_of
@@ -134,14 +134,13 @@ class MovableSchema(CanBeMoved):
     """What makes a spool movable that lies in a schema of a database. The engine has its name, its address, the schema
     and the lease."""
 
-    _where: tuple[str, str, str]
+    _address: Address
     _lease: float
 
     @property
     def place(self) -> str:
         """See `CanBeMoved.place`."""
-        _, dsn, schema = self._where
-        return f"PostgreSQL {where(dsn) or 'database'}, schema {schema}"
+        return f"PostgreSQL {where(self._address.dsn) or 'database'}, schema {self._address.schema}"
 
     def why_not_in_force(self) -> str | None:
         """See `CanBeMoved.why_not_in_force`."""
@@ -150,9 +149,9 @@ class MovableSchema(CanBeMoved):
     @asynccontextmanager
     async def hold(self, *, create: bool) -> AsyncIterator[HeldSpool]:
         """See `CanBeMoved.hold`."""
-        name, _, schema = self._where
-        link = await connect(*self._where)
-        held = HeldSchema(self._where, link, self._lease)
+        name, schema = self._address.name, self._address.schema
+        link = await connect(self._address)
+        held = HeldSchema(self._address, link, self._lease)
         try:
             async with translated(name):
                 if not create and await link.fetchval("SELECT to_regclass($1)", f"{schema}.meta") is None:
@@ -191,9 +190,9 @@ async def _records(link: Link) -> dict[str, bytes]:
 class HeldSchema(HeldSpool):
     """A schema in which this process has the only session."""
 
-    def __init__(self, where: tuple[str, str, str], link: Link, seconds: float) -> None:
-        self._where = where
-        self._name = where[0]
+    def __init__(self, address: Address, link: Link, seconds: float) -> None:
+        self._address = address
+        self._name = address.name
         self._link = link
         self._seconds = seconds
         self._ended_waits = EndedWaits(link)
@@ -226,7 +225,7 @@ class HeldSchema(HeldSpool):
                 with suppress(StorageError, TimeoutError):
                     async with asyncio.timeout(self._seconds / 4), translated(self._name):
                         if link is None or link.is_closed():
-                            link = await connect(*self._where)
+                            link = await connect(self._address)
                         await sessions.renew(link, self._name, self._session, self._seconds)
                 await asyncio.sleep(self._seconds / 4)
         finally:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from poller.spools.postgres.links import ANSWER_WITHIN, Link, connect, translated
+from poller.spools.postgres.links import ANSWER_WITHIN, Address, Link, connect, translated
 
 Result = TypeVar("Result")
 
@@ -12,8 +12,8 @@ Result = TypeVar("Result")
 class Reader:
     """Answers one question after the other, and connects again when the connection is lost."""
 
-    def __init__(self, name: str, dsn: str, schema: str) -> None:
-        self._name, self._dsn, self._schema = name, dsn, schema
+    def __init__(self, address: Address) -> None:
+        self._address = address
         self._turn = asyncio.Lock()
         self._link: Link | None = None
 
@@ -21,9 +21,9 @@ class Reader:
         """Ask the database; raises `StorageAway` if it does not answer."""
         async with self._turn:
             if self._link is None or self._link.is_closed():
-                self._link = await connect(self._name, self._dsn, self._schema)
+                self._link = await connect(self._address)
             try:
-                async with translated(self._name), asyncio.timeout(ANSWER_WITHIN):
+                async with translated(self._address.name), asyncio.timeout(ANSWER_WITHIN):
                     return await question(self._link)
             except BaseException:
                 self._link.terminate()  # a cancelled question may still be running

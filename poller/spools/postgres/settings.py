@@ -59,8 +59,8 @@ class PostgresSettings(SpoolSettings):
         return self.pollers == "all"
 
     @property
-    def address(self) -> str:
-        """Where the database is, with its password."""
+    def database(self) -> str:
+        """The dsn from wherever it was given, with its password."""
         given = self.dsn or self.dsn_file
         assert given is not None
         return given.get_secret_value()

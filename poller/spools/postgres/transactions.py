@@ -25,6 +25,7 @@ from poller.runtime.failpoints import reached
 from poller.spools.postgres import sessions
 from poller.spools.postgres.links import (
     FAILURES,
+    Address,
     EndedWaits,
     Link,
     Outage,
@@ -49,8 +50,8 @@ class Job(NamedTuple):
 class Transactions:
     """Owns one connection. `run` serves until `stop`.
 
-    A job gets this object, and works with its `connection`. `place` tells the connections of a session apart, and
-    `failed` is told why nothing is written any more.
+    A job gets this object, and works with its `connection`. `place` tells the connections of a session apart, and they
+    share `outage`. `failed` gets the reason when nothing is written any more.
     """
 
     place = "claims"
@@ -58,14 +59,13 @@ class Transactions:
     """The most jobs that share a transaction."""
 
     def __init__(
-        self, where: tuple[str, str, str], lease: float, failed: Callable[[StorageError], None]
+        self, address: Address, lease: float, *, outage: Outage, failed: Callable[[StorageError], None]
     ) -> None:
-        self._where = where
-        self._name = where[0]
+        self._address = address
+        self._name = address.name
         self._lease = lease
+        self._outage = outage
         self._failed = failed
-        self.outage = Outage()
-        """Shared by the connections of a session."""
         self._jobs: deque[Job] = deque()
         self._wakeup = asyncio.Event()
         self._stopping = False
@@ -88,7 +88,7 @@ class Transactions:
 
     async def link(self) -> Link:
         """Open a connection that writes. The server ends it if it stays within a transaction for half a lease."""
-        return await connect(*self._where, idle_in_transaction=self._lease / 2)
+        return await connect(self._address, idle_in_transaction=self._lease / 2)
 
     # ------------------------------------------------------------ running
 
@@ -150,7 +150,7 @@ class Transactions:
             return error
         failure = storage_error(self._name, error)
         if isinstance(failure, StorageAway):
-            self.outage.begin(failure)
+            self._outage.begin(failure)
         elif not isinstance(failure, StorageFull):
             self.fail(failure)
         return failure
@@ -183,7 +183,7 @@ class Transactions:
             self._undo()
             raise
         self._count += 1
-        self.outage.end()
+        self._outage.end()
         self._keep()
         return results
 
@@ -219,7 +219,7 @@ class Transactions:
 
     async def _took_effect(self, before: int, error: Exception) -> bool:
         """Whether a transaction took effect whose commit was not answered. Waits until the database says it."""
-        self.outage.begin(storage_error(self._name, error))
+        self._outage.begin(storage_error(self._name, error))
         if not isinstance(error, asyncpg.PostgresError):
             self.connection.terminate()
         while not self._stopping:

@@ -41,7 +41,7 @@ from poller.spools.postgres.corrections import correct_page, correct_waiting
 from poller.spools.postgres.dead_letters import dead_letters, purge_dead, requeue_dead
 from poller.spools.postgres.delivered import prune_delivered
 from poller.spools.postgres.gaps import prune_gaps, put_gaps
-from poller.spools.postgres.links import Link
+from poller.spools.postgres.links import Address, Link, Outage
 from poller.spools.postgres.pruning import older, prune_pages, prune_settled_ahead, prune_streams
 from poller.spools.postgres.quarantine import purge
 from poller.spools.postgres.seen import DedupIndex
@@ -64,15 +64,16 @@ class Writer(Transactions):
 
     def __init__(
         self,
-        where: tuple[str, str, str],
+        address: Address,
         lease: float,
         clock: Clock,
         *,
+        outage: Outage,
         publish: Callable[[Chunk], None],
         keeps_up: Callable[[], bool],
         failed: Callable[[StorageError], None],
     ) -> None:
-        super().__init__(where, lease, failed)
+        super().__init__(address, lease, outage=outage, failed=failed)
         self._clock = clock
         self._publish = publish
         self._keeps_up = keeps_up
