@@ -20,7 +20,7 @@ from poller.spools.rows import (
     readable_rows,
     reads_back,
 )
-from poller.spools.waiting import Waiting, revive
+from poller.spools.waiting import revive
 
 _CHOSEN = {"n": "n = ANY($2::bigint[])", "event_id": "event_id = ANY($2::text[])"}
 _KINDS = ("text", "text", "bigint", "float8", "float8", "bytea", "bytea", "bytea", "bytea")
@@ -78,14 +78,13 @@ async def requeue_dead(
     *,
     together: int = 1,
     rebuild: Callable[[Event], Event] = unchanged,
-) -> list[Waiting]:
+) -> None:
     """Exchange dead letters for batches of up to `together` that wait for their retry, and that nobody holds."""
-    found = revive(letters, together, now, rebuild)
-    if found:
-        await put_unheld(connection, sink, found)
-        reached("dead.moved")
-        await purge_dead(connection, [letter.number for letter in letters])
-    return found
+    if not letters:
+        return
+    await put_unheld(connection, sink, revive(letters, together, now, rebuild))
+    reached("dead.moved")
+    await purge_dead(connection, [letter.number for letter in letters])
 
 
 async def purge_dead(connection: asyncpg.Connection, numbers: Sequence[int]) -> Counter[str]:

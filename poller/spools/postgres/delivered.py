@@ -59,17 +59,14 @@ async def deliveries(number: int, id: str, reader: asyncpg.Connection) -> list[D
 async def prune_delivered(connection: asyncpg.Connection, following: int, young: Stretches) -> bool:
     """Delete a step of the rows whose events are gone, and of old rows without numbers; true if there may be more.
 
-    `following` is the number of the next event. Without any `young` stretch (pruning of events of any age), rows
-    without numbers are kept.
+    `following` is the number of the next event.
     """
     first = await connection.fetchval("SELECT min(first) FROM page")
     full = await _delete(
         connection, "delivered", "last < $1", "last", [following if first is None else first]
     )
-    if young:
-        condition, ends = is_old("at", young)
-        full |= await _delete(connection, "redelivered", condition, "at", ends)
-    return full
+    condition, ends = is_old("at", young)
+    return full | await _delete(connection, "redelivered", condition, "at", ends)
 
 
 async def _delete(

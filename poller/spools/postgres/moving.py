@@ -1,25 +1,21 @@
-"""The tables of a PostgreSQL spool as the old or the new spool of a move, as `core.moving` describes the rows.
+"""A PostgreSQL spool as the old or the new spool of a move (`core.moving`). Its rows are in `moved_rows`.
 
 Life cycle
     `hold` begins a session that is alone, and prolongs its lease on a connection of its own. Each transaction that
     writes checks the session. So a spool that another session has taken over meanwhile stays as it is.
-
-Sinks
-    What is read has one queue for each sink (`modes.unite`). What is written begins with one queue, by shares or in
-    order. The daemons that serve the sink make lanes of it.
 """
 
 import asyncio
 import os
 import re
 import socket
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 from poller.core.errors import StorageError
-from poller.core.moving import COLUMNS, CanBeMoved, HeldSpool, Move, Numbers, Standing, Table
+from poller.core.moving import CanBeMoved, HeldSpool, Move, Numbers, Standing, Table
 from poller.spools.moving import (
     ARRIVED,
     MOST_BYTES,
@@ -27,21 +23,15 @@ from poller.spools.moving import (
     MOVED,
     MOVING,
     RECORDS,
-    pack,
     record_of,
     refuse,
     size_of,
     standing_of,
-    unpack,
 )
-from poller.spools.pages import check_page
-from poller.spools.postgres import meta, modes, sessions
-from poller.spools.postgres.conditions import arrays, as_text, spread
+from poller.spools.postgres import meta, modes, moved_rows, sessions
 from poller.spools.postgres.links import Address, EndedWaits, Link, connect, refusals, translated
-from poller.spools.postgres.schema import prepare, to_bytes, to_text
-from poller.spools.postgres.waiting_rows import put_waiting
-from poller.spools.rows import Row, blob_of, number_of, reads_back, waiting_of
-from poller.spools.waiting import Waiting
+from poller.spools.postgres.schema import prepare
+from poller.spools.rows import Row
 
 TABLES: Final = (
     *(
@@ -60,79 +50,13 @@ TABLES: Final = (
     *("share", "duty", "attached", "correction", "paused"),
 )
 """The tables that are empty in a new spool, beside `sink`."""
-TEXT: Final = "text from outside"
-"""The type of a column that holds text in `bytea` (`schema`)."""
-KINDS: Final[Mapping[Table, tuple[str, ...]]] = {
-    Table.PAGE: (
-        *("bigint", "bigint", "float8", "float8", "text", TEXT, "float8", "text", "text"),
-        *("bigint", "bigint", "bigint", "bytea"),
-    ),
-    Table.PROVISIONAL: ("bigint", "bigint"),
-    Table.SINK: ("text", "bigint", "bool", "bigint"),
-    Table.AHEAD: ("text", "bigint"),
-    Table.WAITING: ("text", "text", "bigint", "float8", "float8", "bytea", "bytea", "bytea"),
-    Table.DEAD: ("bigint", "text", "text", "bigint", "float8", "float8", TEXT, "bytea", "bytea", TEXT),
-    Table.QUARANTINE: ("bigint", "bytea", "text", "float8", TEXT, "text", "bytea"),
-    Table.SOURCE: ("text", TEXT, "bytea", "float8"),
-    Table.STREAM: ("text", TEXT, "bytea"),
-    Table.DELIVERED: ("text", "float8", "bigint", "bigint", "bytea", "bigint", "bigint", "bytea"),
-    Table.REDELIVERED: ("text", "text", "float8", "bigint", "bigint", "bytea"),
-    Table.GAP: (
-        *("text", "text", TEXT, "float8", "float8", "bigint", TEXT, "bigint"),
-        *("float8", "float8", "float8", "bigint"),
-    ),
-    Table.REPLAY: ("bigint", "text", "bytea", "bigint", "bigint", "float8", "bigint", "bigint", "text"),
-    Table.REPLAY_WITHOUT: ("bigint", "bytea"),
-    Table.TALLY: ("text", "text", "bigint", "float8"),
-}
-"""The types of the columns that `COLUMNS` names."""
-NAMES: Final = {Table.AHEAD: "dead_ahead"}
-"""The tables that have another name here."""
-MOST_KEYS: Final = 20_000
-"""The most keys in one statement."""
-FETCHED: Final = 10
-FETCHED_OF: Final = {
-    Table.PAGE: FETCHED,
-    Table.QUARANTINE: FETCHED,
-    Table.WAITING: FETCHED,
-    Table.SEEN: FETCHED,
-}
-"""Rows that are fetched at once from tables with large rows."""
-
-_READ: Final[Mapping[Table, str]] = {
-    Table.SEEN: "SELECT at, array_agg(key ORDER BY key) FROM seen JOIN seen_at USING (token) GROUP BY token, at"
-    " ORDER BY token",
-    Table.SINK: "SELECT name, position, coalesce(paused, false), since FROM sink LEFT JOIN paused ON sink = name"
-    " WHERE name = parent ORDER BY name",
-    Table.TALLY: "SELECT owner, book, sum(count)::bigint, max(at) FROM tally GROUP BY owner, book",
-    Table.DELIVERED: f"SELECT {COLUMNS[Table.DELIVERED]} FROM delivered ORDER BY n",  # noqa: S608 - our own words
-    Table.REDELIVERED: f"SELECT {COLUMNS[Table.REDELIVERED]} FROM redelivered ORDER BY n",  # noqa: S608
-}
-_PUT_SINKS: Final = (
-    "INSERT INTO sink (name, parent, position, mode, since)"  # noqa: S608 - our own words
-    f" SELECT name, name, position, CASE WHEN since IS NULL THEN '{modes.SHARES}' ELSE '{modes.ORDERED}' END, since"
-    f" FROM {spread('text', 'bigint', 'bigint')} AS put (name, position, since)"
-)
-_PUT_PAUSED: Final = "INSERT INTO paused SELECT unnest($1::text[]), true, 0"
-_PUT_TALLIES: Final = (
-    f"INSERT INTO tally (owner, book, session, count, at) SELECT owner, book, {sessions.NOBODY}, count, at"  # noqa: S608
-    f" FROM {spread('text', 'text', 'bigint', 'float8')} AS put (owner, book, count, at)"
-)
 _END_IDLE: Final = "SELECT set_config('idle_in_transaction_session_timeout', $1, true)"
-_PUT_SEEN_AT: Final = (
-    f"INSERT INTO seen_at OVERRIDING SYSTEM VALUE SELECT * FROM {spread('bigint', 'float8')}"  # noqa: S608
-)
-_PUT_SEEN: Final = f"INSERT INTO seen SELECT * FROM {spread('bigint', 'bigint')} ON CONFLICT DO NOTHING"  # noqa: S608
-_TOKENS: Final = (
-    "SELECT nextval(pg_get_serial_sequence('seen_at', 'token')) FROM generate_series(1, $1::bigint)"
-)
 _LAST: Final = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM {}_n_seq"
 _HOSTS: Final = re.compile(r"[\w.-]*(:\d+)?(,[\w.-]*(:\d+)?)*|\[[0-9a-fA-F:]*\](:\d+)?")
 
 
 class MovableSchema(CanBeMoved):
-    """What makes a spool movable that lies in a schema of a database. The engine has its name, its address, the schema
-    and the lease."""
+    """Makes a spool movable that lies in a schema of a database. The engine sets the address and the lease."""
 
     _address: Address
     _lease: float
@@ -264,9 +188,9 @@ class HeldSchema(HeldSpool):
         """See `HeldSpool.portions`."""
         some, size = list[Row](), 0
         async with translated(self._name), self._link.transaction():
-            cursor = self._link.cursor(_query(table), prefetch=FETCHED_OF.get(table, MOST_ROWS))
+            cursor = self._link.cursor(moved_rows.query(table), prefetch=moved_rows.fetched_at_once(table))
             async for found in cursor:
-                row = _row_of(table, tuple(found))
+                row = moved_rows.row_of(table, tuple(found))
                 some.append(row)
                 size += size_of(row)
                 if len(some) == MOST_ROWS or size >= MOST_BYTES:
@@ -279,7 +203,7 @@ class HeldSchema(HeldSpool):
         """See `HeldSpool.count`."""
         async with translated(self._name):
             return int(
-                await self._link.fetchval(f"SELECT count(*) FROM ({_query(table)}) AS rows")  # noqa: S608
+                await self._link.fetchval(f"SELECT count(*) FROM ({moved_rows.query(table)}) AS rows")  # noqa: S608
             )
 
     # ------------------------------------------------------------ writing
@@ -295,7 +219,7 @@ class HeldSchema(HeldSpool):
     async def write(self, table: Table, rows: Sequence[Row]) -> None:
         """See `HeldSpool.write`."""
         async with self._transaction() as link:
-            await (_WRITE[table](link, rows) if table in _WRITE else _write_plain(link, table, rows))
+            await moved_rows.write(link, table, rows)
 
     async def write_numbers(self, numbers: Numbers, kept_as: int) -> None:
         """See `HeldSpool.write_numbers`. A database counts no pages of journals, which lie on several machines."""
@@ -341,89 +265,3 @@ async def _put(link: Link, name: str, value: bytes) -> None:
         name,
         value,
     )
-
-
-# ---------------------------------------------------------------- rows
-
-
-def _query(table: Table) -> str:
-    if table in _READ:
-        return _READ[table]
-    return f"SELECT {COLUMNS[table]} FROM {NAMES.get(table, table.value)} ORDER BY 1, 2"  # noqa: S608 - our own words
-
-
-def _insertion(table: Table) -> str:
-    kinds = ["bytea" if kind == TEXT else kind for kind in KINDS[table]]
-    return (
-        f"INSERT INTO {NAMES.get(table, table.value)} ({COLUMNS[table]}) OVERRIDING SYSTEM VALUE"  # noqa: S608
-        f" SELECT * FROM {spread(*kinds)}"
-    )
-
-
-@reads_back
-def _row_of(table: Table, row: Row) -> Row:
-    """A row as it is moved, from the columns of a table. Raises `Unreadable`."""
-    if table is Table.SEEN:
-        at, keys = row
-        return at, pack(_keys(keys))
-    if table is Table.PAGE:
-        first, *_, crc, blob = row
-        check_page(number_of(first), blob, crc)
-    found = zip(row, KINDS[table], strict=True)
-    return tuple([to_text(blob_of(value)) if kind == TEXT else value for value, kind in found])
-
-
-def _stored(table: Table, row: Row) -> Row:
-    """A row as it is stored."""
-    return tuple([_value(value, kind) for value, kind in zip(row, KINDS[table], strict=True)])
-
-
-def _value(value: object, kind: str) -> object:
-    if not isinstance(value, str):
-        return value
-    return to_bytes(value) if kind == TEXT else as_text(value)
-
-
-def _keys(found: object) -> list[int]:
-    return [number_of(key) for key in found] if isinstance(found, Iterable) else []
-
-
-async def _write_seen(link: Link, rows: Sequence[Any]) -> None:
-    tokens = [token for (token,) in await link.fetch(_TOKENS, len(rows))]
-    moments = [(token, at) for token, (at, _) in zip(tokens, rows, strict=True)]
-    await link.execute(_PUT_SEEN_AT, *arrays(moments))
-    keyed = [(key, token) for token, (_, packed) in zip(tokens, rows, strict=True) for key in unpack(packed)]
-    keyed.sort()  # neighbours lie on the same pages of the index
-    for start in range(0, len(keyed), MOST_KEYS):
-        await link.execute(_PUT_SEEN, *arrays(keyed[start : start + MOST_KEYS]))
-
-
-async def _write_plain(link: Link, table: Table, rows: Sequence[Row]) -> None:
-    await link.execute(_insertion(table), *arrays(_stored(table, row) for row in rows))
-
-
-async def _write_sinks(link: Link, rows: Sequence[Any]) -> None:
-    names = [(as_text(name), position, paused, since) for name, position, paused, since in rows]
-    await link.execute(_PUT_SINKS, *arrays((name, position, since) for name, position, _, since in names))
-    await link.execute(_PUT_PAUSED, [name for name, _, paused, _ in names if paused])
-
-
-@reads_back
-def _batches(rows: Sequence[Any]) -> list[tuple[str, Waiting]]:
-    return [(as_text(sink), waiting_of(tuple(row))) for sink, *row in rows]
-
-
-async def _write_waiting(link: Link, rows: Sequence[Any]) -> None:
-    await put_waiting(link, sessions.NOBODY, _batches(rows))
-
-
-async def _write_tallies(link: Link, rows: Sequence[Row]) -> None:
-    await link.execute(_PUT_TALLIES, *arrays(_stored(Table.TALLY, row) for row in rows))
-
-
-_WRITE: Final = {
-    Table.SEEN: _write_seen,
-    Table.SINK: _write_sinks,
-    Table.WAITING: _write_waiting,
-    Table.TALLY: _write_tallies,
-}

@@ -40,7 +40,7 @@ Result = TypeVar("Result")
 
 
 class Job(NamedTuple):
-    """Something to do in a transaction, and the future that gets its result. See `Transactions` for `alone`."""
+    """Something to do in a transaction, with the future of its result. If `alone`, no other writer runs beside it."""
 
     work: Callable[[Any], Awaitable[object]]
     alone: bool
