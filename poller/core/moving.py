@@ -2,9 +2,9 @@
 
 A move copies all rows while it holds both spools. Only one of them is in force, which means that a daemon may enter it:
 
-- While the new spool is filled, it carries the record of the move, and is not in force. The old spool is.
+- While the new spool is filled, it has the record of the move, and is not in force. The old spool is.
 - Once the new spool has everything, the old spool gets the record of the move. Neither is in force for this moment.
-- Then the record of the new spool is struck out, and it is in force.
+- Then the record in the new spool is replaced, and the new spool is in force.
 
 Each step is one transaction, so a move that is cut off anywhere is continued by the same command.
 """

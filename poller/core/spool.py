@@ -412,7 +412,10 @@ class Shared(Protocol):
         ...
 
     async def until_unproven(self) -> None:
-        """Wait until the lease is not `proven`. Returns at once if it is not."""
+        """Wait until the lease is not `proven`. Returns at once if it is not.
+
+        It looks again and again, because an event wakes nobody when it is cleared.
+        """
         while self.proven.is_set():
             await asyncio.sleep(LOOK_AT_LEASE)
 

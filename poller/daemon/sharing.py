@@ -73,7 +73,7 @@ class Sharing:
         raise await self._spool.failed()
 
     async def step(self) -> None:
-        """Read what other daemons changed, and obey it here. Raises `StorageFull` while the spool does not answer."""
+        """Read what other daemons changed, and apply it here. Raises `StorageFull` while the spool does not answer."""
         self._take(await self._spool.members())
         paused, resumed = await self._spool.paused(), await self._spool.resumed()
         again = {sink for sink, count in resumed.items() if count > self._resumed.get(sink, 0)}
@@ -87,7 +87,7 @@ class Sharing:
                 await self._spool.retry_now(courier.name)
 
     def _take(self, members: Sequence[Member]) -> None:
-        """Report who came and who went, and tell those who need to know."""
+        """Log who came and who went, and tell the parts that depend on it."""
         before, now = self._members, _daemons(members)
         for number in now.keys() - before.keys():
             log.info("daemon_joined", number=number, daemon=now[number].name)

@@ -161,9 +161,9 @@ async def _copy_table(old: HeldSpool, new: HeldSpool, table: Table, copied: _Cop
 
 
 async def _check(new: HeldSpool, numbers: Numbers, copied: _Copied) -> None:
-    """Raise `StorageError` unless the new spool has what was copied."""
+    """Raise `StorageError` unless the new spool has everything that was copied."""
     if await new.numbers() != numbers:
-        raise StorageError("the new spool counts otherwise than the old one")
+        raise StorageError("the numbers of the new spool differ from those of the old one")
     for table in Table:
         if table not in NOT_COUNTED and await new.count(table) != copied.rows.get(table, 0):
-            raise StorageError(f"the new spool has not all rows of the table {table.value}")
+            raise StorageError(f"the new spool lacks rows of the table {table.value}")

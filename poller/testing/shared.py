@@ -485,12 +485,12 @@ async def until(condition: Callable[[], Any]) -> bool:
 
 
 async def pending(spool: SpoolAdmin, count: int) -> bool:
-    """Whether so many events are pending."""
+    """Whether `count` events are pending."""
     return (await spool.backlog("s")).events == count
 
 
 async def dead(spool: SpoolAdmin, count: int) -> bool:
-    """Whether there are so many dead letters."""
+    """Whether there are `count` dead letters."""
     return len(await spool.dead(99)) == count
 
 
@@ -511,7 +511,7 @@ async def has_url(spool: SpoolAdmin, number: int, url: str | None) -> bool:
 
 
 async def replaying(spool: SpoolAdmin, count: int) -> bool:
-    """Whether so many replayed events are pending."""
+    """Whether `count` replayed events are pending."""
     return (await spool.backlog("s")).replaying == count
 
 

@@ -270,7 +270,7 @@ class Simulation:
             self._pages.append(events[start : start + PAGE])
 
     def run(self, least_faults: int) -> None:
-        """Append everything, with at least so many faults."""
+        """Append everything, with `least_faults` faults or more."""
         for _ in range(3):
             self._join()
         while self._pages or sum(self.faults.values()) < least_faults:

@@ -86,7 +86,7 @@ class Thread:
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """It stands still for so long."""
+        """Freeze it, and let it go on when the context is left."""
         self.freeze()
         try:
             yield

@@ -111,7 +111,7 @@ STREAMS: Final = 12
 
 
 async def attach_shared(spool: Spool, lanes: int) -> None:
-    """Attach the sink `x`, by shares or in so many lanes. A spool in a file serves it in order, or not."""
+    """Attach the sink `x`: in lanes, or by shares if `lanes` is 0. A spool in a file serves it in order, or not."""
     if isinstance(spool, PostgresSpool):
         spool.divide("x", max(1, lanes))
     await spool.attach("x", anything, ordered=lanes > 0)
@@ -120,7 +120,7 @@ async def attach_shared(spool: Spool, lanes: int) -> None:
 async def carry(
     spool: Spool, lanes: int, got: list[str], *, turns: int = 99, again: float = 0.2, until_idle: bool = True
 ) -> None:
-    """Claim and settle up to so many batches of `x`. One event in five fails once, and comes again after some time.
+    """Claim and settle up to `turns` batches of `x`. One event in five fails once, and comes `again` seconds later.
 
     `got` gets the ids of those that arrive. By default it ends when nothing has come for a while.
     """

@@ -77,7 +77,7 @@ class World:
 
     @asynccontextmanager
     async def serving(self, lanes: int, members: int, judge: Judge = done) -> AsyncIterator[list[Serving]]:
-        """Members that serve the sink in so many lanes; 0: not in order."""
+        """Members that serve the sink in lanes; by shares if `lanes` is 0."""
         async with AsyncExitStack() as stack:
             found = []
             for _ in range(members):

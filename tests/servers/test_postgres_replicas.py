@@ -56,7 +56,7 @@ async def appended(spool: PostgresSpool, number: int) -> None:
 
 
 async def claimed(spool: PostgresSpool, count: int) -> list[str]:
-    """The ids of the next events that are handed out, so many of them."""
+    """The ids of the next `count` events that are handed out."""
     found = list[str]()
     while len(found) < count:
         found += [event.id for event in (await patiently(spool.claim("a", 100))).events]

@@ -301,7 +301,7 @@ def test_a_daemon_stops_in_order_while_the_database_is_away_and_what_it_took_is_
 
 @contextmanager
 def altered(server: Database, statement: str, back: str, shows: tuple[str, str]) -> Iterator[None]:
-    """The server's settings are changed for so long."""
+    """Change a setting of the server, and put it back when the context is left."""
     setting, value = shows
     server.ask_now(statement)
     try:

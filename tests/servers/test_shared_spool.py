@@ -68,7 +68,7 @@ def ids(*numbers: int) -> list[str]:
 
 
 def lived_for_a_lease() -> None:
-    """Only who has lived for a whole lease ends the sessions of others."""
+    """Wait until members may end the sessions of others: their signs of life were answered for half a lease."""
     time.sleep(LEASE + 0.5)
 
 

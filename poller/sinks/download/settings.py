@@ -26,7 +26,7 @@ class DownloadSettings(PictureSettings):
     shared: bool | None = Field(
         default=None,
         description="Whether all daemons that share the spool see the same directory, as on a network file system. "
-        "With a spool of type postgres it must be so.",
+        "A spool of type postgres requires it.",
     )
 
     @property

@@ -9,8 +9,8 @@ from poller.spools.rows import Row
 def all_of(parts: Iterable[tuple[str, object]]) -> tuple[str, list[object]]:
     """A condition of all parts whose argument is not None, with these arguments. `{}` stands for the argument."""
     given = [(condition, argument) for condition, argument in parts if argument is not None]
-    said = [condition.format(f"${place}") for place, (condition, _) in enumerate(given, 1)]
-    return " AND ".join(["true", *said]), [argument for _, argument in given]
+    found = [condition.format(f"${place}") for place, (condition, _) in enumerate(given, 1)]
+    return " AND ".join(["true", *found]), [argument for _, argument in given]
 
 
 def is_old(column: str, young: Stretches) -> tuple[str, list[object]]:

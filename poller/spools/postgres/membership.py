@@ -111,7 +111,10 @@ class Membership:
                 link.terminate()
                 raise
             self._link = link
-            for word in (*sessions.WORDS, f"{sessions.HEAD} 0"):  # what was said meanwhile was not heard
+            for word in (
+                *sessions.WORDS,
+                f"{sessions.HEAD} 0",
+            ):  # they may have been said while nobody listened
                 self._hear(word)
         return self._link
 
@@ -155,7 +158,7 @@ class Membership:
             self._note_live(live)
             if self._may_end_others(asked) and due_in < 0:
                 for number in await sessions.end_overdue(link):
-                    log.warning("session_ended", session=number, means="others carry what its daemon held")
+                    log.warning("session_ended", session=number, means="other daemons take over what it held")
                 due_in = self._lease
             taken = await self._take_duties(link)
             if taken and (self._taking is None or self._taking.done()):

@@ -77,7 +77,7 @@ class ServedSinks:
         self._turn = asyncio.Lock()
         self._taking: dict[SinkQueue, asyncio.Lock] = {}
         self._closing: dict[str, str] = {}
-        """The lanes that are given up once nothing of them is in hand, with their sinks."""
+        """The lanes that are given up once no batch of them is in hand, with their sinks."""
         self._advanced: dict[SinkQueue, Changes] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -134,7 +134,7 @@ class ServedSinks:
         return await self._dispatcher.claim(sink, limit, linger)
 
     async def enter(self, sink: str) -> None:
-        """Serve a sink that was asked for, as far as no other daemon stands against it."""
+        """Serve a sink that was asked for, as far as other daemons leave something to serve."""
         async with self._turn:
             served = self._served.get(sink)
             if served is None or not served.asked or (served.admitted.is_set() and served.mode.lanes == 1):

@@ -80,7 +80,9 @@ _held = msgspec.json.Decoder(dict[str, int])
 
 def fenced(name: str) -> Fenced:
     """The error of a daemon whose session has ended."""
-    return Fenced(f"spool {name}: the session of this daemon has ended, and others carry what it held")
+    return Fenced(
+        f"spool {name}: the session of this daemon has ended, and other daemons have taken over what it held"
+    )
 
 
 async def begin(
@@ -89,14 +91,14 @@ async def begin(
     """Begin a session of this holder, tell the others, and return its number.
 
     Raises `StorageLocked` while a session that is alone goes on; for one that is to be alone, while any session does.
-    Those in the way that are overdue are ended.
+    Overdue sessions do not count: they are ended first.
     """
     async with link.transaction():
         await link.execute("SELECT pg_advisory_xact_lock(hashtext(current_schema() || ' sessions'))")
         await end_overdue(link, only_alone=not alone)
         if others := await link.fetch(_IN_THE_WAY, alone):
-            said = "; ".join(f"{who} holds it, for {seconds} s at most" for who, seconds in others)
-            raise StorageLocked(f"spool {name}: {said}")
+            holders = "; ".join(f"{who} holds it, for {seconds} s at most" for who, seconds in others)
+            raise StorageLocked(f"spool {name}: {holders}")
         number = await link.fetchval(_BEGIN, holder, visits, alone, timedelta(seconds=lease))
         await notify(link, CHANGED)
     return int(number)
@@ -123,7 +125,7 @@ async def check(link: Link, name: str, session: int) -> None:
 
 
 async def pass_gate(link: Link, *, alone: bool) -> None:
-    """Until the end of the transaction, let no other writer have one; or, if not `alone`, none that must be alone."""
+    """Let no other writer have a transaction until this one ends; if not `alone`, no writer that must be alone."""
     await link.execute(f"SELECT pg_advisory_xact_lock{'' if alone else '_shared'}({_GATE})")
 
 
@@ -162,7 +164,7 @@ async def channel(link: Link) -> str:
 
 
 async def notify(link: Link, word: str) -> None:
-    """Tell all daemons something, with the commit of the transaction."""
+    """Tell all daemons a word, with the commit of the transaction."""
     await link.execute(f"SELECT pg_notify({_CHANNEL}, $1)", word)
 
 
@@ -202,7 +204,7 @@ async def count(link: Link, session: int, place: str) -> int | None:
 
 
 async def put_count(link: Link, session: int, place: str, number: int) -> None:
-    """Write how many there are, with this one."""
+    """Write how many transactions there are, counting the one that writes this."""
     await link.execute(
         "UPDATE written SET count = $3 WHERE session = $1 AND place = $2", session, place, number
     )

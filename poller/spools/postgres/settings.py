@@ -24,7 +24,7 @@ class PostgresSettings(SpoolSettings):
     type: Literal["postgres"]
     dsn: Secret | None = Field(
         default=None,
-        description="The database: postgresql://user:password@host:5432/name; several hosts are parted by commas.",
+        description="The database: postgresql://user:password@host:5432/name; several hosts are separated by commas.",
     )
     dsn_file: SecretFile | None = Field(default=None, description="A file with the dsn.")
     schema_name: str = Field(
@@ -35,7 +35,7 @@ class PostgresSettings(SpoolSettings):
     )
     lease: Annotated[Duration, duration_between("2s", "60s")] = Field(
         default=10.0,
-        description="How long after the last sign of life of a daemon others take over what it held.",
+        description="How long after a daemon's last sign of life the others take over what it held.",
     )
     pollers: Literal["one", "all"] = Field(
         default="one",

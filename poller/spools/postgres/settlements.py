@@ -45,14 +45,14 @@ async def apply(connection: asyncpg.Connection, session: int, due: Sequence[Chan
 
 
 async def _write_waiting(connection: asyncpg.Connection, session: int, due: Sequence[Changes]) -> None:
-    """Delete and put the waiting batches of changes. The last that is said of a batch counts."""
-    said: dict[tuple[str, str], Waiting | None] = {}
+    """Delete and put the waiting batches of changes. Where several changes name a batch, the last one counts."""
+    latest: dict[tuple[str, str], Waiting | None] = {}
     for changes in due:
-        said |= {(changes.key, id): None for id in changes.dropped}
-        said |= {(changes.key, waiting.id): waiting for waiting in changes.put}
-    await drop_waiting(connection, [key for key, waiting in said.items() if waiting is None])
+        latest |= {(changes.key, id): None for id in changes.dropped}
+        latest |= {(changes.key, waiting.id): waiting for waiting in changes.put}
+    await drop_waiting(connection, [key for key, waiting in latest.items() if waiting is None])
     await put_waiting(
-        connection, session, [(sink, waiting) for (sink, _), waiting in said.items() if waiting is not None]
+        connection, session, [(sink, waiting) for (sink, _), waiting in latest.items() if waiting is not None]
     )
 
 

@@ -141,7 +141,10 @@ async def _marked(link: asyncpg.Connection, sink: str, first: int, upto: int) ->
 
 
 async def move(link: asyncpg.Connection, session: int, due: Sequence[Changes]) -> None:
-    """Write how far shares are settled. The last that is said of a share counts. Raises `Fenced` if one is gone."""
+    """Write how far shares are settled. Where several changes name a share, the last one counts.
+
+    Raises `Fenced` if a share is gone.
+    """
     last = {share.id: share for changes in due for share in changes.shares}
     ended = [id for id, share in last.items() if share.ended]
     going = [(id, share.first) for id, share in last.items() if not share.ended]

@@ -256,7 +256,7 @@ class Cluster:
 
 @contextmanager
 def cluster(folder: Path, shared: Path, rng: random.Random, count: int, pollers: str) -> Iterator[Cluster]:
-    """So many daemons, running, of which "one" polls or "all".
+    """`count` daemons, running. `pollers` is the setting: "one" or "all".
 
     The calling thread has a network of its own: see `networks.apart`.
     """

@@ -69,7 +69,7 @@ class Machine:
 
 @contextmanager
 def machines(count: int) -> Iterator[list[Machine]]:
-    """So many machines, in the network of the calling thread. It must have none yet: see `networks.apart`."""
+    """`count` machines in the network of the calling thread, which must have none yet: see `networks.apart`."""
     ip("link", "set", "lo", "up")
     ip("link", "add", BRIDGE, "type", "bridge")
     ip("address", "add", f"{HOST}/24", "dev", BRIDGE)
