@@ -1,11 +1,16 @@
 """Spools of type `postgres` for tests: their settings, and what lies in the database."""
 
+import asyncio
 import hashlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from poller.core.errors import StorageError
 from poller.runtime.clock import Clock
 from poller.spools.postgres import PostgresSpool
+from poller.testing.factories import some_reading
+from tests.patience import patiently
 from tests.servers.databases import PASSWORD, Database
 
 
@@ -42,3 +47,20 @@ def owed_by(server: Database, folder: Path) -> int:
         f" (SELECT count(*) FROM {schema}.waiting), (SELECT coalesce(sum(upto - first), 0) FROM {schema}.share)"
     )
     return int(behind) + int(waiting) + int(taken)
+
+
+async def appended(spool: PostgresSpool, number: int) -> None:
+    """Append an event, again and again until that is confirmed, as the journal does."""
+    while True:
+        with suppress(StorageError):
+            await spool.append("source", [some_reading(number)])
+            return
+        await asyncio.sleep(0.1)
+
+
+async def claimed(spool: PostgresSpool, count: int) -> list[str]:
+    """The ids of the next `count` events that are handed out."""
+    found = list[str]()
+    while len(found) < count:
+        found += [event.id for event in (await patiently(spool.claim("a", 100))).events]
+    return found

@@ -5,52 +5,22 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-import asyncpg
-
 from poller.core.errors import StorageError
 from poller.core.spool import anything
 from poller.spools.postgres import PostgresSpool
 from poller.testing.factories import some_event, some_reading
 from tests.patience import patiently
 from tests.servers.databases import Database, database, started
-from tests.servers.postgres_spools import spool_of
+from tests.servers.postgres_spools import appended, claimed, spool_of
 from tests.servers.sql_sinks import POSTGRESQL
+from tests.servers.standbys import hung, standby_away
 
 __all__ = ["database", "started"]  # the fixtures
 
 pytestmark = POSTGRESQL
 
-HANGS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'poller' AND wait_event = 'SyncRep'"
 END_ALL = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'poller'"
 MOMENTS = 30
-
-
-async def ask(server: Database, statement: str) -> list[asyncpg.Record]:
-    found: list[asyncpg.Record] = list(await server.ask(statement))
-    return found
-
-
-async def set_standby(server: Database, names: str) -> None:
-    await ask(server, f"ALTER SYSTEM SET synchronous_standby_names = '{names}'")
-    await ask(server, "SELECT pg_reload_conf()")
-
-
-@asynccontextmanager
-async def without_its_standby(server: Database) -> AsyncIterator[None]:
-    """Commits wait for a standby that is not there."""
-    await set_standby(server, "nobody")
-    try:
-        yield
-    finally:
-        await set_standby(server, "")
-
-
-async def hung(server: Database) -> int:
-    """The process of the server whose commit waits."""
-    async with asyncio.timeout(10):
-        while not (found := await ask(server, HANGS)):
-            await asyncio.sleep(0.02)
-    return int(found[0][0])
 
 
 async def delivered(spool: PostgresSpool) -> None:
@@ -65,7 +35,7 @@ async def appending_alone(server: Database, folder: Path) -> AsyncIterator[None]
     """An event is appended, and no standby has it. Behind the block it counts, once."""
     async with spool_of(server, folder, lease=60) as spool:
         await spool.attach("a", anything)
-        async with without_its_standby(server):
+        with standby_away(server):
             appending = asyncio.ensure_future(spool.append("source", [some_reading(1)]))
             yield
             assert not appending.done(), "no standby has it"
@@ -78,7 +48,7 @@ def test_a_commit_counts_once_a_standby_has_it_although_the_server_stopped_waiti
 ) -> None:
     async def scenario() -> None:
         async with appending_alone(database, tmp_path):
-            await ask(database, f"SELECT pg_cancel_backend({await hung(database)})")
+            await database.ask(f"SELECT pg_cancel_backend({await hung(database)})")
             await asyncio.sleep(0.5)
             await hung(database)
 
@@ -90,7 +60,7 @@ def test_a_commit_that_was_not_answered_is_found_in_the_database(tmp_path: Path,
 
     async def scenario() -> None:
         async with appending_alone(database, tmp_path):
-            await ask(database, f"SELECT pg_terminate_backend({await hung(database)})")
+            await database.ask(f"SELECT pg_terminate_backend({await hung(database)})")
             await asyncio.sleep(1)
 
     asyncio.run(scenario())
@@ -101,9 +71,9 @@ def test_a_commit_whose_second_wait_breaks_off_is_found_in_the_database(
 ) -> None:
     async def scenario() -> None:
         async with appending_alone(database, tmp_path):
-            await ask(database, f"SELECT pg_cancel_backend({await hung(database)})")
+            await database.ask(f"SELECT pg_cancel_backend({await hung(database)})")
             await asyncio.sleep(0.5)
-            await ask(database, f"SELECT pg_terminate_backend({await hung(database)})")
+            await database.ask(f"SELECT pg_terminate_backend({await hung(database)})")
             await asyncio.sleep(1)
 
     asyncio.run(scenario())
@@ -124,18 +94,8 @@ def test_a_connection_that_the_server_ends_at_any_moment_of_a_busy_daemon_is_rep
                 with suppress(StorageError):
                     await patiently(appending)
                 await patiently(appended(spool, number))
-            found = list[str]()
-            while len(found) < MOMENTS - 1:
-                found += [event.id for event in (await patiently(spool.claim("a", 100))).events]
-            assert found == [some_event(number).id for number in range(1, MOMENTS)]
+            assert await claimed(spool, MOMENTS - 1) == [
+                some_event(number).id for number in range(1, MOMENTS)
+            ]
 
     asyncio.run(scenario())
-
-
-async def appended(spool: PostgresSpool, number: int) -> None:
-    """Append an event, again and again until that is confirmed."""
-    while True:
-        with suppress(StorageError):
-            await spool.append("source", [some_reading(number)])
-            return
-        await asyncio.sleep(0.05)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -12,10 +12,10 @@ from poller.core.spool import anything
 from poller.spools.postgres import PostgresSpool
 from poller.testing.factories import some_event, some_reading
 from tests.patience import PATIENCE, patiently
-from tests.servers.postgres_spools import schema_of
+from tests.servers.postgres_spools import appended, claimed, schema_of
 from tests.servers.replicas import Replicas, replicas
+from tests.servers.standbys import hung
 
-WAITS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'poller' AND wait_event = 'SyncRep'"
 LONG_ENOUGH = 1.0
 """Seconds in which a commit is confirmed if anything confirms it."""
 
@@ -38,31 +38,6 @@ def spool_of(both: Replicas, folder: Path, lease: float = 60) -> PostgresSpool:
     return PostgresSpool("spool", PostgresSpool.Settings.model_validate(settings), {})
 
 
-async def waiting(both: Replicas) -> int:
-    """The process of the server whose commit waits for the standby."""
-    async with asyncio.timeout(10):
-        while not (found := await both.ask(WAITS)):
-            await asyncio.sleep(0.02)
-    return int(found[0][0])
-
-
-async def appended(spool: PostgresSpool, number: int) -> None:
-    """Append an event, again and again until that is confirmed, as the journal does."""
-    while True:
-        with suppress(StorageError):
-            await spool.append("source", [some_reading(number)])
-            return
-        await asyncio.sleep(0.1)
-
-
-async def claimed(spool: PostgresSpool, count: int) -> list[str]:
-    """The ids of the next `count` events that are handed out."""
-    found = list[str]()
-    while len(found) < count:
-        found += [event.id for event in (await patiently(spool.claim("a", 100))).events]
-    return found
-
-
 async def nothing_is_handed_out(spool: PostgresSpool) -> None:
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(spool.claim("a", 9), 0.5)
@@ -76,7 +51,7 @@ def test_without_its_standby_a_commit_hangs_and_nothing_is_confirmed_or_handed_o
             await spool.attach("a", anything)
             both.standby.kill()
             appending = asyncio.ensure_future(spool.append("source", [some_reading(1)]))
-            await waiting(both)
+            await hung(both)
             await nothing_is_handed_out(spool)
             assert not appending.done()
             both.standby.start()
@@ -92,7 +67,7 @@ def test_a_standby_that_hangs_holds_up_commits_and_no_longer(tmp_path: Path, bot
             await spool.attach("a", anything)
             with both.standby.frozen():
                 appending = asyncio.ensure_future(spool.append("source", [some_reading(1)]))
-                await waiting(both)
+                await hung(both)
                 await nothing_is_handed_out(spool)
                 assert not appending.done()
             assert (await patiently(appending)).total() == 1
@@ -110,7 +85,7 @@ def test_a_commit_whose_wait_was_cancelled_is_unknown_and_repeated_after_the_pro
             await spool.attach("a", anything)
             both.standby.kill()
             appending = asyncio.ensure_future(spool.append("source", [some_reading(1)]))
-            assert await both.ask(f"SELECT pg_cancel_backend({await waiting(both)})") == [(True,)]
+            assert await both.ask(f"SELECT pg_cancel_backend({await hung(both)})") == [(True,)]
             await asyncio.sleep(LONG_ENOUGH)
             assert not appending.done(), "the standby does not have it"
             assert await both.ask(f"SELECT head FROM {schema_of(tmp_path)}.log") == [(2,)]
@@ -159,7 +134,7 @@ def test_a_promoted_server_confirms_nothing_until_it_has_a_standby(tmp_path: Pat
             await spool.attach("a", anything)
             await asyncio.to_thread(both.fail_over)
             appending = asyncio.ensure_future(appended(spool, 1))
-            await waiting(both)
+            await hung(both)
             await nothing_is_handed_out(spool)
             assert not appending.done()
             await asyncio.to_thread(both.rebuild)

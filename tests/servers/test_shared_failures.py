@@ -22,7 +22,7 @@ from tests.servers.machines import LEASE, Machines, machines, no_bug, standing_b
 from tests.servers.middle_box import middle_box
 from tests.servers.postgres_spools import dsn_of
 from tests.servers.sql_sinks import POSTGRESQL
-from tests.servers.test_shared_spool import standby_away
+from tests.servers.standbys import standby_away
 
 __all__ = ["database", "started"]  # the fixtures
 

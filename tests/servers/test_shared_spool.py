@@ -1,9 +1,9 @@
 """A PostgreSQL spool with several members that die, freeze and lose their connections."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from tests.servers.databases import Database, database, started
 from tests.servers.members import LEASE, Future, Members, Thread, members_of, until
 from tests.servers.postgres_spools import schema_of
 from tests.servers.sql_sinks import POSTGRESQL
+from tests.servers.standbys import WAITS, hung, standby_away
 
 __all__ = ["database", "started"]  # the fixtures
 
@@ -253,32 +254,6 @@ def test_nobody_is_fenced_when_the_database_is_killed(members: Members, database
     assert sorted(event.id for event in drained(all_of_them[2], left)) == ids(*range(5, 30), 100, 101, 102)
 
 
-HUNG = (
-    "SELECT pid FROM pg_stat_activity"
-    " WHERE application_name = 'poller' AND wait_event = 'SyncRep' AND query LIKE 'COMMIT%'"
-)
-
-
-@contextmanager
-def standby_away(database: Database) -> Iterator[None]:
-    """Commits wait for a standby that is not there."""
-    try:
-        set_standby(database, "nobody")
-        yield
-    finally:
-        set_standby(database, "")
-
-
-def set_standby(database: Database, names: str) -> None:
-    database.ask_now(f"ALTER SYSTEM SET synchronous_standby_names = '{names}'")
-    database.ask_now("SELECT pg_reload_conf()")
-
-
-def hung(database: Database) -> list[int]:
-    """The processes of the server whose commits wait."""
-    return [pid for (pid,) in database.ask_now(HUNG)]
-
-
 def socket_of(member: Thread) -> Any:
     return member.spool._claims.connection._transport.get_extra_info("socket")
 
@@ -295,8 +270,8 @@ def test_a_share_whose_commit_was_not_answered_is_not_lost(
     append(first, *range(1, 5))
     with standby_away(database):
         waits = first.begin(lambda spool: spool.claim("s", 9))
-        until(lambda: hung(database))
-        (pid,) = hung(database)
+        asyncio.run(hung(database))
+        ((pid,),) = database.ask_now(WAITS)
         if point == "before":
             socket_of(first).shutdown(2)
             time.sleep(1.5)
