@@ -31,7 +31,7 @@ class StorageError(PollerError):
 
 
 class StorageFull(StorageError):
-    """There is no space now. The same call may succeed later."""
+    """There is no space now, or a server does not answer. The same call may succeed later."""
 
 
 class StorageCorrupt(StorageError):
@@ -43,11 +43,11 @@ class Unreadable(StorageCorrupt):
 
 
 class StorageLocked(StorageError):
-    """Another process owns the file."""
+    """Another process owns the spool or the journal."""
 
 
 class Fenced(StorageError):
-    """The session of this daemon in a shared spool has ended: other daemons carry what it held."""
+    """The session of this daemon in a shared spool has ended: other daemons have taken over what it held."""
 
 
 class StorageShared(StorageError):
