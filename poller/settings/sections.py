@@ -90,8 +90,8 @@ class SinkSettings(Section):
         default=1,
         ge=1,
         le=64,
-        description="With order stream and a shared spool, the number of parts into which the streams are divided, 1 to "
-        "64. Different daemons may serve them at once.",
+        description="With order stream and a shared spool, the number of parts into which the streams are divided, "
+        "1 to 64. Different daemons may serve them at once.",
     )
     timeout: Annotated[Duration, duration_between("1ms", "1h")] = Field(
         default=30.0, description="How long one delivery may take before it counts as failed."

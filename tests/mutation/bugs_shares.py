@@ -57,6 +57,13 @@ SHARES = (
         (f"{FAULTS}test_a_dead_letter_that_two_members_retry_at_once_comes_once",),
     ),
     Bug(
+        "a member that froze within a statement is left alone with its locks",
+        "poller/spools/postgres/membership.py",
+        "                await sessions.end_hanging(link, self._lease / 2)\n",
+        "",
+        (f"{FAULTS}test_a_member_that_freezes_within_a_statement_holds_nobody_up_for_long",),
+    ),
+    Bug(
         "a lease counts as proven until somebody looks at the clock",
         "poller/spools/postgres/membership.py",
         "return super().is_set() and asyncio.get_running_loop().time() < self.until",

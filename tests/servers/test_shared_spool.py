@@ -13,7 +13,8 @@ import pytest
 from poller.core.errors import Fenced, StorageError, StorageFull
 from poller.core.model import Dead, Event, Retry
 from poller.core.spool import anything
-from poller.spools.postgres import PostgresSpool
+from poller.spools.postgres import PostgresSpool, meta
+from poller.spools.postgres.writer import Writer
 from poller.testing.factories import done, some_event, some_reading
 from tests.servers.counting import Simulation
 from tests.servers.databases import Database, database, started
@@ -174,6 +175,30 @@ def test_a_member_that_freezes_within_a_transaction_holds_nobody_up_for_long(mem
         goes_on.set()
     until(first.spool._failure.done)
     assert len(second.do(lambda spool: spool.dead(9))) == 1
+
+
+def test_a_member_that_freezes_within_a_statement_holds_nobody_up_for_long(members: Members) -> None:
+    """The server takes the statement for one at work. So another member ends the connection, and then the session."""
+    first, second = joined(members), joined(members)
+    lived_for_a_lease()
+    stands, goes_on = threading.Event(), threading.Event()
+
+    async def stand_still(writer: Writer) -> None:
+        await meta.lock_head(writer.connection)
+        await writer.connection.prepare("SELECT $1::bigint")  # the message that runs it does not follow
+        stands.set()
+        goes_on.wait()
+
+    first.begin(lambda spool: spool._writer.submit(stand_still))
+    assert stands.wait(30)
+    froze = time.monotonic()
+    try:
+        assert append(second, 1) == 1
+        until(lambda: len(second.do(lambda spool: spool.members())) == 1)
+        assert time.monotonic() - froze < LEASE * 1.5 + 1.0 + SLACK
+    finally:
+        goes_on.set()
+    until(first.spool._failure.done)
 
 
 def test_a_member_whose_transaction_was_ended_within_its_lease_goes_on(members: Members) -> None:

@@ -157,6 +157,7 @@ class Membership:
             self._prove(asked)
             self._note_live(live)
             if self._may_end_others(asked) and due_in < 0:
+                await sessions.end_hanging(link, self._lease / 2)
                 for number in await sessions.end_overdue(link):
                     log.warning("session_ended", session=number, means="other daemons take over what it held")
                 due_in = self._lease

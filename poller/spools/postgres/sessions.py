@@ -58,6 +58,14 @@ DELETE FROM session WHERE id IN (
     SELECT id FROM session WHERE due < clock_timestamp() AND (alone OR NOT $1) ORDER BY id FOR UPDATE SKIP LOCKED
 ) RETURNING id
 """
+_OF_SESSION = "hashtext('poller session ' || current_schema())"
+"""With the number of a session, the advisory lock that its writing connections hold (`mark`)."""
+_END_HANGING = f"""
+SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_stat_activity USING (pid), session
+WHERE locktype = 'advisory' AND objsubid = 2 AND datname = current_database() AND usename = current_user
+    AND database = datid AND classid = {_OF_SESSION}::oid AND objid = id::int::oid
+    AND due < clock_timestamp() - $1::interval
+"""  # noqa: S608 - our own words
 _IN_THE_WAY = """
 SELECT name, greatest(0, ceil(extract(epoch FROM due - clock_timestamp())))::bigint
 FROM session WHERE alone OR $1 ORDER BY id
@@ -122,6 +130,20 @@ async def check(link: Link, name: str, session: int) -> None:
     """
     if await link.fetchval("SELECT 1 FROM session WHERE id = $1 FOR KEY SHARE", session) is None:
         raise fenced(name)
+
+
+async def mark(link: Link, session: int) -> None:
+    """Let others find this connection of a session, until it is closed: see `end_hanging`."""
+    await link.execute(f"SELECT pg_advisory_lock_shared({_OF_SESSION}, $1::bigint::int)", session)
+
+
+async def end_hanging(link: Link, patience: float) -> None:
+    """End the writing connections of sessions that are overdue for more than `patience` seconds.
+
+    `end_overdue` leaves a session that is within a transaction. The server ends a transaction that stands still, but
+    not one whose client stands still between two messages of a statement: it takes that for a statement at work.
+    """
+    await link.execute(_END_HANGING, timedelta(seconds=patience))
 
 
 async def pass_gate(link: Link, *, alone: bool) -> None:

@@ -79,12 +79,13 @@ class Transactions:
     async def open(self, connection: Link, session: int) -> None:
         """Take over a connection of a session that has begun."""
         self.session = session
-        self._use(connection)
+        await self._use(connection)
         await sessions.begin_counting(connection, session, self.place)
 
-    def _use(self, connection: Link) -> None:
+    async def _use(self, connection: Link) -> None:
         self.connection = connection
         self._ended_waits = EndedWaits(connection)
+        await sessions.mark(connection, self.session)
 
     async def link(self) -> Link:
         """Open a connection that writes. The server ends it if it stays within a transaction for half a lease."""
@@ -158,7 +159,7 @@ class Transactions:
     async def _connect(self) -> None:
         if not self.connection.is_closed():
             return
-        self._use(await self.link())
+        await self._use(await self.link())
         if await sessions.count(self.connection, self.session, self.place) != self._count:
             raise sessions.fenced(self._name)
 
@@ -225,7 +226,7 @@ class Transactions:
         while not self._stopping:
             try:
                 if self.connection.is_closed():
-                    self._use(await self.link())
+                    await self._use(await self.link())
                 if await sessions.count(self.connection, self.session, self.place) != before + 1:
                     return False
                 await self._commit_again()
