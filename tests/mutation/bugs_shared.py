@@ -2,11 +2,35 @@
 
 from .bugs import Bug
 
-LINKS, TRANSACTIONS, MEMBERSHIP, SINKS = (
-    f"poller/spools/postgres/{name}.py" for name in ("links", "transactions", "membership", "served_sinks")
+LINKS, TRANSACTIONS, MEMBERSHIP, SINKS, SERVING, WRITER, QUERIES, PAGES, DELIVERED, DUTIES, REPLAYS, SPOOL = (
+    f"poller/spools/postgres/{name}.py"
+    for name in (
+        *(
+            "links",
+            "transactions",
+            "membership",
+            "served_sinks",
+            "serving",
+            "writer",
+            "queries",
+            "pages",
+            "delivered",
+        ),
+        *("duties", "shared_replays", "__init__"),
+    )
 )
-COMMITS, REPLICAS = (f"tests/servers/test_postgres_{name}.py::" for name in ("commits", "replicas"))
+COMMITS, REPLICAS, PLANS = (
+    f"tests/servers/test_postgres_{name}.py::" for name in ("commits", "replicas", "plans")
+)
 LANES = "tests/servers/test_lanes.py::"
+MOMENTS, LOCKS, REPLAYED = (
+    f"tests/servers/test_shared_{name}.py::" for name in ("moments", "locks", "replays")
+)
+PLAN = PLANS + "test_no_statement_looks_at_a_long_log_from_its_beginning"
+STOP = MOMENTS + "test_an_orderly_stop_writes_what_was_settled_last"
+TASK = MOMENTS + "test_a_task_that_fails_ends_the_member_with_a_reason"
+LEFT = MOMENTS + "test_a_sink_that_could_not_be_left_is_served_again_with_all_that_was_held"
+LEADS = REPLAYED + "test_the_member_that_leads_a_replay_waits_while_the_lanes_have_its_events"
 
 SHARED = (
     Bug(
@@ -42,5 +66,19 @@ SHARED = (
         "            for served in self._served.values():\n                await self._close_lanes(served)\n",
         "            pass\n",
         (LANES + "test_a_member_that_stops_in_order_leaves_nothing_to_be_repeated",),
+    ),
+    Bug(
+        "a read of the log looks at all pages before it",
+        PAGES,
+        "    WHERE last >= $1 AND first >= coalesce((SELECT max(first) FROM page WHERE first <= $1), 0)\n",
+        "    WHERE last >= $1\n",
+        (PLAN,),
+    ),
+    Bug(
+        "the deliveries of an event are looked for up to the end of the log",
+        DELIVERED,
+        '        " WHERE last BETWEEN $1 AND $2 AND first <= $1 ORDER BY n",\n',
+        '        " WHERE last >= $1 AND $2::bigint > 0 AND first <= $1 ORDER BY n",\n',
+        (PLAN,),
     ),
 )
