@@ -81,4 +81,32 @@ SHARED = (
         '        " WHERE last >= $1 AND $2::bigint > 0 AND first <= $1 ORDER BY n",\n',
         (PLAN,),
     ),
+    Bug(
+        "a stop forgets what was settled in its last tenth of a second",
+        SPOOL,
+        "                await self._flush_last()\n",
+        "                pass\n",
+        (f"{STOP}[-alone-postgresql]", f"{STOP}[-while another flush runs-postgresql]"),
+    ),
+    Bug(
+        "a stop gives up with the first lost connection",
+        SPOOL,
+        "            except StorageAway:\n                await asyncio.sleep(FLUSH_AGAIN)\n",
+        "            except StorageAway:\n                return\n",
+        (f"{STOP}[after a lost connection-alone-postgresql]",),
+    ),
+    Bug(
+        "the next number goes back further than the transaction that was lost",
+        WRITER,
+        "        self.catalogue_rows.keep(self.next - self._start)\n        self._start = self.next\n",
+        "        self.catalogue_rows.keep(self.next - self._start)\n",
+        (f"{STOP}[after a lost connection-alone-postgresql]",),
+    ),
+    Bug(
+        "a catalogue that has to be whole counts as written by the transaction before",
+        WRITER,
+        "        if self._writes_whole:\n            self.whole_catalogue",
+        "        if True:\n            self.whole_catalogue",
+        (f"{STOP}[-while another flush runs-postgresql]",),
+    ),
 )

@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import asyncpg
 import pytest
 
 from poller.core.history import ReplayState
@@ -18,6 +17,7 @@ from poller.core.spool import anything
 from poller.spools.postgres import PostgresSpool
 from poller.testing.factories import some_event, some_reading
 from tests.servers.databases import Database, database, started
+from tests.servers.postgres_locks import locked, until_one_waits
 from tests.servers.postgres_spools import schema_of, spool_of
 from tests.servers.sql_sinks import POSTGRESQL
 
@@ -291,23 +291,3 @@ def test_a_member_that_leaves_while_it_looks_for_lanes_ends_its_session_at_once(
             await asyncio.wait_for(leaving, 2)
 
     asyncio.run(scenario())
-
-
-@asynccontextmanager
-async def locked(server: Database, statement: str) -> AsyncIterator[None]:
-    """Hold the locks of a statement."""
-    holder = await asyncpg.connect(host=str(server.folder), port=server.port, user="admin", database="live")
-    try:
-        async with holder.transaction():
-            await holder.execute(statement)
-            yield
-    finally:
-        await holder.close()
-
-
-async def until_one_waits(server: Database) -> None:
-    """Wait until a connection of a spool waits for a lock."""
-    waits = "SELECT FROM pg_stat_activity WHERE application_name = 'poller' AND wait_event_type = 'Lock'"
-    async with asyncio.timeout(10):
-        while not await server.ask(waits):
-            await asyncio.sleep(0.02)

@@ -34,7 +34,16 @@ from poller.runtime.failpoints import reached
 from poller.spools.postgres import duties, quarantine, queries, replays, sessions
 from poller.spools.postgres.capacity import Capacity
 from poller.spools.postgres.history import PostgresHistory
-from poller.spools.postgres.links import Address, Link, Outage, connect, lacks_standby, refusals, translated
+from poller.spools.postgres.links import (
+    Address,
+    Link,
+    Outage,
+    StorageAway,
+    connect,
+    lacks_standby,
+    refusals,
+    translated,
+)
 from poller.spools.postgres.membership import Membership
 from poller.spools.postgres.modes import Mode
 from poller.spools.postgres.moving import MovableSchema, refuse_moved
@@ -52,6 +61,7 @@ from poller.spools.sink_queue import SinkQueue
 
 log = structlog.get_logger("spool")
 
+FLUSH_AGAIN = 0.5
 ENDED_WITHIN = 5.0
 """Seconds that leaving waits for the database."""
 
@@ -197,8 +207,7 @@ class PostgresSpool(PostgresHistory, MovableSchema, HasLimits, Shared):
             self._flush.cancel()
         with suppress(StorageError, TimeoutError):
             async with asyncio.timeout(ENDED_WITHIN):
-                self._writer.whole_catalogue = True
-                await self._flushing()
+                await self._flush_last()
         for part in (self._writer, self._claims, self._membership):
             part.stop()
         await self._end_tasks()
@@ -206,6 +215,15 @@ class PostgresSpool(PostgresHistory, MovableSchema, HasLimits, Shared):
             async with asyncio.timeout(ENDED_WITHIN):
                 await self._membership.end()
         self._close()
+
+    async def _flush_last(self) -> None:
+        """Write the rest, and again where the connection is lost meanwhile: else what was settled comes again."""
+        while True:
+            self._writer.whole_catalogue = True
+            try:
+                return await self._flushing()
+            except StorageAway:
+                await asyncio.sleep(FLUSH_AGAIN)
 
     async def _end_keepers(self) -> None:
         for keeper in self._keepers:

@@ -79,15 +79,16 @@ class Writer(Transactions):
         self._keeps_up = keeps_up
         self._turn = asyncio.Lock()
         self._appended: list[Chunk] = []
-        self._start = 0
+        self._start: int
+        """What `next` is without the transaction that is running."""
         self._flushed = self._counted = 0
         self._has_log = False
         self.full: str | None = None
         """Why the spool takes no more events; None while it takes them."""
         self.dirty: deque[Changes] = deque()
         self.losses: deque[PossibleLoss] = deque()
-        self.whole_catalogue = False
-        """Whether the next transaction writes all of the catalogue."""
+        self.whole_catalogue = self._writes_whole = False
+        """Whether the next transaction writes all of the catalogue, and whether this one does."""
         self.next: int
         """The first number whose event is not known here: other daemons may have appended more."""
         self.catalogue: Catalogue
@@ -99,6 +100,7 @@ class Writer(Transactions):
         await super().open(connection, session)
         self.seen = await DedupIndex.load(connection)
         self.catalogue, self.catalogue_rows, self.next = await CatalogueRows.load(connection, self._clock)
+        self._start = self.next
 
     # ------------------------------------------------------------ the log
 
@@ -134,13 +136,14 @@ class Writer(Transactions):
 
     async def _begin(self, *, alone: bool) -> None:
         await sessions.pass_gate(self.connection, alone=alone)
-        self._start, self._has_log = self.next, False
+        self._has_log = False
         flushed, losses = list(self.dirty), list(self.losses)
         self._flushed, self._counted = len(flushed), len(losses)
         await settlements.apply(self.connection, self.session, flushed)
         await books.count_losses(self.connection, self.session, losses)
         if self._keeps_up():
-            await self.catalogue_rows.write(self.connection, self.next, whole=self.whole_catalogue)
+            self._writes_whole = self.whole_catalogue
+            await self.catalogue_rows.write(self.connection, self.next, whole=self._writes_whole)
 
     async def _end(self) -> None:
         if self.next != self._start:
@@ -154,8 +157,10 @@ class Writer(Transactions):
         self.catalogue_rows.discard()
 
     def _keep(self) -> None:
-        self.whole_catalogue = False
+        if self._writes_whole:
+            self.whole_catalogue = self._writes_whole = False
         self.catalogue_rows.keep(self.next - self._start)
+        self._start = self.next
         self.catalogue.keep()
         for _ in range(self._flushed):
             self.dirty.popleft()

@@ -1,0 +1,128 @@
+"""What a member of a shared spool does at moments that a test chooses: a stop, a failure, a share being taken."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from poller.core.model import Event, Retry
+from poller.core.spool import anything
+from poller.spools.postgres import PostgresSpool
+from poller.testing.factories import done, some_event, some_reading
+from tests.patience import patiently
+from tests.servers.databases import Database, database, started
+from tests.servers.postgres_locks import end_who_waits, locked, until_one_waits
+from tests.servers.postgres_spools import owed_by, schema_of, spool_of
+from tests.servers.sql_sinks import POSTGRESQL
+
+__all__ = ["database", "started"]  # the fixtures
+
+pytestmark = POSTGRESQL
+
+SINK = "s"
+A_MOMENT = 0.2
+"""Seconds in which something would come that must not come."""
+LATER = Retry(after=60.0, reason="busy")
+
+
+@asynccontextmanager
+async def members(
+    server: Database, folder: Path, count: int, *, ordered: bool = False, lanes: int = 1
+) -> AsyncIterator[list[PostgresSpool]]:
+    """Members of the spool of a folder, which know its sink."""
+    async with AsyncExitStack() as stack:
+        found = []
+        for _ in range(count):
+            spool = await stack.enter_async_context(spool_of(server, folder))
+            spool.divide(SINK, lanes)
+            await spool.attach(SINK, anything, ordered)
+            found.append(spool)
+        yield found
+
+
+async def append(spool: PostgresSpool, *numbers: int) -> None:
+    await spool.append("source", [some_reading(*numbers)])
+
+
+async def claims_in_vain(spool: PostgresSpool, seconds: float = A_MOMENT) -> None:
+    """It serves the sink from now on."""
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(spool.claim(SINK, 9), seconds)
+
+
+async def drained(spool: PostgresSpool, count: int) -> list[str]:
+    """The ids of the next events, which are delivered."""
+    got = list[Event]()
+    while len(got) < count:
+        batch = await patiently(spool.claim(SINK, 9))
+        got += batch.events
+        await spool.settle(batch, done(batch))
+    return sorted(event.id for event in got)
+
+
+def ids(numbers: Sequence[int]) -> list[str]:
+    return sorted(some_event(number).id for number in numbers)
+
+
+class LateAnswers:
+    """The commits of what a member takes, which it hears of late."""
+
+    def __init__(self, spool: PostgresSpool, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.committed = asyncio.Event()
+        self.heard = asyncio.Event()
+        self._commit = spool._claims._commit
+        monkeypatch.setattr(spool._claims, "_commit", self._late)
+
+    async def _late(self, *arguments: Any) -> None:
+        await self._commit(*arguments)
+        self.committed.set()
+        await self.heard.wait()
+
+    async def count_meanwhile(self, spool: PostgresSpool) -> int:
+        """The backlog, asked for once something is taken in the database; the member hears of that a moment later."""
+        await patiently(self.committed.wait())
+        counting = asyncio.ensure_future(spool.backlog(SINK))
+        await asyncio.wait({counting}, timeout=A_MOMENT)
+        self.heard.set()
+        return (await counting).events
+
+
+# ---------------------------------------------------------------- an orderly stop
+
+
+@pytest.mark.parametrize("running", [False, True], ids=["alone", "while another flush runs"])
+@pytest.mark.parametrize("fails", [False, True], ids=["", "after a lost connection"])
+def test_an_orderly_stop_writes_what_was_settled_last(
+    tmp_path: Path, database: Database, running: bool, fails: bool
+) -> None:
+    """A flush waits at its end for a row, and its connection may be lost at that moment."""
+
+    async def scenario() -> None:
+        async with AsyncExitStack() as stack:
+            (spool,) = await stack.enter_async_context(members(database, tmp_path, 1))
+            await append(spool, *range(6))
+            await spool.check_writable()  # the catalogue of all of them is written
+            await append(spool, 6, 7)
+            first, last = [await spool.claim(SINK, 4) for _ in range(2)]
+            async with locked(
+                database, f"SELECT FROM {schema_of(tmp_path)}.written WHERE place = 'writer' FOR UPDATE"
+            ):
+                await spool.settle(first, done(first))
+                if running:
+                    await until_one_waits(database)
+                await spool.settle(last, done(last))
+                leaving = asyncio.create_task(stack.aclose())
+                await until_one_waits(database)
+                await asyncio.sleep(A_MOMENT)
+                if fails:
+                    await end_who_waits(database)
+            await leaving
+
+    asyncio.run(patiently(scenario()))
+    assert owed_by(database, tmp_path) == 0
+    assert database.ask_now(f"SELECT value FROM {schema_of(tmp_path)}.meta WHERE name = 'catalogue'") == [
+        (b"9",)
+    ]
