@@ -109,4 +109,32 @@ SHARED = (
         "        if True:\n            self.whole_catalogue",
         (f"{STOP}[-while another flush runs-postgresql]",),
     ),
+    Bug(
+        "nobody sees that a task fails that serves a connection",
+        SPOOL,
+        "        for task in (*self._tasks, *self._keepers):\n            task.add",
+        "        for task in self._keepers:\n            task.add",
+        tuple(f"{TASK}[{task}-postgresql]" for task in ("_desk.run", "_writer.run", "_claims.run")),
+    ),
+    Bug(
+        "nobody sees that a task fails that watches the others",
+        SPOOL,
+        "        for task in (*self._tasks, *self._keepers):\n            task.add",
+        "        for task in self._tasks:\n            task.add",
+        tuple(f"{TASK}[{task}-postgresql]" for task in ("_watch_size", "_follow", "_attend")),
+    ),
+    Bug(
+        "who writes waits for ever for a task that has failed",
+        TRANSACTIONS,
+        "                if not (result := self._jobs.popleft().result).done():\n",
+        "                if (result := self._jobs.popleft().result).done():\n",
+        (f"{TASK}[_writer.run-postgresql]",),
+    ),
+    Bug(
+        "who writes later waits for ever for a task that has failed",
+        TRANSACTIONS,
+        "            future.set_exception(self.broken)\n            return future\n",
+        "            pass\n",
+        (f"{TASK}[_writer.run-postgresql]",),
+    ),
 )

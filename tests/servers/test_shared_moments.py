@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from poller.core.errors import StorageError
 from poller.core.model import Event, Retry
 from poller.core.spool import anything
 from poller.spools.postgres import PostgresSpool
@@ -126,3 +127,43 @@ def test_an_orderly_stop_writes_what_was_settled_last(
     assert database.ask_now(f"SELECT value FROM {schema_of(tmp_path)}.meta WHERE name = 'catalogue'") == [
         (b"9",)
     ]
+
+
+# ---------------------------------------------------------------- a task that fails
+
+TASKS = ("_desk.run", "_writer.run", "_claims.run", "_watch_size", "_follow", "_attend")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_task_that_fails_ends_the_member_with_a_reason(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch, task: str
+) -> None:
+    """And whoever wants to write hears of it at once."""
+
+    async def scenario() -> None:
+        spool, now = spool_of(database, tmp_path), asyncio.Event()
+
+        async def fails() -> None:
+            await now.wait()
+            raise ZeroDivisionError
+
+        part, _, name = task.rpartition(".")
+        monkeypatch.setattr(getattr(spool, part) if part else spool, name, fails)
+        async with spool:
+            waits = asyncio.ensure_future(append(spool, 1))
+            await asyncio.wait({waits}, timeout=A_MOMENT if task == "_writer.run" else None)
+            now.set()
+            reason = await asyncio.wait_for(spool.failed(), 5)
+            assert isinstance(reason, StorageError)
+            assert str(reason) == "spool spool: ZeroDivisionError in one of its tasks"
+            assert isinstance(reason.__cause__, ZeroDivisionError)
+            if task == "_writer.run":
+                with pytest.raises(StorageError, match="in one of its tasks"):
+                    await asyncio.wait_for(waits, 1)
+            else:
+                await waits
+            with pytest.raises(StorageError, match="in one of its tasks"):
+                await asyncio.wait_for(append(spool, 2), 1)
+            assert not spool.proven.is_set()
+
+    asyncio.run(patiently(scenario()))

@@ -98,6 +98,9 @@ class Transactions:
     ) -> "asyncio.Future[Result]":
         """Queue a job; the future gets its result. Cancelling the future does not stop the job."""
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        if self.broken is not None:
+            future.set_exception(self.broken)
+            return future
         self._jobs.append(Job(work, alone, future))  # type: ignore[arg-type]
         self._wakeup.set()
         return future
@@ -108,10 +111,13 @@ class Transactions:
         self._wakeup.set()
 
     def fail(self, error: StorageError) -> None:
-        """Write nothing any more. A job whose answer never comes, as after a cut of the network, fails too."""
+        """Write nothing any more. All jobs fail, also one whose answer never comes, as after a cut of the network."""
         if self.broken is None:
             self.broken = error
             self.close()
+            while self._jobs:
+                if not (result := self._jobs.popleft().result).done():
+                    result.set_exception(error)
             self._failed(error)
 
     async def run(self) -> None:
