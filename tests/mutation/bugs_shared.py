@@ -137,4 +137,32 @@ SHARED = (
         "            pass\n",
         (f"{TASK}[_writer.run-postgresql]",),
     ),
+    Bug(
+        "a share that could not be left stays with its daemon",
+        SERVING,
+        "        await shares.free(link, session, key)  # what was left behind where leaving failed\n",
+        "",
+        (f"{LEFT}[False-1-postgresql]",),
+    ),
+    Bug(
+        "what waits in a queue that could not be left stays with its daemon",
+        SERVING,
+        "    await shares.free(link, session, key)\n    numbers",
+        "    numbers",
+        (f"{LEFT}[True-1-postgresql]", f"{LEFT}[True-2-postgresql]"),
+    ),
+    Bug(
+        "the claims of a lane outlive the sink",
+        SINKS,
+        "            await self._close_lanes(served)\n            for key in list(served.taken)",
+        "            for key in list(served.taken)",
+        (MOMENTS + "test_no_claim_of_a_lane_outlives_the_sink",),
+    ),
+    Bug(
+        "what is taken for somebody who is gone reaches no queue",
+        SINKS,
+        "        await self._finish(self._adopt_all(sinks))\n",
+        "        await self._adopt_all(sinks)\n",
+        (MOMENTS + "test_a_dead_letter_comes_although_whoever_asked_for_its_retry_is_gone",),
+    ),
 )

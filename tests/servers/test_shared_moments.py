@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from poller.core.errors import StorageError
-from poller.core.model import Event, Retry
+from poller.core.model import Dead, Event, Retry
 from poller.core.spool import anything
 from poller.spools.postgres import PostgresSpool
+from poller.spools.postgres.links import StorageAway
 from poller.testing.factories import done, some_event, some_reading
 from tests.patience import patiently
 from tests.servers.databases import Database, database, started
@@ -165,5 +166,79 @@ def test_a_task_that_fails_ends_the_member_with_a_reason(
             with pytest.raises(StorageError, match="in one of its tasks"):
                 await asyncio.wait_for(append(spool, 2), 1)
             assert not spool.proven.is_set()
+
+    asyncio.run(patiently(scenario()))
+
+
+# ---------------------------------------------------------------- what a member has left behind
+
+
+@pytest.mark.parametrize(("ordered", "lanes"), [(False, 1), (True, 1), (True, 2)])
+def test_a_sink_that_could_not_be_left_is_served_again_with_all_that_was_held(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch, ordered: bool, lanes: int
+) -> None:
+    """As when a reload meets an outage. A share, a batch in hand and batches that wait were left behind."""
+
+    async def no_database(*arguments: object) -> None:
+        raise StorageAway("spool: the database is away")
+
+    async def scenario() -> None:
+        async with members(database, tmp_path, 1, ordered=ordered, lanes=lanes) as (spool,):
+            await append(spool, *range(6))
+            waits = await spool.claim(SINK, 2)
+            await spool.settle(waits, [Retry(after=0.5, reason="busy")] * 2)
+            await spool.check_writable()
+            with monkeypatch.context() as patched:
+                patched.setattr(spool._sinks, "_flush", no_database)
+                with pytest.raises(StorageAway):
+                    await spool.attach(SINK, anything, ordered)
+            assert await drained(spool, 6) == ids(range(6))
+            assert (await spool.backlog(SINK)).events == 0
+
+    asyncio.run(patiently(scenario()))
+
+
+@pytest.mark.parametrize("anew", [False, True], ids=["detached", "attached anew"])
+def test_no_claim_of_a_lane_outlives_the_sink(tmp_path: Path, database: Database, anew: bool) -> None:
+    """Some have a batch for nobody, others wait."""
+
+    def claims() -> int:
+        return sum(
+            getattr(task.get_coro(), "__qualname__", "") == "Dispatcher.claim" for task in asyncio.all_tasks()
+        )
+
+    async def scenario() -> None:
+        async with members(database, tmp_path, 2, ordered=True, lanes=4) as (spool, other):
+            await claims_in_vain(spool, 2 * A_MOMENT)
+            assert claims() == 4
+            await append(spool, 1, 2)
+            await (spool.attach(SINK, anything, ordered=True) if anew else spool.detach(SINK))
+            assert claims() == 0
+            assert await drained(other, 2) == ids([1, 2])
+
+    asyncio.run(patiently(scenario()))
+
+
+def test_a_dead_letter_comes_although_whoever_asked_for_its_retry_is_gone(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is taken in the database at that moment, and the member has not heard of that yet."""
+
+    async def scenario() -> None:
+        spool = spool_of(database, tmp_path)
+        monkeypatch.setattr(spool, "_attend", asyncio.Event().wait)  # else that may take it
+        async with spool:
+            await spool.attach(SINK, anything)
+            await append(spool, 1)
+            batch = await spool.claim(SINK, 1)
+            await spool.settle(batch, [Dead(reason="bad")])
+            (letter,) = await spool.dead(9)
+            late = LateAnswers(spool, monkeypatch)
+            asks = asyncio.ensure_future(spool.retry_dead(SINK, [letter.number], 1))
+            await patiently(late.committed.wait())
+            asks.cancel()
+            await asyncio.wait({asks})
+            late.heard.set()
+            assert await drained(spool, 1) == ids([1])
 
     asyncio.run(patiently(scenario()))

@@ -7,11 +7,11 @@ Invariants
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -125,7 +125,7 @@ class ServedSinks:
             served.asked = True
             if not (served.mode.ordered and served.mode.lanes == 1):
                 self._membership.want(duties.of_replays(sink))
-            await self._finish(lambda: self.enter(sink))
+            await self._finish(self._insist(lambda: self.enter(sink)))
         while not (served.admitted.is_set() and self._membership.proven.is_set()):
             await served.admitted.wait()
             await self._membership.proven.wait()
@@ -242,11 +242,11 @@ class ServedSinks:
 
     async def extend(self, queue: SinkQueue, limit: int) -> None:
         """Take a share for a batch of up to `limit` events."""
-        await self._finish(lambda: self._extend(queue, limit))
+        await self._finish(self._insist(lambda: self._extend(queue, limit)))
 
-    async def _finish(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Take something. Goes on when the claim is cancelled: what was taken has to reach a queue."""
-        task = asyncio.create_task(self._insist(work))
+    async def _finish(self, work: Coroutine[Any, Any, None]) -> None:
+        """Take something. Goes on when who asks is cancelled: what was taken has to reach a queue."""
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
         await asyncio.shield(task)
@@ -254,7 +254,7 @@ class ServedSinks:
     def _done(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # a claim that was cancelled does not hear of it; the next one will
+            task.exception()  # who was cancelled does not hear of it; the next one will
 
     async def _extend(self, queue: SinkQueue, limit: int) -> None:
         assert isinstance(queue, ShareQueue)
@@ -296,6 +296,9 @@ class ServedSinks:
 
     async def adopt(self, sinks: Iterable[str]) -> None:
         """Take waiting batches of these sinks that nobody holds."""
+        await self._finish(self._adopt_all(sinks))
+
+    async def _adopt_all(self, sinks: Iterable[str]) -> None:
         for sink in sinks:
             async with self._turn:
                 if (queue := self._dispatcher.queues.get(sink)) is None:
