@@ -165,4 +165,42 @@ SHARED = (
         "        await self._adopt_all(sinks)\n",
         (MOMENTS + "test_a_dead_letter_comes_although_whoever_asked_for_its_retry_is_gone",),
     ),
+    Bug(
+        "a backlog lacks what is just being taken",
+        SPOOL,
+        "                await self._sinks.all_taken(sink)\n",
+        "                pass\n",
+        (
+            MOMENTS + "test_a_backlog_counts_a_share_that_is_just_being_taken",
+            MOMENTS + "test_a_backlog_counts_batches_that_are_just_being_taken_over",
+        ),
+    ),
+    Bug(
+        "what waits in a share of nobody counts twice",
+        QUERIES,
+        "        shared -= await _counted_twice(sink, session, reader)\n",
+        "        pass\n",
+        (MOMENTS + "test_what_waits_in_a_share_of_nobody_counts_once",),
+    ),
+    Bug(
+        "what waits and is marked is taken off twice",
+        QUERIES,
+        "for number in numbers_of(blob) if number not in marked]",
+        "for number in numbers_of(blob)]",
+        (MOMENTS + "test_what_waits_beyond_the_position_and_is_marked_counts_once",),
+    ),
+    Bug(
+        "a replay reaches into what other daemons have not settled",
+        QUERIES,
+        "    position = await shares.floor(reader, [sink])\n",
+        '    position = await reader.fetchval("SELECT position FROM sink WHERE name = $1", sink)\n',
+        (MOMENTS + "test_a_replay_leaves_out_what_other_members_have_not_settled",),
+    ),
+    Bug(
+        "a replayed event that waits is left out of the next replay",
+        QUERIES,
+        " AND id NOT LIKE 'replayed %'\"",
+        '"',
+        (MOMENTS + "test_a_replay_leaves_out_what_other_members_have_not_settled",),
+    ),
 )

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from poller.core.errors import StorageError
-from poller.core.model import Dead, Event, Retry
+from poller.core.model import Batch, Dead, Event, Retry
+from poller.core.selection import Selection
 from poller.core.spool import anything
 from poller.spools.postgres import PostgresSpool
 from poller.spools.postgres.links import StorageAway
 from poller.testing.factories import done, some_event, some_reading
-from tests.patience import patiently
+from tests.patience import PATIENCE, patiently
 from tests.servers.databases import Database, database, started
 from tests.servers.postgres_locks import end_who_waits, locked, until_one_waits
 from tests.servers.postgres_spools import owed_by, schema_of, spool_of
@@ -49,10 +50,22 @@ async def append(spool: PostgresSpool, *numbers: int) -> None:
     await spool.append("source", [some_reading(*numbers)])
 
 
-async def claims_in_vain(spool: PostgresSpool, seconds: float = A_MOMENT) -> None:
-    """It serves the sink from now on."""
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(spool.claim(SINK, 9), seconds)
+async def serve(spool: PostgresSpool, queues: int = 1) -> None:
+    """Let a member serve the sink, which has nothing for it now. Its claim waits at each queue, and is cancelled."""
+    claim = asyncio.ensure_future(spool.claim(SINK, 9))
+    async with asyncio.timeout(PATIENCE):
+        while len(spool._dispatcher.queues) < queues or claims() < queues:
+            await asyncio.sleep(0.01)
+    claim.cancel()
+    await asyncio.wait({claim})
+
+
+def claims() -> int:
+    """How many claims wait at a queue."""
+    return sum(
+        getattr(task.get_coro(), "__qualname__", "") in ("Dispatcher.claim", "PostgresSpool.claim")
+        for task in asyncio.all_tasks()
+    )
 
 
 async def drained(spool: PostgresSpool, count: int) -> list[str]:
@@ -202,14 +215,9 @@ def test_a_sink_that_could_not_be_left_is_served_again_with_all_that_was_held(
 def test_no_claim_of_a_lane_outlives_the_sink(tmp_path: Path, database: Database, anew: bool) -> None:
     """Some have a batch for nobody, others wait."""
 
-    def claims() -> int:
-        return sum(
-            getattr(task.get_coro(), "__qualname__", "") == "Dispatcher.claim" for task in asyncio.all_tasks()
-        )
-
     async def scenario() -> None:
         async with members(database, tmp_path, 2, ordered=True, lanes=4) as (spool, other):
-            await claims_in_vain(spool, 2 * A_MOMENT)
+            await serve(spool, 4)
             assert claims() == 4
             await append(spool, 1, 2)
             await (spool.attach(SINK, anything, ordered=True) if anew else spool.detach(SINK))
@@ -240,5 +248,102 @@ def test_a_dead_letter_comes_although_whoever_asked_for_its_retry_is_gone(
             await asyncio.wait({asks})
             late.heard.set()
             assert await drained(spool, 1) == ids([1])
+
+    asyncio.run(patiently(scenario()))
+
+
+# ---------------------------------------------------------------- what is pending
+
+
+def test_a_backlog_counts_a_share_that_is_just_being_taken(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with members(database, tmp_path, 1) as (spool,):
+            await append(spool, 0)
+            await drained(spool, 1)
+            await append(spool, *range(1, 5))
+            late = LateAnswers(spool, monkeypatch)
+            claim = asyncio.ensure_future(spool.claim(SINK, 9))
+            assert await late.count_meanwhile(spool) == 4
+            assert len((await claim).events) == 4
+
+    asyncio.run(patiently(scenario()))
+
+
+def test_a_backlog_counts_batches_that_are_just_being_taken_over(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with members(database, tmp_path, 1) as (spool,):
+            async with members(database, tmp_path, 1) as (leaving,):
+                await append(leaving, *range(3))
+                await wait_for_retry(leaving, 3)
+                await serve(spool)
+                late = LateAnswers(spool, monkeypatch)
+            assert await late.count_meanwhile(spool) == 3
+
+    asyncio.run(patiently(scenario()))
+
+
+async def wait_for_retry(spool: PostgresSpool, count: int) -> Batch:
+    """Some events wait for a retry, and that is written."""
+    batch = await spool.claim(SINK, count)
+    await spool.settle(batch, [LATER] * count)
+    await spool.check_writable()
+    return batch
+
+
+def test_what_waits_in_a_share_of_nobody_counts_once(tmp_path: Path, database: Database) -> None:
+    """The member that left it had a batch before that in hand."""
+
+    async def scenario() -> None:
+        async with members(database, tmp_path, 1) as (spool,):
+            async with members(database, tmp_path, 1) as (leaving,):
+                await append(leaving, *range(6))
+                await leaving.claim(SINK, 2)
+                await wait_for_retry(leaving, 2)
+            backlog = await spool.backlog(SINK)
+            assert (backlog.events, backlog.retrying) == (6, 2)
+
+    asyncio.run(patiently(scenario()))
+
+
+def test_what_waits_beyond_the_position_and_is_marked_counts_once(tmp_path: Path, database: Database) -> None:
+    """It waited in order, and then the sink is served in another way."""
+
+    async def scenario() -> None:
+        async with members(database, tmp_path, 1, ordered=True) as (leaving,):
+            await append(leaving, *range(6))
+            await leaving.claim(SINK, 2)
+            await leaving.append("source", [some_reading(6, 7, stream="hall")])
+            batch = await leaving.claim(SINK, 9)
+            await leaving.settle(batch, [LATER] * len(batch.events))
+        async with members(database, tmp_path, 1) as (spool,):
+            backlog = await spool.backlog(SINK)
+            assert (backlog.events, backlog.retrying) == (8, len(batch.events))
+
+    asyncio.run(patiently(scenario()))
+
+
+def test_a_replay_leaves_out_what_other_members_have_not_settled(tmp_path: Path, database: Database) -> None:
+    """It ends before the first such event, and names what waits for a retry. A replayed event is not one of these."""
+
+    async def scenario() -> None:
+        async with members(database, tmp_path, 2) as (asked, other):
+            await append(other, *range(8))
+            before = await other.claim(SINK, 2)
+            waits = await wait_for_retry(other, 2)
+            await other.claim(SINK, 2)
+            await other.settle(before, done(before))
+            await other.check_writable()
+            planned = await asked.replays.plan(SINK, Selection())
+            assert (planned.at, planned.until) == (1, 5)
+            assert planned.pending == {event.id for event in waits.events}
+            await asked.replays.order(planned, 2, planned.pending)
+            await patiently(other.replays.ready())
+            await other.replays.fill(SINK)
+            again = await asked.replays.plan(SINK, Selection())
+            assert (again.until, again.pending) == (5, planned.pending)
 
     asyncio.run(patiently(scenario()))
