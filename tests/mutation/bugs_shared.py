@@ -203,4 +203,27 @@ SHARED = (
         '"',
         (MOMENTS + "test_a_replay_leaves_out_what_other_members_have_not_settled",),
     ),
+    Bug(
+        "a replay asks again at once while others have its events",
+        REPLAYS,
+        "            await asyncio.sleep(LOOK_AGAIN)  # other daemons have these events\n",
+        "            pass\n",
+        (LEADS,),
+    ),
+    Bug(
+        "a replay that can queue nothing lets nothing else go on",
+        "poller/pipeline/replayer.py",
+        "                    await asyncio.sleep(NOTHING_DONE)\n",
+        "                    pass\n",
+        (
+            "tests/unit/pipeline/test_replayer.py::test_a_step_that_queues_nothing_holds_nobody_up[nothing to do]",
+        ),
+    ),
+    Bug(
+        "a replay stands still at the daemon that takes it over",
+        DESK,
+        "                self._hear(sessions.CHANGED)  # a replay may wait for whoever leads its sink\n",
+        "",
+        (REPLAYED + "test_a_replay_goes_on_at_another_member_when_the_one_that_led_it_gives_the_sink_up",),
+    ),
 )

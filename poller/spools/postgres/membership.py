@@ -249,6 +249,7 @@ class Membership:
             if self._wanted.get(name) is held:  # else it was given up meanwhile
                 self._held.add(name)
                 held.set()
+                self._hear(sessions.CHANGED)  # a replay may wait for whoever leads its sink
 
     # ------------------------------------------------------------ the end
 

@@ -1,0 +1,143 @@
+"""A replay where others have the events: the member that queues them waits for these others, and asks rarely."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from poller.core.history import Replay, ReplayState
+from poller.core.model import Event, unchanged
+from poller.core.selection import Selection
+from poller.core.spool import anything
+from poller.pipeline.replayer import Replayer
+from poller.spools import replays
+from poller.spools.postgres import PostgresSpool, shared_replays
+from poller.testing.factories import done, some_event, some_reading
+from tests.patience import patiently
+from tests.servers.databases import Database, database, started
+from tests.servers.postgres_spools import spool_of
+from tests.servers.sql_sinks import POSTGRESQL
+
+__all__ = ["database", "started"]  # the fixtures
+
+pytestmark = POSTGRESQL
+
+SINK = "s"
+EVENTS = 10
+
+
+async def member(stack: AsyncExitStack, server: Database, folder: Path, lanes: int) -> PostgresSpool:
+    """A member that knows the sink; 0 lanes: the sink has no order."""
+    spool = await stack.enter_async_context(spool_of(server, folder))
+    spool.divide(SINK, max(1, lanes))
+    await spool.attach(SINK, anything, ordered=lanes > 0)
+    return spool
+
+
+async def got(spool: PostgresSpool, count: int) -> list[str]:
+    """The ids of the next events, which are delivered."""
+    found = list[Event]()
+    while len(found) < count:
+        batch = await patiently(spool.claim(SINK, 9))
+        found += batch.events
+        await spool.settle(batch, done(batch))
+    return sorted(event.id for event in found)
+
+
+ALL = sorted(some_event(number).id for number in range(EVENTS))
+
+
+@asynccontextmanager
+async def replaying(spool: PostgresSpool) -> AsyncIterator[list[float]]:
+    """A member that does its part in replays. Yields the moments at which it looked for something to do."""
+    looked = list[float]()
+    fill = spool.replays.fill
+
+    async def noted(*arguments: object) -> Replay | None:
+        looked.append(asyncio.get_running_loop().time())
+        return await fill(*arguments)  # type: ignore[arg-type]
+
+    spool.replays.fill = noted  # type: ignore[method-assign,assignment]
+    running = asyncio.create_task(Replayer(spool, lambda: [SINK], lambda: unchanged).run())
+    try:
+        yield looked
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
+
+
+async def order(spool: PostgresSpool) -> Replay:
+    while (planned := await spool.replays.plan(SINK, Selection())).until <= EVENTS:
+        await asyncio.sleep(0.1)
+    return await spool.replays.order(planned, EVENTS, frozenset())
+
+
+async def is_done(spool: PostgresSpool, replay: Replay) -> bool:
+    return {one.number: one.state for one in spool.replays.all()}.get(replay.number) is ReplayState.DONE
+
+
+@pytest.mark.parametrize(
+    "room", [EVENTS, 4], ids=["until the last ones are delivered", "until there is room"]
+)
+def test_the_member_that_leads_a_replay_waits_while_the_lanes_have_its_events(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    for module in (replays, shared_replays):
+        monkeypatch.setattr(module, "MOST", room)
+        monkeypatch.setattr(module, "PIECE", room)
+
+    async def scenario() -> None:
+        async with AsyncExitStack() as stack:
+            spool = await member(stack, database, tmp_path, 2)
+            await spool.append("source", [some_reading(*range(EVENTS))])
+            assert await got(spool, EVENTS) == ALL
+            await until_leads(spool)
+            replay = await order(spool)
+            async with replaying(spool) as looked:
+                await asyncio.sleep(0.5)
+                before = len(looked)
+                await asyncio.sleep(1)
+                assert len(looked) - before <= 3
+                assert (await spool.backlog(SINK)).replaying == room
+                assert await got(spool, EVENTS) == ALL
+                await until_done(spool, replay)
+
+    asyncio.run(patiently(scenario()))
+
+
+async def until_leads(spool: PostgresSpool) -> None:
+    while not spool._sinks.leads(SINK):
+        await asyncio.sleep(0.01)
+
+
+async def until_done(spool: PostgresSpool, replay: Replay) -> None:
+    while not await is_done(spool, replay):
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("lanes", [0, 2])
+def test_a_replay_goes_on_at_another_member_when_the_one_that_led_it_gives_the_sink_up(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch, lanes: int
+) -> None:
+    """It lives on, as after a reload that has taken the sink from it. A standby confirms the duty late."""
+
+    async def scenario() -> None:
+        async with AsyncExitStack() as stack:
+            first = await member(stack, database, tmp_path, lanes)
+            await first.append("source", [some_reading(*range(EVENTS))])
+            assert await got(first, EVENTS) == ALL
+            await until_leads(first)
+            other = await member(stack, database, tmp_path, lanes)
+            monkeypatch.setattr(other._desk, "_outlast", partial(asyncio.sleep, 0.5))
+            async with replaying(other):
+                coming = asyncio.create_task(got(other, EVENTS))
+                await asyncio.sleep(0.5)
+                replay = await order(first)
+                await first.detach(SINK)
+                assert await asyncio.wait_for(coming, 10) == ALL
+                await until_done(other, replay)
+
+    asyncio.run(patiently(scenario()))
