@@ -226,4 +226,18 @@ SHARED = (
         "",
         (REPLAYED + "test_a_replay_goes_on_at_another_member_when_the_one_that_led_it_gives_the_sink_up",),
     ),
+    Bug(
+        "duties are taken in any order",
+        DUTIES,
+        "AS wanted (name) ORDER BY name\n",
+        "AS wanted (name)\n",
+        (LOCKS + "test_members_that_want_the_same_duties_in_another_order_do_not_wait_for_each_other",),
+    ),
+    Bug(
+        "the counts of ended sessions are added in any order",
+        "poller/spools/postgres/sessions.py",
+        "GROUP BY owner, book ORDER BY owner, book\n",
+        "GROUP BY owner, book\n",
+        (LOCKS + "test_members_that_end_at_once_do_not_wait_for_each_other",),
+    ),
 )

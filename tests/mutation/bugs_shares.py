@@ -54,7 +54,10 @@ SHARES = (
         "poller/spools/postgres/sessions.py",
         "{'' if alone else '_shared'}",
         "_shared",
-        (f"{FAULTS}test_a_dead_letter_that_two_members_retry_at_once_comes_once",),
+        (
+            f"{FAULTS}test_a_dead_letter_that_two_members_retry_at_once_comes_once",
+            "tests/servers/test_shared_locks.py::test_members_that_do_everything_at_once_never_wait_for_each_other",
+        ),
     ),
     Bug(
         "a member that froze within a statement is left alone with its locks",
