@@ -49,14 +49,16 @@ class Serving:
     async def _carry(self) -> None:
         while True:
             batch = await self.spool.claim(SINK, 5)
+            await asyncio.sleep(0)
             outcomes = [self._judge(event) for event in batch.events]
+            await self.spool.settle(
+                batch, outcomes
+            )  # it never waits: what is noted below is what was settled
             self._got += [
                 (self.spool.member, event)
                 for event, outcome in zip(batch.events, outcomes, strict=True)
                 if isinstance(outcome, Done)
             ]
-            await asyncio.sleep(0)
-            await self.spool.settle(batch, outcomes)
 
     async def end(self) -> None:
         for task in self._tasks:
