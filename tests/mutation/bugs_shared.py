@@ -114,14 +114,17 @@ SHARED = (
         SPOOL,
         "        for task in (*self._tasks, *self._keepers):\n            task.add",
         "        for task in self._keepers:\n            task.add",
-        tuple(f"{TASK}[{task}-postgresql]" for task in ("_desk.run", "_writer.run", "_claims.run")),
+        tuple(f"{TASK}[{task}-postgresql]" for task in ("_membership.run", "_writer.run", "_claims.run")),
     ),
     Bug(
         "nobody sees that a task fails that watches the others",
         SPOOL,
         "        for task in (*self._tasks, *self._keepers):\n            task.add",
         "        for task in self._tasks:\n            task.add",
-        tuple(f"{TASK}[{task}-postgresql]" for task in ("_watch_size", "_follow", "_attend")),
+        tuple(
+            f"{TASK}[{task}-postgresql]"
+            for task in ("_capacity.run", "_follower.follow_log", "_follower.follow_words")
+        ),
     ),
     Bug(
         "who writes waits for ever for a task that has failed",
@@ -167,7 +170,7 @@ SHARED = (
     ),
     Bug(
         "a backlog lacks what is just being taken",
-        SPOOL,
+        "poller/spools/postgres/history.py",
         "                await self._sinks.all_taken(sink)\n",
         "                pass\n",
         (
@@ -221,7 +224,7 @@ SHARED = (
     ),
     Bug(
         "a replay stands still at the daemon that takes it over",
-        DESK,
+        MEMBERSHIP,
         "                self._hear(sessions.CHANGED)  # a replay may wait for whoever leads its sink\n",
         "",
         (REPLAYED + "test_a_replay_goes_on_at_another_member_when_the_one_that_led_it_gives_the_sink_up",),

@@ -152,7 +152,7 @@ async def ask(spool: PostgresSpool, number: int) -> None:
     await spool.origin(number)
     await spool.deliveries(number, some_event(1).id)
     await spool.number_at(datetime.now(UTC))
-    await spool._look()
+    await spool._capacity.measure()
     for newest_first in (False, True):
         await spool.scan(Selection(stream="none"), number - 2_000, 10, newest_first=newest_first)
 

@@ -145,7 +145,14 @@ def test_an_orderly_stop_writes_what_was_settled_last(
 
 # ---------------------------------------------------------------- a task that fails
 
-TASKS = ("_desk.run", "_writer.run", "_claims.run", "_watch_size", "_follow", "_attend")
+TASKS = (
+    "_membership.run",
+    "_writer.run",
+    "_claims.run",
+    "_capacity.run",
+    "_follower.follow_log",
+    "_follower.follow_words",
+)
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -162,7 +169,7 @@ def test_a_task_that_fails_ends_the_member_with_a_reason(
             raise ZeroDivisionError
 
         part, _, name = task.rpartition(".")
-        monkeypatch.setattr(getattr(spool, part) if part else spool, name, fails)
+        monkeypatch.setattr(getattr(spool, part), name, fails)
         async with spool:
             waits = asyncio.ensure_future(append(spool, 1))
             await asyncio.wait({waits}, timeout=A_MOMENT if task == "_writer.run" else None)
@@ -234,7 +241,7 @@ def test_a_dead_letter_comes_although_whoever_asked_for_its_retry_is_gone(
 
     async def scenario() -> None:
         spool = spool_of(database, tmp_path)
-        monkeypatch.setattr(spool, "_attend", asyncio.Event().wait)  # else that may take it
+        monkeypatch.setattr(spool._follower, "follow_words", asyncio.Event().wait)  # else that may take it
         async with spool:
             await spool.attach(SINK, anything)
             await append(spool, 1)

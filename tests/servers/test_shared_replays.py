@@ -131,7 +131,7 @@ def test_a_replay_goes_on_at_another_member_when_the_one_that_led_it_gives_the_s
             assert await got(first, EVENTS) == ALL
             await until_leads(first)
             other = await member(stack, database, tmp_path, lanes)
-            monkeypatch.setattr(other._desk, "_outlast", partial(asyncio.sleep, 0.5))
+            monkeypatch.setattr(other._membership, "_until_durable", partial(asyncio.sleep, 0.5))
             async with replaying(other):
                 coming = asyncio.create_task(got(other, EVENTS))
                 await asyncio.sleep(0.5)
