@@ -169,8 +169,10 @@ class ServedSinks:
         for lane, key in enumerate(served.mode.keys(sink)):
             if len(served.lanes.lanes) >= fair:
                 break
-            free = key not in self._dispatcher.queues and key not in self._closing
-            if free and await self._enter(sink, key, served, lane):
+            if key in served.lanes.lanes or key in self._closing:
+                continue
+            # a queue without a lane: it could not be left
+            if key in self._dispatcher.queues or await self._enter(sink, key, served, lane):
                 served.lanes.open(key)
 
     async def _enter(self, sink: str, key: str, served: Served, lane: int | None) -> bool:
