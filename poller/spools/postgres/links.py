@@ -1,9 +1,12 @@
 """Connections to the database of a spool, and its errors as errors of the spool."""
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
 
 import asyncpg
 import structlog
@@ -11,6 +14,9 @@ import structlog
 from poller.core.errors import StorageError, StorageFull
 
 CONNECT_WITHIN: Final = 5.0
+"""Seconds for one server."""
+NEXT_AFTER: Final = 0.25
+"""Seconds after which the next server of an address is tried too. A sign of life has half a lease for all of them."""
 ANSWER_WITHIN: Final = 30.0
 """Seconds for one statement of a question. A statement that writes may wait for a standby, and has no limit."""
 FORM: Final = (
@@ -71,6 +77,8 @@ def _words(error: BaseException) -> str:
         return str(error.args[0]).splitlines()[0] if error.args else type(error).__name__
     if isinstance(error, TimeoutError):
         return "the database does not answer"
+    if isinstance(error, asyncpg.exceptions.TargetServerAttributeNotMatched):
+        return "the database takes no writes: it is a standby, or read-only by a setting"
     if isinstance(error, OSError):
         return f"cannot connect to the database: {error.strerror or type(error).__name__}"
     return f"the connection to the database is lost ({type(error).__name__})"
@@ -101,14 +109,57 @@ async def connect(address: Address, *, idle_in_transaction: float = 0.0) -> Link
     }
     try:
         async with translated(address.name):
-            return await asyncpg.connect(
-                address.dsn,
-                timeout=CONNECT_WITHIN,
-                target_session_attrs="read-write",
-                server_settings=settings,
-            )
-    except ValueError:  # its text may quote the password
+            return await _first_of([partial(_connect_to, one, settings) for one in _each(address.dsn)])
+    except (ValueError, OverflowError):  # a text that may quote the password; a port beyond all ports
         raise StorageError(f"spool {address.name}: the dsn cannot be read; it is written {FORM}") from None
+
+
+async def _connect_to(dsn: str, settings: dict[str, str]) -> Link:
+    return await asyncpg.connect(
+        dsn, timeout=CONNECT_WITHIN, target_session_attrs="read-write", server_settings=settings
+    )
+
+
+def _each(dsn: str) -> list[str]:
+    """An address with several servers, as an address for each. Raises `ValueError`."""
+    parts = urlsplit(dsn)
+    login, at, hosts = parts.netloc.rpartition("@")
+    if "," not in hosts:
+        return [dsn]
+    if "" in (each := hosts.split(",")):
+        raise ValueError("a server is missing")
+    return [parts._replace(netloc=f"{login}{at}{host}").geturl() for host in each]
+
+
+async def _first_of(attempts: Sequence[Callable[[], Awaitable[Link]]]) -> Link:
+    """The connection of the first attempt that succeeds. The next one begins when one has failed, or takes long.
+
+    So a server that has vanished does not keep a daemon from the one that took its place. If all fail, the error is
+    one that says more than that a server was not reached, or else the last.
+    """
+    left, running, errors = list(attempts), list[asyncio.Future[Link]](), list[BaseException]()
+    try:
+        while left or running:
+            if left:
+                running.append(asyncio.ensure_future(left.pop(0)()))
+            patience = NEXT_AFTER if left else None
+            await asyncio.wait(running, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            for attempt in [one for one in running if one.done()]:
+                running.remove(attempt)
+                if (error := attempt.exception()) is None:
+                    return attempt.result()
+                errors.append(error)
+    finally:
+        for attempt in running:
+            attempt.cancel()
+            attempt.add_done_callback(_drop)
+    raise next((error for error in errors if not isinstance(error, OSError)), errors[-1])
+
+
+def _drop(attempt: "asyncio.Future[Link]") -> None:
+    """End a connection that is not needed."""
+    if not attempt.cancelled() and attempt.exception() is None:
+        attempt.result().terminate()
 
 
 class Outage:

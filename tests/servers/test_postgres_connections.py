@@ -1,0 +1,75 @@
+"""The connections of a postgres spool: servers that vanish without a word, and settings that a role has."""
+
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+
+from poller.core.model import Done
+from poller.core.spool import anything
+from poller.spools.postgres import PostgresSpool
+from poller.spools.postgres.links import StorageAway
+from poller.testing.factories import some_event, some_reading
+from tests.servers.databases import PASSWORD, Database, database, started
+from tests.servers.middle_box import middle_box
+from tests.servers.postgres_spools import spool_of
+from tests.servers.sql_sinks import POSTGRESQL
+from tests.servers.test_postgres_commits import END_ALL, ask
+
+__all__ = ["database", "started"]  # the fixtures
+
+pytestmark = POSTGRESQL
+
+LEASE: Final = 2.0
+SOON: Final = 10.0
+"""Seconds within which a daemon goes on: far less than the kernel takes by itself to give a connection up."""
+
+
+def dsn_by(*ports: int) -> str:
+    """The address of servers on these ports of this machine."""
+    hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
+    return f"postgresql://poller:{PASSWORD}@{hosts}/live?sslmode=disable"
+
+
+async def append(spool: PostgresSpool, *numbers: int) -> int:
+    """Append events, again and again until that is confirmed, as the journal does. Returns how many are new."""
+    async with asyncio.timeout(SOON):
+        while True:
+            with suppress(StorageAway):
+                return (await spool.append("source", [some_reading(*numbers)])).total()
+            await asyncio.sleep(0.1)
+
+
+async def drained(spool: PostgresSpool, count: int) -> list[str]:
+    """The ids of the next `count` events, which are delivered."""
+    got: list[str] = []
+    async with asyncio.timeout(SOON):
+        while len(got) < count:
+            batch = await spool.claim("a", 100)
+            got += [event.id for event in batch.events]
+            await spool.settle(batch, [Done()] * len(batch.events))
+    return got
+
+
+def ids(*numbers: int) -> list[str]:
+    return [some_event(number).id for number in numbers]
+
+
+# ---------------------------------------------------------------- servers that vanish
+
+
+async def test_a_first_server_that_says_nothing_keeps_no_daemon_from_the_second(
+    tmp_path: Path, database: Database
+) -> None:
+    """Neither at its start, nor when all of its connections are lost: its lease goes on."""
+    async with middle_box(database.port) as box:
+        box.silent = True
+        dsn = dsn_by(box.port, database.port)
+        async with asyncio.timeout(SOON), spool_of(database, tmp_path, dsn=dsn, lease=LEASE) as spool:
+            await spool.attach("a", anything)
+            await ask(database, END_ALL)
+            await asyncio.sleep(2 * LEASE)
+            assert spool.proven.is_set()
+            assert await append(spool, 1) == 1
+            assert await drained(spool, 1) == ids(1)
