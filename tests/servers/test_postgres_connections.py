@@ -1,9 +1,10 @@
 """The connections of a postgres spool: servers that vanish without a word, and settings that a role has."""
 
 import asyncio
+import socket
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 
 from poller.core.model import Done
@@ -73,3 +74,32 @@ async def test_a_first_server_that_says_nothing_keeps_no_daemon_from_the_second(
             assert spool.proven.is_set()
             assert await append(spool, 1) == 1
             assert await drained(spool, 1) == ids(1)
+
+
+async def test_a_daemon_whose_connections_have_all_gone_silent_goes_on_over_new_ones(
+    tmp_path: Path, database: Database
+) -> None:
+    async with middle_box(database.port) as box:
+        async with spool_of(database, tmp_path, dsn=dsn_by(box.port), lease=LEASE) as spool:
+            await spool.attach("a", anything)
+            assert await append(spool, 1) == 1
+            assert await drained(spool, 1) == ids(1)
+            box.lose_after(1)
+            assert await append(spool, 2) == 1
+            assert await drained(spool, 1) == ids(2)
+        assert box.fired == 1
+
+
+async def test_the_kernel_asks_after_a_server_on_each_connection(tmp_path: Path, database: Database) -> None:
+    async with spool_of(database, tmp_path) as spool:
+        await spool.attach("a", anything)
+        parts: list[Any] = [spool._desk._link, spool._reader._link]
+        for link in (*parts, spool._writer.connection, spool._claims.connection):
+            wire = link._transport.get_extra_info("socket")
+            assert wire.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            idle, every, count = (
+                wire.getsockopt(socket.IPPROTO_TCP, option)
+                for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+            )
+            assert idle + every * count <= 15
+            assert 0 < wire.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) <= 15_000

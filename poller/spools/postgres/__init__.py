@@ -92,6 +92,7 @@ class PostgresSpool(PostgresHistory, MovableSchema, HasLimits, Shared):
             lease,
             outage=outage,
             until_durable=self._until_durable,
+            returned=self._connect_anew,
             hear=self._notices.hear,
             fail=self._fail,
         )
@@ -260,6 +261,11 @@ class PostgresSpool(PostgresHistory, MovableSchema, HasLimits, Shared):
     async def _until_durable(self) -> None:
         """Return once all that was committed before can be lost no more, on whichever connection."""
         await self._claims.submit(nothing)
+
+    def _connect_anew(self) -> None:
+        """Let go of connections on which the database went silent too: what waits there may wait for ever."""
+        for part in (self._writer, self._claims, self._reader):
+            part.close()
 
     def divide(self, sink: str, lanes: int) -> None:
         """See `Shared.divide`."""

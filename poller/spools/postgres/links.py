@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -22,6 +23,13 @@ ANSWER_WITHIN: Final = 30.0
 FORM: Final = (
     "postgresql://user:password@host:5432/name, with signs such as @ : / in the password as %40 %3A %2F"
 )
+SILENCE: Final = {
+    socket.TCP_KEEPIDLE: 5,
+    socket.TCP_KEEPINTVL: 3,
+    socket.TCP_KEEPCNT: 3,
+    socket.TCP_USER_TIMEOUT: 15_000,
+}
+"""After how long a connection is lost whose packets vanish: some 15 seconds, idle or not."""
 _AWAY: Final = ("08", "57P", "57014", "53", "55P03", "25006", "25P03", "40")
 """Codes of errors that pass: a lost connection, a shutdown, no room, a server that is a standby, a transaction that
 was ended because it stood still, a deadlock, a statement that was cancelled or waited for too long."""
@@ -109,9 +117,11 @@ async def connect(address: Address, *, idle_in_transaction: float = 0.0) -> Link
     }
     try:
         async with translated(address.name):
-            return await _first_of([partial(_connect_to, one, settings) for one in _each(address.dsn)])
+            link = await _first_of([partial(_connect_to, one, settings) for one in _each(address.dsn)])
     except (ValueError, OverflowError):  # a text that may quote the password; a port beyond all ports
         raise StorageError(f"spool {address.name}: the dsn cannot be read; it is written {FORM}") from None
+    _watch(link)
+    return link
 
 
 async def _connect_to(dsn: str, settings: dict[str, str]) -> Link:
@@ -160,6 +170,18 @@ def _drop(attempt: "asyncio.Future[Link]") -> None:
     """End a connection that is not needed."""
     if not attempt.cancelled() and attempt.exception() is None:
         attempt.result().terminate()
+
+
+def _watch(link: Link) -> None:
+    """Let the kernel end a connection whose server has vanished without a word, as when its machine loses power.
+
+    What waits for an answer would wait for ever. A server that is busy answers the kernel's questions.
+    """
+    wire = link._transport.get_extra_info("socket")  # the library has no way of its own
+    if wire.family in (socket.AF_INET, socket.AF_INET6):
+        wire.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in SILENCE.items():
+            wire.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 class Outage:

@@ -51,7 +51,8 @@ class Proof(asyncio.Event):
 class Membership:
     """Owns the connection of the session. `hear` gets what other daemons say, `fail` why the session has ended.
 
-    `until_durable` returns once all that was committed before can be lost no more, or raises `StorageError`.
+    `until_durable` returns once all that was committed before can be lost no more, or raises `StorageError`. `returned` is
+    called when the database answers again that had gone silent.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Membership:
         *,
         outage: Outage,
         until_durable: Callable[[], Awaitable[None]],
+        returned: Callable[[], None],
         hear: Callable[[str], None],
         fail: Callable[[StorageError], None],
     ) -> None:
@@ -69,6 +71,7 @@ class Membership:
         self._lease = lease
         self._outage = outage
         self._until_durable = until_durable
+        self._returned = returned
         self._hear = hear
         self._fail = fail
         self._link: Link | None = None
@@ -85,6 +88,8 @@ class Membership:
         """Since when each sign of life was answered."""
         self._is_away = False
         """Whether the last sign of life failed."""
+        self._was_silent = False
+        """Whether a sign of life got no answer at all since the last one that was answered."""
         self._expiry: asyncio.TimerHandle | None = None
         self.session = sessions.NOBODY
         self.live = 1
@@ -138,6 +143,9 @@ class Membership:
                     wait = min(every, await self._beat())
                 self._outage.end()
                 self._is_away = False
+                if self._was_silent:
+                    self._was_silent = False
+                    self._returned()
             except Fenced as error:
                 self._fail(error)
                 return
@@ -145,6 +153,7 @@ class Membership:
                 self._outage.begin(storage_error(self._name, error))
                 self._since, wait = None, min(every, max(SHORTEST, wait * 2 if self._is_away else 0.0))
                 self._is_away = True
+                self._was_silent |= isinstance(error, TimeoutError)
                 if self._link is not None:
                     self._link.terminate()
 
