@@ -14,7 +14,7 @@ from poller.spools.postgres.links import StorageAway
 from poller.testing.factories import some_event, some_reading
 from tests.servers.databases import PASSWORD, Database, database, started
 from tests.servers.middle_box import middle_box
-from tests.servers.postgres_spools import spool_of
+from tests.servers.postgres_spools import schema_of, spool_of
 from tests.servers.sql_sinks import POSTGRESQL
 from tests.servers.test_postgres_commits import END_ALL, ask
 
@@ -103,3 +103,25 @@ async def test_the_kernel_asks_after_a_server_on_each_connection(tmp_path: Path,
             )
             assert idle + every * count <= 15
             assert 0 < wire.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) <= 15_000
+
+
+async def test_events_that_a_replaced_server_does_not_have_are_not_taken_for_pruned(
+    tmp_path: Path, database: Database
+) -> None:
+    """The connection that reads still leads to a server that lacks the newest events, as one that was cut off does."""
+    schema = schema_of(tmp_path)
+    async with spool_of(database, tmp_path) as first, spool_of(database, tmp_path) as second:
+        await second.attach("a", anything)
+        await second.backlog("a")
+        for table in ("page", "log"):
+            await ask(database, f"CREATE TABLE public.{table} AS SELECT * FROM {schema}.{table}")
+        try:
+            await ask(database, "GRANT SELECT ON public.page, public.log TO poller")
+            await second._reader.read(lambda link: link.execute("SET search_path = public"))
+            link: Any = second._reader._link
+            second._dispatcher.tail.most_bytes = 0
+            assert await append(first, 1, 2, 3) == 3
+            assert await drained(second, 3) == ids(1, 2, 3)
+            assert second._reader._link is not link
+        finally:
+            await ask(database, "DROP TABLE public.page, public.log")

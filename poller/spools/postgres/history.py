@@ -29,7 +29,7 @@ from poller.spools.postgres import (
 )
 from poller.spools.postgres.links import StorageAway
 from poller.spools.postgres.page_scan import scan
-from poller.spools.postgres.pages import load_pages
+from poller.spools.postgres.pages import load_known
 from poller.spools.postgres.reader import Reader
 from poller.spools.postgres.served_sinks import ServedSinks
 from poller.spools.postgres.shared_replays import Unsettled
@@ -169,10 +169,13 @@ class PostgresHistory(TableSpool[Writer]):
         return await self._reader.read(lambda reader: memories.memory(reader, source))
 
     async def _load(self, start: int) -> list[Chunk]:
-        """Read pages for a claim, which waits while the database is away."""
+        """Read pages for a claim, which waits while the database is away.
+
+        What was taken is in the log, or was pruned. A server that has never had it is one that was replaced.
+        """
         while True:
             try:
-                return await self._reader.read(partial(load_pages, start))
+                return await self._reader.read(partial(load_known, start))
             except StorageAway:
                 if self._writer.broken is not None:
                     raise self._writer.broken from None

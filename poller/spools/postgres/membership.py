@@ -51,8 +51,8 @@ class Proof(asyncio.Event):
 class Membership:
     """Owns the connection of the session. `hear` gets what other daemons say, `fail` why the session has ended.
 
-    `until_durable` returns once all that was committed before can be lost no more, or raises `StorageError`. `returned` is
-    called when the database answers again that had gone silent.
+    `until_durable` returns once all that was committed before can be lost no more, or raises `StorageError`. `returned`
+    is called when the database answers again that had gone silent.
     """
 
     def __init__(

@@ -7,6 +7,8 @@ import msgspec
 
 from poller.core.errors import Unreadable
 from poller.spools.pages import LOAD_EVENTS, UNKNOWN, Came, checksum, page_lines, received, second_of
+from poller.spools.postgres import meta
+from poller.spools.postgres.links import StorageAway
 from poller.spools.postgres.schema import to_bytes
 from poller.spools.rows import Row, epoch, lines
 from poller.spools.tail import Chunk
@@ -75,4 +77,15 @@ async def load_pages(start: int, connection: asyncpg.Connection) -> list[Chunk]:
             if not pages:
                 raise
             break  # the pages before it are good and go out first
+    return pages
+
+
+async def load_known(start: int, connection: asyncpg.Connection) -> list[Chunk]:
+    """The same, from a number that the log is known to have reached; empty where all from there on was pruned.
+
+    Raises `StorageAway` if the log has not reached it here: a server that was replaced still answers.
+    """
+    pages = await load_pages(start, connection)
+    if not pages and await meta.read_head(connection) <= start:
+        raise StorageAway("spool: the server that answers lacks events that were committed: it was replaced")
     return pages
