@@ -2,10 +2,12 @@
 
 import asyncio
 import socket
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
 
 from poller.core.model import Done
 from poller.core.spool import anything
@@ -16,7 +18,7 @@ from tests.servers.databases import PASSWORD, Database, database, started
 from tests.servers.middle_box import middle_box
 from tests.servers.postgres_spools import schema_of, spool_of
 from tests.servers.sql_sinks import POSTGRESQL
-from tests.servers.test_postgres_commits import END_ALL, ask
+from tests.servers.test_postgres_commits import END_ALL, ask, hung, without_its_standby
 
 __all__ = ["database", "started"]  # the fixtures
 
@@ -125,3 +127,65 @@ async def test_events_that_a_replaced_server_does_not_have_are_not_taken_for_pru
             assert second._reader._link is not link
         finally:
             await ask(database, "DROP TABLE public.page, public.log")
+
+
+# ---------------------------------------------------------------- settings of the role
+
+
+@asynccontextmanager
+async def role_with(server: Database, setting: str, value: str) -> AsyncIterator[None]:
+    """The user of the spool has a setting of its own in each new connection."""
+    await ask(server, f"ALTER ROLE poller SET {setting} = '{value}'")
+    try:
+        yield
+    finally:
+        await ask(server, f"ALTER ROLE poller RESET {setting}")
+
+
+async def append_one_by_one(spool: PostgresSpool) -> int:
+    """Append fifty events, each in a transaction of its own. Returns how many were new."""
+    return sum([(await spool.append("source", [some_reading(number)])).total() for number in range(50)])
+
+
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+async def test_daemons_share_a_log_whatever_isolation_their_role_has(
+    tmp_path: Path, database: Database, level: str
+) -> None:
+    async with (
+        role_with(database, "default_transaction_isolation", level),
+        spool_of(database, tmp_path) as one,
+        spool_of(database, tmp_path) as two,
+    ):
+        for spool in (one, two):
+            await spool.attach("a", anything)
+        assert sum(await asyncio.gather(*map(append_one_by_one, (one, two)))) == 50
+        assert sorted(await drained(one, 50)) == sorted(ids(*range(50)))
+
+
+async def test_a_commit_whose_wait_was_cancelled_is_noticed_although_the_role_wants_no_warnings(
+    tmp_path: Path, database: Database
+) -> None:
+    async with (
+        role_with(database, "client_min_messages", "error"),
+        spool_of(database, tmp_path, lease=60) as spool,
+    ):
+        async with without_its_standby(database):
+            appending = asyncio.ensure_future(append(spool, 1))
+            await ask(database, f"SELECT pg_cancel_backend({await hung(database)})")
+            await asyncio.sleep(0.5)
+            assert not appending.done()
+        assert await appending == 1
+
+
+async def test_idle_connections_that_the_server_ends_are_made_anew(
+    tmp_path: Path, database: Database
+) -> None:
+    async with (
+        role_with(database, "idle_session_timeout", "700ms"),
+        spool_of(database, tmp_path, lease=LEASE) as spool,
+    ):
+        await spool.attach("a", anything)
+        for number in range(4):
+            await asyncio.sleep(1)
+            assert await append(spool, number) == 1
+            assert await drained(spool, 1) == ids(number)

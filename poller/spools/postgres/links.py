@@ -30,10 +30,11 @@ SILENCE: Final = {
     socket.TCP_USER_TIMEOUT: 15_000,
 }
 """After how long a connection is lost whose packets vanish: some 15 seconds, idle or not."""
-_AWAY: Final = ("08", "57P", "57014", "53", "55P03", "25006", "25P03", "40")
+_AWAY: Final = ("08", "57P", "57014", "53", "55P03", "25006", "25P03", "25P04", "40")
 """Codes of errors that pass: a lost connection, a shutdown, no room, a server that is a standby, a transaction that
-was ended because it stood still, a deadlock, a statement that was cancelled or waited for too long."""
-_WAIT_ENDED: Final = "canceling wait for synchronous replication"
+was ended because it stood still or took too long, a deadlock, a statement that was cancelled or waited for too long."""
+_WAIT_ENDED: Final = "SyncRepWaitForLSN"
+"""The function of the server that says so. Its words are in the server's language."""
 
 logging.getLogger("asyncpg").setLevel(logging.ERROR)
 
@@ -113,6 +114,8 @@ async def connect(address: Address, *, idle_in_transaction: float = 0.0) -> Link
         "application_name": "poller",
         "statement_timeout": "0",
         "lock_timeout": "0",
+        "default_transaction_isolation": "read committed",  # a lock is taken before what it guards is read
+        "client_min_messages": "warning",  # see `EndedWaits`
         "idle_in_transaction_session_timeout": str(int(idle_in_transaction * 1000)),
     }
     try:
@@ -211,7 +214,7 @@ class EndedWaits:
         link.add_log_listener(self._hear)
 
     def _hear(self, link: Link, message: Any) -> None:
-        if _WAIT_ENDED in str(message):
+        if getattr(message, "server_source_function", None) == _WAIT_ENDED:
             self._heard = True
 
     def take(self) -> bool:

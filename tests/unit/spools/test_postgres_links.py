@@ -1,10 +1,41 @@
 """What the postgres spool understands of the words and codes of a server."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import asyncpg
 import pytest
 
 from poller.core.errors import StorageError
-from poller.spools.postgres.links import StorageAway, connect, storage_error
+from poller.spools.postgres.links import EndedWaits, StorageAway, connect, storage_error
+
+
+def test_a_cancelled_wait_is_noticed_whatever_language_the_server_speaks() -> None:
+    heard: list[Any] = []
+    waits = EndedWaits(SimpleNamespace(add_log_listener=heard.append))
+    message = SimpleNamespace(
+        severity="WARNUNG",
+        message="storniere Warten auf synchrone Replikation wegen Benutzeraufforderung",
+        server_source_function="SyncRepWaitForLSN",
+    )
+    heard[0](None, message)
+    assert waits.take()
+    assert not waits.take()
+
+
+def test_another_warning_of_the_server_ends_no_wait() -> None:
+    heard: list[Any] = []
+    waits = EndedWaits(SimpleNamespace(add_log_listener=heard.append))
+    heard[0](None, SimpleNamespace(message="vacuum it", server_source_function="GetNewTransactionId"))
+    heard[0](None, SimpleNamespace(message="of a server that names no function"))
+    assert not waits.take()
+
+
+@pytest.mark.parametrize("code", ["25P03", "25P04", "57P05", "40001", "53300"])
+def test_an_error_that_passes_ends_no_daemon(code: str) -> None:
+    error = type("Passing", (asyncpg.PostgresError,), {})("words of the server")
+    error.sqlstate = code
+    assert isinstance(storage_error("spool", error), StorageAway)
 
 
 def test_a_standby_is_called_one() -> None:
