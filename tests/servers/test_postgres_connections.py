@@ -189,3 +189,19 @@ async def test_idle_connections_that_the_server_ends_are_made_anew(
             await asyncio.sleep(1)
             assert await append(spool, number) == 1
             assert await drained(spool, 1) == ids(number)
+
+
+# ---------------------------------------------------------------- rights
+
+
+async def test_a_schema_that_an_administrator_made_is_used_without_the_right_to_make_one(
+    tmp_path: Path, database: Database
+) -> None:
+    await ask(database, f"CREATE SCHEMA {schema_of(tmp_path)} AUTHORIZATION poller")
+    await ask(database, "REVOKE CREATE ON DATABASE live FROM poller")
+    try:
+        async with spool_of(database, tmp_path) as spool:
+            await spool.attach("a", anything)
+            assert await append(spool, 1) == 1
+    finally:
+        await ask(database, "GRANT CREATE ON DATABASE live TO poller")

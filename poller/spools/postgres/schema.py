@@ -172,7 +172,8 @@ async def prepare(link: Link, schema: str) -> None:
     async with link.transaction():
         await link.execute("SELECT pg_advisory_xact_lock(hashtext($1))", f"poller {schema}")
         if await link.fetchval("SELECT to_regclass($1)", f"{schema}.meta") is None:
-            await link.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
+            if await link.fetchval("SELECT to_regnamespace($1)", f'"{schema}"') is None:
+                await link.execute(f'CREATE SCHEMA "{schema}"')  # an administrator may have made it for us
             await link.execute(SCHEMA)
             if await link.fetchval(_HAS_LZ4):
                 await link.execute("ALTER TABLE page ALTER events SET COMPRESSION lz4")
