@@ -7,13 +7,15 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import pytest
 
+from poller.core.errors import StorageError
 from poller.core.model import Done
 from poller.core.spool import anything
 from poller.spools.postgres import PostgresSpool
 from poller.spools.postgres.links import StorageAway
-from poller.testing.factories import some_event, some_reading
+from poller.testing.factories import some_event, some_reading, some_reject
 from tests.servers.databases import PASSWORD, Database, database, started
 from tests.servers.middle_box import middle_box
 from tests.servers.postgres_spools import schema_of, spool_of
@@ -205,3 +207,36 @@ async def test_a_schema_that_an_administrator_made_is_used_without_the_right_to_
             assert await append(spool, 1) == 1
     finally:
         await ask(database, "GRANT CREATE ON DATABASE live TO poller")
+
+
+# ---------------------------------------------------------------- encodings
+
+
+@asynccontextmanager
+async def encoded(server: Database, encoding: str) -> AsyncIterator[str]:
+    """The address of a database with an encoding of its own."""
+    made = f"CREATE DATABASE other TEMPLATE template0 ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' OWNER poller"
+    await ask(server, made)
+    try:
+        yield dsn_by(server.port).replace("/live", "/other")
+    finally:
+        await ask(server, "DROP DATABASE other WITH (FORCE)")
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "EUC_CN"])
+async def test_a_database_that_lacks_characters_is_refused(
+    tmp_path: Path, database: Database, encoding: str
+) -> None:
+    async with encoded(database, encoding) as dsn:
+        with pytest.raises(StorageError, match=f"the encoding {encoding}"):
+            await spool_of(database, tmp_path, dsn=dsn).__aenter__()
+
+
+async def test_a_database_that_stores_text_as_it_comes_keeps_every_character(
+    tmp_path: Path, database: Database
+) -> None:
+    reject = msgspec.structs.replace(some_reject(1), reason="\u4f4d\0", encoding="\u4f4d\0")
+    async with encoded(database, "SQL_ASCII") as dsn, spool_of(database, tmp_path, dsn=dsn) as spool:
+        await spool.append("source", [msgspec.structs.replace(some_reading(1), rejects=(reject,))])
+        (kept,) = await spool.quarantined(9)
+        assert (kept.reject.reason, kept.reject.encoding) == ("\u4f4d\0", "\u4f4d\ufffd")

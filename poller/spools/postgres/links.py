@@ -33,6 +33,8 @@ SILENCE: Final = {
 _AWAY: Final = ("08", "57P", "57014", "53", "55P03", "25006", "25P03", "25P04", "40")
 """Codes of errors that pass: a lost connection, a shutdown, no room, a server that is a standby, a transaction that
 was ended because it stood still or took too long, a deadlock, a statement that was cancelled or waited for too long."""
+_ENCODINGS: Final = ("UTF8", "SQL_ASCII")
+"""Encodings that take all text in UTF-8; the second one stores it as it comes."""
 _WAIT_ENDED: Final = "SyncRepWaitForLSN"
 """The function of the server that says so. Its words are in the server's language."""
 
@@ -231,6 +233,11 @@ async def refusals(link: Link) -> list[str]:
     level = await link.fetchval("SELECT current_setting('synchronous_commit')")
     if level in ("off", "local"):
         found.append(f"synchronous_commit is {level}: a commit is confirmed before it is safe")
+    encoding = await link.fetchval("SELECT current_setting('server_encoding')")
+    if encoding not in _ENCODINGS:
+        found.append(
+            f"the database has the encoding {encoding}, which lacks most characters: make one in UTF8"
+        )
     pid = await link.fetchval("SELECT pg_backend_pid()")
     if pid != link.get_server_pid():
         found.append("a pooler stands before the database (such as PgBouncer): name the server itself")
