@@ -114,6 +114,20 @@ class Replicas:
         self.standby.start()
         asyncio.run(self.until_synchronous())
 
+    @contextmanager
+    def stand_in(self) -> Iterator[None]:
+        """A third server in the place of the standby, which hangs: so long, the primary confirms what this one has."""
+        with folder_of("postgres") as (folder, begin, _):
+            third = Replica(self.standby.name, folder, begin, self.primary.host)
+            third.pair_with(self.primary)
+            third.become_standby_of(self.primary)
+            try:
+                third.start()
+                asyncio.run(self.until_synchronous())
+                yield
+            finally:
+                third.stop()
+
     def restart(self) -> None:
         """Kill the primary, and start it again."""
         self.primary.kill()

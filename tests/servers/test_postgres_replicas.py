@@ -144,6 +144,32 @@ def test_a_promoted_server_confirms_nothing_until_it_has_a_standby(tmp_path: Pat
     asyncio.run(scenario())
 
 
+def test_a_daemon_goes_on_at_the_promoted_server_while_the_one_before_hangs_and_when_it_goes_on(
+    tmp_path: Path, both: Replicas
+) -> None:
+    """The hanging server accepts connections and says nothing. It comes first in the address."""
+
+    async def scenario() -> None:
+        if both.primary.name == "two":
+            await asyncio.to_thread(move, both)
+        async with spool_of(both, tmp_path, 4) as spool, AsyncExitStack() as stack:
+            await spool.attach("a", anything)
+            await patiently(appended(spool, 1))
+            before = both.primary
+            stack.callback(before.kill)
+            before.freeze()
+            await asyncio.to_thread(both.promote)
+            await asyncio.to_thread(stack.enter_context, both.stand_in())
+            await patiently(appended(spool, 2))
+            assert await claimed(spool, 2) == [some_event(1).id, some_event(2).id]
+            before.thaw()
+            await patiently(appended(spool, 3))
+            assert await claimed(spool, 1) == [some_event(3).id]
+        await asyncio.to_thread(both.rebuild)
+
+    asyncio.run(scenario())
+
+
 def test_a_duty_whose_commits_are_lost_with_the_server_has_one_holder_and_nobody_is_fenced(
     tmp_path: Path, both: Replicas
 ) -> None:
