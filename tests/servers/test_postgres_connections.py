@@ -193,6 +193,23 @@ async def test_idle_connections_that_the_server_ends_are_made_anew(
             assert await drained(spool, 1) == ids(number)
 
 
+async def test_a_server_that_would_lose_what_it_confirms_is_refused_by_a_daemon_that_runs(
+    tmp_path: Path, database: Database
+) -> None:
+    """As after a failover to a server with other settings."""
+    async with spool_of(database, tmp_path) as spool:
+        await spool.attach("a", anything)
+        assert await append(spool, 1) == 1
+        async with role_with(database, "synchronous_commit", "local"):
+            await ask(database, END_ALL)
+            with pytest.raises(StorageError, match="synchronous_commit is local"):
+                await append(spool, 2)
+            assert "synchronous_commit is local" in str(await spool.failed())
+    async with spool_of(database, tmp_path) as spool:
+        await spool.attach("a", anything)
+        assert await drained(spool, 1) == ids(1)
+
+
 # ---------------------------------------------------------------- rights
 
 

@@ -41,7 +41,7 @@ from poller.spools.postgres.links import (
     StorageAway,
     connect,
     lacks_standby,
-    refusals,
+    refuse_unsafe,
     translated,
 )
 from poller.spools.postgres.membership import Membership
@@ -171,8 +171,7 @@ class PostgresSpool(PostgresHistory, MovableSchema, HasLimits, Shared):
 
     async def _open(self, link: Link) -> None:
         try:
-            if found := await refusals(link):
-                raise StorageError(f"spool {self.name}: {'; '.join(found)}")
+            await refuse_unsafe(self.name, link)
             await prepare(link, self._settings.schema_name)
             if await lacks_standby(link):
                 log.warning("standby_missing", means="a server that is lost takes with it what it confirmed")

@@ -225,8 +225,13 @@ class EndedWaits:
         return heard
 
 
-async def refusals(link: Link) -> list[str]:
-    """Why a spool in this database would not be safe; empty if nothing speaks against it."""
+async def refuse_unsafe(name: str, link: Link) -> None:
+    """Raise `StorageError` if a spool in this database would not be safe."""
+    if found := await _refusals(link):
+        raise StorageError(f"spool {name}: {'; '.join(found)}")
+
+
+async def _refusals(link: Link) -> list[str]:
     found = []
     if await link.fetchval("SELECT current_setting('fsync')") != "on":
         found.append("fsync is off: a power cut loses what was committed")

@@ -29,7 +29,7 @@ from poller.spools.moving import (
     standing_of,
 )
 from poller.spools.postgres import meta, modes, moved_rows, sessions
-from poller.spools.postgres.links import Address, EndedWaits, Link, connect, refusals, translated
+from poller.spools.postgres.links import Address, EndedWaits, Link, connect, refuse_unsafe, translated
 from poller.spools.postgres.schema import prepare
 from poller.spools.rows import Row
 
@@ -80,8 +80,7 @@ class MovableSchema(CanBeMoved):
             async with translated(name):
                 if not create and await link.fetchval("SELECT to_regclass($1)", f"{schema}.meta") is None:
                     raise StorageError(f"spool {name}: {self.place} has no spool")
-                if found := await refusals(link):
-                    raise StorageError(f"spool {name}: {'; '.join(found)}")
+                await refuse_unsafe(name, link)
                 await prepare(link, schema)
                 await held.take()
             yield held

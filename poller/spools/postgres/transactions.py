@@ -31,7 +31,9 @@ from poller.spools.postgres.links import (
     Outage,
     StorageAway,
     connect,
+    refuse_unsafe,
     storage_error,
+    translated,
 )
 
 CONNECT_AGAIN: Final = 0.5
@@ -88,8 +90,18 @@ class Transactions:
         await sessions.mark(connection, self.session)
 
     async def link(self) -> Link:
-        """Open a connection that writes. The server ends it if it stays within a transaction for half a lease."""
-        return await connect(self._address, idle_in_transaction=self._lease / 2)
+        """Open a connection that writes. The server ends it if it stays within a transaction for half a lease.
+
+        Raises `StorageError` too if the server would not keep what it confirms: it may be another one than before.
+        """
+        link = await connect(self._address, idle_in_transaction=self._lease / 2)
+        try:
+            async with translated(self._name):
+                await refuse_unsafe(self._name, link)
+        except BaseException:
+            link.terminate()
+            raise
+        return link
 
     # ------------------------------------------------------------ running
 
