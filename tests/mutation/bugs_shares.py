@@ -4,6 +4,7 @@ from .bugs import Bug
 
 MEMBERS = "tests/contracts/test_postgres_spool.py::TestSharedPostgresSpool::"
 FAULTS = "tests/servers/test_shared_spool.py::"
+CONNECTIONS = "tests/servers/test_postgres_connections.py::"
 QUEUE = "tests/unit/spools/test_share_queue.py::"
 
 SHARES = (
@@ -37,9 +38,9 @@ SHARES = (
     ),
     Bug(
         "an unsafe database is taken",
-        "poller/spools/postgres/__init__.py",
-        "            if found := await refusals(link):\n",
-        "            if found := (await refusals(link))[:0]:\n",
+        "poller/spools/postgres/links.py",
+        "    if found := await _refusals(link):\n",
+        "    if found := (await _refusals(link))[:0]:\n",
         (f"{FAULTS}test_a_database_that_may_lose_what_it_confirmed_is_refused",),
     ),
     Bug(
@@ -126,6 +127,41 @@ SHARES = (
         (
             "tests/servers/test_postgres_large.py::"
             "test_a_full_spool_deletes_nothing_before_its_sinks_are_known[somebody is about to append-postgresql]",
+        ),
+    ),
+    Bug(
+        "a server that says nothing holds up the next one",
+        "poller/spools/postgres/links.py",
+        "for one in _each(dsn)]",
+        "for one in [dsn]]",
+        (f"{CONNECTIONS}test_a_first_server_that_says_nothing_keeps_no_daemon_from_the_second[postgresql]",),
+    ),
+    Bug(
+        "connections on which nothing comes back are kept",
+        "poller/spools/postgres/desk.py",
+        "                    self._returned()\n",
+        "",
+        (
+            f"{CONNECTIONS}test_a_daemon_whose_connections_have_all_gone_silent_goes_on_over_new_ones[postgresql]",
+        ),
+    ),
+    Bug(
+        "what a replaced server lacks counts as pruned",
+        "poller/spools/postgres/pages.py",
+        "    if not pages and await",
+        "    if pages and await",
+        (
+            f"{CONNECTIONS}test_events_that_a_replaced_server_does_not_have_are_not_taken_for_pruned[postgresql]",
+        ),
+    ),
+    Bug(
+        "the isolation of the role counts",
+        "poller/spools/postgres/links.py",
+        '        "default_transaction_isolation": "read committed",',
+        "",
+        (
+            f"{CONNECTIONS}"
+            "test_daemons_share_a_log_whatever_isolation_their_role_has[repeatable read-postgresql]",
         ),
     ),
 )
