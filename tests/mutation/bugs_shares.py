@@ -138,7 +138,7 @@ SHARES = (
     ),
     Bug(
         "connections on which nothing comes back are kept",
-        "poller/spools/postgres/desk.py",
+        "poller/spools/postgres/membership.py",
         "                    self._returned()\n",
         "",
         (

@@ -20,7 +20,8 @@ from tests.servers.databases import PASSWORD, Database, database, started
 from tests.servers.middle_box import middle_box
 from tests.servers.postgres_spools import schema_of, spool_of
 from tests.servers.sql_sinks import POSTGRESQL
-from tests.servers.test_postgres_commits import END_ALL, ask, hung, without_its_standby
+from tests.servers.standbys import hung, standby_away
+from tests.servers.test_postgres_commits import END_ALL
 
 __all__ = ["database", "started"]  # the fixtures
 
@@ -73,7 +74,7 @@ async def test_a_first_server_that_says_nothing_keeps_no_daemon_from_the_second(
         dsn = dsn_by(box.port, database.port)
         async with asyncio.timeout(SOON), spool_of(database, tmp_path, dsn=dsn, lease=LEASE) as spool:
             await spool.attach("a", anything)
-            await ask(database, END_ALL)
+            await database.ask(END_ALL)
             await asyncio.sleep(2 * LEASE)
             assert spool.proven.is_set()
             assert await append(spool, 1) == 1
@@ -97,7 +98,7 @@ async def test_a_daemon_whose_connections_have_all_gone_silent_goes_on_over_new_
 async def test_the_kernel_asks_after_a_server_on_each_connection(tmp_path: Path, database: Database) -> None:
     async with spool_of(database, tmp_path) as spool:
         await spool.attach("a", anything)
-        parts: list[Any] = [spool._desk._link, spool._reader._link]
+        parts: list[Any] = [spool._membership._link, spool._reader._link]
         for link in (*parts, spool._writer.connection, spool._claims.connection):
             wire = link._transport.get_extra_info("socket")
             assert wire.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
@@ -118,9 +119,9 @@ async def test_events_that_a_replaced_server_does_not_have_are_not_taken_for_pru
         await second.attach("a", anything)
         await second.backlog("a")
         for table in ("page", "log"):
-            await ask(database, f"CREATE TABLE public.{table} AS SELECT * FROM {schema}.{table}")
+            await database.ask(f"CREATE TABLE public.{table} AS SELECT * FROM {schema}.{table}")
         try:
-            await ask(database, "GRANT SELECT ON public.page, public.log TO poller")
+            await database.ask("GRANT SELECT ON public.page, public.log TO poller")
             await second._reader.read(lambda link: link.execute("SET search_path = public"))
             link: Any = second._reader._link
             second._dispatcher.tail.most_bytes = 0
@@ -128,7 +129,7 @@ async def test_events_that_a_replaced_server_does_not_have_are_not_taken_for_pru
             assert await drained(second, 3) == ids(1, 2, 3)
             assert second._reader._link is not link
         finally:
-            await ask(database, "DROP TABLE public.page, public.log")
+            await database.ask("DROP TABLE public.page, public.log")
 
 
 # ---------------------------------------------------------------- settings of the role
@@ -137,11 +138,11 @@ async def test_events_that_a_replaced_server_does_not_have_are_not_taken_for_pru
 @asynccontextmanager
 async def role_with(server: Database, setting: str, value: str) -> AsyncIterator[None]:
     """The user of the spool has a setting of its own in each new connection."""
-    await ask(server, f"ALTER ROLE poller SET {setting} = '{value}'")
+    await server.ask(f"ALTER ROLE poller SET {setting} = '{value}'")
     try:
         yield
     finally:
-        await ask(server, f"ALTER ROLE poller RESET {setting}")
+        await server.ask(f"ALTER ROLE poller RESET {setting}")
 
 
 async def append_one_by_one(spool: PostgresSpool) -> int:
@@ -171,9 +172,9 @@ async def test_a_commit_whose_wait_was_cancelled_is_noticed_although_the_role_wa
         role_with(database, "client_min_messages", "error"),
         spool_of(database, tmp_path, lease=60) as spool,
     ):
-        async with without_its_standby(database):
+        with standby_away(database):
             appending = asyncio.ensure_future(append(spool, 1))
-            await ask(database, f"SELECT pg_cancel_backend({await hung(database)})")
+            await database.ask(f"SELECT pg_cancel_backend({await hung(database)})")
             await asyncio.sleep(0.5)
             assert not appending.done()
         assert await appending == 1
@@ -201,7 +202,7 @@ async def test_a_server_that_would_lose_what_it_confirms_is_refused_by_a_daemon_
         await spool.attach("a", anything)
         assert await append(spool, 1) == 1
         async with role_with(database, "synchronous_commit", "local"):
-            await ask(database, END_ALL)
+            await database.ask(END_ALL)
             with pytest.raises(StorageError, match="synchronous_commit is local"):
                 await append(spool, 2)
             assert "synchronous_commit is local" in str(await spool.failed())
@@ -216,14 +217,14 @@ async def test_a_server_that_would_lose_what_it_confirms_is_refused_by_a_daemon_
 async def test_a_schema_that_an_administrator_made_is_used_without_the_right_to_make_one(
     tmp_path: Path, database: Database
 ) -> None:
-    await ask(database, f"CREATE SCHEMA {schema_of(tmp_path)} AUTHORIZATION poller")
-    await ask(database, "REVOKE CREATE ON DATABASE live FROM poller")
+    await database.ask(f"CREATE SCHEMA {schema_of(tmp_path)} AUTHORIZATION poller")
+    await database.ask("REVOKE CREATE ON DATABASE live FROM poller")
     try:
         async with spool_of(database, tmp_path) as spool:
             await spool.attach("a", anything)
             assert await append(spool, 1) == 1
     finally:
-        await ask(database, "GRANT CREATE ON DATABASE live TO poller")
+        await database.ask("GRANT CREATE ON DATABASE live TO poller")
 
 
 # ---------------------------------------------------------------- encodings
@@ -233,11 +234,11 @@ async def test_a_schema_that_an_administrator_made_is_used_without_the_right_to_
 async def encoded(server: Database, encoding: str) -> AsyncIterator[str]:
     """The address of a database with an encoding of its own."""
     made = f"CREATE DATABASE other TEMPLATE template0 ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' OWNER poller"
-    await ask(server, made)
+    await server.ask(made)
     try:
         yield dsn_by(server.port).replace("/live", "/other")
     finally:
-        await ask(server, "DROP DATABASE other WITH (FORCE)")
+        await server.ask("DROP DATABASE other WITH (FORCE)")
 
 
 @pytest.mark.parametrize("encoding", ["LATIN1", "EUC_CN"])

@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from poller.core.errors import StorageError
-from poller.spools.postgres.links import EndedWaits, StorageAway, connect, storage_error
+from poller.spools.postgres.links import Address, EndedWaits, StorageAway, connect, storage_error
 
 
 def test_a_cancelled_wait_is_noticed_whatever_language_the_server_speaks() -> None:
@@ -48,7 +48,7 @@ def test_a_standby_is_called_one() -> None:
 )
 async def test_an_address_that_names_no_server_is_refused_without_its_password(hosts: str) -> None:
     with pytest.raises(StorageError) as refused:
-        await connect("spool", f"postgresql://poller:never-show-this@{hosts}/live", "poller")
+        await connect(Address("spool", f"postgresql://poller:never-show-this@{hosts}/live", "poller"))
     assert not isinstance(refused.value, StorageAway)
     assert "the dsn cannot be read" in str(refused.value)
     assert "never-show-this" not in str(refused.value)
