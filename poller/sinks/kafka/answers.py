@@ -43,5 +43,6 @@ def refusal(code: int) -> SinkError:
         frozenset({KafkaError._UNSUPPORTED_FEATURE}): "the server is too old",
         frozenset({KafkaError._MSG_TIMED_OUT}): "no confirmation in time",
         frozenset({KafkaError._SSL}): "TLS fails: check the certificates",
+        frozenset({KafkaError._FATAL}): "the client has given up, and has not said why",
     }
     return TryLater(next((text for codes, text in known.items() if code in codes), KafkaError(code).name()))

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -17,6 +18,8 @@ from poller.sinks.servers import CONNECT_WITHIN
 ATTEMPTS: Final = 5
 REPORTS_WITHIN: Final = 0.25
 """Seconds after which the thread that waits for reports looks whether it is to end."""
+EXPLAINED_WITHIN: Final = 2.0
+"""Seconds that the library may take to say why it has given up, after it has refused a message for it."""
 EXPLAINS: Final = NO_LOGIN | {KafkaError._SSL}
 AFTER_FATAL: Final = frozenset({KafkaError._FATAL, KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})
 
@@ -126,7 +129,16 @@ class KafkaProducer:
             except BufferError:
                 report(KafkaError(KafkaError._QUEUE_FULL))
         failures = await reports.done
+        if KafkaError._FATAL in failures.values():
+            await self._until_explained()
         return {id: self._explained(code) for id, code in failures.items()}
+
+    async def _until_explained(self) -> None:
+        """Wait until it is known what was fatal: messages fail at once, and the other thread hears why."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(EXPLAINED_WITHIN):
+                while not self._explanation:
+                    await asyncio.sleep(0.01)
 
     def _explained(self, code: int) -> int:
         """The code of the error behind a code; a fatal error ends all messages with codes that say nothing."""
