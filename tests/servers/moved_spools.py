@@ -1,14 +1,15 @@
 """Spools that are moved in tests: what fills one with all that there is, and what everybody can see of it."""
 
 import asyncio
-import json
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import cache
+from multiprocessing.connection import Connection
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import msgspec
@@ -46,6 +47,7 @@ from poller.testing.factories import (
 from poller.testing.gaps import late_picture, some_gap
 from poller.testing.history import scan_all
 from poller.testing.replays import order
+from tests.patience import PATIENCE
 from tests.servers.databases import Database
 from tests.servers.postgres_spools import settings_of
 
@@ -76,14 +78,48 @@ class Kind:
         return _spool(self.settings(folder), clock)
 
     def fill(self, folder: Path) -> ManualClock:
-        """Fill the spool in a process of its own, which is killed then. Returns a clock that goes on where it was."""
-        code = "import sys; from tests.servers.moved_spools import fill_and_die; fill_and_die(sys.argv[1])"
-        words = [sys.executable, "-c", code, json.dumps(self.settings(folder))]
-        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
-        assert done.returncode == -signal.SIGKILL, done.stderr
+        """Fill the spool in a process of its own, which is killed then. Returns a clock that goes on where it was.
+
+        What such a process leaves of a file is made once, and copied.
+        """
         clock = ManualClock()
-        clock.pass_time(float(done.stdout.splitlines()[-1]))
+        if self._server is None:
+            passed, files = _filled_file()
+            for name, content in files.items():
+                (folder / name).write_bytes(content)
+        else:
+            passed = until_killed(fill_and_die, self.settings(folder))
+        clock.pass_time(passed)
         return clock
+
+
+@cache
+def _filled_file() -> tuple[float, dict[str, bytes]]:
+    """The files of a spool whose process was killed, and the time on its clock."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        passed = until_killed(fill_and_die, Kind().settings(folder))
+        return passed, {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def until_killed(work: Callable[..., None], *given: object) -> Any:
+    """What the work tells before it kills its own process, which is forked from one that has imported all of this.
+
+    The work gets the pipe for it, and what is given.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=work, args=(theirs, *given))
+    process.start()
+    theirs.close()
+    try:
+        process.join(PATIENCE)
+        assert process.exitcode == -signal.SIGKILL, process.exitcode
+        return ours.recv()
+    finally:
+        process.kill()
+        ours.close()
 
 
 def _spool(settings: dict[str, Any], clock: Clock) -> Spool:
@@ -92,13 +128,13 @@ def _spool(settings: dict[str, Any], clock: Clock) -> Spool:
     return PostgresSpool("spool", PostgresSpool.Settings.model_validate(settings), {}, clock)
 
 
-def fill_and_die(settings: str) -> None:
+def fill_and_die(told: Connection, settings: dict[str, Any]) -> None:
     async def scenario() -> None:
         clock = ManualClock()
-        async with _spool(json.loads(settings), clock) as spool:
+        async with _spool(settings, clock) as spool:
             await fill(spool, clock)
             await spool.dead(1)  # all settlements are written
-            print(clock.monotonic(), flush=True)
+            told.send(clock.monotonic())
             os.kill(os.getpid(), signal.SIGKILL)
 
     asyncio.run(scenario())
@@ -145,8 +181,8 @@ async def carry(
         await spool.settle(batch, outcomes)
 
 
-def serve_together_and_die(settings: str, lanes: int) -> None:
-    """Two members serve `x`. They are killed while one has a batch in hand, and what arrived is printed.
+def serve_together_and_die(told: Connection, settings: dict[str, Any], lanes: int) -> None:
+    """Two members serve `x`. They are killed while one has a batch in hand, and what arrived is told.
 
     The other one has served later events. Some of these wait for a retry.
     """
@@ -154,8 +190,8 @@ def serve_together_and_die(settings: str, lanes: int) -> None:
     async def scenario() -> None:
         clock, early, late = Clock(), list[str](), list[str]()
         async with (
-            _spool(json.loads(settings), clock) as first,
-            _spool(json.loads(settings), clock) as second,
+            _spool(settings, clock) as first,
+            _spool(settings, clock) as second,
         ):
             for spool in (first, second):
                 await attach_shared(spool, lanes)
@@ -167,7 +203,7 @@ def serve_together_and_die(settings: str, lanes: int) -> None:
             await carry(second, lanes, late, again=8)
             for spool in (first, second):
                 await spool.dead(1)  # all settlements are written
-            print(json.dumps([early, late]), flush=True)
+            told.send((early, late))
             os.kill(os.getpid(), signal.SIGKILL)
 
     asyncio.run(scenario())
@@ -180,14 +216,7 @@ async def _append(spool: Spool, numbers: range) -> None:
 
 def shared_until_killed(settings: dict[str, Any], lanes: int) -> list[str]:
     """What arrived at `x` before all members were killed."""
-    code = (
-        "import sys; from tests.servers.moved_spools import serve_together_and_die as serve;"
-        " serve(sys.argv[1], int(sys.argv[2]))"
-    )
-    words = [sys.executable, "-c", code, json.dumps(settings), str(lanes)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    early, late = json.loads(done.stdout.splitlines()[-1])
+    early, late = until_killed(serve_together_and_die, settings, lanes)
     assert len(early) == 100
     assert late, "nothing was served behind the batch in hand"
     return [*early, *late]

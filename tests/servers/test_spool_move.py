@@ -68,9 +68,10 @@ def kinds(server: Database, way: str) -> list[Kind]:
     return [Kind(server if word == "postgres" else None) for word in way.split()]
 
 
-def is_held(error: StorageLocked) -> bool:
-    """Whether a lease has not ended yet."""
-    return "holds it, for" in str(error)
+def held_for(error: str) -> float | None:
+    """For how many seconds the leases go on that are in the way, rounded up; None if none is."""
+    found = re.findall(r"holds it, for (\d+) s at most", error)
+    return max(map(float, found), default=None)
 
 
 async def entered(spool: Spool) -> None:
@@ -85,9 +86,9 @@ async def once_free(ask: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
             try:
                 return await ask()
             except StorageLocked as error:
-                if not is_held(error):
+                if (seconds := held_for(str(error))) is None:
                     raise
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(max(0.2, seconds - 0.5))
 
 
 async def inside(spool: Spool, job: Callable[[Spool], Coroutine[Any, Any, Result]]) -> Result:
@@ -142,9 +143,9 @@ class Machine:
         began = time.monotonic()
         while True:
             done = lives.run(*self.words_to(other), folder=self.folder, forked=True, **environ)
-            if "holds it, for" not in done.stderr or time.monotonic() - began > 20:
+            if (seconds := held_for(done.stderr)) is None or time.monotonic() - began > 20:
                 return done
-            time.sleep(0.1)
+            time.sleep(max(0.2, seconds - 0.5))
 
 
 def machines(server: Database, way: str, folder: Path) -> tuple[Machine, Machine]:
@@ -152,10 +153,11 @@ def machines(server: Database, way: str, folder: Path) -> tuple[Machine, Machine
     return Machine(first, folder / "here"), Machine(second, folder / "there")
 
 
-def expected_in(folder: Path, clock: ManualClock) -> dict[str, str]:
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What can be seen of a spool that was filled and never moved."""
-    Kind().fill(folder)
-    return asyncio.run(seen_in(Kind().spool(folder, clock)))
+    folder = tmp_path_factory.mktemp("untouched")
+    return asyncio.run(seen_in(Kind().spool(folder, Kind().fill(folder))))
 
 
 # ---------------------------------------------------------------- what comes along
@@ -193,14 +195,14 @@ def test_a_moved_spool_has_all_that_the_old_one_had(tmp_path: Path, database: Da
 
 @pytest.mark.parametrize("way", ["sqlite postgres", "postgres sqlite"])
 def test_there_and_back_again_nothing_is_missing_and_all_counts_go_on(
-    tmp_path: Path, database: Database, way: str
+    tmp_path: Path, database: Database, expected: dict[str, str], way: str
 ) -> None:
     here, there = machines(database, way, tmp_path)
     clock = here.kind.fill(here.folder)
     for _ in range(2):
         assert here.move_to(there).returncode == 0
         assert there.move_to(here).returncode == 0
-    assert asyncio.run(seen_in(here.spool(clock))) == expected_in(tmp_path / "untouched", clock)
+    assert asyncio.run(seen_in(here.spool(clock))) == expected
     asyncio.run(inside(here.spool(clock), knows_all_and_counts_on))
 
 
@@ -300,11 +302,10 @@ def test_what_waits_for_a_retry_behind_a_batch_in_hand_comes_once_after_a_move(
 
 @pytest.mark.parametrize("point", [*MOVE, "move.written:9", "move.written:16"])
 def test_killed_at_any_point_one_spool_is_in_force_and_the_same_command_goes_on(
-    tmp_path: Path, database: Database, point: str
+    tmp_path: Path, database: Database, expected: dict[str, str], point: str
 ) -> None:
     here, there = machines(database, "sqlite postgres", tmp_path)
     clock = here.kind.fill(here.folder)
-    expected = expected_in(tmp_path / "untouched", clock)
     for old, new in ((here, there), (there, here)):
         cut = old.move_to(new, POLLER_FAILPOINT=point)
         assert cut.returncode == -9, cut.stderr
@@ -320,12 +321,11 @@ def test_killed_at_any_point_one_spool_is_in_force_and_the_same_command_goes_on(
 
 
 def test_killed_at_random_moments_it_ends_with_one_whole_spool(
-    tmp_path: Path, database: Database, soak: bool
+    tmp_path: Path, database: Database, expected: dict[str, str], soak: bool
 ) -> None:
     rng, kills, ends, whole = random.Random("move"), 0, 0, 60.0
     old, new = machines(database, "sqlite postgres", tmp_path)
     clock = old.kind.fill(old.folder)
-    expected = expected_in(tmp_path / "untouched", clock)
     while kills < (200 if soak else 8):
         seconds, is_cut = _cut_off(old, new, whole if ends < 2 else rng.uniform(whole / 3, whole))
         if is_cut:
@@ -352,9 +352,10 @@ def _cut_off(old: Machine, new: Machine, most: float) -> tuple[float, bool]:
         seconds = time.monotonic() - began
         child.kill()
         code, said = child.wait(60), (old.folder / "out").read_text()
-        if code != 1 or "holds it, for" not in said:  # the lease of the one before may not have ended
+        if code != 1 or (held := held_for(said)) is None:  # the lease of the one before may not have ended
             assert code in (0, -9), said
             return seconds, code == -9
+        time.sleep(max(0.2, held - 0.5))
 
 
 def _one_at_most_is_in_force(old: Machine, new: Machine) -> None:
@@ -380,7 +381,7 @@ def nth(number: int, act: Callable[[], object]) -> Callable[[int], None]:
 
 @pytest.mark.parametrize("way", ["sqlite postgres", "postgres sqlite"])
 def test_the_database_goes_away_meanwhile_and_the_move_begins_again(
-    tmp_path: Path, database: Database, way: str
+    tmp_path: Path, database: Database, expected: dict[str, str], way: str
 ) -> None:
     old, new = machines(database, way, tmp_path)
     clock = old.kind.fill(old.folder)
@@ -393,7 +394,7 @@ def test_the_database_goes_away_meanwhile_and_the_move_begins_again(
     assert asyncio.run(standing_of(old.spool(clock))).refusal is None
     done = old.move_to(new)
     assert done.returncode == 0, done.stderr
-    assert asyncio.run(seen_in(new.spool(clock))) == expected_in(tmp_path / "untouched", clock)
+    assert asyncio.run(seen_in(new.spool(clock))) == expected
 
 
 @pytest.mark.parametrize("which", ["old", "new"])
