@@ -1,5 +1,6 @@
 """The PostgreSQL spool under the shipped contract, against a real server: each folder is a schema of its database."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,17 @@ from poller.spools.postgres import PostgresSpool, sessions
 from poller.spools.postgres.links import connect
 from poller.testing import DurableSpoolContract, SharedSpoolContract
 from tests.servers.databases import Database, database, started
-from tests.servers.postgres_spools import settings_of
+from tests.servers.postgres_spools import Schemas, plain_dsn_of, settings_of
 from tests.servers.sql_sinks import POSTGRESQL
 
 __all__ = ["database", "started"]  # the fixtures
 
 pytestmark = POSTGRESQL
+
+
+@pytest.fixture(scope="module")
+def schemas(started: Database) -> Schemas:
+    return Schemas(started)
 
 
 class OverPostgresql:
@@ -24,11 +30,16 @@ class OverPostgresql:
     lease = 5.0
 
     @pytest.fixture(autouse=True)
-    def _server(self, database: Database) -> None:
-        self.server = database
+    def _server(self, database: Database, schemas: Schemas) -> Iterator[None]:
+        self.server, self.schemas = database, schemas
+        yield
+        schemas.empty()
 
     def open(self, folder: Path, clock: Clock) -> SpoolAdmin:
-        settings = PostgresSpool.Settings.model_validate(settings_of(self.server, folder, lease=self.lease))
+        place = {"dsn": plain_dsn_of(self.server), "schema": self.schemas.of(folder)}
+        settings = PostgresSpool.Settings.model_validate(
+            settings_of(self.server, folder, lease=self.lease, **place)
+        )
         return PostgresSpool("spool", settings, {}, clock)
 
 

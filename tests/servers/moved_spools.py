@@ -49,7 +49,7 @@ from poller.testing.history import scan_all
 from poller.testing.replays import order
 from tests.patience import PATIENCE
 from tests.servers.databases import Database
-from tests.servers.postgres_spools import settings_of
+from tests.servers.postgres_spools import plain_dsn_of, settings_of
 
 MOVE: Final = ("move.begun", "move.written", "move.complete", "move.given_up", "move.ended")
 """The fail points of a move, in their order."""
@@ -72,19 +72,20 @@ class Kind:
     def settings(self, folder: Path) -> dict[str, Any]:
         if self._server is None:
             return {"type": "sqlite", "path": str(folder / "spool.db")}
-        return settings_of(self._server, folder, lease=f"{LEASE:g}s")
+        return settings_of(self._server, folder, lease=f"{LEASE:g}s", dsn=plain_dsn_of(self._server))
 
     def spool(self, folder: Path, clock: Clock) -> Spool:
         return _spool(self.settings(folder), clock)
 
-    def fill(self, folder: Path) -> ManualClock:
+    def fill(self, folder: Path, which: int = 0) -> ManualClock:
         """Fill the spool in a process of its own, which is killed then. Returns a clock that goes on where it was.
 
-        What such a process leaves of a file is made once, and copied.
+        What such a process leaves of a file is made once, and copied. `which` tells spools apart that are not the same.
         """
         clock = ManualClock()
         if self._server is None:
-            passed, files = _filled_file()
+            passed, files = _filled_file(which)
+            folder.mkdir(parents=True, exist_ok=True)
             for name, content in files.items():
                 (folder / name).write_bytes(content)
         else:
@@ -94,8 +95,8 @@ class Kind:
 
 
 @cache
-def _filled_file() -> tuple[float, dict[str, bytes]]:
-    """The files of a spool whose process was killed, and the time on its clock."""
+def _filled_file(which: int) -> tuple[float, dict[str, bytes]]:
+    """The files of one of the spools whose process was killed, and the time on its clock."""
     with TemporaryDirectory() as name:
         folder = Path(name)
         passed = until_killed(fill_and_die, Kind().settings(folder))

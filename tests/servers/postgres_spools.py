@@ -23,9 +23,55 @@ def dsn_of(server: Database, password: str = PASSWORD) -> str:
     return f"postgresql://poller:{password}@127.0.0.1:{server.port}/live"
 
 
+def plain_dsn_of(server: Database) -> str:
+    """The same without TLS, for a test in which that is most of what it costs to ask the server."""
+    return f"{dsn_of(server)}?sslmode=disable"
+
+
 def settings_of(server: Database, folder: Path, **more: Any) -> dict[str, Any]:
     """The spool of a folder."""
     return {"type": "postgres", "dsn": dsn_of(server), "schema": schema_of(folder), **more}
+
+
+_EMPTY = """
+DO $$ DECLARE found text; BEGIN
+    IF to_regclass('{schema}.log') IS NULL THEN RETURN; END IF;
+    FOR found IN SELECT oid::regclass FROM pg_class
+        WHERE relnamespace = to_regnamespace('{schema}') AND relkind = 'r' AND pg_relation_size(oid) > 0
+    LOOP
+        IF found NOT LIKE '%.meta' THEN EXECUTE 'TRUNCATE ' || found; END IF;
+    END LOOP;
+    FOR found IN SELECT oid::regclass FROM pg_class
+        WHERE relnamespace = to_regnamespace('{schema}') AND relkind = 'S'
+    LOOP
+        PERFORM setval(found::regclass, 1, false);
+    END LOOP;
+    DELETE FROM {schema}.meta WHERE name <> 'version';
+    INSERT INTO {schema}.log (head) VALUES (1);
+END $$
+"""
+
+
+class Schemas:
+    """Schemas that spools have one after another. To make one takes longer than most of what is tested with it."""
+
+    def __init__(self, server: Database) -> None:
+        self._server = server
+        self._free: list[str] = []
+        self._used: dict[Path, str] = {}
+
+    def of(self, folder: Path) -> str:
+        """The schema for a folder: it is not there yet, or as if its tables had just been made."""
+        if folder not in self._used:
+            self._used[folder] = self._free.pop() if self._free else schema_of(folder)
+        return self._used[folder]
+
+    def empty(self) -> None:
+        """Empty those that were used, for other folders."""
+        for schema in self._used.values():
+            self._server.ask_now(_EMPTY.format(schema=schema))
+            self._free.append(schema)
+        self._used.clear()
 
 
 def spool_of(server: Database, folder: Path, **more: Any) -> PostgresSpool:
