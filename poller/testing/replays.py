@@ -84,7 +84,8 @@ class Replaying(SpoolWorld):
             for n in range(40):
                 await takes_all(spool, "a", n)
                 await spool.append("source", [some_reading(n, stream="hall")])
-                assert await claims_nothing(spool, "a")
+                if n % 8 == 7:
+                    assert await claims_nothing(spool, "a")
             some = Selection(since=some_event(5).received_at, until=some_event(35).received_at)
             replay = await order(spool, "a", some)
             expected = [some_event(n) for n in range(5, 35)]
