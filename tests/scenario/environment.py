@@ -30,13 +30,16 @@ Result = TypeVar("Result")
 def until(condition: Callable[[], object], seconds: float = PATIENCE, what: str = "") -> None:
     """Return as soon as the condition holds; fail when it does not within so many seconds.
 
-    It is asked less often the longer it takes: asking costs what the daemon needs to get there.
+    It is asked less often the longer it takes, and the more an answer takes: asking costs what the daemon needs to get
+    there.
     """
-    begun = time.monotonic()
+    begun = asked = time.monotonic()
     while not condition():
-        waited = time.monotonic() - begun
+        now = time.monotonic()
+        waited, took = now - begun, now - asked
         assert waited < seconds, f"waited {seconds} s in vain {what}"
-        time.sleep(min(max(waited / 20, 0.002), 0.02))
+        time.sleep(max(took, min(max(waited / 20, 0.002), 0.1)))
+        asked = time.monotonic()
 
 
 # ---------------------------------------------------------------- a receiver
