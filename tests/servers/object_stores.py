@@ -110,6 +110,7 @@ class Moto(Store):
         program = needs("moto_server", "pip install 'moto[s3]' flask flask-cors")
         self.process = ServerProcess(folder, self.port, [program, "-H", "127.0.0.1", "-p", str(self.port)])
         self.process.environ = {**os.environ, "TMPDIR": str(folder), **environ}
+        self._clients: dict[str, Any] = {}
 
     def kill(self) -> None:
         self.process.kill()
@@ -141,6 +142,12 @@ class Moto(Store):
         return Found(found["Body"].read(), found["ContentType"], found["Metadata"])
 
     def client(self, service: str = "s3") -> Any:
+        """The client of a service. It is made once: that takes longer than to list some keys."""
+        if service not in self._clients:
+            self._clients[service] = self._new_client(service)
+        return self._clients[service]
+
+    def _new_client(self, service: str) -> Any:
         return boto3.client(
             service,
             endpoint_url=self.url,

@@ -27,7 +27,7 @@ from .rabbit import PASSWORD as RABBIT_PASSWORD
 from .rabbit import Rabbit, make_queue
 
 LOOPBACK = "127.0.0.0/8"
-EVENTS = 300
+EVENTS = 100
 
 
 @contextmanager
@@ -77,23 +77,23 @@ def s3(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
-def sql(engine: str) -> Iterator[dict[str, Any]]:
-    with postgres() if engine == "postgresql" else mariadb() as one:
+def sql(engine: str, shared: Path) -> Iterator[dict[str, Any]]:
+    with postgres(shared) if engine == "postgresql" else mariadb() as one:
         asyncio.run(sql_sinks.make_table(one))
         yield {"type": "sql", "url": one.url, "user": "poller", "password": PASSWORD}
 
 
 @pytest.mark.timeout(900)
-def test_every_sink_delivers_within_the_units_walls(tmp_path: Path) -> None:
+def test_every_sink_delivers_within_the_units_walls(tmp_path: Path, shared: Path) -> None:
     trace = tmp_path / "trace"
     before = [tool("strace"), "-f", "-qq", "-o", str(trace), sys.executable, "-c", FILTER]
     with ExitStack() as stack, environment(tmp_path) as place:
         servers = {
             "amqp": rabbit(_folder(stack)),
             "kafka": kafka(_folder(stack)),
-            "mariadb": sql("mariadb"),
+            "mariadb": sql("mariadb", shared),
             "nats": nats(_folder(stack)),
-            "postgresql": sql("postgresql"),
+            "postgresql": sql("postgresql", shared),
             "redis": redis(_folder(stack)),
             "s3": s3(_folder(stack)),
         }
