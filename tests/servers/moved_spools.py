@@ -36,6 +36,7 @@ from poller.testing.corrections import announced
 from poller.testing.factories import (
     START,
     ManualClock,
+    all_owed,
     claim_now,
     done,
     some_change,
@@ -59,6 +60,8 @@ SOURCES: Final = ("shots", "pushed", "records", "states", "(audit)")
 STREAM: Final = "s\u00fcd \u623f\u95f4 \U0001f3ac"
 """Not all text is ASCII."""
 
+ANSWERS_WITHIN: Final = 1.0
+"""Seconds that a claim gets on a crowded machine, where the spool would not be filled as another one is."""
 LEASE: Final = 2.0
 Spool = SqliteSpool | PostgresSpool
 
@@ -278,8 +281,7 @@ async def _take_in(spool: SpoolAdmin, clock: ManualClock) -> None:
 
 async def _deliver(spool: SpoolAdmin, clock: ManualClock) -> None:
     """Deliver to `c` all, to `a` and `b` a part."""
-    while (batch := await claim_now(spool, "c", 40)) is not None:
-        await spool.settle(batch, done(batch))
+    await all_owed(spool, "c", 40)
     for sink in ("a", "b"):
         first = await spool.claim(sink, 12)
         await spool.settle(first, [Done() if n % 3 else Retry(after=5, reason="busy") for n in range(12)])
@@ -312,9 +314,9 @@ async def _replay(spool: SpoolAdmin) -> None:
 async def _left_in_hand(spool: SpoolAdmin) -> None:
     """Batches that nobody settles, with dead letters and waiting events behind them. The last letter is deleted."""
     for sink in ("a", "b"):
-        for _ in range(3):
-            await claim_now(spool, sink, 5)
-        if (later := await claim_now(spool, sink, 6)) is not None:
+        in_hand = [await claim_now(spool, sink, 5, ANSWERS_WITHIN) for _ in range(3)]
+        if in_hand[-1] is not None:
+            later = await spool.claim(sink, 6)
             outcomes = [Dead(reason="bad") if n % 2 else Retry(after=500, reason="later") for n in range(6)]
             await spool.settle(later, outcomes[: len(later.events)])
     last = max(letter.number for letter in await spool.dead(99))
