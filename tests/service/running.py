@@ -259,12 +259,14 @@ def daemon(config: Path, *before: str, forked: bool = True, **environ: str) -> I
 
 
 def until(what: Any, within: float = PATIENCE) -> None:
-    """Wait for something that another process does."""
-    begun = time.monotonic()
+    """Wait for something that another process does. It is asked less often the longer it takes, or an answer takes."""
+    begun = asked = time.monotonic()
     while not what():
-        waited = time.monotonic() - begun
+        now = time.monotonic()
+        waited, took = now - begun, now - asked
         assert waited < within, "waited in vain"
-        time.sleep(min(max(waited / 20, 0.002), 0.02))
+        time.sleep(max(min(max(waited / 20, 0.002), 0.1), min(4 * took, 0.5)))
+        asked = time.monotonic()
 
 
 def spooled(config: Path) -> set[str]:
