@@ -1,4 +1,4 @@
-"""One browser for the tests of this folder, and a fresh context, without a trace of another test, for each of them."""
+"""One browser for the tests of this folder, whose windows have no trace of another test."""
 
 import os
 import shutil
@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import sync_playwright
 
-from .rig import Visitor
+from .rig import Visitor, Windows
 
 PICTURES: Final = Path(__file__).parents[2] / "docs" / "pictures"
 PROGRAMS: Final = ("chromium", "chromium-browser", "google-chrome")
@@ -17,8 +17,8 @@ PROGRAMS: Final = ("chromium", "chromium-browser", "google-chrome")
 
 # The scope ends with this folder: Playwright's own loop runs until then, and tests of coroutines need one of theirs.
 @pytest.fixture(scope="package")
-def browser() -> Iterator[Browser]:
-    """Chromium, without a screen."""
+def windows() -> Iterator[Windows]:
+    """Those of Chromium, without a screen."""
     program = next(filter(None, map(shutil.which, PROGRAMS)), None)
     if program is None and os.environ.get("CI") == "true":
         pytest.fail("there is no chromium: .ci/packages installs it")
@@ -26,14 +26,14 @@ def browser() -> Iterator[Browser]:
         pytest.skip("there is no chromium: .ci/packages installs it")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
-        yield browser
+        yield Windows(browser)
         browser.close()
 
 
 @pytest.fixture
-def visitor(browser: Browser, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Visitor]:
+def visitor(windows: Windows, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Visitor]:
     """Somebody who opens pages. The test fails if a page reports an error, breaks its CSP, or asks another origin."""
     pictures = PICTURES if request.config.getoption("--pictures") else tmp_path
-    with Visitor(browser, pictures) as visitor:
+    with Visitor(windows, pictures) as visitor:
         yield visitor
         visitor.check()

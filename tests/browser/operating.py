@@ -42,9 +42,14 @@ def operated(place: Environment, folder: Path, **settings: Any) -> Iterator[Page
 def enter(visitor: Visitor, found: Pages, path: str, token: str = OPERATOR, look: Look = LIGHT) -> Page:
     """A tab that is logged in, at a page."""
     page = visitor.open(f"{found.url}/login", look)
-    assert page.evaluate(LOG_IN, token) == 200
+    log_in(page, token)
     page.goto(found.url + path)
     return page
+
+
+def log_in(page: Page, token: str) -> None:
+    """Begin a session in this tab, which stays where it is."""
+    assert page.evaluate(LOG_IN, token) == 200
 
 
 def tab_to(page: Page, name: str) -> None:

@@ -12,8 +12,9 @@ from types import TracebackType
 from typing import Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
+import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, WebError
 
 from tests.patience import PATIENCE
 from tests.ports import lasting_port
@@ -40,6 +41,11 @@ class Look:
     still: bool = False
     """Whether the viewer wants reduced motion."""
 
+    @property
+    def name(self) -> str:
+        """A word for it."""
+        return "phone" if self.phone else self.scheme
+
     def options(self) -> dict[str, Any]:
         """The options of a browser context."""
         return {
@@ -57,17 +63,44 @@ LIGHT: Final = Look()
 DARK: Final = Look(scheme="dark")
 PHONE: Final = Look(width=360, height=780, phone=True)
 STILL: Final = Look(still=True)
+LOOKS: Final = pytest.mark.parametrize(
+    "look", [LIGHT, pytest.param(DARK, marks=pytest.mark.soak), PHONE], ids=lambda look: look.name
+)
+"""A page as it is looked at. `barriers` looks at it in the dark too."""
+
+
+class Windows:
+    """A window for each look, which tests have one after the other: a new one takes longer than most pages."""
+
+    def __init__(self, browser: Browser) -> None:
+        self._browser = browser
+        self._contexts: dict[Look, BrowserContext] = {}
+
+    def of(self, look: Look) -> BrowserContext:
+        """The window for a look, without tabs and cookies if the one who had it last has left it."""
+        if look not in self._contexts:
+            context = self._browser.new_context(**look.options())
+            context.set_default_timeout(PATIENCE * 1000)
+            context.add_init_script(REPORTS)
+            context.new_page()  # it stays, empty: with its last tab a window loses its processes
+            self._contexts[look] = context
+        return self._contexts[look]
 
 
 class Visitor:
-    """Opens pages in contexts of its own, and keeps what they did wrong."""
+    """Opens pages, and keeps what they did wrong. Nothing of a visitor is left for the next one."""
 
-    def __init__(self, browser: Browser, pictures: Path) -> None:
-        self.browser = browser
+    def __init__(self, windows: Windows, pictures: Path) -> None:
+        self.windows = windows
         self._pictures = pictures
         self._contexts: dict[Look, BrowserContext] = {}
         self._allowed: list[re.Pattern[str]] = []
         self._origins: set[str] = set()
+        self._hearing: dict[Any, Callable[[Any], None]] = {
+            "console": self._console,
+            "weberror": self._error,
+            "request": self._request,
+        }
         self.faults: list[str] = []
 
     def __enter__(self) -> Self:
@@ -77,7 +110,11 @@ class Visitor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for context in self._contexts.values():
-            context.close()
+            for page in context.pages[1:]:
+                page.close()
+            for event, hear in self._hearing.items():
+                context.remove_listener(event, hear)
+            context.clear_cookies()
 
     def open(self, url: str, look: Look = LIGHT, seconds: float = PATIENCE) -> Page:
         """A new tab, loaded within so many seconds.
@@ -107,13 +144,13 @@ class Visitor:
         return path
 
     def _context(self, look: Look) -> BrowserContext:
-        context = self.browser.new_context(**look.options())
-        context.set_default_timeout(PATIENCE * 1000)
-        context.add_init_script(REPORTS)
-        context.on("console", self._console)
-        context.on("weberror", lambda error: self.faults.append(f"uncaught: {error.error}"))
-        context.on("request", self._request)
+        context = self.windows.of(look)
+        for event, hear in self._hearing.items():
+            context.on(event, hear)
         return context
+
+    def _error(self, error: WebError) -> None:
+        self.faults.append(f"uncaught: {error.error}")
 
     def _console(self, message: ConsoleMessage) -> None:
         if message.type == "error":
@@ -133,8 +170,9 @@ def watch(page: Page, condition: Callable[[], object], what: str = "") -> None:
     """Return as soon as the condition holds. What the browser reports arrives meanwhile."""
     begun = time.monotonic()
     while not condition():
-        assert time.monotonic() - begun < PATIENCE, f"waited {PATIENCE} s in vain {what}"
-        page.wait_for_timeout(20)
+        waited = time.monotonic() - begun
+        assert waited < PATIENCE, f"waited {PATIENCE} s in vain {what}"
+        page.wait_for_timeout(min(max(1000 * waited / 20, 20), 100))
 
 
 def picture_number(address: str) -> int:
@@ -142,9 +180,25 @@ def picture_number(address: str) -> int:
     return int(urlsplit(address).path.rpartition("/")[2])
 
 
+OTHER_SCHEME: Final = (
+    """() => matchMedia("(prefers-color-scheme: dark)").matches ? ["dark", "light"] : ["light", "dark"]"""
+)
+OF_COLOURS: Final = (
+    """() => axe.run({ resultTypes: ["violations"], runOnly: ["color-contrast", "link-in-text-block"] })"""
+)
+"""The rules whose verdict depends on the colours."""
+
+
 def barriers(page: Page) -> list[str]:
-    """What axe finds serious or critical for people who cannot see, hear or point, with the elements' selectors."""
+    """What axe finds serious or critical for people who cannot see, hear or point, with the elements' selectors.
+
+    The colours are looked at in the page's own scheme and in the other one, light or dark.
+    """
     found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+    own, other = page.evaluate(OTHER_SCHEME)
+    page.emulate_media(color_scheme=other)
+    found += page.evaluate(OF_COLOURS)["violations"]
+    page.emulate_media(color_scheme=own)
     return [
         f"{one['id']}: {one['help']}: {[node['target'] for node in one['nodes']]}"
         for one in found

@@ -13,7 +13,7 @@ from tests.scenario.test_operate import _as_an_older_version_left_it, rows
 from tests.scenario.web_client import OPERATOR, VIEWER, WebClient
 
 from .operating import XSS, elements_of_markup, enter, focus, operated, tab_to
-from .rig import DARK, LIGHT, PHONE, Look, Pages, Visitor, barriers, watch
+from .rig import LOOKS, Look, Pages, Visitor, barriers, watch
 
 
 def die(place: Environment, found: Pages, count: int) -> None:
@@ -171,8 +171,8 @@ def letters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
         yield found
 
 
-@pytest.mark.parametrize(("look", "name"), [(LIGHT, "light"), (DARK, "dark"), (PHONE, "phone")])
-def test_nothing_hinders_people(letters: Pages, visitor: Visitor, look: Look, name: str) -> None:
+@LOOKS
+def test_nothing_hinders_people(letters: Pages, visitor: Visitor, look: Look) -> None:
     page = enter(visitor, letters, "/quarantine", look=look)
     expect(page.get_by_role("heading", name="Quarantine is empty.")).to_be_visible()
     assert barriers(page) == []
@@ -186,7 +186,7 @@ def test_nothing_hinders_people(letters: Pages, visitor: Visitor, look: Look, na
     page.locator("tbody button").first.click()
     expect(page.locator(".attempts")).to_be_visible()
     assert barriers(page) == []
-    visitor.picture(page, f"dead-{name}")
+    visitor.picture(page, f"dead-{look.name}")
     page.get_by_role("button", name="Purge these").first.click()
     expect(page.get_by_role("dialog")).to_be_visible()
     assert barriers(page) == []

@@ -20,7 +20,7 @@ from tests.patience import PATIENCE
 from tests.scenario.environment import environment, until
 from tests.scenario.rig import webhook
 
-from .rig import DARK, LIGHT, PHONE, Look, Pages, Visitor, barriers, pages
+from .rig import LOOKS, Look, Pages, Visitor, barriers, pages
 from .shots import Shots
 
 expect.set_options(timeout=PATIENCE * 1000)
@@ -89,17 +89,18 @@ def words(page: Page) -> str:
     return re.sub(r"\s+", " ", text).lower()
 
 
-@pytest.mark.parametrize("number", [1, 2, 3])
-def test_the_page_says_what_trace_says(visitor: Visitor, daemon: Pages, number: int) -> None:
+def test_the_page_says_what_trace_says(visitor: Visitor, daemon: Pages) -> None:
     visitor.allow("picture")
-    title, *lines = traced(daemon, f"{number:032x}")
-    page = visitor.open(f"{daemon.url}/event/{number:032x}")
-    expect(page.get_by_role("heading", level=1)).to_have_text(title)
-    said = words(page)
-    for line in lines:
-        fact = line.removeprefix("console ").removeprefix("hook ")
-        assert fact.lower() in said, line
-    assert ("▲ waiting" in said, "■ dead" in said) == (number == 2, number == 3)
+    page = visitor.open(f"{daemon.url}/dead")
+    for number in (1, 2, 3):
+        title, *lines = traced(daemon, f"{number:032x}")
+        page.goto(f"{daemon.url}/event/{number:032x}")
+        expect(page.get_by_role("heading", level=1)).to_have_text(title)
+        said = words(page)
+        for line in lines:
+            fact = line.removeprefix("console ").removeprefix("hook ")
+            assert fact.lower() in said, line
+        assert ("▲ waiting" in said, "■ dead" in said) == (number == 2, number == 3), number
 
 
 def test_reasons_are_only_text_and_no_signature_is_shown(visitor: Visitor, daemon: Pages) -> None:
@@ -127,22 +128,18 @@ def test_a_number_of_the_log_leads_to_the_event_and_from_there_to_the_stream(
     expect(page.get_by_role("slider")).to_have_attribute("aria-valuetext", re.compile("picture 2 of 3$"))
 
 
-@pytest.mark.parametrize(
-    ("named", "says"),
-    [
+def test_an_event_that_is_not_there_is_said_not_to_be_there(visitor: Visitor, daemon: Pages) -> None:
+    visitor.allow("40[04]")
+    page = visitor.open(f"{daemon.url}/dead")
+    for named, says in (
         ("0" * 32, "unknown: no such event was taken in the last 30 days"),
         ("number:99", "number 99: no such event is retained"),
         ("cat.jpg", "neither an id nor a file name"),
         ("%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E", "neither an id nor a file name"),
-    ],
-)
-def test_an_event_that_is_not_there_is_said_not_to_be_there(
-    visitor: Visitor, daemon: Pages, named: str, says: str
-) -> None:
-    visitor.allow("40[04]")
-    page = visitor.open(f"{daemon.url}/event/{named}")
-    expect(page.get_by_role("alert")).to_contain_text(says)
-    assert barriers(page) == []
+    ):
+        page.goto(f"{daemon.url}/event/{named}")
+        expect(page.get_by_role("alert")).to_contain_text(says)
+        assert barriers(page) == [], named
 
 
 def test_an_outcome_is_shown_once_it_is_known(visitor: Visitor, tmp_path: Path) -> None:
@@ -162,20 +159,27 @@ def test_an_outcome_is_shown_once_it_is_known(visitor: Visitor, tmp_path: Path) 
         expect(page.locator(".event-sinks")).to_contain_text(": timed out")
 
 
-@pytest.mark.parametrize("look", [LIGHT, DARK, PHONE], ids=["light", "dark", "phone"])
-def test_the_page_hinders_nobody(visitor: Visitor, tmp_path: Path, look: Look) -> None:
+@pytest.fixture(scope="module")
+def archived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
+    """A daemon that has stored pictures."""
+    folder = tmp_path_factory.mktemp("archived")
     archive: dict[str, Any] = {
         "type": "download",
-        "directory": str(tmp_path / "pictures"),
+        "directory": str(folder / "pictures"),
         "allow_cidr": ["127.0.0.0/8"],
     }
     sinks = {"archive": archive, "console": {"type": "stdout"}}
-    with environment(tmp_path) as town, pages(town, tmp_path / "daemon", sinks=sinks) as daemon:
+    with environment(folder) as town, pages(town, folder / "daemon", sinks=sinks) as daemon:
         Shots(town).begin(["room-7"])
         until(lambda: any(row[3] == 3 for row in daemon.get("/api/streams")["streams"]), what="for pictures")
-        page = visitor.open(f"{daemon.url}/event/number:1", look)
-        expect(page.locator(".event-sinks")).to_contain_text("file ")
-        expect(page.locator(".event-picture img")).to_be_visible()
-        page.get_by_text("The event as sinks get it").click()
-        assert barriers(page) == []
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        yield daemon
+
+
+@LOOKS
+def test_the_page_hinders_nobody(visitor: Visitor, archived: Pages, look: Look) -> None:
+    page = visitor.open(f"{archived.url}/event/number:1", look)
+    expect(page.locator(".event-sinks")).to_contain_text("file ")
+    expect(page.locator(".event-picture img")).to_be_visible()
+    page.get_by_text("The event as sinks get it").click()
+    assert barriers(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

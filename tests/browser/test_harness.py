@@ -7,16 +7,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Page
 
 from tests.scenario.environment import environment
 
-from .rig import DARK, PHONE, Pages, Visitor, barriers, pages, watch
+from .rig import DARK, PHONE, Pages, Visitor, Windows, barriers, pages, watch
 
 
-@pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[Pages]:
-    with environment(tmp_path) as town, pages(town, tmp_path / "daemon") as daemon:
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
+    folder = tmp_path_factory.mktemp("harness")
+    with environment(folder) as town, pages(town, folder / "daemon") as daemon:
         yield daemon
 
 
@@ -37,16 +38,16 @@ def test_a_page_of_the_daemon_opens_without_a_fault(visitor: Visitor, daemon: Pa
     ],
 )
 def test_a_fault_of_a_page_is_seen(
-    browser: Browser, tmp_path: Path, daemon: Pages, script: str, seen: str
+    windows: Windows, tmp_path: Path, daemon: Pages, script: str, seen: str
 ) -> None:
-    with Visitor(browser, tmp_path) as visitor:
+    with Visitor(windows, tmp_path) as visitor:
         page = visitor.open(f"{daemon.url}/dead")
         page.evaluate(script)
         assert_seen(visitor, page, seen)
 
 
-def test_a_report_of_a_content_security_policy_is_seen(browser: Browser, tmp_path: Path) -> None:
-    with strict_site() as url, Visitor(browser, tmp_path) as visitor:
+def test_a_report_of_a_content_security_policy_is_seen(windows: Windows, tmp_path: Path) -> None:
+    with strict_site() as url, Visitor(windows, tmp_path) as visitor:
         page = visitor.open(url)
         page.evaluate(
             "document.body.append(Object.assign(new Image(), { src: 'data:image/gif;base64,R0lGOD' }))"
@@ -92,8 +93,23 @@ def test_what_hinders_people_is_found(visitor: Visitor, daemon: Pages) -> None:
     assert any(found.startswith("label:") for found in barriers(page))
 
 
+def test_a_visitor_leaves_nothing_to_the_next_one(windows: Windows, tmp_path: Path, daemon: Pages) -> None:
+    with Visitor(windows, tmp_path) as first:
+        page = first.open(f"{daemon.url}/dead")
+        page.evaluate("document.cookie = 'left=1'")
+        page.route("**/*", lambda route: route.abort())
+        assert page.evaluate("document.cookie") == "left=1"
+    with Visitor(windows, tmp_path) as second:
+        page = second.open(f"{daemon.url}/dead")
+        assert page.evaluate("document.cookie") == ""
+        assert page.context.pages[1:] == [page]
+        page.evaluate("console.error('broken')")
+        assert_seen(second, page, "broken")
+    assert first.faults == []
+
+
 def test_a_screenshot_is_among_the_tests_own_files(visitor: Visitor, daemon: Pages, tmp_path: Path) -> None:
     page = visitor.open(f"{daemon.url}/dead")
-    path = Visitor(visitor.browser, tmp_path).picture(page, "page")
+    path = Visitor(visitor.windows, tmp_path).picture(page, "page")
     assert path.parent == tmp_path
     assert path.read_bytes().startswith(b"\x89PNG")

@@ -12,10 +12,9 @@ from playwright.sync_api import Route, expect
 from tests.scenario.environment import environment, until
 from tests.scenario.rig import webhook
 from tests.scenario.test_operate import sink
-from tests.scenario.web_client import VIEWER
 
 from .operating import XSS, elements_of_markup, enter, focus, operated, tab_to
-from .rig import DARK, LIGHT, PHONE, Look, Pages, Visitor, barriers, watch
+from .rig import LOOKS, Look, Pages, Visitor, barriers, watch
 
 DOCS = Path(__file__).parents[2]
 REASONS = (
@@ -98,25 +97,24 @@ def test_a_running_replay_shows_how_far_it_is_and_is_paused_and_cancelled(
         assert place.hook.files.total() == 40
 
 
-def test_who_may_only_look_finds_no_buttons_and_how_to_log_in(tmp_path: Path, visitor: Visitor) -> None:
-    with environment(tmp_path) as place, operated(place, tmp_path) as found:
-        page = enter(visitor, found, "/pipeline", VIEWER)
-        expect(page.get_by_role("article", name="hook")).to_be_visible()
-        assert page.locator("main button").count() == 0
-        expect(page.get_by_role("link", name="log in with the operator’s token")).to_be_visible()
+@pytest.fixture(scope="module")
+def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
+    """A daemon that has nothing to do, and is not ordered to do anything."""
+    folder = tmp_path_factory.mktemp("idle")
+    with environment(folder) as place, operated(place, folder) as found:
+        yield found
 
 
-def test_each_reason_leads_to_a_page_that_exists_and_has_that_title(tmp_path: Path, visitor: Visitor) -> None:
-    with environment(tmp_path) as place, operated(place, tmp_path) as found:
-        page = enter(visitor, found, "/pipeline")
-        pages: list[Any] = page.evaluate(
-            "async (all) => { const { pageOf } = await import('/static/reasons.js'); return all.map(pageOf); }",
-            list(REASONS),
-        )
-        for reason, one in zip(REASONS, pages, strict=True):
-            text = (DOCS / one["file"]).read_text().replace("'", "’")
-            assert f"\n# {one['title']}\n" in text, reason
-        assert len({one["file"] for one in pages}) == 12
+def test_each_reason_leads_to_a_page_that_exists_and_has_that_title(idle: Pages, visitor: Visitor) -> None:
+    page = enter(visitor, idle, "/pipeline")
+    pages: list[Any] = page.evaluate(
+        "async (all) => { const { pageOf } = await import('/static/reasons.js'); return all.map(pageOf); }",
+        list(REASONS),
+    )
+    for reason, one in zip(REASONS, pages, strict=True):
+        text = (DOCS / one["file"]).read_text().replace("'", "’")
+        assert f"\n# {one['title']}\n" in text, reason
+    assert len({one["file"] for one in pages}) == 12
 
 
 def test_nothing_moves_away_under_the_pointer(tmp_path: Path, visitor: Visitor) -> None:
@@ -136,27 +134,24 @@ def test_nothing_moves_away_under_the_pointer(tmp_path: Path, visitor: Visitor) 
             expect(page.get_by_text("docs/operations/alarms/sink-paused.md")).to_be_visible()
 
 
-def test_a_hidden_page_asks_nothing(tmp_path: Path, visitor: Visitor) -> None:
-    with environment(tmp_path) as place, operated(place, tmp_path) as found:
-        page = enter(visitor, found, "/pipeline")
-        asked: list[str] = []
-        page.on("request", lambda request: asked.append(request.url) if "status" in request.url else None)
-        watch(page, lambda: len(asked) >= 2)
-        page.evaluate(
-            "() => { Object.defineProperty(document, 'hidden', { value: true, configurable: true });"
-            " document.dispatchEvent(new Event('visibilitychange')); }"
-        )
-        page.wait_for_timeout(300)
-        asked.clear()
-        page.wait_for_timeout(2500)  # the page asks each two seconds while it is seen
-        assert asked == []
-        page.evaluate(
-            "() => { delete document.hidden; document.dispatchEvent(new Event('visibilitychange')); }"
-        )
-        watch(page, lambda: asked)
+def test_a_hidden_page_asks_nothing(idle: Pages, visitor: Visitor) -> None:
+    page = enter(visitor, idle, "/pipeline")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if "status" in request.url else None)
+    watch(page, lambda: len(asked) >= 2)
+    page.evaluate(
+        "() => { Object.defineProperty(document, 'hidden', { value: true, configurable: true });"
+        " document.dispatchEvent(new Event('visibilitychange')); }"
+    )
+    page.wait_for_timeout(300)
+    asked.clear()
+    page.wait_for_timeout(2500)  # the page asks each two seconds while it is seen
+    assert asked == []
+    page.evaluate("() => { delete document.hidden; document.dispatchEvent(new Event('visibilitychange')); }")
+    watch(page, lambda: asked)
 
 
-def test_names_and_reasons_are_shown_as_text(tmp_path: Path, visitor: Visitor) -> None:
+def test_names_and_reasons_are_shown_as_text(idle: Pages, visitor: Visitor) -> None:
     def spoil(route: Route) -> None:
         content = json.loads(route.fetch().body())
         content.update(ready=False, reasons=list(XSS), notes=list(XSS))
@@ -170,18 +165,17 @@ def test_names_and_reasons_are_shown_as_text(tmp_path: Path, visitor: Visitor) -
         ]
         route.fulfill(json=content)
 
-    with environment(tmp_path) as place, operated(place, tmp_path) as found:
-        page = enter(visitor, found, "/login")
-        page.route("**/api/status", spoil)
-        page.goto(f"{found.url}/pipeline")
-        for text in XSS:
-            expect(page.locator(".reasons").get_by_text(text, exact=True)).to_be_visible()
-        expect(page.get_by_role("article", name=XSS[0] + "hook")).to_be_visible()
-        assert elements_of_markup(page) == 0
+    page = enter(visitor, idle, "/login")
+    page.route("**/api/status", spoil)
+    page.goto(f"{idle.url}/pipeline")
+    for text in XSS:
+        expect(page.locator(".reasons").get_by_text(text, exact=True)).to_be_visible()
+    expect(page.get_by_role("article", name=XSS[0] + "hook")).to_be_visible()
+    assert elements_of_markup(page) == 0
 
 
 def test_the_daemons_that_share_the_spool_are_shown_with_what_each_holds(
-    tmp_path: Path, visitor: Visitor
+    idle: Pages, visitor: Visitor
 ) -> None:
     def shared(route: Route) -> None:
         content = json.loads(route.fetch().text())
@@ -205,23 +199,22 @@ def test_the_daemons_that_share_the_spool_are_shown_with_what_each_holds(
         }
         route.fulfill(json=content)
 
-    with environment(tmp_path) as place, operated(place, tmp_path) as found:
-        page = enter(visitor, found, "/pipeline")
-        daemons = page.get_by_role("region", name="Daemons")
-        expect(page.get_by_role("article", name="hook")).to_be_visible()
-        expect(daemons).to_have_count(0)
-        page.route("**/api/status", shared)
-        page.goto(f"{found.url}/pipeline")
-        expect(daemons.get_by_role("row")).to_have_count(3)
-        first, second = (daemons.get_by_role("row").nth(number) for number in (1, 2))
-        expect(first).to_contain_text("4: one, process 7 (here)")
-        expect(first).to_contain_text("source:shots, audit")
-        expect(second).to_contain_text(f"5: {XSS[0]}")
-        expect(second).to_contain_text("hook 1,600")
-        card = page.get_by_role("article", name="shots")
-        expect(card.locator(".state")).to_contain_text("Stands by")
-        expect(card).to_contain_text("polled by daemon 5 (two)")
-        assert elements_of_markup(page) == 0
+    page = enter(visitor, idle, "/pipeline")
+    daemons = page.get_by_role("region", name="Daemons")
+    expect(page.get_by_role("article", name="hook")).to_be_visible()
+    expect(daemons).to_have_count(0)
+    page.route("**/api/status", shared)
+    page.goto(f"{idle.url}/pipeline")
+    expect(daemons.get_by_role("row")).to_have_count(3)
+    first, second = (daemons.get_by_role("row").nth(number) for number in (1, 2))
+    expect(first).to_contain_text("4: one, process 7 (here)")
+    expect(first).to_contain_text("source:shots, audit")
+    expect(second).to_contain_text(f"5: {XSS[0]}")
+    expect(second).to_contain_text("hook 1,600")
+    card = page.get_by_role("article", name="shots")
+    expect(card.locator(".state")).to_contain_text("Stands by")
+    expect(card).to_contain_text("polled by daemon 5 (two)")
+    assert elements_of_markup(page) == 0
 
 
 @pytest.fixture(scope="module")
@@ -235,12 +228,12 @@ def troubled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
         yield found
 
 
-@pytest.mark.parametrize(("look", "name"), [(LIGHT, "light"), (DARK, "dark"), (PHONE, "phone")])
-def test_nothing_hinders_people(troubled: Pages, visitor: Visitor, look: Look, name: str) -> None:
+@LOOKS
+def test_nothing_hinders_people(troubled: Pages, visitor: Visitor, look: Look) -> None:
     page = enter(visitor, troubled, "/pipeline", look=look)
     expect(page.get_by_text("Not ready: 1 reason")).to_be_visible()
     assert barriers(page) == []
-    visitor.picture(page, f"pipeline-{name}")
+    visitor.picture(page, f"pipeline-{look.name}")
     page.get_by_role("button", name="Replay… hook").click()
     assert barriers(page) == []
     assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")

@@ -21,7 +21,7 @@ from tests.patience import PATIENCE
 from tests.sandbox.api_client import record
 from tests.scenario.environment import Environment, environment, until
 
-from .rig import DARK, LIGHT, PHONE, Look, Pages, Visitor, barriers, pages, picture_number, watch
+from .rig import DARK, LOOKS, Look, Pages, Visitor, barriers, pages, picture_number, watch
 from .shots import Shots
 
 expect.set_options(timeout=PATIENCE * 1000)
@@ -454,17 +454,19 @@ def test_ids_are_only_text(visitor: Visitor, town: tuple[Environment, Pages]) ->
         shots = Shots(place)
         for ago in (20, 10):
             shots.take(stream, ago=ago)
+    page = visitor.open(f"{daemon.url}/dead")
     for stream in CORPUS:
         until_known(daemon, stream, 2)
-        page = visitor.open(address(daemon, stream))
+        page.goto(address(daemon, stream))
         expect(page.get_by_role("heading", level=1)).to_have_text(stream)
         expect(page.get_by_role("slider")).to_have_attribute("aria-label", f"Pictures of {stream}")
         expect(page.locator(".big img")).to_have_attribute("alt", re.compile(re.escape(stream)))
         page.get_by_role("link", name="Trace").click()
         expect(page.locator(".event-facts")).to_contain_text(f"{stream} of account main")
-        page.get_by_role("link", name="The stream at this moment").click()
-        expect(page.get_by_role("heading", level=1)).to_have_text(stream)
-        page.close()
+        link = page.get_by_role("link", name="The stream at this moment").get_attribute("href")
+        assert parse_qs(urlsplit(link or "").query)["id"] == [stream]
+    page.get_by_role("link", name="The stream at this moment").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text(CORPUS[-1])
 
 
 def fill(folder: Path, history: Sequence[tuple[Event, ...]] | None = None) -> None:
@@ -531,7 +533,7 @@ def eventful(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
         yield daemon
 
 
-@pytest.mark.parametrize("look", [LIGHT, DARK, PHONE], ids=["light", "dark", "phone"])
+@LOOKS
 def test_the_page_hinders_nobody(visitor: Visitor, eventful: Pages, look: Look) -> None:
     page = visitor.open(address(eventful), look)
     expect(page.locator(".strip-labels")).to_have_text("6 missing")
@@ -543,4 +545,4 @@ def test_the_page_hinders_nobody(visitor: Visitor, eventful: Pages, look: Look) 
     expect(page.locator(".big[data-waiting]")).to_have_count(0)
     assert barriers(page) == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    visitor.picture(page, f"stream{'-phone' if look.phone else '-dark' if look is DARK else ''}")
+    visitor.picture(page, f"stream-{look.name}".removesuffix("-light"))

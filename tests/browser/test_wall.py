@@ -18,7 +18,7 @@ from tests.patience import PATIENCE
 from tests.scenario.environment import environment, until
 
 from .measuring import Cost, measure
-from .rig import DARK, LIGHT, PHONE, Look, Pages, Visitor, barriers, pages, picture_number, watch
+from .rig import LOOKS, Look, Pages, Visitor, barriers, pages, picture_number, watch
 from .shots import Shots
 
 expect.set_options(timeout=PATIENCE * 1000)
@@ -154,7 +154,7 @@ def test_a_wall_without_streams_says_what_to_do(visitor: Visitor, town: tuple[Sh
     expect(page.get_by_role("heading", name="No streams yet")).to_have_count(0)
 
 
-@pytest.mark.parametrize("look", [LIGHT, DARK, PHONE], ids=["light", "dark", "phone"])
+@LOOKS
 def test_odd_names_show_as_text_and_nothing_hinders_people(
     visitor: Visitor, town: tuple[Shots, Pages], look: Look
 ) -> None:
@@ -181,21 +181,15 @@ def studios(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
             yield daemon
 
 
-@pytest.mark.parametrize(
-    ("look", "name"),
-    [(LIGHT, "wall"), (DARK, "wall-dark"), (PHONE, "wall-phone")],
-    ids=["light", "dark", "phone"],
-)
-def test_the_wall_has_its_picture_in_the_documents(
-    visitor: Visitor, studios: Pages, look: Look, name: str
-) -> None:
+@LOOKS
+def test_the_wall_has_its_picture_in_the_documents(visitor: Visitor, studios: Pages, look: Look) -> None:
     page = visitor.open(studios.url, look)
     expect(tile(page, "studio-7")).to_contain_text("Silent")
     expect(tile(page, "studio-1")).to_contain_text("Live")
     expect(tile(page, "studio-1").locator("img:not([hidden])")).to_be_visible()
     assert barriers(page) == []
     page.mouse.move(0, 0)
-    assert visitor.picture(page, name).stat().st_size < 200_000
+    assert visitor.picture(page, f"wall-{look.name}".removesuffix("-light")).stat().st_size < 200_000
 
 
 # ---------------------------------------------------------------- by keyboard
