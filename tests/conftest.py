@@ -21,6 +21,7 @@ TESTS = Path(__file__).parent
 SLOW = ("scenario", "service", "power", "browser", "observability")
 """Folders of tests that start a daemon each."""
 SERVERS = TESTS / "servers"
+BROWSER = TESTS / "browser"
 
 # How long an example takes says nothing on a machine that others use too.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -79,7 +80,7 @@ def _is_compiled(file: Path) -> bool:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if (worker := getattr(config, "workerinput", None)) is not None:
         items[:] = _dealt(items, worker["workercount"])
-    if config.getoption("--soak"):
+    if config.getoption("--soak") or config.getoption("--pictures"):
         return
     skip = pytest.mark.skip(reason="full counts only: --soak")
     for item in items:
@@ -91,28 +92,33 @@ def _dealt(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
     """In equal parts, as workers get them at first, with what takes long at the head of each.
 
     Idle workers take what is left at the end of another's part, which is quick then. The tests of one server begin a
-    part together, so that the server starts once.
+    part together, so that the server starts once; so do those of one file of `browser`, with their daemons.
     """
     together: dict[object, list[pytest.Item]] = {}
     slow, quick = list[pytest.Item](), list[pytest.Item]()
     for item in items:
-        if (server := _server(item)) is not None:
-            together.setdefault(server, []).append(item)
+        if (common := _common(item)) is not None:
+            together.setdefault(common, []).append(item)
         else:
             (slow if item.path.relative_to(TESTS).parts[0] in SLOW else quick).append(item)
-    servers = list(together.values())
+    groups = list(together.values())
     dealt: list[pytest.Item] = []
     for number in range(workers):
         size = (len(items) - len(dealt)) // (workers - number)
-        own = [*chain.from_iterable(servers[number::workers]), *slow[number::workers]]
+        own = [*chain.from_iterable(groups[number::workers]), *slow[number::workers]]
         rest = max(0, size - len(own))
         dealt += [*own, *quick[:rest]]
         del quick[:rest]
     return dealt + quick
 
 
-def _server(item: pytest.Item) -> object:
-    """What tests share that have a server in common, which the fixture `started` starts; None for the others."""
+def _common(item: pytest.Item) -> object:
+    """What tests share that have a server in common, which the fixture `started` starts, or daemons with pages.
+
+    None for the others.
+    """
+    if item.path.parent == BROWSER:
+        return item.path
     if item.path.parent != SERVERS or "started" not in getattr(item, "fixturenames", ()):
         return None
     given = getattr(item, "callspec", None)

@@ -26,22 +26,23 @@ def test_the_tests_of_a_server_begin_one_workers_part(workers: int) -> None:
     brokers = [
         an_item("servers", f"test_{name}.py", "started") for name in ("kafka", "amqp") for _ in range(25)
     ]
+    pages = [an_item("browser", f"test_{name}.py") for name in ("wall", "dead") for _ in range(25)]
     others = [an_item("servers", "test_nats.py", "server") for _ in range(30)]
     slow = [an_item("scenario", "test_it.py") for _ in range(103)]
     quick = [an_item("unit", "test_it.py") for _ in range(1000)]
-    items = [*others, *slow, *engines, *quick, *brokers]
+    items = [*others, *slow, *engines, *quick, *pages, *brokers]
     dealt = conftest._dealt(items, workers)
     assert sorted(map(id, dealt)) == sorted(map(id, items))
     where: defaultdict[object, set[int]] = defaultdict(set)
     for number in range(workers):  # as the workers get them at first
         size = len(dealt) // (workers - number)
         part, dealt = dealt[:size], dealt[size:]
-        servers = [conftest._server(item) for item in part]
-        count = len([server for server in servers if server is not None])
-        assert None not in servers[:count], "what an idle worker takes is at the end"
-        for server in servers[:count]:
-            where[server].add(number)
-    assert len(where) == 4
+        common = [conftest._common(item) for item in part]
+        count = len([one for one in common if one is not None])
+        assert None not in common[:count], "what an idle worker takes is at the end"
+        for one in common[:count]:
+            where[one].add(number)
+    assert len(where) == 6
     assert all(len(numbers) == 1 for numbers in where.values()), where
 
 
