@@ -2,7 +2,8 @@
 
 import ast
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -67,6 +68,7 @@ def _level(level: str, places: Mapping[str, list[Found]], meanings: Mapping[str,
 # ---------------------------------------------------------------- what the code logs
 
 
+@cache
 def found() -> Mapping[str, list[Found]]:
     """All events that the daemon's modules log, by name."""
     by_name: dict[str, list[Found]] = {}
@@ -169,10 +171,18 @@ def _keys(name: str, function: Function) -> Iterator[str]:
                 )
 
 
-def _assigned(name: str, function: Function) -> Iterator[ast.expr]:
+def _assigned(name: str, function: Function) -> Sequence[ast.expr]:
+    return _assignments(function).get(name, ())
+
+
+@cache
+def _assignments(function: Function) -> Mapping[str, Sequence[ast.expr]]:
+    """What each name is given in a function."""
+    values: dict[str, list[ast.expr]] = {}
     for node in ast.walk(function):
         match node:
-            case ast.Assign(targets=[ast.Name(id=target)], value=value) if target == name:
-                yield value
-            case ast.AnnAssign(target=ast.Name(id=target), value=ast.expr() as value) if target == name:
-                yield value
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                values.setdefault(name, []).append(value)
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+                values.setdefault(name, []).append(value)
+    return values

@@ -17,7 +17,7 @@ def test_every_generated_page_is_as_the_code_would_have_it() -> None:
 def test_the_check_names_a_page_that_differs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("docs.generate.__main__.metrics", lambda: "other\n")
+    monkeypatch.setattr("docs.generate.__main__.pages", lambda: {"reference/metrics.md": "other\n"})
     before = (DOCS / "reference/metrics.md").read_text()
     assert main(["--check"]) == 1
     assert "docs/reference/metrics.md" in capsys.readouterr().err
