@@ -75,7 +75,12 @@ class Builder:
         return subprocess.run(
             ["/bin/sh", "-c", command],
             cwd=self._source,
-            env={**kept, "PATH": f"{self._python.parent}:{os.defpath}", **self._environ},
+            env={
+                **kept,
+                "PATH": f"{self._python.parent}:{os.defpath}",
+                "PIP_NO_COMPILE": "1",  # most is never imported
+                **self._environ,
+            },
             capture_output=True,
             text=True,
             timeout=900,
