@@ -302,9 +302,9 @@ def test_streams_of_several_accounts_say_whose_they_are(visitor: Visitor, tmp_pa
 
 
 def test_accounts_whose_names_differ_by_case_alone_keep_their_own_streams(
-    visitor: Visitor, town: tuple[Shots, Pages]
+    visitor: Visitor, studios: Pages
 ) -> None:
-    page = visitor.open(town[1].url)
+    page = visitor.open(f"{studios.url}/dead")
     accounts = page.evaluate(
         """async () => {
           const { Streams } = await import("/static/wall/model.js");
@@ -442,10 +442,9 @@ def hide(page: Page) -> None:
 
 
 def test_the_wall_and_the_commands_agree_which_stream_needs_attention(
-    visitor: Visitor, town: tuple[Shots, Pages]
+    visitor: Visitor, studios: Pages
 ) -> None:
-    _, daemon = town
-    page = visitor.open(daemon.url)
+    page = visitor.open(f"{studios.url}/dead")
     cases = [
         {"state": state, "cadence": cadence, "taken": taken, "arrived": -silent}
         for state in (None, "live", "interrupted", "disabled", "never")
