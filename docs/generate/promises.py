@@ -1,6 +1,7 @@
 """The page of promises, from the registry that the fault matrix and the deliberate bugs share with it."""
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,6 +37,7 @@ def promises() -> str:
     )
 
 
+@cache
 def registry() -> list[Mapping[str, Any]]:
     """All promises, as the registry has them."""
     found = yaml.safe_load(REGISTRY.read_text())
