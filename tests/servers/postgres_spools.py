@@ -74,10 +74,10 @@ class Schemas:
         self._used.clear()
 
 
-def spool_of(server: Database, folder: Path, **more: Any) -> PostgresSpool:
+def spool_of(server: Database, folder: Path, clock: Clock | None = None, **more: Any) -> PostgresSpool:
     """The spool of a folder, not entered."""
     settings = PostgresSpool.Settings.model_validate(settings_of(server, folder, **more))
-    return PostgresSpool("spool", settings, {}, Clock())
+    return PostgresSpool("spool", settings, {}, clock or Clock())
 
 
 def head_of(server: Database, folder: Path) -> int:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import asyncpg
 import pytest
 
 from poller.core.errors import StorageFull
+from poller.core.model import Dead
 from poller.core.spool import anything
-from poller.spools.postgres import page_sizes
+from poller.runtime.clock import Clock
+from poller.spools.postgres import PostgresSpool, page_sizes
 from poller.spools.postgres.page_sizes import PageSizes
 from poller.spools.postgres.seen import DedupIndex
 from poller.spools.retention import PRUNE_STEP
@@ -138,3 +141,38 @@ async def test_a_full_spool_deletes_nothing_before_its_sinks_are_known(
         assert (await full.backlog("hook")).events == 60
         claimed = await full.claim("hook", 1000)
         assert len(claimed.events) == 60
+
+
+class Ahead(Clock):
+    """A clock that is ahead."""
+
+    def __init__(self, by: timedelta) -> None:
+        self._by = by
+        super().__init__()
+
+    def now(self) -> datetime:
+        return super().now() + self._by
+
+
+async def test_a_daemon_whose_clock_is_far_ahead_deletes_nothing_that_is_not_old(
+    tmp_path: Path, database: Database
+) -> None:
+    """To it, all that the others keep is old."""
+    async with spool_of(database, tmp_path) as spool:
+        await spool.attach("hook", anything)
+        await spool.append("shots", [some_reading(1)])
+        batch = await spool.claim("hook", 10)
+        await spool.settle(batch, [Dead(reason="refused")])
+    async with spool_of(database, tmp_path, Ahead(timedelta(days=400))) as spool:
+        await spool.attach("hook", anything)
+        with pytest.raises(StorageFull, match=r"this machine's clock is 9600\.0 h ahead of the database's"):
+            await _prune_for(10.0, spool)
+        assert len(await spool.dead(10)) == 1
+
+
+async def _prune_for(seconds: float, spool: PostgresSpool) -> None:
+    """Prune again and again: a spool deletes nothing until it has the duty."""
+    async with asyncio.timeout(seconds):
+        while True:
+            await spool.prune()
+            await asyncio.sleep(0.02)

@@ -48,6 +48,7 @@ from poller.spools.postgres.membership import Membership
 from poller.spools.postgres.modes import Mode
 from poller.spools.postgres.moving import MovableSchema, refuse_moved
 from poller.spools.postgres.notices import Follower, Notices
+from poller.spools.postgres.pruning import MOST_AHEAD, database_time
 from poller.spools.postgres.reader import Reader
 from poller.spools.postgres.schema import prepare
 from poller.spools.postgres.served_sinks import ServedSinks
@@ -414,6 +415,7 @@ class PostgresSpool(PostgresHistory, MovableSchema, HasLimits, Shared):
         if not self._membership.holds(duties.UPKEEP):
             self._writer.catalogue.forget(lambda stream: self._clock.age(stream.last_seen) > STREAMS_KEPT)
             return Pruned(dead={}, rejects=0, more=False)
+        await self._refuse_wrong_clock()
         step = partial(
             Writer.prune,
             floor=self._replays.floor(),
@@ -422,6 +424,15 @@ class PostgresSpool(PostgresHistory, MovableSchema, HasLimits, Shared):
             quarantine=self._settings.retain_quarantine,
         )
         return await self._writer.submit(step, alone=True)
+
+    async def _refuse_wrong_clock(self) -> None:
+        """Raise `StorageFull` if all that others keep would look old to this machine."""
+        ahead = self._clock.now().timestamp() - await self._reader.read(database_time)
+        if ahead > MOST_AHEAD:
+            raise StorageFull(
+                f"spool {self.name}: this machine's clock is {ahead / 3600:.1f} h ahead of the database's:"
+                " nothing old is deleted until it is set right"
+            )
 
     async def _prune_early(self) -> bool:
         """Delete some events that all sinks have settled, of any age; true if there may be more.

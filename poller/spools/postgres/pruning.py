@@ -1,5 +1,7 @@
 """Deletes settled and old rows, in bounded steps inside the writer's transactions."""
 
+from typing import Final
+
 import asyncpg
 
 from poller.core.catalogue import Catalogue
@@ -9,6 +11,9 @@ from poller.spools.postgres.conditions import is_old
 from poller.spools.postgres.schema import to_bytes
 from poller.spools.postgres.sessions import NOBODY
 from poller.spools.retention import MEMORY_KEPT, PRUNE_STEP, STREAMS_KEPT, Stretches
+
+MOST_AHEAD: Final = 3600.0
+"""Seconds by which a daemon's clock may be ahead of the database's while it deletes what is old."""
 
 _FORGET_STREAMS = """
 DELETE FROM stream USING unnest($1::text[], $2::bytea[]) AS gone(account, stream_id)
@@ -20,6 +25,11 @@ DELETE FROM dead_ahead USING sink WHERE sink = name AND number < least(
     position, (SELECT min(first) FROM share WHERE share.sink = name AND first < upto)
 )
 """
+
+
+async def database_time(connection: asyncpg.Connection) -> float:
+    """The database's clock, as an epoch in seconds."""
+    return float(await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())"))
 
 
 async def prune_pages(connection: asyncpg.Connection, floor: int, young: Stretches, step: int) -> bool:
