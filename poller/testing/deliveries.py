@@ -381,7 +381,8 @@ class Deliveries(SpoolWorld):
         async def scenario(spool: SpoolAdmin, clock: ManualClock) -> None:
             await spool.attach("a", lambda event: False, ordered=ordered)
             await spool.append("source", [some_reading(1, 2)])
-            assert await claims_nothing(spool, "a")
+            while (await spool.backlog("a")).events:  # a claim passes what the sink does not want
+                assert await claims_nothing(spool, "a")
             if detached:
                 await spool.detach("a")
             await spool.attach("a", anything, ordered=ordered)
