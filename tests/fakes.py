@@ -10,7 +10,7 @@ from typing import Self
 
 from poller.core.errors import NotSent, StorageError
 from poller.core.model import Batch, ParsedPage, PollOutcome, RawPage, Reject
-from poller.core.spool import Member, Shared, SpoolAdmin
+from poller.core.spool import Away, Member, Shared, SpoolAdmin
 from poller.pipeline.journal import Journal
 from poller.runtime.clock import Clock
 from poller.spools.memory import MemorySpool
@@ -185,6 +185,8 @@ class SharedMemory(MemorySpool, Shared):
         self.duties: list[str] = []
         self.resumes: dict[str, int] = {}
         self.changed = asyncio.Event()
+        self.outage: Away | None = None
+        self.waiting: dict[str, str] = {}
         self.broken: asyncio.Future[StorageError] = asyncio.Future()
 
     @property
@@ -194,6 +196,13 @@ class SharedMemory(MemorySpool, Shared):
     @property
     def live_members(self) -> int:
         return self.count
+
+    @property
+    def away(self) -> Away | None:
+        return self.outage
+
+    def waits_for(self, sink: str) -> str:
+        return self.waiting.get(sink, "")
 
     def divide(self, sink: str, lanes: int) -> None:
         pass

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequenc
 from contextlib import aclosing
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 import msgspec
 import typer
@@ -199,7 +199,14 @@ def fetch_rows(stop: Stop, config: Path, asked: "Request") -> Iterator["Row"]:
     try:
         yield from _ask(settings, asked)
     except (PollerError, OSError) as error:
-        fail(f"poller: {error}", code_of(error))
+        fail_with(error)
+
+
+def fail_with(error: PollerError | OSError) -> NoReturn:
+    """Say on stderr, with times as people read them, why a command failed, and exit."""
+    from poller.cli.times import show_times
+
+    fail(f"poller: {show_times(str(error), utc=False)}", code_of(error))
 
 
 def _ask(settings: "Settings", asked: "Request") -> Iterator["Row"]:

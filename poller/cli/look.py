@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 
 import typer
 
-from poller.cli.client import ask_either, offline_rows, show_all, show_each
-from poller.cli.common import Config, code_of, fail, stored_of
+from poller.cli.client import ask_either, fail_with, offline_rows, show_all, show_each
+from poller.cli.common import Config, fail, stored_of
 from poller.cli.options import Account, Json, Kinds, Stream, StreamName, check_word
 from poller.cli.times import Since, Until, Utc, moment, span
 from poller.core.errors import PollerError
@@ -115,7 +115,7 @@ def _print_events(stop: Stop, config: Path, asked: "Request", *, json: bool, utc
         with until_the_reader_ends(out):
             _show_events(settings, asked, EventPrinter(out, json=json, utc=utc), follow=follow)
     except (PollerError, OSError) as error:
-        fail(f"poller: {error}", code_of(error))
+        fail_with(error)
 
 
 def _show_events(settings: "Settings", asked: "Request", printer: "EventPrinter", *, follow: bool) -> None:
@@ -140,7 +140,7 @@ def _show_stored(
 
     head, found = None, False
     while True:
-        offline = _refuse_offline if online_only else partial(_offline_events, settings, asked)
+        offline = partial(_refuse_offline if online_only else _offline_events, settings, asked)
         answer = ask_either(settings, partial(ask_events, request=asked), offline)
         *rows, last = [row for some in answer for row in some]
         head = last.head if head is None else head
@@ -159,17 +159,22 @@ def _follow(settings: "Settings", asked: "Request", printer: "EventPrinter") -> 
     from poller.control import ask_events
 
     begun = asked.start is not None
-    for rows in ask_either(settings, partial(ask_events, request=asked), _refuse_offline):
+    offline = partial(_refuse_offline, settings, asked)
+    for rows in ask_either(settings, partial(ask_events, request=asked), offline):
         if not begun:
             typer.echo("events from now on, until Ctrl-C", err=True)
         begun = True
         printer.show(rows)
 
 
-def _refuse_offline() -> Iterator[Sequence["EventRow"]]:
-    from poller.control import ControlError
+def _refuse_offline(settings: "Settings", asked: "Request") -> Iterator[Sequence["EventRow"]]:
+    """Raise `ControlError`: without a daemon on this machine no events come."""
+    from msgspec.structs import replace
 
-    raise ControlError("no daemon runs, so no events come: `poller events` shows those in the file")
+    from poller.control import Verb
+
+    list(offline_rows(settings, replace(asked, verb=Verb.TAP)))
+    yield from ()
 
 
 def _offline_events(settings: "Settings", asked: "Request") -> Iterator[Sequence["EventRow"]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from poller.cli.client import act, ask_rows, list_rows, print_one, request
+from poller.cli.client import act, ask_rows, fail_with, list_rows, print_one, request
 from poller.cli.common import Config, fail
 from poller.cli.options import Account, Json, Kinds, SinkName, Stream
 from poller.cli.times import PrintUtc, Since, Until, Utc, span
@@ -74,7 +74,7 @@ def _order(stop: Stop, config: Path, words: dict[str, Any], yes: bool) -> "Row":
         except PollerError as error:
             before, count = count, _ask(stop, config, words, dry=True)
             if count["events"] == before["events"]:
-                fail(f"poller: {error}")
+                fail_with(error)
             typer.echo(f"poller: {error}", err=True)
 
 
@@ -82,7 +82,7 @@ def _ask(stop: Stop, config: Path, words: dict[str, Any], **more: Any) -> "Row":
     try:
         return ask_rows(stop, config, request("replay", **words, **more))[-1]
     except PollerError as error:
-        fail(f"poller: {error}")
+        fail_with(error)
 
 
 def _say(count: "Row") -> None:

@@ -51,19 +51,22 @@ def print_status(row: Row, utc: bool) -> None:
 
     Both tables fit 80 columns. What is said about a source or sink, in any length, follows in lines below.
     """
-    daemon = f"running, pid {row['pid']}" if row["running"] else "not running"
     spool, journal = _object(row["spool"]), _object(row["journal"] or {})
+    quarantined = shown(spool["quarantined"])
     parts = {
-        "daemon": f"{daemon}, version {row['version']}",
-        "spool": f"{shown(spool['path'] or spool['type'])}, {spool['bytes']} bytes, {spool['quarantined']} quarantined",
+        "daemon": f"{_daemon(row)}, version {row['version']}",
+        "spool": f"{shown(spool['path'] or spool['type'])}, {spool['bytes']} bytes, {quarantined} quarantined",
         "journal": f"{journal['bytes']} bytes not yet in the spool" if journal else None,
-        "trouble": spool["trouble"],
+        "trouble": None if row["away"] else spool["trouble"],
     }
     print_fields({name: value for name, value in parts.items() if value is not None})
     lost = [_lost(book, utc) for book in _objects(row["books"]) if book["book"] == "possibly_lost"]
     for name, said in (("not ready", row["reasons"]), ("note", row["notes"]), ("possibly lost", lost)):
         for text in _texts(said):
             _print(Text(f"{name}: {shown(show_times(text, utc))}"))
+    if row["away"]:
+        known = show_time(_object(row["away"])["known_at"], utc)
+        _print(Text(f"note: counts are from {known}; the daemon tries again until the database answers"))
     for kind, columns in (("source", SOURCE), ("sink", SINK)):
         _print(Text(""))
         parts_of_kind = _objects(row[f"{kind}s"])
@@ -75,6 +78,15 @@ def print_status(row: Row, utc: bool) -> None:
     if replays := _objects(row["replays"]):
         _print(Text(""))
         print_table([row_for_people(replay, utc) for replay in replays], REPLAY)
+
+
+def _daemon(row: Row) -> str:
+    """Whether the daemon of this machine runs, and how many others share the spool if it does not."""
+    if row["running"]:
+        return f"running, pid {row['pid']}"
+    if not (count := len(_objects(row["members"]))):
+        return "not running"
+    return f"not running on this machine; {count} other{' shares' if count == 1 else 's share'} the spool"
 
 
 def _print_members(members: Sequence[Row], utc: bool) -> None:

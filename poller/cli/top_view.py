@@ -149,7 +149,7 @@ def _summary(answer: Answer, rates: Rates, trouble: str) -> Iterator[Text]:
     grown = _rate(rates.of("head"))
     path = shown(spool["path"] or spool["type"])
     yield Text(
-        f"spool    {_size(spool['bytes'])}, {spool['quarantined']} quarantined, {grown} events/s in  {path}"
+        f"spool    {_size(spool['bytes'])}, {shown(spool['quarantined'])} quarantined, {grown} events/s in  {path}"
     )
     if journal:
         oldest = "" if journal["oldest"] is None else f", the oldest for {ago(journal['oldest'])}"
@@ -185,11 +185,11 @@ def _sinks(answer: Answer, rates: Rates, view: View) -> list[Text]:
         (
             shown(one["name"]),
             shown(one["state"]),
-            str(one["backlog"]),
+            shown(one["backlog"]),
             _rate(one["events/s"]),
             shown(ago(one["oldest"])),
-            str(one["retrying"]),
-            str(one["dead"]),
+            shown(one["retrying"]),
+            shown(one["dead"]),
             shown(one["why"] or one["last_error"] or ""),
         )
         for one in _in_order(found, view.sort)

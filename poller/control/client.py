@@ -1,6 +1,7 @@
 """The client of the control socket: one request to a running daemon."""
 
 import socket
+import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,8 @@ from poller.operations.requests import (
 
 SILENCE = 60.0
 """Seconds without any line of an answer after which the request fails."""
+HEARD_WITHIN = 5.0
+"""Seconds for the first, empty line, with which a daemon says at once that it has read the request."""
 
 
 CUT = "the daemon's answer was cut: it may have ended"
@@ -52,15 +55,30 @@ def ask_events(path: Path, request: Request) -> Iterator[Sequence[EventRow]]:
 def _asking(path: Path, request: Request) -> Iterator[socket.socket]:
     """A connection on which a request was sent. Failures while the answer is read become a `ControlError`."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(SILENCE)
+        connection.settimeout(HEARD_WITHIN)
         _connect(connection, path)
         try:
             connection.sendall(encode(request) + b"\n")
+            _wait_until_heard(connection)
+            connection.settimeout(SILENCE)
             yield connection
         except TimeoutError:
             raise ControlError(f"the daemon says nothing for {SILENCE:.0f} s") from None
         except (OSError, msgspec.DecodeError) as error:
             raise ControlError(f"the daemon's answer was cut: {error}") from None
+
+
+def _wait_until_heard(connection: socket.socket) -> None:
+    """Wait for the first byte of the answer, and leave it there."""
+    try:
+        connection.recv(1, socket.MSG_PEEK)
+    except TimeoutError:
+        pid, _, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        raise ControlError(
+            f"the daemon (pid {pid}) lives, and says nothing for {HEARD_WITHIN:.0f} s: it is frozen, or its machine is"
+            f" overloaded. `ps -o stat,wchan -p {pid}` says more: T is stopped, and goes on with `kill -CONT {pid}`."
+            " Other daemons that share its spool can be asked on their machines"
+        ) from None
 
 
 def _connect(connection: socket.socket, path: Path) -> None:

@@ -136,6 +136,7 @@ class ControlServer:
             return
         finally:
             self._reading.discard(task)
+        await _say(writer, None)  # at once: the client knows that this daemon is not frozen
         if request.verb is Verb.TAP:
             await self._report(request, reader, writer)
         else:

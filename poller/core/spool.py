@@ -343,6 +343,13 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     visits: bool = False
 
 
+class Away(msgspec.Struct, frozen=True, kw_only=True):
+    """An outage of the database of a shared spool: since when it does not answer or takes nothing, and why."""
+
+    since: datetime
+    why: str
+
+
 LOOK_AT_LEASE = 0.1
 """Seconds between two looks at whether the lease is proven."""
 
@@ -369,6 +376,22 @@ class Shared(Protocol):
     have taken over by then, so what is being delivered has to be cancelled. Set again if the session goes on."""
     visits: bool = False
     """Set before entering by a command that is no daemon (`Member.visits`). It does not count in `live_members`."""
+    lacks_standby: bool = False
+    """Known after entering: whether only one server has what was confirmed, so that it may be lost with that server."""
+
+    @property
+    @abstractmethod
+    def away(self) -> Away | None:
+        """The outage of the database that goes on; None while it answers. Never blocks."""
+        ...
+
+    @abstractmethod
+    def waits_for(self, sink: str) -> str:
+        """Why this daemon does not serve an attached sink: others serve it in another way. Empty if it may serve it.
+
+        Never blocks.
+        """
+        ...
 
     @property
     @abstractmethod

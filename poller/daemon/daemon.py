@@ -107,6 +107,8 @@ class Daemon:
         if isinstance(spool, Shared):
             spool.visits = self._visits
         self.spool = await stack.enter_async_context(spool)
+        if isinstance(spool, Shared) and spool.lacks_standby:
+            log.warning("standby_missing", means="a server that is lost takes with it what it confirmed")
         if isinstance(self.spool, KeepsTime):
             self._clock = self.spool.clock
         self._throughput = Throughput(self._clock)
@@ -222,7 +224,8 @@ class Daemon:
             StorageFull, TimeoutError
         ):  # it does not answer now, as `found` says: what was known stays
             async with asyncio.timeout(COUNTED_WITHIN if isinstance(self.spool, Shared) else None):
-                self._throughput.sample(await self.spool.tallies(), found.backlogs)
+                if found.counted:
+                    self._throughput.sample(await self.spool.tallies(), found.backlogs)
                 self.metrics.spool_bytes.set(await self.spool.size())
         self._set_gauges(found)
         self.metrics.count_dropped_lines(stderr.dropped_lines())

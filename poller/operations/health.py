@@ -8,7 +8,7 @@ import msgspec
 
 from poller.core.errors import StorageError, StorageFull
 from poller.core.model import Backlog
-from poller.core.spool import Member, Shared, SpoolAdmin
+from poller.core.spool import Away, Member, Shared, SpoolAdmin
 from poller.operations.duties import source_duty
 from poller.pipeline.courier import Courier, SinkState
 from poller.pipeline.intake import Intake
@@ -55,6 +55,8 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     journal: Condition = Condition(state="passing on")
     members: Sequence[Member] = ()
     """The daemons that share the spool; none for a spool that one daemon has for itself."""
+    counted: bool = True
+    """False if the spool could not be asked: then nothing is known of backlogs and members."""
 
     @property
     def reasons(self) -> list[str]:
@@ -104,26 +106,46 @@ async def examine(parts: HealthInputs) -> Health:
     couriers = list(parts.couriers)  # a reload may change them meanwhile
     spool = await spool_condition(parts.spool)
     members: Sequence[Member] = ()
+    backlogs: Mapping[str, Backlog] = {}
+    counted = away_of(parts.spool) is None
     try:
         async with asyncio.timeout(ASKED_WITHIN if isinstance(parts.spool, Shared) else None):
-            backlogs = {courier.name: await parts.spool.backlog(courier.name) for courier in couriers}
-            members = await parts.spool.members() if isinstance(parts.spool, Shared) else ()
-    except (StorageFull, TimeoutError) as error:  # nothing is known of what waits for the sinks
+            if counted:
+                backlogs = {courier.name: await parts.spool.backlog(courier.name) for courier in couriers}
+                members = await parts.spool.members() if isinstance(parts.spool, Shared) else ()
+    except (StorageFull, TimeoutError) as error:
         why = str(error) or spool.why or "the database does not answer"
-        spool, couriers, backlogs = _spool_reason(why), [], {}
+        spool, backlogs, counted = _spool_reason(why), {}, False
     return Health(
         members=members,
+        counted=counted,
         sources={one.source.name: source_condition(one, parts.clock, members) for one in parts.intakes},
         receivers={one.source.name: receiver_condition(one) for one in parts.push_intakes},
         spool=spool,
         journal=journal_condition(parts.journal),
         sinks={
-            one.name: sink_condition(one, backlogs[one.name], parts.clock, parts.sink_age_limit)
+            one.name: sink_condition(
+                one, backlogs.get(one.name), parts.clock, parts.sink_age_limit, _waits_for(parts.spool, one)
+            )
             for one in couriers
         },
         backlogs=backlogs,
         losses=[] if parts.losses is None else parts.losses.all(),
     )
+
+
+def away_of(spool: SpoolAdmin) -> Away | None:
+    """The outage of the spool's database that goes on; None if there is none."""
+    return spool.away if isinstance(spool, Shared) else None
+
+
+def in_words(away: Away) -> str:
+    """An outage, in words."""
+    return f"the database is away since {away.since:%Y-%m-%dT%H:%M:%SZ}: {away.why}"
+
+
+def _waits_for(spool: SpoolAdmin, courier: Courier) -> str:
+    return spool.waits_for(courier.name) if isinstance(spool, Shared) else ""
 
 
 # ---------------------------------------------------------------- the condition of each part
@@ -141,8 +163,13 @@ def source_condition(intake: Intake, clock: Clock, members: Sequence[Member] = (
 
 
 def _why_it_stands_by(intake: Intake, members: Sequence[Member]) -> str:
-    polls = [one for one in members if source_duty(intake.source.name) in one.duties]
-    return f"polled by daemon {polls[0].number} ({polls[0].name})" if polls else "another daemon polls it"
+    return who_polls(intake.source.name, members) or "another daemon polls it"
+
+
+def who_polls(source: str, members: Sequence[Member]) -> str:
+    """Which of the daemons polls a source, in words; empty if none does."""
+    polls = [one for one in members if source_duty(source) in one.duties]
+    return f"polled by daemon {polls[0].number} ({polls[0].name})" if polls else ""
 
 
 def _source_reason(intake: Intake, clock: Clock) -> str | None:
@@ -183,8 +210,12 @@ def journal_condition(journal: Journal | None) -> Condition:
 
 async def spool_condition(spool: SpoolAdmin) -> Condition:
     """Whether the spool can be written, which is tried."""
-    if isinstance(spool, Shared) and not spool.proven.is_set():
-        return _spool_reason("the lease of this daemon is not proven, so nothing is delivered")
+    unproven = isinstance(spool, Shared) and not spool.proven.is_set()
+    why = "the lease of this daemon is not proven, so nothing is delivered" if unproven else ""
+    if (away := away_of(spool)) is not None:
+        return _spool_reason("; ".join(filter(None, (in_words(away), why))))
+    if unproven:
+        return _spool_reason(why)
     try:
         async with asyncio.timeout(PROVE_WITHIN):
             await spool.check_writable()
@@ -199,19 +230,27 @@ def _spool_reason(why: str) -> Condition:
     return Condition(state="not writable", why=why, reason=f"spool: {why}")
 
 
-def sink_condition(courier: Courier, backlog: Backlog, clock: Clock, age_limit: float) -> Condition:
-    """A sink: disabled, paused, failing or serving."""
+def sink_condition(
+    courier: Courier, backlog: Backlog | None, clock: Clock, age_limit: float, waits_for: str = ""
+) -> Condition:
+    """A sink: disabled, paused, waiting for other daemons (`Shared.waits_for`), failing or serving.
+
+    `backlog` is None while it is not known.
+    """
     status, reason = courier.status, _sink_reason(courier, backlog, clock, age_limit)
     if status.state is not SinkState.SERVING:
         note = f"sink {courier.name}: {status.state}: {status.why}" if reason is None else None
         return Condition(state=status.state.value, why=status.why, reason=reason, note=note)
+    if waits_for:
+        note = f"sink {courier.name}: {waits_for}"
+        return Condition(state="waiting", why=waits_for, reason=reason, note=note)
     if courier.failing_since is not None:
         _, error = courier.last_error or (None, "")
         return Condition(state="failing", why=error, reason=reason)
     return Condition(state=status.state.value, reason=reason)
 
 
-def _sink_reason(courier: Courier, backlog: Backlog, clock: Clock, age_limit: float) -> str | None:
+def _sink_reason(courier: Courier, backlog: Backlog | None, clock: Clock, age_limit: float) -> str | None:
     name, why = courier.name, courier.status.why
     if courier.disabled is not None:
         return f"sink {name}: disabled: {why}"
@@ -223,7 +262,7 @@ def _sink_reason(courier: Courier, backlog: Backlog, clock: Clock, age_limit: fl
         return f"sink {name}: paused: {why}"
     if (failing := _seconds_since(courier.failing_since, clock)) > FAILING_FOR:
         return f"sink {name}: failing for {failing:.0f} s: {(courier.last_error or ('', ''))[1]}"
-    age = clock.age(backlog.oldest) if backlog.oldest else 0.0
+    age = clock.age(backlog.oldest) if backlog is not None and backlog.oldest else 0.0
     return f"sink {name}: its oldest event waits for {age:.0f} s" if age > age_limit else None
 
 

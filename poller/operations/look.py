@@ -266,7 +266,7 @@ def check_account(context: OperatorContext, account: str | None) -> None:
 
 async def _top(context: OperatorContext, request: Request) -> Rows:
     """The state of all parts, with counts from which rates can be computed."""
-    _check_running(context)
+    await _check_running(context)
     yield {
         **await status(context),
         "at": context.clock.monotonic(),
@@ -278,14 +278,14 @@ async def _top(context: OperatorContext, request: Request) -> Rows:
 
 async def _tap(context: OperatorContext, request: Request) -> Rows:
     """The control socket answers `tap` by itself (`poller.operations.tap`), so that this is a stopped daemon's."""
-    _check_running(context)
+    await _check_running(context)
     raise ControlError("tap: only the control socket can report events as they come")
     yield None
 
 
-def _check_running(context: OperatorContext) -> None:
+async def _check_running(context: OperatorContext) -> None:
     if not context.running:
-        raise ControlError("no daemon runs, so no events come: `poller events` shows those in the file")
+        raise await context.no_daemon(", so no events come: `poller events` shows those in the file")
 
 
 LOOK: Final[dict[Verb, Callable[[OperatorContext, Request], Rows]]] = {

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from poller.core.model import Event
 from poller.core.ports import PushedSource, Source, StoresFiles
-from poller.core.spool import SpoolAdmin, Wants, anything
+from poller.core.spool import Shared, SpoolAdmin, Wants, anything
 from poller.operations.requests import ControlError
 from poller.operations.throughput import Throughput
 from poller.pipeline.courier import Courier
@@ -81,6 +81,16 @@ class OperatorContext:
         """The content of the file of an event, from a configured sink of a running daemon; None if it has none."""
         stores = self.sink(sink) if self.running and sink in self.settings.sinks else None
         return await stores.read_file(event) if isinstance(stores, StoresFiles) else None
+
+    async def no_daemon(self, alone: str) -> ControlError:
+        """The error of a command that needs a running daemon. `alone` ends its text if no daemon runs anywhere."""
+        members = await self.spool.members() if isinstance(self.spool, Shared) else ()
+        if not (count := sum(not one.visits for one in members)):
+            return ControlError(f"no daemon runs{alone}")
+        others = "1 other shares" if count == 1 else f"{count} others share"
+        return ControlError(
+            f"no daemon runs on this machine, and {others} the spool: run this on the machine of one of them"
+        )
 
     def courier(self, sink: str) -> Courier | None:
         """The sink's courier; None when no daemon runs. Raises `ControlError` for a sink that is not configured."""

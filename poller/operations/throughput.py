@@ -1,7 +1,8 @@
 """How much is taken and delivered a second, over the last minute, and the time to catch up. Counts are sampled."""
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 import msgspec
 
@@ -16,6 +17,14 @@ KEEPS_UP = 30.0
 """Seconds of deliveries that may be pending for a sink that keeps up. A picture may take 15 s until it is uploaded."""
 
 
+class Known(msgspec.Struct, frozen=True, kw_only=True):
+    """The counts as the spool gave them at a moment."""
+
+    at: datetime
+    tallies: Sequence[Tally]
+    backlogs: Mapping[str, Backlog]
+
+
 class _Sample(msgspec.Struct, frozen=True, kw_only=True):
     at: float
     counts: Mapping[tuple[str, Book], int]
@@ -28,10 +37,13 @@ class Throughput:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._samples: deque[_Sample] = deque()
+        self.known: Known | None = None
+        """What was sampled last, for as long as the database of a shared spool is away."""
 
-    def sample(self, tallies: Iterable[Tally], backlogs: Mapping[str, Backlog]) -> None:
+    def sample(self, tallies: Sequence[Tally], backlogs: Mapping[str, Backlog]) -> None:
         """Take a sample, unless the last one is younger than a second."""
         now, samples = self._clock.monotonic(), self._samples
+        self.known = Known(at=self._clock.now(), tallies=tallies, backlogs=backlogs)
         if samples and now - samples[-1].at < APART:
             return
         samples.append(

@@ -7,6 +7,7 @@ short and repeated.
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
@@ -14,12 +15,14 @@ from typing import Generic, TypeVar
 import msgspec
 import structlog
 
+from poller.core.errors import StorageFull
 from poller.core.model import DeadLetter, Filter, ParsedPage, Quarantined, RawPage
 from poller.core.ports import PushedSource, Source
-from poller.core.spool import SpoolAdmin
+from poller.core.spool import Shared, SpoolAdmin
 from poller.operations import replay, trace
 from poller.operations.audit import AUDIT_VERBS
 from poller.operations.backfill import backfill
+from poller.operations.health import in_words
 from poller.operations.look import LOOK
 from poller.operations.masking import mask, public_bytes, public_form
 from poller.operations.operator_context import OperatorContext
@@ -39,7 +42,21 @@ Numbered = TypeVar("Numbered", DeadLetter, Quarantined)
 
 def answer(context: OperatorContext, request: Request) -> Rows:
     """The rows of the answer to a request. Iterating it may raise `PollerError`."""
-    return _VERBS[request.verb](context, request)
+    rows = _VERBS[request.verb](context, request)
+    return _explain(context.spool, rows) if context.running and isinstance(context.spool, Shared) else rows
+
+
+async def _explain(spool: Shared, rows: Rows) -> Rows:
+    """The same rows. If the database of the spool does not answer, the error says what the daemon does meanwhile."""
+    try:
+        async with aclosing(rows):
+            async for row in rows:
+                yield row
+    except StorageFull as error:
+        why = in_words(spool.away) if spool.away is not None else f"the database does not answer: {error}"
+        raise StorageFull(
+            f"{why}. The daemon lives, and tries again until the database answers: see `poller status`"
+        ) from None
 
 
 # ---------------------------------------------------------------- the daemon and its sinks
@@ -51,7 +68,7 @@ async def _status(context: OperatorContext, request: Request) -> Rows:
 
 async def _reload(context: OperatorContext, request: Request) -> Rows:
     if context.reload is None:
-        raise ControlError("no daemon runs: its next start reads the file")
+        raise await context.no_daemon(": its next start reads the file")
     reloading = asyncio.ensure_future(context.reload(dry=request.dry))
     while not (await asyncio.wait({reloading}, timeout=STILL_AT_IT))[0]:
         yield None  # the reload waits for a poll in flight
@@ -291,7 +308,7 @@ REJECTS = Stored[Quarantined](
 async def _pages(context: OperatorContext, request: Request) -> Rows:
     """An address that opens the pages. The file mode of the socket says who may ask for it."""
     if not context.running:
-        raise ControlError("no daemon runs, so it serves no pages")
+        raise await context.no_daemon(", so it serves no pages")
     if context.pages is None:
         raise ControlError("the configuration has no section web, so the daemon serves no pages")
     yield {"address": context.pages()}

@@ -20,11 +20,13 @@ from typing import Final, Self
 
 import msgspec
 
+from poller.core.spool import Shared
+from poller.operations.health import away_of
 from poller.operations.operator_context import OperatorContext
 from poller.runtime.ages import JUMP
 from poller.runtime.clock import Clock
 from poller.web.ring import Place, Ring
-from poller.web.streams import Changes, Roster, change_row, full_row, named
+from poller.web.streams import Changes, Roster, change_row, full_row, named, seconds
 
 PACE: Final = 0.25
 """The least seconds between two looks at the catalogue, and between two encodings of the whole state."""
@@ -33,6 +35,8 @@ BUSY: Final = 1_000
 LONGEST_PACE: Final = 1.0
 FORGOTTEN: Final = 15.0
 """Seconds without an event after which the hub looks all the same: a stream may have been forgotten."""
+OUTAGE_SEEN: Final = 2.0
+"""The same for a spool whose database may go away, which is no event."""
 KEPT: Final = 60.0
 KEPT_BYTES: Final = 8 * 1024 * 1024
 QUIET: Final = 15.0
@@ -60,6 +64,7 @@ class Hub:
         self._roster = Roster()
         self._ahead: float | None = None
         self._last_look: float | None = None
+        self._away: float | None = None
         self._watched = asyncio.Event()
         self._news = asyncio.Event()
         self._turn = asyncio.Lock()
@@ -136,7 +141,7 @@ class Hub:
         """By the clock as it is set now, so that the ages of streams agree with those that commands show."""
         async with self._turn:
             await self._look()
-            head = {"epoch": self.ring.epoch, "seq": self.ring.last, "now": self._now()}
+            head = {"epoch": self.ring.epoch, "seq": self.ring.last, "now": self._now(), "away": self._away}
             streams = named(self._roster.streams())
         age, now = self._clock.age, self._now()
         rows = await _encoded(full_row(n, one, round(now - age(one.last_seen), 3)) for n, one in streams)
@@ -161,7 +166,7 @@ class Hub:
             found = await self.look()
             await asyncio.sleep(pause_after(found))
             try:
-                async with asyncio.timeout(FORGOTTEN):
+                async with asyncio.timeout(OUTAGE_SEEN if isinstance(spool, Shared) else FORGOTTEN):
                     await spool.wait_beyond(head)
             except TimeoutError:
                 continue
@@ -175,12 +180,15 @@ class Hub:
         """Compare once, and push a message if anything changed. The caller has the turn."""
         self.looks += 1
         self._notice_jump()
-        changes = self._roster.compare(self._context().spool.streams())
+        spool = self._context().spool
+        changes = self._roster.compare(spool.streams())
+        outage = away_of(spool)
+        was_away, self._away = self._away, None if outage is None else seconds(outage.since)
         now = self._clock.monotonic()
         last, self._last_look = self._last_look, now
         if last is None or now - last > KEPT:
             self._begin_anew()  # no place is that old, and the changes would be nearly all streams
-        elif changes:
+        elif changes or was_away != self._away:
             try:
                 self._push("", await self._message(changes))
             except BaseException:
@@ -191,7 +199,8 @@ class Hub:
     async def _message(self, changes: Changes) -> bytes:
         changed = await _encoded(change_row(n, one) for n, one in named(changes.changed))
         new = await _encoded(full_row(n, one) for n, one in named(changes.new))
-        parts = [b'{"now":%s,"s":%s' % (msgspec.json.encode(self._now()), changed)]
+        times = msgspec.json.encode(self._now()), msgspec.json.encode(self._away)
+        parts = [b'{"now":%s,"away":%s,"s":%s' % (*times, changed)]
         parts += [b',"new":%s' % new] if changes.new else []
         parts += [b',"gone":%s' % msgspec.json.encode(changes.gone)] if changes.gone else []
         return b"%s}" % b"".join(parts)

@@ -1,15 +1,18 @@
 """Daemons that share a spool in a real PostgreSQL: all work at once, and any of them fails."""
 
 import json
+import re
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
+from poller.control.client import HEARD_WITHIN
 from tests import commands
 from tests.integration.sources.pushes import post, shot, signed
 from tests.scenario.environment import until
@@ -388,6 +391,10 @@ def test_a_daemon_that_froze_for_longer_than_its_lease_ends_with_the_reason(
         shared.place.enqueue(100)
         shared.stored(100)
         first.signal(signal.SIGSTOP)
+        asked = time.monotonic()
+        frozen = poller(shared[0], "status", code=1).stderr
+        assert time.monotonic() - asked < 3 * HEARD_WITHIN
+        assert f"the daemon (pid {first.child.pid}) lives, and says nothing for 5 s: it is frozen" in frozen
         shared.place.settled()
         took_over(second, time.monotonic())
         shared.place.turn(200)
@@ -395,7 +402,13 @@ def test_a_daemon_that_froze_for_longer_than_its_lease_ends_with_the_reason(
         shared.all_arrived(200)
         first.signal(signal.SIGCONT)
         assert first.wait() == 1
-        assert "the session of this daemon has ended" in first.stderr
+        reason = first.said("failed")[-1]["reason"]
+        assert "the session of this daemon has ended, and other daemons have taken over" in reason
+        signs = r"Its last sign of life was answered at (\S{19}Z), (\d+) s before; the lease is 2 s\."
+        ((at, silent),) = re.findall(signs, reason)
+        assert datetime.fromisoformat(at) < datetime.now(UTC) - timedelta(seconds=LEASE)
+        assert int(silent) > LEASE
+        assert "starts it again" in reason
         no_bug(first)
         third = standing_by(shared[0].run())
         assert second.stop() == 0

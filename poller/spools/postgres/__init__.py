@@ -23,12 +23,12 @@ from typing import Any, Self
 
 import structlog
 
-from poller.core.errors import StorageError, StorageFull
+from poller.core.errors import Fenced, StorageError, StorageFull
 from poller.core.history import Gap, LatePicture
 from poller.core.model import Batch, Event, ParsedPage, unchanged
 from poller.core.moving import SpoolMoved
 from poller.core.selection import Numbered
-from poller.core.spool import HasLimits, Member, Pruned, Shared, Wants
+from poller.core.spool import Away, HasLimits, Member, Pruned, Shared, Wants
 from poller.runtime.clock import Clock
 from poller.runtime.failpoints import reached
 from poller.spools.postgres import duties, quarantine, queries, replays, sessions
@@ -62,6 +62,7 @@ from poller.spools.sink_queue import SinkQueue
 
 log = structlog.get_logger("spool")
 
+ENDS = "This daemon writes nothing more and ends; its manager, or `poller run`, starts it again"
 FLUSH_AGAIN = 0.5
 ENDED_WITHIN = 5.0
 """Seconds that leaving waits for the database."""
@@ -83,7 +84,7 @@ class PostgresSpool(PostgresHistory, MovableSchema, HasLimits, Shared):
         clock = clock or Clock()
         clock.begin(None)
         address, lease = Address(name, settings.database, settings.schema_name), settings.lease
-        outage = Outage()
+        outage = self._outage = Outage(name, clock)
         self._address, self._lease = address, lease
         self._settings = settings
         self._notices = Notices(lambda: self.head)
@@ -174,8 +175,7 @@ class PostgresSpool(PostgresHistory, MovableSchema, HasLimits, Shared):
         try:
             await refuse_unsafe(self.name, link)
             await prepare(link, self._settings.schema_name)
-            if await lacks_standby(link):
-                log.warning("standby_missing", means="a server that is lost takes with it what it confirmed")
+            self.lacks_standby = await lacks_standby(link)
         finally:
             link.terminate()
         if not self.visits:
@@ -245,6 +245,8 @@ class PostgresSpool(PostgresHistory, MovableSchema, HasLimits, Shared):
 
     def _fail(self, error: StorageError) -> None:
         """Write nothing any more: this daemon's session has ended, or the database cannot be used."""
+        if isinstance(error, Fenced):
+            error = Fenced(f"{error}. {self._membership.last_sign(self._clock.now())}. {ENDS}")
         self._membership.stop()
         self.proven.clear()
         self._writer.fail(error)
@@ -275,6 +277,15 @@ class PostgresSpool(PostgresHistory, MovableSchema, HasLimits, Shared):
     def member(self) -> int:
         """See `Shared.member`."""
         return self._membership.session
+
+    @property
+    def away(self) -> Away | None:
+        """See `Shared.away`."""
+        return self._outage.away
+
+    def waits_for(self, sink: str) -> str:
+        """See `Shared.waits_for`."""
+        return self._sinks.waits_for(sink)
 
     @property
     def live_members(self) -> int:

@@ -13,6 +13,8 @@ import asyncpg
 import structlog
 
 from poller.core.errors import StorageError, StorageFull
+from poller.core.spool import Away
+from poller.runtime.clock import Clock
 
 CONNECT_WITHIN: Final = 5.0
 """Seconds for one server."""
@@ -190,22 +192,28 @@ def _watch(link: Link) -> None:
 
 
 class Outage:
-    """Says in the log when the database goes away, and when it is back: once, whichever connection sees it."""
+    """Says in the log when the database goes away, and when it is back: once, whichever connection sees it.
 
-    def __init__(self) -> None:
-        self._begun = False
+    `away` is the outage that goes on. `name` is the spool's name.
+    """
+
+    def __init__(self, name: str, clock: Clock) -> None:
+        self._name = name
+        self._clock = clock
+        self.away: Away | None = None
 
     def begin(self, failure: StorageError) -> None:
         """The database does not answer, or takes nothing."""
-        if not self._begun:
+        if self.away is None:
             log.warning("database_away", reason=str(failure))
-        self._begun = True
+            why = str(failure).removeprefix(f"spool {self._name}: ")
+            self.away = Away(since=self._clock.now(), why=why)
 
     def end(self) -> None:
         """The database answers."""
-        if self._begun:
+        if self.away is not None:
             log.info("database_back")
-        self._begun = False
+        self.away = None
 
 
 class EndedWaits:

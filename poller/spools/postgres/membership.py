@@ -11,6 +11,7 @@ Invariants
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
 import structlog
@@ -186,6 +187,15 @@ class Membership:
         self.proven.until = asked + self._lease
         self._expiry = asyncio.get_running_loop().call_at(self.proven.until, self.proven.clear)
         self.proven.set()
+
+    def last_sign(self, now: datetime) -> str:
+        """When the last sign of life was answered, in words. `now` is the wall clock."""
+        silent = asyncio.get_running_loop().time() - (self.proven.until - self._lease)
+        answered = now - timedelta(seconds=silent)
+        return (
+            f"Its last sign of life was answered at {answered:%Y-%m-%dT%H:%M:%SZ}, {silent:.0f} s before;"
+            f" the lease is {self._lease:g} s"
+        )
 
     def _note_live(self, live: int) -> None:
         if live != self.live:

@@ -39,6 +39,13 @@ class Mode(msgspec.Struct, frozen=True):
             return SHARES
         return ORDERED if self.lanes == 1 else f"{_LANES}{self.lanes}"
 
+    @property
+    def setting(self) -> str:
+        """The mode as it stands in a configuration."""
+        if not self.ordered:
+            return "no order"
+        return "order: stream, without lanes" if self.lanes == 1 else f"lanes: {self.lanes}"
+
     @classmethod
     def of(cls, text: str) -> "Mode":
         """A mode from its text."""

@@ -7,13 +7,14 @@ Invariants
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
 import msgspec
+import structlog
 
 from poller.core.errors import StorageError
 from poller.core.model import Batch, Retry
@@ -32,6 +33,8 @@ from poller.spools.share_queue import ShareQueue
 from poller.spools.sink_queue import Changes, SinkQueue
 from poller.spools.waiting import Waiting
 
+log = structlog.get_logger("spool")
+
 TRY_AGAIN: Final = 0.5
 
 
@@ -45,6 +48,8 @@ class Served(msgspec.Struct):
     asked: bool = False
     """Whether there was a claim. A command attaches sinks too, and claims nothing."""
     admitted: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
+    waits_for: str = ""
+    """Why it is not admitted: other daemons serve the sink in another way."""
     taken: set[str] = msgspec.field(default_factory=set)
     """The names of the queues that the database may have given to this daemon."""
 
@@ -88,6 +93,10 @@ class ServedSinks:
     def wants(self, sink: str) -> Wants:
         """The filter of an attached sink."""
         return self._served[sink].wants
+
+    def waits_for(self, sink: str) -> str:
+        """See `Shared.waits_for`."""
+        return self._served[sink].waits_for if sink in self._served else ""
 
     def is_divided(self, sink: str) -> bool:
         """Whether an attached sink has lanes."""
@@ -139,17 +148,30 @@ class ServedSinks:
             served = self._served.get(sink)
             if served is None or not served.asked or (served.admitted.is_set() and served.mode.lanes == 1):
                 return
-            others = await self._claims.submit(
+            admitted = await self._claims.submit(
                 lambda claims: serving.admit(claims.connection, claims.session, sink, served.mode)
             )
-            if not others:
+            self._note_wait(sink, served, admitted.after)
+            if not admitted.sessions:
                 return
             if served.mode.lanes == 1:
                 if await self._enter(sink, sink, served, None):
                     served.admitted.set()
                 return
             served.admitted.set()
-            await self._balance(sink, served, math.ceil(served.mode.lanes / others))
+            await self._balance(sink, served, math.ceil(served.mode.lanes / admitted.sessions))
+
+    @staticmethod
+    def _note_wait(sink: str, served: Served, after: Sequence[int]) -> None:
+        """Say once in the log that the sink waits until the daemons `after` serve it as this one does."""
+        before, served.waits_for = served.waits_for, ""
+        if after:
+            who = (
+                f"daemon {after[0]} has" if len(after) == 1 else f"daemons {', '.join(map(str, after))} have"
+            )
+            served.waits_for = f"waits until {who} {served.mode.setting}"
+        if served.waits_for and not before:
+            log.info("sink_waits", sink=sink, reason=served.waits_for)
 
     async def _close_lane(self, served: Served, key: str) -> None:
         """Claim from a lane no more. What was claimed for nobody is due at once: it would hold the position."""

@@ -19,9 +19,9 @@ from poller.spools.rows import waiting_of
 from poller.spools.sink_queue import MOST_RETRYING
 from poller.spools.waiting import Waiting
 
-_OTHERS: Final = (
-    "SELECT EXISTS (SELECT FROM attached WHERE sink = $1 AND session <> $2 AND mode <> $3 AND serves)"
-)
+_OTHERS: Final = """
+SELECT session FROM attached WHERE sink = $1 AND session <> $2 AND mode <> $3 AND serves ORDER BY session
+"""
 _ADOPT = f"""
 UPDATE waiting SET holder = $1 WHERE sink = $2 AND holder = $3 AND id IN (
     SELECT id FROM (
@@ -29,6 +29,13 @@ UPDATE waiting SET holder = $1 WHERE sink = $2 AND holder = $3 AND id IN (
     ) AS free WHERE total <= $4
 ) RETURNING {WAITING_COLUMNS}
 """  # noqa: S608 - our own words
+
+
+class Admitted(msgspec.Struct, frozen=True, kw_only=True):
+    """How many sessions serve a sink; 0 while it waits for the sessions `after`, which serve it in another mode."""
+
+    sessions: int = 0
+    after: list[int] = []
 
 
 class Entered(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,25 +75,26 @@ async def attach(link: Link, session: int, sink: str, mode: Mode, start: datetim
     await _agree(link, session, sink, mode)
 
 
-async def _agree(link: Link, session: int, sink: str, mode: Mode) -> bool:
-    """Let the sink be served in this mode, unless others serve it in another one."""
+async def _agree(link: Link, session: int, sink: str, mode: Mode) -> list[int]:
+    """Let the sink be served in this mode, unless others serve it in another one. Returns those others."""
     before = await link.fetchval("SELECT mode FROM sink WHERE name = $1 FOR UPDATE", sink)
     if before == str(mode):
-        return True
-    if await link.fetchval(_OTHERS, sink, session, str(mode)):
-        return False
+        return []
+    if others := await link.fetch(_OTHERS, sink, session, str(mode)):
+        return [number for (number,) in others]
     await modes.change(link, sink, Mode.of(before), mode)
-    return True
+    return []
 
 
-async def admit(link: Link, session: int, sink: str, mode: Mode) -> int:
-    """Let a session serve a sink. Returns how many sessions serve it; 0 while others serve it in another mode."""
-    if not await _agree(link, session, sink, mode):
-        return 0
+async def admit(link: Link, session: int, sink: str, mode: Mode) -> Admitted:
+    """Let a session serve a sink, unless others serve it in another mode."""
+    if others := await _agree(link, session, sink, mode):
+        return Admitted(after=others)
     await link.execute(
         "UPDATE attached SET serves = true WHERE sink = $1 AND session = $2 AND NOT serves", sink, session
     )
-    return int(await link.fetchval("SELECT count(*) FROM attached WHERE sink = $1 AND serves", sink))
+    count = await link.fetchval("SELECT count(*) FROM attached WHERE sink = $1 AND serves", sink)
+    return Admitted(sessions=count)
 
 
 async def enter(link: Link, session: int, key: str, mode: Mode) -> Entered | None:

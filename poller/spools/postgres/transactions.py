@@ -53,7 +53,7 @@ class Transactions:
     """Owns one connection. `run` serves until `stop`.
 
     A job gets this object, and works with its `connection`. `place` tells the connections of a session apart, and they
-    share `outage`. `failed` gets the reason when nothing is written any more.
+    share `outage`. `failed` gets the reason when nothing can be written any more, and calls `fail`.
     """
 
     place = "claims"
@@ -130,7 +130,6 @@ class Transactions:
             while self._jobs:
                 if not (result := self._jobs.popleft().result).done():
                     result.set_exception(error)
-            self._failed(error)
 
     async def run(self) -> None:
         """Run jobs until `stop`."""
@@ -167,12 +166,14 @@ class Transactions:
     def _failure(self, error: Exception) -> Exception:
         if not isinstance(error, (*FAILURES, StorageError)):
             return error
+        if self.broken is not None:  # its connection was closed, and the database is not away
+            return self.broken
         failure = storage_error(self._name, error)
         if isinstance(failure, StorageAway):
             self._outage.begin(failure)
         elif not isinstance(failure, StorageFull):
-            self.fail(failure)
-        return failure
+            self._failed(failure)
+        return self.broken or failure
 
     async def _connect(self) -> None:
         if not self.connection.is_closed():

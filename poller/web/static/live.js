@@ -11,8 +11,9 @@ import { get } from "./api.js";
  * @typedef {[number, string, string, number | null, number | null, number | null, string | null, number | null]} Row
  * What changes of a stream: ordinal, number, taken, arrived, state, cadence.
  * @typedef {[number, number | null, number | null, number | null, string | null, number | null]} Change
- * @typedef {{ epoch: string, seq: number, now: number, streams: Row[] }} Snapshot
- * @typedef {{ now: number, s?: Change[], new?: Row[], gone?: number[] }} Message
+ * `away`: since when the database of the spool does not answer; null while it does.
+ * @typedef {{ epoch: string, seq: number, now: number, away: number | null, streams: Row[] }} Snapshot
+ * @typedef {{ now: number, away: number | null, s?: Change[], new?: Row[], gone?: number[] }} Message
  * @typedef {{ job: string, done: number, total: number, state: "running" | "done" | "failed", error: string | null }} Job
  * `since`: the Unix time from which on it is so.
  * @typedef {{ live: boolean, since: number }} Connection

@@ -13,19 +13,39 @@ export function failure(error, again) {
   return h("p", { class: "notice", role: "alert", dataset: { level: "bad" } }, h("span", null, error.message), button);
 }
 
-/** Says since when the page is not live. It is hidden until `show` is called. */
-export class LostNotice {
+/** A line above what is shown. It is hidden while it says nothing. */
+class Notice {
   element = h("p", { class: "notice lost", role: "status", dataset: { level: "warn" }, hidden: true });
 
-  /** @param {number} since Unix time */
-  show(since) {
-    setText(this.element, `Not live since ${moment(since)}. Trying to reach the daemon again.`);
+  /** @param {string} text */
+  say(text) {
+    setText(this.element, text);
     this.element.hidden = false;
   }
 
   hide() {
     this.element.hidden = true;
     fill(this.element);
+  }
+}
+
+/** Says since when the page is not live. */
+export class LostNotice extends Notice {
+  /** @param {number} since Unix time */
+  show(since) {
+    this.say(`Not live since ${moment(since)}. Trying to reach the daemon again.`);
+  }
+}
+
+/** Says since when the database of the spool is away. */
+export class AwayNotice extends Notice {
+  /**
+   * @param {number | null} since Unix time; null while it answers
+   * @param {number | null} known Unix time of what is shown
+   */
+  show(since, known) {
+    if (since === null || known === null) return this.hide();
+    this.say(`The database is away since ${moment(since)}: what is shown is from ${moment(known)}. The daemon tries again until the database answers.`);
   }
 }
 

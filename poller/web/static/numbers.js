@@ -3,8 +3,8 @@
 const COUNT = new Intl.NumberFormat("en");
 const UNITS = ["bytes", "KiB", "MiB", "GiB", "TiB"];
 
-/** @param {number} value */
-export const count = (value) => COUNT.format(value);
+/** @param {number | null} value null is unknown */
+export const count = (value) => (value === null ? "–" : COUNT.format(value));
 
 /**
  * A count with its noun, such as "1 event" or "4,102 events".

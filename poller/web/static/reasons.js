@@ -13,6 +13,7 @@ const PAGES = [
   [/^sink .*?: its oldest event waits/, "sink-behind", "A sink is behind"],
   [/^journal: its oldest page waits/, "journal-holds", "A page waits in the journal"],
   [/^(spool|journal): damaged/, "damage-found", "Stored bytes are damaged"],
+  [/^spool: the (database is away|lease of this daemon)/, "database-away", "The database of the spool is away"],
   [/^spool: /, "polling-paused", "Polling is paused: the spool takes no more"],
 ];
 

@@ -47,6 +47,7 @@ STATUS: dict[str, Any] = {
     ],
     "spool": {"type": "sqlite", "path": "/srv/spool.db", "bytes": 1, "quarantined": 0, "trouble": None},
     "journal": None,
+    "away": None,
     "members": [],
     "sources": [SOURCE],
     "replays": [],

@@ -6,13 +6,13 @@
 import { lookOnly, me, operates } from "../account.js";
 import { get } from "../api.js";
 import { fill, h, setText } from "../dom.js";
-import { LostNotice, failure } from "../notices.js";
+import { AwayNotice, LostNotice, failure } from "../notices.js";
 import { renderBooks } from "../pipeline/books.js";
 import { SinkCards, SourceCards, StoreCards } from "../pipeline/cards.js";
 import { renderMembers } from "../pipeline/members.js";
 import { renderReadiness } from "../pipeline/readiness.js";
 import { ReplayList } from "../pipeline/replays.js";
-import { ZONE, moment } from "../times.js";
+import { ZONE, moment, seconds } from "../times.js";
 
 const EVERY = 2000;
 
@@ -37,6 +37,7 @@ class PipelinePage {
     this.readiness = h("section", { class: "readiness", "aria-label": "Readiness" });
     this.when = h("p", { class: "quiet small" });
     this.notice = new LostNotice();
+    this.away = new AwayNotice();
     this.trouble = h("div");
     this.shell = h("div", { class: "pipeline", hidden: true });
     this.jobs = h("div", { class: "jobs" });
@@ -56,7 +57,7 @@ class PipelinePage {
     if (!act.operates) fill(this.hint, lookOnly(viewer, "To pause, resume or replay", "poller pause"));
     fill(this.shell,
       h("div", { class: "head" }, h("h1", null, "Pipeline"), this.when),
-      this.notice.element, this.jobs, this.readiness, this.flow(), this.hint, this.replays.element, this.members, this.books);
+      this.notice.element, this.away.element, this.jobs, this.readiness, this.flow(), this.hint, this.replays.element, this.members, this.books);
     fill(this.main, this.trouble, this.shell);
     this.listen();
     void this.ask();
@@ -100,6 +101,7 @@ class PipelinePage {
     fill(this.trouble);
     this.at = at;
     this.notice.hide();
+    this.away.show(status.away && seconds(status.away.since), status.away && seconds(status.away.known_at));
     setText(this.when, `As of ${moment(at)}, ${ZONE}`);
     this.sources?.render(status, at, still && !first);
     this.store?.render(status, at);

@@ -3,7 +3,7 @@
 import { setQuery } from "../app.js";
 import { fill, h } from "../dom.js";
 import { subscribe } from "../live.js";
-import { LostNotice } from "../notices.js";
+import { AwayNotice, LostNotice } from "../notices.js";
 import { Loader } from "../pictures.js";
 import { Bar } from "../wall/bar.js";
 import { USUAL, count, matching, needing, ofState, readChoice, sorted, standing, writeChoice } from "../wall/choice.js";
@@ -71,9 +71,10 @@ class Wall {
       top: () => this.top(),
     });
     this.notice = new LostNotice();
+    this.away = new AwayNotice();
     this.words = h("div", { class: "words" });
     this.main = main;
-    fill(main, h("h1", { class: "sr" }, "Wall"), this.bar.element, this.notice.element, this.words, this.grid.element);
+    fill(main, h("h1", { class: "sr" }, "Wall"), this.bar.element, this.notice.element, this.away.element, this.words, this.grid.element);
     this.ending = new AbortController();
     const { signal } = this.ending;
     document.addEventListener("keydown", (event) => this.key(event), { signal });
@@ -107,8 +108,10 @@ class Wall {
     return Date.now() / 1000 + this.streams.ahead;
   }
 
+  /** While the database is away no picture arrives, and no stream is to blame. */
   judged() {
-    return this.connection.live ? this.now() : this.connection.since + this.streams.ahead;
+    const heard = this.connection.live ? this.now() : this.connection.since + this.streams.ahead;
+    return Math.min(heard, this.streams.away ?? Infinity);
   }
 
   /** What stands still has its place below the head of the page, whatever height that has. */
@@ -136,7 +139,8 @@ class Wall {
     clearTimeout(this.waiting);
     this.streams.restart(all);
     if (!this.standing.size) this.standing = standing(this.streams.named);
-    this.streams.judge(this.now());
+    this.streams.judge(this.judged());
+    this.sayAway();
     this.nameAccounts();
     this.arrange();
     this.grid.tick();
@@ -145,7 +149,8 @@ class Wall {
   /** @param {Message} message */
   change(message) {
     const { touched, others } = this.streams.change(message);
-    const now = this.now();
+    const now = this.judged();
+    this.sayAway();
     if (others) this.nameAccounts();
     this.dirty ||= others;
     for (const stream of touched) {
@@ -154,6 +159,12 @@ class Wall {
       stream.kind = kind;
       this.grid.touch(stream);
     }
+  }
+
+  /** What was known when the database went away is shown until it answers. */
+  sayAway() {
+    const { away } = this.streams;
+    this.away.show(away, away);
   }
 
   /** @param {Connection} state */

@@ -78,11 +78,11 @@ class Card {
 
   /**
    * @param {number} at
-   * @param {number} total
+   * @param {number | null} total
    * @param {number | null} perSecond
    */
   showRate(at, total, perSecond) {
-    const grown = this.growth.take(at, total);
+    const grown = total === null ? null : this.growth.take(at, total);
     if (grown !== null) this.spark.add(grown);
     setText(this.rate, rate(perSecond));
   }
@@ -173,7 +173,8 @@ export class StoreCards {
    */
   render(status, at) {
     const { spool, journal, sources, sinks } = status;
-    const sum = (/** @type {any[]} */ rows, /** @type {string} */ name) => rows.reduce((all, row) => all + (row[name] || 0), 0);
+    const sum = (/** @type {any[]} */ rows, /** @type {string} */ name) =>
+      rows.some((row) => row[name] === null) ? null : rows.reduce((all, row) => all + (row[name] || 0), 0);
     this.spool.showState(spool.trouble ? "not writable" : "writable");
     this.spool.showRate(at, sum(sources, "taken"), sources.some((/** @type {any} */ one) => one.per_second !== null) ? sum(sources, "per_second") : null);
     this.spool.set("Size", size(spool.bytes));
@@ -275,6 +276,7 @@ export class SinkCards extends Cards {
  */
 export function caughtUp(sink) {
   if (sink.backlog === 0) return "yes";
+  if (sink.backlog === null) return "–";
   if (sink.state === "paused" || sink.state === "disabled") return `no, ${sink.state}`;
   return sink.catch_up === null ? "falls behind" : `in ${age(sink.catch_up)}`;
 }

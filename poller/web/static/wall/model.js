@@ -82,6 +82,8 @@ export class Streams {
   named = [];
   /** Seconds by which the daemon's clock is ahead of the viewer's. */
   ahead = 0;
+  /** Since when the database of the spool is away. @type {number | null} */
+  away = null;
 
   /**
    * Begin anew. A stream that was known stays the same object, whatever its ordinal is now.
@@ -89,6 +91,7 @@ export class Streams {
    */
   restart(all) {
     this.ahead = all.now - Date.now() / 1000;
+    this.away = all.away;
     const before = new Map(this.named.map((stream) => [keyOf(stream), stream]));
     const streams = all.streams.map((row) => {
       const stream = toStream(row);
@@ -106,6 +109,7 @@ export class Streams {
    */
   change(message) {
     this.ahead = message.now - Date.now() / 1000;
+    this.away = message.away;
     const touched = [];
     for (const [ordinal, number, taken, arrived, state, cadence] of message.s || []) {
       const stream = this.known.get(ordinal);
