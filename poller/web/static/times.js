@@ -48,6 +48,12 @@ export function moment(at) {
 }
 
 /**
+ * A text of the daemon with its times as `moment` writes them.
+ * @param {string} text
+ */
+export const local = (text) => text.replace(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ/g, (at) => moment(seconds(at)));
+
+/**
  * An element with a time, whose age is shown to whoever points at it.
  * @param {string} text as RFC 3339 writes it
  */

@@ -4,7 +4,7 @@ import { ApiError, post } from "../api.js";
 import { sparkline } from "../charts.js";
 import { fill, h, setText } from "../dom.js";
 import { count, rate, size } from "../numbers.js";
-import { age } from "../times.js";
+import { age, local } from "../times.js";
 import { askReplay } from "./replay_dialog.js";
 
 const SAMPLES = 90;
@@ -180,7 +180,7 @@ export class StoreCards {
     this.spool.set("Size", size(spool.bytes));
     setText(this.dead, count(sum(sinks, "dead")));
     setText(this.quarantined, count(spool.quarantined));
-    this.spool.showTrouble(spool.trouble || "");
+    this.spool.showTrouble(local(spool.trouble || ""));
     this.journal.element.hidden = !journal;
     if (!journal) return;
     this.journal.showState(journal.oldest >= KEPT_LONG ? "holding" : "passing on");

@@ -3,6 +3,7 @@
 import { fill, h } from "../dom.js";
 import { counted } from "../numbers.js";
 import { pageOf } from "../reasons.js";
+import { local } from "../times.js";
 
 /**
  * @param {Element} place
@@ -18,12 +19,12 @@ export function renderReadiness(place, status) {
     place,
     h("p", { class: "state verdict", dataset: { level }, role: "status" }, h("span", { class: "symbol", "aria-hidden": "true" }, status.ready ? "●" : "▲"), words),
     status.reasons.length ? h("ul", { class: "reasons" }, status.reasons.map(reason)) : null,
-    status.notes.length ? h("ul", { class: "notes quiet" }, status.notes.map((/** @type {string} */ note) => h("li", null, note))) : null,
+    status.notes.length ? h("ul", { class: "notes quiet" }, status.notes.map((/** @type {string} */ note) => h("li", null, local(note)))) : null,
   );
 }
 
 /** @param {string} text */
 function reason(text) {
   const page = pageOf(text);
-  return h("li", null, h("span", { class: "text" }, text), h("span", { class: "quiet small help" }, "What to do: “", page.title, "”, ", h("code", null, page.file)));
+  return h("li", null, h("span", { class: "text" }, local(text)), h("span", { class: "quiet small help" }, "What to do: “", page.title, "”, ", h("code", null, page.file)));
 }
