@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from poller.core.errors import Gone, PartlyFailed, PlaceGone, TryLater
-from poller.core.spool import Member, SpoolAdmin
+from poller.core.spool import Away, Member, SpoolAdmin
 from poller.operations.health import (
     FAILING_FOR,
     SILENT_FOR,
@@ -282,5 +282,20 @@ def test_a_lease_that_is_not_proven_is_a_reason_for_all_and_for_pushes() -> None
                 "spool: the lease of this daemon is not proven, so nothing is delivered"
             ]
             assert health.reasons_for_pushes == health.reasons
+
+    asyncio.run(patiently(run_scenario()))
+
+
+def test_an_outage_of_the_database_is_a_reason_with_its_beginning_and_the_spool_is_not_asked() -> None:
+    async def run_scenario() -> None:
+        async with SharedMemory() as spool:
+            spool.outage = Away(since=START, why="connection refused")
+            health = await examine(Judged(spool=spool, clock=Clock()))
+            away = f"spool: the database is away since {START:%Y-%m-%dT%H:%M:%SZ}: connection refused"
+            assert health.reasons == health.reasons_for_pushes == [away]
+            assert (health.counted, health.backlogs, health.members) == (False, {}, ())
+            spool.proven.clear()
+            (reason,) = (await examine(Judged(spool=spool, clock=Clock()))).reasons
+            assert reason == f"{away}; the lease of this daemon is not proven, so nothing is delivered"
 
     asyncio.run(patiently(run_scenario()))

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from poller.control import OperatorContext
 from poller.core.catalogue import Key
 from poller.core.model import ParsedPage, PollOutcome
+from poller.core.spool import Away
 from poller.runtime.metrics import Metrics
 from poller.settings import Settings
 from poller.spools.memory import MemorySpool
@@ -22,6 +23,7 @@ from poller.testing import ManualClock, some_change, some_event
 from poller.web.hub import KEPT, PACE, Hub, pause_after
 from poller.web.ring import Place
 from poller.web.streams import key_of, seconds
+from tests.fakes import SharedMemory
 from tests.patience import patiently
 
 NAMES = tuple("abcdef")
@@ -30,10 +32,10 @@ NAMES = tuple("abcdef")
 class Town:
     """A spool whose streams can be forgotten, a clock that stands still, and a hub."""
 
-    def __init__(self) -> None:
+    def __init__(self, spool: Callable[[ManualClock], MemorySpool] | None = None) -> None:
         self.clock = ManualClock()
         made = MemorySpool.Settings(type="memory")
-        self.spool = MemorySpool("spool", made, {}, self.clock)
+        self.spool = spool(self.clock) if spool else MemorySpool("spool", made, {}, self.clock)
         context = OperatorContext(
             settings=Settings.model_construct(accounts={}, sources={}, spool=made, sinks={}),
             spool=self.spool,
@@ -346,3 +348,24 @@ def test_viewers_end_when_the_hub_ends() -> None:
         await following
 
     run(scenario)
+
+
+async def test_viewers_hear_since_when_the_database_of_a_shared_spool_is_away_and_when_it_is_back() -> None:
+    town = Town(SharedMemory)
+    assert isinstance(town.spool, SharedMemory)
+    await town.picture("a")
+    state = await town.snapshot()
+    assert state["away"] is None
+    place = Place(state["epoch"], state["seq"])
+    town.spool.outage = Away(since=town.clock.now(), why="connection refused")
+    since = seconds(town.clock.now())
+    for away in (since, None):
+        await town.look()
+        await town.look()
+        message = town.hub.ring.next(place)
+        assert message, "it is told, although no stream changed"
+        assert json.loads(message.decode().split("data: ")[1])["away"] == away
+        assert (await town.snapshot())["away"] == away
+        place = Place(place.epoch, place.seq + 1)
+        assert town.hub.ring.next(place) == b"", "it is told once"
+        town.spool.outage = None
