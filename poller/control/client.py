@@ -69,9 +69,10 @@ def _asking(path: Path, request: Request) -> Iterator[socket.socket]:
 
 
 def _wait_until_heard(connection: socket.socket) -> None:
-    """Wait for the first byte of the answer, and leave it there."""
+    """Wait for the first line of the answer, and take it if it is empty: a request that is refused has none."""
     try:
-        connection.recv(1, socket.MSG_PEEK)
+        if connection.recv(1, socket.MSG_PEEK) == b"\n":
+            connection.recv(1)
     except TimeoutError:
         pid, _, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         raise ControlError(
