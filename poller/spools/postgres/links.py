@@ -15,6 +15,7 @@ import structlog
 from poller.core.errors import StorageError, StorageFull
 from poller.core.spool import Away
 from poller.runtime.clock import Clock
+from poller.spools.postgres.settings import FORM
 
 CONNECT_WITHIN: Final = 5.0
 """Seconds for one server."""
@@ -22,9 +23,6 @@ NEXT_AFTER: Final = 0.25
 """Seconds after which the next server of an address is tried too. A sign of life has half a lease for all of them."""
 ANSWER_WITHIN: Final = 30.0
 """Seconds for one statement of a question. A statement that writes may wait for a standby, and has no limit."""
-FORM: Final = (
-    "postgresql://user:password@host:5432/name, with signs such as @ : / in the password as %40 %3A %2F"
-)
 SILENCE: Final = {
     socket.TCP_KEEPIDLE: 5,
     socket.TCP_KEEPINTVL: 3,

@@ -1,8 +1,10 @@
 """Settings of the PostgreSQL spool."""
 
-from typing import Annotated, ClassVar, Literal, Self
+import re
+from typing import Annotated, ClassVar, Final, Literal, Self
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from poller.settings import (
     Duration,
@@ -15,6 +17,46 @@ from poller.settings import (
     wrong,
 )
 
+FORM: Final = (
+    "postgresql://user:password@host:5432/name, with signs such as @ : / in the password as %40 %3A %2F"
+)
+_SSL_MODES: Final = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+
+
+# ---------------------------------------------------------------- the dsn
+
+
+def _dsn(given: SecretStr) -> SecretStr:
+    """Refuse a dsn that cannot be read, or that would be read in another way than it was meant. No text quotes it."""
+    dsn = given.get_secret_value()
+    if not re.match("postgres(ql)?://", dsn):
+        raise wrong(f"a dsn is written {FORM}")
+    try:
+        parts = urlsplit(dsn)
+        options = parse_qs(parts.query, strict_parsing=True) if parts.query else {}
+    except ValueError:
+        raise wrong(f"the dsn cannot be read; it is written {FORM}") from None
+    if "#" in dsn or dsn.count("@") > 1 or ("@" in dsn and "@" not in parts.netloc):
+        raise wrong("a sign in the password ends it: write % @ : / ? # in it as %25 %40 %3A %2F %3F %23")
+    _check_servers(parts)
+    if options.get("sslmode", ["prefer"])[-1] not in _SSL_MODES:
+        raise wrong(f"sslmode is {', '.join(_SSL_MODES[:-1])} or {_SSL_MODES[-1]}")
+    return given
+
+
+def _check_servers(parts: SplitResult) -> None:
+    """Refuse servers that cannot be read; none is right, because options of the dsn may name them."""
+    servers = parts.netloc.rpartition("@")[2].split(",")
+    if len(servers) > 1 and "" in servers:
+        raise wrong("a server is missing before or after a comma")
+    for server in servers:
+        match = re.fullmatch(r"(?:\[[0-9A-Fa-f:.]+\]|[^\[\]:\s]*)(?::([0-9]{1,5}))?", server)
+        if match is None or int(match[1] or 1) not in range(1, 65536):
+            raise wrong("a server of the dsn is written host or host:5432, or [::1]:5432")
+
+
+# ---------------------------------------------------------------- all settings
+
 
 class PostgresSettings(SpoolSettings):
     """Settings of the PostgreSQL spool."""
@@ -22,11 +64,13 @@ class PostgresSettings(SpoolSettings):
     shared: ClassVar[bool] = True
 
     type: Literal["postgres"]
-    dsn: Secret | None = Field(
+    dsn: Annotated[Secret, AfterValidator(_dsn)] | None = Field(
         default=None,
         description="The database: postgresql://user:password@host:5432/name; several hosts are separated by commas.",
     )
-    dsn_file: SecretFile | None = Field(default=None, description="A file with the dsn.")
+    dsn_file: Annotated[SecretFile, AfterValidator(_dsn)] | None = Field(
+        default=None, description="A file with the dsn."
+    )
     schema_name: str = Field(
         default="poller",
         alias="schema",

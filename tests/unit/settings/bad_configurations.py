@@ -37,6 +37,7 @@ FILES = {
     "latin": b"caf\xe9\n",
     "long": b"x" * 70_000,
     "secret": CANARY.encode() + b"\n",
+    "dsn": f"postgresql://poller:{CANARY}@/@db:5432/poller\n".encode(),
     "short": CANARY[:15].encode() + b"\n",
 }
 
@@ -859,4 +860,61 @@ DOUBTFUL = [
 
 """What cannot work together: found by `check`, and a warning of a daemon."""
 
-CASES = [*IDS, *FILE, *SYNTAX, *TRAPS, *VARIABLES, *KEYS, *VALUES, *ADMIN, *WEB, *SECRETS, *SEVERAL]
+DSN = [
+    *(
+        case(f"a dsn {name}", {7: f'spool: {{type: postgres, dsn: §"{dsn}"}}'}, fragment)
+        for name, dsn, fragment in (
+            ("without a colon", f"postgres//{CANARY}", "a dsn is written postgresql://user"),
+            ("of another engine", f"mysql://poller:{CANARY}@db/poller", "a dsn is written postgresql://user"),
+            (
+                "with @ in the password",
+                f"postgresql://poller:{CANARY}@x@db/poller",
+                "write % @ : / ? # in it",
+            ),
+            (
+                "with / in the password",
+                f"postgresql://poller:{CANARY}/x@db/poller",
+                "write % @ : / ? # in it",
+            ),
+            (
+                "with ? in the password",
+                f"postgresql://poller:{CANARY}?x=y@db/poller",
+                "write % @ : / ? # in it",
+            ),
+            (
+                "with # in the password",
+                f"postgresql://poller:{CANARY}#x@db/poller",
+                "write % @ : / ? # in it",
+            ),
+            ("with [ in the password", f"postgresql://poller:{CANARY}[x@db/poller", "the dsn cannot be read"),
+            (
+                "with a word as a port",
+                f"postgresql://poller:{CANARY}@db:five/poller",
+                "written host or host:5432",
+            ),
+            (
+                "with a port beyond all",
+                f"postgresql://poller:{CANARY}@db:65536/poller",
+                "written host or host:5432",
+            ),
+            ("with a comma too many", f"postgresql://poller:{CANARY}@db1,/poller", "a server is missing"),
+            (
+                "with an unknown sslmode",
+                f"postgresql://poller:{CANARY}@db/poller?sslmode=on",
+                "sslmode is disable",
+            ),
+            (
+                "with half an option",
+                f"postgresql://poller:{CANARY}@db/poller?sslmode",
+                "the dsn cannot be read",
+            ),
+        )
+    ),
+    case(
+        "a file with a dsn with @ and / in the password",
+        {7: "spool: {type: postgres, dsn_file: §dsn}"},
+        "write % @ : / ? # in it",
+    ),
+]
+
+CASES = [*IDS, *FILE, *SYNTAX, *TRAPS, *VARIABLES, *KEYS, *VALUES, *ADMIN, *WEB, *SECRETS, *DSN, *SEVERAL]
