@@ -10,7 +10,18 @@ import typer
 from poller import __version__
 from poller.cli.audit import audit
 from poller.cli.backfill import check_lists
-from poller.cli.common import Command, Config, Doubts, Exit, Group, duration, in_loop, settings_of
+from poller.cli.common import (
+    Command,
+    Config,
+    Doubts,
+    Exit,
+    Group,
+    duration,
+    in_loop,
+    log_warnings,
+    print_failure,
+    settings_of,
+)
 from poller.cli.hints import print_hints
 from poller.cli.look import events, find, latest, streams, tap
 from poller.cli.operate import dead, pages, pause, quarantine, reload, resume, status
@@ -24,6 +35,7 @@ from poller.daemon.signals import Stop
 
 if TYPE_CHECKING:
     from poller.daemon.daemon import Daemon
+    from poller.runtime.outbound import AddressGuard
     from poller.settings import Settings
 
 
@@ -126,7 +138,8 @@ def check(
     """
     settings = settings_of(config, Doubts.REFUSE)
     if connect:
-        code = in_loop(_connect(settings), context.obj)
+        log_warnings(settings)
+        code = in_loop(_connect(settings), context.obj, report=print_failure)
         if code != Exit.DONE:
             raise typer.Exit(code)
     print_hints(settings)
@@ -186,10 +199,8 @@ async def _probe_buckets(settings: "Settings") -> int:
     pictures, it also fails if a bucket cannot be reached."""
     from poller.qcloud.bucket_check import BucketState, check_bucket
     from poller.qcloud.wire.addresses import addresses
-    from poller.runtime.outbound import AddressGuard
 
-    fetching = [sink for sink in settings.sinks.values() if sink.fetches_pictures]
-    guard = AddressGuard([network for sink in fetching for network in getattr(sink, "allow_cidr", ())])
+    fetching, guard = _who_fetches(settings)
     bad = {BucketState.NO_BUCKET, BucketState.UNREACHABLE} if fetching else {BucketState.NO_BUCKET}
     code = Exit.DONE
     for name, account in settings.accounts.items():
@@ -201,6 +212,19 @@ async def _probe_buckets(settings: "Settings") -> int:
         if found.state in bad:
             code = Exit.FAILED
     return code
+
+
+def _who_fetches(settings: "Settings") -> tuple[bool, "AddressGuard"]:
+    """Whether a sink fetches pictures, and the addresses that sinks and pages may fetch them from.
+
+    If nobody fetches pictures, no address is refused: the file names it, and the check sends no more than one GET.
+    """
+    from poller.runtime.outbound import ANYWHERE, AddressGuard
+
+    sinks = [sink for sink in settings.sinks.values() if sink.fetches_pictures]
+    parts = [*sinks, *([settings.web] if settings.web is not None else [])]
+    networks = [network for part in parts for network in getattr(part, "allow_cidr", ())]
+    return bool(sinks), AddressGuard(networks if parts else ANYWHERE)
 
 
 # ---------------------------------------------------------------- the operator's commands
@@ -276,4 +300,4 @@ def demo(
     async def show() -> int:
         return Exit.DONE if await parts.show(shown, context.obj) else Exit.FAILED
 
-    raise typer.Exit(in_loop(show(), context.obj))
+    raise typer.Exit(in_loop(show(), context.obj, report=print_failure))

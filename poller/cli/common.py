@@ -150,8 +150,32 @@ def _load(load: Callable[[], tuple["Settings", list[str]]], doubts: Doubts) -> "
     return settings
 
 
-def in_loop(work: Coroutine[Any, Any, int], stop: Stop, unstarted: Exit = Exit.DONE) -> int:
-    """Run `work` in a new event loop and return the exit code. Each error that ends it is one line in the log.
+def log_warnings(settings: "Settings") -> None:
+    """From now on log nothing below a warning: the command opens parts that tell where they listen."""
+    from poller.runtime.log import configure
+
+    configure("error" if settings.log.level == "error" else "warning", settings.log.format)
+
+
+def log_failure(error: BaseException) -> None:
+    """Report why the process ends as one line in the log."""
+    import structlog
+
+    structlog.get_logger("poller").error("failed", error=type(error).__name__, reason=str(error))
+
+
+def print_failure(error: BaseException) -> None:
+    """Report why a command ends as plain lines on stderr."""
+    typer.echo(f"poller: {error}", err=True)
+
+
+def in_loop(
+    work: Coroutine[Any, Any, int],
+    stop: Stop,
+    unstarted: Exit = Exit.DONE,
+    report: Callable[[BaseException], None] = log_failure,
+) -> int:
+    """Run `work` in a new event loop and return the exit code. `report` gets each error that ends it; a bug is logged.
 
     Returns `unstarted`, without running `work`, if a stop was requested before.
     """
@@ -161,7 +185,6 @@ def in_loop(work: Coroutine[Any, Any, int], stop: Stop, unstarted: Exit = Exit.D
     if stop.count:
         work.close()
         return unstarted
-    log = structlog.get_logger("poller")
     preload.raise_open_files()
     preload.load_all()
     gc.freeze()  # what is loaded stays to the end: a full collection need not look at it for a twentieth of a second
@@ -176,11 +199,11 @@ def in_loop(work: Coroutine[Any, Any, int], stop: Stop, unstarted: Exit = Exit.D
             return runner.run(supervise())
         except* (PollerError, OSError) as group:
             for error in _leaves(group):
-                log.error("failed", error=type(error).__name__, reason=str(error))
+                report(error)
                 code = max(code, code_of(error))
         except* Exception as group:
             for error in _leaves(group):
-                log.error("failed", error=type(error).__name__, exc_info=error)
+                structlog.get_logger("poller").error("failed", error=type(error).__name__, exc_info=error)
     return code
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from poller.cli.common import Command, Config, Group, code_of, fail, in_loop, stored_of
+from poller.cli.common import Command, Config, Group, code_of, fail, in_loop, print_failure, stored_of
 from poller.cli.options import Kinds
 from poller.cli.times import Since, Utc, span
 from poller.core.errors import StorageError, StorageFull, StorageLocked
@@ -95,9 +95,9 @@ def salvage(
 ) -> None:
     """Read what is left of a damaged spool file, and put its undelivered events into the configured spool."""
     settings = stored_of(config)
-    found = _Found()
-    work = _to_file(settings, file, to, found) if to else _to_spool(settings, file, found)
-    raise typer.Exit(in_loop(work, context.obj))
+    spool, found = _spool(settings), _Found()
+    work = _to_file(spool, file, to, found) if to else _to_spool(settings, spool, file, found)
+    raise typer.Exit(in_loop(work, context.obj, report=print_failure))
 
 
 @spool.command(cls=Command)
@@ -116,7 +116,7 @@ def move(
     """
     settings, other = stored_of(config), stored_of(to)
     context.obj.give_back()
-    raise typer.Exit(in_loop(_move(settings, other), context.obj))
+    raise typer.Exit(in_loop(_move(settings, other), context.obj, report=print_failure))
 
 
 def _spool(settings: "Settings") -> "KeptInFile":
@@ -222,14 +222,13 @@ class _Found:
         return f"{kept}; {self.damage} not readable"
 
 
-async def _to_spool(settings: "Settings", file: Path, found: _Found) -> int:
+async def _to_spool(settings: "Settings", spool: Any, file: Path, found: _Found) -> int:
     if _is_same(file, getattr(settings.spool, "path", file)):
         typer.echo(
             f"poller: {file} is the configured spool itself: the next start moves it aside if it is damaged",
             err=True,
         )
         return 1
-    spool: Any = _spool(settings)
     new = 0
     async with AsyncExitStack() as stack:
         try:
@@ -273,10 +272,10 @@ def _groups(parts: "Iterator[Salvaged]", found: _Found) -> "Iterator[list[Salvag
     yield group
 
 
-async def _to_file(settings: "Settings", file: Path, to: Path, found: _Found) -> int:
+async def _to_file(spool: "KeptInFile", file: Path, to: Path, found: _Found) -> int:
     fd = os.open(to, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     with os.fdopen(fd, "wb") as out:
-        for part in _spool(settings).salvage(file, ()):
+        for part in spool.salvage(file, ()):
             found.add(part)
             for line in _lines(part):
                 out.write(line + b"\n")

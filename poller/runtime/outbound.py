@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 from urllib.parse import unquote
 
 from poller import __version__
@@ -81,6 +81,10 @@ class AddressRefused(PollerError, OSError):
     def __init__(self, address: str) -> None:
         super().__init__(errno.EACCES, "an address that is not public is refused; allow_cidr can permit it")
         self.address = address
+
+
+ANYWHERE: Final[Sequence[Network]] = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
+"""For an `AddressGuard` that allows all addresses."""
 
 
 class AddressGuard:

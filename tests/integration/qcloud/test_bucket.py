@@ -85,6 +85,7 @@ def test_a_bucket_that_is_not_there_fails_the_check_before_a_picture_is_lost(tmp
             (place.pictures, {**archive, "allow_cidr": []}, 1, "is not a public address"),
             (wrong, archive, 1, "account main: pictures: there is no such bucket"),
             (nobody, archive, 1, "account main: pictures: not reachable: cannot connect"),
+            (place.pictures, console, 0, "account main: pictures: the bucket is there"),
             (nobody, console, 0, "account main: pictures: not reachable"),
         ):
             found = checked(tmp_path, place, base, sink)
