@@ -15,6 +15,10 @@ from docs.generate.markdown import code, codes, page, plain, table
 MEANINGS: Final = Path(__file__).parents[1] / "log_events.yaml"
 LEVELS: Final = ("error", "warning", "info", "debug")
 AS_LEVEL: Final = {"exception": "error", "critical": "error"} | {level: level for level in LEVELS}
+ALARMS: Final = MEANINGS.parent / "operations" / "alarms"
+ELSEWHERE: Final = {"spool_migrated": "[Upgrading](../operations/upgrading.md)"}
+"""Events that no alarm is about, each with the page that explains it."""
+EVENT_IN_CODE: Final = re.compile("`([a-z]+(?:_[a-z]+)*)`")
 EVENT: Final = re.compile(r"[a-z]+(_[a-z]+)*")
 ALWAYS: Final = ("event", "level", "timestamp")
 
@@ -38,10 +42,22 @@ def log_events() -> str:
     return page(
         "Log events",
         "The log goes to standard error: one JSON object a line, or a console on a terminal (`log.format`). Every line has "
-        f"{codes(ALWAYS)}. The names of events and fields are a promise; further fields may come. What to do about a warning or an error: "
-        "[operations](../operations/index.md).",
+        f"{codes(ALWAYS)}. The names of events and fields are a promise; further fields may come. The last column leads to the "
+        "[alarm's page](../operations/index.md), which says what to do.",
         *(part for level in LEVELS for part in _level(level, places, meanings)),
     )
+
+
+def alarms() -> Mapping[str, str]:
+    """The pages of alarms by the event that they name under "Seen as", or by which they say that the alarm ended."""
+    pages: dict[str, list[str]] = {}
+    for file in sorted(ALARMS.glob("*.md")):
+        seen = file.read_text().partition("Seen as:\n")[2].partition("\n## ")[0]
+        title = file.read_text().partition("\n# ")[2].partition("\n")[0]
+        for line in re.findall("^- log (.*)$", seen, re.MULTILINE):
+            for event in EVENT_IN_CODE.findall(line):
+                pages.setdefault(event, []).append(f"[{plain(title)}](../operations/alarms/{file.name})")
+    return ELSEWHERE | {event: ", ".join(links) for event, links in pages.items()}
 
 
 def meant() -> Mapping[str, str]:
@@ -53,7 +69,7 @@ def meant() -> Mapping[str, str]:
 
 def _level(level: str, places: Mapping[str, list[Found]], meanings: Mapping[str, str]) -> Iterator[str]:
     yield f"## {level.capitalize()}"
-    rows = []
+    rows, pages = [], alarms()
     for event, here in sorted(places.items()):
         levels = {one for place in here for one in place.levels}
         if min(levels, key=LEVELS.index) != level:
@@ -61,8 +77,16 @@ def _level(level: str, places: Mapping[str, list[Found]], meanings: Mapping[str,
         fields = dict.fromkeys(name for place in here for name in place.fields)
         also = f" Also at level {', '.join(sorted(levels - {level}))}." if len(levels) > 1 else ""
         where = codes(sorted({place.module for place in here}))
-        rows.append((code(event), plain(meanings[event]).replace("\\_", "_") + also, codes(fields), where))
-    yield table(("event", "what it means", "fields", "logged by"), rows)
+        rows.append(
+            (
+                code(event),
+                plain(meanings[event]).replace("\\_", "_") + also,
+                codes(fields),
+                where,
+                pages.get(event, ""),
+            )
+        )
+    yield table(("event", "what it means", "fields", "logged by", "alarm"), rows)
 
 
 # ---------------------------------------------------------------- what the code logs

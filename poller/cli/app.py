@@ -17,12 +17,13 @@ from poller.cli.common import (
     Exit,
     Group,
     duration,
+    fail,
     in_loop,
     log_warnings,
     print_failure,
     settings_of,
 )
-from poller.cli.hints import print_hints
+from poller.cli.hints import print_hints, why_moved
 from poller.cli.look import events, find, latest, streams, tap
 from poller.cli.operate import dead, pages, pause, quarantine, reload, resume, status
 from poller.cli.replay import replay, replays
@@ -134,9 +135,12 @@ def check(
     Every mistake is one line on stderr, as FILE:LINE:COLUMN: SETTING: REASON.
 
     Exit codes: 0 the file is good, 2 wrong usage, 78 the file has mistakes,
-    1 (only with --connect) a part did not open, or a key, bucket or destination is wrong.
+    1 the spool was moved to another place, or (only with --connect) a part did not open, or a key, bucket or
+    destination is wrong.
     """
     settings = settings_of(config, Doubts.REFUSE)
+    if (moved := why_moved(settings)) is not None:
+        fail(f"poller: {moved}")
     if connect:
         log_warnings(settings)
         code = in_loop(_connect(settings), context.obj, report=print_failure)

@@ -1,4 +1,4 @@
-"""Hints of `poller check`: settings that are valid and do not fit what the spool holds."""
+"""What `poller check` says of the spool: that it was moved, and which valid settings do not fit what it holds."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -10,6 +10,22 @@ if TYPE_CHECKING:
     from poller.settings import Settings
 
 
+def why_moved(settings: "Settings") -> str | None:
+    """Why no daemon may enter the spool, because its content was moved; None if files of this machine do not say so."""
+    from poller.core.errors import StorageError
+    from poller.core.moving import CanBeMoved
+    from poller.daemon.wiring import build_spool
+
+    spool = build_spool(settings.spool)
+    if not isinstance(spool, CanBeMoved):
+        return None
+    try:
+        refusal = spool.why_not_in_force()
+    except (StorageError, OSError):
+        return None  # there is no file yet, or the start of the daemon says what is wrong
+    return None if refusal is None else f"spool {spool.place}: {refusal}"
+
+
 def print_hints(settings: "Settings") -> None:
     """Print a line on stderr for each hint. A spool without a file gives none, nor one that cannot be read."""
     from poller.core.errors import StorageError
@@ -19,21 +35,13 @@ def print_hints(settings: "Settings") -> None:
     spool = build_spool(settings.spool)
     if not isinstance(spool, KeptInFile):
         return
-    for some in (_moved, _needless_starts, _capacity):
+    for some in (_needless_starts, _capacity):
         try:
             hints = list(some(settings, spool))
         except (StorageError, OSError):
             continue  # there is no file yet, or the start of the daemon says what is wrong
         for hint in hints:
             typer.echo(f"hint: {hint}", err=True)
-
-
-def _moved(settings: "Settings", spool: "KeptInFile") -> Iterator[str]:
-    """A spool that no daemon may enter, because its content was moved."""
-    from poller.core.moving import CanBeMoved
-
-    if isinstance(spool, CanBeMoved) and (refusal := spool.why_not_in_force()) is not None:
-        yield f"spool {spool.place}: {refusal}"
 
 
 def _needless_starts(settings: "Settings", spool: "KeptInFile") -> Iterator[str]:

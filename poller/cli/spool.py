@@ -158,7 +158,7 @@ async def _move(settings: "Settings", other: "Settings") -> int:
         return code_of(error)
     progress.end()
     typer.echo(f"{moved.move.to}: {_content(moved)}")
-    typer.echo(f"{moved.move.origin}: no daemon uses it any more")
+    typer.echo(f"{moved.move.origin}: it is retired: no daemon starts with it again")
     return 0
 
 

@@ -94,7 +94,7 @@ RESTORED = "(restored)"
 
 
 class Tally(msgspec.Struct, frozen=True, kw_only=True):
-    """One count since the spool file was created (or brought to schema 2), and when it last grew (UTC).
+    """One count since the spool was made (or a file brought to schema 2), and when it last grew (UTC).
 
     `owner` is a source for `TAKEN`, and a sink for `DELIVERED` and `DEAD`. For `POSSIBLY_LOST` it is the part that
     noticed the loss, such as `source shots`, `journal` or `spool`. Events that were restored from another spool file

@@ -227,6 +227,7 @@ async def spool_condition(spool: SpoolAdmin) -> Condition:
 
 
 def _spool_reason(why: str) -> Condition:
+    why = why.removeprefix("spool: ")  # of a spool that has no path to be named by
     return Condition(state="not writable", why=why, reason=f"spool: {why}")
 
 

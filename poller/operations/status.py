@@ -36,7 +36,7 @@ async def status(context: OperatorContext) -> Row:
     """The state of sources, spool, journal and sinks. Ages are in seconds; unknown values are None.
 
     `ready`, `reasons` and `notes` are those of `/readyz`. Without a daemon, `ready` is false. `possibly_lost` has the
-    possible losses of this process, and `books` all counts since the spool file was created (`Tally`). `taken`,
+    possible losses of this process, and `books` all counts since the spool was made (`Tally`). `taken`,
     `delivered` and `died` of a source or sink are from there. `per_second` is the throughput of the last minute, and
     `catch_up` the seconds until a sink has nothing pending at that throughput; None if it falls behind. `next_probe` is
     for a sink that paused by itself. `beat_known` says whether the polls of a source follow bursts that were learned;

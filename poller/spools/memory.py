@@ -111,7 +111,7 @@ class MemorySpool(SpoolAdmin, HasLimits):
         """See `Spool.check_writable`."""
         waiting = self._waiting_events()
         if waiting >= self._settings.max_events:
-            raise StorageFull(f"spool {self.name}: {waiting} events wait")
+            raise StorageFull(f"{self.name}: {waiting} events wait")
 
     @property
     def fullness(self) -> Mapping[str, float]:

@@ -14,7 +14,7 @@ from tests.scenario.rig import webhook
 from tests.scenario.test_operate import sink
 
 from .operating import XSS, elements_of_markup, enter, focus, operated, tab_to
-from .rig import LOOKS, Look, Pages, Visitor, barriers, watch
+from .rig import LOOKS, PHONE, Look, Pages, Visitor, barriers, watch
 
 DOCS = Path(__file__).parents[2]
 REASONS = (
@@ -187,7 +187,7 @@ def test_the_daemons_that_share_the_spool_are_shown_with_what_each_holds(
                 "here": number == 4,
                 "since": since,
                 "expires": 7.4,
-                "duties": ["source:shots", "audit"] if number == 4 else [],
+                "duties": ["source:shots", "audit", "sink:moderation#13"] if number == 4 else [],
                 "held": {"hook": 1600} if number == 5 else {},
             }
             for number, name in enumerate(names, 4)
@@ -215,6 +215,8 @@ def test_the_daemons_that_share_the_spool_are_shown_with_what_each_holds(
     expect(card.locator(".state")).to_contain_text("Stands by")
     expect(card).to_contain_text("polled by daemon 5 (two)")
     assert elements_of_markup(page) == 0
+    page.set_viewport_size({"width": PHONE.width, "height": PHONE.height})
+    assert daemons.evaluate("region => region.scrollWidth <= region.clientWidth"), "no column is cut off"
 
 
 @pytest.fixture(scope="module")

@@ -143,7 +143,9 @@ def in_folder(text: str, folder: Path) -> str:
     """The text with the places of a service or a container below a folder, and its secret files there."""
     for place in ("/run/credentials/poller.service/", "/run/secrets/", "/etc/poller/"):
         for name in re.findall(re.escape(place) + r"([a-z_.-]+)", text):
-            (folder / name).write_text(sha256(name.encode()).hexdigest()[:32] + "\n")  # no two are the same
+            secret = sha256(name.encode()).hexdigest()[:32]  # no two are the same
+            dsn = "postgresql://poller@db.example.com/poller"
+            (folder / name).write_text(f"{dsn if name == 'spool_dsn' else secret}\n")
         text = text.replace(place, f"{folder}/")
     return text.replace("/var/lib/poller/", f"{folder}/")
 

@@ -144,7 +144,10 @@ def loaded(text: str, tmp_path: Path) -> Settings:
     for place in ("/etc/poller/", "/run/credentials/poller.service/"):
         for name in re.findall(re.escape(place) + r"([a-z_.-]+)", text):
             secret = b64encode(sha256(name.encode()).digest()[:24]).decode()  # no two are the same
-            (tmp_path / name).write_text(f"whsec_{secret}\n")
+            content = (
+                "postgresql://poller@db.example.com/poller" if name == "spool_dsn" else f"whsec_{secret}"
+            )
+            (tmp_path / name).write_text(f"{content}\n")
         text = text.replace(place, f"{tmp_path}/")
     file = tmp_path / "poller.yaml"
     file.write_text(text)

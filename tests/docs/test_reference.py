@@ -51,6 +51,18 @@ def test_every_text_that_is_given_to_a_logger_is_found() -> None:
     assert texts <= set(log_events.found())
 
 
+def test_a_warning_or_an_error_leads_to_the_page_of_its_alarm() -> None:
+    text = (DOCS / "reference/log-events.md").read_text()
+    alarming = text.partition("## Error")[2].partition("## Info")[0]
+    rows = [line for line in alarming.splitlines() if line.startswith("| `")]
+    assert len(rows) > 30
+    assert [
+        row for row in rows if not re.search(r"\]\(\.\./operations/(alarms/[a-z-]+|upgrading)\.md\) \|$", row)
+    ] == []
+    (ended,) = [row for row in rows if row.startswith("| `session_ended`")]
+    assert "[Fewer daemons share the spool](../operations/alarms/fewer-daemons.md)" in ended
+
+
 def test_an_event_without_a_meaning_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     meanings = {event: text for event, text in log_events.meant().items() if event != "poll_failed"}
     monkeypatch.setattr(log_events, "meant", lambda: {**meanings, "gone": "It is gone."})

@@ -132,8 +132,8 @@ SHARES = (
     Bug(
         "a server that says nothing holds up the next one",
         "poller/spools/postgres/links.py",
-        "for one in _each(address.dsn)]",
-        "for one in [address.dsn]]",
+        "for dsn in servers.values()]",
+        "for dsn in [address.dsn for _ in servers]]",
         (f"{CONNECTIONS}test_a_first_server_that_says_nothing_keeps_no_daemon_from_the_second[postgresql]",),
     ),
     Bug(

@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -221,6 +222,8 @@ def test_a_source_is_taken_over_when_the_lease_of_a_killed_daemon_ends(
         shared.place.enqueue(100)
         shared.all_arrived(200)
         assert second.heard("daemon_gone")
+        (ended,) = second.said("session_ended")
+        assert ended["daemon"] == f"{socket.gethostname()}, process {first.child.pid}"
         assert second.stop() == 0
     print(f"\nkill -9: polled again after {seconds:.1f} s")
     assert seconds < LEASE + 1 + SLACK

@@ -453,10 +453,15 @@ def test_a_moved_spool_is_refused_by_daemons_and_commands_and_by_another_move(
 def test_check_says_that_a_spool_was_moved(tmp_path: Path, database: Database) -> None:
     old, new = machines(database, "sqlite postgres", tmp_path)
     old.kind.fill(old.folder)
-    assert "hint" not in poller("check", "-c", str(old.config)).stderr
-    assert old.move_to(new).returncode == 0
+    assert poller("check", "-c", str(old.config)).returncode == 0
+    moved = old.move_to(new)
+    assert (moved.returncode, moved.stdout.splitlines()[-1]) == (
+        0,
+        f"{old.folder / 'spool.db'}: it is retired: no daemon starts with it again",
+    )
     checked = poller("check", "-c", str(old.config))
-    assert f"hint: spool {old.folder / 'spool.db'}: this spool was moved to PostgreSQL" in checked.stderr
+    assert (checked.returncode, checked.stdout) == (1, "")
+    assert f"poller: spool {old.folder / 'spool.db'}: this spool was moved to PostgreSQL" in checked.stderr
     assert PASSWORD not in checked.stderr
     connected = lives.run("check", "--connect", "-c", str(old.config), folder=old.folder)
     assert connected.returncode == 1

@@ -167,7 +167,7 @@ class PostgresSpool(PostgresHistory, MovableSchema, HasLimits, Shared):
     def _ended(self, task: "asyncio.Task[None]") -> None:
         """A task that fails takes the daemon with it: nobody would do its work any more."""
         if not task.cancelled() and (error := task.exception()) is not None:
-            failure = StorageError(f"spool {self.name}: {type(error).__name__} in one of its tasks")
+            failure = StorageError(f"{self.name}: {type(error).__name__} in one of its tasks")
             failure.__cause__ = error
             self._fail(failure)
 

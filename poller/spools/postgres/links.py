@@ -2,7 +2,10 @@
 
 import asyncio
 import logging
+import os
+import re
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -53,6 +56,9 @@ An `InternalClientError` means that the server's last answer and the connection'
 a daemon that stood still. The library takes such a connection for a living one.
 """
 
+UNUSABLE: Final = asyncpg.exceptions.ClientConfigurationError
+"""A `ValueError` of the library: no connection can be made with such a dsn."""
+
 log = structlog.get_logger("spool")
 
 Link = Any
@@ -71,12 +77,12 @@ class StorageAway(StorageFull):
     """The database does not answer, or takes nothing now. The same call may succeed later."""
 
 
-def storage_error(name: str, error: BaseException) -> StorageError:
-    """The error of the spool for an error of the database."""
+def storage_error(name: str, error: BaseException, text: str = "") -> StorageError:
+    """The error of the spool for an error of the database. `text` replaces the words of the error."""
     if isinstance(error, StorageError):
         return error
     code = str(getattr(error, "sqlstate", None) or "")
-    text = f"spool {name}: {_words(error)}"
+    text = f"{name}: {text or _words(error)}"
     if not code or code.startswith(_AWAY):
         return StorageAway(text)
     return StorageError(text)
@@ -84,15 +90,35 @@ def storage_error(name: str, error: BaseException) -> StorageError:
 
 def _words(error: BaseException) -> str:
     """The words of an error. Its detail may quote stored values, so it is left out."""
+    if isinstance(error, asyncpg.exceptions.ConnectionDoesNotExistError):
+        return "the connection to the database broke"
     if isinstance(error, asyncpg.PostgresError):
-        return str(error.args[0]).splitlines()[0] if error.args else type(error).__name__
+        words = str(error.args[0]).splitlines() if error.args else []
+        return words[0] if words else f"the database answers with the error {error.sqlstate}"
     if isinstance(error, TimeoutError):
         return "the database does not answer"
+    return "the connection to the database is lost"
+
+
+def _why_not(error: BaseException) -> str:
+    """Why a server could not be connected to."""
     if isinstance(error, asyncpg.exceptions.TargetServerAttributeNotMatched):
-        return "the database takes no writes: it is a standby, or read-only by a setting"
-    if isinstance(error, OSError):
-        return f"cannot connect to the database: {error.strerror or type(error).__name__}"
-    return f"the connection to the database is lost ({type(error).__name__})"
+        return "takes no writes: it is a standby, or read-only by a setting"
+    if isinstance(error, TimeoutError):
+        return f"no answer within {CONNECT_WITHIN:g} s"
+    return _why_unreached(error) if isinstance(error, OSError) else _words(error)
+
+
+def _why_unreached(error: OSError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return "TLS fails"
+    if "SSL" in str(error):  # the library's own words, without a number
+        return "has no TLS, which sslmode asks for"
+    if isinstance(error, socket.gaierror):
+        return str(error.strerror)
+    return os.strerror(error.errno) if error.errno else "the connection broke"
 
 
 @asynccontextmanager
@@ -100,8 +126,6 @@ async def translated(name: str) -> AsyncIterator[None]:
     """Raise the database's errors as errors of the spool."""
     try:
         yield
-    except asyncpg.exceptions.ClientConfigurationError:
-        raise ValueError from None
     except FAILURES as error:
         raise storage_error(name, error) from None
 
@@ -121,10 +145,15 @@ async def connect(address: Address, *, idle_in_transaction: float = 0.0) -> Link
         "idle_in_transaction_session_timeout": str(int(idle_in_transaction * 1000)),
     }
     try:
-        async with translated(address.name):
-            link = await _first_of([partial(_connect_to, one, settings) for one in _each(address.dsn)])
+        servers = _servers(address.dsn)
+        link = await _first_of([partial(_connect_to, dsn, settings) for dsn in servers.values()])
     except (ValueError, OverflowError):  # a text that may quote the password; a port beyond all ports
-        raise StorageError(f"spool {address.name}: the dsn cannot be read; it is written {FORM}") from None
+        text = f"the dsn cannot be read, or a certificate that it names is missing; it is written {FORM}"
+        raise StorageError(f"{address.name}: {text}") from None
+    except NoServerError as failure:
+        reasons = [f"{server}: {_why_not(one)}" for server, one in zip(servers, failure.errors, strict=True)]
+        text = f"cannot connect to the database: {'; '.join(reasons)}"
+        raise storage_error(address.name, failure.worst, text) from None
     _watch(link)
     return link
 
@@ -135,40 +164,57 @@ async def _connect_to(dsn: str, settings: dict[str, str]) -> Link:
     )
 
 
-def _each(dsn: str) -> list[str]:
-    """An address with several servers, as an address for each. Raises `ValueError`."""
+def _servers(dsn: str) -> dict[str, str]:
+    """The servers that an address names, each with an address of its own. Raises `ValueError`."""
     parts = urlsplit(dsn)
     login, at, hosts = parts.netloc.rpartition("@")
-    if "," not in hosts:
-        return [dsn]
-    if "" in (each := hosts.split(",")):
+    each = hosts.split(",")
+    if len(each) > 1 and "" in each:
         raise ValueError("a server is missing")
-    return [parts._replace(netloc=f"{login}{at}{host}").geturl() for host in each]
+    if len(each) == 1:
+        return {_with_port(hosts) or "its server": dsn}
+    return {_with_port(host): parts._replace(netloc=f"{login}{at}{host}").geturl() for host in each}
+
+
+def _with_port(host: str) -> str:
+    return host if not host or re.search(r":\d+$", host) else f"{host}:5432"
+
+
+class NoServerError(Exception):
+    """No attempt succeeded. `errors` has the error of each. `worst` says more than that a server was not reached, or
+    is the last."""
+
+    def __init__(self, errors: Sequence[BaseException]) -> None:
+        super().__init__()
+        self.errors = errors
+        self.worst = next((error for error in errors if not isinstance(error, OSError)), errors[-1])
 
 
 async def _first_of(attempts: Sequence[Callable[[], Awaitable[Link]]]) -> Link:
     """The connection of the first attempt that succeeds. The next one begins when one has failed, or takes long.
 
-    So a server that has vanished does not keep a daemon from the one that took its place. If all fail, the error is
-    one that says more than that a server was not reached, or else the last.
+    So a server that has vanished does not keep a daemon from the one that took its place. Raises `NoServerError` if
+    all fail, and at once the error of a dsn that cannot be used.
     """
-    left, running, errors = list(attempts), list[asyncio.Future[Link]](), list[BaseException]()
+    left, running, all_begun = list(attempts), list[asyncio.Future[Link]](), list[asyncio.Future[Link]]()
     try:
         while left or running:
             if left:
                 running.append(asyncio.ensure_future(left.pop(0)()))
+                all_begun.append(running[-1])
             patience = NEXT_AFTER if left else None
             await asyncio.wait(running, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
             for attempt in [one for one in running if one.done()]:
                 running.remove(attempt)
                 if (error := attempt.exception()) is None:
                     return attempt.result()
-                errors.append(error)
+                if not isinstance(error, FAILURES) or isinstance(error, UNUSABLE):
+                    raise error
     finally:
         for attempt in running:
             attempt.cancel()
             attempt.add_done_callback(_drop)
-    raise next((error for error in errors if not isinstance(error, OSError)), errors[-1])
+    raise NoServerError([error for one in all_begun if (error := one.exception()) is not None])
 
 
 def _drop(attempt: "asyncio.Future[Link]") -> None:
@@ -234,16 +280,20 @@ class EndedWaits:
 async def refuse_unsafe(name: str, link: Link) -> None:
     """Raise `StorageError` if a spool in this database would not be safe."""
     if found := await _refusals(link):
-        raise StorageError(f"spool {name}: {'; '.join(found)}")
+        raise StorageError(f"{name}: {'; '.join(found)}")
 
 
 async def _refusals(link: Link) -> list[str]:
     found = []
     if await link.fetchval("SELECT current_setting('fsync')") != "on":
-        found.append("fsync is off: a power cut loses what was committed")
+        found.append("fsync is off: a power cut loses what was committed; set it to on and reload the server")
     level = await link.fetchval("SELECT current_setting('synchronous_commit')")
     if level in ("off", "local"):
-        found.append(f"synchronous_commit is {level}: a commit is confirmed before it is safe")
+        role = await link.fetchval("SELECT quote_ident(current_user)")
+        found.append(
+            f"synchronous_commit is {level}: a commit is confirmed before it is safe;"
+            f" ALTER ROLE {role} SET synchronous_commit = on"
+        )
     encoding = await link.fetchval("SELECT current_setting('server_encoding')")
     if encoding not in _ENCODINGS:
         found.append(

@@ -168,8 +168,9 @@ class Membership:
             self._note_live(live)
             if self._may_end_others(asked) and due_in < 0:
                 await sessions.end_hanging(link, self._lease / 2)
-                for number in await sessions.end_overdue(link):
-                    log.warning("session_ended", session=number, means="other daemons take over what it held")
+                for number, daemon in (await sessions.end_overdue(link)).items():
+                    means = "other daemons take over what it held"
+                    log.warning("session_ended", session=number, daemon=daemon, means=means)
                 due_in = self._lease
             taken = await self._take_duties(link)
             if taken and (self._taking is None or self._taking.done()):
@@ -255,7 +256,7 @@ class Membership:
             return {}
         got = await duties.take(link, self.session, list(wanted))
         if lost := self._held.difference(got):
-            raise Fenced(f"spool {self._name}: another daemon has the duties {', '.join(sorted(lost))}")
+            raise Fenced(f"{self._name}: another daemon has the duties {', '.join(sorted(lost))}")
         return {name: wanted[name] for name in got if name not in self._held}
 
     async def _hold_soon(self, taken: Mapping[str, asyncio.Event]) -> None:

@@ -79,7 +79,7 @@ class MovableSchema(CanBeMoved):
         try:
             async with translated(name):
                 if not create and await link.fetchval("SELECT to_regclass($1)", f"{schema}.meta") is None:
-                    raise StorageError(f"spool {name}: {self.place} has no spool")
+                    raise StorageError(f"{name}: {self.place} has no spool")
                 await refuse_unsafe(name, link)
                 await prepare(link, schema)
                 await held.take()
@@ -101,7 +101,7 @@ def where(dsn: str) -> str:
 
 async def refuse_moved(name: str, link: Link) -> None:
     """Raise `SpoolMoved` if the spool is not in force. A session has begun, so no move begins meanwhile."""
-    refuse(f"spool {name}", await _records(link))
+    refuse(name, await _records(link))
 
 
 async def _records(link: Link) -> dict[str, bytes]:
@@ -169,7 +169,7 @@ class HeldSchema(HeldSpool):
         """See `HeldSpool.numbers`."""
         async with translated(self._name):
             if (factor := await meta.read_factor(self._link)) is None:
-                raise StorageError(f"spool {self._name}: it is empty: no daemon has used it yet")
+                raise StorageError(f"{self._name}: it is empty: no daemon has used it yet")
             return Numbers(
                 factor=factor,
                 head=await meta.read_head(self._link),

@@ -56,7 +56,7 @@ VALUES (nextval('session_number'), $1, $2, $3, clock_timestamp() + $4::interval)
 _END_OVERDUE = """
 DELETE FROM session WHERE id IN (
     SELECT id FROM session WHERE due < clock_timestamp() AND (alone OR NOT $1) ORDER BY id FOR UPDATE SKIP LOCKED
-) RETURNING id
+) RETURNING id, name
 """
 _OF_SESSION = "hashtext('poller session ' || current_schema())"
 """With the number of a session, the advisory lock that its writing connections hold (`mark`)."""
@@ -89,7 +89,7 @@ _held = msgspec.json.Decoder(dict[str, int])
 def fenced(name: str) -> Fenced:
     """The error of a daemon whose session has ended."""
     return Fenced(
-        f"spool {name}: the session of this daemon has ended, and other daemons have taken over what it held"
+        f"{name}: the session of this daemon has ended, and other daemons have taken over what it held"
     )
 
 
@@ -106,7 +106,7 @@ async def begin(
         await end_overdue(link, only_alone=not alone)
         if others := await link.fetch(_IN_THE_WAY, alone):
             holders = "; ".join(f"{who} holds it, for {seconds} s at most" for who, seconds in others)
-            raise StorageLocked(f"spool {name}: {holders}")
+            raise StorageLocked(f"{name}: {holders}")
         number = await link.fetchval(_BEGIN, holder, visits, alone, timedelta(seconds=lease))
         await notify(link, CHANGED)
     return int(number)
@@ -151,17 +151,17 @@ async def pass_gate(link: Link, *, alone: bool) -> None:
     await link.execute(f"SELECT pg_advisory_xact_lock{'' if alone else '_shared'}({_GATE})")
 
 
-async def end_overdue(link: Link, *, only_alone: bool = False) -> list[int]:
-    """End the sessions whose lease has ended, and free what they held. Returns their numbers.
+async def end_overdue(link: Link, *, only_alone: bool = False) -> dict[int, str]:
+    """End the sessions whose lease has ended, and free what they held. Returns their numbers and names.
 
     One that is within a transaction is left: the server ends a transaction that stands still. While a writer must be
     alone, none is ended.
     """
     async with link.transaction():
         if not await link.fetchval(f"SELECT pg_try_advisory_xact_lock_shared({_GATE})"):
-            return []
-        ended = [number for (number,) in await link.fetch(_END_OVERDUE, only_alone)]
-        await _free(link, ended)
+            return {}
+        ended = dict(map(tuple, await link.fetch(_END_OVERDUE, only_alone)))
+        await _free(link, list(ended))
     return ended
 
 

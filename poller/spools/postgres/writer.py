@@ -174,7 +174,7 @@ class Writer(Transactions):
 
     def _admit(self) -> None:
         if self.full is not None:
-            raise StorageFull(f"spool {self._name}: {self.full}")
+            raise StorageFull(f"{self._name}: {self.full}")
 
     async def append(self, source: str, readings: Sequence[ParsedPage]) -> Written:
         """Write the new events, the rejects and the memories of pages; raises `StorageFull`."""

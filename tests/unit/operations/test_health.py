@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from poller.core.errors import Gone, PartlyFailed, PlaceGone, TryLater
+from poller.core.errors import Gone, PartlyFailed, PlaceGone, StorageFull, TryLater
 from poller.core.spool import Away, Member, SpoolAdmin
 from poller.operations.health import (
     FAILING_FOR,
@@ -267,6 +267,20 @@ def test_a_source_that_another_daemon_polls_is_no_reason_and_says_which_polls(tm
             assert health.sources["shots"].why == "another daemon polls it"
             intake.stop()
             await polling
+
+    asyncio.run(patiently(run_scenario()))
+
+
+def test_a_reason_names_the_spool_once() -> None:
+    class AwaySpool(SharedMemory):
+        async def check_writable(self) -> None:
+            raise StorageFull("spool: cannot connect to the database: db1:5432: Connection refused")
+
+    async def run_scenario() -> None:
+        async with AwaySpool() as spool:
+            health = await examine(Judged(spool=spool, clock=Clock()))
+            why = "cannot connect to the database: db1:5432: Connection refused"
+            assert (health.reasons, health.spool.why) == ([f"spool: {why}"], why)
 
     asyncio.run(patiently(run_scenario()))
 

@@ -1,7 +1,12 @@
 """What the postgres spool understands of the words and codes of a server."""
 
+import errno
+import socket
+import ssl
+from collections.abc import Mapping
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Final
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -38,9 +43,57 @@ def test_an_error_that_passes_ends_no_daemon(code: str) -> None:
     assert isinstance(storage_error("spool", error), StorageAway)
 
 
-def test_a_standby_is_called_one() -> None:
-    error = asyncpg.exceptions.TargetServerAttributeNotMatched("None of the hosts match")
-    assert "it is a standby" in str(storage_error("spool", error))
+READ_ONLY: Final = asyncpg.exceptions.TargetServerAttributeNotMatched("None of the hosts match")
+WHY: Final = {
+    "Connection refused": ConnectionRefusedError(
+        errno.ECONNREFUSED, "Connect call failed ('127.0.0.1', 5433)"
+    ),
+    "Name or service not known": socket.gaierror(socket.EAI_NONAME, "Name or service not known"),
+    "no answer within 5 s": TimeoutError(),
+    "takes no writes: it is a standby, or read-only by a setting": READ_ONLY,
+    "has no TLS, which sslmode asks for": ConnectionError("PostgreSQL server at 'x' rejected SSL upgrade"),
+    "the connection broke": ConnectionResetError(),
+    "TLS fails": ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER]"),
+    "the connection to the database is lost": asyncpg.InternalClientError("unexpected data"),
+}
+
+
+async def failure_of(monkeypatch: pytest.MonkeyPatch, errors: Mapping[str, Exception]) -> StorageError:
+    """The error of a connection to servers that fail, each by its name."""
+
+    async def fail(dsn: str, **settings: object) -> None:
+        raise errors[urlsplit(dsn).netloc.rpartition("@")[2]]
+
+    monkeypatch.setattr(asyncpg, "connect", fail)
+    dsn = f"postgresql://poller:never-show-this@{','.join(errors)}/live"
+    with pytest.raises(StorageError) as failure:
+        await connect(Address("spool", dsn, "poller"))
+    assert "never-show-this" not in str(failure.value)
+    return failure.value
+
+
+@pytest.mark.parametrize("why", WHY)
+async def test_a_server_that_cannot_be_reached_is_named_with_the_reason(
+    why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failure = await failure_of(monkeypatch, {"db1.example.com": WHY[why]})
+    assert str(failure) == f"spool: cannot connect to the database: db1.example.com:5432: {why}"
+    assert isinstance(failure, StorageAway)
+
+
+async def test_of_several_servers_each_is_named_with_its_own_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = {"db1:5433": WHY["Connection refused"], "db2": READ_ONLY, "[::1]:5434": TimeoutError()}
+    assert str(await failure_of(monkeypatch, errors)) == (
+        "spool: cannot connect to the database: db1:5433: Connection refused; db2:5432: takes no writes: it is a "
+        "standby, or read-only by a setting; [::1]:5434: no answer within 5 s"
+    )
+
+
+async def test_a_login_that_is_refused_is_no_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = asyncpg.InvalidPasswordError('password authentication failed for user "poller"')
+    failure = await failure_of(monkeypatch, {"db1": WHY["Connection refused"], "db2": refused})
+    assert "db2:5432: password authentication failed" in str(failure)
+    assert not isinstance(failure, StorageAway)
 
 
 @pytest.mark.parametrize(

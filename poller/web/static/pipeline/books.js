@@ -1,4 +1,4 @@
-// The books: what was taken, delivered, given up and perhaps lost since the spool file was created.
+// The books: what was taken, delivered, given up and perhaps lost since the spool was made.
 
 import { fill, h } from "../dom.js";
 import { count } from "../numbers.js";
@@ -35,7 +35,7 @@ export function renderBooks(place, status) {
   place.hidden = rows.length === 0;
   const scrolled = place.querySelector(".scroll")?.scrollLeft || 0;
   const head = h("tr", null, h("th", { scope: "col" }, "Part"), COLUMNS.map(([, name]) => h("th", { scope: "col", class: "number" }, name)), h("th", { scope: "col" }, "Last"));
-  fill(place, h("h2", null, "Books"), h("p", { class: "quiet small" }, "Since the spool file was created. A restart changes nothing."),
+  fill(place, h("h2", null, "Books"), h("p", { class: "quiet small" }, "Since the spool was made. A restart changes nothing."),
     h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Books" }, h("table", null, h("thead", null, head), h("tbody", null, rows.map(line)))));
   const scroll = place.querySelector(".scroll");
   if (scroll) scroll.scrollLeft = scrolled;

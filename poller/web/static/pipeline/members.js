@@ -19,10 +19,10 @@ export function renderMembers(place, status) {
   place.hidden = members.length === 0;
   if (place.hidden) return;
   const scrolled = place.querySelector(".scroll")?.scrollLeft || 0;
-  const names = ["Daemon", "Since", "Lease ends in", "Alone does", "Holds"];
+  const names = ["Daemon", "Lease ends in", "Alone does", "Holds", "Since"];
   const head = h("tr", null, names.map((name) => h("th", { scope: "col" }, name)));
   fill(place, h("h2", null, "Daemons"), h("p", { class: "quiet small" }, "They share the spool. When a lease ends, the others take over."),
-    h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Daemons" }, h("table", null, h("thead", null, head), h("tbody", null, members.map(line)))));
+    h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Daemons" }, h("table", { class: "members" }, h("thead", null, head), h("tbody", null, members.map(line)))));
   const scroll = place.querySelector(".scroll");
   if (scroll) scroll.scrollLeft = scrolled;
 }
@@ -30,6 +30,7 @@ export function renderMembers(place, status) {
 /** @param {any} member */
 function line(member) {
   const here = member.here ? h("span", { class: "quiet" }, " (here)") : null;
-  return h("tr", null, h("th", { scope: "row" }, `${member.number}: ${member.name}`, here), h("td", null, moment(seconds(member.since))),
-    h("td", null, age(member.expires)), h("td", null, member.duties.join(", ") || "–"), h("td", null, heldBy(member.held)));
+  return h("tr", null, h("th", { scope: "row" }, `${member.number}: ${member.name}`, here),
+    h("td", null, age(member.expires)), h("td", null, member.duties.join(", ") || "–"), h("td", null, heldBy(member.held)),
+    h("td", null, moment(seconds(member.since))));
 }
