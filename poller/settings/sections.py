@@ -182,7 +182,9 @@ class JournalSettings(Section):
     """The journal of raw pages."""
 
     path: ResolvedPath | None = Field(
-        default=None, description="The journal's file; by default a file beside the spool."
+        default=None,
+        description="The journal's file; by default a file beside the spool. With a spool without a file it is "
+        "`poller.journal` in the folder in which the daemon is started, so name one.",
     )
     size: Annotated[Size, size_between("16MiB", "4GiB")] = Field(
         default=64 * 2**20, description="The size of the file, which is written in advance: 16MiB to 4GiB."
