@@ -6,6 +6,7 @@ only where a session that had it ended in between. A stream of an ordered sink s
 
 import asyncio
 import itertools
+import math
 import random
 import threading
 import time
@@ -76,8 +77,8 @@ class Books:
         """The events that were refused when they were replayed."""
         self.streams: dict[str, list[tuple[Fact, str]]] = defaultdict(list)
         """What the ordered sink got, by stream."""
-        self.ended: dict[int, int] = {}
-        """When sessions ended, or may have."""
+        self.ended: dict[int, tuple[float, float]] = {}
+        """From when on sessions may have ended, and when they had."""
         self.events: dict[str, Event] = {}
 
     def tick(self) -> int:
@@ -87,8 +88,12 @@ class Books:
             return self._moment
 
     def end(self, session: int) -> None:
-        """From now on, a session may have ended."""
-        self.ended.setdefault(session, self.tick())
+        """From now on, a session may have ended: what its member does meanwhile may count, or not."""
+        self.ended.setdefault(session, (self.tick(), math.inf))
+
+    def gone(self, session: int) -> None:
+        """The member of a session does nothing any more."""
+        self.ended[session] = (self.ended[session][0], self.tick())
 
     def note(self, session: int, since: int, batch: Batch, outcomes: Iterable[Outcome]) -> None:
         """Enter what became of a batch."""
@@ -129,7 +134,8 @@ class Books:
     def _between(self, one: Fact, other: Fact) -> bool:
         """Whether a session of one of them ended after the first was claimed and before the second was settled."""
         begin, end = min(one.since, other.since), max(one.at, other.at)
-        return any(begin < self.ended.get(fact.session, 0) <= end for fact in (one, other))
+        ends = [self.ended[fact.session] for fact in (one, other) if fact.session in self.ended]
+        return any(begin < gone and may <= end for may, gone in ends)
 
     def check_order(self) -> None:
         """No stream of the ordered sink steps back, but where a session ended, and none has a gap."""
@@ -140,7 +146,7 @@ class Books:
             complete = highest = since = 0
             for fact, _ in found:
                 if fact.number <= highest:
-                    ends = [at for at in self.ended.values() if since < at <= fact.at]
+                    ends = [one for one in self.ended.values() if since < one[1] and one[0] <= fact.at]
                     assert ends, f"{stream} steps back from {highest} to {fact.number}"
                 assert place[fact.number] <= complete, f"{stream}: {numbers[complete]} was left out"
                 done.add(fact.number)
@@ -291,6 +297,7 @@ class Simulation:
             life.end()
             self.books.end(life.thread.number)
             life.thread.leave()
+            self.books.gone(life.thread.number)
 
     def _any(self) -> Life:
         return self._random.choice(self._lives)
@@ -314,6 +321,7 @@ class Simulation:
             self.faults["kill"] += 1
             self.books.end(life.thread.number)
             life.thread.kill()
+            self.books.gone(life.thread.number)
             life.give_back()
             self._join()
 
@@ -323,6 +331,7 @@ class Simulation:
             life.end()
             self.books.end(life.thread.number)
             life.thread.leave()
+            self.books.gone(life.thread.number)
             life.give_back()
 
     def _freeze(self) -> None:
@@ -337,6 +346,7 @@ class Simulation:
             until(lambda: number not in numbers_of(watch), what="for the end of a session")
         until(life.thread.spool._failure.done, what="for the frozen member to hear of it")
         life.end()
+        self.books.gone(number)
         life.give_back()
         self._join()
 

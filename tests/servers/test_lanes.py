@@ -37,8 +37,11 @@ def done(event: Event) -> Outcome:
 class Serving:
     """A member that serves the sink. `got` has what it was given, in order, over all members."""
 
-    def __init__(self, spool: PostgresSpool, got: list[tuple[int, Event]], judge: Judge) -> None:
+    def __init__(
+        self, spool: PostgresSpool, got: list[tuple[int, Event]], judge: Judge, *, ordered: bool
+    ) -> None:
         self.spool = spool
+        self._ordered = ordered
         self._got = got
         self._judge = judge
         self._tasks: list[asyncio.Task[None]] = []
@@ -51,14 +54,17 @@ class Serving:
             batch = await self.spool.claim(SINK, 5)
             await asyncio.sleep(0)
             outcomes = [self._judge(event) for event in batch.events]
-            await self.spool.settle(
-                batch, outcomes
-            )  # it never waits: what is noted below is what was settled
-            self._got += [
-                (self.spool.member, event)
-                for event, outcome in zip(batch.events, outcomes, strict=True)
-                if isinstance(outcome, Done)
-            ]
+            await self.spool.settle(batch, outcomes)  # it never waits: what is noted is what was settled
+            self._note(batch.events, outcomes)
+
+    def _note(self, events: Sequence[Event], outcomes: Sequence[Outcome]) -> None:
+        """In an ordered sink, what follows a retry in its stream comes again, behind it."""
+        held = set[str]()
+        for event, outcome in zip(events, outcomes, strict=True):
+            if isinstance(outcome, Retry) and self._ordered:
+                held.add(event.stream_id)
+            if isinstance(outcome, Done) and event.stream_id not in held:
+                self._got.append((self.spool.member, event))
 
     async def end(self) -> None:
         for task in self._tasks:
@@ -86,7 +92,7 @@ class World:
                 spool = await stack.enter_async_context(spool_of(self.server, self.folder, lease="3s"))
                 spool.divide(SINK, max(1, lanes))
                 await spool.attach(SINK, anything, ordered=lanes > 0)
-                one = Serving(spool, self.got, judge)
+                one = Serving(spool, self.got, judge, ordered=lanes > 0)
                 await one.begin()
                 stack.push_async_callback(one.end)
                 found.append(one)

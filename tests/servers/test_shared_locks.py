@@ -9,6 +9,7 @@ from pathlib import Path
 
 import asyncpg
 
+from poller.core.errors import StorageFull
 from poller.core.model import Batch, Dead, Done, Outcome, ParsedPage, PollOutcome, Retry
 from poller.core.selection import Selection
 from poller.core.spool import anything
@@ -100,7 +101,10 @@ class Work:
         await spool.prune()
         for sink in self._shuffled():
             await spool.backlog(sink)
-            planned = await spool.replays.plan(sink, Selection(stream="room1"))
+            try:
+                planned = await spool.replays.plan(sink, Selection(stream="room1"))
+            except StorageFull:  # the sink is just being attached anew
+                continue
             if len(spool.replays.all()) < 6:
                 await spool.replays.order(planned, 0, planned.pending | planned.dead)
             await spool.replays.fill(sink)

@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from poller.core.errors import StorageError
+from poller.core.errors import StorageError, StorageFull
 from poller.core.model import Batch, Retry
 from poller.core.spool import Wants
 from poller.runtime.clock import Clock
@@ -91,7 +91,9 @@ class ServedSinks:
         return sink in self._served
 
     def wants(self, sink: str) -> Wants:
-        """The filter of an attached sink."""
+        """The filter of an attached sink. Raises `StorageFull` if the sink is not attached, as amid a reload."""
+        if sink not in self._served:
+            raise StorageFull(f"the sink {sink} is not attached now, as amid a reload: try again")
         return self._served[sink].wants
 
     def waits_for(self, sink: str) -> str:

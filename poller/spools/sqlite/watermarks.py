@@ -34,8 +34,9 @@ def reason(levels: Levels, max_bytes: int, min_free: int, full: bool) -> str | N
             f" {_mib(low)}: let the sinks deliver, or raise max_bytes"
         )
     if levels.room < least:
+        how_full = "nearly full" if levels.room > 0 else "full"
         return (
-            f"the disk is nearly full: {_mib(levels.room)} left, min_free is {_mib(min_free)}, taken again above"
+            f"the disk is {how_full}: {_mib(max(0, levels.room))} left, min_free is {_mib(min_free)}, taken again above"
             f" {_mib(clear)}: make room on the disk, or lower min_free"
         )
     return None

@@ -48,6 +48,16 @@ def test_the_marks(used: int, room: int, full: bool, says: str | None) -> None:
 
 
 @pytest.mark.parametrize(
+    ("room", "says"), [(1, "nearly full: 1 MiB"), (0, "full: 0 MiB"), (-1, "full: 0 MiB")]
+)
+def test_a_disk_without_room_is_full(room: int, says: str) -> None:
+    """In MiB. The room is less than none where what is reserved does not fit any more."""
+    found = reason(Levels(used=0, room=room * MIB), 100 * MIB, 50 * MIB, full=False)
+    assert found is not None
+    assert found.startswith(f"the disk is {says} left")
+
+
+@pytest.mark.parametrize(
     ("used", "room", "of_bytes", "of_room"),
     [(0, 1000, 0, 0.05), (50, 100, 0.5, 0.5), (100, 50, 1, 1), (120, 0, 1.2, 10)],
 )
