@@ -180,8 +180,8 @@ def test_a_daemon_says_that_it_is_not_ready_while_the_database_is_away(
         assert process.alive, process.stderr[-3000:]
         database.start()
         until(lambda: process.get("/readyz")[0] == 200)
-        assert process.said("database_away")
-        assert process.said("database_back")
+        assert process.heard("database_away")
+        assert process.heard("database_back")
         assert process.stop() == 0
         no_bug(process)
 
