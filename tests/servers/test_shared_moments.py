@@ -176,7 +176,7 @@ def test_a_task_that_fails_ends_the_member_with_a_reason(
             now.set()
             reason = await asyncio.wait_for(spool.failed(), 5)
             assert isinstance(reason, StorageError)
-            assert str(reason) == "spool spool: ZeroDivisionError in one of its tasks"
+            assert str(reason) == "spool: ZeroDivisionError in one of its tasks"
             assert isinstance(reason.__cause__, ZeroDivisionError)
             if task == "_writer.run":
                 with pytest.raises(StorageError, match="in one of its tasks"):
