@@ -130,7 +130,7 @@ def test_a_wall_without_a_daemon_says_since_when_and_is_right_again_after_a_rest
     shots.begin(["studio-0"])
     daemon.start()
     expect(page).to_have_title(re.compile(r"^(\(\d+\) )?Wall"))
-    expect(page.locator(".notice.lost")).to_be_hidden()
+    expect(page.locator(".notice.lost:visible")).to_have_count(0)
     expect(tile(page, "studio-2")).to_contain_text("● Live")
     watch(page, lambda: sorted(names(page)) == ["studio-0", "studio-1", "studio-2"], "for the new stream")
     expect(page.locator(".tile img:not([hidden])")).to_have_count(3)

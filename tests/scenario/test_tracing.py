@@ -168,6 +168,7 @@ def test_a_collector_that_is_away_is_one_quiet_warning_and_its_return_is_reporte
         kept.status = 200
         place.enqueue(100)
         process.heard("tracing_resumed")
+        until(lambda: place.hook.files.total() >= 400, what="for the last delivery")
         assert place.hook.files.total() == 400
         assert process.stop() == 0
         assert len(process.said("tracing_failed")) == 1
