@@ -63,7 +63,7 @@ def control(folder: Path) -> Iterator[Environment]:
 
 
 def gap_in_calm(place: Environment, beside: Environment, seconds: float) -> float:
-    """The longest time between two polls, in the first so many seconds in which the machine let the control poll."""
+    """The longest time between two polls, in the first stretch of seconds in which the machine let the control poll."""
     for _ in range(ROUNDS):
         end, own, others = time.monotonic() + seconds, Gaps(place), Gaps(beside)
         while time.monotonic() < end:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from poller.core.errors import StorageError
+from poller.core.model import Event
 from poller.runtime.clock import Clock
 from poller.spools.postgres import PostgresSpool
-from poller.testing.factories import some_reading
+from poller.testing.factories import done, some_reading
 from tests.patience import patiently
 from tests.servers.databases import PASSWORD, Database
 
@@ -110,3 +111,13 @@ async def claimed(spool: PostgresSpool, count: int) -> list[str]:
     while len(found) < count:
         found += [event.id for event in (await patiently(spool.claim("a", 100))).events]
     return found
+
+
+async def delivered(spool: PostgresSpool, sink: str, count: int) -> list[str]:
+    """The ids of the next events of a sink, in order of the ids. They are delivered; at least `count` of them."""
+    got = list[Event]()
+    while len(got) < count:
+        batch = await patiently(spool.claim(sink, 9))
+        got += batch.events
+        await spool.settle(batch, done(batch))
+    return sorted(event.id for event in got)

@@ -33,7 +33,7 @@ ROWS: Final = 40_000
 BEGIN: Final = ROWS - 50
 """Where the sinks are."""
 MOST: Final = LONGEST_ROW + 1_000
-"""The most rows of a large table that one statement may look at: a delivery has at most so many numbers."""
+"""The most rows of a large table that one statement may look at: a delivery has at most that number of events."""
 LARGE: Final = ("page", "dead_ahead", "delivered", "seen", "seen_at")
 """The tables that grow with the log. Of shares, each daemon has a few."""
 READS_ALL: Final = page_sizes._SUM
@@ -119,7 +119,7 @@ async def fill(server: Database, folder: Path) -> None:
 
 
 async def attach(spool: PostgresSpool, *, shares: int, lanes: int) -> None:
-    """Attach two sinks, each in so many lanes; 0: not in order."""
+    """Attach two sinks, each with its number of lanes; 0: not in order."""
     for sink, count in (("shares", shares), ("lanes", lanes)):
         spool.divide(sink, max(1, count))
         await spool.attach(sink, anything, ordered=count > 0)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from poller.core.errors import StorageError
-from poller.core.model import Batch, Dead, Event, Retry
+from poller.core.model import Batch, Dead, Retry
 from poller.core.selection import Selection
 from poller.core.spool import anything
 from poller.spools.postgres import PostgresSpool
@@ -18,7 +18,7 @@ from poller.testing.factories import done, some_event, some_reading
 from tests.patience import PATIENCE, patiently
 from tests.servers.databases import Database, database, started
 from tests.servers.postgres_locks import end_who_waits, locked, until_one_waits
-from tests.servers.postgres_spools import owed_by, schema_of, spool_of
+from tests.servers.postgres_spools import delivered, owed_by, schema_of, spool_of
 from tests.servers.sql_sinks import POSTGRESQL
 
 __all__ = ["database", "started"]  # the fixtures
@@ -66,16 +66,6 @@ def claims() -> int:
         getattr(task.get_coro(), "__qualname__", "") in ("Dispatcher.claim", "PostgresSpool.claim")
         for task in asyncio.all_tasks()
     )
-
-
-async def drained(spool: PostgresSpool, count: int) -> list[str]:
-    """The ids of the next events, which are delivered."""
-    got = list[Event]()
-    while len(got) < count:
-        batch = await patiently(spool.claim(SINK, 9))
-        got += batch.events
-        await spool.settle(batch, done(batch))
-    return sorted(event.id for event in got)
 
 
 def ids(numbers: Sequence[int]) -> list[str]:
@@ -212,7 +202,7 @@ def test_a_sink_that_could_not_be_left_is_served_again_with_all_that_was_held(
                 patched.setattr(spool._sinks, "_flush", no_database)
                 with pytest.raises(StorageAway):
                     await spool.attach(SINK, anything, ordered)
-            assert await drained(spool, 6) == ids(range(6))
+            assert await delivered(spool, SINK, 6) == ids(range(6))
             assert (await spool.backlog(SINK)).events == 0
 
     asyncio.run(patiently(scenario()))
@@ -229,7 +219,7 @@ def test_no_claim_of_a_lane_outlives_the_sink(tmp_path: Path, database: Database
             await append(spool, 1, 2)
             await (spool.attach(SINK, anything, ordered=True) if anew else spool.detach(SINK))
             assert claims() == 0
-            assert await drained(other, 2) == ids([1, 2])
+            assert await delivered(other, SINK, 2) == ids([1, 2])
 
     asyncio.run(patiently(scenario()))
 
@@ -254,7 +244,7 @@ def test_a_dead_letter_comes_although_whoever_asked_for_its_retry_is_gone(
             asks.cancel()
             await asyncio.wait({asks})
             late.heard.set()
-            assert await drained(spool, 1) == ids([1])
+            assert await delivered(spool, SINK, 1) == ids([1])
 
     asyncio.run(patiently(scenario()))
 
@@ -268,7 +258,7 @@ def test_a_backlog_counts_a_share_that_is_just_being_taken(
     async def scenario() -> None:
         async with members(database, tmp_path, 1) as (spool,):
             await append(spool, 0)
-            await drained(spool, 1)
+            await delivered(spool, SINK, 1)
             await append(spool, *range(1, 5))
             late = LateAnswers(spool, monkeypatch)
             claim = asyncio.ensure_future(spool.claim(SINK, 9))

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 
 from poller.core.history import Replay, ReplayState
-from poller.core.model import Event, unchanged
+from poller.core.model import unchanged
 from poller.core.selection import Selection
 from poller.core.spool import anything
 from poller.pipeline.replayer import Replayer
 from poller.spools import replays
 from poller.spools.postgres import PostgresSpool, shared_replays
-from poller.testing.factories import done, some_event, some_reading
+from poller.testing.factories import some_event, some_reading
 from tests.patience import patiently
 from tests.servers.databases import Database, database, started
-from tests.servers.postgres_spools import spool_of
+from tests.servers.postgres_spools import delivered, spool_of
 from tests.servers.sql_sinks import POSTGRESQL
 
 __all__ = ["database", "started"]  # the fixtures
@@ -35,16 +35,6 @@ async def member(stack: AsyncExitStack, server: Database, folder: Path, lanes: i
     spool.divide(SINK, max(1, lanes))
     await spool.attach(SINK, anything, ordered=lanes > 0)
     return spool
-
-
-async def got(spool: PostgresSpool, count: int) -> list[str]:
-    """The ids of the next events, which are delivered."""
-    found = list[Event]()
-    while len(found) < count:
-        batch = await patiently(spool.claim(SINK, 9))
-        found += batch.events
-        await spool.settle(batch, done(batch))
-    return sorted(event.id for event in found)
 
 
 ALL = sorted(some_event(number).id for number in range(EVENTS))
@@ -93,7 +83,7 @@ def test_the_member_that_leads_a_replay_waits_while_the_lanes_have_its_events(
         async with AsyncExitStack() as stack:
             spool = await member(stack, database, tmp_path, 2)
             await spool.append("source", [some_reading(*range(EVENTS))])
-            assert await got(spool, EVENTS) == ALL
+            assert await delivered(spool, SINK, EVENTS) == ALL
             await until_leads(spool)
             replay = await order(spool)
             async with replaying(spool) as looked:
@@ -102,7 +92,7 @@ def test_the_member_that_leads_a_replay_waits_while_the_lanes_have_its_events(
                 await asyncio.sleep(1)
                 assert len(looked) - before <= 3
                 assert (await spool.backlog(SINK)).replaying == room
-                assert await got(spool, EVENTS) == ALL
+                assert await delivered(spool, SINK, EVENTS) == ALL
                 await until_done(spool, replay)
 
     asyncio.run(patiently(scenario()))
@@ -128,12 +118,12 @@ def test_a_replay_goes_on_at_another_member_when_the_one_that_led_it_gives_the_s
         async with AsyncExitStack() as stack:
             first = await member(stack, database, tmp_path, lanes)
             await first.append("source", [some_reading(*range(EVENTS))])
-            assert await got(first, EVENTS) == ALL
+            assert await delivered(first, SINK, EVENTS) == ALL
             await until_leads(first)
             other = await member(stack, database, tmp_path, lanes)
             monkeypatch.setattr(other._membership, "_until_durable", partial(asyncio.sleep, 0.5))
             async with replaying(other):
-                coming = asyncio.create_task(got(other, EVENTS))
+                coming = asyncio.create_task(delivered(other, SINK, EVENTS))
                 await asyncio.sleep(0.5)
                 replay = await order(first)
                 await first.detach(SINK)
