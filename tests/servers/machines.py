@@ -16,6 +16,8 @@ from tests.servers.databases import Database
 from tests.servers.postgres_spools import head_of, owed_by, settings_of
 
 LEASE = 2.0
+POLLING = "source:shots"
+"""The duty of the daemon that polls for all."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,14 @@ class Machines:
         return self.all[number]
 
     def run(self) -> list[Process]:
-        """A daemon on each machine, running. The first one polls."""
+        """A daemon on each machine, running."""
         return [machine.run() for machine in self.all]
+
+    def polling(self, number: int) -> Process:
+        """The daemon of a machine, started and polling: whoever is started now stands by."""
+        process = self.all[number].run()
+        until(lambda: self.holder(POLLING).endswith(f", process {process.child.pid}"), what="for it to poll")
+        return process
 
     def stored(self, count: int) -> None:
         """Wait until the spool has `count` events."""

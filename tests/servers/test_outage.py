@@ -10,7 +10,7 @@ from tests.scenario.environment import until
 from tests.scenario.rig import Scenario
 from tests.scenario.test_operate import poller, rows, sink
 from tests.servers.databases import Database, database, started
-from tests.servers.machines import Machines, machines, no_bug, standing_by
+from tests.servers.machines import POLLING, Machines, machines, no_bug, standing_by
 from tests.servers.sql_sinks import POSTGRESQL
 
 __all__ = ["database", "started"]  # the fixtures
@@ -71,9 +71,9 @@ def test_a_machine_without_a_daemon_says_that_others_share_the_spool(
     with machines(database, tmp_path, 2) as shared:
         idle, busy = shared.all
         process = busy.run()
-        until(lambda: shared.holder("source:shots"))
+        until(lambda: shared.holder(POLLING))
         found = status(idle)
-        polls = f"polled by daemon {found['members'][0]['number']} ({shared.holder('source:shots')})"
+        polls = f"polled by daemon {found['members'][0]['number']} ({shared.holder(POLLING)})"
         assert (found["sources"][0]["state"], found["sources"][0]["polled_by"]) == ("elsewhere", polls)
         assert sink(idle)["state"] == "elsewhere"
         assert "daemon  not running on this machine; 1 other shares the spool" in shown(idle)
@@ -98,7 +98,7 @@ def test_a_sink_that_waits_until_other_daemons_have_its_lanes_says_so(
     tmp_path: Path, database: Database
 ) -> None:
     with machines(database, tmp_path, 2, sink={"order": "stream", "lanes": 2}) as shared:
-        first, second = shared[0].run(), standing_by(shared[1].run())
+        first, second = shared.polling(0), standing_by(shared[1].run())
         until(lambda: served(shared) == 2, what="for both daemons")
         lanes(shared[0], 4)
         until(lambda: sink(shared[0])["state"] == "waiting", what="for the wait")

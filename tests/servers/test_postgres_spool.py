@@ -42,7 +42,7 @@ def some_time(place: Environment, process: Process, rng: random.Random) -> None:
 
 def test_a_daemon_that_froze_for_less_than_its_lease_goes_on(tmp_path: Path, database: Database) -> None:
     with machines(database, tmp_path, 2, lease="30s") as shared:
-        first, second = shared[0].run(), standing_by(shared[1].run())
+        first, second = shared.polling(0), standing_by(shared[1].run())
         first.signal(signal.SIGSTOP)
         shared.place.settled()
         shared.place.enqueue(200)
@@ -79,7 +79,7 @@ def test_under_load_a_kill_loses_at_most_the_polls_in_flight_whichever_daemon_it
     with machines(database, tmp_path, 2, wire=True) as shared:
         place, place.wire.delay = shared.place, 0.02
         (working, worker), (waiting, waiter) = (
-            (shared[0], shared[0].run()),
+            (shared[0], shared.polling(0)),
             (shared[1], standing_by(shared[1].run())),
         )
         polls = [0]
@@ -258,7 +258,7 @@ def test_both_daemons_outlive_the_database_and_the_same_one_polls_afterwards(
     tmp_path: Path, database: Database
 ) -> None:
     with machines(database, tmp_path, 2, lease="30s") as shared:
-        first, second = shared[0].run(), standing_by(shared[1].run())
+        first, second = shared.polling(0), standing_by(shared[1].run())
         shared.place.enqueue(200)
         shared.all_arrived(200)
         database.kill()

@@ -45,9 +45,7 @@ def members(daemon: Scenario) -> list[dict[str, Any]]:
 @contextmanager
 def running(shared: Machines) -> Iterator[list[Process]]:
     """Daemons on all machines, of which the first polls. They stop in order at the end."""
-    first = shared[0].run()
-    until(lambda: shared.holder("source:shots"))
-    found = [first, *(standing_by(machine.run()) for machine in shared.all[1:])]
+    found = [shared.polling(0), *(standing_by(machine.run()) for machine in shared.all[1:])]
     yield found
     for process in found:
         process.signal(signal.SIGTERM)
@@ -212,7 +210,7 @@ def test_a_source_is_taken_over_when_the_lease_of_a_killed_daemon_ends(
     tmp_path: Path, database: Database
 ) -> None:
     with machines(database, tmp_path, 2) as shared:
-        first, second = shared[0].run(), standing_by(shared[1].run())
+        first, second = shared.polling(0), standing_by(shared[1].run())
         shared.place.enqueue(100)
         shared.all_arrived(100)
         began = time.monotonic()
@@ -231,7 +229,7 @@ def test_a_source_is_taken_over_when_the_lease_of_a_killed_daemon_ends(
 
 def test_a_source_is_taken_over_at_once_when_its_daemon_stops(tmp_path: Path, database: Database) -> None:
     with machines(database, tmp_path, 2, lease="60s") as shared:
-        first, second = shared[0].run(), standing_by(shared[1].run())
+        first, second = shared.polling(0), standing_by(shared[1].run())
         assert first.stop() == 0
         seconds = took_over(second, time.monotonic())
         shared.place.enqueue(100)
@@ -250,7 +248,7 @@ def test_a_source_is_taken_over_when_a_reload_removes_it_from_its_daemon(
         machines(database, tmp_path, 2, lease="60s", sources={"shots": queue, **pushed}) as shared,
         ExitStack() as stack,
     ):
-        first, second = shared[0].run(), standing_by(shared[1].run())
+        first, second = shared.polling(0), standing_by(shared[1].run())
         stack.callback(first.kill)
         shared[0].config.write_text(
             json.dumps(json.loads(shared[0].config.read_text()) | {"sources": pushed})
@@ -271,8 +269,7 @@ def test_the_journal_of_a_killed_daemon_is_read_when_it_returns_although_another
         assert first.wait() == -signal.SIGKILL
         kept = len(shared.removed())
         assert kept > 0
-        second = shared[1].run()
-        until(lambda: shared.holder("source:shots"))
+        second = shared.polling(1)
         shared.place.enqueue(50)
         until(lambda: shared.place.depth == 0)
         assert len(shared.place.hook.files) < len(shared.removed())
@@ -335,7 +332,7 @@ def test_the_rate_of_a_sink_is_divided_by_the_daemons_and_whole_again_when_they_
 @pytest.mark.parametrize("lanes", [1, 4])
 def test_an_ordered_sink_goes_on_at_another_daemon(tmp_path: Path, database: Database, lanes: int) -> None:
     with machines(database, tmp_path, 2, sink={"order": "stream", "lanes": lanes}) as shared:
-        first, second = shared[0].run(), standing_by(shared[1].run())
+        first, second = shared.polling(0), standing_by(shared[1].run())
         shared.place.enqueue(100)
         shared.all_arrived(100)
         first.kill()
@@ -371,7 +368,7 @@ def test_a_folder_for_pictures_that_all_daemons_see_is_used_by_all(
 
 def test_what_a_killed_daemon_held_is_delivered_by_another(tmp_path: Path, database: Database) -> None:
     with machines(database, tmp_path, 2) as shared:
-        first, second = shared[0].run(), standing_by(shared[1].run())
+        first, second = shared.polling(0), standing_by(shared[1].run())
         shared.place.turn("hang")
         shared.place.enqueue(500)
         shared.stored(500)
@@ -389,7 +386,7 @@ def test_a_daemon_that_froze_for_longer_than_its_lease_ends_with_the_reason(
     tmp_path: Path, database: Database
 ) -> None:
     with machines(database, tmp_path, 2) as shared:
-        first, second = shared[0].run(), standing_by(shared[1].run())
+        first, second = shared.polling(0), standing_by(shared[1].run())
         shared.place.turn(503)
         shared.place.enqueue(100)
         shared.stored(100)
@@ -451,8 +448,7 @@ def test_deliveries_are_cancelled_once_the_lease_is_not_proven_and_go_on_afterwa
 
 def test_a_drain_beside_a_daemon_that_polls_says_who_does(tmp_path: Path, database: Database) -> None:
     with machines(database, tmp_path, 2) as shared:
-        process = shared[0].run()
-        until(lambda: shared.holder("source:shots"))
+        process = shared.polling(0)
         drain = shared[1].start("drain", "--timeout", "3s")
         assert drain.wait() == 1
         (line,) = drain.said("drain_failed")

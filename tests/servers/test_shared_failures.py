@@ -102,7 +102,7 @@ def test_a_daemon_that_reaches_the_database_alone_keeps_what_it_does_until_someb
 
     with machines(database, tmp_path, 2) as shared:
         change(shared[0], cut)
-        first, second = shared[0].run(), standing_by(shared[1].run())
+        first, second = shared.polling(0), standing_by(shared[1].run())
         shared.place.enqueue(100)
         first.heard("poll_failed")
         time.sleep(2 * LEASE)
@@ -161,7 +161,7 @@ def test_while_the_database_refuses_writes_polling_pauses(tmp_path: Path, databa
 def test_clocks_that_differ_or_jump_end_no_session(tmp_path: Path, database: Database) -> None:
     with machines(database, tmp_path, 2) as shared:
         clock = Machine(tmp_path)
-        first = shared[0].run()
+        first = shared.polling(0)
         clock.set_to(DAY)
         second = standing_by(clock.run(shared[1]))
         shared.place.enqueue(200)
@@ -197,7 +197,7 @@ def test_of_a_lost_volume_only_the_answers_in_its_journal_are_gone(
         assert journals
         for journal in journals:
             journal.unlink()
-        second = shared[1].run()
+        second = shared.polling(1)
         took = standing_by(shared[0].run())
         until(lambda: shared.place.depth == 0)
         shared.place.enqueue(50)
