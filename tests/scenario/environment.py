@@ -160,6 +160,8 @@ class Wire:
         self.delays: deque[float] = deque()
         """Delays of the next answers, before `delay` counts again."""
         self.requests = 0
+        self.heard: Callable[[bytes], object] = lambda request: None
+        """Is told of each request as it is carried."""
         self._waiting: set[object] = set()
         self._connections: set[object] = set()
         self._server: asyncio.Server | None = None
@@ -212,6 +214,7 @@ class Wire:
     ) -> None:
         while chunk := await reader.read(65536):
             self.requests += 1
+            self.heard(chunk)
             self._waiting.add(token)
             answered.clear()
             far.write(chunk)
