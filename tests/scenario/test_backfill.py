@@ -110,6 +110,18 @@ def pending(daemon: Scenario) -> list[float]:
     return found
 
 
+def until_settled(daemon: Scenario) -> None:
+    """Wait until it is on disk that the hook has all that is in the spool, so that none of it comes again."""
+
+    def settled() -> bool:
+        with closing(sqlite3.connect(f"{daemon.spool_file.as_uri()}?mode=ro", uri=True)) as spool:
+            ((last,),) = spool.execute("SELECT max(last) FROM page").fetchall()
+            ((position,),) = spool.execute("SELECT position FROM sink WHERE name = 'hook'").fetchall()
+        return last is not None and bool(position > last)
+
+    until(settled, what="for the settlements")
+
+
 def check_no_secret(process: Process) -> None:
     for secret in (SECRET, OWNER.secret_id, "q-signature", "q-sign-time"):
         assert secret not in process.stderr
@@ -140,7 +152,7 @@ def test_every_picture_of_a_lost_answer_is_delivered_once_even_after_a_kill(
         last = camera.take(now)
         until(lambda: len(process.said("poll_failed")) > failed)
         until(lambda: pending(daemon), what="for the note")
-        time.sleep(1.5)  # what is settled is durable by then
+        until_settled(daemon)
         assert set(last) <= missing(place), "without the bucket these are lost"
         process.kill()
 
@@ -170,7 +182,7 @@ def test_the_answers_on_their_way_when_the_daemon_is_killed_are_made_good(tmp_pa
         camera = Camera(place, [f"live_{n}" for n in range(10)])
         camera.take_for(3)
         until(lambda: place.depth == 0 and not missing(place) and process.metric("backlog_events") == 0)
-        time.sleep(1.5)  # what is settled is durable by then
+        until_settled(daemon)
         place.wire.delay = 30.0
         lost = camera.take(int(time.time()))
         until(lambda: place.depth == 0)

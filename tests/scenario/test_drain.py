@@ -59,9 +59,7 @@ def test_drain_gives_up_at_its_timeout_with_a_sink_that_hangs(tmp_path: Path) ->
         with scenario(place, tmp_path, sinks=sinks) as daemon:
             place.enqueue(100)
             place.turn("hang")
-            begun = time.monotonic()
-            assert daemon.drain("2s") == 1
-            assert time.monotonic() - begun < 30
+            assert daemon.start("drain", "--timeout", "8s").wait() == 1
             assert len(daemon.printed()[0]) == 100
             place.turn(200)
             assert daemon.drain() == 0

@@ -7,13 +7,15 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
 import pytest
 
 from tests.integration.sources.pushes import KEY, PATH, post, shot, signed
 
-from .environment import Environment, environment, until
+from .environment import PATIENCE, Environment, environment, until
 from .rig import Process, Scenario, scenario, webhook
 from .test_operate import hook_refuses, rows
 
@@ -43,9 +45,9 @@ def frozen(process: Process) -> Iterator[None]:
 @pytest.mark.timeout(600)
 def test_a_daemon_that_stood_still_goes_on_and_makes_up_for_no_poll(tmp_path: Path, soak: bool) -> None:
     """It stands for longer than a delivery may take; with --soak for longer than a poll may."""
-    seconds = 75.0 if soak else 3.0
+    seconds = 75.0 if soak else 5.0
     with environment(tmp_path) as place:
-        sinks = {"console": {"type": "stdout"}, "hook": webhook(place, timeout="1s", concurrency=2)}
+        sinks = {"console": {"type": "stdout"}, "hook": webhook(place, timeout="4s", concurrency=2)}
         with scenario(place, tmp_path, endpoint=place.wire.endpoint, source=STEADY, sinks=sinks) as daemon:
             process = daemon.run()
             place.turn("hang")
@@ -60,11 +62,11 @@ def test_a_daemon_that_stood_still_goes_on_and_makes_up_for_no_poll(tmp_path: Pa
                 _pass(seconds)
                 assert place.wire.requests == requests, "it stood still"
                 place.turn(200)
-            begun = time.monotonic()
+                begun = time.monotonic()
             until(lambda: place.wire.requests >= requests + 5)
             _pass(1.0)
-            most = 2 + (time.monotonic() - begun) / EVERY
-            assert place.wire.requests - requests <= most, "polls were made up for"
+            polls = place.wire.requests - requests
+            assert polls <= 2 + (time.monotonic() - begun) / EVERY, "polls were made up for"
             until(lambda: process.metric("backlog_events") == 0)
             uncertain = process.metric("polls_total", outcome="uncertain")
             assert process.get("/readyz")[0] == 200
@@ -79,7 +81,7 @@ def test_a_daemon_that_stood_still_goes_on_and_makes_up_for_no_poll(tmp_path: Pa
 def _pass(seconds: float) -> None:
     """Let time pass: what is looked for is that nothing happens meanwhile."""
     end = time.monotonic() + seconds
-    until(lambda: time.monotonic() >= end, seconds + 1)
+    until(lambda: time.monotonic() >= end, seconds + PATIENCE)
 
 
 # ---------------------------------------------------------------- slow on purpose
@@ -119,9 +121,13 @@ def test_slow_readers_and_floods_on_every_port_slow_no_poll(tmp_path: Path) -> N
 
 
 def _polls_a_second(place: Environment) -> float:
-    begun, polls = time.monotonic(), place.counts.polls
-    until(lambda: place.counts.polls >= polls + 15)
-    return float(place.counts.polls - polls) / (time.monotonic() - begun)
+    """By the middle one of many gaps: the machine may hold a daemon, or us, up in a few of them."""
+    moments = list[float]()
+    for _ in range(20):
+        polls = place.counts.polls
+        until(lambda polls=polls: place.counts.polls > polls)  # type: ignore[misc]
+        moments.append(time.monotonic())
+    return 1 / median(after - before for before, after in pairwise(moments))
 
 
 def _port(process: Process) -> int:

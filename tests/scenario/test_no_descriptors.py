@@ -85,7 +85,7 @@ def test_a_daemon_that_runs_out_of_descriptors_waits_and_goes_on_and_prints_no_t
         process.get("/healthz")
         limit(process, 16)  # fewer than it has: nothing more can be opened
         place.ask(lambda: place.sandbox.enqueue(Load(count=300)))
-        until(lambda: process.said("poll_failed") or process.said("delivery_failed"), 30)
+        until(lambda: process.said("poll_failed") or process.said("delivery_failed"))
         for _ in range(20 if soak else 5):
             _knock(daemon)
         limit(process, resource.prlimit(process.child.pid, resource.RLIMIT_NOFILE)[1])

@@ -492,7 +492,8 @@ def test_health_is_answered_in_a_tenth_of_a_second_beside_64_hung_viewers_and_25
 
 def test_hung_viewers_are_cut_after_ten_seconds(tmp_path: Path) -> None:
     with pages(tmp_path) as found:
-        wire, since = hung_viewer(found, found.cookie(LOOK), live=False), time.monotonic()
+        cookie, since = found.cookie(LOOK), time.monotonic()
+        wire = hung_viewer(found, cookie, live=False)
         own = wire.getsockname()[1]
         until(lambda: holds_connection(found.port, own), what="for the daemon to take the connection")
         until(lambda: not holds_connection(found.port, own), what="for the daemon to cut it")

@@ -18,6 +18,7 @@ from tests.feed import Feed, feeding
 
 from .environment import Environment, environment, until
 from .rig import Process, Scenario, scenario
+from .test_web_access import holds_connection
 
 PROMPT = 1.0
 """Seconds within which a page shows a change."""
@@ -38,6 +39,8 @@ class Follower:
     def __init__(self, port: int, query: str = "", last: str = "") -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         self._connection.request("GET", f"/api/live{query}", headers={"Last-Event-ID": last} if last else {})
+        self.port = int(self._connection.sock.getsockname()[1])
+        """Our own end of the connection."""
         self.answer = self._connection.getresponse()
         self.id = last
 
@@ -148,10 +151,12 @@ def test_a_page_goes_on_where_it_was_and_begins_anew_after_a_restart(tmp_path: P
         with following(port, at(state)) as page:
             town.enqueue(2, streams=2)
             page.until(lambda message: any(row[1] == 4 for row in message.data["s"]))
+            own = page.port
         last = page.id
-        time.sleep(1.0)  # the daemon notices that the page has left
-        for _ in range(3):
+        until(lambda: not holds_connection(port, own), what="for the daemon to notice that the page has left")
+        for turn in range(1, 4):
             town.enqueue(2, streams=2)
+            until(lambda turn=turn: daemon.metric("events_total", kind="screenshot") == 4 + 2 * turn)  # type: ignore[misc]
             time.sleep(0.6)  # a page that is away costs nothing, so that all of this becomes one message
         with following(port, last=last) as page:
             message = page.read()

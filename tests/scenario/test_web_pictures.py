@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -172,12 +173,21 @@ def test_a_link_that_is_planted_in_the_sinks_folder_is_never_followed(tmp_path: 
 def test_a_picture_that_is_not_uploaded_yet_is_there_a_moment_later(tmp_path: Path) -> None:
     with fetching(tmp_path, 1) as (host, process, (number,)):
         host.status, host.body = 404, b""
-        early = get(process, f"/picture/{number}")
-        assert (early.status, early.headers["Retry-After"]) == (425, "2")
-        assert get(process, f"/picture/{number}").status == 425
-        assert len(host.asked) == 1, "a refusal is remembered"
+
+        def refused_twice_at_once() -> bool:
+            """Within the time for which a refusal is remembered: the machine may hold up the daemon, or us."""
+            asked, begun = len(host.asked), time.monotonic()
+            early = get(process, f"/picture/{number}")
+            assert (early.status, early.headers["Retry-After"]) == (425, "2")
+            assert get(process, f"/picture/{number}").status == 425
+            if time.monotonic() - begun >= 2:
+                return False
+            assert len(host.asked) <= asked + 1, "a refusal is remembered"
+            return True
+
+        until(refused_twice_at_once)
         host.status, host.body = 200, jpeg()
-        until(lambda: get(process, f"/picture/{number}").status == 200, 10)
+        until(lambda: get(process, f"/picture/{number}").status == 200)
 
 
 def test_html_is_never_served_as_a_picture_and_no_text_names_a_url(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ class Queue:
 
     def all_read_to_the_end(self) -> None:
         """Assert that every answer went out whole; the last one's thread may still have to say so."""
-        end = time.monotonic() + 2.0
+        end = time.monotonic() + PATIENCE
         while self.answered < len(self.requests) and time.monotonic() < end:
             time.sleep(0.01)
         assert self.answered == len(self.requests), "a poll was not read to its end"

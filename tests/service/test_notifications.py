@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from .running import daemon, notifications, queue, spooled, until, write_config
+from .running import PATIENCE, daemon, notifications, queue, spooled, until, write_config
 
 
 @pytest.mark.parametrize("abstract", [False, True], ids=["path", "abstract"])
@@ -36,12 +36,12 @@ def test_nothing_is_reported_where_no_service_manager_listens(tmp_path: Path) ->
 def test_the_watchdog_is_fed_while_polls_are_answered(tmp_path: Path) -> None:
     with queue() as platform, notifications() as service_manager:
         config = write_config(tmp_path, platform.endpoint, max_delay="250ms")
-        with daemon(config, NOTIFY_SOCKET=service_manager.address, WATCHDOG_USEC="2000000") as process:
+        with daemon(config, NOTIFY_SOCKET=service_manager.address, WATCHDOG_USEC="8000000") as process:
             service_manager.until("READY=1")
             for _ in range(4):
                 assert (
-                    service_manager.next(within=2.0) == "WATCHDOG=1"
-                )  # the service manager would kill after 2 s
+                    service_manager.next(within=8.0) == "WATCHDOG=1"
+                )  # the service manager would kill after 8 s
             assert process.stop() == 0, process.stderr
 
 
@@ -63,7 +63,7 @@ def test_a_poll_that_hangs_starves_the_watchdog_and_is_still_waited_for_at_the_s
             service_manager.until("WATCHDOG=1")
             platform.give = 3
             platform.open.clear()
-            assert platform.hanging.acquire(timeout=10)
+            assert platform.hanging.acquire(timeout=PATIENCE)
             service_manager.forget()
             assert service_manager.during(6.0) == [], "fed by a timer, not by the poll loop"
             process.child.send_signal(signal.SIGTERM)

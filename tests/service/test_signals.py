@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from .running import Process, daemon, notifications, queue, spooled, until, write_config
+from .running import PATIENCE, Process, Queue, daemon, notifications, queue, spooled, until, write_config
 
+HAMMERED = 20
+"""Signals that a daemon gets before it can end."""
 START_UP = 1.5
 """Seconds over which the moments of the signal are spread, after it is heard; more on a slow machine."""
 
@@ -34,6 +36,8 @@ def test_sigterm_at_any_moment_of_start_up_exits_0_and_loses_nothing(tmp_path: P
             with daemon(config, forked=False) as process:
                 until(process.hears_sigterm)
                 time.sleep(span * i / moments)
+                if i == moments - 1:
+                    until(lambda p=platform: p.requests)
                 assert process.stop() == 0, f"after {span * i / moments:.3f} s: {process.stderr}"
                 assert "Traceback" not in process.stderr
             polled += bool(platform.requests)
@@ -96,7 +100,7 @@ def test_a_second_signal_does_not_end_a_poll(tmp_path: Path) -> None:
         platform.open.clear()
         config = write_config(tmp_path, platform.endpoint)
         with daemon(config) as process:
-            assert platform.hanging.acquire(timeout=30)
+            assert platform.hanging.acquire(timeout=PATIENCE)
             for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
                 process.child.send_signal(number)
                 time.sleep(0.2)
@@ -115,7 +119,7 @@ def test_signals_without_end_until_the_process_is_gone_lose_nothing(tmp_path: Pa
             config = write_config(folder, platform.endpoint)
             with daemon(config) as process:
                 until(lambda p=platform: p.answered >= 2)
-                assert hammer(process) > 2, "too few signals before the end"
+                hammer(process, platform)
                 assert '"stopped"' in process.stderr
             platform.all_read_to_the_end()
             assert spooled(config) == set(platform.removed)
@@ -126,18 +130,22 @@ def test_signals_without_end_until_the_process_is_gone_exit_0(tmp_path: Path) ->
         config = write_config(tmp_path, platform.endpoint)
         with daemon(config) as process:
             until(lambda: platform.answered)
-            assert hammer(process) > 2, "too few signals before the end"
+            hammer(process, platform)
             assert process.child.returncode == 0
 
 
-def hammer(process: Process) -> int:
-    """SIGTERM after SIGTERM for as long as it lives; returns how many, the one that came too late left out."""
+def hammer(process: Process, platform: Queue) -> None:
+    """SIGTERM after SIGTERM for as long as it lives. The poll in flight is not answered before it has got some."""
+    platform.open.clear()
+    assert platform.hanging.acquire(timeout=PATIENCE)
     sent = 0
     while process.child.poll() is None:
         process.child.send_signal(signal.SIGTERM)
         sent += 1
+        if sent == HAMMERED:
+            platform.open.set()
         time.sleep(0.002)
-    return sent - 1
+    assert sent > HAMMERED, "it has ended although a poll was in flight"
 
 
 def test_the_stop_is_reported_in_the_log_and_to_the_service_manager_once(tmp_path: Path) -> None:

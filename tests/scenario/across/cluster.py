@@ -19,7 +19,7 @@ from .counts import Ending
 from .machines import HOST, NETWORK, Machine, machines
 from .receivers import HEADER, Names, Receiver, is_refused
 
-LEASE: Final = 3.0
+LEASE: Final = 6.0
 SINKS: Final[Mapping[str, Mapping[str, Any]]] = {
     "any": {},
     "picky": {},
