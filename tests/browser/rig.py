@@ -116,8 +116,8 @@ class Visitor:
                 context.remove_listener(event, hear)
             context.clear_cookies()
 
-    def open(self, url: str, look: Look = LIGHT, seconds: float = PATIENCE) -> Page:
-        """A new tab, loaded within so many seconds.
+    def open(self, url: str, look: Look = LIGHT) -> Page:
+        """A new tab, loaded.
 
         Tabs with the same look share cookies and connections, as those of one window do.
         """
@@ -125,7 +125,7 @@ class Visitor:
             self._contexts[look] = self._context(look)
         self._origins.add(_origin(url))
         page = self._contexts[look].new_page()
-        page.goto(url, timeout=seconds * 1000)
+        page.goto(url)
         return page
 
     def allow(self, pattern: str) -> None:

@@ -420,7 +420,7 @@ def test_the_seventh_tab_works_while_six_are_hidden(visitor: Visitor, town: tupl
         page = visitor.open(daemon.url)
         expect(page.locator(".tile")).to_have_count(1)
         hide(page)
-    page = visitor.open(daemon.url, seconds=20)
+    page = visitor.open(daemon.url)
     watch(page, lambda: shown(page, "a"), "for a picture")
     before = shown(page, "a")
     shots.take("a")

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlsplit
 import aiohttp
 
 from poller.sandbox import Customer, Load, Options, Sandbox
+from tests.patience import PATIENCE
 
 Play = Callable[[Sandbox, aiohttp.ClientSession], Awaitable[None]]
 
@@ -24,7 +25,7 @@ def play(directory: Path, scene: Play, **options: Any) -> None:
     async def whole() -> None:
         options.setdefault("upload_delay", (0.0, 0.0))
         async with (
-            asyncio.timeout(20),
+            asyncio.timeout(PATIENCE),
             Sandbox(Options(directory=directory, **options)) as sandbox,
             aiohttp.ClientSession() as session,
         ):

@@ -16,6 +16,7 @@ from aiohttp import web
 
 from poller.sandbox import Customer, Options, Sandbox, era
 from poller.sandbox.options import Year
+from tests.patience import PATIENCE
 
 from .on_air import until
 
@@ -130,7 +131,7 @@ def run_scene(
     defaults: dict[str, Any] = {"upload_delay": (0.0, 0.0), "interval": 1e6, "callback_pace": 0.0}
 
     async def whole() -> None:
-        async with asyncio.timeout(30), AsyncExitStack() as stack:
+        async with asyncio.timeout(PATIENCE), AsyncExitStack() as stack:
             receivers = [await stack.enter_async_context(receiving(answer)) for _ in customers]
             sandbox = Sandbox(
                 Options(

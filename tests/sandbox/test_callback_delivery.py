@@ -133,7 +133,7 @@ def test_a_pause_lies_between_repeats_and_is_scaled(tmp_path: Path) -> None:
         begun = time.monotonic()
         sandbox.callbacks.send(1234, {"event_type": 332})
         await settled(sandbox)
-        assert 3 * 60 * 0.002 <= time.monotonic() - begun < 10
+        assert time.monotonic() - begun >= 3 * 60 * 0.002  # unscaled, it would take longer than a scene may
 
     run_scene(tmp_path, scene, answer=no, callback_pace=0.002, **in_year("2018"))
 

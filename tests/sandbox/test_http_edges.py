@@ -17,6 +17,7 @@ from qcloud_cos import CosConfig, CosS3Client
 
 from poller.sandbox import Customer, Sandbox
 from poller.sandbox.database import FILE
+from tests.patience import PATIENCE
 
 from .api_client import play, record, signed
 
@@ -125,7 +126,7 @@ def test_an_answer_before_the_body_spoils_no_later_request_of_its_connection(
         filled = {name: text.replace("VID", vid).replace("QUERY", signed()) for name, text in WANTED.items()}
         head = start.replace("VID", vid).replace("QUERY", signed())
         for form, (lines, body) in BODIES.items():
-            async with asyncio.timeout(8), wire(str(sandbox.endpoints[port])) as kept:
+            async with asyncio.timeout(PATIENCE), wire(str(sandbox.endpoints[port])) as kept:
                 status, headers, _ = await kept.said(f"{head}{lines}\r\n\r\n".encode() + body)
                 assert status == expected or (status == 400 and form == "chunks that are none"), form
                 if headers.get("connection") == "close":

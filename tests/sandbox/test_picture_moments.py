@@ -78,7 +78,7 @@ def test_every_picture_of_many_streams_can_be_fetched_in_time(tmp_path: Path, so
             while len(found) < 3 * streams:
                 for one in await messages(sandbox, session):
                     await sandbox.until(partial(_is_there, sandbox, one))
-                    assert time.time() <= one.at + longest + 3, "the machine may be slow, but not that slow"
+                    assert time.time() <= one.at + longest + 15, "the machine may be slow, but not that slow"
                     assert (await fetched(sandbox, session, one.name))[0] == 200
                     found.append(one)
                 await asyncio.sleep(0.05)

@@ -16,6 +16,8 @@ from .films import film
 from .on_air import fetched, messages, on_air, over
 
 SHOW = film(range(10))
+RETAIN = 8
+"""Seconds: longer than this process is ever held up."""
 
 
 def test_pictures_recordings_and_channels_are_forgotten_in_time_and_what_is_live_is_not(
@@ -30,10 +32,9 @@ def test_pictures_recordings_and_channels_are_forgotten_in_time_and_what_is_live
             name = next(one.name for one in await messages(sandbox, session) if one.stream_id == "show")
             assert (await fetched(sandbox, session, name))[0] == 200
             assert (await ask(sandbox, session, listing()))["output"]["all_count"] == 1
-            async with asyncio.timeout(15):
-                while (await ask(sandbox, session, asking_status()))["ret"] == 0:
-                    await asyncio.sleep(0.05)
-            assert time.time() >= ended + 2
+            while (await ask(sandbox, session, asking_status()))["ret"] == 0:
+                await asyncio.sleep(0.05)
+            assert time.time() >= ended + RETAIN
             assert (await fetched(sandbox, session, name))[0] == 404
             assert (await ask(sandbox, session, listing()))["output"].get("all_count", 0) == 0
             assert list((tmp_path / "vod").glob("*.flv")) == []
@@ -42,7 +43,7 @@ def test_pictures_recordings_and_channels_are_forgotten_in_time_and_what_is_live
         listed = await ask(sandbox, session, listing(Param__s__channel_id="still_live"))
         assert listed["output"]["all_count"] == 1
 
-    play(tmp_path, scene, interval=1, retain=2, silence=30)
+    play(tmp_path, scene, interval=1, retain=RETAIN, silence=30)
 
 
 def test_what_cannot_be_forgotten_now_holds_nothing_else_back(caplog: pytest.LogCaptureFixture) -> None:

@@ -17,6 +17,7 @@ from poller.sandbox.media.recorder import Recorder
 from poller.sandbox.media.recordings import Recording, Recordings, later_url, spec_url
 from poller.sandbox.options import Customer
 from poller.sandbox.vod import RecordingServer
+from tests.patience import PATIENCE
 
 from .pushes import push
 
@@ -75,7 +76,7 @@ def play(
             record(recordings, THEIRS)
             server = RecordingServer(recordings, Clock(), (OURS, THEIRS))
             async with (
-                asyncio.timeout(20),
+                asyncio.timeout(PATIENCE),
                 serve_http("127.0.0.1:0", server.answer) as base,
                 aiohttp.ClientSession(auto_decompress=False) as session,
             ):
