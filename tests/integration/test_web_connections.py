@@ -15,7 +15,7 @@ from poller.web.connections import Bounds, Runner
 from poller.web.errors import WebError, errors_as_json
 from poller.web.headers import SECURITY, secure
 from poller.web.limits import EVENT_STREAMS, LARGEST_BODY, EventStreams
-from tests.patience import patiently
+from tests.patience import PATIENCE, patiently
 
 GET: Final = b"GET /quick HTTP/1.1\r\nHost: a\r\n\r\n"
 QUICK: Final = Bounds(request=0.6, write=0.6, most=4)
@@ -42,6 +42,7 @@ class Site:
             web.post("/body", self._body),
         )
         app.add_routes(routes)
+        self.bounds = bounds
         self.runner = Runner(app, bounds, grace=1.0)
         self.port = 0
 
@@ -272,11 +273,17 @@ def test_errors_are_json_with_our_headers_and_a_bug_says_nothing(capsys: pytest.
 # ---------------------------------------------------------------- readers
 
 
+async def until_left(site: Site) -> None:
+    """Wait until our listener has cut its only client."""
+    await _until(lambda: site.runner.server.requests_count > 0)  # type: ignore[union-attr]
+    await _until(lambda: not site.runner.server.connections)  # type: ignore[union-attr]
+
+
 def test_a_reader_that_does_not_read_is_cut() -> None:
     async def story(site: Site) -> None:
         client = await Client.open(site, GET.replace(b"quick", b"large"), limit=1024)
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
-        await asyncio.sleep(2.0)
+        await until_left(site)
         client.writer.transport.resume_reading()  # type: ignore[attr-defined]
         with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
             await client.reader.readexactly(len(LARGE))
@@ -289,11 +296,14 @@ def test_a_slow_reader_who_goes_on_gets_all_of_it() -> None:
         client = await Client.open(site, GET.replace(b"quick", b"large"), limit=64 * 1024)
         got, since = 0, time.monotonic()
         while got < len(LARGE):
-            got += len(await client.reader.read(100_000))
-            await asyncio.sleep(0.04)
-        assert time.monotonic() - since > 2 * QUICK.write
+            piece = await client.reader.read(100_000)
+            assert piece, "it was cut"
+            got += len(piece)
+            await asyncio.sleep(0.24)
+        assert time.monotonic() - since > 2 * bounds.write
 
-    tell(story)
+    bounds = Bounds(write=4.0)  # longer than this process is ever held up
+    tell(story, bounds)
 
 
 def test_a_reader_of_small_answers_who_does_not_read_is_cut_too() -> None:
@@ -301,10 +311,7 @@ def test_a_reader_of_small_answers_who_does_not_read_is_cut_too() -> None:
         client = await Client.open(site, limit=1024)
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
         client.writer.write(GET * 50_000)
-        before = time.monotonic()
-        while len(site.runner.server.connections) > 0:  # type: ignore[union-attr]
-            assert time.monotonic() - before < 20
-            await asyncio.sleep(0.05)
+        await until_left(site)
 
     tell(story)
 
@@ -312,9 +319,22 @@ def test_a_reader_of_small_answers_who_does_not_read_is_cut_too() -> None:
 # ---------------------------------------------------------------- crowding
 
 
-async def held(site: Site, count: int, sent: bytes = b"") -> list[Client]:
-    clients = [await Client.open(site, sent) for _ in range(count)]
-    await asyncio.sleep(0.1)
+INCOMPLETE, STUCK, ANSWERED = 1, 2, None
+
+
+async def until_all_are(kind: int | None, site: Site) -> None:
+    """Wait until that is what our listener thinks of as many connections as it takes."""
+
+    def so_many() -> bool:
+        ranks = [one.rank() for one in site.runner.server.connections]  # type: ignore[union-attr]
+        return [rank and rank[0] for rank in ranks] == [kind] * site.bounds.most
+
+    await _until(so_many)
+
+
+async def held(site: Site, sent: bytes, kind: int | None) -> list[Client]:
+    clients = [await Client.open(site, sent) for _ in range(site.bounds.most)]
+    await until_all_are(kind, site)
     return clients
 
 
@@ -337,7 +357,7 @@ def test_for_a_newcomer_the_connection_that_is_idle_longest_makes_room() -> None
 
 def test_who_sends_no_whole_request_makes_room_and_is_answered_503() -> None:
     async def story(site: Site) -> None:
-        clients = await held(site, QUICK.most, GET[:5])
+        clients = await held(site, GET[:5], INCOMPLETE)
         newcomer = await Client.open(site)
         assert await newcomer.ask() == 200
         status, headers, _ = await clients[0].answer()
@@ -349,12 +369,14 @@ def test_who_sends_no_whole_request_makes_room_and_is_answered_503() -> None:
 
 def test_who_does_not_read_makes_room() -> None:
     async def story(site: Site) -> None:
+        clients = []  # a reader that nobody holds would end its connection
         async with AsyncExitStack() as stack:
             for _ in range(QUICK.most):
                 client = await Client.open(site, GET.replace(b"quick", b"large"), limit=1024)
                 client.writer.transport.pause_reading()  # type: ignore[attr-defined]
                 stack.callback(client.writer.transport.abort)
-            await asyncio.sleep(1.5)
+                clients.append(client)
+            await until_all_are(STUCK, site)
             newcomer = await Client.open(site)
             assert await newcomer.ask() == 200
 
@@ -363,7 +385,7 @@ def test_who_does_not_read_makes_room() -> None:
 
 def test_where_all_are_being_answered_the_newcomer_gets_503_and_nobody_else_is_hurt() -> None:
     async def story(site: Site) -> None:
-        clients = await held(site, QUICK.most, GET.replace(b"quick", b"slow"))
+        clients = await held(site, GET.replace(b"quick", b"slow"), ANSWERED)
         newcomer = await Client.open(site)
         assert (await newcomer.answer())[0] == 503
         assert await newcomer.ended()
@@ -387,7 +409,7 @@ async def listening(site: Site) -> Client:
 
 
 async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not condition():
             await asyncio.sleep(0.01)
 

@@ -3,7 +3,6 @@
 import asyncio
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -36,18 +35,17 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 
 def test_names_that_are_never_resolved_delay_no_other_part(silent: list[str]) -> None:
-    async def run() -> float:
+    async def run() -> None:
         sinks = [Resolver() for _ in range(40)]
         waiting = [asyncio.ensure_future(sink.resolve(f"hook{n}.silent", 80)) for n, sink in enumerate(sinks)]
         while len(silent) < len(sinks):
             await asyncio.sleep(0.001)
-        begun = time.monotonic()
         await Resolver().resolve("localhost", 80)
+        assert not any(one.done() for one in waiting), "it waited for none of them"
         for one in waiting:
             one.cancel()
-        return time.monotonic() - begun
 
-    assert asyncio.run(patiently(run())) < 1.0
+    asyncio.run(patiently(run()))
 
 
 def test_who_asks_for_the_same_name_waits_for_the_same_look_up_and_few_names_are_looked_up_at_once(

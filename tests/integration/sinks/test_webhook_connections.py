@@ -107,16 +107,16 @@ def test_a_kept_connection_whose_end_has_just_come_is_not_used() -> None:
     async def main(url: str) -> None:
         async with sink(url) as hook:
             await hook.deliver(batch())
-            assert ended.wait(5)
+            assert ended.wait(PATIENCE)
             time.sleep(0.05)  # noqa: ASYNC251 - the end is with the kernel, and the loop could not look
             await hook.deliver(batch(1, first=1))
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        listening.settimeout(5)
+        listening.settimeout(PATIENCE)
         serving_it = threading.Thread(target=answer_and_close, args=[listening], daemon=True)
         serving_it.start()
         asyncio.run(main(f"http://127.0.0.1:{listening.getsockname()[1]}/"))
-        serving_it.join(5)
+        serving_it.join(PATIENCE)
 
 
 def test_a_server_that_hangs_is_left_at_the_deadline_and_harms_no_later_delivery() -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import time
 from typing import Any
 
 import pytest
@@ -55,8 +54,7 @@ def test_a_sender_that_waits_for_100_continue_is_told_to_go_on_at_once(expect: s
         reader, writer = await asyncio.open_connection(host, int(port))
         head, body = request(good(), f"Expect: {expect}").split(b"\r\n\r\n")
         writer.write(head + b"\r\n\r\n")
-        async with asyncio.timeout(3):
-            assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
         writer.write(body)
         assert (await reader.read()).startswith(b"HTTP/1.1 200 OK\r\n")
         writer.close()
@@ -166,15 +164,12 @@ def test_every_head_that_is_no_request_is_refused_counted_and_logged(name: str) 
 def test_who_never_ends_its_request_is_cut_and_counted(
     monkeypatch: pytest.MonkeyPatch, sent: bytes, reason: str, limit: str
 ) -> None:
-    if limit == "deadline":
-        monkeypatch.setattr(receiver, "DEADLINE", 0.3)
-    else:
-        monkeypatch.setattr(listen, "IDLE", 0.3)
+    """The other limit is longer than the test's patience."""
+    monkeypatch.setattr(receiver, "DEADLINE", 0.3 if limit == "deadline" else 2 * PATIENCE)
+    monkeypatch.setattr(listen, "IDLE", 0.3 if limit == "idle" else 2 * PATIENCE)
 
     async def scenario(to: Callbacks, door: Door) -> None:
-        began = time.monotonic()
         assert await ask(to, sent) in ((0, b""), (400, b""))
-        assert time.monotonic() - began < 4
         while not door.away:
             await asyncio.sleep(0.01)
         assert door.away == [(REFUSED, f"{reason}, from 127.0.0.1")]

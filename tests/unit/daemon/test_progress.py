@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import structlog
 
 from poller.daemon.progress import progress, report_progress
+from tests.patience import patiently
 
 
 def test_a_backlog_that_shrinks_has_a_rate_and_an_end() -> None:
@@ -30,6 +31,6 @@ async def test_each_sink_that_catches_up_has_a_line() -> None:
 
     with structlog.testing.capture_logs() as lines:
         reporting = asyncio.ensure_future(report_progress(backlogs, 0.001, 1))
-        await asyncio.wait_for(over.wait(), 10)
+        await patiently(over.wait())
         reporting.cancel()
     assert [(line["event"], line["sink"], line["left"]) for line in lines] == [("catching_up", "hook", 600)]

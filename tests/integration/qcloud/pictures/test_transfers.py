@@ -164,11 +164,11 @@ def test_a_kept_connection_that_has_died_is_replaced_unseen(tmp_path: Path) -> N
 def test_waiting_for_a_turn_is_not_taken_for_slow_connecting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handle, "CONNECT_TIMEOUT", 0.3)
+    monkeypatch.setattr(handle, "CONNECT_TIMEOUT", 4.0)  # longer than this process is ever held up
 
     async def main() -> Exception | None:
         async def answer(path: str) -> bytes:
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(5.0 if "0.jpg" in path else 0.0)
             return whole(jpeg())
 
         async with keeping(answer) as server, download(tmp_path, per_host=1) as sink:
@@ -219,7 +219,8 @@ def test_a_cancelled_delivery_gives_back_its_memory_while_pictures_still_come() 
                         await asyncio.sleep(0)
                     fetching.cancel()
                     await asyncio.wait([fetching])
-                await asyncio.sleep(0.02)
+                while memory.free < 2**30:
+                    await asyncio.sleep(0.001)
                 assert memory.free == 2**30
 
     asyncio.run(patiently(main()))
