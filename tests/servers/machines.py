@@ -15,7 +15,8 @@ from tests.scenario.rig import Process, Scenario, scenario, webhook
 from tests.servers.databases import Database
 from tests.servers.postgres_spools import head_of, owed_by, settings_of
 
-LEASE = 2.0
+LEASE = 6.0
+"""Seconds. A machine that is held up for half of it keeps its session."""
 POLLING = "source:shots"
 """The duty of the daemon that polls for all."""
 

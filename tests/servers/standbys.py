@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, Protocol
 
+from tests.patience import PATIENCE
 from tests.servers.databases import Database, Rows
 
 WAITS: Final = "SELECT pid FROM pg_stat_activity WHERE application_name = 'poller' AND wait_event = 'SyncRep'"
@@ -33,7 +34,7 @@ def _set_standby(server: Database, names: str) -> None:
 
 async def hung(server: Asked) -> int:
     """The process of the server whose commit waits, once there is one."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not (found := await server.ask(WAITS)):
             await asyncio.sleep(0.02)
     (pid,) = found[0]

@@ -16,6 +16,7 @@ from poller.core.selection import Selection
 from poller.core.spool import anything
 from poller.spools.postgres import PostgresSpool
 from poller.testing.factories import some_event, some_reading
+from tests.patience import PATIENCE
 from tests.servers.databases import Database, database, started
 from tests.servers.postgres_locks import locked, until_one_waits
 from tests.servers.postgres_spools import schema_of, spool_of
@@ -89,7 +90,7 @@ class World:
         async with AsyncExitStack() as stack:
             found = []
             for _ in range(members):
-                spool = await stack.enter_async_context(spool_of(self.server, self.folder, lease="3s"))
+                spool = await stack.enter_async_context(spool_of(self.server, self.folder, lease="8s"))
                 spool.divide(SINK, max(1, lanes))
                 await spool.attach(SINK, anything, ordered=lanes > 0)
                 one = Serving(spool, self.got, judge, ordered=lanes > 0)
@@ -100,7 +101,7 @@ class World:
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(PATIENCE):
         while not await holds():
             await asyncio.sleep(0.1)
 

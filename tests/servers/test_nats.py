@@ -367,7 +367,7 @@ async def test_a_user_who_may_only_publish_is_enough(tmp_path: Path) -> None:
             assert await sink.check() == ["cannot publish to live._._: no stream takes the subject"]
             await make_stream(server)
             assert await sink.check() == []
-        async with sink_to(server, user="u", password="p") as sink, asyncio.timeout(20):
+        async with sink_to(server, user="u", password="p") as sink, asyncio.timeout(PATIENCE):
             for turn in range(3):  # the question for the storage is asked once, and its answer waited for
                 await sink.deliver(some_batch(*(some_event(10 * turn + n) for n in range(10))))
         assert len(await stored_ids(server)) == 30

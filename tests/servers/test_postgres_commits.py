@@ -9,7 +9,7 @@ from poller.core.errors import StorageError
 from poller.core.spool import anything
 from poller.spools.postgres import PostgresSpool
 from poller.testing.factories import some_event, some_reading
-from tests.patience import patiently
+from tests.patience import PATIENCE, patiently
 from tests.servers.databases import Database, database, started
 from tests.servers.postgres_spools import appended, claimed, spool_of
 from tests.servers.sql_sinks import POSTGRESQL
@@ -25,7 +25,7 @@ MOMENTS = 30
 
 async def delivered(spool: PostgresSpool) -> None:
     """The event of the tests is handed out, and a second time it is known."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         assert (await spool.claim("a", 9)).events == (some_event(1),)
     assert (await spool.append("source", [some_reading(1)])).total() == 0
 

@@ -27,8 +27,8 @@ __all__ = ["database", "started"]  # the fixtures
 
 pytestmark = POSTGRESQL
 
-LEASE: Final = 2.0
-SOON: Final = 10.0
+LEASE: Final = 6.0
+SOON: Final = 40.0
 """Seconds within which a daemon goes on: far less than the kernel takes by itself to give a connection up."""
 
 
@@ -75,7 +75,7 @@ async def test_a_first_server_that_says_nothing_keeps_no_daemon_from_the_second(
         async with asyncio.timeout(SOON), spool_of(database, tmp_path, dsn=dsn, lease=LEASE) as spool:
             await spool.attach("a", anything)
             await database.ask(END_ALL)
-            await asyncio.sleep(2 * LEASE)
+            await asyncio.sleep(1.5 * LEASE)
             assert spool.proven.is_set()
             assert await append(spool, 1) == 1
             assert await drained(spool, 1) == ids(1)

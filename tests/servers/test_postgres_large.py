@@ -19,6 +19,7 @@ from poller.spools.postgres.page_sizes import PageSizes
 from poller.spools.postgres.seen import DedupIndex
 from poller.spools.retention import PRUNE_STEP
 from poller.testing.factories import some_reading
+from tests.patience import PATIENCE
 from tests.servers.databases import Database, database, started
 from tests.servers.postgres_spools import dsn_of, schema_of, spool_of
 from tests.servers.sql_sinks import POSTGRESQL
@@ -166,7 +167,7 @@ async def test_a_daemon_whose_clock_is_far_ahead_deletes_nothing_that_is_not_old
     async with spool_of(database, tmp_path, Ahead(timedelta(days=400))) as spool:
         await spool.attach("hook", anything)
         with pytest.raises(StorageFull, match=r"this machine's clock is 9600\.0 h ahead of the database's"):
-            await _prune_for(10.0, spool)
+            await _prune_for(PATIENCE, spool)
         assert len(await spool.dead(10)) == 1
 
 

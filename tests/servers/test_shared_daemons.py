@@ -1,6 +1,7 @@
 """Daemons that share a spool in a real PostgreSQL: all work at once, and any of them fails."""
 
 import json
+import math
 import re
 import signal
 import socket
@@ -13,10 +14,9 @@ from typing import Any, Final
 
 import pytest
 
-from poller.control.client import HEARD_WITHIN
 from tests import commands
 from tests.integration.sources.pushes import post, shot, signed
-from tests.scenario.environment import until
+from tests.scenario.environment import PATIENCE, until
 from tests.scenario.rig import Process, Scenario
 from tests.scenario.test_callbacks import OK, address_of, receiver
 from tests.scenario.test_operate import poller, rows, sink
@@ -30,6 +30,8 @@ pytestmark = POSTGRESQL
 
 SLACK: Final = 15.0
 """Seconds that a takeover may take longer on a crowded machine."""
+STRETCHES: Final = 4
+"""The machine may hold daemons up in one stretch of time, or two. Who calls too seldom does so in each."""
 
 
 def source(daemon: Scenario) -> dict[str, Any]:
@@ -288,12 +290,15 @@ def test_with_pollers_all_every_daemon_polls_and_the_rate_of_the_account_is_divi
         processes = shared.run()
         until(lambda: all(process.metric("spool_members") == 3 for process in processes))
         time.sleep(1.5)  # what was asked before the last daemon came
-        polls, began = shared.place.counts.polls, time.monotonic()
-        time.sleep(seconds)
-        asked = shared.place.counts.polls - polls
-        took = time.monotonic() - began
-        assert asked <= rate * (took + 1)
-        assert asked >= rate * seconds / 3
+        asked = 0
+        for _ in range(STRETCHES):
+            began, polls = time.monotonic(), shared.place.counts.polls
+            time.sleep(seconds)
+            asked = shared.place.counts.polls - polls
+            assert asked <= rate * (time.monotonic() - began + 1)
+            if asked >= rate * seconds / 3:
+                break
+        assert asked >= rate * seconds / 3, "in the best stretch"
         each = [process.metric("poll_seconds_count", source="shots") for process in processes]
         assert min(each) > 0
         shared.place.enqueue(200)
@@ -316,16 +321,21 @@ def test_the_rate_of_a_sink_is_divided_by_the_daemons_and_whole_again_when_they_
         shared.place.enqueue(400)
         shared.stored(400)
         time.sleep(1.5)
-        attempts, began = shared.place.hook.attempts, time.monotonic()
+        began, attempts = time.monotonic(), shared.place.hook.attempts
         time.sleep(seconds)
         made = shared.place.hook.attempts - attempts
         assert made <= rate * (time.monotonic() - began + 1)
         for process in processes[1:]:
             assert process.stop() == 0
         until(lambda: processes[0].metric("spool_members") == 1)
-        attempts, began = shared.place.hook.attempts, time.monotonic()
-        until(lambda: shared.place.hook.attempts >= attempts + rate * seconds)
-        assert time.monotonic() - began < seconds * 2.5, "alone, it has more than a third of the rate"
+        took = math.inf
+        for _ in range(STRETCHES):
+            began, attempts = time.monotonic(), shared.place.hook.attempts
+            until(lambda: shared.place.hook.attempts >= attempts + rate * seconds)  # noqa: B023 - called in this turn
+            took = time.monotonic() - began
+            if took < seconds * 2.5:
+                break
+        assert took < seconds * 2.5, "alone, it has more than a third of the rate"
         assert processes[0].stop() == 0
 
 
@@ -393,7 +403,7 @@ def test_a_daemon_that_froze_for_longer_than_its_lease_ends_with_the_reason(
         first.signal(signal.SIGSTOP)
         asked = time.monotonic()
         frozen = poller(shared[0], "status", code=1).stderr
-        assert time.monotonic() - asked < 3 * HEARD_WITHIN
+        assert time.monotonic() - asked < PATIENCE
         assert f"the daemon (pid {first.child.pid}) lives, and says nothing for 5 s: it is frozen" in frozen
         shared.place.settled()
         took_over(second, time.monotonic())
@@ -404,7 +414,7 @@ def test_a_daemon_that_froze_for_longer_than_its_lease_ends_with_the_reason(
         assert first.wait() == 1
         reason = first.said("failed")[-1]["reason"]
         assert "the session of this daemon has ended, and other daemons have taken over" in reason
-        signs = r"Its last sign of life was answered at (\S{19}Z), (\d+) s before; the lease is 2 s\."
+        signs = r"Its last sign of life was answered at (\S{19}Z), (\d+) s before; the lease is 6 s\."
         ((at, silent),) = re.findall(signs, reason)
         assert datetime.fromisoformat(at) < datetime.now(UTC) - timedelta(seconds=LEASE)
         assert int(silent) > LEASE

@@ -164,17 +164,17 @@ def test_a_task_that_fails_ends_the_member_with_a_reason(
             waits = asyncio.ensure_future(append(spool, 1))
             await asyncio.wait({waits}, timeout=A_MOMENT if task == "_writer.run" else None)
             now.set()
-            reason = await asyncio.wait_for(spool.failed(), 5)
+            reason = await patiently(spool.failed())
             assert isinstance(reason, StorageError)
             assert str(reason) == "spool: ZeroDivisionError in one of its tasks"
             assert isinstance(reason.__cause__, ZeroDivisionError)
             if task == "_writer.run":
                 with pytest.raises(StorageError, match="in one of its tasks"):
-                    await asyncio.wait_for(waits, 1)
+                    await patiently(waits)
             else:
                 await waits
             with pytest.raises(StorageError, match="in one of its tasks"):
-                await asyncio.wait_for(append(spool, 2), 1)
+                await patiently(append(spool, 2))
             assert not spool.proven.is_set()
 
     asyncio.run(patiently(scenario()))

@@ -127,7 +127,7 @@ def test_a_replay_goes_on_at_another_member_when_the_one_that_led_it_gives_the_s
                 await asyncio.sleep(0.5)
                 replay = await order(first)
                 await first.detach(SINK)
-                assert await asyncio.wait_for(coming, 10) == ALL
+                assert await patiently(coming) == ALL
                 await until_done(other, replay)
 
     asyncio.run(patiently(scenario()))

@@ -31,6 +31,7 @@ from poller.testing.factories import START, ManualClock, claim_now, done, some_e
 from poller.testing.history import scan_all
 from tests import lives
 from tests.commands import Ended, poller
+from tests.patience import PATIENCE
 from tests.scenario.environment import Environment, environment, until
 from tests.scenario.rig import Scenario, scenario, webhook
 from tests.servers.databases import PASSWORD, Database, database, started
@@ -81,7 +82,7 @@ async def entered(spool: Spool) -> None:
 
 async def once_free(ask: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
     """Ask until no lease is in the way."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while True:
             try:
                 return await ask()
@@ -143,7 +144,7 @@ class Machine:
         began = time.monotonic()
         while True:
             done = lives.run(*self.words_to(other), folder=self.folder, forked=True, **environ)
-            if (seconds := held_for(done.stderr)) is None or time.monotonic() - began > 20:
+            if (seconds := held_for(done.stderr)) is None or time.monotonic() - began > PATIENCE:
                 return done
             time.sleep(max(0.2, seconds - 0.5))
 
