@@ -81,7 +81,7 @@ class Warm:
             self._process = subprocess.Popen(
                 command, cwd=ROOT, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
             )
-        self._channel.settimeout(PATIENCE)
+        self._channel.settimeout(3 * PATIENCE)  # it imports the whole program
         assert self._channel.recv(16) == b"ready", "the warm process did not start"
 
     def fits(self, environ: Mapping[str, str]) -> bool:

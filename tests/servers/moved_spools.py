@@ -4,6 +4,7 @@ import asyncio
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import cache
@@ -158,14 +159,24 @@ async def attach_shared(spool: Spool, lanes: int) -> None:
 
 
 async def carry(
-    spool: Spool, lanes: int, got: list[str], *, turns: int = 99, again: float = 0.2, until_idle: bool = True
+    spool: Spool,
+    lanes: int,
+    got: list[str],
+    *,
+    turns: int = 99,
+    again: float = 0.2,
+    until_idle: bool = True,
+    upto: int = sys.maxsize,
 ) -> None:
     """Claim and settle up to `turns` batches of `x`. One event in five fails once, and comes `again` seconds later.
 
-    `got` gets the ids of those that arrive. By default it ends when nothing has come for a while.
+    `got` gets the ids of those that arrive. It ends when there are `upto`, and by default when nothing has come for a
+    while.
     """
     idle = 0
     for _ in range(turns):
+        if len(got) >= upto:
+            return
         try:
             async with asyncio.timeout(0.5):
                 batch = await spool.claim("x", 7)
@@ -200,7 +211,9 @@ def serve_together_and_die(told: Connection, settings: dict[str, Any], lanes: in
             for spool in (first, second):
                 await attach_shared(spool, lanes)
             await _append(first, range(100))
-            await asyncio.gather(*[carry(spool, lanes, early) for spool in (first, second)])
+            await asyncio.gather(
+                *[carry(spool, lanes, early, until_idle=False, upto=100) for spool in (first, second)]
+            )
             await _append(first, range(100, 140))
             await first.claim("x", 7)
             await _append(first, range(140, 180))
