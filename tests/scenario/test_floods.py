@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
-from statistics import median
 
 import pytest
 
@@ -89,7 +88,7 @@ def test_a_thousand_slow_connections_lock_out_neither_pushes_nor_health(tmp_path
                 began = time.monotonic()
                 assert process.get("/healthz")[0] == 200
                 took.append(time.monotonic() - began)
-        assert median(took) < 3, took
+        assert sorted(took)[-3] < 3, "but for two, in which the machine may hold up the daemon or us"
         open_files = len(list(Path(f"/proc/{process.child.pid}/fd").iterdir()))
         assert open_files < 600, open_files
         for one in crowd:

@@ -67,18 +67,17 @@ def control(folder: Path) -> Iterator[Environment]:
 
 def gap_in_calm(place: Environment, beside: Environment, seconds: float) -> float:
     """The longest time between two polls, in the best stretch of seconds in which the machine let the control poll."""
-    best, found, given_up = math.inf, 0, time.monotonic() + PATIENCE + ENOUGH * seconds
+    best, found, given_up, held_up = math.inf, 0, time.monotonic() + PATIENCE + ENOUGH * seconds, 0.0
     while found < ENOUGH and best >= CALM:
+        assert time.monotonic() < given_up, f"void: one without trouble is held up too, for {held_up:.1f} s"
         end, own, others = time.monotonic() + seconds, Gaps(place), Gaps(beside)
         while time.monotonic() < end:
             own.look()
             others.look()
             time.sleep(0.005)
-        if others.most < CALM or own.most < CALM:
+        held_up = others.most
+        if held_up < CALM or own.most < CALM:
             found, best = found + 1, min(best, own.most)
-        assert time.monotonic() < given_up, (
-            f"void: one without trouble is held up too, for {others.most:.1f} s"
-        )
     return best
 
 

@@ -145,7 +145,9 @@ async def test_a_command_that_hangs_is_ended_with_its_children(tmp_path: Path) -
 async def test_a_command_may_tidy_up_when_its_time_is_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("poller.sinks.exec.KILL_AFTER", PATIENCE)  # a crowded machine needs longer for a line of shell
+    monkeypatch.setattr(
+        "poller.sinks.exec.KILL_AFTER", PATIENCE
+    )  # a crowded machine needs longer for a line of shell
     script = f"trap 'echo tidy > {tmp_path}/tidy; exit 1' TERM; echo $$ > {tmp_path}/self; while :; do sleep 0.01; done"
     async with shell(script) as sink:
         delivering = asyncio.ensure_future(sink.deliver(some()))
