@@ -52,11 +52,16 @@ class Sharing:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._raise_failure())
             while True:
-                try:
-                    await self._spool.wait_for_change()
-                    await self.step()
-                except StorageFull:  # it does not answer now, which others report
-                    await asyncio.sleep(LOOK_AGAIN)
+                await self._spool.wait_for_change()
+                await self._step_once_answered()
+
+    async def _step_once_answered(self) -> None:
+        """Do a step, as soon as the spool answers: nobody says again what has changed."""
+        while True:
+            try:
+                return await self.step()
+            except StorageFull:  # others report that it does not answer now
+                await asyncio.sleep(LOOK_AGAIN)
 
     async def guard(self) -> None:
         """Interrupt deliveries whenever the lease is not proven any more, for ever."""

@@ -9,10 +9,11 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from poller.core.errors import Fenced, Gone
+from poller.core.errors import Fenced, Gone, StorageFull
 from poller.core.model import Batch
 from poller.core.spool import Member
 from poller.core.tracing import NO_TRACING
+from poller.daemon import sharing
 from poller.daemon.components import Component, Components
 from poller.daemon.sharing import Sharing
 from poller.pipeline.courier import Courier, SinkState
@@ -58,9 +59,9 @@ class Shown:
 
 
 @asynccontextmanager
-async def shown(folder: Path, sink: ScriptedSink) -> AsyncIterator[Shown]:
+async def shown(folder: Path, sink: ScriptedSink, shared: SharedMemory | None = None) -> AsyncIterator[Shown]:
     async with (
-        SharedMemory() as spool,
+        shared or SharedMemory() as spool,
         Journal(folder / "journal", JOURNAL_SIZE) as journal,
         asyncio.TaskGroup() as group,
     ):
@@ -90,6 +91,33 @@ def test_a_sink_that_was_paused_or_resumed_at_another_daemon_is_paused_or_resume
             assert sink.batches == []
             await found.another_operator(pauses=False)
             await until(lambda: len(sink.delivered) == 1)
+
+    asyncio.run(patiently(scenario()))
+
+
+class AwayOnce(SharedMemory):
+    """It does not answer the next question once `breaks` is set, as when one connection breaks."""
+
+    breaks = False
+
+    async def members(self) -> list[Member]:
+        if self.breaks:
+            self.breaks = False
+            raise StorageFull("spool: the connection to the database broke")
+        return await super().members()
+
+
+def test_a_pause_at_another_daemon_holds_here_although_a_connection_broke_just_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sharing, "LOOK_AGAIN", 0.01)
+
+    async def scenario() -> None:
+        spool = AwayOnce()
+        async with shown(tmp_path, ScriptedSink(), spool) as found:
+            spool.breaks = True
+            await found.another_operator(pauses=True)
+            await until(lambda: found.courier.held)
 
     asyncio.run(patiently(scenario()))
 
