@@ -514,7 +514,9 @@ class Daemon:
             planned = plan(self.settings, settings)
             if not dry and not self._stopping:
                 if isinstance(self.spool, Shared):
-                    await self.spool.check_writable()  # sinks cannot be attached while its database is away
+                    await self.spool.purge_dead(
+                        ()
+                    )  # sinks cannot be attached while its database takes no writes
                 accounts = await new_accounts(planned, settings)
                 # a task of the group: a failure half-way ends the process, and its next start reads the new file
                 await self._group.create_task(self._change(planned, settings, accounts))

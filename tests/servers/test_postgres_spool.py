@@ -16,7 +16,7 @@ from tests.scenario.rig import Process, by_poll
 from tests.scenario.test_reload import changed, hang_up
 from tests.servers.databases import PASSWORD, Database, database, started
 from tests.servers.machines import LEASE, Machines, machines, no_bug, standing_by, took_over
-from tests.servers.postgres_spools import dsn_of
+from tests.servers.postgres_spools import dsn_of, schema_of
 from tests.servers.sql_sinks import POSTGRESQL
 
 __all__ = ["database", "started"]  # the fixtures
@@ -208,6 +208,23 @@ def test_a_reload_while_the_database_is_away_is_refused_and_works_afterwards(
         ] == "reloaded"
         place.enqueue(100)
         shared.all_arrived(200)
+        assert process.stop() == 0
+        no_bug(process)
+
+
+def test_a_daemon_whose_spool_is_full_can_be_reloaded(tmp_path: Path, database: Database) -> None:
+    """A sink that is corrected may be what makes room."""
+    with machines(database, tmp_path, 1, spool={"max_bytes": "64MiB"}) as shared:
+        process = shared[0].run()
+        database.ask_now(
+            f"INSERT INTO {schema_of(tmp_path)}.quarantine (id, source, received_at, reason, encoding, body)"
+            " VALUES ('1', 'shots', extract(epoch FROM now()), '', '', convert_to(repeat('x', 70000000), 'UTF8'))"
+            " RETURNING 1"
+        )
+        until(lambda: "full: 6" in process.get("/readyz")[1])
+        changed(shared[0], lambda new: new["sinks"]["hook"].update(concurrency=3))
+        hang_up(process)
+        assert process.said("reloaded"), process.said("reload_refused")
         assert process.stop() == 0
         no_bug(process)
 
