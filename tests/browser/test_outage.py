@@ -1,5 +1,6 @@
 """The pages while the database of a shared spool is away, with a real PostgreSQL."""
 
+import re
 from pathlib import Path
 
 from playwright.sync_api import Page, expect
@@ -25,7 +26,7 @@ def says_so(page: Page) -> None:
     expect(page.locator(".notice", has_text="Not live")).to_have_count(0)
 
 
-def test_while_the_database_is_away_both_pages_say_since_when_and_blame_no_stream(
+def test_while_the_database_is_away_the_pages_say_since_when_and_blame_no_stream(
     tmp_path: Path, visitor: Visitor, database: Database
 ) -> None:
     visitor.allow("425|503")  # pictures are not uploaded here, and cannot be looked up meanwhile
@@ -41,16 +42,24 @@ def test_while_the_database_is_away_both_pages_say_since_when_and_blame_no_strea
         expect(wall.locator(".tile")).not_to_have_count(0)
         kinds = wall.locator(".tile .state").all_inner_texts()
         expect(pipeline.get_by_role("article", name="hook")).to_be_visible()
+        stream = visitor.open(f"{found.url}{wall.locator('a.tile').first.get_attribute('href')}")
+        state = stream.locator(".stream-head .state")
+        expect(state).to_contain_text(re.compile(r"\w"))
+        kind = state.inner_text()
         database.kill()
-        says_so(wall)
-        says_so(pipeline)
+        for one in (wall, pipeline, stream):
+            says_so(one)
         wall.evaluate("const now = Date.now; Date.now = () => now() + 600_000")  # ten minutes later
+        stream.evaluate(
+            "const now = Date.now; Date.now = () => now() + 86_400_000"
+        )  # a stream has ended by then
         wall.wait_for_timeout(2500)  # the wall judges each second
         anew, wall_anew = visitor.open(f"{found.url}/pipeline"), visitor.open(f"{found.url}/")
         says_so(anew)
         says_so(wall_anew)
         for one in (wall, wall_anew):
             assert one.locator(".tile .state").all_inner_texts() == kinds
+        assert state.inner_text() == kind
         for one in (pipeline, anew):
             expect(one.locator(".readiness")).to_contain_text("Not ready")
             expect(one.locator(".readiness")).to_contain_text("docs/operations/alarms/database-away.md")
@@ -61,7 +70,7 @@ def test_while_the_database_is_away_both_pages_say_since_when_and_blame_no_strea
         visitor.picture(wall_anew, "outage-wall")
         database.start()
         until(lambda: not rows(found.daemon, "status")[0]["away"])
-        for one in (wall, pipeline):
-            expect(one.locator(".notice", has_text="The database is away")).to_have_count(0)
+        for one in (wall, pipeline, stream):
+            expect(one.locator(".notice:visible", has_text="The database is away")).to_have_count(0)
         place.turn(200)
         assert found.process.stop() == 0

@@ -21,6 +21,8 @@ export class Source {
   newest = null;
   /** Seconds by which the daemon's clock is ahead of the viewer's. */
   ahead = 0;
+  /** Since when the database of the spool is away. @type {number | null} */
+  away = null;
   /** Whether all of the span has come. */
   complete = false;
   /** Whether the span goes up to now. */
@@ -55,6 +57,11 @@ export class Source {
 
   get now() {
     return Date.now() / 1000 + this.ahead;
+  }
+
+  /** The time by which the stream is judged: while the database is away no picture arrives, and no stream is to blame. */
+  get judged() {
+    return Math.min(this.now, this.away ?? Infinity);
   }
 
   /**
@@ -133,6 +140,7 @@ export class Source {
   /** @param {import("../live.js").Snapshot} all */
   snapshot(all) {
     this.ahead = all.now - Date.now() / 1000;
+    this.away = all.away;
     const again = this.ordinal !== null;
     const row = all.streams.find(([, account, id]) => account === this.account && id === this.id);
     this.ordinal = row ? row[0] : -1;
@@ -143,6 +151,7 @@ export class Source {
   /** @param {import("../live.js").Message} message */
   change(message) {
     this.ahead = message.now - Date.now() / 1000;
+    this.away = message.away;
     const own = message.new?.find(([, account, id]) => account === this.account && id === this.id);
     if (own) this.ordinal = own[0];
     if (own) this.take(own[3], own[4], own[5], own[6], own[7]);

@@ -1,7 +1,7 @@
 // What surrounds the timeline on the stream's page: the header, the chosen moment, the controls and what happened.
 
 import { fill, h, setText } from "../dom.js";
-import { LostNotice, failure } from "../notices.js";
+import { AwayNotice, LostNotice, failure } from "../notices.js";
 import { count } from "../numbers.js";
 import { pictureAddress } from "../pictures.js";
 import { ZONE, clock, day as dayOf, moment } from "../times.js";
@@ -31,6 +31,7 @@ export class StreamView {
     this.state = h("span", { class: "state" });
     this.pace = h("span", { class: "quiet" });
     this.lost = new LostNotice();
+    this.away = new AwayNotice();
     this.trouble = h("div");
     this.empty = h("div", { class: "quiet stream-empty", hidden: true });
     this.table = h("tbody", null);
@@ -44,7 +45,7 @@ export class StreamView {
         h("p", null, this.state, " ", this.pace),
         page.account ? h("p", { class: "quiet stream-account" }, `account ${page.account}`) : null,
       ),
-      h("div", { class: "stream-notices" }, this.trouble, this.lost.element),
+      h("div", { class: "stream-notices" }, this.trouble, this.lost.element, this.away.element),
       h("div", { class: "stream-big" }, page.big.element, this.empty),
       this.moment(),
       this.bar(),
@@ -106,13 +107,14 @@ export class StreamView {
 
   drawHead() {
     const { history, source } = this.page;
+    this.away.show(source.away, source.away);
     const last = history.last?.[1] ?? null;
     const arrived = source.arrived ?? last;
     const known = source.complete || history.shots.length > 0;
     this.state.hidden = this.pace.hidden = !known;
     if (!known) return;
     const { state, cadence } = history;
-    const kind = judge(/** @type {any} */ ({ state, cadence, taken: last, arrived }), source.now);
+    const kind = judge(/** @type {any} */ ({ state, cadence, taken: last, arrived }), source.judged);
     const { word, symbol, level } = SAYINGS[kind];
     const key = `${symbol} ${word}`;
     if (this.state.textContent !== key) fill(this.state, h("span", { class: "symbol", "aria-hidden": "true" }, symbol), " ", word);
