@@ -138,15 +138,18 @@ def check(
     1 the spool was moved to another place, or (only with --connect) a part did not open, or a key, bucket or
     destination is wrong.
     """
+    from poller.daemon.wiring import build_spool
+
     settings = settings_of(config, Doubts.REFUSE)
-    if (moved := why_moved(settings)) is not None:
+    configured = build_spool(settings.spool)
+    if (moved := why_moved(configured)) is not None:
         fail(f"poller: {moved}")
     if connect:
         log_warnings(settings)
         code = in_loop(_connect(settings), context.obj, report=print_failure)
         if code != Exit.DONE:
             raise typer.Exit(code)
-    print_hints(settings)
+    print_hints(settings, configured)
     typer.echo(f"{config}: good")
 
 

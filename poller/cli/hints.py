@@ -6,17 +6,15 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from poller.core.spool import KeptInFile
+    from poller.core.spool import KeptInFile, SpoolAdmin
     from poller.settings import Settings
 
 
-def why_moved(settings: "Settings") -> str | None:
+def why_moved(spool: "SpoolAdmin") -> str | None:
     """Why no daemon may enter the spool, because its content was moved; None if files of this machine do not say so."""
     from poller.core.errors import StorageError
     from poller.core.moving import CanBeMoved
-    from poller.daemon.wiring import build_spool
 
-    spool = build_spool(settings.spool)
     if not isinstance(spool, CanBeMoved):
         return None
     try:
@@ -26,13 +24,11 @@ def why_moved(settings: "Settings") -> str | None:
     return None if refusal is None else f"spool {spool.place}: {refusal}"
 
 
-def print_hints(settings: "Settings") -> None:
+def print_hints(settings: "Settings", spool: "SpoolAdmin") -> None:
     """Print a line on stderr for each hint. A spool without a file gives none, nor one that cannot be read."""
     from poller.core.errors import StorageError
     from poller.core.spool import KeptInFile
-    from poller.daemon.wiring import build_spool
 
-    spool = build_spool(settings.spool)
     if not isinstance(spool, KeptInFile):
         return
     for some in (_needless_starts, _capacity):
