@@ -13,7 +13,7 @@ import pytest
 from poller.core.errors import Fenced, StorageError, StorageFull
 from poller.core.model import Dead, Event, Retry
 from poller.core.spool import anything
-from poller.spools.postgres import PostgresSpool, meta
+from poller.spools.postgres import PostgresSpool, meta, sessions
 from poller.spools.postgres.writer import Writer
 from poller.testing.factories import done, some_event, some_reading
 from tests.patience import PATIENCE
@@ -200,6 +200,32 @@ def test_a_member_that_freezes_within_a_statement_holds_nobody_up_for_long(membe
     finally:
         goes_on.set()
     until(first.spool._failure.done)
+
+
+def test_a_member_that_freezes_while_it_ends_other_sessions_holds_nobody_up_for_long(
+    members: Members,
+) -> None:
+    """It has passed the gate, which whoever pauses a sink waits for, and everybody behind that one."""
+    first, second = joined(members), joined(members)
+    lived_for_a_lease()
+    stands, goes_on = threading.Event(), threading.Event()
+
+    async def stand_still(spool: PostgresSpool) -> None:
+        link: Any = spool._membership._link
+        async with spool._membership._turn, link.transaction():
+            await sessions.pass_gate(link, alone=False)
+            await link.prepare("SELECT $1::bigint")  # the message that runs it does not follow
+            stands.set()
+            goes_on.wait()
+
+    first.begin(stand_still)
+    assert stands.wait(30)
+    froze = time.monotonic()
+    try:
+        second.do(lambda spool: spool.pause("s", True))
+        assert time.monotonic() - froze < LEASE * 1.5 + 1.0 + SLACK
+    finally:
+        goes_on.set()
 
 
 def test_a_member_whose_transaction_was_ended_within_its_lease_goes_on(members: Members) -> None:

@@ -508,6 +508,31 @@ def test_no_daemon_enters_a_spool_that_is_moved_and_a_move_that_froze_is_in_nobo
     asyncio.run(scenario())
 
 
+def test_a_move_that_froze_within_a_statement_is_in_nobodys_way_for_long(
+    tmp_path: Path, database: Database
+) -> None:
+    """The server takes the statement for one at work, and keeps the row of the session locked."""
+    spool, daemon = (Kind(database).spool(tmp_path, Clock()) for _ in range(2))
+
+    async def stand_still(held: postgres_moving.HeldSchema) -> None:
+        async with held._transaction() as link:
+            await link.prepare("SELECT 1")  # the message that runs it does not follow
+            database.ask_now(f"UPDATE {schema_of(tmp_path)}.session SET due = '-infinity' RETURNING 1")
+            await entered(daemon)
+            await daemon.__aexit__(None, None, None)
+            await link.execute("SELECT 1")
+
+    async def scenario() -> None:
+        async with spool.hold(create=True) as held:
+            assert isinstance(held, postgres_moving.HeldSchema)
+            assert held._beating is not None
+            held._beating.cancel()
+            with pytest.raises(StorageAway):
+                await stand_still(held)
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("way", [*WAYS[:2], *(pytest.param(way, marks=pytest.mark.soak) for way in WAYS[2:])])
 def test_nothing_is_moved_into_a_spool_that_has_something(
     tmp_path: Path, database: Database, way: str

@@ -152,7 +152,7 @@ class PostgresSpool(PostgresHistory, MovableSchema, HasLimits, Shared):
         self._failure = asyncio.get_running_loop().create_future()
         try:
             async with translated(self.name):
-                await self._open(await connect(self._address))
+                await self._open(await connect(self._address, idle_in_transaction=self._lease / 2))
         except BaseException:
             await self._end_tasks()
             self._close()

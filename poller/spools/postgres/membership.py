@@ -103,6 +103,7 @@ class Membership:
         async with translated(self._name):
             asked = asyncio.get_running_loop().time()
             self.session = await sessions.begin(link, self._name, holder, self._lease, visits=visits)
+            await sessions.mark(link, self.session)
             self._prove(asked)
             self._hold(await self._take_duties(link))
 
@@ -113,6 +114,8 @@ class Membership:
                 async with translated(self._name):
                     await link.execute("SET synchronous_commit = off")
                     await link.add_listener(await sessions.channel(link), self._heard)
+                    if self.session != sessions.NOBODY:
+                        await sessions.mark(link, self.session)
             except BaseException:
                 link.terminate()
                 raise

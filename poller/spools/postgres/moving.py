@@ -2,7 +2,8 @@
 
 Life cycle
     `hold` begins a session that is alone, and prolongs its lease on a connection of its own. Each transaction that
-    writes checks the session. So a spool that another session has taken over meanwhile stays as it is.
+    writes checks the session. So a spool that another session has taken over meanwhile stays as it is. A command that
+    stands still for half a lease within a transaction loses its connection, so that another session can begin.
 """
 
 import asyncio
@@ -50,7 +51,7 @@ TABLES: Final = (
     *("share", "duty", "attached", "correction", "paused"),
 )
 """The tables that are empty in a new spool, beside `sink`."""
-_END_IDLE: Final = "SELECT set_config('idle_in_transaction_session_timeout', $1, true)"
+_MAY_STAND_STILL: Final = "SET LOCAL idle_in_transaction_session_timeout = 0"
 _LAST: Final = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM {}_n_seq"
 _HOSTS: Final = re.compile(r"[\w.-]*(:\d+)?(,[\w.-]*(:\d+)?)*|\[[0-9a-fA-F:]*\](:\d+)?")
 
@@ -74,7 +75,7 @@ class MovableSchema(CanBeMoved):
     async def hold(self, *, create: bool) -> AsyncIterator[HeldSpool]:
         """See `CanBeMoved.hold`."""
         name, schema = self._address.name, self._address.schema
-        link = await connect(self._address)
+        link = await connect(self._address, idle_in_transaction=self._lease / 2)
         held = HeldSchema(self._address, link, self._lease)
         try:
             async with translated(name):
@@ -128,6 +129,7 @@ class HeldSchema(HeldSpool):
         self._session = await sessions.begin(
             self._link, self._name, holder, self._seconds, visits=True, alone=True
         )
+        await sessions.mark(self._link, self._session)
         self._beating = asyncio.create_task(self._beat())
 
     async def release(self) -> None:
@@ -187,6 +189,7 @@ class HeldSchema(HeldSpool):
         """See `HeldSpool.portions`."""
         some, size = list[Row](), 0
         async with translated(self._name), self._link.transaction():
+            await self._link.execute(_MAY_STAND_STILL)  # it keeps nobody out, and the other spool may be slow
             cursor = self._link.cursor(moved_rows.query(table), prefetch=moved_rows.fetched_at_once(table))
             async for found in cursor:
                 row = moved_rows.row_of(table, tuple(found))
@@ -245,13 +248,9 @@ class HeldSchema(HeldSpool):
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[Link]:
-        """A transaction that proves that the session goes on, and whose commit a standby has, where there is one.
-
-        The server ends it if it stands still for half a lease, so that another session can begin.
-        """
+        """A transaction that proves that the session goes on, and whose commit a standby has, where there is one."""
         async with translated(self._name):
             async with self._link.transaction():
-                await self._link.execute(_END_IDLE, str(int(self._seconds / 2 * 1000)))
                 await sessions.check(self._link, self._name, self._session)
                 yield self._link
             while self._ended_waits.take():

@@ -128,7 +128,7 @@ async def adopt(link: Link, session: int, sink: str, room: int | None) -> list[W
 async def leave(link: Link, session: int, key: str, mode: Mode) -> None:
     """Serve a queue no more; what the session held of it is free."""
     await shares.free(link, session, key)
-    if mode.ordered:  # by shares, the duty is that of who runs the replays: `Membership` gives it up
+    if mode.ordered:
         await duties.give_up(link, session, duties.of_sink(key))
     await sessions.notify(link, sessions.FREED)
     await sessions.notify(link, sessions.CHANGED)

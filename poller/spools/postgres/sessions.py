@@ -59,12 +59,12 @@ DELETE FROM session WHERE id IN (
 ) RETURNING id, name
 """
 _OF_SESSION = "hashtext('poller session ' || current_schema())"
-"""With the number of a session, the advisory lock that its writing connections hold (`mark`)."""
+"""With the number of a session, the advisory lock that its connections with locks hold (`mark`)."""
 _END_HANGING = f"""
 SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_stat_activity USING (pid), session
 WHERE locktype = 'advisory' AND objsubid = 2 AND datname = current_database() AND usename = current_user
     AND database = datid AND classid = {_OF_SESSION}::oid AND objid = id::int::oid
-    AND due < clock_timestamp() - $1::interval
+    AND due < clock_timestamp() - $1::interval AND (alone OR NOT $2)
 """  # noqa: S608 - our own words
 _IN_THE_WAY = """
 SELECT name, greatest(0, ceil(extract(epoch FROM due - clock_timestamp())))::bigint
@@ -99,10 +99,12 @@ async def begin(
     """Begin a session of this holder, tell the others, and return its number.
 
     Raises `StorageLocked` while a session that is alone goes on; for one that is to be alone, while any session does.
-    Overdue sessions do not count: they are ended first.
+    Overdue sessions do not count: they are ended first, but for one that is within a transaction. Its connection is
+    ended, so that the next attempt succeeds.
     """
     async with link.transaction():
         await link.execute("SELECT pg_advisory_xact_lock(hashtext(current_schema() || ' sessions'))")
+        await end_hanging(link, lease / 2, only_alone=not alone)
         await end_overdue(link, only_alone=not alone)
         if others := await link.fetch(_IN_THE_WAY, alone):
             holders = "; ".join(f"{who} holds it, for {seconds} s at most" for who, seconds in others)
@@ -137,13 +139,13 @@ async def mark(link: Link, session: int) -> None:
     await link.execute(f"SELECT pg_advisory_lock_shared({_OF_SESSION}, $1::bigint::int)", session)
 
 
-async def end_hanging(link: Link, patience: float) -> None:
-    """End the writing connections of sessions that are overdue for more than `patience` seconds.
+async def end_hanging(link: Link, patience: float, *, only_alone: bool = False) -> None:
+    """End the connections of sessions that are overdue for more than `patience` seconds.
 
     `end_overdue` leaves a session that is within a transaction. The server ends a transaction that stands still, but
     not one whose client stands still between two messages of a statement: it takes that for a statement at work.
     """
-    await link.execute(_END_HANGING, timedelta(seconds=patience))
+    await link.execute(_END_HANGING, timedelta(seconds=patience), only_alone)
 
 
 async def pass_gate(link: Link, *, alone: bool) -> None:
