@@ -23,6 +23,7 @@ COMMITS, REPLICAS, PLANS = (
     f"tests/servers/test_postgres_{name}.py::" for name in ("commits", "replicas", "plans")
 )
 LANES = "tests/servers/test_lanes.py::"
+MIGRATION = "tests/servers/test_postgres_migration.py::"
 MOMENTS, LOCKS, REPLAYED = (
     f"tests/servers/test_shared_{name}.py::" for name in ("moments", "locks", "replays")
 )
@@ -242,5 +243,29 @@ SHARED = (
         "GROUP BY owner, book ORDER BY owner, book\n",
         "GROUP BY owner, book\n",
         (LOCKS + "test_members_that_end_at_once_do_not_wait_for_each_other",),
+    ),
+    Bug(
+        "a migration lets daemons of the version before go on",
+        "poller/spools/postgres/migration.py",
+        "    await sessions.end_all(link, name, lease)\n",
+        "",
+        (MIGRATION + "test_a_running_daemon_writes_nothing_into_tables_that_a_newer_one_has_migrated",),
+    ),
+    Bug(
+        "a session begins for a program that does not know the tables",
+        "poller/spools/postgres/sessions.py",
+        "        await check_version(link)\n",
+        "",
+        (MIGRATION + "test_a_daemon_that_starts_while_the_tables_are_migrated_begins_no_session",),
+    ),
+    Bug(
+        "a daemon that froze while it ended others is not found",
+        MEMBERSHIP,
+        "            await sessions.mark(link, self.session)\n            self._prove",
+        "            self._prove",
+        (
+            "tests/servers/test_shared_spool.py::"
+            "test_a_member_that_freezes_while_it_ends_other_sessions_holds_nobody_up_for_long",
+        ),
     ),
 )

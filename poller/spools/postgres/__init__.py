@@ -45,12 +45,12 @@ from poller.spools.postgres.links import (
     translated,
 )
 from poller.spools.postgres.membership import Membership
+from poller.spools.postgres.migration import prepare
 from poller.spools.postgres.modes import Mode
 from poller.spools.postgres.moving import MovableSchema, refuse_moved
 from poller.spools.postgres.notices import Follower, Notices
 from poller.spools.postgres.pruning import MOST_AHEAD, database_time
 from poller.spools.postgres.reader import Reader
-from poller.spools.postgres.schema import prepare
 from poller.spools.postgres.served_sinks import ServedSinks
 from poller.spools.postgres.settings import PostgresSettings
 from poller.spools.postgres.shared_replays import SharedReplays
@@ -174,7 +174,7 @@ class PostgresSpool(PostgresHistory, MovableSchema, HasLimits, Shared):
     async def _open(self, link: Link) -> None:
         try:
             await refuse_unsafe(self.name, link)
-            await prepare(link, self._settings.schema_name)
+            await prepare(link, self._address, self._lease, migrates=not self.visits)
             self.lacks_standby = await lacks_standby(link)
         finally:
             link.terminate()

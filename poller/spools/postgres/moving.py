@@ -31,7 +31,7 @@ from poller.spools.moving import (
 )
 from poller.spools.postgres import meta, modes, moved_rows, sessions
 from poller.spools.postgres.links import Address, EndedWaits, Link, connect, refuse_unsafe, translated
-from poller.spools.postgres.schema import prepare
+from poller.spools.postgres.migration import prepare
 from poller.spools.rows import Row
 
 TABLES: Final = (
@@ -82,7 +82,7 @@ class MovableSchema(CanBeMoved):
                 if not create and await link.fetchval("SELECT to_regclass($1)", f"{schema}.meta") is None:
                     raise StorageError(f"{name}: {self.place} has no spool")
                 await refuse_unsafe(name, link)
-                await prepare(link, schema)
+                await prepare(link, self._address, self._lease, migrates=False)
                 await held.take()
             yield held
         finally:

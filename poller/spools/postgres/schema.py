@@ -153,9 +153,6 @@ CREATE TABLE tally (
 CREATE INDEX tally_session ON tally (session);
 """
 
-_HAS_LZ4: Final = "SELECT 'lz4' = ANY(enumvals) FROM pg_settings WHERE name = 'default_toast_compression'"
-"""PostgreSQL compresses large values. With lz4 an append costs the server a third less than with its own method."""
-
 
 def to_bytes(text: str) -> bytes:
     """Text from outside, as it is stored."""
@@ -167,17 +164,26 @@ def to_text(stored: bytes) -> str:
     return stored.decode("utf-8", "surrogatepass")
 
 
-async def prepare(link: Link, schema: str) -> None:
-    """Create the schema and its tables if they are missing. Raises `StorageError` for those of a later version."""
-    async with link.transaction():
-        await link.execute("SELECT pg_advisory_xact_lock(hashtext($1))", f"poller {schema}")
-        if await link.fetchval("SELECT to_regclass($1)", f"{schema}.meta") is None:
-            if await link.fetchval("SELECT to_regnamespace($1)", f'"{schema}"') is None:
-                await link.execute(f'CREATE SCHEMA "{schema}"')  # an administrator may have made it for us
-            await link.execute(SCHEMA)
-            if await link.fetchval(_HAS_LZ4):
-                await link.execute("ALTER TABLE page ALTER events SET COMPRESSION lz4")
-            await link.execute("INSERT INTO meta VALUES ('version', $1)", str(VERSION).encode())
-        version = int(await link.fetchval("SELECT value FROM meta WHERE name = 'version'"))
+async def read_version(link: Link) -> int:
+    """The version of the tables."""
+    return int(await link.fetchval("SELECT value FROM meta WHERE name = 'version'"))
+
+
+async def put_version(link: Link, version: int) -> None:
+    """Write the version of the tables."""
+    await link.execute(
+        "INSERT INTO meta VALUES ('version', $1) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        str(version).encode(),
+    )
+
+
+async def check_version(link: Link) -> None:
+    """Raise `StorageError` unless the tables have the version of this program."""
+    version = await read_version(link)
     if version > VERSION:
         raise StorageError(f"schema {version}, this program knows {VERSION}: use the version that wrote it")
+    if version < VERSION:
+        raise StorageError(
+            f"schema {version}, this program needs {VERSION}: start a daemon of this version, which migrates the tables"
+            " and ends the daemons of the version before"
+        )

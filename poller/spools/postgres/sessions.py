@@ -17,6 +17,7 @@ import msgspec
 from poller.core.errors import Fenced, StorageLocked
 from poller.core.spool import Member
 from poller.spools.postgres.links import Link
+from poller.spools.postgres.schema import check_version
 
 NOBODY = 0
 """The holder of what no session holds."""
@@ -99,19 +100,27 @@ async def begin(
     """Begin a session of this holder, tell the others, and return its number.
 
     Raises `StorageLocked` while a session that is alone goes on; for one that is to be alone, while any session does.
+    Raises `StorageError` if the tables have another version than the program: they may have been migrated just now.
+
     Overdue sessions do not count: they are ended first, but for one that is within a transaction. Its connection is
     ended, so that the next attempt succeeds.
     """
     async with link.transaction():
-        await link.execute("SELECT pg_advisory_xact_lock(hashtext(current_schema() || ' sessions'))")
-        await end_hanging(link, lease / 2, only_alone=not alone)
-        await end_overdue(link, only_alone=not alone)
-        if others := await link.fetch(_IN_THE_WAY, alone):
-            holders = "; ".join(f"{who} holds it, for {seconds} s at most" for who, seconds in others)
-            raise StorageLocked(f"{name}: {holders}")
+        await _make_way(link, name, lease, alone=alone)
+        await check_version(link)
         number = await link.fetchval(_BEGIN, holder, visits, alone, timedelta(seconds=lease))
         await notify(link, CHANGED)
     return int(number)
+
+
+async def _make_way(link: Link, name: str, lease: float, *, alone: bool) -> None:
+    """Let no session begin until the end of the transaction. Raises `StorageLocked` as `begin` does."""
+    await link.execute("SELECT pg_advisory_xact_lock(hashtext(current_schema() || ' sessions'))")
+    await end_hanging(link, lease / 2, only_alone=not alone)
+    await end_overdue(link, only_alone=not alone)
+    if others := await link.fetch(_IN_THE_WAY, alone):
+        holders = "; ".join(f"{who} holds it, for {seconds} s at most" for who, seconds in others)
+        raise StorageLocked(f"{name}: {holders}")
 
 
 async def renew(link: Link, name: str, session: int, lease: float) -> tuple[int, float]:
@@ -173,6 +182,16 @@ async def end(link: Link, session: int) -> None:
         await pass_gate(link, alone=False)
         await link.execute("DELETE FROM session WHERE id = $1", session)
         await _free(link, [session])
+
+
+async def end_all(link: Link, name: str, lease: float) -> None:
+    """End all sessions, also those that go on, and free what they held, in the caller's transaction.
+
+    No session begins until its end. Raises `StorageLocked` while the spool is moved.
+    """
+    await _make_way(link, name, lease, alone=False)
+    await end_hanging(link, lease / 2)
+    await _free(link, [id for (id,) in await link.fetch("DELETE FROM session RETURNING id")])
 
 
 async def _free(link: Link, ended: list[int]) -> None:
