@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from poller.core.errors import NotSent, StorageError
+from poller.core.errors import NotSent, StorageError, StorageFull
 from poller.core.model import Batch, ParsedPage, PollOutcome, RawPage, Reject
 from poller.core.spool import Away, Member, Shared, SpoolAdmin
 from poller.pipeline.journal import Journal
@@ -188,6 +188,9 @@ class SharedMemory(MemorySpool, Shared):
         self.outage: Away | None = None
         self.waiting: dict[str, str] = {}
         self.broken: asyncio.Future[StorageError] = asyncio.Future()
+        self.released: list[str] = []
+        self.refusals = 0
+        """How many of the next calls of `release` fail."""
 
     @property
     def member(self) -> int:
@@ -206,6 +209,12 @@ class SharedMemory(MemorySpool, Shared):
 
     def divide(self, sink: str, lanes: int) -> None:
         pass
+
+    async def release(self, sink: str) -> None:
+        if self.refusals:
+            self.refusals -= 1
+            raise StorageFull("spool: the database does not answer")
+        self.released.append(sink)
 
     @asynccontextmanager
     async def duty(self, name: str) -> AsyncIterator[None]:

@@ -415,6 +415,14 @@ class Shared(Protocol):
         ...
 
     @abstractmethod
+    async def release(self, sink: str) -> None:
+        """Free what this daemon holds of an attached sink, so that others deliver it. No claim may be outstanding.
+
+        The next claim serves the sink again. Raises `StorageFull` while the database is away; then it may be repeated.
+        """
+        ...
+
+    @abstractmethod
     def duty(self, name: str) -> AbstractAsyncContextManager[None]:
         """Wait until no other daemon has this duty, and hold it until the context is left or the session ends."""
         ...

@@ -16,6 +16,7 @@ Life cycle
 import asyncio
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from enum import IntEnum, StrEnum
 from typing import assert_never
@@ -23,7 +24,7 @@ from typing import assert_never
 import msgspec
 import structlog
 
-from poller.core.errors import Gone, PartlyFailed, PlaceGone, Rejected, SinkError, TryLater
+from poller.core.errors import Gone, PartlyFailed, PlaceGone, Rejected, SinkError, StorageFull, TryLater
 from poller.core.model import Batch, Dead, Done, Outcome, Retry, in_order
 from poller.core.ports import Sink
 from poller.core.spool import Shared, Spool
@@ -39,6 +40,8 @@ log = structlog.get_logger("courier")
 
 FAILURES_TO_PAUSE = 5
 LONGEST_PROBE_WAIT = 60.0
+RELEASE_AGAIN = 1.0
+"""Seconds until the next attempt to free what is held of a disabled sink, while the spool does not answer."""
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
@@ -216,7 +219,7 @@ class Courier:
         while not self._stopping:
             self._bell.clear()
             if self._held or self.disabled is not None:
-                await self._bell.wait()
+                await self._rest()
                 continue
             self._running = True
             async with asyncio.TaskGroup() as group:
@@ -224,6 +227,24 @@ class Courier:
                     carrier = group.create_task(self._serve())
                     self._carriers[carrier] = _CarrierState.WAITING
             self._carriers.clear()
+
+    async def _rest(self) -> None:
+        """Wait until the sink is served again, or `stop`. Other daemons may deliver what is held of a disabled sink."""
+        if self._shared is not None and self.disabled is not None:
+            await self._release(self._shared)
+        await self._bell.wait()
+
+    async def _release(self, shared: Shared) -> None:
+        """Release the sink as soon as the spool answers, unless the bell rings before."""
+        while not self._bell.is_set():
+            try:
+                await shared.release(self.name)
+            except StorageFull:  # it does not answer now, which others report
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(RELEASE_AGAIN):
+                        await self._bell.wait()
+            else:
+                return
 
     async def _serve(self) -> None:
         while self._running:

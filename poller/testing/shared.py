@@ -162,6 +162,30 @@ class SharedSpoolContract:
 
         self._tell(tmp_path, 2, attached)
 
+    @pytest.mark.parametrize("lanes", [None, 1, 4])
+    def test_what_a_member_releases_comes_to_another_until_it_claims_again(
+        self, tmp_path: Path, lanes: int | None
+    ) -> None:
+        """It had a batch that waits, and events that it had not handed out; by shares, in order, and in lanes."""
+
+        async def story(a: SpoolAdmin, b: SpoolAdmin, clock: ManualClock) -> None:
+            await attach_divided(lanes, a)
+            await a.append("source", [some_reading(*range(6))])
+            waits = await a.claim("s", 2)
+            await a.settle(waits, [Retry(after=5, reason="busy")] * 2)
+            await attach_divided(lanes, b)
+            await shared(a).release("s")
+            clock.pass_time(5)
+            got = await taken(b, 6)
+            assert sorted(event.id for event in got) == sorted(some_event(n).id for n in range(6))
+            assert lanes is None or got == [some_event(n) for n in range(6)]
+            await until(lambda: pending(a, 0))
+            await shared(b).release("s")
+            await a.append("source", [some_reading(6)])
+            assert await taken(a, 1) == [some_event(6)]
+
+        self._tell(tmp_path, 2, story)
+
     def test_an_event_that_another_member_finished_does_not_come_with_its_share(self, tmp_path: Path) -> None:
         """Its batch waited when its member left, and went to one member; the share goes to another one."""
 
@@ -467,6 +491,22 @@ async def attach(*spools: SpoolAdmin, ordered: bool = False) -> None:
     """Attach the sink of the stories."""
     for spool in spools:
         await spool.attach("s", anything, ordered)
+
+
+async def attach_divided(lanes: int | None, spool: SpoolAdmin) -> None:
+    """Attach the sink of the stories: without order, or in order and divided."""
+    shared(spool).divide("s", lanes or 1)
+    await attach(spool, ordered=lanes is not None)
+
+
+async def taken(spool: SpoolAdmin, count: int) -> list[Event]:
+    """The next `count` events of the sink, which are delivered."""
+    got: list[Event] = []
+    while len(got) < count:
+        batch = await asyncio.wait_for(spool.claim("s", 9), WITHIN)
+        got += batch.events
+        await spool.settle(batch, done(batch))
+    return got
 
 
 def page(*events: Any, provisional: bool = False) -> ParsedPage:

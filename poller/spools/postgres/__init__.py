@@ -292,6 +292,10 @@ class PostgresSpool(PostgresHistory, MovableSchema, HasLimits, Shared):
         """See `Shared.live_members`."""
         return self._membership.live
 
+    async def release(self, sink: str) -> None:
+        """See `Shared.release`."""
+        await self._sinks.release(sink)
+
     def duty(self, name: str) -> AbstractAsyncContextManager[None]:
         """See `Shared.duty`."""
         return self._membership.duty(name)

@@ -235,13 +235,16 @@ class ServedSinks:
         async with self._turn:
             if (served := self._served.get(sink)) is None:
                 return
-            served.admitted.clear()
-            served.asked = False
-            await self._close_lanes(served)
-            for key in list(served.taken):
-                await self._leave_queue(key, served)
+            await self._leave_queues(served)
             del self._served[sink]  # not before: where the database was away, leaving is repeated
         await self._membership.give_up(duties.of_replays(sink))
+
+    async def _leave_queues(self, served: Served) -> None:
+        served.admitted.clear()
+        served.asked = False
+        await self._close_lanes(served)
+        for key in list(served.taken):
+            await self._leave_queue(key, served)
 
     async def _leave_queue(self, key: str, served: Served) -> None:
         if (queue := self._dispatcher.queues.get(key)) is not None:
@@ -258,6 +261,16 @@ class ServedSinks:
         """Know a sink no more, and hold nothing back for it."""
         await self._leave(sink)
         await self._claims.submit(lambda claims: serving.detach(claims.connection, claims.session, sink))
+
+    async def release(self, sink: str) -> None:
+        """Free what is held of a sink. The next claim serves it again."""
+        async with self._turn:
+            if (served := self._served.get(sink)) is not None:
+                await self._leave_queues(served)
+                await self._claims.submit(
+                    lambda claims: serving.rest(claims.connection, claims.session, sink)
+                )
+        await self._membership.give_up(duties.of_replays(sink))
 
     def leads(self, sink: str) -> bool:
         """Whether this daemon queues the replayed events of a sink."""

@@ -134,6 +134,12 @@ async def leave(link: Link, session: int, key: str, mode: Mode) -> None:
     await sessions.notify(link, sessions.CHANGED)
 
 
+async def rest(link: Link, session: int, sink: str) -> None:
+    """Note that a session which has left all queues of a sink serves it no more, until it is admitted again."""
+    await link.execute("UPDATE attached SET serves = false WHERE sink = $1 AND session = $2", sink, session)
+    await sessions.notify(link, sessions.CHANGED)
+
+
 async def detach(link: Link, session: int, sink: str) -> None:
     """Know a sink no more, and hold nothing back for it."""
     await link.execute("DELETE FROM attached WHERE sink = $1 AND session = $2", sink, session)

@@ -16,6 +16,7 @@ from poller.core.tracing import NO_TRACING
 from poller.daemon import sharing
 from poller.daemon.components import Component, Components
 from poller.daemon.sharing import Sharing
+from poller.pipeline import courier
 from poller.pipeline.courier import Courier, SinkState
 from poller.pipeline.journal import Journal
 from poller.pipeline.losses import Losses
@@ -139,6 +140,24 @@ def test_a_sink_that_is_disabled_here_is_served_again_when_it_is_resumed_at_anot
             assert found.courier.status.state is SinkState.DISABLED, "nobody has resumed it"
             await found.another_operator(pauses=False)
             await until(lambda: len(sink.delivered) == 1)
+
+    asyncio.run(patiently(scenario()))
+
+
+def test_what_is_held_of_a_disabled_sink_goes_to_other_daemons_as_soon_as_the_database_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(courier, "RELEASE_AGAIN", 0.01)
+
+    async def scenario() -> None:
+        async with shown(tmp_path, ScriptedSink(says=lambda batch: Gone("HTTP 410"))) as found:
+            await found.another_operator(pauses=True)
+            await found.another_operator(pauses=False)
+            assert found.spool.released == [], "a pause is one at all daemons"
+            found.spool.refusals = 2
+            await found.spool.append("source", [some_reading(1)])
+            await until(lambda: found.spool.released == ["sink"])
+            assert found.spool.refusals == 0
 
     asyncio.run(patiently(scenario()))
 
