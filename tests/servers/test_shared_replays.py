@@ -131,3 +131,32 @@ def test_a_replay_goes_on_at_another_member_when_the_one_that_led_it_gives_the_s
                 await until_done(other, replay)
 
     asyncio.run(patiently(scenario()))
+
+
+@pytest.mark.parametrize("lanes", [0, 1], ids=["by shares", "in order"])
+def test_a_piece_that_is_queued_while_its_member_releases_the_sink_comes_at_another(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch, lanes: int
+) -> None:
+    async def scenario() -> None:
+        async with AsyncExitStack() as stack:
+            first = await member(stack, database, tmp_path, lanes)
+            await first.append("source", [some_reading(*range(EVENTS))])
+            assert await delivered(first, SINK, EVENTS) == ALL
+            await until_leads(first)
+            other = await member(stack, database, tmp_path, lanes)
+            await order(first)
+            coming = asyncio.create_task(delivered(other, SINK, EVENTS))
+            write = first._replays._write
+
+            async def write_late(change: replays.ReplayChange) -> None:
+                await asyncio.sleep(0.5)
+                await write(change)
+
+            monkeypatch.setattr(first._replays, "_write", write_late)
+            filling = asyncio.create_task(first.replays.fill(SINK))
+            await asyncio.sleep(0.1)
+            await first.release(SINK)
+            await filling
+            assert await asyncio.wait_for(coming, 10) == ALL
+
+    asyncio.run(patiently(scenario()))

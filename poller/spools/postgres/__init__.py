@@ -294,7 +294,8 @@ class PostgresSpool(PostgresHistory, MovableSchema, HasLimits, Shared):
 
     async def release(self, sink: str) -> None:
         """See `Shared.release`."""
-        await self._sinks.release(sink)
+        async with self._replays.attaching(sink):  # a piece of a replay may just be queued here
+            await self._sinks.release(sink)
 
     def duty(self, name: str) -> AbstractAsyncContextManager[None]:
         """See `Shared.duty`."""
