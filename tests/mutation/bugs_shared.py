@@ -158,8 +158,8 @@ SHARED = (
     Bug(
         "the claims of a lane outlive the sink",
         SINKS,
-        "            await self._close_lanes(served)\n            for key in list(served.taken)",
-        "            for key in list(served.taken)",
+        "        await self._close_lanes(served)\n        for key in list(served.taken)",
+        "        for key in list(served.taken)",
         (MOMENTS + "test_no_claim_of_a_lane_outlives_the_sink",),
     ),
     Bug(
