@@ -6,13 +6,17 @@ Purpose
 
 Invariants
     It is off the way of an event: nothing waits for it, and while it catches up it takes no more than `SHARE` of a
-    core. What it finds, how far it has read and what it knows of each stream are committed in one transaction. So after
-    a crash it goes on as if nothing had happened: no gap is reported twice, and none is left out.
+    core. What it finds of a stream and what it knows of that stream are committed in one transaction, with the number
+    up to which it has read. So after a crash it goes on as if nothing had happened: no gap is reported twice, and none
+    is left out.
 
 Life cycle
     It begins at the end of the log when it runs for the first time. It reads in steps. A commit follows within seconds
-    of a gap, and otherwise once a minute. The state is the memory of a source that no configuration can have
-    (`SOURCE`), by stream, and the position is its memory without a subject.
+    of a gap. Once a minute a round begins, which commits what is known of all streams, a portion with each step: the
+    log takes no events while a transaction runs. The state is the memory of a source that no configuration can have
+    (`SOURCE`), by stream. The position is its memory without a subject, and comes with the last portion. It is where
+    the audit was when the round began. After a crash it reads on from there, and passes over what the state of a stream
+    includes.
 """
 
 import asyncio
@@ -30,7 +34,7 @@ from poller.core.history import Gap, LatePicture
 from poller.core.model import Event, ParsedPage, PollOutcome
 from poller.core.selection import Selection
 from poller.core.spool import SpoolAdmin
-from poller.pipeline.gaps import GAP, LOOKED_AT, Auditor, gap_event
+from poller.pipeline.gaps import GAP, LOOKED_AT, Auditor, Key, gap_event
 from poller.runtime.clock import Clock
 from poller.runtime.metrics import Metrics
 from poller.settings import AccountSettings
@@ -45,10 +49,12 @@ SHORTEST_PAUSE: Final = 0.02
 GATHER: Final = 1.0
 """Seconds in which events gather at the end of the log."""
 REPORT_WITHIN: Final = 5.0
-"""Seconds until what was found is committed, with all the rest."""
+"""Seconds until what was found is committed."""
 COMMIT_EVERY: Final = 60.0
-"""Seconds between two commits of the state of the streams, which nearly all change in the meantime. A crash costs
-reading so much of the log again."""
+"""Seconds between the beginnings of two rounds, in which the state of nearly all streams changes. A crash costs reading
+that much of the log again, and what was read during the round."""
+PORTION: Final = 1_000
+"""The streams in one commit of a round, which takes some ten milliseconds."""
 EPOCH: Final = datetime.fromtimestamp(0, UTC)
 CHOSEN: Final = Selection(kinds=LOOKED_AT)
 
@@ -82,7 +88,12 @@ class Audit:
         self._gaps: list[Gap] = []
         self._late: list[LatePicture] = []
         self._stored_at = 0
-        self._committed_at = clock.monotonic() - COMMIT_EVERY
+        self._left: list[Key] = []
+        """The streams that the round has still to commit, in reverse order."""
+        self._covered: int | None = None
+        """The position at which the round began; None between two rounds."""
+        self._round_at = clock.monotonic() - COMMIT_EVERY
+        self._reported_at = clock.monotonic() - REPORT_WITHIN
 
     async def run(self) -> None:
         """Follow the log for ever."""
@@ -148,8 +159,8 @@ class Audit:
         if found.found and found.found[0][0] > self.position:
             await self._check_overtaken()
         begun = time.thread_time()
-        for _, event in found.found:
-            self._auditor.take(event)
+        for number, event in found.found:
+            self._auditor.take(event, number)
         if found.found:
             self._moment = found.found[-1][1].received_at.timestamp()
         last = found.found[-1][0] + 1 if found.found else 0
@@ -164,7 +175,9 @@ class Audit:
             self._auditor.drop(lambda account: True)
 
     async def _until_more(self) -> None:
-        """Wait for the next event; not for long while a hole is open or something is to be committed."""
+        """Wait for the next event; not for long while a hole is open or something is found, and not during a round."""
+        if self._covered is not None:
+            return
         soon = self._auditor.waits or self._gaps or self._late
         wait = REPORT_WITHIN if soon else COMMIT_EVERY if self._has_news else None
         with suppress(TimeoutError):
@@ -174,32 +187,47 @@ class Audit:
     # ------------------------------------------------------------ committing
 
     async def _commit_now_and_then(self) -> None:
-        since = self._clock.monotonic() - self._committed_at
-        if since < (REPORT_WITHIN if self._gaps or self._late else COMMIT_EVERY):
-            return
-        if since >= COMMIT_EVERY:
-            self._auditor.forget(self._moment)
-        self._committed_at += since
+        now = self._clock.monotonic()
+        if self._covered is None and now - self._round_at >= COMMIT_EVERY:
+            self._round_at = now
+            self._begin_round()
+        found = bool(self._gaps or self._late)
+        if self._covered is not None or (found and now - self._reported_at >= REPORT_WITHIN):
+            self._reported_at = now
+            await asyncio.shield(self._commit())
+
+    def _begin_round(self) -> None:
+        self._auditor.forget(self._moment)
         if self._has_news:
-            await asyncio.shield(self.commit())
+            self._covered = self.position
+            self._left = sorted(self._auditor.changed, reverse=True)
 
     @property
     def _has_news(self) -> bool:
         moved = self.position != self._stored_at if self._settle else self._stored_at > 0
         return bool(moved or self._gaps or self._late)
 
-    async def commit(self) -> None:
-        """Commit what was found, what is known of each stream, and the position."""
-        position, gaps, late = self.position, self._gaps, self._late
+    async def _commit(self) -> None:
+        """Commit what was found with what is known of its streams, and a portion of the round if one has begun."""
+        gaps, late, portion = self._gaps, self._late, self._left[-PORTION:]
+        place, ends = self._stored_at, False
+        if self._covered is not None and len(portion) == len(self._left):
+            place, ends = self._covered if self._settle else 0, True
+        keys = {*portion, *((gap.account, gap.stream_id) for gap in gaps)}
+        keys |= {(picture.account, picture.stream_id) for picture in late}
+        states = self._auditor.states(keys, self.position)
         now = self._clock.now()
         events = tuple(gap_event(gap, now) for gap in gaps)
         readings = [
-            _reading(memory=str(position).encode() if self._settle else b"", events=events),
-            *(_reading(about=about, memory=state) for about, state in self._auditor.changed().items()),
+            _reading(memory=str(place).encode() if place else b"", events=events),
+            *(_reading(about=about, memory=state) for about, state in states.items()),
         ]
         new = await self._spool.note_gaps(SOURCE, readings, gaps, late)
-        self._auditor.keep()
-        self._stored_at, self._gaps, self._late = position if self._settle else 0, [], []
+        self._auditor.keep(keys)
+        self._stored_at, self._gaps, self._late = place, [], []
+        del self._left[len(self._left) - len(portion) :]
+        if ends:
+            self._covered = None
         self._report(gaps, new)
 
     def _report(self, gaps: list[Gap], new: Counter[str]) -> None:

@@ -17,7 +17,7 @@ Waiting
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import pairwise
@@ -221,10 +221,14 @@ class Run(msgspec.Struct, array_like=True):
 
 
 class Audited(msgspec.Struct, array_like=True):
-    """What is known of a stream: its runs, and the epochs of interruptions."""
+    """What is known of a stream: its runs, and the epochs of interruptions.
+
+    upto: as it was stored, it included the stream's events below this number
+    """
 
     runs: dict[str, Run]
     breaks: list[float]
+    upto: int = 0
 
     def interrupted(self, since: float, until: float) -> bool:
         """Whether an interruption was reported within this time."""
@@ -237,6 +241,9 @@ _unpack = msgspec.msgpack.Decoder(Audited).decode
 
 class Auditor:
     """Looks at pictures in the order of the log and finds gaps. Its state can be stored, stream by stream.
+
+    The states may be stored at different times, and be ahead of the place where looking begins again: each says which
+    events it includes.
 
     `settle` returns the seconds that a hole of this account stays open, and None for an account that is not audited.
     """
@@ -253,7 +260,10 @@ class Auditor:
         self._settle = settle
         self._streams: dict[Key, Audited] = {}
         self._open: set[Key] = set()
-        self._changed: set[Key] = set()
+        self.changed: set[Key] = set()
+        """Streams whose state has changed since it was stored (`keep`), or that were forgotten."""
+        self._included = 0
+        """Only events below this number may be part of a stored state."""
         for name, state in (stored or {}).items():
             self._restore(name, state)
 
@@ -269,16 +279,22 @@ class Auditor:
 
     # ------------------------------------------------------------ taking
 
-    def take(self, event: Event) -> None:
-        """Look at an event."""
+    def take(self, event: Event, number: int | None = None) -> None:
+        """Look at an event. With its number, it is passed over if the stored state of its stream includes it."""
         if (settle := self._settle(event.account)) is None:
             return
         key = (event.account, event.stream_id)
+        if number is not None and number < self._included and number < self._upto(key):
+            return
         if event.kind == PICTURE:
             self._take_picture(key, event, settle)
         elif event.kind == CHANNEL and (audited := self._streams.get(key)) and _interrupts(event):
             audited.breaks = [*audited.breaks, event.occurred_at.timestamp()][-MOST_BREAKS:]
-            self._changed.add(key)
+            self.changed.add(key)
+
+    def _upto(self, key: Key) -> int:
+        audited = self._streams.get(key)
+        return audited.upto if audited else 0
 
     def _take_picture(self, key: Key, event: Event, settle: float) -> None:
         found = run_and_offset(event)
@@ -291,7 +307,7 @@ class Auditor:
         run = self._run(key, name, offset, received, event)
         if run is None:
             return
-        self._changed.add(key)
+        self.changed.add(key)
         if offset > run.offsets[-1]:
             if run.extend(offset, received, settle):
                 self._open.add(key)
@@ -337,7 +353,7 @@ class Auditor:
                 if settle is not None:
                     found.extend(_judge_run(key, audited, name, now, settle))
                 if run.at != before:
-                    self._changed.add(key)
+                    self.changed.add(key)
                 run.shorten()
                 waits = waits or run.waits
             if not waits:
@@ -351,7 +367,7 @@ class Auditor:
             for name in old:
                 del audited.runs[name]
             if old:
-                self._changed.add(key)
+                self.changed.add(key)
             if not audited.runs:
                 del self._streams[key]
                 self._open.discard(key)
@@ -361,26 +377,31 @@ class Auditor:
         for key in [key for key in self._streams if unwanted(key[0])]:
             del self._streams[key]
             self._open.discard(key)
-            self._changed.add(key)
+            self.changed.add(key)
 
     # ------------------------------------------------------------ storing
 
-    def changed(self) -> dict[str, bytes]:
-        """The states that changed since `keep`, by stream; empty for a stream that was forgotten."""
-        return {
-            "/".join(key): _pack(self._streams[key]) if key in self._streams else b"" for key in self._changed
-        }
+    def states(self, keys: Iterable[Key], upto: int) -> dict[str, bytes]:
+        """The states of streams, which include their events below `upto`; empty for a stream that was forgotten."""
+        return {"/".join(key): self._state(key, upto) for key in keys}
 
-    def keep(self) -> None:
-        """What changed is stored."""
-        self._changed.clear()
+    def _state(self, key: Key, upto: int) -> bytes:
+        if (audited := self._streams.get(key)) is None:
+            return b""
+        audited.upto = max(audited.upto, upto)
+        return _pack(audited)
+
+    def keep(self, keys: Iterable[Key]) -> None:
+        """The states of these streams are stored."""
+        self.changed.difference_update(keys)
 
     def _restore(self, name: str, state: bytes) -> None:
         account, _, stream_id = name.partition("/")
         try:
-            self._streams[account, stream_id] = _unpack(state)
+            audited = self._streams[account, stream_id] = _unpack(state)
         except msgspec.MsgspecError:  # of another version: the stream is looked at anew
             return
+        self._included = max(self._included, audited.upto)
         self._open.add((account, stream_id))
 
 

@@ -2,10 +2,12 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from poller.core.errors import StorageFull
@@ -13,6 +15,7 @@ from poller.core.history import Gap
 from poller.core.model import Done, Event, ParsedPage, PollOutcome
 from poller.core.selection import ALL_EVENTS, Selection
 from poller.core.spool import SpoolAdmin
+from poller.pipeline import audit
 from poller.pipeline.audit import COMMIT_EVERY, REPORT_WITHIN, SOURCE, STEP, Audit
 from poller.runtime.metrics import Metrics
 from poller.settings import AccountSettings, AuditSettings
@@ -172,6 +175,63 @@ def test_an_audit_that_is_cut_off_anywhere_finds_every_gap_once(
         assert sorted(told) == sorted(gap.id for gap in found)
 
     asyncio.run(patiently(_with_world(tmp_path, engine, story)))
+
+
+@ENGINES
+@pytest.mark.parametrize("seed", range(4))
+def test_an_audit_that_is_cut_off_in_a_round_counts_nothing_twice(
+    tmp_path: Path, engine: str, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of each gap of two pictures, one comes late: what is looked at again must not fill the gap once more."""
+    monkeypatch.setattr(audit, "PORTION", 2)
+    dice = random.Random(seed)
+    streams = {f"live_{n}": sorted(dice.sample(range(50, 1_000, 70), 5)) for n in range(9)}
+    events = by_arrival(
+        event
+        for stream, gone in streams.items()
+        for event in [
+            *without(*gone, *(offset + 10 for offset in gone), last=1_100, stream=stream),
+            *(picture(offset, stream=stream, delay=200) for offset in gone),
+        ]
+    )
+    cut_short = 0
+
+    async def story(one: World) -> None:
+        nonlocal cut_short
+        for start in range(0, len(events), 30):
+            await one.receive(events[start : start + 30])
+            for _ in range(dice.randint(0, 3)):
+                one.clock.pass_time(dice.choice([0.1, REPORT_WITHIN, COMMIT_EVERY]))
+                await one.audit.step()
+            if dice.random() < 0.5:
+                kept = dict(await one.spool.memory(SOURCE))
+                await one.begin()
+                cut_short += len(set(_uptos(kept))) > 1
+        await one.look()
+        one.until(PUSH + 9_000)
+        await one.look()
+        assert {
+            stream: [
+                (gap.first_missing_offset, gap.missing, gap.filled)
+                for gap in sorted(await one.gaps(), key=began)
+                if gap.stream_id == stream
+            ]
+            for stream in streams
+        } == {stream: [(offset, 2, 1) for offset in gone] for stream, gone in streams.items()}
+
+    asyncio.run(patiently(_with_world(tmp_path, engine, story)))
+    assert cut_short > 3
+
+
+def began(gap: Gap) -> datetime:
+    return gap.from_at
+
+
+def _uptos(kept: dict[str, bytes]) -> Iterator[int]:
+    """The numbers below which the stored states include all events."""
+    for name, state in kept.items():
+        if name:
+            yield msgspec.msgpack.decode(state)[-1]
 
 
 async def _with_world(folder: Path, engine: str, story: Callable[[World], Awaitable[None]]) -> None:

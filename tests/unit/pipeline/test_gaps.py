@@ -14,6 +14,7 @@ from poller.pipeline.gaps import Auditor, gap_event, missing_between, run_and_of
 from .on_grid import PUSH, SETTLE, audited, by_arrival, change, picture, pictures, summed
 
 TEN = range(0, 200, 10)
+ROOM, HALL = ("main", "room"), ("main", "hall")
 
 
 def without(*gone: int, cadence: int = 10, last: int = 200) -> list[Event]:
@@ -201,8 +202,42 @@ def test_a_state_that_is_stored_and_restored_goes_on() -> None:
     for cut in range(len(events)):
         first = Auditor(lambda account: SETTLE)
         found = audited_part(first, events[:cut])
-        second = Auditor(lambda account: SETTLE, first.changed())
+        second = Auditor(lambda account: SETTLE, first.states(first.changed, cut))
         assert summed([*found, *audited(events[cut:], auditor=second)]) == whole
+
+
+def test_a_state_that_is_ahead_of_the_place_where_looking_begins_again_takes_nothing_twice() -> None:
+    stream = by_arrival([*without(50, 60, 110), change(112), picture(60, delay=110)])
+    numbered = list(enumerate(stream))
+    for ahead in range(len(stream)):
+        first = Auditor(lambda account: SETTLE)
+        found = audited_part(first, stream[:ahead])
+        late = first.take_late()
+        for place in range(ahead):
+            second = Auditor(lambda account: SETTLE, first.states([ROOM], ahead))
+            rest: list[Gap] = []
+            for number, event in numbered[place:]:
+                second.take(event, number)
+                rest += second.judge(event.received_at.timestamp())
+            rest += second.judge(PUSH + 9_000)
+            assert summed([*found, *rest]) == [(50, 2)]
+            assert len([*late, *second.take_late()]) == 1
+
+
+def test_a_state_says_no_less_than_it_was_restored_with() -> None:
+    """Behind that number, the place of a later process is."""
+    first = Auditor(lambda account: SETTLE, audited_state(upto=20))
+    second = Auditor(lambda account: SETTLE, first.states([ROOM], 10))
+    second.take(picture(1_000), 19)
+    assert second.pictures == 0
+    second.take(picture(1_000), 20)
+    assert second.pictures == 1
+
+
+def audited_state(upto: int) -> dict[str, bytes]:
+    auditor = Auditor(lambda account: SETTLE)
+    audited_part(auditor, without())
+    return auditor.states([ROOM], upto)
 
 
 def audited_part(auditor: Auditor, events: list[Event]) -> list[Gap]:
@@ -218,11 +253,12 @@ def test_only_what_changed_is_stored_again() -> None:
     for event in [*without(), *pictures(0, 10, stream="hall")]:
         auditor.take(event)
     auditor.judge(PUSH + 1_000.0)
-    assert set(auditor.changed()) == {"main/room", "main/hall"}
-    auditor.keep()
-    assert auditor.changed() == {}
+    assert auditor.changed == {ROOM, HALL}
+    auditor.keep([HALL])
+    assert auditor.changed == {ROOM}
+    auditor.keep([ROOM])
     auditor.take(picture(200))
-    assert set(auditor.changed()) == {"main/room"}
+    assert auditor.changed == {ROOM}
 
 
 def test_a_stream_is_forgotten_after_a_day() -> None:
@@ -231,7 +267,7 @@ def test_a_stream_is_forgotten_after_a_day() -> None:
     auditor.forget(PUSH + 86_000.0)
     assert auditor.streams == 1
     auditor.forget(PUSH + 90_000.0)
-    assert (auditor.streams, auditor.changed()) == (0, {"main/room": b""})
+    assert (auditor.streams, auditor.states(auditor.changed, 0)) == (0, {"main/room": b""})
 
 
 def test_a_state_that_does_not_read_back_is_left_out() -> None:
@@ -242,7 +278,7 @@ def test_a_state_that_does_not_read_back_is_left_out() -> None:
 def test_a_long_stream_keeps_a_short_state() -> None:
     auditor = Auditor(lambda account: SETTLE)
     audited(pictures(*range(0, 20_000, 10)), auditor=auditor)
-    assert len(auditor.changed()["main/room"]) < 400
+    assert len(auditor.states([ROOM], 10**9)["main/room"]) < 400
 
 
 # ---------------------------------------------------------------- the event
