@@ -1,5 +1,6 @@
 """Options of the whole test run."""
 
+import gc
 import os
 import random
 import subprocess
@@ -44,6 +45,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_xdist_auto_num_workers() -> int:
     """Three workers for each core: most of a scenario is waiting, for syncs, for retries and for other processes."""
     return max(2, 3 * len(os.sched_getaffinity(0)))
+
+
+# To collect makes a million objects that all stay: nothing is found among them, however often it is looked for.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_configure(config: pytest.Config) -> None:
