@@ -4,6 +4,7 @@ import re
 import types
 import typing
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,7 +48,7 @@ def configuration() -> str:
 
 
 def _parts() -> Iterator[str]:
-    found, text = schema(), EXAMPLE.read_text()
+    found, text = _schema(), EXAMPLE.read_text()
     off = yaml.safe_load(OFF.sub(r"\1", text))
     shown = _merged(off, yaml.safe_load(text))
     for name, field in Settings.model_fields.items():
@@ -66,6 +67,12 @@ def _parts() -> Iterator[str]:
             yield from _section(
                 f"{name}.NAME" if keyed else name, model, found["$defs"][model.__name__], here
             )
+
+
+@cache
+def _schema() -> dict[str, Any]:
+    """The schema of all settings, made once: that takes longer than all the rest of the page."""
+    return schema()
 
 
 def _spools(text: str) -> list[Any]:
@@ -115,7 +122,7 @@ def _rows(
         inner = next(_models(field.annotation), None)
         if inner is not None:
             yield code(above + name), "section", "", "", "", description
-            below = schema()["$defs"].get(inner.__name__) or inner.model_json_schema()
+            below = _schema()["$defs"].get(inner.__name__) or inner.model_json_schema()
             here: Any = shown.get(name)
             whole = _with_defaults(below, said.get("default"))
             yield from _rows(f"{above}{name}.", inner, whole, here if isinstance(here, dict) else {})
