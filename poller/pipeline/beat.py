@@ -99,10 +99,10 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
         """
         since, width = min(since, until), self._width
         numbers = range(int(since / width), int(until / width) + 1)
-        likely, surprise = self._smooth(), SURPRISE * sum(self.bins) / len(bins) or 1.0
+        surprise = SURPRISE * sum(self.bins) / len(bins) or 1.0
         shares = [
             (min(until, (number + 1) * width) - max(since, number * width))
-            * (likely[number % len(bins)] + surprise)
+            * (self._likely(number) + surprise)
             for number in numbers
         ]
         whole = sum(shares)
@@ -113,11 +113,11 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
         """How many seconds after a poll at `asked` that emptied the queue the next poll is due; None without bursts."""
         if not self.bursts:
             return None
-        size, likely, enough = len(self.bins), self._smooth(), WAIT * (sum(self.bins) + MORE)
-        number, after, came, waited = int(asked / self._width), 0.0, 0.0, 0.0
+        enough, width = WAIT * (sum(self.bins) + MORE), self._width
+        number, after, came, waited = int(asked / width), 0.0, 0.0, 0.0
         while True:  # ends within two beats, because there are messages
-            length = (number + 1) * self._width - asked - after
-            rate = likely[number % size] / self._width
+            length = (number + 1) * width - asked - after
+            rate = self._likely(number) / width
             more = came * length + rate * length**2 / 2
             if waited + more >= enough:
                 return after + _until(enough - waited, came, rate)
@@ -131,13 +131,14 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
         part = max(1, min(round(PART / self._width), size // 4))
         mean = known * part / size
         sums = list(accumulate((*self.bins, *self.bins[:part]), initial=0.0))
-        variance = sum((sums[begin + part] - sums[begin] - mean) ** 2 for begin in range(size)) / size
+        parts = zip(sums[:size], sums[part:-1], strict=True)
+        variance = sum([(end - begin - mean) ** 2 for begin, end in parts]) / size
         return known >= LEAST and variance >= CHANCE * mean + UNEVEN * mean**2
 
-    def _smooth(self) -> list[float]:
-        """How likely messages are in each bin: the mean of the bin and its two neighbours."""
-        around = (self.bins[-1], *self.bins, self.bins[0])
-        return [sum(around[number : number + 3]) / 3 for number in range(len(self.bins))]
+    def _likely(self, number: int) -> float:
+        """How likely messages are in a bin, which may be of a later beat: the mean of it and its two neighbours."""
+        bins, at = self.bins, number % len(self.bins)
+        return (bins[at - 1] + bins[at] + bins[at + 1 - len(bins)]) / 3
 
 
 def _until(wait: float, came: float, rate: float) -> float:

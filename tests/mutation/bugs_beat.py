@@ -88,8 +88,8 @@ BEATS = (
     Bug(
         "messages are spread evenly over a pause, whatever is known of it",
         BEAT,
-        "        likely, surprise = self._smooth(), ",
-        "        likely, surprise = (0.0,) * len(bins), ",
+        "(self._likely(number) + surprise)",
+        "surprise",
         (KNOWN + "test_messages_are_spread_by_what_is_known_of_the_time_in_which_they_may_have_come",),
     ),
     Bug(

@@ -52,7 +52,7 @@ class Poller:
         answers: list[
             tuple[float, float, bool, ParsedPage]
         ] = []  # when it is there, when asked, whether leading, it
-        while min(asking + [(one[0], False) for one in answers])[0] < until:
+        while min(_first(asking, until), _first(answers, until)) < until:
             if answers and (not asking or answers[0][0] <= asking[0][0]):
                 self.now, asked, leading, reading = heappop(answers)
                 self.pace = next_pace(self.pace, reading, lambda: 0.5, asked=asked, now=self.now)
@@ -114,6 +114,11 @@ class Measured:
     mean: float
     p50: float
     p99: float
+
+
+def _first(heap: Sequence[tuple[float, *tuple[object, ...]]], otherwise: float) -> float:
+    """The least time in a heap, or another one if it is empty."""
+    return heap[0][0] if heap else otherwise
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float:
