@@ -304,6 +304,7 @@ def _secrets(one: dict[str, Any], written: dict[str, Any]) -> dict[str, Any]:
 def import_sandbox() -> Any:
     """Import the package of the sandbox, only for commands that need it. Ends the program if PyAV is missing."""
     try:
+        importlib.import_module("poller.sandbox.sandbox")  # the package imports it when it is asked for
         return importlib.import_module("poller.sandbox")
     except ModuleNotFoundError as error:
         if error.name != "av":
