@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import random
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import aiohttp
 import pytest
 
 from poller.sandbox import Oracle, Removed
+from tests.lives import start
 
 from .api_client import signed
 
@@ -27,16 +29,18 @@ class Child:
     """A sandbox as a process."""
 
     def __init__(self, directory: Path) -> None:
-        command = [sys.executable, "-m", "poller", "sandbox", "--directory", str(directory), "--streams", "0"]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        assert line, self.process.communicate(timeout=PATIENCE)[1].decode()
+        said, theirs = os.pipe()
+        with open(said) as stdout:
+            words = ("sandbox", "--directory", str(directory), "--streams", "0")
+            with open(theirs, "wb") as out, open(directory.with_suffix(".err"), "wb") as err:
+                self.process = start(words, cwd=directory, stdout=out, stderr=err)
+            line = stdout.readline()
+        assert line, directory.with_suffix(".err").read_text()
         self.endpoints: dict[str, Any] = json.loads(line)
 
     def end(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
-        self.process.communicate(timeout=PATIENCE)
+        self.process.wait(PATIENCE)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The platform in a box on the command line, as a program beside others."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -11,11 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import md5
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlencode
 
 import pytest
 
+from tests import lives
 from tests.commands import Ended, poller
 from tests.patience import PATIENCE
 
@@ -34,20 +36,29 @@ def in_turn(folder: Path, calls: list[list[str]]) -> list[tuple[int, str]]:
     return [(done.returncode, " ".join((done.stdout + done.stderr).split())) for done in ended]
 
 
+class Box:
+    """A sandbox that runs."""
+
+    def __init__(self, child: subprocess.Popen[bytes] | lives.Life, stdout: IO[str]) -> None:
+        self.child = child
+        self.stdout = stdout
+        self.places: dict[str, str] = json.loads(stdout.readline())
+
+
 @contextmanager
-def box(folder: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
-    """A sandbox, and where it says it listens."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "poller", "sandbox", "--directory", str(folder), *words],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        yield process, json.loads(process.stdout.readline())
-    finally:
-        process.kill()
-        process.communicate()
+def box(folder: Path, *words: str, forked: bool = True) -> Iterator[tuple[Box, dict[str, str]]]:
+    """A sandbox, and where it says it listens. It is the true command with `forked=False`."""
+    said, theirs = os.pipe()
+    with open(said) as stdout:
+        with open(theirs, "wb") as out, open(os.dup(2), "wb") as err:
+            words = ("sandbox", "--directory", str(folder), *words)
+            child = lives.start(words, cwd=Path.cwd(), stdout=out, stderr=err, forked=forked)
+        try:
+            started = Box(child, stdout)
+            yield started, started.places
+        finally:
+            child.kill()
+            child.wait(PATIENCE)
 
 
 def got(url: str, wish: dict[str, Any] | None = None) -> bytes:
@@ -103,16 +114,15 @@ def is_there(url: str) -> bool:
 def test_the_sandbox_says_where_it_listens_and_ends_on_a_signal(
     tmp_path: Path, number: signal.Signals
 ) -> None:
-    with box(tmp_path, "--streams", "1", "--interval", "500ms") as (process, places):
+    with box(tmp_path, "--streams", "1", "--interval", "500ms", forked=False) as (running, places):
         assert set(places) == {"api", "cos", "vod", "rtmp", "control", "directory"}
         assert places["directory"] == str(tmp_path)
         (stream,) = json.loads(got(f"{places['control']}/state"))["streams"]
         assert stream["stream_id"] == "live_1"
         assert queued(places)[0]["stream_id"] == "live_1"
-        process.send_signal(number)
-        assert process.wait(30) == 0
-        assert process.stdout is not None
-        assert process.stdout.read() == "", "one line, and no more"
+        running.child.send_signal(number)
+        assert running.child.wait(30) == 0
+        assert running.stdout.read() == "", "one line, and no more"
 
 
 def test_the_options_reach_the_platform(tmp_path: Path) -> None:
@@ -191,14 +201,14 @@ def test_a_customers_key_that_has_not_32_bytes_is_a_finding_that_does_not_repeat
 
 
 def test_a_sandbox_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
-    with box(tmp_path, "--streams", "1", "--interval", "500ms", "--upload-delay", "0") as (process, places):
+    with box(tmp_path, "--streams", "1", "--interval", "500ms", "--upload-delay", "0") as (running, places):
         taken = queued(places)
         until(lambda: json.loads(got(f"{places['control']}/state"))["depth"] > 0)
         until(lambda: any(file.stat().st_size > 10_000 for file in (tmp_path / "vod").glob("*")))
-        process.kill()
-        process.wait()
+        running.child.kill()
+        running.child.wait(PATIENCE)
     until(lambda: not any(str(tmp_path) in line for line in command_lines()), 30)
-    with box(tmp_path, "--streams", "0") as (process, places):
+    with box(tmp_path, "--streams", "0") as (_, places):
         waiting = queued(places)
         for one in (*taken, *waiting):
             assert got(f"{places['cos']}/shots-1250000000/{one['pic_url']}")[:2] == b"\xff\xd8"
