@@ -3,12 +3,14 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import cache
-from importlib.metadata import packages_distributions
+from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
 from pathlib import Path
 from typing import Final
 
@@ -37,6 +39,20 @@ def findings(program: Path, config: Path) -> dict[str, str]:
     return dict(found)
 
 
+def copy_to(folder: Path, names: Iterable[str]) -> None:
+    """Put distributions that are installed here into another virtual environment, compiled as they are.
+
+    To install these from the index takes more time than all the rest of a test.
+    """
+    (site,) = folder.glob("lib/python*/site-packages")
+    for name in names:
+        with suppress(PackageNotFoundError):  # not for this Python
+            for file in distribution(name).files or ():
+                if ".." not in file.parts and (source := Path(str(file.locate()))).exists():
+                    (site / file).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(source, site / file)
+
+
 def place(config: Path, extra: str) -> str:
     """Line and column of the type of the sink or spool that needs an extra."""
     (found,) = (
@@ -51,10 +67,11 @@ def place(config: Path, extra: str) -> str:
 @pytest.mark.usefixtures("minutes")
 def test_each_missing_extra_is_one_finding_whose_command_installs_it(tmp_path: Path, soak: bool) -> None:
     """Ordinarily the spool's command alone, whose library an extra of the sinks has too, and the sinks' together."""
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "v"], check=True, timeout=300)
+    folder = tmp_path / "v"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True, timeout=300)
     environ = {k: v for k, v in os.environ.items() if not k.startswith(("VIRTUAL_ENV", "PYTHON"))}
-    environ["PATH"] = f"{tmp_path / 'v/bin'}:{environ['PATH']}"
-    environ["PIP_NO_COMPILE"] = "1"
+    environ["PATH"] = f"{Path(sys.executable).parent}:{environ['PATH']}"
+    environ |= {"PIP_PYTHON": str(folder / "bin/python"), "PIP_NO_COMPILE": "1"}
 
     def install(command: str) -> None:
         words = ["bash", "-euc", command]
@@ -63,19 +80,19 @@ def test_each_missing_extra_is_one_finding_whose_command_installs_it(tmp_path: P
         )
         assert done.returncode == 0, done.stderr
 
-    install(f"pip install -q --require-hashes -r {ROOT}/requirements.txt")
+    copy_to(folder, named("requirements.txt"))
     install(f"{sys.executable} -m build --wheel --no-isolation -o {tmp_path} {ROOT}")
     install("pip install -q --no-deps ./*.whl")
-    program, config = tmp_path / "v/bin/poller", configuration(tmp_path, EXTRAS)
+    program, config = folder / "bin/poller", configuration(tmp_path, EXTRAS)
     missing = findings(program, config)
     assert set(missing) == {place(config, extra) for extra in EXTRAS}
     for extras in [(extra,) for extra in EXTRAS] if soak else (tuple(SPOOLS), tuple(SINKS)):
-        named = []
+        wanted = []
         for extra in extras:
             (command,) = re.findall(r": (pip install .+)$", missing.pop(place(config, extra)))
             assert command == f"pip install 'live-screenshot-poller[{extra}]'"
-            named.append(command.removeprefix("pip install "))
-        install(f"pip install -q {' '.join(named)}")
+            wanted.append(command.removeprefix("pip install "))
+        install(f"pip install -q {' '.join(wanted)}")
         assert set(findings(program, config)) == set(missing), extras
     install("pip check")
 
