@@ -2,7 +2,7 @@
 
 The imports are most of what a short life takes. A test of the start itself, of the imports or of the command line
 takes the true command, `python -m poller`; so does every start whose environment the interpreter or a library
-has read when the warm process began.
+has read when the warm process began. Programs that only tests have may live so too.
 """
 
 import json
@@ -15,7 +15,6 @@ import sys
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import IO, Final
 
@@ -70,14 +69,18 @@ class Life:
 
 
 class Warm:
-    """A warm process, one for all lives that this process starts."""
+    """A warm process, one for all lives of a program that this process starts.
 
-    def __init__(self) -> None:
+    `read_late` says how variables begin that the program reads when it runs.
+    """
+
+    def __init__(self, program: str, read_late: tuple[str, ...]) -> None:
+        self._read_late = read_late
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._turn = threading.Lock()
         self._environ = dict(os.environ)
         with theirs:
-            command = [sys.executable, "-m", "tests.warm", str(theirs.fileno())]
+            command = [sys.executable, "-m", "tests.warm", str(theirs.fileno()), program]
             self._process = subprocess.Popen(
                 command, cwd=ROOT, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
             )
@@ -87,12 +90,12 @@ class Warm:
     def fits(self, environ: Mapping[str, str]) -> bool:
         """Whether a life may have this environment: what differs is read after the fork only."""
         differing = {name for name, _ in self._environ.items() ^ environ.items()}
-        return all(name.startswith(READ_LATE) for name in differing)
+        return all(name.startswith(self._read_late) for name in differing)
 
     def start(
         self, words: Sequence[str], *, cwd: Path, environ: Mapping[str, str], files: Sequence[int]
     ) -> Life:
-        """A life of its own, running, with three standard files and perhaps a network namespace."""
+        """A life of its own, running, with three standard files and perhaps namespaces."""
         order = {"words": list(words), "cwd": str(cwd.resolve()), "environ": dict(environ)}
         return Life(self, self._ask(order, files))
 
@@ -111,17 +114,20 @@ class Warm:
             return int(self._channel.recv(64))
 
 
-@cache
-def warm() -> Warm:
-    """The warm process, started when it is needed first."""
-    return Warm()
+_warm: Final[dict[str, Warm]] = {}
+
+
+def warm(program: str = "poller", read_late: tuple[str, ...] = READ_LATE) -> Warm:
+    """The warm process of a program, started when it is needed first."""
+    if program not in _warm:
+        _warm[program] = Warm(program, read_late)
+    return _warm[program]
 
 
 def end() -> None:
-    """Stop the warm process, if there is one."""
-    if warm.cache_info().currsize:
-        warm().end()
-        warm.cache_clear()
+    """Stop the warm processes."""
+    while _warm:
+        _warm.popitem()[1].end()
 
 
 def start(

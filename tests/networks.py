@@ -7,14 +7,18 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
 CLONE_NEWNET: Final = 0x40000000
+OF_ANY_KIND: Final = 0
 OWN: Final = "/proc/thread-self/ns/net"
 
 Result = TypeVar("Result")
 
 
 def enter(namespace: int) -> None:
-    """Let the calling thread, and all that it starts from now on, live in a namespace that an open file names."""
-    _call("setns", namespace, CLONE_NEWNET)
+    """Let the calling thread, and all that it starts from now on, live in a namespace that an open file names.
+
+    It may be one of mounts as well, in a process with one thread.
+    """
+    _call("setns", namespace, OF_ANY_KIND)
 
 
 def leave() -> None:
@@ -46,4 +50,4 @@ def _call(name: str, *arguments: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if getattr(libc, name)(*arguments) != 0:
         number = ctypes.get_errno()
-        raise OSError(number, f"{name} of a network namespace: {os.strerror(number)}")
+        raise OSError(number, f"{name} of a namespace: {os.strerror(number)}")

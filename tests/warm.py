@@ -1,4 +1,8 @@
-"""A process that has imported the program once and forks into each of its lives: `python -m poller`, less the imports.
+"""A process that has imported a program once and forks into each of its lives: `python -m poller`, less the imports.
+
+    python -m tests.warm FILE PROGRAM
+
+takes its orders from an open socket. The program is `poller`, or a module of the tests that has a function `main`.
 
 A life is the whole program, with a process, arguments, environment, folder and standard files of its own. It ends as a
 child of `multiprocessing` does: threads and exit handlers end in their order, and files are written. Python takes no
@@ -25,13 +29,14 @@ import poller
 from poller.qcloud.wire.redaction import redact, redact_message
 from tests import networks
 
+POLLER: Final = "poller"
 MOST: Final = 1 << 20
 """Bytes of an order: the words and the environment."""
 FAIL_POINTS: Final = "poller.runtime.failpoints"
 
 
 def import_all() -> None:
-    """Import all that the program may, but for the first lines and the sandbox."""
+    """Import all that `poller` may, but for its first lines and the sandbox."""
     for module in pkgutil.walk_packages(poller.__path__, "poller."):
         if not module.name.startswith(("poller.__main__", "poller.sandbox", "poller.testing")):
             importlib.import_module(module.name)
@@ -55,9 +60,9 @@ def next_life(orders: socket.socket) -> tuple[dict[str, Any], list[int]]:
 
 
 def become(order: dict[str, Any], files: list[int]) -> None:
-    """What a new process has of its parent. A fourth file is the network namespace that it lives in."""
-    standard, network = files[:3], files[3:]
-    for namespace in network:
+    """What a new process has of its parent. Files behind the third are namespaces that it lives in."""
+    standard, namespaces = files[:3], files[3:]
+    for namespace in namespaces:
         networks.enter(namespace)
     os.chdir(order["cwd"])
     os.environ.clear()
@@ -67,8 +72,9 @@ def become(order: dict[str, Any], files: list[int]) -> None:
     os.closerange(3, max(map(int, os.listdir("/proc/self/fd"))) + 1)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.path[0] = order["cwd"]
-    sys.argv = ["poller", *order["words"]]
-    read_fail_point()
+    sys.argv[1:] = order["words"]
+    if FAIL_POINTS in sys.modules:
+        read_fail_point()
 
 
 def read_fail_point() -> None:
@@ -79,6 +85,14 @@ def read_fail_point() -> None:
     for name, one in list(sys.modules.items()):
         if name.startswith("poller.") and vars(one).get("reached") is before:
             vars(one)["reached"] = after
+
+
+def run(program: str) -> None:
+    """The program itself."""
+    if program == POLLER:
+        runpy.run_module(POLLER, run_name="__main__", alter_sys=True)
+    else:
+        sys.modules[program].main()
 
 
 def end(code: int) -> NoReturn:
@@ -92,17 +106,22 @@ def end(code: int) -> NoReturn:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests, which end the orders
-    import_all()
+    file, program = sys.argv[1:]
+    sys.argv = [program]
+    if program == POLLER:
+        import_all()
+    else:
+        importlib.import_module(program)
     gc.collect()
     gc.freeze()  # what is not looked at is not copied
     assert threading.active_count() == 1
-    with socket.socket(fileno=int(sys.argv[1])) as channel:
+    with socket.socket(fileno=int(file)) as channel:
         channel.send(b"ready")
         own = next_life(channel)
         channel.detach()  # `become` closes it
     become(*own)
     try:
-        runpy.run_module("poller", run_name="__main__", alter_sys=True)
+        run(program)
     except SystemExit as exit_:
         if isinstance(exit_.code, int):
             end(exit_.code)

@@ -7,18 +7,18 @@ all that reached the loop device is there afterwards.
 
 import asyncio
 import json
+import os
 import random
 import shutil
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from poller.pipeline.intake import Intake
 from poller.pipeline.journal import Journal
@@ -26,10 +26,13 @@ from poller.runtime.clock import Clock
 from poller.runtime.metrics import Metrics
 from poller.spools.sqlite import SqliteSpool
 from poller.testing.history import newest_events
+from tests import lives
 from tests.power import shots
 from tests.power.image import Image, unseen
 from tests.power.pictures import PictureServer, picture
 
+WORKLOAD = "tests.power.workload"
+MOUNTS = "/proc/thread-self/ns/mnt"
 REPOSITORY = Path(__file__).parents[2]
 LONGEST_WAIT = 60.0
 LONGEST_LOOK = 120.0
@@ -154,6 +157,7 @@ def run(
                         if until(found):
                             break
 
+    lives.warm(WORKLOAD)  # among the mounts of all
     unseen(cut)
     way = f"{disk}, sync: {sync}, {spoil or 'nothing spoiled'}"
     print(f"\npower cuts on {way}, {time.monotonic() - started:.0f} s: {found}")
@@ -259,7 +263,7 @@ class _Rig:
             self._look_at_names(there, recovered)
             self._found.lose("forgotten", recovered - stored - owed)
             known = [page for page in self._said.appended if shots.names(page)[0] in there]
-            again = [source.read(shots.page(page), b"") for page in known]
+            again = [source.read(shots.page_again(page), b"") for page in known]
             self._found.unknown_again += (await spool.append(shots.SOURCE, again)).total()
 
     def _look_at_names(self, there: set[str], recovered: set[str]) -> None:
@@ -305,6 +309,19 @@ class _LateClock(Clock):
         return super().now() + timedelta(hours=1)
 
 
+def _begin(order: str, errors: IO[bytes]) -> tuple[lives.Life, IO[bytes]]:
+    """A process that works, among the mounts of this thread, and what it says."""
+    with ExitStack() as stack:
+        reading, writing = os.pipe()
+        lines = os.fdopen(reading, "rb")
+        stack.enter_context(os.fdopen(writing, "wb"))
+        nothing = stack.enter_context(open(os.devnull, "rb"))
+        mounts = stack.enter_context(open(MOUNTS, "rb"))
+        files = [nothing.fileno(), writing, errors.fileno(), mounts.fileno()]
+        warm = lives.warm(WORKLOAD)
+        return warm.start([order], cwd=REPOSITORY, environ=os.environ, files=files), lines
+
+
 class _Workload:
     """The process that works on the image, and what it says."""
 
@@ -317,13 +334,7 @@ class _Workload:
 
     def __enter__(self) -> Self:
         with self._errors.open("wb") as errors:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.power.workload", self._order],
-                cwd=REPOSITORY,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-            )
+            self._process, self._lines = _begin(self._order, errors)
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
         return self
@@ -368,8 +379,7 @@ class _Workload:
         return said
 
     def _listen(self) -> None:
-        assert self._process.stdout is not None
-        with self._process.stdout as lines:
+        with self._lines as lines:
             for line in lines:
                 if line.endswith(b"\n"):
                     at, word, *said = json.loads(line)

@@ -49,9 +49,17 @@ def name_of(event: Event) -> str:
 
 def page(number: int) -> RawPage:
     """A page as the platform would send it, and padding, so that pages differ in size."""
+    return answered({**_output(number), "padding": "x" * (number * 7919 % LARGEST_PADDING)})
+
+
+def page_again(number: int) -> RawPage:
+    """A page with the same messages, for a reader who knows them."""
+    return answered(_output(number))
+
+
+def _output(number: int) -> dict[str, object]:
     messages = [{"stream_id": name.split("_")[0], "pic_url": name} for name in names(number)]
-    padding = "x" * (number * 7919 % LARGEST_PADDING)
-    return answered({"output": {"count": len(messages), "data": messages}, "padding": padding})
+    return {"output": {"count": len(messages), "data": messages}}
 
 
 def answered(said: dict[str, object]) -> RawPage:

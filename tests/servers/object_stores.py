@@ -8,13 +8,14 @@ import logging
 import os
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import IO, Any, Final, NamedTuple
 from urllib.parse import unquote
 
 import boto3
@@ -31,12 +32,15 @@ from poller.testing import START
 from tests import lives
 from tests.patience import PATIENCE
 
+from .guard import guard
 from .processes import ServerProcess, free_port, needs
 
 LOOPBACK: Final = "127.0.0.0/8"
 JPEG: Final = plain_jpeg(300, 169)
 KINDS: Final = ("moto", "cos_by_s3", "cos")
 SECRET: Final = "sandbox"
+READ_LATE: Final = ("TMPDIR", "MOTO_S3_", "PYTEST_CURRENT_TEST")
+"""How variables begin that moto's server reads when it runs."""
 
 
 class Found(NamedTuple):
@@ -99,6 +103,20 @@ class Store:
         raise NotImplementedError
 
 
+class MotoProcess(ServerProcess):
+    """moto's server, forked from a warm process: its imports take most of a second."""
+
+    def _begin(self, log: IO[bytes]) -> "subprocess.Popen[bytes] | lives.Life":
+        warm, environ = lives.warm("tests.servers.moto_server", READ_LATE), self.environ or os.environ
+        if not warm.fits(environ):
+            return super()._begin(log)
+        with open(os.devnull, "rb") as nothing:
+            files = [nothing.fileno(), log.fileno(), log.fileno()]
+            life = warm.start(self._argv[1:], cwd=self.folder, environ=environ, files=files)
+        guard().watch(life.pid)
+        return life
+
+
 class Moto(Store):
     """moto's server, read with boto3. It compares no signature."""
 
@@ -108,7 +126,7 @@ class Moto(Store):
     def __init__(self, folder: Path, **environ: str) -> None:
         super().__init__(folder)
         program = needs("moto_server", "pip install 'moto[s3]' flask flask-cors")
-        self.process = ServerProcess(folder, self.port, [program, "-H", "127.0.0.1", "-p", str(self.port)])
+        self.process = MotoProcess(folder, self.port, [program, "-H", "127.0.0.1", "-p", str(self.port)])
         self.process.environ = {**os.environ, "TMPDIR": str(folder), **environ}
         self._clients: dict[str, Any] = {}
 

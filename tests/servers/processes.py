@@ -10,10 +10,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import IO, NoReturn
 
 import pytest
 
+from tests.lives import Life
 from tests.patience import PATIENCE
 from tests.ports import lasting_port as free_port
 from tests.servers import trees
@@ -49,24 +50,22 @@ class ServerProcess:
         self._argv = argv
         self._says = says
         self._log = folder / "server.log"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Life | None = None
 
     def start(self) -> None:
         """Start, and wait until this very process listens on the port, and its log says that it is ready."""
         with self._log.open("wb") as log:
-            self._process = _guarded(
-                self._argv,
-                stdout=log,
-                stderr=log,
-                cwd=self.folder,
-                env=self.environ,
-            )
+            self._process = self._begin(log)
         used(self.describe())
         began = time.monotonic()
         while not self._is_ready():
             assert self._process.poll() is None, f"{self._argv[0]} has ended: {self._said()}"
             assert time.monotonic() - began < PATIENCE, f"{self._argv[0]} is not ready: {self._said()}"
             time.sleep(0.05)
+
+    def _begin(self, log: IO[bytes]) -> "subprocess.Popen[bytes] | Life":
+        """The process, which the guard ends if this one cannot."""
+        return _guarded(self._argv, stdout=log, stderr=log, cwd=self.folder, env=self.environ)
 
     def describe(self) -> str:
         """What it is, for the run's summary."""
@@ -166,7 +165,7 @@ def _guarded(argv: Sequence[str], **more: object) -> "subprocess.Popen[bytes]":
     return process
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
+def _end(process: "subprocess.Popen[bytes] | Life") -> None:
     if process.poll() is None:
         trees.kill(process.pid)
     process.wait()
