@@ -61,7 +61,9 @@ class Amqp(Sink, ChecksDestination):
         """The most bytes of a message, once the broker has told."""
 
     async def __aenter__(self) -> Self:
-        self._tls = tls_context(self.name, self._settings.tls or TlsSettings())
+        is_secure = any(urlsplit(server).scheme == "amqps" for server in self._settings.servers)
+        usual = TlsSettings() if is_secure else None  # the system's authorities take a while to read
+        self._tls = tls_context(self.name, self._settings.tls or usual)
         for library in ("aio_pika", "aiormq"):  # what fails is reported here
             logging.getLogger(library).setLevel(logging.CRITICAL + 1)
         return self
