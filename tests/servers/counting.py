@@ -164,11 +164,14 @@ async def attach_all(spool: PostgresSpool) -> None:
 class Life:
     """The work of one member: it appends pages, and delivers for each sink."""
 
-    def __init__(self, thread: Thread, books: Books, pages: "deque[list[Event]]", seed: int) -> None:
+    def __init__(
+        self, thread: Thread, books: Books, pages: "deque[list[Event]]", seed: int, pause: float
+    ) -> None:
         self.thread = thread
         self._books = books
         self._pages = pages
         self._random = random.Random(seed)
+        self._pause = pause
         self._held: list[Event] = []
         self._ending = False
         self._work: list[Any] = []
@@ -217,7 +220,7 @@ class Life:
                 if self._random.random() < 0.05:
                     self._pages.append(self._held)  # the platform delivers it again
                 self._held = []
-            await asyncio.sleep(self._random.random() * 0.02)
+            await asyncio.sleep(self._random.random() * self._pause)
 
     async def _replay(self, spool: PostgresSpool) -> None:
         while not self._ending:
@@ -262,10 +265,14 @@ def numbers_of(thread: Thread) -> list[int]:
 
 
 class Simulation:
-    """Members that come and go until `count` events are appended. All that is random follows from the seed."""
+    """Members that come and go until `count` events are appended. All that is random follows from the seed.
 
-    def __init__(self, members: Members, count: int, seed: int) -> None:
+    Each member waits for up to `pause` seconds between two pages: so the faults come while events do.
+    """
+
+    def __init__(self, members: Members, count: int, seed: int, pause: float) -> None:
         self._members = members
+        self._between_pages = pause
         self._random = random.Random(seed)
         self.books = Books()
         self._pages: deque[list[Event]] = deque()
@@ -305,7 +312,8 @@ class Simulation:
     def _join(self) -> None:
         if len(self._lives) == 4:
             return
-        life = Life(self._members.join(), self.books, self._pages, self._random.randrange(10**9))
+        seed = self._random.randrange(10**9)
+        life = Life(self._members.join(), self.books, self._pages, seed, self._between_pages)
         self._lives.append(life)
         life.begin()
 

@@ -346,7 +346,8 @@ def test_a_share_whose_commit_was_not_answered_is_not_lost(
 def test_each_event_is_delivered_once_whatever_happens_to_members(
     members: Members, database: Database, fault_seed: int, soak: bool
 ) -> None:
-    simulation = Simulation(members, 1_000_000 if soak else 20_000, fault_seed)
+    count, pause = (1_000_000, 0.02) if soak else (8_000, 0.1)
+    simulation = Simulation(members, count, fault_seed, pause)
     simulation.run(100 if soak else 8)
     simulation.drain()
     simulation.books.check_counts()
