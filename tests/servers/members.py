@@ -12,7 +12,7 @@ from poller.core.model import Batch
 from poller.spools.postgres import PostgresSpool
 from tests.patience import PATIENCE
 from tests.servers.databases import Database
-from tests.servers.postgres_spools import spool_of
+from tests.servers.postgres_spools import plain_dsn_of, spool_of
 
 LEASE = 2.0
 
@@ -168,7 +168,7 @@ class Members:
 
     def join(self) -> Thread:
         """One more member."""
-        member = Thread(spool_of(self.server, self.folder, lease=self.lease))
+        member = Thread(spool_of(self.server, self.folder, lease=self.lease, dsn=plain_dsn_of(self.server)))
         member.enter()
         self.all.append(member)
         return member

@@ -29,7 +29,7 @@ WAITS: Final = {
     5: "grep -q source_stands_by one/log",
 }
 """What has come about when the guide has slept for so many seconds: the test waits for it, on a crowded machine too."""
-SLEEP: Final = "sleep() { while true; do case $1 in %s esac && return; command sleep 0.1; done; }\n"
+SLEEP: Final = "sleep() { while true; do case $1 in %s esac && return; command sleep 0.5; done; }\n"
 
 
 def moved(text: str, ports: dict[str, str]) -> str:

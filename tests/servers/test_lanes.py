@@ -19,7 +19,7 @@ from poller.testing.factories import some_event, some_reading
 from tests.patience import PATIENCE
 from tests.servers.databases import Database, database, started
 from tests.servers.postgres_locks import locked, until_one_waits
-from tests.servers.postgres_spools import schema_of, spool_of
+from tests.servers.postgres_spools import plain_dsn_of, schema_of, spool_of
 from tests.servers.sql_sinks import POSTGRESQL
 
 __all__ = ["database", "started"]  # the fixtures
@@ -90,7 +90,8 @@ class World:
         async with AsyncExitStack() as stack:
             found = []
             for _ in range(members):
-                spool = await stack.enter_async_context(spool_of(self.server, self.folder, lease="8s"))
+                spool = spool_of(self.server, self.folder, lease="8s", dsn=plain_dsn_of(self.server))
+                await stack.enter_async_context(spool)
                 spool.divide(SINK, max(1, lanes))
                 await spool.attach(SINK, anything, ordered=lanes > 0)
                 one = Serving(spool, self.got, judge, ordered=lanes > 0)
@@ -263,7 +264,7 @@ def test_a_member_that_stops_in_order_leaves_nothing_to_be_repeated(
 
     async def scenario() -> None:
         while len(got) < count // 2:
-            async with spool_of(database, tmp_path) as spool:
+            async with spool_of(database, tmp_path, dsn=plain_dsn_of(database)) as spool:
                 spool.divide(SINK, 4)
                 await spool.attach(SINK, anything, ordered=True)
                 if not got:

@@ -182,6 +182,7 @@ def test_nothing_is_left_however_a_run_ends(tmp_path: Path, end: str, workers: i
         WITHIN.format(folder=str(folder), told=str(told), body=body, limit=1 if end == "late" else 600)
     )
     options = [
+        *("-p", "xdist", "-p", "pytest_timeout"),
         "-c",
         "/dev/null",
         "--rootdir",
@@ -195,6 +196,7 @@ def test_nothing_is_left_however_a_run_ends(tmp_path: Path, end: str, workers: i
         child = subprocess.Popen(
             ["env", "--default-signal=INT", sys.executable, "-m", "pytest", *options, str(file)],
             cwd=ROOT,
+            env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},  # their imports are most of such a run
             stdout=output,
             stderr=output,
             start_new_session=True,

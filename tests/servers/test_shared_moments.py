@@ -18,7 +18,7 @@ from poller.testing.factories import done, some_event, some_reading
 from tests.patience import PATIENCE, patiently
 from tests.servers.databases import Database, database, started
 from tests.servers.postgres_locks import end_who_waits, locked, until_one_waits
-from tests.servers.postgres_spools import delivered, owed_by, schema_of, spool_of
+from tests.servers.postgres_spools import delivered, owed_by, plain_dsn_of, schema_of, spool_of
 from tests.servers.sql_sinks import POSTGRESQL
 
 __all__ = ["database", "started"]  # the fixtures
@@ -39,7 +39,7 @@ async def members(
     async with AsyncExitStack() as stack:
         found = []
         for _ in range(count):
-            spool = await stack.enter_async_context(spool_of(server, folder))
+            spool = await stack.enter_async_context(spool_of(server, folder, dsn=plain_dsn_of(server)))
             spool.divide(SINK, lanes)
             await spool.attach(SINK, anything, ordered)
             found.append(spool)

@@ -18,7 +18,7 @@ from poller.spools.postgres import PostgresSpool, shared_replays
 from poller.testing.factories import some_event, some_reading
 from tests.patience import patiently
 from tests.servers.databases import Database, database, started
-from tests.servers.postgres_spools import delivered, spool_of
+from tests.servers.postgres_spools import delivered, plain_dsn_of, spool_of
 from tests.servers.sql_sinks import POSTGRESQL
 
 __all__ = ["database", "started"]  # the fixtures
@@ -31,7 +31,7 @@ EVENTS = 10
 
 async def member(stack: AsyncExitStack, server: Database, folder: Path, lanes: int) -> PostgresSpool:
     """A member that knows the sink; 0 lanes: the sink has no order."""
-    spool = await stack.enter_async_context(spool_of(server, folder))
+    spool = await stack.enter_async_context(spool_of(server, folder, dsn=plain_dsn_of(server)))
     spool.divide(SINK, max(1, lanes))
     await spool.attach(SINK, anything, ordered=lanes > 0)
     return spool
