@@ -4,13 +4,15 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
-from poller.cli.app import app
+from poller.cli.app import command_line
 from poller.daemon.signals import SIGNALS, Stop
 
 
@@ -25,11 +27,21 @@ class Ended:
 
 def poller(*words: str, folder: Path | None = None, **environ: str | None) -> Ended:
     """One command, run where the folder is."""
-    with contextlib.chdir(folder or os.getcwd()), _given_back():
-        done = CliRunner().invoke(app, words, obj=Stop(), env={"COLUMNS": "200", "TERM": "dumb", **environ})
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return Ended(done.exit_code, done.stdout, done.stderr)
+    told = {"COLUMNS": "200", "TERM": "dumb", **environ}
+    with contextlib.chdir(folder or os.getcwd()), _given_back(), CliRunner().isolation(env=told) as files:
+        code = _code(words)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        stdout, stderr, _ = (file.getvalue().decode().replace("\r\n", "\n") for file in files)
+    return Ended(code, stdout, stderr)
+
+
+def _code(words: Sequence[str]) -> int:
+    """Follow the words to the exit code."""
+    with pytest.raises(SystemExit) as end:
+        command_line().main(args=words, prog_name="poller", obj=Stop())
+    assert isinstance(end.value.code, int)
+    return end.value.code
 
 
 @contextlib.contextmanager

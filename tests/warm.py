@@ -26,7 +26,9 @@ import threading
 from typing import Any, Final, NoReturn
 
 import poller
+from poller.cli.app import command_line
 from poller.qcloud.wire.redaction import redact, redact_message
+from poller.runtime import preload
 from tests import networks
 
 POLLER: Final = "poller"
@@ -41,6 +43,12 @@ def import_all() -> None:
         if not module.name.startswith(("poller.__main__", "poller.sandbox", "poller.testing")):
             importlib.import_module(module.name)
     redact(redact_message(b"txSecret=1"))  # compiles its rules, which each life would do otherwise
+
+
+def prepare() -> None:
+    """Do what each life would do in the same way: read the commands' annotations, and load what their options need."""
+    command_line().commands["run"].make_context("run", ["--config", os.devnull])
+    preload.load_all()
 
 
 def next_life(orders: socket.socket) -> tuple[dict[str, Any], list[int]]:
@@ -110,6 +118,7 @@ if __name__ == "__main__":
     sys.argv = [program]
     if program == POLLER:
         import_all()
+        prepare()
     else:
         importlib.import_module(program)
     gc.collect()

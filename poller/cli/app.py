@@ -2,8 +2,9 @@
 
 import json
 from errno import ENOSPC
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -50,10 +51,16 @@ app = typer.Typer(
 )
 
 
+@cache
+def command_line() -> Any:
+    """All commands with their options. A process that runs several commands makes them once."""
+    return typer.main.get_command(app)
+
+
 def main(stop: Stop) -> NoReturn:
     """Run the command line. Never returns: the end is a `SystemExit`."""
     try:
-        app(obj=stop)
+        command_line()(obj=stop)
     except OSError as error:
         if error.errno != ENOSPC:
             raise

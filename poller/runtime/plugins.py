@@ -114,13 +114,14 @@ def _entry_point(group: Group, type: str) -> EntryPoint:
 
 
 def _entry_points(group: Group) -> EntryPoints:
-    return _read_entry_points(group, tuple((folder, _changed(folder)) for folder in sys.path))
+    return _read_entry_points(tuple((folder, _changed(folder)) for folder in sys.path))[group]
 
 
-@lru_cache(maxsize=3)
-def _read_entry_points(group: Group, folders: tuple[tuple[str, int], ...]) -> EntryPoints:
-    """Read the metadata of all distributions, which takes milliseconds, once until a folder changes."""
-    return entry_points(group=group)
+@lru_cache(maxsize=1)
+def _read_entry_points(folders: tuple[tuple[str, int], ...]) -> Mapping[Group, EntryPoints]:
+    """Read the metadata of all distributions, which takes milliseconds, once for all groups until a folder changes."""
+    found = entry_points()
+    return {group: found.select(group=group) for group in NEEDED}
 
 
 def _changed(folder: str) -> int:

@@ -6,15 +6,13 @@ They are written down twice, because the help must work without PyAV.
 import dataclasses
 from pathlib import Path
 
-import typer
-
-from poller.cli.app import app
+from poller.cli.app import command_line
 from poller.cli.sandbox import OPTIONS, _settings, import_sandbox
 from poller.sandbox import Answers, Options
 
 
 def settings_of(*words: str) -> Options:
-    command = typer.main.get_command(app).commands["sandbox"]  # type: ignore[attr-defined]
+    command = command_line().commands["sandbox"]
     options: Options = _settings(import_sandbox(), **command.make_context("sandbox", list(words)).params)
     return options
 

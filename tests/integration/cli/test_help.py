@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import typer
 
-from poller.cli.app import app
+from poller.cli.app import command_line
 from tests import commands
 from tests.commands import Ended
 
@@ -18,7 +17,7 @@ def every(command: Any, *words: str) -> Iterator[tuple[str, ...]]:
         yield from every(one, *words, name)
 
 
-EVERY = sorted(every(typer.main.get_command(app)))
+EVERY = sorted(every(command_line()))
 
 
 def poller(*words: str) -> Ended:
