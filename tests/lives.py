@@ -22,8 +22,11 @@ from .commands import Ended
 from .patience import PATIENCE
 
 ROOT: Final = Path(__file__).parents[1]
-READ_LATE: Final = ("POLLER_", "NOTIFY_SOCKET", "WATCHDOG_", "COLUMNS", "PYTEST_CURRENT_TEST")
-"""How variables begin that the program reads when it runs."""
+READ_LATE: Final = (
+    *("POLLER_", "NOTIFY_SOCKET", "WATCHDOG_", "OTEL_BSP_", "COLUMNS", "PYTEST_CURRENT_TEST"),
+    *("CANARY", "NOTHING", "INJECTION", "NOT_UTF8", "FIVE"),
+)
+"""How variables begin that the program reads when it runs; the last ones only tests' configurations name."""
 
 
 class Life:
@@ -90,13 +93,23 @@ class Warm:
     def fits(self, environ: Mapping[str, str]) -> bool:
         """Whether a life may have this environment: what differs is read after the fork only."""
         differing = {name for name, _ in self._environ.items() ^ environ.items()}
-        return all(name.startswith(self._read_late) for name in differing)
+        return all(name == "TERM" or name.startswith(self._read_late) for name in differing)
 
     def start(
-        self, words: Sequence[str], *, cwd: Path, environ: Mapping[str, str], files: Sequence[int]
+        self,
+        words: Sequence[str],
+        *,
+        cwd: Path,
+        environ: Mapping[str, str],
+        files: Sequence[int],
+        terminal: bool = False,
     ) -> Life:
-        """A life of its own, running, with three standard files and perhaps namespaces."""
+        """A life of its own, running, with three standard files and perhaps namespaces.
+
+        With `terminal` it leads a session on the terminal that is its standard input.
+        """
         order = {"words": list(words), "cwd": str(cwd.resolve()), "environ": dict(environ)}
+        order["terminal"] = terminal
         return Life(self, self._ask(order, files))
 
     def reap(self, pid: int) -> int:
@@ -156,6 +169,12 @@ def start(
     return subprocess.Popen(
         command, cwd=cwd, env=environ, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr
     )
+
+
+def start_on_terminal(words: Sequence[str], file: int, environ: Mapping[str, str]) -> Life:
+    """A forked life on a terminal of its own, which an open file names."""
+    assert warm().fits(environ), "only a forked life is started on a terminal"
+    return warm().start(words, cwd=Path.cwd(), environ=environ, files=[file] * 3, terminal=True)
 
 
 def run(*words: str, folder: Path, forked: bool = True, **environ: str) -> Ended:

@@ -6,13 +6,13 @@ import re
 import select
 import signal
 import struct
-import subprocess
-import sys
 import termios
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
+
+from tests import lives
 
 PATIENCE: Final = 90.0
 _PART: Final = re.compile(
@@ -96,10 +96,6 @@ class Picture:
                 raise AssertionError(f"the terminal knows no {order!r}")
 
 
-def _own_terminal() -> None:
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
-
 class Terminal:
     """A program on a terminal of its own."""
 
@@ -108,15 +104,8 @@ class Terminal:
         self.picture = Picture(columns, lines)
         self._set_size(columns, lines)
         self.before = self.modes
-        self.child = subprocess.Popen(
-            [sys.executable, "-m", "poller", *words],
-            stdin=self._theirs,
-            stdout=self._theirs,
-            stderr=self._theirs,
-            start_new_session=True,
-            preexec_fn=_own_terminal,  # noqa: PLW1509 - one system call, no lock
-            env={**os.environ, "TERM": "xterm-256color", "PYTHONUNBUFFERED": "1", **environ},
-        )
+        told = {**os.environ, "TERM": "xterm-256color", **environ}
+        self.child = lives.start_on_terminal(words, self._theirs, told)
 
     @property
     def modes(self) -> list[Any]:
@@ -158,11 +147,11 @@ class Terminal:
     def wait(self) -> int:
         """The exit code, after all was read."""
         begun = time.monotonic()
-        while self.child.poll() is None:
+        while (code := self.child.poll()) is None:
             assert time.monotonic() - begun < PATIENCE
             self.read(0.05)
         self.read(0.3)
-        return self.child.returncode
+        return code
 
     def close(self) -> None:
         if self.child.poll() is None:

@@ -13,6 +13,7 @@ at an order, and gives the exit code of one that has ended. It ends with its ord
 """
 
 import atexit
+import fcntl
 import gc
 import importlib
 import json
@@ -22,6 +23,7 @@ import runpy
 import signal
 import socket
 import sys
+import termios
 import threading
 from typing import Any, Final, NoReturn
 
@@ -78,6 +80,10 @@ def become(order: dict[str, Any], files: list[int]) -> None:
     for number, file in enumerate(standard):
         os.dup2(file, number)
     os.closerange(3, max(map(int, os.listdir("/proc/self/fd"))) + 1)
+    if order["terminal"]:
+        os.setsid()
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.path[0] = order["cwd"]
     sys.argv[1:] = order["words"]

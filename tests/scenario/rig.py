@@ -125,6 +125,8 @@ class Process:
         """The sum over all samples of a metric that have these labels."""
         total = 0.0
         for line in self.get("/metrics")[1].splitlines():
+            if not line.startswith(f"poller_{name}"):
+                continue  # nearly all of the page
             match = re.fullmatch(r"(\w+)(?:\{(.*)\})? (\S+)", line)
             if match is None or match[1] != f"poller_{name}":
                 continue
@@ -144,6 +146,8 @@ class Scenario:
         self.config.write_text(json.dumps(settings))
         self.spool_file = Path(settings["spool"].get("path", folder / "no-file"))
         self.lives = 0
+        self.forked = True
+        """Whether its daemons are forked from a warm process (`tests/lives.py`) where that can be."""
         self.network: int | None = None
         """The network namespace of its daemons, as an open file; None for that of the tests."""
         self.processes: list[Process] = []
@@ -154,7 +158,13 @@ class Scenario:
         for receiver in self.environment.receivers.values():
             receiver.life = self.lives
         process = Process(
-            self.config, command, *arguments, life=self.lives, environ=environ, network=self.network
+            self.config,
+            command,
+            *arguments,
+            life=self.lives,
+            environ=environ,
+            forked=self.forked,
+            network=self.network,
         )
         self.processes.append(process)
         return process
@@ -214,7 +224,7 @@ def scenario(
 ) -> Iterator[Scenario]:
     """A small configuration (JSON is YAML too) and its daemons; what still runs at the end is killed."""
     folder.mkdir(parents=True, exist_ok=True)
-    shots = {"type": "screenshot_queue", "account": "main", "min_delay": "10ms", "max_delay": "50ms"}
+    shots = {"type": "screenshot_queue", "account": "main", "min_delay": "10ms", "max_delay": "250ms"}
     main = {
         "endpoint": endpoint or environment.endpoint,
         "app_id": Customer().app_id,

@@ -52,6 +52,7 @@ def test_no_secret_is_found_anywhere_after_a_run_through_all_faults(tmp_path: Pa
             log={"level": "debug", "format": form},
         ) as daemon:
             _trouble(place, rng)
+            daemon.forked = False  # a forked one has no command line of its own
             process = daemon.start(**SECRETS)
             until(lambda: place.sandbox.faults["api"].ordered == 0 and place.depth == 0)
             until(lambda: place.sandbox.faults["cos"].ordered == 0, what="for pictures to be asked for")

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from poller.runtime.stderr import MOST_BYTES, Stderr
+from tests import lives
 
 from .running import PATIENCE, queue, until, write_config
 
@@ -100,11 +101,13 @@ def at_debug(config: Path) -> Path:
     return config
 
 
-def started(config: Path, stderr: int | None) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "poller", "run", "-c", str(config)]
+def started(config: Path, stderr: int | None) -> "subprocess.Popen[bytes] | lives.Life":
+    words = ["run", "-c", str(config)]
     if stderr is None:
-        command = ["sh", "-c", 'exec "$@" 0<&- 2>&-', "sh", *command]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr)
+        command = ["sh", "-c", 'exec "$@" 0<&- 2>&-', "sh", sys.executable, "-m", "poller", *words]
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    with open(os.devnull, "wb") as nothing, open(stderr, "wb", buffering=0, closefd=False) as log:
+        return lives.start(words, cwd=Path.cwd(), stdout=nothing, stderr=log)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
