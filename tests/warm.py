@@ -25,17 +25,22 @@ import socket
 import sys
 import termios
 import threading
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import poller
 from poller.cli.app import command_line
+from poller.core.errors import BadConfiguration
 from poller.qcloud.wire.redaction import redact, redact_message
 from poller.runtime import preload
+from poller.settings import load
 from tests import networks
 
 POLLER: Final = "poller"
 MOST: Final = 1 << 20
 """Bytes of an order: the words and the environment."""
+EXAMPLE: Final = Path(__file__).parents[1] / "config.example.yaml"
 FAIL_POINTS: Final = "poller.runtime.failpoints"
 
 
@@ -44,13 +49,15 @@ def import_all() -> None:
     for module in pkgutil.walk_packages(poller.__path__, "poller."):
         if not module.name.startswith(("poller.__main__", "poller.sandbox", "poller.testing")):
             importlib.import_module(module.name)
-    redact(redact_message(b"txSecret=1"))  # compiles its rules, which each life would do otherwise
 
 
 def prepare() -> None:
-    """Do what each life would do in the same way: read the commands' annotations, and load what their options need."""
+    """Do once what each life would do in the same way: what options and settings need is made at their first use."""
     command_line().commands["run"].make_context("run", ["--config", os.devnull])
+    with suppress(BadConfiguration):  # its secrets are not there
+        load(EXAMPLE, {})
     preload.load_all()
+    redact(redact_message(b"txSecret=1"))  # compiles its rules
 
 
 def next_life(orders: socket.socket) -> tuple[dict[str, Any], list[int]]:
