@@ -28,7 +28,7 @@ expect.set_options(timeout=PATIENCE * 1000)
 
 ROOM = "room-7"
 SOURCES = {
-    "shots": {"type": "screenshot_queue", "account": "main", "min_delay": "10ms", "max_delay": "50ms"},
+    "shots": {"type": "screenshot_queue", "account": "main", "min_delay": "10ms", "max_delay": "250ms"},
     "states": {"type": "channel_status", "account": "main", "follow": "seen", "interval": "200ms"},
     "tapes": {
         "type": "recordings",

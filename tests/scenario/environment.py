@@ -38,7 +38,7 @@ def until(condition: Callable[[], object], seconds: float = PATIENCE, what: str 
         now = time.monotonic()
         waited, took = now - begun, now - asked
         assert waited < seconds, f"waited {seconds} s in vain {what}"
-        time.sleep(max(took, min(max(waited / 20, 0.002), 0.1)))
+        time.sleep(max(min(max(waited / 20, 0.002), 0.1), min(4 * took, 0.5)))
         asked = time.monotonic()
 
 

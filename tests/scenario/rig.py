@@ -121,19 +121,18 @@ class Process:
             with error:
                 return error.code, error.read().decode()
 
-    def metric(self, name: str, **labels: str) -> float:
-        """The sum over all samples of a metric that have these labels."""
-        total = 0.0
+    def samples(self, name: str) -> Iterator[tuple[dict[str, str], float]]:
+        """The samples of a metric, each with its labels."""
         for line in self.get("/metrics")[1].splitlines():
             if not line.startswith(f"poller_{name}"):
                 continue  # nearly all of the page
             match = re.fullmatch(r"(\w+)(?:\{(.*)\})? (\S+)", line)
-            if match is None or match[1] != f"poller_{name}":
-                continue
-            found = dict(re.findall(r'(\w+)="([^"]*)"', match[2] or ""))
-            if labels.items() <= found.items():
-                total += float(match[3])
-        return total
+            if match is not None and match[1] == f"poller_{name}":
+                yield dict(re.findall(r'(\w+)="([^"]*)"', match[2] or "")), float(match[3])
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum over all samples of a metric that have these labels."""
+        return sum((value for found, value in self.samples(name) if labels.items() <= found.items()), 0.0)
 
 
 class Scenario:

@@ -41,10 +41,12 @@ def wait_for_pictures(
 ) -> None:
     """Until each of these streams has `count` more pictures in the spool."""
     before = counts(names(daemon))
-    until(
-        lambda: all((counts(names(daemon)) - before)[stream] >= count for stream in streams),
-        what=f"for {count} pictures",
-    )
+
+    def have_come() -> bool:
+        new = counts(names(daemon)) - before
+        return all(new[stream] >= count for stream in streams)
+
+    until(have_come, what=f"for {count} pictures")
 
 
 def lost(place: Environment, daemon: Scenario) -> dict[str, list[float]]:

@@ -44,7 +44,7 @@ def receiver(**more: Any) -> dict[str, Any]:
 
 
 BOTH = {
-    "shots": {"type": "screenshot_queue", "account": "main", "min_delay": "10ms", "max_delay": "50ms"},
+    "shots": {"type": "screenshot_queue", "account": "main", "min_delay": "10ms", "max_delay": "250ms"},
     "pushed": receiver(),
 }
 

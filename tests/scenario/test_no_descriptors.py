@@ -21,7 +21,7 @@ from .environment import Environment, environment, until
 from .rig import Process, Scenario, scenario, webhook
 
 SOURCES = {
-    "shots": {"type": "screenshot_queue", "account": "main", "min_delay": "10ms", "max_delay": "50ms"},
+    "shots": {"type": "screenshot_queue", "account": "main", "min_delay": "10ms", "max_delay": "250ms"},
     "pushed": {
         "type": "callbacks",
         "account": "main",
