@@ -236,7 +236,7 @@ def scenario(
         "accounts": {"main": {**main, **(account or {})}},
         "sources": {"shots": {**shots, **(source or {})}},
         "spool": {"type": "sqlite", "path": str(folder / "spool.db")},
-        "journal": {"size": "32MiB"},
+        "journal": {"size": "16MiB"},
         "sinks": sinks or {"console": {"type": "stdout"}, "hook": webhook(environment)},
         "admin": {"listen": "127.0.0.1:0"},
         "log": {"level": "info", "format": "json"},
