@@ -108,7 +108,7 @@ class Warm:
 
         With `terminal` it leads a session on the terminal that is its standard input.
         """
-        order = {"words": list(words), "cwd": str(cwd.resolve()), "environ": dict(environ)}
+        order: dict[str, object] = {"words": list(words), "cwd": str(cwd.resolve()), "environ": dict(environ)}
         order["terminal"] = terminal
         return Life(self, self._ask(order, files))
 
