@@ -43,8 +43,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Three workers for each core: most of a scenario is waiting, for syncs, for retries and for other processes."""
-    return max(2, 3 * len(os.sched_getaffinity(0)))
+    """Four workers for each core: most of a scenario is waiting, for syncs, for retries and for other processes."""
+    return max(2, 4 * len(os.sched_getaffinity(0)))
 
 
 # To collect makes a million objects that all stay: nothing is found among them, however often it is looked for.

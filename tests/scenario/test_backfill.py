@@ -57,12 +57,14 @@ class Camera:
         self._place = place
         self._naming = naming or Naming()
         self._pushes = {stream: int(time.time()) for stream in streams}
+        self._taken_at = 0
 
     def push_again(self, stream: str, at: int) -> None:
         self._pushes[stream] = at
 
     def take(self, at: int, *, told: bool = True) -> list[str]:
         """One picture of each stream; without `told`, no message says so."""
+        self._taken_at = at
         shots = [
             Shot(stream_id=stream, push=push, task=push, at=at, width=300, height=169)
             for stream, push in self._pushes.items()
@@ -80,10 +82,11 @@ class Camera:
         return paths
 
     def take_for(self, seconds: float) -> None:
-        """A picture of each stream every second."""
+        """A picture of each stream every second, and none that was taken before."""
         begun = time.time()
         while (at := int(time.time())) < begun + seconds:
-            self.take(at)
+            if at > self._taken_at:
+                self.take(at)
             time.sleep(max(0.0, at + 1 - time.time()))
 
 
