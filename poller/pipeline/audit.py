@@ -55,6 +55,8 @@ COMMIT_EVERY: Final = 60.0
 that much of the log again, and what was read during the round."""
 PORTION: Final = 1_000
 """The streams in one commit of a round, which takes some ten milliseconds."""
+LAST_COMMIT: Final = 1.0
+"""Seconds that a stop waits for a commit. A disk that hangs does not hold it up for longer."""
 EPOCH: Final = datetime.fromtimestamp(0, UTC)
 CHOSEN: Final = Selection(kinds=LOOKED_AT)
 
@@ -194,7 +196,18 @@ class Audit:
         found = bool(self._gaps or self._late)
         if self._covered is not None or (found and now - self._reported_at >= REPORT_WITHIN):
             self._reported_at = now
-            await asyncio.shield(self._commit())
+            await self._commit_to_the_end()
+
+    async def _commit_to_the_end(self) -> None:
+        """Commit. A cancellation waits a moment for the end, because the next audit begins with what is committed."""
+        commit = asyncio.ensure_future(self._commit())
+        try:
+            await asyncio.shield(commit)
+        except asyncio.CancelledError:
+            with suppress(StorageError, TimeoutError):
+                async with asyncio.timeout(LAST_COMMIT):
+                    await commit
+            raise
 
     def _begin_round(self) -> None:
         self._auditor.forget(self._moment)

@@ -2,10 +2,12 @@
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -23,7 +25,7 @@ from poller.spools.memory import MemorySpool
 from poller.spools.sqlite import SqliteSpool
 from poller.testing import ManualClock, anything
 from poller.testing.history import newest_events
-from tests.patience import patiently
+from tests.patience import PATIENCE, patiently
 from tests.unit.pipeline.on_grid import PUSH, by_arrival, picture, pictures, summed
 
 KEY = "k" * 32
@@ -333,6 +335,40 @@ def test_the_running_audit_wakes_for_events_and_ends_when_it_is_cancelled(
             with pytest.raises(asyncio.CancelledError):
                 await running
             assert Selection(kinds=frozenset({"gap"})).selects((await one.events())[0])
+
+    asyncio.run(patiently(scenario()))
+
+
+@pytest.mark.parametrize("goes_on", [True, False], ids=["ends", "hangs"])
+def test_a_commit_is_waited_for_by_who_is_cancelled_but_not_for_long(
+    tmp_path: Path, goes_on: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next audit, which may run at another daemon, begins with what is committed."""
+    monkeypatch.setattr(audit, "LAST_COMMIT", PATIENCE if goes_on else 0.1)
+
+    async def scenario() -> None:
+        async with world(tmp_path, "memory") as one:
+            begun, ends = asyncio.Event(), asyncio.Event()
+            commit = one.spool.note_gaps
+
+            async def slowly(*given: Any) -> Counter[str]:
+                begun.set()
+                await ends.wait()
+                return await commit(*given)
+
+            monkeypatch.setattr(one.spool, "note_gaps", slowly)
+            running = asyncio.ensure_future(
+                Audit(one.spool, lambda: one.accounts, clock=one.clock, metrics=one.metrics).run()
+            )
+            await begun.wait()
+            running.cancel()
+            if goes_on:
+                await asyncio.wait([running], timeout=0.05)
+                assert not running.done()
+                ends.set()
+            with pytest.raises(asyncio.CancelledError):
+                await running
+            assert ("" in await one.spool.memory(SOURCE)) == goes_on
 
     asyncio.run(patiently(scenario()))
 
