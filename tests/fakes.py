@@ -210,6 +210,10 @@ class SharedMemory(MemorySpool, Shared):
     def divide(self, sink: str, lanes: int) -> None:
         pass
 
+    async def check_answers(self) -> None:
+        if self.outage is not None:
+            raise StorageFull("spool: the database does not answer")
+
     async def release(self, sink: str) -> None:
         if self.refusals:
             self.refusals -= 1

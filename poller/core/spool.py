@@ -415,10 +415,17 @@ class Shared(Protocol):
         ...
 
     @abstractmethod
+    async def check_answers(self) -> None:
+        """Prove that the database takes writes, also while the spool is full. Raises `StorageFull`."""
+        ...
+
+    @abstractmethod
     async def release(self, sink: str) -> None:
         """Free what this daemon holds of an attached sink, so that others deliver it. No claim may be outstanding.
 
-        The next claim serves the sink again. Raises `StorageFull` while the database is away; then it may be repeated.
+        Retries keep the time at which they are due. The next claim serves the sink again.
+
+        Raises `StorageFull` while the database is away; then it may be repeated.
         """
         ...
 

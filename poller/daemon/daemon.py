@@ -514,8 +514,7 @@ class Daemon:
             planned = plan(self.settings, settings)
             if not dry and not self._stopping:
                 if isinstance(self.spool, Shared):
-                    # a write of nothing: sinks cannot be attached while the database takes no writes
-                    await self.spool.purge_dead(())
+                    await self.spool.check_answers()  # sinks cannot be attached while the database is away
                 accounts = await new_accounts(planned, settings)
                 # a task of the group: a failure half-way ends the process, and its next start reads the new file
                 await self._group.create_task(self._change(planned, settings, accounts))

@@ -82,7 +82,6 @@ class Sharing:
         self._take(await self._spool.members())
         paused, resumed = await self._spool.paused(), await self._spool.resumed()
         again = {sink for sink, count in resumed.items() if count > self._resumed.get(sink, 0)}
-        self._resumed = resumed
         for courier in self._components.couriers:
             if courier.name in paused:
                 if not courier.held:
@@ -90,6 +89,7 @@ class Sharing:
             elif courier.held or courier.name in again:
                 courier.resume()
                 await self._spool.retry_now(courier.name)
+        self._resumed = resumed
 
     def _take(self, members: Sequence[Member]) -> None:
         """Log who came and who went, and tell the parts that depend on it."""

@@ -5,8 +5,8 @@ Purpose
     between two pictures (`poller.pipeline.gaps`).
 
 Invariants
-    It is off the way of an event: nothing waits for it, and while it catches up it takes no more than `SHARE` of a
-    core. What it finds of a stream and what it knows of that stream are committed in one transaction, with the number
+    It is off the way of an event: nothing waits for it, and while it catches up, looking takes no more than `SHARE` of
+    a core. What it finds of a stream and what it knows of that stream are committed in one transaction, with the number
     up to which it has read. So after a crash it goes on as if nothing had happened: no gap is reported twice, and none
     is left out.
 
@@ -121,6 +121,8 @@ class Audit:
         self._read_settings()
         self._auditor.drop(lambda account: account not in self._settle)
         self._stored_at = int(position) if position.isdigit() else 0
+        if not self._stored_at:  # a round was cut off before there was a place: nobody knows what came since
+            self._auditor.drop(lambda account: True)
         self.position = min(self._stored_at, self._spool.head) or self._spool.head
         self._moment = self._clock.now().timestamp()
 
@@ -136,7 +138,7 @@ class Audit:
         at_end = self.position >= head
         if at_end:
             self._moment = self._clock.now().timestamp()
-        self._gaps += self._auditor.judge(self._moment)
+        self._gaps += self._auditor.judge(self._moment, self.position)
         self._late += self._auditor.take_late()
         await self._commit_now_and_then()
         return GATHER if at_end else max(SHORTEST_PAUSE, WHOLE_COST * spent / SHARE)
@@ -210,14 +212,15 @@ class Audit:
             raise
 
     def _begin_round(self) -> None:
-        self._auditor.forget(self._moment)
+        self._auditor.forget(self._moment, self.position)
         if self._has_news:
             self._covered = self.position
             self._left = sorted(self._auditor.changed, reverse=True)
 
     @property
     def _has_news(self) -> bool:
-        moved = self.position != self._stored_at if self._settle else self._stored_at > 0
+        off = self._stored_at > 0 or self._auditor.changed
+        moved = self.position != self._stored_at if self._settle else off
         return bool(moved or self._gaps or self._late)
 
     async def _commit(self) -> None:

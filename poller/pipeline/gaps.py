@@ -223,7 +223,7 @@ class Run(msgspec.Struct, array_like=True):
 class Audited(msgspec.Struct, array_like=True):
     """What is known of a stream: its runs, and the epochs of interruptions.
 
-    upto: as it was stored, it included the stream's events below this number
+    upto: the stored state includes the stream's events below this number
     """
 
     runs: dict[str, Run]
@@ -263,7 +263,7 @@ class Auditor:
         self.changed: set[Key] = set()
         """Streams whose state has changed since it was stored (`keep`), or that were forgotten."""
         self._included = 0
-        """Only events below this number may be part of a stored state."""
+        """No restored state includes an event with this number or a later one."""
         for name, state in (stored or {}).items():
             self._restore(name, state)
 
@@ -342,11 +342,16 @@ class Auditor:
 
     # ------------------------------------------------------------ judging
 
-    def judge(self, now: float) -> list[Gap]:
-        """The gaps that are certain at this moment (epoch). Each is returned once."""
+    def judge(self, now: float, place: int | None = None) -> list[Gap]:
+        """The gaps that are certain at this moment (epoch). Each is returned once.
+
+        Where `place` is the number of the next event to look at, a restored state that is ahead of it waits.
+        """
         found: list[Gap] = []
         for key in list(self._open):
             audited, settle = self._streams[key], self._settle(key[0])
+            if _is_ahead(audited, place):
+                continue
             waits = False
             for name, run in audited.runs.items():
                 before = run.at
@@ -360,9 +365,11 @@ class Auditor:
                 self._open.discard(key)
         return found
 
-    def forget(self, now: float) -> None:
-        """Forget the runs of which nothing more is expected."""
+    def forget(self, now: float, place: int | None = None) -> None:
+        """Forget the runs of which nothing more is expected. `place` is as in `judge`."""
         for key, audited in list(self._streams.items()):
+            if _is_ahead(audited, place):
+                continue
             old = [name for name, run in audited.runs.items() if run.is_old(now)]
             for name in old:
                 del audited.runs[name]
@@ -403,6 +410,10 @@ class Auditor:
             return
         self._included = max(self._included, audited.upto)
         self._open.add((account, stream_id))
+
+
+def _is_ahead(audited: Audited, place: int | None) -> bool:
+    return place is not None and audited.upto > place
 
 
 def _judge_run(key: Key, audited: Audited, name: str, now: float, settle: float) -> Iterator[Gap]:

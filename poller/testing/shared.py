@@ -186,6 +186,31 @@ class SharedSpoolContract:
 
         self._tell(tmp_path, 2, story)
 
+    @pytest.mark.parametrize("lanes", [None, 1, 4])
+    def test_retries_that_are_asked_for_while_the_sink_is_released_are_due_once_it_is_served(
+        self, tmp_path: Path, lanes: int | None
+    ) -> None:
+        async def story(a: SpoolAdmin, clock: ManualClock) -> None:
+            await attach_divided(lanes, a)
+            await a.append("source", [some_reading(*range(6))])
+            waits = await a.claim("s", 2)
+            await a.settle(waits, [Retry(after=3_600, reason="busy")] * 2)
+            await shared(a).release("s")
+            await a.retry_now("s")
+            got = await taken(a, 6)
+            assert sorted(event.id for event in got) == sorted(some_event(n).id for n in range(6))
+            await a.append("source", [some_reading(6)])
+            again = await a.claim("s", 1)
+            await a.settle(again, [Retry(after=3_600, reason="busy")])
+            await shared(a).release("s")
+            late = asyncio.ensure_future(a.claim("s", 1))
+            await until(lambda: pending(a, 1))
+            assert not late.done(), "what was asked for once is over"
+            clock.pass_time(3_600)
+            assert (await asyncio.wait_for(late, WITHIN)).events == (some_event(6),)
+
+        self._tell(tmp_path, 1, story)
+
     def test_an_event_that_another_member_finished_does_not_come_with_its_share(self, tmp_path: Path) -> None:
         """Its batch waited when its member left, and went to one member; the share goes to another one."""
 
@@ -449,6 +474,7 @@ class SharedSpoolContract:
                 lambda: a.purge_dead([1]),
                 lambda: a.pause("s", True),
                 a.check_writable,
+                shared(a).check_answers,
                 lambda: a.purge_quarantine([1]),
             ):
                 with pytest.raises(Fenced):

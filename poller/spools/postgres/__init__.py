@@ -292,6 +292,10 @@ class PostgresSpool(PostgresHistory, MovableSchema, HasLimits, Shared):
         """See `Shared.live_members`."""
         return self._membership.live
 
+    async def check_answers(self) -> None:
+        """See `Shared.check_answers`."""
+        await self._flushing()
+
     async def release(self, sink: str) -> None:
         """See `Shared.release`."""
         async with self._replays.attaching(sink):  # a piece of a replay may just be queued here
@@ -381,10 +385,8 @@ class PostgresSpool(PostgresHistory, MovableSchema, HasLimits, Shared):
         return self._sinks.key_of(batch)
 
     async def retry_now(self, sink: str) -> None:
-        """See `Spool.retry_now`. Works on what this daemon holds."""
-        for queue in self._dispatcher.queues.values():
-            if queue.sink == sink:
-                queue.retry_now()
+        """See `Spool.retry_now`. Works on what this daemon holds, or takes next."""
+        self._sinks.retry_now(sink)
 
     async def retry_dead(
         self, sink: str, numbers: Sequence[int], together: int, rebuild: Callable[[Event], Event] = unchanged

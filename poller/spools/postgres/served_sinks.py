@@ -52,6 +52,8 @@ class Served(msgspec.Struct):
     """Why it is not admitted: other daemons serve the sink in another way."""
     taken: set[str] = msgspec.field(default_factory=set)
     """The names of the queues that the database may have given to this daemon."""
+    retries_now: bool = False
+    """Whether retries that come with the next queues are due at once."""
 
 
 class ServedSinks:
@@ -157,11 +159,13 @@ class ServedSinks:
             if not admitted.sessions:
                 return
             if served.mode.lanes == 1:
-                if await self._enter(sink, sink, served, None):
-                    served.admitted.set()
-                return
-            served.admitted.set()
-            await self._balance(sink, served, math.ceil(served.mode.lanes / admitted.sessions))
+                if not await self._enter(sink, sink, served, None):
+                    return
+                served.admitted.set()
+            else:
+                served.admitted.set()
+                await self._balance(sink, served, math.ceil(served.mode.lanes / admitted.sessions))
+            served.retries_now = False
 
     @staticmethod
     def _note_wait(sink: str, served: Served, after: Sequence[int]) -> None:
@@ -207,7 +211,9 @@ class ServedSinks:
             lambda claims: serving.enter(claims.connection, claims.session, key, served.mode)
         )
         if entered is not None:
-            self._dispatcher.queues[key] = self._queue(sink, served, entered, lane)
+            queue = self._dispatcher.queues[key] = self._queue(sink, served, entered, lane)
+            if served.retries_now:
+                queue.retry_now()
             self._joined(sink)
         return entered is not None
 
@@ -271,6 +277,14 @@ class ServedSinks:
                     lambda claims: serving.rest(claims.connection, claims.session, sink)
                 )
         await self._membership.give_up(duties.of_replays(sink))
+
+    def retry_now(self, sink: str) -> None:
+        """Make all retries of a sink due, or those that come with its next queues if it has none here."""
+        found = [queue for queue in self._dispatcher.queues.values() if queue.sink == sink]
+        for queue in found:
+            queue.retry_now()
+        if not found and sink in self._served:
+            self._served[sink].retries_now = True
 
     def leads(self, sink: str) -> bool:
         """Whether this daemon queues the replayed events of a sink."""

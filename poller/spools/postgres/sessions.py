@@ -102,8 +102,9 @@ async def begin(
     Raises `StorageLocked` while a session that is alone goes on; for one that is to be alone, while any session does.
     Raises `StorageError` if the tables have another version than the program: they may have been migrated just now.
 
-    Overdue sessions do not count: they are ended first, but for one that is within a transaction. Its connection is
-    ended, so that the next attempt succeeds.
+    Overdue sessions do not count: they are ended first, but for one that is within a transaction. The connections of
+    one that is overdue for half a lease are ended, so that the next attempt succeeds; without `alone`, only of one that
+    is alone.
     """
     async with link.transaction():
         await _make_way(link, name, lease, alone=alone)

@@ -280,6 +280,50 @@ def test_an_account_without_audit_is_left_alone_and_its_pause_is_no_gap(tmp_path
     told(tmp_path, engine, story)
 
 
+@ENGINES
+def test_states_without_a_place_are_forgotten(
+    tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first round was cut off: what came until the next audit begins is not looked at, and is no gap."""
+    monkeypatch.setattr(audit, "PORTION", 1)
+
+    async def story(one: World) -> None:
+        one.accounts = {"main": account(enabled=False)}
+        await one.look()
+        one.accounts = {"main": account()}
+        events = by_arrival([*without(), *without(stream="hall")])
+        await one.receive(events[:20])
+        one.clock.pass_time(COMMIT_EVERY)
+        await one.audit.step()
+        assert set(await one.spool.memory(SOURCE)) == {"main/hall"}
+        await one.receive(events[20:40])
+        await one.begin()
+        await one.receive(events[40:])
+        await one.look()
+        assert await one.gaps() == []
+
+    told(tmp_path, engine, story)
+
+
+@ENGINES
+def test_all_states_go_when_the_audit_is_switched_off_in_a_round(
+    tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "PORTION", 1)
+
+    async def story(one: World) -> None:
+        await one.receive(by_arrival([*without(), *without(stream="hall")]))
+        one.clock.pass_time(COMMIT_EVERY)
+        await one.audit.step()
+        one.accounts = {"main": account(enabled=False)}
+        for _ in range(9):
+            one.clock.pass_time(COMMIT_EVERY)
+            await one.audit.step()
+        assert dict(await one.spool.memory(SOURCE)) == {}
+
+    told(tmp_path, engine, story)
+
+
 def test_events_that_were_pruned_before_it_looked_are_no_gap(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with world(tmp_path, "sqlite") as one:

@@ -207,21 +207,31 @@ def test_a_state_that_is_stored_and_restored_goes_on() -> None:
 
 
 def test_a_state_that_is_ahead_of_the_place_where_looking_begins_again_takes_nothing_twice() -> None:
-    stream = by_arrival([*without(50, 60, 110), change(112), picture(60, delay=110)])
+    taken_twice([*without(50, 60, 110), change(112), picture(60, delay=110)], missing=2, late=1)
+
+
+def test_a_state_that_is_ahead_is_judged_when_its_place_is_reached() -> None:
+    """Its pictures were received after the moment of the events that are looked at again."""
+    taken_twice([*without(50, 60, last=400), picture(60, delay=SETTLE - 10)], missing=1, late=0)
+
+
+def taken_twice(events: list[Event], *, missing: int, late: int) -> None:
+    """Whatever the state and the place are, the gap at 50 is found once, and late pictures are counted once."""
+    stream = by_arrival(events)
     numbered = list(enumerate(stream))
     for ahead in range(len(stream)):
         first = Auditor(lambda account: SETTLE)
         found = audited_part(first, stream[:ahead])
-        late = first.take_late()
+        came_late = first.take_late()
         for place in range(ahead):
             second = Auditor(lambda account: SETTLE, first.states([ROOM], ahead))
             rest: list[Gap] = []
             for number, event in numbered[place:]:
                 second.take(event, number)
-                rest += second.judge(event.received_at.timestamp())
-            rest += second.judge(PUSH + 9_000)
-            assert summed([*found, *rest]) == [(50, 2)]
-            assert len([*late, *second.take_late()]) == 1
+                rest += second.judge(event.received_at.timestamp(), number + 1)
+            rest += second.judge(PUSH + 9_000, len(stream))
+            assert summed([*found, *rest]) == [(50, missing)]
+            assert len([*came_late, *second.take_late()]) == late
 
 
 def test_a_state_says_no_less_than_it_was_restored_with() -> None:
