@@ -312,7 +312,7 @@ def test_how_uneven_calls_are_is_seen() -> None:
     assert fewest_others_between(["a", "b", "c", "a", "c", "b"]) == 1
 
 
-def test_calls_for_many_channels_are_even_and_cheap(tmp_path: Path, soak: bool) -> None:
+def test_calls_for_many_channels_are_even_and_few_are_made_up_for(tmp_path: Path, soak: bool) -> None:
     """The daemon is halted for a while too. A machine that starves it may only take calls away, for it makes up for
     little.
 
