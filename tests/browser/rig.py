@@ -134,7 +134,8 @@ class Visitor:
 
     def check(self) -> None:
         """Fail if a page did what none may do."""
-        assert [fault for fault in self.faults if not any(one.search(fault) for one in self._allowed)] == []
+        faults = [fault for fault in self.faults if not any(one.search(fault) for one in self._allowed)]
+        assert faults == [], faults
 
     def picture(self, page: Page, name: str) -> Path:
         """A picture of what the tab shows, for the documents with `--pictures`, else among the test's own files."""

@@ -73,4 +73,6 @@ def test_while_the_database_is_away_the_pages_say_since_when_and_blame_no_stream
         for one in (wall, pipeline, stream):
             expect(one.locator(".notice:visible", has_text="The database is away")).to_have_count(0)
         place.turn(200)
+        for one in (wall, pipeline, stream, anew, wall_anew):
+            one.close()  # they would say that the daemon is gone
         assert found.process.stop() == 0
