@@ -43,8 +43,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Four workers for each core: most of a scenario is waiting, for syncs, for retries and for other processes."""
-    return max(2, 4 * len(os.sched_getaffinity(0)))
+    """Seven workers for two cores: most of a scenario is waiting, for syncs, for retries and for other processes.
+
+    With six the cores rest for some minutes, with eight daemons wait for them.
+    """
+    return max(2, 7 * len(os.sched_getaffinity(0)) // 2)
 
 
 # To collect makes a million objects that all stay: nothing is found among them, however often it is looked for.
