@@ -166,9 +166,11 @@ async def test_children_that_a_command_leaves_behind_are_ended(tmp_path: Path) -
 async def test_who_leaves_the_group_and_holds_the_output_does_not_hold_up_the_delivery(
     tmp_path: Path,
 ) -> None:
-    await deliver(shell(f"setsid sleep 1000 & echo $! > {tmp_path}/child; exit 0"), some())
-    assert alive(tmp_path / "child"), "it was not waited for"
-    os.kill(int((tmp_path / "child").read_text()), signal.SIGKILL)
+    child = tmp_path / "child"
+    leaves = f"setsid sh -c 'echo $$ > {child}; exec sleep 1000' & until [ -s {child} ]; do sleep 0.01; done"
+    await deliver(shell(leaves), some())
+    assert alive(child), "it was not waited for"
+    os.kill(int(child.read_text()), signal.SIGKILL)
 
 
 async def test_a_second_cancel_still_leaves_no_process(tmp_path: Path) -> None:
