@@ -142,7 +142,7 @@ def test_other_paths_and_methods_are_refused() -> None:
     ],
 )
 def test_a_client_that_drips_is_cut_at_the_deadline(sent: bytes, drop: bytes, waited: bool) -> None:
-    """One whose drops were heeded would drip until the test loses its patience."""
+    """If its drops prolonged the deadline, it would drip until the test loses its patience."""
     deadline = 0.4
 
     async def scenario(port: int) -> None:

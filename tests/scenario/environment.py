@@ -161,7 +161,7 @@ class Wire:
         """Delays of the next answers, before `delay` counts again."""
         self.requests = 0
         self.heard: Callable[[bytes], object] = lambda request: None
-        """Is told of each request as it is carried."""
+        """Called with each request when it is carried."""
         self._waiting: set[object] = set()
         self._connections: set[object] = set()
         self._server: asyncio.Server | None = None

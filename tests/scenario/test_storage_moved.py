@@ -193,7 +193,7 @@ class Files:
 
 
 def ends(*, gone: bool, owed: bool, within: float) -> bool:
-    """Whether the watch lets the daemon end within so many seconds after it has seen it. It looks once a second."""
+    """Whether the watch lets the daemon end within this time (seconds) after it has seen it. It looks once a second."""
 
     async def is_owed() -> bool:
         return owed

@@ -358,12 +358,6 @@ class Simulation:
         life.give_back()
         self._join()
 
-    def _pause(self) -> None:
-        """One freezes for less than its lease, and goes on."""
-        self.faults["pause"] += 1
-        with self._any().thread.frozen():
-            time.sleep(0.4 * self._members.lease)
-
     def _retry_dead(self) -> None:
         sink = self._random.choice(list(SINKS))
         thread = self._any().thread

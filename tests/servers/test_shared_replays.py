@@ -108,6 +108,17 @@ async def until_done(spool: PostgresSpool, replay: Replay) -> None:
         await asyncio.sleep(0.01)
 
 
+async def leader_and_other(
+    stack: AsyncExitStack, database: Database, folder: Path, lanes: int
+) -> tuple[PostgresSpool, PostgresSpool]:
+    """A member that has delivered all events and leads the sink's replays, and one that came later."""
+    leader = await member(stack, database, folder, lanes)
+    await leader.append("source", [some_reading(*range(EVENTS))])
+    assert await delivered(leader, SINK, EVENTS) == ALL
+    await until_leads(leader)
+    return leader, await member(stack, database, folder, lanes)
+
+
 @pytest.mark.parametrize("lanes", [0, 2])
 def test_a_replay_goes_on_at_another_member_when_the_one_that_led_it_gives_the_sink_up(
     tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch, lanes: int
@@ -116,11 +127,7 @@ def test_a_replay_goes_on_at_another_member_when_the_one_that_led_it_gives_the_s
 
     async def scenario() -> None:
         async with AsyncExitStack() as stack:
-            first = await member(stack, database, tmp_path, lanes)
-            await first.append("source", [some_reading(*range(EVENTS))])
-            assert await delivered(first, SINK, EVENTS) == ALL
-            await until_leads(first)
-            other = await member(stack, database, tmp_path, lanes)
+            first, other = await leader_and_other(stack, database, tmp_path, lanes)
             monkeypatch.setattr(other._membership, "_until_durable", partial(asyncio.sleep, 0.5))
             async with replaying(other):
                 coming = asyncio.create_task(delivered(other, SINK, EVENTS))
@@ -139,11 +146,7 @@ def test_a_piece_that_is_queued_while_its_member_releases_the_sink_comes_at_anot
 ) -> None:
     async def scenario() -> None:
         async with AsyncExitStack() as stack:
-            first = await member(stack, database, tmp_path, lanes)
-            await first.append("source", [some_reading(*range(EVENTS))])
-            assert await delivered(first, SINK, EVENTS) == ALL
-            await until_leads(first)
-            other = await member(stack, database, tmp_path, lanes)
+            first, other = await leader_and_other(stack, database, tmp_path, lanes)
             await order(first)
             coming = asyncio.create_task(delivered(other, SINK, EVENTS))
             write = first._replays._write

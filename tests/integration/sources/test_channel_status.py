@@ -278,7 +278,7 @@ class Calls:
         self.channels.append(found[1].decode())
 
     def most_within(self, seconds: float) -> int:
-        """The calls of the fullest span of so many seconds."""
+        """The most calls within any span of this length."""
         first, most = 0, 0
         for last, moment in enumerate(list(self.times)):
             while moment - self.times[first] > seconds:
