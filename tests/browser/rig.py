@@ -29,6 +29,20 @@ addEventListener("securitypolicyviolation", (event) =>
   console.error(`CSP: ${event.effectiveDirective} forbids ${event.blockedURI} ${event.sample}`));
 """
 
+# The clock of a machine whose time is wrong, in milliseconds.
+WRONG_CLOCK: Final = """
+const Right = Date;
+globalThis.Date = class extends Right {
+  constructor(...given) {
+    if (given.length) super(...given);
+    else super(Right.now() + WRONG);
+  }
+  static now() {
+    return Right.now() + WRONG;
+  }
+};
+"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
@@ -116,8 +130,8 @@ class Visitor:
                 context.remove_listener(event, hear)
             context.clear_cookies()
 
-    def open(self, url: str, look: Look = LIGHT) -> Page:
-        """A new tab, loaded.
+    def open(self, url: str, look: Look = LIGHT, *, ahead: float = 0) -> Page:
+        """A new tab, loaded, whose clock is some seconds ahead.
 
         Tabs with the same look share cookies and connections, as those of one window do.
         """
@@ -125,6 +139,8 @@ class Visitor:
             self._contexts[look] = self._context(look)
         self._origins.add(_origin(url))
         page = self._contexts[look].new_page()
+        if ahead:
+            page.add_init_script(WRONG_CLOCK.replace("WRONG", str(int(ahead * 1000))))
         page.goto(url)
         return page
 

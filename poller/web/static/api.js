@@ -1,5 +1,7 @@
 // Talks to the daemon: JSON in, JSON out.
 
+import { hearHeaders } from "./clock.js";
+
 /** An answer that is no success. `status` is that of HTTP; 0 if no answer came. */
 export class ApiError extends Error {
   /**
@@ -27,6 +29,7 @@ async function ask(path, options) {
     if (options.signal?.aborted) throw error;
     throw new ApiError(0, "The daemon does not answer.");
   }
+  hearHeaders(answer.headers);
   if (answer.status === 401 && location.pathname !== "/login") {
     location.assign("/login?to=" + encodeURIComponent(location.pathname + location.search));
   }

@@ -3,7 +3,7 @@
 // A page is a module with `open(main, url)`. It fills `main` and returns a function that closes it: that function ends
 // timers, listeners and requests. `title` is the text of the tab, and `keys` are those that the page listens to.
 
-import { showAccount } from "./account.js";
+import { me, showAccount } from "./account.js";
 import { fill, h } from "./dom.js";
 import { openHelp } from "./help.js";
 
@@ -60,9 +60,10 @@ async function show() {
   const found = PAGES.find(([pattern]) => pattern.test(url.pathname)) || PAGES[0];
   close();
   close = () => {};
-  const page = await found[1]();
+  const login = url.pathname === "/login";
+  const [page] = await Promise.all([found[1](), login || me()]); // with the first answer comes the daemon's time
   if (url.href !== location.href) return;
-  showHeader(url);
+  showHeader(url, login);
   keys = page.keys || ["", []];
   document.title = `${page.title(url)} · poller`;
   document.body.dataset.page = url.pathname.split("/")[1] || "wall";
@@ -75,10 +76,12 @@ async function show() {
   path = url.pathname;
 }
 
-/** @param {URL} url */
-function showHeader(url) {
+/**
+ * @param {URL} url
+ * @param {boolean} login
+ */
+function showHeader(url, login) {
   const account = h("div", { id: "account" });
-  const login = url.pathname === "/login";
   const links = LINKS.map(([to, name]) =>
     h("a", { href: to, "aria-current": to === url.pathname ? "page" : null }, name),
   );

@@ -5,6 +5,7 @@
 // place, a new snapshot comes. A connection that fails is tried again by this module, ever more slowly.
 
 import { get } from "./api.js";
+import { hear, now } from "./clock.js";
 
 /**
  * A stream as the daemon writes it: ordinal, account, id, number, taken, arrived, state, cadence. Times are Unix time.
@@ -15,7 +16,7 @@ import { get } from "./api.js";
  * @typedef {{ epoch: string, seq: number, now: number, away: number | null, streams: Row[] }} Snapshot
  * @typedef {{ now: number, away: number | null, s?: Change[], new?: Row[], gone?: number[] }} Message
  * @typedef {{ job: string, done: number, total: number, state: "running" | "done" | "failed", error: string | null }} Job
- * `since`: the Unix time from which on it is so.
+ * `since`: the daemon's Unix time from which on it is so.
  * @typedef {{ live: boolean, since: number }} Connection
  * @typedef {{
  *   snapshot?: (all: Snapshot) => void,
@@ -27,7 +28,7 @@ import { get } from "./api.js";
 
 const FIRST_PAUSE = 500;
 const LONGEST_PAUSE = 15_000;
-const QUIET = 20_000; // milliseconds without a message after which the daemon is asked whether it is still there
+const QUIET = 20; // seconds without a message after which the daemon is asked whether it is still there
 const PROBE_PATIENCE = 5_000;
 
 class Feed {
@@ -40,7 +41,7 @@ class Feed {
   /** @type {AbortController | null} */
   asking = null;
   /** @type {Connection} */
-  state = { live: false, since: Date.now() / 1000 };
+  state = { live: false, since: now() };
   pause = 0;
   heard = 0;
   retry = 0;
@@ -88,6 +89,7 @@ class Feed {
       const all = /** @type {Snapshot} */ (await get("/api/streams", {}, asking.signal));
       if (asking.signal.aborted) return;
       this.asking = null;
+      hear(all.now);
       this.place = { epoch: all.epoch, seq: all.seq };
       for (const one of this.subscribers) one.snapshot?.(all);
       this.connect();
@@ -109,15 +111,16 @@ class Feed {
 
   opened() {
     this.pause = 0;
-    this.heard = Date.now();
+    this.heard = now();
     clearInterval(this.watch);
-    this.watch = setInterval(() => void this.probe(), QUIET / 4);
+    this.watch = setInterval(() => void this.probe(), QUIET * 250);
     this.report(true);
   }
 
   /** @param {MessageEvent<string>} event */
   message(event) {
     const message = /** @type {Message} */ (JSON.parse(event.data));
+    hear(message.now);
     this.note(event.lastEventId);
     for (const one of this.subscribers) one.change?.(message);
   }
@@ -131,7 +134,7 @@ class Feed {
 
   /** @param {string} id EPOCH-SEQ */
   note(id) {
-    this.heard = Date.now();
+    this.heard = now();
     const cut = id.lastIndexOf("-");
     if (cut > 0) this.place = { epoch: id.slice(0, cut), seq: Number(id.slice(cut + 1)) };
   }
@@ -154,12 +157,12 @@ class Feed {
 
   /** A connection can be dead without an end, after a sleep or on another network. Silence is no proof, so ask. */
   async probe() {
-    if (Date.now() - this.heard < QUIET) return;
+    if (Math.abs(now() - this.heard) < QUIET) return; // a clock that was set back has no say in it
     const source = this.source;
     try {
       const signal = AbortSignal.timeout(PROBE_PATIENCE);
       await fetch("/static/icon.svg", { method: "HEAD", cache: "no-store", signal });
-      this.heard = Date.now();
+      this.heard = now();
     } catch {
       if (source && source === this.source) this.fail();
     }
@@ -168,8 +171,7 @@ class Feed {
   /** @param {boolean} live */
   report(live) {
     if (live === this.state.live) return;
-    const since = live ? Date.now() : this.heard;
-    this.state = { live, since: since / 1000 };
+    this.state = { live, since: live ? now() : this.heard };
     for (const one of this.subscribers) one.connection?.(this.state);
   }
 }

@@ -1,5 +1,6 @@
 // Times for people, in the viewer's own zone.
 
+import { now } from "./clock.js";
 import { h } from "./dom.js";
 
 /** @type {Intl.DateTimeFormatOptions} */
@@ -43,7 +44,7 @@ export const day = (at) => LONG_DAY.format(at * 1000);
  */
 export function moment(at) {
   const date = new Date(at * 1000);
-  const today = date.toDateString() === new Date().toDateString();
+  const today = date.toDateString() === new Date(now() * 1000).toDateString();
   return today ? clock(at) : `${SHORT_DAY.format(date)}, ${clock(at)}`;
 }
 
@@ -59,7 +60,7 @@ export const local = (text) => text.replace(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ/g, 
  */
 export function timeElement(text) {
   const at = seconds(text);
-  return h("time", { datetime: text, title: `${age(Date.now() / 1000 - at)} ago` }, moment(at));
+  return h("time", { datetime: text, title: `${age(now() - at)} ago` }, moment(at));
 }
 
 /**

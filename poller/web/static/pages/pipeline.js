@@ -5,6 +5,7 @@
 
 import { lookOnly, me, operates } from "../account.js";
 import { get } from "../api.js";
+import { now } from "../clock.js";
 import { fill, h, setText } from "../dom.js";
 import { AwayNotice, LostNotice, failure } from "../notices.js";
 import { renderBooks } from "../pipeline/books.js";
@@ -93,7 +94,7 @@ class PipelinePage {
 
   /** @param {any} status */
   render(status) {
-    const at = Date.now() / 1000;
+    const at = now();
     const still = this.main.querySelector("button:hover, a:hover, summary:hover") !== null;
     const first = this.shell.hidden;
     this.shell.hidden = false;

@@ -4,6 +4,7 @@
 // it stays at this moment, so that a link shows the same picture.
 
 import { setQuery } from "../app.js";
+import { now } from "../clock.js";
 import { fill, h } from "../dom.js";
 import { pictureAddress } from "../pictures.js";
 import { actionOf, keys } from "../stream/keys.js";
@@ -83,7 +84,7 @@ export class StreamPage {
     };
     this.scheme.addEventListener("change", this.recolour);
     this.clock = setInterval(() => document.hidden || this.draw(), 1000);
-    if (this.asked !== null && this.asked < this.source.now - this.length) this.end = this.asked + this.length / 2;
+    if (this.asked !== null && this.asked < now() - this.length) this.end = this.asked + this.length / 2;
     this.load();
   }
 
@@ -109,7 +110,7 @@ export class StreamPage {
   }
 
   get span() {
-    const to = this.end ?? this.source.now;
+    const to = this.end ?? now();
     return { from: to - this.length, to };
   }
 
@@ -171,7 +172,7 @@ export class StreamPage {
    */
   centre(at) {
     this.asked = at;
-    this.end = at + this.length / 2 < this.source.now ? at + this.length / 2 : null;
+    this.end = at + this.length / 2 < now() ? at + this.length / 2 : null;
     this.load();
   }
 
@@ -217,7 +218,7 @@ export class StreamPage {
   setHours(hours) {
     const at = this.following ? null : (this.chosen?.[1] ?? this.asked);
     this.hours = hours;
-    this.end = at === null || at > this.source.now - this.length ? null : at + this.length / 2;
+    this.end = at === null || at > now() - this.length ? null : at + this.length / 2;
     this.asked = at;
     this.write();
     this.load();
@@ -229,7 +230,7 @@ export class StreamPage {
    */
   shift(direction) {
     const end = this.span.to + direction * this.length;
-    if (end >= this.source.now) this.goLive();
+    if (end >= now()) this.goLive();
     else {
       this.end = end;
       this.asked = end - this.length / 2;
@@ -271,9 +272,9 @@ export class StreamPage {
 
   redraw() {
     this.frame = 0;
-    const { chosen, following, end, source } = this;
+    const { chosen, following, end } = this;
     // a span that ends now slides; it stops before the chosen picture would leave it
-    if (end === null && !following && chosen && chosen[1] < source.now - this.length) this.end = chosen[1] + this.length;
+    if (end === null && !following && chosen && chosen[1] < now() - this.length) this.end = chosen[1] + this.length;
     this.timeline.draw(this.history, this.span, chosen);
     this.view.draw();
   }

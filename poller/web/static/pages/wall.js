@@ -1,6 +1,7 @@
 // The wall: a tile for each stream with its latest picture, those that need attention first.
 
 import { setQuery } from "../app.js";
+import { now } from "../clock.js";
 import { fill, h } from "../dom.js";
 import { subscribe } from "../live.js";
 import { AwayNotice, LostNotice } from "../notices.js";
@@ -54,7 +55,7 @@ class Wall {
   dirty = false;
   needing = 0;
   /** @type {Connection} */
-  connection = { live: false, since: Date.now() / 1000 };
+  connection = { live: false, since: now() };
   lost = 0;
 
   /**
@@ -65,7 +66,6 @@ class Wall {
     this.choice = choice;
     this.bar = new Bar({ choose: (change) => this.choose(change), again: () => this.sortAgain(), full: () => this.toggleFull() });
     this.grid = new Grid(this.loader, {
-      now: () => this.now(),
       lost: () => this.main.classList.contains("lost"),
       several: () => this.accounts.length > 1,
       top: () => this.top(),
@@ -103,14 +103,12 @@ class Wall {
     delete document.body.dataset.full;
   }
 
-  /** The daemon's time; while nothing is heard of the daemon, states stay as they were when it was heard last. */
-  now() {
-    return Date.now() / 1000 + this.streams.ahead;
-  }
-
-  /** While the database is away no picture arrives, and no stream is to blame. */
+  /**
+   * The time by which streams are judged. While nothing is heard of the daemon, states stay as they were; while the
+   * database is away no picture arrives, and no stream is to blame.
+   */
   judged() {
-    const heard = this.connection.live ? this.now() : this.connection.since + this.streams.ahead;
+    const heard = this.connection.live ? now() : this.connection.since;
     return Math.min(heard, this.streams.away ?? Infinity);
   }
 

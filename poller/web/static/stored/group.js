@@ -1,6 +1,7 @@
 // One reason: how many have it, and on demand the entries themselves, some at a time.
 
 import { get } from "../api.js";
+import { now } from "../clock.js";
 import { fill, h } from "../dom.js";
 import { failure } from "../notices.js";
 import { count } from "../numbers.js";
@@ -27,7 +28,7 @@ export class Group {
     this.loaded = false;
     const { kind } = stored;
     const told = `${reason.owners.length === 1 ? kind.owner : kind.owners} ${reason.owners.join(", ")}`;
-    const facts = h("span", { class: "quiet facts" }, told, " · last ", `${age(Date.now() / 1000 - reason.newest)} ago`);
+    const facts = h("span", { class: "quiet facts" }, told, " · last ", `${age(now() - reason.newest)} ago`);
     const buttons = stored.operates && reason.reason !== OTHER ? buttonsFor(stored, this.filter, reason.count, reason.owners) : null;
     const head = h("tr", null, kind.headings.map((name) => h("th", { scope: "col" }, name)), h("th", { scope: "col" }, h("span", { class: "sr" }, "More")));
     const summary = h("summary", null, h("span", { class: "reason", dataset: { reason: reason.reason } }, reason.reason, h("span", { class: "quiet" }, " · "), count(reason.count)), facts);

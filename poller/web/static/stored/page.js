@@ -3,6 +3,7 @@
 
 import { lookOnly, me, operates } from "../account.js";
 import { setQuery } from "../app.js";
+import { now } from "../clock.js";
 import { fill, h } from "../dom.js";
 import { failure } from "../notices.js";
 import { count } from "../numbers.js";
@@ -114,7 +115,7 @@ class StoredPage {
     this.run.abort();
     this.run = new AbortController();
     const run = this.run.signal;
-    const filter = filterOf(this.query, this.kind.fields.map(([name]) => name), Date.now() / 1000);
+    const filter = filterOf(this.query, this.kind.fields.map(([name]) => name), now());
     const waiting = setTimeout(() => !run.aborted && fill(this.summary, h("p", { class: "quiet" }, "Counting …")), QUIET_FOR);
     try {
       for await (const found of countAll(this.kind.path, filter, run)) {

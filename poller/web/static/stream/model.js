@@ -252,5 +252,5 @@ export function marks({ from, to }, most) {
 export function readMoment(text) {
   if (!text) return null;
   const seconds = /^\d+(\.\d+)?$/.test(text) ? Number(text) : Date.parse(text) / 1000;
-  return Number.isFinite(seconds) ? seconds : null;
+  return seconds >= 0 && seconds < Infinity ? seconds : null;
 }

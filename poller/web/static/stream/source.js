@@ -1,6 +1,7 @@
 // Where the stream's page gets its facts: the newest first and history afterwards, then what changes.
 
 import { get } from "../api.js";
+import { now } from "../clock.js";
 import { subscribe } from "../live.js";
 import { History, open } from "./model.js";
 
@@ -19,8 +20,6 @@ export class Source {
   arrived = null;
   /** When the newest picture was taken, whatever the span. @type {number | null} */
   newest = null;
-  /** Seconds by which the daemon's clock is ahead of the viewer's. */
-  ahead = 0;
   /** Since when the database of the spool is away. @type {number | null} */
   away = null;
   /** Whether all of the span has come. */
@@ -55,13 +54,9 @@ export class Source {
     this.asking.abort();
   }
 
-  get now() {
-    return Date.now() / 1000 + this.ahead;
-  }
-
   /** The time by which the stream is judged: while the database is away no picture arrives, and no stream is to blame. */
   get judged() {
-    return Math.min(this.now, this.away ?? Infinity);
+    return Math.min(now(), this.away ?? Infinity);
   }
 
   /**
@@ -95,7 +90,7 @@ export class Source {
   /** Ask for what may have changed: the newest minutes, and one of the gaps before them. */
   async refresh() {
     if (!this.complete || document.hidden) return;
-    const since = (this.history.last?.[1] ?? this.now) - LATE;
+    const since = (this.history.last?.[1] ?? now()) - LATE;
     const gap = this.nextGap(this.open ? since : Infinity);
     if (this.open) await this.update({ since });
     if (gap) await this.update({ since: gap.from - 1, until: gap.to + 1 });
@@ -129,17 +124,14 @@ export class Source {
    * @param {AbortSignal} signal
    * @returns {Promise<Answer>}
    */
-  async ask(params, signal) {
-    const whole = Object.entries(params).map(([name, value]) => [name, value === null ? null : Math.floor(Number(value))]);
+  ask(params, signal) {
+    const whole = Object.entries(params).map(([name, value]) => [name, value === null ? null : Math.max(0, Math.floor(value))]);
     const all = { account: this.account, id: this.id, ...Object.fromEntries(whole) };
-    const answer = await get("/api/stream", all, signal);
-    this.ahead = answer.now - Date.now() / 1000;
-    return answer;
+    return get("/api/stream", all, signal);
   }
 
   /** @param {import("../live.js").Snapshot} all */
   snapshot(all) {
-    this.ahead = all.now - Date.now() / 1000;
     this.away = all.away;
     const again = this.ordinal !== null;
     const row = all.streams.find(([, account, id]) => account === this.account && id === this.id);
@@ -150,7 +142,6 @@ export class Source {
 
   /** @param {import("../live.js").Message} message */
   change(message) {
-    this.ahead = message.now - Date.now() / 1000;
     this.away = message.away;
     const own = message.new?.find(([, account, id]) => account === this.account && id === this.id);
     if (own) this.ordinal = own[0];

@@ -1,5 +1,6 @@
 // What surrounds the timeline on the stream's page: the header, the chosen moment, the controls and what happened.
 
+import { now } from "../clock.js";
 import { fill, h, setText } from "../dom.js";
 import { AwayNotice, LostNotice, failure } from "../notices.js";
 import { count } from "../numbers.js";
@@ -84,7 +85,7 @@ export class StreamView {
     const go = h("input", { type: "datetime-local", step: "1", "aria-label": "Go to a time" });
     go.addEventListener("change", () => {
       const at = new Date(go.value).getTime() / 1000;
-      if (Number.isFinite(at)) page.goTo(at);
+      if (Number.isFinite(at)) page.goTo(Math.max(at, 0));
     });
     this.spanned = h("span", { class: "quiet stream-span" });
     return h("div", { class: "stream-bar" },
@@ -119,7 +120,7 @@ export class StreamView {
     const key = `${symbol} ${word}`;
     if (this.state.textContent !== key) fill(this.state, h("span", { class: "symbol", "aria-hidden": "true" }, symbol), " ", word);
     this.state.dataset.level = level;
-    setText(this.pace, pace({ kind, since: history.stateSince, cadence, last, now: source.now }));
+    setText(this.pace, pace({ kind, since: history.stateSince, cadence, last, now: now() }));
     this.element.toggleAttribute("data-stale", !this.lost.element.hidden && this.page.following);
   }
 

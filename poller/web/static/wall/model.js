@@ -80,8 +80,6 @@ export class Streams {
   known = new Map();
   /** @type {Stream[]} */
   named = [];
-  /** Seconds by which the daemon's clock is ahead of the viewer's. */
-  ahead = 0;
   /** Since when the database of the spool is away. @type {number | null} */
   away = null;
 
@@ -90,7 +88,6 @@ export class Streams {
    * @param {Snapshot} all
    */
   restart(all) {
-    this.ahead = all.now - Date.now() / 1000;
     this.away = all.away;
     const before = new Map(this.named.map((stream) => [keyOf(stream), stream]));
     const streams = all.streams.map((row) => {
@@ -108,7 +105,6 @@ export class Streams {
    * @returns {{ touched: Stream[], others: boolean }} `others`: streams have come or gone
    */
   change(message) {
-    this.ahead = message.now - Date.now() / 1000;
     this.away = message.away;
     const touched = [];
     for (const [ordinal, number, taken, arrived, state, cadence] of message.s || []) {

@@ -2,6 +2,7 @@
 //
 // A picture that could not be fetched leaves the last one, dimmed, and says why. So does a stream that is not live.
 
+import { now } from "../clock.js";
 import { h, setText } from "../dom.js";
 import { GONE, NOT_YET, comesLater, shortReason } from "../pictures.js";
 import { age } from "../times.js";
@@ -11,7 +12,7 @@ import { SAYINGS } from "./model.js";
 /** @typedef {import("../pictures.js").Outcome} Outcome */
 /** @typedef {import("../pictures.js").Loader<Stream>} Loader */
 /** The daemon's Unix time, whether nothing is heard of the daemon, and whether there are several accounts.
- * @typedef {{ now: () => number, lost: () => boolean, several: () => boolean }} Present */
+ * @typedef {{ lost: () => boolean, several: () => boolean }} Present */
 /** A picture that was asked for in vain, since when, how often, and when to ask again.
  * @typedef {{ number: number, taken: number | null, status: number, since: number, tries: number, again: number }} Trouble */
 
@@ -78,11 +79,11 @@ export class Tile {
 
   /** Say what is true at this moment, and ask for a picture if there is a newer one. */
   update() {
-    const now = this.present.now();
-    this.wish(now);
+    const at = now();
+    this.wish(at);
     const lost = this.present.lost();
     const { word, symbol, level } = lost ? was(this.stream.kind) : SAYINGS[this.stream.kind];
-    const why = this.reason(now);
+    const why = this.reason(at);
     setData(this.element, "level", level);
     setData(this.element, "dim", why || level !== "good" ? "1" : "");
     setData(this.state, "level", level);
@@ -91,32 +92,32 @@ export class Tile {
     setText(this.name, this.present.several() ? `${this.stream.id} · ${this.stream.account}` : this.stream.id);
     const taken = this.shown ? this.shown.taken : this.stream.taken;
     const told = taken === null || ["late", "silent"].includes(this.stream.kind);
-    setText(this.age, told ? "" : about(now - taken));
+    setText(this.age, told ? "" : about(at - taken));
   }
 
   /**
    * Why what is seen is not live; empty if it is.
-   * @param {number} now
+   * @param {number} at
    */
-  reason(now) {
+  reason(at) {
     const { kind, taken, cadence, number } = this.stream;
-    if (kind === "late" || kind === "silent") return `no picture for ${about(now - (taken ?? now))}`;
+    if (kind === "late" || kind === "silent") return `no picture for ${about(at - (taken ?? at))}`;
     if (number === null) return "no picture yet";
     if (!this.trouble) return "";
     if (kind !== "live" && this.shown) return "";
-    const old = this.shown?.taken ? now - this.shown.taken > 2 * (cadence ?? USUAL_CADENCE) + 5 : !this.shown;
+    const old = this.shown?.taken ? at - this.shown.taken > 2 * (cadence ?? USUAL_CADENCE) + 5 : !this.shown;
     return old || !passes(this.trouble.status) ? shortReason(this.trouble.status) : "";
   }
 
-  /** @param {number} now */
-  wish(now) {
+  /** @param {number} at */
+  wish(at) {
     const { number, taken: newest } = this.stream;
     if (number === null || same({ number, taken: newest }, this.shown)) return;
     const trouble = this.trouble;
-    const waits = trouble && trouble.status === NOT_YET && now - trouble.since < GIVE_UP_AFTER;
+    const waits = trouble && trouble.status === NOT_YET && at - trouble.since < GIVE_UP_AFTER;
     const { number: wanted, taken } = waits ? trouble : { number, taken: newest };
     const doubtful = same({ number: wanted, taken }, trouble);
-    if (trouble && doubtful && now < trouble.again) return;
+    if (trouble && doubtful && at < trouble.again) return;
     const done = (/** @type {Outcome} */ outcome) => {
       if (!this.used) return;
       this.take(outcome, wanted, taken);
@@ -142,8 +143,8 @@ export class Tile {
     const { status, after } = outcome;
     const tries = (before?.tries ?? 0) + 1;
     const pause = status === GONE ? Infinity : Math.min(LONGEST_PAUSE, (after || 5) * (status === NOT_YET ? 1 : tries));
-    const now = this.present.now();
-    this.trouble = { number, taken, status, since: before?.since ?? now, tries, again: now + pause };
+    const at = now();
+    this.trouble = { number, taken, status, since: before?.since ?? at, tries, again: at + pause };
   }
 }
 
