@@ -60,6 +60,16 @@ class Row:
     panels: Sequence[Number | Graph]
 
 
+def once(metric: str, *by: str, among: tuple[str, ...] = ()) -> str:
+    """The sum of a gauge about what is in a spool, by these labels. A spool counts once, however many daemons share it.
+
+    `among` names the gauge's other labels. The gauge may have a selection of its own, after `@`.
+    """
+    told = f"{metric} * on (job, instance) group_left (spool) poller_spool_info{{@}}"
+    outer = f"sum by ({', '.join(by)})" if by else "sum"
+    return f"{outer} (max by ({', '.join((*by, *among, 'spool'))}) ({told}))"
+
+
 def quantiles(metric: str, by: str, legend: str) -> tuple[Query, ...]:
     """Three lines of a histogram: what half, 95 and 99 of 100 do not exceed."""
     return tuple(

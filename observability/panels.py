@@ -12,6 +12,7 @@ from observability.model import (
     Number,
     Query,
     Row,
+    once,
     quantiles,
 )
 
@@ -28,12 +29,16 @@ WELL: Final = Row(
         Number(
             title="Live streams",
             about="Streams that the platform calls live, and those of unknown state that bring pictures.",
-            query=Query(expr='sum(poller_streams{@, state=~"live|late|no pictures|unknown"})'),
+            query=Query(
+                expr=once(
+                    'poller_streams{@, state=~"live|late|no pictures|unknown"}', among=("account", "state")
+                )
+            ),
         ),
         Number(
             title="Live, without pictures",
             about="Streams that the platform calls live and of which nothing arrives. `poller streams` names them.",
-            query=Query(expr='sum(poller_streams{@, state="no pictures"})'),
+            query=Query(expr=once('poller_streams{@, state="no pictures"}', among=("account",))),
             steps=ANY_IS_BAD,
         ),
         Number(
@@ -46,7 +51,7 @@ WELL: Final = Row(
         Number(
             title="Dead letters",
             about="Deliveries that were given up and are kept. `poller dead list` shows them.",
-            query=Query(expr="sum(poller_dead_letters{@})"),
+            query=Query(expr=once("poller_dead_letters{@}", among=("sink",))),
             steps=ANY_IS_DOUBTFUL,
         ),
         Number(
@@ -123,7 +128,7 @@ WAY_IN: Final = Row(
         Graph(
             title="Streams by state",
             about="Each stream counts once. `silent`: nothing arrives, and no source reports states.",
-            queries=(Query(expr="sum by (state) (poller_streams{@})", legend="{{state}}"),),
+            queries=(Query(expr=once("poller_streams{@}", "state", among=("account",)), legend="{{state}}"),),
             stacked=True,
         ),
         Graph(
@@ -233,8 +238,8 @@ WAY_OUT: Final = Row(
             title="Backlog",
             about="Pending events, and those that replays have yet to bring.",
             queries=(
-                Query(expr="sum by (sink) (poller_backlog_events{@})", legend="{{sink}}"),
-                Query(expr="sum by (sink) (poller_replay_events{@})", legend="{{sink}} replay"),
+                Query(expr=once("poller_backlog_events{@}", "sink"), legend="{{sink}}"),
+                Query(expr=once("poller_replay_events{@}", "sink"), legend="{{sink}} replay"),
             ),
         ),
         Graph(
@@ -254,7 +259,7 @@ WAY_OUT: Final = Row(
         Graph(
             title="Dead letters",
             about="Those that are in the spool.",
-            queries=(Query(expr="sum by (sink) (poller_dead_letters{@})", legend="{{sink}}"),),
+            queries=(Query(expr=once("poller_dead_letters{@}", "sink"), legend="{{sink}}"),),
         ),
     ),
 )
@@ -266,7 +271,7 @@ MACHINE: Final = Row(
             title="Spool and journal",
             about="The spool's file never shrinks: free pages count as room.",
             queries=(
-                Query(expr="sum(poller_spool_bytes{@})", legend="spool"),
+                Query(expr=once("poller_spool_bytes{@}"), legend="spool"),
                 Query(expr="sum(poller_journal_bytes{@})", legend="journal"),
             ),
             unit="bytes",

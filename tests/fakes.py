@@ -193,6 +193,10 @@ class SharedMemory(MemorySpool, Shared):
         """How many of the next calls of `release` fail."""
 
     @property
+    def identity(self) -> str:
+        return "shared"
+
+    @property
     def member(self) -> int:
         return 1
 

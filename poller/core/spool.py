@@ -395,6 +395,12 @@ class Shared(Protocol):
 
     @property
     @abstractmethod
+    def identity(self) -> str:
+        """A short text that is the same at all daemons of a spool, and no secret. Known after entering."""
+        ...
+
+    @property
+    @abstractmethod
     def member(self) -> int:
         """The number of this daemon's session."""
         ...

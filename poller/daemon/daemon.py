@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
+from secrets import token_hex
 from types import TracebackType
 from typing import Self
 
@@ -111,6 +112,8 @@ class Daemon:
             log.warning("standby_missing", means="a server that is lost takes with it what it confirmed")
         if isinstance(self.spool, KeepsTime):
             self._clock = self.spool.clock
+        told = spool.identity if isinstance(spool, Shared) else token_hex(8)
+        self.metrics.spool_info.labels(told).set(1)
         self._throughput = Throughput(self._clock)
         self.losses.record_in(self.spool.count_loss)
         self._report_damage()

@@ -89,6 +89,11 @@ class Metrics:
         self.sink_paused = gauge(
             "sink_paused", "1 while a sink is paused (by itself or the operator) or disabled.", "sink"
         )
+        self.spool_info = gauge(
+            "spool_info",
+            "Always 1. Daemons with the same label share a spool, and say the same of what is in it.",
+            "spool",
+        )
         self.spool_members = gauge(
             "spool_members", "Daemons that share the spool, with this one; 0 for a spool that is not shared."
         )

@@ -110,6 +110,19 @@ class SharedSpoolContract:
 
         self._tell(tmp_path, 2, story)
 
+    def test_members_say_the_same_of_their_spool_and_no_other_does(self, tmp_path: Path) -> None:
+        """They do after a restart too."""
+        found: list[str] = []
+
+        async def story(a: SpoolAdmin, b: SpoolAdmin, clock: ManualClock) -> None:
+            assert shared(a).identity == shared(b).identity
+            found.append(shared(a).identity)
+
+        for name in ("one", "other", "one"):
+            self._tell(tmp_path / name, 2, story)
+        one, other, again = found
+        assert one == again != other
+
     # ------------------------------------------------------------ the sink of all
 
     def test_a_sink_is_that_of_all_members(self, tmp_path: Path) -> None:

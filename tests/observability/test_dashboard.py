@@ -3,17 +3,28 @@
 import json
 from collections.abc import Mapping
 from itertools import combinations
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import pytest
+import yaml
 
 from observability import make
 from observability.panels import ROWS
 from tests.docs.test_operators_chapter import exposed
 
-from .expressions import NOT_OURS, dashboard, groupings, panels, queries, rules, selectors
+from .expressions import NOT_OURS, dashboard, filled_in, groupings, panels, queries, rules, selectors
+from .promtool import promtool
 
 EACH = list(queries())
+IN_A_SPOOL: Final = {
+    "poller_streams": ', account="main", state="no pictures"',
+    "poller_backlog_events": ', sink="hook"',
+    "poller_replay_events": ', sink="hook"',
+    "poller_dead_letters": ', sink="hook"',
+    "poller_spool_bytes": "",
+}
+"""The gauges of what is in a spool, each with labels that it may have."""
 
 
 def test_the_dashboard_is_as_the_script_would_have_it() -> None:
@@ -63,8 +74,35 @@ def test_a_panel_asks_for_what_there_is(title: str, expr: str) -> None:
         labels = metrics[one.name]
         assert {"job", "instance"} <= {label for label, _ in one.matchers}, "the reader's choice counts"
         assert {label for label, _ in one.matchers} <= labels | {"job", "instance"}
-        for group in groupings(expr):
-            assert group <= labels | {"le"}
+    known = set[str]().union(*(metrics[one.name] for one in asked if one.name not in NOT_OURS))
+    for group in groupings(expr):
+        assert group <= known | {"le", "job", "instance"}
+
+
+def test_a_sum_counts_a_spool_once_however_many_daemons_share_it(tmp_path: Path) -> None:
+    """Daemons a and b share a spool in which there is 5 of everything; c has one of its own, with 2."""
+    series = [
+        {"series": f'{name}{{job="poller", instance="{instance}"{labels}}}', "values": f"{value}x5"}
+        for instance, spool, there in (("a", "one", 5), ("b", "one", 5), ("c", "other", 2))
+        for name, labels, value in (
+            *((name, labels, there) for name, labels in IN_A_SPOOL.items()),
+            ("poller_spool_info", f', spool="{spool}"', 1),
+        )
+    ]
+    sums = [
+        expr
+        for _, expr in EACH
+        if expr.startswith("sum") and {s.name for s in selectors(expr)} & {*IN_A_SPOOL}
+    ]
+    assert {one.name for expr in sums for one in selectors(expr)} == {*IN_A_SPOOL, "poller_spool_info"}
+    asked = [
+        {"expr": f"sum({filled_in(expr)})", "eval_time": "2m", "exp_samples": [{"labels": "{}", "value": 7}]}
+        for expr in sums
+    ]
+    file = tmp_path / "sums.yml"
+    file.write_text(yaml.safe_dump({"tests": [{"input_series": series, "promql_expr_test": asked}]}))
+    done = promtool("test", "rules", str(file))
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_every_metric_is_on_the_dashboard_or_in_a_rule() -> None:

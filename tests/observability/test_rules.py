@@ -1,7 +1,6 @@
 """The alerting rules: what Prometheus thinks of them, what they ask for, and where they lead at night."""
 
 import re
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -13,9 +12,9 @@ from poller.core.model import PollOutcome, PushOutcome
 from poller.operations.stream_states import STATES
 from poller.runtime.metrics import DELIVERY_OUTCOMES
 from tests.docs.test_operators_chapter import exposed, seen_as
-from tests.service.running import tool
 
 from .expressions import NOT_OURS, ROOT, RULES, RULES_TEST, groupings, rules, selectors
+from .promtool import promtool
 from .server import RULE_FILE, SHOWN, scrape_configuration
 
 BASE: Final = "https://poller.example.com/docs/"
@@ -41,15 +40,10 @@ ONLY_SHOWN: Final = {
     "poller_replay_events",
     "poller_sink_ready",
     "poller_spool_bytes",
+    "poller_spool_info",
 }
 """Metrics for the dashboard: of these, trouble shows in another one, or in `/readyz`."""
 each_rule = pytest.mark.parametrize("rule", rules(), ids=lambda rule: str(rule["alert"]))
-
-
-def promtool(*words: str, folder: Path = RULES.parent) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [tool("promtool"), *words], cwd=folder, capture_output=True, text=True, timeout=120, check=False
-    )
 
 
 # ---------------------------------------------------------------- promtool

@@ -288,6 +288,11 @@ class PostgresSpool(PostgresHistory, MovableSchema, HasLimits, Shared):
         return self._sinks.waits_for(sink)
 
     @property
+    def identity(self) -> str:
+        """See `Shared.identity`."""
+        return self._writer.seen.identity
+
+    @property
     def live_members(self) -> int:
         """See `Shared.live_members`."""
         return self._membership.live

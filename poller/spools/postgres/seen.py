@@ -18,6 +18,7 @@ import asyncpg
 
 from poller.core.errors import StorageCorrupt
 from poller.core.model import Event
+from poller.spools.moving import identity
 from poller.spools.postgres import meta
 from poller.spools.postgres.conditions import is_old
 from poller.spools.retention import Stretches
@@ -66,8 +67,10 @@ SELECT count(*) FROM gone
 class DedupIndex:
     """Works inside the writer's transactions: each method is called in one."""
 
-    def __init__(self, factor: int) -> None:
-        self._factor = factor
+    def __init__(self, factor: bytes) -> None:
+        self._factor = int.from_bytes(factor, "big") | 1
+        self.identity = identity(factor)
+        """What tells the spool from others."""
 
     @classmethod
     async def load(cls, connection: asyncpg.Connection) -> Self:
@@ -77,7 +80,7 @@ class DedupIndex:
             if await connection.fetchval("SELECT EXISTS (SELECT FROM seen)"):
                 raise StorageCorrupt("spool: its table meta lacks a row")
             factor = await meta.put_factor(connection, os.urandom(FACTOR_SIZE))
-        return cls(int.from_bytes(factor, "big") | 1)
+        return cls(factor)
 
     async def fresh(
         self, connection: asyncpg.Connection, readings: Sequence[tuple[Event, ...]], now: datetime
