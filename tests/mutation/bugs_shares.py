@@ -137,6 +137,13 @@ SHARES = (
         (f"{CONNECTIONS}test_a_first_server_that_says_nothing_keeps_no_daemon_from_the_second[postgresql]",),
     ),
     Bug(
+        "a connection that has ended when it is made ends the daemon",
+        "poller/spools/postgres/links.py",
+        "    if wire is None:\n        raise ConnectionResetError\n",
+        "",
+        (f"{CONNECTIONS}test_a_connection_that_has_ended_when_it_is_made_is_an_outage[require-postgresql]",),
+    ),
+    Bug(
         "connections on which nothing comes back are kept",
         "poller/spools/postgres/membership.py",
         "                    self._returned()\n",

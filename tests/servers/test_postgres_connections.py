@@ -13,7 +13,7 @@ import pytest
 from poller.core.errors import StorageError
 from poller.core.model import Done
 from poller.core.spool import anything
-from poller.spools.postgres import PostgresSpool
+from poller.spools.postgres import PostgresSpool, links
 from poller.spools.postgres.links import StorageAway
 from poller.testing.factories import some_event, some_reading, some_reject
 from tests.servers.databases import PASSWORD, Database, database, started
@@ -63,6 +63,25 @@ def ids(*numbers: int) -> list[str]:
 
 
 # ---------------------------------------------------------------- servers that vanish
+
+
+@pytest.mark.parametrize("tls", ["require", "disable"])
+async def test_a_connection_that_has_ended_when_it_is_made_is_an_outage(
+    database: Database, monkeypatch: pytest.MonkeyPatch, tls: str
+) -> None:
+    """As that of a server that is killed while a slow machine connects to it."""
+    make = links._connect_to
+
+    async def make_and_lose(dsn: str, settings: dict[str, str]) -> links.Link:
+        link = await make(dsn, settings)
+        link._transport.abort()
+        await asyncio.sleep(0.01)
+        return link
+
+    monkeypatch.setattr(links, "_connect_to", make_and_lose)
+    dsn = dsn_by(database.port).replace("disable", tls)
+    with pytest.raises(StorageAway, match="the connection to the database is lost"):
+        await links.connect(links.Address("spool", dsn, "public"))
 
 
 async def test_a_first_server_that_says_nothing_keeps_no_daemon_from_the_second(

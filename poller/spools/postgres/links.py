@@ -154,7 +154,11 @@ async def connect(address: Address, *, idle_in_transaction: float = 0.0) -> Link
         reasons = [f"{server}: {_why_not(one)}" for server, one in zip(servers, failure.errors, strict=True)]
         text = f"cannot connect to the database: {'; '.join(reasons)}"
         raise storage_error(address.name, failure.worst, text) from None
-    _watch(link)
+    try:
+        _watch(link)
+    except OSError as error:
+        link.terminate()
+        raise storage_error(address.name, error) from None
     return link
 
 
@@ -226,9 +230,12 @@ def _drop(attempt: "asyncio.Future[Link]") -> None:
 def _watch(link: Link) -> None:
     """Let the kernel end a connection whose server has vanished without a word, as when its machine loses power.
 
-    What waits for an answer would wait for ever. A server that is busy answers the kernel's questions.
+    What waits for an answer would wait for ever. A server that is busy answers the kernel's questions. Raises
+    `OSError` for a connection that has ended meanwhile.
     """
     wire = link._transport.get_extra_info("socket")  # the library has no way of its own
+    if wire is None:
+        raise ConnectionResetError
     if wire.family in (socket.AF_INET, socket.AF_INET6):
         wire.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in SILENCE.items():

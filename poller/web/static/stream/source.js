@@ -24,6 +24,8 @@ export class Source {
   away = null;
   /** Whether all of the span has come. */
   complete = false;
+  /** Where the span begins. */
+  since = 0;
   /** Whether the span goes up to now. */
   open = true;
   /** @type {number | null} */
@@ -68,6 +70,7 @@ export class Source {
     this.asking.abort();
     this.asking = new AbortController();
     this.complete = false;
+    this.since = since;
     this.open = until === null;
     const { signal } = this.asking;
     /** @type {number | null} */
@@ -90,7 +93,8 @@ export class Source {
   /** Ask for what may have changed: the newest minutes, and one of the gaps before them. */
   async refresh() {
     if (!this.complete || document.hidden) return;
-    const since = (this.history.last?.[1] ?? now()) - LATE;
+    const { last } = this.history;
+    const since = last ? last[1] - LATE : this.since;
     const gap = this.nextGap(this.open ? since : Infinity);
     if (this.open) await this.update({ since });
     if (gap) await this.update({ since: gap.from - 1, until: gap.to + 1 });
