@@ -37,4 +37,5 @@ def visitor(windows: Windows, tmp_path: Path, request: pytest.FixtureRequest) ->
     pictures = PICTURES if request.config.getoption("--pictures") else tmp_path
     with Visitor(windows, pictures) as visitor:
         yield visitor
+        visitor.leave()
         visitor.check()

@@ -4,7 +4,7 @@ import json
 import re
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,16 @@ from urllib.parse import urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, WebError
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    Request,
+    Route,
+    WebError,
+    expect,
+)
 
 from tests.patience import PATIENCE
 from tests.ports import lasting_port
@@ -22,6 +31,11 @@ from tests.scenario.environment import Environment
 from tests.scenario.rig import Process, Scenario, scenario
 
 from .palette import reduce
+
+expect.set_options(timeout=PATIENCE * 1000)
+
+GONE: Final = "ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED|ERR_EMPTY_RESPONSE|ERR_CONNECTION_RESET"
+"""What the browser says of a daemon that was stopped: a pattern for `Visitor.allow`."""
 
 # A report is said aloud even where the page listens to none; the browser itself says only some of them.
 REPORTS: Final = """
@@ -101,6 +115,30 @@ class Windows:
         return self._contexts[look]
 
 
+_TABS: Final[dict[str, list[Page]]] = {}
+"""The tabs that visitors have opened, by origin."""
+
+
+@contextmanager
+def visited(url: str) -> Iterator[None]:
+    """Whoever answers here goes afterwards: the tabs are closed before, which would say that nobody answers."""
+    try:
+        yield
+    finally:
+        leave(url)
+
+
+def leave(url: str) -> None:
+    """Close the tabs that were opened at the origin of this address."""
+    _close(_TABS.pop(_origin(url), []))
+
+
+def _close(tabs: Iterable[Page]) -> None:
+    for page in tabs:
+        if not page.is_closed():
+            page.close()
+
+
 class Visitor:
     """Opens pages, and keeps what they did wrong. Nothing of a visitor is left for the next one."""
 
@@ -123,9 +161,8 @@ class Visitor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.leave()
         for context in self._contexts.values():
-            for page in context.pages[1:]:
-                page.close()
             for event, hear in self._hearing.items():
                 context.remove_listener(event, hear)
             context.clear_cookies()
@@ -139,6 +176,7 @@ class Visitor:
             self._contexts[look] = self._context(look)
         self._origins.add(_origin(url))
         page = self._contexts[look].new_page()
+        _TABS.setdefault(_origin(url), []).append(page)
         if ahead:
             page.add_init_script(WRONG_CLOCK.replace("WRONG", str(int(ahead * 1000))))
         page.goto(url)
@@ -147,6 +185,11 @@ class Visitor:
     def allow(self, pattern: str) -> None:
         """Console errors in which this is found are part of the test, such as those of a daemon that is stopped."""
         self._allowed.append(re.compile(pattern))
+
+    def leave(self) -> None:
+        """Close all tabs. What they have done until then is heard."""
+        for context in self._contexts.values():
+            _close(context.pages[1:])
 
     def check(self) -> None:
         """Fail if a page did what none may do."""
@@ -190,6 +233,52 @@ def watch(page: Page, condition: Callable[[], object], what: str = "") -> None:
         waited = time.monotonic() - begun
         assert waited < PATIENCE, f"waited {PATIENCE} s in vain {what}"
         page.wait_for_timeout(min(max(1000 * waited / 20, 20), 100))
+
+
+def drawn(page: Page) -> None:
+    """Return when the page has drawn what it knows at this moment: it writes many of its texts in the next frame."""
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def passes(page: Page, milliseconds: int) -> None:
+    """Let so much time pass in the page itself, so that its own timers that are due by then have had their turn."""
+    page.evaluate("(time) => new Promise((done) => setTimeout(done, time))", milliseconds)
+
+
+class Requests:
+    """A tab's requests of some addresses from now on, each known before it is sent. They may be held."""
+
+    def __init__(self, page: Page, pattern: str, *, held: bool = False) -> None:
+        self.addresses: list[str] = []
+        self.waiting: list[Route] = []
+        """Those that are held."""
+        self._page = page
+        self._held = held
+        page.route(pattern, self._take)
+
+    def settle(self) -> None:
+        """Return when all requests are known that the page has made at this moment: one is answered that came later."""
+        self._page.evaluate(
+            "() => fetch('/static/icon.svg', { cache: 'no-store' }).then((answer) => answer.blob())"
+        )
+
+    def let_go(self) -> None:
+        """Send those that are held now, and none that comes meanwhile."""
+        waiting, self.waiting = self.waiting, []
+        for route in waiting:
+            route.continue_()
+
+    def hold_no_more(self) -> None:
+        """Send those that are held, and all that come."""
+        self._held = False
+        self.let_go()
+
+    def _take(self, route: Route) -> None:
+        self.addresses.append(route.request.url)
+        if self._held:
+            self.waiting.append(route)
+        else:
+            route.continue_()
 
 
 def picture_number(address: str) -> int:
@@ -240,6 +329,11 @@ class Pages:
         self.process.heard("web_listens")
         return self.process
 
+    def stop(self) -> int:
+        """Close the tabs and end this life in order; returns its exit code."""
+        leave(self.url)
+        return self.process.stop()
+
     def get(self, path: str) -> Any:
         """An answer of the pages' port, read from JSON."""
         with urllib.request.urlopen(self.url + path, timeout=PATIENCE) as answer:
@@ -248,8 +342,13 @@ class Pages:
 
 @contextmanager
 def pages(environment: Environment, folder: Path, **settings: Any) -> Iterator[Pages]:
-    """A daemon with pages; `settings` go to `scenario`, and `web` is merged into its section."""
+    """A daemon with pages; `settings` go to `scenario`, and `web` is merged into its section.
+
+    At the end its tabs are closed before it stops.
+    """
     port = lasting_port()
     web = {"listen": f"127.0.0.1:{port}", "allow_cidr": ["127.0.0.0/8"], **settings.pop("web", {})}
     with scenario(environment, folder, web=web, **settings) as daemon:
-        yield Pages(daemon, port)
+        found = Pages(daemon, port)
+        with visited(found.url):
+            yield found

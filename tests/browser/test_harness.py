@@ -11,7 +11,7 @@ from playwright.sync_api import Page
 
 from tests.scenario.environment import environment
 
-from .rig import DARK, PHONE, Pages, Visitor, Windows, barriers, pages, watch
+from .rig import DARK, PHONE, Pages, Requests, Visitor, Windows, barriers, pages, watch
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +105,33 @@ def test_a_visitor_leaves_nothing_to_the_next_one(windows: Windows, tmp_path: Pa
         page.evaluate("console.error('broken')")
         assert_seen(second, page, "broken")
     assert first.faults == []
+
+
+def test_tabs_are_closed_before_their_daemon_stops(visitor: Visitor, tmp_path: Path) -> None:
+    with environment(tmp_path) as town, pages(town, tmp_path / "daemon") as daemon:
+        tabs = [visitor.open(f"{daemon.url}/{path}") for path in ("pipeline", "", "dead")]
+        tabs[0].get_by_role("article", name="spool").wait_for()
+        assert daemon.stop() == 0
+        assert [tab.is_closed() for tab in tabs] == [True] * 3
+        daemon.start()
+        tab = visitor.open(f"{daemon.url}/pipeline")
+        tab.get_by_role("article", name="spool").wait_for()
+    assert tab.is_closed()
+    assert visitor.faults == []
+
+
+def test_a_request_is_known_before_it_is_sent(visitor: Visitor, daemon: Pages) -> None:
+    page = visitor.open(f"{daemon.url}/dead")
+    asked = Requests(page, "**/api/me?*", held=True)
+    page.evaluate(
+        "() => { for (const n of [1, 2, 3]) void fetch(`/api/me?${n}`).then(() => (window.last = n)); }"
+    )
+    asked.settle()
+    assert [one.rpartition("?")[2] for one in asked.addresses] == ["1", "2", "3"]
+    assert page.evaluate("window.last") is None
+    asked.hold_no_more()
+    watch(page, lambda: page.evaluate("window.last") is not None, "for an answer")
+    assert asked.waiting == []
 
 
 def test_a_screenshot_is_among_the_tests_own_files(visitor: Visitor, daemon: Pages, tmp_path: Path) -> None:
