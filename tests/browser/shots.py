@@ -18,6 +18,8 @@ from tests.scenario.environment import Environment
 WIDTH: Final = 480
 HEIGHT: Final = 270
 CADENCE: Final = 4
+LEISURE: Final = 60
+"""A cadence by which no stream is late before its test has ended."""
 KINDS: Final = ("linear", "radial", "circular", "spiral")
 
 
@@ -46,7 +48,7 @@ class Shots:
 
     def take(self, stream: str, *, ago: float = 0.0, stored: bool = True) -> None:
         """One picture, taken so many seconds ago; `stored`: it can be fetched."""
-        self._town.ask(lambda: self._take(stream, ago, stored))
+        self._take_at(stream, time.time() - ago, stored)
 
     def begin(self, streams: Sequence[str], cadence: int = CADENCE) -> None:
         """Three pictures of each stream, from which its cadence is known."""
@@ -59,7 +61,7 @@ class Shots:
             int(time.time()) + 0.5
         )  # in the midst of a second, of which the time of a picture is the beginning
         for ago in ages:
-            self.take(stream, ago=time.time() - now + ago)
+            self._take_at(stream, now - ago, stored=True)
 
     @contextmanager
     def going_on(self, streams: set[str], cadence: int = CADENCE) -> Iterator[None]:
@@ -69,7 +71,7 @@ class Shots:
             while True:
                 await asyncio.sleep(cadence)
                 for stream in sorted(streams):
-                    self._take(stream, 0.0, True)
+                    self._take(stream, time.time(), True)
 
         task = self._town.ask(lambda: asyncio.ensure_future(go_on()))
         try:
@@ -77,9 +79,12 @@ class Shots:
         finally:
             self._town.ask(task.cancel)
 
-    def _take(self, stream: str, ago: float, stored: bool) -> None:
+    def _take_at(self, stream: str, moment: float, stored: bool) -> None:
+        self._town.ask(lambda: self._take(stream, moment, stored))
+
+    def _take(self, stream: str, moment: float, stored: bool) -> None:
         sandbox = self._town.sandbox
-        at = max(int(time.time() - ago), self._taken.get(stream, 0) + 1)
+        at = max(int(moment), self._taken.get(stream, 0) + 1)
         self._taken[stream] = at
         shot = Shot(stream_id=stream, push=self._push, task=self._push, at=at, width=WIDTH, height=HEIGHT)
         said = Said(stream_id=stream, path=path_of(shot, sandbox.options.naming), create_time=at)

@@ -154,6 +154,7 @@ def test_quarantine_is_read_again_and_purged(tmp_path: Path, visitor: Visitor) -
         page.get_by_role("button", name="Retry these").click()
         page.get_by_role("button", name="Retry 3").click()
         expect(page.get_by_text("1 piece read, 2 new events; 2 left")).to_be_visible()
+        expect(page.get_by_text("2 match")).to_be_visible()
         page.get_by_role("button", name="Purge these").click()
         expect(page.get_by_text("Each may hold messages that are nowhere else")).to_be_visible()
         page.get_by_role("button", name="Purge 2").click()

@@ -16,9 +16,7 @@ from tests.scenario.environment import environment
 from tests.scenario.web_client import OPERATOR, VIEWER
 
 from .operating import enter, focus, log_in, operated
-from .rig import DARK, LOOKS, Look, Pages, Visitor, barriers
-
-expect.set_options(timeout=PATIENCE * 1000)
+from .rig import DARK, LOOKS, Look, Pages, Visitor, barriers, visited, watch
 
 REFUSED = "status of 4(01|29)"
 
@@ -40,7 +38,9 @@ def pages_alone() -> Iterator[tuple[str, WebServer]]:
     at = server()
     try:
         asyncio.run_coroutine_threadsafe(at.__aenter__(), loop).result(PATIENCE)
-        yield f"http://127.0.0.1:{at.port}", at
+        url = f"http://127.0.0.1:{at.port}"
+        with visited(url):
+            yield url, at
         asyncio.run_coroutine_threadsafe(at.__aexit__(None, None, None), loop).result(PATIENCE)
     finally:
         loop.call_soon_threadsafe(loop.stop)
@@ -63,6 +63,7 @@ def test_a_token_leads_to_the_page_that_was_asked_for(visitor: Visitor, daemon: 
     expect(page.get_by_role("banner")).to_contain_text("Operating")
     expect(page.get_by_label("Reason has")).to_have_value("HTTP")
     page.go_back()
+    expect(page.get_by_role("heading", name="Dead letters", exact=True)).to_be_visible()
     expect(page.get_by_label("Token")).to_have_count(0)
 
 
@@ -116,7 +117,7 @@ def test_a_one_time_code_logs_in_by_itself_and_only_once(visitor: Visitor) -> No
         expect(page.get_by_role("banner")).to_contain_text("Operating")
         other = visitor.open(address, DARK)
         expect(other.get_by_role("alert")).to_contain_text("This link was used already, or is too old.")
-        assert "#" not in other.url, "a code does not stay in the address"
+        expect(other).to_have_url(re.compile("^[^#]*$"))  # a code does not stay in the address
 
 
 def test_a_logout_ends_the_session(visitor: Visitor, daemon: Pages) -> None:
@@ -175,7 +176,7 @@ def test_a_question_mark_lists_the_keys_and_is_no_key_where_somebody_writes(
     expect(dialog).not_to_contain_text("full screen")
     page.keyboard.press("Enter")
     expect(dialog).to_have_count(0)
-    assert focus(page) == "Keys"
+    watch(page, lambda: focus(page) == "Keys")
 
 
 @LOOKS

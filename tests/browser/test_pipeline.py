@@ -14,7 +14,7 @@ from tests.scenario.rig import webhook
 from tests.scenario.test_operate import sink
 
 from .operating import XSS, elements_of_markup, enter, focus, operated, tab_to
-from .rig import LOOKS, PHONE, Look, Pages, Visitor, barriers, watch
+from .rig import LOOKS, PHONE, Look, Pages, Requests, Visitor, barriers, passes, watch
 
 DOCS = Path(__file__).parents[2]
 REASONS = (
@@ -61,7 +61,7 @@ def test_a_replay_is_chosen_counted_and_ordered_by_keyboard_alone(tmp_path: Path
         expect(page.get_by_role("dialog", name="Replay to hook")).to_be_visible()
         page.keyboard.press("Escape")
         expect(page.get_by_role("dialog")).to_have_count(0)
-        assert focus(page) == "Replay… hook"
+        watch(page, lambda: focus(page) == "Replay… hook")
         page.keyboard.press("Enter")
         tab_to(page, "Count")
         page.keyboard.press("Enter")
@@ -80,6 +80,7 @@ def test_a_running_replay_shows_how_far_it_is_and_is_paused_and_cancelled(
         until(lambda: sink(found.daemon)["delivered"] == 40)
         page = enter(visitor, found, "/pipeline")
         page.get_by_role("button", name="Pause hook").click()
+        expect(page.get_by_role("article", name="hook").locator(".state")).to_contain_text("Paused")
         page.get_by_role("button", name="Replay… hook").click()
         page.get_by_role("button", name="Count").click()
         page.get_by_role("button", name="Replay 40 events").click()
@@ -136,19 +137,19 @@ def test_nothing_moves_away_under_the_pointer(tmp_path: Path, visitor: Visitor) 
 
 def test_a_hidden_page_asks_nothing(idle: Pages, visitor: Visitor) -> None:
     page = enter(visitor, idle, "/pipeline")
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url) if "status" in request.url else None)
-    watch(page, lambda: len(asked) >= 2)
+    asked = Requests(page, "**/api/status")
+    watch(page, lambda: len(asked.addresses) >= 2)
     page.evaluate(
         "() => { Object.defineProperty(document, 'hidden', { value: true, configurable: true });"
         " document.dispatchEvent(new Event('visibilitychange')); }"
     )
-    page.wait_for_timeout(300)
-    asked.clear()
-    page.wait_for_timeout(2500)  # the page asks each two seconds while it is seen
-    assert asked == []
+    asked.settle()
+    before = len(asked.addresses)
+    passes(page, 2500)  # the page asks each two seconds while it is seen
+    asked.settle()
+    assert len(asked.addresses) == before
     page.evaluate("() => { delete document.hidden; document.dispatchEvent(new Event('visibilitychange')); }")
-    watch(page, lambda: asked)
+    watch(page, lambda: len(asked.addresses) > before)
 
 
 def test_names_and_reasons_are_shown_as_text(idle: Pages, visitor: Visitor) -> None:
@@ -216,6 +217,7 @@ def test_the_daemons_that_share_the_spool_are_shown_with_what_each_holds(
     expect(card).to_contain_text("polled by daemon 5 (two)")
     assert elements_of_markup(page) == 0
     page.set_viewport_size({"width": PHONE.width, "height": PHONE.height})
+    watch(page, lambda: page.evaluate("innerWidth") == PHONE.width)
     assert daemons.evaluate("region => region.scrollWidth <= region.clientWidth"), "no column is cut off"
 
 
@@ -237,5 +239,6 @@ def test_nothing_hinders_people(troubled: Pages, visitor: Visitor, look: Look) -
     assert barriers(page) == []
     visitor.picture(page, f"pipeline-{look.name}")
     page.get_by_role("button", name="Replay… hook").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
     assert barriers(page) == []
     assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")

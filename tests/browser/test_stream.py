@@ -17,14 +17,24 @@ from playwright.sync_api import Locator, Page, Route, expect
 from poller.core.model import Event, ParsedPage, PollOutcome, new_event
 from poller.sandbox import Customer
 from tests.fakes import sqlite_spool
-from tests.patience import PATIENCE
 from tests.sandbox.api_client import record
 from tests.scenario.environment import Environment, environment, until
 
-from .rig import DARK, LOOKS, Look, Pages, Visitor, barriers, pages, picture_number, watch
+from .rig import (
+    DARK,
+    GONE,
+    LOOKS,
+    Look,
+    Pages,
+    Requests,
+    Visitor,
+    barriers,
+    drawn,
+    pages,
+    picture_number,
+    watch,
+)
 from .shots import Shots
-
-expect.set_options(timeout=PATIENCE * 1000)
 
 ROOM = "room-7"
 SOURCES = {
@@ -51,6 +61,14 @@ CORPUS = (
     "&lt;b&gt;&amp;",
     "流-🎥-é",
 )
+
+
+LOAD = """async (address) => {
+  const image = new Image();
+  image.src = address;
+  await image.decode();
+}"""
+"""Loads a picture in the page, which does not show it."""
 
 
 @pytest.fixture
@@ -114,9 +132,8 @@ def says(page: Page, text: str) -> None:
 
 def shown(page: Page) -> int:
     """The number of the big picture; 0 if there is none."""
-    image = page.locator(".big img")
-    source = image.get_attribute("src") if image.count() else None
-    return picture_number(source) if source else 0
+    sources = page.locator(".big img").evaluate_all("all => all.map((one) => one.src)")
+    return picture_number(sources[0]) if sources else 0
 
 
 def shows(page: Page, number: int) -> None:
@@ -213,25 +230,21 @@ def test_the_newest_is_shown_before_all_of_the_history_has_come(
     place, daemon = town
     known = take(place, daemon, list(range(300, 0, -10)))
     page = visitor.open(f"{daemon.url}/dead")
-    held: list[Route] = []
 
     def answer(route: Route) -> None:
-        """The daemon's answer, partial the first time, as that of a log in which reading takes long."""
-        if "below=" in route.request.url:
-            held.append(route)
-            return
+        """The daemon's answer, but partial, as that of a log in which reading takes long."""
         whole = route.fetch().json()
         route.fulfill(
             json={**whole, "pictures": whole["pictures"][20:], "complete": False, "below": known[20][0]}
         )
 
     page.route("**/api/stream?*", answer)
+    others = Requests(page, "**/api/stream?*below=*", held=True)
     page.goto(address(daemon))
     says(page, "picture 10 of 10")
     shows(page, known[-1][0])
-    watch(page, lambda: held, "for the page to read on")
-    for route in held:
-        route.continue_()
+    watch(page, lambda: others.waiting, "for the page to read on")
+    others.hold_no_more()
     says(page, "picture 30 of 30")
 
 
@@ -239,15 +252,16 @@ def test_a_day_has_a_tick_for_each_of_its_pictures(visitor: Visitor, tmp_path: P
     fill(tmp_path / "daemon", day(8640))
     with environment(tmp_path) as place, pages(place, tmp_path / "daemon", sinks=SINKS) as daemon:
         page = visitor.open(f"{daemon.url}/dead")
-        answers: list[str] = []
-        page.on(
-            "response", lambda answer: answers.append(answer.url) if "/api/stream?" in answer.url else None
-        )
+        asked = Requests(page, "**/api/stream?*")
         visitor.allow("/picture/")
         page.goto(address(daemon, hours=24))
         watch(page, lambda: axis(page, "pictures") == 8640, "for all pictures")
-        assert sum("below=" in one for one in answers) == len(answers) - 1, (
-            "each answer goes on where one stopped"
+        first, *others = (parse_qs(urlsplit(one).query) for one in asked.addresses)
+        of_the_day = [
+            one for one in others if one["since"] == first["since"]
+        ]  # later it looks for what came late
+        assert ["below" in one for one in (first, *of_the_day)] == [False, *(True for _ in of_the_day)], (
+            "each request goes on where one answer stopped"
         )
         says(page, "picture 8,640 of 8,640")
         slider(page).focus()
@@ -279,6 +293,7 @@ def test_keys_choose_pictures_and_the_address_keeps_the_moment(
     expect(page.locator(".moment")).to_contain_text("followed live")
     watch(page, lambda: asked_for(page) is None, "for the address to follow")
     page.keyboard.press("Home")
+    says(page, "picture 1 of 30")
     page.keyboard.press("l")
     says(page, "picture 30 of 30")
 
@@ -288,10 +303,11 @@ def test_a_pointer_chooses_the_nearest_picture(visitor: Visitor, town: tuple[Env
     known = take(place, daemon, [3000, 2400, 1800, 1200, 600, 60])
     page = visitor.open(address(daemon))
     says(page, "picture 6 of 6")
-    box = page.locator("canvas.axis").bounding_box()
-    assert box is not None
+    shows(page, known[-1][0])
 
     def point(ago: float) -> tuple[float, float]:
+        box = page.locator("canvas.axis").bounding_box()
+        assert box is not None
         return box["x"] + box["width"] * (1 - ago / 3600), box["y"] + 20
 
     page.mouse.move(*point(1700))
@@ -301,7 +317,10 @@ def test_a_pointer_chooses_the_nearest_picture(visitor: Visitor, town: tuple[Env
     page.mouse.move(*point(2900))
     says(page, "picture 1 of 6")
     page.mouse.up()
+    pointed = page.locator(".hoverline").inner_text()
     page.mouse.move(*point(700))
+    expect(page.locator(".hoverline")).not_to_have_text(pointed)
+    drawn(page)
     says(page, "picture 1 of 6")
     shows(page, known[0][0])
 
@@ -324,7 +343,7 @@ def test_a_link_shows_the_same_picture_to_somebody_else(
     link = page.evaluate("window.copied")
     other = visitor.open(link, DARK)
     shows(other, number)
-    assert other.locator(".moment-time").text_content() == page.locator(".moment-time").text_content()
+    expect(other.locator(".moment-time")).to_have_text(page.locator(".moment-time").inner_text())
     other.reload()
     shows(other, number)
     other.get_by_role("button", name="Back to live").click()
@@ -341,6 +360,7 @@ def test_hours_change_what_is_shown_and_stay_in_the_address(
     for hours, count in ((6, 3), (24, 4), (1, 2)):
         page.get_by_role("button", name=f"{hours} h", exact=True).click()
         says(page, f"picture {count} of {count}")
+    watch(page, lambda: "hours=" not in page.url, "for the address of the usual hour")
     page.get_by_role("button", name="24 h", exact=True).click()
     watch(page, lambda: "hours=24" in page.url, "for the address")
     page.reload()
@@ -364,10 +384,12 @@ def test_the_newest_picture_is_followed_and_a_chosen_one_stays(
     says(page, "picture 4 of 4")
     page.keyboard.press("ArrowLeft")
     says(page, "picture 3 of 4")
-    number = shown(page)
+    shows(page, known[-2][0])
     newer = take(place, daemon, [0], shots=shots)
     says(page, "picture 3 of 5")
-    assert shown(page) == number
+    page.evaluate(LOAD, f"/picture/{newer[-1][0]}?{newer[-1][1]:g}")
+    drawn(page)
+    assert shown(page) == known[-2][0]
     page.get_by_role("button", name="Back to live").click()
     shows(page, newer[-1][0])
     assert page.evaluate("window.same") is True
@@ -376,13 +398,13 @@ def test_the_newest_picture_is_followed_and_a_chosen_one_stays(
 def test_a_stream_without_a_daemon_says_since_when_and_goes_on_after_a_restart(
     visitor: Visitor, town: tuple[Environment, Pages]
 ) -> None:
-    visitor.allow("ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED|ERR_EMPTY_RESPONSE|ERR_CONNECTION_RESET")
+    visitor.allow(GONE)
     place, daemon = town
     shots = LongPush(place)
     known = take(place, daemon, [30, 20, 10], shots=shots)
     page = visitor.open(address(daemon))
     shows(page, known[-1][0])
-    assert page.locator(".stream[data-stale]").count() == 0
+    expect(page.locator(".stream[data-stale]")).to_have_count(0)
     daemon.process.stop()
     expect(page.get_by_text("Not live since")).to_be_visible()
     expect(page.locator(".stream[data-stale]")).to_have_count(1)
@@ -429,23 +451,17 @@ def test_few_pictures_are_loaded_and_never_more_than_eight_at_once(
     place, daemon = town
     take(place, daemon, list(range(3500, 0, -10)))
     page = visitor.open(f"{daemon.url}/dead")
-    going: set[str] = set()
-    asked: list[int] = []
-
-    def begun(request: Any) -> None:
-        if "/picture/" in request.url:
-            going.add(request.url)
-            asked.append(len(going))
-
-    page.on("request", begun)
-    page.on("requestfinished", lambda request: going.discard(request.url))
+    asked = Requests(page, "**/picture/*", held=True)
     page.goto(address(daemon))
     says(page, "picture 350 of 350")
-    thumbs = page.locator(".strip-thumbs img")
-    expect(page.locator(".strip-thumbs img[data-there]")).to_have_count(thumbs.count())
-    assert 6 <= thumbs.count() <= 14
-    assert len(asked) <= thumbs.count() + 2
-    assert max(asked) <= 9, "eight thumbs and the big picture"
+    watch(page, lambda: len(asked.waiting) >= 9, "for eight thumbs and the big picture")
+    asked.settle()
+    assert len(asked.waiting) == 9, "eight thumbs and the big picture"
+    asked.hold_no_more()
+    expect(page.locator(".strip-thumbs img:not([data-there])")).to_have_count(0)
+    thumbs = page.locator(".strip-thumbs img").count()
+    assert 6 <= thumbs <= 14
+    assert len(asked.addresses) <= thumbs + 2
 
 
 def test_ids_are_only_text(visitor: Visitor, town: tuple[Environment, Pages]) -> None:
@@ -542,6 +558,8 @@ def test_the_page_hinders_nobody(visitor: Visitor, eventful: Pages, look: Look) 
     expect(page.locator(".strip-thumbs img:not([data-there])")).to_have_count(0)
     page.keyboard.press("Shift+ArrowLeft")
     expect(page.get_by_role("button", name="Back to live")).to_be_visible()
+    chosen = page.locator(".moment-time").inner_text()
+    expect(page.locator(".big img")).to_have_attribute("alt", re.compile(f"{chosen}$"))
     expect(page.locator(".big[data-waiting]")).to_have_count(0)
     assert barriers(page) == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
