@@ -14,7 +14,8 @@ from tests.patience import PATIENCE
 from tests.servers.databases import Database
 from tests.servers.postgres_spools import plain_dsn_of, spool_of
 
-LEASE = 2.0
+LEASE = 6.0
+"""Seconds. A machine may hold a member up for half of it, also amid a transaction."""
 
 
 class Thread:
@@ -61,6 +62,14 @@ class Thread:
 
         async def look(spool: PostgresSpool) -> bool:
             return spool.proven.is_set()
+
+        return bool(self.do(look))
+
+    def may_end_others(self) -> bool:
+        """Whether it may end the sessions of others: its signs of life were answered for half a lease."""
+
+        async def look(spool: PostgresSpool) -> bool:
+            return spool._membership._may_end_others(asyncio.get_running_loop().time())
 
         return bool(self.do(look))
 

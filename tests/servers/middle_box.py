@@ -31,14 +31,16 @@ RESET: Final = struct.pack("ii", 1, 0)
 class MiddleBox:
     """Passes connections on to a server on this machine.
 
-    silent: new connections are accepted, and nothing is said to them
-    fired:  how many connections were cut or lost
-    passed: all bytes that came from the sink, of all connections
+    silent:   new connections are accepted, and nothing is said to them
+    accepted: how many connections came
+    fired:    how many connections were cut or lost
+    passed:   all bytes that came from the sink, of all connections
     """
 
     def __init__(self, target: int) -> None:
         self.port = 0
         self.silent = False
+        self.accepted = 0
         self.fired = 0
         self.passed = bytearray()
         self._target = target
@@ -58,6 +60,7 @@ class MiddleBox:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Pass one connection on. Called for each one that is accepted."""
+        self.accepted += 1
         self._open.add(writer)
         if self.silent:
             self._lost.add(writer)

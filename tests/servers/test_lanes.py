@@ -14,9 +14,10 @@ from poller.core.history import ReplayState
 from poller.core.model import Dead, Done, Event, Outcome, Retry
 from poller.core.selection import Selection
 from poller.core.spool import anything
+from poller.spools import postgres
 from poller.spools.postgres import PostgresSpool
 from poller.testing.factories import some_event, some_reading
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, patiently
 from tests.servers.databases import Database, database, started
 from tests.servers.postgres_locks import locked, until_one_waits
 from tests.servers.postgres_spools import plain_dsn_of, schema_of, spool_of
@@ -280,9 +281,11 @@ def test_a_member_that_stops_in_order_leaves_nothing_to_be_repeated(
 
 
 def test_a_member_that_leaves_while_it_looks_for_lanes_ends_its_session_at_once(
-    tmp_path: Path, database: Database
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It waits for the row of its first sink, and then looks at the second one."""
+    """It waits for the row of its first sink, and then looks at the second one. Whatever it would wait for at its end,
+    it would wait for longer than this test does."""
+    monkeypatch.setattr(postgres, "ENDED_WITHIN", 2 * PATIENCE)
 
     async def scenario() -> None:
         async with AsyncExitStack() as stack:
@@ -298,6 +301,6 @@ def test_a_member_that_leaves_while_it_looks_for_lanes_ends_its_session_at_once(
                 await until_one_waits(database)
                 leaving = asyncio.create_task(stack.aclose())
                 await asyncio.sleep(0.2)
-            await asyncio.wait_for(leaving, 2)
+            await patiently(leaving)
 
     asyncio.run(scenario())

@@ -70,9 +70,9 @@ def ids(*numbers: int) -> list[str]:
     return sorted(some_event(number).id for number in numbers)
 
 
-def lived_for_a_lease() -> None:
-    """Wait until members may end the sessions of others: their signs of life were answered for half a lease."""
-    time.sleep(LEASE + 0.5)
+def settled_in(*members: Thread) -> None:
+    """Wait until members may end the sessions of others."""
+    until(lambda: all(member.may_end_others() for member in members), what="for half a lease")
 
 
 # ---------------------------------------------------------------- a member that dies or freezes
@@ -86,7 +86,7 @@ def test_what_a_killed_member_held_goes_to_another_one(members: Members, ordered
     first.do(lambda spool: spool.settle(waits, [Retry(after=0.0, reason="busy")] * 2))
     first.claim("s", 3)
     until(lambda: second.do(lambda spool: spool.backlog("s")).retrying == 2 or ordered)
-    lived_for_a_lease()
+    settled_in(first, second)
     first.kill()
     died = time.monotonic()
     got = second.claim("s")
@@ -105,7 +105,7 @@ def test_a_member_that_was_frozen_for_too_long_writes_and_hands_out_nothing(
     first, second = joined(members, ordered=ordered), joined(members, ordered=ordered)
     first.do(lambda spool: spool.append("source", [some_reading(1, 2), some_reading(3, 4, stream="hall")]))
     batch, waits = first.claim("s", 2), first.claim("s", 2)
-    lived_for_a_lease()
+    settled_in(first, second)
     first.do(lambda spool: spool.settle(waits, [Retry(after=LEASE / 2, reason="busy")] * 2))
     claim = first.begin(lambda spool: spool.claim("s", 9))
     with first.frozen():
@@ -124,7 +124,7 @@ def test_a_member_that_was_frozen_for_less_than_its_lease_goes_on(members: Membe
     first, second = joined(members), joined(members)
     append(first, *range(4))
     batch = first.claim("s", 4)
-    lived_for_a_lease()
+    settled_in(first, second)
     with first.frozen():
         time.sleep(LEASE * 0.4)
     first.do(lambda spool: spool.settle(batch, done(batch)))
@@ -164,7 +164,7 @@ def test_a_dead_letter_that_two_members_retry_at_once_comes_once(members: Member
 def test_a_member_that_freezes_within_a_transaction_holds_nobody_up_for_long(members: Members) -> None:
     """The server ends the transaction, and then another member ends the session."""
     first, second = joined(members), joined(members)
-    lived_for_a_lease()
+    settled_in(first, second)
     _, goes_on = freeze_within_a_transaction(first)
     froze = time.monotonic()
     try:
@@ -181,7 +181,7 @@ def test_a_member_that_freezes_within_a_transaction_holds_nobody_up_for_long(mem
 def test_a_member_that_freezes_within_a_statement_holds_nobody_up_for_long(members: Members) -> None:
     """The server takes the statement for one at work. So another member ends the connection, and then the session."""
     first, second = joined(members), joined(members)
-    lived_for_a_lease()
+    settled_in(first, second)
     stands, goes_on = threading.Event(), threading.Event()
 
     async def stand_still(writer: Writer) -> None:
@@ -207,7 +207,7 @@ def test_a_member_that_freezes_while_it_ends_other_sessions_holds_nobody_up_for_
 ) -> None:
     """It has passed the gate, which whoever pauses a sink waits for, and everybody behind that one."""
     first, second = joined(members), joined(members)
-    lived_for_a_lease()
+    settled_in(first, second)
     stands, goes_on = threading.Event(), threading.Event()
 
     async def stand_still(spool: PostgresSpool) -> None:
@@ -287,13 +287,13 @@ def test_nobody_is_fenced_when_the_database_is_killed(members: Members, database
     all_of_them = [joined(members) for _ in range(3)]
     append(all_of_them[0], *range(30))
     batches = [member.claim("s", 5) for member in all_of_them[:1]]
-    lived_for_a_lease()
+    settled_in(*all_of_them)
     database.kill()
-    time.sleep(LEASE * 1.5)
     until(lambda: not any(member.is_proven() for member in all_of_them))
     database.start()
     until(lambda: all(member.is_proven() for member in all_of_them))
-    time.sleep(LEASE * 1.5)
+    settled_in(*all_of_them)
+    time.sleep(LEASE / 2)  # two signs of life of each, at which it may end the others
     for batch in batches:
         all_of_them[0].do(partial(PostgresSpool.settle, batch=batch, outcomes=done(batch)))
     for number, member in enumerate(all_of_them):
