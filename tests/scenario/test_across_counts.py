@@ -13,19 +13,23 @@ from .across.counts import (
     SOON,
     UNSETTLED,
     Ending,
+    Repeat,
     check_lost,
     check_order,
     check_repeats,
+    check_settled_soon,
     check_stored_once,
     check_whereabouts,
 )
 from .across.receivers import Deliveries
 
-KILL: Final = Ending("kill", 1, 100.0, 101.0)
-CUT: Final = Ending("cut", 1, 100.0, 104.0)
-RESTART: Final = Ending("restart", None, 100.0, 101.0)
-STOP: Final = Ending("stop", 1, 100.0, 101.0)
-PROMOTION: Final = Ending("promotion", None, 100.0, 103.0)
+LEFT: Final = {"sink": [(1, 2), (2, 100)]}
+"""What was unsettled at these ends: each number from 1 to 99."""
+KILL: Final = Ending("kill", 1, 100.0, 101.0, LEFT)
+CUT: Final = Ending("cut", 1, 100.0, 104.0, LEFT)
+RESTART: Final = Ending("restart", None, 100.0, 101.0, LEFT)
+STOP: Final = Ending("stop", 1, 100.0, 101.0, LEFT)
+PROMOTION: Final = Ending("promotion", None, 100.0, 103.0, LEFT)
 
 
 def deliveries(*rows: tuple[int, float, int]) -> Deliveries:
@@ -41,6 +45,17 @@ def removed(poll: int, at: float, *paths: str) -> list[Removed]:
     return [Removed(n=0, poll=poll, at=at, path=path, **common) for path in paths]  # type: ignore[arg-type]
 
 
+def repeats(rows: Deliveries, *endings: Ending) -> list[Repeat]:
+    """The number of each event is its own."""
+    return check_repeats("sink", rows, endings, {event: event for event in rows.events})
+
+
+def unsettled_for(*ages: float) -> list[Repeat]:
+    """Two deliveries came again at each of several ends: one that is so many seconds old, and a newer one."""
+    ends = [Ending("kill", life, 100.0 * life, 100.0 * life + 1, LEFT) for life in range(len(ages))]
+    return [Repeat(end, age) for end, oldest in zip(ends, ages, strict=True) for age in (oldest, 0.0)]
+
+
 def order(rows: Deliveries, *endings: Ending) -> int:
     """All events are of one stream, and the number of each is its own."""
     events = set(rows.events)
@@ -48,14 +63,19 @@ def order(rows: Deliveries, *endings: Ending) -> int:
 
 
 RIGHT: Final[dict[str, Callable[[], object]]] = {
-    "a killed life's delivery comes again": lambda: check_repeats(
-        "sink", deliveries((1, 99.5, 1), (1, 103.0, 2)), [KILL]
+    "a killed life's delivery comes again": lambda: repeats(deliveries((1, 99.5, 1), (1, 103.0, 2)), KILL),
+    "a killed life's delivery comes again that was not settled for long": lambda: repeats(
+        deliveries((99, 9.5, 1), (99, 103.0, 2)), KILL
     ),
-    "any life's delivery comes again at a promotion": lambda: check_repeats(
-        "sink", deliveries((1, 99.5, 7), (1, 103.0, 7)), [PROMOTION]
+    "deliveries are settled soon, but the machine held one up": lambda: check_settled_soon(
+        unsettled_for(0.1, UNSETTLED - 0.1, 40.0)
     ),
-    "a life that was cut off delivers what it had in hand, after another one did": lambda: check_repeats(
-        "sink", deliveries((1, 103.0, 2), (1, 104.5, 1)), [CUT]
+    "no delivery comes again": lambda: check_settled_soon([]),
+    "any life's delivery comes again at a promotion": lambda: repeats(
+        deliveries((1, 99.5, 7), (1, 103.0, 7)), PROMOTION
+    ),
+    "a life that was cut off delivers what it had in hand, after another one did": lambda: repeats(
+        deliveries((1, 103.0, 2), (1, 104.5, 1)), CUT
     ),
     "the polls in flight at a kill are lost": lambda: check_lost(
         [one for poll in range(LANES) for one in removed(poll, 100.0, f"a{poll}", f"b{poll}")],
@@ -76,39 +96,51 @@ RIGHT: Final[dict[str, Callable[[], object]]] = {
 
 WRONG: Final[dict[str, tuple[Callable[[], object], str]]] = {
     "twice in a life without reason": (
-        lambda: check_repeats("sink", deliveries((1, 99.5, 1), (1, 103.0, 1)), []),
+        lambda: repeats(deliveries((1, 99.5, 1), (1, 103.0, 1))),
         "no end of a session explains it",
     ),
     "the delivery of a life that did not end comes again": (
-        lambda: check_repeats("sink", deliveries((1, 99.5, 2), (1, 103.0, 3)), [KILL]),
+        lambda: repeats(deliveries((1, 99.5, 2), (1, 103.0, 3)), KILL),
         "no end of a session explains it",
     ),
     "the delivery of a life that stopped in order comes again": (
-        lambda: check_repeats("sink", deliveries((1, 99.5, 1), (1, 103.0, 2)), [STOP]),
+        lambda: repeats(deliveries((1, 99.5, 1), (1, 103.0, 2)), STOP),
         "no end of a session explains it",
     ),
-    "a delivery that must have been settled comes again": (
-        lambda: check_repeats("sink", deliveries((1, 99.9 - UNSETTLED, 1), (1, 103.0, 2)), [KILL]),
+    "a delivery that was settled comes again": (
+        lambda: repeats(deliveries((100, 99.9, 1), (100, 103.0, 2)), KILL),
         "no end of a session explains it",
+    ),
+    "a delivery that another sink had not settled comes again": (
+        lambda: check_repeats("other", deliveries((1, 99.9, 1), (1, 103.0, 2)), [KILL], {1: 1}),
+        "no end of a session explains it",
+    ),
+    "a daemon that was cut off repeats what it had settled": (
+        lambda: order(deliveries((100, 98.0, 1), (101, 99.0, 1), (100, 103.0, 1)), CUT),
+        "in the same life",
+    ),
+    "deliveries are unsettled for long before most ends": (
+        lambda: check_settled_soon(unsettled_for(0.1, UNSETTLED + 0.1, UNSETTLED + 0.1)),
+        "unsettled for long",
     ),
     "a dead life delivers": (
-        lambda: check_repeats("sink", deliveries((1, 101.1 + LATE, 1), (1, 103.0, 2)), [KILL]),
+        lambda: repeats(deliveries((1, 101.1 + LATE, 1), (1, 103.0, 2)), KILL),
         "no end of a session explains it",
     ),
     "a dead life delivers after another one did": (
-        lambda: check_repeats("sink", deliveries((1, 100.5, 2), (1, 100.9, 1)), [KILL]),
+        lambda: repeats(deliveries((1, 100.5, 2), (1, 100.9, 1)), KILL),
         "no end of a session explains it",
     ),
     "a life that was cut off delivers long after it ended": (
-        lambda: check_repeats("sink", deliveries((1, 103.0, 2), (1, 104.1 + LATE, 1)), [CUT]),
+        lambda: repeats(deliveries((1, 103.0, 2), (1, 104.1 + LATE, 1)), CUT),
         "no end of a session explains it",
     ),
     "a delivery comes again before the kill": (
-        lambda: check_repeats("sink", deliveries((1, 99.0, 1), (1, 99.9, 2)), [KILL]),
+        lambda: repeats(deliveries((1, 99.0, 1), (1, 99.9, 2)), KILL),
         "no end of a session explains it",
     ),
     "a delivery comes again long after the kill": (
-        lambda: check_repeats("sink", deliveries((1, 99.0, 1), (1, 101.1 + SOON, 2)), [KILL]),
+        lambda: repeats(deliveries((1, 99.0, 1), (1, 101.1 + SOON, 2)), KILL),
         "no end of a session explains it",
     ),
     "a poll is lost without an end": (lambda: check_lost(removed(1, 90.0, "a"), {}, b"", [KILL]), "is lost"),

@@ -344,9 +344,8 @@ async def test_a_server_that_hangs_does_not_hold_a_cancelled_delivery(server: Da
 async def test_a_middle_box_that_cuts_loses_or_is_silent_costs_no_event(
     server: Database, story: Story
 ) -> None:
-    async with middle_box(server.port) as box:
-        async with sink_to(server, url=url_by(server, box)) as sink:
-            events = await story(sink, box)
+    async with middle_box(server.port) as box, sink_to(server, url=url_by(server, box)) as sink:
+        events = await story(sink, box)
     assert await stored_ids(server) == {event.id for event in events}
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from tests.scenario.environment import PATIENCE, Environment, Wire, environment, until
 from tests.scenario.rig import Process, Scenario, scenario
@@ -55,6 +55,16 @@ class Member:
         return self.process.child.pid
 
 
+class Over(NamedTuple):
+    """How a session ended, as `Ending` says it, and what was unsettled just before."""
+
+    kind: str
+    life: int | None
+    begin: float
+    end: float
+    unsettled: spool.Unsettled
+
+
 class Cluster:
     """The members, the database, and how every session ended so far."""
 
@@ -73,7 +83,8 @@ class Cluster:
         self.members = members
         self.receivers = receivers
         self.names = names
-        self.endings: list[Ending] = []
+        self._over: list[Over] = []
+        self._unsettled: spool.Unsettled
         self.happened: Counter[str] = Counter()
         self.caught = 0
         """How many kills met polls in flight."""
@@ -125,7 +136,7 @@ class Cluster:
         """A life is over. Returns once all has arrived that it had sent, and all is answered that it had asked."""
         until(lambda: not member.machine.still_sends(), what="for what a dead process had sent")
         self.place.do(member.wire.settled())
-        self.endings.append(Ending(kind, member.life, begin, time.time()))
+        self._over.append(Over(kind, member.life, begin, time.time(), self._unsettled))
         if kind != "stop":
             self._ended.add(member.session)
         self._check_log(member.process)
@@ -167,6 +178,7 @@ class Cluster:
             "promotion": self._promote,
             "restart": self._restart,
         }
+        self._unsettled = spool.unsettled(self.server)
         what[kind]()
         self.happened[kind] += 1
         self.check_alive()
@@ -217,14 +229,18 @@ class Cluster:
         begin = time.time()
         self.server.fail_over()
         self.server.rebuild()
-        self.endings.append(Ending("promotion", None, begin, time.time()))
+        self._over.append(Over("promotion", None, begin, time.time(), self._unsettled))
 
     def _restart(self) -> None:
         begin = time.time()
         self.server.restart()
-        self.endings.append(Ending("restart", None, begin, time.time()))
+        self._over.append(Over("restart", None, begin, time.time(), self._unsettled))
 
     # ------------------------------------------------------------ the end
+
+    def endings(self, numbers: Mapping[str, int]) -> list[Ending]:
+        """How every session ended so far. `numbers` has the number of each event of the log, by its picture's name."""
+        return [Ending(*one[:4], one.unsettled.numbered(numbers)) for one in self._over]
 
     def finish(self) -> None:
         """Empty the queue, deliver all, and stop in order.

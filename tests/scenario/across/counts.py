@@ -5,6 +5,8 @@ A kill, a freeze, a cut network or an outage of the database explains some of it
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median_low
 from typing import Final, NamedTuple
 
 from poller.sandbox import Removed
@@ -18,30 +20,41 @@ LOSING: Final = {"kill", "freeze", "cut"}
 GOING_ON: Final = {"freeze", "cut", "promotion", "restart"}
 """Ends after which the same process may still deliver what it had in hand, until it notices."""
 UNSETTLED: Final = 5.0
-"""Seconds in which a delivery is settled, on a crowded machine. One that is older does not come again."""
+"""Seconds in which a delivery is settled, but where the machine holds up a daemon or the database."""
 LATE: Final = 1.0
 """Seconds in which what a process had sent is written down after its end, on a crowded machine."""
 SOON: Final = 20.0
 """Seconds after a session's end in which its deliveries are carried by another daemon, on a crowded machine."""
 
 
-class Ending(NamedTuple):
-    """The end of a session: of one process's life, or of every life where that is None. The moments are epochs."""
+@dataclass(frozen=True, eq=False)
+class Ending:
+    """The end of a session: of one process's life, or of every life where that is None.
+
+    begin, end: the moments, as epochs
+    unsettled:  what each sink had yet to settle just before, as the database said: stretches of numbers, from the first
+                one up to the one behind the last one
+    """
 
     kind: str
     life: int | None
     begin: float
     end: float
+    unsettled: Mapping[str, Sequence[tuple[int, int]]]
 
-    def explains(self, first: Arrival, again: Arrival) -> bool:
+    def explains(self, event: "Owed", first: Arrival, again: Arrival) -> bool:
         """Whether an event may have come twice because of this end. An orderly one leaves nothing unsettled."""
-        return self.kind != "stop" and (self._left_unsettled(first, again) or self._had_in_hand(first, again))
+        return (
+            self.kind != "stop"
+            and any(start <= event.number < upto for start, upto in self.unsettled.get(event.sink, ()))
+            and (self._left_unsettled(first, again) or self._had_in_hand(first, again))
+        )
 
     def _left_unsettled(self, first: Arrival, again: Arrival) -> bool:
-        """The life that ended had delivered it, and had not settled that."""
+        """The life that ended had delivered it."""
         return (
             self.life in (None, first.life)
-            and self.begin - UNSETTLED <= first.moment <= self.end + LATE
+            and first.moment <= self.end + LATE
             and self.begin <= again.moment <= self.end + SOON
         )
 
@@ -52,6 +65,20 @@ class Ending(NamedTuple):
             and self.life == again.life
             and self.begin <= first.moment <= again.moment <= self.end + LATE
         )
+
+
+class Owed(NamedTuple):
+    """An event that a sink gets, by its number in the log."""
+
+    sink: str
+    number: int
+
+
+class Repeat(NamedTuple):
+    """That a delivery came again: the end that explains it, and how many seconds before that it first came."""
+
+    ending: Ending
+    age: float
 
 
 def check_stored_once(twice: Sequence[str], stored: Mapping[str, int], removed: Sequence[Removed]) -> None:
@@ -99,23 +126,35 @@ def check_whereabouts(
     assert not both, f"{sink}: {len(both)} events were delivered and are dead"
 
 
-def check_repeats(sink: str, deliveries: Deliveries, endings: Sequence[Ending]) -> Counter[str]:
-    """How many deliveries came again, by the end that explains each."""
+def check_repeats(
+    sink: str, deliveries: Deliveries, endings: Sequence[Ending], numbers: Mapping[int, int]
+) -> list[Repeat]:
+    """All deliveries that came again, each with an end that explains it. `numbers` are those of the log."""
     last: dict[int, int] = {}
-    found = Counter[str]()
+    found = list[Repeat]()
     moments, lives = deliveries.moments, deliveries.lives
     for place, event in enumerate(deliveries.events):
         before = last.get(event)
         last[event] = place
         if before is None:
             continue
-        ending = _explaining(endings, deliveries.arrival(before), deliveries.arrival(place))
+        owed = Owed(sink, numbers[event])
+        ending = _explaining(endings, owed, deliveries.arrival(before), deliveries.arrival(place))
         assert ending is not None, (
-            f"{sink}: event {event} came at {moments[before]:.3f} in life {lives[before]} and again at"
+            f"{sink}: number {owed.number} came at {moments[before]:.3f} in life {lives[before]} and again at"
             f" {moments[place]:.3f} in life {lives[place]}, and no end of a session explains it"
         )
-        found[ending.kind] += 1
+        found.append(Repeat(ending, ending.begin - moments[before]))
     return found
+
+
+def check_settled_soon(repeats: Sequence[Repeat]) -> None:
+    """At most ends, nothing was unsettled for long. Who settles too late does so before each of them."""
+    oldest = defaultdict[Ending, float](float)
+    for one in repeats:
+        oldest[one.ending] = max(oldest[one.ending], one.age)
+    ages = sorted(oldest.values())
+    assert not ages or median_low(ages) <= UNSETTLED, f"deliveries were unsettled for long: {ages}"
 
 
 def check_order(
@@ -147,7 +186,8 @@ def check_order(
         seen.add(event)
         before = in_life.get((life, stream))
         if before is not None and number <= numbers[deliveries.events[before]]:
-            ending = _explaining(going_on, deliveries.arrival(before), deliveries.arrival(place))
+            first, again = deliveries.arrival(before), deliveries.arrival(place)
+            ending = _explaining(going_on, Owed(sink, number), first, again)
             assert ending is not None, (
                 f"{where} came after {numbers[deliveries.events[before]]} in the same life"
             )
@@ -155,5 +195,5 @@ def check_order(
     return back
 
 
-def _explaining(endings: Sequence[Ending], first: Arrival, again: Arrival) -> Ending | None:
-    return next((one for one in endings if one.explains(first, again)), None)
+def _explaining(endings: Sequence[Ending], event: Owed, first: Arrival, again: Arrival) -> Ending | None:
+    return next((one for one in endings if one.explains(event, first, again)), None)

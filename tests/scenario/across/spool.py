@@ -1,8 +1,10 @@
 """What the tables of a shared spool say: all the SQL of these tests."""
 
+import sys
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -25,6 +27,13 @@ _STRETCHES: Final = f"""
 SELECT name, position, head FROM {SCHEMA}.sink, {SCHEMA}.log WHERE position IS NOT NULL
 UNION ALL SELECT sink, first, upto FROM {SCHEMA}.share
 """
+_UNSETTLED: Final = f"""
+SELECT parent, position, {sys.maxsize} FROM {SCHEMA}.sink WHERE position IS NOT NULL
+UNION ALL SELECT parent, first, upto FROM {SCHEMA}.share JOIN {SCHEMA}.sink ON sink.name = share.sink
+"""
+_WAITING: Final = (
+    f"SELECT parent, events FROM {SCHEMA}.waiting JOIN {SCHEMA}.sink ON sink.name = waiting.sink"
+)
 
 
 class Server(Protocol):
@@ -58,6 +67,34 @@ class Stored:
     """The events that each sink has yet to settle. Of a sink with lanes: that any lane has yet to pass."""
     dead: dict[str, set[str]] = field(default_factory=dict)
     """The dead letters of each sink."""
+
+
+class Unsettled(NamedTuple):
+    """What each sink had yet to settle at a moment, and a few events more: of lanes, what any lane had yet to settle.
+
+    stretches: numbers of the log, from the first one up to the one behind the last one
+    waiting:   events that waited for a retry, by their pictures' names
+    """
+
+    stretches: Mapping[str, Sequence[tuple[int, int]]]
+    waiting: Mapping[str, set[str]]
+
+    def numbered(self, numbers: Mapping[str, int]) -> dict[str, list[tuple[int, int]]]:
+        """All of it as stretches, by the number of each event of the log."""
+        return {
+            sink: [*stretches, *((numbers[name], numbers[name] + 1) for name in self.waiting.get(sink, ()))]
+            for sink, stretches in self.stretches.items()
+        }
+
+
+def unsettled(server: Server) -> Unsettled:
+    """What is not settled now. What is stored later is not settled either."""
+    stretches, waiting = defaultdict[str, list[tuple[int, int]]](list), defaultdict[str, set[str]](set)
+    for sink, first, upto in server.ask_now(_UNSETTLED):
+        stretches[sink].append((first, upto))
+    for sink, events in server.ask_now(_WAITING):
+        waiting[sink].update(_names(events))
+    return Unsettled(stretches, waiting)
 
 
 def sessions(server: Server) -> dict[int, int]:
