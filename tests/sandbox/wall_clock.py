@@ -1,6 +1,8 @@
-"""Pushes video that shows in each frame when it was drawn.
+"""Pushes video that shows in each frame when it was drawn, and prints a line for each frame.
 
 `echo URL | python -m tests.sandbox.wall_clock SECONDS_PER_GOP`
+
+A line has the frame's time in the stream and what it shows, both in milliseconds.
 """
 
 import sys
@@ -26,7 +28,9 @@ def main() -> None:
         began, number = time.monotonic(), 0
         while True:
             time.sleep(max(0.0, began + number / RATE - time.monotonic()))
-            frame = drawn(int(time.time() * 1000))
+            now = int(time.time() * 1000)
+            print(number * 1000 // RATE, now, flush=True)
+            frame = drawn(now)
             frame.pts, frame.time_base = number, Fraction(1, RATE)
             container.mux(stream.encode(frame))
             number += 1
