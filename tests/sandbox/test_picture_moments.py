@@ -123,7 +123,9 @@ def test_a_picture_shows_the_moment_of_its_tick(
     play(tmp_path, scene, interval=1, exact=exact)
 
 
-def test_every_picture_of_many_streams_can_be_fetched_in_time(tmp_path: Path, soak: bool) -> None:
+def test_every_picture_of_many_streams_can_be_fetched_in_time(
+    tmp_path: Path, soak: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     streams, interval, longest = (20, 10.0, 15.0) if soak else (6, 1.0, 2.0)
 
     async def scene() -> None:
@@ -135,7 +137,8 @@ def test_every_picture_of_many_streams_can_be_fetched_in_time(tmp_path: Path, so
             AsyncExitStack() as stack,
         ):
             peers = [await stack.enter_async_context(on_air(sandbox, f"live_{n}")) for n in range(streams)]
-            showing = asyncio.ensure_future(_show(peers))
+            halts, skips = list[Halt](), _skips(sandbox, monkeypatch)
+            background = [asyncio.ensure_future(work) for work in (_show(peers), _halted(halts))]
             found: list[Said] = []
             while len(found) < 3 * streams:
                 for one in await messages(sandbox, session):
@@ -144,9 +147,13 @@ def test_every_picture_of_many_streams_can_be_fetched_in_time(tmp_path: Path, so
                     assert (await fetched(sandbox, session, one.name))[0] == 200
                     found.append(one)
                 await asyncio.sleep(0.05)
-            showing.cancel()
+            for task in background:
+                task.cancel()
             assert {one.stream_id for one in found} == {f"live_{n}" for n in range(streams)}
-            assert sandbox.screenshots.skipped == sandbox.screenshots.failed == 0
+            assert sandbox.screenshots.failed == 0
+            for at in skips:
+                held_up = any(halt.begin < at and at - interval < halt.end for halt in halts)
+                assert held_up, "the one before was not cut in time, although the machine held up nothing"
 
     asyncio.run(scene())
 
@@ -157,6 +164,36 @@ async def _show(peers: Sequence[Peer]) -> None:
         for peer in peers:
             await peer.push([tag._replace(timestamp=second * 1000) for tag in SHOW])
         await asyncio.sleep(1)
+
+
+class Halt(NamedTuple):
+    """A stretch of time, by its epochs, in which the machine let this process do nothing."""
+
+    begin: float
+    end: float
+
+
+async def _halted(found: list[Halt]) -> None:
+    """Note every halt of a fifth of a second or more, for ever."""
+    while True:
+        before = time.time()
+        await asyncio.sleep(0.05)
+        if (now := time.time()) - before >= 0.2:
+            found.append(Halt(before, now))
+
+
+def _skips(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The tick of each picture that is skipped from now on, because the one before is not cut yet."""
+    found, begin = list[float](), sandbox.screenshots._begin
+
+    def noted(push: LivePush, tick: float) -> None:
+        before = sandbox.screenshots.skipped
+        begin(push, tick)
+        if sandbox.screenshots.skipped > before:
+            found.append(tick)
+
+    monkeypatch.setattr(sandbox.screenshots, "_begin", noted)
+    return found
 
 
 def _is_there(sandbox: Sandbox, one: Said) -> bool:

@@ -4,12 +4,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any, Final
 
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from tests.commands import poller
 from tests.integration.sources.pushes import post, shot, signed
+from tests.patience import in_best_turn
 
 from .collector import Collector, attributes, collector, endless
 from .environment import PATIENCE, environment, until
@@ -132,10 +134,14 @@ def test_no_url_and_no_secret_goes_to_the_collector_but_in_its_own_headers(tmp_p
 
 
 def test_a_stop_does_not_wait_for_a_collector_that_hangs(tmp_path: Path) -> None:
+    assert in_best_turn(lambda: seconds_to_stop_beside_a_hanging_one(Path(mkdtemp(dir=tmp_path))), 10) < 10
+
+
+def seconds_to_stop_beside_a_hanging_one(folder: Path) -> float:
     with (
         collector() as kept,
-        environment(tmp_path) as place,
-        scenario(place, tmp_path, **with_tracing(kept)) as daemon,
+        environment(folder) as place,
+        scenario(place, folder, **with_tracing(kept)) as daemon,
     ):
         kept.hang = True
         process = daemon.start(**SOON)
@@ -144,10 +150,11 @@ def test_a_stop_does_not_wait_for_a_collector_that_hangs(tmp_path: Path) -> None
         until(lambda: place.hook.files.total() == 5_000 and kept.asked, what="for the deliveries")
         begun = time.monotonic()
         assert process.stop() == 0
-        assert time.monotonic() - begun < 10
+        took = time.monotonic() - begun
         (line,) = process.said("tracing_failed")
         assert line["level"] == "warning"
         assert process.said("library_error") == []
+        return took
 
 
 def test_a_collector_that_is_away_is_one_quiet_warning_and_its_return_is_reported(tmp_path: Path) -> None:
