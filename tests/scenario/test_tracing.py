@@ -1,5 +1,6 @@
 """Traces by OpenTelemetry: a real daemon, a real collector, and the receiver of a webhook that continues the trace."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -144,12 +145,13 @@ def seconds_to_stop_beside_a_hanging_one(folder: Path) -> float:
         scenario(place, folder, **with_tracing(kept)) as daemon,
     ):
         kept.hang = True
-        process = daemon.start(**SOON)
+        process = daemon.start(**SOON, OTEL_EXPORTER_OTLP_TIMEOUT="1000")
         process.until_running()
         place.enqueue(5_000)
         until(lambda: place.hook.files.total() == 5_000 and kept.asked, what="for the deliveries")
         begun = time.monotonic()
-        assert process.stop() == 0
+        process.signal(signal.SIGTERM)
+        assert process.wait(20) == 0, "no turn takes so long"
         took = time.monotonic() - begun
         (line,) = process.said("tracing_failed")
         assert line["level"] == "warning"
