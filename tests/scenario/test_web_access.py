@@ -506,11 +506,32 @@ def test_hung_viewers_are_cut_after_ten_seconds(tmp_path: Path) -> None:
         wire.close()
 
 
-def holds_connection(port: int, other: int) -> bool:
-    """Whether a process on this machine has our end of the connection open: the kernel's own end has no inode."""
+class End(NamedTuple):
+    """One end of a connection on this machine; the kernel's own end has no inode."""
+
+    port: int
+    other: int
+    unread: int
+    inode: str
+
+
+def ends() -> list[End]:
+    """All of them."""
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    ends = [(row[1].partition(":")[2], row[2].partition(":")[2], row[9]) for row in rows]
-    return any((int(a, 16), int(b, 16)) == (port, other) and inode != "0" for a, b, inode in ends)
+    return [
+        End(int(row[1].partition(":")[2], 16), int(row[2].partition(":")[2], 16), int(row[4][:8], 16), row[9])
+        for row in rows
+    ]
+
+
+def holds_connection(port: int, other: int) -> bool:
+    """Whether a process has the end of a connection open that is at `port`."""
+    return any((one.port, one.other) == (port, other) and one.inode != "0" for one in ends())
+
+
+def is_written_to(port: int, other: int) -> bool:
+    """Whether bytes were sent from `port` that the other end has no place for."""
+    return any((one.port, one.other) == (port, other) and one.unread > 0 for one in ends())
 
 
 def test_the_daemon_stops_at_once_beside_viewers(tmp_path: Path) -> None:
@@ -521,10 +542,14 @@ def test_the_daemon_stops_at_once_beside_viewers(tmp_path: Path) -> None:
 
 
 def seconds_to_stop_beside_viewers(folder: Path) -> float:
+    """Half of them follow a live stream, and to the other half an answer is being written."""
     with pages(folder) as found, ExitStack() as stack:
         viewer = found.cookie(LOOK)
-        for _ in range(8):
-            stack.enter_context(hung_viewer(found, viewer))
+        for number in range(8):
+            wire = stack.enter_context(hung_viewer(found, viewer, live=number < 4))
+            if number >= 4:
+                own = wire.getsockname()[1]
+                until(lambda: is_written_to(found.port, own), what="for an answer that nobody reads")  # noqa: B023
         since = time.monotonic()
         assert found.process.stop() == 0
         return time.monotonic() - since
