@@ -411,6 +411,7 @@ def test_a_daemon_that_froze_for_longer_than_its_lease_ends_with_the_reason(
         shared.place.turn(200)
         shared.place.enqueue(100)
         shared.all_arrived(200)
+        until(lambda: time.monotonic() > asked + LEASE + 1)  # it says whole seconds
         first.signal(signal.SIGCONT)
         assert first.wait() == 1
         reason = first.said("failed")[-1]["reason"]
