@@ -60,14 +60,15 @@ class Row:
     panels: Sequence[Number | Graph]
 
 
-def once(metric: str, *by: str, among: tuple[str, ...] = ()) -> str:
+def once(gauge: str, *by: str) -> str:
     """The sum of a gauge about what is in a spool, by these labels. A spool counts once, however many daemons share it.
 
-    `among` names the gauge's other labels. The gauge may have a selection of its own, after `@`.
+    Of the sums that its daemons tell, the largest one counts. The gauge may have a selection of its own, after `@`.
     """
-    told = f"{metric} * on (job, instance) group_left (spool) poller_spool_info{{@}}"
-    outer = f"sum by ({', '.join(by)})" if by else "sum"
-    return f"{outer} (max by ({', '.join((*by, *among, 'spool'))}) ({told}))"
+    told = f"{gauge} * on (job, instance) group_left (spool) poller_spool_info{{@}}"
+    of_each = f"sum by ({', '.join((*by, 'spool', 'job', 'instance'))}) ({told})"
+    of_spools = f"max by ({', '.join((*by, 'spool'))}) ({of_each})"
+    return f"sum by ({', '.join(by)}) ({of_spools})" if by else f"sum ({of_spools})"
 
 
 def quantiles(metric: str, by: str, legend: str) -> tuple[Query, ...]:

@@ -30,15 +30,13 @@ WELL: Final = Row(
             title="Live streams",
             about="Streams that the platform calls live, and those of unknown state that bring pictures.",
             query=Query(
-                expr=once(
-                    'poller_streams{@, state=~"live|late|no pictures|unknown"}', among=("account", "state")
-                )
+                expr=once('poller_streams{@, state=~"live|late|no pictures|unknown"}'),
             ),
         ),
         Number(
             title="Live, without pictures",
             about="Streams that the platform calls live and of which nothing arrives. `poller streams` names them.",
-            query=Query(expr=once('poller_streams{@, state="no pictures"}', among=("account",))),
+            query=Query(expr=once('poller_streams{@, state="no pictures"}')),
             steps=ANY_IS_BAD,
         ),
         Number(
@@ -51,7 +49,7 @@ WELL: Final = Row(
         Number(
             title="Dead letters",
             about="Deliveries that were given up and are kept. `poller dead list` shows them.",
-            query=Query(expr=once("poller_dead_letters{@}", among=("sink",))),
+            query=Query(expr=once("poller_dead_letters{@}")),
             steps=ANY_IS_DOUBTFUL,
         ),
         Number(
@@ -127,8 +125,8 @@ WAY_IN: Final = Row(
         ),
         Graph(
             title="Streams by state",
-            about="Each stream counts once. `silent`: nothing arrives, and no source reports states.",
-            queries=(Query(expr=once("poller_streams{@}", "state", among=("account",)), legend="{{state}}"),),
+            about="`silent`: nothing arrives, and no source reports states.",
+            queries=(Query(expr=once("poller_streams{@}", "state"), legend="{{state}}"),),
             stacked=True,
         ),
         Graph(

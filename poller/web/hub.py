@@ -103,7 +103,7 @@ class Hub:
     async def messages(self, place: Place | None) -> AsyncGenerator[bytes, None]:
         """The messages behind a place, in turn; without a place, those from now on. Ends when the hub is left.
 
-        An empty message means that nothing came for `QUIET` seconds.
+        After `QUIET` seconds without one comes the time.
         """
         place = place or self.ring.place
         while not self._closed:
@@ -116,7 +116,7 @@ class Hub:
                 place = Place(place.epoch, place.seq + 1)
                 yield message
             elif not await _came(news, QUIET):
-                yield b""
+                yield b'event: time\ndata: {"now":%s}\n\n' % msgspec.json.encode(self._now())
 
     def _check_looking(self) -> None:
         """Raise the error that ended the looks: a viewer must not believe that nothing changes."""

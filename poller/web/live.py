@@ -12,8 +12,6 @@ from poller.web.hub import Hub
 from poller.web.limits import EVENT_STREAMS
 from poller.web.ring import Place
 
-ALIVE: Final = b":\n\n"
-"""A comment; browsers ignore it."""
 SLOW: Final = 10.0
 """Seconds that a write may wait for a slow reader."""
 EVENT_STREAM: Final = {
@@ -64,7 +62,7 @@ async def _serve(
             await response.write(b"retry: 1000\n\n")
             async for message in messages:
                 async with asyncio.timeout(SLOW):
-                    await response.write(message or ALIVE)
+                    await response.write(message)
         except ConnectionError:
             pass  # the viewer left
         except TimeoutError:

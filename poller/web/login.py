@@ -126,7 +126,8 @@ class Login:
             self._sessions.end(id)
 
     async def _me(self, request: web.Request) -> web.Response:
-        return json_answer({"role": request.get(ROLE), "login": self.required})
+        now = round(time.time(), 3)
+        return json_answer({"role": request.get(ROLE), "login": self.required, "now": now})
 
 
 async def _given(request: web.Request) -> LoginBody:

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -10,7 +11,7 @@ from playwright.sync_api import Page, expect
 from tests.scenario.environment import Environment, environment, until
 from tests.scenario.rig import webhook
 
-from .rig import Pages, Visitor, pages, watch
+from .rig import Pages, Requests, Visitor, pages, watch
 from .shots import LEISURE, Shots
 from .test_stream import ROOM, address, shows, take
 
@@ -103,6 +104,43 @@ def test_an_age_and_the_last_hour_are_by_the_daemons_clock(
     pipeline = visitor.open(f"{daemon.url}/pipeline", ahead=ahead)
     expect(pipeline.get_by_text(re.compile(r"^As of \d\d:\d\d:\d\d, "))).to_be_visible()
     says_nothing_wrong(pipeline)
+
+
+@WRONG
+def test_a_wall_on_which_nothing_changes_hears_the_time_again(
+    visitor: Visitor, tmp_path: Path, ahead: float
+) -> None:
+    with environment(tmp_path) as place, pages(place, tmp_path / "daemon") as daemon:
+        page = visitor.open(daemon.url)
+        page.get_by_role("heading", name="No streams yet").wait_for()
+        assert abs(clock(page) - time.time()) < 3600
+        page.evaluate(f"const right = Date.now; Date.now = () => right() + {ahead * 1000}")
+        assert abs(clock(page) - time.time()) > 3600
+        watch(page, lambda: abs(clock(page) - time.time()) < 3600, "for the page to hear the time")
+
+
+def clock(page: Page) -> float:
+    """What the page takes for the daemon's time."""
+    now: float = page.evaluate("import('/static/clock.js').then((clock) => clock.now())")
+    return now
+
+
+@WRONG
+def test_a_page_that_loads_before_it_knows_the_time_does_not_say_a_wrong_one(
+    visitor: Visitor, town: tuple[Environment, Pages], ahead: float
+) -> None:
+    visitor.allow("ERR_FAILED")
+    _, daemon = town
+    page = visitor.open(f"{daemon.url}/static/icon.svg", ahead=ahead)
+    asked = Requests(page, "**/api/me", held=True)
+    page.route("**/api/live*", lambda route: route.abort())
+    page.goto(daemon.url, wait_until="commit")
+    watch(page, lambda: asked.waiting, "for the page to ask who it is")
+    page.evaluate("import('/static/pages/wall.js').then(() => null)")
+    asked.hold_no_more()
+    expect(page.locator(".notice.lost:visible")).to_have_text(
+        re.compile(r"^Not live since \d\d:\d\d:\d\d\. ")
+    )
 
 
 @pytest.mark.parametrize("at", ["0", "5"])

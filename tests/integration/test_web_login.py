@@ -1,6 +1,8 @@
 """Login with a one-time code, which only the process itself gives out."""
 
 import json
+import time
+from typing import Any
 
 import aiohttp
 from pydantic import SecretStr
@@ -8,6 +10,7 @@ from pydantic import SecretStr
 from poller.operations.operator_context import OperatorContext
 from poller.settings import Listen, WebSettings
 from poller.web.server import WebServer
+from tests.patience import PATIENCE
 
 OWN = {"Sec-Fetch-Site": "same-origin"}
 
@@ -33,7 +36,9 @@ async def log_in(at: WebServer, **content: str) -> tuple[int, object]:
         assert len(answer.cookies) == 1
         (cookie,) = answer.cookies.values()
         async with client.get("/api/me", headers={"Cookie": f"{cookie.key}={cookie.value}"}) as me:
-            return me.status, await me.json()
+            said: dict[str, Any] = await me.json()
+            assert abs(said.pop("now") - time.time()) < PATIENCE
+            return me.status, said
 
 
 async def test_a_one_time_code_logs_an_operator_in_once() -> None:

@@ -1,7 +1,7 @@
 """The dashboard agrees with the script that makes it and with the metrics that there are."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Final
@@ -18,13 +18,16 @@ from .promtool import promtool
 
 EACH = list(queries())
 IN_A_SPOOL: Final = {
-    "poller_streams": ', account="main", state="no pictures"',
-    "poller_backlog_events": ', sink="hook"',
-    "poller_replay_events": ', sink="hook"',
-    "poller_dead_letters": ', sink="hook"',
-    "poller_spool_bytes": "",
+    "poller_streams": (
+        'account="main", state="no pictures"',
+        'account="other", state="no pictures"',
+    ),
+    "poller_backlog_events": ('sink="hook"', 'sink="files"'),
+    "poller_replay_events": ('sink="hook"', 'sink="files"'),
+    "poller_dead_letters": ('sink="hook"', 'sink="files"'),
+    "poller_spool_bytes": ("",),
 }
-"""The gauges of what is in a spool, each with labels that it may have."""
+"""The gauges of what is in a spool, with labels that they may have. Of the second there is ten times as much."""
 
 
 def test_the_dashboard_is_as_the_script_would_have_it() -> None:
@@ -81,25 +84,47 @@ def test_a_panel_asks_for_what_there_is(title: str, expr: str) -> None:
 
 def test_a_sum_counts_a_spool_once_however_many_daemons_share_it(tmp_path: Path) -> None:
     """Daemons a and b share a spool in which there is 5 of everything; c has one of its own, with 2."""
-    series = [
-        {"series": f'{name}{{job="poller", instance="{instance}"{labels}}}', "values": f"{value}x5"}
-        for instance, spool, there in (("a", "one", 5), ("b", "one", 5), ("c", "other", 2))
-        for name, labels, value in (
-            *((name, labels, there) for name, labels in IN_A_SPOOL.items()),
-            ("poller_spool_info", f', spool="{spool}"', 1),
-        )
-    ]
-    sums = [
-        expr
-        for _, expr in EACH
-        if expr.startswith("sum") and {s.name for s in selectors(expr)} & {*IN_A_SPOOL}
-    ]
-    assert {one.name for expr in sums for one in selectors(expr)} == {*IN_A_SPOOL, "poller_spool_info"}
+    daemons = (("a", "one", 5), ("b", "one", 5), ("c", "other", 2))
+    series = [sample("poller_spool_info", instance, 1, f'spool="{spool}"') for instance, spool, _ in daemons]
+    for instance, _, there in daemons:
+        for name, each in IN_A_SPOOL.items():
+            series += [sample(name, instance, there * 10**n, labels) for n, labels in enumerate(each)]
+    sums = {expr: {one.name for one in selectors(expr)} & {*IN_A_SPOOL} for _, expr in EACH}
+    sums = {expr: names for expr, names in sums.items() if names and expr.startswith("sum")}
+    assert set().union(*sums.values()) == {*IN_A_SPOOL}
+    check(tmp_path, series, {expr: 77 if len(IN_A_SPOOL[name]) == 2 else 7 for expr, (name,) in sums.items()})
+
+
+def test_streams_that_one_daemon_sees_change_before_another_count_once(tmp_path: Path) -> None:
+    (live,) = (expr for title, expr in EACH if title == "Live streams")
+    states = (("a", "live"), ("b", "no pictures"))
+    check(
+        tmp_path,
+        [
+            sample("poller_streams", instance, 100, f'account="main", state="{state}"')
+            for instance, state in states
+        ]
+        + [sample("poller_spool_info", instance, 1, 'spool="one"') for instance, _ in states],
+        {live: 100},
+    )
+
+
+def sample(name: str, instance: str, value: float, labels: str = "") -> dict[str, str]:
+    """A series of a daemon, as promtool takes it."""
+    return {"series": f'{name}{{job="poller", instance="{instance}", {labels}}}', "values": f"{value}x5"}
+
+
+def check(folder: Path, series: Sequence[Mapping[str, str]], sums: Mapping[str, float]) -> None:
+    """Fail if the sum of an expression is not as said."""
     asked = [
-        {"expr": f"sum({filled_in(expr)})", "eval_time": "2m", "exp_samples": [{"labels": "{}", "value": 7}]}
-        for expr in sums
+        {
+            "expr": f"sum({filled_in(expr)})",
+            "eval_time": "2m",
+            "exp_samples": [{"labels": "{}", "value": value}],
+        }
+        for expr, value in sums.items()
     ]
-    file = tmp_path / "sums.yml"
+    file = folder / "sums.yml"
     file.write_text(yaml.safe_dump({"tests": [{"input_series": series, "promql_expr_test": asked}]}))
     done = promtool("test", "rules", str(file))
     assert done.returncode == 0, done.stdout + done.stderr

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.feed import Feed, feeding
+from tests.patience import PATIENCE
 
 from .environment import Environment, environment, until
 from .rig import Process, Scenario, scenario
@@ -45,7 +46,7 @@ class Follower:
         self.id = last
 
     def read(self) -> Message:
-        """The next message; comments are left out."""
+        """The next message; the time is left out, which has no number."""
         fields: dict[str, str] = {}
         while True:
             line = self.answer.readline().decode().rstrip("\n")
@@ -53,6 +54,8 @@ class Follower:
             name, _, value = line.partition(": ")
             if line:
                 fields[name] = value
+            elif fields.get("event") == "time":
+                fields = {}
             elif "data" in fields:
                 self.id = fields["id"]
                 return Message(self.id, fields.get("event", ""), json.loads(fields["data"]))
@@ -197,8 +200,10 @@ def test_a_quiet_connection_shows_that_it_is_alive(tmp_path: Path) -> None:
             assert page.answer.readline() == b"retry: 1000\n"
             assert page.answer.readline() == b"\n"
             begun = time.monotonic()
-            assert page.answer.readline() == b":\n"
+            assert page.answer.readline() == b"event: time\n"
             assert time.monotonic() - begun > 10
+            now = json.loads(page.answer.readline().removeprefix(b"data: "))["now"]
+            assert abs(now - time.time()) < PATIENCE
 
 
 def test_a_page_stops_with_the_daemon(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import { fill, h } from "./dom.js";
 
 /** @typedef {{ role: "look" | "operate", login: boolean }} Me */
 
+const PATIENCE = 5_000; // milliseconds, in which no page opens
 const NAMES = { look: "Looking only", operate: "Operating" };
 /** Whoever cannot be asked for may do nothing but look. @type {Me} */
 const UNKNOWN = { role: "look", login: false };
@@ -17,7 +18,7 @@ let asked = null;
  * @returns {Promise<Me>}
  */
 export function me() {
-  asked ??= get("/api/me").catch(() => {
+  asked ??= get("/api/me", {}, AbortSignal.timeout(PATIENCE)).catch(() => {
     forget();
     return UNKNOWN;
   });

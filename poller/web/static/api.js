@@ -1,6 +1,6 @@
 // Talks to the daemon: JSON in, JSON out.
 
-import { hearHeaders } from "./clock.js";
+import { hear } from "./clock.js";
 
 /** An answer that is no success. `status` is that of HTTP; 0 if no answer came. */
 export class ApiError extends Error {
@@ -29,11 +29,11 @@ async function ask(path, options) {
     if (options.signal?.aborted) throw error;
     throw new ApiError(0, "The daemon does not answer.");
   }
-  hearHeaders(answer.headers);
   if (answer.status === 401 && location.pathname !== "/login") {
     location.assign("/login?to=" + encodeURIComponent(location.pathname + location.search));
   }
   const content = await answer.json().catch(() => null);
+  if (typeof content?.now === "number") hear(content.now);
   if (!answer.ok) throw new ApiError(answer.status, content?.error || `HTTP ${answer.status}`, content);
   return content;
 }

@@ -50,6 +50,7 @@ class Feed {
   /** @param {Subscriber} one */
   add(one) {
     this.subscribers.add(one);
+    if (!this.heard) this.state.since = now(); // the time was not known before
     one.connection?.(this.state);
     this.stop();
     this.place = null;
@@ -89,7 +90,7 @@ class Feed {
       const all = /** @type {Snapshot} */ (await get("/api/streams", {}, asking.signal));
       if (asking.signal.aborted) return;
       this.asking = null;
-      hear(all.now);
+      this.heard = this.state.since = now();
       this.place = { epoch: all.epoch, seq: all.seq };
       for (const one of this.subscribers) one.snapshot?.(all);
       this.connect();
@@ -104,6 +105,7 @@ class Feed {
     this.source = source;
     source.addEventListener("open", () => this.opened());
     source.addEventListener("message", (event) => this.message(event));
+    source.addEventListener("time", (event) => this.time(event));
     source.addEventListener("job", (event) => this.job(event));
     source.addEventListener("reset", () => this.reset());
     source.addEventListener("error", () => this.fail());
@@ -113,7 +115,7 @@ class Feed {
     this.pause = 0;
     this.heard = now();
     clearInterval(this.watch);
-    this.watch = setInterval(() => void this.probe(), QUIET * 250);
+    this.watch = setInterval(() => void this.probe(), (QUIET * 1000) / 4);
     this.report(true);
   }
 
@@ -123,6 +125,12 @@ class Feed {
     hear(message.now);
     this.note(event.lastEventId);
     for (const one of this.subscribers) one.change?.(message);
+  }
+
+  /** Nothing else came for a while. @param {MessageEvent<string>} event */
+  time(event) {
+    hear(JSON.parse(event.data).now);
+    this.heard = now();
   }
 
   /** @param {MessageEvent<string>} event */
@@ -157,7 +165,7 @@ class Feed {
 
   /** A connection can be dead without an end, after a sleep or on another network. Silence is no proof, so ask. */
   async probe() {
-    if (Math.abs(now() - this.heard) < QUIET) return; // a clock that was set back has no say in it
+    if (Math.abs(now() - this.heard) < QUIET) return; // of a clock that was set back, too: it would take hours to get there
     const source = this.source;
     try {
       const signal = AbortSignal.timeout(PROBE_PATIENCE);

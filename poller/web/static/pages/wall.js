@@ -147,12 +147,12 @@ class Wall {
   /** @param {Message} message */
   change(message) {
     const { touched, others } = this.streams.change(message);
-    const now = this.judged();
+    const at = this.judged();
     this.sayAway();
     if (others) this.nameAccounts();
     this.dirty ||= others;
     for (const stream of touched) {
-      const kind = judge(stream, now);
+      const kind = judge(stream, at);
       this.dirty ||= kind !== stream.kind;
       stream.kind = kind;
       this.grid.touch(stream);

@@ -11,7 +11,7 @@ import { SAYINGS } from "./model.js";
 /** @typedef {import("./model.js").Stream} Stream */
 /** @typedef {import("../pictures.js").Outcome} Outcome */
 /** @typedef {import("../pictures.js").Loader<Stream>} Loader */
-/** The daemon's Unix time, whether nothing is heard of the daemon, and whether there are several accounts.
+/** Whether nothing is heard of the daemon, and whether there are several accounts.
  * @typedef {{ lost: () => boolean, several: () => boolean }} Present */
 /** A picture that was asked for in vain, since when, how often, and when to ask again.
  * @typedef {{ number: number, taken: number | null, status: number, since: number, tries: number, again: number }} Trouble */
