@@ -51,7 +51,7 @@ from poller.testing.history import scan_all
 from poller.testing.replays import order
 from tests.patience import PATIENCE
 from tests.servers.databases import Database
-from tests.servers.postgres_spools import plain_dsn_of, settings_of
+from tests.servers.postgres_spools import plain_dsn_of, schema_of, settings_of
 
 MOVE: Final = ("move.begun", "move.written", "move.complete", "move.given_up", "move.ended")
 """The fail points of a move, in their order."""
@@ -63,7 +63,15 @@ STREAM: Final = "s\u00fcd \u623f\u95f4 \U0001f3ac"
 
 ANSWERS_WITHIN: Final = 1.0
 """Seconds that a claim gets on a crowded machine, where the spool would not be filled as another one is."""
-LEASE: Final = 2.0
+LEASE: Final = 8.0
+"""A process that stands still for half of it within a transaction loses its connection."""
+_PASS_LEASES: Final = """
+DO $$ BEGIN
+    IF to_regclass('{schema}.session') IS NOT NULL THEN
+        UPDATE {schema}.session SET due = clock_timestamp() - interval '1 hour';
+    END IF;
+END $$
+"""
 Spool = SqliteSpool | PostgresSpool
 
 
@@ -85,6 +93,7 @@ class Kind:
         """Fill the spool in a process of its own, which is killed then. Returns a clock that goes on where it was.
 
         What such a process leaves of a file is made once, and copied. `which` tells spools apart that are not the same.
+        No lease of it is in the way.
         """
         clock = ManualClock()
         if self._server is None:
@@ -94,8 +103,14 @@ class Kind:
                 (folder / name).write_bytes(content)
         else:
             passed = until_killed(fill_and_die, self.settings(folder))
+            self.pass_leases(folder)
         clock.pass_time(passed)
         return clock
+
+    def pass_leases(self, folder: Path) -> None:
+        """Let all leases be over, as they are some time after their processes were killed."""
+        if self._server is not None:
+            self._server.ask_now(_PASS_LEASES.format(schema=schema_of(folder)))
 
 
 @cache
@@ -214,6 +229,7 @@ def serve_together_and_die(told: Connection, settings: dict[str, Any], lanes: in
             await asyncio.gather(
                 *[carry(spool, lanes, early, until_idle=False, upto=100) for spool in (first, second)]
             )
+            await _until_both_serve(first, second)
             await _append(first, range(100, 140))
             await first.claim("x", 7)
             await _append(first, range(140, 180))
@@ -224,6 +240,15 @@ def serve_together_and_die(told: Connection, settings: dict[str, Any], lanes: in
             os.kill(os.getpid(), signal.SIGKILL)
 
     asyncio.run(scenario())
+
+
+async def _until_both_serve(*members: Spool) -> None:
+    """Wait until each member has lanes, if there are lanes: the one that came first had all of them."""
+    for member in members:
+        assert isinstance(member, PostgresSpool)
+        served = member._sinks._served["x"]
+        while served.mode.lanes > 1 and not served.lanes.lanes:
+            await asyncio.sleep(0.02)
 
 
 async def _append(spool: Spool, numbers: range) -> None:

@@ -36,7 +36,6 @@ from tests.scenario.environment import Environment, environment, until
 from tests.scenario.rig import Scenario, scenario, webhook
 from tests.servers.databases import PASSWORD, Database, database, started
 from tests.servers.moved_spools import (
-    LEASE,
     MOVE,
     SHARED_EVENTS,
     STREAMS,
@@ -76,7 +75,7 @@ def held_for(error: str) -> float | None:
 
 
 async def entered(spool: Spool) -> None:
-    """Enter a spool, also one whose daemon was killed just now."""
+    """Enter a spool, also one whose lease goes on for a while."""
     await once_free(spool.__aenter__)
 
 
@@ -136,17 +135,27 @@ class Machine:
     def spool(self, clock: ManualClock) -> Spool:
         return self.kind.spool(self.folder, clock)
 
+    def pass_leases(self) -> None:
+        self.kind.pass_leases(self.folder)
+
     def words_to(self, other: "Machine") -> list[str]:
         return ["spool", "move", "-c", str(self.config), "--to", str(other.config)]
 
     def move_to(self, other: "Machine", **environ: str) -> Ended:
-        """The command, in a process of its own. It waits for the lease of a process that was killed."""
+        """The command, in a process of its own, again and again until no lease is in the way."""
         began = time.monotonic()
         while True:
             done = lives.run(*self.words_to(other), folder=self.folder, forked=True, **environ)
             if (seconds := held_for(done.stderr)) is None or time.monotonic() - began > PATIENCE:
                 return done
             time.sleep(max(0.2, seconds - 0.5))
+
+    def cut_to(self, other: "Machine", point: str) -> None:
+        """The command, killed at a fail point. No lease of it is in the way."""
+        cut = self.move_to(other, POLLER_FAILPOINT=point)
+        assert cut.returncode == -9, cut.stderr
+        for one in (self, other):
+            one.pass_leases()
 
 
 def machines(server: Database, way: str, folder: Path) -> tuple[Machine, Machine]:
@@ -179,8 +188,8 @@ def test_a_moved_spool_has_all_that_the_old_one_had(tmp_path: Path, database: Da
     clock = first.fill(here)
 
     async def scenario() -> None:
-        await asyncio.sleep(0 if first.settings(here)["type"] == "sqlite" else LEASE)
-        result = await move_spool(first.spool(here, clock), second.spool(there, clock), 0, lambda rows: None)
+        old, new = first.spool(here, clock), second.spool(there, clock)
+        result = await once_free(partial(move_spool, old, new, 0, lambda rows: None))
         assert set(result.rows) == set(Table), "a table was empty, so nothing was shown of it"
         Kind().fill(untouched)
         assert await seen_in(second.spool(there, clock)) == await seen_in(Kind().spool(untouched, clock))
@@ -246,6 +255,7 @@ def test_a_sink_that_several_served_goes_on_in_a_file_and_back_again(
     """All members were killed, one with a batch in hand. Nothing is lost or repeated, and streams stay in order."""
     old, new = machines(database, "postgres sqlite", tmp_path)
     got = shared_until_killed(old.kind.settings(old.folder), lanes)
+    old.pass_leases()
     before = len(got)
 
     async def go_on(one: Machine, **terms: Any) -> None:
@@ -257,7 +267,8 @@ def test_a_sink_that_several_served_goes_on_in_a_file_and_back_again(
     asyncio.run(go_on(new, turns=3))
     assert before < len(got) < SHARED_EVENTS
     assert new.move_to(old).returncode == 0
-    asyncio.run(go_on(old, turns=40, until_idle=False))
+    asyncio.run(go_on(old, until_idle=False, upto=SHARED_EVENTS))
+    asyncio.run(go_on(old))  # what comes again
     numbers = {some_event(n, stream=f"room{n % STREAMS}").id: n for n in range(SHARED_EVENTS)}
     arrived = [numbers[id] for id in got]
     assert sorted(arrived) == list(range(SHARED_EVENTS))
@@ -310,8 +321,7 @@ def test_killed_at_any_point_one_spool_is_in_force_and_the_same_command_goes_on(
     here, there = machines(database, "sqlite postgres", tmp_path)
     clock = here.kind.fill(here.folder)
     for old, new in ((here, there), (there, here)):
-        cut = old.move_to(new, POLLER_FAILPOINT=point)
-        assert cut.returncode == -9, cut.stderr
+        old.cut_to(new, point)
         standings = [asyncio.run(standing_of(one.spool(clock))) for one in (old, new)]
         in_force, before = [one.refusal is None for one in standings], point.partition(":")[0] in BEFORE
         assert in_force == [before, point == "move.ended"]
@@ -321,6 +331,17 @@ def test_killed_at_any_point_one_spool_is_in_force_and_the_same_command_goes_on(
         assert again.returncode == 0, again.stderr
         assert ("copied before" in again.stdout) == (not before)
     assert asyncio.run(seen_in(here.spool(clock))) == expected
+
+
+def test_what_a_killed_move_held_is_free_once_its_lease_has_ended(tmp_path: Path, database: Database) -> None:
+    old, new = machines(database, "sqlite postgres", tmp_path)
+    old.kind.fill(old.folder)
+    assert old.move_to(new, POLLER_FAILPOINT="move.written").returncode == -9
+    ((due,),) = database.ask_now(f"SELECT due FROM {schema_of(new.folder)}.session")
+    done = old.move_to(new)
+    assert done.returncode == 0, done.stderr
+    ((now,),) = database.ask_now("SELECT clock_timestamp()")
+    assert now >= due, "the move went on while the lease did"
 
 
 def test_killed_at_random_moments_it_ends_with_one_whole_spool(
@@ -333,6 +354,8 @@ def test_killed_at_random_moments_it_ends_with_one_whole_spool(
         seconds, is_cut = _cut_off(old, new, whole if ends < 2 else rng.uniform(whole / 3, whole))
         if is_cut:
             kills += 1
+            for one in (old, new):
+                one.pass_leases()
             _one_at_most_is_in_force(old, new)
         else:
             old, new, ends, whole = new, old, ends + 1, min(whole, seconds)
@@ -354,7 +377,7 @@ def _cut_off(old: Machine, new: Machine, most: float) -> tuple[float, bool]:
             child.wait(most)
         seconds = time.monotonic() - began
         child.kill()
-        code, said = child.wait(60), (old.folder / "out").read_text()
+        code, said = child.wait(PATIENCE), (old.folder / "out").read_text()
         if code != 1 or (held := held_for(said)) is None:  # the lease of the one before may not have ended
             assert code in (0, -9), said
             return seconds, code == -9
@@ -392,6 +415,8 @@ def test_the_database_goes_away_meanwhile_and_the_move_begins_again(
     with pytest.raises(StorageAway):
         asyncio.run(move_spool(old.spool(clock), new.spool(clock), 0, nth(3, database.kill)))
     database.start()
+    for one in (old, new):
+        one.pass_leases()
     found = asyncio.run(standing_of(new.spool(clock)))
     assert found.moving is not None
     assert asyncio.run(standing_of(old.spool(clock))).refusal is None
@@ -477,7 +502,7 @@ def test_a_spool_that_a_daemon_has_is_not_moved_and_nothing_is_moved_there(
     old, new = machines(database, way, tmp_path)
     clock = old.kind.fill(old.folder)
     in_use = old if which == "old" else new
-    asyncio.run(standing_of(old.spool(clock)))  # its daemon was killed, and its lease ends first
+    asyncio.run(standing_of(old.spool(clock)))  # its daemon was killed, and its session ends first
     words = (
         "another poller owns it" if in_use.kind.settings(tmp_path)["type"] == "sqlite" else "holds it, for"
     )
@@ -640,7 +665,7 @@ def test_an_unfinished_move_of_another_spool_is_left_alone(tmp_path: Path, datab
     other = Machine(Kind(), tmp_path / "other")
     for which, one in enumerate((old, other)):
         one.kind.fill(one.folder, which)
-    assert old.move_to(new, POLLER_FAILPOINT="move.given_up").returncode == -9
+    old.cut_to(new, "move.given_up")
     refused(other.move_to(new), "the new spool holds a part of another spool")
     refused(new.move_to(other), "the old spool holds only a part")
     assert old.move_to(new).returncode == 0
