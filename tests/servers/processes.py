@@ -53,13 +53,25 @@ class ServerProcess:
         self._process: subprocess.Popen[bytes] | Life | None = None
 
     def start(self) -> None:
-        """Start, and wait until this very process listens on the port, and its log says that it is ready."""
+        """Start, and wait until this very process listens on the port, and its log says that it is ready.
+
+        It must not run already, and does not run if it is not ready in time.
+        """
+        assert self._process is None or self._process.poll() is not None, f"{self._argv[0]} runs already"
+        self.stop()
         with self._log.open("wb") as log:
             self._process = self._begin(log)
         used(self.describe())
+        try:
+            self._until_ready(self._process)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _until_ready(self, process: "subprocess.Popen[bytes] | Life") -> None:
         began = time.monotonic()
-        while not self._is_ready():
-            assert self._process.poll() is None, f"{self._argv[0]} has ended: {self._said()}"
+        while not self._is_ready(process):
+            assert process.poll() is None, f"{self._argv[0]} has ended: {self._said()}"
             assert time.monotonic() - began < PATIENCE, f"{self._argv[0]} is not ready: {self._said()}"
             time.sleep(0.05)
 
@@ -71,9 +83,8 @@ class ServerProcess:
         """What it is, for the run's summary."""
         return Path(self._argv[0]).name
 
-    def _is_ready(self) -> bool:
-        assert self._process is not None
-        return self._says in self._log.read_bytes() and trees.listens(self._process.pid, self.port)
+    def _is_ready(self, process: "subprocess.Popen[bytes] | Life") -> bool:
+        return self._says in self._log.read_bytes() and trees.listens(process.pid, self.port)
 
     def _said(self) -> str:
         return self._log.read_text(errors="replace")[-2000:]
@@ -134,7 +145,6 @@ class ServerProcess:
         """Let it run, whatever a test has left behind."""
         self.thaw()
         if self._process is None or self._process.poll() is not None:
-            self.stop()
             self.start()
 
 

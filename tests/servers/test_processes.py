@@ -12,7 +12,7 @@ import pytest
 
 from tests.scenario.environment import PATIENCE, until
 
-from . import trees
+from . import processes, trees
 from .guard import ROOT
 from .processes import ServerProcess, free_port, needs, run
 
@@ -127,6 +127,30 @@ def test_a_server_that_a_test_left_hanging_goes_on(server: ServerProcess) -> Non
     server.mend()
     with socket.create_connection(("127.0.0.1", server.port)):
         server.kill()
+
+
+def test_a_server_that_runs_is_not_started_again_and_serves_the_next_test(server: ServerProcess) -> None:
+    first = server.pid
+    with pytest.raises(AssertionError, match="runs already"):
+        server.start()
+    server.mend()
+    assert (server.pid, processes_of(server.folder)) == (first, [first])
+    server.kill()
+    server.start()
+
+
+def test_a_server_that_is_not_ready_in_time_is_ended_and_started_for_the_next_test(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = server_in(tmp_path / "server", says=b"never")
+    monkeypatch.setattr(processes, "PATIENCE", 0.1)
+    with pytest.raises(AssertionError, match="is not ready"):
+        late.start()
+    assert processes_of(late.folder) == []
+    monkeypatch.undo()
+    late._says = b"ready"
+    late.mend()
+    late.kill()
 
 
 def test_a_program_that_takes_too_long_is_ended_with_its_children(tmp_path: Path) -> None:
