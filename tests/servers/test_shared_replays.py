@@ -1,6 +1,7 @@
 """A replay where others have the events: the member that queues them waits for these others, and asks rarely."""
 
 import asyncio
+import operator
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -87,10 +88,14 @@ def test_the_member_that_leads_a_replay_waits_while_the_lanes_have_its_events(
             await until_leads(spool)
             replay = await order(spool)
             async with replaying(spool) as looked:
-                await asyncio.sleep(0.5)
+                while (await spool.backlog(SINK)).replaying < room:
+                    await asyncio.sleep(0.01)
                 before = len(looked)
-                await asyncio.sleep(1)
-                assert len(looked) - before <= 3
+                while len(looked) < before + 3:
+                    await asyncio.sleep(0.01)
+                assert (
+                    min(map(operator.sub, looked[before + 1 :], looked[before:])) >= shared_replays.LOOK_AGAIN
+                )
                 assert (await spool.backlog(SINK)).replaying == room
                 assert await delivered(spool, SINK, EVENTS) == ALL
                 await until_done(spool, replay)
@@ -149,17 +154,18 @@ def test_a_piece_that_is_queued_while_its_member_releases_the_sink_comes_at_anot
             first, other = await leader_and_other(stack, database, tmp_path, lanes)
             await order(first)
             coming = asyncio.create_task(delivered(other, SINK, EVENTS))
-            write = first._replays._write
+            writing, write = asyncio.Event(), first._replays._write
 
             async def write_late(change: replays.ReplayChange) -> None:
-                await asyncio.sleep(0.5)
+                writing.set()
+                await asyncio.sleep(0.5)  # a release that does not wait for this ends meanwhile
                 await write(change)
 
             monkeypatch.setattr(first._replays, "_write", write_late)
             filling = asyncio.create_task(first.replays.fill(SINK))
-            await asyncio.sleep(0.1)
+            await writing.wait()
             await first.release(SINK)
             await filling
-            assert await asyncio.wait_for(coming, 10) == ALL
+            assert await coming == ALL
 
     asyncio.run(patiently(scenario()))
