@@ -162,6 +162,10 @@ class Wire:
         self.requests = 0
         self.heard: Callable[[bytes], object] = lambda request: None
         """Called with each request when it is carried."""
+        self.held = 0
+        """How many answers are held back."""
+        self._passable = asyncio.Event()
+        self._passable.set()
         self._waiting: set[object] = set()
         self._connections: set[object] = set()
         self._server: asyncio.Server | None = None
@@ -171,6 +175,13 @@ class Wire:
     def in_flight(self) -> int:
         """How many requests were carried and not answered yet."""
         return len(self._waiting)
+
+    def hold(self) -> None:
+        """Let no answer arrive until `let_pass`."""
+        self._passable.clear()
+
+    def let_pass(self) -> None:
+        self._passable.set()
 
     async def open(self) -> None:
         self._server = await asyncio.start_server(self._serve, self._host, 0)
@@ -224,6 +235,9 @@ class Wire:
     ) -> None:
         while chunk := await far.read(1 << 20):
             await asyncio.sleep(self.delays.popleft() if self.delays else self.delay)
+            self.held += 1
+            await self._passable.wait()
+            self.held -= 1
             writer.write(chunk)
             await writer.drain()
             self._waiting.discard(token)
@@ -320,6 +334,16 @@ class Environment:
         parts = urlsplit(self.endpoint)
         for _ in range(2):  # once to be behind the dead process's connections, once behind what they had sent
             await _passed_by((str(parts.hostname), int(parts.port or 80)))
+
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """Hold answers back on the wire. One at least is there on entry, its messages gone from the queue."""
+        self.ask(self.wire.hold)
+        try:
+            until(lambda: self.wire.held, what="for an answer on its way")
+            yield
+        finally:
+            self.ask(self.wire.let_pass)
 
     def turn(self, mode: int | str, name: str = "hook") -> None:
         self.do(self.receivers[name].turn(mode))

@@ -3,6 +3,7 @@
 import random
 import signal
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -31,8 +32,8 @@ def test_a_stopped_daemon_loses_nothing(
         with environment(folder) as place, scenario(place, folder, endpoint=place.wire.endpoint) as daemon:
             place.wire.delay = 0.03
             with place.feeding():
-                for _ in range(some):
-                    caught += _stop(daemon, place, rng, manner)
+                for number in range(some):
+                    caught += _stop(daemon, place, rng, manner, holds=number % 2 == 0)
             assert daemon.drain() == 0, daemon.processes[-1].stderr[-3000:]
             books, twice = daemon.books(), _delivered_again(daemon, place)
             assert books.lost() == []
@@ -45,8 +46,8 @@ def test_a_stopped_daemon_loses_nothing(
     assert caught >= (full if soak else ordinary) / 2, "too few signals met a poll in flight"
 
 
-def _stop(daemon: Scenario, place: Environment, rng: random.Random, manner: str) -> bool:
-    """One life, stopped at a random moment; true if polls were in flight."""
+def _stop(daemon: Scenario, place: Environment, rng: random.Random, manner: str, *, holds: bool) -> bool:
+    """One life, stopped at a random moment; true if polls were in flight. With `holds` they are."""
     process, before = daemon.start(), place.counts.removed
     target = before + rng.randrange(1, 5000)
     until(lambda: place.counts.removed >= target or not process.alive)
@@ -55,8 +56,9 @@ def _stop(daemon: Scenario, place: Environment, rng: random.Random, manner: str)
         until(lambda: place.wire.in_flight > 0 or not process.alive)
     else:
         time.sleep(rng.uniform(0.0, 0.03))
-    caught, requests = place.wire.in_flight > 0, place.wire.requests
-    process.signal(signal.SIGTERM)
+    with place.holding() if holds else nullcontext():
+        caught, requests = place.wire.in_flight > 0, place.wire.requests
+        process.signal(signal.SIGTERM)
     if manner == "twice":
         time.sleep(rng.uniform(0.0, 0.05))
         process.signal(signal.SIGTERM)
