@@ -17,6 +17,7 @@ from poller.core.errors import PartlyFailed, TryLater
 from poller.core.model import Event
 from poller.core.ports import Sink
 from poller.testing import some_batch, some_event
+from tests.patience import PATIENCE
 
 WITHIN: Final = 4.0
 """Seconds for one delivery, after which it is cancelled."""
@@ -139,12 +140,14 @@ async def middle_box(target: int, port: int = 0) -> AsyncIterator[MiddleBox]:
 # ---------------------------------------------------------------- stories
 
 
-async def carry(sink: Sink, events: Sequence[Event], attempts: int = ATTEMPTS) -> int:
+async def carry(
+    sink: Sink, events: Sequence[Event], attempts: int = ATTEMPTS, *, within: float = WITHIN
+) -> int:
     """Deliver as the courier does, what failed again, until nothing has failed; returns how many deliveries failed."""
     left = {event.id: event for event in events}
     for failed in range(attempts + 1):
         try:
-            async with asyncio.timeout(WITHIN):
+            async with asyncio.timeout(within):
                 await sink.deliver(some_batch(*left.values()))
             return failed
         except PartlyFailed as partly:
@@ -163,7 +166,7 @@ async def with_a_cut(sink: Sink, box: MiddleBox, event: Callable[[int], Event] =
     batches = [_hundred(event, turn) for turn in range(3)]
     await sink.deliver(some_batch(*batches[0]))
     box.cut_after(MIDST)
-    await carry(sink, batches[1])
+    await carry(sink, batches[1], within=PATIENCE)
     await sink.deliver(some_batch(*batches[2]))
     assert box.fired == 1
     return [one for batch in batches for one in batch]

@@ -13,10 +13,11 @@ import pytest
 
 from poller.core.errors import TryLater
 from poller.testing import some_batch
+from tests.patience import PATIENCE
 from tests.scenario.environment import environment, until
 from tests.scenario.rig import scenario
 
-from .middle_box import EACH_STORY, Story, middle_box
+from .middle_box import EACH_STORY, Story, middle_box, with_a_cut
 from .object_stores import JPEG, SECRET, Moto, pictures, running, sink_to
 
 WAITS = 60
@@ -55,8 +56,8 @@ async def test_a_middle_box_that_cuts_loses_or_is_silent_costs_no_event(
 ) -> None:
     with running(kind, tmp_path / "store") as store:
         async with pictures() as host, middle_box(store.port) as box:
-            there = f"http://127.0.0.1:{box.port}"
-            async with sink_to(store, host, endpoint=there, timeout="3s") as sink:
+            there, timeout = f"http://127.0.0.1:{box.port}", PATIENCE if story is with_a_cut else 3.0
+            async with sink_to(store, host, endpoint=there, timeout=timeout) as sink:
                 events = await story(sink, box, host.event)
         assert len(await asyncio.to_thread(store.list_keys)) == len(events)
 
