@@ -34,7 +34,7 @@ from poller.sandbox import Customer, Options, Sandbox
 from poller.sandbox.media.cutting import plain_jpeg
 from poller.sandbox.names import Shot, path_of
 from poller.sandbox.query.messages import Said
-from tests.scenario.environment import until
+from tests.scenario.environment import PATIENCE, until
 from tests.scenario.rig import Process
 
 ROOT: Final = Path(__file__).parents[1]
@@ -67,7 +67,7 @@ class Feed:
 
     def get(self, path: str) -> Any:
         """An answer of the pages' port, read from JSON."""
-        with urllib.request.urlopen(self.url + path, timeout=30) as answer:
+        with urllib.request.urlopen(self.url + path, timeout=PATIENCE) as answer:
             return json.load(answer)
 
     def set_rate(self, rate: int) -> None:

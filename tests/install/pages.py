@@ -7,6 +7,8 @@ from http.cookiejar import CookieJar
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
+from tests.patience import PATIENCE
+
 TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 REFERENCE = re.compile(
     r"""(?:\b(?:src|href)=|\bfrom\s*|\bimport\s*\(?\s*|@import\s*(?:url\()?)["']((?:/static/|\./|\.\./)[^"']+)["']"""
@@ -25,12 +27,12 @@ class Pages:
             body = json.dumps({"code": parts.fragment}).encode()
             headers = {"Content-Type": "application/json", "Origin": self.root}
             request = urllib.request.Request(f"{self.root}/login", body, headers)
-            with self._opener.open(request, timeout=20) as answer:
+            with self._opener.open(request, timeout=PATIENCE) as answer:
                 assert answer.status == 200
 
     def get(self, path: str) -> tuple[str, bytes]:
         """Type and body of an answer; fails for any status but 200."""
-        with self._opener.open(urljoin(self.root, path), timeout=20) as answer:
+        with self._opener.open(urljoin(self.root, path), timeout=PATIENCE) as answer:
             return answer.headers.get_content_type(), answer.read()
 
     def json(self, path: str) -> Any:

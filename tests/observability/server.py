@@ -15,7 +15,7 @@ import yaml
 
 from tests.docs.test_commands import SCRAPED, marked
 from tests.ports import lasting_port
-from tests.scenario.environment import until
+from tests.scenario.environment import PATIENCE, until
 from tests.service.running import tool
 
 from .expressions import RULES
@@ -35,7 +35,7 @@ class Prometheus:
         """What the interface answers, without its envelope."""
         query = f"?{urllib.parse.urlencode(words)}" if words else ""
         with urllib.request.urlopen(
-            f"http://127.0.0.1:{self.port}/api/v1/{path}{query}", timeout=30
+            f"http://127.0.0.1:{self.port}/api/v1/{path}{query}", timeout=PATIENCE
         ) as answer:
             found = json.load(answer)
         assert found["status"] == "success", found
@@ -83,7 +83,7 @@ def prometheus(folder: Path, configuration: dict[str, Any]) -> Iterator[Promethe
         yield running
     finally:
         server.terminate()
-        server.wait(30)
+        server.wait(PATIENCE)
 
 
 def _is_up(running: Prometheus) -> bool:

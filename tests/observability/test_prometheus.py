@@ -32,7 +32,7 @@ def order(place: Environment, verb: str, wish: dict[str, Any]) -> None:
     """Tell the sandbox's control port."""
     url = f"{place.sandbox.endpoints['control']}/{verb}"
     request = urllib.request.Request(url, json.dumps(wish).encode(), {"Content-Type": "application/json"})
-    urllib.request.urlopen(request, timeout=60).close()
+    urllib.request.urlopen(request, timeout=PATIENCE).close()
 
 
 def configured() -> dict[str, Any]:

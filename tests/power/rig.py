@@ -27,6 +27,7 @@ from poller.runtime.metrics import Metrics
 from poller.spools.sqlite import SqliteSpool
 from poller.testing.history import newest_events
 from tests import lives
+from tests.patience import PATIENCE
 from tests.power import shots
 from tests.power.image import Image, unseen
 from tests.power.pictures import PictureServer, picture
@@ -295,7 +296,7 @@ async def _recover(source: shots.DryQueue, spool: SqliteSpool, journal: Journal)
 async def _owed(spool: SqliteSpool) -> set[str]:
     owed: set[str] = set()
     while len(owed) < (await spool.backlog(shots.SINK)).events:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             batch = await spool.claim(shots.SINK, 10_000)
         owed.update(shots.name_of(event) for event in batch.events)
     return owed

@@ -16,6 +16,7 @@ import pytest
 from poller.sandbox import Customer, Options, Sandbox
 from poller.sandbox.live import TAKEN_OVER_AFTER, check_secret
 from poller.sandbox.rtmp.publish_handler import PublishRefused
+from tests.patience import PATIENCE
 
 from .api_client import ask, asking_status, listing, play, tell
 from .films import film
@@ -246,7 +247,7 @@ def _with_receiver(directory: Path, scene: Any, customer: Customer) -> None:
             told = replace(customer, callback_url=receiver.url)
             options = Options(directory=directory, customers=(told,), silence=60.0, interval=1e6)
             async with (
-                asyncio.timeout(30),
+                asyncio.timeout(PATIENCE),
                 Sandbox(options) as sandbox,
                 aiohttp.ClientSession() as session,
             ):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .environment import environment, needs_root, until
+from .environment import PATIENCE, environment, needs_root, until
 from .rig import scenario
 
 
@@ -155,7 +155,7 @@ def test_a_daemon_whose_sync_failed_ends_and_the_next_one_has_everything(tmp_pat
             assert process.wait() == 1
         finally:
             tracer.terminate()
-            tracer.wait(30)
+            tracer.wait(PATIENCE)
         assert "INJECTED" in trace.read_text()
         assert process.said("failed"), process.stderr
         assert daemon.drain() == 0

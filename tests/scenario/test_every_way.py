@@ -14,7 +14,7 @@ from poller.sandbox import Answers, Customer, read_notified
 from poller.sandbox.media.recordings import Recording
 from poller.sandbox.options import Year
 
-from .environment import Environment, environment, until
+from .environment import PATIENCE, Environment, environment, until
 from .rig import scenario
 
 CALLBACK_KEY = "0cc175b9c0f1b6a831c399e269772661"
@@ -60,7 +60,7 @@ def spooled(file: Path) -> dict[str, list[dict[str, Any]]]:
 def order(place: Environment, verb: str, wish: dict[str, Any]) -> None:
     url = f"{place.sandbox.endpoints['control']}/{verb}"
     request = urllib.request.Request(url, json.dumps(wish).encode(), {"Content-Type": "application/json"})
-    urllib.request.urlopen(request, timeout=60).close()
+    urllib.request.urlopen(request, timeout=PATIENCE).close()
 
 
 def waiting(place: Environment) -> int:

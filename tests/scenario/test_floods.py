@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ..integration.sources.pushes import PATH, post, shot, signed
-from .environment import environment, until
+from .environment import PATIENCE, environment, until
 from .rig import Process, Scenario
 from .test_callbacks import OK, address_of, receiving
 
@@ -28,7 +28,7 @@ def _ports(process: Process) -> tuple[int, int]:
 
 def _stranger(port: int, source: str) -> socket.socket:
     one = socket.socket()
-    one.settimeout(20)
+    one.settimeout(PATIENCE)
     one.bind((source, 0))
     one.connect(("127.0.0.1", port))
     return one

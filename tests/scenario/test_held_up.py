@@ -154,7 +154,7 @@ def _open_unix(clients: ExitStack, daemon: Scenario) -> None:
 def _slow_reader(clients: ExitStack, daemon: Scenario) -> socket.socket:
     """Asks for more than the socket's buffers hold, and does not read it."""
     one = clients.enter_context(closing(socket.socket(socket.AF_UNIX)))
-    one.settimeout(30)
+    one.settimeout(PATIENCE)
     one.connect(f"{daemon.spool_file}.sock")
     one.sendall(json.dumps({"verb": "dead show", "limit": LETTERS}).encode() + b"\n")
     return one
@@ -189,7 +189,7 @@ def _served_again(process: Process, daemon: Scenario) -> None:
 
         return asked
 
-    until(well(lambda: process.get("/healthz")[0] == 200), 30, "for the admin port")
+    until(well(lambda: process.get("/healthz")[0] == 200), what="for the admin port")
     at = process.said("receiving")[0]["at"]
-    until(well(lambda: post(at, signed(shot(1)))[0] == 200), 30, "for the callbacks' port")
-    until(lambda: rows(daemon, "status", code=None) != [], 30, "for the control socket")
+    until(well(lambda: post(at, signed(shot(1)))[0] == 200), what="for the callbacks' port")
+    until(lambda: rows(daemon, "status", code=None) != [], what="for the control socket")

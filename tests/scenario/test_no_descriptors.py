@@ -17,7 +17,7 @@ import pytest
 from poller.daemon.daemon import LOOK_EVERY
 from poller.sandbox import Load
 
-from .environment import Environment, environment, until
+from .environment import PATIENCE, Environment, environment, until
 from .rig import Process, Scenario, scenario, webhook
 
 SOURCES = {
@@ -120,10 +120,10 @@ def test_a_daemon_with_64_descriptors_polls_delivers_and_stores(tmp_path: Path, 
             until(lambda: place.hook.files.total() >= 500 or child.poll() is not None)
             assert child.poll() is None, file.read_text()
             child.terminate()
-            assert child.wait(60) == 0
+            assert child.wait(PATIENCE) == 0
         finally:
             child.kill()
-            child.wait(60)
+            child.wait(PATIENCE)
         assert [line for line in file.read_text().splitlines() if not line.startswith("{")] == []
 
 

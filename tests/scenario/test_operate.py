@@ -18,7 +18,7 @@ import pytest
 from tests import commands, lives
 from tests.commands import Ended
 
-from .environment import Environment, environment, until
+from .environment import PATIENCE, Environment, environment, until
 from .rig import Process, Scenario, scenario, spool_with
 
 MANY = 1000
@@ -157,7 +157,7 @@ def test_a_daemon_killed_in_the_middle_of_a_retry_has_lost_no_letter(tmp_path: P
             until(lambda p=process, b=begun: not b or p.metric("dead_letters", sink="hook") < MANY)  # type: ignore[misc]
             time.sleep(rng.uniform(0.0, 0.01))
             assert process.kill() == -signal.SIGKILL
-            retry.wait(60)
+            retry.wait(PATIENCE)
             assert "Traceback" not in said.read_text()
             books = daemon.books()
             dead, waiting = books.dead.get("hook", set()), books.waiting
@@ -324,7 +324,7 @@ def test_who_talks_nonsense_or_nothing_is_cut_and_holds_nobody_up(tmp_path: Path
             b"x" * (2 << 20),
         ):
             with closing(socket.socket(socket.AF_UNIX)) as caller:
-                caller.settimeout(20)
+                caller.settimeout(PATIENCE)
                 caller.connect(path)
                 try:
                     caller.sendall(nonsense)
@@ -337,7 +337,7 @@ def test_who_talks_nonsense_or_nothing_is_cut_and_holds_nobody_up(tmp_path: Path
         silent = []
         for _ in range(10):
             caller = socket.socket(socket.AF_UNIX)
-            caller.settimeout(20)
+            caller.settimeout(PATIENCE)
             caller.connect(path)
             silent.append(caller)
         assert sink(daemon)["state"] == "serving"

@@ -22,7 +22,7 @@ import pytest
 
 from tests.unit.settings.bad_configurations import CANARY, CASES, ENVIRON, Case, lay
 
-from .environment import Environment, counting_port, environment, needs_root, until
+from .environment import PATIENCE, Environment, counting_port, environment, needs_root, until
 from .rig import Process, scenario
 
 # ---------------------------------------------------------------- the clock
@@ -109,7 +109,7 @@ def _push(port: int, t: int) -> int:
         data=json.dumps(body).encode(),
         headers={"Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
         return int(answer.status)
 
 
@@ -123,7 +123,7 @@ def dating_proxy(endpoint: str, ahead: float) -> Iterator[str]:
         def do_GET(self) -> None:
             url = endpoint.partition("/common_access")[0] + self.path
             try:
-                with urllib.request.urlopen(url, timeout=30) as answer:
+                with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
                     status, body = answer.status, answer.read()
             except urllib.error.HTTPError as error:
                 status, body = error.code, error.read()

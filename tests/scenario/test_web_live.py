@@ -38,7 +38,7 @@ class Follower:
     """A page that follows the changes."""
 
     def __init__(self, port: int, query: str = "", last: str = "") -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
         self._connection.request("GET", f"/api/live{query}", headers={"Last-Event-ID": last} if last else {})
         self.port = int(self._connection.sock.getsockname()[1])
         """Our own end of the connection."""
@@ -75,7 +75,7 @@ def port_of(daemon: Process) -> int:
 
 
 def ask(port: int, path: str) -> dict[str, Any]:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=PATIENCE) as answer:
         found: dict[str, Any] = json.load(answer)
     return found
 
@@ -182,11 +182,11 @@ def test_the_state_is_compressed_for_a_client_that_takes_it(tmp_path: Path) -> N
         until_known(port, 500)
         url = f"http://127.0.0.1:{port}/api/streams"
         request = urllib.request.Request(url, headers={"Accept-Encoding": "gzip, br"})
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             body = answer.read()
             assert answer.headers["Content-Encoding"] == "gzip"
         refusing = urllib.request.Request(url, headers={"Accept-Encoding": "gzip;q=0, br"})
-        with urllib.request.urlopen(refusing, timeout=30) as answer:
+        with urllib.request.urlopen(refusing, timeout=PATIENCE) as answer:
             assert answer.headers["Content-Encoding"] is None
         plain = gzip.decompress(body)
         assert len(json.loads(plain)["streams"]) == 500
@@ -272,7 +272,7 @@ def hanging(port: int, path: str) -> Iterator[socket.socket]:
 def is_admitted(feed: Feed) -> bool:
     """Whether there is a place for one more page."""
     try:
-        urllib.request.urlopen(f"{feed.url}/api/live", timeout=30).close()
+        urllib.request.urlopen(f"{feed.url}/api/live", timeout=PATIENCE).close()
     except urllib.error.HTTPError:
         return False
     return True

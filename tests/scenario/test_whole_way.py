@@ -82,7 +82,7 @@ def moments_of(standing: Environment) -> dict[int, int]:
 
 
 def in_the_cos(standing: Environment, name: str) -> bytes:
-    with urllib.request.urlopen(f"{standing.pictures}/{name}", timeout=10) as answer:
+    with urllib.request.urlopen(f"{standing.pictures}/{name}", timeout=PATIENCE) as answer:
         return bytes(answer.read())
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from .environment import PATIENCE
 from .rig import Process
 
 
@@ -40,4 +41,4 @@ def traced(
             tracer.kill()
         else:
             tracer.terminate()
-        tracer.wait(30)
+        tracer.wait(PATIENCE)

@@ -17,6 +17,7 @@ import asyncpg
 import pytest
 import trustme
 
+from tests.patience import PATIENCE
 from tests.servers.guard import folder_kept
 from tests.servers.processes import ServerProcess, free_port, needs, run
 from tests.shared import turn
@@ -61,7 +62,7 @@ class Postgres(Database):
 
     async def ask(self, statement: str, database: str = "live") -> Rows:
         connection = await asyncpg.connect(
-            host=str(self.folder), port=self.port, user="admin", database=database, timeout=5
+            host=str(self.folder), port=self.port, user="admin", database=database, timeout=PATIENCE
         )
         try:
             return [tuple(row) for row in await connection.fetch(statement)]

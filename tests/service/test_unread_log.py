@@ -187,7 +187,7 @@ def test_lines_without_room_are_counted_and_reported_when_lines_get_through_agai
         stderr.drain(30)
         until(lambda: sum(reported) == stderr.dropped)
         os.close(writing)
-        thread.join(30)
+        thread.join(PATIENCE)
     assert set(read[0].splitlines(keepends=True)) == {line.encode()}
     assert read[0].count(b"\n") + stderr.dropped == MOST_BYTES // 1024 + 500
 

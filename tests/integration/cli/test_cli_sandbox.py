@@ -64,7 +64,7 @@ def box(folder: Path, *words: str, forked: bool = True) -> Iterator[tuple[Box, d
 def got(url: str, wish: dict[str, Any] | None = None) -> bytes:
     """The answer's body; with a wish it is a POST of that."""
     body = None if wish is None else json.dumps(wish).encode()
-    with urllib.request.urlopen(urllib.request.Request(url, body), timeout=10) as response:
+    with urllib.request.urlopen(urllib.request.Request(url, body), timeout=PATIENCE) as response:
         return bytes(response.read())
 
 
@@ -121,7 +121,7 @@ def test_the_sandbox_says_where_it_listens_and_ends_on_a_signal(
         assert stream["stream_id"] == "live_1"
         assert queued(places)[0]["stream_id"] == "live_1"
         running.child.send_signal(number)
-        assert running.child.wait(30) == 0
+        assert running.child.wait(PATIENCE) == 0
         assert running.stdout.read() == "", "one line, and no more"
 
 

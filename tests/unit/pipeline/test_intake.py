@@ -394,7 +394,7 @@ def test_a_broken_spool_ends_polling_in_whatever_moment_the_next_poll_is(tmp_pat
 
     async def scenario(intake: Intake, own: SpoolAdmin, journal: Journal) -> None:
         running = await full_between_get_and_commit(intake, source, spool)
-        ended, _ = await asyncio.wait({running}, timeout=5)
+        ended, _ = await asyncio.wait({running}, timeout=PATIENCE / 2)
         intake.stop()  # the one that polls on
         found.append((len(ended), source.fetches < 10))
         with pytest.raises(ExceptionGroup) as raised:
