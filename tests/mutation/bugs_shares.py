@@ -139,7 +139,7 @@ SHARES = (
     Bug(
         "a connection that has ended when it is made ends the daemon",
         "poller/spools/postgres/links.py",
-        "    if wire is None:\n        raise ConnectionResetError\n",
+        "    if wire is None or wire.fileno() < 0:\n        raise ConnectionResetError\n",
         "",
         (f"{CONNECTIONS}test_a_connection_that_has_ended_when_it_is_made_is_an_outage[require-postgresql]",),
     ),

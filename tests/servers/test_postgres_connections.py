@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 import pytest
+import uvloop
 
 from poller.core.errors import StorageError
 from poller.core.model import Done
@@ -66,10 +67,10 @@ def ids(*numbers: int) -> list[str]:
 
 
 @pytest.mark.parametrize("tls", ["require", "disable"])
-async def test_a_connection_that_has_ended_when_it_is_made_is_an_outage(
+def test_a_connection_that_has_ended_when_it_is_made_is_an_outage(
     database: Database, monkeypatch: pytest.MonkeyPatch, tls: str
 ) -> None:
-    """As that of a server that is killed while a slow machine connects to it."""
+    """As that of a server that is killed while a slow machine connects to it, in the daemon's own loop."""
     make = links._connect_to
 
     async def make_and_lose(dsn: str, settings: dict[str, str]) -> links.Link:
@@ -80,8 +81,11 @@ async def test_a_connection_that_has_ended_when_it_is_made_is_an_outage(
 
     monkeypatch.setattr(links, "_connect_to", make_and_lose)
     dsn = dsn_by(database.port).replace("disable", tls)
-    with pytest.raises(StorageAway, match="the connection to the database is lost"):
-        await links.connect(links.Address("spool", dsn, "public"))
+    with (
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+        pytest.raises(StorageAway, match="the connection to the database is lost"),
+    ):
+        runner.run(links.connect(links.Address("spool", dsn, "public")))
 
 
 async def test_a_first_server_that_says_nothing_keeps_no_daemon_from_the_second(

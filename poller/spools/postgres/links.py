@@ -234,7 +234,7 @@ def _watch(link: Link) -> None:
     `OSError` for a connection that has ended meanwhile.
     """
     wire = link._transport.get_extra_info("socket")  # the library has no way of its own
-    if wire is None:
+    if wire is None or wire.fileno() < 0:
         raise ConnectionResetError
     if wire.family in (socket.AF_INET, socket.AF_INET6):
         wire.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
