@@ -19,11 +19,12 @@ async def patiently(work: Awaitable[Result]) -> Result:
     return await asyncio.wait_for(work, PATIENCE)
 
 
-def in_best_turn(measure: Callable[[], float], most: float) -> float:
-    """The least that is measured in `TURNS` turns. A turn that stays below `most` is the last one."""
-    best = measure()
-    for _ in range(TURNS - 1):
-        if best < most:
-            break
-        best = min(best, measure())
-    return best
+def in_best_turn(measure: Callable[[], float], most: float, *, good: int = 1) -> float:
+    """The least that is measured in `TURNS` turns, or the second least of them, as `good` says.
+
+    No turn begins once so many were below `most`.
+    """
+    measured: list[float] = []
+    while sum(one < most for one in measured) < good and len(measured) < TURNS:
+        measured.append(measure())
+    return sorted(measured)[good - 1]

@@ -135,7 +135,10 @@ def test_no_url_and_no_secret_goes_to_the_collector_but_in_its_own_headers(tmp_p
 
 
 def test_a_stop_does_not_wait_for_a_collector_that_hangs(tmp_path: Path) -> None:
-    assert in_best_turn(lambda: seconds_to_stop_beside_a_hanging_one(Path(mkdtemp(dir=tmp_path))), 10) < 10
+    def seconds() -> float:
+        return seconds_to_stop_beside_a_hanging_one(Path(mkdtemp(dir=tmp_path)))
+
+    assert in_best_turn(seconds, 10, good=2) < 10
 
 
 def seconds_to_stop_beside_a_hanging_one(folder: Path) -> float:

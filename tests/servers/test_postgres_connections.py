@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
+import asyncpg
 import msgspec
 import pytest
 import uvloop
@@ -66,26 +67,48 @@ def ids(*numbers: int) -> list[str]:
 # ---------------------------------------------------------------- servers that vanish
 
 
-@pytest.mark.parametrize("tls", ["require", "disable"])
+def connect_and_lose(monkeypatch: pytest.MonkeyPatch, dsn: str, losses: int) -> links.Link:
+    """Connect in the daemon's own loop. The first connections have ended when they are made, as on a slow machine."""
+    make, left = asyncpg.connect, losses
+
+    async def make_and_lose(*words: Any, **settings: Any) -> links.Link:
+        nonlocal left
+        link = await make(*words, **settings)
+        if left:
+            left -= 1
+            link._transport.abort()
+            await asyncio.sleep(0.01)
+        return link
+
+    async def connected() -> links.Link:
+        link = await links.connect(links.Address("spool", dsn, "public"))
+        link.terminate()
+        return link
+
+    monkeypatch.setattr(asyncpg, "connect", make_and_lose)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(connected())
+
+
+TLS: Final = pytest.mark.parametrize("tls", ["require", "disable"])
+
+
+@TLS
 def test_a_connection_that_has_ended_when_it_is_made_is_an_outage(
     database: Database, monkeypatch: pytest.MonkeyPatch, tls: str
 ) -> None:
-    """As that of a server that is killed while a slow machine connects to it, in the daemon's own loop."""
-    make = links._connect_to
-
-    async def make_and_lose(dsn: str, settings: dict[str, str]) -> links.Link:
-        link = await make(dsn, settings)
-        link._transport.abort()
-        await asyncio.sleep(0.01)
-        return link
-
-    monkeypatch.setattr(links, "_connect_to", make_and_lose)
     dsn = dsn_by(database.port).replace("disable", tls)
-    with (
-        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
-        pytest.raises(StorageAway, match="the connection to the database is lost"),
-    ):
-        runner.run(links.connect(links.Address("spool", dsn, "public")))
+    with pytest.raises(StorageAway, match=f"127.0.0.1:{database.port}: the connection broke"):
+        connect_and_lose(monkeypatch, dsn, 1)
+
+
+@TLS
+def test_after_a_connection_that_has_ended_when_it_is_made_the_next_server_is_tried(
+    database: Database, monkeypatch: pytest.MonkeyPatch, tls: str
+) -> None:
+    server = f"127.0.0.1:{database.port}"
+    dsn = dsn_by(database.port).replace(server, f"{server},localhost:{database.port}")
+    assert connect_and_lose(monkeypatch, dsn.replace("disable", tls), 1) is not None
 
 
 async def test_a_first_server_that_says_nothing_keeps_no_daemon_from_the_second(

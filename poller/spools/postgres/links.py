@@ -146,7 +146,7 @@ async def connect(address: Address, *, idle_in_transaction: float = 0.0) -> Link
     }
     try:
         servers = _servers(address.dsn)
-        link = await _first_of([partial(_connect_to, dsn, settings) for dsn in servers.values()])
+        return await _first_of([partial(_connect_to, dsn, settings) for dsn in servers.values()])
     except (ValueError, OverflowError):  # a text that may quote the password; a port beyond all ports
         text = f"the dsn cannot be read, or a certificate that it names is missing; it is written {FORM}"
         raise StorageError(f"{address.name}: {text}") from None
@@ -154,18 +154,18 @@ async def connect(address: Address, *, idle_in_transaction: float = 0.0) -> Link
         reasons = [f"{server}: {_why_not(one)}" for server, one in zip(servers, failure.errors, strict=True)]
         text = f"cannot connect to the database: {'; '.join(reasons)}"
         raise storage_error(address.name, failure.worst, text) from None
-    try:
-        _watch(link)
-    except OSError as error:
-        link.terminate()
-        raise storage_error(address.name, error) from None
-    return link
 
 
 async def _connect_to(dsn: str, settings: dict[str, str]) -> Link:
-    return await asyncpg.connect(
+    link = await asyncpg.connect(
         dsn, timeout=CONNECT_WITHIN, target_session_attrs="read-write", server_settings=settings
     )
+    try:
+        _watch(link)
+    except OSError:
+        link.terminate()
+        raise
+    return link
 
 
 def _servers(dsn: str) -> dict[str, str]:
