@@ -29,9 +29,7 @@ WELL: Final = Row(
         Number(
             title="Live streams",
             about="Streams that the platform calls live, and those of unknown state that bring pictures.",
-            query=Query(
-                expr=once('poller_streams{@, state=~"live|late|no pictures|unknown"}'),
-            ),
+            query=Query(expr=once('poller_streams{@, state=~"live|late|no pictures|unknown"}')),
         ),
         Number(
             title="Live, without pictures",

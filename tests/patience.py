@@ -22,7 +22,7 @@ async def patiently(work: Awaitable[Result]) -> Result:
 def in_best_turn(measure: Callable[[], float], most: float, *, good: int = 1) -> float:
     """The least that is measured in `TURNS` turns, or the second least of them, as `good` says.
 
-    No turn begins once so many were below `most`.
+    Once `good` turns were below `most`, no other one begins.
     """
     measured: list[float] = []
     while sum(one < most for one in measured) < good and len(measured) < TURNS:

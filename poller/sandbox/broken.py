@@ -150,11 +150,10 @@ async def _by_hand(request: web.BaseRequest, head: bytes, body: bytes) -> web.St
 
 def reset(request: web.BaseRequest) -> None:
     """Ends the connection by RST. Bytes that are not sent yet are lost."""
-    if request.transport is None:
+    if request.transport is None or request.transport.is_closing():
         return
     sock = request.transport.get_extra_info("socket")
-    if sock is not None:  # the client has not ended it by itself
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     request.transport.abort()
 
 

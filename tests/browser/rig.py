@@ -245,6 +245,11 @@ def passes(page: Page, milliseconds: int) -> None:
     page.evaluate("(time) => new Promise((done) => setTimeout(done, time))", milliseconds)
 
 
+def advance_clock(page: Page, seconds: float) -> None:
+    """Set the clock of an open tab ahead, or back."""
+    page.evaluate(f"const right = Date.now; Date.now = () => right() + {int(seconds * 1000)}")
+
+
 class Requests:
     """A tab's requests of some addresses from now on, each known before it is sent. They may be held."""
 

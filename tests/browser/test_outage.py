@@ -12,7 +12,7 @@ from tests.servers.databases import Database, database, started
 from tests.servers.postgres_spools import settings_of
 from tests.servers.sql_sinks import POSTGRESQL
 
-from .rig import Visitor, barriers, drawn, pages, passes
+from .rig import Visitor, advance_clock, barriers, drawn, pages, passes
 
 __all__ = ["database", "started"]  # the fixtures
 
@@ -50,7 +50,7 @@ def test_while_the_database_is_away_the_pages_say_since_when_and_blame_no_stream
         for one in (wall, pipeline, stream):
             says_so(one)
         for one in (wall, stream):  # a day later, when each stream has ended
-            one.evaluate("const now = Date.now; Date.now = () => now() + 86_400_000")
+            advance_clock(one, 86_400)
             passes(one, 1500)  # streams are judged each second
         drawn(stream)
         anew, wall_anew = visitor.open(f"{found.url}/pipeline"), visitor.open(f"{found.url}/")

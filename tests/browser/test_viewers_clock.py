@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 from tests.scenario.environment import Environment, environment, until
 from tests.scenario.rig import webhook
 
-from .rig import Pages, Requests, Visitor, pages, watch
+from .rig import Pages, Requests, Visitor, advance_clock, pages, watch
 from .shots import LEISURE, Shots
 from .test_stream import ROOM, address, shows, take
 
@@ -85,11 +85,10 @@ def test_a_clock_that_is_set_while_a_page_is_open_changes_nothing(
 ) -> None:
     _, daemon = town
     page = visitor.open(address(daemon, "studio-1"))
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url) if "/api/stream?" in request.url else None)
     expect(page.locator(".stream-head")).to_contain_text("● Live")
-    page.evaluate(f"const right = Date.now; Date.now = () => right() + {ahead * 1000}")
-    watch(page, lambda: asked, "for the page to look for what came late")
+    asked = Requests(page, "**/api/stream?*")
+    advance_clock(page, ahead)
+    watch(page, lambda: asked.addresses, "for the page to look for what came late")
     expect(page.locator(".stream-head")).to_contain_text("● Live")
     expect(page.locator(".moment")).to_contain_text("followed live")
     says_nothing_wrong(page)
@@ -116,7 +115,7 @@ def test_a_wall_on_which_nothing_changes_hears_the_time_again(
         page = visitor.open(daemon.url)
         page.get_by_role("heading", name="No streams yet").wait_for()
         assert abs(clock(page) - time.time()) < 3600
-        page.evaluate(f"const right = Date.now; Date.now = () => right() + {ahead * 1000}")
+        advance_clock(page, ahead)
         assert abs(clock(page) - time.time()) > 3600
         watch(page, lambda: abs(clock(page) - time.time()) < 3600, "for the page to hear the time")
 

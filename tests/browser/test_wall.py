@@ -164,7 +164,7 @@ def until_known(daemon: Pages, streams: int) -> None:
 
 
 def until_taken(daemon: Pages, pictures: int) -> None:
-    """Return when the daemon has taken so many pictures; their numbers begin with 1."""
+    """Return when the daemon has taken this number of pictures; their own numbers begin with 1."""
     until(lambda: max((row[3] or 0 for row in daemon.get("/api/streams")["streams"]), default=0) >= pictures)
 
 

@@ -51,7 +51,7 @@ def repeats(rows: Deliveries, *endings: Ending) -> list[Repeat]:
 
 
 def unsettled_for(*ages: float) -> list[Repeat]:
-    """Two deliveries came again at each of several ends: one that is so many seconds old, and a newer one."""
+    """At each end two deliveries came again: one of this age in seconds, and a newer one."""
     ends = [Ending("kill", life, 100.0 * life, 100.0 * life + 1, LEFT) for life in range(len(ages))]
     return [Repeat(end, age) for end, oldest in zip(ends, ages, strict=True) for age in (oldest, 0.0)]
 

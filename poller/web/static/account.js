@@ -5,7 +5,7 @@ import { fill, h } from "./dom.js";
 
 /** @typedef {{ role: "look" | "operate", login: boolean }} Me */
 
-const PATIENCE = 5_000; // milliseconds, in which no page opens
+const PATIENCE = 5_000; // milliseconds that a page waits for the answer before it opens all the same
 const NAMES = { look: "Looking only", operate: "Operating" };
 /** Whoever cannot be asked for may do nothing but look. @type {Me} */
 const UNKNOWN = { role: "look", login: false };

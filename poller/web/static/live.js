@@ -165,7 +165,8 @@ class Feed {
 
   /** A connection can be dead without an end, after a sleep or on another network. Silence is no proof, so ask. */
   async probe() {
-    if (Math.abs(now() - this.heard) < QUIET) return; // of a clock that was set back, too: it would take hours to get there
+    // either way: a viewer's clock that was set back would put the question off for as long
+    if (Math.abs(now() - this.heard) < QUIET) return;
     const source = this.source;
     try {
       const signal = AbortSignal.timeout(PROBE_PATIENCE);
